@@ -13,16 +13,16 @@ function forbidden(file: string, source: string): string[] {
 describe("import fences", () => {
   it("keep the frontend from the backends, however it is written", () => {
     const file = "src/frontend/routes/exec.ts";
-    const engine = "src/backends/common/engine.ts";
+    const engine = "src/backends/engine/engine.ts";
     for (const source of [
-      'import { Engine } from "../../backends/common/engine.ts";',
-      'import type { Engine } from "../../backends/common/engine.ts";',
-      'import {\n  Engine,\n  type Other,\n} from "../../backends/common/engine.ts";',
-      'import "../../backends/common/engine.ts";',
-      'export * from "../../backends/common/engine.ts";',
-      'const { Engine } = await import("../../backends/common/engine.ts");',
-      'new Worker(new URL("../../backends/common/engine.ts", import.meta.url));',
-      'import { Engine } from "../../../src/backends/common/engine.ts";',
+      'import { Engine } from "../../backends/engine/engine.ts";',
+      'import type { Engine } from "../../backends/engine/engine.ts";',
+      'import {\n  Engine,\n  type Other,\n} from "../../backends/engine/engine.ts";',
+      'import "../../backends/engine/engine.ts";',
+      'export * from "../../backends/engine/engine.ts";',
+      'const { Engine } = await import("../../backends/engine/engine.ts");',
+      'new Worker(new URL("../../backends/engine/engine.ts", import.meta.url));',
+      'import { Engine } from "../../../src/backends/engine/engine.ts";',
     ]) {
       assert.deepEqual(forbidden(file, source), [engine], source);
     }
@@ -30,30 +30,30 @@ describe("import fences", () => {
 
   it("keep backends from each other and from the frontend", () => {
     assert.equal(forbidden("src/backends/ecs/main.ts", 'import { x } from "../local/x.ts";').length, 1);
-    assert.equal(forbidden("src/backends/common/x.ts", 'import { x } from "../local/x.ts";').length, 1);
+    assert.equal(forbidden("src/backends/images/x.ts", 'import { x } from "../local/x.ts";').length, 1);
     assert.equal(forbidden("src/backends/ecs/x.ts", 'import { x } from "../../frontend/x.ts";').length, 1);
   });
 
   it("keep what clouds share from each cloud, and from all that is no cloud's", () => {
-    const shared = "src/backends/common/cloud/tasks/launch.ts";
-    assert.deepEqual(forbidden(shared, 'import { viewOf } from "../../../ecs/tasks/task-view.ts";'), [
+    const shared = "src/backends/cloud/tasks/launch.ts";
+    assert.deepEqual(forbidden(shared, 'import { viewOf } from "../../ecs/tasks/task-view.ts";'), [
       "src/backends/ecs/tasks/task-view.ts",
     ]);
     assert.deepEqual(forbidden(shared, 'import type { Task } from "@aws-sdk/client-ecs";'), [
       "@aws-sdk/client-ecs",
     ]);
     assert.deepEqual(forbidden(shared, 'import type { Driver } from "../../driver/driver.ts";'), []);
-    const launch = 'import { launch } from "../common/cloud/tasks/launch.ts";';
+    const launch = 'import { launch } from "../cloud/tasks/launch.ts";';
     assert.deepEqual(forbidden("src/backends/ecs/main.ts", launch), []);
     assert.deepEqual(forbidden("src/backends/local/main.ts", launch), [shared]);
     const fromEngine = 'import { launch } from "../cloud/tasks/launch.ts";';
-    assert.deepEqual(forbidden("src/backends/common/engine/engine.ts", fromEngine), [shared]);
+    assert.deepEqual(forbidden("src/backends/engine/engine.ts", fromEngine), [shared]);
   });
 
   it("let a backend use what all share", () => {
     const source = `
       import { x } from "./x.ts";
-      import { y } from "../common/y.ts";
+      import { y } from "../model/y.ts";
       import { z } from "../../common/errors.ts";
       import { a } from "../../agent-client/dial.ts";
       import { g } from "../../gen/sockerless/agent/v1/agent_pb.ts";
@@ -63,17 +63,17 @@ describe("import fences", () => {
   });
 
   it("keep drivers and images from the engine, which stands on what they share", () => {
-    for (const folder of ["src/backends/ecs", "src/backends/common/images", "src/backends/common/cloud"]) {
-      const up = posix.relative(folder, "src/backends/common");
+    for (const folder of ["src/backends/ecs", "src/backends/images", "src/backends/cloud"]) {
+      const up = posix.relative(folder, "src/backends");
       assert.equal(forbidden(`${folder}/x.ts`, `import { x } from "${up}/engine/context.ts";`).length, 1);
       assert.deepEqual(forbidden(`${folder}/x.ts`, `import { x } from "${up}/model/records.ts";`), []);
     }
-    const below = "src/backends/common/model/x.ts";
+    const below = "src/backends/model/x.ts";
     assert.equal(forbidden(below, 'import { x } from "../images/images.ts";').length, 1);
   });
 
   it("keep the engine's decisions from what is done", () => {
-    const file = "src/backends/common/engine/networks/decisions/x.ts";
+    const file = "src/backends/engine/networks/decisions/x.ts";
     for (const done of ["../connect-network.ts", "../../context.ts", "../../containers/live/live.ts"]) {
       assert.equal(forbidden(file, `import type { x } from "${done}";`).length, 1, done);
     }
@@ -92,10 +92,7 @@ describe("import fences", () => {
 
   it("keep the leaves leaves", () => {
     assert.equal(forbidden("src/common/errors.ts", 'import { x } from "../agent-client/x.ts";').length, 1);
-    assert.equal(
-      forbidden("src/agent-client/x.ts", 'import { x } from "../backends/common/x.ts";').length,
-      1,
-    );
+    assert.equal(forbidden("src/agent-client/x.ts", 'import { x } from "../backends/model/x.ts";').length, 1);
     assert.deepEqual(forbidden("src/common/config/load.ts", 'import { x } from "../errors.ts";'), []);
   });
 
@@ -112,7 +109,7 @@ describe("import fences", () => {
   it("keep a cloud's packages with their backend, and development's out of the product", () => {
     const ecs = 'import { ECSClient } from "@aws-sdk/client-ecs";';
     assert.deepEqual(forbidden("src/backends/ecs/aws.ts", ecs), []);
-    assert.deepEqual(forbidden("src/backends/common/aws.ts", ecs), ["@aws-sdk/client-ecs"]);
+    assert.deepEqual(forbidden("src/backends/cloud/aws.ts", ecs), ["@aws-sdk/client-ecs"]);
     assert.deepEqual(forbidden("src/frontend/x.ts", 'import { Level } from "level";'), ["level"]);
     assert.deepEqual(forbidden("src/frontend/x.ts", 'import Docker from "dockerode";'), ["dockerode"]);
     assert.deepEqual(forbidden("src/frontend/x.test.ts", 'import Docker from "dockerode";'), []);

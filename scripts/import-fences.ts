@@ -16,22 +16,21 @@ export interface Fence {
   readonly butNot?: readonly string[];
 }
 
-const common = "src/backends/common";
-const engine = `${common}/engine`;
-/** The driver of clouds, a part of which only the backends of clouds are made. */
-const cloudCore = `${common}/cloud`;
 const leaves = ["src/common", "src/gen"];
 
+/** Rooms of the backends: what all of them, or all clouds, share. */
+const rooms = (...names: readonly string[]): string[] => names.map((name) => `src/backends/${name}`);
+const [engine, cloud] = ["src/backends/engine", "src/backends/cloud"];
+
 /** The contracts and the meaning of records, on which drivers, images and the engine's decisions stand. */
-const belowTheEngine = [
-  "driver",
-  "image-source.ts",
-  "linux-capabilities.ts",
-  "logging",
-  "model",
-  "security",
-  "state",
-].map((each) => `${common}/${each}`);
+const belowTheEngine = rooms("driver", "logging", "model", "security", "state");
+/** All that drivers stand on. */
+const belowDrivers = [
+  ...belowTheEngine,
+  ...rooms("concurrency", "images", "server"),
+  "src/agent-client",
+  ...leaves,
+];
 
 /** Folders in which the engine decides, by pure functions; it acts in the files beside them. */
 const decisions = ["containers", "events", "execs", "networks", "volumes"].map(
@@ -44,27 +43,25 @@ export const fences: readonly Fence[] = [
   { folder: "src/common", mayImport: ["src/gen"] },
   { folder: "src/agent-client", mayImport: ["src/common", "src/gen"] },
   ...decisions.map((folder) => ({ folder, mayImport: [...decisions, ...belowTheEngine, ...leaves] })),
-  ...["concurrency", "logging", "model", "security", "state"].map((below) => ({
-    folder: `${common}/${below}`,
+  ...rooms("concurrency", "logging", "model", "security", "state").map((folder) => ({
+    folder,
     mayImport: [...belowTheEngine, ...leaves],
   })),
-  { folder: cloudCore, mayImport: [common, "src/agent-client", ...leaves], butNot: [engine] },
   {
-    folder: `${common}/images`,
-    mayImport: [common, "src/agent-client", ...leaves],
-    butNot: [engine, cloudCore],
+    folder: "src/backends/driver",
+    mayImport: [...belowTheEngine, ...rooms("concurrency"), "src/agent-client", ...leaves],
   },
-  { folder: common, mayImport: ["src/agent-client", ...leaves], butNot: [cloudCore] },
   {
-    folder: "src/backends/local",
-    mayImport: [common, "src/agent-client", ...leaves],
-    butNot: [engine, cloudCore],
+    folder: "src/backends/images",
+    mayImport: [...belowTheEngine, ...rooms("concurrency"), "src/agent-client", ...leaves],
   },
-  ...["ecs", "aca"].map((cloud) => ({
-    folder: `src/backends/${cloud}`,
-    mayImport: [common, "src/agent-client", ...leaves],
-    butNot: [engine],
-  })),
+  {
+    folder: engine,
+    mayImport: [...belowTheEngine, ...rooms("concurrency", "images"), "src/agent-client", ...leaves],
+  },
+  { folder: "src/backends/server", mayImport: [engine, ...belowDrivers] },
+  ...[cloud, ...rooms("local")].map((folder) => ({ folder, mayImport: belowDrivers })),
+  ...rooms("ecs", "aca").map((folder) => ({ folder, mayImport: [cloud, ...belowDrivers] })),
   { folder: "src/backends", mayImport: ["src/common"] },
   { folder: "src/frontend", mayImport: ["src/agent-client", "src/common", "src/gen"] },
   { folder: "src/cli", mayImport: ["src"] },

@@ -8,7 +8,7 @@ import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend/clients.ts";
 import type { BackendPresence } from "./backend/presence.ts";
 import type { StartBuilder } from "./builder.ts";
-import type { Publisher } from "./publish/publisher.ts";
+import type { Publisher } from "./port-forwarding/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
 import type { AskedStarts } from "./streams/asked-starts.ts";
 import type { HandOver } from "./streams/hand-over.ts";

@@ -13,11 +13,11 @@ import {
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
 import { instanceTag, parseTask } from "../../src/backends/aca/tags.ts";
-import { isUndone } from "../../src/backends/common/cloud/cloud-error.ts";
-import type { TaskAnswer, TaskRequests } from "../../src/backends/common/cloud/cloud-tasks.ts";
-import { createSealer } from "../../src/backends/common/cloud/seal.ts";
-import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
-import { workloadSpec } from "../../src/backends/common/cloud/testing/workload-spec.ts";
+import { isUndone } from "../../src/backends/cloud/cloud-error.ts";
+import type { TaskAnswer, TaskRequests } from "../../src/backends/cloud/cloud-tasks.ts";
+import { createSealer } from "../../src/backends/cloud/seal.ts";
+import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
+import { workloadSpec } from "../../src/backends/cloud/testing/workload-spec.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { AzureScene } from "../simulators/azure/azure-scene.ts";

@@ -10,7 +10,7 @@ import { connect } from "node:tls";
 
 import { WebSocket } from "ws";
 
-import { secretProof } from "../../src/backends/common/cloud/agents/agent-proof.ts";
+import { secretProof } from "../../src/backends/cloud/agents/agent-proof.ts";
 import { newId } from "../../src/common/ids.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { type Backend, callbackScene } from "./callback-scene.ts";

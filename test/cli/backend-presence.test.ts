@@ -17,7 +17,7 @@ import { expired, makeCertificates } from "../support/certificates.ts";
 import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
 import { until } from "../support/until.ts";
-import { type BackendServer, serveBackend } from "../../src/backends/common/server.ts";
+import { type BackendServer, serveBackend } from "../../src/backends/server/server.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import type { TlsFiles } from "../../src/common/config/load.ts";
 import { createLogger } from "../../src/common/logger.ts";

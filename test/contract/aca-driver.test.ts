@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { acaPlatformOf } from "../../src/backends/aca/main.ts";
-import { createAuthority } from "../../src/backends/common/cloud/authority.ts";
-import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
-import { cloudDriver } from "../../src/backends/common/cloud/driver.ts";
-import { createSealer } from "../../src/backends/common/cloud/seal.ts";
-import { createImages, type Images } from "../../src/backends/common/images/images.ts";
-import { openState } from "../../src/backends/common/state/state.ts";
+import { createAuthority } from "../../src/backends/cloud/authority.ts";
+import { readAuthority } from "../../src/backends/cloud/authority-file.ts";
+import { cloudDriver } from "../../src/backends/cloud/driver.ts";
+import { createSealer } from "../../src/backends/cloud/seal.ts";
+import { createImages, type Images } from "../../src/backends/images/images.ts";
+import { openState } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { type AcaConfig, loadConfig } from "../../src/common/config/load.ts";
 import { createLogger } from "../../src/common/logger.ts";

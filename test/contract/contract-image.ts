@@ -1,7 +1,7 @@
 /** The image of the driver contract: busybox in one layer, made runnable by the driver under test. */
-import type { Driver } from "../../src/backends/common/driver/driver.ts";
-import { createImages, type Images } from "../../src/backends/common/images/images.ts";
-import type { State } from "../../src/backends/common/state/state.ts";
+import type { Driver } from "../../src/backends/driver/driver.ts";
+import { createImages, type Images } from "../../src/backends/images/images.ts";
+import type { State } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import type { Logger } from "../../src/common/logger.ts";
 import type { ImageRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";

@@ -9,9 +9,9 @@ import { create } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 
 import { createAgentClient, type AgentClient } from "../../src/agent-client/client.ts";
-import type { Driver } from "../../src/backends/common/driver/driver.ts";
-import type { Launched } from "../../src/backends/common/driver/launches.ts";
-import type { WorkloadSpec } from "../../src/backends/common/driver/workload-spec.ts";
+import type { Driver } from "../../src/backends/driver/driver.ts";
+import type { Launched } from "../../src/backends/driver/launches.ts";
+import type { WorkloadSpec } from "../../src/backends/driver/workload-spec.ts";
 import { newId } from "../../src/common/ids.ts";
 import { isErrorKind } from "../../src/common/errors.ts";
 import { WatchRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";

@@ -11,10 +11,10 @@ import { type Client, createClient, type Interceptor } from "@connectrpc/connect
 import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
-import { createEngine, type Engine } from "../../src/backends/common/engine/engine.ts";
-import type { ImageSource } from "../../src/backends/common/image-source.ts";
-import { registerServices } from "../../src/backends/common/engine/services/register.ts";
-import { openState, type State } from "../../src/backends/common/state/state.ts";
+import { createEngine, type Engine } from "../../src/backends/engine/engine.ts";
+import type { ImageSource } from "../../src/backends/driver/image-source.ts";
+import { registerServices } from "../../src/backends/engine/services/register.ts";
+import { openState, type State } from "../../src/backends/state/state.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { toConnectError } from "../../src/common/connect-error.ts";
 import { notFound } from "../../src/common/errors.ts";

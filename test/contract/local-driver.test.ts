@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { openState } from "../../src/backends/common/state/state.ts";
+import { openState } from "../../src/backends/state/state.ts";
 import { localDriver } from "../../src/backends/local/driver.ts";
 import { HostProcess } from "../../src/backends/local/host-process.ts";
 import { systemClock } from "../../src/common/clock.ts";

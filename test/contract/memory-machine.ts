@@ -7,14 +7,14 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 
 import { systemError, unavailable } from "../../src/common/errors.ts";
 import type { AgentAddress } from "../../src/agent-client/address.ts";
-import { agentSeccomp } from "../../src/backends/common/cloud/agent-seccomp.ts";
-import type { Driver } from "../../src/backends/common/driver/driver.ts";
-import type { BoundPort, LaunchProgress, StepsOfStages } from "../../src/backends/common/driver/launches.ts";
-import type { NetworkFabric } from "../../src/backends/common/driver/networks.ts";
-import type { UnappliedSetting } from "../../src/backends/common/driver/settings.ts";
-import type { VolumeRules, VolumeShortage } from "../../src/backends/common/driver/volumes.ts";
-import type { WorkloadSpec } from "../../src/backends/common/driver/workload-spec.ts";
-import type { FoundWorkload } from "../../src/backends/common/driver/workloads.ts";
+import { agentSeccomp } from "../../src/backends/cloud/agent-seccomp.ts";
+import type { Driver } from "../../src/backends/driver/driver.ts";
+import type { BoundPort, LaunchProgress, StepsOfStages } from "../../src/backends/driver/launches.ts";
+import type { NetworkFabric } from "../../src/backends/driver/networks.ts";
+import type { UnappliedSetting } from "../../src/backends/driver/settings.ts";
+import type { VolumeRules, VolumeShortage } from "../../src/backends/driver/volumes.ts";
+import type { WorkloadSpec } from "../../src/backends/driver/workload-spec.ts";
+import type { FoundWorkload } from "../../src/backends/driver/workloads.ts";
 import {
   agentsDialled,
   agentsJoin,
@@ -33,8 +33,8 @@ import {
   silentAgentsAreGone,
   uploadsRelayed,
   writtenAsAgentsTell,
-} from "../../src/backends/common/ready-made-roles.ts";
-import { unlessAborted } from "../../src/backends/common/unless-aborted.ts";
+} from "../../src/backends/driver/ready-made-roles.ts";
+import { unlessAborted } from "../../src/backends/concurrency/unless-aborted.ts";
 import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { type Capabilities, CapabilitiesSchema } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
 import {

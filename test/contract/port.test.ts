@@ -16,8 +16,8 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 
 import { containerIdHeader } from "../../src/agent-client/address.ts";
 import { AgentConnection } from "../../src/agent-client/connection.ts";
-import { type BackendServer, serveBackend } from "../../src/backends/common/server.ts";
-import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
+import { type BackendServer, serveBackend } from "../../src/backends/server/server.ts";
+import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
 import type { TlsFiles } from "../../src/common/config/load.ts";
 import { conflict } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";

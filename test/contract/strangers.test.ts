@@ -9,9 +9,9 @@ import { duplexPair } from "node:stream";
 import { after, before, describe, it } from "node:test";
 import { connect as connectTls } from "node:tls";
 
-import { Relay } from "../../src/backends/common/cloud/callback/relay.ts";
-import { capturedLogger } from "../../src/backends/common/cloud/testing/captured-logger.ts";
-import { serveBackend } from "../../src/backends/common/server.ts";
+import { Relay } from "../../src/backends/cloud/callback/relay.ts";
+import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
+import { serveBackend } from "../../src/backends/server/server.ts";
 import { loadConfig, type TlsFiles } from "../../src/common/config/load.ts";
 import { maxStrangers } from "../../src/common/strangers.ts";
 import { startFrontend } from "../../src/frontend/main.ts";

@@ -13,7 +13,7 @@ import { createBackendTransport } from "../../src/frontend/backend/transport.ts"
 import { ImageService, type ImportImageRequestSchema } from "../../src/gen/sockerless/backend/v1/image_pb.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { invalid } from "../../src/common/errors.ts";
-import { serveBackend } from "../../src/backends/common/server.ts";
+import { serveBackend } from "../../src/backends/server/server.ts";
 
 type Import = ServiceImpl<typeof ImageService>["importImage"];
 

@@ -7,7 +7,7 @@ import { systemClock } from "../../src/common/clock.ts";
 import { isErrorKind } from "../../src/common/errors.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import type { ProveRequest } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
-import type { UnprovenAgent } from "../../src/backends/common/cloud/agents/agent-proof.ts";
+import type { UnprovenAgent } from "../../src/backends/cloud/agents/agent-proof.ts";
 import { type AwsClients, createAwsClients } from "../../src/backends/ecs/aws/clients.ts";
 import { callerProof } from "../../src/backends/ecs/caller-proof.ts";
 

@@ -4,7 +4,7 @@ import { after, before, describe, it } from "node:test";
 
 import { DescribeAccessPointsCommand, EFSClient } from "@aws-sdk/client-efs";
 
-import { openState, type State } from "../../src/backends/common/state/state.ts";
+import { openState, type State } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { openState, type State, type StateOptions } from "../../src/backends/common/state/state.ts";
+import { openState, type State, type StateOptions } from "../../src/backends/state/state.ts";
 import { messageOf } from "../../src/common/errors.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 import { ContainerRecordSchema, type ContainerRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";
@@ -182,7 +182,7 @@ describe("a state whose disk is full", () => {
     await assert.rejects(
       runCommand(process.execPath, [
         "-e",
-        `import(${JSON.stringify(new URL("../../src/backends/common/state/state.js", import.meta.url).href)})
+        `import(${JSON.stringify(new URL("../../src/backends/state/state.js", import.meta.url).href)})
            .then(({ openState }) => openState({ directory: ${JSON.stringify(join(disk, "state"))}, clock: undefined }))
            .then(() => process.exit(0), (error) => { console.error(error.message); process.exit(3); });`,
       ]).then(({ code, errorText }) => {

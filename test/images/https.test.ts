@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
 
-import { HttpClient } from "../../src/backends/common/images/registry/http-client.ts";
+import { HttpClient } from "../../src/backends/images/registry/http-client.ts";
 
 let directory: string;
 let server: Server;

@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import type { ProgressLine } from "../../src/backends/common/images/progress.ts";
+import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import { openImageStore, type TestImageStore } from "../support/image-store.ts";
 import { tarOf } from "../support/tar.ts";
 

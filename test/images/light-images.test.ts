@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
-import { unpackedByPlatform } from "../../src/backends/common/ready-made-roles.ts";
+import { unpackedByPlatform } from "../../src/backends/driver/ready-made-roles.ts";
 import { ContainerConfigSchema, PlatformSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
-import type { Credentials } from "../../src/backends/common/images/registry/credentials.ts";
-import { login } from "../../src/backends/common/images/registry-login.ts";
+import type { Credentials } from "../../src/backends/images/registry/credentials.ts";
+import { login } from "../../src/backends/images/registry-login.ts";
 import {
   openImageStore,
   RecordingPreparer,

@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { unpackedByPlatform } from "../../src/backends/common/ready-made-roles.ts";
+import { unpackedByPlatform } from "../../src/backends/driver/ready-made-roles.ts";
 import { invalid, systemError } from "../../src/common/errors.ts";
-import type { ProgressLine } from "../../src/backends/common/images/progress.ts";
-import type { PullRequest } from "../../src/backends/common/images/pull.ts";
-import { login } from "../../src/backends/common/images/registry-login.ts";
+import type { ProgressLine } from "../../src/backends/images/progress.ts";
+import type { PullRequest } from "../../src/backends/images/pull.ts";
+import { login } from "../../src/backends/images/registry-login.ts";
 import { openImageStore, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import {
   blobOf,

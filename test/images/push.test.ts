@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { sha256Of } from "../../src/backends/common/images/digest.ts";
-import type { ProgressLine } from "../../src/backends/common/images/progress.ts";
-import type { PushRequest } from "../../src/backends/common/images/push.ts";
+import { sha256Of } from "../../src/backends/images/digest.ts";
+import type { ProgressLine } from "../../src/backends/images/progress.ts";
+import type { PushRequest } from "../../src/backends/images/push.ts";
 import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
 import { configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { TestRegistry } from "../support/registry.ts";

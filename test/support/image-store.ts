@@ -6,10 +6,10 @@ import type { TestContext } from "node:test";
 
 import { pino } from "pino";
 
-import type { ArchiveDownloads, LayerUploads } from "../../src/backends/common/driver/archives.ts";
-import type { ImagePreparer, LayerUnpacking } from "../../src/backends/common/driver/images.ts";
-import { createImages, type Images, type ImagesOptions } from "../../src/backends/common/images/images.ts";
-import { openState, type State } from "../../src/backends/common/state/state.ts";
+import type { ArchiveDownloads, LayerUploads } from "../../src/backends/driver/archives.ts";
+import type { ImagePreparer, LayerUnpacking } from "../../src/backends/driver/images.ts";
+import { createImages, type Images, type ImagesOptions } from "../../src/backends/images/images.ts";
+import { openState, type State } from "../../src/backends/state/state.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 
 /** A driver that unpacks nothing. */

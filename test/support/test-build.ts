@@ -13,7 +13,7 @@ import { appendFileSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import type { TestBuild } from "../../src/backends/common/fault-points.ts"; // Loading it here would be too early.
+import type { TestBuild } from "../../src/backends/driver/fault-points.ts"; // Loading it here would be too early.
 import { buildLimitMs, runCommand } from "./command.ts";
 
 const variable = "SOCKERLESS_FAULT_POINT_FILE";

@@ -1,5 +1,5 @@
 /** A launch's progress that nobody is told. */
-import type { LaunchProgress } from "../../src/backends/common/driver/launches.ts";
+import type { LaunchProgress } from "../../src/backends/driver/launches.ts";
 
 export const untold: LaunchProgress = {
   reached: () => Promise.resolve(),

@@ -52,7 +52,7 @@ const (
 	// toldEvery is how often failures are logged that go on.
 	toldEvery = 10 * time.Second
 	// maxConnections bounds those that the backend uses at once, most of which it
-	// gives to other agents (maxToOne in src/backends/common/cloud/callback).
+	// gives to other agents (maxToOne in src/backends/cloud/callback).
 	maxConnections = 512
 	// Subprotocol is what the WebSockets carry: TLS, whose server is the agent.
 	Subprotocol = "sockerless.agent.v1"

@@ -15,10 +15,10 @@ import {
   type ImageRecord,
   ImageRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
-import type { ToldPhase } from "../common/driver/launches.ts";
-import { hexOf, sha256Of } from "../common/images/digest.ts";
-import { mediaTypes } from "../common/images/manifest.ts";
+import { capturedLogger } from "../cloud/testing/captured-logger.ts";
+import type { ToldPhase } from "../driver/launches.ts";
+import { hexOf, sha256Of } from "../images/digest.ts";
+import { mediaTypes } from "../images/manifest.ts";
 import { AcrCredentials, isAcr } from "./acr/credentials.ts";
 import type { AzureClients, PlainAnswer, PlainRequest } from "./arm/clients.ts";
 import { acaImages } from "./images.ts";

@@ -1,6 +1,6 @@
 import type { AcaSection } from "../../common/config/load.ts";
-import { cloudMachine } from "../common/cloud/machine.ts";
-import type { Machine } from "../common/driver/machine.ts";
+import { cloudMachine } from "../cloud/machine.ts";
+import type { Machine } from "../driver/machine.ts";
 import { largestCpu, memoryPerCpu } from "./jobs/sizes.ts";
 
 /** Facts of an environment for `docker info`. Container Apps shows no machine, so they are the most that one job can have. */

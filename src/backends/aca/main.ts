@@ -1,10 +1,10 @@
 import type { AcaConfig } from "../../common/config/load.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { RunningService } from "../../common/running-service.ts";
-import { instanceOf } from "../common/cloud/instance.ts";
-import { type CloudSurroundings, startCloudBackend } from "../common/cloud/main.ts";
-import type { CloudPlatform } from "../common/cloud/platform.ts";
-import { registryOptions } from "../common/serve-engine.ts";
+import { instanceOf } from "../cloud/instance.ts";
+import { type CloudSurroundings, startCloudBackend } from "../cloud/main.ts";
+import type { CloudPlatform } from "../cloud/platform.ts";
+import { registryOptions } from "../server/serve-engine.ts";
 import { acaAgents, callbackSecrets } from "./agents.ts";
 import { createAzureClients } from "./arm/clients.ts";
 import { parseRates } from "./arm/rates.ts";

@@ -2,9 +2,9 @@
  * Networks of this backend: nothing in Azure. Addresses are virtual, names are the agents' own, and what is on a network is
  * decided by the tunnels that agents open for one another.
  */
-import type { CloudSetting } from "../common/cloud/setting-rules.ts";
-import type { AddressPool, NetworkFabric } from "../common/driver/networks.ts";
-import { nothingFound } from "../common/ready-made-roles.ts";
+import type { CloudSetting } from "../cloud/setting-rules.ts";
+import type { AddressPool, NetworkFabric } from "../driver/networks.ts";
+import { nothingFound } from "../driver/ready-made-roles.ts";
 
 /** The default bridge has Docker's own pool; user-defined networks are slices of one, and no more than it holds. */
 const addressPools: readonly AddressPool[] = [

@@ -1,10 +1,10 @@
 /** `sockerless aca prune`: what sockerless has made in Azure and nobody's state knows. */
 import type { AcaConfig } from "../../common/config/load.ts";
 import { messageOf, unavailable } from "../../common/errors.ts";
-import { orphanedImages } from "../common/cloud/orphans/images.ts";
-import type { Known, Orphan } from "../common/cloud/orphans/orphan.ts";
-import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../common/cloud/orphans/prune.ts";
-import { registryOptions } from "../common/serve-engine.ts";
+import { orphanedImages } from "../cloud/orphans/images.ts";
+import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
+import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../cloud/orphans/prune.ts";
+import { registryOptions } from "../server/serve-engine.ts";
 import { shortId } from "../../common/ids.ts";
 import { type AzureClients, createAzureClients } from "./arm/clients.ts";
 import { parseRates } from "./arm/rates.ts";

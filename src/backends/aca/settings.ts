@@ -2,11 +2,11 @@
  * Docker's settings that Container Apps cannot honour: those that are refused with 501, and those that are accepted and
  * not applied, with a warning. `docs/backends/aca.md` has the same tables.
  */
-import * as asks from "../common/cloud/asked-settings.ts";
-import { type CloudSetting, settingRules } from "../common/cloud/setting-rules.ts";
-import type { SettingRules } from "../common/driver/settings.ts";
-import { askedCapabilities, defaultCapabilities } from "../common/linux-capabilities.ts";
-import { isContainerMode } from "../common/model/container-mode.ts";
+import * as asks from "../cloud/asked-settings.ts";
+import { type CloudSetting, settingRules } from "../cloud/setting-rules.ts";
+import type { SettingRules } from "../driver/settings.ts";
+import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
+import { isContainerMode } from "../model/container-mode.ts";
 import { type DefaultSize, toldSize } from "./jobs/sizes.ts";
 
 /** A container that drops all may have these back. */

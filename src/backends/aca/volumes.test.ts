@@ -11,12 +11,12 @@ import {
   type VolumeRecord,
   VolumeRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
-import { failedCall } from "../common/cloud/testing/cloud.ts";
-import { passing } from "../common/cloud/testing/passing.ts";
-import { workloadSpec } from "../common/cloud/testing/workload-spec.ts";
-import type { ResolvedMount } from "../common/driver/workload-spec.ts";
-import { UnsettledError } from "../common/unsettled-error.ts";
+import { capturedLogger } from "../cloud/testing/captured-logger.ts";
+import { failedCall } from "../cloud/testing/cloud.ts";
+import { passing } from "../cloud/testing/passing.ts";
+import { workloadSpec } from "../cloud/testing/workload-spec.ts";
+import type { ResolvedMount } from "../driver/workload-spec.ts";
+import { UnsettledError } from "../driver/unsettled-error.ts";
 import { AzureError } from "./arm/errors.ts";
 import { AzureFiles, type AzureFilesOptions } from "./shares/azure-files.ts";
 import { shareName } from "./shares/names.ts";

@@ -8,11 +8,11 @@ import { conflict, fromUnknown, invalid, isErrorKind, messageOf } from "../../co
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { isRefusal } from "../common/cloud/cloud-error.ts";
-import type { UnappliedSetting } from "../common/driver/settings.ts";
-import type { VolumeRules, VolumeStore } from "../common/driver/volumes.ts";
-import { neverShort, nothingFound, partsReady } from "../common/ready-made-roles.ts";
-import { failureOf, UnsettledError } from "../common/unsettled-error.ts";
+import { isRefusal } from "../cloud/cloud-error.ts";
+import type { UnappliedSetting } from "../driver/settings.ts";
+import type { VolumeRules, VolumeStore } from "../driver/volumes.ts";
+import { neverShort, nothingFound, partsReady } from "../driver/ready-made-roles.ts";
+import { failureOf, UnsettledError } from "../driver/unsettled-error.ts";
 import { isConflict, isStorageInUse } from "./arm/errors.ts";
 import type { AzureFiles } from "./shares/azure-files.ts";
 import type { JobVolumes } from "./jobs/job-parts.ts";

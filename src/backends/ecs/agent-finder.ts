@@ -3,12 +3,12 @@ import { join } from "node:path";
 import type { EcsSection } from "../../common/config/load.ts";
 import { invalid, unavailable } from "../../common/errors.ts";
 import { componentLogger } from "../../common/logger.ts";
-import type { AgentFinder } from "../common/cloud/agents/agent-finder.ts";
-import { calledAgents } from "../common/cloud/agents/called-agents.ts";
-import { type DialOptions, dialledAgents } from "../common/cloud/agents/dialled-agents.ts";
-import { Relay } from "../common/cloud/callback/relay.ts";
-import { instanceOf } from "../common/cloud/instance.ts";
-import type { CloudSurroundings } from "../common/cloud/main.ts";
+import type { AgentFinder } from "../cloud/agents/agent-finder.ts";
+import { calledAgents } from "../cloud/agents/called-agents.ts";
+import { type DialOptions, dialledAgents } from "../cloud/agents/dialled-agents.ts";
+import { Relay } from "../cloud/callback/relay.ts";
+import { instanceOf } from "../cloud/instance.ts";
+import type { CloudSurroundings } from "../cloud/main.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { callerProof } from "./caller-proof.ts";
 

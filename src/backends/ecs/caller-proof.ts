@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
 import { conflict, forbidden, messageOf } from "../../common/errors.ts";
-import type { AgentProof } from "../common/cloud/agents/agent-proof.ts";
+import type { AgentProof } from "../cloud/agents/agent-proof.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { AwsError, isAwsError } from "./aws/errors.ts";
 

@@ -8,7 +8,7 @@ import { ManualClock } from "../../common/manual-clock.ts";
 import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { CloudMapMirror } from "./cloud-map.ts";
-import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
+import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import { fakeClient, refusal } from "./testing/fake-client.ts";
 
 const net = "a".repeat(64);

@@ -27,7 +27,7 @@ import {
   ipv6Attribute,
   servicesOf,
 } from "./cloud-map/services.ts";
-import type { NameMirror } from "../common/cloud/name-mirror.ts";
+import type { NameMirror } from "../cloud/name-mirror.ts";
 import { instanceTag } from "./tags.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 

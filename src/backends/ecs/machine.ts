@@ -1,6 +1,6 @@
 import type { EcsSection } from "../../common/config/load.ts";
-import { cloudMachine } from "../common/cloud/machine.ts";
-import type { Machine } from "../common/driver/machine.ts";
+import { cloudMachine } from "../cloud/machine.ts";
+import type { Machine } from "../driver/machine.ts";
 
 /** Facts of a cluster for `docker info`. Fargate shows no machine, so they are the most that one task can have. */
 export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "architecture">): Machine {

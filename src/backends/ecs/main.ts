@@ -1,8 +1,8 @@
 import type { EcsConfig } from "../../common/config/load.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { RunningService } from "../../common/running-service.ts";
-import { startCloudBackend } from "../common/cloud/main.ts";
-import { registryOptions } from "../common/serve-engine.ts";
+import { startCloudBackend } from "../cloud/main.ts";
+import { registryOptions } from "../server/serve-engine.ts";
 import { ecsAgents } from "./agent-finder.ts";
 import { createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/configured-rates.ts";

@@ -9,10 +9,10 @@ import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless
 import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
-import { noMirror } from "../common/cloud/name-mirror.ts";
-import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
+import { noMirror } from "../cloud/name-mirror.ts";
+import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import { answered, fakeClient, type Input, refusal, unanswered } from "./testing/fake-client.ts";
-import { passing } from "../common/cloud/testing/passing.ts";
+import { passing } from "../cloud/testing/passing.ts";
 import { permissionOf, type Rule } from "./security-groups/rules.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 

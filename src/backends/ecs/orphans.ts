@@ -1,15 +1,15 @@
 /** `sockerless ecs prune`: what sockerless has made in AWS and nobody's state knows. */
 import type { EcsConfig } from "../../common/config/load.ts";
-import type { Known, Orphan } from "../common/cloud/orphans/orphan.ts";
-import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../common/cloud/orphans/prune.ts";
-import { registryOptions } from "../common/serve-engine.ts";
+import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
+import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../cloud/orphans/prune.ts";
+import { registryOptions } from "../server/serve-engine.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { type AwsClients, createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/configured-rates.ts";
 import { EcrCredentials } from "./ecr/credentials.ts";
 import { ecrRepository as repositoryIn } from "./ecr/repository.ts";
 import { orphanedAccessPoints } from "./orphans/access-points.ts";
-import { orphanedImages } from "../common/cloud/orphans/images.ts";
+import { orphanedImages } from "../cloud/orphans/images.ts";
 import { orphanedGroups } from "./orphans/security-groups.ts";
 import { orphanedServices } from "./orphans/services.ts";
 import { agentsOfOrphans } from "./agent-finder.ts";

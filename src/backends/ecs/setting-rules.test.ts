@@ -6,7 +6,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { buildLabel } from "../../common/build-label.ts";
 import type { HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
+import { maskedPaths, readonlyPaths } from "../security/default-paths.ts";
 import { ecsSettings } from "./setting-rules.ts";
 
 const policy = ecsSettings({ architecture: "amd64", hasFileSystem: true });

@@ -1,5 +1,5 @@
-import { settingRules } from "../common/cloud/setting-rules.ts";
-import type { SettingRules } from "../common/driver/settings.ts";
+import { settingRules } from "../cloud/setting-rules.ts";
+import type { SettingRules } from "../driver/settings.ts";
 import { notApplied, refused, unsharedCaches } from "./settings.ts";
 
 /** Facts of tasks that {@link ecsSettings} goes by. */

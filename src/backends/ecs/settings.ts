@@ -3,10 +3,10 @@
  * applied, with a warning. `docs/backends/ecs-settings.md` is made from these tables.
  */
 import type { HostConfig, Mount } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import * as asks from "../common/cloud/asked-settings.ts";
-import type { CloudSetting } from "../common/cloud/setting-rules.ts";
-import { isContainerMode } from "../common/model/container-mode.ts";
-import { askedCapabilities, defaultCapabilities } from "../common/linux-capabilities.ts";
+import * as asks from "../cloud/asked-settings.ts";
+import type { CloudSetting } from "../cloud/setting-rules.ts";
+import { isContainerMode } from "../model/container-mode.ts";
+import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
 
 /** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
 const addable: ReadonlySet<string> = new Set([...defaultCapabilities, "CAP_SYS_PTRACE"]);

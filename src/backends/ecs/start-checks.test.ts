@@ -4,10 +4,10 @@ import { describe, it } from "node:test";
 import type { EcsSection } from "../../common/config/load.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { builtPrograms } from "../../common/built-programs.ts";
-import { agentImageId, agentTag } from "../common/cloud/images/agent-image.ts";
-import { checkSurroundings } from "../common/cloud/start-checks.ts";
+import { agentImageId, agentTag } from "../cloud/images/agent-image.ts";
+import { checkSurroundings } from "../cloud/start-checks.ts";
 import { ecsChecks } from "./start-checks.ts";
-import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
+import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 
 /** The processor that this machine's agent is built for. */
 const processor = process.arch === "arm64" ? "arm64" : "amd64";

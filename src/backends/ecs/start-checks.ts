@@ -8,11 +8,11 @@ import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { StartCheck } from "../common/cloud/start-checks.ts";
-import { agentPort } from "../common/cloud/agents/agent-port.ts";
+import type { StartCheck } from "../cloud/start-checks.ts";
+import { agentPort } from "../cloud/agents/agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { isIpv4Ecr } from "./ecr/credentials.ts";
-import { agentImageFault, agentTag } from "../common/cloud/images/agent-image.ts";
+import { agentImageFault, agentTag } from "../cloud/images/agent-image.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
 

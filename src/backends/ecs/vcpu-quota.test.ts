@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { ServiceQuotasClient } from "@aws-sdk/client-service-quotas";
 
 import { ManualClock } from "../../common/manual-clock.ts";
-import { capturedLogger } from "../common/cloud/testing/captured-logger.ts";
+import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { fakeClient, refusal } from "./testing/fake-client.ts";
 import { VcpuQuota } from "./vcpu-quota.ts";

@@ -1,4 +1,4 @@
-import type { DiskMeter } from "../common/driver/machine.ts";
+import type { DiskMeter } from "../driver/machine.ts";
 import { type HostClient, orHostError } from "./host-client.ts";
 
 /** Measures by the host process. */

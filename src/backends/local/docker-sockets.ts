@@ -1,4 +1,4 @@
-import type { ResolvedMount } from "../common/driver/workload-spec.ts";
+import type { ResolvedMount } from "../driver/workload-spec.ts";
 
 /** Paths at which Docker clients expect a daemon; a bind of one of them asks for the Docker API. */
 const wellKnownSockets = ["/var/run/docker.sock", "/run/docker.sock"];

@@ -1,5 +1,5 @@
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
-import type { Driver } from "../common/driver/driver.ts";
+import type { Driver } from "../driver/driver.ts";
 import {
   agentsDialled,
   agentsOnSockets,
@@ -10,7 +10,7 @@ import {
   platformAtHand,
   portsOfDriver,
   silentAgentsAreGone,
-} from "../common/ready-made-roles.ts";
+} from "../driver/ready-made-roles.ts";
 import { localCapabilities } from "./capabilities.ts";
 import { localDisk } from "./disk.ts";
 import type { HostProcess } from "./host-process.ts";

@@ -14,8 +14,8 @@ import type {
   ExpectedArchive,
   ExpectedUpload,
   TakenUpload,
-} from "../common/driver/archives.ts";
-import type { ImagePreparer } from "../common/driver/images.ts";
+} from "../driver/archives.ts";
+import type { ImagePreparer } from "../driver/images.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 
 /** Layers that are unpacked at one time: unpacking is bound by the disk, not by processors. */

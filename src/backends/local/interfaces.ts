@@ -4,7 +4,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { InterfaceSchema } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { bridgeOptionsOf, endpointOptionsOf } from "../common/model/bridge-options.ts";
+import { bridgeOptionsOf, endpointOptionsOf } from "../model/bridge-options.ts";
 
 /** The interface of an endpoint that has its addresses; without a default route. */
 export function interfaceOf(

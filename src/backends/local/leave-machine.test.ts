@@ -5,8 +5,8 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerRecordSchema, NetworkRecordSchema, Phase } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { Driver } from "../common/driver/driver.ts";
-import type { State } from "../common/state/state.ts";
+import type { Driver } from "../driver/driver.ts";
+import type { State } from "../state/state.ts";
 import { releaseSteps, removeIdleBridges } from "./leave-machine.ts";
 
 const ofBuild = { labels: { "sockerless.build": "container" } };

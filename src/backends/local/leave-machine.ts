@@ -1,9 +1,9 @@
 /** Taking away at the end of a backend in good order: the machine is left as it was found. */
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { Driver } from "../common/driver/driver.ts";
-import { isOfBuild } from "../common/model/build-label.ts";
-import { configOf, isActive, isStarting } from "../common/model/records.ts";
-import type { State } from "../common/state/state.ts";
+import type { Driver } from "../driver/driver.ts";
+import { isOfBuild } from "../model/build-label.ts";
+import { configOf, isActive, isStarting } from "../model/records.ts";
+import type { State } from "../state/state.ts";
 
 /** Whether the next backend finds a process of the container, or takes up its start. */
 const goesOn = (record: ContainerRecord): boolean => isActive(record) || isStarting(record);

@@ -1,7 +1,7 @@
 /** Limits that this machine's kernel cannot keep, by the controllers and files of its control groups. */
 import { existsSync } from "node:fs";
 
-import type { LimitFeature } from "../common/driver/machine.ts";
+import type { LimitFeature } from "../driver/machine.ts";
 
 /** Files that show a feature in version 1 of control groups; each is in the controller's root group. */
 const files: Readonly<Record<LimitFeature, string>> = {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism, hostname, machine, release, totalmem } from "node:os";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
-import type { Machine, MachineFacts } from "../common/driver/machine.ts";
+import type { Machine, MachineFacts } from "../driver/machine.ts";
 import { missingLimits } from "./limit-features.ts";
 import type { MachineProfile } from "./oci/spec.ts";
 

@@ -15,11 +15,11 @@ import {
   imagesWithFaultPoints,
   stateWithFaultPoints,
   testBuild,
-} from "../common/fault-points.ts";
-import { ensureHello } from "../common/images/ensure-hello.ts";
-import { openImages, serveEngine } from "../common/serve-engine.ts";
-import type { Driver } from "../common/driver/driver.ts";
-import { openState, type State } from "../common/state/state.ts";
+} from "../driver/fault-points.ts";
+import { ensureHello } from "../images/ensure-hello.ts";
+import { openImages, serveEngine } from "../server/serve-engine.ts";
+import type { Driver } from "../driver/driver.ts";
+import { openState, type State } from "../state/state.ts";
 import { localDriver } from "./driver.ts";
 import { HostProcess } from "./host-process.ts";
 import { releaseSteps, removeIdleBridges } from "./leave-machine.ts";

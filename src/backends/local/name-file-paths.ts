@@ -1,8 +1,8 @@
 import { join } from "node:path";
 
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NameFilePaths } from "../common/driver/workloads.ts";
-import { containerOfMode } from "../common/model/container-mode.ts";
+import type { NameFilePaths } from "../driver/workloads.ts";
+import { containerOfMode } from "../model/container-mode.ts";
 
 /**
  * The paths of a container's name files: its own, those of the container whose network it shares, directly or through

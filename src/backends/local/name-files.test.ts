@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkPlan } from "../common/driver/workload-spec.ts";
+import type { NetworkPlan } from "../driver/workload-spec.ts";
 import { nameFiles } from "./name-files.ts";
 
 const machine = {

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 
 import { ownValue } from "../../common/own-value.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { LinkedHost, NetworkPlan } from "../common/driver/workload-spec.ts";
+import type { LinkedHost, NetworkPlan } from "../driver/workload-spec.ts";
 
 /** Name files of the machine itself, which containers take over in part or whole. */
 export interface MachineNames {

@@ -9,9 +9,9 @@ import {
   NetworkRecordSchema,
   Phase,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkChange, NetworkFabric } from "../common/driver/networks.ts";
-import { nothingFound } from "../common/ready-made-roles.ts";
-import { bridgeNameOf, bridgeOptionsOf } from "../common/model/bridge-options.ts";
+import type { NetworkChange, NetworkFabric } from "../driver/networks.ts";
+import { nothingFound } from "../driver/ready-made-roles.ts";
+import { bridgeNameOf, bridgeOptionsOf } from "../model/bridge-options.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
 import { ownNames, readIfThere, resolvConf } from "./name-files.ts";

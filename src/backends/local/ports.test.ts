@@ -4,7 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { NetworkEndpointSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkPlan } from "../common/driver/workload-spec.ts";
+import type { NetworkPlan } from "../driver/workload-spec.ts";
 import { publishedPorts } from "./ports.ts";
 
 type Networks = Readonly<Record<string, MessageInitShape<typeof NetworkSchema>>>;

@@ -3,10 +3,10 @@ import { create } from "@bufbuild/protobuf";
 import { ownValue } from "../../common/own-value.ts";
 import { type PublishedPort, PublishedPortSchema } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkPlan } from "../common/driver/workload-spec.ts";
-import { bridgeOptionsOf } from "../common/model/bridge-options.ts";
-import { defaultGatewayOf } from "../common/model/default-gateway.ts";
-import { wantedPorts } from "../common/model/ports.ts";
+import type { NetworkPlan } from "../driver/workload-spec.ts";
+import { bridgeOptionsOf } from "../model/bridge-options.ts";
+import { defaultGatewayOf } from "../model/default-gateway.ts";
+import { wantedPorts } from "../model/ports.ts";
 
 /**
  * The ports that a container's shim listens on: those of a container that has interfaces of its own, one at least on a

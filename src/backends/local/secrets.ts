@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { invalid, notImplemented } from "../../common/errors.ts";
 import type { SecretFileSchema } from "../../gen/sockerless/host/v1/host_pb.ts";
-import type { StartSecrets } from "../common/driver/workload-spec.ts";
+import type { StartSecrets } from "../driver/workload-spec.ts";
 
 /** Bytes of memory that the host process has for the secrets of a start. */
 const maxBytes = 16 * 1024 * 1024;

@@ -1,8 +1,8 @@
 import { invalid } from "../../common/errors.ts";
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import type { SettingRules } from "../common/driver/settings.ts";
-import { unpublishedPorts } from "../common/model/ports.ts";
-import { parseSecurityOptions } from "../common/security/options.ts";
+import type { SettingRules } from "../driver/settings.ts";
+import { unpublishedPorts } from "../model/ports.ts";
+import { parseSecurityOptions } from "../security/options.ts";
 
 type Refusal = readonly [feature: string, asked: (host: HostConfig) => boolean];
 

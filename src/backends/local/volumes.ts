@@ -10,8 +10,8 @@ import {
   VolumeSharing,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { Phase, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { VolumeDriver, VolumeStore } from "../common/driver/volumes.ts";
-import { partsReady } from "../common/ready-made-roles.ts";
+import type { VolumeDriver, VolumeStore } from "../driver/volumes.ts";
+import { partsReady } from "../driver/ready-made-roles.ts";
 import { orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 import { isAway } from "./repeated-calls.ts";

@@ -12,15 +12,15 @@ import type {
   NetworkNamespaceSchema,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { isOfBuild } from "../common/model/build-label.ts";
-import { defaultGatewayOf } from "../common/model/default-gateway.ts";
-import type { BoundPort, StepsOfStages } from "../common/driver/launches.ts";
-import type { ResolvedMount, WorkloadSpec } from "../common/driver/workload-spec.ts";
-import type { FoundWorkload, Workloads } from "../common/driver/workloads.ts";
+import { isOfBuild } from "../model/build-label.ts";
+import { defaultGatewayOf } from "../model/default-gateway.ts";
+import type { BoundPort, StepsOfStages } from "../driver/launches.ts";
+import type { ResolvedMount, WorkloadSpec } from "../driver/workload-spec.ts";
+import type { FoundWorkload, Workloads } from "../driver/workloads.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
-import { logSettings } from "../common/logging/log-settings.ts";
+import { logSettings } from "../logging/log-settings.ts";
 import { nameFilePaths } from "./name-file-paths.ts";
 import { type MachineNames, nameFiles, readIfThere } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";

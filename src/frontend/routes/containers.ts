@@ -16,7 +16,7 @@ import { readBody } from "../bodies/read-body.ts";
 import { containerDetailToJson, containerListText, containerSummaryToText } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import type { Listening } from "../publish/publisher.ts";
+import type { Listening } from "../port-forwarding/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
 import { replyEmpty, replyJson, replyJsonText, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { repeatedWithinMs } from "../../../src/backends/common/engine/containers/start/start-caller.ts";
+import { repeatedWithinMs } from "../../../src/backends/engine/containers/start/start-caller.ts";
 import { type Clock, systemClock } from "../../../src/common/clock.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";

@@ -5,7 +5,7 @@ import { Code } from "@connectrpc/connect";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { type ErrorKind, fromUnknown, isErrorKind, messageOf } from "../../../src/common/errors.ts";
-import type { VolumeStore } from "../../../src/backends/common/driver/volumes.ts";
+import type { VolumeStore } from "../../../src/backends/driver/volumes.ts";
 import type { HostConfigSchema } from "../../../src/gen/sockerless/backend/v1/config_pb.ts";
 import { CapabilitiesSchema } from "../../../src/gen/sockerless/backend/v1/system_pb.ts";
 import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
-import { UnsettledError } from "../../../src/backends/common/unsettled-error.ts";
+import { UnsettledError } from "../../../src/backends/driver/unsettled-error.ts";
 import { Phase, type VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";

@@ -4,9 +4,9 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import { callerLost } from "../../../src/backends/common/caller-lost.ts";
-import { repeatedWithinMs } from "../../../src/backends/common/engine/containers/start/start-caller.ts";
-import { startContainer } from "../../../src/backends/common/engine/containers/start/start-container.ts";
+import { callerLost } from "../../../src/backends/concurrency/caller-lost.ts";
+import { repeatedWithinMs } from "../../../src/backends/engine/containers/start/start-caller.ts";
+import { startContainer } from "../../../src/backends/engine/containers/start/start-container.ts";
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { announceSharers } from "../../../src/backends/common/engine/networks/partner-pushes.ts";
+import { announceSharers } from "../../../src/backends/engine/networks/partner-pushes.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { frozenBy } from "../../../src/backends/common/engine/containers/decisions/life/transitions.ts";
+import { frozenBy } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
 import { ContainerStateSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";

@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
-import { removed } from "../../../src/backends/common/engine/containers/decisions/life/transitions.ts";
+import { removed } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 

@@ -6,14 +6,14 @@ import * as v from "valibot";
 import type { Clock } from "../../../common/clock.ts";
 import { mustRead, object } from "../../../common/documents.ts";
 import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import type { RepositoryCredentials } from "../../common/cloud/images/own-repository.ts";
-import { type RegistryToken, RegistryTokens } from "../../common/cloud/images/registry-tokens.ts";
-import { refusalOfResponse } from "../../common/images/registry/authorizer.ts";
-import { registryEndpoints } from "../../common/images/registry/endpoints.ts";
-import { HttpClient } from "../../common/images/registry/http-client.ts";
-import type { RegistryOptions } from "../../common/images/registry/registry.ts";
-import { RegistryUnreachable } from "../../common/images/registry/registry-errors.ts";
-import { check, maxJsonBytes, parseJson } from "../../common/images/manifest.ts";
+import type { RepositoryCredentials } from "../../cloud/images/own-repository.ts";
+import { type RegistryToken, RegistryTokens } from "../../cloud/images/registry-tokens.ts";
+import { refusalOfResponse } from "../../images/registry/authorizer.ts";
+import { registryEndpoints } from "../../images/registry/endpoints.ts";
+import { HttpClient } from "../../images/registry/http-client.ts";
+import type { RegistryOptions } from "../../images/registry/registry.ts";
+import { RegistryUnreachable } from "../../images/registry/registry-errors.ts";
+import { check, maxJsonBytes, parseJson } from "../../images/manifest.ts";
 import type { AzureCall } from "../arm/clients.ts";
 
 /** Settings of {@link AcrCredentials}, and what it calls. */

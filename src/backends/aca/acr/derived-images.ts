@@ -7,9 +7,9 @@ import * as v from "valibot";
 import { mustRead, object } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
-import { agentInImage } from "../../common/cloud/images/agent-image.ts";
-import type { OwnRepository } from "../../common/cloud/images/own-repository.ts";
-import { hexOf, sha256Of } from "../../common/images/digest.ts";
+import { agentInImage } from "../../cloud/images/agent-image.ts";
+import type { OwnRepository } from "../../cloud/images/own-repository.ts";
+import { hexOf, sha256Of } from "../../images/digest.ts";
 import {
   type Descriptor,
   type ImageManifest,
@@ -17,9 +17,9 @@ import {
   mediaTypes,
   parseJson,
   parseManifest,
-} from "../../common/images/manifest.ts";
-import { type NamedReference, parseNamed } from "../../common/images/reference.ts";
-import type { FetchedManifest, Registry } from "../../common/images/registry/registry.ts";
+} from "../../images/manifest.ts";
+import { type NamedReference, parseNamed } from "../../images/reference.ts";
+import type { FetchedManifest, Registry } from "../../images/registry/registry.ts";
 import { listTags, removeTag } from "./tags.ts";
 
 /** Settings of {@link DerivedImages}, and what it calls. */

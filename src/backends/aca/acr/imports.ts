@@ -1,7 +1,7 @@
 /** Images that a registry in Azure fetches from another by itself. */
 import type { Clock } from "../../../common/clock.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
-import type { NamedReference } from "../../common/images/reference.ts";
+import type { NamedReference } from "../../images/reference.ts";
 import type { AzureClients, PlainAnswer } from "../arm/clients.ts";
 import { isAcr } from "./credentials.ts";
 

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 
 import { object, read } from "../../../common/documents.ts";
-import type { OwnRepository } from "../../common/cloud/images/own-repository.ts";
+import type { OwnRepository } from "../../cloud/images/own-repository.ts";
 
 const tagsSchema = object({ tags: v.nullish(v.array(object({ name: v.string() }))) });
 

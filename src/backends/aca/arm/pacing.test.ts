@@ -11,10 +11,10 @@ import {
 } from "@azure/core-rest-pipeline";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
-import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
+import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { pacingPolicy } from "./pacing.ts";
 import { parseRates, type RateName } from "./rates.ts";
-import type { Rate } from "../../common/cloud/token-bucket.ts";
+import type { Rate } from "../../cloud/token-bucket.ts";
 
 const job = "https://management.azure.com/subscriptions/s/resourceGroups/g/providers/Microsoft.App/jobs/sk-1";
 

@@ -5,7 +5,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
-import { type Rate, TokenBucket } from "../../common/cloud/token-bucket.ts";
+import { type Rate, TokenBucket } from "../../cloud/token-bucket.ts";
 import { isThrottledStatus, isTransientFailure, isTransientStatus } from "./errors.ts";
 import { defaultRates, paceOf, type RateName } from "./rates.ts";
 

@@ -6,8 +6,8 @@ import { create } from "@bufbuild/protobuf";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { type TaskRecord, TaskPhase, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
-import { failedCall } from "../../common/cloud/testing/cloud.ts";
+import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
+import { failedCall } from "../../cloud/testing/cloud.ts";
 import { IdleJobs } from "./idle-jobs.ts";
 
 /** Jobs of containers that nobody has, but for those that are on the books. */

@@ -2,10 +2,10 @@
 import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
 
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { StartStep } from "../../common/cloud/cloud-tasks.ts";
-import type { CopyMount, ImageCopy } from "../../common/cloud/copied-images.ts";
-import type { LaunchProgress } from "../../common/driver/launches.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import type { StartStep } from "../../cloud/cloud-tasks.ts";
+import type { CopyMount, ImageCopy } from "../../cloud/copied-images.ts";
+import type { LaunchProgress } from "../../driver/launches.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 
 /** An image as a job names it. */
 export interface JobImage {

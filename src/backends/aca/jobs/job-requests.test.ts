@@ -4,9 +4,9 @@ import { describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ToldPhase } from "../../common/driver/launches.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
-import { type SaidOfContainer, workloadSpec } from "../../common/cloud/testing/workload-spec.ts";
+import type { ToldPhase } from "../../driver/launches.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
+import { type SaidOfContainer, workloadSpec } from "../../cloud/testing/workload-spec.ts";
 import type { JobSettings } from "./job.ts";
 import { withSecrets } from "./job.ts";
 import type { JobImage, JobImages } from "./job-parts.ts";

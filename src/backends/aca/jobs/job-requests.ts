@@ -1,12 +1,12 @@
 /** Requests to Azure for the start of a container: the job to be put, and started. */
 import type { Job } from "@azure/arm-appcontainers";
 
-import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
-import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
-import { copiedImages } from "../../common/cloud/copied-images.ts";
-import { withMissingAgent } from "../../common/cloud/images/agent-image.ts";
-import type { LaunchProgress } from "../../common/driver/launches.ts";
-import type { WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import { generationVariable } from "../../cloud/agents/agent-environment.ts";
+import type { StartStep, TaskRequests } from "../../cloud/cloud-tasks.ts";
+import { copiedImages } from "../../cloud/copied-images.ts";
+import { withMissingAgent } from "../../cloud/images/agent-image.ts";
+import type { LaunchProgress } from "../../driver/launches.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { jobNameOf, nextJobName } from "../tags.ts";
 import { type JobSettings, jobOf } from "./job.ts";
 import type { JobImages, JobVolumes } from "./job-parts.ts";

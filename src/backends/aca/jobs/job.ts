@@ -9,11 +9,11 @@ import type {
 } from "@azure/arm-appcontainers";
 
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { type AgentSettings, agentEnvironment } from "../../common/cloud/agents/agent-environment.ts";
-import { copiedTo } from "../../common/cloud/copied-images.ts";
-import { agentInImage } from "../../common/cloud/images/agent-image.ts";
-import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
-import { parseNamed } from "../../common/images/reference.ts";
+import { type AgentSettings, agentEnvironment } from "../../cloud/agents/agent-environment.ts";
+import { copiedTo } from "../../cloud/copied-images.ts";
+import { agentInImage } from "../../cloud/images/agent-image.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
+import { parseNamed } from "../../images/reference.ts";
 import { containerTag, generationTag, instanceTag } from "../tags.ts";
 import type { JobImage, JobImageCopy, JobImageMounts, JobVolumeParts } from "./job-parts.ts";
 import type { JobSize } from "./sizes.ts";

@@ -1,8 +1,8 @@
 /** The sizes that Container Apps has for jobs. */
 import { invalid } from "../../../common/errors.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { askedCpus } from "../../common/cloud/asked-cpus.ts";
-import type { UnappliedSetting } from "../../common/driver/settings.ts";
+import { askedCpus } from "../../cloud/asked-cpus.ts";
+import type { UnappliedSetting } from "../../driver/settings.ts";
 
 /** A job's size. Memory follows from the processors, and so does the disk. */
 export interface JobSize {

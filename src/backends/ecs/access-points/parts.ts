@@ -1,7 +1,7 @@
 /** Directories of volumes that are mounted apart from the whole: each has an access point of its own. */
 import { fromUnknown, invalid, SockerlessError } from "../../../common/errors.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import { partPath } from "./path.ts";
 import { accessPointOf } from "./reference.ts";
 

@@ -12,7 +12,7 @@ import {
 } from "@aws-sdk/client-ecs";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
-import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
+import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { type CallerOptions, createCaller, type SdkClient } from "./caller.ts";
 import { AwsError } from "./errors.ts";
 

@@ -3,12 +3,12 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
-import { withCallFaultPoints } from "../../common/fault-points.ts";
-import { isThrottled, isUndone } from "../../common/cloud/cloud-error.ts";
-import { Denials } from "../../common/cloud/denials.ts";
+import { withCallFaultPoints } from "../../driver/fault-points.ts";
+import { isThrottled, isUndone } from "../../cloud/cloud-error.ts";
+import { Denials } from "../../cloud/denials.ts";
 import { type AwsCall, AwsError, type AwsServiceName, isTransient, mayHaveNewCredentials } from "./errors.ts";
 import { isSpot, paceOf, type RateName, ratesOf } from "./rates.ts";
-import { type Rate, TokenBucket } from "../../common/cloud/token-bucket.ts";
+import { type Rate, TokenBucket } from "../../cloud/token-bucket.ts";
 
 /** The part of the SDK's clients that all of them have. */
 export interface SdkClient {

@@ -11,7 +11,7 @@ import { ListTasksCommand } from "@aws-sdk/client-ecs";
 import { GetServiceQuotaCommand } from "@aws-sdk/client-service-quotas";
 
 import { systemClock } from "../../../common/clock.ts";
-import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
+import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { type AwsClients, createAwsClients } from "./clients.ts";
 import { isAwsError } from "./errors.ts";
 

@@ -2,8 +2,8 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 
-import { trustedAuthorities } from "../../common/images/registry/http-client.ts";
-import { isLoopback } from "../../common/images/registry/endpoints.ts";
+import { trustedAuthorities } from "../../images/registry/http-client.ts";
+import { isLoopback } from "../../images/registry/endpoints.ts";
 
 /** A call that AWS does not answer within this time is repeated. */
 const requestTimeoutMs = 30_000;

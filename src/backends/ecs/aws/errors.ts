@@ -1,9 +1,9 @@
 /** AWS's errors, converted once, where a call's answer comes in. */
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
-import { type CallOutcome, CloudError, transientErrnos } from "../../common/cloud/cloud-error.ts";
-import { clockClause } from "../../common/cloud/clock-difference.ts";
-import { isLastingCode, type Prospect } from "../../common/cloud/start-prospect.ts";
-import { statusLine } from "../../common/images/registry/registry-errors.ts";
+import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/cloud-error.ts";
+import { clockClause } from "../../cloud/clock-difference.ts";
+import { isLastingCode, type Prospect } from "../../cloud/start-prospect.ts";
+import { statusLine } from "../../images/registry/registry-errors.ts";
 import { prospectOfWords } from "./start-prospects.ts";
 
 /** The services that this backend calls, as its messages name them. */

@@ -1,7 +1,7 @@
 /** How the agent gets into a task: by an init container that copies itself, or from a file system. */
 import type { ContainerDefinition, MountPoint, Volume } from "@aws-sdk/client-ecs";
 
-import { agentInImage } from "../../common/cloud/images/agent-image.ts";
+import { agentInImage } from "../../cloud/images/agent-image.ts";
 import { efsVolume } from "../access-points/efs-volume.ts";
 import type { AccessPointReference } from "../access-points/reference.ts";
 

@@ -1,5 +1,5 @@
 import type { EcsSection } from "../../../common/config/load.ts";
-import { agentTag } from "../../common/cloud/images/agent-image.ts";
+import { agentTag } from "../../cloud/images/agent-image.ts";
 
 /** Settings that decide the agent's image. */
 type AgentImageSettings = Pick<EcsSection, "agentImage" | "ecrRepository" | "architecture">;

@@ -9,9 +9,9 @@ import {
   ImageRecordSchema,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { TaskImage } from "../ecr/task-image.ts";
-import { type SaidOfContainer, workloadSpec } from "../../common/cloud/testing/workload-spec.ts";
+import { type SaidOfContainer, workloadSpec } from "../../cloud/testing/workload-spec.ts";
 import { type DefinitionSettings, definitionOf, unmountedVolumes } from "./definition.ts";
 import { taskVolumeName } from "./volume-names.ts";
 

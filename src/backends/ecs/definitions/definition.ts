@@ -17,9 +17,9 @@ import type {
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord, VolumePart, VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
-import { askedCapabilities } from "../../common/linux-capabilities.ts";
-import { logSettings } from "../../common/logging/log-settings.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
+import { askedCapabilities } from "../../security/linux-capabilities.ts";
+import { logSettings } from "../../logging/log-settings.ts";
 import { efsVolume } from "../access-points/efs-volume.ts";
 import { accessPointOf } from "../access-points/reference.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";

@@ -5,9 +5,9 @@ import type { ECSClient } from "@aws-sdk/client-ecs";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { DefinitionRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Change } from "../../common/state/state.ts";
+import type { Change } from "../../state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { capturedLogger } from "../../common/cloud/testing/captured-logger.ts";
+import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { fakeClient, type Input, refusal } from "../testing/fake-client.ts";
 import type { Definition } from "./definition.ts";
 import { Definitions, familyOf } from "./definitions.ts";

@@ -16,7 +16,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { State } from "../../common/state/state.ts";
+import type { State } from "../../state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { type Definition, familyPrefixOf } from "./definition.ts";

@@ -3,8 +3,8 @@ import type { ContainerDefinition, MountPoint, Volume } from "@aws-sdk/client-ec
 
 import { invalid } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { copiedImages, copiedTo, type ImageCopy } from "../../common/cloud/copied-images.ts";
-import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
+import { copiedImages, copiedTo, type ImageCopy } from "../../cloud/copied-images.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import type { AgentParts } from "./agent-container.ts";
 

@@ -1,6 +1,6 @@
 /** Sizes that no task has, refused before anything is made. */
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import { ephemeralStorageOf } from "./ephemeral-storage.ts";
 import { taskSizeOf } from "./sizes.ts";
 import { taskTmpfs } from "./tmpfs.ts";

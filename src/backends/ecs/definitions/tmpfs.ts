@@ -2,7 +2,7 @@
 import type { Tmpfs } from "@aws-sdk/client-ecs";
 
 import { invalid } from "../../../common/errors.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 
 /** The size of a tmpfs for which none is named: AWS demands one. MiB. */
 const defaultMib = 64;

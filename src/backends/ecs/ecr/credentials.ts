@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import { type RegistryToken, RegistryTokens } from "../../common/cloud/images/registry-tokens.ts";
+import { type RegistryToken, RegistryTokens } from "../../cloud/images/registry-tokens.ts";
 import type { AwsClients } from "../aws/clients.ts";
 
 /** Settings of {@link EcrCredentials}, and what it calls. */

@@ -10,7 +10,7 @@ import {
   OwnRepository,
   type OwnRepositoryOptions,
   type RepositoryTags,
-} from "../../common/cloud/images/own-repository.ts";
+} from "../../cloud/images/own-repository.ts";
 import type { AwsService } from "../aws/clients.ts";
 
 /** The setting that names the repository. */

@@ -3,7 +3,7 @@ import type { ContainerDefinition } from "@aws-sdk/client-ecs";
 
 import { conflict } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { parseNamed } from "../../common/images/reference.ts";
+import { parseNamed } from "../../images/reference.ts";
 
 /** An image as a task definition names it. */
 export interface TaskImage {

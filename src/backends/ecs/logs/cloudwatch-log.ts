@@ -7,8 +7,8 @@ import {
   type OutputLogEvent,
 } from "@aws-sdk/client-cloudwatch-logs";
 
-import type { CloudLog } from "../../common/cloud/stored/stored-service.ts";
-import { type LogEvent, type LogStreams, streamLog } from "../../common/cloud/stored/stream-log.ts";
+import type { CloudLog } from "../../cloud/stored/stored-service.ts";
+import { type LogEvent, type LogStreams, streamLog } from "../../cloud/stored/stream-log.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 

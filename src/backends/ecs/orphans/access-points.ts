@@ -1,7 +1,7 @@
 import type { AccessPoints } from "../access-points/access-points.ts";
 import { formatAccessPoint } from "../access-points/reference.ts";
 import { instanceTag, partOfTag, tagValue, volumeTag } from "../tags.ts";
-import type { Known, Orphan } from "../../common/cloud/orphans/orphan.ts";
+import type { Known, Orphan } from "../../cloud/orphans/orphan.ts";
 
 /** Access points of volumes. What is in a volume stays on the file system. */
 export async function orphanedAccessPoints(

@@ -10,14 +10,14 @@ import { systemClock } from "../../../common/clock.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { EcrCredentials } from "../ecr/credentials.ts";
 import { ecrRepository } from "../ecr/repository.ts";
-import { containerVariable } from "../../common/cloud/agents/agent-environment.ts";
+import { containerVariable } from "../../cloud/agents/agent-environment.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
-import { orphanedImages } from "../../common/cloud/orphans/images.ts";
-import type { Known } from "../../common/cloud/orphans/orphan.ts";
-import type { TaskPlace } from "../../common/cloud/agents/agent-finder.ts";
+import { orphanedImages } from "../../cloud/orphans/images.ts";
+import type { Known } from "../../cloud/orphans/orphan.ts";
+import type { TaskPlace } from "../../cloud/agents/agent-finder.ts";
 import { ecsTasks } from "../tasks/ecs-tasks.ts";
 import { orphanedServices } from "./services.ts";
-import { orphanedTasks } from "../../common/cloud/orphans/tasks.ts";
+import { orphanedTasks } from "../../cloud/orphans/tasks.ts";
 
 const known = (ids: readonly string[]): Known => {
   const has = (id: string): boolean => ids.includes(id);

@@ -2,7 +2,7 @@ import { permissionOf } from "../security-groups/rules.ts";
 import { nfsFrom, withoutNetwork } from "../security-groups/network-groups.ts";
 import type { SecurityGroups } from "../security-groups/security-groups.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
-import type { Known, Orphan } from "../../common/cloud/orphans/orphan.ts";
+import type { Known, Orphan } from "../../cloud/orphans/orphan.ts";
 
 /** Security groups of networks, and the ones of containers without a network that other instances have. */
 export async function orphanedGroups(

@@ -7,7 +7,7 @@ import {
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { instancesOf, type NamedService, servicesOf } from "../cloud-map/services.ts";
-import type { Orphan } from "../../common/cloud/orphans/orphan.ts";
+import type { Orphan } from "../../cloud/orphans/orphan.ts";
 
 /** Names in Cloud Map that other instances have left; this one's own are cleared away by its backend. */
 export async function orphanedServices(

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkPlan } from "../../common/driver/workload-spec.ts";
+import type { NetworkPlan } from "../../driver/workload-spec.ts";
 import { networkOfTask } from "./groups-of-task.ts";
 
 const network: NetworkPlan = { kind: "container", containerId: "a" };

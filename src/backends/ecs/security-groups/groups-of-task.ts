@@ -1,6 +1,6 @@
 /** Networks and security groups of a task, decided. Pure. */
 import { invalid } from "../../../common/errors.ts";
-import type { NetworkPlan, WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import type { NetworkPlan, WorkloadSpec } from "../../driver/workload-spec.ts";
 
 /** AWS: security groups of one network interface. */
 const mostGroups = 5;

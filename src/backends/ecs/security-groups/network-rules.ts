@@ -1,5 +1,5 @@
 /** Rules of the security group of a network. Pure. */
-import { agentPort } from "../../common/cloud/agents/agent-port.ts";
+import { agentPort } from "../../cloud/agents/agent-port.ts";
 import { nfsPort, type Rule } from "./rules.ts";
 
 /** Facts that the rules of a group depend on. */

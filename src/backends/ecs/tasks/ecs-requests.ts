@@ -4,11 +4,11 @@ import { createHash } from "node:crypto";
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { generationVariable } from "../../common/cloud/agents/agent-environment.ts";
-import type { StartStep, TaskRequests } from "../../common/cloud/cloud-tasks.ts";
-import { withMissingAgent } from "../../common/cloud/images/agent-image.ts";
+import { generationVariable } from "../../cloud/agents/agent-environment.ts";
+import type { StartStep, TaskRequests } from "../../cloud/cloud-tasks.ts";
+import { withMissingAgent } from "../../cloud/images/agent-image.ts";
 import { invalid } from "../../../common/errors.ts";
-import type { WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { isSpot } from "../aws/rates.ts";
 import { refuseDirectories, withMissingDirectory } from "../access-points/parts.ts";
 import { type DefinitionSettings, definitionOf, unmountedVolumes } from "../definitions/definition.ts";

@@ -11,12 +11,7 @@ import {
   StopTaskCommand,
 } from "@aws-sdk/client-ecs";
 
-import {
-  type CloudTasks,
-  RequestStale,
-  type TaskAnswer,
-  type TaskRefusal,
-} from "../../common/cloud/cloud-tasks.ts";
+import { type CloudTasks, RequestStale, type TaskAnswer, type TaskRefusal } from "../../cloud/cloud-tasks.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";

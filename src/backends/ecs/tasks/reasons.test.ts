@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { Task } from "@aws-sdk/client-ecs";
 
 import { isErrorKind } from "../../../common/errors.ts";
-import { exitOfTask, failureOfTask, PassingFailure } from "../../common/cloud/tasks/task-end.ts";
+import { exitOfTask, failureOfTask, PassingFailure } from "../../cloud/tasks/task-end.ts";
 import { viewOf } from "./task-view.ts";
 
 const now = new Date("2026-11-20T12:00:00Z");

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { type SaidOfContainer, workloadSpec } from "../../common/cloud/testing/workload-spec.ts";
+import { type SaidOfContainer, workloadSpec } from "../../cloud/testing/workload-spec.ts";
 import { ecsRequests, type EcsRequestsOptions } from "./ecs-requests.ts";
 import { type RunSettings, runRequest } from "./run-request.ts";
 

@@ -7,7 +7,7 @@ import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.
 import { mainContainerName } from "../definitions/definition.ts";
 import { ephemeralStorageOf } from "../definitions/ephemeral-storage.ts";
 import { taskSizeOf } from "../definitions/sizes.ts";
-import { type AgentSettings, agentEnvironment } from "../../common/cloud/agents/agent-environment.ts";
+import { type AgentSettings, agentEnvironment } from "../../cloud/agents/agent-environment.ts";
 
 /** Settings that all starts of this backend have in common. */
 export interface RunSettings extends AgentSettings {

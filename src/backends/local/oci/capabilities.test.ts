@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { defaultCapabilities } from "../../common/linux-capabilities.ts";
+import { defaultCapabilities } from "../../security/linux-capabilities.ts";
 import { capabilitiesOfMask, containerCapabilities } from "./capabilities.ts";
 
 const everything = capabilitiesOfMask("000001ffffffffff");

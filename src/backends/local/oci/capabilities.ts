@@ -4,7 +4,7 @@ import {
   askedCapabilities,
   capabilitiesByBit,
   defaultCapabilities,
-} from "../../common/linux-capabilities.ts";
+} from "../../security/linux-capabilities.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { OciCapabilities } from "./types.ts";
 

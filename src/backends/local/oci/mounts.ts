@@ -1,5 +1,5 @@
 import { systemError } from "../../../common/errors.ts";
-import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import type { OciMount } from "./types.ts";
 
 /** 64 MiB, when `--shm-size` does not say. */

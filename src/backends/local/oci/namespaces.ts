@@ -1,5 +1,5 @@
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { NetworkPlan } from "../../common/driver/workload-spec.ts";
+import type { NetworkPlan } from "../../driver/workload-spec.ts";
 import type { OciNamespace } from "./types.ts";
 
 /**

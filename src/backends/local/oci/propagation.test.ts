@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import { mountOf, rootPropagation } from "./propagation.ts";
 
 const mountInfo = [

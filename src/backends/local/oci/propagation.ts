@@ -2,7 +2,7 @@
 import { readFileSync, realpathSync } from "node:fs";
 
 import { systemError } from "../../../common/errors.ts";
-import type { ResolvedMount } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 
 /** Answers the mount that a path lies on. */
 export type MountLookup = (path: string) => SourceMount;

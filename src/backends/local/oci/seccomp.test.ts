@@ -1,12 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { defaultCapabilities } from "../../common/linux-capabilities.ts";
-import {
-  parseSeccompProfile,
-  type ResolvedProfile,
-  resolveSeccompOn,
-} from "../../common/security/seccomp.ts";
+import { defaultCapabilities } from "../../security/linux-capabilities.ts";
+import { parseSeccompProfile, type ResolvedProfile, resolveSeccompOn } from "../../security/seccomp.ts";
 import { dockersProfile, seccompFilter } from "./seccomp.ts";
 
 const target = { architecture: "amd64", capabilities: defaultCapabilities };

@@ -1,7 +1,7 @@
 import { arch, release } from "node:os";
 
-import { parseSeccompProfile, resolveSeccompOn } from "../../common/security/seccomp.ts";
-import type { SecurityOptions } from "../../common/security/options.ts";
+import { parseSeccompProfile, resolveSeccompOn } from "../../security/seccomp.ts";
+import type { SecurityOptions } from "../../security/options.ts";
 import defaultProfile from "./default-seccomp.json" with { type: "json" };
 import type { OciSeccomp } from "./types.ts";
 

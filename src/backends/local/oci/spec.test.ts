@@ -7,7 +7,7 @@ import {
   ImageRecordSchema,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount, WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { capabilitiesOfMask } from "./capabilities.ts";
 import { encodeOciSpec } from "./encode.ts";
 import { knowsRecursiveReadOnly, type MachineProfile, ociSpec } from "./spec.ts";

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path/posix";
 import type { HelloResponse } from "../../../gen/sockerless/host/v1/host_pb.ts";
-import { maskedPaths, readonlyPaths } from "../../common/default-paths.ts";
-import type { WorkloadSpec } from "../../common/driver/workload-spec.ts";
+import { maskedPaths, readonlyPaths } from "../../security/default-paths.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
 import { containerDevices, type DeviceSource, machineDevices, machineDevicesBelow } from "./devices.ts";
 import { containerMounts, sourceOf } from "./mounts.ts";
@@ -10,7 +10,7 @@ import { containerNamespaces } from "./namespaces.ts";
 import { machineMounts, type MountLookup, rootPropagation } from "./propagation.ts";
 import { containerResources } from "./resources.ts";
 import { seccompFilter } from "./seccomp.ts";
-import { parseSecurityOptions } from "../../common/security/options.ts";
+import { parseSecurityOptions } from "../../security/options.ts";
 import type { OciSpec } from "./types.ts";
 
 /** Facts of the machine that the configuration of a container depends on. */

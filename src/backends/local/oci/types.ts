@@ -3,7 +3,7 @@
  * driver writes. Names are the specification's.
  */
 
-import type { ResolvedProfile } from "../../common/security/seccomp.ts";
+import type { ResolvedProfile } from "../../security/seccomp.ts";
 
 export interface OciSpec {
   ociVersion: string;

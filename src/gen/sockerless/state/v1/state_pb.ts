@@ -1,5 +1,5 @@
 // Records that a backend keeps in LevelDB. The keys are in
-// src/backends/common/state; only the backend that owns the database reads or
+// src/backends/state; only the backend that owns the database reads or
 // writes these messages. Fields are added, never reused; `schema` in the
 // database counts migrations.
 

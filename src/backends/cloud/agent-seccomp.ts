@@ -1,0 +1,136 @@
+/**
+ * The seccomp profile of a cloud container. Its agent loads it, as the kernel allows a process that can gain
+ * no new privileges.
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import { invalid } from "../../common/errors.ts";
+import type { SeccompProfileSchema, SeccompRuleSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
+import { parseSecurityOptions } from "../security/options.ts";
+import {
+  type KernelRule,
+  type ResolvedRule,
+  resolveSeccomp,
+  type SeccompProfile,
+} from "../security/seccomp.ts";
+
+/** Needs a program beside the container that answers for the kernel. */
+const notify = "SCMP_ACT_NOTIFY";
+
+const actions: ReadonlySet<string> = new Set([
+  ...["SCMP_ACT_KILL", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO"],
+  ...["SCMP_ACT_TRACE", "SCMP_ACT_LOG", "SCMP_ACT_ALLOW", notify],
+]);
+const operators: ReadonlySet<string> = new Set(
+  ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"].map((name) => `SCMP_CMP_${name}`),
+);
+/** runc's list: an agent leaves out those that its kernel cannot have. */
+const architectures: ReadonlySet<string> = new Set(
+  [
+    ...["X86", "X86_64", "X32", "ARM", "AARCH64", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64"],
+    ...["MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "RISCV64", "S390", "S390X"],
+  ].map((name) => `SCMP_ARCH_${name}`),
+);
+const speculation = "SECCOMP_FILTER_FLAG_SPEC_ALLOW";
+const flags: ReadonlySet<string> = new Set([
+  ...["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", speculation],
+]);
+/** Most arguments of a system call. */
+const argumentCount = 6;
+
+/** The profile that a container asks for; undefined: none but the platform's. */
+export function askedProfile({ securityOpt }: Pick<HostConfig, "securityOpt">): SeccompProfile | undefined {
+  const { seccomp } = parseSecurityOptions(securityOpt);
+  return typeof seccomp === "object" ? seccomp : undefined;
+}
+
+/** Whether a profile hands system calls to a listener, which no agent can be for its own container. */
+export function hasListener({ defaultAction, syscalls = [], listenerPath = "" }: SeccompProfile): boolean {
+  return listenerPath !== "" || [defaultAction, ...syscalls.map(({ action }) => action)].includes(notify);
+}
+
+/**
+ * The profile as the agent loads it: decided here is all but what depends on the task's kernel.
+ *
+ * @param architecture of the task, as GOARCH
+ * @returns undefined: the container asks for none
+ * @throws SockerlessError `invalid`, where runc would refuse the profile, in its words
+ */
+export function agentSeccomp(
+  hostConfig: HostConfig,
+  architecture: string,
+): MessageInitShape<typeof SeccompProfileSchema> | undefined {
+  const profile = askedProfile(hostConfig);
+  if (profile === undefined) {
+    return undefined;
+  }
+  const capabilities = boundingSet(hostConfig);
+  const resolved = resolveSeccomp(profile, { architecture, capabilities });
+  if (resolved === undefined) {
+    return undefined;
+  }
+  resolved.syscalls.forEach(checkRule);
+  mustBeKnown(actions, resolved.defaultAction, "action");
+  resolved.architectures?.forEach((name) => {
+    mustBeKnown(architectures, name, "arch");
+  });
+  resolved.flags?.forEach((name) => {
+    if (!flags.has(name)) {
+      throw invalid(`seccomp flag ${name} is not known`);
+    }
+  });
+  const { defaultAction, defaultErrnoRet } = resolved;
+  return {
+    defaultAction,
+    ...(defaultErrnoRet !== undefined && { defaultErrnoRet }),
+    architectures: [...(resolved.architectures ?? [])],
+    flags: [...(resolved.flags ?? [speculation])], // as runc
+    rules: resolved.syscalls.map(agentRule),
+  };
+}
+
+function agentRule({
+  names,
+  action,
+  errnoRet,
+  args = [],
+  minKernel = "",
+  beforeKernel = "",
+}: KernelRule): MessageInitShape<typeof SeccompRuleSchema> {
+  return {
+    names: [...names],
+    action,
+    ...(errnoRet !== undefined && { errnoRet }),
+    conditions: args.map(({ op, ...operands }) => ({ operator: op, ...operands })),
+    minKernel,
+    beforeKernel,
+  };
+}
+
+/** Capabilities of a container, with `CAP_`. */
+export function boundingSet(host: Pick<HostConfig, "capAdd" | "capDrop"> | undefined): string[] {
+  const { added, dropped } = askedCapabilities(host);
+  const kept = dropped.includes("ALL") ? [] : defaultCapabilities.filter((name) => !dropped.includes(name));
+  return [...new Set([...kept, ...added.filter((name) => name !== "ALL")])];
+}
+
+function checkRule({ action, args = [], names }: ResolvedRule): void {
+  mustBeKnown(actions, action, "action");
+  if (names.includes("")) {
+    throw invalid("empty string is not a valid syscall");
+  }
+  for (const { index, op } of args) {
+    mustBeKnown(operators, op, "operator");
+    if (index >= argumentCount) {
+      throw invalid(`system calls have no argument ${index}`);
+    }
+  }
+}
+
+function mustBeKnown(known: ReadonlySet<string>, name: string, what: "action" | "arch" | "operator"): void {
+  if (!known.has(name)) {
+    throw invalid(`string ${name} is not a valid ${what} for seccomp`);
+  }
+}

@@ -1,0 +1,59 @@
+/** The environment with which a task is started: what its agent has to know before anybody talks to it. */
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { logSettings } from "../../logging/log-settings.ts";
+
+/** ID of the container that the task runs. */
+export const containerVariable = "SOCKERLESS_CONTAINER_ID";
+/** Generation of the container's start, decimal. */
+export const generationVariable = "SOCKERLESS_GENERATION";
+/** Pin of the authority whose clients the agent admits, `sha256/<base64>`. */
+export const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
+/** Address at which the agent calls its backend; absent: it waits to be dialled. */
+export const callbackVariable = "SOCKERLESS_CALLBACK_URL";
+/** Time that the agent waits to be told what to run, as Go's durations: `720s`. */
+export const startTimeoutVariable = "SOCKERLESS_START_TIMEOUT";
+export const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
+/** Bytes of output after which the agent begins another log file. */
+export const logSizeVariable = "SOCKERLESS_LOG_MAX_SIZE";
+export const logFilesVariable = "SOCKERLESS_LOG_MAX_FILES";
+
+/** Settings that the agents of one backend share. */
+export interface AgentSettings {
+  /** SHA-256 of the public key of the authority over the agents. */
+  readonly authorityPin: Uint8Array;
+  /** How long this backend tries to start a container, milliseconds. */
+  readonly startTimeoutMs: number;
+  /** Address at which agents call; undefined: they are dialled. */
+  readonly callbackUrl?: string | undefined;
+}
+
+/** Seconds that an agent waits longer than its backend tries: files are unpacked, attachments come. */
+const agentMarginS = 120;
+
+/** The environment of a start's agent. */
+export function agentEnvironment(
+  record: ContainerRecord,
+  { authorityPin, startTimeoutMs, callbackUrl }: AgentSettings,
+): { readonly name: string; readonly value: string }[] {
+  const stopSignal = record.config?.stopSignal ?? "";
+  return [
+    { name: containerVariable, value: record.id },
+    { name: generationVariable, value: String(record.generation) },
+    { name: pinVariable, value: `sha256/${Buffer.from(authorityPin).toString("base64")}` },
+    { name: startTimeoutVariable, value: `${Math.ceil(startTimeoutMs / 1000) + agentMarginS}s` },
+    ...(callbackUrl === undefined ? [] : [{ name: callbackVariable, value: callbackUrl }]),
+    ...(stopSignal === "" ? [] : [{ name: stopSignalVariable, value: stopSignal }]),
+    ...logLimitsOf(record),
+  ];
+}
+
+/** Limits of the log; where the container asks for none, the agent has its own defaults. */
+function logLimitsOf({ hostConfig }: ContainerRecord) {
+  const { maxSize, maxFiles } = logSettings(hostConfig?.logConfig);
+  return maxSize === 0n
+    ? []
+    : [
+        { name: logSizeVariable, value: String(maxSize) },
+        { name: logFilesVariable, value: String(maxFiles) },
+      ];
+}

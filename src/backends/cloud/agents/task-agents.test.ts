@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { randomInt } from "node:crypto";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createSecureServer } from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { newId } from "../../../common/ids.ts";
+import { AgentService, ExitStatusSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { createAuthority } from "../authority.ts";
+import { readAuthority } from "../authority-file.ts";
+import { createSealer, type SealedRecord } from "../seal.ts";
+import { agentPort } from "./agent-port.ts";
+import { dialledAgents } from "./dialled-agents.ts";
+import { exitOf, TaskAgents } from "./task-agents.ts";
+
+describe("what an agent hands back of a container that nobody remembers", () => {
+  it("is believed with this backend's seal for that container, and not without", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-task-agents-"));
+    await using resources = new AsyncDisposableStack();
+    resources.defer(() => rm(directory, { recursive: true }));
+    const file = join(directory, "ca.pem");
+    const key = await readAuthority(file);
+    const sealer = createSealer(key.secret);
+    const clock = new ManualClock(Date.now());
+    const authority = await createAuthority(key, clock);
+    const agents = new TaskAgents(dialledAgents({ authority, clock, hint: "" }), authority, sealer);
+    const containerId = newId();
+    const sealed = sealer.seal({ container: { id: containerId, name: "web" } });
+
+    let told: SealedRecord = sealed;
+    const pem = await readFile(file, "utf8");
+    const server = createSecureServer(
+      { key: pem, cert: pem, requestCert: true, rejectUnauthorized: false },
+      connectNodeAdapter({ routes: (router) => router.service(AgentService, { describe: () => told }) }),
+    );
+    // An address of loopback that nobody else uses: agents have one port.
+    const host = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
+    server.listen(agentPort, host);
+    resources.defer(() => void server.close());
+    await once(server, "listening");
+
+    assert.equal((await agents.describe(containerId, { task: "", address: host })).record?.name, "web");
+    const lies: readonly SealedRecord[] = [
+      sealer.seal({ container: { id: newId(), name: "web" } }),
+      { ...sealer.seal({ container: { id: containerId, name: "lie" } }), seal: sealed.seal },
+      { ...sealed, seal: new Uint8Array() },
+    ];
+    for (told of lies) {
+      assert.equal((await agents.describe(containerId, { task: "", address: host })).record, undefined);
+    }
+  });
+});
+
+describe("the time at which an agent says that its run has ended", () => {
+  const startedMs = Date.UTC(2025, 0, 1);
+  const endOf = (
+    finishedAt: { readonly seconds: bigint; readonly nanos?: number } | undefined,
+    start = startedMs,
+  ) =>
+    exitOf(
+      create(ExitStatusSchema, { code: 3, ...(finishedAt && { finishedAt }) }),
+      timestampFromMs(start),
+    ).finishedAt.getTime();
+  const isNow = (ms: number, beforeMs: number) => ms >= beforeMs && ms <= Date.now();
+
+  it("is believed between the start and now", () => {
+    assert.equal(endOf(timestampFromMs(startedMs + 1_500)), startedMs + 1_500);
+  });
+
+  it("is not before the start", () => {
+    assert.equal(endOf(timestampFromMs(startedMs - 1)), startedMs);
+    assert.equal(endOf({ seconds: -(1n << 62n) }, 0), 0);
+  });
+
+  it("is now where it says none, or one to come, or one that no calendar has", () => {
+    const beforeMs = Date.now();
+    assert.ok(isNow(endOf(undefined), beforeMs));
+    assert.ok(isNow(endOf(timestampFromMs(beforeMs + 3_600_000)), beforeMs));
+    assert.ok(isNow(endOf({ seconds: 1n << 62n }), beforeMs));
+    assert.ok(
+      isNow(endOf(timestampFromMs(startedMs), beforeMs + 3_600_000), beforeMs),
+      "nor a start to come",
+    );
+  });
+});

@@ -1,0 +1,20 @@
+import type { Resources } from "../../gen/sockerless/backend/v1/config_pb.ts";
+
+const nanos = 1_000_000_000;
+/** Docker's default period of CPU quotas, microseconds. */
+const cpuPeriodUs = 100_000;
+const sharesPerCpu = 1024;
+
+/** The processors that a container asks for, by `--cpus` or a CPU quota, else by `--cpu-shares`; 0: nothing is asked for. */
+export function askedCpus(resources: Resources | undefined): number {
+  if (resources === undefined) {
+    return 0;
+  }
+  if (resources.nanoCpus > 0n) {
+    return Number(resources.nanoCpus) / nanos;
+  }
+  if (resources.cpuQuota > 0n) {
+    return Number(resources.cpuQuota) / (Number(resources.cpuPeriod) || cpuPeriodUs);
+  }
+  return Number(resources.cpuShares) / sharesPerCpu;
+}

@@ -1,0 +1,153 @@
+/** Whether a container asks for a setting that clouds have in common not to have. The tables of each cloud say what becomes of it. */
+import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import * as defaultPaths from "../security/default-paths.ts";
+import { isOfBuild } from "../model/build-label.ts";
+import { unpublishedPorts } from "../model/ports.ts";
+import { parseSecurityOptions } from "../security/options.ts";
+import type { SeccompProfile } from "../security/seccomp.ts";
+import { askedProfile, hasListener } from "./agent-seccomp.ts";
+
+/** Neutral for a container whose platform confines it anyway; `docker-default` holds only where a host has AppArmor. */
+const neutralSecurityOption =
+  /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin|apparmor[=:](docker-default)?)$/;
+/** Takes a confinement away: a container that asks for it works within the platform's, too. */
+const unconfinedOption = /^(seccomp|apparmor)[=:]unconfined$/;
+const seccompOption = /^seccomp[=:]/;
+const openPathsOption = "systempaths=unconfined";
+
+/** Whether a container is a step of a build. */
+export function isStep({ config }: ContainerRecord): boolean {
+  return isOfBuild(config?.labels ?? {});
+}
+
+/** `RUN --network=host` */
+export function hostNetworkOfStep(host: HostConfig, record: ContainerRecord): boolean {
+  return hostNetwork(host) && isStep(record);
+}
+
+/** `--network host` */
+export function hostNetwork({ networkMode }: HostConfig): boolean {
+  return networkMode === "host";
+}
+
+/** `--cgroup-parent` */
+export function cgroupParent({ resources }: HostConfig): boolean {
+  return (resources?.cgroupParent ?? "") !== "";
+}
+
+/** `--volume` and `--mount` of host paths. */
+export function hostPaths(_host: HostConfig, { mounts }: ContainerRecord): boolean {
+  return mounts.some(({ type }) => type === "bind");
+}
+
+/** `--publish` and `--publish-all` of ports that no forwarding has. */
+export function unforwardedPorts(_host: HostConfig, record: ContainerRecord): boolean {
+  const { named, exposed } = unpublishedPorts(record);
+  return named.length + exposed.length > 0;
+}
+
+/** `--cpu-rt-period`, `--cpu-rt-runtime` */
+export function realtime({ resources }: HostConfig): boolean {
+  return (resources?.cpuRealtimePeriod ?? 0n) > 0n || (resources?.cpuRealtimeRuntime ?? 0n) > 0n;
+}
+
+/** `--memory-swap` other than that of a container that does not name one. */
+export function memorySwap({ resources }: HostConfig): boolean {
+  return (
+    resources !== undefined &&
+    resources.memorySwap !== 0n &&
+    resources.memorySwap !== resources.memory &&
+    resources.memorySwap !== resources.memory * 2n
+  );
+}
+
+/** `--cgroupns host` */
+export function hostCgroupNamespace({ cgroupnsMode }: HostConfig): boolean {
+  return cgroupnsMode === "host";
+}
+
+/** `--mac-address` */
+export function macAddress(_host: HostConfig, record: ContainerRecord): boolean {
+  return hasEndpoint(record, ({ config }) => (config?.macAddress ?? "") !== "");
+}
+
+/** `--link-local-ip` */
+export function linkLocalIps(_host: HostConfig, record: ContainerRecord): boolean {
+  return hasEndpoint(record, ({ config }) => (config?.linkLocalIps.length ?? 0) > 0);
+}
+
+/** Options of endpoints: `com.docker.network.endpoint.…`. */
+export function endpointOptions(_host: HostConfig, record: ContainerRecord): boolean {
+  return hasEndpoint(record, ({ config }) =>
+    Object.keys(config?.driverOpts ?? {}).some((key) => key.startsWith("com.docker.network.endpoint.")),
+  );
+}
+
+function hasEndpoint(
+  { endpoints }: ContainerRecord,
+  isSuch: (endpoint: NetworkEndpoint) => boolean,
+): boolean {
+  return Object.values(endpoints).some(isSuch);
+}
+
+/** `--storage-opt`, but the size. */
+export function storageOptions({ storageOpt }: HostConfig): boolean {
+  return Object.keys(storageOpt).some((name) => name !== "size");
+}
+
+/** `--security-opt seccomp=unconfined, apparmor=unconfined` */
+export function unconfined({ securityOpt }: HostConfig): boolean {
+  return securityOpt.some((option) => unconfinedOption.test(option));
+}
+
+/** `--security-opt systempaths=unconfined` by its name, or as Docker's own clients say it: with empty lists of paths. */
+export function openPaths({ securityOpt, maskedPaths, readonlyPaths }: HostConfig): boolean {
+  return (
+    securityOpt.includes(openPathsOption) ||
+    [maskedPaths, readonlyPaths].some((paths) => paths?.values.length === 0)
+  );
+}
+
+/** MaskedPaths or ReadonlyPaths that are not Docker's, in whatever order. None at all is {@link openPaths}. */
+export function ownPaths({ maskedPaths, readonlyPaths }: HostConfig): boolean {
+  const areOwn = (paths: readonly string[] | undefined, dockers: readonly string[]): boolean =>
+    paths !== undefined && paths.length > 0 && new Set(paths).symmetricDifference(new Set(dockers)).size > 0;
+  return (
+    areOwn(maskedPaths?.values, defaultPaths.maskedPaths) ||
+    areOwn(readonlyPaths?.values, defaultPaths.readonlyPaths)
+  );
+}
+
+/** `--security-opt seccomp=PROFILE` that no agent may load. @throws SockerlessError `invalid`: it is no profile */
+export function profileWithPrivileges(host: HostConfig): boolean {
+  return profileOf(host) !== undefined && !parseSecurityOptions(readable(host)).noNewPrivileges;
+}
+
+/** `--security-opt seccomp=PROFILE` with somebody who listens. @throws SockerlessError `invalid`: it is no profile */
+export function profileWithListener(host: HostConfig): boolean {
+  const profile = profileOf(host);
+  return profile !== undefined && hasListener(profile);
+}
+
+/** Options of `--security-opt` that are neither neutral, nor seccomp's, nor take a confinement away. */
+export function otherSecurityOptions({ securityOpt }: HostConfig): readonly string[] {
+  return securityOpt.filter(
+    (option) =>
+      !neutralSecurityOption.test(option) &&
+      !unconfinedOption.test(option) &&
+      !seccompOption.test(option) &&
+      option !== openPathsOption,
+  );
+}
+
+/** Options that are not refused for what they are. */
+function readable(host: HostConfig): readonly string[] {
+  const others = new Set(otherSecurityOptions(host));
+  return host.securityOpt.filter((option) => !others.has(option));
+}
+
+function profileOf(host: HostConfig): SeccompProfile | undefined {
+  return askedProfile({ securityOpt: [...readable(host)] });
+}

@@ -1,0 +1,167 @@
+/** The authority over this instance's agents: each admits only holders of a certificate for its container. */
+import "reflect-metadata";
+
+import { createHash } from "node:crypto";
+
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  type X509Certificate,
+  X509CertificateGenerator,
+} from "@peculiar/x509";
+
+import type { ClientCredentials } from "../../agent-client/address.ts";
+import type { Clock } from "../../common/clock.ts";
+import { invalid } from "../../common/errors.ts";
+import type { AgentAuthority } from "../driver/agents.ts";
+import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
+import { randomSerial } from "./serial-number.ts";
+
+/** The authority of a cloud backend, with what its tasks are told of it. */
+export interface CloudAuthority extends AgentAuthority {
+  credentialsFor(containerId: string): Promise<ClientCredentials>;
+  /** SHA-256 of its SubjectPublicKeyInfo: what an agent knows it by. */
+  readonly pin: Uint8Array;
+}
+
+/** Roles that a certificate may give at a container's agent. */
+type Holder = "client" | "partner" | "peer";
+
+/** How long certificates are good, milliseconds. */
+interface Term {
+  readonly validMs: number;
+  /**
+   * A certificate is handed out again until only this is left of it: clients with the same one share a
+   * connection.
+   */
+  readonly renewedMs: number;
+}
+
+/** Checked when a connection is made, so that it need not be good for longer than a few attempts. */
+const clientTerm: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
+/** Agents are told theirs, and make connections while this process may be away. */
+const partnerTerm: Term = { validMs: 60 * 60_000, renewedMs: 30 * 60_000 };
+/** Certificates are dated back so far, because clocks differ. */
+const backdatedMs = 5 * 60_000;
+/** Most certificates that are kept; beyond it the oldest go. */
+const maxKept = 10_000;
+
+/** The authority over an instance's agents. */
+export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<CloudAuthority> {
+  const own = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
+  const ownKey = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", own.privateKey), "PRIVATE KEY");
+  const authorityPem = key.certificate.toString("pem");
+  const ownCertificates = new Kept<ClientCredentials>(clientTerm, clock);
+  const clientsCertificates = new Kept<readonly Uint8Array[]>(clientTerm, clock);
+  const partnersCertificates = new Kept<readonly Uint8Array[]>(partnerTerm, clock);
+  const peersCertificates = new Kept<readonly Uint8Array[]>(partnerTerm, clock);
+
+  const issue = (holder: Holder, containerId: string, publicKey: CryptoKey): Promise<X509Certificate> =>
+    X509CertificateGenerator.create({
+      serialNumber: randomSerial(),
+      subject: `CN=${holder} of ${containerId.slice(0, 12)}`,
+      issuer: key.certificate.subject,
+      notBefore: new Date(clock.nowMs() - backdatedMs),
+      notAfter: new Date(clock.nowMs() + (holder === "client" ? clientTerm : partnerTerm).validMs),
+      publicKey,
+      signingKey: key.privateKey,
+      signingAlgorithm: keyAlgorithm,
+      extensions: [
+        new BasicConstraintsExtension(false, undefined, true),
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
+        new SubjectAlternativeNameExtension([
+          {
+            type: "url",
+            value: holder === "client" ? containerUri(containerId) : `${containerUri(containerId)}/${holder}`,
+          },
+        ]),
+      ],
+    });
+
+  const ownCredentials = async (containerId: string): Promise<ClientCredentials> => {
+    const leaf = await issue("client", containerId, own.publicKey);
+    return { key: ownKey, certificateChain: `${leaf.toString("pem")}\n${authorityPem}\n` };
+  };
+
+  const issueTo = async (
+    holder: Holder,
+    containerId: string,
+    publicKey: Uint8Array,
+  ): Promise<readonly Uint8Array[]> => {
+    const leaf = await issue(holder, containerId, await importPublicKey(publicKey));
+    return [new Uint8Array(leaf.rawData), new Uint8Array(key.certificate.rawData)];
+  };
+
+  return {
+    pin: createHash("sha256").update(new Uint8Array(key.certificate.publicKey.rawData)).digest(),
+    credentialsFor: (containerId) => ownCertificates.of(containerId, () => ownCredentials(containerId)),
+    certify: (containerId, publicKey) =>
+      clientsCertificates.of(holding(containerId, publicKey), () =>
+        issueTo("client", containerId, publicKey),
+      ),
+    certifyPartner: (containerId, publicKey) =>
+      partnersCertificates.of(holding(containerId, publicKey), () =>
+        issueTo("partner", containerId, publicKey),
+      ),
+    certifyPeer: (containerId, publicKey) =>
+      peersCertificates.of(holding(containerId, publicKey), () => issueTo("peer", containerId, publicKey)),
+  };
+}
+
+/** Certificates that were issued and are still good for a while, by their holders. */
+class Kept<Issued> {
+  readonly #term: Term;
+  readonly #clock: Clock;
+  readonly #issued = new Map<string, { readonly issued: Promise<Issued>; readonly goodUntilMs: number }>();
+
+  constructor(term: Term, clock: Clock) {
+    this.#term = term;
+    this.#clock = clock;
+  }
+
+  of(holder: string, issue: () => Promise<Issued>): Promise<Issued> {
+    const known = this.#issued.get(holder);
+    if (known !== undefined && this.#clock.nowMs() < known.goodUntilMs) {
+      return known.issued;
+    }
+    const issued = issue();
+    this.#issued.delete(holder);
+    this.#issued.set(holder, {
+      issued,
+      goodUntilMs: this.#clock.nowMs() + this.#term.validMs - this.#term.renewedMs,
+    });
+    issued.catch(() => this.#issued.delete(holder));
+    const [oldest] = this.#issued.keys();
+    if (this.#issued.size > maxKept && oldest !== undefined) {
+      this.#issued.delete(oldest);
+    }
+    return issued;
+  }
+}
+
+/** The key of a certificate in {@link Kept}: its container and its holder's public key. */
+function holding(containerId: string, publicKey: Uint8Array): string {
+  return `${containerId} ${Buffer.from(publicKey).toString("base64")}`;
+}
+
+/**
+ * The name in both certificates of a connection: the agent's, and those of the clients that may speak to it. Partners have
+ * `/partner` behind it and peers `/peer`, which an agent that knows neither refuses.
+ */
+function containerUri(containerId: string): string {
+  return `sockerless://container/${containerId}`;
+}
+
+async function importPublicKey(spki: Uint8Array): Promise<CryptoKey> {
+  try {
+    return await crypto.subtle.importKey("spki", new Uint8Array(spki), keyAlgorithm, true, ["verify"]);
+  } catch (error) {
+    throw invalid("the client's public key must be an ECDSA key on P-256 (SubjectPublicKeyInfo, DER)", error);
+  }
+}

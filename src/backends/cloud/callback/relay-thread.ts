@@ -1,0 +1,256 @@
+/**
+ * The thread of the relay: agents that nobody can dial call here, and whoever wants one asks on a unix socket and is joined
+ * with a connection of it. The bytes that pass are TLS between the two: nothing is read of them. A thread of its own, so
+ * that bulk streams do not hold up the one that owns the state (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
+ */
+import { once } from "node:events";
+import { chmodSync } from "node:fs";
+import { createServer as createHttp, type IncomingMessage, STATUS_CODES } from "node:http";
+import { createServer as createHttps } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import { type Duplex, pipeline } from "node:stream";
+import { parentPort, workerData } from "node:worker_threads";
+
+import { createWebSocketStream, WebSocketServer } from "ws";
+
+import { agentPinHeader } from "../../../agent-client/dial.ts";
+import { messageOf } from "../../../common/errors.ts";
+import { remoteOf, Strangers } from "../../../common/strangers.ts";
+import { AgentSocket } from "./agent-socket.ts";
+import { learnKey } from "./key-proof.ts";
+import { agentRefused, Meetings } from "./meetings.ts";
+import { Passages } from "./passages.ts";
+import type { Caller, FromRelay, RelaySettings, ToRelay } from "./relay-messages.ts";
+
+/** The protocol inside the WebSocket: TLS, whose server is the agent. */
+const subprotocol = "sockerless.agent.v1";
+/** After this time a client is told that the agent has not called. */
+const wantedWithinMs = 8_000;
+/** Agents ping each connection every 20 s. */
+const silentForMs = 65_000;
+/** Messages are records of TLS, which have 16 KiB at most. Whoever has shown no key makes us keep no more than that either. */
+const maxMessageBytes = 64 * 1024;
+/** Parts that a message may come in, frames and reads of the connection: each costs more than its bytes. */
+const maxParts = 256;
+/** The first byte of a TLS connection. */
+const tlsHandshake = 22;
+/** Chunks that are under way on one connection, each way. */
+const highWaterMark = 256 * 1024;
+
+const port = parentPort;
+if (port === null) {
+  throw new Error("this is a thread");
+}
+const tell = (message: FromRelay): void => port.postMessage(message);
+
+const { listen, key, certificate, path, instance } = workerData as RelaySettings;
+
+const meetings = new Meetings({
+  called: (caller) => tell({ kind: "called", caller }),
+  left: (caller) => tell({ kind: "left", caller }),
+});
+
+const agents = createHttps({ key, cert: certificate }, (_request, response) => {
+  response.writeHead(426, { connection: "close" }).end();
+});
+const strangers = new Strangers(tell);
+strangers.guard(agents, "a key");
+
+const webSockets = new WebSocketServer({
+  WebSocket: AgentSocket,
+  noServer: true,
+  clientTracking: false,
+  perMessageDeflate: false,
+  maxPayload: maxMessageBytes,
+  maxFragments: maxParts,
+  maxBufferedChunks: maxParts,
+  autoPong: false,
+  handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
+});
+
+agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+  const remote = remoteOf(socket);
+  const [, called, containerId = "", peer] =
+    /\/agents\/([0-9a-f]{16})\/([0-9a-f]{64})(?:\/peers\/([0-9a-f]{64}))?$/.exec(request.url ?? "") ?? [];
+  if (called !== instance) {
+    strangers.turnAway(
+      remote,
+      called === undefined ? "it is no agent" : `it is an agent of another sockerless, ${called}`,
+    );
+    socket.end(`HTTP/1.1 404 ${STATUS_CODES[404]}\r\nconnection: close\r\n\r\n`);
+    return;
+  }
+  webSockets.handleUpgrade(
+    request,
+    socket,
+    head,
+    (webSocket) => void meet(webSocket, containerId, peer, remote),
+  );
+});
+
+/** Alive connections of agents, and when each was heard last. */
+const heard = new Map<AgentSocket, number>();
+setInterval(() => {
+  for (const [webSocket, atMs] of heard) {
+    if (!webSocket.isPaused && performance.now() - atMs > silentForMs) {
+      webSocket.cut();
+    }
+  }
+}, silentForMs / 4).unref();
+
+/** The sockets beneath connections. */
+const socketOf = new WeakMap<Duplex, AgentSocket>();
+
+async function meet(
+  webSocket: AgentSocket,
+  containerId: string,
+  peer: string | undefined,
+  remote: string,
+): Promise<void> {
+  const hear = (): void => void heard.set(webSocket, performance.now());
+  webSocket.on("error", () => {}); // "close" follows.
+  webSocket.on("ping", (data) => {
+    hear();
+    webSocket.answer(data);
+  });
+  webSocket.on("message", () => {
+    hear();
+    webSocket.noteMessage();
+  });
+  webSocket.once("close", () => heard.delete(webSocket));
+  hear();
+  try {
+    const pin = await learnKey(webSocket, instance, containerId);
+    strangers.proven(remote);
+    const connection = createWebSocketStream(webSocket, { highWaterMark });
+    connection.on("error", () => {});
+    socketOf.set(connection, webSocket);
+    const caller = { containerId, pin };
+    if (peer !== undefined) {
+      await joinPeers(webSocket, connection, caller, peer);
+      return;
+    }
+    webSocket.once("close", () => meetings.lose(caller, connection));
+    const refusal = meetings.offer(caller, connection);
+    if (refusal !== undefined) {
+      throw new Error(refusal);
+    }
+  } catch (error) {
+    webSocket.terminate();
+    strangers.turnAway(remote, `agent of container ${containerId}: ${messageOf(error)}`);
+  }
+}
+
+const passages = new Passages();
+
+/** Joins an agent that calls with one that waits, until one of the two ends it or they may not be joined any more. */
+async function joinPeers(
+  webSocket: AgentSocket,
+  connection: Duplex,
+  caller: Caller,
+  peer: string,
+): Promise<void> {
+  const passage = passages.open(caller, peer);
+  const { cut } = passage;
+  const gone = new AbortController();
+  webSocket.once("close", () => {
+    passages.end(passage);
+    gone.abort();
+  });
+  const signal = AbortSignal.any([cut.signal, gone.signal, AbortSignal.timeout(wantedWithinMs)]);
+  await beginsTls(connection, signal);
+  const other = await meetings.want(passage.to, signal, "peers");
+  const end = (): void => {
+    connection.destroy();
+    other.destroy();
+  };
+  if (cut.signal.aborted || webSocket.readyState !== webSocket.OPEN) {
+    end();
+    return;
+  }
+  cut.signal.addEventListener("abort", end, { once: true });
+  webSocket.join();
+  socketOf.get(other)?.join();
+  pipeline(connection, other, end);
+  pipeline(other, connection, end);
+}
+
+/**
+ * Resolves once TLS has begun. Links are for those who have an agent's control: one agent could keep all of another's.
+ *
+ * @throws Error: something else has; the signal's reason
+ */
+async function beginsTls(connection: Duplex, signal: AbortSignal): Promise<void> {
+  if (connection.readableLength === 0) {
+    await once(connection, "readable", { signal });
+  }
+  const first = connection.read(1) as Buffer | null;
+  if (first?.[0] !== tlsHandshake) {
+    throw new Error("it speaks no TLS to another agent");
+  }
+  connection.unshift(first);
+}
+
+const clients = createHttp((_request, response) => {
+  response.writeHead(405).end();
+});
+clients.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+  void join(request, socket, head);
+});
+
+async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+  const gone = new AbortController();
+  socket.on("error", () => {});
+  socket.once("close", () => gone.abort());
+  const caller = {
+    containerId: (request.url ?? "").replace(/:0$/, ""),
+    pin: String(request.headers[agentPinHeader]),
+  };
+  try {
+    const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(wantedWithinMs)]);
+    const connection = await meetings.want(caller, signal, "controls");
+    socketOf.get(connection)?.use();
+    if (socket.destroyed) {
+      connection.destroy();
+      return;
+    }
+    socket.write("HTTP/1.1 200 OK\r\n\r\n");
+    connection.write(head);
+    pipeline(socket, connection, () => {});
+    // The stream of a WebSocket that has closed neither finishes nor closes by itself: all that came of it was passed on.
+    pipeline(connection, socket, () => connection.destroy());
+  } catch (error) {
+    const status = error === agentRefused ? "410 the agent is gone" : "503 the agent has not called";
+    socket.end(`HTTP/1.1 ${status}\r\n\r\n`);
+  }
+}
+
+port.on("message", (message: ToRelay) => {
+  switch (message.kind) {
+    case "doubt":
+      meetings.doubt(message.caller);
+      break;
+    case "refuse":
+      meetings.refuse(message.caller);
+      break;
+    case "allow":
+      passages.allow(message.containerId, message.grant);
+      break;
+    case "close":
+      process.exit(); // Ends the thread, and its connections with it.
+  }
+});
+
+const { hostname, port: number } = new URL(listen);
+// Without an address Node takes [::], which is IPv4's too, and 0.0.0.0 where there is no IPv6.
+const host = hostname === "[::]" ? undefined : hostname.replace(/^\[(.*)\]$/, "$1");
+clients.listen(path, () => {
+  chmodSync(path, 0o600);
+  agents.listen({ port: Number(number), host }, () => {
+    const { address, port: bound } = agents.address() as AddressInfo;
+    tell({
+      kind: "listening",
+      address: `tcp://${address.includes(":") ? `[${address}]` : address}:${bound}`,
+    });
+  });
+});

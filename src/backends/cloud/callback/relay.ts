@@ -1,0 +1,208 @@
+/** The relay of agents that call, as the backend has it: a thread, and what it has told. */
+import "reflect-metadata";
+
+import { rm } from "node:fs/promises";
+import { Worker } from "node:worker_threads";
+
+import { PemConverter, X509CertificateGenerator } from "@peculiar/x509";
+
+import { messageOf, systemError, unavailable } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import { logStrangers } from "../../../common/strangers.ts";
+import { keyAlgorithm } from "../authority-file.ts";
+import { randomSerial } from "../serial-number.ts";
+import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
+
+/** A thread that has ended is followed by another after this time. */
+const restartMs = 1_000;
+
+/** Settings of a {@link Relay}. */
+export interface RelayOptions extends Pick<RelaySettings, "listen" | "path" | "instance"> {
+  readonly logger: Logger;
+}
+
+/** Agents that call, and the socket at which they are had. */
+export class Relay implements AsyncDisposable {
+  /** Unix socket. */
+  readonly path: string;
+  readonly #settings: RelaySettings;
+  readonly #logger: Logger;
+  /** The last call of each agent that is there, by container and key: who has waited longest comes first. */
+  readonly #callers = new Map<string, Map<string, number>>();
+  #calls = 0;
+  /** By container: told again to a thread that follows another. */
+  readonly #grants = new Map<string, Grant>();
+  readonly #changed = new EventTarget();
+  readonly #ended = new AbortController();
+  #thread: Worker | undefined;
+  #address = "";
+
+  /** Listens. @throws system: the address cannot be had */
+  static async start(options: RelayOptions): Promise<Relay> {
+    const { key, certificate } = await listenerCertificate();
+    const relay = new Relay({ ...options, key, certificate }, options.logger);
+    await relay.#run();
+    return relay;
+  }
+
+  private constructor({ listen, key, certificate, path, instance }: RelaySettings, logger: Logger) {
+    this.#settings = { listen, key, certificate, path, instance };
+    this.path = path;
+    this.#logger = logger;
+  }
+
+  /** Address at which agents call: `tcp://address:port`, with the port that was chosen where 0 was asked for. */
+  get address(): string {
+    return this.#address;
+  }
+
+  /**
+   * Keys that wait for a container now, and those that come, each as often as it calls, in the order of their calls.
+   *
+   * @throws the signal's reason; unavailable: the relay was closed
+   */
+  async *callersOf(containerId: string, signal: AbortSignal): AsyncGenerator<Caller> {
+    let last = 0;
+    for (;;) {
+      signal.throwIfAborted();
+      this.#ended.signal.throwIfAborted();
+      const [pin, call] = [...(this.#callers.get(containerId) ?? [])].find(([, each]) => each > last) ?? [];
+      if (pin === undefined || call === undefined) {
+        await this.#nextOf(containerId, signal);
+      } else {
+        last = call;
+        yield { containerId, pin };
+      }
+    }
+  }
+
+  /** Whether a connection of a caller is there, in use or not. */
+  has({ containerId, pin }: Caller): boolean {
+    return this.#callers.get(containerId)?.has(pin) === true;
+  }
+
+  /** Takes a caller for one that nobody wants, until it is wanted again: it has not proven itself. */
+  doubt(caller: Caller): void {
+    this.#tell({ kind: "doubt", caller });
+  }
+
+  /** Has no more to do with a caller that is not whom it was taken for. */
+  refuse(caller: Caller): void {
+    this.#tell({ kind: "refuse", caller });
+  }
+
+  /** Joins a container's agent with these others and nobody else from now on. Undefined: with nobody. */
+  allow(containerId: string, grant: Grant | undefined): void {
+    if (grant === undefined) {
+      this.#grants.delete(containerId);
+    } else {
+      this.#grants.set(containerId, grant);
+    }
+    this.#tell({ kind: "allow", containerId, grant });
+  }
+
+  /** Cuts every connection. */
+  async close(): Promise<void> {
+    this.#ended.abort(unavailable("the relay of agents was closed"));
+    const thread = this.#thread;
+    if (thread !== undefined) {
+      this.#tell({ kind: "close" });
+      await new Promise((resolve) => void thread.once("exit", resolve));
+    }
+    await rm(this.path, { force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #tell(message: ToRelay): void {
+    this.#thread?.postMessage(message);
+  }
+
+  #nextOf(containerId: string, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const either = AbortSignal.any([signal, this.#ended.signal]);
+      const leaving = onAbort(either, () => {
+        this.#changed.removeEventListener(containerId, come);
+        reject(either.reason);
+      });
+      const come = (): void => {
+        leaving[Symbol.dispose]();
+        resolve();
+      };
+      this.#changed.addEventListener(containerId, come, { once: true });
+    });
+  }
+
+  /** Starts the thread; resolves once it listens. */
+  async #run(): Promise<void> {
+    await rm(this.path, { force: true });
+    this.#ended.signal.throwIfAborted();
+    const listening = Promise.withResolvers<void>();
+    const thread = new Worker(new URL("./relay-thread.js", import.meta.url), { workerData: this.#settings });
+    this.#thread = thread;
+    for (const [containerId, grant] of this.#grants) {
+      this.#tell({ kind: "allow", containerId, grant });
+    }
+    let failure: unknown;
+    thread.on("error", (error) => {
+      failure = error;
+    });
+    thread.on("message", (message: FromRelay) => this.#hear(message, listening.resolve));
+    thread.once("exit", () => {
+      this.#thread = undefined;
+      this.#callers.clear();
+      listening.reject(systemError(`cannot wait for agents: ${messageOf(failure)}`, failure));
+      if (this.#address !== "" && !this.#ended.signal.aborted) {
+        this.#logger.error({ err: failure }, "the relay of agents has failed and is started again");
+        setTimeout(() => void this.#run().catch(() => {}), restartMs).unref();
+      }
+    });
+    await listening.promise;
+  }
+
+  #hear(message: FromRelay, listening: () => void): void {
+    switch (message.kind) {
+      case "listening":
+        this.#address = message.address;
+        listening();
+        break;
+      case "called": {
+        const { containerId, pin } = message.caller;
+        const known = this.#callers.get(containerId) ?? new Map<string, number>();
+        known.delete(pin); // It goes to the end: nobody keeps those behind it from their turn.
+        this.#callers.set(containerId, known.set(pin, ++this.#calls));
+        this.#changed.dispatchEvent(new Event(containerId));
+        break;
+      }
+      case "left": {
+        const { containerId, pin } = message.caller;
+        const known = this.#callers.get(containerId);
+        known?.delete(pin);
+        if (known?.size === 0) {
+          this.#callers.delete(containerId);
+        }
+        break;
+      }
+      case "turned-away":
+      case "hung-up":
+        logStrangers(this.#logger, message);
+        break;
+    }
+  }
+}
+
+/** A key and certificate for the listener's own TLS, which proxies may end and agents do not look at. */
+async function listenerCertificate(): Promise<Pick<RelaySettings, "key" | "certificate">> {
+  const keys = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    serialNumber: randomSerial(),
+    name: "CN=sockerless callback",
+    keys,
+    signingAlgorithm: keyAlgorithm,
+  });
+  const key = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");
+  return { key, certificate: certificate.toString("pem") };
+}

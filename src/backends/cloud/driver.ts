@@ -1,0 +1,141 @@
+/** The driver of a cloud in which every container that runs is a task. */
+import type { Clock } from "../../common/clock.ts";
+import { unavailable } from "../../common/errors.ts";
+import { componentLogger, type Logger } from "../../common/logger.ts";
+import type { Driver } from "../driver/driver.ts";
+import type { State } from "../state/state.ts";
+import { TaskAgents } from "./agents/task-agents.ts";
+import type { CloudAuthority } from "./authority.ts";
+import { instanceOf } from "./instance.ts";
+import type { CloudPlatform } from "./platform.ts";
+import type { Sealer } from "./seal.ts";
+import type { DocumentsOfImage } from "./sealed-container.ts";
+import { keepSweeping } from "./sweeps.ts";
+import { Departures } from "./tasks/departures.ts";
+import { TaskPoller } from "./tasks/poller.ts";
+import { QuotaLines } from "./tasks/quota-lines.ts";
+import { TaskBook } from "./tasks/task-book.ts";
+import type { TaskContext } from "./tasks/task-context.ts";
+import { ToldEnds } from "./tasks/told-end.ts";
+import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
+import {
+  agentsJoin,
+  fixedLimits,
+  hostPathsIgnored,
+  portsOfFrontend,
+  writtenAsAgentsTell,
+} from "../driver/ready-made-roles.ts";
+import { end } from "./tasks/endings.ts";
+import { listKnown } from "./tasks/list.ts";
+import { cloudLaunches, cloudSeals, cloudWorkloads } from "./workloads.ts";
+
+/** Settings that all clouds' sections of the configuration have; durations in milliseconds. */
+export interface CloudSection {
+  readonly pollInterval: number;
+  readonly startTimeout: number;
+  readonly quotaTimeout: number;
+  readonly linger: number;
+  readonly drainTimeout: number;
+  /** Processor of the tasks, as GOARCH. */
+  readonly architecture: string;
+}
+
+/** Parts of the driver, which owns the platform. */
+export interface CloudDriverParts {
+  readonly platform: CloudPlatform;
+  readonly section: CloudSection;
+  readonly authority: CloudAuthority;
+  readonly sealer: Sealer;
+  readonly imageDocuments: DocumentsOfImage;
+  readonly stored: TaskContext["stored"];
+  readonly state: State;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** How often tasks that linger are looked at. */
+const patientPollMs = 5_000;
+/** How long the backend's start waits for the cloud. */
+const startPatienceMs = 10_000;
+
+/** Makes the driver; what was left under way by the last process is taken up. */
+export function cloudDriver(parts: CloudDriverParts): Driver {
+  const { platform, section, authority, sealer, state, clock } = parts;
+  const { name, capabilities, settings, machine, images, networks, volumes } = platform;
+  const { tasks: cloud, requests, finder, mirror } = platform;
+  const logger = componentLogger(parts.logger, "tasks");
+  const calls = { cloud, clock, logger };
+  const poller = new TaskPoller({ ...calls, intervalMs: section.pollInterval });
+  const patientPoller = new TaskPoller({
+    ...calls,
+    intervalMs: Math.max(section.pollInterval, patientPollMs),
+  });
+  const departures = new Departures({ ...calls, poller, patientPoller });
+  const abandoned = new AbortController();
+  const context: TaskContext = {
+    ...calls,
+    requests,
+    finder,
+    agents: new TaskAgents(finder, authority, sealer),
+    book: new TaskBook(state, cloud),
+    poller,
+    departures,
+    quotaLines: new QuotaLines(),
+    unanswered: new UnansweredRequests(),
+    stored: parts.stored,
+    ends: new ToldEnds({
+      log: platform.log,
+      exitKey: sealer.exitKey,
+      clock,
+      logger,
+      abandoned: abandoned.signal,
+    }),
+    exitKey: sealer.exitKey,
+    instance: instanceOf(authority),
+    settings: { startTimeoutMs: section.startTimeout, quotaTimeoutMs: section.quotaTimeout },
+    startSettings: {
+      lingerMs: section.linger,
+      drainTimeoutMs: section.drainTimeout,
+      architecture: section.architecture,
+    },
+    abandoned: abandoned.signal,
+  };
+  const seals = cloudSeals(sealer, parts.imageDocuments);
+  const sweeps = keepSweeping(platform.sweeps, clock, logger, () => state.losses.length === 0);
+  const shuttingDown = (): void => abandoned.abort(unavailable("the backend is shutting down"));
+  return {
+    name,
+    capabilities,
+    settings,
+    platform: {
+      kind: "remote",
+      startPatienceMs,
+      known: () => listKnown(context),
+      abandon() {
+        shuttingDown();
+        platform.abandon();
+      },
+    },
+    launches: cloudLaunches(context, seals),
+    silentAgents: { kind: "away", end: (containerId, signal) => end(context, containerId, signal) },
+    authority,
+    seals,
+    limits: fixedLimits(name),
+    ports: portsOfFrontend,
+    hostPaths: hostPathsIgnored,
+    sharing: agentsJoin,
+    traffic: finder.traffic,
+    agentReach: finder.agentReach,
+    disk: writtenAsAgentsTell,
+    workloads: cloudWorkloads({ context, mirror, state }),
+    images,
+    networks,
+    volumes,
+    machine,
+    async close() {
+      shuttingDown();
+      await Promise.all([sweeps.close(), departures.close(), poller.close(), patientPoller.close()]);
+      await platform.close();
+    },
+  };
+}

@@ -1,0 +1,67 @@
+/** The first connection to an agent whose key nobody knows yet. */
+import { createHash } from "node:crypto";
+import { connect } from "node:tls";
+
+import type { ClientCredentials } from "../../agent-client/address.ts";
+import { secureContextOf } from "../../agent-client/secure-context.ts";
+import { type Clock, systemClock } from "../../common/clock.ts";
+import { messageOf, unavailable } from "../../common/errors.ts";
+import { onAbort } from "../../common/on-abort.ts";
+import { after } from "../../common/timers.ts";
+
+/** A connection that the agent has not closed by then, once the handshake is over, is given up. */
+const closeLimitMs = 10_000;
+
+/**
+ * Connects to the address that the cloud has named for a container and learns the key of the agent there, to be pinned.
+ *
+ * @param reached called once somebody has taken the connection
+ * @returns SHA-256 of the SubjectPublicKeyInfo of the agent's certificate
+ * @throws unavailable: nobody answers there (yet), or no agent; the signal's reason
+ */
+export function learnPin(
+  target: { readonly host: string; readonly port: number },
+  credentials: ClientCredentials,
+  signal: AbortSignal,
+  reached: () => void = () => {},
+  clock: Clock = systemClock,
+): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const socket = connect({
+      host: target.host,
+      port: target.port,
+      secureContext: secureContextOf(credentials),
+      ALPNProtocols: ["h2"],
+      rejectUnauthorized: false, // The agent made its certificate itself; from now on its key is what it is known by.
+    });
+    const leaving = onAbort(signal, () => {
+      socket.destroy();
+      reject(signal.reason);
+    });
+    const fail = (error?: Error): void => {
+      const reason = messageOf(error ?? new Error("the connection was closed"));
+      reject(unavailable(`cannot reach the agent at ${target.host}:${target.port}: ${reason}`, error));
+    };
+    socket.once("error", fail);
+    socket.once("close", () => {
+      leaving[Symbol.dispose]();
+      fail();
+    });
+    socket.once("connect", reached);
+    socket.once("secureConnect", () => {
+      const spki = socket.getPeerX509Certificate()?.publicKey.export({ type: "spki", format: "der" });
+      if (spki === undefined) {
+        socket.destroy(new Error("no certificate came"));
+        return;
+      }
+      // The handshake is brought to its end whatever the signal says: one that is cut is an alarm in the agent's log.
+      leaving[Symbol.dispose]();
+      resolve(createHash("sha256").update(spki).digest());
+      socket.end();
+      socket.resume(); // An end that stands behind what is not read is not seen.
+      const limit = after(clock, closeLimitMs, () => socket.destroy());
+      socket.once("close", () => limit[Symbol.dispose]());
+    });
+  });
+}

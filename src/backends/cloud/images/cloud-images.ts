@@ -1,0 +1,86 @@
+/**
+ * Images as tasks run them. One that was pulled runs from the registry that it came from, and nothing of it is fetched
+ * here but manifest and configuration; one that was loaded, imported or committed is put into the configured repository.
+ */
+import { invalid, messageOf } from "../../../common/errors.ts";
+import { componentLogger, type Logger } from "../../../common/logger.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { parseNamed, repositoryName } from "../../images/reference.ts";
+import type { CloudImages } from "../platform.ts";
+import { clearUploads, type OwnRepository, type RepositoryCredentials } from "./own-repository.ts";
+import { downloadsRelayed, unpackedByPlatform, uploadsRelayed } from "../../driver/ready-made-roles.ts";
+
+/** Parts and settings that images are prepared with. */
+export interface CloudImagesOptions {
+  /** Undefined: only images that were pulled can run. */
+  readonly repository: OwnRepository | undefined;
+  /** The setting that names it, for users: `<section>.<key>`. */
+  readonly setting: string;
+  /** The cloud's registry, as users know it. */
+  readonly registryName: string;
+  readonly credentials: RepositoryCredentials;
+  /** Whether the credentials are for a registry, by its host. */
+  readonly isOwnRegistry: (domain: string) => boolean;
+  /** The repository's directory, in which files that a killed process left are cleared away. */
+  readonly workDirectory: string;
+  readonly logger: Logger;
+}
+
+/** The images of a cloud's backend. */
+export function cloudImages(options: CloudImagesOptions): CloudImages {
+  const { repository, setting, registryName, credentials } = options;
+  const logger = componentLogger(options.logger, "images");
+  const cleared = clearUploads(options.workDirectory);
+  cleared.catch((error: unknown) => logger.warn({ err: error }, "files of an upload are left behind"));
+
+  return {
+    keepsOwn: repository !== undefined,
+    unpacking: unpackedByPlatform,
+    uploads: uploadsRelayed,
+    downloads: downloadsRelayed,
+
+    async prepare(image, blobPath, signal) {
+      if (!isHere(image)) {
+        return image.driverReference === "" ? pulledReference(image) : image.driverReference;
+      }
+      if (image.driverReference !== "" && repository?.holds(image.driverReference) !== true) {
+        return image.driverReference; // Its layers were fetched after all; tasks pull it where it came from.
+      }
+      if (repository === undefined) {
+        throw invalid(
+          `tasks cannot run an image that is only here: set ${setting} to a repository that it can be put into`,
+        );
+      }
+      await cleared.catch(() => undefined);
+      return await repository.putImage(image, blobPath, signal);
+    },
+
+    async discard(image) {
+      if (repository?.holds(image.driverReference) === true) {
+        await repository.removeImage(image).catch((error: unknown) => {
+          logger.warn(
+            { err: error, image: image.id },
+            `a removed image stays in the ${registryName} repository: ${messageOf(error)}`,
+          );
+        });
+      }
+    },
+
+    async credentialsFor(domain) {
+      return options.isOwnRegistry(domain) || domain === repository?.domain
+        ? await credentials.get(domain)
+        : undefined;
+    },
+  };
+}
+
+/** Whether the image's layers are in the content store; one without layers came from a registry or did not. */
+function isHere({ layerSizes, diffIds, digests }: ImageRecord): boolean {
+  return diffIds.length === 0 ? digests.length === 0 : layerSizes.length === diffIds.length;
+}
+
+/** The image of the platform that was pulled, where it was pulled from. */
+function pulledReference({ digests, manifestDigest }: ImageRecord): string {
+  const [first] = digests;
+  return first === undefined ? "" : `${repositoryName(parseNamed(first))}@${manifestDigest}`;
+}

@@ -1,0 +1,143 @@
+/** The process of a cloud's backend: what it is made of, in the order in which it starts and ends. Neither root nor Linux. */
+import { rmdir } from "node:fs/promises";
+
+import { create } from "@bufbuild/protobuf";
+
+import { type Clock, systemClock } from "../../common/clock.ts";
+import type { AcaConfig, EcsConfig } from "../../common/config/load.ts";
+import { unavailable } from "../../common/errors.ts";
+import type { HeldSockets } from "../../common/held-sockets.ts";
+import { type Logger, processLogger } from "../../common/logger.ts";
+import { makeDirectories } from "../../common/make-directories.ts";
+import type { RunningService } from "../../common/running-service.ts";
+import { makeStateDirectory } from "../../common/state-directory.ts";
+import { PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  driverWithFaultPoints,
+  imagesWithFaultPoints,
+  stateWithFaultPoints,
+  storedWithFaultPoints,
+} from "../driver/fault-points.ts";
+import { ensureHello } from "../images/ensure-hello.ts";
+import { readDocuments } from "../images/image-documents.ts";
+import { hostPlatform } from "../images/platform.ts";
+import { openImages, serveEngine } from "../server/serve-engine.ts";
+import { openState, type State } from "../state/state.ts";
+import { TaskAgents } from "./agents/task-agents.ts";
+import { type CloudAuthority, createAuthority } from "./authority.ts";
+import { readAuthority } from "./authority-file.ts";
+import { cloudDriver, type CloudSection } from "./driver.ts";
+import type { CloudPlatform } from "./platform.ts";
+import { createSealer, type Sealer } from "./seal.ts";
+import { checkSurroundings } from "./start-checks.ts";
+import { openCloudStored } from "./stored/open-stored.ts";
+
+/** Parts of the process that a platform is made with. */
+export interface CloudSurroundings {
+  readonly authority: CloudAuthority;
+  readonly sealer: Sealer;
+  readonly state: State;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A backend. */
+export interface CloudBackend {
+  readonly config: AcaConfig | EcsConfig;
+  readonly section: CloudSection & {
+    /** The authority over agents: a path, or the PEM text itself. */
+    readonly agentCa: string;
+    /** Bytes of one container's log that are kept here. */
+    readonly logDrainMax: number;
+  };
+  /** @throws invalid: a setting has a value that it cannot have */
+  readonly platform: (surroundings: CloudSurroundings) => Promise<CloudPlatform>;
+}
+
+/**
+ * Starts a cloud's backend; resolves once it serves.
+ *
+ * @param signal ends the start, which the cloud may hold up
+ * @throws SockerlessError with the setting that is wrong, or with who uses the state directory or the socket
+ *   already. Troubles in the cloud are logged and not thrown.
+ */
+export async function startCloudBackend(
+  { config, section, platform: platformIn }: CloudBackend,
+  signal: AbortSignal,
+  sockets?: HeldSockets,
+): Promise<RunningService> {
+  const logger = processLogger(config, "backend");
+  const clock = systemClock;
+  await using resources = new AsyncDisposableStack();
+  await makeStateDirectory(config);
+  const opened = await openState({ directory: config.stateDir, clock, logger });
+  resources.defer(() => opened.close());
+  // Within the time that the state is this process's, so that it is nobody else's directory that goes.
+  await makeDirectories(config.runDir, 0o700);
+  resources.defer(() => rmdir(config.runDir).catch(() => {})); // It stays while something else is in it.
+  const state = stateWithFaultPoints(opened);
+
+  const key = await readAuthority(section.agentCa);
+  const authority = await createAuthority(key, clock);
+  const sealer = createSealer(key.secret);
+  const made = await platformIn({ authority, sealer, state: opened, clock, logger });
+  resources.defer(() => made.close());
+  const platform = { ...made, images: imagesWithFaultPoints(made.images) };
+  const closing = new AbortController();
+  const checks = checkSurroundings(platform.checks, logger, closing.signal);
+  const endChecks = (): Promise<void> => {
+    closing.abort(unavailable("the backend is shutting down"));
+    return checks;
+  };
+  resources.defer(endChecks);
+
+  const images = await openImages({
+    config,
+    state,
+    preparer: platform.images,
+    storageDriver: (await platform.machine.facts()).storageDriver,
+    logger,
+    credentialsFor: (domain) => platform.images.credentialsFor(domain),
+    defaultPlatform: create(PlatformSchema, { os: "linux", architecture: section.architecture }),
+  });
+  resources.defer(() => images.close());
+  const stored = await openCloudStored({
+    config,
+    logDrainMax: section.logDrainMax,
+    backend: platform.name,
+    log: platform.log,
+    agents: new TaskAgents(platform.finder, authority, sealer),
+    state: opened,
+    layers: images.layers,
+    clock,
+  });
+  resources.defer(() => stored.close());
+  const driver = driverWithFaultPoints(
+    cloudDriver({
+      platform,
+      section,
+      authority,
+      sealer,
+      imageDocuments: (image, mostBytes) => readDocuments(images.content, image, mostBytes),
+      stored: storedWithFaultPoints(stored),
+      state: opened,
+      clock,
+      logger,
+    }),
+  );
+  resources.defer(() => driver.close());
+  if (platform.images.keepsOwn && hostPlatform().architecture === section.architecture) {
+    await ensureHello(images, logger);
+  }
+
+  const service = await serveEngine({ config, driver, state, images, logger, signal, sockets });
+  resources.defer(() => service.close());
+  const owned = resources.move();
+  return {
+    ...service,
+    async close() {
+      await endChecks(); // Before the engine, which has calls ended that are not answered.
+      await owned.disposeAsync();
+    },
+  };
+}

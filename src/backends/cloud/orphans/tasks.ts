@@ -1,0 +1,62 @@
+import { shortId } from "../../../common/ids.ts";
+import type { AgentFinder, TaskPlace } from "../agents/agent-finder.ts";
+import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import { describeAll } from "../tasks/describe-all.ts";
+import type { Known, Orphan } from "./orphan.ts";
+
+/** An agent answers in this time, or is told not to. */
+const agentLimitMs = 5_000;
+
+/** An instance's tasks that run: what a cloud lists may have ended since. @throws CloudError */
+export async function runningTasks(
+  cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce">,
+): Promise<readonly TaskView[]> {
+  const listed = await describeAll(cloud, await cloud.listOwn(), new AbortController().signal);
+  return listed.filter(({ stopping, stopped }) => !stopping && !stopped);
+}
+
+/**
+ * Tasks of this instance's that run a container which the state does not know. A backend that starts takes over one whose
+ * agent answers; one whose agent does not may only be out of reach.
+ */
+export async function orphanedTasks(
+  cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce" | "stop">,
+  finder: Pick<AgentFinder, "meet">,
+  own: string,
+  known: Known,
+): Promise<Orphan[]> {
+  const tasks = await runningTasks(cloud);
+  const unknown = tasks.filter(({ containerId }) => !known.hasContainer(containerId));
+  return await Promise.all(
+    unknown.map(async ({ task, containerId, address }) => ({
+      kind: "task",
+      id: task,
+      purpose: `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, { task, address }))}`,
+      instance: own,
+      async remove() {
+        await cloud.stop(task, "prune --orphans");
+        return undefined;
+      },
+    })),
+  );
+}
+
+async function doesAgentAnswer(
+  finder: Pick<AgentFinder, "meet">,
+  containerId: string,
+  place: TaskPlace,
+): Promise<boolean> {
+  try {
+    await finder.meet(containerId, place, AbortSignal.timeout(agentLimitMs));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Says, to whoever is about to have it stopped, how a running container would go on. */
+function hint(isAnswering: boolean): string {
+  return isAnswering
+    ? ", which a backend that starts takes over"
+    : ", whose agent does not answer: it may run, and a backend that starts takes it over once it does";
+}

@@ -1,0 +1,70 @@
+/**
+ * Sealing what an agent keeps for us. Root in a container can own its agent, so what an agent hands back counts only
+ * where the seal, under a key that no container ever sees, verifies.
+ */
+import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
+
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+
+import { type SealedContainer, SealedContainerSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+
+/** A container's record as an agent keeps it. */
+export interface SealedRecord {
+  readonly specification: Uint8Array;
+  readonly seal: Uint8Array;
+}
+
+/** Seals records, and opens those that it has sealed. */
+export interface Sealer {
+  seal(container: MessageInitShape<typeof SealedContainerSchema>): SealedRecord;
+  /** @returns undefined where the seal is not ours, or is that of another container */
+  open(containerId: string, sealed: SealedRecord): SealedContainer | undefined;
+  /** The key with which an agent seals the end of one run of its container: of no use for another's. */
+  exitKey(containerId: string, generation: bigint): Uint8Array;
+  /** The secret by which the agent of one launch is known when it calls first; its platform delivers it to that task alone. */
+  callbackSecret(containerId: string, generation: bigint): string;
+}
+
+const keyPurpose = "sockerless: seal of container records, version 2";
+const exitKeyPurpose = "sockerless: seal of the ends of runs, version 1";
+const callbackPurpose = "sockerless: secrets of agents that call, version 1";
+const keyBytes = 32;
+
+/** @param secret of the instance, kept apart from its state; the keys are derived from it */
+export function createSealer(secret: Uint8Array): Sealer {
+  const keyFor = (purpose: string): Uint8Array =>
+    new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), purpose, keyBytes));
+  const key = keyFor(keyPurpose);
+  const keyOfExitKeys = keyFor(exitKeyPurpose);
+  const keyOfSecrets = keyFor(callbackPurpose);
+  return {
+    seal(container) {
+      const specification = toBinary(SealedContainerSchema, create(SealedContainerSchema, container));
+      return { specification, seal: mac(key, specification) };
+    },
+    open(containerId, { specification, seal }) {
+      if (!isSeal(seal, key, specification)) {
+        return undefined;
+      }
+      const opened = fromBinary(SealedContainerSchema, specification);
+      return opened.container?.id === containerId ? opened : undefined;
+    },
+    exitKey: (containerId, generation) => mac(keyOfExitKeys, runOf(containerId, generation)),
+    callbackSecret: (containerId, generation) =>
+      Buffer.from(mac(keyOfSecrets, runOf(containerId, generation))).toString("base64url"),
+  };
+}
+
+function runOf(containerId: string, generation: bigint): Uint8Array {
+  return Buffer.from(`${containerId} ${generation}`);
+}
+
+function mac(key: Uint8Array, message: Uint8Array): Uint8Array {
+  return createHmac("sha256", key).update(message).digest();
+}
+
+/** Whether a message authentication code is that of a message, under a key. */
+export function isSeal(seal: Uint8Array, key: Uint8Array, message: Uint8Array): boolean {
+  const expected = mac(key, message);
+  return seal.length === expected.length && timingSafeEqual(seal, expected);
+}

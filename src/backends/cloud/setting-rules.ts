@@ -1,0 +1,42 @@
+/** Rules for Docker's settings from a cloud's tables. */
+import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { SettingRules, UnappliedSetting } from "../driver/settings.ts";
+import { agentSeccomp } from "./agent-seccomp.ts";
+
+/** One row of a table. */
+export interface CloudSetting extends UnappliedSetting {
+  /** Whether a container has it at other than its neutral value. */
+  readonly isSet: (hostConfig: HostConfig, record: ContainerRecord) => boolean;
+}
+
+/** A cloud's tables. */
+export interface SettingTables {
+  /** Refused: the container would be another one than was asked for. */
+  readonly refused: readonly CloudSetting[];
+  /** Accepted and not applied: the container works without it. */
+  readonly notApplied: readonly CloudSetting[];
+  /** The tasks', as GOARCH. */
+  readonly architecture: string;
+}
+
+/** The rules that tables make. */
+export function settingRules({ refused, notApplied, architecture }: SettingTables): SettingRules {
+  return {
+    unsupportedByExecs: ({ privileged }) => (privileged ? ["exec --privileged"] : []),
+    unsupported(record) {
+      const names = settingsOf(refused, record).map(({ name }) => name);
+      if (names.length === 0 && record.hostConfig !== undefined) {
+        agentSeccomp(record.hostConfig, architecture); // refuses what the agent would
+      }
+      return names;
+    },
+    notApplied: (record) => settingsOf(notApplied, record),
+  };
+}
+
+/** Those of a table that a container has. */
+function settingsOf(table: readonly CloudSetting[], record: ContainerRecord): readonly CloudSetting[] {
+  const host = record.hostConfig;
+  return host === undefined ? [] : table.filter(({ isSet }) => isSet(host, record));
+}

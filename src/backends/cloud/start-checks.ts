@@ -1,0 +1,45 @@
+/**
+ * Checks, at a backend's start, of what its configuration names in the cloud. They warn, and refuse nothing.
+ */
+import { messageOf, remedyOf } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+
+/** One thing that is looked at. */
+export interface StartCheck {
+  /** Name of the thing, for the log. */
+  readonly what: string;
+  /** @returns what containers will trip over; undefined: nothing */
+  run(signal: AbortSignal): Promise<string | undefined>;
+}
+
+/** Warns of what containers will trip over. Never fails; ends without a word when the signal aborts. */
+export async function checkSurroundings(
+  checks: readonly StartCheck[],
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  const remedies = new Set<string>();
+  await Promise.all(
+    checks.map(async ({ what, run }) => {
+      try {
+        const problem = await run(signal);
+        if (problem !== undefined) {
+          logger.warn(problem);
+        }
+      } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
+        const remedy = remedyOf(error);
+        if (remedy !== undefined) {
+          if (!remedies.has(remedy)) {
+            remedies.add(remedy);
+            logger.error(remedy);
+          }
+          return;
+        }
+        logger.warn({ err: error }, `cannot look at ${what}: ${messageOf(error)}`);
+      }
+    }),
+  );
+}

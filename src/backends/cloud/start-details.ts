@@ -1,0 +1,121 @@
+/** The start as a cloud container's agent is told it: all that a task definition must not hold, or cannot. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import {
+  type HostsEntrySchema,
+  type ProcessSpecSchema,
+  type StartRequestSchema,
+  Tee,
+} from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { WorkloadSpec } from "../driver/workload-spec.ts";
+import { parseSignal, sigterm } from "../model/signals.ts";
+import { parseSecurityOptions } from "../security/options.ts";
+import { agentSeccomp, boundingSet } from "./agent-seccomp.ts";
+import type { SealedRecord } from "./seal.ts";
+
+/** Settings of the configuration that an agent is told. */
+export interface StartSettings {
+  /** How long a task stays after its main process has ended, milliseconds. */
+  readonly lingerMs: number;
+  /** How long an agent waits for a backend that is away, milliseconds. */
+  readonly drainTimeoutMs: number;
+  /** Processor of the tasks, as GOARCH. */
+  readonly architecture: string;
+}
+
+/** Docker's, for a container that names none. */
+const defaultStopTimeoutS = 10;
+
+/**
+ * The start of a container whose agent is its init process.
+ *
+ * @param sealed what the agent keeps for a backend that has lost its state
+ */
+export function startDetails(
+  spec: WorkloadSpec,
+  settings: StartSettings,
+  sealed: SealedRecord,
+): MessageInitShape<typeof StartRequestSchema> {
+  const { record } = spec;
+  const { config, hostConfig } = record;
+  const named = spec.joined?.network?.owner ?? record; // Sharers of a network share its owner's names.
+  const stopSignal = config?.stopSignal ?? "";
+  const drainSeconds = Math.ceil(settings.drainTimeoutMs / 1000);
+  return {
+    process: processOf(spec, settings),
+    hostname: ownNames(spec),
+    extraHosts: [
+      ...(named.hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, named)),
+      ...(spec.linkedHosts ?? []).map(({ address, names }) => ({ address, names: [...names] })),
+    ],
+    resolver: {
+      servers: named.hostConfig?.dns ?? [],
+      search: named.hostConfig?.dnsSearch ?? [],
+      options: named.hostConfig?.dnsOptions ?? [],
+    },
+    tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
+    // At the least until the backend has all it needs and lets it go; where that is away it waits as for any other.
+    lingerSeconds: Math.ceil((goesWithItsEnd(record) ? 0 : settings.lingerMs) / 1000) || drainSeconds,
+    drainTimeoutSeconds: drainSeconds,
+    stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
+    stopTimeoutSeconds: config?.stopTimeout ?? defaultStopTimeoutS,
+    secrets: (spec.secrets?.files ?? []).map(({ path, content, mode, uid, gid, socket }) => ({
+      path,
+      content,
+      mode,
+      uid,
+      gid,
+      socket,
+    })),
+    secretEnv: [...(spec.secrets?.env ?? [])],
+    ...sealed,
+  };
+}
+
+/** Whether a container goes with its end (`--rm`): nobody wants its files or its log then. */
+export function goesWithItsEnd({ hostConfig }: ContainerRecord): boolean {
+  return hostConfig?.autoRemove === true;
+}
+
+function processOf(
+  spec: WorkloadSpec,
+  { architecture }: StartSettings,
+): MessageInitShape<typeof ProcessSpecSchema> {
+  const { config, hostConfig } = spec.record;
+  const { consoleHeight = 0, consoleWidth = 0 } = hostConfig ?? {};
+  return {
+    args: [...spec.args],
+    env: [...spec.env],
+    workingDir: config?.workingDir || "/",
+    user: config?.user ?? "",
+    tty: config?.tty ?? false,
+    ...(consoleHeight > 0 ? { consoleSize: { height: consoleHeight, width: consoleWidth } } : {}),
+    additionalGroups: hostConfig?.groupAdd ?? [],
+    capabilities: boundingSet(hostConfig),
+    noNewPrivileges: parseSecurityOptions(hostConfig?.securityOpt ?? []).noNewPrivileges,
+    seccomp: hostConfig && agentSeccomp(hostConfig, architecture),
+    resourceLimits: (hostConfig?.resources?.ulimits ?? []).map(({ name, soft, hard }) => ({
+      name,
+      soft: BigInt.asUintN(64, soft),
+      hard: BigInt.asUintN(64, hard),
+    })),
+  };
+}
+
+/** As `/etc/hosts` has them: the full name first. */
+function ownNames({ record: { config } }: WorkloadSpec): string {
+  const { hostname = "", domainname = "" } = config ?? {};
+  return domainname === "" ? hostname : `${hostname}.${domainname}`;
+}
+
+/** `name:address`; the address may be IPv6 in brackets, or `host-gateway`: the gateway that inspect shows. */
+function hostsEntry(entry: string, record: ContainerRecord): MessageInitShape<typeof HostsEntrySchema> {
+  const at = entry.indexOf(":");
+  const address = entry.slice(at + 1);
+  const gateway = Object.values(record.endpoints).find((endpoint) => endpoint.gateway !== "")?.gateway;
+  return {
+    address: address === "host-gateway" ? (gateway ?? "127.0.0.1") : address.replace(/^\[(.*)\]$/, "$1"),
+    names: [entry.slice(0, at)],
+  };
+}

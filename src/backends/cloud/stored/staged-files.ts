@@ -1,0 +1,395 @@
+/**
+ * Files that were put into containers that have not run yet, and their working directories. The files lie in `<state>/staged/<container ID>/`, one tar for
+ * each call and beside it what the call asked for, and are unpacked by the agent before the main process starts. They
+ * stay until it has: a start that fails is followed by another, in a task that may have none of them.
+ */
+import { randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+
+import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+
+import { KeyedLocks } from "../../concurrency/serial.ts";
+import { ownerIn } from "./archive-owner.ts";
+import type { FileIndex } from "../../images/file-index.ts";
+import { entriesIn } from "../../images/tar-reader.ts";
+import { createAgentClient } from "../../../agent-client/client.ts";
+import type { AgentTarget } from "../../../agent-client/address.ts";
+import {
+  conflict,
+  errnoOf,
+  forbidden,
+  fromUnknown,
+  invalid,
+  SockerlessError,
+} from "../../../common/errors.ts";
+import {
+  type ArchivePutOpen,
+  ArchivePutOpenSchema,
+  type ArchivePutRequest,
+  type ArchivePutRequestSchema,
+} from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+/** Most bytes staged for one container. */
+const maxBytes = 1024 ** 3;
+/** Most archives staged for one container: each is a call of the agent at the start. */
+const maxCalls = 1000;
+const chunkBytes = 256 * 1024;
+/** Longer than any unpacking that makes progress. */
+const applyTimeoutMs = 10 * 60_000;
+
+/** The archives that one agent has unpacked for its container. */
+interface Given {
+  /** The agent, by its address and pin. */
+  readonly agent: string;
+  /** The numbers of the calls. */
+  readonly numbers: Set<string>;
+}
+
+/** Answers about containers, whose starts decide what becomes of staged files. */
+export interface ContainerLives {
+  /** Whether a container has never been started; undefined: there is no such container. */
+  readonly isNew: (containerId: string) => boolean | undefined;
+  /** Whether a start of a container is under way. */
+  readonly isStarting: (containerId: string) => boolean;
+  /** The directory that a container's process begins in, which the container has whether its image has it or not. */
+  readonly workingDirectoryOf: (containerId: string) => string;
+}
+
+/** The staged files of one backend. They are kept until their container has really started: a start may fail. */
+export class StagedFiles {
+  readonly #directory: string;
+  readonly #lives: ContainerLives;
+  /** By container: two calls may end at once, and a start may come between. */
+  readonly #locks = new KeyedLocks();
+  /** By container. An agent whose container's start failed may serve the next one, too. */
+  readonly #given = new Map<string, Given>();
+
+  constructor(directory: string, lives: ContainerLives) {
+    this.#directory = directory;
+    this.#lives = lives;
+  }
+
+  /** Makes the directory and clears what interrupted calls left. */
+  async open(): Promise<void> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    for (const container of await readdir(this.#directory)) {
+      for (const name of await readdir(path.join(this.#directory, container))) {
+        if (name.endsWith(".new")) {
+          await rm(path.join(this.#directory, container, name), { force: true });
+        }
+      }
+    }
+  }
+
+  /**
+   * Keeps the tar of one `ArchivePut` call.
+   *
+   * @param refuse told where it is to be unpacked, and throws where that cannot be
+   * @returns its bytes
+   * @throws invalid: the stream is not whole; forbidden: too much; conflict: the container was started meanwhile; what
+   *   `refuse` throws
+   */
+  async put(
+    containerId: string,
+    requests: AsyncIterable<ArchivePutRequest>,
+    refuse: (directory: string) => Promise<void>,
+  ): Promise<bigint> {
+    const directory = path.join(this.#directory, containerId);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const temporary = path.join(directory, `${randomUUID()}.new`);
+    try {
+      const { opened, bytes } = await receive(
+        temporary,
+        requests,
+        maxBytes - (await this.#size(containerId)),
+        refuse,
+      );
+      await this.#locks.run(containerId, () => this.#add(containerId, opened, temporary));
+      return BigInt(bytes);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+  }
+
+  /** Gives a tar that is whole its number: the next, in the order in which calls end. */
+  async #add(containerId: string, opened: ArchivePutOpen, tar: string): Promise<void> {
+    const { isNew, isStarting } = this.#lives;
+    if (isNew(containerId) !== true || (this.#given.has(containerId) && isStarting(containerId))) {
+      throw conflict("the container was started meanwhile");
+    }
+    const staged = await this.#staged(containerId);
+    if (staged.length >= maxCalls) {
+      throw forbidden(
+        `more than ${maxCalls} archives were put into container ${containerId} before its start`,
+      );
+    }
+    if ((await this.#size(containerId)) > maxBytes) {
+      throw tooMuch();
+    }
+    const number = String(Number(staged.at(-1) ?? "0") + 1).padStart(6, "0");
+    const file = path.join(this.#directory, containerId, number);
+    await writeFile(`${file}.json`, JSON.stringify(toJson(ArchivePutOpenSchema, opened)), { mode: 0o600 });
+    await rename(tar, `${file}.tar`);
+  }
+
+  /**
+   * Adds a container's working directory and what is staged for it to the files of its image.
+   *
+   * @throws invalid: an archive that cannot be read; conflict: the container was started meanwhile
+   */
+  async addTo(files: FileIndex, containerId: string): Promise<void> {
+    files.addDirectory(this.#lives.workingDirectoryOf(containerId));
+    await eachOnceItFits(await this.#staged(containerId), async (number) => {
+      const file = path.join(this.#directory, containerId, number);
+      const { path: directory, copyUidGid, user } = await readOpened(file).catch(startedMeanwhile);
+      const owner = copyUidGid ? await ownerIn(files, user) : undefined;
+      return await files.addArchive(directory, () => readStaged(`${file}.tar`), owner);
+    });
+  }
+
+  /** Bytes of the files that are staged for a container; one that another replaces counts too. */
+  async writtenBytes(containerId: string): Promise<bigint> {
+    let bytes = 0;
+    for (const number of await this.#staged(containerId)) {
+      const tar = path.join(this.#directory, containerId, `${number}.tar`);
+      for await (const { header } of entriesIn(readStaged(tar))) {
+        bytes += header.type === "symlink" ? Buffer.byteLength(header.linkname ?? "") : (header.size ?? 0);
+      }
+    }
+    return BigInt(bytes);
+  }
+
+  /** Whether a container may have more than its image. */
+  async adds(containerId: string): Promise<boolean> {
+    const directory = this.#lives.workingDirectoryOf(containerId);
+    return !["", "/"].includes(directory) || (await this.#staged(containerId)).length > 0;
+  }
+
+  /**
+   * Has the agent of a container that has never run unpack its staged files, in order. An archive for a
+   * directory that is missing (in a volume nobody could tell) waits until a later one has brought that. The
+   * files stay until {@link StagedFiles.settle}, for another agent after a start that fails; the same agent
+   * gets nothing twice.
+   *
+   * @throws what the agent refuses, with where it was to be unpacked; the signal's reason
+   */
+  async apply(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void> {
+    await this.#locks.run(containerId, () => this.#apply(containerId, agent, signal));
+  }
+
+  async #apply(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void> {
+    if (this.#lives.isNew(containerId) !== true) {
+      await this.#forget(containerId); // This process or an earlier one has ended right after the start.
+      return;
+    }
+    const workingDirectory = this.#lives.workingDirectoryOf(containerId);
+    const given = this.#givenTo(containerId, agent);
+    const waiting = (await this.#staged(containerId)).filter((number) => !given.numbers.has(number));
+    if (waiting.length === 0) {
+      return;
+    }
+    const { client, close } = createAgentClient(agent.address, {
+      containerId,
+      ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
+    });
+    try {
+      let missing: SockerlessError | undefined;
+      const left = await eachOnceItFits(waiting, async (number) => {
+        const file = path.join(this.#directory, containerId, number);
+        const opened = { ...(await readOpened(file)), workingDirectory };
+        try {
+          await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs, signal });
+        } catch (error) {
+          signal.throwIfAborted();
+          const refusal = doNotFit(opened.path, error);
+          if (fromUnknown(error).kind !== "not-found") {
+            throw refusal;
+          }
+          missing ??= refusal;
+          return false;
+        }
+        given.numbers.add(number);
+        return true;
+      });
+      if (left.length > 0) {
+        throw missing;
+      }
+    } finally {
+      close();
+    }
+  }
+
+  #givenTo(containerId: string, { address }: AgentTarget): Given {
+    const agent = nameOf(address);
+    const known = this.#given.get(containerId);
+    if (known?.agent === agent) {
+      return known;
+    }
+    const given = { agent, numbers: new Set<string>() };
+    this.#given.set(containerId, given);
+    return given;
+  }
+
+  /** Forgets the staged files of a container that has run; a new container's are kept. May be repeated. */
+  async settle(containerId: string): Promise<void> {
+    await this.#locks.run(containerId, async () => {
+      if (this.#lives.isNew(containerId) === false) {
+        await this.#forget(containerId);
+      }
+    });
+  }
+
+  /** Forgets what was put into a container. */
+  async remove(containerId: string): Promise<void> {
+    await this.#locks.run(containerId, () => this.#forget(containerId));
+  }
+
+  async #forget(containerId: string): Promise<void> {
+    this.#given.delete(containerId);
+    await rm(path.join(this.#directory, containerId), { recursive: true, force: true });
+  }
+
+  /** The numbers of the calls whose tar is whole, in order. */
+  async #staged(containerId: string): Promise<string[]> {
+    return (await this.#names(containerId))
+      .filter((name) => name.endsWith(".tar"))
+      .map((name) => name.slice(0, -".tar".length))
+      .sort((one, other) => Number(one) - Number(other));
+  }
+
+  async #size(containerId: string): Promise<number> {
+    let bytes = 0;
+    for (const name of await this.#names(containerId)) {
+      bytes += (await stat(path.join(this.#directory, containerId, name))).size;
+    }
+    return bytes;
+  }
+
+  async #names(containerId: string): Promise<string[]> {
+    try {
+      return await readdir(path.join(this.#directory, containerId));
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") {
+        return [];
+      }
+      throw error;
+    }
+  }
+}
+
+/**
+ * Does something for each in order, and again for those that did not fit in, for as long as there is progress.
+ *
+ * @param fit returns false: it does not fit in yet
+ * @returns those that do not
+ */
+async function eachOnceItFits(
+  numbers: readonly string[],
+  fit: (number: string) => Promise<boolean>,
+): Promise<readonly string[]> {
+  let waiting = numbers;
+  for (;;) {
+    const left: string[] = [];
+    for (const number of waiting) {
+      if (!(await fit(number))) {
+        left.push(number);
+      }
+    }
+    if (left.length === 0 || left.length === waiting.length) {
+      return left;
+    }
+    waiting = left;
+  }
+}
+
+/** Why a start fails with what was put into its container, and what helps. */
+function doNotFit(directory: string, error: unknown): SockerlessError {
+  const { kind, message } = fromUnknown(error);
+  const refusal = `files that were put into the container before its start do not fit in at ${directory}: ${message}`;
+  return kind === "not-found"
+    ? new SockerlessError(
+        "invalid",
+        `${refusal}; docker cp a directory to there, too, or create the container anew`,
+        error,
+      )
+    : new SockerlessError(kind, refusal, error);
+}
+
+/** Each task's agent has a certificate of its own. */
+function nameOf(address: AgentTarget["address"]): string {
+  const pin = "pin" in address ? Buffer.from(address.pin).toString("hex") : "";
+  return JSON.stringify({ ...address, pin });
+}
+
+/** A staged tar, for as long as its container has not been started. */
+async function* readStaged(file: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* createReadStream(file, { highWaterMark: chunkBytes }) as AsyncIterable<Uint8Array>;
+  } catch (error) {
+    startedMeanwhile(error);
+  }
+}
+
+function startedMeanwhile(error: unknown): never {
+  throw errnoOf(error) === "ENOENT" ? conflict("the container was started meanwhile", error) : error;
+}
+
+/** Reads the request of the call that brought `<file>.tar`. */
+async function readOpened(file: string): Promise<ArchivePutOpen> {
+  return fromJson(ArchivePutOpenSchema, JSON.parse(await readFile(`${file}.json`, "utf8")) as JsonValue);
+}
+
+/** Writes a call's tar into a file. */
+async function receive(
+  file: string,
+  requests: AsyncIterable<ArchivePutRequest>,
+  room: number,
+  refuse: (directory: string) => Promise<void>,
+): Promise<{ readonly opened: ArchivePutOpen; readonly bytes: number }> {
+  let opened: ArchivePutOpen | undefined;
+  let bytes = 0;
+  await using handle = await open(file, "wx", 0o600);
+  for await (const { message } of requests) {
+    switch (message.case) {
+      case "open":
+        opened = message.value;
+        await refuse(opened.path);
+        break;
+      case "chunk":
+        bytes += message.value.data.length;
+        if (bytes > room) {
+          throw tooMuch();
+        }
+        await handle.write(message.value.data);
+        break;
+      case "end":
+        if (opened === undefined || message.value.totalBytes !== BigInt(bytes)) {
+          throw invalid("the archive is not whole");
+        }
+        await handle.sync();
+        return { opened, bytes };
+    }
+  }
+  throw invalid("unexpected EOF");
+}
+
+function tooMuch(): SockerlessError {
+  return forbidden(`more than ${maxBytes} bytes are put into a container before its start`);
+}
+
+async function* requestsOf(
+  opened: ArchivePutOpen,
+  file: string,
+): AsyncGenerator<MessageInitShape<typeof ArchivePutRequestSchema>> {
+  yield { message: { case: "open", value: opened } };
+  let offset = 0n;
+  for await (const data of createReadStream(file, { highWaterMark: chunkBytes })) {
+    yield { message: { case: "chunk", value: { offset, data: data as Uint8Array } } };
+    offset += BigInt((data as Uint8Array).length);
+  }
+  yield { message: { case: "end", value: { totalBytes: offset } } };
+}

@@ -1,0 +1,353 @@
+/**
+ * `AgentService` for containers without an agent, in the backend's own process: logs of those that have
+ * ended, or have run before, and files of those that have not begun. Every other call says why it cannot be.
+ */
+import { clone, type MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
+
+import { agentLog } from "../../../agent-client/agent-log.ts";
+import { type AgentTarget, containerIdHeader } from "../../../agent-client/address.ts";
+import type { Clock } from "../../../common/clock.ts";
+import { fromUnknown, SockerlessError } from "../../../common/errors.ts";
+import { isFullId } from "../../../common/ids.ts";
+import {
+  AgentService,
+  type ArchiveGetResponseSchema,
+  ChangeKind,
+  type ChangesResponseSchema,
+  type ExportResponseSchema,
+  LogForm,
+  type LogsRequest,
+  LogsRequestSchema,
+  type LogsResponseSchema,
+  type PathStatSchema,
+} from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { withHeartbeats } from "../../concurrency/heartbeats.ts";
+import { endOfTar } from "../../images/tar-entries.ts";
+import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
+import { countLines } from "./agent-records.ts";
+import type { DrainedLogs, KeptLog } from "./drained-logs.ts";
+import { lastLines, type LogOutput, type LogSelection, shown } from "./log-lines.ts";
+import { type LogPiece, piecesOf } from "./log-pieces.ts";
+import { goMode } from "./go-mode.ts";
+import type { StagedFiles } from "./staged-files.ts";
+import { wholeLines } from "./whole-lines.ts";
+
+/** The agent's last lines have not come to the cloud's log, and may yet come: a log is late by minutes on some clouds. */
+export class LinesLate extends SockerlessError {
+  constructor(message: string) {
+    super("unavailable", message);
+  }
+}
+
+/** The log that a cloud keeps of a container. */
+export interface CloudLog extends KeptLog {
+  /**
+   * Its lines, oldest first; a log that does not exist has none.
+   *
+   * @param range what of it is wanted at least; more may come
+   */
+  lines(containerId: string, range: CloudLogRange, signal: AbortSignal): AsyncIterable<LogPiece>;
+  /**
+   * The agent's own lines of the container's last task without their mark, newest first, as far as they are near the end.
+   *
+   * @throws LinesLate, behind those that there are
+   */
+  agentLines(containerId: string, signal: AbortSignal): AsyncIterable<string>;
+}
+
+/** The part of a cloud's log that is wanted. */
+export interface CloudLogRange {
+  /** The last lines only, exactly so many. */
+  readonly tail: bigint | undefined;
+  /** From here on; earlier lines may come too. Not together with `tail`. */
+  readonly sinceNs: bigint | undefined;
+  /** Nothing of the task that the container runs in. */
+  readonly beforeLastTask?: boolean;
+}
+
+/** Parts that the service answers from. */
+export interface StoredServiceOptions {
+  readonly drained: DrainedLogs;
+  readonly staged: StagedFiles;
+  readonly cloud: CloudLog;
+  /** The agent of a container that runs; undefined: it has ended, or is not known. */
+  readonly liveAgent: (containerId: string) => AgentTarget | undefined;
+  /** Whether a container has never been started; undefined: there is no such container. */
+  readonly isNew: (containerId: string) => boolean | undefined;
+  /** Makes the layers and mounts of a container that has not run readable. */
+  readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
+  /** The backend's name, for messages. */
+  readonly backend: string;
+  readonly clock: Clock;
+}
+
+/** How much of a tar travels as one message, at least. */
+const chunkBytes = 256 * 1024;
+
+/** Serves stored containers. */
+export function registerStoredService(router: ConnectRouter, options: StoredServiceOptions): void {
+  const { staged } = options;
+  router.service(AgentService, {
+    logs: (request, context) => {
+      const { signal } = context;
+      const messages = logs(options, containerOf(context), request, signal);
+      return withHeartbeats(
+        messages,
+        () => ({ message: { case: "heartbeat", value: {} } }),
+        options.clock,
+        signal,
+      );
+    },
+
+    async archivePut(requests, context) {
+      const container = containerOf(context);
+      refuseEnded(options, container);
+      const refuse = (directory: string) => refuseUnpacking(options, context, directory);
+      return { totalBytes: await staged.put(container, requests, refuse) };
+    },
+
+    archiveStat: (request, context) =>
+      withFiles(options, context, (files) => ({ stat: pathStat(files.stat(request.path)) })),
+
+    archiveGet: (request, context) => alive(options, context, archive(options, context, request.path)),
+
+    async diskUsage(_request, context) {
+      const container = containerOf(context);
+      refuseEnded(options, container);
+      return { writtenBytes: await staged.writtenBytes(container) };
+    },
+
+    changes: (_request, context) => alive(options, context, changes(options, context)),
+
+    export: (request, context) => alive(options, context, exported(options, context, request.layer)),
+  });
+}
+
+/** A stream that says that it is alive while layers are read. */
+function alive<T>(
+  { clock }: StoredServiceOptions,
+  { signal }: HandlerContext,
+  messages: AsyncIterable<T | Heartbeating>,
+): AsyncIterable<T | Heartbeating> {
+  return withHeartbeats(messages, () => ({ message: { case: "heartbeat", value: {} } }), clock, signal);
+}
+
+interface Heartbeating {
+  readonly message: { readonly case: "heartbeat"; readonly value: Record<string, never> };
+}
+
+/** Does something with the files of the container of a call, which has not run yet. */
+async function withFiles<T>(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+  use: (files: CreatedFiles) => T,
+): Promise<T> {
+  const container = containerOf(context);
+  refuseEnded(options, container);
+  await using made = await options.newContainer(container, context.signal);
+  return use(await CreatedFiles.read(container, made, options.staged));
+}
+
+/**
+ * Refuses what cannot be unpacked; where the files cannot be read, the start will say what does not fit in.
+ */
+async function refuseUnpacking(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+  directory: string,
+): Promise<void> {
+  const files = await withFiles(options, context, (read) => read).catch((error: unknown) => {
+    const { kind } = fromUnknown(error);
+    if (kind === "invalid" || kind === "system") {
+      return undefined;
+    }
+    throw error;
+  });
+  files?.refuseUnpacking(directory);
+}
+
+function pathStat({ name, file, linkTarget }: CreatedPath): MessageInitShape<typeof PathStatSchema> {
+  return {
+    name,
+    size: BigInt(file.size),
+    mode: goMode(file),
+    mtime: { seconds: BigInt(file.mtime), nanos: 0 },
+    linkTarget,
+  };
+}
+
+async function* archive(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+  asked: string,
+): AsyncGenerator<MessageInitShape<typeof ArchiveGetResponseSchema>> {
+  const container = containerOf(context);
+  refuseEnded(options, container);
+  await using made = await options.newContainer(container, context.signal);
+  const { stat, tar } = (await CreatedFiles.read(container, made, options.staged)).get(asked);
+  yield { message: { case: "stat", value: pathStat(stat) } };
+  yield* chunked(tar);
+}
+
+async function* changes(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+): AsyncGenerator<MessageInitShape<typeof ChangesResponseSchema>> {
+  const container = containerOf(context);
+  refuseEnded(options, container);
+  let count = 0n;
+  // Without anything more nothing of the image needs to be read.
+  if (await options.staged.adds(container)) {
+    const found = await withFiles(options, context, (files) => [...files.changes()]);
+    for (const { path, kind } of found) {
+      yield { message: { case: "change", value: { path, kind: changeKinds[kind] } } };
+      count++;
+    }
+  }
+  yield { message: { case: "end", value: { count } } };
+}
+
+const changeKinds = { added: ChangeKind.ADDED, modified: ChangeKind.MODIFIED } as const;
+
+async function* exported(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+  layer: boolean,
+): AsyncGenerator<MessageInitShape<typeof ExportResponseSchema>> {
+  const container = containerOf(context);
+  refuseEnded(options, container);
+  if (layer && !(await options.staged.adds(container))) {
+    yield* chunked([endOfTar()]);
+    return;
+  }
+  await using made = await options.newContainer(container, context.signal);
+  const files = await CreatedFiles.read(container, made, options.staged);
+  yield* chunked(layer ? files.layer() : files.whole());
+}
+
+/** A tar as the messages of a stream, the last among them. */
+async function* chunked(tar: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<TarMessage> {
+  let offset = 0n;
+  let held: Uint8Array[] = [];
+  let length = 0;
+  const take = (): TarMessage => {
+    const data = Buffer.concat(held);
+    const message = { message: { case: "chunk" as const, value: { offset, data } } };
+    offset += BigInt(data.length);
+    held = [];
+    length = 0;
+    return message;
+  };
+  for await (const chunk of tar) {
+    held.push(chunk);
+    length += chunk.length;
+    if (length >= chunkBytes) {
+      yield take();
+    }
+  }
+  if (length > 0) {
+    yield take();
+  }
+  yield { message: { case: "end", value: { totalBytes: offset } } };
+}
+
+type TarMessage =
+  | { readonly message: { readonly case: "chunk"; readonly value: { offset: bigint; data: Uint8Array } } }
+  | { readonly message: { readonly case: "end"; readonly value: { totalBytes: bigint } } };
+
+async function* logs(
+  { drained, cloud, liveAgent }: StoredServiceOptions,
+  container: string,
+  request: LogsRequest,
+  signal: AbortSignal,
+): AsyncGenerator<MessageInitShape<typeof LogsResponseSchema>> {
+  if (request.records) {
+    throw new ConnectError("records are told by agents alone", Code.Unimplemented);
+  }
+  const selection: LogSelection = {
+    stdout: request.stdout,
+    stderr: request.stderr,
+    timestamps: request.timestamps,
+    sinceNs: request.sinceUnixNs,
+    untilNs: request.untilUnixNs,
+    prefix: request.linePrefix,
+    framed: request.form === LogForm.FRAMES,
+  };
+  const agent = liveAgent(container);
+  const ofAgent = agent === undefined ? 0n : await countLines(agent, container, request.tail ?? 0n);
+  const tail = request.tail === undefined ? undefined : request.tail - ofAgent;
+  const sinceNs = tail === undefined ? request.sinceUnixNs : undefined;
+  const file = await drained.find(container, agent);
+  const pieces =
+    file === undefined
+      ? hadOrWhyNot(cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal))
+      : tail === undefined
+        ? piecesOf(file())
+        : lastLines(() => piecesOf(file()), tail);
+  const told = request.form === LogForm.UNSPECIFIED ? pieces : wholeLines(pieces);
+  const earlier = (shown(told, selection) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
+  let offset = 0n;
+  try {
+    let step = await earlier.next(); // Its failure is the answer.
+    // The answer begins with it: what follows may say nothing for long.
+    yield { message: { case: "heartbeat", value: {} } };
+    for (; step.done !== true; step = await earlier.next()) {
+      const { stream, data } = step.value;
+      yield { message: { case: "chunk", value: { stream, offset, data } } };
+      offset += BigInt(data.length);
+    }
+  } finally {
+    await earlier.return?.();
+  }
+  if (agent !== undefined) {
+    const own = clone(LogsRequestSchema, request);
+    if (tail !== 0n) {
+      delete own.tail; // It has no more lines than are asked for; what it says from now on is not cut off.
+    }
+    for await (const { stream, data } of agentLog(agent, container, own, signal)) {
+      yield { message: { case: "chunk", value: { stream, offset, data } } };
+      offset += BigInt(data.length);
+    }
+  }
+  yield { message: { case: "end", value: { totalBytes: offset } } };
+}
+
+/** The cloud's log, or why there is none to show. */
+async function* hadOrWhyNot(pieces: AsyncIterable<LogPiece>): AsyncGenerator<LogPiece> {
+  try {
+    yield* pieces;
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    throw new SockerlessError(kind, `the log is not to be had, because ${message}`, error);
+  }
+}
+
+function containerOf({ requestHeader }: HandlerContext): string {
+  const container = requestHeader.get(containerIdHeader) ?? "";
+  if (!isFullId(container)) {
+    throw new ConnectError(
+      `the metadata ${containerIdHeader} must be a container's full ID`,
+      Code.InvalidArgument,
+    );
+  }
+  return container;
+}
+
+/** @throws FAILED_PRECONDITION: the container has run, and its files went with its task */
+function refuseEnded(options: StoredServiceOptions, container: string): void {
+  const isNew = options.isNew(container);
+  if (isNew === undefined) {
+    throw new ConnectError(`No such container: ${container}`, Code.NotFound);
+  }
+  if (!isNew) {
+    throw noFiles(options, container);
+  }
+}
+
+function noFiles({ backend }: StoredServiceOptions, container: string): ConnectError {
+  return new ConnectError(
+    `the files of container ${container} are gone: the ${backend} backend keeps them for a while after its end only (${backend}.linger)`,
+    Code.FailedPrecondition,
+  );
+}

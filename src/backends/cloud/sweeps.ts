@@ -1,0 +1,54 @@
+import type { Clock } from "../../common/clock.ts";
+import { messageOf } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+
+/** Something that is cleared away. */
+export interface Sweep {
+  /** Name of what is cleared away, for the log. */
+  readonly what: string;
+  run(signal: AbortSignal): Promise<void>;
+}
+
+/** Not at once: those who wait for their first container come first. */
+const firstMs = 5 * 60_000;
+const intervalMs = 6 * 60 * 60_000;
+
+/**
+ * Clears away what is not used any more now and then, until it is closed.
+ *
+ * @param isKnown whether the state knows all that is used; while it does not, nothing is cleared away
+ */
+export function keepSweeping(
+  sweeps: readonly Sweep[],
+  clock: Clock,
+  logger: Logger,
+  isKnown: () => boolean,
+): { close(): Promise<void> } {
+  const closed = new AbortController();
+  const clear = async ({ what, run }: Sweep): Promise<void> => {
+    try {
+      await run(closed.signal);
+    } catch (error) {
+      if (!closed.signal.aborted) {
+        logger.warn({ err: error }, `cannot clear ${what} away: ${messageOf(error)}`);
+      }
+    }
+  };
+  const run = async (): Promise<void> => {
+    for (let pauseMs = firstMs; !closed.signal.aborted; pauseMs = intervalMs) {
+      await clock.sleep(pauseMs, closed.signal).catch(() => undefined);
+      for (const sweep of sweeps) {
+        if (isKnown() && !closed.signal.aborted) {
+          await clear(sweep);
+        }
+      }
+    }
+  };
+  const running = run();
+  return {
+    async close() {
+      closed.abort();
+      await running;
+    },
+  };
+}

@@ -1,0 +1,132 @@
+/** From a task that the cloud has promised to an agent that answers. */
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf, systemError } from "../../../common/errors.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import type { AgentFinder, FoundAgent } from "../agents/agent-finder.ts";
+import { isRefusal } from "../cloud-error.ts";
+import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import type { TaskPoller } from "./poller.ts";
+import { StartTimeout } from "./start-limit.ts";
+import { failureOfRefusal, failureOfTask, startFailure } from "./task-end.ts";
+import { type TellPhase, tellTimes } from "./task-phases.ts";
+
+/** Parts of the driver that the wait for an agent needs. */
+export interface AwaitOptions {
+  readonly cloud: Pick<CloudTasks, "names" | "grantDelayMs">;
+  readonly poller: Pick<TaskPoller, "listen" | "hasten">;
+  readonly finder: Pick<AgentFinder, "await" | "describeSilence">;
+  readonly clock: Clock;
+  readonly phase: TellPhase;
+}
+
+/** Right after a start the cloud may not know a task; after this long it is lost. */
+const missingLimitMs = 60_000;
+/** A refusal of a look that lasts so long is the cloud's last word: what was just made is not known everywhere. */
+const lastingLimitMs = 5_000;
+
+/**
+ * Waits until the agent of a task answers.
+ *
+ * @throws system or unavailable with the cloud's reason: the task stopped before, or the cloud refuses to tell of it; the
+ *   signal's reason
+ */
+export async function awaitAgent(
+  containerId: string,
+  task: string,
+  signal: AbortSignal,
+  options: AwaitOptions,
+): Promise<FoundAgent> {
+  const { cloud, poller, finder, clock } = options;
+  const ended = new AbortController();
+  const found = Promise.withResolvers<FoundAgent>();
+  const scope = AbortSignal.any([signal, ended.signal]);
+  let last: TaskView | undefined;
+  let missingSinceMs: number | undefined;
+  let refusedSinceMs: number | undefined;
+  let failure: unknown;
+  let address = "";
+  let hastened = false;
+  const hear = (view: TaskView | "missing"): void => {
+    refusedSinceMs = undefined;
+    failure = undefined;
+    if (view === "missing") {
+      missingSinceMs ??= clock.nowMs();
+      if (clock.nowMs() - missingSinceMs > missingLimitMs) {
+        found.reject(
+          failureOfRefusal({
+            reason: `${cloud.names.service} does not know the task any more`,
+            cause: undefined,
+            prospect: "passes",
+          }),
+        );
+      }
+      return;
+    }
+    missingSinceMs = undefined;
+    last = view;
+    tellTimes(view.times, options.phase);
+    if (view.stopped || (view.stopping && view.isReasonTold)) {
+      found.reject(failureOfTask(view));
+    } else if (view.address !== undefined && view.address !== address) {
+      address = view.address;
+      finder.await(containerId, { task, address }, scope).then(found.resolve, () => {});
+    } else if (view.address === undefined && !hastened) {
+      hastened = true; // A task gets its address soon after its start, or much later.
+      poller.hasten();
+    }
+  };
+  const hearFailure = (error: unknown): void => {
+    failure = error;
+    if (!isRefusal(error) || error.prospect === "passes") {
+      refusedSinceMs = undefined;
+      return;
+    }
+    refusedSinceMs ??= clock.nowMs();
+    if (
+      clock.nowMs() - refusedSinceMs >=
+      (error.prospect === "denied" ? cloud.grantDelayMs : lastingLimitMs)
+    ) {
+      found.reject(startFailure(error.message, error));
+    }
+  };
+  const unlisten = poller.listen(task, hear, hearFailure);
+  using _leaving = onAbort(signal, () => found.reject(abortReason(signal, last, failure, options)));
+  try {
+    return await found.promise;
+  } finally {
+    unlisten();
+    ended.abort();
+  }
+}
+
+/**
+ * The reason why a start was aborted; a timeout tells how far the start had come.
+ *
+ * @param last the task as it was seen last
+ * @param failure of the last look at the task; undefined: the cloud has answered
+ */
+function abortReason(
+  signal: AbortSignal,
+  last: TaskView | undefined,
+  failure: unknown,
+  { cloud, finder }: AwaitOptions,
+): unknown {
+  if (!(signal.reason instanceof StartTimeout)) {
+    return signal.reason;
+  }
+  if (failure !== undefined) {
+    const before = last === undefined ? "" : ` (it was ${last.status} before)`;
+    return systemError(
+      `${messageOf(signal.reason)}: ${cloud.names.service} does not tell of it${before}: ${messageOf(failure)}`,
+      failure,
+    );
+  }
+  const { service } = cloud.names;
+  const state =
+    last === undefined
+      ? `${service} does not show it`
+      : last.address === undefined
+        ? `it is ${last.status}`
+        : `it is ${last.status}, and ${finder.describeSilence(last.address)}`;
+  return systemError(`${messageOf(signal.reason)}: ${state}`, signal.reason);
+}

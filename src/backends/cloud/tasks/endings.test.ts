@@ -1,0 +1,334 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { isErrorKind } from "../../../common/errors.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../state/state.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { taskView, testCloud } from "../testing/cloud.ts";
+import { end, release } from "./endings.ts";
+import { lingersUntilMs } from "./lingering.ts";
+import type { TaskListener } from "./poller.ts";
+import { TaskBook } from "./task-book.ts";
+import type { TaskContext } from "./task-context.ts";
+import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
+
+const containerId = "c".repeat(64);
+const lingerMs = 60_000;
+const drainMs = 30_000;
+
+/** Releases a run whose exit its agent dates so much off this clock; its log takes long to come. */
+async function releaseRun(
+  aheadMs: number,
+  parts: object = {},
+): Promise<{ readonly stayMs: number; readonly expectedMs: number }> {
+  const clock = new ManualClock();
+  const tasks = new Map<string, TaskRecord>();
+  const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+  put(create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }));
+  const commit = (change: (tables: object) => void): Promise<void> => {
+    change({ tasks: { put } });
+    return Promise.resolve();
+  };
+  const exitMs = clock.nowMs();
+  let expectedMs = 0;
+  const context = {
+    book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+    agents: {
+      targetOf: () => ({}),
+      endRun: () =>
+        Promise.resolve({
+          code: 0,
+          oomKilled: false,
+          finishedAt: new Date(exitMs + aheadMs),
+          platformStop: false,
+        }),
+    },
+    stored: { drain: () => clock.advance(drainMs) },
+    departures: {
+      expect: (_task: string, atMs: number) => {
+        expectedMs = atMs - exitMs;
+      },
+    },
+    startSettings: { lingerMs },
+    cloud: testCloud(),
+    clock,
+    ...parts,
+  } as unknown as TaskContext;
+  await release(context, containerId, false);
+  return { stayMs: lingersUntilMs(tasks.get(containerId)) - exitMs, expectedMs };
+}
+
+describe("the linger of a task", () => {
+  it("counts from the exit, as its agent counts, however long its log takes to come", async () => {
+    assert.deepEqual(await releaseRun(0), { stayMs: lingerMs, expectedMs: lingerMs });
+  });
+
+  it("is not longer than it can be where the task's clock is ahead", async () => {
+    assert.deepEqual(await releaseRun(3_600_000), { stayMs: lingerMs, expectedMs: lingerMs });
+  });
+});
+
+describe("the log of a run", () => {
+  const lost = () => Promise.reject(new Error("it does not answer"));
+  for (const [what, endRun, left] of [
+    ["whose agent has left", lost, [containerId]],
+    ["that was never begun", () => Promise.resolve(undefined), []],
+  ] as const) {
+    it(`${what} is ${left.length > 0 ? "" : "not "}read from the cloud`, async () => {
+      const leftToCloud: string[] = [];
+      const tasks = new Map<string, TaskRecord>();
+      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+      put(create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }));
+      const commit = (change: (tables: object) => void): Promise<void> => {
+        change({ tasks: { put } });
+        return Promise.resolve();
+      };
+      const context = {
+        book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+        agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
+        poller: { describe: () => Promise.resolve([taskView({ stopped: true })]) },
+        stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
+        departures: { expect: () => {} },
+        clock: new ManualClock(),
+        logger: { warn: () => {} },
+      } as unknown as TaskContext;
+      await release(context, containerId, false);
+      assert.deepEqual(leftToCloud, left);
+    });
+  }
+});
+
+describe("a log that cannot be taken", () => {
+  for (const [where, isLogKept, words] of [
+    ["is read from the cloud, which is told", true, /, and is read from NimbusLog: the disk is full$/],
+    [
+      "is told to be lost where the cloud keeps none",
+      false,
+      /, and .* is lost \(NimbusLog has none\): the disk is full$/,
+    ],
+  ] as const) {
+    it(where, async () => {
+      const { logger, warnings } = capturedLogger();
+      await releaseRun(0, {
+        stored: { drain: () => Promise.reject(new Error("the disk is full")), isLogKept },
+        logger,
+      });
+      assert.match(warnings().join("\n"), words);
+    });
+  }
+});
+
+describe("a run that its platform has stopped", () => {
+  const taken = taskView({ interruption: "its capacity was taken back" });
+  const finishedAt = new Date();
+  const ended = { code: 143, oomKilled: false, finishedAt, platformStop: true };
+
+  for (const [agent, now, endRun, leaves = false] of [
+    ["still answers", taken, () => Promise.resolve(ended)],
+    ["still answers, and the cloud tells once it has left", taskView(), () => Promise.resolve(ended)],
+    ["leaves behind its answer, and the cloud tells later", taskView(), () => Promise.resolve(ended), true],
+    ["has left", taken, () => Promise.reject(new Error("it does not answer"))],
+    [
+      "has left, and the cloud tells later",
+      taskView(),
+      () => Promise.reject(new Error("it does not answer")),
+      true,
+    ],
+  ] as const) {
+    it(`ends for the reason that the cloud tells, where its agent ${agent}`, async () => {
+      const tasks = new Map<string, TaskRecord>();
+      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+      put(create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }));
+      const commit = (change: (tables: object) => void): Promise<void> => {
+        change({ tasks: { put } });
+        return Promise.resolve();
+      };
+      let isStopped = false;
+      await release(
+        {
+          book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+          agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(!leaves) },
+          poller: {
+            describe: () => Promise.resolve([now]),
+            listen(_task: string, hear: TaskListener) {
+              hear(taskView());
+              hear({ ...(isStopped ? taskView() : taken), stopped: true });
+              return () => {};
+            },
+          },
+          stored: { drain: () => Promise.resolve(), leaveToCloud: () => Promise.resolve() },
+          departures: {
+            expect: () => {},
+            stop() {
+              isStopped = true; // and that would be the reason
+              return Promise.resolve();
+            },
+          },
+          startSettings: { lingerMs: 60_000 },
+          clock: new ManualClock(),
+          logger: { warn: () => {} },
+        } as unknown as TaskContext,
+        containerId,
+        false,
+      );
+      assert.match(tasks.get(containerId)?.endReason ?? "", /capacity was taken back/);
+    });
+  }
+});
+
+describe("a start that came to nothing", () => {
+  const outcomes: readonly (readonly [string, LateAnswer | undefined, number, number])[] = [
+    ["once where the cloud has answered that start", undefined, 1, 0],
+    ["once where the cloud has refused it after its end", "none", 1, 0],
+    [
+      "again once every task is listed where nobody knows what the cloud has made of it",
+      "unknown",
+      2,
+      10_000,
+    ],
+    ["not at all where the cloud tells its task", { task: "task/late" }, 0, 0],
+  ];
+  for (const [how, late, listings, sleptMs] of outcomes) {
+    it(`is looked for in the cloud ${how}`, async () => {
+      const clock = new ManualClock();
+      const beganMs = clock.nowMs();
+      const tasks = new Map<string, TaskRecord>();
+      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+      put(create(TaskRecordSchema, { containerId }));
+      const commit = (change: (tables: object) => void): Promise<void> => {
+        change({ tasks: { put } });
+        return Promise.resolve();
+      };
+      let listed = 0;
+      const cloud = testCloud({
+        async listOwn() {
+          listed++;
+          return [];
+        },
+      });
+      const unanswered = new UnansweredRequests();
+      if (late !== undefined) {
+        unanswered.leave(containerId, Promise.resolve(late));
+      }
+      const stopped: string[] = [];
+      const context = {
+        book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+        cloud,
+        poller: { describe: () => Promise.resolve([]) },
+        instance: "one",
+        departures: {
+          expect: () => {},
+          stop: (task: string) => {
+            stopped.push(task);
+            return Promise.resolve();
+          },
+        },
+        clock: {
+          nowMs: () => clock.nowMs(),
+          nowNs: () => clock.nowNs(),
+          // Nobody else sleeps by it.
+          sleep: (ms: number) => clock.advance(ms),
+        },
+        unanswered,
+        abandoned: new AbortController().signal,
+      } as unknown as TaskContext;
+      await release(context, containerId, false);
+      assert.equal(listed, listings);
+      assert.equal(clock.nowMs() - beganMs, sleptMs);
+      assert.deepEqual(stopped, typeof late === "object" ? [late.task] : []);
+      assert.equal(tasks.get(containerId)?.phase, TaskPhase.GONE);
+      assert.equal(await unanswered.answerTo(containerId), "none");
+    });
+  }
+});
+
+/** Ends a run whose stop is answered when the test says so. */
+function endRun(stopped: Promise<void>, signal: AbortSignal) {
+  const clock = new ManualClock();
+  let tell: TaskListener | undefined;
+  let stops = 0;
+  const context = {
+    cloud: testCloud(),
+    book: { of: () => create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }) },
+    poller: {
+      listen: (_task: string, listener: TaskListener) => {
+        tell = listener;
+        return () => {
+          tell = undefined;
+        };
+      },
+    },
+    departures: {
+      stop: () => {
+        stops += 1;
+        return stopped;
+      },
+    },
+    clock,
+  } as unknown as TaskContext;
+  let hasEnded = false;
+  const ended = end(context, containerId, signal).then(() => {
+    hasEnded = true;
+  });
+  return {
+    ended,
+    clock,
+    tell: (view: Parameters<TaskListener>[0]) => tell?.(view),
+    stops: () => stops,
+    listens: () => tell !== undefined,
+    hasEnded: async () => {
+      await new Promise(setImmediate);
+      return hasEnded;
+    },
+  };
+}
+
+describe("a run that is ended past its agent", () => {
+  const forever = new Promise<void>(() => {});
+  const isUnavailable = (error: unknown) => isErrorKind(error, "unavailable");
+
+  it("ends when the cloud tells so", async () => {
+    const run = endRun(Promise.resolve(), new AbortController().signal);
+    run.tell(taskView({ stopping: true }));
+    assert.equal(await run.hasEnded(), false);
+    run.tell(taskView({ stopped: true }));
+    await run.ended;
+    assert.equal(run.listens(), false);
+  });
+
+  it("ends when the cloud has forgotten its task, and not while that may be too new to be known", async () => {
+    const run = endRun(Promise.resolve(), new AbortController().signal);
+    run.tell("missing");
+    assert.equal(await run.hasEnded(), false);
+    await run.clock.advance(9_000);
+    run.tell("missing");
+    assert.equal(await run.hasEnded(), false);
+    await run.clock.advance(1_000);
+    run.tell("missing");
+    await run.ended;
+  });
+
+  it("is given up when nobody waits any more, also while the cloud does not answer", async () => {
+    const giveUp = new AbortController();
+    const run = endRun(forever, giveUp.signal);
+    giveUp.abort();
+    await assert.rejects(run.ended, isUnavailable);
+    assert.equal(run.listens(), false);
+  });
+
+  it("is not begun where nobody waits", async () => {
+    const run = endRun(forever, AbortSignal.abort());
+    await assert.rejects(run.ended, isUnavailable);
+    assert.equal(run.stops(), 0);
+  });
+
+  it("is not ended where the cloud refuses to", async () => {
+    const run = endRun(Promise.reject(new Error("refused")), new AbortController().signal);
+    await assert.rejects(run.ended, /refused/);
+    assert.equal(run.listens(), false);
+  });
+});

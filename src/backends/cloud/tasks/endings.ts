@@ -1,0 +1,259 @@
+/** Endings: what is done with a container's task once its main process has ended, or the container goes. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import { messageOf, unavailable } from "../../../common/errors.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import { after } from "../../../common/timers.ts";
+import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { tasksOfStart } from "./find-tasks.ts";
+import { lingersUntilMs } from "./lingering.ts";
+import { hasEnded } from "../cloud-tasks.ts";
+import type { TaskContext } from "./task-context.ts";
+import { leaveLogToCloud } from "./untaken-log.ts";
+
+/** The cloud may neither know nor list a task so soon after its start: whoever asks then asks again. */
+const knownAfterMs = 10_000;
+/** A task whose agent was let go has ended so long after, and the cloud has told of it. */
+const toldAfterMs = 30_000;
+
+/**
+ * Takes in the log of a run that is over, as it should be or not, and lets its task linger or go.
+ *
+ * @param goes the container goes with this end, and all that is known of it
+ */
+export async function release(context: TaskContext, containerId: string, goes: boolean): Promise<void> {
+  const task = context.book.of(containerId);
+  switch (task?.phase) {
+    case TaskPhase.UNSPECIFIED:
+      await abandon(context, task);
+      break;
+    case TaskPhase.SERVING:
+      await letLinger(context, task, goes);
+      break;
+    case TaskPhase.LINGERING:
+      watchDeparture(context, task);
+      break;
+    default:
+      break; // It never had a task, or that is gone.
+  }
+}
+
+/**
+ * Has the cloud end a run whose agent does not answer: if it is only cut off, it passes the stop on.
+ *
+ * @throws unavailable: it has not ended when the signal aborts; CloudError: it cannot be stopped
+ */
+export async function end(context: TaskContext, containerId: string, signal: AbortSignal): Promise<void> {
+  const task = context.book.of(containerId);
+  if (task?.phase !== TaskPhase.SERVING) {
+    return;
+  }
+  const notYet = unavailable(
+    `the container's agent does not answer, and ${context.cloud.names.service} has not ended its task yet`,
+  );
+  if (signal.aborted) {
+    throw notYet;
+  }
+  const { clock, departures, poller } = context;
+  const ended = Promise.withResolvers<void>();
+  using _leaving = onAbort(signal, () => ended.reject(notYet));
+  let forgottenFromMs = Number.POSITIVE_INFINITY;
+  const unlisten = poller.listen(task.task, (view) => {
+    if (view === "missing" ? clock.nowMs() >= forgottenFromMs : hasEnded(view)) {
+      ended.resolve();
+    }
+  });
+  try {
+    const stopped = departures.stop(task.task, "the container is stopped, and its agent does not answer");
+    await Promise.race([stopped, ended.promise]); // The call may take longer than anybody waits.
+    forgottenFromMs = clock.nowMs() + knownAfterMs;
+    await ended.promise;
+  } finally {
+    unlisten();
+  }
+}
+
+/** Ends the task of a container that goes, and forgets what is kept of it. */
+export async function remove(context: TaskContext, containerId: string): Promise<void> {
+  const task = context.book.of(containerId);
+  if (task?.phase === TaskPhase.UNSPECIFIED) {
+    await abandon(context, task);
+  } else if (task !== undefined && task.phase !== TaskPhase.GONE) {
+    await sendAway(context, task);
+  }
+  await context.stored.remove(containerId);
+  if (task !== undefined) {
+    await context.book.forget(containerId);
+  }
+}
+
+/** Takes up departures that the backend's end has cut off. */
+export function resumeDepartures(context: TaskContext): void {
+  for (const task of context.book.all()) {
+    if (task.phase === TaskPhase.LINGERING) {
+      watchDeparture(context, task);
+    }
+  }
+}
+
+/** Stops whatever the cloud has made of a start that came to nothing. */
+async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
+  const made = task.task === "" ? await unansweredTasks(context, task) : [task.task];
+  for (const each of made) {
+    context.departures.expect(each, context.clock.nowMs() + knownAfterMs, () => Promise.resolve());
+    await context.departures.stop(each, "the start failed");
+  }
+  await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+}
+
+/** Finds tasks that the cloud may have started although its answer was lost, or is still to come. */
+async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
+  const { unanswered, book, clock, abandoned } = context;
+  const { containerId } = task;
+  const late = await unanswered.answerTo(containerId);
+  if (typeof late === "object") {
+    await book.noteTask(containerId, late.task);
+    unanswered.forget(containerId);
+    return [late.task];
+  }
+  let made = await listedTasks(context, task); // Also where this start has none: one that a crash has cut off may.
+  if (made.length === 0 && late === "unknown") {
+    await clock.sleep(knownAfterMs, abandoned);
+    made = await listedTasks(context, task);
+  }
+  unanswered.forget(containerId);
+  return made;
+}
+
+async function listedTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
+  const views = await tasksOfStart(context, task.containerId, task.launchGeneration);
+  return views.map((view) => view.task);
+}
+
+async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean): Promise<void> {
+  const { book, stored, agents, clock, logger } = context;
+  const about = { container: task.containerId, task: task.task };
+  const target = agents.targetOf(task);
+  if (target === undefined) {
+    await abandon(context, task);
+    return;
+  }
+  if (goes) {
+    await sendAway(context, task);
+    return;
+  }
+  const exit = await agents.endRun(task).catch(async (error: unknown) => {
+    logger.warn({ ...about, err: error }, `an agent cannot say how its container ended: ${messageOf(error)}`);
+    await leaveLogToCloud(context, task);
+    return undefined;
+  });
+  if (exit === undefined) {
+    // It was never told to start, or has left: the cloud may have told it to.
+    const told = await interruption(context, task);
+    await book.note(task.containerId, { endReason: told ?? "" });
+    if (told === undefined) {
+      await seeOut(context, task);
+      await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
+    } else {
+      await sendAway(context, task);
+    }
+    return;
+  }
+  // The agent of a task that the cloud stops may still answer, or have left: whichever it does, the cloud tells why.
+  const error = exit.platformStop ? await interruption(context, task) : "";
+  await book.noteEnd(task.containerId, { ...exit, error: error ?? "" }, task.phase);
+  // As its agent counts: from the exit, however long the log takes. Its clock may be ahead of this one.
+  const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.startSettings.lingerMs;
+  await stored
+    .drain(task.containerId, { agent: target, generation: task.generation })
+    .catch((error: unknown) => {
+      const { log } = context.cloud.names;
+      const shown = stored.isLogKept
+        ? `is read from ${log}`
+        : `what was not taken before is lost (${log} has none)`;
+      logger.warn(
+        { ...about, err: error },
+        `the log of a container could not be taken from its agent, and ${shown}: ${messageOf(error)}`,
+      );
+    });
+  if (error === undefined) {
+    await seeOut(context, task);
+    await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
+    return;
+  }
+  if (context.startSettings.lingerMs === 0) {
+    await sendAway(context, task);
+    return;
+  }
+  const lingering = await book.note(task.containerId, {
+    phase: TaskPhase.LINGERING,
+    leavesAt: timestampFromMs(leavesAtMs),
+  });
+  watchDeparture(context, lingering);
+}
+
+/**
+ * Words for what the cloud, or somebody in it, has done to a task; empty: nothing, or nobody knows; undefined: the cloud
+ * has not told yet.
+ */
+async function interruption(context: TaskContext, task: TaskRecord): Promise<string | undefined> {
+  try {
+    const [view] = await context.poller.describe([task.task]);
+    const words = view?.interruption ?? "";
+    const isTold = view === undefined || words !== "" || view.isReasonTold || view.stopped;
+    return isTold ? words : undefined;
+  } catch (error) {
+    context.logger.warn({ err: error, task: task.task }, `cannot ask how a task ended: ${messageOf(error)}`);
+    return "";
+  }
+}
+
+/** The same of a task that ends: some clouds tell why only then. */
+async function interruptionAtEnd({ poller, clock }: TaskContext, { task }: TaskRecord): Promise<string> {
+  const told = Promise.withResolvers<string>();
+  const unlisten = poller.listen(task, (view) => {
+    if (view === "missing" || view.stopped) {
+      told.resolve(view === "missing" ? "" : view.interruption);
+    }
+  });
+  using _limit = after(clock, toldAfterMs, () => told.resolve(""));
+  try {
+    return await told.promise;
+  } finally {
+    unlisten();
+  }
+}
+
+/** Ends a task through its agent, or past it. */
+async function sendAway(context: TaskContext, task: TaskRecord): Promise<void> {
+  const { agents, departures } = context;
+  if (!(await agents.letGo(task))) {
+    await departures.stop(task.task, "the container has ended");
+  }
+  await expectEnd(context, task);
+}
+
+/**
+ * Ends a task through its agent. One without it is on its way out, and the cloud may have told it to: a stop of ours would
+ * be told as the reason.
+ */
+async function seeOut(context: TaskContext, task: TaskRecord): Promise<void> {
+  await context.agents.letGo(task);
+  await expectEnd(context, task);
+}
+
+async function expectEnd(context: TaskContext, task: TaskRecord): Promise<void> {
+  const { agents, departures, clock } = context;
+  await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+  departures.expect(task.task, clock.nowMs(), async () => agents.forget(task));
+}
+
+function watchDeparture(context: TaskContext, task: TaskRecord): void {
+  const { book, departures } = context;
+  departures.expect(task.task, lingersUntilMs(task), async () => {
+    const now = book.of(task.containerId);
+    if (now?.task === task.task && now.phase === TaskPhase.LINGERING) {
+      await book.note(task.containerId, { phase: TaskPhase.GONE });
+    }
+  });
+}

@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../state/state.ts";
+import type { TaskView } from "../cloud-tasks.ts";
+import { createSealer } from "../seal.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
+import { list } from "./list.ts";
+import { TaskBook } from "./task-book.ts";
+import type { TaskContext } from "./task-context.ts";
+import { ToldEnds } from "./told-end.ts";
+
+const readable = "a".repeat(64);
+const unreadable = "b".repeat(64);
+
+const { exitKey } = createSealer(Buffer.from("secret"));
+
+/** The line of an agent whose container's first run has ended with 3. */
+function endLine(containerId: string): string {
+  const told =
+    "exit generation=1 code=3 oom_killed=false platform_stop=false finished_at=2026-03-01T11:00:00Z";
+  return `${told} seal=${createHmac("sha256", exitKey(containerId, 1n)).update(told).digest("hex")}`;
+}
+
+/** A listing where these tasks are on the books, and the cloud tells of these. */
+function setUp(
+  tasks: Readonly<Record<string, MessageInitShape<typeof TaskRecordSchema>>>,
+  views: TaskView[],
+  losses: readonly string[] = [],
+) {
+  const records = new Map<string, TaskRecord>();
+  for (const [containerId, fields] of Object.entries(tasks)) {
+    records.set(containerId, create(TaskRecordSchema, { generation: 1n, ...fields, containerId }));
+  }
+  const commit = (change: (tables: object) => void): Promise<void> => {
+    change({
+      tasks: {
+        put: (record: TaskRecord) => void records.set(record.containerId, record),
+        delete: (containerId: string) => void records.delete(containerId),
+      },
+    });
+    return Promise.resolve();
+  };
+  const { logger, warnings } = capturedLogger();
+  const cloud = testCloud({ listOwn: async () => [] });
+  const clock = new ManualClock();
+  const told = new Map<string, () => Promise<string[]>>();
+  const book = new TaskBook({ tasks: records, commit, losses } as unknown as State, cloud);
+  async function* agentLines(containerId: string) {
+    yield* (await told.get(containerId)?.()) ?? [];
+  }
+  const { signal: abandoned } = new AbortController();
+  const leftToCloud: string[] = [];
+  const seenOff: string[] = [];
+  const context = {
+    ...{ cloud, book, clock, logger, instance: "one" },
+    poller: { describe: async () => views },
+    departures: { expect: (task: string) => void seenOff.push(task) },
+    agents: {
+      addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
+      targetOf: () => ({}),
+      forget: () => {},
+    },
+    stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
+    ends: new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
+    abandoned,
+  } as unknown as TaskContext;
+  const listed = async () => {
+    const found = await list(context, records);
+    return new Map(found.map((workload) => [workload.containerId, workload]));
+  };
+  return { listed, told, book, warnings, clock, context, leftToCloud, seenOff };
+}
+
+const serving = (task: string) => ({ task, phase: TaskPhase.SERVING });
+const stopped = (containerId: string, task: string) =>
+  taskView({ containerId, task, generation: 1n, stopped: true, stopping: true, reason: "it has stopped" });
+const lost = () => Promise.reject(failedCall("unknown", "the answer was lost"));
+
+describe("a listing of tasks", () => {
+  it("has a task end that its container has done with, but where the state is damaged", async () => {
+    const views = [taskView({ containerId: readable, task: "task/2", generation: 2n })];
+    const whole = setUp({ [readable]: serving("task/1") }, views);
+    await whole.listed();
+    assert.deepEqual(whole.seenOff, ["task/2"]);
+    const damaged = setUp({ [readable]: serving("task/1") }, views, ["db/000003.log is damaged"]);
+    await damaged.listed();
+    assert.deepEqual(damaged.seenOff, []);
+    assert.match(damaged.warnings().join(), /a task runs that the state, which is damaged, does not know/);
+  });
+
+  for (const [what, views] of [
+    ["have stopped", [stopped(unreadable, "task/1"), stopped(readable, "task/2")]],
+    ["are forgotten", []],
+  ] as const) {
+    it(`tells of all tasks that ${what} but of one whose end cannot be read, which is asked for again`, async () => {
+      const { listed, told, warnings, leftToCloud } = setUp(
+        { [unreadable]: serving("task/1"), [readable]: serving("task/2"), other: { phase: TaskPhase.GONE } },
+        [...views],
+      );
+      told.set(unreadable, lost);
+      const first = await listed();
+      assert.deepEqual(first.get(unreadable)?.agent, { kind: "unix", path: "task/1" }, "it may still run");
+      assert.equal(first.get(unreadable)?.exit, undefined);
+      assert.equal(first.get(readable)?.agent, undefined);
+      assert.ok(first.has("other"));
+      assert.match(warnings().join(), /end of a container cannot be read yet.*the answer was lost/);
+      told.set(unreadable, async () => [endLine(unreadable)]);
+      assert.ok(!leftToCloud.includes(unreadable), "its agent may still be there");
+      assert.equal((await listed()).get(unreadable)?.exit?.code, 3);
+      assert.ok(leftToCloud.includes(unreadable), "nobody has taken its log");
+    });
+  }
+
+  for (const [what, views] of [
+    ["has stopped", [stopped(readable, "task/1")]],
+    ["is forgotten", []],
+  ] as const) {
+    it(`leaves alone what became of a container whose task ${what} while its end was looked for`, async () => {
+      const told = (meanwhile: (book: TaskBook) => Promise<unknown>) => {
+        const parts = setUp({ [readable]: serving("task/1") }, [...views]);
+        parts.told.set(readable, async () => {
+          await meanwhile(parts.book);
+          return [endLine(readable)];
+        });
+        return parts;
+      };
+      const removed = told((book) => book.forget(readable));
+      assert.equal((await removed.listed()).has(readable), false);
+      assert.equal(removed.book.of(readable), undefined, "no record comes back");
+
+      const again = { task: "task/2", generation: 2n, phase: TaskPhase.SERVING };
+      const started = told((book) => book.note(readable, again));
+      assert.deepEqual((await started.listed()).get(readable)?.agent, { kind: "unix", path: "task/2" });
+      const { phase, exitCode } = started.book.of(readable) ?? {};
+      assert.deepEqual([phase, exitCode], [TaskPhase.SERVING, undefined]);
+
+      const ended = told((book) => book.note(readable, { phase: TaskPhase.LINGERING, exitCode: 7 }));
+      assert.equal((await ended.listed()).get(readable)?.exit?.code, 7);
+    });
+  }
+
+  for (const [what, view, code, error] of [
+    ["has failed", {}, 255, "it has stopped; its exit code is not to be had from NimbusLog, because denied"],
+    ["has told its code", { exitCode: 137 }, 137, ""],
+    ["has succeeded", { exitCode: 0 }, 0, ""],
+    ["is forgotten", undefined, 255, /^the container's agent was lost; its exit code is not to be had/],
+  ] as const) {
+    it(`has a task end that ${what} where the log is not to be had, within a bounded time`, async () => {
+      const views = view === undefined ? [] : [{ ...stopped(readable, "task/1"), ...view }];
+      const { listed, told, clock } = setUp({ [readable]: serving("task/1") }, views);
+      told.set(readable, () => Promise.reject(failedCall("refused", "denied")));
+      let found = await listed();
+      for (let seconds = 0; found.get(readable)?.exit === undefined; seconds += 10) {
+        assert.ok(seconds <= 60, "it is over after a minute");
+        await clock.advance(10_000);
+        found = await listed();
+      }
+      assert.equal(found.get(readable)?.exit?.code, code);
+      assert.match(
+        found.get(readable)?.exit?.error ?? "",
+        typeof error === "string" ? new RegExp(`^${error}$`) : error,
+      );
+    });
+  }
+
+  it("leaves alone what became of a container that the state does not know while its agent was asked", async () => {
+    const view = taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" });
+    const { context, book } = setUp({ [readable]: serving("task/1") }, [view]);
+    const describe = async () => {
+      await book.forget(readable);
+      return { record: undefined };
+    };
+    const agents = { ...context.agents, describe } as unknown as TaskContext["agents"];
+    assert.deepEqual(await list({ ...context, agents }, new Map()), []);
+    assert.equal(book.of(readable), undefined);
+  });
+});

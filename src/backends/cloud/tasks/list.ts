@@ -1,0 +1,238 @@
+/** This instance's containers as the cloud and their agents tell of them. */
+import { messageOf } from "../../../common/errors.ts";
+import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
+import { findTasks } from "./find-tasks.ts";
+import { hasEnded, type TaskView } from "../cloud-tasks.ts";
+import { endOf } from "./task-book.ts";
+import type { TaskContext } from "./task-context.ts";
+import { exitOfTask, lostExit } from "./task-end.ts";
+import { leaveLogToCloud } from "./untaken-log.ts";
+
+/**
+ * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. One whose end
+ * cannot be read now is told as if it ran: whoever finds its agent gone asks again.
+ *
+ * @param containers that the state knows: it may have lost, or not got yet, one that the books have
+ */
+export async function list(
+  context: TaskContext,
+  containers: Pick<ReadonlyMap<string, unknown>, "has">,
+): Promise<readonly FoundWorkload[]> {
+  const { book } = context;
+  const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
+  const known = present.map(({ task }) => task).filter((task) => task !== "");
+  const views = await findTasks(known, context);
+  const forgotten = present.filter(
+    ({ phase, task }) => phase === TaskPhase.SERVING && !views.some((view) => view.task === task),
+  );
+  const found = await Promise.all([
+    ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
+    // The line that its agent has left in the log tells how it ended, or nobody does.
+    ...forgotten.map((task) => bury(context, task, () => endOfForgotten(context, task))),
+  ]);
+  const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
+  return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
+}
+
+/**
+ * Lists what the books alone say, if the cloud cannot be asked: a container that ran is taken to run, and its
+ * agent will tell.
+ */
+export function listKnown(context: TaskContext): readonly FoundWorkload[] {
+  return context.book.all().map((task) => knownOf(context, task));
+}
+
+async function findOne(
+  context: TaskContext,
+  view: TaskView,
+  isKnown: boolean,
+): Promise<FoundWorkload | undefined> {
+  const task = context.book.of(view.containerId);
+  if (task === undefined) {
+    return view.stopping ? undefined : await strangeWorkload(context, view);
+  }
+  const isGone = task.phase === TaskPhase.GONE;
+  if (task.task === view.task && task.phase === TaskPhase.SERVING && !isKnown && !view.stopping) {
+    return await strangeWorkload(context, view); // It has answered, and was not taken over.
+  }
+  if (task.task === view.task && !isGone) {
+    return await knownWorkload(context, task, view);
+  }
+  if (task.task === "" && !isGone && task.launchGeneration === view.generation) {
+    await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
+    return workloadOf(task);
+  }
+  if (!view.stopping && !context.book.isWhole) {
+    const about = { container: view.containerId, task: view.task };
+    context.logger.warn(
+      about,
+      "a task runs that the state, which is damaged, does not know; it is left alone",
+    );
+  } else if (!view.stopping) {
+    // A task that its container has done with, or never knew.
+    context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
+  }
+  return undefined;
+}
+
+async function knownWorkload(
+  context: TaskContext,
+  task: TaskRecord,
+  view: TaskView,
+): Promise<FoundWorkload | undefined> {
+  const isOver = hasEnded(view);
+  if (isOver) {
+    context.agents.forget(task);
+  }
+  if (task.phase === TaskPhase.SERVING && isOver) {
+    return await bury(context, task, async () => {
+      const now = new Date(context.clock.nowMs());
+      if (view.exitCode !== undefined) {
+        return exitOfTask(view, now);
+      }
+      const { exit, untold } = await context.ends.of(task);
+      return exit ?? withUntold(context, exitOfTask(view, now), untold);
+    });
+  }
+  if (task.phase === TaskPhase.LINGERING && isOver) {
+    await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+    return undefined;
+  }
+  return knownOf(context, task);
+}
+
+/** The end of a run whose task the cloud does not know any more; undefined: nobody knows it. */
+async function endOfForgotten(context: TaskContext, task: TaskRecord): Promise<FoundExit | undefined> {
+  const { exit, untold } = await context.ends.of(task);
+  return (
+    exit ??
+    (untold === "" ? undefined : withUntold(context, lostExit(new Date(context.clock.nowMs())), untold))
+  );
+}
+
+/** An end that the cloud tells, with the reason why its agent's own word for it is missing. */
+function withUntold({ cloud }: TaskContext, exit: FoundExit, untold: string): FoundExit {
+  if (untold === "") {
+    return exit;
+  }
+  const why = `its exit code is not to be had from ${cloud.names.log}, because ${untold}`;
+  return { ...exit, error: [exit.error ?? "", why].filter((each) => each !== "").join("; ") };
+}
+
+/**
+ * Writes down how a run has ended.
+ *
+ * @param read resolves to undefined where nobody knows it
+ * @returns undefined: it is among those that are gone now, or is not there any more
+ */
+async function bury(
+  context: TaskContext,
+  task: TaskRecord,
+  read: () => Promise<FoundExit | undefined>,
+): Promise<FoundWorkload | undefined> {
+  const { book, logger, abandoned } = context;
+  const { containerId } = task;
+  let exit: FoundExit | undefined;
+  try {
+    exit = await read();
+  } catch (error) {
+    abandoned.throwIfAborted();
+    logger.warn(
+      { container: containerId, task: task.task, err: error },
+      `the end of a container cannot be read yet, and is asked for again: ${messageOf(error)}`,
+    );
+    return presentOf(context, containerId);
+  }
+  if (book.of(containerId) === task && exit !== undefined) {
+    await leaveLogToCloud(context, task); // Its agent has left with what nobody has taken.
+  }
+  if (book.of(containerId) !== task) {
+    return presentOf(context, containerId); // It was released, removed or started again meanwhile.
+  }
+  if (exit !== undefined) {
+    await book.noteEnd(containerId, exit, TaskPhase.GONE);
+  }
+  return undefined;
+}
+
+/** The container as the books have it now; undefined: it is among those that are gone, or is not there any more. */
+function presentOf(context: TaskContext, containerId: string): FoundWorkload | undefined {
+  const task = context.book.of(containerId);
+  return task === undefined || task.phase === TaskPhase.GONE ? undefined : knownOf(context, task);
+}
+
+/** A task of ours that the state does not know: its agent may tell what it is. */
+async function strangeWorkload(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
+  const { agents, book, logger } = context;
+  const about = { container: view.containerId, task: view.task };
+  const before = book.of(view.containerId);
+  if (view.address === undefined) {
+    return await doomed(context, view);
+  }
+  const place = { task: view.task, address: view.address };
+  try {
+    const { record, images, address, pin } = await agents.describe(view.containerId, place);
+    if (book.of(view.containerId) !== before) {
+      return presentOf(context, view.containerId);
+    }
+    if (record === undefined) {
+      logger.warn(about, "a task runs whose agent does not say what it was started with; it is stopped");
+      return await doomed(context, view);
+    }
+    await book.noteTask(view.containerId, view.task);
+    const task = await book.note(view.containerId, {
+      launchGeneration: view.generation,
+      generation: record.generation,
+      address,
+      agentPin: pin,
+      phase: TaskPhase.SERVING,
+    });
+    return { ...workloadOf(task), agent: agents.addressOf(task), record, images };
+  } catch (error) {
+    logger.warn(
+      { ...about, err: error },
+      `a task runs whose agent cannot be asked what it is; it is left alone, and asked again: ${messageOf(error)}`,
+    );
+    return {
+      containerId: view.containerId,
+      generation: view.generation,
+      agent: undefined,
+      boundPorts: [],
+      exit: undefined,
+      execExits: new Map(),
+      unanswered: true,
+    };
+  }
+}
+
+/** Nobody will ever start it: the engine has it removed, as it does with whatever has no agent and no record. */
+async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorkload> {
+  await context.book.noteTask(view.containerId, view.task);
+  const task = await context.book.note(view.containerId, {
+    launchGeneration: view.generation,
+    generation: view.generation,
+    phase: TaskPhase.UNSPECIFIED,
+  });
+  return workloadOf(task);
+}
+
+/** The container as the books have it: one that serves is taken to run. */
+function knownOf({ agents }: TaskContext, task: TaskRecord): FoundWorkload {
+  return {
+    ...workloadOf(task),
+    agent: task.phase === TaskPhase.SERVING ? agents.addressOf(task) : undefined,
+  };
+}
+
+/** The container as the books have it, with its end if it has ended. */
+function workloadOf(task: TaskRecord): FoundWorkload {
+  return {
+    containerId: task.containerId,
+    generation: task.generation,
+    agent: undefined,
+    boundPorts: [],
+    exit: endOf(task),
+    execExits: new Map(),
+  };
+}

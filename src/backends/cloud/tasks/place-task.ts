@@ -1,0 +1,226 @@
+/** Getting a task from the cloud. */
+import type { Clock } from "../../../common/clock.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { pauseAfter } from "../../../common/pauses.ts";
+import { after } from "../../../common/timers.ts";
+import { unlessAborted } from "../../concurrency/unless-aborted.ts";
+import { isUndone } from "../cloud-error.ts";
+import {
+  type CloudTasks,
+  RequestStale,
+  type TaskAnswer,
+  type TaskRefusal,
+  type TaskRequests,
+} from "../cloud-tasks.ts";
+import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
+import { failureOfRefusal, startFailure } from "./task-end.ts";
+import type { TellPhase } from "./task-phases.ts";
+import type { LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
+
+/** Rules by which starts wait for room. */
+export interface RoomOptions {
+  readonly cloud: Pick<CloudTasks, "names">;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Whether tasks run whose end would make room for this start. */
+  readonly isRoomExpected: () => Promise<boolean>;
+  /** How long a start waits for the quota while nothing runs whose end would make room, milliseconds. */
+  readonly startTimeoutMs: number;
+  /** How long it waits at most, milliseconds. */
+  readonly quotaTimeoutMs: number;
+}
+
+/** Parts of the driver that tasks are placed with. */
+export interface RunOptions extends RoomOptions {
+  readonly cloud: Pick<CloudTasks, "names" | "run">;
+  readonly requests: Pick<TaskRequests, "sizeOf" | "fitsQuota">;
+  readonly quotaLines: QuotaLines;
+  /** Takes over a request that the cloud has not answered when its start ends. */
+  readonly unanswered: Pick<UnansweredRequests, "leave">;
+}
+
+/** The start that needs a task. */
+export interface TaskStart {
+  readonly containerId: string;
+  /** The cloud may have been asked already, and its answer been lost. */
+  readonly isResumed: boolean;
+  /** Ends the start. */
+  readonly signal: AbortSignal;
+  /** Hears that the quota has no room, in the cloud's words: once, and again if they change. */
+  readonly waits: (reason: string) => void;
+  /** Hears when the request was made that a task was given for. */
+  readonly phase: TellPhase;
+}
+
+const pauses = { firstMs: 1_000, longestMs: 5_000 };
+
+/**
+ * Asks the cloud for a task. A quota that is used up is waited for, in line with others, and said in the log; told the
+ * same again, the cloud answers with the task of the first time. When the signal aborts, a request that is on its way is
+ * left to {@link RunOptions.unanswered}: the cloud may give a task all the same.
+ *
+ * @returns the cloud's name of the task
+ * @throws RequestStale; PassingFailure, or another with the cloud's reason; the signal's reason
+ */
+export async function placeTask(request: string, start: TaskStart, options: RunOptions): Promise<string> {
+  const lineOfSize = (): QuotaLine => options.quotaLines.of(options.requests.sizeOf(request));
+  if (lineOfSize().waiting === 0 || start.isResumed) {
+    const answer = await ask(request, start, start.signal, options);
+    if ("task" in answer) {
+      return answer.task;
+    }
+    const reason = reasonToWait(answer);
+    await refuseWhereNoneFits(request, reason, options);
+    lineOfSize().reason = reason; // While the cloud was asked, one may have come to its end, and another been begun.
+  }
+  return await waitForRoom(request, start, lineOfSize(), options);
+}
+
+/** The cloud's words for the lack of room that it refuses a task for. @throws for any other reason */
+function reasonToWait(refusal: TaskRefusal): string {
+  if (refusal.prospect !== "room") {
+    throw failureOfRefusal(refusal);
+  }
+  return refusal.reason;
+}
+
+async function waitForRoom(
+  request: string,
+  start: TaskStart,
+  line: QuotaLine,
+  options: RunOptions,
+): Promise<string> {
+  const { cloud, clock, logger, quotaTimeoutMs } = options;
+  const isFirst = line.waiting === 0;
+  using place = line.join();
+  using limit = new QuotaLimit(start.signal, clock, quotaTimeoutMs);
+  let told = "";
+  const tell = (reason: string): void => {
+    if (reason !== told) {
+      told = reason;
+      logger.warn({ container: start.containerId }, `a container waits to be started: ${reason}`);
+      start.waits(reason);
+    }
+  };
+  tell(line.reason);
+  try {
+    await place.turn(limit.signal);
+    if (isFirst) {
+      await clock.sleep(pauses.firstMs, limit.signal);
+    }
+    for (let refusals = 1; ; refusals++) {
+      const answer = await ask(request, start, limit.signal, options);
+      if ("task" in answer) {
+        line.idleSinceMs = undefined;
+        return answer.task;
+      }
+      line.reason = reasonToWait(answer);
+      tell(line.reason);
+      await refuseWhereNoneFits(request, line.reason, options);
+      await refuseWhereNoneComes(line, options);
+      await clock.sleep(pauseAfter(refusals, pauses), limit.signal);
+    }
+  } catch (error) {
+    if (limit.isOver) {
+      const waited = `after ${quotaTimeoutMs / 1000} s, ${cloud.names.section}.quota_timeout`;
+      throw startFailure(`${told} (${waited})`, error, "unavailable");
+    }
+    throw limit.signal.aborted ? startFailure(told, error, "unavailable") : error;
+  }
+}
+
+/** @throws unavailable: the quota is less than the task needs, or nobody knows it and nothing is there that would make room */
+async function refuseWhereNoneFits(
+  request: string,
+  reason: string,
+  { cloud, requests, isRoomExpected }: RunOptions,
+): Promise<void> {
+  const fits = await requests.fitsQuota(request);
+  if (fits === false) {
+    throw startFailure(`${reason}; the container needs more than that`, undefined, "unavailable");
+  }
+  if (fits === undefined && !(await isRoomExpected())) {
+    const why = `no task is in the ${cloud.names.place} whose end would make room`;
+    throw startFailure(
+      `${reason}; ${why}: the container needs more than the quota has, or others use it up`,
+      undefined,
+      "unavailable",
+    );
+  }
+}
+
+/** @throws unavailable: for so long nothing has run that would make room, as where the quota is less than the task needs */
+export async function refuseWhereNoneComes(
+  line: Pick<QuotaLine, "reason" | "idleSinceMs">,
+  { cloud, clock, isRoomExpected, startTimeoutMs }: RoomOptions,
+): Promise<void> {
+  if (await isRoomExpected()) {
+    line.idleSinceMs = undefined;
+    return;
+  }
+  line.idleSinceMs ??= clock.nowMs();
+  if (clock.nowMs() - line.idleSinceMs >= startTimeoutMs) {
+    throw startFailure(
+      `${line.reason}; for ${startTimeoutMs / 1000} s (${cloud.names.section}.start_timeout) no task has run in the ${cloud.names.place} whose end would make room`,
+      undefined,
+      "unavailable",
+    );
+  }
+}
+
+/** The time that a start may wait for the quota. */
+class QuotaLimit implements Disposable {
+  /** Aborts when the time is over, and with the signal that this was made with. */
+  readonly signal: AbortSignal;
+  readonly #timeout = new AbortController();
+  readonly #timer: Disposable;
+
+  constructor(signal: AbortSignal, clock: Clock, limitMs: number) {
+    this.signal = AbortSignal.any([signal, this.#timeout.signal]);
+    this.#timer = after(clock, limitMs, () => this.#timeout.abort());
+  }
+
+  /** Whether the time is over. */
+  get isOver(): boolean {
+    return this.#timeout.signal.aborted;
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer[Symbol.dispose]();
+  }
+}
+
+async function ask(
+  request: string,
+  { containerId, phase }: TaskStart,
+  signal: AbortSignal,
+  { cloud, clock, unanswered }: RunOptions,
+): Promise<TaskAnswer> {
+  const from = new Date(clock.nowMs());
+  const sent = cloud.run(request, signal);
+  let answer: TaskAnswer | undefined;
+  try {
+    answer = await unlessAborted(signal, sent);
+    if ("task" in answer) {
+      phase({ name: "request", by: "backend", from, until: new Date(clock.nowMs()) });
+    }
+    return answer;
+  } finally {
+    if (signal.aborted && !(answer !== undefined && "task" in answer)) {
+      unanswered.leave(containerId, lateAnswer(sent, signal));
+    }
+  }
+}
+
+/** The answer to a request that nobody waits for any more. @param signal ended the wait */
+async function lateAnswer(sent: Promise<TaskAnswer>, signal: AbortSignal): Promise<LateAnswer> {
+  try {
+    const answer = await sent;
+    if ("task" in answer) {
+      return answer;
+    }
+    return answer.cause === undefined || isUndone(answer.cause) ? "none" : "unknown";
+  } catch (error) {
+    return error instanceof RequestStale || error === signal.reason ? "none" : "unknown";
+  }
+}

@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import type { Logger } from "../../../common/logger.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { taskView, testCloud } from "../testing/cloud.ts";
+import { TaskPoller } from "./poller.ts";
+
+describe("the poller", () => {
+  let clock: ManualClock;
+  let poller: TaskPoller;
+  let rounds: (readonly string[])[];
+  let failing = false;
+  let isRefusing = true;
+  let warnings: () => string[];
+
+  beforeEach(() => {
+    clock = new ManualClock();
+    rounds = [];
+    failing = false;
+    isRefusing = true;
+    const cloud = testCloud({
+      describedAtOnce: 100,
+      async describe(tasks) {
+        if (failing) {
+          throw new Error("the cloud is away");
+        }
+        rounds.push(tasks);
+        const refused = tasks.filter((task) => isRefusing && task.includes("refused"));
+        return {
+          failed: new Map(refused.map((task) => [task, new Error(`nothing is told of ${task}`)])),
+          views: tasks
+            .filter((task) => !task.includes("lost") && !refused.includes(task))
+            .map((task) => taskView({ task, status: "RUNNING" })),
+          missing: tasks.filter((task) => task.includes("lost")),
+        };
+      },
+    });
+    let logger: Logger;
+    ({ logger, warnings } = capturedLogger());
+    poller = new TaskPoller({ cloud, intervalMs: 1_000, clock, logger });
+  });
+  afterEach(() => poller.close());
+
+  it("makes one call for as many tasks as one tells of", async () => {
+    for (let number = 0; number < 250; number++) {
+      poller.listen(`task/${number}`, () => {});
+    }
+    await clock.advance(150);
+    assert.deepEqual(
+      rounds.map(({ length }) => length),
+      [100, 100, 50],
+    );
+    await clock.advance(999);
+    assert.equal(rounds.length, 3);
+    await clock.advance(1);
+    assert.equal(rounds.length, 6);
+  });
+
+  it("asks sooner where somebody says so, but no more than twice in its interval", async () => {
+    poller.listen("task/1", () => {});
+    await clock.advance(150);
+    poller.hasten();
+    await clock.advance(499);
+    assert.equal(rounds.length, 1);
+    await clock.advance(1);
+    assert.equal(rounds.length, 2);
+    await clock.advance(999);
+    assert.equal(rounds.length, 2);
+  });
+
+  it("makes no call where nobody listens", async () => {
+    const end = poller.listen("task/1", () => {});
+    await clock.advance(150);
+    end();
+    await clock.advance(60_000);
+    assert.equal(rounds.length, 1);
+    poller.listen("task/2", () => {});
+    await clock.advance(150);
+    assert.deepEqual(rounds.at(-1), ["task/2"]);
+  });
+
+  it("tells of a task that the cloud does not know", async () => {
+    const heard: string[] = [];
+    poller.listen("task/lost", (view) => heard.push(view === "missing" ? view : view.status));
+    poller.listen("task/1", (view) => heard.push(view === "missing" ? view : view.status));
+    await clock.advance(150);
+    assert.deepEqual(new Set(heard), new Set(["RUNNING", "missing"]));
+  });
+
+  it("tells of a look that was refused those alone who listen to its task", async () => {
+    const heard: string[] = [];
+    for (const task of ["task/refused", "task/1"]) {
+      poller.listen(
+        task,
+        (view) => heard.push(view === "missing" ? view : view.status),
+        (error) => heard.push(String(error)),
+      );
+    }
+    await clock.advance(150);
+    assert.deepEqual(new Set(heard), new Set(["RUNNING", "Error: nothing is told of task/refused"]));
+    await assert.rejects(poller.describe(["task/1", "task/refused"]), /nothing is told/);
+  });
+
+  it("warns once of looks that fail, until one succeeds", async () => {
+    poller.listen("task/refused", () => {});
+    const rejected = "cannot ask for the state of a task: nothing is told of task/refused";
+    await clock.advance(150);
+    await clock.advance(1_000);
+    await clock.advance(1_000);
+    assert.deepEqual(warnings(), [rejected]);
+    isRefusing = false;
+    await clock.advance(1_000);
+    isRefusing = true;
+    await clock.advance(1_000);
+    assert.deepEqual(warnings(), [rejected, rejected]);
+
+    failing = true;
+    const away = "cannot ask for the state of tasks: the cloud is away";
+    await clock.advance(1_000);
+    await clock.advance(1_000);
+    failing = false;
+    await clock.advance(1_000);
+    assert.deepEqual(warnings(), [rejected, rejected, away]);
+  });
+
+  it("goes on when a round fails, which is told to those who listen for it", async () => {
+    failing = true;
+    const failures: unknown[] = [];
+    poller.listen(
+      "task/1",
+      () => {},
+      (error) => failures.push(error),
+    );
+    poller.listen("task/2", () => {});
+    await clock.advance(150);
+    assert.match(String(failures), /^Error: the cloud is away$/);
+    failing = false;
+    await clock.advance(1_000);
+    assert.equal(rounds.length, 1);
+    assert.equal(failures.length, 1);
+  });
+
+  it("tells of a failed round those of whom it told nothing, and no others", async () => {
+    const failures: string[] = [];
+    for (let number = 0; number < 150; number++) {
+      poller.listen(
+        `task/${number}`,
+        () => (failing = true), // From the second call on.
+        () => failures.push(`task/${number}`),
+      );
+    }
+    await clock.advance(150);
+    assert.equal(rounds.length, 1);
+    assert.deepEqual(
+      failures,
+      Array.from({ length: 50 }, (_, index) => `task/${100 + index}`),
+    );
+  });
+});

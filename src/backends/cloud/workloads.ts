@@ -1,0 +1,125 @@
+import {
+  type ContainerRecord,
+  type ImageRecord,
+  TaskPhase,
+  type TaskRecord,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { SealedRecord, Sealer } from "./seal.ts";
+import { type DocumentsOfImage, sealedContainerOf } from "./sealed-container.ts";
+import { goesWithItsEnd, startDetails } from "./start-details.ts";
+import type { Seals } from "../driver/agents.ts";
+import type { Launches } from "../driver/launches.ts";
+import type { FoundWorkload, Workloads } from "../driver/workloads.ts";
+import { noNameFiles } from "../driver/ready-made-roles.ts";
+import { isNew } from "../model/records.ts";
+import type { State } from "../state/state.ts";
+import type { NameMirror } from "./name-mirror.ts";
+import { release, remove, resumeDepartures } from "./tasks/endings.ts";
+import { launch } from "./tasks/launch.ts";
+import { lingersUntilMs } from "./tasks/lingering.ts";
+import { list } from "./tasks/list.ts";
+import type { TaskContext } from "./tasks/task-context.ts";
+
+/** Parts of the driver that workloads need beside the tasks. */
+export interface CloudWorkloadsOptions {
+  readonly context: TaskContext;
+  readonly mirror: NameMirror;
+  readonly state: Pick<State, "containers">;
+}
+
+/** Containers as tasks of a cloud: one task for one start, and for those that follow while it lingers. */
+export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
+  const { context, mirror, state } = options;
+  const { requests } = context;
+  let listing: Promise<readonly FoundWorkload[]> | undefined;
+  let nextListing: Promise<readonly FoundWorkload[]> | undefined;
+  /** Names of containers that do not run any more are taken from outsiders, too. */
+  const listAll = async (): Promise<readonly FoundWorkload[]> => {
+    const found = await list(context, state.containers);
+    const running = found.filter(({ agent, unanswered }) => agent !== undefined || unanswered === true);
+    mirror.reconcile(new Set(running.map(({ containerId }) => containerId)));
+    return found;
+  };
+  resumeDepartures(context);
+  return {
+    async create({ record, mounts }) {
+      await requests.refuseUnfit(record, mounts);
+      // A created container costs nothing.
+    },
+    async launch(spec, signal, progress) {
+      const launched = await launch(context, spec, signal, progress).catch((error: unknown) => {
+        throw requests.explainFailure(error, spec.mounts);
+      });
+      mirror.announce(spec.record, launched.address ?? "");
+      return launched;
+    },
+    async release(containerId) {
+      mirror.withdraw(containerId);
+      await context.stored.settleStaged(containerId);
+      const record = state.containers.get(containerId);
+      await release(context, containerId, record !== undefined && goesWithItsEnd(record));
+    },
+    interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
+    remove: (containerId) => remove(context, containerId),
+    // One listing serves all who ask while an earlier one is on its way: many agents that are away at once
+    // make many ask, and the earlier answer knows nothing of what was started since.
+    list() {
+      nextListing ??= Promise.allSettled([listing]).then(() => {
+        listing = nextListing;
+        nextListing = undefined;
+        return listAll();
+      });
+      return nextListing;
+    },
+    nameFilePaths: noNameFiles,
+    wholeLog(containerId) {
+      const { phase, logStreams = [] } = context.book.of(containerId) ?? {};
+      const hasAgent = phase === TaskPhase.SERVING || phase === TaskPhase.LINGERING;
+      return hasAgent && logStreams.length > 1 ? { kind: "unix", path: context.stored.socket } : undefined;
+    },
+    stored(containerId) {
+      const record = state.containers.get(containerId);
+      if (record !== undefined && isNew(record)) {
+        return { kind: "unix", path: context.stored.socket }; // The task of a start that failed goes with what is in it.
+      }
+      const task = context.book.of(containerId);
+      const agent = task !== undefined && isThere(context, task) ? context.agents.addressOf(task) : undefined;
+      return agent ?? { kind: "unix", path: context.stored.socket };
+    },
+    storedServed: () => Promise.resolve(), // By this process.
+  };
+}
+
+/** Seals, which answer with a record in any case. */
+export interface CloudSeals extends Seals {
+  seal(record: ContainerRecord, images: readonly ImageRecord[]): Promise<SealedRecord>;
+}
+
+/** Records that agents keep of their containers, sealed. */
+export function cloudSeals(sealer: Sealer, imageDocuments: DocumentsOfImage): CloudSeals {
+  return {
+    seal: async (record, images) => sealer.seal(await sealedContainerOf(record, images, imageDocuments)),
+  };
+}
+
+/** Launches that last as long as the cloud takes: agents are told with the start what they are to run. */
+export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launches {
+  return {
+    whenUnwanted: "end",
+    steps: { kind: "in-its-files" },
+    async startDetails(spec) {
+      const mounted = spec.mounts.map(({ image }) => image).filter((image) => image !== undefined);
+      return {
+        ...startDetails(spec, context.startSettings, await seal(spec.record, [spec.image, ...mounted])),
+        exitKey: context.exitKey(spec.record.id, spec.record.generation),
+        volumeDirectories: [...context.requests.unmountedVolumes(spec)],
+      };
+    },
+    started: (containerId) => context.stored.settleStaged(containerId),
+  };
+}
+
+/** Whether a task's agent answers for a container that has ended: while its log is being taken in, and while it lingers. */
+function isThere({ clock }: TaskContext, task: TaskRecord): boolean {
+  return task.phase === TaskPhase.SERVING || lingersUntilMs(task) > clock.nowMs();
+}

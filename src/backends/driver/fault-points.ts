@@ -1,0 +1,100 @@
+/**
+ * Steps at which tests kill the backend, as `kill -9` does. The code that kills is no part of the product: a
+ * test build, which is this one with `test/support/test-build.ts` loaded first, registers it under a global
+ * symbol; without one nothing here does anything.
+ *
+ * The steps are each call of the driver that makes or takes away something, before it is made and after it is answered
+ * (`workloads.launch.before`, `workloads.launch.after`), each commit of the state, before and after it is durable
+ * (`state.commit.before`), what a pull does with a blob (`blobs.append.after`, `blobs.place.before`), each log that is taken
+ * from an agent (`logs.drain.after`), and each call of a cloud (`aws.RunTask.after`).
+ */
+import { ownValue } from "../../common/own-value.ts";
+import type { Driver } from "./driver.ts";
+import type { ImagePreparer } from "./images.ts";
+import type { State } from "../state/state.ts";
+
+/** The parts that a test build adds. */
+export interface TestBuild {
+  /** Hears of each step; may not return. */
+  readonly reached: (step: string) => void;
+  /** An agent that was built with fault points. */
+  readonly agentPath: string;
+}
+
+/** This process's test build; undefined in a product. */
+export const testBuild = Reflect.get(globalThis, Symbol.for("sockerless.test-build")) as
+  | TestBuild
+  | undefined;
+
+/** The state with a fault point around each of its commits; the same object outside of tests. */
+export function stateWithFaultPoints(state: State): State {
+  return around(state, steps("state", ["commit"]));
+}
+
+/** An image preparer with a fault point around each of its steps; the same object outside of tests. */
+export function imagesWithFaultPoints<T extends ImagePreparer>(images: T): T {
+  const unpacking = around(images.unpacking, steps("images", ["forget"]));
+  return around({ ...images, unpacking }, steps("images", ["prepare", "discard"]));
+}
+
+/** The stored containers of a cloud with a fault point around each log that is taken in; the same object outside of tests. */
+export function storedWithFaultPoints<T extends object>(stored: T): T {
+  return around(stored, steps("logs", ["drain"]));
+}
+
+/** A driver with a fault point around each of its steps, but those of images; the same object outside of tests. */
+export function driverWithFaultPoints(driver: Driver): Driver {
+  const { workloads, silentAgents, networks, volumes } = driver;
+  const parts = around(volumes.parts, { create: "volumes.createPart" });
+  return {
+    ...driver,
+    workloads: around(workloads, steps("workloads", ["create", "launch", "release", "remove"])),
+    silentAgents: around(silentAgents, steps("workloads", ["end"])),
+    networks: around(networks, steps("networks", ["ensure", "connect", "disconnect", "remove"])),
+    volumes: around({ ...volumes, parts }, steps("volumes", ["create", "remove"])),
+  };
+}
+
+/**
+ * A function with a fault point around each of its calls; the same function outside of tests.
+ *
+ * @param stepOf the name of a call's step, without before and after
+ */
+export function withCallFaultPoints<Args extends unknown[], Answer>(
+  call: (...args: Args) => Promise<Answer>,
+  stepOf: (...args: Args) => string,
+): (...args: Args) => Promise<Answer> {
+  if (testBuild === undefined) {
+    return call;
+  }
+  const { reached } = testBuild;
+  return async (...args) => {
+    const step = stepOf(...args);
+    reached(`${step}.before`);
+    const answer = await call(...args);
+    reached(`${step}.after`);
+    return answer;
+  };
+}
+
+/** The steps of a role, by its methods. */
+function steps(role: string, methods: readonly string[]): Record<string, string> {
+  return Object.fromEntries(methods.map((method) => [method, `${role}.${method}`]));
+}
+
+function around<T extends object>(target: T, stepOf: Readonly<Record<string, string>>): T {
+  if (testBuild === undefined) {
+    return target;
+  }
+  return new Proxy(target, {
+    get(_, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== "function") {
+        return value;
+      }
+      const bound = value.bind(target) as (...args: unknown[]) => Promise<unknown>;
+      const step = ownValue(stepOf, String(name));
+      return step === undefined ? bound : withCallFaultPoints(bound, () => step);
+    },
+  });
+}

@@ -1,0 +1,106 @@
+/** How much containers have written, as their agents tell it where no driver measures disks. */
+import { createAgentClient } from "../../../../agent-client/client.ts";
+import { messageOf } from "../../../../common/errors.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { AgentAddress } from "../../../../agent-client/address.ts";
+import { agentAddressOf, agentOptions } from "./agent-endpoint.ts";
+import type { EngineContext } from "../../context.ts";
+import type { LiveContainer } from "../live/live.ts";
+
+/** An agent reads a whole file system to answer. */
+const keptMs = 30_000;
+const answerTimeoutMs = 10_000;
+/** A listing takes no longer, however many agents are away. */
+const listingLimitMs = 10_000;
+/** The most that a listing waits for an agent that did not answer when it was asked last. */
+const failedLimitMs = 1_000;
+const askedAtOnce = 8;
+/** An agent that takes longer than this to answer lets the next be asked meanwhile. */
+const turnMs = 250;
+
+interface Told {
+  readonly atMs: number;
+  /** Bytes; undefined: nobody can tell. */
+  readonly written: Promise<bigint | undefined>;
+  /** Until then a listing waits for it. */
+  readonly dueMs: number;
+  failed: boolean;
+}
+
+/** Recent answers by container; callers at the same time share one. */
+const told = new WeakMap<LiveContainer, Told>();
+
+/**
+ * Bytes that containers have written, by ID. Containers for which nobody can tell are left out, above all
+ * those whose files are gone or whose agents have not answered in time.
+ */
+export async function sizesFromAgents(
+  context: EngineContext,
+  records: readonly ContainerRecord[],
+  signal?: AbortSignal,
+): Promise<ReadonlyMap<string, bigint>> {
+  const sizes = new Map<string, bigint>();
+  const ended = new AbortController();
+  const pause = async (ms: number): Promise<void> => {
+    await context.clock.sleep(ms, ended.signal).catch(() => undefined); // The listing is over.
+  };
+  const answers: Promise<void>[] = [];
+  const waiting = records.values();
+  const work = async (): Promise<void> => {
+    for (const { id } of waiting) {
+      signal?.throwIfAborted();
+      if (ended.signal.aborted) {
+        return;
+      }
+      const { written, dueMs } = sizeOf(context, id);
+      const noted = written.then((bytes) => void (bytes !== undefined && sizes.set(id, bytes)));
+      const leftMs = dueMs - context.clock.nowMs();
+      const answer = leftMs > 0 ? Promise.race([noted, pause(leftMs)]) : settled(noted);
+      answers.push(answer);
+      await Promise.race([answer, pause(turnMs)]);
+    }
+  };
+  try {
+    const all = Promise.all(Array.from({ length: askedAtOnce }, work)).then(() => Promise.all(answers));
+    await Promise.race([all, pause(listingLimitMs)]);
+    return new Map(sizes); // Later answers are for the next who asks.
+  } finally {
+    ended.abort();
+  }
+}
+
+/** Waits for what is settled already, and for nothing else. */
+async function settled(work: Promise<void>): Promise<void> {
+  await Promise.race([work, Promise.resolve()]);
+}
+
+function sizeOf(context: EngineContext, id: string): Pick<Told, "written" | "dueMs"> {
+  const address = agentAddressOf(context, id);
+  const nowMs = context.clock.nowMs();
+  if (address === undefined) {
+    return { written: Promise.resolve(undefined), dueMs: nowMs }; // It was removed meanwhile: nothing is to be kept of it.
+  }
+  const live = context.live.of(id);
+  const known = told.get(live);
+  if (known !== undefined && nowMs - known.atMs < keptMs) {
+    return known;
+  }
+  const written = ask(context, id, address).catch((error: unknown) => {
+    context.logger.debug({ container: id }, `the size of a container is not known: ${messageOf(error)}`);
+    asked.failed = true;
+    return undefined;
+  });
+  const limitMs = known?.failed === true ? failedLimitMs : answerTimeoutMs;
+  const asked = { atMs: nowMs, written, dueMs: nowMs + limitMs, failed: false };
+  told.set(live, asked);
+  return asked;
+}
+
+async function ask(context: EngineContext, id: string, address: AgentAddress): Promise<bigint | undefined> {
+  const { client, close } = createAgentClient(address, agentOptions(context, id));
+  try {
+    return (await client.diskUsage({}, { timeoutMs: answerTimeoutMs })).writtenBytes;
+  } finally {
+    close();
+  }
+}

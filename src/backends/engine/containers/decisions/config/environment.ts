@@ -1,0 +1,59 @@
+/** The environment that processes of a container start with. */
+import type { ExecConfig } from "../../../../../gen/sockerless/backend/v1/exec_pb.ts";
+import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import { isOfBuild } from "../../../../model/build-label.ts";
+import { configOf } from "../../../../model/records.ts";
+import { nameOf } from "./merge-config.ts";
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/**
+ * The whole environment: PATH, HOSTNAME and, on a terminal, TERM, under the container's own entries. A step of a build has no
+ * HOSTNAME, as in BuildKit.
+ *
+ * @param tty whether this process has a terminal (an exec may where the main process has none)
+ * @param extra entries over all of these: an exec's own; one without `=` removes the variable
+ * @param linked entries under the container's own: what it is told of linked containers
+ */
+export function environmentOf(
+  record: ContainerRecord,
+  tty: boolean,
+  extra: readonly string[] = [],
+  linked: readonly string[] = [],
+): readonly string[] {
+  const config = configOf(record);
+  const defaults = [
+    `PATH=${defaultPath}`,
+    ...(isOfBuild(config.labels) ? [] : [`HOSTNAME=${config.hostname}`]),
+    ...(tty ? ["TERM=xterm"] : []),
+    ...linked,
+  ];
+  const entries = new Map<string, string>();
+  for (const entry of [...defaults, ...config.env, ...extra]) {
+    if (entry.includes("=")) {
+      entries.set(nameOf(entry), entry);
+    } else {
+      entries.delete(entry);
+    }
+  }
+  return [...entries.values()];
+}
+
+/**
+ * The environment of an exec, as agents take it: laid over the main process's, so what that one has and the exec does not
+ * (TERM, where only the container has a terminal) is removed by its name alone.
+ *
+ * @param linked what the container is told of linked containers
+ */
+export function execEnvironment(
+  record: ContainerRecord,
+  { tty, env }: Pick<ExecConfig, "tty" | "env">,
+  linked: readonly string[],
+): readonly string[] {
+  const own = environmentOf(record, tty, env, linked);
+  const names = new Set(own.map(nameOf));
+  const removed = environmentOf(record, configOf(record).tty, [], linked)
+    .map(nameOf)
+    .filter((name) => !names.has(name));
+  return [...own, ...removed];
+}

@@ -1,0 +1,75 @@
+/** A host configuration with Docker's defaults in place, as inspect shows it. Pure. */
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type HostConfig,
+  type LogConfig,
+  LogConfigSchema,
+  RestartPolicySchema,
+  StringListSchema,
+} from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { MachineFacts } from "../../../../driver/machine.ts";
+import { validateLogOptions } from "../../../../logging/log-options.ts";
+import { containerOfMode, modeOfContainer } from "../../../../model/container-mode.ts";
+import { resourcesOf } from "../../../../model/records.ts";
+
+const defaultShmSize = 64n * 1024n * 1024n;
+
+/**
+ * The host configuration of a new container. The argument is not changed.
+ *
+ * @param resolveContainer the ID of the container that a reference means; the reference itself where there is none
+ * @throws invalid
+ */
+export function withHostDefaults(
+  said: HostConfig,
+  facts: MachineFacts,
+  resolveContainer: (reference: string) => string,
+): HostConfig {
+  const resources = resourcesOf(said);
+  const { memorySwappiness, pidsLimit } = resources;
+  return {
+    ...said,
+    networkMode: sharedMode(
+      said.networkMode === "" || said.networkMode === "default" ? "bridge" : said.networkMode,
+      resolveContainer,
+    ),
+    ipcMode: sharedMode(said.ipcMode || "private", resolveContainer),
+    pidMode: sharedMode(said.pidMode, resolveContainer),
+    cgroupnsMode: said.cgroupnsMode || (facts.cgroupVersion === "2" ? "private" : "host"),
+    restartPolicy: said.restartPolicy?.name
+      ? said.restartPolicy
+      : create(RestartPolicySchema, {
+          name: "no",
+          maximumRetryCount: said.restartPolicy?.maximumRetryCount ?? 0,
+        }),
+    logConfig: withLogDefaults(said.logConfig),
+    shmSize: said.shmSize === 0n ? defaultShmSize : said.shmSize,
+    runtime: said.runtime || (facts.runtimes[0]?.name ?? "runc"),
+    maskedPaths: said.maskedPaths ?? (said.privileged ? undefined : list(facts.maskedPaths)),
+    readonlyPaths: said.readonlyPaths ?? (said.privileged ? undefined : list(facts.readonlyPaths)),
+    resources: {
+      ...resources,
+      memorySwap:
+        resources.memory > 0n && resources.memorySwap === 0n ? resources.memory * 2n : resources.memorySwap,
+      memorySwappiness: memorySwappiness === -1n ? undefined : memorySwappiness,
+      oomKillDisable: resources.oomKillDisable ?? false,
+      pidsLimit: pidsLimit !== undefined && pidsLimit <= 0n ? undefined : pidsLimit,
+    },
+  };
+}
+
+function withLogDefaults(said: LogConfig | undefined): LogConfig {
+  const config = create(LogConfigSchema, { type: said?.type || "json-file", config: said?.config ?? {} });
+  validateLogOptions(config);
+  return config;
+}
+
+function sharedMode(mode: string, resolveContainer: (reference: string) => string): string {
+  const reference = containerOfMode(mode);
+  return reference === undefined ? mode : modeOfContainer(resolveContainer(reference));
+}
+
+function list(values: readonly string[]) {
+  return create(StringListSchema, { values: [...values] });
+}

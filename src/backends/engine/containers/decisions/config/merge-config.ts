@@ -1,0 +1,98 @@
+/** A container's configuration: what the user said over what the image says, by Docker's rules. */
+import { create } from "@bufbuild/protobuf";
+
+import { invalid } from "../../../../../common/errors.ts";
+import {
+  type ContainerConfig,
+  type HealthConfig,
+  HealthConfigSchema,
+  type StringList,
+} from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { withoutBuildLabel } from "../../../../model/build-label.ts";
+import { cleanPath } from "../mounts/plan-mounts.ts";
+
+/**
+ * The configuration of a new container. Neither argument is changed.
+ *
+ * @throws invalid: neither names a command
+ */
+export function mergeConfig(user: ContainerConfig, image: ContainerConfig): ContainerConfig {
+  const merged: ContainerConfig = {
+    ...user,
+    user: user.user === "" ? image.user : user.user,
+    exposedPorts: union(user.exposedPorts, image.exposedPorts),
+    env: mergeEnv(user.env, image.env),
+    labels: { ...withoutBuildLabel(image.labels), ...user.labels },
+    ...mergeCommand(user, image),
+    healthcheck: mergeHealthcheck(user.healthcheck, image.healthcheck),
+    workingDir: user.workingDir === "" ? image.workingDir : cleanPath(user.workingDir),
+    volumes: union(user.volumes, image.volumes),
+    stopSignal: user.stopSignal === "" ? image.stopSignal : user.stopSignal,
+  };
+  requireCommand(merged);
+  return merged;
+}
+
+/** @throws invalid: it names no command */
+export function requireCommand({ entrypoint, cmd }: ContainerConfig): void {
+  if (isEmpty(entrypoint) && isEmpty(cmd)) {
+    throw invalid("no command specified");
+  }
+}
+
+/** Executable and arguments, as Docker starts and shows them. */
+export function commandOf(config: ContainerConfig): { readonly path: string; readonly args: string[] } {
+  const [path = "", ...args] = [...(config.entrypoint?.values ?? []), ...(config.cmd?.values ?? [])];
+  return { path, args };
+}
+
+/** An entry point of the user's own drops the image's command; `[""]` drops the image's entry point and no more. */
+function mergeCommand(
+  user: ContainerConfig,
+  image: ContainerConfig,
+): { readonly entrypoint: StringList | undefined; readonly cmd: StringList | undefined } {
+  let { entrypoint, cmd } = user;
+  if (isEmpty(entrypoint)) {
+    cmd = isEmpty(cmd) ? image.cmd : cmd;
+    entrypoint ??= image.entrypoint;
+  }
+  const reset = entrypoint?.values.length === 1 && entrypoint.values[0] === "";
+  return { entrypoint: reset ? undefined : entrypoint, cmd };
+}
+
+function mergeHealthcheck(
+  user: HealthConfig | undefined,
+  image: HealthConfig | undefined,
+): HealthConfig | undefined {
+  if (user === undefined || image === undefined) {
+    return user ?? image;
+  }
+  return create(HealthConfigSchema, {
+    test: user.test.length === 0 ? image.test : user.test,
+    interval: user.interval === 0n ? image.interval : user.interval,
+    timeout: user.timeout === 0n ? image.timeout : user.timeout,
+    startPeriod: user.startPeriod === 0n ? image.startPeriod : user.startPeriod,
+    startInterval: user.startInterval === 0n ? image.startInterval : user.startInterval,
+    retries: user.retries === 0 ? image.retries : user.retries,
+  });
+}
+
+/** The user's entries, then those of the image whose names the user does not set. */
+function mergeEnv(user: readonly string[], image: readonly string[]): string[] {
+  const names = new Set(user.map(nameOf));
+  return [...user, ...image.filter((entry) => !names.has(nameOf(entry)))];
+}
+
+/** The name of an environment entry. */
+export function nameOf(entry: string): string {
+  const equals = entry.indexOf("=");
+  return equals === -1 ? entry : entry.slice(0, equals);
+}
+
+function union(first: readonly string[], second: readonly string[]): string[] {
+  return [...new Set([...first, ...second])];
+}
+
+function isEmpty(list: StringList | undefined): boolean {
+  return list === undefined || list.values.length === 0;
+}

@@ -1,0 +1,36 @@
+/** Names that links give: `/parent/alias` is one more of the linked container's. Pure. */
+import type { ContainerRecord, Link } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../../../state/state.ts";
+import { isRemoved, isVisible } from "../../../../model/records.ts";
+
+/** A link, and the container that has it. */
+export interface NamedLink {
+  readonly parent: ContainerRecord;
+  readonly link: Link;
+}
+
+/** The name of a link. */
+export function linkName(parent: ContainerRecord, alias: string): string {
+  return `/${parent.name}/${alias}`;
+}
+
+/** The link of that name, with or without the slash before it; undefined: there is none. */
+export function linkNamed(state: State, reference: string): NamedLink | undefined {
+  const [, name = "", alias] = /^\/?([^/]+)\/(.+)$/.exec(reference) ?? [];
+  const parent = state.containers.named(name).find(isVisible);
+  const link = parent?.links.find((each) => each.alias === alias);
+  return parent === undefined || link === undefined ? undefined : { parent, link };
+}
+
+/** All names of a container, as listings show them: sorted, and with the slash. */
+export function namesOf(state: State, record: ContainerRecord): string[] {
+  const linked = state.containers
+    .linkedTo(record.id)
+    .filter((parent) => !isRemoved(parent))
+    .flatMap((parent) =>
+      parent.links
+        .filter(({ containerId }) => containerId === record.id)
+        .map(({ alias }) => linkName(parent, alias)),
+    );
+  return [`/${record.name}`, ...linked].sort();
+}

@@ -1,0 +1,154 @@
+/** Links between containers on the default bridge (`--link`): kept by ID, so that a new name does not break them. */
+import { create } from "@bufbuild/protobuf";
+
+import { fromUnknown, invalid, systemError } from "../../../../../common/errors.ts";
+import type { HostConfig } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type ContainerRecord,
+  type Link,
+  LinkSchema,
+} from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { LinkedHost } from "../../../../driver/workload-spec.ts";
+import type { State } from "../../../../state/state.ts";
+import { containerOfMode, isContainerMode } from "../../../../model/container-mode.ts";
+import { findContainer } from "../lookup.ts";
+import { builtinNetworks } from "../../../networks/decisions/networks.ts";
+import { configOf, hasProcess, hostConfigOf, isRemoved } from "../../../../model/records.ts";
+import { linkEnvironment } from "./link-environment.ts";
+import { linkName } from "./link-names.ts";
+import { peerAddressOf } from "../../../../model/endpoints.ts";
+import type { NamesContext } from "../../../networks/decisions/names.ts";
+import { parseLink } from "./parse-link.ts";
+
+const bridge = "bridge";
+
+/**
+ * The links that a new container asks for. On a user-defined network there are none of this kind: its endpoint has its
+ * own.
+ *
+ * @throws invalid: malformed, or to a container that is not there
+ */
+export function planLinks(state: State, { links, networkMode }: HostConfig): Link[] {
+  if (isUserDefined(networkMode)) {
+    return [];
+  }
+  return links.map((text) => {
+    const { name, alias } = parseLink(text);
+    const other = ownerOfNetwork(state, linkedContainer(state, name));
+    if (hostConfigOf(other).networkMode === "host") {
+      throw invalid(
+        "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+      );
+    }
+    return create(LinkSchema, { containerId: other.id, alias: alias.replace(/^\/+/, "") });
+  });
+}
+
+/** The container whose network another one has (`--network container:…`), or itself. @throws invalid */
+function ownerOfNetwork(state: State, record: ContainerRecord): ContainerRecord {
+  const reference = containerOfMode(hostConfigOf(record).networkMode);
+  return reference === undefined ? record : ownerOfNetwork(state, linkedContainer(state, reference));
+}
+
+function linkedContainer(state: State, name: string): ContainerRecord {
+  try {
+    return findContainer(state, name);
+  } catch (error) {
+    throw invalid(`could not get container for ${name}: ${fromUnknown(error).message}`, error);
+  }
+}
+
+/** A container's links as inspect shows them: `/name:/parent/alias`; without those to containers that are gone. */
+export function shownLinks(state: State, record: ContainerRecord): string[] {
+  return record.links.flatMap(({ containerId, alias }) => {
+    const other = state.containers.get(containerId);
+    return other === undefined || isRemoved(other) ? [] : [`/${other.name}:${linkName(record, alias)}`];
+  });
+}
+
+/** Variables and hosts that tell a starting container of those it is linked to. */
+export interface TakenLinks {
+  readonly env: readonly string[];
+  readonly hosts: readonly LinkedHost[];
+}
+
+/** @throws system, as Docker at a start: one of them does not run, or is not on the default bridge */
+export function takenLinks(context: NamesContext, record: ContainerRecord): TakenLinks {
+  const { state } = context;
+  const links = record.links.flatMap(({ containerId, alias }) => {
+    const other = state.containers.get(containerId);
+    return other === undefined ? [] : [{ other, alias }]; // Docker forgets links to what is removed.
+  });
+  for (const { other, alias } of links) {
+    if (!hasProcess(other)) {
+      throw systemError(
+        `Cannot link to a non running container: /${other.name} AS ${linkName(record, alias)}`,
+      );
+    }
+    if (addressOf(context, other) === "" && other.endpoints[bridge] !== undefined) {
+      throw systemError(`Cannot link to /${other.name}: containers do not reach one another here`);
+    }
+    if (addressOf(context, other) === "") {
+      throw systemError(`Cannot link to /${other.name}, as it does not belong to the default network`);
+    }
+  }
+  return {
+    env: links.flatMap(({ other, alias }) => environmentOfLink(context, record, other, alias)),
+    hosts: links.map(({ other, alias }) => hostOfLink(context, other, alias)),
+  };
+}
+
+/**
+ * Current hosts of a container's links: the part of {@link takenLinks} that changes when a host starts again.
+ */
+export function linkedHosts(context: NamesContext, record: ContainerRecord): LinkedHost[] {
+  return record.links.flatMap(({ containerId, alias }) => {
+    const other = context.state.containers.get(containerId);
+    return other === undefined || addressOf(context, other) === "" ? [] : [hostOfLink(context, other, alias)];
+  });
+}
+
+/** IDs of the containers that are linked to one. */
+export function linkedFrom(state: State, containerId: string): string[] {
+  return state.containers.linkedTo(containerId).map(({ id }) => id);
+}
+
+function hostOfLink(context: NamesContext, other: ContainerRecord, alias: string): LinkedHost {
+  const names = new Set([alias, configOf(other).hostname, other.name]);
+  return { address: addressOf(context, other), names: [...names].filter((name) => name !== "") };
+}
+
+/**
+ * Variables for an exec that tell of its container's links; linked containers that do not run are left out.
+ */
+export function linkedEnvironment(context: NamesContext, record: ContainerRecord): string[] {
+  return record.links.flatMap(({ containerId, alias }) => {
+    const other = context.state.containers.get(containerId);
+    return other === undefined || !hasProcess(other) ? [] : environmentOfLink(context, record, other, alias);
+  });
+}
+
+function environmentOfLink(
+  context: NamesContext,
+  record: ContainerRecord,
+  other: ContainerRecord,
+  alias: string,
+): string[] {
+  const { env, exposedPorts } = configOf(other);
+  return linkEnvironment({
+    alias,
+    name: linkName(record, alias),
+    address: addressOf(context, other),
+    env,
+    exposedPorts,
+  });
+}
+
+/** The address by which it is reached on the default bridge; empty: it is not there now. */
+function addressOf({ driver }: NamesContext, record: ContainerRecord): string {
+  return peerAddressOf(record.endpoints[bridge], driver);
+}
+
+function isUserDefined(networkMode: string): boolean {
+  return !builtinNetworks.has(networkMode) && networkMode !== "default" && !isContainerMode(networkMode);
+}

@@ -1,0 +1,23 @@
+/** How links are written (`--link`, `EndpointsConfig.*.Links`). Pure. */
+import { invalid } from "../../../../../common/errors.ts";
+
+/** A link as it was asked for. */
+export interface ParsedLink {
+  /** Name or ID of the other container. */
+  readonly name: string;
+  readonly alias: string;
+}
+
+/** `name`, `name:alias`, or, as inspect shows it, `/name:/parent/alias`. @throws invalid, Docker's texts */
+export function parseLink(text: string): ParsedLink {
+  if (text === "") {
+    throw invalid("empty string specified for links");
+  }
+  const [name = "", alias = name, ...rest] = text.split(":");
+  if (rest.length > 0) {
+    throw invalid(`bad format for links: ${text}`);
+  }
+  return name.startsWith("/") && alias !== name
+    ? { name: name.slice(1), alias: alias.slice(alias.lastIndexOf("/") + 1) }
+    : { name, alias };
+}

@@ -1,0 +1,65 @@
+/** Finding what a user names: by full ID, by name or that of a link, by an unambiguous prefix of the ID. */
+import { invalid, notFound } from "../../../../common/errors.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../../state/state.ts";
+import { linkNamed } from "./links/link-names.ts";
+import { hasProcess, isRemoved, isVisible } from "../../../model/records.ts";
+
+/**
+ * The container that a user names.
+ *
+ * @param reference full ID, name with or without the slash, name of a link (`parent/alias`), or prefix of an ID
+ * @throws not-found; invalid: empty, or several IDs begin so
+ */
+export function findContainer(state: State, reference: string): ContainerRecord {
+  if (reference === "") {
+    throw invalid('invalid name or ID supplied: ""');
+  }
+  const byId = state.containers.get(reference);
+  if (byId !== undefined && isVisible(byId)) {
+    return byId;
+  }
+  const byName = state.containers.named(reference.replace(/^\//, "")).find(isVisible);
+  if (byName !== undefined) {
+    return byName;
+  }
+  const byLink = state.containers.get(linkNamed(state, reference)?.link.containerId ?? "");
+  if (byLink !== undefined && isVisible(byLink)) {
+    return byLink;
+  }
+  let byPrefix: ContainerRecord | undefined;
+  let matches = 0;
+  for (const record of state.containers.values()) {
+    if (isVisible(record) && record.id.startsWith(reference)) {
+      byPrefix = record;
+      matches += 1;
+    }
+  }
+  if (matches > 1) {
+    throw invalid(`multiple IDs found with provided prefix: ${reference}`);
+  }
+  if (byPrefix === undefined) {
+    throw notFound(`No such container: ${reference}`);
+  }
+  return byPrefix;
+}
+
+/** The container of that ID; not-found where it has gone, in the words for that reference. */
+export function containerOfId(state: State, id: string, reference = id): ContainerRecord {
+  const record = state.containers.get(id);
+  if (record === undefined || !isVisible(record)) {
+    throw notFound(`No such container: ${reference}`);
+  }
+  return record;
+}
+
+/** The container's record while that run of it goes on. @param generation its start counter */
+export function runningContainer(state: State, id: string, generation: bigint): ContainerRecord | undefined {
+  const record = state.containers.get(id);
+  return record?.generation === generation && hasProcess(record) ? record : undefined;
+}
+
+/** The container that holds a name (without the slash), visible or still being made. */
+export function holderOfName(state: State, name: string): ContainerRecord | undefined {
+  return state.containers.named(name).find((record) => !isRemoved(record));
+}

@@ -1,0 +1,56 @@
+/** Images that a container mounts beside the one it is made from (`--mount type=image`). */
+import { create } from "@bufbuild/protobuf";
+
+import type { Mount } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type ContainerRecord,
+  type ImageMount,
+  ImageMountSchema,
+  type ImageRecord,
+  ImageRecordSchema,
+} from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Table } from "../../../../state/table.ts";
+import type { ImageSource } from "../../../../driver/image-source.ts";
+import { cleanPath } from "./plan-mounts.ts";
+
+/** Warning for a user who mounts an image. */
+export const imageMountWarning = "Image mount is an experimental feature";
+
+/** The images that are to be mounted, as they are now, by destination. */
+export interface PlannedImageMounts {
+  readonly mounts: readonly ImageMount[];
+  readonly images: readonly ImageRecord[];
+}
+
+/** Looks the images up that mounts name. @throws not-found; invalid: not a reference */
+export async function planImageMounts(
+  images: ImageSource,
+  mounts: readonly Mount[],
+): Promise<PlannedImageMounts> {
+  const planned: ImageMount[] = [];
+  const records: ImageRecord[] = [];
+  for (const mount of mounts.filter(({ type }) => type === "image")) {
+    const { record } = await images.resolve(mount.source);
+    records.push(record);
+    planned.push(
+      create(ImageMountSchema, {
+        destination: cleanPath(mount.target),
+        imageId: record.id,
+        layerDiffIds: record.diffIds,
+        subpath: mount.imageOptions?.subpath ?? "",
+      }),
+    );
+  }
+  return { mounts: planned, images: records };
+}
+
+/** The image of that ID, or what the container itself remembers of one that was removed by force. */
+export function imageRecordOf(
+  images: Table<ImageRecord>,
+  { platform }: ContainerRecord,
+  id: string,
+  diffIds: readonly string[],
+): ImageRecord {
+  const remembered = { id, diffIds: [...diffIds], ...(platform === undefined ? {} : { platform }) };
+  return images.get(id) ?? create(ImageRecordSchema, remembered);
+}

@@ -1,0 +1,188 @@
+/**
+ * Plans a new container's mounts: other containers', `Binds`, `Mounts`, the image's volumes, in this order.
+ */
+import path from "node:path/posix";
+
+import { create } from "@bufbuild/protobuf";
+
+import { invalid } from "../../../../../common/errors.ts";
+import { ownValue } from "../../../../../common/own-value.ts";
+import type {
+  ContainerConfig,
+  HostConfig,
+  Mount,
+} from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { type MountPoint, MountPointSchema } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import { hostConfigOf } from "../../../../model/records.ts";
+import { parseBind, parseVolumesFrom } from "./parse-bind.ts";
+
+/** A volume that a mount needs; it is made where it does not exist. */
+export interface WantedVolume {
+  /** Empty: anonymous, the container's own. */
+  readonly name: string;
+  /** Empty: the backend's first. */
+  readonly driver: string;
+  readonly options: Readonly<Record<string, string>>;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** A mount before its volume is looked up. */
+export interface PlannedMount {
+  readonly point: MountPoint;
+  readonly volume?: WantedVolume;
+  /** Bind mount from `Mounts`: the source must be there already. */
+  readonly mustExist?: boolean;
+  /** Volume taken from another container: its subpath there, and whether it goes with its last container. */
+  readonly taken?: { readonly subpath: string; readonly isAnonymous: boolean };
+}
+
+/**
+ * The mounts of a new container.
+ *
+ * @param findOther the container that an entry of `VolumesFrom` names; throws where there is none
+ * @param stateDirectory the backend's own; no bind may keep the mounts in it alive
+ * @throws invalid: an entry is malformed, two want the same destination, or one would keep mounts of the
+ *   backend alive
+ */
+export function planMounts(
+  config: ContainerConfig,
+  hostConfig: HostConfig,
+  findOther: (reference: string) => ContainerRecord,
+  stateDirectory?: string,
+): readonly PlannedMount[] {
+  const planned = new Map<string, PlannedMount>();
+  for (const entry of hostConfig.volumesFrom) {
+    const { container, readOnly } = parseVolumesFrom(entry);
+    for (const mount of mountsFrom(findOther(container), readOnly)) {
+      planned.set(mount.point.destination, mount);
+    }
+  }
+  const own = new Set<string>();
+  const addOwn = (mount: PlannedMount, duplicateOf: boolean): void => {
+    const { destination } = mount.point;
+    if (own.has(destination) || duplicateOf) {
+      throw invalid(`Duplicate mount point: ${destination}`);
+    }
+    own.add(destination);
+    planned.set(destination, mount);
+  };
+  const tmpfs = new Set(Object.keys(hostConfig.tmpfs).map(cleanPath));
+  for (const text of hostConfig.binds) {
+    const { mount, mode } = parseBind(text, hostConfig.volumeDriver);
+    addOwn(mountOf(mount, mode, stateDirectory), tmpfs.has(cleanPath(mount.target)));
+  }
+  for (const mount of hostConfig.mounts) {
+    addOwn(
+      { ...mountOf(mount, "", stateDirectory), mustExist: mount.bindOptions?.createMountpoint !== true },
+      false,
+    );
+  }
+  for (const volume of config.volumes) {
+    const destination = cleanPath(volume);
+    if (!planned.has(destination) && !tmpfs.has(destination)) {
+      planned.set(destination, anonymousVolume(destination, hostConfig.volumeDriver));
+    }
+  }
+  return [...planned.values()];
+}
+
+/** A path as moby keeps it: normalized, without a slash at its end. */
+export function cleanPath(text: string): string {
+  return path.normalize(text).replace(/(.)\/$/, "$1");
+}
+
+/**
+ * How a bind passes mounts on. One that shows the backend's own mounts must not keep them alive when they are unmounted.
+ *
+ * @throws invalid: it was asked to
+ */
+function propagationOf({ source, bindOptions }: Mount, stateDirectory: string | undefined): string {
+  const asked = bindOptions?.propagation ?? "";
+  if (
+    stateDirectory === undefined ||
+    !(isWithin(source, stateDirectory) || isWithin(stateDirectory, source))
+  ) {
+    return asked || "rprivate";
+  }
+  if (!["", "rslave", "rshared"].includes(asked)) {
+    throw invalid(
+      'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the ' +
+        `daemon root, daemon root: ${JSON.stringify(stateDirectory)}, bind mount source: ${JSON.stringify(source)}, ` +
+        `propagation: ${JSON.stringify(asked)}`,
+    );
+  }
+  return asked || "rslave";
+}
+
+function isWithin(file: string, directory: string): boolean {
+  return !path.relative(cleanPath(directory), cleanPath(file)).startsWith("..");
+}
+
+function mountOf(mount: Mount, mode: string, stateDirectory: string | undefined): PlannedMount {
+  const destination = cleanPath(mount.target);
+  const common = { type: mount.type, destination, mode, rw: !mount.readOnly };
+  switch (mount.type) {
+    case "bind": {
+      const propagation = propagationOf(mount, stateDirectory);
+      return {
+        point: create(MountPointSchema, { ...common, source: cleanPath(mount.source), propagation }),
+      };
+    }
+    case "volume":
+      return {
+        // Docker shows the SELinux mode that it would relabel the volume with.
+        point: create(MountPointSchema, { ...common, mode: mode || "z" }),
+        volume: {
+          name: mount.source,
+          driver: mount.volumeOptions?.driverConfig?.name ?? "",
+          options: mount.volumeOptions?.driverConfig?.options ?? {},
+          labels: mount.volumeOptions?.labels ?? {},
+        },
+      };
+    case "image":
+      return {
+        point: create(MountPointSchema, {
+          ...common,
+          name: mount.source,
+          rw: false,
+          propagation: "rprivate",
+        }),
+      };
+    default:
+      return { point: create(MountPointSchema, common) };
+  }
+}
+
+function anonymousVolume(destination: string, driver: string): PlannedMount {
+  return {
+    point: create(MountPointSchema, { type: "volume", destination, rw: true }),
+    volume: { name: "", driver, options: {}, labels: {} },
+  };
+}
+
+/** The part of a volume that a container mounts at a destination, normalized; empty: all of it. */
+export function subpathAt(record: ContainerRecord, destination: string): string {
+  const own = hostConfigOf(record).mounts.find(({ target }) => cleanPath(target) === destination);
+  const subpath =
+    own === undefined ? ownValue(record.takenSubpaths, destination) : own.volumeOptions?.subpath;
+  return cleanPath(`/${subpath ?? ""}`).slice(1);
+}
+
+function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
+  // An image is mounted only by the container that names it.
+  const shared = other.mounts.filter(({ type }) => type !== "image");
+  return shared.map((point) => {
+    const copy = create(MountPointSchema, { ...point, rw: point.rw && !readOnly });
+    return point.type === "volume"
+      ? {
+          point: copy,
+          volume: { name: point.name, driver: point.driver, options: {}, labels: {} },
+          taken: {
+            subpath: subpathAt(other, point.destination),
+            isAnonymous: other.anonymousVolumes.includes(point.name),
+          },
+        }
+      : { point: copy };
+  });
+}

@@ -1,0 +1,166 @@
+/** The mounts of a container as a driver needs them, from its record. */
+import path from "node:path/posix";
+
+import { invalid, notFound } from "../../../../../common/errors.ts";
+import type { HostConfig, Mount, TmpfsOptions } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { MountPoint } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type {
+  ContainerRecord,
+  ImageRecord,
+  VolumeRecord,
+} from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount } from "../../../../driver/workload-spec.ts";
+import type { State } from "../../../../state/state.ts";
+import type { Table } from "../../../../state/table.ts";
+import { isOfBuild } from "../../../../model/build-label.ts";
+import { hostConfigOf } from "../../../../model/records.ts";
+import { imageRecordOf } from "./image-mounts.ts";
+import { parseBind } from "./parse-bind.ts";
+import { cleanPath, subpathAt } from "./plan-mounts.ts";
+
+/**
+ * Every mount of a container, those nearer to the root first.
+ *
+ * @throws not-found: a volume has gone
+ */
+export function resolveMounts(
+  record: ContainerRecord,
+  { volumes, images }: Pick<State, "volumes" | "images">,
+): readonly ResolvedMount[] {
+  const hostConfig = hostConfigOf(record);
+  const said = saidOf(hostConfig);
+  const resolved = record.mounts.map((point) =>
+    point.type === "image"
+      ? mountedImage(record, point, said.get(point.destination), images)
+      : resolveMount(record, point, said.get(point.destination), volumes),
+  );
+  for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
+    resolved.push({
+      type: "tmpfs",
+      destination: cleanPath(destination),
+      readOnly: options.split(",").includes("ro"),
+      tmpfsOptions: options === "" ? [] : options.split(","),
+    });
+  }
+  return resolved.sort((a, b) => depth(a) - depth(b));
+}
+
+/** The user's entry for a destination, as one of `Mounts`. */
+interface Said {
+  readonly mount: Mount;
+  readonly inBinds: boolean;
+}
+
+function saidOf(hostConfig: HostConfig): ReadonlyMap<string, Said> {
+  const said = new Map<string, Said>();
+  for (const text of hostConfig.binds) {
+    const { mount } = parseBind(text, hostConfig.volumeDriver);
+    said.set(cleanPath(mount.target), { mount, inBinds: true });
+  }
+  for (const mount of hostConfig.mounts) {
+    said.set(cleanPath(mount.target), { mount, inBinds: false });
+  }
+  return said;
+}
+
+/** @throws not-found: the record does not know the image */
+function mountedImage(
+  record: ContainerRecord,
+  { destination, name }: MountPoint,
+  said: Said | undefined,
+  images: Table<ImageRecord>,
+): ResolvedMount {
+  const mount = record.imageMounts.find((each) => each.destination === destination);
+  if (mount === undefined) {
+    throw notFound(`No such image: ${name}`);
+  }
+  const { imageId, layerDiffIds, subpath } = mount;
+  return {
+    type: "image",
+    destination,
+    // Users' are for reading alone; steps of builds may write, and nothing of it is kept.
+    readOnly: said?.mount.readOnly !== false || !isOfBuild(record.config?.labels ?? {}),
+    image: imageRecordOf(images, record, imageId, layerDiffIds),
+    layerDiffIds,
+    ...(subpath === "" ? {} : { subpath }),
+  };
+}
+
+function resolveMount(
+  record: ContainerRecord,
+  point: MountPoint,
+  said: Said | undefined,
+  volumes: Table<VolumeRecord>,
+): ResolvedMount {
+  // An anonymous volume may be relative (`-v data`): runtimes mount it below the root.
+  const common = { destination: path.resolve("/", point.destination), readOnly: !point.rw };
+  switch (point.type) {
+    case "volume": {
+      const volume = volumes.get(point.name);
+      if (volume === undefined) {
+        throw notFound(`get ${point.name}: no such volume`);
+      }
+      const subpath = subpathAt(record, point.destination);
+      // Volumes of another container come as they are there: nothing is copied into them.
+      const isTaken = said === undefined && Object.hasOwn(record.takenSubpaths, point.destination);
+      return {
+        ...common,
+        type: "volume",
+        volume,
+        // The container that has the volume first was to fill it.
+        copyUp: said?.mount.volumeOptions?.noCopy !== true && !isTaken && record.replaces === "",
+        ...(subpath === "" ? {} : { subpath }),
+      };
+    }
+    case "tmpfs":
+      return {
+        ...common,
+        type: "tmpfs",
+        tmpfsOptions: tmpfsOptions(said?.mount.tmpfsOptions, common.readOnly),
+      };
+    default:
+      return {
+        ...common,
+        type: "bind",
+        source: point.source,
+        createSource: said?.inBinds !== false || said.mount.bindOptions?.createMountpoint === true,
+        propagation: point.propagation,
+        propagationAsked: (said?.mount.bindOptions?.propagation ?? "") !== "",
+        nonRecursive: said?.mount.bindOptions?.nonRecursive === true,
+        ...(said?.inBinds === true && !point.rw && hostConfigOf(record).bindsReadOnlyNonRecursive
+          ? { readOnlyBeneath: "no" as const }
+          : readOnlyBeneath(said?.mount)),
+      };
+  }
+}
+
+/** @throws invalid: options that contradict each other; Docker says so only at the start */
+function readOnlyBeneath(mount: Mount | undefined): Pick<ResolvedMount, "readOnlyBeneath"> {
+  const { readOnlyNonRecursive = false, readOnlyForceRecursive = false } = mount?.bindOptions ?? {};
+  const asked = [
+    readOnlyNonRecursive ? "ReadOnlyNonRecursive" : "",
+    readOnlyForceRecursive ? "ReadOnlyForceRecursive" : "",
+  ].filter((name) => name !== "");
+  if (asked.length === 2) {
+    throw invalid(`mount options conflict: ${asked.join(" && BindOptions.")}`);
+  }
+  if (asked.length === 1 && mount?.readOnly !== true) {
+    throw invalid(`mount options conflict: !ReadOnly && BindOptions.${asked[0]}`);
+  }
+  return asked.length === 0 ? {} : { readOnlyBeneath: readOnlyNonRecursive ? "no" : "required" };
+}
+
+function tmpfsOptions(options: TmpfsOptions | undefined, readOnly: boolean): string[] {
+  const written = readOnly ? ["ro"] : [];
+  if (options !== undefined && options.mode !== 0) {
+    written.push(`mode=${options.mode.toString(8)}`);
+  }
+  if (options !== undefined && options.sizeBytes !== 0n) {
+    written.push(`size=${options.sizeBytes}`);
+  }
+  return [...written, ...(options?.options ?? []).map(({ values }) => values.join("="))];
+}
+
+function depth(mount: ResolvedMount): number {
+  return mount.destination.split("/").length;
+}

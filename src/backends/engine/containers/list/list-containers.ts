@@ -1,0 +1,266 @@
+/** `docker ps`: which containers a listing shows, newest first. */
+import { ownValue } from "../../../../common/own-value.ts";
+import { invalid, notFound } from "../../../../common/errors.ts";
+import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import { asksForBuilds, isOfBuild } from "../../../model/build-label.ts";
+import { Filters } from "../../../model/filters.ts";
+import type { State } from "../../../state/state.ts";
+import { namesOf } from "../decisions/links/link-names.ts";
+import { healthName } from "../decisions/life/health.ts";
+import { type PortRange, parsePortRange } from "../../../model/ports.ts";
+import {
+  configOf,
+  hasProcess,
+  isActive,
+  isVisible,
+  nanosecondsOf,
+  stateOf,
+  statusName,
+  statusOfName,
+} from "../../../model/records.ts";
+
+const acceptedFilters = [
+  "ancestor",
+  "before",
+  "exited",
+  "expose",
+  "health",
+  "id",
+  "is-task",
+  "isolation",
+  "label",
+  "name",
+  "network",
+  "publish",
+  "since",
+  "status",
+  "volume",
+] as const;
+
+const healthNames = ["none", "starting", "healthy", "unhealthy"];
+
+/** Lists containers. @throws invalid: a filter; not-found: a container that `before` or `since` names */
+export function listContainers(context: EngineContext, request: ListContainersRequest): ContainerRecord[] {
+  const query = new ListQuery(context, request);
+  const showsBuilds = asksForBuilds(request.filters);
+  const containers = [...context.state.containers.values()]
+    .filter((record) => isVisible(record) && (showsBuilds || !isOfBuild(configOf(record).labels)))
+    .sort(newestFirst);
+  return query.choose(containers);
+}
+
+/** Newer containers come first; of two made in the same instant, the one that the state has later. */
+function newestFirst(a: ContainerRecord, b: ContainerRecord): number {
+  const [at, bt] = [createdNs(a), createdNs(b)];
+  if (at !== bt) {
+    return at < bt ? 1 : -1;
+  }
+  return a.id < b.id ? 1 : -1;
+}
+
+function createdNs(record: ContainerRecord): bigint {
+  return record.created === undefined ? 0n : nanosecondsOf(record.created);
+}
+
+/** IDs of the image and of those that stand on it; none where there is no such image. */
+function descentOf({ images }: EngineContext, image: string): readonly string[] {
+  const id = images.idOf(image);
+  return id === undefined ? [] : [...images.descentOf(id)];
+}
+
+class ListQuery {
+  readonly #state: State;
+  readonly #filters: Filters;
+  readonly #all: boolean;
+  readonly #limit: number;
+  readonly #exitCodes: readonly number[];
+  readonly #isTask: boolean;
+  readonly #ancestors: ReadonlySet<string> | undefined;
+  readonly #published: readonly ProtocolPorts[];
+  readonly #exposed: readonly ProtocolPorts[];
+  readonly #before: string | undefined;
+  readonly #since: string | undefined;
+
+  constructor(context: EngineContext, request: ListContainersRequest) {
+    const filters = new Filters(request.filters, acceptedFilters);
+    this.#state = context.state;
+    this.#filters = filters;
+    this.#limit = request.limit;
+    this.#exitCodes = filters.get("exited").map(exitCodeOf);
+    for (const status of filters.get("status")) {
+      refuseStatus(status);
+    }
+    for (const health of filters.get("health")) {
+      refuseHealth(health);
+    }
+    this.#all = request.all || request.limit > 0 || filters.get("status").length > 0;
+    this.#isTask = filters.boolean("is-task") === true;
+    this.#ancestors = filters.has("ancestor")
+      ? new Set(filters.get("ancestor").flatMap((image) => descentOf(context, image)))
+      : undefined;
+    this.#published = filters.get("publish").map((text) => portRangeOf("publish", text));
+    this.#exposed = filters.get("expose").map((text) => portRangeOf("expose", text));
+    const containers = [...context.state.containers.values()].filter(isVisible);
+    this.#before = filters
+      .get("before")
+      .map((reference) => idOf(containers, reference))
+      .at(-1);
+    this.#since = filters
+      .get("since")
+      .map((reference) => idOf(containers, reference))
+      .at(-1);
+  }
+
+  /** @param containers newest first */
+  choose(containers: readonly ContainerRecord[]): ContainerRecord[] {
+    const chosen: ContainerRecord[] = [];
+    let isBefore = this.#before === undefined;
+    for (const record of containers) {
+      if (record.id === this.#since || (this.#limit > 0 && chosen.length === this.#limit)) {
+        break;
+      }
+      if (isBefore && this.#includes(record)) {
+        chosen.push(record);
+      }
+      isBefore ||= record.id === this.#before;
+    }
+    return chosen;
+  }
+
+  #includes(record: ContainerRecord): boolean {
+    const filters = this.#filters;
+    const state = stateOf(record);
+    return (
+      (this.#all || isActive(record)) &&
+      !this.#isTask &&
+      this.#includesName(record) &&
+      (filters.get("id").length === 0 ||
+        filters.get("id").some((id) => id !== "" && record.id.startsWith(id))) &&
+      filters.matchesPairs("label", configOf(record).labels) &&
+      filters.matchesExactly("isolation", "") &&
+      this.#includesExit(record) &&
+      filters.matches("status", statusName(record)) &&
+      filters.matchesExactly("health", healthName(state.health?.status)) &&
+      this.#includesMounts(record) &&
+      (this.#ancestors === undefined || this.#ancestors.has(record.imageId)) &&
+      this.#includesNetworks(record) &&
+      this.#includesPorts(record)
+    );
+  }
+
+  /** With or without the slash before it. */
+  #includesName(record: ContainerRecord): boolean {
+    return namesOf(this.#state, record)
+      .flatMap((name) => [name, name.slice(1)])
+      .some((name) => this.#filters.matches("name", name));
+  }
+
+  #includesExit(record: ContainerRecord): boolean {
+    const state = stateOf(record);
+    return (
+      this.#exitCodes.length === 0 ||
+      (!isActive(record) && state.startedAt !== undefined && this.#exitCodes.includes(state.exitCode))
+    );
+  }
+
+  #includesMounts(record: ContainerRecord): boolean {
+    const wanted = this.#filters.get("volume");
+    return (
+      !this.#filters.has("volume") ||
+      record.mounts.some(
+        (point) => wanted.includes(point.destination) || wanted.includes(point.name || point.source),
+      )
+    );
+  }
+
+  #includesNetworks(record: ContainerRecord): boolean {
+    return (
+      !this.#filters.has("network") ||
+      this.#filters
+        .get("network")
+        .some(
+          (wanted) =>
+            ownValue(record.endpoints, wanted) !== undefined ||
+            Object.values(record.endpoints).some(
+              ({ networkId }) => wanted !== "" && networkId.startsWith(wanted),
+            ),
+        )
+    );
+  }
+
+  #includesPorts(record: ContainerRecord): boolean {
+    if (this.#published.length === 0 && this.#exposed.length === 0) {
+      return true;
+    }
+    return (
+      hasProcess(record) &&
+      record.boundPorts.some(
+        (port) =>
+          this.#published.some((range) => isIn(range, port.publicPort, port.type)) ||
+          this.#exposed.some((range) => isIn(range, port.privatePort, port.type)),
+      )
+    );
+  }
+}
+
+/** Ports of one protocol. */
+interface ProtocolPorts extends PortRange {
+  readonly protocol: string;
+}
+
+function isIn(range: ProtocolPorts, port: number, protocol: string): boolean {
+  return protocol === range.protocol && port >= range.first && port <= range.last;
+}
+
+function portRangeOf(filter: string, text: string): ProtocolPorts {
+  if (text.includes(":")) {
+    throw invalid(`filter for '${filter}' should not contain ':': ${text}`);
+  }
+  const [ports = "", protocol = "tcp"] = text.split("/");
+  const range = parsePortRange(ports);
+  if (range === undefined) {
+    throw invalid(`error while looking up for ${filter} ${text}: invalid port range: ${ports}`);
+  }
+  return { ...range, protocol: protocol.toLowerCase() };
+}
+
+function exitCodeOf(text: string): number {
+  if (!/^[+-]?\d+$/.test(text)) {
+    throw invalid(
+      `invalid filter 'exited=${text}': strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`,
+    );
+  }
+  return Number(text);
+}
+
+function refuseStatus(status: string): void {
+  if (!statusOfName.has(status)) {
+    throw invalid(
+      `invalid filter 'status=${status}': invalid value for state (${status}): ` +
+        `must be one of ${[...statusOfName.keys()].join(", ")}`,
+    );
+  }
+}
+
+function refuseHealth(health: string): void {
+  if (!healthNames.includes(health)) {
+    throw invalid(
+      `invalid filter 'health=${health}': invalid value for health (${health}): ` +
+        `must be one of ${healthNames.join(", ")}`,
+    );
+  }
+}
+
+/** `before` and `since` take a full ID or a name. */
+function idOf(containers: readonly ContainerRecord[], reference: string): string {
+  const name = reference.replace(/^\//, "");
+  const found = containers.find(
+    (record) => record.id === reference || record.name === name || record.id.startsWith(reference),
+  );
+  if (found === undefined) {
+    throw notFound(`No such container: ${reference}`);
+  }
+  return found.id;
+}

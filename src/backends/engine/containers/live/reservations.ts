@@ -1,0 +1,75 @@
+/**
+ * Attachments to a container that does not run yet. Each is known from before the start, is told where the agent is as
+ * soon as that is known, and the main process waits, bounded, for its session.
+ */
+import { newId } from "../../../../common/ids.ts";
+import { onAbort } from "../../../../common/on-abort.ts";
+import type { AgentAddress } from "../../../../agent-client/address.ts";
+
+/** One reservation. */
+export interface Reservation {
+  /** For `OpenAttach`. */
+  readonly attachId: string;
+  /** Resolves at the start with where to attach; rejects when the start fails or the container goes. */
+  readonly address: Promise<AgentAddress>;
+}
+
+interface Pending {
+  readonly resolve: (address: AgentAddress) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** The reservations of one container. */
+export class Reservations {
+  readonly #pending = new Map<string, Pending>();
+  /** Reservations that were told the address of the run that is being started. */
+  readonly #served = new Set<string>();
+  #starting: AgentAddress | undefined;
+
+  /** Reserves an attachment; it is cancelled when the signal aborts before the address is known. */
+  reserve(signal: AbortSignal): Reservation {
+    const attachId = newId();
+    if (this.#starting !== undefined) {
+      this.#served.add(attachId);
+      return { attachId, address: Promise.resolve(this.#starting) };
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<AgentAddress>();
+    this.#pending.set(attachId, { resolve, reject });
+    const leaving = onAbort(signal, () => {
+      this.#pending.delete(attachId);
+      reject(signal.reason);
+    });
+    return { attachId, address: promise.finally(() => leaving[Symbol.dispose]()) };
+  }
+
+  /** The IDs for whose sessions a process that starts now would wait. */
+  ids(): string[] {
+    return [...this.#served, ...this.#pending.keys()];
+  }
+
+  /** Tells all where the agent is, also those that come until {@link end}. */
+  serve(address: AgentAddress): void {
+    this.#starting = address;
+    for (const [attachId, pending] of this.#pending) {
+      this.#served.add(attachId);
+      pending.resolve(address);
+    }
+    this.#pending.clear();
+  }
+
+  /** The start is over: later reservations are for the next one. */
+  end(): void {
+    this.#starting = undefined;
+    this.#served.clear();
+  }
+
+  /** The start failed, or the container goes: those who still wait are told why. */
+  fail(error: unknown): void {
+    this.end();
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { reject } of pending) {
+      reject(error);
+    }
+  }
+}

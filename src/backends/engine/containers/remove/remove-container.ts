@@ -1,0 +1,206 @@
+/** Removing a container: it is gone for clients at the answer; its remains are cleared away behind it. */
+import { layersOf } from "../../../model/container-images.ts";
+import { conflict, invalid, isErrorKind, messageOf } from "../../../../common/errors.ts";
+import {
+  type ContainerRecord,
+  Phase,
+  type VolumeRecord,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import { containerEvent } from "../../events/decisions/container-events.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { containerOfId, findContainer } from "../decisions/lookup.ts";
+import { linkNamed } from "../decisions/links/link-names.ts";
+import { removeRefusal } from "../decisions/life/refusals.ts";
+import { removed } from "../decisions/life/transitions.ts";
+import { releaseAddresses } from "../../networks/endpoint-addresses.ts";
+import { push } from "../../networks/name-pushes.ts";
+import { hasProcess, isActive, stateOf, withFields } from "../../../model/records.ts";
+import { ownVolumes } from "../../volumes/decisions/volumes.ts";
+import { settleVolume } from "../../volumes/volumes.ts";
+import { keepTrying } from "../../work/keep-trying.ts";
+import { ignoreNotRunning, killContainer } from "../run/kill-container.ts";
+import { endStart } from "../start/start-under-way.ts";
+
+/** Options of `docker rm`. */
+export interface RemoveOptions {
+  readonly force: boolean;
+  /** Anonymous volumes too. */
+  readonly volumes: boolean;
+  readonly link: boolean;
+}
+
+/**
+ * Removes a container. A start that is under way is waited for, as by Docker, and its container not removed without force;
+ * with force the start is ended where its launch may take long, or waits for room on the platform.
+ *
+ * @throws not-found; conflict: it runs and force was not asked for, or it is being removed already
+ */
+export async function removeContainer(
+  context: EngineContext,
+  reference: string,
+  options: RemoveOptions,
+): Promise<void> {
+  const found = findContainer(context.state, reference);
+  const { id } = found;
+  if (options.link) {
+    await removeLink(context, reference);
+    return;
+  }
+  const live = context.live.of(id);
+  refuseSecond(live, reference);
+  if (options.force) {
+    await live.run.remove(() => removeByForce(context, live, options));
+    return;
+  }
+  refuseUnstopped(found, reference);
+  const { start } = live.run;
+  if (start !== undefined && start.waitsFor !== "") {
+    throw conflict(
+      `cannot remove container ${JSON.stringify(reference)}: its start waits for room: stop the container before removing or force remove`,
+    );
+  }
+  await live.lock.run(async () => {
+    refuseSecond(live, reference); // One by force may have come while this one waited.
+    const record = containerOfId(context.state, id, reference);
+    refuseUnstopped(record, reference);
+    await live.run.remove(() => recordRemoval(context, live, record, options.volumes));
+  });
+}
+
+/** Removes the link of a name, not the container. @throws invalid: the name is none of a link */
+async function removeLink(context: EngineContext, reference: string): Promise<void> {
+  const named = linkNamed(context.state, reference);
+  if (named === undefined) {
+    throw invalid("Conflict, cannot remove the default link name of the container");
+  }
+  const { id } = named.parent;
+  await context.live.of(id).lock.run(async () => {
+    const record = containerOfId(context.state, id, reference);
+    const links = record.links.filter(({ alias }) => alias !== named.link.alias);
+    await context.state.commit((change) => change.containers.put(withFields(record, { links })));
+    await push(context, id);
+  });
+}
+
+/** @throws conflict */
+function refuseSecond(live: LiveContainer, reference: string): void {
+  if (live.run.isRemoving) {
+    throw conflict(`removal of container ${reference} is already in progress`);
+  }
+}
+
+/** @throws conflict */
+function refuseUnstopped(record: ContainerRecord, reference: string): void {
+  const refusal = removeRefusal(record, reference);
+  if (refusal !== undefined) {
+    throw refusal;
+  }
+}
+
+/** Removes a container that asked for it (`--rm`), with its anonymous volumes; one that is gone is no error. */
+export function removeInBackground(context: EngineContext, containerId: string): void {
+  void context.background.run(`remove container ${containerId}`, async () => {
+    try {
+      await removeContainer(context, containerId, { force: true, volumes: true, link: false });
+    } catch (error) {
+      if (!isErrorKind(error, "not-found") && !isErrorKind(error, "conflict")) {
+        throw error;
+      }
+    }
+  });
+}
+
+/** Clears away what remains of a container whose removal was answered; tried until it works or the backend ends. */
+export function clearRemains(context: EngineContext, record: ContainerRecord): void {
+  const live = context.live.of(record.id);
+  void context.background.run(`clear away container ${record.id}`, async () => {
+    await live.released;
+    await keepTrying(context, `clear away container ${record.id}`, () =>
+      context.driver.workloads.remove(record.id),
+    );
+    releaseAddresses(context.addresses, live.kept ?? {});
+    await context.state.commit((change) => change.containers.delete(record.id));
+    context.live.forget(record.id);
+    await context.images.forgetUnusedLayers(layersOf(record));
+  });
+}
+
+async function removeByForce(
+  context: EngineContext,
+  live: LiveContainer,
+  options: RemoveOptions,
+): Promise<void> {
+  // It may be started again between its end and the lock.
+  for (;;) {
+    await endStart(context, live, "removed");
+    const record = containerOfId(context.state, live.id);
+    if (isActive(record)) {
+      live.run.endWait();
+      await killContainer(context, record).catch(ignoreNotRunning);
+    }
+    const done = await live.lock.run(async () => {
+      const current = containerOfId(context.state, live.id);
+      if (hasProcess(current)) {
+        return false;
+      }
+      await recordRemoval(context, live, current, options.volumes);
+      return true;
+    });
+    if (done) {
+      return;
+    }
+  }
+}
+
+async function recordRemoval(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  withVolumes: boolean,
+): Promise<void> {
+  const volumes = withVolumes ? ownVolumes(context.state, record) : [];
+  const gone = removed(record);
+  await context.state.commit((change) => {
+    change.containers.put(gone);
+    for (const exec of context.state.execs.values()) {
+      if (exec.containerId === record.id) {
+        change.execs.delete(exec.id);
+      }
+    }
+    for (const volume of volumes) {
+      change.volumes.put({ ...volume, phase: Phase.REMOVING });
+    }
+    change.event({ ...containerEvent(record, "destroy"), exitCode: stateOf(record).exitCode });
+  });
+  live.run.leave();
+  live.reservations.fail(conflict(`container ${record.id} was removed`));
+  await removeVolumes(context, live, volumes);
+  const { exitCode, error } = stateOf(record);
+  live.waiters.tellRemoval({ exitCode, error: exitCode === 0 ? error : "" }); // A success that is not sure is none.
+  clearRemains(context, gone);
+}
+
+/**
+ * Removes volumes that are out of sight already; one that cannot be removed now is removed behind the answer,
+ * or at the next start of the backend.
+ */
+async function removeVolumes(
+  context: EngineContext,
+  live: LiveContainer,
+  volumes: readonly VolumeRecord[],
+): Promise<void> {
+  if (volumes.length > 0) {
+    await live.released; // A volume is removed once nothing has it mounted.
+  }
+  for (const volume of volumes) {
+    const remove = (): Promise<void> => settleVolume(context, volume.name);
+    try {
+      await remove();
+    } catch (error) {
+      const what = `remove volume ${volume.name}`;
+      context.logger.warn({ err: error }, `cannot ${what} yet: ${messageOf(error)}`);
+      void context.background.run(what, () => keepTrying(context, what, remove));
+    }
+  }
+}

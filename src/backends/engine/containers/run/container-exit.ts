@@ -1,0 +1,155 @@
+/** Handles the end of a main process: the record, those who wait, and the restart or removal that follows. */
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+
+import { isErrorKind, messageOf } from "../../../../common/errors.ts";
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  type ContainerRecord,
+  type ExecRecord,
+  ExecPhase,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import { containerEvent, networkEvents, unmountEvents } from "../../events/decisions/container-events.ts";
+import { endedExec, execEndEvent } from "../../execs/decisions/exec-machine.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { runningContainer } from "../decisions/lookup.ts";
+import { nextRestartDelay, restarts } from "../decisions/life/restart-policy.ts";
+import { type Exit, exited } from "../decisions/life/transitions.ts";
+import { announceChange } from "../../networks/name-pushes.ts";
+import { announceSharers } from "../../networks/partner-pushes.ts";
+import {
+  hostConfigOf,
+  millisecondsOf,
+  nanosecondsOf,
+  stateOf,
+  timestampOfNs,
+} from "../../../model/records.ts";
+import { releaseRun } from "./release-run.ts";
+
+/** Code of an exec that the end of the container's main process killed (128 + SIGKILL). */
+const killedCode = 137;
+
+/**
+ * Records the exit of a run, tells those who wait, and starts, removes or leaves the container as it wants. May be told
+ * twice, or late: only the exit of the run that is on record counts.
+ *
+ * @param execExits codes of execs that are known to have ended with it
+ */
+export async function containerExited(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  told: Exit,
+  execExits: ReadonlyMap<string, number> = new Map(),
+): Promise<void> {
+  await live.lock.run(async () => {
+    const record = runningContainer(context.state, live.id, generation);
+    if (record === undefined) {
+      return;
+    }
+    const exit = { ...told, finishedAt: plausibleEnd(told.finishedAt, record, context.clock.nowNs()) };
+    const ranMs = Math.max(0, millisecondsOf(exit.finishedAt) - millisecondsOf(stateOf(record).startedAt));
+    const restarting = restarts(hostConfigOf(record).restartPolicy, {
+      code: exit.code,
+      stoppedByUser: live.run.isEndedByUser,
+      signalledByUser: record.stoppedByUser,
+      restartCount: record.restartCount,
+    });
+    const next = exited(record, exit, restarting);
+    const execs = openExecsOf(context, record);
+    await context.state.commit((change) => {
+      change.containers.put(next);
+      for (const exec of execs) {
+        const ended = endedExec(exec, execExits.get(exec.id) ?? killedCode);
+        change.execs.put(ended);
+        change.event(execEndEvent(record, ended));
+      }
+      for (const event of exitEvents(record, exit, ranMs)) {
+        change.event(event);
+      }
+    }, "happened");
+    live.run.leave();
+    live.waiters.tellExit({ exitCode: exit.code, error: exit.error });
+    releaseRun(context, live, record.endpoints, true);
+    announceChange(context, record.id, record.endpoints);
+    announceSharers(context, record);
+    if (restarting) {
+      live.restartDelayMs = nextRestartDelay(live.restartDelayMs, ranMs);
+      scheduleRestart(context, live);
+    } else if (hostConfigOf(record).autoRemove && !live.run.isRestarted) {
+      context.followUps.autoRemove(record.id);
+    }
+  });
+}
+
+/**
+ * When a run can have ended: not before it started, and not later than now. The journal's times only rise, so an agent
+ * that is wrong about the time, or lies, would date everybody's later events.
+ */
+function plausibleEnd(told: Timestamp, record: ContainerRecord, nowNs: bigint): Timestamp {
+  const { startedAt } = stateOf(record);
+  const startedNs = startedAt === undefined ? 0n : nanosecondsOf(startedAt);
+  const toldNs = nanosecondsOf(told);
+  const notBeforeStart = toldNs < startedNs ? startedNs : toldNs;
+  return timestampOfNs(notBeforeStart > nowNs ? nowNs : notBeforeStart);
+}
+
+/** Starts a container whose policy wants it, when its delay is over. */
+export function scheduleRestart(context: EngineContext, live: LiveContainer): void {
+  const pending = new AbortController();
+  live.run.awaitRestart(pending);
+  void context.background.run(`restart container ${live.id} by its policy`, async () => {
+    try {
+      await context.clock.sleep(live.restartDelayMs, AbortSignal.any([pending.signal, context.shutdown]));
+    } catch {
+      return;
+    }
+    live.run.endWait();
+    try {
+      await context.followUps.restart(live.id);
+    } catch (error) {
+      if (!isErrorKind(error, "not-found") && error !== live.startEnded) {
+        restartLater(context, live, error);
+      }
+    }
+  });
+}
+
+/**
+ * Schedules a policy's restart again that could not be made: the container still waits for it.
+ *
+ * @throws the error, where it does not
+ */
+export function restartLater(context: EngineContext, live: LiveContainer, error: unknown): void {
+  const record = context.state.containers.get(live.id);
+  const isDue = record !== undefined && stateOf(record).status === ContainerStatus.RESTARTING;
+  if (!isDue || context.shutdown.aborted) {
+    throw error;
+  }
+  context.logger.warn({ err: error, container: live.id }, `a restart is tried again: ${messageOf(error)}`);
+  live.restartDelayMs = nextRestartDelay(live.restartDelayMs, 0);
+  scheduleRestart(context, live);
+}
+
+/** An event's time is when the process ended, so that what is told late is told right. */
+function exitEvents(record: ContainerRecord, exit: Exit, ranMs: number) {
+  const at = nanosecondsOf(exit.finishedAt);
+  return [
+    ...networkEvents(record, record.endpoints, "disconnect", at),
+    ...unmountEvents(record, at),
+    containerEvent(
+      record,
+      "die",
+      { exitCode: String(exit.code), execDuration: String(Math.floor(ranMs / 1000)) },
+      at,
+    ),
+  ];
+}
+
+function openExecsOf(context: EngineContext, record: ContainerRecord): ExecRecord[] {
+  return [...context.state.execs.values()].filter(
+    (exec) =>
+      exec.containerId === record.id &&
+      (exec.phase === ExecPhase.STARTING || exec.phase === ExecPhase.RUNNING),
+  );
+}

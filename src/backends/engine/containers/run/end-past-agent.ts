@@ -1,0 +1,45 @@
+/** Containers that are to end while their agents cannot be reached. */
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { isErrorKind } from "../../../../common/errors.ts";
+import type { EngineContext } from "../../context.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { runningContainer } from "../decisions/lookup.ts";
+import { buryLost } from "./lost-container.ts";
+import type { NotedSignal } from "./send-signal.ts";
+
+/** How long a run that is ended past its agent may take: its stop timeout, and what the platform adds. */
+const endTimeoutMs = 180_000;
+
+/**
+ * Ends a run past its agent if the agent could not be reached with the signal that was to end it, and records
+ * the end. Where the driver cannot do so, a silent agent is gone, and so is the container.
+ *
+ * @param error rejection of the signal; rethrown if it says anything else
+ */
+export async function endPastAgent(
+  context: EngineContext,
+  live: LiveContainer,
+  { generation }: NotedSignal,
+  error: unknown,
+): Promise<void> {
+  if (!isAway(error)) {
+    throw error;
+  }
+  const { silentAgents } = context.driver;
+  if (silentAgents.kind === "gone") {
+    return;
+  }
+  if (runningContainer(context.state, live.id, generation) === undefined) {
+    return; // It ended by itself in the meantime.
+  }
+  context.logger.warn({ container: live.id }, "a container is ended past its agent, which does not answer");
+  await silentAgents.end(live.id, AbortSignal.any([context.shutdown, AbortSignal.timeout(endTimeoutMs)]));
+  await buryLost(context, live, generation);
+}
+
+/** Whether an agent cannot be reached. If it is gone, so is the container, and its watch is about to tell. */
+export function isAway(error: unknown): boolean {
+  const isSilent = error instanceof ConnectError && error.code === Code.DeadlineExceeded;
+  return isSilent || isErrorKind(error, "unavailable");
+}

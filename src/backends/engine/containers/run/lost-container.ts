@@ -1,0 +1,79 @@
+/** Containers whose agents are gone: how they ended, as far as anybody can tell. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import { messageOf } from "../../../../common/errors.ts";
+import type { FoundWorkload } from "../../../driver/workloads.ts";
+import type { EngineContext } from "../../context.ts";
+import type { LiveContainer } from "../live/live.ts";
+import type { Exit } from "../decisions/life/transitions.ts";
+import { timestampOfNs } from "../../../model/records.ts";
+import { containerExited } from "./container-exit.ts";
+
+/** The exit code of a container whose agent is gone and left no record. */
+const lostExitCode = 255;
+
+/**
+ * The agent cannot be reached: the driver's durable record tells the end, or nobody does. Where a platform tells of a
+ * success, whoever waits is told an error with it: he may still be owed output.
+ *
+ * @param wasHeard the agent was lost to this process, and with it what its streams carried
+ * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
+ */
+export async function buryLost(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  wasHeard = false,
+): Promise<boolean> {
+  let found: FoundWorkload | undefined;
+  try {
+    found = await foundRun(context, live.id, generation);
+  } catch (error) {
+    context.logger.error(
+      { err: error, container: live.id },
+      `cannot ask for the end of a container: ${messageOf(error)}`,
+    );
+    return false;
+  }
+  if (found?.agent !== undefined) {
+    context.logger.warn({ container: live.id }, "the agent of a container cannot be reached, and may live");
+    return false;
+  }
+  context.logger.warn({ container: live.id }, "the agent of a container is gone");
+  const exit = exitOfWorkload(context, found);
+  const isUntold = wasHeard && context.driver.platform.kind === "remote" && exit.code === 0;
+  const told = isUntold
+    ? { ...exit, error: "the container's agent was lost: its output may not be whole" }
+    : exit;
+  await containerExited(context, live, generation, told, found?.execExits ?? new Map());
+  return true;
+}
+
+/** A run as the driver finds it; undefined: it does not. */
+export async function foundRun(
+  { driver }: EngineContext,
+  containerId: string,
+  generation: bigint,
+): Promise<FoundWorkload | undefined> {
+  const workloads = await driver.workloads.list();
+  return workloads.find(
+    (workload) => workload.containerId === containerId && workload.generation === generation,
+  );
+}
+
+/** The end of a run as the driver's record has it; of one without a record the exit code is 255. */
+export function exitOfWorkload(context: EngineContext, found: FoundWorkload | undefined): Exit {
+  return found?.exit === undefined
+    ? {
+        code: lostExitCode,
+        oomKilled: false,
+        finishedAt: timestampOfNs(context.clock.nowNs()),
+        error: "the container's agent was lost",
+      }
+    : {
+        code: found.exit.code,
+        oomKilled: found.exit.oomKilled,
+        finishedAt: timestampFromMs(found.exit.finishedAt.getTime()),
+        error: found.exit.error ?? "",
+      };
+}

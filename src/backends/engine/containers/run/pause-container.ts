@@ -1,0 +1,108 @@
+/** Freezing a container's processes, and letting them go on. */
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import { containerEvent } from "../../events/decisions/container-events.ts";
+import { lockedAtServingAgent } from "../agent/leaving-agents.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { containerOfId, findContainer } from "../decisions/lookup.ts";
+import { pauseRefusal, unpauseRefusal } from "../decisions/life/refusals.ts";
+import { frozenBy, isFrozenByCommit, paused, resumed } from "../decisions/life/transitions.ts";
+import { hasProcess, stateOf } from "../../../model/records.ts";
+import { askAgent } from "../agent/running-agent.ts";
+
+/** Freezes every process of a container. @throws not-found; conflict: it does not run, or is paused */
+export async function pauseContainer(
+  context: EngineContext,
+  reference: string,
+  by: "user" | "commit" = "user",
+): Promise<void> {
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  await lockedAtServingAgent(context, live, async () => {
+    const found = containerOfId(context.state, id, reference);
+    const refusal = pauseRefusal(found);
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    live.run.changePause();
+    const record = frozenBy(found, by);
+    if (by === "commit") {
+      // Recorded first: a backend that dies from here on is followed by one that thaws.
+      await context.state.commit((change) => change.containers.put(record));
+    }
+    await askAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
+    await context.state.commit((change) => {
+      change.containers.put(paused(record));
+      change.event(containerEvent(record, "pause"));
+    }, "happened");
+  });
+}
+
+/**
+ * Thaws, behind the return, a container that an earlier backend froze for a commit and did not live to thaw.
+ */
+export function thawAfterCommit(context: EngineContext, live: LiveContainer): void {
+  live.run.changePause(); // The agent's watch may tell of a pause from before.
+  void context.background.run(`thaw container ${live.id}, whose commit was cut`, () =>
+    live.lock.run(async () => {
+      const record = context.state.containers.get(live.id);
+      if (record === undefined || !isFrozenByCommit(record) || !hasProcess(record)) {
+        return;
+      }
+      await askAgent(live, (agent, options) => agent.resume({}, options));
+      await context.state.commit((change) => {
+        change.containers.put(resumed(record));
+        if (stateOf(record).status === ContainerStatus.PAUSED) {
+          change.event(containerEvent(record, "unpause"));
+        }
+      }, "happened");
+    }),
+  );
+}
+
+/** Lets the processes of a paused container go on. @throws not-found; system: it is not paused */
+export async function unpauseContainer(context: EngineContext, reference: string): Promise<void> {
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  await lockedAtServingAgent(context, live, async () => {
+    const record = containerOfId(context.state, id, reference);
+    const refusal = unpauseRefusal(record);
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    live.run.changePause();
+    await askAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
+    await context.state.commit((change) => {
+      change.containers.put(resumed(record));
+      change.event(containerEvent(record, "unpause"));
+    }, "happened");
+  });
+}
+
+/**
+ * Takes over from the agent whether a container is frozen: an earlier backend may have frozen or thawed it
+ * and not lived to record it.
+ */
+export async function adoptPause(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  isPaused: boolean,
+): Promise<void> {
+  await live.lock.run(async () => {
+    const record = context.state.containers.get(live.id);
+    if (
+      record === undefined ||
+      live.link?.pauseChanged === true ||
+      record.generation !== generation ||
+      !hasProcess(record) ||
+      (stateOf(record).status === ContainerStatus.PAUSED) === isPaused
+    ) {
+      return;
+    }
+    await context.state.commit((change) => {
+      change.containers.put(isPaused ? paused(record) : resumed(record));
+      change.event(containerEvent(record, isPaused ? "pause" : "unpause"));
+    }, "happened");
+  });
+}

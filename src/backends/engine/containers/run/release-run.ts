@@ -1,0 +1,108 @@
+/** Taking away what a run leaves, behind the answers. */
+import type { EngineContext } from "../../context.ts";
+import type { LiveContainer } from "../live/live.ts";
+import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
+import { announceRelease, releaseAddresses } from "../../networks/endpoint-addresses.ts";
+import { configOf, hasProcess, isRemoved, withState } from "../../../model/records.ts";
+import { keepTrying } from "../../work/keep-trying.ts";
+
+/**
+ * Has the driver release the run, again and again until that works, the backend ends, or it is nobody's concern any more.
+ * `live.released` resolves when the first attempt is over, well or not, and after it anew with every one that is under
+ * way; only then are the run's addresses free, for which others wait.
+ *
+ * @param endpoints as they were during the run
+ * @param canBeFollowed the run has ended well, and if it was a step of a build, another one may follow it
+ */
+export function releaseRun(
+  context: EngineContext,
+  live: LiveContainer,
+  endpoints: Record<string, NetworkEndpoint>,
+  canBeFollowed = false,
+): void {
+  const before = live.released;
+  const generation = context.state.containers.get(live.id)?.generation;
+  const attempt = async (): Promise<void> => {
+    await context.driver.workloads.release(live.id);
+    await tellInterruption(context, live, generation);
+  };
+  const first = Promise.withResolvers<void>();
+  live.released = first.promise;
+  announceRelease(context.addresses, endpoints, first.promise);
+  let isFirst = true;
+  const what = `release what container ${live.id} left`;
+  const work = async (): Promise<void> => {
+    if (!isFirst) {
+      await releaseAgain(context, live, generation, attempt);
+      return;
+    }
+    isFirst = false;
+    let isKept = false;
+    try {
+      await before;
+      isKept = await releaseOrLeave(context, live, canBeFollowed);
+      await tellInterruption(context, live, generation);
+    } finally {
+      if (isKept) {
+        live.kept = endpoints;
+      } else {
+        releaseAddresses(context.addresses, endpoints);
+      }
+      first.resolve();
+    }
+  };
+  void context.background.run(what, () => keepTrying(context, what, work));
+}
+
+/** Releases a run, unless it was a step of a build that another one can follow: then it is kept. */
+async function releaseOrLeave(
+  { driver, state }: EngineContext,
+  live: LiveContainer,
+  canBeFollowed: boolean,
+): Promise<boolean> {
+  const { steps } = driver.launches;
+  const record = state.containers.get(live.id);
+  const isStep = record !== undefined && !isRemoved(record) && isOfBuild(configOf(record).labels);
+  if (steps.kind === "in-fresh-files" && canBeFollowed && isStep) {
+    return await steps.leave(live.id);
+  }
+  await driver.workloads.release(live.id);
+  return false;
+}
+
+/**
+ * Releases again, unless the container was started since, which a release would end, or removed, which
+ * releases too.
+ */
+async function releaseAgain(
+  { state }: EngineContext,
+  live: LiveContainer,
+  generation: bigint | undefined,
+  attempt: () => Promise<void>,
+): Promise<void> {
+  const begun = await live.lock.run(() => {
+    const record = state.containers.get(live.id);
+    if (record === undefined || isRemoved(record) || record.generation !== generation) {
+      return Promise.resolve(undefined);
+    }
+    const releasing = attempt();
+    live.released = releasing.catch(() => undefined); // The next start waits for it.
+    return Promise.resolve({ releasing });
+  });
+  await begun?.releasing;
+}
+
+/** Puts what ended a run from outside into the record of its end. */
+async function tellInterruption(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint | undefined,
+): Promise<void> {
+  const error = context.driver.workloads.interruptionOf(live.id);
+  const record = context.state.containers.get(live.id);
+  if (error === "" || record === undefined || record.generation !== generation || hasProcess(record)) {
+    return;
+  }
+  await context.state.commit((change) => change.containers.put(withState(record, { error })), "happened");
+}

@@ -1,0 +1,52 @@
+/** Carries out a user's signal to a container (`docker kill`). */
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import { findContainer } from "../decisions/lookup.ts";
+import { configOf } from "../../../model/records.ts";
+import { parseSignal, sigkill } from "../../../model/signals.ts";
+import { withErrorPrefix } from "../../work/error-prefix.ts";
+import { killContainer } from "./kill-container.ts";
+import { noteSignal, sendSignal } from "./send-signal.ts";
+import { endStart } from "../start/start-under-way.ts";
+
+/**
+ * Signals that docker run passes on and that end a process which does not handle them: they may end a start.
+ */
+const endingSignals: ReadonlySet<number> = new Set(
+  ["SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"].map(parseSignal),
+);
+
+/**
+ * Sends a signal; KILL is answered once the container has exited. A start that is under way is ended, as by
+ * {@link killContainer}, where the signal would end its process.
+ *
+ * @param signal name or number; empty: KILL
+ * @throws not-found; conflict: it does not run; invalid: the signal
+ */
+export async function signalContainer(
+  context: EngineContext,
+  reference: string,
+  signal: string,
+): Promise<void> {
+  await withErrorPrefix(`cannot kill container: ${reference}`, async () => {
+    const number = signal === "" ? sigkill : parseSignal(signal);
+    const record = findContainer(context.state, reference);
+    const isEnding =
+      endingSignals.has(number) || (configOf(record).stopSignal !== "" && isStopSignal(record, number));
+    if (isEnding && (await endStart(context, context.live.of(record.id), "killed"))) {
+      return;
+    }
+    if (number === sigkill) {
+      await killContainer(context, record);
+    } else {
+      const live = context.live.of(record.id);
+      await sendSignal(context, live, await noteSignal(context, live, number, isStopSignal(record, number)));
+    }
+  });
+}
+
+/** Whether a user who sends it means the container to end: KILL, its stop signal, any signal where it names none. */
+function isStopSignal(record: ContainerRecord, signal: number): boolean {
+  const { stopSignal } = configOf(record);
+  return signal === sigkill || stopSignal === "" || parseSignal(stopSignal) === signal;
+}

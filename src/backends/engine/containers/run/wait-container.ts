@@ -1,0 +1,109 @@
+/** Waiting for a container. */
+import {
+  WaitCondition,
+  type WaitContainerRequest,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import { findContainer } from "../decisions/lookup.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { isActive, stateOf } from "../../../model/records.ts";
+import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
+import type { WaitResult } from "../live/waiters.ts";
+import { startSettled } from "../start/start-under-way.ts";
+
+/** A wait that was accepted. */
+export interface ContainerWait {
+  readonly id: string;
+  /** The time of the journal's last event: nothing that comes behind it is missed. */
+  readonly sinceUnixNs: bigint;
+  /** Rejects with the signal's reason. */
+  readonly result: Promise<WaitResult>;
+}
+
+/**
+ * Waits for a condition; from the return on nothing is missed, nor from the moment on that a wait which goes on tells.
+ *
+ * @param signal ends the wait
+ * @throws not-found
+ */
+export function waitForContainer(
+  context: EngineContext,
+  { container, condition, sinceUnixNs }: WaitContainerRequest,
+  signal: AbortSignal,
+): ContainerWait {
+  if (sinceUnixNs !== undefined) {
+    const result = endSince(context, container, condition, sinceUnixNs);
+    if (result !== undefined) {
+      return { id: container, sinceUnixNs, result: Promise.resolve(result) };
+    }
+  }
+  const record = findContainer(context.state, container);
+  const live = context.live.of(record.id);
+  const accepted = { id: record.id, sinceUnixNs: context.state.events.past().at(-1)?.timeUnixNs ?? 0n };
+  const { waiters } = live;
+  switch (condition) {
+    case WaitCondition.REMOVED:
+      return { ...accepted, result: waiters.removal(signal) };
+    case WaitCondition.NEXT_EXIT:
+      return { ...accepted, result: waiters.nextExit(signal) };
+    default:
+      return {
+        ...accepted,
+        result: isActive(record) ? waiters.nextExit(signal) : endAfterStart(context, live, record, signal),
+      };
+  }
+}
+
+/**
+ * The end that a wait was for and that came after a moment, as the journal has it: the container may be gone since.
+ *
+ * @param id the full ID
+ * @returns undefined: it has not come, or the journal does not reach back to it
+ */
+function endSince(
+  { state }: EngineContext,
+  id: string,
+  condition: WaitCondition,
+  sinceUnixNs: bigint,
+): WaitResult | undefined {
+  const later = state.events
+    .past()
+    .filter(
+      ({ type, actorId, timeUnixNs }) => type === "container" && actorId === id && timeUnixNs > sinceUnixNs,
+    );
+  const removal = later.find(({ action }) => action === "destroy");
+  const exit = condition === WaitCondition.REMOVED ? undefined : later.find(({ action }) => action === "die");
+  const exitCode = exit === undefined ? removal?.exitCode : exit.attributes["exitCode"];
+  if (exitCode === undefined) {
+    return undefined;
+  }
+  const record = state.containers.get(id);
+  const isOver = removal === undefined && record !== undefined && !isActive(record);
+  return { exitCode: Number(exitCode), error: isOver ? stateOf(record).error : "" };
+}
+
+/** How a container that does not run has ended; one whose start is under way, how it ends. */
+async function endAfterStart(
+  context: EngineContext,
+  live: LiveContainer,
+  found: ContainerRecord,
+  signal: AbortSignal,
+): Promise<WaitResult> {
+  if (live.run.start === undefined) {
+    return lastEnd(found);
+  }
+  return await withScopedSignal(signal, async (scope) => {
+    const exit = live.waiters.nextExit(scope);
+    exit.catch(() => undefined); // Its rejection after the end of the wait has no other handler.
+    const started = startSettled(live).then(async () => {
+      const record = context.state.containers.get(live.id) ?? found;
+      return isActive(record) ? await exit : lastEnd(record);
+    });
+    return await Promise.race([exit, started]);
+  });
+}
+
+function lastEnd(record: ContainerRecord): WaitResult {
+  return { exitCode: stateOf(record).exitCode, error: "" };
+}

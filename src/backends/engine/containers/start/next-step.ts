@@ -1,0 +1,49 @@
+/** The next step of a build, in the place of a container's last. */
+import { conflict, invalid, notImplemented } from "../../../../common/errors.ts";
+import type { NextStep } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
+import { configOf, isNew, withFields } from "../../../model/records.ts";
+import type { EngineContext } from "../../context.ts";
+import { commandOf, mergeConfig } from "../decisions/config/merge-config.ts";
+
+/** A container's next step. */
+export interface Continued {
+  /** The container as one of the step's image. */
+  readonly record: ContainerRecord;
+  /** How many of that image's layers, the top ones, are to be put into its files. */
+  readonly missingLayers: number;
+}
+
+/**
+ * A container that is to run another command, as one of another image.
+ *
+ * @throws not-implemented: this backend runs each step in a container of its own; conflict: it is no container of a build that
+ *   has ended; not-found: an image; invalid: no command, or an image that does not stand on the last one
+ */
+export async function withNextStep(
+  { driver, images }: Pick<EngineContext, "driver" | "images">,
+  record: ContainerRecord,
+  { image, config, committed }: NextStep,
+): Promise<Continued> {
+  const own = configOf(record);
+  if (driver.launches.steps.kind === "apart") {
+    throw notImplemented(`the ${driver.name} backend does not continue runs`);
+  }
+  if (!isOfBuild(own.labels) || isNew(record) || config === undefined) {
+    throw conflict(`container ${record.id} has no step of a build that could be followed by another`);
+  }
+  const { cmd, entrypoint, env, user, workingDir } = config;
+  const resolved = await images.resolve(image);
+  const merged = mergeConfig({ ...own, cmd, entrypoint, env, user, workingDir }, resolved.config);
+  const { path, args } = commandOf(merged);
+  const { id, diffIds } = resolved.record;
+  const had = committed === "" ? diffIds : (await images.resolve(committed)).record.diffIds;
+  if (had.some((layer, at) => layer !== diffIds[at])) {
+    throw invalid(`image ${image} does not stand on ${committed}`);
+  }
+  return {
+    record: withFields(record, { config: merged, imageId: id, layerDiffIds: diffIds, path, args }),
+    missingLayers: driver.launches.steps.kind === "in-its-files" ? diffIds.length - had.length : 0,
+  };
+}

@@ -1,0 +1,31 @@
+/** Containers that wait for their policy's restart: ending that wait. */
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { containerOfId } from "../decisions/lookup.ts";
+import { stateOf, withFields, withState } from "../../../model/records.ts";
+
+/**
+ * A container that waits for its policy's restart is stopped by not restarting it.
+ *
+ * @returns whether it was waiting; false where it runs, or runs again
+ */
+export async function settleRestarting(context: EngineContext, live: LiveContainer): Promise<boolean> {
+  const known = context.state.containers.get(live.id);
+  if (known === undefined || stateOf(known).status !== ContainerStatus.RESTARTING) {
+    return false;
+  }
+  live.run.endWait();
+  return await live.lock.run(async () => {
+    const record = containerOfId(context.state, live.id);
+    const isWaiting = stateOf(record).status === ContainerStatus.RESTARTING;
+    if (isWaiting) {
+      const settled = withState(withFields(record, { stoppedByUser: true }), {
+        status: ContainerStatus.EXITED,
+      });
+      await context.state.commit((change) => change.containers.put(settled));
+      live.waiters.tellExit({ exitCode: stateOf(record).exitCode, error: "" });
+    }
+    return isWaiting;
+  });
+}

@@ -1,0 +1,157 @@
+/** Starting the main process: the call of the container's agent. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { fromUnknown, isErrorKind, type SockerlessError, systemError } from "../../../../common/errors.ts";
+import {
+  type StartedProcess,
+  type StartRequest,
+  StartedProcessSchema,
+  StartRequestSchema,
+} from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launches } from "../../../driver/launches.ts";
+import { configOf, hostConfigOf } from "../../../model/records.ts";
+import type { EngineContext } from "../../context.ts";
+import { agentHealthCheck } from "../decisions/life/health.ts";
+import { startFailureError } from "../decisions/life/start-failure.ts";
+import type { AgentLink } from "../live/agent-link.ts";
+import { foundRun } from "../run/lost-container.ts";
+import { isOfEarlierRun } from "../run/watch-container.ts";
+import type { LiveContainer } from "../live/live.ts";
+
+/** How long attach sessions of reservations are awaited. */
+const attachTimeoutMs = 10_000;
+/** How long the agent may take beyond that. */
+const startTimeoutMs = 60_000;
+/** The feature in `Hello.features` of agents that load seccomp profiles. */
+const seccompFeature = "seccomp";
+
+/** The part of a start's request that the driver adds. */
+type StartDetails = Awaited<ReturnType<Launches["startDetails"]>>;
+
+/** A start that failed, with the exit code that inspect shows. */
+export class FailedStart extends Error {
+  readonly exitCode: number;
+  readonly reason: SockerlessError;
+
+  constructor(exitCode: number, reason: SockerlessError) {
+    super(reason.message, { cause: reason });
+    this.exitCode = exitCode;
+    this.reason = reason;
+  }
+}
+
+/** The request by which an agent starts the main process. @param details from the driver */
+export function startRequestOf(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  details: StartDetails,
+): StartRequest {
+  const config = configOf(record);
+  const check = context.driver.capabilities.healthChecks
+    ? agentHealthCheck(config, hostConfigOf(record).groupAdd)
+    : undefined;
+  return create(StartRequestSchema, {
+    ...details,
+    generation: record.generation,
+    awaitAttachIds: live.reservations.ids(),
+    awaitAttachTimeoutMs: attachTimeoutMs,
+    openStdin: config.openStdin,
+    stdinOnce: config.stdinOnce,
+    ...(check === undefined ? {} : { healthCheck: check }),
+  });
+}
+
+/**
+ * Refuses an agent that is older than what the start is about, and would pass it over.
+ *
+ * @param missingLayers layers to be put into the container before
+ * @throws system
+ */
+export async function refuseOldAgent(
+  link: AgentLink,
+  { process, changesAnew, secrets, secretEnv }: StartRequest,
+  missingLayers = 0,
+): Promise<void> {
+  const needed = [
+    ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),
+    ...(changesAnew ? [{ feature: "changes-anew", to: "run another step" }] : []),
+    ...(secrets.length + secretEnv.length > 0 ? [{ feature: "secrets", to: "have secrets" }] : []),
+    ...(secrets.some(({ socket }) => socket) ? [{ feature: "sockets", to: "forward an SSH agent" }] : []),
+    ...(missingLayers > 0 ? [{ feature: "put-layer", to: "take files between steps" }] : []),
+  ];
+  if (needed.length === 0) {
+    return;
+  }
+  const { features, version } = await link.agent.client.hello({}, { timeoutMs: startTimeoutMs });
+  const missing = needed.find(({ feature }) => !features.includes(feature));
+  if (missing !== undefined) {
+    throw systemError(`the container's agent (${version}) is too old to ${missing.to}`);
+  }
+}
+
+/**
+ * Finds out what became of a process whose agent was lost in its start. One that had begun has run: its watch, which knows of
+ * no agent either, is to bury it.
+ *
+ * @throws the error, where it had not
+ */
+export async function begunBefore(
+  context: EngineContext,
+  { id, generation }: ContainerRecord,
+  error: unknown,
+): Promise<StartedProcess> {
+  const found = isErrorKind(fromUnknown(error), "unavailable")
+    ? await foundRun(context, id, generation)
+    : undefined;
+  if (found?.begunAt === undefined || found.agent !== undefined) {
+    throw error;
+  }
+  return create(StartedProcessSchema, { startedAt: timestampFromDate(found.begunAt) });
+}
+
+/** Whether an agent has been told before to start this run, and has done so. One that does not tell has not. */
+export async function hasBegun(link: AgentLink): Promise<boolean> {
+  const over = new AbortController();
+  const options = { signal: AbortSignal.any([over.signal, AbortSignal.timeout(startTimeoutMs)]) };
+  try {
+    const messages = link.agent.client.watch({}, options)[Symbol.asyncIterator]();
+    const { value: told } = await messages.next();
+    return (
+      told?.event.case === "state" && told.event.value.started !== undefined && !isOfEarlierRun(told, link)
+    );
+  } catch {
+    return false;
+  } finally {
+    over.abort();
+  }
+}
+
+/** Has the agent start the main process. @throws FailedStart: it cannot be executed; what the call throws */
+export async function startProcess(link: AgentLink, request: StartRequest): Promise<StartedProcess> {
+  const { result } = await callStart(link, request);
+  switch (result.case) {
+    case "started":
+      return result.value;
+    case "failure":
+      throw new FailedStart(result.value.exitCode, startFailureError(result.value));
+    default:
+      throw systemError("the container's agent answered its start with nothing");
+  }
+}
+
+/** A start may be repeated with the same generation: once, where its answer was lost. */
+async function callStart(link: AgentLink, request: StartRequest) {
+  const options = { timeoutMs: attachTimeoutMs + startTimeoutMs };
+  try {
+    return await link.agent.client.start(request, options);
+  } catch (error) {
+    if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) {
+      throw error;
+    }
+    return await link.agent.client.start(request, options);
+  }
+}

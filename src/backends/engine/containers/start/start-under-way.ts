@@ -1,0 +1,161 @@
+/** A start that is under way: others wait for it, as Docker's calls wait for the lock that a start holds, or end it. */
+import { conflict, type SockerlessError } from "../../../../common/errors.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
+import type { EngineContext } from "../../context.ts";
+import type { LiveContainer } from "../live/live.ts";
+import type { StartPhases } from "../live/start-phases.ts";
+import type { StartCaller } from "./start-caller.ts";
+import { containerOfId, findContainer } from "../decisions/lookup.ts";
+import { hasProcess, isActive, withFields } from "../../../model/records.ts";
+
+/**
+ * Does the work of a start, with the container's lock held: until it has ended, others know that it is under way.
+ *
+ * @param work its signal aborts when the start is to end
+ * @param caller undefined: nobody has asked for it
+ */
+export async function asStartUnderWay(
+  live: LiveContainer,
+  phases: StartPhases,
+  work: (ended: AbortSignal) => Promise<void>,
+  caller?: (ending: AbortController) => StartCaller,
+): Promise<void> {
+  const outcome = Promise.withResolvers<void>();
+  const over = outcome.promise.catch(() => undefined);
+  const ending = new AbortController();
+  using calledBy = caller?.(ending);
+  live.run.begin({ over, outcome: outcome.promise, caller: calledBy, ending, waitsFor: "", phases });
+  try {
+    await work(ending.signal);
+    live.run.settle();
+    outcome.resolve();
+  } catch (error) {
+    live.run.settle();
+    outcome.reject(error);
+    throw error;
+  }
+}
+
+/**
+ * Takes a call for one that repeats the call of the start that is under way, if it has that one's token. One with another
+ * token wants a start of its own: the first one's caller, if it was lost, is awaited no longer.
+ *
+ * @returns the outcome of the start; undefined: it is none of that call
+ */
+export function repeatedStart(
+  { run: { start } }: LiveContainer,
+  clientToken: string,
+  call: AbortSignal | undefined,
+): Promise<void> | undefined {
+  if (start?.caller === undefined) {
+    return undefined;
+  }
+  if (clientToken === "" || start.caller.token !== clientToken) {
+    start.caller.giveUp();
+    return undefined;
+  }
+  if (call !== undefined) {
+    start.caller.follow(call);
+  }
+  return start.outcome;
+}
+
+/** Waits until no start is under way: what the container's record says from then on is what came of it. */
+export async function startSettled(live: LiveContainer): Promise<void> {
+  for (let { start } = live.run; start !== undefined; { start } = live.run) {
+    await start.over;
+  }
+}
+
+/**
+ * The container that a user names, once no start of it is under way.
+ *
+ * @param left the client has left: it waits no more
+ * @param whileFull what comes of a start that waits for room on the platform, which may take an hour
+ * @throws not-found; conflict: its start waits for room; the signal's reason
+ */
+export async function containerOnceStarted(
+  context: EngineContext,
+  reference: string,
+  left: AbortSignal,
+  whileFull: "refuse" | "wait" = "refuse",
+): Promise<ContainerRecord> {
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  const { start } = live.run;
+  if (whileFull === "refuse" && start !== undefined && start.waitsFor !== "") {
+    throw conflict(`container ${id} is not running: its start waits: ${start.waitsFor}`);
+  }
+  await unlessAborted(left, startSettled(live));
+  return containerOfId(context.state, id, reference);
+}
+
+/**
+ * Waits for a start that is under way before a client looks at the container, unless launches take long or
+ * the start waits: for room on the platform, or for its caller.
+ *
+ * @param left the client has left: it waits no more
+ * @throws the signal's reason
+ */
+export async function shortStartSettled(
+  context: EngineContext,
+  live: LiveContainer,
+  left: AbortSignal,
+): Promise<void> {
+  if (!mayBeLong(context, live)) {
+    await unlessAborted(left, startSettled(live));
+  }
+}
+
+function mayBeLong({ driver }: EngineContext, { run: { start } }: LiveContainer): boolean {
+  const isWaiting = start !== undefined && (start.waitsFor !== "" || start.caller?.isLost === true);
+  return driver.launches.whenUnwanted === "end" || isWaiting;
+}
+
+/**
+ * Waits for a start that is under way before a user ends the container, and ends the start where launches may
+ * take long or it waits: for room on the platform, or for its caller. The user's wish is on record first: a backend that takes
+ * the start up takes it back.
+ *
+ * @param how for the error that the start answers
+ * @returns whether the start was ended: nothing runs
+ */
+export async function endStart(
+  context: EngineContext,
+  live: LiveContainer,
+  how: "killed" | "removed" | "stopped",
+): Promise<boolean> {
+  const { start } = live.run;
+  if (start === undefined || !mayBeLong(context, live)) {
+    await startSettled(live);
+    return false;
+  }
+  const record = context.state.containers.get(live.id);
+  if (record !== undefined && !hasProcess(record)) {
+    await context.state.commit((change) =>
+      change.containers.put(withFields(record, { stoppedByUser: true })),
+    );
+  }
+  if (live.run.start === start && !start.ending.signal.aborted) {
+    live.startEnded = start.waitsFor === "" ? endedStart(live.id, how) : givenUp(live.id, start.waitsFor);
+    start.ending.abort(live.startEnded);
+  }
+  await startSettled(live);
+  const after = context.state.containers.get(live.id);
+  return start.ending.signal.aborted && (after === undefined || !isActive(after));
+}
+
+/** Error of a start that a user has ended. */
+export function endedStart(containerId: string, how: "killed" | "removed" | "stopped"): SockerlessError {
+  return conflict(`container ${containerId} was ${how} while it was being started`);
+}
+
+/**
+ * Error of a start that was ended while it waited.
+ *
+ * @param waitedFor room on the platform, in the platform's words
+ */
+export function givenUp(containerId: string, waitedFor: string): SockerlessError {
+  return conflict(`the start of container ${containerId} was given up while it waited: ${waitedFor}`);
+}

@@ -1,0 +1,106 @@
+/** `docker commit`: what a container changed becomes an image. */
+import { exportedBytes } from "../../../../agent-client/export.ts";
+import { createAgentClient } from "../../../../agent-client/client.ts";
+import { conflict, invalid } from "../../../../common/errors.ts";
+import {
+  type CommitContainerRequest,
+  ContainerStatus,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { CommittedImage } from "../../../driver/image-source.ts";
+import { applyChanges } from "../../../images/changes/apply-changes.ts";
+import { familiarString, parseTarget } from "../../../images/reference.ts";
+import { agentOptions, servingAddressOf } from "../agent/agent-endpoint.ts";
+import type { EngineContext } from "../../context.ts";
+import { mergeConfig } from "../decisions/config/merge-config.ts";
+import { containerEvent } from "../../events/decisions/container-events.ts";
+import { atServingAgent } from "../agent/leaving-agents.ts";
+import { containerOfId, findContainer } from "../decisions/lookup.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
+import { configOf, stateOf } from "../../../model/records.ts";
+import { pauseContainer, unpauseContainer } from "../run/pause-container.ts";
+
+/**
+ * Makes an image.
+ *
+ * @throws not-found: no such container, or its image is gone; conflict: it goes; invalid: changes, name or configuration
+ */
+export async function commitContainer(
+  context: EngineContext,
+  request: CommitContainerRequest,
+  signal: AbortSignal,
+): Promise<CommittedImage> {
+  const record = findContainer(context.state, request.container);
+  refuseGoing(context, record);
+  const own = configOf(record);
+  const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
+  const { reference, comment, author, mountPoints, imageConfig } = request;
+  const isGiven = imageConfig.length > 0;
+  if (isGiven && reference !== "") {
+    throw invalid("a configuration of an image that is committed stands beside a name");
+  }
+  const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
+  const createdBy = own.cmd?.values.join(" ") ?? "";
+  const ofBuild = isOfBuild(own.labels);
+  const given = isGiven ? { imageConfig } : {};
+  const image = { config, createdBy, author, comment, reference, ofBuild, ...given };
+  return await atServingAgent(context, record.id, signal, async () => {
+    const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
+    try {
+      await using _frozen = await frozen(context, record.id, request.pause);
+      const layer = exportedBytes(() => agent.client.export({ layer: true, mountPoints }, { signal }));
+      const committed = await context.images.commit({ parentId: record.imageId, layer, ...image, signal });
+      if (!isGiven) {
+        await context.state.commit((change) =>
+          change.event(containerEvent(record, "commit", { comment, imageID: committed.id, imageRef })),
+        );
+      }
+      return committed;
+    } finally {
+      agent.close();
+    }
+  });
+}
+
+function refuseGoing(context: EngineContext, record: ContainerRecord): void {
+  if (stateOf(record).status === ContainerStatus.DEAD) {
+    throw conflict(`You cannot commit container ${record.id} which is Dead`);
+  }
+  if (context.live.peek(record.id)?.run.isRemoving === true) {
+    throw conflict(`You cannot commit container ${record.id} which is being removed`);
+  }
+}
+
+/** Pauses a running container until disposed of, so that no file changes half-way. */
+async function frozen(
+  context: EngineContext,
+  containerId: string,
+  wanted: boolean,
+): Promise<AsyncDisposable> {
+  const record = containerOfId(context.state, containerId);
+  if (!wanted || stateOf(record).status !== ContainerStatus.RUNNING) {
+    return { [Symbol.asyncDispose]: async () => {} };
+  }
+  try {
+    await pauseContainer(context, record.id, "commit");
+  } catch (error) {
+    // As in Docker, what cannot be paused (it may just have ended) is committed as it is.
+    context.logger.warn({ err: error, container: record.id }, "a container is committed without a pause");
+    return { [Symbol.asyncDispose]: async () => {} };
+  }
+  return {
+    [Symbol.asyncDispose]: async () => {
+      try {
+        await unpauseContainer(context, record.id);
+      } catch (error) {
+        const now = context.state.containers.get(record.id);
+        if (now !== undefined && stateOf(now).status === ContainerStatus.PAUSED) {
+          context.logger.warn(
+            { err: error, container: record.id },
+            "a container is not unpaused after a commit",
+          );
+        } // Otherwise it has ended, or somebody else has let it go on.
+      }
+    },
+  };
+}

@@ -1,0 +1,62 @@
+/**
+ * Tells a frontend that publishes which ports to listen on, and which agent tunnels the traffic that arrives.
+ */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { conflict } from "../../../../common/errors.ts";
+import type { AgentAccess } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import {
+  type DescribePortsResponse,
+  DescribePortsResponseSchema,
+  type OpenTunnelResponseSchema,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { endpointFor } from "../agent/agent-endpoint.ts";
+import type { EngineContext } from "../../context.ts";
+import { findContainer } from "../decisions/lookup.ts";
+import { reachableAddressOf } from "../../../model/endpoints.ts";
+import { wantedPorts } from "../../../model/ports.ts";
+import { hasProcess } from "../../../model/records.ts";
+
+/** Names to an agent whatever address its container's interface has. */
+const interfaceAddress = "0.0.0.0";
+
+/** Ports that a container wants published. @throws not-found; invalid: it names no port */
+export function describePorts(context: EngineContext, reference: string): DescribePortsResponse {
+  const record = findContainer(context.state, reference);
+  const containerId = record.id;
+  if (context.driver.ports.listener !== "frontend") {
+    return create(DescribePortsResponseSchema, { containerId });
+  }
+  return create(DescribePortsResponseSchema, {
+    containerId,
+    byFrontend: true,
+    active: record.phase === Phase.STARTING || hasProcess(record),
+    wanted: wantedPorts(record),
+    published: record.publishedPorts,
+    name: record.name,
+  });
+}
+
+/**
+ * Endpoint of the agent that tunnels to a container's ports, and the container's address to name there.
+ *
+ * @throws not-found; conflict: it does not run
+ */
+export async function openTunnel(
+  context: EngineContext,
+  reference: string,
+  access: AgentAccess | undefined,
+): Promise<MessageInitShape<typeof OpenTunnelResponseSchema>> {
+  const record = findContainer(context.state, reference);
+  const link = context.live.peek(record.id)?.link;
+  if (link === undefined) {
+    throw conflict(`container ${record.id} is not running`);
+  }
+  const isVirtual = context.driver.networks.endpointAddresses === "virtual";
+  const own = Object.values(record.endpoints).find(({ ipAddress }) => ipAddress !== "");
+  return {
+    endpoint: await endpointFor(context, record.id, link.address, access),
+    host: reachableAddressOf(record) || (isVirtual ? interfaceAddress : (own?.ipAddress ?? "")),
+  };
+}

@@ -1,0 +1,27 @@
+/** Events of a further process in a container: an exec, or a health check's probe. Pure. */
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { NewEvent } from "../../../state/journal.ts";
+import { containerEvent } from "./container-events.ts";
+
+/** `exec_create: CMD`, `exec_start: CMD`. */
+export function commandEvent(
+  container: ContainerRecord,
+  action: "exec_create" | "exec_start",
+  execID: string,
+  command: readonly string[],
+  timeUnixNs?: bigint,
+): NewEvent {
+  // Docker puts a space behind a command that has no arguments.
+  const [path = "", ...args] = command;
+  return containerEvent(container, `${action}: ${path} ${args.join(" ")}`, { execID }, timeUnixNs);
+}
+
+/** `exec_die`. */
+export function commandEndEvent(
+  container: ContainerRecord,
+  execID: string,
+  exitCode: number,
+  timeUnixNs?: bigint,
+): NewEvent {
+  return containerEvent(container, "exec_die", { execID, exitCode: String(exitCode) }, timeUnixNs);
+}

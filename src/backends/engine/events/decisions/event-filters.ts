@@ -1,0 +1,50 @@
+/** Filters of events (`docker events --filter`). Pure. */
+import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { Event } from "../../../../gen/sockerless/backend/v1/events_pb.ts";
+import { Filters } from "../../../model/filters.ts";
+
+/** Kinds of objects that events are about; each is a filter by the object's ID or name. */
+const types = ["container", "daemon", "network", "plugin", "volume", "service", "node", "secret", "config"];
+
+const accepted = [...types, "event", "image", "label", "scope", "type"];
+
+/** Actions that carry a text behind a colon: naming them without it means all. */
+const actionsWithText = ["health_status", "exec_create", "exec_start", "start_phase"];
+
+/** A kind of action that nobody else's daemon has: whoever counts Docker's events does not meet it unless it is named. */
+const startPhase = "start_phase";
+
+/** The test that filters make. @throws invalid: an unknown filter */
+export function eventFilter(values: Readonly<Record<string, StringList>>): (event: Event) => boolean {
+  const filters = new Filters(values, accepted);
+  const byPrefix = filters.get("event").some((action) => actionsWithText.includes(action));
+  const wantsPhases = filters.get("event").some((action) => action.startsWith(startPhase));
+  return (event) =>
+    (wantsPhases || !event.action.startsWith(startPhase)) &&
+    (byPrefix
+      ? filters.matchesPrefix("event", event.action)
+      : filters.matchesExactly("event", event.action)) &&
+    filters.matchesExactly("type", event.type) &&
+    filters.matchesExactly("scope", "local") &&
+    types.every(
+      (type) =>
+        filters.matchesPrefix(type, event.actorId) ||
+        filters.matchesPrefix(type, event.attributes["name"] ?? ""),
+    ) &&
+    matchesImage(filters, event) &&
+    filters.matchesPairs("label", event.attributes);
+}
+
+/** An image's own events, and those of containers made from it; with or without its tag. */
+function matchesImage(filters: Filters, event: Event): boolean {
+  const name = event.attributes[event.type === "image" ? "name" : "image"] ?? "";
+  return [event.actorId, name, withoutTag(event.actorId), withoutTag(name)].some((text) =>
+    filters.matchesExactly("image", text),
+  );
+}
+
+/** `docker.io/library/nginx:latest@sha256:…` → `nginx`. */
+function withoutTag(image: string): string {
+  const [withoutDigest = ""] = image.split("@", 1);
+  return withoutDigest.replace(/:[^/:]*$/, "").replace(/^docker\.io\/(library\/)?/, "");
+}

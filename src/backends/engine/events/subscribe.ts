@@ -1,0 +1,111 @@
+/** Past and live events as one stream, none missed and none twice. */
+import type { Clock } from "../../../common/clock.ts";
+import { unavailable } from "../../../common/errors.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
+import type { EventJournal } from "../../state/journal.ts";
+
+/** A subscriber that does not keep up is cut off beyond so many events. */
+const longestBacklog = 16_384;
+
+/** A subscriber's request; times in nanoseconds since the epoch, both inclusive. */
+export interface Subscription {
+  /** Undefined: live events only, or, where there is an end, all past ones too. */
+  readonly sinceNs: bigint | undefined;
+  /** Undefined: for ever. */
+  readonly untilNs: bigint | undefined;
+  readonly wants: (event: Event) => boolean;
+}
+
+/**
+ * The events of a subscription. Subscribes at once, not at the first read.
+ *
+ * @param signal ends the stream without an error
+ * @throws unavailable, in the stream: the reader is too slow
+ */
+export function subscribe(
+  journal: EventJournal,
+  clock: Clock,
+  subscription: Subscription,
+  signal: AbortSignal,
+): AsyncIterable<Event> {
+  const { sinceNs, untilNs, wants } = subscription;
+  const queue: Event[] = [];
+  let wake = Promise.withResolvers<void>();
+  const until = new AbortController();
+  let overrun: boolean = false;
+  let newest = -1n;
+  const add = (event: Event): void => {
+    if (event.timeUnixNs <= newest) {
+      return; // It was among the past ones already.
+    }
+    newest = event.timeUnixNs;
+    if (untilNs !== undefined && event.timeUnixNs > untilNs) {
+      until.abort();
+    } else if (wants(event)) {
+      overrun ||= queue.length >= longestBacklog;
+      queue.push(event);
+    }
+    wake.resolve();
+  };
+  const stopListening = journal.listen(add);
+  const past = journal.past();
+  if (sinceNs === undefined && untilNs === undefined) {
+    newest = past.at(-1)?.timeUnixNs ?? -1n;
+  } else {
+    for (const event of past) {
+      if (event.timeUnixNs >= (sinceNs ?? 0n)) {
+        add(event);
+      }
+    }
+  }
+  const ended = AbortSignal.any([signal, until.signal]);
+  const waking = onAbort(ended, () => wake.resolve());
+  const leaving = onAbort(signal, stopListening); // Also where nobody ever reads.
+  const timer = untilNs === undefined ? Promise.resolve() : reach(clock, untilNs, until, ended);
+
+  async function* read(): AsyncGenerator<Event> {
+    try {
+      for (;;) {
+        if (overrun) {
+          throw unavailable("the subscriber is too slow: events were dropped");
+        }
+        const batch = queue.splice(0);
+        yield* batch;
+        if (queue.length > 0) {
+          continue;
+        }
+        if (ended.aborted) {
+          return;
+        }
+        await wake.promise;
+        wake = Promise.withResolvers<void>();
+      }
+    } finally {
+      stopListening();
+      leaving[Symbol.dispose]();
+      waking[Symbol.dispose]();
+      until.abort();
+      await timer;
+    }
+  }
+  return read();
+}
+
+async function reach(
+  clock: Clock,
+  untilNs: bigint,
+  until: AbortController,
+  ended: AbortSignal,
+): Promise<void> {
+  try {
+    const ms = Number((untilNs - clock.nowNs()) / 1_000_000n) + 1;
+    // Timers cannot be set further ahead than 2^31 ms.
+    for (let left = ms; left > 0; left -= 1e9) {
+      await clock.sleep(Math.min(left, 1e9), ended);
+    }
+    until.abort();
+  } catch {
+    // The stream ended before.
+  }
+}

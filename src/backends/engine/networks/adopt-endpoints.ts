@@ -1,0 +1,37 @@
+/** The networks of a container that ran on while the backend was away. */
+import { create } from "@bufbuild/protobuf";
+
+import { NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import type { LiveContainer } from "../containers/live/live.ts";
+import { hasProcess } from "../../model/records.ts";
+import { defaultGatewayOf } from "../../model/default-gateway.ts";
+import { push } from "./name-pushes.ts";
+import { namedNetworks } from "./decisions/names.ts";
+
+/**
+ * Brings an adopted container in line with its record, behind the return: a connection or disconnection that a crash cut
+ * is made or taken back, and the names that it missed are told.
+ */
+export function adoptEndpoints(context: EngineContext, live: LiveContainer): void {
+  const { networks } = context.driver;
+  if (namedNetworks(context.state.containers.get(live.id)?.endpoints ?? {}).length === 0) {
+    return; // Only the default bridge, which it has had since its start.
+  }
+  void context.background.run(`adopt the networks of container ${live.id}`, () =>
+    live.lock.run(async () => {
+      const record = context.state.containers.get(live.id);
+      if (record === undefined || !hasProcess(record)) {
+        return;
+      }
+      const defaultGateway = defaultGatewayOf(record.endpoints) ?? "";
+      for (const endpoint of Object.values(record.endpoints)) {
+        const network = context.state.networks.get(endpoint.networkId) ?? create(NetworkRecordSchema);
+        if (endpoint.ipAddress !== "") {
+          await networks.connect({ before: record, after: record, network, endpoint, defaultGateway });
+        }
+      }
+      await push(context, live.id);
+    }),
+  );
+}

@@ -1,0 +1,199 @@
+/** A container's endpoints: what it asks of its networks, and how it is joined to them. Pure. */
+import { isIP, isIPv4, isIPv6 } from "node:net";
+
+import { create } from "@bufbuild/protobuf";
+
+import { ownValue, setOwnValue } from "../../../../common/own-value.ts";
+import { conflict, invalid, messageOf, systemError } from "../../../../common/errors.ts";
+import { shortId } from "../../../../common/ids.ts";
+import {
+  type EndpointConfig,
+  EndpointConfigSchema,
+  type NetworkingConfig,
+} from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type NetworkEndpoint,
+  NetworkEndpointSchema,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkPlan } from "../../../driver/workload-spec.ts";
+import type { State } from "../../../state/state.ts";
+import { containerOfMode, isContainerMode } from "../../../model/container-mode.ts";
+import { isWithoutNetwork } from "../../../model/endpoints.ts";
+import { findContainer } from "../../containers/decisions/lookup.ts";
+import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../../../model/records.ts";
+import { sysctlFaults } from "../../../model/bridge-options.ts";
+import { overlaps, parseAddress, parseCidr } from "./cidr.ts";
+import { builtinNetworks, findNetwork } from "./networks.ts";
+
+const ownSubnetsOnly =
+  "user specified IP address is supported only when connecting to networks with user configured subnets";
+const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
+
+/** Refuses endpoint settings that cannot be. @throws invalid */
+export function validateNetworking(networking: NetworkingConfig): void {
+  for (const [network, endpoint] of Object.entries(networking.endpoints)) {
+    const faults: string[] = [];
+    if (isPredefined(network) && (endpoint.ipv4Address !== "" || endpoint.ipv6Address !== "")) {
+      faults.push("user specified IP address is supported on user defined networks only");
+    }
+    if (isPredefined(network) && endpoint.aliases.length > 0) {
+      faults.push("network-scoped alias is supported only for containers in user defined networks");
+    }
+    if (endpoint.ipv4Address !== "" && !isIPv4(endpoint.ipv4Address)) {
+      faults.push(`invalid IPv4 address: ${endpoint.ipv4Address}`);
+    }
+    if (endpoint.ipv6Address !== "" && !isIPv6(endpoint.ipv6Address)) {
+      faults.push(`invalid IPv6 address: ${endpoint.ipv6Address}`);
+    } else if (endpoint.ipv6Address !== "" && !isPredefined(network)) {
+      faults.push(ownSubnetsOnly); // No network has IPv6.
+    }
+    for (const address of endpoint.linkLocalIps.filter((each) => isIP(each) === 0)) {
+      faults.push(`invalid link-local IP address: ${address}`);
+    }
+    faults.push(...sysctlFaults(endpoint.driverOpts));
+    if (endpoint.macAddress !== "" && !macPattern.test(endpoint.macAddress)) {
+      throw invalid(`invalid config for network ${network}: invalid MAC address ${endpoint.macAddress}`);
+    }
+    if (faults.length > 0) {
+      throw invalid(
+        `invalid config for network ${network}: invalid endpoint settings:\n${faults.join("\n")}`,
+      );
+    }
+  }
+}
+
+/**
+ * The endpoints of a new container: those asked for, and the one that its network mode means.
+ *
+ * @throws invalid: an address that its network does not have
+ */
+export function plannedEndpoints(
+  state: State,
+  networkMode: string,
+  macAddress: string,
+  networking: NetworkingConfig | undefined,
+): Record<string, NetworkEndpoint> {
+  if (isContainerMode(networkMode)) {
+    return {};
+  }
+  const endpoints: Record<string, NetworkEndpoint> = {};
+  for (const [reference, config] of Object.entries(networking?.endpoints ?? {})) {
+    const name = nameOfNetwork(state, reference === "default" ? "bridge" : reference);
+    refuseForeignAddress(state, name, config.ipv4Address, `invalid config for network ${reference}: `);
+    setOwnValue(endpoints, name, plannedEndpoint(state, name, config));
+  }
+  const own = nameOfNetwork(state, networkMode);
+  if (ownValue(endpoints, own) === undefined && (!isPredefined(own) || Object.keys(endpoints).length === 0)) {
+    setOwnValue(endpoints, own, plannedEndpoint(state, own, create(EndpointConfigSchema, { macAddress })));
+  }
+  return endpoints;
+}
+
+/** A container that shares another's network has its host name too, from the start on; others keep theirs. */
+export function withSharedHostname(state: State, record: ContainerRecord): ContainerRecord {
+  const reference = containerOfMode(hostConfigOf(record).networkMode);
+  if (reference === undefined) {
+    return record;
+  }
+  const { hostname, domainname } = configOf(networkDonor(state, record, reference));
+  return withFields(record, { config: { ...configOf(record), hostname, domainname } });
+}
+
+/**
+ * How a container that starts is joined to networks.
+ *
+ * @throws not-found: a network; system: the container whose network is shared; conflict: that does not run
+ */
+export function networkPlanOf(state: State, record: ContainerRecord): NetworkPlan {
+  const { networkMode } = hostConfigOf(record);
+  const reference = containerOfMode(networkMode);
+  if (reference !== undefined) {
+    return { kind: "container", containerId: networkDonor(state, record, reference).id };
+  }
+  if (networkMode === "host") {
+    return { kind: "host" };
+  }
+  if (isWithoutNetwork(record)) {
+    return { kind: "none" };
+  }
+  const names = Object.keys(record.endpoints);
+  return { kind: "networks", networks: names.map((name) => ({ name, record: findNetwork(state, name) })) };
+}
+
+/**
+ * A running container whose network is to be shared.
+ *
+ * @throws system: it is not there, or the container itself; conflict: it does not run
+ */
+function networkDonor(state: State, { id }: ContainerRecord, reference: string): ContainerRecord {
+  const donor = donorNamed(state, reference);
+  if (donor.id === id) {
+    throw systemError("cannot join own network namespace");
+  }
+  if (!hasProcess(donor)) {
+    throw conflict(
+      `cannot join network namespace of a non running container: container ${donor.name} is ${statusName(donor)}`,
+    );
+  }
+  return donor;
+}
+
+/** A start that finds no donor is refused as dockerd does: the container that was asked for is there. */
+function donorNamed(state: State, reference: string): ContainerRecord {
+  try {
+    return findContainer(state, reference);
+  } catch (error) {
+    throw systemError(`joining network namespace of container: ${messageOf(error)}`, error);
+  }
+}
+
+/** An endpoint of a container that has not started yet; Docker shows the MAC address then that was asked for. */
+export function plannedEndpoint(state: State, name: string, config: EndpointConfig): NetworkEndpoint {
+  const { macAddress } = config;
+  const networkId = state.networks.named(name)?.network?.id ?? "";
+  return create(NetworkEndpointSchema, { config, networkId, macAddress });
+}
+
+/**
+ * Refuses an address that containers cannot ask for on a network; one that does not exist says so at the start.
+ *
+ * @throws invalid
+ */
+export function refuseForeignAddress(state: State, name: string, address: string, prefix = ""): void {
+  const known = state.networks.named(name);
+  const [pool] = known?.network?.pools ?? [];
+  if (address === "" || known === undefined) {
+    return;
+  }
+  if (pool?.configured !== true) {
+    throw invalid(`${prefix}invalid endpoint settings:\n${ownSubnetsOnly}`);
+  }
+  const asked = parseAddress(address);
+  const subnet = parseCidr(pool.subnet);
+  if (asked === undefined || subnet === undefined || !overlaps({ base: asked, prefix: 32 }, subnet)) {
+    throw invalid(
+      `${prefix}invalid endpoint settings:\nno configured subnet or ip-range contain the IP address ${address}`,
+    );
+  }
+}
+
+/** The names that peers on a user-defined network find the container by. */
+export function dnsNamesOf(record: ContainerRecord, aliases: readonly string[]): string[] {
+  const { hostname } = configOf(record);
+  const names = [record.name, ...aliases, shortId(record.id), hostname];
+  return [...new Set(names.filter((name) => name !== ""))];
+}
+
+function nameOfNetwork(state: State, reference: string): string {
+  try {
+    return findNetwork(state, reference).network.name;
+  } catch {
+    return reference; // The start will say that it does not exist, as Docker's does.
+  }
+}
+
+/** Whether a network is always there. */
+export function isPredefined(network: string): boolean {
+  return network === "default" || builtinNetworks.has(network);
+}

@@ -1,0 +1,72 @@
+/** Names and addresses that a container's resolver answers. Pure. */
+import { create } from "@bufbuild/protobuf";
+
+import { ownValue } from "../../../../common/own-value.ts";
+import {
+  type NamedNetwork,
+  NamedNetworkSchema,
+  NamedPeerSchema,
+  type NamesRequest,
+  NamesRequestSchema,
+} from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../../state/state.ts";
+import { linkedHosts } from "../../containers/decisions/links/links.ts";
+import { hostConfigOf } from "../../../model/records.ts";
+import { defaultGatewayOf } from "../../../model/default-gateway.ts";
+import { withLinks } from "./endpoint-links.ts";
+import { type Endpoints, peerAddressOf, type Reach } from "../../../model/endpoints.ts";
+import { builtinNetworks } from "./networks.ts";
+
+/** The engine's parts that these decisions need. */
+export interface NamesContext {
+  readonly state: State;
+  readonly driver: Reach;
+}
+
+/** The user-defined networks among endpoints, by name: those on which names resolve. */
+export function namedNetworks(endpoints: Endpoints): readonly string[] {
+  return Object.keys(endpoints).filter((name) => !builtinNetworks.has(name));
+}
+
+/**
+ * All names that a container may ask for: its own, those of peers that start or run on its user-defined
+ * networks, and those of containers that it is linked to on the default bridge.
+ */
+export function namesFor(context: NamesContext, record: ContainerRecord): NamesRequest {
+  return create(NamesRequestSchema, {
+    networks: namedNetworks(record.endpoints).map((name) => namedNetwork(context, name, record)),
+    hosts: linkedHosts(context, record).map(({ address, names }) => ({ address, names: [...names] })),
+    forward: defaultGatewayOf(record.endpoints) !== undefined,
+    upstreams: hostConfigOf(record).dns,
+  });
+}
+
+/** The containers that start or run on any of the networks. */
+export function peersOn(state: State, networks: readonly string[]): readonly ContainerRecord[] {
+  return [...new Set(networks.flatMap((name) => state.containers.addressedOn(name)))];
+}
+
+function namedNetwork(
+  { state, driver }: NamesContext,
+  name: string,
+  { id: asking, endpoints: own }: ContainerRecord,
+): NamedNetwork {
+  const peers = peersOn(state, [name]).flatMap(({ id, endpoints }) => {
+    const endpoint = ownValue(endpoints, name);
+    const address = peerAddressOf(endpoint, driver);
+    const itself = id === asking;
+    return address === "" ? [] : [{ names: endpoint?.dnsNames ?? [], addresses: [address], itself }];
+  });
+  const links = ownValue(own, name)?.config?.links ?? [];
+  return create(NamedNetworkSchema, {
+    name,
+    peers: withLinks(peers, links).map(({ names, addresses, itself }) =>
+      create(NamedPeerSchema, {
+        names: [...names],
+        addresses: [...addresses],
+        itself: itself === true && driver.traffic.kind === "relayed",
+      }),
+    ),
+  });
+}

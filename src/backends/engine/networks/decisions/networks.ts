@@ -1,0 +1,118 @@
+/** The networks there are: finding, listing, and what they look like to clients. */
+import { create } from "@bufbuild/protobuf";
+
+import { ownValue } from "../../../../common/own-value.ts";
+import { invalid, notFound } from "../../../../common/errors.ts";
+import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type Network,
+  type NetworkMember,
+  NetworkMemberSchema,
+} from "../../../../gen/sockerless/backend/v1/network_pb.ts";
+import { type NetworkRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../../state/state.ts";
+import { Filters } from "../../../model/filters.ts";
+import { hasProcess, nanosecondsOf } from "../../../model/records.ts";
+
+/** The networks that always exist, and the driver of each. */
+export const builtinNetworks: ReadonlyMap<string, string> = new Map([
+  ["bridge", "bridge"],
+  ["host", "host"],
+  ["none", "null"],
+]);
+
+/**
+ * The network that a user names: by full ID, name or unambiguous prefix of the ID.
+ *
+ * @throws not-found; invalid: ambiguous
+ */
+export function findNetwork(state: State, reference: string): NetworkRecord & { network: Network } {
+  for (const exact of [state.networks.get(reference), state.networks.named(reference)]) {
+    if (exact !== undefined && isMade(exact)) {
+      return exact;
+    }
+  }
+  const begun =
+    reference === ""
+      ? []
+      : [...state.networks.values()].filter(isMade).filter(({ network }) => network.id.startsWith(reference));
+  if (begun.length > 1) {
+    throw invalid(`network ${reference} is ambiguous (${begun.length} matches found based on ID prefix)`);
+  }
+  const [found] = begun;
+  if (found === undefined) {
+    throw notFound(`network ${reference} not found`);
+  }
+  return found;
+}
+
+/** The networks that pass the filters. @throws invalid */
+export function listNetworks(
+  state: State,
+  filterValues: Readonly<Record<string, StringList>>,
+): readonly Network[] {
+  const filters = new Filters(filterValues, ["dangling", "driver", "id", "label", "name", "scope", "type"]);
+  const dangling = danglingOf(filters);
+  const types = filters.get("type").map((type) => {
+    if (type !== "builtin" && type !== "custom") {
+      throw invalid(`invalid filter: 'type'='${type}'`);
+    }
+    return type;
+  });
+  return [...state.networks.values()]
+    .filter(isMade)
+    .sort((a, b) => createdNs(a.network) - createdNs(b.network))
+    .map((record) => withMembers(state, record))
+    .filter((network) => {
+      const isBuiltin = builtinNetworks.has(network.name);
+      const isDangling = !isBuiltin && Object.keys(network.containers).length === 0;
+      return (
+        filters.matchesExactly("driver", network.driver) &&
+        filters.matches("name", network.name) &&
+        filters.matches("id", network.id) &&
+        filters.matchesPairs("label", network.labels) &&
+        filters.matchesExactly("scope", network.scope) &&
+        (dangling === undefined || dangling === isDangling) &&
+        (types.length === 0 || types.includes(isBuiltin ? "builtin" : "custom"))
+      );
+    });
+}
+
+/** A network with the containers that are on it now. */
+export function withMembers(state: State, record: NetworkRecord & { network: Network }): Network {
+  const { network } = record;
+  const containers: Record<string, NetworkMember> = {};
+  for (const container of state.containers.values()) {
+    const endpoint = ownValue(container.endpoints, network.name);
+    if (endpoint !== undefined && endpoint.endpointId !== "" && hasProcess(container)) {
+      containers[container.id] = create(NetworkMemberSchema, {
+        name: container.name,
+        endpointId: endpoint.endpointId,
+        macAddress: endpoint.macAddress,
+        ipv4Address: endpoint.ipAddress === "" ? "" : `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
+      });
+    }
+  }
+  return { ...network, containers };
+}
+
+function danglingOf(filters: Filters): boolean | undefined {
+  const values = filters.get("dangling");
+  if (values.length > 1) {
+    throw invalid('got more than one value for filter key "dangling"');
+  }
+  if (values.length === 1 && !["0", "1", "false", "true"].includes(values[0] ?? "")) {
+    throw invalid(`invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")`);
+  }
+  return values.length === 0 ? undefined : filters.boolean("dangling");
+}
+
+/** Precise to a few hundred nanoseconds, which is enough for an order. */
+function createdNs({ created }: Network): number {
+  return created === undefined ? 0 : Number(nanosecondsOf(created));
+}
+
+/** Whether clients see a network: not while it is being made or removed. */
+export function isMade(record: NetworkRecord): record is NetworkRecord & { network: Network } {
+  return record.network !== undefined && record.phase === Phase.UNSPECIFIED;
+}

@@ -1,0 +1,184 @@
+/** Checks requests for new networks. Pure. */
+import { forbidden, invalid, notFound, notImplemented, SockerlessError } from "../../../../common/errors.ts";
+import type { CreateNetworkRequest, IpamPool } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
+import type { NetworkFabric } from "../../../driver/networks.ts";
+import { parseBoolean } from "../../../logging/go-values.ts";
+import { bridgeOptionsOf, isBridgeOption } from "../../../model/bridge-options.ts";
+import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
+import { builtinNetworks } from "./networks.ts";
+
+/** Whether containers on a network reach one another. */
+const iccOption = "com.docker.network.bridge.enable_icc";
+
+/** Options that say which IP versions a network has. */
+const ipv4Option = "com.docker.network.enable_ipv4";
+const ipv6Option = "com.docker.network.enable_ipv6";
+
+/** Options of Docker's bridge driver that say what holds anywhere, with the values that say so. */
+const neutralOptions: ReadonlyMap<string, readonly string[]> = new Map([
+  ["com.docker.network.bridge.default_bridge", ["false"]],
+  [iccOption, ["true", "1"]],
+  ["com.docker.network.bridge.enable_ip_masquerade", ["true", "1"]],
+  ["com.docker.network.bridge.gateway_mode_ipv4", ["nat"]],
+  ["com.docker.network.bridge.host_binding_ipv4", ["0.0.0.0"]],
+  ["com.docker.network.container_iface_prefix", ["eth"]],
+  ["com.docker.network.driver.mtu", ["1500"]],
+]);
+const dockersOption = "com.docker.network.";
+/** Drivers of networks, and of their addresses (IPAM). */
+const knownDrivers: readonly (readonly string[])[] = [
+  ["", "bridge"],
+  ["", "default"],
+];
+
+/** Refuses names and address pools that no network can have. @throws invalid; forbidden: predefined names */
+export function validateNameAndPools({ name, pools }: CreateNetworkRequest): void {
+  if (builtinNetworks.has(name) || name === "default") {
+    throw forbidden(`operation is not permitted on predefined ${name} network `);
+  }
+  const faults = pools.filter(isIpv4).flatMap(faultsOf);
+  if (faults.length > 0) {
+    throw invalid(`invalid network config:\n${faults.join("\n")}`);
+  }
+  if (name.trim() === "") {
+    throw invalid("invalid name: name is empty");
+  }
+}
+
+/**
+ * Refuses a network that cannot be made.
+ *
+ * @param request with the IP versions that it asks for
+ * @param backend its name, for what it cannot do
+ * @returns the names of settings that are accepted and not applied
+ * @throws invalid; not-found: a driver; forbidden: predefined drivers, what needs a swarm; not-implemented: by name
+ */
+export function validateNetwork(
+  request: CreateNetworkRequest,
+  backend: string,
+  bridgeSettings: NetworkFabric["bridgeSettings"],
+): readonly string[] {
+  const { driver, ipamDriver, options, pools, enableIpv4, enableIpv6 } = request;
+  if (driver === "host" || driver === "null") {
+    throw forbidden(`only one instance of "${driver}" network is allowed`);
+  }
+  const unknownDriver = [driver, ipamDriver].find((name, at) => !knownDrivers[at]?.includes(name));
+  if (unknownDriver !== undefined) {
+    throw notFound(`plugin ${JSON.stringify(unknownDriver)} not found`);
+  }
+  if (request.ingress) {
+    throw forbidden("Ingress network can only be global scope network");
+  }
+  if (request.scope === "swarm") {
+    throw forbidden("cannot create a swarm scoped network when swarm is not active");
+  }
+  if (enableIpv4 === false && !enableIpv6) {
+    throw invalid("IPv4 or IPv6 must be enabled");
+  }
+  const missing = [
+    ...(enableIpv4 === false ? ["networks without IPv4"] : []),
+    ...(enableIpv6 || !pools.every(isIpv4) ? ["IPv6 networks"] : []),
+    ...Object.entries(options)
+      .filter(([key]) => key !== ipv4Option && key !== ipv6Option) // The request's own fields have what they say.
+      .filter(([key, value]) => key.startsWith(dockersOption) && !neutralOptions.get(key)?.includes(value))
+      .filter(([key, value]) =>
+        bridgeSettings === "apply" ? !isBridgeOption(key, value) : key !== iccOption,
+      )
+      .map(([key, value]) => `the network option ${key}=${value}`),
+  ];
+  if (missing.length > 0 && bridgeSettings === "apply") {
+    throw notImplemented(`the ${backend} backend does not support ${missing.join(", ")}`);
+  }
+  if (pools.filter(isIpv4).length > 1) {
+    throw forbidden("bridge driver doesn't support multiple subnets");
+  }
+  if (bridgeSettings === "apply") {
+    bridgeOptionsOf(options, request.internal); // refuses what it cannot read
+  }
+  return missing;
+}
+
+/**
+ * A request that says which IP versions it asks for, by its own fields or by options of theirs.
+ *
+ * @throws invalid: an option that is no truth value
+ */
+export function withIpVersions(request: CreateNetworkRequest): CreateNetworkRequest {
+  const { [ipv4Option]: ipv4 = "true", [ipv6Option]: ipv6 = "false" } = request.options;
+  return {
+    ...request,
+    enableIpv4: request.enableIpv4 ?? truthOf(ipv4Option, ipv4),
+    enableIpv6: request.enableIpv6 || truthOf(ipv6Option, ipv6),
+  };
+}
+
+function truthOf(option: string, value: string): boolean {
+  try {
+    return parseBoolean(value);
+  } catch (cause) {
+    throw new SockerlessError("invalid", `driver-opt ${JSON.stringify(option)} is not a valid bool`, cause);
+  }
+}
+
+/** Whether a pool is one of IPv4 addresses, or meant to be. */
+export function isIpv4({ subnet }: IpamPool): boolean {
+  return !subnet.includes(":");
+}
+
+function faultsOf(pool: IpamPool): string[] {
+  const subnet = parsePrefix(pool.subnet);
+  if (subnet === undefined) {
+    return [`invalid subnet ${pool.subnet}: invalid CIDR block notation`];
+  }
+  const faults: string[] = [];
+  if (pool.subnet !== formatCidr(subnet)) {
+    faults.push(`invalid subnet ${pool.subnet}: it should be ${formatCidr(subnet)}`);
+  }
+  if (pool.ipRange !== "") {
+    faults.push(...faultsOfRange(pool.ipRange, subnet));
+  }
+  if (pool.gateway !== "") {
+    faults.push(
+      ...faultOfAddress(pool.gateway, subnet).map((fault) => `invalid gateway ${pool.gateway}: ${fault}`),
+    );
+  }
+  for (const [name, address] of Object.entries(pool.auxiliaryAddresses)) {
+    faults.push(
+      ...faultOfAddress(address, subnet).map((fault) => `invalid auxiliary address ${name}: ${fault}`),
+    );
+  }
+  return faults;
+}
+
+function faultsOfRange(text: string, subnet: Cidr): string[] {
+  const range = parsePrefix(text);
+  if (range === undefined) {
+    return [`invalid ip-range ${text}: invalid CIDR block notation`];
+  }
+  const faults: string[] = [];
+  if (range.prefix < subnet.prefix) {
+    faults.push(
+      `invalid ip-range ${text}: CIDR block is bigger than its parent subnet ${formatCidr(subnet)}`,
+    );
+  }
+  if (text !== formatCidr(range)) {
+    faults.push(`invalid ip-range ${text}: it should be ${formatCidr(range)}`);
+  }
+  if (!overlaps(subnet, range)) {
+    faults.push(`invalid ip-range ${text}: parent subnet ${formatCidr(subnet)} doesn't contain ip-range`);
+  }
+  return faults;
+}
+
+function faultOfAddress(text: string, subnet: Cidr): string[] {
+  const address = parseAddress(text);
+  if (address === undefined) {
+    return ["invalid address"];
+  }
+  const isWithin = address >= subnet.base && address < subnet.base + sizeOf(subnet);
+  return isWithin ? [] : [`parent subnet ${formatCidr(subnet)} doesn't contain this address`];
+}
+
+function parsePrefix(text: string): Cidr | undefined {
+  return text.includes("/") ? parseCidr(text) : undefined;
+}

@@ -1,0 +1,327 @@
+/** Makes and removes networks; both are journalled beforehand, so that a crash leaves none half done. */
+import { create } from "@bufbuild/protobuf";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+
+import { conflict, forbidden, fromUnknown, SockerlessError } from "../../../common/errors.ts";
+import { newId, shortId } from "../../../common/ids.ts";
+import {
+  type CreateNetworkRequest,
+  type IpamPool,
+  IpamPoolSchema,
+  type Network,
+  NetworkSchema,
+} from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import { type NetworkRecord, NetworkRecordSchema, Phase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { NewEvent } from "../../state/journal.ts";
+import type { State } from "../../state/state.ts";
+import type { EngineContext } from "../context.ts";
+import { timestampOfNs } from "../../model/records.ts";
+import { throwIfShuttingDown } from "../work/shutting-down.ts";
+import { choosePool } from "./decisions/address-pools.ts";
+import { bridgeNameOf, bridgeOptionsOf } from "../../model/bridge-options.ts";
+import { formatAddress, formatCidr, overlaps, parseCidr } from "./decisions/cidr.ts";
+import {
+  isConfigurationInUse,
+  validateConfiguration,
+  withConfiguration,
+} from "./decisions/config-networks.ts";
+import { makeInFreePool, withPool } from "./free-pool.ts";
+import { builtinNetworks, findNetwork } from "./decisions/networks.ts";
+import {
+  isIpv4,
+  validateNameAndPools,
+  validateNetwork,
+  withIpVersions,
+} from "./decisions/validate-network.ts";
+
+/** The default bridge's own pool, which no user's network takes even while it is free. */
+const bridgePool = "172.17.0.0/16";
+
+/** A network that was made. */
+interface CreatedNetwork {
+  readonly id: string;
+  /** Names what was accepted and is not applied; else empty. */
+  readonly warning: string;
+}
+
+/**
+ * Makes a network.
+ *
+ * @throws conflict: the name; invalid; not-found: a driver, or the network with the settings; forbidden: subnets that
+ *   overlap, settings of one network that come from another; not-implemented: options, by name
+ */
+export async function createNetwork(
+  context: EngineContext,
+  request: CreateNetworkRequest,
+): Promise<CreatedNetwork> {
+  const { driver, logger, state } = context;
+  const asked = withIpVersions(request);
+  validateNameAndPools(asked);
+  validateConfiguration(asked);
+  if (asked.configOnly) {
+    return createConfiguration(context, asked);
+  }
+  const routes = asked.pools.some(isIpv4) ? [] : await driver.networks.usedRoutes();
+  // No await between the checks and the commit that takes name, subnet and settings.
+  refuseTakenName(state, asked.name);
+  const configured = withConfiguration(state, asked);
+  const unapplied = validateNetwork(configured, driver.name, driver.networks.bridgeSettings);
+  const taken = [...state.networks.values()];
+  refuseTakenBridge(context, configured, taken);
+  const wanted = configured.pools.find(isIpv4);
+  const pool = poolFor(context, wanted, taken, routes);
+  const record = create(NetworkRecordSchema, {
+    network: create(NetworkSchema, {
+      ...createdFrom(context, configured),
+      scope: configured.scope === "" ? "local" : configured.scope,
+      driver: "bridge",
+      ipamDriver: "default",
+      pools: [withoutNeedlessGateway(context, configured, pool, wanted?.gateway)],
+      internal: configured.internal,
+      attachable: configured.attachable,
+      configFrom: configured.configFrom,
+    }),
+    phase: Phase.CREATING,
+  });
+  await context.state.commit((change) => change.networks.put(record));
+  try {
+    await finishCreation(context, record);
+  } catch (error) {
+    throwIfShuttingDown(context, error);
+    await finishRemoval(context, record, []).catch((cause: unknown) =>
+      context.logger.error({ err: cause, network: request.name }, "cannot take back a network that failed"),
+    );
+    throw error;
+  }
+  const warning =
+    unapplied.length === 0 ? "" : `the ${driver.name} backend does not apply ${unapplied.join(", ")}`;
+  if (warning !== "") {
+    logger.warn({ network: request.name }, warning);
+  }
+  return { id: record.network?.id ?? "", warning };
+}
+
+/** Makes a network that only holds settings: a record of which the driver hears nothing. */
+async function createConfiguration(
+  { state, clock }: EngineContext,
+  request: CreateNetworkRequest,
+): Promise<CreatedNetwork> {
+  refuseTakenName(state, request.name);
+  const network = create(NetworkSchema, {
+    ...createdFrom({ clock }, request),
+    scope: "local",
+    driver: "null",
+    ipamDriver: request.ipamDriver === "" ? "default" : request.ipamDriver,
+    pools: request.pools,
+    enableIpv6: request.enableIpv6,
+    ipv4Disabled: request.enableIpv4 === false,
+    configOnly: true,
+  });
+  const record = create(NetworkRecordSchema, { network, phase: Phase.UNSPECIFIED });
+  await state.commit((change) => {
+    change.networks.put(record);
+    change.event(networkEvent(record, "create"));
+  });
+  return { id: network.id, warning: "" };
+}
+
+/** Fields of a new network of any kind: its ID and time, and the rest from its request. */
+function createdFrom(
+  { clock }: Pick<EngineContext, "clock">,
+  { name, ipamOptions, options, labels }: CreateNetworkRequest,
+): Pick<Network, "id" | "name" | "ipamOptions" | "options" | "labels"> & { readonly created: Timestamp } {
+  return { id: newId(), name, created: timestampOfNs(clock.nowNs()), ipamOptions, options, labels };
+}
+
+/** @throws conflict */
+function refuseTakenName(state: State, name: string): void {
+  if (state.networks.named(name) !== undefined) {
+    throw conflict(`network with name ${name} already exists`);
+  }
+}
+
+/** A pool with the gateway that was asked for alone, where the network's options say that it needs none. */
+function withoutNeedlessGateway(
+  { driver }: EngineContext,
+  { options, internal }: Pick<Network, "options" | "internal">,
+  pool: IpamPool,
+  asked = "",
+): IpamPool {
+  const needsOne =
+    driver.networks.bridgeSettings !== "apply" || bridgeOptionsOf(options, internal).hasGateway;
+  return needsOne ? pool : { ...pool, gateway: asked };
+}
+
+/** @throws forbidden */
+function refuseTakenBridge(
+  { driver }: EngineContext,
+  { name, options }: CreateNetworkRequest,
+  networks: readonly NetworkRecord[],
+): void {
+  if (driver.networks.bridgeSettings !== "apply") {
+    return;
+  }
+  const bridge = bridgeNameOf(options);
+  const holder = networks.find(
+    ({ driverReference, network }) =>
+      bridge !== "" &&
+      network?.configOnly === false &&
+      [driverReference, bridgeNameOf(network.options)].includes(bridge),
+  )?.network;
+  if (holder !== undefined) {
+    throw forbidden(
+      `cannot create network ${name}: conflicts with network ${holder.id} (${holder.name}): networks have same bridge name`,
+    );
+  }
+}
+
+/** Removes a network. @throws not-found; forbidden: predefined, or containers are on it */
+export async function removeNetwork(context: EngineContext, reference: string): Promise<void> {
+  const { network } = findNetwork(context.state, reference);
+  await context.networkLocks.run(network.id, () => removeLocked(context, reference));
+}
+
+async function removeLocked(context: EngineContext, reference: string): Promise<void> {
+  const record = findNetwork(context.state, reference);
+  const { id, name } = record.network;
+  if (builtinNetworks.has(name)) {
+    throw forbidden(`${name} is a pre-defined network and cannot be removed`);
+  }
+  if (record.network.configOnly) {
+    if (isConfigurationInUse(context.state, record.network)) {
+      throw forbidden(
+        `error while removing network: configuration network ${JSON.stringify(name)} is in use`,
+      );
+    }
+    await context.state.commit((change) => change.networks.delete(id)); // Docker tells no event of it.
+    return;
+  }
+  const active = activeEndpoints(context.state, id);
+  if (active.length > 0) {
+    throw forbidden(
+      context.driver.networks.inUseMessage ??
+        `error while removing network: network ${name} has active endpoints (${active.join(", ")})`,
+    );
+  }
+  const removing = { ...record, phase: Phase.REMOVING };
+  await context.state.commit((change) => change.networks.put(removing));
+  try {
+    await finishRemoval(context, removing, [networkEvent(record, "destroy")]);
+  } catch (error) {
+    throwIfShuttingDown(context, error);
+    await context.state.commit((change) => change.networks.put(record));
+    const { kind, message } = fromUnknown(error);
+    throw new SockerlessError(kind, `error while removing network: ${message}`, error);
+  }
+}
+
+/** Finishes, behind a crash, what was begun with a network. */
+export async function settleNetwork(context: EngineContext, record: NetworkRecord): Promise<void> {
+  if (record.phase === Phase.REMOVING) {
+    await finishRemoval(context, record, [networkEvent(record, "destroy")]);
+  } else {
+    await finishCreation(context, record);
+  }
+}
+
+async function finishCreation(context: EngineContext, planned: NetworkRecord): Promise<void> {
+  const { record, reference } = await makeInFreePool(context.driver.networks, planned, (taken, refused) =>
+    inAnotherPool(context, taken, refused),
+  );
+  await context.state.commit((change) => {
+    change.networks.put({ ...record, driverReference: reference, phase: Phase.UNSPECIFIED });
+    change.event(networkEvent(record, "create"));
+  });
+}
+
+async function inAnotherPool(
+  context: EngineContext,
+  record: NetworkRecord,
+  refused: readonly string[],
+): Promise<NetworkRecord> {
+  const routes = await context.driver.networks.usedRoutes();
+  // No await between the choice and the commit that takes the subnet.
+  const pool = freePool(context, [...subnetsOf(context.state.networks.values()), ...routes, ...refused]);
+  const moved = withPool(
+    record,
+    record.network === undefined ? pool : withoutNeedlessGateway(context, record.network, pool),
+  );
+  await context.state.commit((change) => change.networks.put(moved));
+  return moved;
+}
+
+async function finishRemoval(
+  context: EngineContext,
+  record: NetworkRecord,
+  events: readonly NewEvent[],
+): Promise<void> {
+  await context.driver.networks.remove(record);
+  await context.state.commit((change) => {
+    change.networks.delete(record.network?.id ?? "");
+    for (const event of events) {
+      change.event(event);
+    }
+  });
+}
+
+function networkEvent({ network }: NetworkRecord, action: "create" | "destroy"): NewEvent {
+  return {
+    type: "network",
+    action,
+    actorId: network?.id ?? "",
+    attributes: { name: network?.name ?? "", type: network?.driver ?? "" },
+  };
+}
+
+/** The endpoints on a network of containers that run, as a refusal names them. */
+export function activeEndpoints(state: State, networkId: string): string[] {
+  return [...state.containers.values()].flatMap((container) =>
+    Object.values(container.endpoints)
+      .filter((endpoint) => endpoint.networkId === networkId && endpoint.endpointId !== "")
+      .map(({ endpointId }) => `name:"${container.name}" id:"${shortId(endpointId)}"`),
+  );
+}
+
+function poolFor(
+  context: EngineContext,
+  asked: IpamPool | undefined,
+  taken: readonly NetworkRecord[],
+  routes: readonly string[],
+): IpamPool {
+  const subnets = subnetsOf(taken);
+  if (asked === undefined) {
+    return freePool(context, [...subnets, ...routes]);
+  }
+  const subnet = parseCidr(asked.subnet);
+  if (subnet === undefined) {
+    throw forbidden("invalid pool request: invalid pool");
+  }
+  for (const other of subnets) {
+    const parsed = parseCidr(other);
+    if (parsed !== undefined && overlaps(parsed, subnet)) {
+      throw forbidden("invalid pool request: Pool overlaps with other one on this address space");
+    }
+  }
+  const range = parseCidr(asked.ipRange) ?? subnet;
+  const first = range.base === subnet.base ? range.base + 1 : range.base;
+  return create(IpamPoolSchema, {
+    subnet: formatCidr(subnet),
+    ipRange: asked.ipRange,
+    gateway: asked.gateway || formatAddress(first),
+    auxiliaryAddresses: asked.auxiliaryAddresses,
+    configured: true,
+  });
+}
+
+/** The next pool that overlaps none of these. @throws unavailable: all are taken */
+function freePool({ driver }: EngineContext, used: readonly string[]): IpamPool {
+  const subnet = choosePool([bridgePool, ...used], driver.networks.addressPools);
+  return create(IpamPoolSchema, { subnet: formatCidr(subnet), gateway: formatAddress(subnet.base + 1) });
+}
+
+/** The subnets that networks have. One for settings alone has none: its pools are what others will ask for. */
+function subnetsOf(networks: Iterable<NetworkRecord>): string[] {
+  return [...networks].flatMap(({ network }) =>
+    network === undefined || network.configOnly ? [] : network.pools.map(({ subnet }) => subnet),
+  );
+}

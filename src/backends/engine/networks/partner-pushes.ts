@@ -1,0 +1,201 @@
+/** Telling the agents of containers that share a network of one another: each makes the others' listeners its own. */
+import { create } from "@bufbuild/protobuf";
+
+import type { AgentAddress } from "../../../agent-client/address.ts";
+import { messageOf, SockerlessError, systemError } from "../../../common/errors.ts";
+import { every } from "../../../common/timers.ts";
+import { type Partner, PartnerSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import type { AgentLink } from "../containers/live/agent-link.ts";
+import { isJoined, networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
+import { allowAgents } from "./relayed-peers.ts";
+
+/** How long the start of a container waits for those that have the network already. */
+const startWaitMs = 10_000;
+/** An agent answers in this time beside what it waits for. */
+const callLimitMs = 5_000;
+/** An agent that did not answer is told again after this time. */
+const retryMs = 5_000;
+/** The feature of an agent that reaches partners by the relay. */
+const calledPartners = "called-partners";
+/** Certificates of partners are good for an hour; the authority makes new ones after half of it. */
+const renewalMs = 10 * 60_000;
+
+/** The agent of a container has no means to share a network with others. */
+class TooOldAgent extends SockerlessError {}
+
+/**
+ * Makes a container that starts, and those that have its network, one another's partners. When the promise resolves its
+ * agent listens where the others' processes do. That one of the others cannot be told, or reached, is only logged.
+ *
+ * @throws system: its agent is too old for that, or does not reach the one whose network it shares; what its agent answers
+ */
+export async function joinPartners(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const sharers = sharersOf(context, record);
+  if (sharers.length < 2) {
+    return;
+  }
+  for (const { id } of sharers) {
+    if (id !== record.id) {
+      tellBehind(context, id);
+    }
+  }
+  const owner = networkOwnerOf(context, record);
+  const way = context.live.peek(owner.id)?.link?.address;
+  const failure = isReached(owner, way)
+    ? (await push(context, record.id, startWaitMs)).get(owner.id)
+    : "containers do not reach its agent";
+  if (failure !== undefined) {
+    throw systemError(
+      `failed to set up container networking: cannot share the network of container ${owner.name}: ${failure} (do its networks let their members reach one another?)`,
+    );
+  }
+}
+
+/** Tells those that have the network of a container who still does, behind the return. */
+export function announceSharers(context: EngineContext, record: ContainerRecord): void {
+  allowAgents(context, record.id);
+  for (const { id } of sharersOf(context, record)) {
+    if (id !== record.id) {
+      tellBehind(context, id);
+    }
+  }
+}
+
+/** Tells all of them now, and again before their certificates end, until the engine does. */
+export function keepPartners(context: EngineContext): void {
+  if (context.driver.sharing.kind !== "agents") {
+    return;
+  }
+  const tellAll = (): void => {
+    const joined = [...context.state.containers.values()].filter((record) => isJoined(context, record));
+    const sharers = joined.flatMap((record) => sharersOf(context, record).map(({ id }) => id));
+    for (const id of new Set(sharers)) {
+      tellBehind(context, id);
+    }
+  };
+  tellAll();
+  every(context.clock, renewalMs, tellAll, context.shutdown);
+}
+
+/** Agents that are being told behind a return; an outdated one is told again what has changed meanwhile. */
+const toldBehind = new WeakMap<AgentLink, { isOutdated: boolean }>();
+
+/**
+ * Tells a container its partners, again and again until its agent has answered, its run ends, or the engine
+ * does. The agent itself goes on trying partners that it does not reach: nobody hears of them here.
+ */
+function tellBehind(context: EngineContext, containerId: string): void {
+  allowAgents(context, containerId); // At once, whatever its agent does.
+  const link = context.live.peek(containerId)?.link;
+  if (link === undefined) {
+    return; // It is told when its agent is there.
+  }
+  const known = toldBehind.get(link);
+  if (known !== undefined) {
+    known.isOutdated = true;
+    return;
+  }
+  const told = { isOutdated: true };
+  toldBehind.set(link, told);
+  const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
+  void context.background.run(`tell container ${containerId} who shares its network`, async () => {
+    while (told.isOutdated && !signal.aborted) {
+      told.isOutdated = false;
+      try {
+        await push(context, containerId, 0);
+      } catch (error) {
+        context.logger.warn(
+          { err: error, container: containerId },
+          `a container does not know who shares its network: ${messageOf(error)}`,
+        );
+        if (error instanceof TooOldAgent) {
+          continue; // It is as old the next time.
+        }
+        told.isOutdated = true;
+        await context.clock.sleep(retryMs, signal).catch(() => undefined);
+      }
+    }
+    toldBehind.delete(link);
+  });
+}
+
+/**
+ * Tells one container its partners as they are when the agent is called: calls to one agent go one after the other, so
+ * that the last told is the latest.
+ *
+ * @returns why some of them are not reached
+ */
+async function push(
+  context: EngineContext,
+  containerId: string,
+  waitMs: number,
+): Promise<ReadonlyMap<string, string>> {
+  const link = context.live.peek(containerId)?.link;
+  allowAgents(context, containerId);
+  return (await link?.partners.run(() => tell(context, containerId, link, waitMs))) ?? new Map();
+}
+
+async function tell(
+  context: EngineContext,
+  containerId: string,
+  link: AgentLink,
+  waitMs: number,
+): Promise<ReadonlyMap<string, string>> {
+  const record = context.state.containers.get(containerId);
+  const { client } = link.agent;
+  const { signal } = link.ended;
+  if (record === undefined || signal.aborted) {
+    return new Map();
+  }
+  try {
+    const { partnerKey, features, version } = await client.hello({}, { timeoutMs: callLimitMs, signal });
+    const isCalled = link.address.kind === "called";
+    if (partnerKey.length === 0 || (isCalled && !features.includes(calledPartners))) {
+      throw new TooOldAgent("system", `the container's agent (${version}) is too old to share a network`);
+    }
+    const partners = await partnersOf(context, record, partnerKey);
+    const { failures } = await client.partners(
+      { partners, waitMs },
+      { timeoutMs: waitMs + callLimitMs, signal },
+    );
+    return new Map(failures.map((failure) => [failure.containerId, failure.message]));
+  } catch (error) {
+    if (signal.aborted) {
+      return new Map(); // It has ended meanwhile.
+    }
+    throw error;
+  }
+}
+
+/** The others that have its network, as its agent dials theirs. */
+async function partnersOf(
+  context: EngineContext,
+  record: ContainerRecord,
+  publicKey: Uint8Array,
+): Promise<Partner[]> {
+  const others = sharersOf(context, record).filter(({ id }) => id !== record.id);
+  const partners = others.map(({ id }) => partnerOf(context, id, context.live.peek(id)?.link, publicKey));
+  return (await Promise.all(partners)).filter((partner) => partner !== undefined);
+}
+
+async function partnerOf(
+  { driver: { authority } }: EngineContext,
+  containerId: string,
+  link: AgentLink | undefined,
+  publicKey: Uint8Array,
+): Promise<Partner | undefined> {
+  if (link === undefined || link.address.kind === "unix") {
+    return undefined;
+  }
+  const { address } = link;
+  const dialled = address.kind === "tcp" ? { host: address.host, port: address.port } : {};
+  const certificates = [...(await authority.certifyPartner(containerId, publicKey))];
+  return create(PartnerSchema, { containerId, ...dialled, pin: address.pin, certificates });
+}
+
+/** Whether agents of other containers reach a container's. */
+function isReached({ reachableAddress }: ContainerRecord, way: AgentAddress | undefined): boolean {
+  return way?.kind !== "unix" || reachableAddress !== "";
+}

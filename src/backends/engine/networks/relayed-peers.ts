@@ -1,0 +1,142 @@
+/** Containers that reach one another by their agents and a relay, since they do not by themselves. */
+import { create } from "@bufbuild/protobuf";
+import type { CallOptions } from "@connectrpc/connect";
+
+import { ownValue } from "../../../common/own-value.ts";
+import {
+  type OwnPort,
+  OwnPortSchema,
+  type Peer,
+  PeerSchema,
+  TransportProtocol,
+} from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { KeyedAgent } from "../../driver/agents.ts";
+import { isInterconnected } from "../../model/bridge-options.ts";
+import { peerAddressOf } from "../../model/endpoints.ts";
+import { parseContainerPort } from "../../model/ports.ts";
+import { hostConfigOf } from "../../model/records.ts";
+import type { EngineContext } from "../context.ts";
+import type { AgentLink } from "../containers/live/agent-link.ts";
+import { namedNetworks, peersOn } from "./decisions/names.ts";
+import { networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
+
+const bridge = "bridge";
+
+/**
+ * Has the relay, if there is one, join a container's agent with those of the containers that it reaches by it, or shares its
+ * network with, as they are now, and no others.
+ */
+export function allowAgents(context: EngineContext, containerId: string): void {
+  const { traffic, agentReach } = context.driver;
+  if (agentReach.kind !== "relayed") {
+    return;
+  }
+  const record = context.state.containers.get(containerId);
+  const pin = keyedAgentOf(context, containerId)?.pin;
+  const met = new Set<string>();
+  if (record !== undefined && pin !== undefined) {
+    const sharers = sharersOf(context, record).filter(({ id }) => id !== containerId);
+    const reached = traffic.kind === "relayed" ? reachedBy(context, record).keys() : [];
+    for (const id of [...sharers.map((sharer) => sharer.id), ...reached]) {
+      met.add(id);
+    }
+  }
+  const others = [...met].map((id) => keyedAgentOf(context, id)).filter((agent) => agent !== undefined);
+  agentReach.allow(containerId, pin, others);
+}
+
+/**
+ * Those containers as its agent is told them.
+ *
+ * @param limits of the call by which the agent is asked for its key
+ * @throws as that call
+ */
+export async function relayedPeers(
+  context: EngineContext,
+  record: ContainerRecord,
+  { client }: AgentLink["agent"],
+  limits: CallOptions,
+): Promise<Peer[]> {
+  if (context.driver.traffic.kind !== "relayed") {
+    return [];
+  }
+  const reached = [...reachedBy(context, record)].flatMap(([id, addresses]) => {
+    const agent = keyedAgentOf(context, id);
+    return agent === undefined ? [] : [{ ...agent, addresses: [...addresses] }];
+  });
+  if (reached.length === 0) {
+    return [];
+  }
+  const { partnerKey } = await client.hello({}, limits);
+  return await Promise.all(
+    reached.map(async (peer) => {
+      const certificates = await context.driver.authority.certifyPeer(peer.containerId, partnerKey);
+      return create(PeerSchema, { ...peer, certificates: [...certificates] });
+    }),
+  );
+}
+
+/** Ports that a container's processes are going to listen on: those that it publishes. */
+export function ownPortsOf({ driver }: EngineContext, record: ContainerRecord): OwnPort[] {
+  if (driver.traffic.kind !== "relayed") {
+    return [];
+  }
+  return hostConfigOf(record).portBindings.flatMap(({ containerPort }) => {
+    const { port, protocol } = parseContainerPort(containerPort);
+    const carried = carriedProtocols.get(protocol);
+    return carried === undefined ? [] : [create(OwnPortSchema, { port, protocol: carried })];
+  });
+}
+
+const carriedProtocols: ReadonlyMap<string, TransportProtocol> = new Map([
+  ["tcp", TransportProtocol.TCP],
+  ["udp", TransportProtocol.UDP],
+]);
+
+/** The addresses at which a container reaches others, by their IDs: those on its networks, and those that it is linked to. */
+function reachedBy(
+  context: EngineContext,
+  record: ContainerRecord,
+): ReadonlyMap<string, ReadonlySet<string>> {
+  const { state, driver } = context;
+  const reached = new Map<string, Set<string>>();
+  const owner = networkOwnerOf(context, record);
+  const reach = (other: ContainerRecord, network: string): void => {
+    const address = peerAddressOf(ownValue(other.endpoints, network), driver);
+    if (other.id === owner.id || address === "") {
+      return;
+    }
+    const sharers = sharersOf(context, other);
+    for (const { id } of sharers.length > 0 ? sharers : [other]) {
+      reached.set(id, (reached.get(id) ?? new Set()).add(address));
+    }
+  };
+  for (const name of namedNetworks(owner.endpoints)) {
+    if (joinsContainers(context, ownValue(owner.endpoints, name)?.networkId ?? "")) {
+      for (const other of peersOn(state, [name])) {
+        reach(other, name);
+      }
+    }
+  }
+  for (const { containerId } of ownValue(owner.endpoints, bridge) === undefined ? [] : owner.links) {
+    const other = state.containers.get(containerId);
+    if (other !== undefined) {
+      reach(other, bridge);
+    }
+  }
+  return reached;
+}
+
+/** Whether containers of a network reach one another: it may be made without that (`enable_icc`). */
+function joinsContainers({ state }: EngineContext, networkId: string): boolean {
+  return isInterconnected(state.networks.get(networkId)?.network?.options ?? {});
+}
+
+/** The agent of a container's run that goes on, if it is one that calls. */
+function keyedAgentOf(context: EngineContext, containerId: string): KeyedAgent | undefined {
+  const link = context.live.peek(containerId)?.link;
+  return link?.address.kind === "called" && !link.ended.signal.aborted
+    ? { containerId, pin: link.address.pin }
+    : undefined;
+}

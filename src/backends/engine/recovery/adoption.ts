@@ -1,0 +1,160 @@
+/**
+ * Adopts things that exist and that the state does not know: a state directory that was lost is rebuilt from
+ * what the driver finds of this instance. Volumes and networks come first, because containers name them.
+ */
+import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
+
+import { messageOf } from "../../../common/errors.ts";
+import {
+  type ContainerRecord,
+  Phase,
+  type SealedImage,
+  type VolumeRecord,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundWorkload } from "../../driver/workloads.ts";
+import { withFields } from "../../model/records.ts";
+import type { EngineContext } from "../context.ts";
+import { builtinNetworks } from "../networks/decisions/networks.ts";
+import { madeVolume } from "../volumes/volumes.ts";
+import { throwIfShuttingDown } from "../work/shutting-down.ts";
+
+/**
+ * Things that can have been lost before this start. Things that the state knew then, or that were made since,
+ * do not count: they may have been removed while the driver looked.
+ */
+export class LostState {
+  readonly #known: ReadonlySet<string>;
+  readonly #beganMs: number;
+
+  constructor({ state, clock }: EngineContext) {
+    this.#known = new Set([...state.networks.keys(), ...state.volumes.keys(), ...state.containers.keys()]);
+    this.#beganMs = clock.nowMs();
+  }
+
+  /** @param created undefined: nobody knows */
+  has(id: string, created: Timestamp | undefined): boolean {
+    return !this.#known.has(id) && (created === undefined || timestampMs(created) < this.#beganMs);
+  }
+}
+
+/** Takes over networks. One whose name is taken is reported and left. */
+export async function adoptNetworks(
+  { driver, state, logger }: EngineContext,
+  lost: LostState,
+): Promise<void> {
+  for (const record of await driver.networks.found()) {
+    const { id, name, created } = record.network ?? { id: "", name: "" };
+    if (state.networks.has(id) || !lost.has(id, created)) {
+      continue;
+    }
+    if (state.networks.named(name) !== undefined) {
+      logger.warn(
+        { network: id },
+        `a network ${name} exists that is not the one of the state; it is left alone`,
+      );
+      continue;
+    }
+    await state.commit((change) => change.networks.put(record));
+    logger.info({ network: id }, `network ${name} is taken over`);
+  }
+}
+
+/** Takes over volumes. */
+export async function adoptVolumes(context: EngineContext, lost: LostState): Promise<void> {
+  for (const record of await context.driver.volumes.found()) {
+    await context.volumeLocks.run(record.name, () => adoptVolume(context, lost, record));
+  }
+}
+
+/**
+ * Takes over a volume. It never gets on record as being created, since what is made of such a one is taken away when its
+ * creation fails: one that cannot be used now is left alone.
+ */
+async function adoptVolume(context: EngineContext, lost: LostState, record: VolumeRecord): Promise<void> {
+  const { state, logger } = context;
+  const { name, created } = record;
+  if (state.volumes.has(name) || !lost.has(name, created)) {
+    return;
+  }
+  let taken = record;
+  try {
+    taken = record.phase === Phase.CREATING ? await madeVolume(context, record) : record;
+  } catch (error) {
+    throwIfShuttingDown(context, error);
+    logger.warn(
+      { err: error, volume: name },
+      `volume ${name} cannot be taken over: ${messageOf(error)}; it is left alone`,
+    );
+    return;
+  }
+  await state.commit((change) => change.volumes.put(taken));
+  logger.info({ volume: name }, `volume ${name} is taken over`);
+}
+
+/**
+ * Takes over containers whose agents answer, and their images. Their records are those of runs, or of starts under way:
+ * taking such a start up again finds the run, since a start of one generation happens once.
+ */
+export async function adoptContainers(
+  context: EngineContext,
+  lost: LostState,
+  found: readonly FoundWorkload[],
+): Promise<readonly ContainerRecord[]> {
+  const { state, logger } = context;
+  const adopted: ContainerRecord[] = [];
+  for (const { record: sealed, images = [], agent, containerId } of found) {
+    if (sealed === undefined || agent === undefined || state.containers.has(containerId)) {
+      continue;
+    }
+    // Its record may be the one with which it was launched: what its client was told of the start nobody knows.
+    const record = withFields(sealed, { startAwaited: false });
+    if (!lost.has(containerId, record.created)) {
+      continue;
+    }
+    if ([...state.containers.values()].some(({ name }) => name === record.name)) {
+      logger.warn(
+        { container: containerId },
+        `a container ${record.name} runs that is not the one of the state`,
+      );
+      continue;
+    }
+    for (const image of images) {
+      await adoptImage(context, image);
+    }
+    await state.commit((change) => change.containers.put(record));
+    adopted.push(record);
+    const missing = lostWith(context, record);
+    if (missing.length === 0) {
+      logger.info({ container: containerId }, `container ${record.name} is taken over`);
+    } else {
+      logger.warn(
+        { container: containerId },
+        `container ${record.name} is taken over; what nobody knows any more: ${missing.join(", ")}`,
+      );
+    }
+  }
+  return adopted;
+}
+
+/** Takes over an image; a failure is only logged, because the container runs on without it. */
+async function adoptImage({ images, logger }: EngineContext, image: SealedImage): Promise<void> {
+  const id = image.record?.id;
+  try {
+    await images.adopt(image);
+  } catch (error) {
+    logger.error({ err: error, image: id }, `image ${id} cannot be taken over: ${messageOf(error)}`);
+  }
+}
+
+/** Images, volumes and networks that a container names and the state does not have, in words for the log. */
+function lostWith({ state }: EngineContext, record: ContainerRecord): string[] {
+  const imageIds = new Set([record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]);
+  const volumes = record.mounts.filter(({ type }) => type === "volume").map(({ name }) => name);
+  return [
+    ...[...imageIds].filter((id) => !state.images.has(id)).map((id) => `image ${id}`),
+    ...volumes.filter((name) => !state.volumes.has(name)).map((name) => `volume ${name}`),
+    ...Object.entries(record.endpoints)
+      .filter(([name, { networkId }]) => !builtinNetworks.has(name) && !state.networks.has(networkId))
+      .map(([name]) => `network ${name}`),
+  ];
+}

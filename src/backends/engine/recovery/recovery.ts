@@ -1,0 +1,371 @@
+/**
+ * The engine's start: what the state says is brought in line with what is there. Containers that run are adopted, those
+ * that ended meanwhile are buried with their true exit, what was half done is finished or taken back, and what nobody
+ * can explain is reported and left.
+ */
+import { create } from "@bufbuild/protobuf";
+
+import { isErrorKind, messageOf, unavailable } from "../../../common/errors.ts";
+import { newId, shortId } from "../../../common/ids.ts";
+import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  type IpamPool,
+  IpamPoolSchema,
+  NetworkSchema,
+} from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import {
+  type ContainerRecord,
+  NetworkRecordSchema,
+  Phase,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundWorkload } from "../../driver/workloads.ts";
+import type { EngineContext } from "../context.ts";
+import { adoptContainers, adoptNetworks, adoptVolumes, type LostState } from "./adoption.ts";
+import { agentOptions } from "../containers/agent/agent-endpoint.ts";
+import { AgentLink } from "../containers/live/agent-link.ts";
+import { expectSessions } from "../execs/execs.ts";
+import { formatAddress, formatCidr } from "../networks/decisions/cidr.ts";
+import { choosePool } from "../networks/decisions/address-pools.ts";
+import { makeInFreePool, withPool } from "../networks/free-pool.ts";
+import { restartsAtBoot } from "../containers/decisions/life/restart-policy.ts";
+import { adoptEndpoints } from "../networks/adopt-endpoints.ts";
+import { settleNetwork } from "../networks/network-lifecycle.ts";
+import { builtinNetworks } from "../networks/decisions/networks.ts";
+import { containerExited, restartLater, scheduleRestart } from "../containers/run/container-exit.ts";
+import { discard } from "../containers/create/create-container.ts";
+import { exitOfWorkload } from "../containers/run/lost-container.ts";
+import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
+import { thawAfterCommit } from "../containers/run/pause-container.ts";
+import { clearRemains } from "../containers/remove/remove-container.ts";
+import { releaseRun } from "../containers/run/release-run.ts";
+import { recordBegun, resumeStart, startContainer } from "../containers/start/start-container.ts";
+import type { LiveContainer } from "../containers/live/live.ts";
+import { watchContainer } from "../containers/run/watch-container.ts";
+import { reseal } from "../containers/agent/reseal.ts";
+import type { StartWork } from "./start-work.ts";
+import { keepTrying } from "../work/keep-trying.ts";
+import { settleVolume } from "../volumes/volumes.ts";
+import {
+  hasProcess,
+  hostConfigOf,
+  isActive,
+  isRemoved,
+  millisecondsOf,
+  stateOf,
+  timestampOfNs,
+} from "../../model/records.ts";
+
+/** Makes the networks that always exist, and whatever of the known networks the machine has lost. */
+export async function ensureNetworks(
+  context: EngineContext,
+  start: StartWork,
+  lost: LostState,
+): Promise<void> {
+  const { state, driver, clock } = context;
+  await start.do("look for networks that the state does not know", () => adoptNetworks(context, lost));
+  for (const { network } of [...state.networks.values()]) {
+    // A network that fails concerns its own containers only.
+    const id = network?.id ?? "";
+    await start.do(`make network ${network?.name} what it should be`, () =>
+      // Behind the start a user may remove it: what is made then would be nobody's.
+      context.networkLocks.run(id, async () => {
+        const record = state.networks.get(id);
+        if (record?.network?.configOnly === true) {
+          return; // The driver knows nothing of it.
+        }
+        if (record?.phase === Phase.UNSPECIFIED) {
+          await driver.networks.ensure(record);
+        } else if (record !== undefined) {
+          await settleNetwork(context, record);
+        }
+      }),
+    );
+  }
+  for (const [name, networkDriver] of builtinNetworks) {
+    if (state.networks.named(name) !== undefined) {
+      continue;
+    }
+    const planned = create(NetworkRecordSchema, {
+      network: create(NetworkSchema, {
+        id: newId(),
+        name,
+        created: timestampOfNs(clock.nowNs()),
+        scope: "local",
+        driver: networkDriver,
+        ipamDriver: "default",
+        ...(name === "bridge"
+          ? {
+              pools: [await bridgePool(context, [])],
+              options: { "com.docker.network.bridge.default_bridge": "true" },
+            }
+          : {}),
+      }),
+      phase: Phase.CREATING,
+    });
+    const { record, reference } = await makeInFreePool(driver.networks, planned, async (taken, refused) =>
+      withPool(taken, await bridgePool(context, refused)),
+    );
+    await state.commit((change) =>
+      change.networks.put({ ...record, driverReference: reference, phase: Phase.UNSPECIFIED }),
+    );
+  }
+}
+
+/** Brings containers in line. Starts that were under way, and whatever takes long, goes on behind the return. */
+export async function recoverContainers(
+  context: EngineContext,
+  start: StartWork,
+  lost: LostState,
+): Promise<void> {
+  const { state } = context;
+  const found = await foundWorkloads(context, start, lost);
+  await start.do("look for volumes that the state does not know", () => adoptVolumes(context, lost));
+  await adoptContainers(context, lost, found);
+  await recoverEach(context, [...state.containers.values()], found);
+  await start.do("release what has addresses that nobody knows", () => releasedRemains(context, found));
+  for (const { name, phase } of [...state.volumes.values()]) {
+    if (phase !== Phase.UNSPECIFIED) {
+      await start.do(`finish what was begun with volume ${name}`, () => settleVolume(context, name));
+    }
+  }
+}
+
+/**
+ * Waits until agents of containers that have ended are released, well or not: the kernel answers for their addresses, which
+ * are on record no longer, and the next container would get one.
+ */
+async function releasedRemains(context: EngineContext, found: readonly FoundWorkload[]): Promise<void> {
+  const { driver, live, state } = context;
+  if (driver.networks.endpointAddresses === "virtual") {
+    return;
+  }
+  const remains = found.filter(({ agent, containerId }) => {
+    const record = state.containers.get(containerId);
+    return agent !== undefined && record !== undefined && !hasProcess(record);
+  });
+  await Promise.all(remains.map(({ containerId }) => live.of(containerId).released));
+}
+
+/**
+ * Workloads that exist; where the platform does not answer in time, as far as they are known here. Workloads
+ * that it tells later, and containers whose agents answer later, are taken over then.
+ */
+async function foundWorkloads(
+  context: EngineContext,
+  start: StartWork,
+  lost: LostState,
+): Promise<readonly FoundWorkload[]> {
+  const { platform, workloads } = context.driver;
+  if (platform.kind === "at-hand") {
+    return await workloads.list();
+  }
+  let found: readonly FoundWorkload[] | undefined;
+  let isLate = false;
+  await start.do("ask which containers there are", async () => {
+    const listed = await workloads.list();
+    if (isLate) {
+      await recoverLate(context, lost, listed);
+    } else {
+      found = listed;
+    }
+    refuseUnanswered(context, listed);
+  });
+  isLate = true;
+  return found ?? platform.known();
+}
+
+/** @throws unavailable: there are containers that nobody knows, and of which their agents may tell when asked again */
+function refuseUnanswered({ state }: EngineContext, listed: readonly FoundWorkload[]): void {
+  const missing = listed.filter(
+    ({ unanswered, containerId }) => unanswered === true && !state.containers.has(containerId),
+  );
+  if (missing.length > 0) {
+    const ids = missing.map(({ containerId }) => shortId(containerId)).join(", ");
+    throw unavailable(`the agents of containers that the state does not know do not answer: ${ids}`);
+  }
+}
+
+/**
+ * Brings back the containers that the state has lost, once a late answer tells of them. Those that the state
+ * knows need none: their agents tell of them.
+ */
+async function recoverLate(
+  context: EngineContext,
+  lost: LostState,
+  listed: readonly FoundWorkload[],
+): Promise<void> {
+  await adoptNetworks(context, lost);
+  await adoptVolumes(context, lost);
+  const adopted = await adoptContainers(context, lost, listed);
+  await recoverEach(
+    context,
+    adopted,
+    listed.filter(({ containerId }) => lost.has(containerId, undefined)),
+  );
+}
+
+async function recoverEach(
+  context: EngineContext,
+  records: readonly ContainerRecord[],
+  workloads: readonly FoundWorkload[],
+): Promise<void> {
+  const found = new Map(workloads.map((workload) => [workload.containerId, workload]));
+  for (const record of records) {
+    if (hasProcess(record) || record.phase === Phase.STARTING) {
+      for (const { networkId, ipAddress } of Object.values(record.endpoints)) {
+        context.addresses.hold(networkId, ipAddress);
+      }
+    }
+  }
+  reportUnexplained(context, found);
+  // Deaths in the order in which they happened, so that their events are.
+  const inOrder = [...records].sort((a, b) => endOf(found, a) - endOf(found, b));
+  for (const record of inOrder) {
+    await recoverContainer(context, record, found.get(record.id));
+  }
+}
+
+async function recoverContainer(
+  context: EngineContext,
+  record: ContainerRecord,
+  found: FoundWorkload | undefined,
+): Promise<void> {
+  const live = context.live.of(record.id);
+  const run = found?.generation === record.generation ? found : undefined;
+  if (record.phase === Phase.STARTING && run?.agent === undefined && run?.begunAt !== undefined) {
+    await recordBegun(context, record, run.begunAt);
+    await endedMeanwhile(context, live, record.generation, run);
+  } else if (record.phase === Phase.CREATING) {
+    await discard(context, record);
+    context.live.forget(record.id);
+  } else if (isRemoved(record)) {
+    clearRemains(context, record);
+  } else if (record.phase === Phase.STARTING) {
+    const mayHaveBegun = found?.generation === record.generation && found.agent !== undefined;
+    void context.background.run(`take up the start of container ${record.id}`, () =>
+      resumeStart(context, record, mayHaveBegun).catch((error: unknown) =>
+        restartLater(context, live, error),
+      ),
+    );
+  } else if (hasProcess(record)) {
+    if (run?.agent !== undefined) {
+      const link = new AgentLink(run.agent, record.generation, agentOptions(context, record.id));
+      live.run.meet(link);
+      if (isFrozenByCommit(record)) {
+        thawAfterCommit(context, live);
+      }
+      watchContainer(context, live, link);
+      expectSessions(context, link, record.id);
+      adoptEndpoints(context, live);
+      void reseal(context, record.id); // An earlier process may have ended between a change and telling it.
+    } else {
+      await endedMeanwhile(context, live, record.generation, run);
+    }
+  } else {
+    recoverStopped(context, record, found);
+  }
+}
+
+/** Buries a run that ended while no backend watched. @param run undefined: nobody knows of it */
+function endedMeanwhile(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  run: FoundWorkload | undefined,
+): Promise<void> {
+  return containerExited(context, live, generation, exitOfWorkload(context, run), run?.execExits);
+}
+
+/** Does what a container's last run may have left undone: its release, a restart that is due, or `--rm`. */
+function recoverStopped(
+  context: EngineContext,
+  record: ContainerRecord,
+  found: FoundWorkload | undefined,
+): void {
+  const live = context.live.of(record.id);
+  if (found !== undefined && record.generation > 0n) {
+    releaseRun(context, live, {});
+  }
+  if (isActive(record)) {
+    scheduleRestart(context, live);
+  } else if (isStartedAtBoot(record)) {
+    const what = `start container ${record.id} by its policy`;
+    void context.background.run(what, () =>
+      keepTrying(
+        context,
+        what,
+        () => startAtBoot(context, record.id),
+        (error) => isErrorKind(error, "unavailable"),
+      ),
+    );
+  } else if (hostConfigOf(record).autoRemove && stateOf(record).status === ContainerStatus.EXITED) {
+    context.followUps.autoRemove(record.id);
+  }
+}
+
+/** Starts it, unless somebody else has started or removed it since. */
+async function startAtBoot(context: EngineContext, id: string): Promise<void> {
+  const record = context.state.containers.get(id);
+  if (record !== undefined && !hasProcess(record) && isStartedAtBoot(record)) {
+    await startContainer(context, id);
+  }
+}
+
+/** Docker's rule, for containers that ran before. */
+function isStartedAtBoot(record: ContainerRecord): boolean {
+  const { startedAt, exitCode } = stateOf(record);
+  return (
+    startedAt !== undefined &&
+    restartsAtBoot(hostConfigOf(record).restartPolicy, {
+      code: exitCode,
+      signalledByUser: record.stoppedByUser,
+      restartCount: record.restartCount,
+    })
+  );
+}
+
+function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, FoundWorkload>): void {
+  for (const workload of found.values()) {
+    if (context.state.containers.has(workload.containerId) || workload.unanswered === true) {
+      continue;
+    }
+    if (workload.agent !== undefined) {
+      context.logger.warn(
+        { container: workload.containerId },
+        "a container runs that the state does not know; it is left alone",
+      );
+      continue;
+    }
+    const isKept = context.driver.platform.kind === "at-hand" || context.state.losses.length > 0;
+    if (isKept && workload.unfinished !== true) {
+      context.unclaimed.add(workload.containerId);
+      context.logger.warn(
+        { container: workload.containerId },
+        "files of a container that the state does not know are kept, until containers are pruned",
+      );
+      continue;
+    }
+    context.logger.warn(
+      { container: workload.containerId },
+      "files of a container that the state does not know are cleared away",
+    );
+    void context.background.run(`clear away container ${workload.containerId}`, () =>
+      context.driver.workloads.remove(workload.containerId),
+    );
+  }
+}
+
+async function bridgePool(context: EngineContext, refused: readonly string[]): Promise<IpamPool> {
+  let routes: readonly string[] = [];
+  try {
+    routes = await context.driver.networks.usedRoutes();
+  } catch (error) {
+    context.logger.warn({ err: error }, `cannot read the machine's routes: ${messageOf(error)}`);
+  }
+  const pool = choosePool([...routes, ...refused], context.driver.networks.addressPools);
+  return create(IpamPoolSchema, { subnet: formatCidr(pool), gateway: formatAddress(pool.base + 1) });
+}
+
+function endOf(found: ReadonlyMap<string, FoundWorkload>, record: ContainerRecord): number {
+  return found.get(record.id)?.exit?.finishedAt.getTime() ?? millisecondsOf(stateOf(record).startedAt);
+}

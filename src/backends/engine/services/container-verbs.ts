@@ -1,0 +1,45 @@
+/** The part of ContainerService that looks at containers and changes them while they are there. */
+import type { ServiceImpl } from "@connectrpc/connect";
+
+import type { ContainerService } from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { OneAtATime } from "../../concurrency/one-at-a-time.ts";
+import { openStats } from "../containers/streams/open-stats.ts";
+import { pauseContainer, unpauseContainer } from "../containers/run/pause-container.ts";
+import { pruneContainers } from "../containers/remove/prune-containers.ts";
+import { renameContainer } from "../containers/run/rename-container.ts";
+import { topContainer } from "../containers/streams/top-container.ts";
+import { updateContainer } from "../containers/run/update-container.ts";
+
+/** The verbs of an engine. */
+export function containerVerbs(context: EngineContext) {
+  const prunes = new OneAtATime();
+  return {
+    pauseContainer: async ({ container }) => {
+      await pauseContainer(context, container);
+      return {};
+    },
+    unpauseContainer: async ({ container }) => {
+      await unpauseContainer(context, container);
+      return {};
+    },
+    renameContainer: async ({ container, name }) => {
+      await renameContainer(context, container, name);
+      return {};
+    },
+    updateContainer: async ({ container, resources, restartPolicy }) => {
+      return { warnings: [...(await updateContainer(context, container, resources, restartPolicy))] };
+    },
+    topContainer: async ({ container, psArgs }, call) => {
+      const { titles, processes } = await topContainer(context, container, psArgs, call.signal);
+      return { titles, processes: processes.map(({ columns }) => ({ values: columns })) };
+    },
+    openStats: ({ container, access }) => openStats(context, container, access),
+    pruneContainers: async ({ filters }, call) => {
+      const { removed, spaceReclaimed } = await prunes.run(() =>
+        pruneContainers(context, filters, call.signal),
+      );
+      return { removed: [...removed], spaceReclaimed };
+    },
+  } satisfies Partial<ServiceImpl<typeof ContainerService>>;
+}

@@ -1,0 +1,58 @@
+/** `docker system df`: what takes space. */
+import { create } from "@bufbuild/protobuf";
+
+import { invalid } from "../../../common/errors.ts";
+import {
+  type GetDiskUsageResponse,
+  GetDiskUsageResponseSchema,
+} from "../../../gen/sockerless/backend/v1/system_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { summaryOf } from "../containers/list/summary.ts";
+import { isVisible } from "../../model/records.ts";
+import { sizesOf, volumeSizes } from "./sizes.ts";
+import { isKeptHere, listVolumes, usersOf, volumeOf } from "../volumes/decisions/volumes.ts";
+
+const kinds = ["container", "image", "volume"] as const;
+
+/**
+ * The usage of the kinds that are asked for.
+ *
+ * @param requested names of kinds; empty: all
+ * @throws invalid: another kind
+ */
+export async function diskUsageOf(
+  context: EngineContext,
+  requested: readonly string[],
+): Promise<GetDiskUsageResponse> {
+  const unknown = requested.find((each) => !kinds.some((kind) => kind === each));
+  if (unknown !== undefined) {
+    throw invalid(`unknown object type: ${unknown}`);
+  }
+  const wants = (kind: (typeof kinds)[number]): boolean => requested.length === 0 || requested.includes(kind);
+  const [containers, volumes] = await Promise.all([
+    wants("container") ? containerUsage(context) : [],
+    wants("volume") ? volumeUsage(context) : [],
+  ]);
+  const images = wants("image") ? context.images.diskUsage() : { layersSize: 0n, images: [] };
+  return create(GetDiskUsageResponseSchema, { ...images, images: [...images.images], containers, volumes });
+}
+
+async function containerUsage(context: EngineContext) {
+  const records = [...context.state.containers.values()].filter(isVisible);
+  const sizes = await sizesOf(context, records);
+  return records.map((record) => ({ ...summaryOf(context, record), ...sizes.get(record.id) }));
+}
+
+async function volumeUsage(context: EngineContext) {
+  const { rules } = context.driver.volumes;
+  const records = listVolumes(context.state, {}).filter((record) => isKeptHere(rules, record));
+  const sizes = await volumeSizes(
+    context,
+    records.map(({ name }) => name),
+  );
+  return records.map((record) => ({
+    volume: volumeOf(record),
+    size: sizes.get(record.name) ?? -1n,
+    referenceCount: BigInt(usersOf(context.state, record.name).length),
+  }));
+}

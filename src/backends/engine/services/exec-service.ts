@@ -1,0 +1,45 @@
+/** ExecService on the wire. */
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+
+import { ExecConfigSchema, type ExecService } from "../../../gen/sockerless/backend/v1/exec_pb.ts";
+import { ExecPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { exitCodeOf } from "../execs/exec-ends.ts";
+import { isExecOpen } from "../execs/decisions/exec-machine.ts";
+import { createExec, findExec, inspectExec, resizeExec, startExec } from "../execs/execs.ts";
+
+/** The service of an engine. */
+export function execService(context: EngineContext): ServiceImpl<typeof ExecService> {
+  return {
+    createExec: async ({ container, config }, { signal }) => ({
+      id: await createExec(context, container, config, signal),
+    }),
+    startExec: (request, { signal }) => startExec(context, request, signal),
+    awaitExec: async ({ execId }, call) => {
+      findExec(context, execId);
+      const signal = AbortSignal.any([call.signal, context.shutdown]);
+      return { exitCode: await exitCodeOf(context, execId, signal) };
+    },
+    inspectExec: async ({ execId }, { signal }) => {
+      const exec = await inspectExec(context, execId, signal);
+      const config = exec.config ?? create(ExecConfigSchema);
+      return {
+        id: exec.id,
+        containerId: exec.containerId,
+        running: isExecOpen(exec),
+        ...(exec.exitCode === undefined ? {} : { exitCode: exec.exitCode }),
+        pid: exec.pid,
+        config,
+        canRemove: exec.phase === ExecPhase.ENDED,
+        openStdin: config.attachStdin,
+        openStdout: config.attachStdout,
+        openStderr: config.attachStderr,
+      };
+    },
+    resizeExec: async ({ execId, height, width }) => {
+      await resizeExec(context, execId, height, width);
+      return {};
+    },
+  };
+}

@@ -1,0 +1,36 @@
+/** NetworkService on the wire. */
+import type { ServiceImpl } from "@connectrpc/connect";
+
+import type { NetworkService } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import { OneAtATime } from "../../concurrency/one-at-a-time.ts";
+import type { EngineContext } from "../context.ts";
+import { connectNetwork, disconnectNetwork } from "../networks/connect-network.ts";
+import { findNetwork, listNetworks, withMembers } from "../networks/decisions/networks.ts";
+import { createNetwork, removeNetwork } from "../networks/network-lifecycle.ts";
+import { pruneNetworks } from "../networks/prune-networks.ts";
+
+/** The service of an engine. */
+export function networkService(context: EngineContext): ServiceImpl<typeof NetworkService> {
+  const { state } = context;
+  const prunes = new OneAtATime();
+  return {
+    listNetworks: ({ filters }) => ({ networks: [...listNetworks(state, filters)] }),
+    inspectNetwork: ({ network }) => ({ network: withMembers(state, findNetwork(state, network)) }),
+    createNetwork: (request) => createNetwork(context, request),
+    removeNetwork: async ({ network }) => {
+      await removeNetwork(context, network);
+      return {};
+    },
+    connectNetwork: async ({ network, container, endpoint }) => {
+      await connectNetwork(context, network, container, endpoint);
+      return {};
+    },
+    disconnectNetwork: async ({ network, container, force }) => {
+      await disconnectNetwork(context, network, container, force);
+      return {};
+    },
+    pruneNetworks: async ({ filters }, call) => ({
+      removed: [...(await prunes.run(() => pruneNetworks(context, filters, call.signal)))],
+    }),
+  };
+}

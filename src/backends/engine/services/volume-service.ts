@@ -1,0 +1,34 @@
+/** VolumeService on the wire. */
+import type { ServiceImpl } from "@connectrpc/connect";
+
+import type { VolumeService } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
+import { OneAtATime } from "../../concurrency/one-at-a-time.ts";
+import type { EngineContext } from "../context.ts";
+import { inspectedVolume } from "../volumes/decisions/exclusive-volumes.ts";
+import { findVolume, listVolumes, volumeOf } from "../volumes/decisions/volumes.ts";
+import { pruneVolumes } from "../volumes/prune-volumes.ts";
+import { ensureVolume, removeVolume } from "../volumes/volumes.ts";
+
+/** The service of an engine. */
+export function volumeService(context: EngineContext): ServiceImpl<typeof VolumeService> {
+  const { state } = context;
+  const prunes = new OneAtATime();
+  return {
+    createVolume: async ({ name, driver, driverOpts, labels }) => {
+      const wanted = { name, driver, options: driverOpts, labels };
+      return { volume: volumeOf(await ensureVolume(context, wanted)) };
+    },
+    listVolumes: ({ filters }) => ({ volumes: listVolumes(state, filters).map(volumeOf) }),
+    inspectVolume: ({ name }) => ({
+      volume: inspectedVolume(state, context.driver.volumes.rules, findVolume(state, name)),
+    }),
+    removeVolume: async ({ name, force }) => {
+      await removeVolume(context, name, force);
+      return {};
+    },
+    pruneVolumes: async ({ filters }, call) => {
+      const { removed, spaceReclaimed } = await prunes.run(() => pruneVolumes(context, filters, call.signal));
+      return { removed: [...removed], spaceReclaimed };
+    },
+  };
+}

@@ -1,0 +1,58 @@
+/** Removing all volumes that no container uses. */
+import { invalid } from "../../../common/errors.ts";
+import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { Filters } from "../../model/filters.ts";
+import { volumeSizes } from "../services/sizes.ts";
+import { anonymousLabel, isKeptHere, listVolumes, usersOf } from "./decisions/volumes.ts";
+import { removeVolume } from "./volumes.ts";
+import { type PruneReport, pruneEach } from "../work/prune-each.ts";
+
+/**
+ * Removes the anonymous volumes that nothing uses, or with `all` every such volume, as far as this backend keeps what is
+ * in them.
+ *
+ * @param signal ends the prune: what is left is spared
+ * @throws invalid: a filter
+ */
+export async function pruneVolumes(
+  context: EngineContext,
+  requested: Readonly<Record<string, StringList>>,
+  signal: AbortSignal,
+): Promise<PruneReport> {
+  const filters = new Filters(requested, ["all", "label", "label!"]);
+  const all = isAll(filters);
+  const { rules } = context.driver.volumes;
+  const unused = listVolumes(context.state, {}).filter(
+    (record) =>
+      usersOf(context.state, record.name).length === 0 &&
+      isKeptHere(rules, record) &&
+      (all || Object.hasOwn(record.labels, anonymousLabel)) &&
+      filters.matchesLabels(record.labels),
+  );
+  const names = unused.map(({ name }) => name);
+  const sizes = await volumeSizes(context, names);
+  return await pruneEach(
+    context,
+    "volume",
+    names,
+    sizes,
+    (name) => removeVolume(context, name, false),
+    signal,
+  );
+}
+
+/** The truth value of the filter `all`, as Go reads one. */
+function isAll(filters: Filters): boolean {
+  const [value, ...others] = filters.get("all");
+  if (others.length > 0) {
+    throw invalid(`invalid filter 'all=[${filters.get("all").join(" ")}]': only one value is expected`);
+  }
+  if (value === undefined || /^(0|f|false)$/i.test(value)) {
+    return false;
+  }
+  if (/^(1|t|true)$/i.test(value)) {
+    return true;
+  }
+  throw invalid(`invalid filter 'all': strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`);
+}

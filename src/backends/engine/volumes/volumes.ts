@@ -1,0 +1,236 @@
+/** The volume registry: made once by name, removed when nobody uses them. */
+import { create } from "@bufbuild/protobuf";
+
+import { conflict, notFound } from "../../../common/errors.ts";
+import { ownValue } from "../../../common/own-value.ts";
+import { newId } from "../../../common/ids.ts";
+import {
+  Phase,
+  VolumePartSchema,
+  type VolumeRecord,
+  VolumeRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Change } from "../../state/state.ts";
+import { UnsettledError } from "../../driver/unsettled-error.ts";
+import type { EngineContext } from "../context.ts";
+import { anonymousLabel, driverOf, isMade, refuseName, usersOf } from "./decisions/volumes.ts";
+import type { WantedVolume } from "../containers/decisions/mounts/plan-mounts.ts";
+import { timestampOfNs } from "../../model/records.ts";
+import { throwIfShuttingDown } from "../work/shutting-down.ts";
+import { isUpOrComing } from "../containers/live/up-or-coming.ts";
+
+/** A container's additions to the changes of a volume that it is to have. */
+export interface VolumeOwner {
+  /** Refuses the container the volume by an error; right before `use`. */
+  readonly admit?: (volume: VolumeRecord) => void;
+  /** Makes a new volume of that name the container's. */
+  readonly claim?: (change: Change, name: string) => void;
+  /** Makes the container a user of the volume. */
+  readonly use?: (change: Change, volume: VolumeRecord) => void;
+}
+
+/**
+ * The volume of that name, made where it does not exist; an anonymous one is always new. That it is being made is
+ * journalled before the driver makes it, so that a crash leaves none that nobody knows.
+ *
+ * @param owner additions of the container that the volume is for: to the change that announces a new one, and
+ *   to the one that makes it a user. Both happen under the volume's lock, so nobody removes it in between.
+ * @throws invalid: name or driver options; not-found: driver; conflict: it exists with another driver, or is not to be had
+ */
+export async function ensureVolume(
+  context: EngineContext,
+  wanted: WantedVolume,
+  owner: VolumeOwner = {},
+): Promise<VolumeRecord> {
+  const anonymous = wanted.name === "";
+  const name = anonymous ? newId() : wanted.name;
+  if (!anonymous) {
+    refuseName(name);
+  }
+  const driver = driverOf(context.driver.volumes.rules, name, wanted.driver);
+  return await context.volumeLocks.run(name, async () => {
+    await settleForReuse(context, name);
+    const known = context.state.volumes.get(name);
+    if (known !== undefined) {
+      if (wanted.driver !== "" && known.driver !== driver) {
+        throw conflict(
+          `create ${name}: found reference to volume '${name}' in driver '${known.driver}': ` +
+            "volume name must be unique",
+        );
+      }
+      await refuseOther(context, known, wanted);
+      owner.admit?.(known);
+      if (owner.use !== undefined) {
+        await context.state.commit((change) => owner.use?.(change, known));
+      }
+      return known;
+    }
+    const planned = create(VolumeRecordSchema, {
+      name,
+      driver,
+      created: timestampOfNs(context.clock.nowNs()),
+      labels: anonymous ? { ...wanted.labels, [anonymousLabel]: "" } : { ...wanted.labels },
+      options: { ...wanted.options },
+      anonymous,
+      phase: Phase.CREATING,
+    });
+    await context.state.commit((change) => {
+      change.volumes.put(planned);
+      owner.claim?.(change, name);
+    });
+    try {
+      return await finishCreation(context, planned, owner.use);
+    } catch (error) {
+      throwIfShuttingDown(context, error);
+      if (error instanceof UnsettledError) {
+        context.logger.warn(
+          { err: error, volume: name },
+          "a volume may have been made although its creation failed: it is looked for when the name is used again, or at the next start",
+        );
+      } else {
+        await context.state.commit((change) => change.volumes.delete(name));
+      }
+      throw error;
+    }
+  });
+}
+
+/**
+ * Removes a volume. One that nobody sees, since its creation failed and it may have been made all the same, is taken away
+ * before the answer, too.
+ *
+ * @throws not-found, unless forced; conflict: in use; what the driver throws
+ */
+export async function removeVolume(context: EngineContext, name: string, force: boolean): Promise<void> {
+  await context.volumeLocks.run(name, async () => {
+    const record = context.state.volumes.get(name);
+    if (record === undefined || !isMade(record)) {
+      if (record?.phase === Phase.CREATING) {
+        await finishRemoval(context, record); // It may have been made although its creation failed.
+      }
+      if (force) {
+        return;
+      }
+      throw notFound(`get ${name}: no such volume`);
+    }
+    refuseUsed(context, name, force);
+    await context.state.commit((change) => change.volumes.put({ ...record, phase: Phase.REMOVING }));
+    try {
+      await finishRemoval(context, record, force);
+    } catch (error) {
+      throwIfShuttingDown(context, error);
+      // Parts may be gone: each is looked for at the next removal, and made again for the next mount.
+      const parts = record.parts.map(({ subpath }) => create(VolumePartSchema, { subpath }));
+      await context.state.commit((change) => change.volumes.put({ ...record, parts }));
+      throw error;
+    }
+  });
+}
+
+/** Finishes, behind a crash or a removal that was journalled, what was begun with a volume; if nothing was, does nothing. */
+export async function settleVolume(context: EngineContext, name: string): Promise<void> {
+  await context.volumeLocks.run(name, () => settleLocked(context, name));
+}
+
+/** Removes a volume of a container that never came to be, whatever was done of it. */
+export async function discardVolume(context: EngineContext, record: VolumeRecord): Promise<void> {
+  await context.volumeLocks.run(record.name, () => finishRemoval(context, record));
+}
+
+/** With the volume's lock held. */
+async function settleLocked(context: EngineContext, name: string): Promise<void> {
+  const record = context.state.volumes.get(name);
+  if (record === undefined || isMade(record)) {
+    return;
+  }
+  if (record.phase === Phase.CREATING && !record.anonymous) {
+    await finishCreation(context, record);
+  } else {
+    await finishRemoval(context, record, true); // Nobody sees it any more, and whether it may go was asked before.
+  }
+}
+
+/**
+ * Settles a volume that an earlier process began, before its name is used: one that was made is not made
+ * twice, and one that cannot be made does not keep the name. With the volume's lock held.
+ */
+async function settleForReuse(context: EngineContext, name: string): Promise<void> {
+  try {
+    await settleLocked(context, name);
+  } catch (error) {
+    throwIfShuttingDown(context, error);
+    const record = context.state.volumes.get(name);
+    if (record?.phase !== Phase.CREATING || error instanceof UnsettledError) {
+      throw error;
+    }
+    context.logger.warn({ err: error, volume: name }, "a volume whose creation was cut off cannot be made");
+    await finishRemoval(context, record);
+  }
+}
+
+/** Asks the driver whether a volume that exists is what other options ask for. @throws conflict */
+async function refuseOther(
+  { driver }: EngineContext,
+  known: VolumeRecord,
+  { options }: WantedVolume,
+): Promise<void> {
+  const said = Object.entries(options);
+  if (said.some(([name, value]) => ownValue(known.options, name) !== value)) {
+    await driver.volumes.create({ ...known, options: { ...options } });
+  }
+}
+
+async function finishCreation(
+  context: EngineContext,
+  planned: VolumeRecord,
+  use?: VolumeOwner["use"],
+): Promise<VolumeRecord> {
+  const { name, driver } = planned;
+  const record = await madeVolume(context, planned);
+  await context.state.commit((change) => {
+    change.volumes.put(record);
+    use?.(change, record);
+    change.event({ type: "volume", action: "create", actorId: name, attributes: { driver } });
+  });
+  return record;
+}
+
+/** Has the driver make a volume, or find what is made of it. @returns its record once it is made. @throws as the driver */
+export async function madeVolume({ driver }: EngineContext, planned: VolumeRecord): Promise<VolumeRecord> {
+  const { reference, mountpoint, status } = await driver.volumes.create(planned);
+  return {
+    ...planned,
+    phase: Phase.UNSPECIFIED,
+    driverReference: reference,
+    mountpoint,
+    status: { ...status },
+  };
+}
+
+async function finishRemoval(context: EngineContext, record: VolumeRecord, force = false): Promise<void> {
+  const wasMade = context.state.volumes.get(record.name)?.phase !== Phase.CREATING;
+  await context.driver.volumes.remove(record, force);
+  await context.state.commit((change) => {
+    change.volumes.delete(record.name);
+    if (wasMade) {
+      change.event({
+        type: "volume",
+        action: "destroy",
+        actorId: record.name,
+        attributes: { driver: record.driver },
+      });
+    } // Nobody was told of one whose creation was cut off.
+  });
+}
+
+function refuseUsed(context: EngineContext, name: string, force: boolean): void {
+  const { rules } = context.driver.volumes;
+  const users = usersOf(
+    context.state,
+    name,
+    (record) => rules.usedBy !== "running" || isUpOrComing(context, record),
+  );
+  if (users.length > 0 && !(force && rules.forceOnUsed === "remove")) {
+    throw conflict(rules.inUseMessage ?? `remove ${name}: volume is in use - [${users.join(", ")}]`);
+  }
+}

@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+
+import { invalid } from "../../common/errors.ts";
+import type { ArchiveEntry } from "../driver/archives.ts";
+import { takeEntries } from "./archive-reader.ts";
+import { ContentStore } from "./content-store.ts";
+import { sha256Of } from "./digest.ts";
+
+test("an upload that fails says why, though its files have gone before they were taken", async (context) => {
+  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-archive-"));
+  context.after(() => rm(directory, { recursive: true }));
+  const store = await ContentStore.open(directory);
+  await using reserved = store.reserve();
+  const file: ArchiveEntry = {
+    name: "file",
+    type: "file",
+    path: path.join(reserved.path, "1"),
+    digest: sha256Of("content"),
+    size: 7,
+  };
+  async function* entries(end?: Error): AsyncGenerator<ArchiveEntry> {
+    yield await Promise.resolve(file);
+    if (end !== undefined) {
+      throw end;
+    }
+  }
+  const lease = store.lease();
+  await assert.rejects(takeEntries(reserved, lease, entries(invalid("unexpected EOF"))), {
+    message: "unexpected EOF",
+  });
+  await assert.rejects(takeEntries(reserved, lease, entries()), { code: "ENOENT" });
+  await lease.release(() => false);
+  assert.deepEqual(await readdir(path.join(directory, "sha256")), []);
+});

@@ -1,0 +1,216 @@
+/**
+ * Reads the tar of an image archive into the content store. Entries come in any order and any size, so each file
+ * becomes a blob under the caller's lease and only its name and digest stay in memory; what no image turns out to need
+ * goes with the lease. Names are keys here, never paths: nothing is written by them.
+ */
+import path from "node:path/posix";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+
+import { extract } from "tar-stream";
+
+import { errnoOf, invalid, messageOf } from "../../common/errors.ts";
+import type { ArchiveEntry as StoredEntry } from "../driver/archives.ts";
+import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
+import { decompressed } from "./layer-content.ts";
+
+/** Entries that an archive may have; Docker's own have a handful per layer. */
+const maxEntries = 65_536;
+const maxLinkHops = 40;
+
+type Entry =
+  | { readonly kind: "file"; readonly blob: StoredBlob }
+  | { readonly kind: "link"; readonly target: string };
+
+/** The files of an archive by normalised name. */
+export class ArchiveFiles {
+  /** Names of the folders at the top, those that are links left out. */
+  readonly folders: ReadonlySet<string>;
+  readonly #entries: ReadonlyMap<string, Entry>;
+
+  constructor(entries: ReadonlyMap<string, Entry>, folders: Iterable<string>) {
+    this.#entries = entries;
+    this.folders = new Set([...folders].filter((name) => !entries.has(name)));
+  }
+
+  /** The file of that name, links followed within the archive; undefined where there is none. */
+  find(name: string): StoredBlob | undefined {
+    let at = normalize(name);
+    for (let hops = 0; hops < maxLinkHops; hops++) {
+      const entry = this.#entries.get(at);
+      if (entry === undefined || entry.kind === "file") {
+        return entry?.blob;
+      }
+      at = entry.target;
+    }
+    return undefined;
+  }
+
+  /** The file of that name; `invalid` in the operating system's words where there is none. */
+  get(name: string): StoredBlob {
+    const blob = this.find(name);
+    if (blob === undefined) {
+      throw invalid(`open ${name}: no such file or directory`);
+    }
+    return blob;
+  }
+}
+
+/** The files of an archive whose entries come one by one. */
+class EntryList {
+  readonly #entries = new Map<string, Entry>();
+  readonly #folders = new Set<string>();
+
+  /** Takes an entry that is no file. @param target of a link */
+  add(name: string, type: string | null | undefined, target: string | null | undefined): void {
+    const key = this.#keyOf(name, type === "directory");
+    if ((type === "symlink" || type === "link") && typeof target === "string") {
+      const base = type === "symlink" ? path.dirname(key) : "";
+      this.#entries.set(key, { kind: "link", target: normalize(path.join(base, target)) });
+    }
+  }
+
+  addFile(name: string, blob: StoredBlob): void {
+    this.#entries.set(this.#keyOf(name, false), { kind: "file", blob });
+  }
+
+  files(): ArchiveFiles {
+    return new ArchiveFiles(this.#entries, this.#folders);
+  }
+
+  #keyOf(name: string, isFolder: boolean): string {
+    const key = normalize(name);
+    const [top = ""] = key.split("/", 1);
+    if (top !== "" && (key !== top || isFolder)) {
+      this.#folders.add(top);
+    }
+    return key;
+  }
+}
+
+/**
+ * Takes the files of an archive that somebody else has stored.
+ *
+ * @param reserved where they lie
+ * @throws the entries' own error
+ */
+export async function takeEntries(
+  reserved: ReservedBlob,
+  lease: BlobLease,
+  entries: AsyncIterable<StoredEntry>,
+): Promise<ArchiveFiles> {
+  const list = new EntryList();
+  let gone: unknown;
+  for await (const entry of entries) {
+    if (entry.type !== "file") {
+      list.add(entry.name, entry.type, "target" in entry ? entry.target : undefined);
+      continue;
+    }
+    try {
+      list.addFile(entry.name, await reserved.adopt(lease, entry, entry.path));
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") {
+        throw error;
+      }
+      gone ??= error; // An upload that fails takes its files along: the entries say why.
+    }
+  }
+  if (gone !== undefined) {
+    throw gone;
+  }
+  return list.files();
+}
+
+/**
+ * Reads an archive (plain, gzip or zstd) to its end.
+ *
+ * @throws invalid: not a tar, cut off, or too many entries; the stream's own error
+ */
+export async function readArchive(
+  store: ContentStore,
+  lease: BlobLease,
+  source: AsyncIterable<Uint8Array>,
+): Promise<ArchiveFiles> {
+  const { content } = await decompressed(source);
+  const tar = extract();
+  const feeding = { error: undefined as unknown };
+  const fed = pipeline(Readable.from(watched(content, feeding), { objectMode: false }), tar).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+  const entries = new EntryList();
+  let count = 0;
+  try {
+    for await (const stream of tar) {
+      const { name, type, linkname } = stream.header;
+      if (++count > maxEntries) {
+        throw invalid(`archive has more than ${maxEntries} entries`);
+      }
+      if (type === "file" || type === "contiguous-file") {
+        entries.addFile(name, await store.put(lease, bytesOf(stream)));
+      } else {
+        entries.add(name, type, linkname);
+        stream.resume();
+      }
+    }
+    const failure = await fed;
+    if (failure !== undefined) {
+      throw failure.error;
+    }
+  } catch (error) {
+    tar.destroy();
+    const failure = await fed;
+    // An entry that is being read learns only that the tar ended, the pipeline learns why.
+    const isConsequence = messageOf(error) === "Stream was destroyed" && failure !== undefined;
+    throw feeding.error ?? tarError(isConsequence ? failure.error : error);
+  }
+  return entries.files();
+}
+
+/** tar-stream's own types do not say what its streams yield. */
+function bytesOf(stream: object): AsyncIterable<Uint8Array> {
+  return stream as AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Remembers the source's own failure, which the pipeline would replace by its own. What is thrown in here when the
+ * consumer has failed (a full disk) is not the source's.
+ */
+async function* watched(
+  source: AsyncIterable<Uint8Array>,
+  feeding: { error: unknown },
+): AsyncGenerator<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    try {
+      return await iterator.next();
+    } catch (error) {
+      feeding.error = error;
+      throw error;
+    }
+  };
+  try {
+    for (let result = await next(); result.done !== true; result = await next()) {
+      yield result.value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
+
+/** tar-stream's texts in the words of Go's archive/tar, which Docker's users know. */
+function tarError(error: unknown): unknown {
+  const message = messageOf(error);
+  if (message === "Unexpected end of data" || message === "Premature close") {
+    return invalid("unexpected EOF", error);
+  }
+  if (/^(Invalid tar header|Invalid header|Header exceeds)/.test(message)) {
+    return invalid("archive/tar: invalid tar header", error);
+  }
+  return error;
+}
+
+/** A name as a key: relative to the archive's root, which `..` does not leave. */
+function normalize(name: string): string {
+  return path.join("/", name).slice(1);
+}

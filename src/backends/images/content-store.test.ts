@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { describe, it, type TestContext } from "node:test";
+
+import { streamOf } from "../../../test/support/image-store.ts";
+import { ContentStore } from "./content-store.ts";
+import { sha256Of } from "./digest.ts";
+
+const none = (): boolean => false;
+const bytes = Buffer.from("some content");
+const digest = sha256Of(bytes);
+
+async function openStore(context: TestContext): Promise<{ store: ContentStore; directory: string }> {
+  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-content-"));
+  context.after(() => rm(directory, { recursive: true }));
+  return { store: await ContentStore.open(directory), directory };
+}
+
+describe("a blob", () => {
+  it("lies under its digest, whole", async (context) => {
+    const { store, directory } = await openStore(context);
+    const lease = store.lease();
+    assert.deepEqual(await store.put(lease, streamOf(bytes, 5)), { digest, size: bytes.length });
+    assert.equal(store.path(digest), path.join(directory, "sha256", digest.slice(7)));
+    assert.deepEqual(await readFile(store.path(digest)), bytes);
+    assert.deepEqual(await store.read(digest, 100), bytes);
+    assert.deepEqual(await store.find(digest), { digest, size: bytes.length });
+    assert.equal((await stat(store.path(digest))).mode & 0o777, 0o600);
+  });
+
+  it("is not stored where it is not what was expected", async (context) => {
+    const { store, directory } = await openStore(context);
+    const lease = store.lease();
+    await assert.rejects(store.put(lease, streamOf(bytes), { digest: sha256Of("other") }), {
+      kind: "invalid",
+    });
+    await assert.rejects(store.put(lease, streamOf(bytes), { size: 3 }), { kind: "invalid" });
+    await assert.rejects(store.put(lease, streamOf(bytes, 4), {}, 5), { kind: "invalid" });
+    assert.deepEqual(await readdir(path.join(directory, "sha256")), []);
+    assert.deepEqual(await readdir(path.join(directory, "ingest")), []);
+  });
+
+  it("is synced once, and again where it was put there anew", async (context) => {
+    const { store } = await openStore(context);
+    const lease = store.lease();
+    for (let round = 0; round < 2; round++) {
+      await store.putBytes(lease, bytes);
+      await store.sync([digest]);
+      await rm(store.path(digest));
+      await store.sync([digest]); // Nobody looks for it.
+    }
+    await store.putBytes(lease, bytes);
+    await rm(store.path(digest));
+    await assert.rejects(store.sync([digest]), { kind: "system" });
+    await assert.rejects(store.sync([digest]), { kind: "system" });
+  });
+
+  it("can be begun anew while it is written", async (context) => {
+    const { store } = await openStore(context);
+    const lease = store.lease();
+    await using writer = await store.write(lease);
+    await writer.append(Buffer.from("something that is longer than the content"));
+    await writer.restart();
+    await writer.append(bytes);
+    assert.deepEqual(await writer.finish({ digest }), { digest, size: bytes.length });
+    assert.deepEqual(await readFile(store.path(digest)), bytes);
+  });
+
+  it("is not read where it is larger than the reader can take", async (context) => {
+    const { store } = await openStore(context);
+    await store.putBytes(store.lease(), bytes);
+    await assert.rejects(store.read(digest, 5), { kind: "invalid" });
+  });
+
+  it("has no path but that of a SHA-256 digest", async (context) => {
+    const { store } = await openStore(context);
+    for (const wrong of ["", "sha256:..", `sha256:${"A".repeat(64)}`, `sha512:${"a".repeat(128)}`, "../x"]) {
+      assert.throws(() => store.path(wrong), { kind: "invalid" });
+    }
+  });
+});
+
+describe("a lease", () => {
+  it("takes away what it took in, unless an image names it", async (context) => {
+    const { store } = await openStore(context);
+    const lease = store.lease();
+    const kept = await store.putBytes(lease, Buffer.from("kept"));
+    await store.putBytes(lease, bytes);
+    await lease.release((each) => each === kept.digest);
+    assert.equal(await store.find(digest), undefined);
+    assert.ok(await store.find(kept.digest));
+  });
+
+  it("leaves what another lease holds", async (context) => {
+    const { store } = await openStore(context);
+    const [one, two] = [store.lease(), store.lease()];
+    await Promise.all([store.putBytes(one, bytes), store.putBytes(two, bytes)]);
+    await one.release(none);
+    assert.ok(await store.find(digest));
+    await two.release(none);
+    assert.equal(await store.find(digest), undefined);
+  });
+
+  it("keeps a blob from being discarded and collected", async (context) => {
+    const { store } = await openStore(context);
+    const lease = store.lease();
+    await store.putBytes(lease, bytes);
+    await store.discard([digest]);
+    await store.collect(none);
+    assert.ok(await store.find(digest));
+  });
+
+  it("wins over a deletion that is under way", async (context) => {
+    const { store } = await openStore(context);
+    const first = store.lease();
+    await store.putBytes(first, bytes);
+    const released = first.release(none);
+    const second = store.lease();
+    const [put] = await Promise.all([store.putBytes(second, bytes), released]);
+    assert.equal(put.digest, digest);
+    assert.ok(await store.find(digest));
+  });
+});

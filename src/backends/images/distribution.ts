@@ -1,0 +1,123 @@
+/** `/distribution/{name}/json`: an image as its registry describes it in manifest and configuration. */
+import { create } from "@bufbuild/protobuf";
+
+import { forbidden, invalid, notFound, systemError, unauthorized } from "../../common/errors.ts";
+import { type Platform, PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { sha256Of } from "./digest.ts";
+import { parseImageConfig } from "./image-config.ts";
+import { type Descriptor, maxJsonBytes, parseManifest } from "./manifest.ts";
+import { type NamedReference, parseNamed, withDefaultTag } from "./reference.ts";
+import type { Credentials } from "./registry/credentials.ts";
+import { Registry, type RegistryOptions } from "./registry/registry.ts";
+import { RegistryRefusal, RegistryUnreachable } from "./registry/registry-errors.ts";
+import type { KnownCredentials } from "./known-credentials.ts";
+
+/** An image, or an index of several, as a registry has it. */
+export interface DistributedImage {
+  readonly digest: string;
+  readonly mediaType: string;
+  /** Bytes of the manifest. */
+  readonly size: number;
+  readonly platforms: readonly Platform[];
+}
+
+/** Asks registries about images that may not be here. */
+export class Distribution {
+  readonly #credentials: KnownCredentials;
+  readonly #options: RegistryOptions;
+
+  constructor(credentials: KnownCredentials, options: RegistryOptions) {
+    this.#credentials = credentials;
+    this.#options = options;
+  }
+
+  /**
+   * Asks the registry of a reference.
+   *
+   * @param given the client's credentials
+   * @throws not-found, unauthorized, forbidden: in the registry's words; invalid: no reference, or no manifest of an
+   *   image; system: the registry's failure
+   */
+  async inspect(
+    reference: string,
+    given: Credentials | undefined,
+    signal: AbortSignal,
+  ): Promise<DistributedImage> {
+    const named = withDefaultTag(parseNamed(reference));
+    const credentials = await this.#credentials.for(named, given);
+    return await inspectDistribution(named, credentials, this.#options, signal);
+  }
+}
+
+async function inspectDistribution(
+  named: NamedReference,
+  credentials: Credentials | undefined,
+  options: RegistryOptions,
+  signal: AbortSignal,
+): Promise<DistributedImage> {
+  try {
+    using registry = await Registry.connect(named.domain, credentials, options, signal);
+    const { bytes, digest, mediaType } = await registry.manifest(
+      named.path,
+      named.digest ?? named.tag ?? "",
+      signal,
+    );
+    const document = parseManifest(bytes, mediaType);
+    const platforms =
+      document.kind === "index"
+        ? document.index.manifests.map(({ platform }) => platformOf(platform))
+        : [await platformOfConfig(registry, named.path, document.manifest.config, signal)];
+    return { digest, mediaType: document.mediaType, size: bytes.length, platforms };
+  } catch (error) {
+    signal.throwIfAborted();
+    throw inspectionError(error);
+  }
+}
+
+function platformOf(platform: Descriptor["platform"]): Platform {
+  const { os = "", architecture = "", variant } = platform ?? {};
+  return create(PlatformSchema, { os, architecture, variant: variant ?? "" });
+}
+
+async function platformOfConfig(
+  registry: Registry,
+  path: string,
+  { digest, size }: Descriptor,
+  signal: AbortSignal,
+): Promise<Platform> {
+  if (size > maxJsonBytes) {
+    throw invalid(`the image's configuration has ${size} bytes, at most ${maxJsonBytes} are allowed`);
+  }
+  const { body } = await registry.blob(path, digest, 0, signal);
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > size) {
+      break;
+    }
+    chunks.push(chunk);
+  }
+  const bytes = Buffer.concat(chunks);
+  if (length > size || sha256Of(bytes) !== digest) {
+    throw invalid(`the image's configuration is not what its digest says: ${digest}`);
+  }
+  return parseImageConfig(bytes).platform;
+}
+
+/** As in moby, where each code of the Distribution specification has its HTTP status. */
+function inspectionError(error: unknown): unknown {
+  if (error instanceof RegistryRefusal) {
+    const { code, message } = error;
+    switch (code) {
+      case "MANIFEST_UNKNOWN":
+      case "NAME_UNKNOWN":
+        return notFound(message, error);
+      case "DENIED":
+        return forbidden(message, error);
+      default:
+        return error.status === 401 ? unauthorized(message, error) : systemError(message, error);
+    }
+  }
+  return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;
+}

@@ -1,0 +1,122 @@
+/**
+ * The built-in image `sockerless/hello`: one static binary that greets, so that the first `docker run` needs no
+ * registry. It is made anew at each start where it is missing, also where a user removed it; a name that a user has
+ * given to another image is left alone. Equal binaries give equal IDs.
+ */
+import { readFile } from "node:fs/promises";
+
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { pack } from "tar-stream";
+
+import { ContainerConfigSchema, StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
+import { parseImageConfig, renderImageConfig } from "./image-config.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import type { ImageDisposal } from "./image-disposal.ts";
+import type { ImageIndex } from "./image-index.ts";
+import type { ImageInstaller, ImageToInstall } from "./image-installer.ts";
+import { writeManifest } from "./image-manifest-writer.ts";
+import type { ImageWork } from "./image-work.ts";
+import { hostPlatform } from "./platform.ts";
+import { canonicalString, parseNamed } from "./reference.ts";
+
+/** The full name of the built-in image. */
+export const helloName = canonicalString(parseNamed("sockerless/hello:latest"));
+
+/** The label by which images of earlier versions are known as ours. */
+export const builtInLabel = "sockerless.built-in";
+
+/** Part of the ID, so not the time of the build. */
+const created = Date.UTC(2025, 0, 1);
+
+/** Parts of the images that the built-in one is made with. */
+export interface BuiltInParts {
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly installer: ImageInstaller;
+  readonly disposal: ImageDisposal;
+  readonly work: ImageWork;
+}
+
+/** Makes the built-in image. */
+export class BuiltInImage {
+  readonly #parts: BuiltInParts;
+
+  constructor(parts: BuiltInParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Makes it from a static binary where it is missing, in place of an earlier version's. Events tell nothing of it.
+   */
+  async ensure(binaryPath: string, signal: AbortSignal): Promise<void> {
+    const { content, index, installer, disposal, work } = this.#parts;
+    const holder = index.named(parseNamed(helloName));
+    if (holder !== undefined && !this.#isBuiltIn(holder)) {
+      return;
+    }
+    await work.run(signal, async (lease, ended) => {
+      const image = await makeHelloImage(content, lease, binaryPath);
+      if (image.id !== holder?.id) {
+        await installer.install([image], ended);
+      }
+    });
+    for (const record of index.records()) {
+      const isNamed = record.names.length > 0 || record.digests.length > 0;
+      const isParent = index.parentIds().has(record.id);
+      const isUsed = isParent || disposal.usersOf(record.id).length > 0;
+      if (!isNamed && this.#isBuiltIn(record) && !isUsed) {
+        await disposal.delete(record, []);
+      }
+    }
+  }
+
+  #isBuiltIn(record: ImageRecord): boolean {
+    return this.#parts.configs.find(record.id)?.config.labels[builtInLabel] !== undefined;
+  }
+}
+
+/** Writes the image of a binary into the store. */
+async function makeHelloImage(
+  store: ContentStore,
+  lease: BlobLease,
+  binaryPath: string,
+): Promise<ImageToInstall> {
+  const layer = await tarOfProgram("hello", await readFile(binaryPath));
+  const blob = await store.putBytes(lease, layer);
+  const configBytes = renderImageConfig({
+    created: timestampFromMs(created),
+    comment: "",
+    platform: hostPlatform(),
+    config: create(ContainerConfigSchema, {
+      cmd: create(StringListSchema, { values: ["/hello"] }),
+      labels: { [builtInLabel]: "hello" },
+    }),
+    diffIds: [blob.digest],
+  });
+  const configBlob = await store.putBytes(lease, configBytes);
+  return {
+    id: configBlob.digest,
+    config: parseImageConfig(configBytes),
+    ...(await writeManifest(store, lease, configBlob, [{ blob, compression: undefined }])),
+    layers: [{ diffId: blob.digest, digest: blob.digest, size: blob.size }],
+    hasLayers: true,
+    names: [helloName],
+    digests: [],
+    events: [],
+  };
+}
+
+async function tarOfProgram(name: string, content: Buffer): Promise<Buffer> {
+  const tar = pack();
+  tar.entry({ name, mode: 0o755, mtime: new Date(0), uid: 0, gid: 0 }, content);
+  tar.finalize();
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of tar) {
+    chunks.push(chunk as Uint8Array);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,232 @@
+/** `docker save` and `docker load`. */
+import { randomBytes } from "node:crypto";
+
+import { systemError } from "../../common/errors.ts";
+import { onAbort } from "../../common/on-abort.ts";
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ArchivePart } from "../driver/archives.ts";
+import type { ImagePreparer } from "../driver/images.ts";
+import { abortable } from "./abortable-stream.ts";
+import { type ArchiveFiles, readArchive, takeEntries } from "./archive-reader.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
+import type { ImageCatalog } from "./image-catalog.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import { imageEvent } from "./image-events.ts";
+import { blobsOf, type ImageIndex } from "./image-index.ts";
+import type { ImageInstaller } from "./image-installer.ts";
+import { archiveBytes, archiveParts, imagesToSave, prepareSave, type SavedImage } from "./image-save.ts";
+import type { HeldContent, ImageWork } from "./image-work.ts";
+import type { LayerBlob } from "./layer-blobs.ts";
+import type { LayerSupply } from "./layer-supply.ts";
+import { takeUpload, type UploadPlace } from "./layer-upload.ts";
+import { loadArchive, type LoadedImageName, type LoadRequest } from "./load.ts";
+import { maxJsonBytes } from "./manifest.ts";
+
+/** The most that an archive offered by a driver may have beside its layers, in bytes. */
+const offeredBytes = 16 * 1024 * 1024;
+
+/** Parts of the images that archives are written and read with. */
+export interface ArchiveParts {
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly catalog: ImageCatalog;
+  readonly installer: ImageInstaller;
+  readonly preparer: ImagePreparer;
+  readonly supply: LayerSupply;
+  readonly work: ImageWork;
+}
+
+/** An archive to be loaded. */
+type ArchiveRequest = Omit<LoadRequest, "read" | "findLayer" | "holderOf">;
+
+/** One that comes through this process. */
+type StreamLoadRequest = ArchiveRequest & { readonly archive: AsyncIterable<Uint8Array> };
+
+/** Writes images as archives, and takes them from archives. */
+export class ImageArchives {
+  readonly #parts: ArchiveParts;
+  /** Layers that have come by themselves and wait for the archives that leave them out. */
+  readonly #received = new Set<LayerBlob>();
+
+  constructor(parts: ArchiveParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Writes images as one archive; see {@link archiveParts}. Names, digests and IDs are looked up at once. As in dockerd
+   * the event comes before the archive.
+   *
+   * @throws as {@link ImageCatalog.find} and {@link prepareSave}, before the first byte
+   */
+  async *save(
+    references: readonly string[],
+    platform: Platform | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const { content, index, work } = this.#parts;
+    await using held = work.hold(signal);
+    const { prepared, events } = await this.#prepareSave(references, platform, held);
+    await index.commit({ events });
+    yield* archiveBytes(content, archiveParts(content, prepared), held.signal);
+  }
+
+  /**
+   * The same by the driver: the place that gives the archive, which holds until the signal aborts; nothing comes where the
+   * driver does not take it.
+   *
+   * @throws as {@link save}; the signal's reason
+   */
+  async *offer(
+    references: readonly string[],
+    platform: Platform | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<UploadPlace> {
+    const { content, index, preparer, work } = this.#parts;
+    const { downloads } = preparer;
+    if (downloads.kind === "relayed") {
+      return;
+    }
+    await using held = work.hold(signal);
+    const { prepared, events } = await this.#prepareSave(references, platform, held);
+    const parts = await offerable(archiveParts(content, prepared));
+    if (parts === undefined) {
+      return;
+    }
+    await index.commit({ events });
+    const uploadId = randomBytes(32).toString("hex");
+    const blobPath = (digest: string): string => content.path(digest);
+    yield { uploadId, address: await downloads.offer(uploadId, parts, blobPath, held.signal) };
+    await aborted(held.signal);
+  }
+
+  /** The images of an archive, held, with the events of a save. */
+  async #prepareSave(
+    references: readonly string[],
+    platform: Platform | undefined,
+    { lease, signal }: HeldContent,
+  ) {
+    const { content, index, configs, catalog, supply } = this.#parts;
+    const images = imagesToSave(index, references, (reference) => catalog.find(reference, platform));
+    lease.hold(...images.flatMap(({ record }) => blobsOf(record)));
+    const whole: SavedImage[] = [];
+    for (const image of images) {
+      whole.push({ ...image, record: await supply.complete(lease, image.record, signal) });
+    }
+    const prepared = await prepareSave(content, whole);
+    const events = images.map(({ record: { id } }) => imageEvent("save", id, id, configs.find(id)));
+    return { prepared, events };
+  }
+
+  /** An image's configuration as it was written. Throws as {@link ImageCatalog.find}. */
+  configOf(reference: string): Promise<Buffer> {
+    const { content, catalog } = this.#parts;
+    return content.read(catalog.find(reference).id, maxJsonBytes);
+  }
+
+  /** Loads an archive; see {@link loadArchive}. */
+  load({ archive, ...request }: StreamLoadRequest): Promise<LoadedImageName[]> {
+    const { content } = this.#parts;
+    return this.#load(request, (lease, signal) => readArchive(content, lease, abortable(archive, signal)));
+  }
+
+  /**
+   * Loads an archive that goes to the driver.
+   *
+   * @param ready is told where to send it
+   */
+  receive(ready: (place: UploadPlace) => void, request: ArchiveRequest): Promise<LoadedImageName[]> {
+    const { content, preparer } = this.#parts;
+    return this.#load(request, async (lease, signal) => {
+      const { uploads } = preparer;
+      if (uploads.kind === "relayed") {
+        throw systemError("archives come through this process");
+      }
+      const uploadId = randomBytes(32).toString("hex");
+      await using reserved = content.reserve();
+      await using upload = await uploads.expectArchive(uploadId, reserved.path, signal);
+      ready({ address: upload.address, uploadId });
+      return await takeEntries(reserved, lease, upload.entries);
+    });
+  }
+
+  #load(
+    request: ArchiveRequest,
+    read: (lease: BlobLease, signal: AbortSignal) => Promise<ArchiveFiles>,
+  ): Promise<LoadedImageName[]> {
+    const { content, index, installer, supply, work } = this.#parts;
+    return work.run(request.signal, (lease, signal) =>
+      loadArchive(content, installer, lease, {
+        ...request,
+        read: (held) => read(held, signal),
+        findLayer: (held, diffId) => this.#receivedLayer(held, diffId) ?? supply.find(held, diffId, signal),
+        holderOf: (name) => index.named(name)?.id,
+        signal,
+      }),
+    );
+  }
+
+  /** Whether {@link receiveLayer} can be used. */
+  get takesUploads(): boolean {
+    return this.#parts.preparer.uploads.kind === "direct";
+  }
+
+  /**
+   * Takes a layer in that goes to the driver, see {@link takeUpload}, and has it for archives that leave it out until the
+   * signal aborts.
+   *
+   * @param ready is told where to send it
+   * @param taken is told its diff ID, once it is there
+   * @throws as {@link takeUpload}; the signal's reason
+   */
+  receiveLayer(
+    ready: (place: UploadPlace) => void,
+    taken: (diffId: string) => void,
+    asked: AbortSignal,
+  ): Promise<never> {
+    const { content, preparer, work } = this.#parts;
+    return work.run(asked, async (lease, signal) => {
+      const { uploads } = preparer;
+      if (uploads.kind === "relayed") {
+        throw systemError("layers come with their archives");
+      }
+      await using owner = new AsyncDisposableStack();
+      const layer = await takeUpload(content, lease, uploads.expect, owner, ready, signal);
+      this.#received.add(layer);
+      owner.defer(() => void this.#received.delete(layer));
+      taken(layer.diffId);
+      return await aborted(signal);
+    });
+  }
+
+  /** A layer that has come by itself; the lease holds its blob from now on. */
+  #receivedLayer(lease: BlobLease, diffId: string): Promise<LayerBlob> | undefined {
+    const layer = [...this.#received].find((each) => each.diffId === diffId);
+    if (layer === undefined) {
+      return undefined;
+    }
+    lease.hold(layer.blob.digest);
+    return Promise.resolve(layer);
+  }
+}
+
+/** The parts of an archive; undefined: too much of it is no layer. */
+async function offerable(parts: AsyncIterable<ArchivePart>): Promise<ArchivePart[] | undefined> {
+  const few: ArchivePart[] = [];
+  let bytes = 0;
+  for await (const part of parts) {
+    bytes += part.kind === "bytes" ? part.bytes.length : 0;
+    if (bytes > offeredBytes) {
+      return undefined;
+    }
+    few.push(part);
+  }
+  return few;
+}
+
+/** Waits until a signal aborts. @throws its reason */
+async function aborted(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  using _waiting = onAbort(signal, () => reject(signal.reason as Error));
+  return await promise;
+}

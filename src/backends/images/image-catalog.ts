@@ -1,0 +1,127 @@
+/** The images as users see them: by name, in listings, one in detail, with its history. */
+import type { Clock } from "../../common/clock.ts";
+import { invalid, notFound } from "../../common/errors.ts";
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type {
+  ImageDetail,
+  ImageHistoryEntry,
+  ImageSummary,
+  ListImagesRequest,
+} from "../../gen/sockerless/backend/v1/image_pb.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { asksForBuilds } from "../model/build-label.ts";
+import { containersUsingImage } from "../model/container-images.ts";
+import type { State } from "../state/state.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import { describeImage } from "./image-detail.ts";
+import { imageEvent } from "./image-events.ts";
+import { historyOf } from "./image-history.ts";
+import type { ImageIndex } from "./image-index.ts";
+import { now } from "./image-installer.ts";
+import { type ListedImage, listImages } from "./image-list.ts";
+import { formatPlatform, platformDistance } from "./platform.ts";
+import { canonicalString, familiarName, familiarString, parseAny, parseTarget } from "./reference.ts";
+
+/** Parts of the images that the catalog reads. */
+export interface CatalogParts {
+  readonly state: State;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly clock: Clock;
+  /** The storage driver that `docker inspect` names. */
+  readonly storageDriver: string;
+}
+
+/** Finds, lists and names images. */
+export class ImageCatalog {
+  readonly #parts: CatalogParts;
+
+  constructor(parts: CatalogParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * The image that a reference means: a name in any spelling, a digest, an ID or an unambiguous prefix of one.
+   *
+   * @param platform the image must have it; undefined: any
+   * @throws not-found, invalid
+   */
+  find(reference: string, platform?: Platform): ImageRecord {
+    const { index, configs } = this.#parts;
+    const record = index.find(reference);
+    const offered = configs.get(record.id).platform;
+    if (platform !== undefined && platformDistance(platform, offered) === undefined) {
+      const parsed = parseAny(reference);
+      const name = parsed.kind === "named" ? familiarString(parsed.named) : reference;
+      throw notFound(
+        `image with reference ${name} was found but its platform (${formatPlatform(offered)}) ` +
+          `does not match the specified platform (${formatPlatform(platform)})`,
+      );
+    }
+    return record;
+  }
+
+  /** Every image, with what a listing or a prune decides by. */
+  all(): ListedImage[] {
+    const { state, index, configs } = this.#parts;
+    const parents = index.parentIds();
+    return index.records().flatMap((record) => {
+      const config = configs.find(record.id);
+      const containers = containersUsingImage(state, record.id).length;
+      const parentId = index.parentOf(record)?.id ?? "";
+      const isParent = parents.has(record.id);
+      return config === undefined ? [] : [{ record, config, containers, parentId, isParent }];
+    });
+  }
+
+  /** The images that users see: all but the states between a build's steps. */
+  seen(): ListedImage[] {
+    return this.all().filter(({ record }) => !record.ofBuild);
+  }
+
+  /** The images for `docker images`. @throws as {@link listImages} */
+  list(request: ListImagesRequest): ImageSummary[] {
+    const { index, configs, clock } = this.#parts;
+    return listImages(asksForBuilds(request.filters) ? this.all() : this.seen(), request, {
+      nowMs: clock.nowMs(),
+      find: (reference) => ({ config: configs.get(index.find(reference).id) }),
+    });
+  }
+
+  /** An image for `docker image inspect`. Throws as {@link find}. */
+  inspect(reference: string, platform?: Platform): ImageDetail {
+    const { index, configs, storageDriver } = this.#parts;
+    const record = this.find(reference, platform);
+    return describeImage(record, configs.get(record.id), index.parentOf(record)?.id ?? "", storageDriver);
+  }
+
+  /** The steps in which an image was made, newest first. Throws as {@link find}. */
+  history(reference: string, platform?: Platform): ImageHistoryEntry[] {
+    const { index, configs } = this.#parts;
+    const record = this.find(reference, platform);
+    const ancestors: ImageRecord[] = [];
+    for (let next = index.parentOf(record); next !== undefined; next = index.parentOf(next)) {
+      ancestors.push(next);
+    }
+    return historyOf(record, configs.get(record.id), ancestors);
+  }
+
+  /**
+   * Gives an image a name, taking it from the image that had it.
+   *
+   * @throws not-found, invalid
+   */
+  async tag(source: string, target: string): Promise<void> {
+    const { index, configs, clock } = this.#parts;
+    const name = parseTarget(target);
+    if (familiarName(name) === "sha256") {
+      throw invalid("refusing to create an ambiguous tag using digest algorithm as name");
+    }
+    const record = index.find(source);
+    const tagged = { ...record, lastTagged: now(clock), ofBuild: false };
+    await index.commit({
+      put: index.withNames(tagged, [canonicalString(name)], []),
+      events: [imageEvent("tag", record.id, familiarString(name), configs.find(record.id))],
+    });
+  }
+}

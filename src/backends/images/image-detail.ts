@@ -1,0 +1,34 @@
+/** `docker image inspect`: everything that is known of an image. */
+import { create } from "@bufbuild/protobuf";
+
+import { type ImageDetail, ImageDetailSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImageConfig } from "./image-config.ts";
+import { familiarString, parseNamed } from "./reference.ts";
+
+/** The description of an image. */
+export function describeImage(
+  record: ImageRecord,
+  config: ImageConfig,
+  parentId: string,
+  driver: string,
+): ImageDetail {
+  const familiar = (reference: string): string => familiarString(parseNamed(reference));
+  return create(ImageDetailSchema, {
+    id: record.id,
+    repoTags: record.names.map(familiar),
+    repoDigests: record.digests.map(familiar),
+    ...(config.created === undefined ? {} : { created: config.created }),
+    comment: config.comment,
+    author: config.author,
+    dockerVersion: config.dockerVersion,
+    platform: config.platform,
+    osVersion: config.osVersion,
+    size: record.size,
+    config: config.config,
+    diffIds: record.diffIds,
+    ...(record.lastTagged === undefined ? {} : { lastTagged: record.lastTagged }),
+    driver,
+    parentId,
+  });
+}

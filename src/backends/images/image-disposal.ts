@@ -1,0 +1,69 @@
+/** Taking images away, and everything that only they needed: configuration, blobs, unpacked layers. */
+import type { Logger } from "../../common/logger.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImagePreparer } from "../driver/images.ts";
+import { containersUsingImage, layersOf } from "../model/container-images.ts";
+import { isActive } from "../model/records.ts";
+import type { NewEvent } from "../state/journal.ts";
+import type { State } from "../state/state.ts";
+import type { ContentStore } from "./content-store.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import { blobsOf, type ImageIndex } from "./image-index.ts";
+import type { ImageUser } from "./image-removal.ts";
+import type { LayerRetention } from "./layer-retention.ts";
+import type { PreparedImages } from "./prepared-images.ts";
+
+/** Parts of the images that disposal works on. */
+export interface DisposalParts {
+  readonly state: State;
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly preparer: ImagePreparer;
+  readonly retention: LayerRetention;
+  readonly prepared: PreparedImages;
+  readonly logger: Logger;
+}
+
+/** Takes images out of the index and clears away what they leave. */
+export class ImageDisposal {
+  readonly #parts: DisposalParts;
+
+  constructor(parts: DisposalParts) {
+    this.#parts = parts;
+  }
+
+  /** Takes an image out of the index at once, and clears away what it leaves. */
+  async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
+    const { index, configs, content, preparer, retention, prepared, logger } = this.#parts;
+    configs.delete(record.id);
+    prepared.delete(record.id);
+    await index.commit({ remove: [record.id], events });
+    const referenced = index.referencedBlobs();
+    try {
+      const unneeded = blobsOf(record).filter((digest) => !referenced.has(digest));
+      await content.discard(this.#parts.state.losses.length > 0 ? [] : unneeded);
+      await retention.forgetUnused(record.diffIds);
+      await preparer.discard(record);
+    } catch (error) {
+      logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
+    }
+  }
+
+  /** The containers that were made from an image. */
+  usersOf(id: string): ImageUser[] {
+    return containersUsingImage(this.#parts.state, id).map((container) => ({
+      id: container.id,
+      running: isActive(container),
+    }));
+  }
+}
+
+/** Those of these layers (diff IDs) on which neither an image nor a container stands. */
+export function layersWithoutUse(state: State, diffIds: readonly string[]): string[] {
+  const used = new Set([
+    ...[...state.images.values()].flatMap((record) => record.diffIds),
+    ...[...state.containers.values()].flatMap(layersOf),
+  ]);
+  return [...new Set(diffIds)].filter((diffId) => !used.has(diffId));
+}

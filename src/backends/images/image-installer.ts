@@ -1,0 +1,207 @@
+/**
+ * The last step of load, import and pull: content that is in the store and checked becomes images. Nothing is visible
+ * before all of it is runnable; a failure leaves nothing behind. Layers are synced behind it ({@link LayerDurability}).
+ */
+import { create } from "@bufbuild/protobuf";
+import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import type { Clock } from "../../common/clock.ts";
+import { isErrorKind } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImagePreparer } from "../driver/images.ts";
+import type { NewEvent } from "../state/journal.ts";
+import type { ContentStore } from "./content-store.ts";
+import type { ImageConfig } from "./image-config.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import type { ImageIndex } from "./image-index.ts";
+import type { LayerDurability } from "./layer-durability.ts";
+import type { LayerRetention } from "./layer-retention.ts";
+import type { PreparedImages } from "./prepared-images.ts";
+
+/** One layer of an image to be installed. */
+export interface InstalledLayer {
+  readonly diffId: string;
+  /** Digest of the blob. */
+  readonly digest: string;
+  /** Bytes: unpacked where the blob was fetched, of the blob where it was not. */
+  readonly size: number;
+}
+
+/** An image whose manifest, configuration and (where the driver needs them) layers are in the content store. */
+export interface ImageToInstall {
+  readonly id: string;
+  readonly config: ImageConfig;
+  readonly manifestDigest: string;
+  readonly manifestMediaType: string;
+  /** Bottom first. */
+  readonly layers: readonly InstalledLayer[];
+  /** The layers' blobs are in the store. */
+  readonly hasLayers: boolean;
+  /** Full names that it takes, from other images too. */
+  readonly names: readonly string[];
+  /** A user gave it the names here: a pull and a load bring theirs along, which dockerd does not date. */
+  readonly isTagged?: boolean;
+  /** Digest references by which it was pulled. */
+  readonly digests: readonly string[];
+  /** The image that it was committed on. */
+  readonly parentId?: string;
+  /** Users do not see it, unless it is there for them already. */
+  readonly ofBuild?: boolean;
+  readonly events: readonly NewEvent[];
+}
+
+/** Parts of the images that the installer works on. */
+export interface InstallerParts {
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly preparer: ImagePreparer;
+  readonly retention: LayerRetention;
+  readonly durability: LayerDurability;
+  readonly prepared: PreparedImages;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Turns content into images. */
+export class ImageInstaller {
+  readonly #parts: InstallerParts;
+
+  constructor(parts: InstallerParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Has the driver prepare the images and commits them, all or none. The caller's lease holds their blobs.
+   *
+   * @throws what the driver throws; the signal's reason
+   */
+  async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
+    const { durability, prepared } = this.#parts;
+    const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
+    const references = new Map<string, string>();
+    await this.withLayers(diffIds, async () => {
+      for (const image of images) {
+        signal.throwIfAborted();
+        const record = withDigestsOf(this.#recordFor(image), image);
+        references.set(
+          image.id,
+          prepared.waitsForStart(record) ? record.driverReference : await prepared.prepare(record, signal),
+        );
+      }
+      signal.throwIfAborted();
+      const boots: string[] = [];
+      for (const image of images) {
+        boots.push(await durability.syncBefore(this.#recordFor(image)));
+      }
+      // Commits of one turn of the event loop are one batch.
+      await Promise.all(
+        images.map((image, at) => this.#commit(image, references.get(image.id) ?? "", boots[at] ?? "")),
+      );
+      for (const { id } of images) {
+        durability.syncBehind(id);
+      }
+    }).catch((error: unknown) => {
+      for (const { id } of images) {
+        prepared.delete(id);
+      }
+      throw error;
+    });
+  }
+
+  /**
+   * Does work during which the driver keeps these layers (diff IDs), whether they are there yet or not. Those that
+   * nothing needs when it fails are forgotten.
+   */
+  async withLayers<T>(diffIds: readonly string[], work: () => Promise<T>): Promise<T> {
+    const { retention } = this.#parts;
+    try {
+      using _held = await retention.hold(diffIds);
+      return await work();
+    } catch (error) {
+      await retention.forgetUnused(diffIds).catch((reason: unknown) => {
+        this.#parts.logger.warn(
+          { err: reason },
+          "layers of an image that could not be installed are left behind",
+        );
+      });
+      throw error;
+    }
+  }
+
+  /**
+   * Has the driver unpack a layer that work under way holds.
+   *
+   * @returns bytes of its tar; undefined: the driver cannot tell, or refuses the layer, which has to be read then
+   */
+  async unpack(diffId: string, digest: string, signal: AbortSignal): Promise<number | undefined> {
+    const {
+      preparer: { unpacking },
+      content,
+    } = this.#parts;
+    if (unpacking.kind === "platform") {
+      return undefined;
+    }
+    try {
+      return await unpacking.unpack(diffId, content.path(digest), signal);
+    } catch (error) {
+      if (isErrorKind(error, "invalid")) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  #commit(image: ImageToInstall, driverReference: string, unsyncedBoot: string): Promise<void> {
+    const { index, configs, clock } = this.#parts;
+    const record = { ...this.#recordFor(image), driverReference, unsyncedBoot };
+    configs.add(image.id, image.config);
+    const isTagged = image.isTagged === true && image.names.length > 0;
+    const tagged = isTagged ? { ...record, lastTagged: now(clock) } : record;
+    return index.commit({ put: index.withNames(tagged, image.names, image.digests), events: image.events });
+  }
+
+  /**
+   * An image that is there already keeps its blobs, since the same ID means the same content however it is compressed;
+   * unless its layers were not fetched and now are there.
+   */
+  #recordFor(image: ImageToInstall): ImageRecord {
+    const known = this.#parts.index.get(image.id);
+    const made = recordOf(image);
+    if (known === undefined) {
+      return made;
+    }
+    const parentId = image.parentId ?? known.parentId;
+    const { names, digests, driverReference } = known;
+    const ofBuild = known.ofBuild && made.ofBuild;
+    return image.hasLayers && known.layerSizes.length === 0 && known.diffIds.length > 0
+      ? { ...made, names, digests, driverReference, parentId, ofBuild }
+      : { ...known, parentId, ofBuild };
+  }
+}
+
+/** Adds this installation's digests to a record: the driver is told all that registries know it by. */
+function withDigestsOf(record: ImageRecord, { digests }: ImageToInstall): ImageRecord {
+  return { ...record, digests: [...new Set([...record.digests, ...digests])] };
+}
+
+function recordOf(image: ImageToInstall): ImageRecord {
+  return create(ImageRecordSchema, {
+    id: image.id,
+    manifestDigest: image.manifestDigest,
+    manifestMediaType: image.manifestMediaType,
+    size: BigInt(image.layers.reduce((sum, layer) => sum + layer.size, 0)),
+    diffIds: image.layers.map((layer) => layer.diffId),
+    layerDigests: image.layers.map((layer) => layer.digest),
+    platform: image.config.platform,
+    layerSizes: image.hasLayers ? image.layers.map((layer) => BigInt(layer.size)) : [],
+    parentId: image.parentId ?? "",
+    ofBuild: image.ofBuild === true,
+  });
+}
+
+/** A clock's time as a timestamp. */
+export function now(clock: Clock): Timestamp {
+  return timestampFromMs(clock.nowMs());
+}

@@ -1,0 +1,148 @@
+/** `docker images`: which images a listing shows, and what it says of each. Pure: everything looked up is handed in. */
+import { create } from "@bufbuild/protobuf";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+
+import {
+  type ImageSummary,
+  ImageSummarySchema,
+  type ListImagesRequest,
+} from "../../gen/sockerless/backend/v1/image_pb.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { Filters } from "../model/filters.ts";
+import { millisecondsOf, nanosecondsOf } from "../model/records.ts";
+import { chainIds } from "./digest.ts";
+import { globMatcher } from "./glob.ts";
+import type { ImageConfig } from "./image-config.ts";
+import { parsePointInTimeMs } from "./point-in-time.ts";
+import { familiarName, familiarString, parseNamed } from "./reference.ts";
+
+/** An image with its configuration and the number of its containers. */
+export interface ListedImage {
+  readonly record: ImageRecord;
+  readonly config: ImageConfig;
+  readonly containers: number;
+  /** The image that it was committed on; empty: none, or it has gone. */
+  readonly parentId: string;
+  /** Whether others were committed on it. */
+  readonly isParent: boolean;
+}
+
+/** Time and look-up that a listing needs besides the images themselves. */
+export interface ListingContext {
+  readonly nowMs: number;
+  /** The image that a `before` or `since` filter names; throws not-found. */
+  find(reference: string): Pick<ListedImage, "config">;
+}
+
+const acceptedFilters = ["dangling", "label", "before", "since", "reference", "until"];
+
+/**
+ * The summaries of a listing, newest first.
+ *
+ * @throws invalid: an unknown filter or a value that it cannot have; not-found: `before` or `since` an image that is not there
+ */
+export function listImages(
+  images: readonly ListedImage[],
+  request: ListImagesRequest,
+  context: ListingContext,
+): ImageSummary[] {
+  const filters = new Filters(request.filters, acceptedFilters);
+  const dangling = filters.boolean("dangling");
+  const isInTime = timeWindow(filters, context);
+  const patterns = filters.get("reference").map(globMatcher);
+  const references = (of: readonly string[]): string[] => matchingReferences(of, patterns);
+  const sharing = request.sharedSize ? layerUses(images) : undefined;
+
+  return images
+    .filter((image) => isInTime(image) && filters.matchesPairs("label", image.config.config.labels))
+    .map((image) => ({
+      image,
+      tags: references(image.record.names),
+      digests: references(image.record.digests),
+    }))
+    .filter(({ image, tags, digests }) => {
+      const isNamed = tags.length > 0 || digests.length > 0;
+      if (image.isParent && (dangling === true || (!isNamed && !request.all))) {
+        return false; // A step on the way to another image.
+      }
+      return isNamed
+        ? dangling !== true || tags.length === 0
+        : dangling !== false && !filters.has("reference");
+    })
+    .sort((a, b) => compareTimes(b.image.config.created, a.image.config.created))
+    .map(({ image, tags, digests }) =>
+      create(ImageSummarySchema, {
+        id: image.record.id,
+        repoTags: tags,
+        repoDigests: digests,
+        ...(image.config.created === undefined ? {} : { created: image.config.created }),
+        size: image.record.size,
+        ...(sharing === undefined ? {} : { sharedSize: sharedSize(image.record, sharing) }),
+        labels: image.config.config.labels,
+        containers: BigInt(image.containers),
+        parentId: image.parentId,
+        ofBuild: image.record.ofBuild,
+      }),
+    );
+}
+
+/** Names as people write them, those that one of the patterns matches with or without the tag. */
+function matchingReferences(
+  references: readonly string[],
+  patterns: readonly ((text: string) => boolean)[],
+): string[] {
+  return references
+    .map(parseNamed)
+    .filter(
+      (named) =>
+        patterns.length === 0 ||
+        patterns.some((matches) => matches(familiarString(named)) || matches(familiarName(named))),
+    )
+    .map(familiarString);
+}
+
+/** Strictly older than every `before` and `until`, strictly newer than every `since`; an image without a time is neither. */
+function timeWindow(filters: Filters, context: ListingContext): (image: ListedImage) => boolean {
+  const createdMs = (reference: string): number[] => {
+    const { created } = context.find(reference).config;
+    return created === undefined ? [] : [preciseMs(created)];
+  };
+  const before = [
+    ...filters.get("before").flatMap(createdMs),
+    ...filters.get("until").map((value) => parsePointInTimeMs(value, context.nowMs)),
+  ];
+  const since = filters.get("since").flatMap(createdMs);
+  return ({ config: { created } }) => {
+    if (before.length === 0 && since.length === 0) {
+      return true;
+    }
+    const time = created === undefined ? undefined : preciseMs(created);
+    return time !== undefined && before.every((each) => time < each) && since.every((each) => time > each);
+  };
+}
+
+function preciseMs(timestamp: Timestamp): number {
+  return millisecondsOf(timestamp) + (timestamp.nanos % 1e6) / 1e6;
+}
+
+function compareTimes(a: Timestamp | undefined, b: Timestamp | undefined): number {
+  const [left, right] = [a, b].map((each) => (each === undefined ? 0n : nanosecondsOf(each)));
+  return left === right ? 0 : (left ?? 0n) < (right ?? 0n) ? -1 : 1;
+}
+
+/** How many images stand on each stack of layers, by chain ID. */
+function layerUses(images: readonly ListedImage[]): ReadonlyMap<string, number> {
+  const uses = new Map<string, number>();
+  for (const { record } of images) {
+    for (const chainId of chainIds(record.diffIds)) {
+      uses.set(chainId, (uses.get(chainId) ?? 0) + 1);
+    }
+  }
+  return uses;
+}
+
+function sharedSize(record: ImageRecord, uses: ReadonlyMap<string, number>): bigint {
+  return chainIds(record.diffIds)
+    .map((chainId, index) => ((uses.get(chainId) ?? 0) > 1 ? (record.layerSizes[index] ?? 0n) : 0n))
+    .reduce((sum, size) => sum + size, 0n);
+}

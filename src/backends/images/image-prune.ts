@@ -1,0 +1,46 @@
+/** `docker image prune`: which images go. Pure. */
+import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { Filters } from "../model/filters.ts";
+import { untilOf } from "../model/until-filter.ts";
+import { nanosecondsOf } from "../model/records.ts";
+import { builtInLabel, helloName } from "./hello-image.ts";
+import type { ImageConfig } from "./image-config.ts";
+
+/** An image with its configuration. */
+export interface PrunedImage {
+  readonly record: ImageRecord;
+  readonly config: ImageConfig;
+  /** Whether others were committed on it. */
+  readonly isParent: boolean;
+}
+
+/**
+ * Lists the references that a prune asks to have removed: all of an image, or the ID of one that has none.
+ * Images that containers use are spared by the removal itself. The built-in image keeps its name: it could
+ * not be pulled again.
+ *
+ * @throws invalid: a filter
+ */
+export function referencesToPrune(
+  images: readonly PrunedImage[],
+  requested: Readonly<Record<string, StringList>>,
+  nowMs: number,
+): string[] {
+  const filters = new Filters(requested, ["dangling", "label", "label!", "until"]);
+  const danglingOnly = filters.boolean("dangling") ?? true;
+  const until = untilOf(filters, nowMs);
+  const isOldEnough = ({ config: { created } }: PrunedImage): boolean =>
+    until === undefined || (created !== undefined && nanosecondsOf(created) <= until);
+  const hasLabels = ({ config: { config } }: PrunedImage): boolean => filters.matchesLabels(config.labels);
+  return images
+    .filter((image) => isOldEnough(image) && hasLabels(image))
+    .filter(({ record, isParent }) => !danglingOnly || (record.names.length === 0 && !isParent))
+    .flatMap(({ record, config }) => {
+      const references = [...record.names, ...record.digests];
+      const keepsName = config.config.labels[builtInLabel] !== undefined;
+      return references.length === 0
+        ? [record.id]
+        : references.filter((each) => !keepsName || each !== helloName);
+    });
+}

@@ -1,0 +1,92 @@
+/** `docker pull` of one tag or of all; pulls of one reference at the same time share their work. */
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageWork } from "./image-work.ts";
+import { formatPlatform } from "./platform.ts";
+import {
+  checkPulled,
+  type FinishedPull,
+  pulledReference,
+  pullImage,
+  type PulledImage,
+  type PullParts,
+  type PullRequest,
+  reportStatus,
+  reportWarning,
+  tagsOf,
+} from "./pull.ts";
+import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
+import { credentialsFingerprint, isAnonymous } from "./registry/credentials.ts";
+import type { KnownCredentials } from "./known-credentials.ts";
+import { SharedPulls } from "./shared-pulls.ts";
+
+/** Parts of the images that pulls are begun with. */
+export interface PullsParts extends PullParts {
+  readonly credentials: KnownCredentials;
+  readonly work: ImageWork;
+  /** The platform of images where nobody names one; absent: this machine's. */
+  readonly defaultPlatform: Platform | undefined;
+}
+
+/** Pulls images. */
+export class ImagePulls {
+  readonly #parts: PullsParts;
+  readonly #shared = new SharedPulls();
+
+  constructor(parts: PullsParts) {
+    this.#parts = parts;
+  }
+
+  /** Pulls an image; see {@link pullImage}. */
+  async pull(request: PullRequest): Promise<PulledImage> {
+    const { imageId, digest, isNewer, warning } = await this.#pull(request);
+    reportStatus(request.report, isNewer, pulledReference(request.reference));
+    reportWarning(request.report, warning);
+    return { imageId, digest };
+  }
+
+  /**
+   * Pulls all tags of a repository, one after the other; what was pulled before one fails stays.
+   *
+   * @param request its reference is a name alone
+   * @returns the last one; undefined: the repository has no tags
+   * @throws as {@link pull}
+   */
+  async pullAllTags(request: PullRequest): Promise<PulledImage | undefined> {
+    const { credentials, registry } = this.#parts;
+    const repository = parseNamed(request.reference);
+    checkPulled(repository);
+    const auth = await credentials.for(repository, request.auth);
+    const tags = await tagsOf(repository, auth, registry, request.signal);
+    let last: PulledImage | undefined;
+    let isNewer = false;
+    for (const tag of tags) {
+      const pulled = await this.#pull({ ...request, reference: `${repositoryName(repository)}:${tag}` });
+      reportWarning(request.report, pulled.warning);
+      isNewer ||= pulled.isNewer;
+      last = { imageId: pulled.imageId, digest: pulled.digest };
+    }
+    reportStatus(request.report, isNewer, repository);
+    return last;
+  }
+
+  async #pull(request: PullRequest): Promise<FinishedPull> {
+    const { credentials, work, unpacking, defaultPlatform } = this.#parts;
+    const named = pulledReference(request.reference);
+    const platform = request.platform ?? defaultPlatform;
+    const auth = await credentials.for(named, request.auth);
+    const key = [
+      canonicalString(named),
+      platform === undefined ? "" : formatPlatform(platform),
+      credentialsFingerprint(auth),
+    ].join(" ");
+    const pulled = await this.#shared.join(key, request.report, request.signal, (report, shared) =>
+      work.run(shared, (lease, signal) =>
+        pullImage(this.#parts, lease, { ...request, platform, auth, report, signal }),
+      ),
+    );
+    if (request.auth !== undefined && !isAnonymous(request.auth) && unpacking.kind === "platform") {
+      credentials.remember(named, request.auth);
+    }
+    return pulled;
+  }
+}

@@ -1,0 +1,261 @@
+/**
+ * `docker save`: images as one tar that is a docker archive and an OCI layout, laid out as moby v28 does. Layers are
+ * written unpacked, so that every reader of docker archives takes them, and one that several images share once.
+ * Configuration and layers are dated as the first image that has them, everything else as 1970, so that equal images give equal archives.
+ */
+import { createHash } from "node:crypto";
+
+import { ownValue, setOwnValue } from "../../common/own-value.ts";
+import { invalid, systemError } from "../../common/errors.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ArchivePart } from "../driver/archives.ts";
+import type { ContentStore } from "./content-store.ts";
+import { hexOf, sha256Of } from "./digest.ts";
+import { parseImageConfig } from "./image-config.ts";
+import type { ImageIndex } from "./image-index.ts";
+import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
+import { decompressed } from "./layer-content.ts";
+import { maxJsonBytes, mediaTypes } from "./manifest.ts";
+import {
+  canonicalString,
+  familiarName,
+  familiarString,
+  type NamedReference,
+  parseAny,
+  parseNamed,
+  withDefaultTag,
+} from "./reference.ts";
+import { directoryHeader, endOfTar, fileHeader, paddingAfter } from "./tar-entries.ts";
+
+/** An image with the names that it is saved under. */
+export interface SavedImage {
+  readonly record: ImageRecord;
+  readonly names: readonly NamedReference[];
+}
+
+/**
+ * Resolves the references of a save: a name without a tag means all of its tags, another name itself, and an
+ * ID or digest the image without any name. An image that is meant several times is saved once, with all of
+ * these names.
+ *
+ * @param find looks a reference up; throws not-found, invalid
+ */
+export function imagesToSave(
+  index: ImageIndex,
+  references: readonly string[],
+  find: (reference: string) => ImageRecord,
+): SavedImage[] {
+  const images = new Map<
+    string,
+    { readonly record: ImageRecord; readonly names: Map<string, NamedReference> }
+  >();
+  const add = (record: ImageRecord, named?: NamedReference): void => {
+    const image = images.get(record.id) ?? { record, names: new Map() };
+    images.set(record.id, image);
+    if (named !== undefined) {
+      image.names.set(canonicalString(named), named);
+    }
+  };
+  for (const reference of references) {
+    const parsed = parseAny(reference);
+    const named = parsed.kind === "named" ? parsed.named : undefined;
+    const tagged = named === undefined || !isNameOnly(named) ? [] : index.taggedAs(named);
+    for (const { record, name } of tagged) {
+      find(name); // of another platform than was asked for: refused
+      add(record, parseNamed(name));
+    }
+    if (tagged.length === 0) {
+      const record = find(reference);
+      const isByName = named !== undefined && index.named(named) === record && named.digest === undefined;
+      add(record, isByName ? withDefaultTag(named) : undefined);
+    }
+  }
+  return [...images.values()].map(({ record, names }) => ({ record, names: [...names.values()] }));
+}
+
+function isNameOnly({ tag, digest }: NamedReference): boolean {
+  return tag === undefined && digest === undefined;
+}
+
+const blobDirectory = "blobs/sha256";
+
+/** The documents that stand beside the blobs. */
+interface Documents {
+  readonly manifest: object[];
+  readonly index: object[];
+  readonly repositories: Record<string, Record<string, string>>;
+}
+
+/** An image whose layers were looked up. */
+interface PreparedImage {
+  readonly image: SavedImage;
+  readonly layers: readonly LayerBlob[];
+}
+
+/**
+ * Looks up what the archive of some images is made of; the caller holds their blobs.
+ *
+ * @throws conflict: layers that were never fetched; invalid: an image without layers; system: a layer is missing
+ */
+export async function prepareSave(
+  store: ContentStore,
+  images: readonly SavedImage[],
+): Promise<readonly PreparedImage[]> {
+  const prepared: PreparedImage[] = [];
+  for (const image of images) {
+    if (image.record.diffIds.length === 0) {
+      throw invalid("empty export - not implemented");
+    }
+    prepared.push({ image, layers: await layerBlobs(store, image.record) });
+  }
+  return prepared;
+}
+
+/** The parts of the archive of some images, in their order. */
+export async function* archiveParts(
+  store: ContentStore,
+  prepared: readonly PreparedImage[],
+): AsyncGenerator<ArchivePart> {
+  const images = prepared.map(({ image }) => image);
+  const documents: Documents = { manifest: [], index: [], repositories: {} };
+  const written = new Set<string>();
+  yield part(directoryHeader("blobs"));
+  yield part(directoryHeader(blobDirectory));
+  for (const { image, layers } of prepared) {
+    const config = await store.read(image.record.id, maxJsonBytes);
+    const created = Number(parseImageConfig(config).created?.seconds ?? 0n);
+    for (const layer of layers) {
+      if (!written.has(layer.diffId)) {
+        written.add(layer.diffId);
+        const { diffId, size, blob } = layer;
+        yield part(fileHeader(blobName(diffId), size, created));
+        yield { kind: "layer", diffId, size, digest: blob.digest };
+        yield part(paddingAfter(size));
+      }
+    }
+    const manifest = renderManifest(image.record, config.length, layers);
+    for (const [bytes, mtime] of [[config, created] as const, [manifest, 0] as const]) {
+      const digest = sha256Of(bytes);
+      if (!written.has(digest)) {
+        written.add(digest);
+        yield* file(blobName(digest), bytes, mtime);
+      }
+    }
+    const isParentSaved = images.some(({ record }) => record.id === image.record.parentId);
+    describe(documents, image, layers, manifest, isParentSaved ? image.record.parentId : undefined);
+  }
+  yield* documentFiles(documents);
+  yield part(endOfTar());
+}
+
+function part(bytes: Uint8Array): ArchivePart {
+  return { kind: "bytes", bytes };
+}
+
+/**
+ * Writes an archive, whose blobs the caller holds.
+ *
+ * @throws system: content is damaged
+ */
+export async function* archiveBytes(
+  store: ContentStore,
+  parts: AsyncIterable<ArchivePart>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  for await (const each of parts) {
+    if (each.kind === "bytes") {
+      yield each.bytes;
+    } else {
+      yield* layerTar(store, each, signal);
+    }
+  }
+}
+
+function renderManifest(record: ImageRecord, configSize: number, layers: readonly LayerBlob[]): Buffer {
+  return Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: mediaTypes.ociManifest,
+      config: { mediaType: mediaTypes.ociConfig, digest: record.id, size: configSize },
+      layers: layers.map(layerDescriptor),
+    }),
+  );
+}
+
+function layerDescriptor({ diffId, size }: LayerBlob): Record<string, unknown> {
+  return { mediaType: mediaTypes.ociLayer, digest: diffId, size };
+}
+
+/** Adds an image to every document that names it. */
+function describe(
+  { manifest: items, index, repositories }: Documents,
+  { record, names }: SavedImage,
+  layers: readonly LayerBlob[],
+  manifest: Buffer,
+  parentId: string | undefined,
+): void {
+  const descriptor = { mediaType: mediaTypes.ociManifest, digest: sha256Of(manifest), size: manifest.length };
+  const top = hexOf(layers.at(-1)?.diffId ?? "");
+  for (const named of names) {
+    const tag = named.tag ?? "";
+    const tags = ownValue(repositories, familiarName(named)) ?? {};
+    setOwnValue(tags, tag, top);
+    setOwnValue(repositories, familiarName(named), tags);
+    index.push({
+      ...descriptor,
+      annotations: {
+        "io.containerd.image.name": canonicalString(named),
+        "org.opencontainers.image.ref.name": tag,
+      },
+    });
+  }
+  if (names.length === 0) {
+    index.push(descriptor);
+  }
+  items.push({
+    Config: blobName(record.id),
+    RepoTags: names.length === 0 ? null : names.map(familiarString),
+    Layers: layers.map(({ diffId }) => blobName(diffId)),
+    Parent: parentId,
+    LayerSources: Object.fromEntries(layers.map((layer) => [layer.diffId, layerDescriptor(layer)])),
+  });
+}
+
+function* documentFiles({ manifest, index, repositories }: Documents): Generator<ArchivePart> {
+  const document = (value: object): Buffer => Buffer.from(`${JSON.stringify(value)}`);
+  yield* file("index.json", document({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: index }));
+  yield* file("manifest.json", document(manifest));
+  yield* file("oci-layout", document({ imageLayoutVersion: "1.0.0" }));
+  if (Object.keys(repositories).length > 0) {
+    yield* file("repositories", document(repositories));
+  }
+}
+
+function* file(name: string, content: Uint8Array, mtime = 0): Generator<ArchivePart> {
+  yield part(fileHeader(name, content.length, mtime));
+  yield part(content);
+  yield part(paddingAfter(content.length));
+}
+
+/** A layer's tar; what turns out to be another than the image's is an error before the archive looks whole. */
+async function* layerTar(
+  store: ContentStore,
+  { diffId, digest, size }: Extract<ArchivePart, { kind: "layer" }>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const hash = createHash("sha256");
+  const { content } = await decompressed(store.stream(digest, signal));
+  let length = 0;
+  for await (const chunk of content) {
+    hash.update(chunk);
+    length += chunk.length;
+    yield chunk;
+  }
+  if (length !== size || `sha256:${hash.digest("hex")}` !== diffId) {
+    throw systemError(`layer ${diffId} is damaged in the content store`);
+  }
+}
+
+function blobName(digest: string): string {
+  return `${blobDirectory}/${hexOf(digest)}`;
+}

@@ -1,0 +1,466 @@
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import { describe, it, type TestContext } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { openImageStore, streamOf, type TestImageStore } from "../../../test/support/image-store.ts";
+import { dockerArchive, type FixtureImage, imageId } from "../../../test/support/images.ts";
+import { tarOf } from "../../../test/support/tar.ts";
+import { PlatformSchema, StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { ContainerStateSchema, ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { ListImagesRequestSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
+import { ContainerRecordSchema, SealedImageSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { readDocuments } from "./image-documents.ts";
+
+const signal = new AbortController().signal;
+const containerId = `${"c0ffee".repeat(10)}0000`;
+
+async function image(text: string): Promise<FixtureImage> {
+  return {
+    layers: [await tarOf([{ name: "base" }]), await tarOf([{ name: "top", content: text }])],
+    config: { Labels: { text } },
+  };
+}
+
+async function load(store: TestImageStore, wanted: FixtureImage, ...tags: string[]): Promise<string> {
+  const archive = streamOf(await dockerArchive([{ image: wanted, tags }]));
+  await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+  return imageId(wanted);
+}
+
+/** A store with one image under some names. */
+async function storeOf(context: TestContext, ...tags: string[]) {
+  const store = await openImageStore(context);
+  const id = await load(store, await image("x"), ...tags);
+  return { store, id, images: store.images };
+}
+
+/** Puts a container of an image into the state. */
+async function addContainer(store: TestImageStore, id: string, status: ContainerStatus): Promise<void> {
+  const record = create(ContainerRecordSchema, {
+    id: containerId,
+    imageId: id,
+    layerDiffIds: store.state.images.get(id)?.diffIds ?? [],
+    state: create(ContainerStateSchema, { status }),
+  });
+  await store.state.commit((change) => change.containers.put(record));
+}
+
+function list(store: TestImageStore, filters: Record<string, string[]> = {}) {
+  const entries = Object.entries(filters).map(([key, values]) => [key, { values }] as const);
+  const request = create(ListImagesRequestSchema, { filters: Object.fromEntries(entries), sharedSize: true });
+  return store.images.catalog.list(request);
+}
+
+const names = (summaries: ReturnType<typeof list>): string[] =>
+  summaries.flatMap((each) => each.repoTags).sort();
+
+describe("an image is found", () => {
+  it("by every spelling of its name, its ID and prefixes of that", async (context) => {
+    const { images, id } = await storeOf(context, "nginx:latest");
+    const digits = id.slice("sha256:".length);
+    for (const reference of [
+      "nginx",
+      "nginx:latest",
+      "library/nginx",
+      "docker.io/library/nginx:latest",
+      "index.docker.io/nginx",
+      id,
+      digits,
+      digits.slice(0, 12),
+      digits.slice(0, 3),
+      id.slice(0, 20),
+    ]) {
+      assert.equal((await images.containers.resolve(reference)).record.id, id, reference);
+      assert.equal(images.containers.idOf(reference), id);
+    }
+  });
+
+  it("not where there is none, and the name is told as people write it", async (context) => {
+    const { images } = await storeOf(context, "nginx:latest");
+    for (const [reference, told] of [
+      ["apache", "apache:latest"],
+      ["nginx:1", "nginx:1"],
+      ["docker.io/library/apache", "apache:latest"],
+      ["0".repeat(64), `sha256:${"0".repeat(64)}`],
+      [`sha256:${"0".repeat(64)}`, `sha256:${"0".repeat(64)}`],
+    ] as const) {
+      await assert.rejects(images.containers.resolve(reference), {
+        kind: "not-found",
+        message: `No such image: ${told}`,
+      });
+      assert.equal(images.containers.idOf(reference), undefined);
+    }
+  });
+
+  it("not by what is no reference", async (context) => {
+    const { images } = await storeOf(context);
+    await assert.rejects(images.containers.resolve("UPPER"), { kind: "invalid" });
+    await assert.rejects(images.containers.resolve(""), {
+      kind: "invalid",
+      message: "invalid reference format",
+    });
+  });
+
+  it("not by a prefix that several have", async (context) => {
+    const { store, images } = await storeOf(context);
+    // With seventeen IDs two begin with the same digit.
+    for (let number = 0; number < 16; number++) {
+      await load(store, await image(String(number)));
+    }
+    const digits = [...store.state.images.keys()].map((each) => each.charAt("sha256:".length));
+    const shared = digits.find((digit, index) => digits.indexOf(digit) < index) ?? "";
+    await assert.rejects(images.containers.resolve(shared), {
+      kind: "invalid",
+      message: `multiple IDs found with provided prefix: ${shared}`,
+    });
+  });
+
+  it("only where it has the platform that was asked for", async (context) => {
+    const { images } = await storeOf(context, "a:1");
+    const other = create(PlatformSchema, { os: "linux", architecture: "s390x" });
+    await assert.rejects(images.containers.resolve("a:1", other), {
+      kind: "not-found",
+      message:
+        /^image with reference a:1 was found but its platform \(linux\/\w+\) does not match the specified platform \(linux\/s390x\)$/,
+    });
+  });
+});
+
+describe("an image is made runnable", () => {
+  it("once in a process, and again in the next", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    const { record } = await images.containers.resolve(id);
+    store.preparer.failure = new Error("it was prepared again");
+    await images.containers.makeRunnable(record, signal);
+    const again = await store.reopen();
+    assert.deepEqual([...again.preparer.layers], []);
+    await again.images.containers.makeRunnable(record, signal);
+    assert.deepEqual([...again.preparer.layers], record.diffIds);
+  });
+
+  it("again after it was removed and came back", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    await images.removal.remove("a:1", false);
+    await load(store, await image("x"), "a:1");
+    assert.deepEqual([...store.preparer.layers], store.state.images.get(id)?.diffIds);
+  });
+});
+
+describe("a tag", () => {
+  it("adds a name", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    await images.catalog.tag("a:1", "ghcr.io/b/c");
+    assert.equal(images.containers.idOf("ghcr.io/b/c:latest"), id);
+    assert.equal(images.containers.idOf("a:1"), id);
+    assert.deepEqual(store.events(), ["load", "tag"]);
+    assert.deepEqual(
+      { ...store.state.events.past()[1]?.attributes },
+      { name: "ghcr.io/b/c:latest", text: "x" },
+    );
+  });
+
+  it("takes a name from another image", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    const other = await load(store, await image("y"), "b:1");
+    await images.catalog.tag("b:1", "a:1");
+    assert.equal(images.containers.idOf("a:1"), other);
+    assert.deepEqual(store.state.images.get(id)?.names, []);
+  });
+
+  it("is refused where its name is none", async (context) => {
+    const { images } = await storeOf(context, "a:1");
+    await assert.rejects(images.catalog.tag("a:1", "b:c d"), {
+      kind: "invalid",
+      message: "invalid reference format",
+    });
+    await assert.rejects(images.catalog.tag("a:1", "sha256:abc"), {
+      kind: "invalid",
+      message: "refusing to create an ambiguous tag using digest algorithm as name",
+    });
+    await assert.rejects(images.catalog.tag("missing", "b"), {
+      kind: "not-found",
+      message: "No such image: missing:latest",
+    });
+  });
+});
+
+describe("a removal", () => {
+  it("of the only name takes the image and all that only it needed", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    const [untagged, deleted, ...layers] = await images.removal.remove("a:1", false);
+    assert.deepEqual(untagged, { untagged: "a:1" });
+    assert.deepEqual(deleted, { deleted: id });
+    assert.equal(layers.length, 2);
+    assert.equal(store.state.images.size, 0);
+    assert.deepEqual(await store.blobs(), []);
+    assert.deepEqual([...store.preparer.layers], []);
+    assert.deepEqual(store.events(), ["load", "untag", "delete"]);
+    assert.equal(images.containers.idOf(id), undefined);
+  });
+
+  it("leaves what other images need", async (context) => {
+    const { store, images } = await storeOf(context, "a:1");
+    const other = await load(store, await image("y"), "b:1");
+    const removed = await images.removal.remove("a:1", false);
+    assert.equal(removed.length, 3, "name, image and the one layer that is not shared");
+    assert.deepEqual(new Set(store.preparer.layers), new Set(store.state.images.get(other)?.diffIds));
+    assert.equal((await store.blobs()).length, 4);
+  });
+
+  it("of one of several names leaves the image", async (context) => {
+    const { images, id } = await storeOf(context, "a:1", "b:1");
+    assert.deepEqual(await images.removal.remove("a:1", false), [{ untagged: "a:1" }]);
+    assert.equal(images.containers.idOf("b:1"), id);
+    assert.equal(images.containers.idOf("a:1"), undefined);
+  });
+
+  it("by ID is refused where the image has several names, and can be forced", async (context) => {
+    const { images, id } = await storeOf(context, "a:1", "b:1");
+    const short = id.slice(7, 19);
+    await assert.rejects(images.removal.remove(short, false), {
+      kind: "conflict",
+      message: `conflict: unable to delete ${short} (must be forced) - image is referenced in multiple repositories`,
+    });
+    const removed = await images.removal.remove(short, true);
+    assert.deepEqual(removed.slice(0, 3), [{ untagged: "a:1" }, { untagged: "b:1" }, { deleted: id }]);
+  });
+
+  it("is refused where a stopped container uses the image", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    await addContainer(store, id, ContainerStatus.EXITED);
+    const [container, short] = [containerId.slice(0, 12), id.slice(7, 19)];
+    await assert.rejects(images.removal.remove("a:1", false), {
+      kind: "conflict",
+      message: `conflict: unable to remove repository reference "a:1" (must force) - container ${container} is using its referenced image ${short}`,
+    });
+    await assert.rejects(images.removal.remove(short, false), {
+      kind: "conflict",
+      message: `conflict: unable to delete ${short} (must be forced) - image is being used by stopped container ${container}`,
+    });
+    assert.equal(images.containers.idOf("a:1"), id);
+  });
+
+  it("by force keeps the layers of a stopped container until that goes", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    await addContainer(store, id, ContainerStatus.EXITED);
+    const layers = [...store.preparer.layers];
+    await images.removal.remove("a:1", true);
+    assert.equal(store.state.images.size, 0);
+    assert.deepEqual([...store.preparer.layers], layers);
+    await store.state.commit((change) => change.containers.delete(containerId));
+    await images.containers.forgetUnusedLayers(layers);
+    assert.deepEqual([...store.preparer.layers], []);
+  });
+
+  it("never takes the image of a running container", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    await addContainer(store, id, ContainerStatus.RUNNING);
+    const short = id.slice(7, 19);
+    await assert.rejects(images.removal.remove(short, true), {
+      kind: "conflict",
+      message: `conflict: unable to delete ${short} (cannot be forced) - image is being used by running container ${containerId.slice(0, 12)}`,
+    });
+    assert.deepEqual(await images.removal.remove("a:1", true), [{ untagged: "a:1" }]);
+    assert.equal(images.containers.idOf(id), id);
+  });
+
+  it("waits for no layer that comes back at the same time", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    const loading = Promise.withResolvers<void>();
+    store.preparer.beforePrepare = () => loading.promise;
+    const again = load(store, await image("x"), "b:1");
+    await images.removal.remove("a:1", false);
+    loading.resolve();
+    await again;
+    assert.equal(images.containers.idOf("b:1"), id);
+    assert.deepEqual(new Set(store.preparer.layers), new Set(store.state.images.get(id)?.diffIds));
+    assert.equal((await store.blobs()).length, 4);
+  });
+});
+
+describe("a listing", () => {
+  it("tells of every image", async (context) => {
+    const { store, id } = await storeOf(context, "a:1", "b:1");
+    await addContainer(store, id, ContainerStatus.EXITED);
+    const [summary, ...others] = list(store);
+    assert.deepEqual(others, []);
+    assert.equal(summary?.id, id);
+    assert.deepEqual(summary?.repoTags, ["a:1", "b:1"]);
+    assert.equal(summary?.containers, 1n);
+    assert.deepEqual({ ...summary?.labels }, { text: "x" });
+    assert.equal(summary?.sharedSize, 0n);
+  });
+
+  it("tells how much an image shares", async (context) => {
+    const { store } = await storeOf(context, "a:1");
+    await load(store, await image("y"), "b:1");
+    for (const summary of list(store)) {
+      assert.equal(summary.sharedSize, BigInt((await tarOf([{ name: "base" }])).length));
+    }
+  });
+
+  it("is filtered", async (context) => {
+    const { store } = await storeOf(context, "a:1", "ghcr.io/x/y:2");
+    await load(store, await image("nameless"));
+    assert.deepEqual(names(list(store, { reference: ["a"] })), ["a:1"]);
+    assert.deepEqual(names(list(store, { reference: ["ghcr.io/*/y"] })), ["ghcr.io/x/y:2"]);
+    assert.deepEqual(names(list(store, { reference: ["*"] })), ["a:1"]);
+    assert.deepEqual(names(list(store, { reference: ["a:2"] })), []);
+    assert.equal(list(store).length, 2);
+    assert.equal(list(store, { dangling: ["true"] }).length, 1);
+    assert.equal(list(store, { dangling: ["false"] }).length, 1);
+    assert.equal(list(store, { label: ["text=x"] }).length, 1);
+    assert.equal(list(store, { label: ["text"] }).length, 2);
+    assert.equal(list(store, { label: ["text=z"] }).length, 0);
+    assert.equal(list(store, { until: ["2024-12-31T00:00:00Z"] }).length, 0);
+    assert.equal(list(store, { until: ["2025-01-02T00:00:00Z"] }).length, 2);
+    assert.equal(list(store, { before: ["a:1"] }).length, 0);
+  });
+
+  it("refuses filters that it does not know, and values that make no sense", async (context) => {
+    const { store } = await storeOf(context, "a:1");
+    for (const [filters, kind, message] of [
+      [{ colour: ["red"] }, "invalid", "invalid filter 'colour'"],
+      [{ dangling: ["maybe"] }, "invalid", "invalid filter 'dangling=[maybe]'"],
+      [{ before: ["missing"] }, "not-found", "No such image: missing:latest"],
+      [{ until: ["yesterday"] }, "invalid", 'failed to parse value as time or duration: "yesterday"'],
+      [{ reference: ["[a"] }, "invalid", "syntax error in pattern"],
+    ] as const) {
+      assert.throws(() => list(store, filters as unknown as Record<string, string[]>), { kind, message });
+    }
+  });
+});
+
+describe("an inspection", () => {
+  it("tells what the image is", async (context) => {
+    const { images, id } = await storeOf(context, "a:1");
+    const detail = images.catalog.inspect("a:1");
+    assert.equal(detail.id, id);
+    assert.deepEqual(detail.repoTags, ["a:1"]);
+    assert.equal(detail.driver, "overlay2");
+    assert.equal(detail.diffIds.length, 2);
+    assert.equal(detail.platform?.os, "linux");
+    assert.deepEqual({ ...detail.config?.labels }, { text: "x" });
+  });
+
+  it("finds only what is there", async (context) => {
+    const { images } = await storeOf(context, "a:1");
+    assert.throws(() => images.catalog.inspect("a:2"), { kind: "not-found", message: "No such image: a:2" });
+  });
+});
+
+describe("the built-in image", () => {
+  async function binary(store: TestImageStore, content: string): Promise<string> {
+    const file = path.join(store.directory, "hello");
+    await writeFile(file, content);
+    return file;
+  }
+
+  it("is there after a start, always with the same ID", async (context) => {
+    const store = await openImageStore(context);
+    const other = await openImageStore(context);
+    await store.images.builtIn.ensure(await binary(store, "v1"), signal);
+    await other.images.builtIn.ensure(await binary(other, "v1"), signal);
+    const { record, config } = await store.images.containers.resolve("sockerless/hello");
+    assert.deepEqual(config.cmd?.values, ["/hello"]);
+    assert.equal(other.images.containers.idOf("sockerless/hello"), record.id);
+    assert.deepEqual(store.events(), []);
+  });
+
+  it("comes back at the next start where it was removed", async (context) => {
+    const store = await openImageStore(context);
+    const file = await binary(store, "v1");
+    await store.images.builtIn.ensure(file, signal);
+    await store.images.removal.remove("sockerless/hello", false);
+    assert.equal(store.state.images.size, 0);
+    const again = await store.reopen();
+    await again.images.builtIn.ensure(file, signal);
+    assert.ok(again.images.containers.idOf("sockerless/hello"));
+  });
+
+  it("is spared by a prune of everything, which takes a user's names for it", async (context) => {
+    const store = await openImageStore(context);
+    await store.images.builtIn.ensure(await binary(store, "v1"), signal);
+    await store.images.catalog.tag("sockerless/hello", "mine:1");
+    const all = { dangling: create(StringListSchema, { values: ["false"] }) };
+    const { removed, spaceReclaimed } = await store.images.removal.prune(all, signal);
+    assert.deepEqual(removed, [{ untagged: "mine:1" }]);
+    assert.equal(spaceReclaimed, 0n);
+    assert.ok(store.images.containers.idOf("sockerless/hello"));
+  });
+
+  it("takes the place of an earlier version's", async (context) => {
+    const store = await openImageStore(context);
+    await store.images.builtIn.ensure(await binary(store, "v1"), signal);
+    const before = store.images.containers.idOf("sockerless/hello");
+    await store.images.builtIn.ensure(await binary(store, "v2"), signal);
+    assert.notEqual(store.images.containers.idOf("sockerless/hello"), before);
+    assert.equal(store.state.images.size, 1);
+  });
+
+  it("leaves the name to the image that a user gave it to", async (context) => {
+    const { store, images, id } = await storeOf(context, "sockerless/hello:latest");
+    await images.builtIn.ensure(await binary(store, "v1"), signal);
+    assert.equal(images.containers.idOf("sockerless/hello"), id);
+  });
+});
+
+describe("a start", () => {
+  it("deletes blobs that no image names and what interrupted work left", async (context) => {
+    const { store } = await storeOf(context, "a:1");
+    const blobs = await store.blobs();
+    await writeFile(path.join(store.directory, "blobs/sha256", "0".repeat(64)), "garbage");
+    await writeFile(path.join(store.directory, "blobs/ingest", "half"), "half");
+    const again = await store.reopen();
+    assert.deepEqual(await again.blobs(), blobs);
+    assert.deepEqual(await again.ingests(), []);
+  });
+});
+
+describe("an image of a lost state", () => {
+  const kept = async ({ store, id, images }: Awaited<ReturnType<typeof storeOf>>) => {
+    const record = store.state.images.get(id);
+    assert.ok(record);
+    const documents = await readDocuments(images.content, record, 1_000_000);
+    assert.ok(documents);
+    return create(SealedImageSchema, { record, ...documents });
+  };
+
+  it("is taken over with what describes it, and its layers are elsewhere", async (context) => {
+    const lost = await storeOf(context, "nginx:latest");
+    const store = await openImageStore(context);
+    await store.images.containers.adopt(await kept(lost));
+    assert.deepEqual(names(list(store)), ["nginx:latest"]);
+    assert.deepEqual((await store.images.containers.resolve("nginx")).config.labels, { text: "x" });
+    assert.deepEqual(store.state.images.get(lost.id)?.layerSizes, []);
+  });
+
+  it("leaves names to the images that have them", async (context) => {
+    const lost = await storeOf(context, "nginx:latest");
+    const store = await openImageStore(context);
+    const other = await load(store, await image("other"), "nginx:latest");
+    await store.images.containers.adopt(await kept(lost));
+    assert.equal((await store.images.containers.resolve("nginx")).record.id, other);
+    assert.equal((await store.images.containers.resolve(lost.id)).record.id, lost.id);
+  });
+
+  it("is refused where what describes it is not its own", async (context) => {
+    const lost = await kept(await storeOf(context, "nginx:latest"));
+    const store = await openImageStore(context);
+    await assert.rejects(
+      store.images.containers.adopt({ ...lost, config: Buffer.concat([lost.config, Buffer.from(" ")]) }),
+      /verification failed/,
+    );
+    assert.deepEqual(list(store), []);
+  });
+
+  it("is not kept where what describes it is too much", async (context) => {
+    const { store, id, images } = await storeOf(context, "nginx:latest");
+    const record = store.state.images.get(id);
+    assert.ok(record);
+    assert.equal(await readDocuments(images.content, record, 10), undefined);
+  });
+});

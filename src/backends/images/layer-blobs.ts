@@ -1,0 +1,57 @@
+/** The layers of an image as they lie in the content store. */
+import { conflict, systemError } from "../../common/errors.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContentStore, StoredBlob } from "./content-store.ts";
+import { type Compression, compressionOf } from "./layer-content.ts";
+
+/** Enough of a blob to recognise how it is compressed. */
+const sniffedBytes = 16;
+
+/** One layer. */
+export interface LayerBlob {
+  readonly diffId: string;
+  readonly blob: StoredBlob;
+  readonly compression: Compression;
+  /** Bytes of the tar, unpacked. */
+  readonly size: number;
+}
+
+/**
+ * The layers of an image, bottom first. The caller holds them.
+ *
+ * @throws conflict: they were never fetched (the cloud pulls them itself); system: one is missing
+ */
+export async function layerBlobs(store: ContentStore, record: ImageRecord): Promise<LayerBlob[]> {
+  if (record.layerSizes.length !== record.diffIds.length) {
+    throw conflict(`the layers of image ${record.id} are not on this backend`);
+  }
+  const layers: LayerBlob[] = [];
+  for (const [index, diffId] of record.diffIds.entries()) {
+    const digest = record.layerDigests[index] ?? "";
+    const blob = await store.find(digest);
+    if (blob === undefined) {
+      throw systemError(`layer ${digest} of image ${record.id} is missing from the content store`);
+    }
+    layers.push({
+      diffId,
+      blob,
+      compression: digest === diffId ? undefined : await compressionOfBlob(store, digest),
+      size: Number(record.layerSizes[index]),
+    });
+  }
+  return layers;
+}
+
+/** How a blob is compressed, by its first bytes. */
+export async function compressionOfBlob(store: ContentStore, digest: string): Promise<Compression> {
+  const start: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of store.stream(digest)) {
+    start.push(chunk);
+    length += chunk.length;
+    if (length >= sniffedBytes) {
+      break;
+    }
+  }
+  return compressionOf(Buffer.concat(start).subarray(0, sniffedBytes));
+}

@@ -1,0 +1,191 @@
+/**
+ * Compressed content: recognised by its first bytes, never by a name or a media type, because old archives and
+ * registries label it wrongly.
+ */
+import { createHash } from "node:crypto";
+import { Readable } from "node:stream";
+import { createGunzip, createZstdDecompress } from "node:zlib";
+
+import { errnoOf, invalid, messageOf } from "../../common/errors.ts";
+
+import type { StoredBlob } from "./content-store.ts";
+import type { TarCheck } from "./tar-check.ts";
+
+/** How content is compressed; `undefined`: not at all, as far as can be told. */
+export type Compression = "gzip" | "zstd" | "bzip2" | "xz" | undefined;
+
+/** The most that a layer may unpack to, in bytes: a few kilobytes of gzip can claim to be anything. */
+const maxUnpackedBytes = 256 * 1024 ** 3;
+
+/** First bytes of each format. */
+const magicNumbers: readonly (readonly [Exclude<Compression, undefined>, readonly number[]])[] = [
+  ["gzip", [0x1f, 0x8b, 0x08]],
+  ["zstd", [0x28, 0xb5, 0x2f, 0xfd]],
+  ["bzip2", [0x42, 0x5a, 0x68]],
+  ["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
+];
+
+const sniffedBytes = 6;
+
+/** Node makes 16 KiB at a time otherwise, and each is a turn of its thread pool. */
+const inflatedChunkBytes = 128 * 1024;
+
+/** Recognises a compression by the first bytes of the content. */
+export function compressionOf(start: Uint8Array): Compression {
+  return magicNumbers.find(([, magic]) => magic.every((byte, index) => start[index] === byte))?.[0];
+}
+
+/** A layer's content as it would be unpacked. */
+export interface LayerMeasure {
+  /** Digest of the uncompressed tar. */
+  readonly diffId: string;
+  /** Bytes of the uncompressed tar. */
+  readonly size: number;
+  readonly compression: Compression;
+}
+
+/**
+ * Reads a layer's blob to its end and tells what it unpacks to. A blob that is not compressed is its own content and
+ * is not read again, unless it is to be checked.
+ *
+ * @param check is told of the content
+ * @throws invalid: broken, too large, or a compression that cannot be read; what the check throws
+ */
+export async function measureLayer(
+  blob: StoredBlob,
+  source: AsyncIterable<Uint8Array>,
+  check?: TarCheck,
+): Promise<LayerMeasure> {
+  const { compression, content, abandon } = await decompressed(source);
+  if (compression === undefined) {
+    if (check === undefined) {
+      await abandon();
+    } else {
+      for await (const chunk of content) {
+        check.write(chunk);
+      }
+      check.end();
+    }
+    return { diffId: blob.digest, size: blob.size, compression };
+  }
+  const hash = createHash("sha256");
+  let size = 0;
+  for await (const chunk of content) {
+    size += chunk.length;
+    if (size > maxUnpackedBytes) {
+      throw invalid(`layer unpacks to more than ${maxUnpackedBytes} bytes`);
+    }
+    hash.update(chunk);
+    check?.write(chunk);
+  }
+  check?.end();
+  return { diffId: `sha256:${hash.digest("hex")}`, size, compression };
+}
+
+/** The content of a stream that may be compressed. */
+export interface DecompressedStream {
+  readonly compression: Compression;
+  readonly content: AsyncIterable<Uint8Array>;
+  /** Ends the source, where the content is not read. */
+  abandon(): Promise<void>;
+}
+
+/**
+ * Recognises how a stream is compressed and undoes it. Errors of the source pass through; broken compression and
+ * formats that cannot be read are `invalid`.
+ */
+export async function decompressed(source: AsyncIterable<Uint8Array>): Promise<DecompressedStream> {
+  const { start, whole, abandon } = await peeked(source);
+  const compression = compressionOf(start);
+  switch (compression) {
+    case undefined:
+      return { compression, content: whole, abandon };
+    case "gzip":
+    case "zstd":
+      return { compression, content: inflated(whole, compression), abandon };
+    default:
+      await abandon();
+      throw invalid(
+        `archives compressed with ${compression} are not supported: use gzip, zstd or no compression`,
+      );
+  }
+}
+
+async function* inflated(source: AsyncIterable<Uint8Array>, format: "gzip" | "zstd"): AsyncGenerator<Buffer> {
+  const input = Readable.from(source, { objectMode: false });
+  const options = { chunkSize: inflatedChunkBytes };
+  const inflater = format === "gzip" ? createGunzip(options) : createZstdDecompress(options);
+  let sourceError: Error | undefined;
+  input.once("error", (error) => {
+    sourceError = error;
+    inflater.destroy(error);
+  });
+  try {
+    for await (const chunk of input.pipe(inflater)) {
+      yield chunk as Buffer;
+    }
+  } catch (error) {
+    if (sourceError !== undefined) {
+      throw sourceError;
+    }
+    throw inflationError(error, format);
+  } finally {
+    input.destroy();
+    inflater.destroy();
+  }
+}
+
+function inflationError(error: unknown, format: string): unknown {
+  const code = errnoOf(error) ?? "";
+  if (code === "Z_BUF_ERROR" || code === "ZSTD_error_srcSize_wrong") {
+    return invalid("unexpected EOF", error);
+  }
+  return code.startsWith("Z") ? invalid(`${format}: ${messageOf(error)}`, error) : error;
+}
+
+/** The first bytes of a stream, and the stream with them put back. */
+interface PeekedStream {
+  readonly start: Uint8Array;
+  readonly whole: AsyncIterable<Uint8Array>;
+  /** Ends the source without reading it. */
+  abandon(): Promise<void>;
+}
+
+/** Reads as much of a stream as tells how it is compressed. */
+export async function peeked(source: AsyncIterable<Uint8Array>): Promise<PeekedStream> {
+  const iterator = source[Symbol.asyncIterator]();
+  const held: Uint8Array[] = [];
+  let length = 0;
+  let ended = false;
+  while (length < sniffedBytes && !ended) {
+    const next = await iterator.next();
+    if (next.done === true) {
+      ended = true;
+    } else {
+      held.push(next.value);
+      length += next.value.length;
+    }
+  }
+  const abandon = async (): Promise<void> => {
+    if (!ended) {
+      ended = true;
+      await iterator.return?.();
+    }
+  };
+  async function* whole(): AsyncGenerator<Uint8Array> {
+    try {
+      yield* held;
+      while (!ended) {
+        const next = await iterator.next();
+        if (next.done === true) {
+          ended = true;
+          return;
+        }
+        yield next.value;
+      }
+    } finally {
+      await abandon();
+    }
+  }
+  return { start: Buffer.concat(held), whole: whole(), abandon };
+}

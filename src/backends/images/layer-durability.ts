@@ -1,0 +1,155 @@
+/**
+ * Blobs of layers are synced to the disk behind the answer, as unpacked layers are: waiting for it takes longer than all
+ * the rest of an import, on a busy disk by far. Of a build's state all blobs are: a state that is lost is made again. Until
+ * then the image's record names the machine's boot; a backend that finds another boot's there reads the blobs and believes
+ * none but those whose digests fit.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+import type { Logger } from "../../common/logger.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContentStore } from "./content-store.ts";
+import type { ImageIndex } from "./image-index.ts";
+
+/** Parts of the images that syncing works on. */
+export interface DurabilityParts {
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly logger: Logger;
+  /** Changes with every boot of the machine; empty: not known, so that layers are synced before the answer. */
+  readonly boot: string;
+}
+
+/** This machine's boot, or nothing where the system does not tell. */
+export function bootOfMachine(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+/** Syncs the blobs of layers, one image at a time. */
+export class LayerDurability {
+  readonly #parts: DurabilityParts;
+  readonly #waiting = new Set<string>();
+  #work: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(parts: DurabilityParts) {
+    this.#parts = parts;
+  }
+
+  /** Makes durable what has to be before a record is committed, and answers what the record has to say of the rest. */
+  async syncBefore(record: ImageRecord): Promise<string> {
+    const { content, boot } = this.#parts;
+    if (record.ofBuild && boot !== "") {
+      return boot;
+    }
+    const layers = boot === "" ? layerBlobsOf(record) : [];
+    await content.sync([record.id, record.manifestDigest, ...layers]);
+    return layerBlobsOf(record).length === layers.length ? "" : boot;
+  }
+
+  /** Syncs the layers of an image whose record is committed. */
+  syncBehind(imageId: string): void {
+    this.#waiting.add(imageId);
+    if (!this.#closed) {
+      this.#work ??= this.#syncWaiting().finally(() => {
+        this.#work = undefined;
+      });
+    }
+  }
+
+  /** Looks at what an earlier process has not synced, and answers the images whose layers are lost. */
+  async review(): Promise<ImageRecord[]> {
+    const { index, boot } = this.#parts;
+    const doubtful = new Set(
+      index
+        .records()
+        .filter(({ unsyncedBoot }) => unsyncedBoot !== "" && unsyncedBoot !== boot)
+        .flatMap(blobsInStore),
+    );
+    const lost = new Set<string>();
+    for (const digest of doubtful) {
+      if (!(await this.#isWhole(digest))) {
+        lost.add(digest);
+      }
+    }
+    const [whole, broken] = [[] as ImageRecord[], [] as ImageRecord[]];
+    for (const record of index.records()) {
+      (blobsInStore(record).some((digest) => lost.has(digest)) ? broken : whole).push(record);
+    }
+    for (const { id, unsyncedBoot } of whole) {
+      if (unsyncedBoot !== "") {
+        this.syncBehind(id);
+      }
+    }
+    return broken;
+  }
+
+  /** Waits for the sync under way; what waits is for the next process. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#work;
+  }
+
+  async #syncWaiting(): Promise<void> {
+    for (const id of this.#waiting) {
+      this.#waiting.delete(id);
+      if (this.#closed) {
+        return;
+      }
+      await this.#syncImage(id);
+    }
+  }
+
+  async #syncImage(id: string): Promise<void> {
+    const { index, content, logger } = this.#parts;
+    const record = index.get(id);
+    if (record === undefined) {
+      return; // It was removed meanwhile.
+    }
+    /** The record as it is now, unless a push has replaced its layers. */
+    const same = (): ImageRecord | undefined => {
+      const now = index.get(id);
+      return now?.manifestDigest === record.manifestDigest ? now : undefined;
+    };
+    try {
+      await content.sync(blobsInStore(record));
+      const now = same();
+      if (now !== undefined) {
+        await index.commit({ put: [{ ...now, unsyncedBoot: "" }] });
+      }
+    } catch (error) {
+      if (same() !== undefined) {
+        logger.error({ err: error, image: id }, "an image may not survive a crash of the machine");
+      }
+    }
+    if (same() === undefined) {
+      this.#waiting.add(id);
+    }
+  }
+
+  async #isWhole(digest: string): Promise<boolean> {
+    const hash = createHash("sha256");
+    try {
+      for await (const chunk of this.#parts.content.stream(digest)) {
+        hash.update(chunk);
+      }
+    } catch {
+      return false;
+    }
+    return `sha256:${hash.digest("hex")}` === digest;
+  }
+}
+
+function blobsInStore(record: ImageRecord): string[] {
+  return [record.id, record.manifestDigest, ...layerBlobsOf(record)];
+}
+
+/** The blobs of layers that are in the store. */
+function layerBlobsOf({ layerSizes, layerDigests }: ImageRecord): readonly string[] {
+  return layerSizes.length > 0 ? layerDigests : [];
+}

@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { streamOf } from "../../../test/support/image-store.ts";
+import { tarOf } from "../../../test/support/tar.ts";
+import { LayerHeaders } from "./layer-headers.ts";
+
+describe("the headers of layers", () => {
+  const namesOf = async (headers: LayerHeaders, digest: string, tar: Buffer, opened: string[]) => {
+    const names: string[] = [];
+    const open = () => {
+      opened.push(digest);
+      return streamOf(tar);
+    };
+    for await (const { name } of headers.of(digest, open)) {
+      names.push(name);
+    }
+    return names;
+  };
+
+  it("are read once, and again once others have taken their room", async () => {
+    const headers = new LayerHeaders(3);
+    const opened: string[] = [];
+    const one = await tarOf([{ name: "a", content: "x".repeat(1000) }, { name: "b" }]);
+    const other = await tarOf([{ name: "c" }]);
+    const large = await tarOf(["d", "e", "f", "g"].map((name) => ({ name })));
+    for (let times = 0; times < 2; times++) {
+      assert.deepEqual(await namesOf(headers, "one", one, opened), ["a", "b"]);
+      assert.deepEqual(await namesOf(headers, "other", other, opened), ["c"]);
+    }
+    assert.deepEqual(opened, ["one", "other"]);
+    assert.deepEqual(await namesOf(headers, "large", large, opened), ["d", "e", "f", "g"]);
+    await namesOf(headers, "one", one, opened);
+    assert.deepEqual(opened, ["one", "other", "large"], "what is too large takes no room");
+    await namesOf(headers, "another", one, opened);
+    await namesOf(headers, "one", one, opened);
+    await namesOf(headers, "other", other, opened);
+    assert.deepEqual(opened.slice(3), ["another", "one", "other"]);
+  });
+
+  it("of a layer that was not read to its end are not kept", async () => {
+    const headers = new LayerHeaders();
+    const tar = await tarOf([{ name: "a" }, { name: "b" }]);
+    for await (const { name } of headers.of("one", () => streamOf(tar))) {
+      assert.equal(name, "a");
+      break;
+    }
+    assert.deepEqual(await namesOf(headers, "one", tar, []), ["a", "b"]);
+  });
+});

@@ -1,0 +1,177 @@
+/**
+ * Layers that a pull left at the registry, because the driver's cloud pulls them itself. They are fetched
+ * once a save, push or commit needs them after all; from then on the image is like any other.
+ */
+import type { Clock } from "../../common/clock.ts";
+import { conflict, messageOf, systemError } from "../../common/errors.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { KeyedLocks } from "../concurrency/serial.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import { blobsOf, type ImageIndex } from "./image-index.ts";
+import type { ImageWork } from "./image-work.ts";
+import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
+import { LayerFetch } from "./layer-fetch.ts";
+import { LayerHeaders, type LayerReader } from "./layer-headers.ts";
+import type { Limiter } from "./limiter.ts";
+import { maxJsonBytes, parseManifest } from "./manifest.ts";
+import { type NamedReference, parseNamed, repositoryName } from "./reference.ts";
+import { Registry, type RegistryOptions } from "./registry/registry.ts";
+import type { KnownCredentials } from "./known-credentials.ts";
+import { findStoredLayer } from "./stored-layer.ts";
+
+/** Parts of the images that layers are fetched with. */
+export interface LayerSupplyParts {
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly clock: Clock;
+  readonly registry: RegistryOptions;
+  readonly downloads: Limiter;
+  readonly credentials: KnownCredentials;
+  readonly work: ImageWork;
+}
+
+/** Layers that are held. */
+export interface OpenLayers extends AsyncDisposable {
+  /** Bottom first. */
+  readonly layers: readonly LayerReader[];
+}
+
+/** Fetches layers where they are missing. */
+export class LayerSupply {
+  readonly #parts: LayerSupplyParts;
+  readonly #fetches = new KeyedLocks();
+  readonly #headers = new LayerHeaders();
+
+  constructor(parts: LayerSupplyParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * A layer that any image has, by its diff ID, held by the lease. One that a pull left is fetched, with the others of its
+   * image, once for all who look for one of them.
+   *
+   * @returns undefined: no image has it
+   * @throws what fetching the layers throws
+   */
+  async find(lease: BlobLease, diffId: string, signal: AbortSignal): Promise<LayerBlob | undefined> {
+    const { content, index } = this.#parts;
+    const stored = (): Promise<LayerBlob | undefined> =>
+      findStoredLayer(content, lease, index.records(), diffId);
+    const found = await stored();
+    const elsewhere = index.records().find(({ diffIds }) => diffIds.includes(diffId));
+    if (found !== undefined || elsewhere === undefined) {
+      return found;
+    }
+    return await this.#fetches.run(elsewhere.id, async () => {
+      const known = await stored();
+      if (known !== undefined) {
+        return known;
+      }
+      await this.complete(lease, index.get(elsewhere.id) ?? elsewhere, signal);
+      return await stored();
+    });
+  }
+
+  /**
+   * The image's record once its layers are in the content store, held by the lease.
+   *
+   * @throws conflict: nobody knows where they are; system: the registry does not give them, or not any more
+   */
+  async complete(lease: BlobLease, record: ImageRecord, signal: AbortSignal): Promise<ImageRecord> {
+    lease.hold(...blobsOf(record));
+    if (record.layerSizes.length === record.diffIds.length) {
+      return record;
+    }
+    let failure: unknown;
+    for (const source of sourcesOf(record)) {
+      try {
+        return await this.#fetch(lease, record, source, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        failure = systemError(
+          `the layers of image ${record.id} are still at ${repositoryName(source)}, which does not give them: ${messageOf(error)}`,
+          error,
+        );
+      }
+    }
+    throw failure ?? conflict(`the layers of image ${record.id} are not on this backend`);
+  }
+
+  /**
+   * The layers of an image, by its ID, held until disposed of; those that a pull left are fetched for that.
+   *
+   * @param signal ends fetching and reading
+   * @throws not-found; what fetching the layers throws
+   */
+  async open(imageId: string, signal: AbortSignal): Promise<OpenLayers> {
+    const { content, index, work } = this.#parts;
+    await using resources = new AsyncDisposableStack();
+    const held = resources.use(work.hold(signal));
+    const record = await this.complete(held.lease, index.find(imageId), held.signal);
+    const blobs = await layerBlobs(content, record);
+    const owned = resources.move();
+    return {
+      layers: blobs.map(({ blob: { digest } }) => {
+        const open = (): AsyncIterable<Uint8Array> => content.stream(digest, held.signal);
+        return { open, headers: () => this.#headers.of(digest, open) };
+      }),
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
+  }
+
+  async #fetch(
+    lease: BlobLease,
+    record: ImageRecord,
+    source: NamedReference,
+    signal: AbortSignal,
+  ): Promise<ImageRecord> {
+    const { content, index, configs, clock, downloads, credentials } = this.#parts;
+    const auth = await credentials.for(source);
+    using registry = await Registry.connect(source.domain, auth, this.#parts.registry, signal);
+    const manifest =
+      record.digests.length > 0
+        ? {
+            bytes: await content.read(record.manifestDigest, maxJsonBytes),
+            mediaType: record.manifestMediaType,
+            digest: record.manifestDigest,
+          }
+        : await registry.manifest(source.path, source.digest ?? "", signal); // The driver has compressed its layers.
+    const document = parseManifest(manifest.bytes, manifest.mediaType);
+    if (document.kind !== "manifest") {
+      throw systemError(`the manifest of image ${record.id} is an index`);
+    }
+    const report = (): void => {};
+    const download = { registry, path: source.path, store: content, lease, clock, report, signal };
+    const layers = await new LayerFetch(download, index, downloads).fetch(
+      document.manifest.layers,
+      configs.get(record.id),
+    );
+    await content.putBytes(lease, manifest.bytes, { digest: manifest.digest });
+    await content.sync([manifest.digest, ...layers.map(({ digest }) => digest)]);
+    const completed = {
+      ...(index.get(record.id) ?? record),
+      size: BigInt(layers.reduce((sum, { size }) => sum + size, 0)),
+      manifestDigest: manifest.digest,
+      manifestMediaType: manifest.mediaType,
+      layerDigests: layers.map(({ digest }) => digest),
+      layerSizes: layers.map(({ size }) => BigInt(size)),
+    };
+    if (index.get(record.id) !== undefined) {
+      await index.commit({ put: [completed] });
+    }
+    return completed;
+  }
+}
+
+/**
+ * References to fetch an image's layers by: those it was pulled by, or, of one that was made here and taken
+ * over, the one that the driver runs it by.
+ */
+function sourcesOf({ digests, driverReference }: ImageRecord): NamedReference[] {
+  if (digests.length > 0 || driverReference === "") {
+    return digests.map(parseNamed);
+  }
+  return [parseNamed(driverReference)].filter(({ digest }) => digest !== undefined);
+}

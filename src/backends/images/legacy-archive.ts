@@ -1,0 +1,201 @@
+/**
+ * The archive that `docker save` wrote before Docker 1.10, and old tools still write: each folder is an image of one
+ * layer, under an ID of its own time, on top of its parent; `repositories` names tags.
+ */
+import * as v from "valibot";
+
+import { object, openMap } from "../../common/documents.ts";
+import { invalid, messageOf } from "../../common/errors.ts";
+import type { ArchiveFiles } from "./archive-reader.ts";
+import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
+import { parseImageConfig } from "./image-config.ts";
+import { check, maxJsonBytes, parseJson } from "./manifest.ts";
+import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
+
+/** Folders that an archive may have, which are few for each image of a user's. */
+const maxFolders = 4096;
+/** Layers that an image may have, as in Docker. */
+const maxLayers = 125;
+/** Bytes of all configurations together: what a parent says is repeated in that of each image on top of it. */
+const maxConfigBytes = 64 * 1024 ** 2;
+
+const text = v.nullish(v.string(), "");
+
+const stepSchema = object({
+  parent: text,
+  created: text,
+  author: text,
+  comment: text,
+  container_config: v.nullish(object({ Cmd: v.nullish(v.array(v.string())) })),
+});
+
+/** Members of a folder's `json` that are not its image's. */
+const forgotten = new Set(["id", "parent", "Size", "parent_id", "layer_id", "throwaway"]);
+
+/** A folder's `json`. */
+interface Step {
+  readonly json: object;
+  readonly parent: string;
+  readonly history: object;
+}
+
+/**
+ * The images of a legacy archive, parents before their children. A parent that is not a folder of the archive is
+ * refused, so that no name leads out of it.
+ *
+ * @throws SockerlessError of kind `invalid`, where it can in moby's words
+ */
+export async function readLegacyArchive(
+  files: ArchiveFiles,
+  context: ArchiveContext,
+): Promise<ArchivedImage[]> {
+  if (files.folders.size > maxFolders) {
+    throw invalid(`archive has more than ${maxFolders} folders`);
+  }
+  const reader = new LegacyReader(files, context);
+  for (const folder of [...files.folders].sort()) {
+    await reader.read(folder);
+  }
+  const repositories = files.get("repositories");
+  const tags = check(
+    openMap(openMap(v.string())),
+    parseJson(await context.store.read(repositories.digest, maxJsonBytes), "repositories"),
+    "repositories",
+  );
+  return reader.named(tags);
+}
+
+class LegacyReader {
+  readonly #files: ArchiveFiles;
+  readonly #context: ArchiveContext;
+  readonly #images = new Map<
+    string,
+    { readonly image: ArchivedImage; readonly history: readonly object[] }
+  >();
+  #configBytes = 0;
+
+  constructor(files: ArchiveFiles, context: ArchiveContext) {
+    this.#files = files;
+    this.#context = context;
+  }
+
+  /** Reads a folder, after those that it stands on. */
+  async read(folder: string): Promise<void> {
+    const chain = new Set<string>();
+    for (let next = folder; next !== "" && !this.#images.has(next); ) {
+      if (chain.has(next)) {
+        throw invalid(`image ${next} is its own ancestor`);
+      }
+      if (chain.size === maxLayers) {
+        throw tooDeep();
+      }
+      chain.add(next);
+      next = (await this.#step(next)).parent; // The rest is read again: together they may be large.
+    }
+    for (const each of [...chain].reverse()) {
+      await this.#add(each);
+    }
+  }
+
+  /** The images with the names that the tags give to folders. */
+  named(tags: Readonly<Record<string, Readonly<Record<string, string>>>>): ArchivedImage[] {
+    const images = new Map([...this.#images.values()].map(({ image }) => [image.configBlob.digest, image]));
+    const names = new Map<string, string[]>([...images.keys()].map((digest) => [digest, []]));
+    for (const [name, folders] of Object.entries(tags)) {
+      for (const [tag, folder] of Object.entries(folders)) {
+        const ofImage = names.get(this.#images.get(folder)?.image.configBlob.digest ?? "");
+        if (ofImage === undefined) {
+          throw invalid(`invalid target ID: ${folder}`);
+        }
+        ofImage.push(taggedName(name, tag));
+      }
+    }
+    return [...images].map(([digest, image]) => ({ ...image, names: names.get(digest) ?? [] }));
+  }
+
+  async #step(folder: string): Promise<Step> {
+    const name = `${folder}/json`;
+    if (!this.#files.folders.has(folder)) {
+      throw invalid(`open ${name}: no such file or directory`);
+    }
+    const blob = this.#files.get(name);
+    const json = parseJson(await this.#context.store.read(blob.digest, maxJsonBytes), "image configuration");
+    const { parent, created, author, comment, container_config } = check(
+      stepSchema,
+      json,
+      "image configuration",
+    );
+    const createdBy = container_config?.Cmd?.join(" ") ?? "";
+    const history = {
+      created: created === "" ? undefined : goTime(created),
+      created_by: createdBy || undefined,
+      author: author || undefined,
+      comment: comment || undefined,
+    };
+    return { json: json as object, parent, history };
+  }
+
+  async #add(folder: string): Promise<void> {
+    const { store, lease, measure } = this.#context;
+    const { json, parent, history } = await this.#step(folder);
+    const beneath = this.#images.get(parent);
+    const layer = this.#files.get(`${folder}/layer.tar`);
+    const layers = [...(beneath?.image.layers ?? []), layer];
+    if (layers.length > maxLayers) {
+      throw tooDeep();
+    }
+    const steps = [...(beneath?.history ?? []), history];
+    const { diffId } = await measure(layer);
+    const configBytes = renderConfig(json, [...(beneath?.image.config.diffIds ?? []), diffId], steps);
+    this.#configBytes += configBytes.length;
+    if (configBytes.length > maxJsonBytes || this.#configBytes > maxConfigBytes) {
+      throw invalid("the configurations of the archive's images are too large");
+    }
+    const image = {
+      config: parseImageConfig(configBytes),
+      configBlob: await store.putBytes(lease, configBytes),
+      layers,
+      names: [],
+      ...(beneath === undefined ? {} : { parentId: beneath.image.configBlob.digest }),
+    };
+    this.#images.set(folder, { image, history: steps });
+  }
+}
+
+function tooDeep(): Error {
+  return invalid("max depth exceeded");
+}
+
+/** The configuration of today that a folder's `json` becomes, as Go writes it. */
+function renderConfig(json: object, diffIds: readonly string[], history: readonly object[]): Uint8Array {
+  const made = { history, rootfs: { type: "layers", diff_ids: diffIds } };
+  const members = Object.entries({ ...json, ...made }).filter(([key]) => !forgotten.has(key));
+  const document = Object.fromEntries(members.sort(([a], [b]) => (a < b ? -1 : 1)));
+  try {
+    return Buffer.from(escapedForHtml(JSON.stringify(document)));
+  } catch (error) {
+    throw invalid(`invalid image configuration: ${messageOf(error)}`, error); // Nested too deeply.
+  }
+}
+
+function escapedForHtml(json: string): string {
+  return json.replace(
+    /[<>&\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** A time to the nanosecond, without the zeros at the end of its fraction. */
+function goTime(written: string): string {
+  return written.replace(/\.(\d{1,9})\d*/, (_, digits: string) => `.${digits}`.replace(/\.?0*$/, ""));
+}
+
+/** @throws invalid: no name, or no tag */
+function taggedName(name: string, tag: string): string {
+  const named = parseNamed(name);
+  const tagged = parseNamed(`${repositoryName(named)}:${tag}`);
+  if (named.digest !== undefined || tagged.tag !== tag) {
+    throw invalid("invalid tag format");
+  }
+  return canonicalString(tagged);
+}

@@ -1,0 +1,138 @@
+/**
+ * `docker load`: a docker archive, of today or before Docker 1.10, or an OCI layout becomes images. Everything is read and
+ * checked before the first image is installed; a stream that is cut or broken leaves nothing.
+ */
+import { invalid } from "../../common/errors.ts";
+import { shortId } from "../../common/ids.ts";
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ArchiveFiles } from "./archive-reader.ts";
+import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
+import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import { readDockerArchive } from "./docker-archive.ts";
+import { imageEvent } from "./image-events.ts";
+import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
+import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
+import type { LayerBlob } from "./layer-blobs.ts";
+import { type LayerMeasure, measureLayer } from "./layer-content.ts";
+import { readLegacyArchive } from "./legacy-archive.ts";
+import { readOciLayout } from "./oci-layout.ts";
+import type { ReportProgress } from "./progress.ts";
+import { familiarString, type NamedReference, parseNamed } from "./reference.ts";
+
+/** One line of the answer: a name that was loaded, or the ID of an image without one. */
+export interface LoadedImageName {
+  readonly reference: string;
+  readonly imageId: string;
+}
+
+/** A load to be done. */
+export interface LoadRequest {
+  /** Takes the archive's files in under the lease. @throws invalid: broken; the signal's reason */
+  readonly read: (lease: BlobLease) => Promise<ArchiveFiles>;
+  readonly platform: Platform | undefined;
+  /** It is a builder's state, which users do not see. */
+  readonly ofBuild?: boolean;
+  /** Finds a layer that the archive leaves out, by its diff ID, and holds it by the lease. */
+  readonly findLayer: (lease: BlobLease, diffId: string) => Promise<LayerBlob | undefined>;
+  /** The ID of the image that has a name. */
+  readonly holderOf: (name: NamedReference) => string | undefined;
+  readonly report: ReportProgress;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Loads an archive under a lease.
+ *
+ * @throws invalid: broken or incomplete, in moby's words; what the driver throws
+ */
+export async function loadArchive(
+  store: ContentStore,
+  installer: ImageInstaller,
+  lease: BlobLease,
+  request: LoadRequest,
+): Promise<LoadedImageName[]> {
+  const files = await request.read(lease);
+  const { platform, report, signal } = request;
+  const measures = new Map<string, Promise<LayerMeasure>>();
+  const measureOnce = async (blob: StoredBlob): Promise<LayerMeasure> => {
+    signal.throwIfAborted();
+    const measure = await measureLayer(blob, store.stream(blob.digest, signal));
+    report({ id: shortId(measure.diffId), status: "Loading layer", current: blob.size, total: blob.size });
+    return measure;
+  };
+  const context: ArchiveContext = {
+    store,
+    lease,
+    platform,
+    measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
+    findLayer: (diffId) => request.findLayer(lease, diffId),
+  };
+  const manifest = files.find("manifest.json");
+  const index = files.find("index.json");
+  const isLegacy = manifest === undefined && index === undefined;
+  let archived: ArchivedImage[];
+  if (manifest !== undefined) {
+    archived = await readDockerArchive(files, manifest, context);
+  } else if (index !== undefined) {
+    archived = await readOciLayout(files, index, context);
+  } else {
+    archived = await readLegacyArchive(files, context);
+  }
+  const images: ImageToInstall[] = [];
+  for (const image of archived) {
+    const toInstall = await checked(context, image, request.ofBuild === true);
+    // Docker tells nothing of those of a legacy archive, neither in the answer nor by an event.
+    images.push(isLegacy ? { ...toInstall, events: [] } : toInstall);
+  }
+  for (const { id, names } of images) {
+    for (const name of names.map((each) => parseNamed(each))) {
+      const holder = request.holderOf(name);
+      if (holder !== undefined && holder !== id) {
+        const status = `The image ${familiarString(name)} already exists, renaming the old one with ID ${holder} to empty string`;
+        report({ id: "", status });
+      }
+    }
+  }
+  await installer.install(images, signal);
+  return isLegacy ? [] : images.flatMap(namesOf);
+}
+
+function namesOf({ id, names }: ImageToInstall): LoadedImageName[] {
+  return names.length === 0
+    ? [{ reference: "", imageId: id }]
+    : names.map((name) => ({ reference: familiarString(parseNamed(name)), imageId: id }));
+}
+
+async function checked(
+  { store, lease, measure }: ArchiveContext,
+  image: ArchivedImage,
+  ofBuild: boolean,
+): Promise<ImageToInstall> {
+  const layers: (InstalledLayer & ManifestLayer)[] = [];
+  for (const [index, layer] of image.layers.entries()) {
+    if ("diffId" in layer) {
+      layers.push({ ...layer, digest: layer.blob.digest });
+      continue;
+    }
+    const blob = layer;
+    const { diffId, size, compression } = await measure(blob);
+    const expected = image.config.diffIds[index];
+    if (expected !== diffId) {
+      throw invalid(`invalid diffID for layer ${index}: expected "${expected}", got "${diffId}"`);
+    }
+    layers.push({ diffId, digest: blob.digest, size, blob, compression });
+  }
+  const id = image.configBlob.digest;
+  return {
+    id,
+    config: image.config,
+    ...(image.manifest ?? (await writeManifest(store, lease, image.configBlob, layers))),
+    layers,
+    hasLayers: true,
+    names: image.names,
+    ...(image.parentId === undefined ? {} : { parentId: image.parentId }),
+    digests: [],
+    ofBuild,
+    events: ofBuild ? [] : [imageEvent("load", id, id, image.config)],
+  };
+}

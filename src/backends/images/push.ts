@@ -1,0 +1,308 @@
+/** `docker push`: an image with its layers to a registry, under one tag. */
+import type { Clock } from "../../common/clock.ts";
+import { systemError } from "../../common/errors.ts";
+import { shortId } from "../../common/ids.ts";
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { throttle } from "./blob-download.ts";
+import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import { imageEvent } from "./image-events.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import { blobsOf, type ImageIndex } from "./image-index.ts";
+import { renderManifest } from "./image-manifest-writer.ts";
+import { compressionOfBlob, type LayerBlob, layerBlobs } from "./layer-blobs.ts";
+import type { Limiter } from "./limiter.ts";
+import { maxJsonBytes, mediaTypes } from "./manifest.ts";
+import { gzipInParallel } from "./parallel-gzip.ts";
+import type { ReportProgress } from "./progress.ts";
+import {
+  canonicalString,
+  familiarName,
+  familiarString,
+  type NamedReference,
+  parseNamed,
+  repositoryName,
+  withDefaultTag,
+  withDigest,
+} from "./reference.ts";
+import type { Credentials } from "./registry/credentials.ts";
+import { type FetchedManifest, onBehalfOf, Registry, type RegistryOptions } from "./registry/registry.ts";
+import { pushError } from "./registry/registry-errors.ts";
+import { withRetries } from "./registry-retries.ts";
+
+/** A push to be done. */
+export interface PushRequest {
+  /** name or name:tag. */
+  readonly reference: string;
+  /** It is the first of its repository in this request, which the user is told. */
+  readonly announce: boolean;
+  /** The platform that the image, which has only one, must have; undefined: any. */
+  readonly platform: Platform | undefined;
+  /** Undefined: anonymous. */
+  readonly auth: Credentials | undefined;
+  /** The asking client's User-Agent; absent: unknown. */
+  readonly client?: string;
+  readonly report: ReportProgress;
+  readonly signal: AbortSignal;
+}
+
+/** The result of a push. */
+export interface PushedImage {
+  readonly tag: string;
+  /** Digest of the manifest. */
+  readonly digest: string;
+  readonly size: bigint;
+}
+
+/** Parts of the images that pushes work with. */
+export interface PushParts {
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly clock: Clock;
+  readonly registry: RegistryOptions;
+  /** Layers on their way at a time, over all pushes. */
+  readonly uploads: Limiter;
+}
+
+/**
+ * Pushes an image under a lease.
+ *
+ * @throws invalid: the name; system: there is no such image, or the registry's refusal in its words
+ */
+export async function pushImage(
+  parts: PushParts,
+  lease: BlobLease,
+  request: PushRequest,
+): Promise<PushedImage> {
+  const named = withDefaultTag(parseNamed(request.reference));
+  if (request.announce) {
+    request.report({ id: "", status: `The push refers to repository [${repositoryName(named)}]` });
+  }
+  const record = parts.index.named(named);
+  if (record === undefined) {
+    throw systemError(
+      parts.index.taggedAs(named).length === 0
+        ? `An image does not exist locally with the tag: ${familiarName(named)}`
+        : `tag does not exist: ${familiarString(named)}`,
+    );
+  }
+  lease.hold(...blobsOf(record));
+  try {
+    const options = onBehalfOf(parts.registry, request.client);
+    using registry = await Registry.connect(named.domain, request.auth, options, request.signal);
+    return await new Push(parts, lease, request, named, record, registry).run();
+  } catch (error) {
+    request.signal.throwIfAborted();
+    throw pushError(error);
+  }
+}
+
+class Push {
+  readonly #parts: PushParts;
+  readonly #lease: BlobLease;
+  readonly #request: PushRequest;
+  readonly #named: NamedReference;
+  readonly #record: ImageRecord;
+  readonly #registry: Registry;
+  /** Blobs that the image will need, on their way to the disk. */
+  readonly #syncs: Promise<void>[] = [];
+
+  constructor(
+    parts: PushParts,
+    lease: BlobLease,
+    request: PushRequest,
+    named: NamedReference,
+    record: ImageRecord,
+    registry: Registry,
+  ) {
+    this.#parts = parts;
+    this.#lease = lease;
+    this.#request = request;
+    this.#named = named;
+    this.#record = record;
+    this.#registry = registry;
+  }
+
+  async run(): Promise<PushedImage> {
+    const { report, signal } = this.#request;
+    const { content } = this.#parts;
+    const layers = await layerBlobs(content, this.#record);
+    const unique = [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
+    for (const { diffId } of unique.toReversed()) {
+      report({ id: shortId(diffId), status: "Preparing" });
+    }
+    const pushed = await this.#pushLayers(unique);
+    const config = await content.find(this.#record.id);
+    if (config === undefined) {
+      throw systemError(`the configuration of image ${this.#record.id} is missing from the content store`);
+    }
+    if (!(await this.#registry.hasBlob(this.#named.path, config.digest, signal))) {
+      await this.#upload("", config, undefined, () => undefined, signal);
+    }
+    const sent = layers.map((layer) => pushed.get(layer.diffId) ?? layer);
+    const manifest = await this.#manifest(config, layers, sent);
+    const tag = this.#named.tag ?? "";
+    await this.#registry.putManifest(this.#named.path, tag, manifest, signal);
+    const size = manifest.bytes.length;
+    report({ id: "", status: `${tag}: digest: ${manifest.digest} size: ${size}` });
+    await this.#remember(manifest, sent);
+    return { tag, digest: manifest.digest, size: BigInt(size) };
+  }
+
+  /** All layers at once, as many as the limit lets through; the first failure ends the others. */
+  async #pushLayers(layers: readonly LayerBlob[]): Promise<ReadonlyMap<string, LayerBlob>> {
+    const failed = new AbortController();
+    const signal = AbortSignal.any([this.#request.signal, failed.signal]);
+    const pushing = layers.toReversed().map((layer) => this.#pushLayer(layer, signal));
+    try {
+      return new Map((await Promise.all(pushing)).map((layer) => [layer.diffId, layer]));
+    } catch (error) {
+      failed.abort();
+      await Promise.allSettled(pushing);
+      throw error;
+    }
+  }
+
+  async #pushLayer(layer: LayerBlob, signal: AbortSignal): Promise<LayerBlob> {
+    const { report } = this.#request;
+    const { uploads } = this.#parts;
+    const id = shortId(layer.diffId);
+    if (uploads.isBusy) {
+      report({ id, status: "Waiting" });
+    }
+    using _turn = await uploads.acquire(signal);
+    const sent = layer.compression === undefined ? await this.#compressed(layer, signal) : layer;
+    if (await this.#registry.hasBlob(this.#named.path, sent.blob.digest, signal)) {
+      report({ id, status: "Layer already exists" });
+      return sent;
+    }
+    const total = sent.blob.size;
+    const throttled = throttle(report);
+    const from = this.#repositoryWith(layer.diffId);
+    const counted = (current: number): void => throttled({ id, status: "Pushing", current, total });
+    const mounted = await this.#upload(id, sent.blob, from, counted, signal);
+    report({ id, status: mounted ? `Mounted from ${from}` : "Pushed" });
+    return sent;
+  }
+
+  /** Sends a blob, and answers whether the registry took it from another repository instead. */
+  #upload(
+    id: string,
+    blob: StoredBlob,
+    from: string | undefined,
+    counted: (current: number) => void,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { clock, content } = this.#parts;
+    const { report } = this.#request;
+    async function* open(): AsyncGenerator<Uint8Array> {
+      let current = 0;
+      for await (const chunk of content.stream(blob.digest, signal)) {
+        current += chunk.length;
+        counted(current);
+        yield chunk;
+      }
+    }
+    const body = { length: blob.size, open };
+    return withRetries(id, { clock, report, signal }, () =>
+      this.#registry.uploadBlob(this.#named.path, blob.digest, body, from, signal),
+    );
+  }
+
+  /**
+   * Another repository of the registry that an image with this layer came from, or went to. Its copy may be
+   * compressed in another way, and is not taken then.
+   */
+  #repositoryWith(diffId: string): string | undefined {
+    const { domain, path } = this.#named;
+    return this.#parts.index
+      .records()
+      .filter((record) => record.diffIds.includes(diffId))
+      .flatMap((record) => record.digests.map(parseNamed))
+      .find((reference) => reference.domain === domain && reference.path !== path)?.path;
+  }
+
+  /** The image's own manifest, unless its layers go out in another form than they have here. */
+  async #manifest(
+    config: StoredBlob,
+    layers: readonly LayerBlob[],
+    sent: readonly LayerBlob[],
+  ): Promise<FetchedManifest> {
+    const { manifestDigest, manifestMediaType } = this.#record;
+    if (
+      manifestDigest !== "" &&
+      sent.every((layer, index) => layer.blob.digest === layers[index]?.blob.digest)
+    ) {
+      const bytes = await this.#parts.content.read(manifestDigest, maxJsonBytes);
+      return { bytes, digest: manifestDigest, mediaType: manifestMediaType };
+    }
+    const bytes = Buffer.from(renderManifest(config, sent));
+    const { digest } = await this.#parts.content.putBytes(this.#lease, bytes);
+    this.#sync(digest);
+    return { bytes, digest, mediaType: mediaTypes.ociManifest };
+  }
+
+  /**
+   * A layer as it is sent: nobody wants uncompressed layers at a registry. Where another image has it compressed, it is
+   * that image's blob.
+   */
+  async #compressed(layer: LayerBlob, signal: AbortSignal): Promise<LayerBlob> {
+    const { content } = this.#parts;
+    for (const digest of this.#blobsOf(layer.diffId)) {
+      this.#lease.hold(digest);
+      const blob = await content.find(digest);
+      const compression = blob === undefined ? undefined : await compressionOfBlob(content, digest);
+      if (blob !== undefined && compression !== undefined) {
+        this.#sync(digest);
+        return { ...layer, blob, compression };
+      }
+    }
+    const source = content.stream(layer.blob.digest, signal);
+    const blob = await content.put(this.#lease, gzipInParallel(source));
+    this.#sync(blob.digest);
+    return { ...layer, blob, compression: "gzip" };
+  }
+
+  /** The blobs, other than the tar itself, that images here have of a layer. */
+  #blobsOf(diffId: string): ReadonlySet<string> {
+    const digests = this.#parts.index.records().flatMap(({ diffIds, layerDigests, layerSizes }) => {
+      const digest = layerSizes.length > 0 ? layerDigests[diffIds.indexOf(diffId)] : undefined;
+      return digest === undefined || digest === diffId ? [] : [digest];
+    });
+    return new Set(digests);
+  }
+
+  /** Begins to make a blob durable, which takes long, while it is sent. */
+  #sync(digest: string): void {
+    const synced = this.#parts.content.sync([digest]);
+    synced.catch(() => undefined); // Its failure is met at the end.
+    this.#syncs.push(synced);
+  }
+
+  /**
+   * The image has the layers and the manifest that the registry has, and can be named by the digest of that: another
+   * push compresses nothing. What they replace goes with the lease.
+   */
+  async #remember({ digest, mediaType }: FetchedManifest, sent: readonly LayerBlob[]): Promise<void> {
+    const { index, configs } = this.#parts;
+    await Promise.all(this.#syncs);
+    const record = index.get(this.#record.id);
+    const named = familiarString(this.#named);
+    const event = imageEvent("push", named, familiarName(this.#named), configs.find(this.#record.id));
+    const reference = canonicalString(withDigest(this.#named, digest));
+    const asSent = {
+      manifestDigest: digest,
+      manifestMediaType: mediaType,
+      layerDigests: sent.map(({ blob }) => blob.digest),
+    };
+    const isSame = record?.manifestDigest === this.#record.manifestDigest;
+    await index.commit({
+      put:
+        record === undefined
+          ? []
+          : index.withNames({ ...record, ...(isSame ? asSent : {}) }, [], [reference]),
+      events: [event],
+    });
+  }
+}

@@ -1,0 +1,34 @@
+import { invalid, systemError } from "../../common/errors.ts";
+import type { FileIndex } from "./file-index.ts";
+import type { IndexedFile } from "./indexed-file.ts";
+import { entriesIn } from "./tar-reader.ts";
+
+/**
+ * The content of one file, whole.
+ *
+ * @throws invalid: larger than `maxBytes`; system: its source is not as it was
+ */
+export async function readIndexed(
+  index: Pick<FileIndex, "open">,
+  file: IndexedFile,
+  maxBytes: number,
+): Promise<Buffer> {
+  if (file.size > maxBytes) {
+    throw invalid(`a file of ${file.size} bytes, at most ${maxBytes} are read`);
+  }
+  if (file.size === 0) {
+    return Buffer.alloc(0);
+  }
+  let entry = -1;
+  for await (const { content } of entriesIn(index.open(file.source))) {
+    entry++;
+    if (entry === file.entry) {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of content) {
+        chunks.push(chunk);
+      }
+      return Buffer.concat(chunks);
+    }
+  }
+  throw systemError("a file is not where it was when it was looked up");
+}

@@ -1,0 +1,192 @@
+/**
+ * Authorization at a registry: what its `/v2/` asks for decides. Bearer tokens are fetched from the token server that
+ * the registry names (Distribution specification, "Token Authentication" and "OAuth2"), once for each scope.
+ */
+import * as v from "valibot";
+
+import { object, read } from "../../../common/documents.ts";
+import { systemError } from "../../../common/errors.ts";
+import { type AuthChallenge, parseChallenges } from "./auth-challenge.ts";
+import { basicHeader, type Credentials } from "./credentials.ts";
+import type { HttpClient, HttpResponse } from "./http-client.ts";
+import {
+  noBasicCredentials,
+  type RegistryRefusal,
+  RegistryUnreachable,
+  refusalOf,
+} from "./registry-errors.ts";
+
+/** How Docker's client names itself to token servers; some keep rules by it. */
+const clientId = "docker";
+const maxTokenBytes = 1024 ** 2;
+const maxErrorBytes = 64 * 1024;
+
+const tokenSchema = object({
+  token: v.nullish(v.string()),
+  access_token: v.nullish(v.string()),
+  refresh_token: v.nullish(v.string()),
+});
+
+/** Makes `Authorization` headers for one registry. */
+export class Authorizer {
+  readonly #http: HttpClient;
+  readonly #registry: URL;
+  readonly #challenges: readonly AuthChallenge[];
+  readonly #credentials: Credentials | undefined;
+  readonly #tokens = new Map<string, Promise<string>>();
+  #refreshToken: string | undefined;
+
+  /**
+   * @param registry the registry's base address
+   * @param authenticate its `WWW-Authenticate` header; empty: it asks for nothing
+   */
+  constructor(http: HttpClient, registry: URL, authenticate: string, credentials: Credentials | undefined) {
+    this.#http = http;
+    this.#registry = registry;
+    this.#challenges = parseChallenges(authenticate);
+    this.#credentials = credentials;
+  }
+
+  /** A token that a token server answered in place of a password (`docker login` keeps it). */
+  get refreshToken(): string | undefined {
+    return this.#refreshToken;
+  }
+
+  /**
+   * The header for a request; undefined where none is asked for.
+   *
+   * @param scope `repository:library/x:pull`, several with a space between; undefined: none, to check credentials
+   * @throws RegistryRefusal by the token server; RegistryUnreachable: no credentials where they are needed
+   */
+  async header(scope: string | undefined, signal: AbortSignal): Promise<string | undefined> {
+    const bearer = this.#challenges.find(({ scheme }) => scheme === "bearer");
+    if (bearer !== undefined) {
+      const registryToken = this.#credentials?.registryToken ?? "";
+      return `Bearer ${registryToken || (await this.#token(bearer, scope, signal))}`;
+    }
+    if (this.#challenges.some(({ scheme }) => scheme === "basic")) {
+      const header = basicHeader(this.#credentials);
+      if (header === undefined) {
+        throw new NoCredentials(noBasicCredentials);
+      }
+      return header;
+    }
+    return undefined;
+  }
+
+  /** Forgets a token that the registry no longer takes. */
+  forgetTokens(): void {
+    this.#tokens.clear();
+  }
+
+  #token(bearer: AuthChallenge, scope: string | undefined, signal: AbortSignal): Promise<string> {
+    const key = scope ?? "";
+    const known = this.#tokens.get(key);
+    if (known !== undefined) {
+      return known;
+    }
+    const fetched = this.#fetchToken(bearer, scope, signal);
+    this.#tokens.set(key, fetched);
+    fetched.catch(() => this.#tokens.delete(key));
+    return fetched;
+  }
+
+  async #fetchToken(bearer: AuthChallenge, scope: string | undefined, signal: AbortSignal): Promise<string> {
+    const realm = URL.parse(bearer.parameters.get("realm") ?? "");
+    if (realm === null || !/^https?:$/.test(realm.protocol)) {
+      throw new RegistryUnreachable("invalid realm in the challenge of the registry");
+    }
+    if (realm.protocol === "http:" && this.#registry.protocol === "https:") {
+      throw new RegistryUnreachable(`token server ${realm.host} has no TLS, although its registry has`);
+    }
+    const service = bearer.parameters.get("service") ?? "";
+    const identityToken = this.#credentials?.identityToken ?? "";
+    const response =
+      identityToken === ""
+        ? await this.#askForToken(realm, service, scope, signal)
+        : await this.#exchange(realm, service, scope, identityToken, signal);
+    if (response.status < 200 || response.status >= 300) {
+      throw await refusalOfResponse(response);
+    }
+    const { value: answer } = read(tokenSchema, parseJson(await response.bytes(maxTokenBytes)));
+    const token = answer?.token || answer?.access_token;
+    if (token === undefined || token === null || token === "") {
+      throw new RegistryUnreachable("authorization server did not include a token in the response");
+    }
+    this.#refreshToken = answer?.refresh_token ?? this.#refreshToken;
+    return token;
+  }
+
+  #askForToken(
+    realm: URL,
+    service: string,
+    scope: string | undefined,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    const url = new URL(realm);
+    if (service !== "") {
+      url.searchParams.set("service", service);
+    }
+    for (const each of scope?.split(" ") ?? []) {
+      url.searchParams.append("scope", each);
+    }
+    const authorization = basicHeader(this.#credentials);
+    if (authorization !== undefined) {
+      url.searchParams.set("account", this.#credentials?.username ?? "");
+    }
+    if (scope === undefined && authorization !== undefined) {
+      // A login wants a token to keep instead of the password, where the server has such.
+      url.searchParams.set("offline_token", "true");
+      url.searchParams.set("client_id", clientId);
+    }
+    const headers = authorization === undefined ? {} : { authorization };
+    return this.#http.send({ method: "GET", url, headers, signal });
+  }
+
+  #exchange(
+    realm: URL,
+    service: string,
+    scope: string | undefined,
+    refreshToken: string,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    const form = new URLSearchParams({
+      grant_type: "refresh_token",
+      refresh_token: refreshToken,
+      client_id: clientId,
+      service,
+      ...(scope === undefined ? {} : { scope }),
+    });
+    return this.#http.send({
+      method: "POST",
+      url: realm,
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+      body: form.toString(),
+      signal,
+    });
+  }
+}
+
+/** Credentials are needed and there are none. */
+export class NoCredentials extends Error {
+  override readonly name = "NoCredentials";
+}
+
+/** Reads a refusal and its body. */
+export async function refusalOfResponse(response: HttpResponse): Promise<RegistryRefusal> {
+  const body = await response.bytes(maxErrorBytes).catch(() => Buffer.alloc(0));
+  return refusalOf({
+    status: response.status,
+    authenticate: response.headers["www-authenticate"] ?? "",
+    contentType: response.headers["content-type"] ?? "",
+    body: body.toString("utf8"),
+  });
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString("utf8"));
+  } catch (error) {
+    throw systemError("unable to decode token response", error);
+  }
+}

@@ -1,0 +1,391 @@
+/** One repository of a registry (Distribution specification v2): manifests and blobs, read and written. */
+import * as v from "valibot";
+
+import { mustRead, object } from "../../../common/documents.ts";
+import { invalid } from "../../../common/errors.ts";
+import { isSha256Digest, sha256Of } from "../digest.ts";
+import { acceptedManifests, maxJsonBytes, parseJson } from "../manifest.ts";
+import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
+import type { Credentials } from "./credentials.ts";
+import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
+import { HttpClient, type HttpRequest, type HttpResponse, type RequestStream } from "./http-client.ts";
+import { RegistryRefusal, RegistryUnreachable, statusLine } from "./registry-errors.ts";
+
+/** A registry may page without end. */
+const maxTagPages = 10_000;
+const maxTags = 1_000_000;
+
+const tagListSchema = object({ tags: v.nullish(v.array(v.string())) });
+
+/** Settings of every connection to registries. */
+export interface RegistryOptions {
+  /** Registries that may be reached without TLS or with any certificate: `host` or `host:port`. */
+  readonly insecureHosts: readonly string[];
+  readonly userAgent: string;
+  /** Milliseconds without a byte after which a connection counts as lost. */
+  readonly silenceMs: number;
+}
+
+/**
+ * Settings for what a client has asked for, which the registry is told as moby tells it.
+ *
+ * @param client its User-Agent; empty or absent: unknown
+ */
+export function onBehalfOf(options: RegistryOptions, client: string | undefined): RegistryOptions {
+  // Characters that a header must not have are left out.
+  const named = (client ?? "").replace(/[^\x20-\x7e]/g, "").replace(/[();\\]/g, "\\$&");
+  return named === "" ? options : { ...options, userAgent: `${options.userAgent} UpstreamClient(${named})` };
+}
+
+/** A manifest as fetched; its bytes have the digest. */
+export interface FetchedManifest {
+  readonly bytes: Buffer;
+  readonly digest: string;
+  readonly mediaType: string;
+}
+
+/** A part of a blob on its way. */
+export interface BlobPart {
+  /** Offset in the blob at which the part begins, bytes: the one that was asked for, or 0. */
+  readonly offset: number;
+  readonly body: AsyncIterable<Uint8Array>;
+  discard(): void;
+}
+
+/** A registry that has answered, with what it wants as authorization. */
+export class Registry implements Disposable {
+  readonly url: URL;
+  readonly #http: HttpClient;
+  readonly #authorizer: Authorizer;
+
+  private constructor(url: URL, http: HttpClient, authorizer: Authorizer) {
+    this.url = url;
+    this.#http = http;
+    this.#authorizer = authorizer;
+  }
+
+  /**
+   * Finds the registry of a domain: the first of its addresses that answers.
+   *
+   * @throws RegistryUnreachable: the last address' failure
+   */
+  static async connect(
+    domain: string,
+    credentials: Credentials | undefined,
+    options: RegistryOptions,
+    signal: AbortSignal,
+  ): Promise<Registry> {
+    let failure: unknown;
+    for (const endpoint of registryEndpoints(domain, options.insecureHosts)) {
+      try {
+        return await Registry.#ping(endpoint, credentials, options, signal);
+      } catch (error) {
+        if (!(error instanceof RegistryUnreachable)) {
+          throw error;
+        }
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  static async #ping(
+    endpoint: RegistryEndpoint,
+    credentials: Credentials | undefined,
+    options: RegistryOptions,
+    signal: AbortSignal,
+  ): Promise<Registry> {
+    const http = new HttpClient({ ...options, insecure: endpoint.insecure, proxied: !endpoint.local });
+    try {
+      const response = await http.send({ method: "GET", url: new URL("/v2/", endpoint.url), signal });
+      response.discard();
+      const challenge = response.status === 401 ? (response.headers["www-authenticate"] ?? "") : "";
+      return new Registry(endpoint.url, http, new Authorizer(http, endpoint.url, challenge, credentials));
+    } catch (error) {
+      http.close();
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#http.close();
+  }
+
+  /** A token that replaces the password; see {@link Authorizer.refreshToken}. */
+  get refreshToken(): string | undefined {
+    return this.#authorizer.refreshToken;
+  }
+
+  /** Asks for `/v2/` with the credentials; throws RegistryRefusal where they are refused. */
+  async checkCredentials(signal: AbortSignal): Promise<void> {
+    const response = await this.#request("GET", "/v2/", undefined, {}, signal);
+    response.discard();
+    if (response.status !== 200) {
+      throw new RegistryUnreachable(
+        `login attempt to ${new URL("/v2/", this.url).href} failed with status: ${statusLine(response.status)}`,
+      );
+    }
+  }
+
+  /**
+   * The manifest of a tag or digest, checked against its digest.
+   *
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: too large, or not what the digest says
+   */
+  async manifest(path: string, reference: string, signal: AbortSignal): Promise<FetchedManifest> {
+    // A HEAD is not counted as a pull by registries that count, so an image that is there already costs none.
+    const digest = isSha256Digest(reference) ? reference : await this.#digestOfTag(path, reference, signal);
+    const response = await this.#get(
+      `/v2/${path}/manifests/${digest ?? reference}`,
+      path,
+      { accept: acceptedManifests.join(", ") },
+      signal,
+    );
+    const bytes = await response.bytes(maxJsonBytes);
+    const actual = sha256Of(bytes);
+    if (digest !== undefined && digest !== actual) {
+      throw invalid(`manifest verification failed for digest ${digest}`);
+    }
+    return { bytes, digest: actual, mediaType: response.headers["content-type"] ?? "" };
+  }
+
+  /**
+   * All tags of a repository, of as many pages as the registry makes of them.
+   *
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: no list of tags, or one that is too long
+   */
+  async tags(path: string, signal: AbortSignal): Promise<readonly string[]> {
+    const tags: string[] = [];
+    let page = `/v2/${path}/tags/list`;
+    for (let read = 0; read < maxTagPages && tags.length < maxTags; read++) {
+      const response = await this.#get(page, path, {}, signal);
+      for (const tag of tagsOfPage(await response.bytes(maxJsonBytes))) {
+        tags.push(tag); // One by one: a page may have more than a call has room for arguments.
+      }
+      const next = nextPage(response);
+      if (next === undefined) {
+        return tags;
+      }
+      page = next;
+    }
+    throw invalid(`the registry's list of tags of ${path} does not end`);
+  }
+
+  /** A blob from an offset on; a server that knows no ranges sends it from the start. */
+  async blob(path: string, digest: string, offset: number, signal: AbortSignal): Promise<BlobPart> {
+    const headers = {
+      // A layer is compressed already; another coding would only hide its length and break ranges.
+      "accept-encoding": "identity",
+      ...(offset === 0 ? {} : { range: `bytes=${offset}-` }),
+    };
+    const response = await this.#get(`/v2/${path}/blobs/${digest}`, path, headers, signal);
+    const start =
+      response.status === 206
+        ? Number(/^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1])
+        : 0;
+    if (start !== 0 && start !== offset) {
+      response.discard();
+      throw new RegistryUnreachable(`unexpected range in the answer for blob ${digest}`);
+    }
+    return { offset: start, body: response.body, discard: () => response.discard() };
+  }
+
+  /** Whether the repository has a blob. Throws RegistryRefusal, RegistryUnreachable. */
+  async hasBlob(path: string, digest: string, signal: AbortSignal): Promise<boolean> {
+    const target = { method: "HEAD", url: this.#url(`/v2/${path}/blobs/${digest}`) } as const;
+    const response = await this.#authorized({ ...target, signal }, pushScope(path));
+    if (response.status !== 200 && response.status !== 404) {
+      throw await refusalOfResponse(response);
+    }
+    response.discard();
+    return response.status === 200;
+  }
+
+  /**
+   * Uploads a blob in one piece.
+   *
+   * @param from a repository of this registry that has the blob, so that nothing need be sent
+   * @returns whether the registry took it from there
+   * @throws RegistryRefusal, RegistryUnreachable; the content's own error
+   */
+  async uploadBlob(
+    path: string,
+    digest: string,
+    content: RequestStream,
+    from: string | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const begin = this.#url(`/v2/${path}/blobs/uploads/`);
+    if (from !== undefined) {
+      begin.searchParams.set("mount", digest);
+      begin.searchParams.set("from", from);
+    }
+    const scope = from === undefined ? pushScope(path) : `${pushScope(path)} repository:${from}:pull`;
+    const begun = await this.#authorized({ method: "POST", url: begin, body: "", signal }, scope);
+    if (begun.status === 201 && from !== undefined) {
+      begun.discard();
+      return true;
+    }
+    const location = URL.parse(begun.headers.location ?? "", begun.url);
+    if (begun.status !== 202 || location === null) {
+      throw await refusalOfResponse(begun);
+    }
+    begun.discard();
+    location.searchParams.set("digest", digest);
+    const headers = { "content-type": "application/octet-stream" };
+    const request = { method: "PUT", url: location, headers, body: content, signal } as const;
+    await this.#created(request, pushScope(path));
+    return false;
+  }
+
+  /** Gives a manifest a tag or its digest as name. Throws RegistryRefusal, RegistryUnreachable. */
+  async putManifest(
+    path: string,
+    reference: string,
+    manifest: FetchedManifest,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const url = this.#url(`/v2/${path}/manifests/${reference}`);
+    const headers = { "content-type": manifest.mediaType };
+    await this.#created({ method: "PUT", url, headers, body: manifest.bytes, signal }, pushScope(path));
+  }
+
+  /**
+   * Removes what is at a path of the registry; what is not there is no error.
+   *
+   * @param scope right that it needs: `repository:name:delete`
+   * @throws RegistryRefusal, RegistryUnreachable
+   */
+  async remove(target: string, scope: string, signal: AbortSignal): Promise<void> {
+    const response = await this.#authorized({ method: "DELETE", url: this.#url(target), signal }, scope);
+    if (response.status !== 404 && (response.status < 200 || response.status >= 300)) {
+      throw await refusalOfResponse(response);
+    }
+    response.discard();
+  }
+
+  /**
+   * A document that is none of the distribution's, of an interface that a registry has beside it.
+   *
+   * @returns its JSON; undefined: there is none
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: no JSON
+   */
+  async document(target: string, scope: string, signal: AbortSignal): Promise<unknown> {
+    const response = await this.#authorized({ method: "GET", url: this.#url(target), signal }, scope);
+    if (response.status === 404) {
+      response.discard();
+      return undefined;
+    }
+    if (response.status !== 200) {
+      throw await refusalOfResponse(response);
+    }
+    return parseJson(await response.bytes(maxJsonBytes), target);
+  }
+
+  async #created(request: HttpRequest, scope: string): Promise<void> {
+    const response = await this.#authorized(request, scope);
+    if (response.status < 200 || response.status >= 300) {
+      throw await refusalOfResponse(response);
+    }
+    response.discard();
+  }
+
+  #url(target: string): URL {
+    return new URL(target, this.url);
+  }
+
+  async #digestOfTag(path: string, tag: string, signal: AbortSignal): Promise<string | undefined> {
+    const accept = { accept: acceptedManifests.join(", ") };
+    const response = await this.#request("HEAD", `/v2/${path}/manifests/${tag}`, path, accept, signal);
+    response.discard();
+    const digest = response.headers["docker-content-digest"];
+    const isKnown = response.status === 200 && typeof digest === "string" && isSha256Digest(digest);
+    return isKnown ? digest : undefined;
+  }
+
+  async #get(
+    target: string,
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    const response = await this.#request("GET", target, path, headers, signal);
+    if (response.status !== 200 && response.status !== 206) {
+      throw await refusalOfResponse(response);
+    }
+    return response;
+  }
+
+  #request(
+    method: "GET" | "HEAD",
+    target: string,
+    path: string | undefined,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    const scope = path === undefined ? undefined : `repository:${path}:pull`;
+    return this.#authorized({ method, url: this.#url(target), headers, signal }, scope);
+  }
+
+  /** Sends a request with authorization; a token that has expired meanwhile is fetched anew, once. */
+  async #authorized(request: HttpRequest, scope: string | undefined): Promise<HttpResponse> {
+    const { method, url, headers, signal } = request;
+    // An upload may be sent to a store elsewhere, which is not to see what is meant for the registry.
+    const isForeign = url.host !== this.url.host;
+    for (let attempt = 0; ; attempt++) {
+      const authorization = isForeign ? undefined : await this.#authorization(method, url, scope, signal);
+      const credentials = authorization === undefined ? {} : { authorization };
+      const response = await this.#http.send({ ...request, headers: { ...headers, ...credentials } });
+      if (response.status !== 401 || attempt > 0 || authorization?.startsWith("Bearer ") !== true) {
+        return response;
+      }
+      response.discard();
+      this.#authorizer.forgetTokens();
+    }
+  }
+
+  /** The authorization of a request; what the token server refuses is told as the request's own failure. */
+  async #authorization(
+    method: string,
+    url: URL,
+    scope: string | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    try {
+      return await this.#authorizer.header(scope, signal);
+    } catch (error) {
+      const request = `${verb(method)} "${url.href}"`;
+      if (error instanceof NoCredentials) {
+        throw new RegistryRefusal("", error.message, 401, request);
+      }
+      if (error instanceof RegistryRefusal && scope !== undefined) {
+        throw new RegistryRefusal("", error.reason, error.status, request);
+      }
+      throw error;
+    }
+  }
+}
+
+function tagsOfPage(bytes: Buffer): readonly string[] {
+  try {
+    return mustRead(tagListSchema, JSON.parse(bytes.toString("utf8"))).tags ?? [];
+  } catch (error) {
+    throw invalid("the registry's list of tags is none", error);
+  }
+}
+
+/**
+ * URL of the next page (RFC 8288, as the Distribution specification uses it); undefined: this was the last.
+ */
+function nextPage({ headers, url }: HttpResponse): string | undefined {
+  const link = /^\s*<([^>]*)>\s*;.*\brel="?next\b/.exec([headers.link ?? ""].flat()[0] ?? "")?.[1];
+  return link === undefined ? undefined : URL.parse(link, url)?.href;
+}
+
+function pushScope(path: string): string {
+  return `repository:${path}:pull,push`;
+}
+
+function verb(method: string): string {
+  return method.charAt(0) + method.slice(1).toLowerCase();
+}

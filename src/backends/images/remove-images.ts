@@ -1,0 +1,148 @@
+/** `docker rmi` and `docker image prune`: images go that a user names, or that nothing needs. */
+import type { Clock } from "../../common/clock.ts";
+import type { Logger } from "../../common/logger.ts";
+import type { Platform, StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { OneAtATime } from "../concurrency/one-at-a-time.ts";
+import type { NewEvent } from "../state/journal.ts";
+import { chainIds } from "./digest.ts";
+import type { ImageCatalog } from "./image-catalog.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import type { ImageDisposal } from "./image-disposal.ts";
+import { imageEvent, pruneEvent } from "./image-events.ts";
+import { type ImageIndex, withoutReferences } from "./image-index.ts";
+import { referencesToPrune } from "./image-prune.ts";
+import { isLeftOver, planRemoval } from "./image-removal.ts";
+import { sizesByChain } from "./layer-sizes.ts";
+import { familiarString, parseNamed } from "./reference.ts";
+
+/** One entry of what `docker rmi` answers. */
+export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
+
+/** The outcome of a prune. */
+export interface ImagePruneReport {
+  readonly removed: readonly RemovedEntry[];
+  /** Bytes. */
+  readonly spaceReclaimed: bigint;
+}
+
+/** Parts of the images that removals work on. */
+export interface RemovalParts {
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly catalog: ImageCatalog;
+  readonly disposal: ImageDisposal;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Removes images for users. */
+export class ImageRemoval {
+  readonly #parts: RemovalParts;
+  readonly #prunes = new OneAtATime();
+
+  constructor(parts: RemovalParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Removes a name, or an image with its names.
+   *
+   * @param noPrune the images that it was committed on stay, also those that nothing else needs
+   * @param platform the image must have it; undefined: any
+   * @throws not-found, invalid; conflict: in use, named by several repositories, or others were committed on it
+   */
+  async remove(
+    reference: string,
+    force: boolean,
+    noPrune = false,
+    platform?: Platform,
+  ): Promise<RemovedEntry[]> {
+    const { catalog, index, configs, disposal } = this.#parts;
+    const record = platform === undefined ? index.find(reference) : catalog.find(reference, platform);
+    const isParent = index.parentIds().has(record.id);
+    const plan = planRemoval({ record, reference, force, users: disposal.usersOf(record.id), isParent });
+    const config = configs.find(record.id);
+    const events = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
+    const untagged: RemovedEntry[] = plan.untagged.map((each) => ({
+      untagged: familiarString(parseNamed(each)),
+    }));
+    if (!plan.deleted) {
+      await index.commit({ put: [withoutReferences(record, plan.untagged)], events });
+      return untagged;
+    }
+    const parent = noPrune ? undefined : index.parentOf(record);
+    return [
+      ...untagged,
+      ...(await this.#deleteWhole(record, events)),
+      ...(await this.#removeLeftOver(parent)),
+    ];
+  }
+
+  async #deleteWhole(record: ImageRecord, events: readonly NewEvent[]): Promise<RemovedEntry[]> {
+    const { configs, disposal } = this.#parts;
+    const chains = this.#chainsOfNoOther(record);
+    const config = configs.find(record.id);
+    await disposal.delete(record, [...events, imageEvent("delete", record.id, record.id, config)]);
+    return [record.id, ...chains].map((deleted) => ({ deleted }));
+  }
+
+  /** Removes the parent of a removed image, if nothing else needs it, then the parent of that likewise. */
+  async #removeLeftOver(image: ImageRecord | undefined): Promise<RemovedEntry[]> {
+    const { index, disposal } = this.#parts;
+    const removed: RemovedEntry[] = [];
+    let record = image;
+    while (
+      record !== undefined &&
+      isLeftOver(record, disposal.usersOf(record.id), index.parentIds().has(record.id))
+    ) {
+      const parent = index.parentOf(record);
+      removed.push(...(await this.#deleteWhole(record, [])));
+      record = parent;
+    }
+    return removed;
+  }
+
+  /**
+   * Removes images that nothing needs; one that a container uses is left.
+   *
+   * @param signal ends the prune: what is left is spared
+   * @throws invalid: a filter; conflict: another prune is under way
+   */
+  prune(filters: Readonly<Record<string, StringList>>, signal: AbortSignal): Promise<ImagePruneReport> {
+    const { catalog, clock } = this.#parts;
+    return this.#prunes.run(() =>
+      this.#removeUnused(referencesToPrune(catalog.seen(), filters, clock.nowMs()), signal),
+    );
+  }
+
+  async #removeUnused(references: readonly string[], signal: AbortSignal): Promise<ImagePruneReport> {
+    const { index, logger } = this.#parts;
+    const sizes = sizesByChain(index.records());
+    const removed: RemovedEntry[] = [];
+    for (const reference of references) {
+      if (signal.aborted) {
+        break;
+      }
+      try {
+        removed.push(...(await this.remove(reference, false)));
+      } catch (error) {
+        logger.debug({ err: error, image: reference }, "an image is not pruned");
+      }
+    }
+    const spaceReclaimed = removed
+      .map((entry) => ("deleted" in entry ? (sizes.get(entry.deleted) ?? 0n) : 0n))
+      .reduce((sum, size) => sum + size, 0n);
+    await index.commit({ events: [pruneEvent(spaceReclaimed)] });
+    return { removed, spaceReclaimed };
+  }
+
+  /** Stacks of layers that only this image stands on, top first: Docker reports them as deleted too. */
+  #chainsOfNoOther(record: ImageRecord): string[] {
+    const others = this.#parts.index.records().filter((each) => each.id !== record.id);
+    const kept = new Set(others.flatMap((each) => chainIds(each.diffIds)));
+    return chainIds(record.diffIds)
+      .filter((chainId) => !kept.has(chainId))
+      .reverse();
+  }
+}

@@ -1,0 +1,21 @@
+/** Images and layers that containers need. */
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../state/state.ts";
+import { isRemoved } from "./records.ts";
+
+/**
+ * The containers made, or being made, from an image, or that mount it, running or not; those whose removal was answered
+ * do not count.
+ */
+export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
+  return [...state.containers.values()].filter(
+    (record) =>
+      (record.imageId === imageId || record.imageMounts.some((mount) => mount.imageId === imageId)) &&
+      !isRemoved(record),
+  );
+}
+
+/** The layers that a container stands on or mounts, by diff ID. */
+export function layersOf(record: ContainerRecord): readonly string[] {
+  return [...record.layerDiffIds, ...record.imageMounts.flatMap((mount) => mount.layerDiffIds)];
+}

@@ -1,0 +1,80 @@
+import { invalid } from "../../common/errors.ts";
+import { parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
+
+/** All of a container's `--security-opt` options, parsed. */
+export interface SecurityOptions {
+  readonly noNewPrivileges: boolean;
+  /** `builtin`: Docker's own profile. undefined: not said. */
+  readonly seccomp: SeccompProfile | "builtin" | "unconfined" | undefined;
+  /** AppArmor profile asked for by name; undefined or empty: none was. */
+  readonly appArmor: string | undefined;
+  /** `systempaths=unconfined`: nothing of /proc and /sys is masked or read-only. */
+  readonly systemPathsUnconfined: boolean;
+  /** Whether the container may change its control groups; undefined: where it is privileged. */
+  readonly writableCgroups: boolean | undefined;
+}
+
+/**
+ * Reads `HostConfig.SecurityOpt`; of several options of one kind the last holds.
+ *
+ * @throws SockerlessError `invalid` in dockerd's words
+ */
+export function parseSecurityOptions(options: readonly string[]): SecurityOptions {
+  let noNewPrivileges = false;
+  let seccomp: SecurityOptions["seccomp"];
+  let appArmor: string | undefined;
+  let systemPathsUnconfined = false;
+  let writableCgroups: boolean | undefined;
+  for (const option of options) {
+    if (option === "no-new-privileges") {
+      noNewPrivileges = true;
+      continue;
+    }
+    if (option === "writable-cgroups") {
+      writableCgroups = true;
+      continue;
+    }
+    if (option === "disable") {
+      continue; // As `label=disable`.
+    }
+    const [key, value] = splitOption(option);
+    switch (key) {
+      case "no-new-privileges":
+        noNewPrivileges = parseBoolean(option, value);
+        break;
+      case "writable-cgroups":
+        writableCgroups = parseBoolean(option, value);
+        break;
+      case "seccomp":
+        seccomp = value === "unconfined" || value === "builtin" ? value : parseSeccompProfile(value);
+        break;
+      case "apparmor":
+        appArmor = value;
+        break;
+      case "systempaths":
+        systemPathsUnconfined = value === "unconfined";
+        break;
+      case "label":
+        break; // SELinux labels mean nothing on a machine without it, as under dockerd.
+      default:
+        throw invalid(`invalid --security-opt 2: "${option}"`);
+    }
+  }
+  return { noNewPrivileges, seccomp, appArmor, systemPathsUnconfined, writableCgroups };
+}
+
+/** `key=value`, or the old `key:value`. */
+function splitOption(option: string): [string, string] {
+  const at = option.includes("=") ? option.indexOf("=") : option.indexOf(":");
+  if (at < 0) {
+    throw invalid(`invalid --security-opt 1: "${option}"`);
+  }
+  return [option.slice(0, at), option.slice(at + 1)];
+}
+
+function parseBoolean(option: string, value: string): boolean {
+  if (!["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"].includes(value)) {
+    throw invalid(`invalid --security-opt 2: "${option}"`);
+  }
+  return /^(1|t)/i.test(value);
+}

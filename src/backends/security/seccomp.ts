@@ -1,0 +1,220 @@
+/** Docker's seccomp profiles: how they are read, and which of their rules hold for a container. */
+import * as v from "valibot";
+
+import { mustRead, object, orNothing, size } from "../../common/documents.ts";
+import { invalid } from "../../common/errors.ts";
+
+/** Unsigned, of 64 bits: a double does not hold all of them. */
+const uint64 = v.pipe(
+  v.bigint(),
+  v.minValue(0n, "Too small: expected bigint to be >=0"),
+  v.maxValue(2n ** 64n - 1n, `Too big: expected bigint to be <=${2n ** 64n - 1n}`),
+);
+const uint32 = v.pipe(size, v.maxValue(2 ** 32 - 1, `Too big: expected number to be <=${2 ** 32 - 1}`));
+const strings = orNothing(v.array(v.string()));
+
+const kernelVersion = v.pipe(
+  v.string(),
+  v.regex(/^\d+\.\d+/, 'invalid kernel version: expected "<kernel>.<major>"'),
+);
+
+const conditionSchema = orNothing(
+  object({ arches: strings, caps: strings, minKernel: orNothing(kernelVersion) }),
+);
+
+const argumentSchema = object({
+  index: uint32,
+  value: v.nullish(uint64, 0n),
+  valueTwo: v.nullish(uint64, 0n),
+  op: v.string(),
+});
+
+const ruleSchema = object({
+  name: orNothing(v.string()),
+  names: strings,
+  action: v.string(),
+  errnoRet: orNothing(uint32),
+  args: orNothing(v.array(argumentSchema)),
+  includes: conditionSchema,
+  excludes: conditionSchema,
+});
+
+const profileSchema = object({
+  defaultAction: orNothing(v.string()),
+  defaultErrnoRet: orNothing(uint32),
+  architectures: strings,
+  archMap: orNothing(v.array(object({ architecture: v.string(), subArchitectures: strings }))),
+  syscalls: orNothing(v.array(ruleSchema)),
+  flags: strings,
+  listenerPath: orNothing(v.string()),
+});
+
+/**
+ * A seccomp profile in Docker's format: the OCI one with rules that hold only
+ * for some architectures, capabilities or kernels.
+ */
+export type SeccompProfile = v.InferOutput<typeof profileSchema>;
+type ProfileRule = NonNullable<SeccompProfile["syscalls"]>[number];
+
+/** The container and machine on which a profile is to hold, but for the kernel. */
+export interface SeccompTarget {
+  /** GOARCH name, which is what profiles use: "amd64", "arm64". */
+  readonly architecture: string;
+  /** Bounding set of the container. */
+  readonly capabilities: readonly string[];
+}
+
+/** `linux.seccomp` of the OCI runtime specification, as far as profiles fill it in. */
+export interface ResolvedProfile<Rule extends ResolvedRule = ResolvedRule> {
+  readonly defaultAction: string;
+  readonly defaultErrnoRet?: number;
+  readonly architectures?: readonly string[];
+  readonly flags?: readonly string[];
+  readonly syscalls: readonly Rule[];
+}
+
+/** A rule without Docker's own conditions. */
+export interface ResolvedRule {
+  readonly names: readonly string[];
+  readonly action: string;
+  readonly errnoRet?: number;
+  readonly args?: readonly {
+    readonly index: number;
+    readonly value: bigint;
+    readonly valueTwo: bigint;
+    readonly op: string;
+  }[];
+}
+
+/** A rule with the range of kernels for which it holds, as `major.minor`. */
+export interface KernelRule extends ResolvedRule {
+  /** The first kernel in the range. */
+  readonly minKernel?: string;
+  /** The first kernel after the range. */
+  readonly beforeKernel?: string;
+}
+
+const seccompArchitecture: Readonly<Record<string, string>> = {
+  amd64: "SCMP_ARCH_X86_64",
+  arm64: "SCMP_ARCH_AARCH64",
+  riscv64: "SCMP_ARCH_RISCV64",
+  s390x: "SCMP_ARCH_S390X",
+};
+
+const decimal = /^\d+$/;
+const isOperand = (key: string): boolean => key === "value" || key === "valueTwo";
+
+/** `JSON.parse` as Node has it and the compiler's library does not name it: with the digits of a number. */
+const parseJson = JSON.parse as (
+  text: string,
+  reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+) => unknown;
+
+/**
+ * Reads a profile as `--security-opt seccomp=` carries it (the CLI sends the
+ * file's content).
+ *
+ * @throws SockerlessError `invalid` in dockerd's words
+ */
+export function parseSeccompProfile(json: string): SeccompProfile {
+  let profile: SeccompProfile;
+  try {
+    const parsed = parseJson(json, (key, value, { source = "" }) =>
+      isOperand(key) && typeof value === "number" && decimal.test(source) ? BigInt(source) : value,
+    );
+    profile = mustRead(profileSchema, parsed);
+  } catch (cause) {
+    throw invalid(`Decoding seccomp profile failed: ${(cause as Error).message}`, cause);
+  }
+  if ((profile.architectures?.length ?? 0) > 0 && (profile.archMap?.length ?? 0) > 0) {
+    throw invalid(
+      "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'",
+    );
+  }
+  if (profile.syscalls?.some(({ name = "", names = [] }) => name !== "" && names.length > 0)) {
+    throw invalid(
+      "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'",
+    );
+  }
+  return profile;
+}
+
+/**
+ * The profile's rules that hold for the target, each with its kernels, for
+ * whoever knows the kernel.
+ *
+ * @returns undefined where the profile says nothing, which is no filter
+ */
+export function resolveSeccomp(
+  profile: SeccompProfile,
+  target: SeccompTarget,
+): ResolvedProfile<KernelRule> | undefined {
+  const rules = profile.syscalls ?? [];
+  if ((profile.defaultAction ?? "") === "" && rules.length === 0) {
+    return undefined;
+  }
+  const native = seccompArchitecture[target.architecture];
+  const mapped = profile.archMap?.find((entry) => entry.architecture === native);
+  const architectures =
+    mapped === undefined ? profile.architectures : [mapped.architecture, ...(mapped.subArchitectures ?? [])];
+  return {
+    defaultAction: profile.defaultAction ?? "SCMP_ACT_ERRNO",
+    ...(profile.defaultErrnoRet !== undefined && { defaultErrnoRet: profile.defaultErrnoRet }),
+    ...(architectures !== undefined && { architectures }),
+    ...(profile.flags !== undefined && { flags: profile.flags }),
+    syscalls: rules.filter((rule) => holds(rule, target)).map(withKernels),
+  };
+}
+
+/** The same for a kernel that is known, as an OCI runtime takes it. */
+export function resolveSeccompOn(
+  /** Its release: "6.1.0-13-amd64". */
+  kernel: string,
+  profile: SeccompProfile,
+  target: SeccompTarget,
+): ResolvedProfile | undefined {
+  const resolved = resolveSeccomp(profile, target);
+  return (
+    resolved && {
+      ...resolved,
+      syscalls: resolved.syscalls
+        .filter(
+          ({ minKernel, beforeKernel }) =>
+            (minKernel === undefined || kernelAtLeast(kernel, minKernel)) &&
+            (beforeKernel === undefined || !kernelAtLeast(kernel, beforeKernel)),
+        )
+        .map(({ minKernel: _min, beforeKernel: _before, ...rule }) => rule),
+    }
+  );
+}
+
+function holds({ includes, excludes }: ProfileRule, target: SeccompTarget): boolean {
+  const excluded =
+    (excludes?.arches?.includes(target.architecture) ?? false) ||
+    (excludes?.caps?.some((name) => target.capabilities.includes(name)) ?? false);
+  const arches = includes?.arches ?? [];
+  const caps = includes?.caps ?? [];
+  return (
+    !excluded &&
+    (arches.length === 0 || arches.includes(target.architecture)) &&
+    caps.every((name) => target.capabilities.includes(name))
+  );
+}
+
+function withKernels({ name, names, action, errnoRet, args, includes, excludes }: ProfileRule): KernelRule {
+  const [minKernel, beforeKernel] = [includes?.minKernel, excludes?.minKernel];
+  return {
+    names: names ?? (name === undefined ? [] : [name]),
+    action,
+    ...(errnoRet !== undefined && { errnoRet }),
+    ...(args !== undefined && { args }),
+    ...(minKernel !== undefined && { minKernel }),
+    ...(beforeKernel !== undefined && { beforeKernel }),
+  };
+}
+
+function kernelAtLeast(kernel: string, minimum: string): boolean {
+  const [major = 0, minor = 0] = kernel.split(/[.-]/).map(Number);
+  const [wantedMajor = 0, wantedMinor = 0] = minimum.split(".").map(Number);
+  return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
+}

@@ -1,0 +1,124 @@
+/** The part of a backend's process that is the same for every driver: images, engine and listener over driver and state. */
+import { create } from "@bufbuild/protobuf";
+
+import { systemClock } from "../../common/clock.ts";
+import type { CommonConfig } from "../../common/config/load.ts";
+import type { HeldSockets } from "../../common/held-sockets.ts";
+import type { Logger } from "../../common/logger.ts";
+import type { RunningService } from "../../common/running-service.ts";
+import { version } from "../../common/version.ts";
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
+import type { Driver } from "../driver/driver.ts";
+import type { ImagePreparer } from "../driver/images.ts";
+import { createEngine } from "../engine/engine.ts";
+import { registerServices } from "../engine/services/register.ts";
+import { registerImageService } from "../images/image-service.ts";
+import type { Credentials } from "../images/registry/credentials.ts";
+import type { RegistryOptions } from "../images/registry/registry.ts";
+import { createImages, type Images } from "../images/images.ts";
+import { login } from "../images/registry-login.ts";
+import { serveBackend } from "./server.ts";
+import type { State } from "../state/state.ts";
+
+/** The parts that images are opened with. */
+export interface ImageParts {
+  readonly config: Pick<CommonConfig, "stateDir" | "insecureRegistries">;
+  readonly state: State;
+  readonly preparer: ImagePreparer;
+  /** As `docker info` names it. */
+  readonly storageDriver: string;
+  readonly logger: Logger;
+  /** Credentials that the driver itself has for a registry's host. */
+  readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
+  /** Platform of images where nobody names one; absent: this machine's. */
+  readonly defaultPlatform?: Platform;
+}
+
+/** The parts that are served. The caller closes them after the service. */
+export interface ServedParts {
+  readonly config: Pick<CommonConfig, "stateDir" | "runDir" | "listen" | "tls" | "insecureRegistries">;
+  readonly driver: Driver;
+  readonly state: State;
+  /** End with the service; the caller may close them again. */
+  readonly images: Images;
+  readonly logger: Logger;
+  /** Ends the start, which may have to wait for others. */
+  readonly signal?: AbortSignal;
+  /** The supervisor's. */
+  readonly sockets: HeldSockets | undefined;
+}
+
+/** A registry that says nothing for so long is away. */
+const registrySilenceMs = 30_000;
+
+/** Opens the images of a state. */
+export function openImages({ config, ...parts }: ImageParts): Promise<Images> {
+  return createImages({
+    ...parts,
+    stateDirectory: config.stateDir,
+    clock: systemClock,
+    registry: registryOptions(config),
+  });
+}
+
+/**
+ * Serves a driver; resolves once it answers.
+ *
+ * @throws SockerlessError of kind conflict: somebody uses the socket already
+ */
+export async function serveEngine(parts: ServedParts): Promise<RunningService> {
+  const { config, driver, state, images, logger } = parts;
+  await using resources = new AsyncDisposableStack();
+  resources.defer(() => images.close());
+
+  const engine = await createEngine({
+    driver,
+    state,
+    images: images.containers,
+    clock: systemClock,
+    logger,
+    ...(parts.signal === undefined ? {} : { signal: parts.signal }),
+  });
+  resources.defer(() => engine.close());
+
+  const served = await serveBackend({
+    address: config.listen,
+    tls: config.tls,
+    runDir: config.runDir,
+    sockets: parts.sockets,
+    logger,
+    register(router) {
+      registerServices(router, engine, {
+        stateDirectory: config.stateDir,
+        insecureRegistries: config.insecureRegistries,
+        authenticate: (auth, signal) =>
+          login(
+            auth ?? create(RegistryAuthSchema),
+            auth?.serverAddress ?? "",
+            registryOptions(config),
+            signal,
+          ),
+      });
+      registerImageService(router, images);
+    },
+    resolveAgent: (containerId) => Promise.resolve(engine.agentTargetOf(containerId)),
+  });
+  resources.defer(() => served.close());
+
+  const owned = resources.move();
+  return {
+    addresses: [served.address],
+    ...(served.reload === undefined ? {} : { reload: served.reload }),
+    close: () => owned.disposeAsync(),
+  };
+}
+
+/** How registries are spoken to. */
+export function registryOptions(config: Pick<CommonConfig, "insecureRegistries">): RegistryOptions {
+  return {
+    insecureHosts: config.insecureRegistries,
+    userAgent: `sockerless/${version}`,
+    silenceMs: registrySilenceMs,
+  };
+}

@@ -1,0 +1,63 @@
+/** The containers, with indexes by more than their IDs. */
+import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { RecordTable, type Table } from "./table.ts";
+import { TableIndex } from "./table-index.ts";
+
+/** Containers as committed last; with the indexes a start looks only at those that concern it. */
+export interface Containers extends Table<ContainerRecord> {
+  /** Containers of that name, without the slash: several where one is being removed. */
+  named(name: string): readonly ContainerRecord[];
+  /** Containers that have an address on a network, by its name. */
+  addressedOn(network: string): readonly ContainerRecord[];
+  /** Containers that have links (`--link`) to another one, by its ID. */
+  linkedTo(containerId: string): readonly ContainerRecord[];
+  /** Containers with that network mode (`container:web`), as it was written down. */
+  inMode(networkMode: string): readonly ContainerRecord[];
+  /** Containers that a request with that token (`client_token`) has made. */
+  madeWith(clientToken: string): readonly ContainerRecord[];
+}
+
+const idOf = ({ id }: ContainerRecord): string => id;
+
+/** The table of {@link Containers}. */
+export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> implements Containers {
+  readonly #byName = new TableIndex(idOf, ({ name }) => [name]);
+  readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
+  readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
+  readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
+  readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
+
+  constructor() {
+    super("container", ContainerRecordSchema, idOf);
+  }
+
+  named(name: string): readonly ContainerRecord[] {
+    return this.#byName.get(name);
+  }
+
+  addressedOn(network: string): readonly ContainerRecord[] {
+    return this.#byNetwork.get(network);
+  }
+
+  linkedTo(containerId: string): readonly ContainerRecord[] {
+    return this.#byLink.get(containerId);
+  }
+
+  inMode(networkMode: string): readonly ContainerRecord[] {
+    return this.#byMode.get(networkMode);
+  }
+
+  madeWith(clientToken: string): readonly ContainerRecord[] {
+    return this.#byToken.get(clientToken);
+  }
+
+  protected override replaced(before: ContainerRecord | undefined, after: ContainerRecord | undefined): void {
+    for (const index of [this.#byName, this.#byNetwork, this.#byLink, this.#byMode, this.#byToken]) {
+      index.replace(before, after);
+    }
+  }
+}
+
+function addressedNetworks({ endpoints }: ContainerRecord): string[] {
+  return Object.keys(endpoints).filter((name) => (endpoints[name]?.ipAddress ?? "") !== "");
+}

@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { Random } from "../../../test/support/random.ts";
+import { ManualClock } from "../../common/manual-clock.ts";
+import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { lossIn } from "./damage.ts";
+import { openState, type State } from "./state.ts";
+
+const records = 400;
+
+describe("a database whose log is not whole", () => {
+  let directory: string;
+  let log: string;
+  let whole: Buffer;
+  const states: State[] = [];
+
+  const open = async (): Promise<State> => {
+    const state = await openState({ directory, clock: new ManualClock() });
+    states.push(state);
+    return state;
+  };
+  const reopen = async (): Promise<State> => {
+    await states.pop()?.close();
+    return await open();
+  };
+  const copies = (): Promise<string[]> => readdir(path.join(directory, "set-aside")).catch(() => []);
+
+  beforeEach(async () => {
+    directory = await mkdtemp(path.join(tmpdir(), "state-damage-"));
+    const state = await open();
+    for (let n = 0; n < records; n++) {
+      const id = n.toString(16).padStart(64, "0");
+      await state.commit((change) => {
+        change.containers.put(create(ContainerRecordSchema, { id, name: `c${n}`, path: "p".repeat(300) }));
+      });
+    }
+    await states.pop()?.close();
+    const name = (await readdir(path.join(directory, "db"))).find((each) => each.endsWith(".log"));
+    log = path.join(directory, "db", name ?? assert.fail("no log"));
+    whole = await readFile(log);
+    assert.ok(whole.length > 3 * 32 * 1024);
+  });
+  afterEach(async () => {
+    await states.pop()?.close();
+    await rm(directory, { recursive: true });
+  });
+
+  it("is believed where nothing is lost", async () => {
+    assert.equal(lossIn(whole), undefined);
+    const state = await open();
+    assert.deepEqual([state.losses, state.containers.size, await copies()], [[], records, []]);
+  });
+
+  it("is torn at each byte of its last record, and by the zeros that a crash of the machine leaves", () => {
+    const begins: number[] = [];
+    for (let end = whole.length - 1; end > whole.length - 300; end--) {
+      const cut = lossIn(whole.subarray(0, end));
+      assert.equal(cut?.kind, "torn", `cut at ${end}`);
+      begins.push(cut.offset);
+      const zeroed = Buffer.from(whole).fill(0, end);
+      assert.equal(lossIn(zeroed)?.kind, "torn", `zeros from ${end}`);
+    }
+    assert.equal(new Set(begins).size, 1);
+  });
+
+  it("is damaged by a flipped byte anywhere before, and by bytes that are missing", () => {
+    const random = new Random("a flipped byte");
+    for (let n = 0; n < 500; n++) {
+      const at = random.below(whole.length - 2 * 32 * 1024);
+      const flipped = Buffer.from(whole);
+      flipped.writeUInt8(flipped.readUInt8(at) ^ (1 + random.below(255)), at);
+      const loss = lossIn(flipped);
+      assert.equal(loss?.kind, "damaged", `byte ${at}`);
+      assert.ok(loss.offset <= at && at - loss.offset < 32 * 1024, `byte ${at} is told as ${loss.offset}`);
+    }
+    assert.equal(lossIn(Buffer.concat([whole.subarray(0, 40_000), whole.subarray(50_000)]))?.kind, "damaged");
+  });
+
+  it("is copied before what does not check is dropped, and the state says so until a user lets it go", async () => {
+    const random = new Random("flipped bytes");
+    const flipped = Buffer.from(whole);
+    for (let n = 0; n < whole.length / 1000; n++) {
+      flipped.writeUInt8(random.below(256), random.below(whole.length));
+    }
+    await writeFile(log, flipped);
+    const state = await open();
+    assert.ok(state.containers.size < records);
+    assert.match(state.losses.join(), /^db\/\d+\.log is damaged at byte \d+$/);
+    const [copy = assert.fail("no copy"), ...others] = await copies();
+    assert.deepEqual(others, []);
+    const kept = path.join(directory, "set-aside", copy, "db", path.basename(log));
+    assert.deepEqual(await readFile(kept), flipped);
+
+    const next = await reopen(); // LevelDB has made it whole.
+    assert.match(next.losses.join(), /is damaged at byte/);
+    assert.equal((await copies()).length, 1);
+    await next.forgetLosses();
+    assert.deepEqual([next.losses, await copies()], [[], []]);
+    assert.deepEqual((await reopen()).losses, []);
+  });
+
+  it("keeps all records that are whole where its end is torn, and tells it", async () => {
+    await writeFile(log, whole.subarray(0, whole.length - 20));
+    const state = await open();
+    assert.equal(state.containers.size, records - 1);
+    assert.match(state.losses.join(), /^db\/\d+\.log ends in half a record$/);
+  });
+
+  it("has all its records again once the whole database is put back", async () => {
+    const backup = path.join(directory, "backup");
+    await cp(path.join(directory, "db"), backup, { recursive: true });
+    await writeFile(log, whole.subarray(0, whole.length / 2));
+    const state = await open();
+    assert.ok(state.containers.size < records);
+    await states.pop()?.close();
+    await rm(path.join(directory, "db"), { recursive: true });
+    await cp(backup, path.join(directory, "db"), { recursive: true });
+    assert.equal((await open()).containers.size, records);
+  });
+});

@@ -1,0 +1,141 @@
+/**
+ * Finds damage in the files of a database before LevelDB opens them, which drops what fails its checksums without a word,
+ * or does not read them.
+ *
+ * Its log and its manifest are blocks of 32 KiB of records: a masked CRC-32C of type and data, the data's length, the type
+ * (https://github.com/google/leveldb/blob/main/doc/log_format.md). What a process that was killed has not written whole is
+ * torn, as are the zeros that a file system leaves where the machine has died; whatever else does not check is damage.
+ */
+import { readdir, readFile } from "node:fs/promises";
+import path from "node:path";
+
+import { maskedCrc32c } from "../../common/crc32c.ts";
+import { errnoOf } from "../../common/errors.ts";
+import { isNotYetDatabase } from "./database.ts";
+import { damagedBlocks } from "./table-file.ts";
+
+const blockBytes = 32 * 1024;
+const headerBytes = 7;
+const recordTypes = { full: 1, first: 2, middle: 3, last: 4 } as const;
+/** Names of files in that form. */
+const logName = /^(\d+\.log|MANIFEST-\d+)$/;
+/** Names of tables. */
+export const tableName = /^\d+\.(ldb|sst)$/;
+/** The file that names the manifest, and how. */
+const currentName = "CURRENT";
+const currentContent = /^(MANIFEST-\d+)\n$/;
+
+/** Loss of a file of a database. */
+export interface Loss {
+  readonly file: string;
+  /** The end of a crash; what was there and is there no more; all of it. */
+  readonly kind: "torn" | "damaged" | "missing";
+  /** First byte that does not check. */
+  readonly offset: number;
+}
+
+/** Whether LevelDB cannot open the database as it is, or would read what is no record. */
+export function needsRepair({ file, kind }: Loss): boolean {
+  return kind !== "torn" && !file.endsWith(".log");
+}
+
+/** Reads the files of a database; one that does not exist has no losses. @param location its directory. @throws Node's error */
+export async function findLosses(location: string): Promise<readonly Loss[]> {
+  const names = (await readdir(location).catch(unlessRemoved)) ?? [];
+  if (isNotYetDatabase(names)) {
+    return [];
+  }
+  const losses = await lossOfCurrent(location, names);
+  for (const file of names.toSorted()) {
+    const loss = await lossOf(location, file).catch(unlessRemoved);
+    losses.push(...(loss === undefined ? [] : [{ file, ...loss }]));
+  }
+  return losses;
+}
+
+/** Another backend may be about to end. */
+function unlessRemoved(error: unknown): undefined {
+  if (errnoOf(error) !== "ENOENT") {
+    throw error;
+  }
+}
+
+async function lossOfCurrent(location: string, names: readonly string[]): Promise<Loss[]> {
+  if (!names.includes(currentName)) {
+    return [{ file: currentName, kind: "missing", offset: 0 }];
+  }
+  const content = await readFile(path.join(location, currentName), "latin1");
+  const manifest = currentContent.exec(content)?.[1];
+  if (manifest === undefined) {
+    return [{ file: currentName, kind: "damaged", offset: 0 }];
+  }
+  return names.includes(manifest) ? [] : [{ file: manifest, kind: "missing", offset: 0 }];
+}
+
+async function lossOf(location: string, file: string): Promise<Omit<Loss, "file"> | undefined> {
+  const read = (): Promise<Buffer> => readFile(path.join(location, file));
+  if (logName.test(file)) {
+    return lossIn(await read());
+  }
+  if (tableName.test(file)) {
+    const blocks = damagedBlocks(await read());
+    const offset = blocks === undefined ? 0 : blocks[0]?.offset;
+    return offset === undefined ? undefined : { kind: "damaged", offset };
+  }
+  return undefined;
+}
+
+/** The loss of a log; undefined: it is whole. */
+export function lossIn(log: Buffer): Omit<Loss, "file"> | undefined {
+  let isInRecord = false;
+  let begin = 0;
+  for (let at = 0; at < log.length; ) {
+    const left = blockBytes - (at % blockBytes);
+    if (left < headerBytes) {
+      at += left; // The trailer of a block.
+      continue;
+    }
+    const fragment = fragmentAt(log, at, left);
+    if (fragment === undefined) {
+      return { kind: isTornFrom(log, at, left) ? "torn" : "damaged", offset: at };
+    }
+    const { type, end } = fragment;
+    const begins = type === recordTypes.full || type === recordTypes.first;
+    if (begins === isInRecord) {
+      return { kind: "damaged", offset: at }; // Fragments between are missing.
+    }
+    begin = begins ? at : begin;
+    isInRecord = type === recordTypes.first || type === recordTypes.middle;
+    at = end;
+  }
+  return isInRecord ? { kind: "torn", offset: begin } : undefined;
+}
+
+/** The fragment of a record at an offset; undefined: none that is whole. @param left bytes of the block from there on */
+function fragmentAt(
+  log: Buffer,
+  at: number,
+  left: number,
+): { readonly type: number; readonly end: number } | undefined {
+  if (at + headerBytes > log.length) {
+    return undefined;
+  }
+  const end = at + headerBytes + log.readUInt16LE(at + 4);
+  const type = log.readUInt8(at + 6);
+  const isPlausible = end <= Math.min(at + left, log.length) && type >= 1 && type <= 4;
+  return isPlausible && maskedCrc32c(log.subarray(at + 6, end)) === log.readUInt32LE(at)
+    ? { type, end }
+    : undefined;
+}
+
+/** Whether nothing but the fragment that begins there can have been cut off, or was not written to the disk. */
+function isTornFrom(log: Buffer, at: number, left: number): boolean {
+  const end = log.length - trailingZeros(log);
+  const isCut = at + headerBytes > log.length || at + headerBytes + log.readUInt16LE(at + 4) > log.length;
+  return end <= at || (end <= at + left && (isCut || end < log.length));
+}
+
+function trailingZeros(log: Buffer): number {
+  const last = log.findLastIndex((byte) => byte !== 0);
+  return log.length - 1 - last;
+}

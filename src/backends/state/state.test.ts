@@ -1,0 +1,280 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { isErrorKind } from "../../common/errors.ts";
+import { newId } from "../../common/ids.ts";
+import { ManualClock } from "../../common/manual-clock.ts";
+import {
+  ContainerRecordSchema,
+  ImageRecordSchema,
+  NetworkRecordSchema,
+  VolumeRecordSchema,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
+import { openDatabase, refusalIn } from "./database.ts";
+import { type Change, openState, type State, type StateOptions } from "./state.ts";
+
+describe("the state of a backend", () => {
+  let directory: string;
+  let state: State | undefined;
+
+  const open = async (options: Partial<StateOptions> = {}): Promise<State> => {
+    state = await openState({ directory, clock: new ManualClock(), ...options });
+    return state;
+  };
+  const reopen = async (options: Partial<StateOptions> = {}): Promise<State> => {
+    await state?.close();
+    return open(options);
+  };
+
+  beforeEach(async () => {
+    directory = await mkdtemp(path.join(tmpdir(), "state-"));
+  });
+  afterEach(async () => {
+    await state?.close();
+    state = undefined;
+    await rm(directory, { recursive: true });
+  });
+
+  it("has the same records, events and instance ID after it was opened again", async () => {
+    const first = await open();
+    const { instanceId } = first;
+    const id = newId();
+    await first.commit((change) => {
+      change.containers.put(create(ContainerRecordSchema, { id, name: "web" }));
+      change.volumes.put(create(VolumeRecordSchema, { name: "data", driver: "local" }));
+      change.event({ type: "container", action: "create", actorId: id, attributes: { name: "web" } });
+    });
+    const second = await reopen();
+    assert.equal(second.instanceId, instanceId);
+    assert.equal(second.containers.get(id)?.name, "web");
+    assert.equal(second.volumes.get("data")?.driver, "local");
+    assert.deepEqual(
+      second.events.past().map((event) => [event.action, event.attributes["name"]]),
+      [["create", "web"]],
+    );
+  });
+
+  it("makes its directory for its owner's eyes only", async () => {
+    const above = directory;
+    directory = path.join(above, "made");
+    await open();
+    assert.equal((await stat(directory)).mode & 0o777, 0o700);
+    assert.equal((await stat(path.join(directory, "db"))).mode & 0o777, 0o700);
+    await state?.close();
+    state = undefined;
+    directory = above; // Removed whole.
+  });
+
+  it("shows a change to readers at once and keeps the last of several to one record", async () => {
+    const first = await open();
+    const id = `sha256:${newId()}`;
+    const commits = Array.from({ length: 50 }, (_, size) =>
+      first.commit((change) => change.images.put(create(ImageRecordSchema, { id, size: BigInt(size) }))),
+    );
+    assert.equal(first.images.get(id)?.size, 49n);
+    await Promise.all(commits);
+    const second = await reopen();
+    assert.equal(second.images.get(id)?.size, 49n);
+    await second.commit((change) => change.images.delete(id));
+    assert.equal((await reopen()).images.size, 0);
+  });
+
+  it("writes what is told again with the change that follows, and at its end", async () => {
+    const put = (id: string, size: number) => (change: Change) =>
+      change.images.put(create(ImageRecordSchema, { id, size: BigInt(size) }));
+    const database = path.join(directory, "db");
+    const bytes = async (): Promise<number> =>
+      (await Promise.all((await readdir(database)).map((name) => stat(path.join(database, name)))))
+        .map(({ size }) => size)
+        .reduce((sum, size) => sum + size);
+    const first = await open();
+    const before = await bytes();
+    await first.commit(put("a", 1), "told-again");
+    assert.equal(first.images.get("a")?.size, 1n, "readers see it at once");
+    assert.equal(await bytes(), before);
+    await first.commit(put("b", 2));
+    assert.notEqual(await bytes(), before);
+    await first.commit(put("c", 3), "told-again");
+    const second = await reopen();
+    assert.deepEqual(
+      ["a", "b", "c"].map((id) => second.images.get(id)?.size),
+      [1n, 2n, 3n],
+    );
+  });
+
+  it("finds containers by what else they are known by, as they are now and after it was opened again", async () => {
+    const first = await open();
+    const record = {
+      id: "a",
+      name: "web",
+      hostConfig: { networkMode: "container:b" },
+      links: [{ containerId: "b", alias: "db" }],
+      endpoints: { front: { ipAddress: "172.18.0.2" }, back: {} },
+      clientToken: "t",
+    };
+    await first.commit(({ containers }) => {
+      containers.put(create(ContainerRecordSchema, { ...record, id: "z", name: "old" }));
+      containers.put(create(ContainerRecordSchema, { id: "y", name: "other" }));
+      containers.put(create(ContainerRecordSchema, record));
+    });
+    await first.commit(({ containers }) => containers.delete("z"));
+    const found = ({ containers }: State, name: string, network: string): string[][] =>
+      [
+        containers.named(name),
+        containers.addressedOn(network),
+        containers.linkedTo("b"),
+        containers.inMode("container:b"),
+        containers.madeWith("t"),
+      ].map((records) => records.map(({ id, name }) => `${id} ${name}`));
+    const everywhere = Array.from({ length: 5 }, () => ["a web"]);
+    assert.deepEqual(found(first, "web", "front"), everywhere);
+    const second = await reopen();
+    assert.deepEqual(found(second, "web", "front"), everywhere);
+    await second.commit(({ containers }) => {
+      const endpoints = { back: { ipAddress: "172.19.0.2" } };
+      containers.put(create(ContainerRecordSchema, { ...record, name: "www", endpoints }));
+    });
+    assert.deepEqual(found(second, "web", "front").slice(0, 2), [[], []]);
+    assert.deepEqual(second.containers.madeWith(""), [], "a container without a token is nobody's answer");
+    assert.deepEqual(
+      found(second, "www", "back"),
+      Array.from({ length: 5 }, () => ["a www"]),
+    );
+    await second.commit(({ containers }) => containers.delete("a"));
+    assert.deepEqual(found(second, "www", "back"), [[], [], [], [], []]);
+  });
+
+  it("finds networks by their names and by whose settings they have, as they are now and after it was opened again", async () => {
+    const first = await open();
+    const record = (id: string, name: string, configFrom = "") =>
+      create(NetworkRecordSchema, { network: { id, name, configFrom } });
+    await first.commit(({ networks }) => {
+      networks.put(record("a", "settings"));
+      networks.put(record("b", "old", "settings"));
+      networks.put(record("c", "gone", "settings"));
+    });
+    await first.commit(({ networks }) => {
+      networks.put(record("b", "web", "settings"));
+      networks.delete("c");
+    });
+    const found = ({ networks }: State): (string | undefined)[] => [
+      ...["settings", "web", "old", "gone"].map((name) => networks.named(name)?.network?.id),
+      ...networks.configuredFrom("settings").map(({ network }) => network?.id),
+    ];
+    assert.deepEqual(found(first), ["a", "b", undefined, undefined, "b"]);
+    assert.deepEqual(found(await reopen()), ["a", "b", undefined, undefined, "b"]);
+  });
+
+  it("gives events times that are unique and increase, even when one is told late", async () => {
+    const first = await open();
+    await first.commit((change) => {
+      change.event({ type: "container", action: "start", actorId: "a", timeUnixNs: 5_000n });
+      change.event({ type: "container", action: "die", actorId: "a", timeUnixNs: 1_000n });
+      change.event({ type: "container", action: "destroy", actorId: "a", timeUnixNs: 9_000n });
+    });
+    assert.deepEqual(
+      first.events.past().map((event) => event.timeUnixNs),
+      [5_000n, 5_001n, 9_000n],
+    );
+  });
+
+  it("tells listeners of events in order, once they are durable", async () => {
+    const first = await open();
+    const heard: string[] = [];
+    const stop = first.events.listen((event) => heard.push(event.action));
+    const commits = ["create", "start", "die"].map((action) =>
+      first.commit((change) => change.event({ type: "container", action, actorId: "a" })),
+    );
+    assert.deepEqual(heard, []);
+    await Promise.all(commits);
+    stop();
+    await first.commit((change) => change.event({ type: "container", action: "destroy", actorId: "a" }));
+    assert.deepEqual(heard, ["create", "start", "die"]);
+  });
+
+  it("forgets the oldest events beyond its limit, on disk too", async () => {
+    const first = await open({ journalLimit: 8 });
+    for (let n = 0; n < 20; n++) {
+      await first.commit((change) => change.event({ type: "image", action: `pull ${n}`, actorId: "i" }));
+    }
+    const kept = first.events.past().map((event) => event.action);
+    assert.ok(kept.length <= 8, `${kept.length} kept`);
+    assert.equal(kept.at(-1), "pull 19");
+    const second = await reopen({ journalLimit: 8 });
+    assert.deepEqual(
+      second.events.past().map((event) => event.action),
+      kept,
+    );
+  });
+
+  it("refuses a directory that another backend uses", async () => {
+    await open();
+    const options = { directory, clock: new ManualClock(), lockWaitMs: 0 };
+    await assert.rejects(openState(options), (error: Error) => {
+      assert.equal(error.message, `state directory ${directory} is in use by another sockerless backend`);
+      return isErrorKind(error, "conflict");
+    });
+  });
+
+  it("waits for another backend that is about to end", async () => {
+    const first = await open();
+    const opening = open();
+    // The one before has been refused once this one is.
+    await assert.rejects(openDatabase(directory), (error) => isErrorKind(error, "conflict"));
+    await first.close();
+    assert.equal((await opening).instanceId, first.instanceId);
+  });
+
+  it("reports a record that cannot be read and leaves it", async () => {
+    await open();
+    await state?.close();
+    state = undefined;
+    const database = await openDatabase(directory);
+    await database.put("container!beef", new Uint8Array([0xff, 0xff]));
+    await database.close();
+    await assert.rejects(open(), /is damaged: at or after container!beef: .*left as it is/);
+    const again = await openDatabase(directory);
+    assert.deepEqual([...((await again.get("container!beef")) ?? [])], [0xff, 0xff]);
+    await again.close();
+  });
+
+  it("knows a disk that is full, a quota that is used up and a read-only file system from damage", () => {
+    const opened = (words: string): Error =>
+      new Error("Database failed to open", { cause: new Error(words) });
+    assert.equal(refusalIn(opened("IO error: /s/db/000005.ldb: No space left on device")), "full");
+    assert.equal(refusalIn(opened("IO error: /s/db/LOG: Disk quota exceeded")), "full");
+    assert.equal(refusalIn(new Error("EDQUOT: disk quota exceeded, write")), "full");
+    assert.equal(refusalIn(opened("IO error: /s/db/LOCK: Read-only file system")), "read-only");
+    assert.equal(refusalIn(opened("Corruption: checksum mismatch")), undefined);
+  });
+
+  it("runs the migrations that a database has not seen, once", async () => {
+    await open();
+    const ran: string[] = [];
+    const first = { description: "", plan: () => Promise.resolve([]) };
+    const second = {
+      description: "",
+      plan: () => {
+        ran.push("second");
+        return Promise.resolve([]);
+      },
+    };
+    await reopen({ migrations: [first, second] });
+    await reopen({ migrations: [first, second] });
+    assert.deepEqual(ran, ["second"]);
+  });
+
+  it("refuses a database that a newer version wrote", async () => {
+    const step = { description: "", plan: () => Promise.resolve([]) };
+    await open();
+    await reopen({ migrations: [step, step, step] });
+    await state?.close();
+    state = undefined;
+    await assert.rejects(open(), /was written by a newer sockerless \(schema 3; this one knows 1\)/);
+  });
+});

@@ -1,0 +1,391 @@
+/**
+ * The backend's state: every record in memory for reading, every change written as one batch.
+ *
+ * A commit changes what readers see at once, so the check before it and the commit are one step of this
+ * process, and resolves when the batch is durable. While the database cannot be written, because the disk is
+ * full most likely, the spare takes batches (storage.ts): all but those that make something new, which are
+ * taken back and refused. Where the spare cannot be written either, changes that have happened anyway are
+ * kept in memory, and while the reason is a full disk so are the others: a removal makes room. Nothing ends
+ * the process.
+ */
+import type { Clock } from "../../common/clock.ts";
+import { messageOf, systemError } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import { after } from "../../common/timers.ts";
+import type { Event } from "../../gen/sockerless/backend/v1/events_pb.ts";
+import {
+  type ContainerRecord,
+  type DefinitionRecord,
+  DefinitionRecordSchema,
+  type ExecRecord,
+  type ImageRecord,
+  ImageRecordSchema,
+  type NetworkRecord,
+  type TaskRecord,
+  TaskRecordSchema,
+  type VolumeRecord,
+  VolumeRecordSchema,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
+import { type Containers, ContainerTable } from "./container-table.ts";
+import type { Loss } from "./damage.ts";
+import { damaged, type Operation } from "./database.ts";
+import { type Execs, ExecTable } from "./exec-table.ts";
+import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
+import { idOfKey, instanceKey, schemaKey, type TableName, tableRange } from "./keys.ts";
+import { type Migration, migrations } from "./migrations.ts";
+import { type Networks, NetworkTable } from "./network-table.ts";
+import { Storage } from "./storage.ts";
+import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
+
+/** One change: everything in it becomes durable together or not at all. */
+export interface Change {
+  readonly containers: TableChange<ContainerRecord>;
+  readonly execs: TableChange<ExecRecord>;
+  readonly images: TableChange<ImageRecord>;
+  readonly volumes: TableChange<VolumeRecord>;
+  readonly networks: TableChange<NetworkRecord>;
+  readonly tasks: TableChange<TaskRecord>;
+  readonly definitions: TableChange<DefinitionRecord>;
+  /** Journals an event; listeners hear of it once the change is durable. */
+  event(event: NewEvent): void;
+  /** Tells those who listen of an event, in its turn; it is not journalled. */
+  passingEvent(event: NewEvent): void;
+}
+
+/**
+ * Whether a change can still be refused, or tells what is so already: a process has ended. One that is told again to
+ * whoever reads this state next is only written along with the change that follows.
+ */
+export type ChangeKind = "asked" | "happened" | "told-again";
+
+/** A backend's state. */
+export interface State {
+  /** Made with the database: tells this state from every other. */
+  readonly instanceId: string;
+  readonly containers: Containers;
+  readonly execs: Execs;
+  readonly images: Table<ImageRecord>;
+  readonly volumes: Table<VolumeRecord>;
+  readonly networks: Networks;
+  /**
+   * Containers' tasks by container ID, on clouds; definitions that tasks are made from, by family, on ECS.
+   */
+  readonly tasks: Table<TaskRecord>;
+  readonly definitions: Table<DefinitionRecord>;
+  readonly events: EventJournal;
+  /**
+   * Applies a change; resolves when it is durable. `describe` must not throw half-way.
+   *
+   * @param kind default: asked
+   * @throws system: it cannot be written, and is taken back
+   */
+  commit(describe: (change: Change) => void, kind?: ChangeKind): Promise<void>;
+  /**
+   * Reasons to believe that records are lost, in words; none: what the state does not know is nobody's, and may be deleted.
+   */
+  readonly losses: readonly string[];
+  /** Whether they are no more than the ends of crashes, which may have cost nothing. */
+  readonly mayBeWhole: boolean;
+  /** Adds a reason, which lasts as long as this process. */
+  suspect(reason: string): void;
+  /** Forgets the reasons, where all of them may have cost nothing, or by a user's command. @throws Node's error */
+  forgetLosses(): Promise<void>;
+  /** Waits for what was committed and closes the database. */
+  close(): Promise<void>;
+}
+
+/** Options of {@link openState}. */
+export interface StateOptions {
+  /** Directory that belongs to one backend; the database is `db` in it. */
+  readonly directory: string;
+  readonly clock: Clock;
+  /** Told when the database cannot be written, and when it can again. */
+  readonly logger?: Logger;
+  /** Bytes of a half of the spare; for tests. */
+  readonly spareHalfBytes?: number;
+  /** Milliseconds that another backend is given to close the database; for tests. */
+  readonly lockWaitMs?: number;
+  /** Events to keep; for tests. */
+  readonly journalLimit?: number;
+  /** The schema's steps; for tests. */
+  readonly migrations?: readonly Migration[];
+}
+
+/**
+ * Opens the state of a backend, brings it to this version's schema and reads it into memory.
+ *
+ * @throws conflict: another process uses the directory; system: the database is damaged, or newer than this program
+ */
+export async function openState(options: StateOptions): Promise<State> {
+  const storage = await Storage.open(options);
+  try {
+    await migrate(storage, options);
+    const state = new LevelState(storage, options);
+    await state.load();
+    return state;
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
+async function migrate(storage: Storage, options: StateOptions): Promise<void> {
+  const steps = options.migrations ?? migrations;
+  const stored = await storage.get(schemaKey);
+  const done = stored === undefined ? 0 : Number(new TextDecoder().decode(stored));
+  const isLost = stored === undefined && storage.losses.length === 0 && !(await storage.isEmpty());
+  if (!Number.isSafeInteger(done) || done < 0 || isLost) {
+    throw damaged(options.directory, `no valid value at ${schemaKey}`);
+  }
+  if (done > steps.length) {
+    throw systemError(
+      `state directory ${options.directory} was written by a newer sockerless ` +
+        `(schema ${done}; this one knows ${steps.length})`,
+    );
+  }
+  for (const [index, step] of steps.entries()) {
+    if (index >= done) {
+      const schema = new TextEncoder().encode(String(index + 1));
+      const operations = await step.plan(storage.writable);
+      if (!(await storage.write([...operations, { type: "put", key: schemaKey, value: schema }]))) {
+        throw storage.failure ?? systemError("the schema cannot be changed");
+      }
+    }
+  }
+}
+
+/** Tables whose records take room elsewhere too: while the disk is full they get no more. */
+const roomyTables: readonly TableName[] = ["container", "image", "volume", "network"];
+
+/** How often it is tried whether the database can be written again. */
+const retryMs = 1_000;
+
+/** One commit on its way. */
+interface Commit extends Steps {
+  readonly kind: ChangeKind;
+  readonly events: Event[];
+  readonly done: PromiseWithResolvers<void>;
+}
+
+function inWords({ file, kind, offset }: Loss): string {
+  const words = {
+    torn: "ends in half a record",
+    damaged: `is damaged at byte ${offset}`,
+    missing: "is missing",
+  };
+  return `db/${file} ${words[kind]}`;
+}
+
+class LevelState implements State {
+  instanceId = "";
+  readonly containers = new ContainerTable();
+  readonly execs = new ExecTable();
+  readonly images = new RecordTable("image", ImageRecordSchema, (record) => record.id);
+  readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
+  readonly networks = new NetworkTable();
+  readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);
+  readonly definitions = new RecordTable("definition", DefinitionRecordSchema, (record) => record.family);
+  readonly events: Journal;
+
+  readonly #storage: Storage;
+  readonly #suspicions: string[] = [];
+  readonly #directory: string;
+  readonly #clock: Clock;
+  #closed = false;
+  /** Commits for the next batch; undefined: no batch is on its way. */
+  #pending: Commit[] | undefined;
+  /** Commits that wait for another one. */
+  #toldAgain: Commit[] = [];
+  #lastWrite: Promise<void> = Promise.resolve();
+  #retry: Disposable | undefined;
+
+  constructor(storage: Storage, options: StateOptions) {
+    this.#storage = storage;
+    this.#directory = options.directory;
+    this.#clock = options.clock;
+    this.events = new Journal(options.clock, options.journalLimit);
+  }
+
+  async load(): Promise<void> {
+    const instance = await this.#storage.get(instanceKey);
+    if (instance === undefined) {
+      throw damaged(this.#directory, `no value at ${instanceKey}`);
+    }
+    this.instanceId = new TextDecoder().decode(instance);
+    for (const table of [
+      this.containers,
+      this.execs,
+      this.images,
+      this.volumes,
+      this.networks,
+      this.tasks,
+      this.definitions,
+    ]) {
+      await this.#read(table.name, (id, value) => table.load(id, value));
+    }
+    await this.#read("event", (_id, value) => this.events.load(value));
+    await this.#storage.endReading();
+    this.#retryLater();
+  }
+
+  commit(describe: (change: Change) => void, kind: ChangeKind = "asked"): Promise<void> {
+    if (this.#closed) {
+      return Promise.reject(systemError("the state is closed"));
+    }
+    const commit: Commit = {
+      kind,
+      operations: [],
+      undo: [],
+      grows: new Set(),
+      events: [],
+      done: Promise.withResolvers(),
+    };
+    describe({
+      containers: this.containers.changeInto(commit),
+      execs: this.execs.changeInto(commit),
+      images: this.images.changeInto(commit),
+      volumes: this.volumes.changeInto(commit),
+      networks: this.networks.changeInto(commit),
+      tasks: this.tasks.changeInto(commit),
+      definitions: this.definitions.changeInto(commit),
+      event: (event) => commit.events.push(this.events.append(event, commit.operations)),
+      passingEvent: (event) => commit.events.push(this.events.dated(event)),
+    });
+    if (kind === "told-again" && this.#pending === undefined) {
+      this.#toldAgain.push(commit);
+      return Promise.resolve();
+    }
+    this.#toWrite().push(commit);
+    return commit.done.promise;
+  }
+
+  /** The commits of the next batch. */
+  #toWrite(): Commit[] {
+    // Commits that come while a batch is being written share the next one: two batches in flight could land in the
+    // wrong order.
+    if (this.#pending === undefined) {
+      this.#pending = this.#toldAgain;
+      this.#toldAgain = [];
+      this.#lastWrite = this.#lastWrite.then(() => this.#write());
+    }
+    return this.#pending;
+  }
+
+  get losses(): readonly string[] {
+    return [...new Set([...this.#storage.losses.map(inWords), ...this.#suspicions])];
+  }
+
+  get mayBeWhole(): boolean {
+    return this.#suspicions.length === 0 && this.#storage.losses.every(({ kind }) => kind === "torn");
+  }
+
+  suspect(reason: string): void {
+    this.#suspicions.push(reason);
+  }
+
+  async forgetLosses(): Promise<void> {
+    await this.#storage.forgetLosses();
+    this.#suspicions.length = 0;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#toldAgain.length > 0) {
+      this.#toWrite();
+    }
+    this.#retry?.[Symbol.dispose]();
+    await this.#lastWrite;
+    await this.#storage.close();
+  }
+
+  async #write(): Promise<void> {
+    const commits = this.#pending ?? [];
+    this.#pending = undefined;
+    if (await this.#storage.write(commits.flatMap(({ operations }) => operations))) {
+      this.#settle(commits);
+    } else {
+      await this.#writeToSpare(commits);
+      this.#retryLater();
+    }
+  }
+
+  async #writeToSpare(commits: readonly Commit[]): Promise<void> {
+    const isRefused = ({ grows }: Commit): boolean =>
+      roomyTables.some((table) => grows.has(table)) || (grows.has("exec") && this.#storage.isScarce);
+    const kept = commits.filter((commit) => !isRefused(commit));
+    const undone = this.#refuse(commits.filter(isRefused));
+    const operations = [...kept.flatMap((commit) => commit.operations), ...undone];
+    try {
+      await this.#storage.writeToSpare(operations);
+      this.#settle(kept);
+    } catch {
+      const isKept = ({ kind }: Commit): boolean => kind !== "asked" || this.#storage.refusal === "full";
+      const happened = kept.filter(isKept);
+      const alsoUndone = this.#refuse(kept.filter((commit) => !isKept(commit)));
+      const held = happened.flatMap((commit) => commit.operations);
+      this.#storage.hold([...held, ...undone, ...alsoUndone]);
+      this.#settle(happened);
+    }
+  }
+
+  #settle(commits: readonly Commit[]): void {
+    for (const { events, done } of commits) {
+      for (const event of events) {
+        this.events.announce(event);
+      }
+      done.resolve();
+    }
+  }
+
+  /**
+   * Takes commits back and refuses them.
+   *
+   * @returns the operations that say so: a database that failed may have taken the batch nonetheless
+   */
+  #refuse(commits: readonly Commit[]): Operation[] {
+    const operations: Operation[] = [];
+    for (const { undo, events, done } of commits.toReversed()) {
+      for (const step of undo.toReversed()) {
+        const operation = step();
+        if (operation !== undefined) {
+          operations.push(operation);
+        }
+      }
+      operations.push(...events.map((event) => this.events.retract(event)));
+      done.reject(this.#storage.failure ?? systemError("the state cannot be written"));
+    }
+    return operations;
+  }
+
+  /** Tries on while the database cannot be written. */
+  #retryLater(): void {
+    this.#retry?.[Symbol.dispose]();
+    if (this.#storage.failure === undefined || this.#closed) {
+      return;
+    }
+    this.#retry = after(this.#clock, retryMs, () => {
+      this.#lastWrite = this.#lastWrite.then(async () => {
+        if (this.#storage.failure !== undefined && !this.#closed) {
+          await this.#storage.restore();
+          this.#retryLater();
+        }
+      });
+    });
+  }
+
+  async #read(
+    table: Parameters<typeof tableRange>[0],
+    take: (id: string, value: Uint8Array) => void,
+  ): Promise<void> {
+    let current = "";
+    try {
+      for await (const [key, value] of this.#storage.entries(tableRange(table))) {
+        current = key;
+        take(idOfKey(key), value);
+      }
+    } catch (error) {
+      const place = current === "" ? `table ${table}` : `at or after ${current}`;
+      throw damaged(this.#directory, `${place}: ${messageOf(error)}`, error);
+    }
+  }
+}

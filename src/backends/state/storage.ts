@@ -1,0 +1,419 @@
+/**
+ * Writes commits to the database and, while that cannot take them, to the spare.
+ *
+ * After a write that failed LevelDB must not be written to: its log may end in half a record, behind which a recovery would
+ * drop everything, and a failed compaction refuses all that follows. It is opened anew once there is room for what
+ * opening writes, and gets all that it lacks in one batch.
+ */
+import { readdir, rm, stat, statfs, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout } from "node:timers/promises";
+
+import { isErrorKind, messageOf, systemError } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import {
+  type Database,
+  isCorruption,
+  locationOf,
+  type Operation,
+  openDatabase,
+  type Refusal,
+  refusalIn,
+  refusedError,
+} from "./database.ts";
+import { type DatabaseView, openView } from "./database-view.ts";
+import { findLosses, type Loss, needsRepair } from "./damage.ts";
+import { spareKey, type tableRange } from "./keys.ts";
+import { repairDatabase } from "./repair.ts";
+import { copyDatabase, deleteSetAside, setAsideLosses } from "./set-aside.ts";
+import { Spare } from "./spare.ts";
+
+/** Room that opening a database needs beside that for its log. */
+const openingBytes = 256 * 1024;
+const openingFiles = 8;
+
+/** Options of {@link Storage.open}. */
+export interface StorageOptions {
+  readonly directory: string;
+  readonly logger?: Logger;
+  /** Bytes of a half of the spare; for tests. */
+  readonly spareHalfBytes?: number;
+  /** Milliseconds that another backend is given to close the database; for tests. */
+  readonly lockWaitMs?: number;
+}
+
+const defaultLockWaitMs = 10_000;
+const lockRetryMs = 50;
+
+/** The durable part of a backend's state. Calls do not overlap. */
+export class Storage {
+  readonly #options: StorageOptions;
+  #database: Database | undefined;
+  /** Why the database takes nothing; undefined: it does. */
+  #failure: Error | undefined;
+  #view: DatabaseView | undefined;
+  #spare: Spare | undefined;
+  #losses: readonly Loss[] = [];
+  /** The database itself was read once, not a view of it. */
+  #isRead = false;
+  /** The last operation on each key that neither the database nor the spare could take. */
+  readonly #held = new Map<string, Operation>();
+
+  private constructor(options: StorageOptions) {
+    this.#options = options;
+  }
+
+  /** @throws as `openDatabase`, where it cannot be read either */
+  static async open(options: StorageOptions): Promise<Storage> {
+    const storage = new Storage(options);
+    try {
+      await storage.#openDatabase();
+      await storage.#openSpare();
+      if (storage.#failure === undefined && storage.#lacked().size > 0) {
+        await storage.restore();
+      }
+      return storage;
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
+  }
+
+  /** Why the database takes nothing now, for a user; undefined: it does. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  /** Kind of the {@link failure}; undefined: there is none, or it is another. */
+  get refusal(): Refusal | undefined {
+    return refusalIn(this.#failure);
+  }
+
+  /** Whether the rest of the spare is reserved for changes that end or remove something. */
+  get isScarce(): boolean {
+    return this.#spare !== undefined && 2 * this.#lackedBytes > this.#spare.halfBytes;
+  }
+
+  /** Losses of this database and of those that were set aside, from when they were read. */
+  get losses(): readonly Loss[] {
+    return this.#losses;
+  }
+
+  /** Deletes what was set aside. @throws Node's error */
+  async forgetLosses(): Promise<void> {
+    await deleteSetAside(this.#options.directory);
+    this.#losses = [];
+  }
+
+  get #lackedBytes(): number {
+    return [...this.#lacked().values()].reduce((sum, operation) => sum + bytesOf(operation), 0);
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    const lacked = this.#lacked().get(key);
+    if (lacked !== undefined) {
+      return lacked.type === "put" ? lacked.value : undefined;
+    }
+    return await this.#database?.get(key);
+  }
+
+  async isEmpty(): Promise<boolean> {
+    const keys = (await this.#database?.keys({ limit: 1 }).all()) ?? [];
+    return keys.length === 0 && this.#lacked().size === 0;
+  }
+
+  /**
+   * Entries of a table: those of the database in the order of their keys, then those that it lacks in theirs.
+   * Events that it lacks are its newest, and the order of other records does not matter.
+   */
+  async *entries({ gt, lt }: ReturnType<typeof tableRange>): AsyncGenerator<[string, Uint8Array]> {
+    const lacked = this.#lacked();
+    for await (const [key, value] of this.#database?.iterator({ gt, lt }) ?? []) {
+      if (!lacked.has(key)) {
+        yield [key, value];
+      }
+    }
+    const added = [...lacked.values()].filter(({ key }) => key > gt && key < lt);
+    for (const operation of added.toSorted((a, b) => (a.key < b.key ? -1 : 1))) {
+      if (operation.type === "put") {
+        yield [operation.key, operation.value];
+      }
+    }
+  }
+
+  /** Gives up the files of a view: entries are not read any more. */
+  async endReading(): Promise<void> {
+    await this.#view?.forgetFiles();
+    this.#view = undefined;
+  }
+
+  /** The database itself, for a change of its schema. @throws what a user is told where it cannot be written */
+  get writable(): Database {
+    if (this.#failure !== undefined || this.#database === undefined) {
+      throw this.#failure ?? new Error("the database is not open");
+    }
+    return this.#database;
+  }
+
+  /**
+   * Writes to the database, all of it or nothing.
+   *
+   * @returns whether it could
+   */
+  async write(operations: readonly Operation[]): Promise<boolean> {
+    if (this.#failure !== undefined && !(await this.restore())) {
+      return false;
+    }
+    try {
+      await this.#database?.batch([...operations]);
+      return true;
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
+  }
+
+  /**
+   * Writes to the spare, all of it or nothing.
+   *
+   * @throws where the spare cannot take it
+   */
+  async writeToSpare(operations: readonly Operation[]): Promise<void> {
+    if (this.#spare === undefined) {
+      await this.#openSpare();
+    }
+    if (this.#spare === undefined) {
+      throw this.#failure ?? new Error("there is no spare");
+    }
+    await this.#spare.add([...this.#held.values(), ...operations]);
+    this.#held.clear();
+  }
+
+  /** Keeps in memory what nothing on the disk can take, until something can. */
+  hold(operations: readonly Operation[]): void {
+    for (const operation of operations) {
+      this.#held.set(operation.key, operation);
+    }
+  }
+
+  /**
+   * Has the database take what it lacks, where it can.
+   *
+   * @returns whether it takes writes now
+   */
+  async restore(): Promise<boolean> {
+    if (this.#failure !== undefined && !(await this.#hasRoom())) {
+      return false;
+    }
+    const lacked = this.#lacked();
+    try {
+      if (this.#failure !== undefined) {
+        await this.#database?.close();
+        this.#database = await (this.#isRead ? openDatabase(this.#options.directory) : this.#openWithCopy());
+      }
+      const taken = new TextEncoder().encode(String(this.#spare?.sequence ?? 0n));
+      const operations: Operation[] = [...lacked.values(), { type: "put", key: spareKey, value: taken }];
+      await this.#database?.batch(operations, { sync: true });
+    } catch (error) {
+      this.#fail(error);
+      await this.#keepLock();
+      return false;
+    }
+    this.#spare?.clear();
+    this.#held.clear();
+    if (this.#failure !== undefined) {
+      this.#options.logger?.info("the state directory takes changes again");
+      this.#failure = undefined;
+    }
+    if (this.#spare === undefined) {
+      await this.#openSpare();
+    }
+    return true;
+  }
+
+  async close(): Promise<void> {
+    await this.endReading();
+    await this.#spare?.close();
+    await this.#database?.close();
+  }
+
+  /** The last operation on each key that the database lacks. */
+  #lacked(): ReadonlyMap<string, Operation> {
+    const content = this.#spare?.content ?? new Map<string, Operation>();
+    return this.#held.size === 0 ? content : new Map([...content, ...this.#held]);
+  }
+
+  #fail(error: unknown): void {
+    const failure = refusedError(this.#options.directory, error);
+    if (this.#failure === undefined) {
+      this.#options.logger?.error({ err: error }, `the database takes no changes: ${messageOf(failure)}`);
+    }
+    this.#failure = failure;
+  }
+
+  async #openDatabase(): Promise<void> {
+    const { directory } = this.#options;
+    try {
+      this.#database = await this.#openUnlocked();
+    } catch (error) {
+      if (refusalIn(error) === undefined || (await lossesIn(directory)).some(needsRepair)) {
+        throw error;
+      }
+      try {
+        this.#view = await openView(directory);
+      } catch (viewError) {
+        throw refusalIn(viewError) === undefined ? viewError : error;
+      }
+      if (this.#view === undefined) {
+        throw error;
+      }
+      this.#database = this.#view.database;
+      this.#losses = [...(await lossesIn(directory)), ...(await setAsideLosses(directory))];
+      this.#fail(error);
+    }
+  }
+
+  /**
+   * Waits, bounded, for an earlier backend: one whose supervisor was killed ends in order while the next one
+   * starts.
+   */
+  async #openUnlocked(): Promise<Database> {
+    const { lockWaitMs = defaultLockWaitMs } = this.#options;
+    const deadline = performance.now() + lockWaitMs;
+    for (;;) {
+      try {
+        return await this.#openWithCopy();
+      } catch (error) {
+        if (!isErrorKind(error, "conflict") || performance.now() >= deadline) {
+          throw error;
+        }
+      }
+      await setTimeout(lockRetryMs);
+    }
+  }
+
+  /** Opens the database; one that is not whole is copied before, and made anew where it has to be. */
+  async #openWithCopy(): Promise<Database> {
+    const { directory } = this.#options;
+    let losses = await lossesIn(directory);
+    if (losses.some(needsRepair)) {
+      await repairDatabase(directory);
+      losses = [];
+    }
+    const copy = losses.length === 0 ? undefined : await this.#copy(losses);
+    try {
+      const database = await this.#openRepaired();
+      this.#losses = [...(copy === undefined ? losses : []), ...(await setAsideLosses(directory))];
+      this.#isRead = true;
+      return database;
+    } catch (error) {
+      await (copy === undefined ? undefined : rm(copy, { recursive: true, force: true }));
+      throw error;
+    }
+  }
+
+  /** Opens the database; one whose files do not fit each other is made anew of them. */
+  async #openRepaired(): Promise<Database> {
+    const { directory } = this.#options;
+    try {
+      return await openDatabase(directory);
+    } catch (error) {
+      if (!isCorruption(error)) {
+        throw error;
+      }
+      await repairDatabase(directory, lossOf(error));
+      return await openDatabase(directory);
+    }
+  }
+
+  async #copy(losses: readonly Loss[]): Promise<string | undefined> {
+    try {
+      return await copyDatabase(this.#options.directory, losses);
+    } catch (error) {
+      const message = "the database is not whole, and there is no copy of it";
+      this.#options.logger?.error({ err: error, losses }, `${message}: ${messageOf(error)}`);
+      return undefined;
+    }
+  }
+
+  async #openSpare(): Promise<void> {
+    const { directory, spareHalfBytes, logger } = this.#options;
+    try {
+      const taken = BigInt(new TextDecoder().decode(await this.#database?.get(spareKey)) || "0");
+      this.#spare = await Spare.open({
+        stateDirectory: directory,
+        taken,
+        ...(spareHalfBytes === undefined ? {} : { halfBytes: spareHalfBytes }),
+      });
+    } catch (error) {
+      logger?.warn({ err: error }, "the state directory has no spare for a disk that is full");
+    }
+  }
+
+  /** Holds the lock of a database that was closed and cannot be opened again, by a view of it. */
+  async #keepLock(): Promise<void> {
+    if (this.#database?.status === "open") {
+      return;
+    }
+    try {
+      const view = await openView(this.#options.directory);
+      await view?.forgetFiles();
+      this.#database = view?.database;
+    } catch (error) {
+      this.#database = undefined;
+      this.#options.logger?.warn(
+        { err: error },
+        "the state directory is not locked while it cannot be written",
+      );
+    }
+  }
+
+  /** Whether the database can be opened and can take what it lacks; a failure to open costs more than to look. */
+  async #hasRoom(): Promise<boolean> {
+    const { directory } = this.#options;
+    const probe = path.join(directory, "probe");
+    try {
+      const needed = openingBytes + this.#lackedBytes + (await logBytes(directory));
+      const { bavail, bsize, files, ffree } = await statfs(directory);
+      if (bavail * bsize < needed || (files > 0 && ffree < openingFiles)) {
+        return false;
+      }
+      await writeFile(probe, Buffer.alloc(needed)); // A quota shows only here.
+      return true;
+    } catch {
+      return false;
+    } finally {
+      await rm(probe, { force: true }).catch(() => undefined);
+    }
+  }
+}
+
+async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
+  try {
+    return await findLosses(locationOf(stateDirectory));
+  } catch (error) {
+    throw systemError(
+      `cannot read the database in state directory ${stateDirectory}: ${messageOf(error)}`,
+      error,
+    );
+  }
+}
+
+/** The loss that LevelDB tells: a table that its manifest names, or the manifest itself. */
+function lossOf(error: unknown): Loss {
+  const table = /\d+\.(?:ldb|sst)/.exec(messageOf(error))?.[0];
+  return table === undefined
+    ? { file: "MANIFEST", kind: "damaged", offset: 0 }
+    : { file: table, kind: "missing", offset: 0 };
+}
+
+async function logBytes(stateDirectory: string): Promise<number> {
+  const location = locationOf(stateDirectory);
+  const names = (await readdir(location)).filter((name) => name.endsWith(".log"));
+  const sizes = await Promise.all(names.map(async (name) => (await stat(path.join(location, name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+function bytesOf(operation: Operation): number {
+  return operation.key.length + (operation.type === "put" ? operation.value.length : 0);
+}

@@ -1,0 +1,95 @@
+/**
+ * Finds the damaged blocks of LevelDB's tables. It does not read their checksums itself: a flipped bit becomes a record.
+ *
+ * A table is blocks, each followed by its type and a masked CRC-32C of both, and a footer that says where the index is,
+ * which says where the others are (https://github.com/google/leveldb/blob/main/doc/table_format.md).
+ */
+import { BinaryReader } from "@bufbuild/protobuf/wire";
+
+import { maskedCrc32c } from "../../common/crc32c.ts";
+import { uncompressed } from "./snappy.ts";
+
+const trailerBytes = 5;
+const footerBytes = 48;
+const magic = 0xdb4775248b80fb57n;
+const snappyType = 1;
+/** Type that LevelDB refuses. */
+const refusedType = 0xff;
+
+/** A block, without what follows it. */
+interface Block {
+  readonly offset: number;
+  readonly size: number;
+}
+
+/**
+ * Finds the damaged blocks of a table.
+ *
+ * @returns undefined: its footer or its index is damaged, so that nothing in it can be found
+ */
+export function damagedBlocks(table: Buffer): readonly Block[] | undefined {
+  const blocks = blocksOf(table);
+  return blocks?.filter((block) => !isWhole(table, block));
+}
+
+/** Has LevelDB refuse blocks, whatever they have become. */
+export function refuseBlocks(table: Buffer, blocks: readonly Block[]): void {
+  for (const { offset, size } of blocks) {
+    table.writeUInt8(refusedType, offset + size);
+  }
+}
+
+/** All blocks but the index, in their order; undefined: the footer or the index is damaged. */
+function blocksOf(table: Buffer): readonly Block[] | undefined {
+  const end = table.length - footerBytes;
+  if (end < 0 || table.readBigUInt64LE(table.length - 8) !== magic) {
+    return undefined;
+  }
+  try {
+    const footer = new BinaryReader(table.subarray(end));
+    const [meta, index] = [handle(footer), handle(footer)];
+    const isInPlace = endOf(meta) === index.offset && endOf(index) === end;
+    if (!isInPlace || !isWhole(table, index)) {
+      return undefined;
+    }
+    const data = handlesIn(contentOf(table, index));
+    const dataEnd = Math.max(0, ...data.map(endOf));
+    const filter = { offset: dataEnd, size: meta.offset - dataEnd - trailerBytes };
+    return [...data, ...(filter.size < 0 ? [] : [filter]), meta];
+  } catch {
+    return undefined; // A number that does not end.
+  }
+}
+
+function handle(reader: BinaryReader): Block {
+  return { offset: reader.uint32(), size: reader.uint32() };
+}
+
+/** Offset of what follows a block. */
+function endOf({ offset, size }: Block): number {
+  return offset + size + trailerBytes;
+}
+
+/** Handles in an index: entries of a key and a handle, then where some of them begin, and how many those are. */
+function handlesIn(index: Buffer): readonly Block[] {
+  const restarts = index.readUInt32LE(index.length - 4);
+  const end = index.length - 4 * (restarts + 1);
+  const reader = new BinaryReader(index);
+  const handles: Block[] = [];
+  while (reader.pos < end) {
+    const [, keyBytes] = [reader.uint32(), reader.uint32(), reader.uint32()];
+    reader.pos += keyBytes;
+    handles.push(handle(reader));
+  }
+  return handles;
+}
+
+function isWhole(table: Buffer, { offset, size }: Block): boolean {
+  const end = offset + size + 1;
+  return maskedCrc32c(table.subarray(offset, end)) === table.readUInt32LE(end);
+}
+
+function contentOf(table: Buffer, { offset, size }: Block): Buffer {
+  const content = table.subarray(offset, offset + size);
+  return table.readUInt8(offset + size) === snappyType ? uncompressed(content) : content;
+}
