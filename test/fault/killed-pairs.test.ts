@@ -13,11 +13,11 @@ const setting = withDaemon();
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
 type Victim = Exclude<DaemonRole, "builder"> | "shim" | "supervisor";
-const victims: readonly Victim[] = ["frontend", "backend", "host", "streams", "shim", "supervisor"];
+const victims: readonly Victim[] = ["frontend", "backend", "host", "forwarder", "shim", "supervisor"];
 
 const sample: readonly (readonly [Victim, Victim])[] = [
   ["frontend", "shim"],
-  ["streams", "frontend"],
+  ["forwarder", "frontend"],
 ];
 const pairs = isWhole
   ? victims.flatMap((first) =>

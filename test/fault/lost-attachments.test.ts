@@ -105,9 +105,9 @@ describe("kill -9 between a client's attach and its start", () => {
     const { daemon } = setting;
     const id = await daemon.ok("create", "busybox", "echo", "said");
     const client = await attach(id);
-    const helper = await processOf(daemon, "streams");
+    const helper = await processOf(daemon, "forwarder");
     process.kill(helper, "SIGKILL");
-    await processOf(daemon, "streams", helper);
+    await processOf(daemon, "forwarder", helper);
     const { body } = await wait(id, "next-exit");
     await killAll(["frontend"]);
     await assertTold(client);
@@ -144,7 +144,7 @@ describe("kill -9 between a client's attach and its start", () => {
     const id = await daemon.ok("create", "--tty", "busybox", "echo", "said");
     const client = await attach(id);
     await daemon.ok("run", "--rm", "busybox", "true"); // The helper has a connection to the backend.
-    const [backend, helper] = [await processOf(daemon, "backend"), await processOf(daemon, "streams")];
+    const [backend, helper] = [await processOf(daemon, "backend"), await processOf(daemon, "forwarder")];
     process.kill(backend, "SIGSTOP");
     const before = descriptorsOf(helper);
     const path = `/v1.51/containers/${id}/wait?condition=next-exit`;
@@ -171,7 +171,7 @@ describe("kill -9 in a start", () => {
       for (const ms of moments) {
         const id = await daemon.ok("create", "--rm", "busybox", "sleep", "1000");
         const { body } = await wait(id, "removed");
-        const [pid, helper] = [await processOf(daemon, victim), await processOf(daemon, "streams")];
+        const [pid, helper] = [await processOf(daemon, victim), await processOf(daemon, "forwarder")];
         const before = descriptorsOf(helper);
         let isAnswered = false;
         const started = start(id)

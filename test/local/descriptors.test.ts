@@ -113,7 +113,7 @@ describe("from outside", () => {
   });
 
   test("the helper of streams has its channel, and listens nowhere", async () => {
-    const helper = await processOf(setting.daemon, "streams");
+    const helper = await processOf(setting.daemon, "forwarder");
     await assertHasOnly(helper, [...go, "socket", "/dev/null"], ["pipe"]);
     const id = await ok("run", "-d", "busybox", "sleep", "1000");
     assert.ok(listens(shimOf(id)));

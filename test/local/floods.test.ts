@@ -19,7 +19,7 @@ const limit = isWhole ? 20_000 : 1_024;
 const setting = withDaemon({ within: ["prlimit", `--nofile=${limit}:${limit}`] });
 const api = new EngineApi(() => setting.daemon.socket);
 
-const roles: readonly DaemonRole[] = ["backend", "builder", "frontend", "host", "streams"];
+const roles: readonly DaemonRole[] = ["backend", "builder", "frontend", "host", "forwarder"];
 
 /** Descriptors that a process keeps of its first request of a kind: connections to other processes, and pidfds. */
 const kept = 16;

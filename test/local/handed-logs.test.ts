@@ -79,7 +79,7 @@ describe("a log that is not followed", () => {
   for (const container of ["runs", "ended"]) {
     test(`comes whole of one that ${container} though the frontend and its helper are killed meanwhile`, async () => {
       const log = await begun(logOf(container));
-      await kill("streams");
+      await kill("forwarder");
       await kill("frontend");
       assert.ok((await buffer(log)).equals(wholeOf(container)));
     });

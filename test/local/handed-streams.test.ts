@@ -318,7 +318,7 @@ describe("a stream that was handed on", () => {
 
   test("leaves no descriptor in the frontend or its helper, with 32 at a time", async () => {
     await run("counted");
-    const pids = [await processOf(setting.daemon, "frontend"), await processOf(setting.daemon, "streams")];
+    const pids = [await processOf(setting.daemon, "frontend"), await processOf(setting.daemon, "forwarder")];
     const count = 32;
     const streams = async () => {
       const clients = await handed(count, () => catIn("counted"));
@@ -336,11 +336,11 @@ describe("a stream that was handed on", () => {
     await run("helped");
     const [earlier] = await handed(1, () => catIn("helped"));
     assert.ok(earlier !== undefined);
-    const pid = await processOf(setting.daemon, "streams");
+    const pid = await processOf(setting.daemon, "forwarder");
     process.kill(pid, "SIGKILL");
     await until(() => !isAlive(pid) || undefined);
     await assertEchoes(await catIn("helped"), "meanwhile");
-    await processOf(setting.daemon, "streams", pid);
+    await processOf(setting.daemon, "forwarder", pid);
     const [later] = await handed(1, () => catIn("helped"));
     assert.ok(later !== undefined);
     await Promise.all([assertEchoes(earlier, "earlier"), assertEchoes(later, "later")]);

@@ -4,18 +4,18 @@ import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
 /** A process of a daemon other than a shim. */
-export type DaemonRole = "backend" | "builder" | "frontend" | "host" | "streams";
+export type DaemonRole = "backend" | "builder" | "frontend" | "host" | "forwarder";
 
 const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
   backend: /^sockerless-backend\b/,
   builder: /^\S*\/sockerless-builder /,
   frontend: /^sockerless-frontend\b/,
   host: /^\S*sockerless-agent host /,
-  streams: /^\S*sockerless-agent streams$/,
+  forwarder: /^\S*sockerless-agent forwarder$/,
 };
 
 /** The roles whose processes are another's. */
-const parentRole: Partial<Record<DaemonRole, DaemonRole>> = { host: "backend", streams: "frontend" };
+const parentRole: Partial<Record<DaemonRole, DaemonRole>> = { host: "backend", forwarder: "frontend" };
 
 /** Process ID of one of the daemon's processes; undefined while it does not run. */
 export function findProcess(daemon: Daemon, role: DaemonRole): number | undefined {

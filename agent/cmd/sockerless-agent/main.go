@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 
 	"github.com/sockerless/sockerless/agent/core/version"
+	"github.com/sockerless/sockerless/agent/forwarder"
 	"github.com/sockerless/sockerless/agent/host"
 	"github.com/sockerless/sockerless/agent/host/nested"
 	containerinit "github.com/sockerless/sockerless/agent/init"
 	"github.com/sockerless/sockerless/agent/init/stage"
 	"github.com/sockerless/sockerless/agent/reaper"
 	"github.com/sockerless/sockerless/agent/shim"
-	"github.com/sockerless/sockerless/agent/streams"
 )
 
 // initName is the name under which the binary is the init of `docker run
@@ -27,7 +27,7 @@ var modes = map[string]func(arguments []string) int{
 	"host":       host.Main,
 	"shim":       shim.Main,
 	"init":       containerinit.Main,
-	"streams":    streams.Main,
+	"forwarder":  forwarder.Main,
 	"cp":         containerinit.Copy,
 	"copy-image": containerinit.CopyImage,
 	"version":    printVersion,
@@ -44,7 +44,7 @@ func main() {
 			os.Exit(mode(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|streams|init|cp|copy-image|version …")
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|init|cp|copy-image|version …")
 	os.Exit(2)
 }
 

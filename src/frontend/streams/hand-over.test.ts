@@ -184,7 +184,7 @@ exec ${builtPrograms.agent} "$@"
 });
 
 test("a helper that fails says why before it leaves standard error", async () => {
-  const helper = spawn(builtPrograms.agent, ["streams"], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+  const helper = spawn(builtPrograms.agent, ["forwarder"], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
   assert.ok(helper.stderr !== null);
   helper.send({ cmd: "NODE_HANDLE" });
   assert.match(await text(helper.stderr), /a message came without its descriptor/);

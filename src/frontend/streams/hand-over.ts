@@ -382,7 +382,7 @@ export class HandOver {
     // In a session of its own: it may have something to pass on when a terminal's Ctrl-C ends this process.
     let helper: ChildProcess;
     try {
-      helper = spawn(this.#program, ["streams"], {
+      helper = spawn(this.#program, ["forwarder"], {
         stdio: ["ignore", "ignore", "inherit", "ipc"],
         detached: true,
       });

@@ -23,12 +23,12 @@ const singles: readonly Victim[] = [
   "frontend",
   "backend",
   "host",
-  "streams",
+  "forwarder",
   "shim",
   "builder",
   "supervisor",
 ];
-const allButSupervisor: readonly Victim[] = ["backend", "shims", "frontend", "streams", "host", "builder"];
+const allButSupervisor: readonly Victim[] = ["backend", "shims", "frontend", "forwarder", "host", "builder"];
 
 /** Steps at which the process that comes there is killed, with who that is. */
 const steps: Readonly<Record<string, Victim>> = {
@@ -174,7 +174,7 @@ export class Killer {
 
   /** Waits until another process has taken a victim's place, where one does so by itself. */
   async #back(victim: Victim | undefined, pids: readonly number[] | undefined): Promise<void> {
-    if (victim !== "frontend" && victim !== "backend" && victim !== "host" && victim !== "streams") {
+    if (victim !== "frontend" && victim !== "backend" && victim !== "host" && victim !== "forwarder") {
       return;
     }
     const [pid] = pids ?? [];

@@ -1,4 +1,4 @@
-// Package streams is the helper beside a frontend: it passes clients' connections
+// Package forwarder is the helper beside a frontend: it passes clients' connections
 // on to the agents of their containers, which a Node process cannot do itself, and
 // holds those whose answer is the end of a container, or a log that is followed, so
 // that they outlive the frontend. It also sees when a client has read what was
@@ -6,7 +6,7 @@
 //
 // The frontend talks to it over Node's IPC channel: lines of JSON, and a descriptor
 // with each message that has a handle (`child.send(message, handle)`).
-package streams
+package forwarder
 
 import (
 	"bufio"
@@ -78,7 +78,7 @@ type answer struct {
 	Sent  bool   `json:"sent"`
 }
 
-// Main is `sockerless-agent streams`. It answers the process's exit code, once the
+// Main is `sockerless-agent forwarder`. It answers the process's exit code, once the
 // frontend is gone, what it has sent is passed on, and nobody waits any more.
 func Main([]string) int {
 	memory.BeSmall()
