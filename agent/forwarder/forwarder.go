@@ -82,6 +82,7 @@ type answer struct {
 // frontend is gone, what it has sent is passed on, and nobody waits any more.
 func Main([]string) int {
 	memory.BeSmall()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
 	// Signals of a terminal, and of a stop, are the frontend's to follow.
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	h, err := newHelper()
@@ -93,7 +94,6 @@ func Main([]string) int {
 		slog.Error("no connections can be handed on", "error", err)
 		code = 1
 	}
-	leaveStderr()
 	if h != nil {
 		h.passing.Wait()
 	}
@@ -197,15 +197,6 @@ func (h *helper) run() error {
 				h.pass(fd, m.Handed)
 			}
 		}()
-	}
-}
-
-// leaveStderr gives up standard error, which is the frontend's: whoever reads it to
-// its end is not to wait for us.
-func leaveStderr() {
-	if null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
-		_ = unix.Dup3(null, 2, 0)
-		_ = unix.Close(null)
 	}
 }
 

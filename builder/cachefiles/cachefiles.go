@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/buildkit/util/bklog"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -28,8 +29,8 @@ var databases = []struct {
 
 // DropDamaged removes databases of a directory that are damaged, and those that depend on them. Looking at a damaged one may
 // end a process, so that another does: check is its command line, to which the file's path is added. Each database
-// that goes is told, with the reason.
-func DropDamaged(ctx context.Context, directory string, check []string, tell func(string)) error {
+// that goes is logged, with the reason.
+func DropDamaged(ctx context.Context, directory string, check []string) error {
 	for _, database := range databases {
 		file := filepath.Join(directory, database.file)
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
@@ -42,9 +43,9 @@ func DropDamaged(ctx context.Context, directory string, check []string, tell fun
 		if reason == "" {
 			continue
 		}
-		tell(fmt.Sprintf("the build cache's %s is damaged and dropped: %s", file, reason))
+		bklog.G(ctx).Warnf("the build cache's %s is damaged and dropped: %s", file, reason)
 		for _, dependent := range database.dependents {
-			tell(fmt.Sprintf("the build cache's %s is dropped with it", filepath.Join(directory, dependent)))
+			bklog.G(ctx).Warnf("the build cache's %s is dropped with it", filepath.Join(directory, dependent))
 		}
 		for _, each := range append([]string{database.file}, database.dependents...) {
 			if err := os.Remove(filepath.Join(directory, each)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -136,7 +135,7 @@ func (s *Server) beginBuild() func() {
 	s.building++
 	endBuild := s.worker.BeginBuild()
 	return func() {
-		tell("remove exported layers", endBuild())
+		worker.Warn("remove exported layers", endBuild())
 		s.mu.Lock()
 		s.building--
 		if s.building > 0 {
@@ -145,16 +144,10 @@ func (s *Server) beginBuild() func() {
 		}
 		letGo := s.worker.TakeReferences()
 		s.mu.Unlock()
-		tell("let go of what the last build has left", letGo())
+		worker.Warn("let go of what the last build has left", letGo())
 		go func() {
-			tell("keep to the cache's size", s.worker.Prune(context.Background(), nil, s.worker.GCPolicy()...))
+			worker.Warn("keep to the cache's size", s.worker.Prune(context.Background(), nil, s.worker.GCPolicy()...))
 		}()
-	}
-}
-
-func tell(what string, err error) {
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "sockerless-builder: %s: %s\n", what, err)
 	}
 }
 

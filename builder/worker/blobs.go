@@ -251,9 +251,7 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 	defer func() {
 		w.states.letGo(alone.ID)
 		// A state that is not removed now is pruned later.
-		if err := w.states.removeInternal(context.WithoutCancel(ctx), alone.ID); err != nil {
-			fmt.Fprintf(os.Stderr, "sockerless-builder: remove an exported layer's state: %s\n", err)
-		}
+		Warn("remove an exported layer's state", w.states.removeInternal(context.WithoutCancel(ctx), alone.ID))
 	}()
 	// Nothing is written twice by another attempt: the layer has the same bytes each time.
 	written := &counter{to: to}

@@ -321,9 +321,7 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 			s.atEnd = append(s.atEnd, func(ctx context.Context) error {
 				err := state.Release(ctx)
 				// A state that is not removed now is pruned later.
-				if removeErr := s.worker.states.removeInternal(ctx, state.id); removeErr != nil {
-					fmt.Fprintf(os.Stderr, "sockerless-builder: remove a mounted context: %s\n", removeErr)
-				}
+				Warn("remove a mounted context", s.worker.states.removeInternal(ctx, state.id))
 				return err
 			})
 		}

@@ -94,7 +94,7 @@ func (w *Worker) statesOf(ctx context.Context, source *exporter.Source) (*export
 	var made []func(context.Context) error
 	release := func() {
 		for _, each := range made {
-			tell("let go of an exported directory", each(context.WithoutCancel(ctx)))
+			Warn("let go of an exported directory", each(context.WithoutCancel(ctx)))
 		}
 	}
 	exported := func(from cache.ImmutableRef) (cache.ImmutableRef, error) {

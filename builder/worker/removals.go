@@ -29,7 +29,7 @@ func (w *Worker) removeBehind(builds []string, container string) {
 		return
 	}
 	go func() {
-		tell("remove the container of a step", w.backend.RemoveContainer(context.Background(), container))
+		Warn("remove the container of a step", w.backend.RemoveContainer(context.Background(), container))
 		w.removals.end(container)
 	}()
 }

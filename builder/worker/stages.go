@@ -2,11 +2,10 @@ package worker
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"slices"
 	"sync"
 
+	"github.com/moby/buildkit/util/bklog"
 	digest "github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/proto"
 )
@@ -55,7 +54,7 @@ func (s *step) continued(ctx context.Context) (id string, ok bool) {
 	if s.worker.backend.ContinueContainer(ctx, left.container, left.state.ID, s.root.id, s.config, s.secrets) == nil {
 		return left.container, true
 	}
-	tell("remove the container of an earlier step", s.worker.backend.RemoveContainer(context.WithoutCancel(ctx), left.container))
+	Warn("remove the container of an earlier step", s.worker.backend.RemoveContainer(context.WithoutCancel(ctx), left.container))
 	return "", false
 }
 
@@ -78,9 +77,10 @@ func (s *step) leave(state record, container string) bool {
 	return err == nil
 }
 
-func tell(what string, err error) {
+// Warn logs what has failed that nobody waits for; nil has not.
+func Warn(what string, err error) {
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "sockerless-builder: %s: %s\n", what, err)
+		bklog.L.WithError(err).Warn(what)
 	}
 }
 

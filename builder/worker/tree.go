@@ -86,7 +86,7 @@ func (t *tree) close() error {
 	}
 	go func() {
 		t.mu.Lock()
-		tell("let go of files", t.closeLocked())
+		Warn("let go of files", t.closeLocked())
 	}()
 	return nil
 }

@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import type { Config, EcsSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
 import { portSocketOf } from "../common/port-socket.ts";
+import { ProcessLog } from "../common/process-log.ts";
 import type { RareLogger } from "./rare-logger.ts";
 import { RestartPauses } from "./restart-pauses.ts";
 
@@ -71,6 +72,7 @@ export function builderRefusal(
 export class BuilderProcess {
   readonly #config: BuilderConfig;
   readonly #logger: RareLogger;
+  readonly #log: ProcessLog;
   readonly #files: BuilderFiles;
   #process: ChildProcess | undefined;
   #compiler: ChildProcess | undefined;
@@ -84,6 +86,7 @@ export class BuilderProcess {
   constructor(config: BuilderConfig, logger: RareLogger, files: BuilderFiles = { program, compiler }) {
     this.#config = config;
     this.#logger = logger;
+    this.#log = new ProcessLog(logger, "builder");
     this.#files = files;
   }
 
@@ -212,8 +215,9 @@ export class BuilderProcess {
     this.#pauses.started();
     // The pipe's end tells it that this process is gone.
     const child = spawn(this.#files.program, ["--supervised", ...flags], {
-      stdio: ["pipe", "inherit", "inherit"],
+      stdio: ["pipe", "ignore", "pipe"],
     });
+    this.#log.follow(child.stderr);
     child.stdin?.on("error", () => {});
     let failure: Error | undefined;
     child.on("error", (error) => {
@@ -275,8 +279,10 @@ export class BuilderProcess {
 
   async #runCompiler(...flags: string[]): Promise<number> {
     const child = spawn(process.execPath, [this.#files.compiler, ...flags], {
-      stdio: ["ignore", "inherit", "inherit"],
+      stdio: ["ignore", "pipe", "pipe"],
     });
+    this.#log.follow(child.stdout);
+    this.#log.follow(child.stderr);
     this.#compiler = child;
     const [code] = (await once(child, "exit")) as [number | null];
     return code ?? 1;

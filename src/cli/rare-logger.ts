@@ -1,10 +1,8 @@
 import type { Logger } from "../common/logger.ts";
+import type { LineLogger, WriteLine } from "../common/process-log.ts";
 
-/** Writes one line: what happened, and its values. */
-type WriteLine = (values: object, message: string) => void;
-
-/** The part of a logger that a process needs which seldom logs. */
-export type RareLogger = Readonly<Record<"debug" | "warn" | "error", WriteLine>>;
+/** The logger of a process that seldom logs. */
+export type RareLogger = LineLogger;
 
 /**
  * A logger that is loaded with its first line, since it takes 2 MB and most supervisors never write one.
@@ -25,5 +23,5 @@ export function rareLogger(load: () => Promise<Logger>): RareLogger {
         },
       );
     };
-  return { debug: writer("debug"), warn: writer("warn"), error: writer("error") };
+  return { debug: writer("debug"), info: writer("info"), warn: writer("warn"), error: writer("error") };
 }

@@ -10,7 +10,7 @@ import { before, describe, test } from "node:test";
 
 import { built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
-import { untilTrue } from "../support/until.ts";
+import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -66,7 +66,9 @@ describe("a build beside the build cache's", () => {
 
       await build();
       const told = `the build cache's ${file} is damaged and dropped: `;
-      await untilTrue(() => daemon.output.includes(told));
+      const line = await until(() => daemon.output.split("\n").find((each) => each.includes(told)));
+      const { level, component } = JSON.parse(line) as Record<string, unknown>;
+      assert.deepEqual([level, component], ["warn", "builder"]);
       await daemon.ok("rm", "--force", container);
       await daemon.ok("builder", "prune", "--all", "--force");
       await build();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -23,6 +23,7 @@ let flags: readonly string[];
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), "skl-"));
+  await writeFile(join(directory, "Dockerfile"), "FROM sockerless/hello\nLABEL a=b\n");
   socket = join(directory, "docker.sock");
   recordInstance(join(directory, "state"));
   const directories = ["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")];
@@ -95,8 +96,10 @@ function assertForPeople(lines: readonly string[]): void {
 function assertJson(lines: readonly string[]): void {
   assert.ok(lines.length > 0);
   for (const each of lines) {
-    const { process: name, msg } = JSON.parse(each, refuseJson) as Record<string, unknown>;
+    const { process: name, level, time, msg } = JSON.parse(each, refuseJson) as Record<string, unknown>;
     assert.match(String(name), /^(supervisor|backend|frontend)$/);
+    assert.match(String(level), /^(info|warn|error)$/);
+    assert.ok(!Number.isNaN(Date.parse(String(time))), each);
     assert.equal(typeof msg, "string", each);
   }
 }
@@ -128,6 +131,26 @@ describe("the log", () => {
     const serves = () => untilTrue(() => existsSync(join(directory, "backend.sock")));
     assertForPeople(await linesOf(["backend", "local", ...flags, "--log-format", "text"], serves));
     assertJson(await linesOf(["backend", "local", ...flags], serves));
+  });
+
+  it("is an object a line of each process, the last words of one that crashes included", async () => {
+    const daemon = await Daemon.start({ args: ["--log-format", "json"] });
+    try {
+      await daemon.ok("build", "--quiet", directory);
+      const crashing = ["host", "forwarder", "builder"] as const;
+      for (const role of crashing) {
+        process.kill(await processOf(daemon, role), "SIGQUIT"); // Go tells what it was at.
+      }
+      const said = (component: string, word: string): boolean =>
+        linesIn(daemon.output).some(
+          (each) => each.includes(`"component":"${component}"`) && each.includes(word),
+        );
+      await untilTrue(() => crashing.every((role) => said(role, "SIGQUIT") && said(role, "goroutine ")));
+      const whole = daemon.output.slice(0, daemon.output.lastIndexOf("\n"));
+      assertJson(linesIn(whole).filter((each) => !/^(export )?DOCKER_HOST=/.test(each)));
+    } finally {
+      await daemon.stop();
+    }
   });
 
   for (const format of ["json", "text"]) {

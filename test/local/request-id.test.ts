@@ -57,7 +57,7 @@ test("an agent's line about a call that failed names the request that it was mad
   const { status, headers } = await api.call("GET", `/containers/${id}/logs?stdout=1`);
   assert.equal(status, 500);
   const lines = await until(() => {
-    const found = linesOf(requestId(headers)).filter(({ msg }) => msg === "the host process: a call failed");
+    const found = linesOf(requestId(headers)).filter(({ msg }) => msg === "a call failed");
     return found.length > 0 ? found : undefined;
   });
   assert.equal(lines[0]?.method, "/sockerless.agent.v1.AgentService/Logs");

@@ -18,8 +18,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/buildkit/util/bklog"
 	// A client's file names may be no UTF-8, which the codec of gRPC's own refuses.
 	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto"
+	"github.com/sirupsen/logrus"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/cachefiles"
@@ -39,9 +41,13 @@ func main() {
 	check := flag.Bool("check-database", false, "look at the database whose path is the argument, and end")
 	flag.Parse()
 	if *check {
-		exitWith(cachefiles.Check(flag.Arg(0)))
+		if err := cachefiles.Check(flag.Arg(0)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		return
 	}
+	bklog.L.Logger.SetFormatter(&logrus.JSONFormatter{})
 	exitWith(run(*address, *listen, *state, *memoryBytes, worker.Limits{
 		CacheBytes: *cacheBytes, Context: worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries},
 	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised))
@@ -50,12 +56,10 @@ func main() {
 // exitWith ends the process where there is an error.
 func exitWith(err error) {
 	if err != nil {
-		tell(err.Error())
+		bklog.L.Error(err)
 		os.Exit(1)
 	}
 }
-
-func tell(line string) { fmt.Fprintf(os.Stderr, "sockerless-builder: %s\n", line) }
 
 // maxContextEntries is how many files, directories and links a build context may have.
 const maxContextEntries = 1_000_000
@@ -91,7 +95,7 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 	if err != nil {
 		return err
 	}
-	if err := cachefiles.DropDamaged(ctx, state, []string{own, "--check-database"}, tell); err != nil {
+	if err := cachefiles.DropDamaged(ctx, state, []string{own, "--check-database"}); err != nil {
 		return err
 	}
 	client, err := backend.Dial(address)

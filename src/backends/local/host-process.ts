@@ -5,9 +5,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
+import { ProcessLog } from "../../common/process-log.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { createHostClient, fromHostError, type HostClient } from "./host-client.ts";
-import { HostLog } from "./host-log.ts";
 import { isAway } from "./repeated-calls.ts";
 
 /** The time in which the host process has to answer its first call. */
@@ -40,13 +40,13 @@ export interface HostProcessOptions {
 export class HostProcess {
   readonly #options: HostProcessOptions;
   readonly #host: HostClient;
-  readonly #log: HostLog;
+  readonly #log: ProcessLog;
   #child: ChildProcess | undefined;
   #closing = false;
 
   private constructor(options: HostProcessOptions) {
     this.#options = options;
-    this.#log = new HostLog(options.logger);
+    this.#log = new ProcessLog(options.logger, "host");
     this.#host = createHostClient(`${options.runDir}/host.sock`);
   }
 

@@ -183,11 +183,12 @@ exec ${builtPrograms.agent} "$@"
   assert.ok(handOver.mayTake(socket, endpoint));
 });
 
-test("a helper that fails says why before it leaves standard error", async () => {
+test("a helper that fails says why, in an object a line", async () => {
   const helper = spawn(builtPrograms.agent, ["forwarder"], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
   assert.ok(helper.stderr !== null);
   helper.send({ cmd: "NODE_HANDLE" });
-  assert.match(await text(helper.stderr), /a message came without its descriptor/);
+  const { level, error } = JSON.parse(await text(helper.stderr)) as Record<string, unknown>;
+  assert.deepEqual([level, error], ["ERROR", "a message came without its descriptor"]);
 });
 
 for (const ends of ["before", "behind"] as const) {

@@ -19,6 +19,7 @@ import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
 import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
+import { ProcessLog } from "../../common/process-log.ts";
 import type { LogsRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { StreamLink } from "./stream-link.ts";
@@ -118,6 +119,7 @@ export class HandOver {
   readonly #program: string;
   readonly #backend: string | undefined;
   readonly #logger: Logger;
+  readonly #log: ProcessLog;
   readonly #pending = new Map<number, PromiseWithResolvers<Answer>>();
   readonly #guarded = new Map<Duplex, Guarded>();
   #helper: ChildProcess | undefined;
@@ -135,6 +137,7 @@ export class HandOver {
     this.#program = program;
     this.#backend = backend;
     this.#logger = logger;
+    this.#log = new ProcessLog(logger, "forwarder");
     this.#start();
   }
 
@@ -383,7 +386,7 @@ export class HandOver {
     let helper: ChildProcess;
     try {
       helper = spawn(this.#program, ["forwarder"], {
-        stdio: ["ignore", "ignore", "inherit", "ipc"],
+        stdio: ["ignore", "ignore", "pipe", "ipc"],
         detached: true,
       });
     } catch (error) {
@@ -405,6 +408,10 @@ export class HandOver {
     }
     helper.unref();
     helper.channel?.unref();
+    if (helper.stderr instanceof Socket) {
+      helper.stderr.unref();
+      this.#log.follow(helper.stderr);
+    }
     helper.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
     // It may hold clients for long without listening to us.
     helper.once("disconnect", () => {

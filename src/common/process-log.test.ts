@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { PassThrough } from "node:stream";
+import { it } from "node:test";
+
+import { createLogger } from "./logger.ts";
+import { ProcessLog } from "./process-log.ts";
+
+it("takes another program's lines over with their level and values, and a crash as it stands", async () => {
+  const lines: string[] = [];
+  const log = new ProcessLog(
+    createLogger({
+      level: "info",
+      process: "backend",
+      destination: { write: (line) => void lines.push(line) },
+    }),
+    "host",
+  );
+  const stderr = new PassThrough();
+  log.follow(stderr);
+  stderr.write(
+    '{"time":"2025-01-01T00:00:00Z","level":"ERROR","msg":"cannot unmount","error":"busy"}\n{"time":',
+  );
+  stderr.write('"2025-01-01T00:00:01Z","level":"INFO","msg":"adopted","count":2}\n');
+  stderr.end(
+    '{"error":"gone","level":"warning","msg":"not removed","time":"2025-01-01T00:00:02Z"}\npanic: nil map\n',
+  );
+  await once(stderr, "close");
+  assert.deepEqual(
+    lines.map((line) => {
+      const { time: _, process: __, ...rest } = JSON.parse(line);
+      return rest;
+    }),
+    [
+      { level: "error", component: "host", error: "busy", msg: "cannot unmount" },
+      { level: "info", component: "host", count: 2, msg: "adopted" },
+      { level: "warn", component: "host", error: "gone", msg: "not removed" },
+      { level: "warn", component: "host", msg: "panic: nil map" },
+    ],
+  );
+  assert.equal(log.lastWords, "cannot unmount: busy\nadopted\nnot removed: gone\npanic: nil map");
+});
