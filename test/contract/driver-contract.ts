@@ -75,7 +75,6 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
         env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
         mounts: [],
         network: { kind: "none" },
-        awaitAttachIds: [],
         ...fields,
       };
     };

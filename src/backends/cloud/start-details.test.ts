@@ -24,7 +24,6 @@ function details(
     mounts: [],
     network: plan,
     ...(owner && { joined: { network: { owner: create(ContainerRecordSchema, owner), plan } } }),
-    awaitAttachIds: [],
   };
   return startDetails(spec, { lingerMs, drainTimeoutMs: 20_000, architecture: "amd64" }, sealed);
 }

@@ -23,8 +23,6 @@ export interface WorkloadSpec {
   readonly joined?: JoinedContainers;
   /** Other containers that it finds by names of its own. */
   readonly linkedHosts?: readonly LinkedHost[];
-  /** Attach reservations for which the process waits. */
-  readonly awaitAttachIds: readonly string[];
   readonly secrets?: StartSecrets;
   /**
    * It runs where it ran last, with the files that `Launches.steps` tells: the launch is a conflict where what it

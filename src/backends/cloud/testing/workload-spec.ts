@@ -31,7 +31,6 @@ export function workloadSpec(said: SaidOfContainer = {}, fields: Partial<Workloa
     env: ["PATH=/bin"],
     mounts: [],
     network: { kind: "networks", networks: [] },
-    awaitAttachIds: [],
     ...fields,
   };
 }

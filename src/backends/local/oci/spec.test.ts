@@ -45,7 +45,6 @@ function workload(
     env: ["PATH=/bin", "HOSTNAME=box"],
     mounts,
     network,
-    awaitAttachIds: [],
   };
 }
 

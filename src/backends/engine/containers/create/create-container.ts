@@ -84,7 +84,7 @@ export async function createContainer(
     }
     record = await withVolumes(context, record, planned.mounts);
     unapplied = tellUnapplied(context, record);
-    await context.driver.workloads.create(workloadOf(context, record, [], "not-yet"));
+    await context.driver.workloads.create(workloadOf(context, record, "not-yet"));
   } catch (error) {
     throwIfShuttingDown(context, error);
     await discard(context, context.state.containers.get(id) ?? record);

@@ -21,7 +21,6 @@ import { configOf } from "../../../model/records.ts";
 export function workloadOf(
   context: EngineContext,
   record: ContainerRecord,
-  awaitAttachIds: readonly string[],
   network: "joined" | "not-yet",
 ): WorkloadSpec {
   const isStart = network === "joined";
@@ -43,6 +42,5 @@ export function workloadOf(
         }
       : {}),
     linkedHosts: shared === undefined ? links.hosts : linkedHosts(context, shared.owner),
-    awaitAttachIds,
   };
 }

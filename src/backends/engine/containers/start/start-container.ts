@@ -1,68 +1,33 @@
-/** Starting a container: journalled, launched by the driver, started by its agent. */
-import { isDeepStrictEqual } from "node:util";
-
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-
-import {
-  conflict,
-  fromUnknown,
-  isErrorKind,
-  SockerlessError,
-  systemError,
-} from "../../../../common/errors.ts";
-import type { StartedProcess } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+/** Starting a container: its steps, in the order in which they are done, and what takes them back. */
+import { systemError } from "../../../../common/errors.ts";
 import {
   ContainerStatus,
-  type NetworkEndpoint,
   type NextStep,
   type PortMapping,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launched } from "../../../driver/launches.ts";
-import type { StartSecrets } from "../../../driver/workload-spec.ts";
-import { agentOptions } from "../agent/agent-endpoint.ts";
-import { requireLog } from "../decisions/container-log.ts";
-import type { EngineContext } from "../../context.ts";
-import { containerEvent, mountEvents, networkEvents } from "../../events/decisions/container-events.ts";
-import { AgentLink } from "../live/agent-link.ts";
-import type { LiveContainer } from "../live/live.ts";
-import { StartPhases } from "../live/start-phases.ts";
-import { containerOfId } from "../decisions/lookup.ts";
-import { startRefusal } from "../decisions/life/refusals.ts";
-import { type Continued, withNextStep } from "./next-step.ts";
-import { putLayers } from "./put-layers.ts";
-import { restartsAtBoot } from "../decisions/life/restart-policy.ts";
-import { unknownFailureCode } from "../decisions/life/start-failure.ts";
-import { running, startFailed, starting, startNotMade } from "../decisions/life/transitions.ts";
-import { awaitAddresses, connectedEndpoints, releaseAddresses } from "../../networks/endpoint-addresses.ts";
-import { isOfBuild } from "../../../model/build-label.ts";
-import { type Endpoints, placedEndpoints } from "../../../model/endpoints.ts";
-import { withSharedHostname } from "../../networks/decisions/endpoints.ts";
-import { announceChange, introduce } from "../../networks/name-pushes.ts";
-import { announceSharers, joinPartners } from "../../networks/partner-pushes.ts";
-import { joinedBy } from "../../networks/decisions/shared-network.ts";
-import { boundPortsOf } from "../../../model/ports.ts";
-import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../../../model/records.ts";
-import { throwIfShuttingDown } from "../../work/shutting-down.ts";
-import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
+import type { StartSecrets } from "../../../driver/workload-spec.ts";
+import { stateOf, withFields } from "../../../model/records.ts";
+import type { EngineContext } from "../../context.ts";
+import { joinedBy } from "../../networks/decisions/shared-network.ts";
 import { waitRefusal } from "../../volumes/decisions/exclusive-volumes.ts";
 import { ensureVolumeParts } from "../../volumes/volume-parts.ts";
-import { workloadOf } from "../create/workload.ts";
-import { releaseRun } from "../run/release-run.ts";
-import { StartCaller, type StartCallerOptions } from "./start-caller.ts";
-import {
-  begunBefore,
-  FailedStart,
-  hasBegun,
-  refuseOldAgent,
-  startProcess,
-  startRequestOf,
-} from "./start-process.ts";
+import { requireLog } from "../decisions/container-log.ts";
+import { startRefusal } from "../decisions/life/refusals.ts";
+import { containerOfId } from "../decisions/lookup.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { StartPhases } from "../live/start-phases.ts";
+import { journalStart, refuseUnlessKept, releasedBefore } from "./journal-start.ts";
+import { launch, makeImagesRunnable } from "./launch-start.ts";
+import { withNextStep } from "./next-step.ts";
+import { prepareAgent } from "./prepare-agent.ts";
+import { recordFailure, recordStarted, takeBack } from "./record-start.ts";
+import type { Start } from "./start.ts";
+import { begunBefore, startProcess } from "./start-process.ts";
 import { asStartUnderWay, endedStart, repeatedStart } from "./start-under-way.ts";
-import { tellFailed, tellPhase, tellProcess, tellStarted } from "./tell-phases.ts";
-import { launchWhileWanted } from "./waiting-start.ts";
-import { watchContainer } from "../run/watch-container.ts";
+import { tellPhase } from "./tell-phases.ts";
+import { callerOf, isWantedByPolicy, stillWanted } from "./wanted-start.ts";
 
 /** Parts of a user's start that hold for it alone. */
 export interface StartOnce {
@@ -115,22 +80,8 @@ export async function startContainer(
     if (live.startEnded !== undefined && live.startEnded !== endedBefore) {
       throw live.startEnded; // Asked for before a user said otherwise.
     }
-    if (clientToken !== "" && record.startToken === clientToken) {
-      return; // The process of the backend that made this start was ended before its answer came.
-    }
-    const refusal =
-      by === "user"
-        ? (startRefusal(record, live.run.isRemoving) ??
-          waitRefusal(context.state, context.driver.volumes.rules, record))
-        : undefined;
-    if (refusal !== undefined) {
-      throw refusal;
-    }
-    if (by === "policy" && stateOf(record).status !== ContainerStatus.RESTARTING) {
-      return; // Somebody has stopped, started or removed it while its restart was due.
-    }
-    if (by === "user") {
-      live.restartDelayMs = 0;
+    if (!isDue(context, live, record, by, clientToken)) {
+      return;
     }
     const phases = new StartPhases();
     const caller =
@@ -153,133 +104,68 @@ export async function startContainer(
       const next = step?.record ?? record;
       const asked = ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
       const told = withFields(asked, { startPhases: phases.list });
-      const begun = await beginStart(context, live, told, by === "user" ? { clientToken } : undefined);
-      await runStart(context, live, begun, ended, { secrets, step });
+      const begun = await journalStart(context, live, told, by === "user" ? { clientToken } : undefined);
+      await runJournalled({
+        context,
+        live,
+        record: begun,
+        ended,
+        phases,
+        mayHaveBegun: false,
+        secrets,
+        step,
+      });
     };
     await asStartUnderWay(live, phases, start, caller);
   });
 }
 
-/** Makes the caller of a start. @param mayHaveBegun its process may run already: only its agent knows whether it can be undone */
-function callerOf(
-  context: EngineContext,
-  live: LiveContainer,
-  known: Pick<StartCallerOptions, "token" | "isWantedAnyway">,
-  mayHaveBegun = false,
-) {
-  return (ending: AbortController): StartCaller =>
-    new StartCaller({
-      ...known,
-      containerId: live.id,
-      clock: context.clock,
-      lost: (failure) => mayHaveBegun || ending.abort(failure),
-      left: () => void noteCallerLeft(context, live),
-    });
-}
-
-/** Notes that nobody waits for the answer of the start that is under way: a later process of the backend goes on with it. */
-async function noteCallerLeft({ background, state }: EngineContext, { id }: LiveContainer): Promise<void> {
-  await background.run(`note that the start of container ${id} goes on without its client`, async () => {
-    const record = state.containers.get(id);
-    if (record?.phase === Phase.STARTING && record.startAwaited) {
-      await state.commit((change) => change.containers.put(withFields(record, { startAwaited: false })));
-    }
-  });
-}
-
 /**
- * Refuses a step that would fail in the driver, before anything is recorded of its start.
+ * Whether there is anything to start, with the container's lock held.
  *
- * @throws conflict: what the last one ran in is gone, or this one has what stays in memory until a release
+ * @throws what a user's start is refused with
  */
-function refuseUnlessKept(
-  { driver }: EngineContext,
-  { id, kept }: LiveContainer,
-  secrets: StartSecrets | undefined,
-): void {
-  const hasSecrets = secrets !== undefined && secrets.files.length + secrets.env.length > 0;
-  if (driver.launches.steps.kind === "in-fresh-files" && (kept === undefined || hasSecrets)) {
-    throw conflict(`nothing is kept of container ${id} that another step could run in`);
-  }
-}
-
-/**
- * Waits until what the run before has left is away, and until runs of others that have ended have released its addresses.
- *
- * @throws the failure of a start that is ended meanwhile
- */
-async function releasedBefore(
-  context: EngineContext,
-  live: LiveContainer,
-  { endpoints }: ContainerRecord,
-  ended: AbortSignal,
-): Promise<void> {
-  try {
-    await unlessAborted(ended, live.released);
-    await awaitAddresses(context.state, context.addresses, endpoints, ended);
-  } catch (error) {
-    const stoppedByUser = ended.reason === live.startEnded;
-    const record = withFields(containerOfId(context.state, live.id), { stoppedByUser });
-    throw await recordFailure(context, live, record, error);
-  }
-}
-
-/**
- * With the container's lock held: takes addresses and journals the intention.
- *
- * @param asked a user's start; undefined: a restart policy's
- */
-async function beginStart(
-  context: EngineContext,
+function isDue(
+  { driver, state }: EngineContext,
   live: LiveContainer,
   record: ContainerRecord,
-  asked: { readonly clientToken: string } | undefined,
-): Promise<ContainerRecord> {
-  let joined: ContainerRecord;
+  by: "user" | "policy",
+  clientToken: string,
+): boolean {
+  if (by === "policy") {
+    return stateOf(record).status === ContainerStatus.RESTARTING; // Else somebody has stopped, started or removed it.
+  }
+  if (clientToken !== "" && record.startToken === clientToken) {
+    return false; // The process of the backend that made this start was ended before its answer came.
+  }
+  const refusal =
+    startRefusal(record, live.run.isRemoving) ?? waitRefusal(state, driver.volumes.rules, record);
+  if (refusal !== undefined) {
+    throw refusal;
+  }
+  live.restartDelayMs = 0;
+  return true;
+}
+
+/**
+ * The steps of a start that is journalled, until its process runs. A process of the backend that takes the start up walks
+ * them from the first on: each finds what is there of it. Whatever fails in one takes back those before it.
+ */
+async function runJournalled(start: Start): Promise<void> {
+  const { context, record, ended } = start;
   try {
-    const named = withSharedHostname(context.state, record);
-    joined = starting(
-      named,
-      networked(
-        () =>
-          keptEndpoints(context, live, named) ?? connectedEndpoints(context.state, context.addresses, named),
-      ),
+    requireLog(record);
+    await unlessAborted(ended, ensureVolumeParts(context, record));
+    await makeImagesRunnable(start);
+    const met = await launch(start);
+    const request = await prepareAgent(start, met);
+    await stillWanted(start, met.link);
+    const started = await startProcess(met.link, request).catch((error: unknown) =>
+      begunBefore(context, record, error),
     );
+    await recordStarted(start, met, started);
   } catch (error) {
-    throw await recordFailure(context, live, record, error);
-  }
-  const startAwaited = live.run.start?.caller?.left.aborted === false;
-  const begun =
-    asked === undefined
-      ? withFields(joined, { startAwaited })
-      : withFields(joined, { restartCount: 0, startToken: asked.clientToken, startAwaited });
-  await context.state.commit((change) => change.containers.put(begun));
-  return begun;
-}
-
-/** The endpoints of the last run, where a driver has kept them; undefined: nothing is kept, or it has others by now. */
-function keptEndpoints(
-  { addresses }: EngineContext,
-  live: LiveContainer,
-  record: ContainerRecord,
-): Record<string, NetworkEndpoint> | undefined {
-  const kept = live.kept;
-  live.kept = undefined;
-  const networksOf = (endpoints: Endpoints) => new Set(Object.keys(endpoints));
-  if (kept === undefined || isDeepStrictEqual(networksOf(kept), networksOf(record.endpoints))) {
-    return kept;
-  }
-  releaseAddresses(addresses, kept);
-  return undefined;
-}
-
-/** @throws what the preparation of networks does, in dockerd's words */
-function networked<Result>(prepare: () => Result): Result {
-  try {
-    return prepare();
-  } catch (error) {
-    const { kind, message } = fromUnknown(error);
-    throw new SockerlessError(kind, `failed to set up container networking: ${message}`, error);
+    throw await takeBack(start, error);
   }
 }
 
@@ -297,22 +183,24 @@ export async function resumeStart(
   const live = context.live.of(record.id);
   const isWantedAnyway = !record.startAwaited || isWantedByPolicy(record);
   const caller = callerOf(context, live, { token: record.startToken, isWantedAnyway }, mayHaveBegun);
+  const phases = new StartPhases(record.startPhases);
   let isEnded = record.stoppedByUser;
   const start = async (ended: AbortSignal): Promise<void> => {
     live.run.start?.caller?.lose();
     if (isEnded) {
       throw await recordFailure(context, live, record, endedStart(record.id, "stopped"));
     }
+    const taken = { context, live, record, ended, phases, mayHaveBegun, secrets: undefined, step: undefined };
     try {
-      const ready = () => settledDonor(context, record, ended);
-      await runStart(context, live, record, ended, { ready, mayHaveBegun });
+      await settledDonor(taken);
+      await runJournalled(taken);
     } catch (error) {
       isEnded = ended.aborted;
       throw error;
     }
   };
   try {
-    await live.lock.run(() => asStartUnderWay(live, new StartPhases(record.startPhases), start, caller));
+    await live.lock.run(() => asStartUnderWay(live, phases, start, caller));
   } catch (error) {
     if (!isEnded) {
       throw error;
@@ -320,258 +208,14 @@ export async function resumeStart(
   }
 }
 
-/** Whether a restart policy wants a start whose client is lost. */
-function isWantedByPolicy(record: ContainerRecord): boolean {
-  return restartsAtBoot(hostConfigOf(record).restartPolicy, { code: unknownFailureCode, restartCount: 0 });
-}
-
 /** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
-async function settledDonor(
-  context: EngineContext,
-  record: ContainerRecord,
-  ended: AbortSignal,
-): Promise<void> {
-  while (joinedBy(context, record)?.phase === Phase.STARTING) {
-    await context.clock.sleep(donorPollMs, AbortSignal.any([ended, context.shutdown]));
-  }
-}
-
-interface RunStartOptions {
-  /** Comes first. */
-  readonly ready?: () => Promise<void>;
-  /** As for {@link resumeStart}. */
-  readonly mayHaveBegun?: boolean;
-  readonly secrets?: StartSecrets | undefined;
-  /** The container runs where it ran before. */
-  readonly step?: Pick<Continued, "missingLayers"> | undefined;
-}
-
-/**
- * With the container's lock held: from the journalled intention to a running process, or back.
- *
- * @param ended aborts when the start is ended: from the call of its agent on there is a process to end instead
- */
-async function runStart(
-  context: EngineContext,
-  live: LiveContainer,
-  record: ContainerRecord,
-  ended: AbortSignal,
-  { ready, mayHaveBegun = false, secrets, step }: RunStartOptions,
-): Promise<void> {
-  const continues = step !== undefined;
-  const phases = live.run.start?.phases ?? new StartPhases();
+async function settledDonor(start: Start): Promise<void> {
+  const { context, record, ended } = start;
   try {
-    await ready?.();
-    requireLog(record);
-    await unlessAborted(ended, ensureVolumeParts(context, record));
-    if (!continues) {
-      await makeStatesRunnable(context, record, ended);
+    while (joinedBy(context, record)?.phase === Phase.STARTING) {
+      await context.clock.sleep(donorPollMs, AbortSignal.any([ended, context.shutdown]));
     }
-    const workload = workloadOf(context, record, live.reservations.ids(), "joined");
-    const once = secrets === undefined ? {} : { secrets };
-    const spec = { ...workload, ...once, continues };
-    let meeting: Promise<Met> | undefined;
-    const meet = (launched: Launched): Promise<Met> => {
-      meeting ??= meetAgent(context, live, record, launched);
-      return meeting;
-    };
-    const launched = await launchWhileWanted(context, live, spec, ended, {
-      reached: async (reached) => void (await meet(reached)),
-      phase: (phase) => tellPhase(context, record.id, phases, phase),
-      left: live.run.start?.caller?.left,
-    });
-    const { link, placed } = await meet(launched);
-    await joinPartners(context, placed);
-    const details = await context.driver.launches.startDetails({
-      ...workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
-      ...once,
-    });
-    const changesAnew = continues && context.driver.launches.steps.kind === "in-its-files";
-    const request = { ...startRequestOf(context, live, placed, details), changesAnew };
-    const count = step?.missingLayers ?? 0;
-    await refuseOldAgent(link, request, count);
-    if (count > 0) {
-      await putLayers(context.images, link, { imageId: record.imageId, count }, ended);
-    }
-    await stillWanted(context, live, link, ended, mayHaveBegun);
-    ended.throwIfAborted();
-    const started = await startProcess(link, request).catch((error: unknown) =>
-      begunBefore(context, record, error),
-    );
-    tellProcess(context, record.id, phases, launched, started);
-    await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
-    tellStarted(context, record.id, phases, launched);
-    live.run.succeed();
-    live.reservations.end();
-    forgetBeforeStart(context, record.id);
   } catch (error) {
-    throwIfShuttingDown(context, error);
-    const isEnded = ended.aborted && !(error instanceof FailedStart);
-    const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
-    const asked = withFields(record, { stoppedByUser });
-    throw await recordFailure(context, live, asked, isEnded ? ended.reason : error);
+    throw await takeBack(start, error);
   }
-}
-
-/**
- * Waits, where the caller of a start was lost, until it asks again: once the agent is told, the process runs.
- *
- * @throws conflict: nobody has asked again; the signal's reason
- */
-async function stillWanted(
-  { shutdown }: EngineContext,
-  { run: { start } }: LiveContainer,
-  link: AgentLink,
-  ended: AbortSignal,
-  mayHaveBegun: boolean,
-): Promise<void> {
-  const caller = start?.caller;
-  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await hasBegun(link));
-  if (caller === undefined || (caller.isLost && (await isBegun()))) {
-    return;
-  }
-  try {
-    await withScopedSignal(AbortSignal.any([ended, shutdown]), (signal) =>
-      unlessAborted(signal, caller.wanted),
-    );
-  } catch (error) {
-    if (!(await isBegun())) {
-      throw error;
-    }
-  }
-}
-
-/** States of a build may have waited for this start, or for that of a user who names one: they are made runnable only now. */
-async function makeStatesRunnable(
-  { images, state }: EngineContext,
-  record: ContainerRecord,
-  signal: AbortSignal,
-): Promise<void> {
-  const isBuilding = isOfBuild(configOf(record).labels);
-  for (const id of [record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]) {
-    const image = state.images.get(id);
-    if (image !== undefined && (isBuilding || image.ofBuild)) {
-      await images.makeRunnable(image, signal);
-    }
-  }
-}
-
-/** Has the driver forget, behind the start, what it has kept in case the start fails. */
-function forgetBeforeStart({ driver, background }: EngineContext, containerId: string): void {
-  const settled = driver.launches.started(containerId);
-  void background.run(`forget what the start of container ${containerId} has used`, () => settled);
-}
-
-/** A container whose agent answers. */
-interface Met {
-  readonly link: AgentLink;
-  /** Its record, with the address that peers are told. */
-  readonly placed: ContainerRecord;
-}
-
-/** Links the container to its agent, and tells it and its peers each other's names. */
-async function meetAgent(
-  context: EngineContext,
-  live: LiveContainer,
-  record: ContainerRecord,
-  launched: Launched,
-): Promise<Met> {
-  const link = new AgentLink(launched.agent, record.generation, agentOptions(context, record.id));
-  live.run.meet(link);
-  live.reservations.serve(launched.agent);
-  watchContainer(context, live, link);
-  const placed = await place(context, record, launched);
-  await introduce(context, placed);
-  return { link, placed };
-}
-
-/** With the address that peers are told, where those of its endpoints are virtual. */
-async function place(
-  context: EngineContext,
-  record: ContainerRecord,
-  { address }: Launched,
-): Promise<ContainerRecord> {
-  if (address === undefined) {
-    return record;
-  }
-  // Its client may have left since the start began, or a user have stopped it.
-  const { startAwaited, stoppedByUser } = containerOfId(context.state, record.id);
-  const placed = withFields(record, {
-    ...{ startAwaited, stoppedByUser },
-    reachableAddress: address,
-    endpoints: placedEndpoints(record.endpoints, address),
-  });
-  await context.state.commit((change) => change.containers.put(placed));
-  return placed;
-}
-
-/** Records a run that began in a start whose backend was lost, and whose agent is gone: its end is to follow. */
-export async function recordBegun(
-  context: EngineContext,
-  record: ContainerRecord,
-  begunAt: Date,
-): Promise<void> {
-  const launched = { boundPorts: [], reference: record.driverReference };
-  await recordRunning(context, record, launched, { pid: 0n, startedAt: timestampFromDate(begunAt) });
-}
-
-async function recordRunning(
-  context: EngineContext,
-  record: ContainerRecord,
-  launched: Pick<Launched, "boundPorts" | "reference" | "networkNamespace">,
-  started: Pick<StartedProcess, "pid" | "startedAt">,
-): Promise<void> {
-  const byFrontend = context.driver.ports.listener === "frontend";
-  const next = running(
-    record,
-    { pid: started.pid, startedAt: started.startedAt ?? timestampOfNs(context.clock.nowNs()) },
-    byFrontend ? { ...launched, boundPorts: boundPortsOf(record.publishedPorts) } : launched,
-    context.driver.capabilities.healthChecks,
-  );
-  await context.state.commit((change) => {
-    change.containers.put(next);
-    for (const exec of context.state.execs.values()) {
-      if (exec.containerId === record.id && exec.generation !== record.generation) {
-        change.execs.delete(exec.id);
-      }
-    }
-    for (const event of [...networkEvents(next, next.endpoints, "connect"), ...mountEvents(next)]) {
-      change.event(event);
-    }
-    change.event(containerEvent(next, "start"));
-  }, "happened");
-}
-
-/**
- * Records a start that failed. Where something that it needs cannot be reached, the container keeps its last exit, and goes
- * on restarting.
- *
- * @returns the error to answer
- */
-async function recordFailure(
-  context: EngineContext,
-  live: LiveContainer,
-  record: ContainerRecord,
-  error: unknown,
-): Promise<SockerlessError> {
-  const reason = error instanceof FailedStart ? error.reason : fromUnknown(error);
-  const exitCode = error instanceof FailedStart ? error.exitCode : unknownFailureCode;
-  const startPhases = live.run.start?.phases.list ?? record.startPhases;
-  const told = withFields(record, { startPhases });
-  const isMade = record.phase !== Phase.STARTING || !isErrorKind(reason, "unavailable");
-  const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
-  await context.state.commit((change) => change.containers.put(failed), "happened");
-  tellFailed(context, record.id, startPhases, reason);
-  live.run.leave();
-  live.reservations.fail(conflict(reason.message, reason)); // A conflict for any reason: `unavailable` would mean a lost backend.
-  if (isMade && stateOf(record).status === ContainerStatus.RESTARTING) {
-    live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
-  }
-  releaseRun(context, live, record.endpoints);
-  announceChange(context, record.id, record.endpoints);
-  announceSharers(context, record);
-  if (hostConfigOf(record).autoRemove) {
-    context.followUps.autoRemove(record.id);
-  }
-  return reason;
 }

@@ -1,0 +1,89 @@
+/** Launching what a start is to run, and meeting the agent of what was launched. */
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launched } from "../../../driver/launches.ts";
+import { isOfBuild } from "../../../model/build-label.ts";
+import { placedEndpoints } from "../../../model/endpoints.ts";
+import { configOf, withFields } from "../../../model/records.ts";
+import type { EngineContext } from "../../context.ts";
+import { introduce } from "../../networks/name-pushes.ts";
+import { agentOptions } from "../agent/agent-endpoint.ts";
+import { workloadOf } from "../create/workload.ts";
+import { containerOfId } from "../decisions/lookup.ts";
+import { AgentLink } from "../live/agent-link.ts";
+import { watchContainer } from "../run/watch-container.ts";
+import type { Start } from "./start.ts";
+import { tellPhase } from "./tell-phases.ts";
+import { launchWhileWanted } from "./waiting-start.ts";
+
+/** A container that was launched, and whose agent answers. */
+export interface Met {
+  readonly launched: Launched;
+  readonly link: AgentLink;
+  /** Its record, with the address that peers are told. */
+  readonly placed: ContainerRecord;
+}
+
+/** States of a build may have waited for this start, or for that of a user who names one: they are made runnable only now. */
+export async function makeImagesRunnable({ context, record, ended, step }: Start): Promise<void> {
+  if (step !== undefined) {
+    return; // It runs in the files of the step before.
+  }
+  const { images, state } = context;
+  const isBuilding = isOfBuild(configOf(record).labels);
+  for (const id of [record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]) {
+    const image = state.images.get(id);
+    if (image !== undefined && (isBuilding || image.ofBuild)) {
+      await images.makeRunnable(image, ended);
+    }
+  }
+}
+
+/** Has the driver launch the container, and meets its agent as soon as that can be reached. */
+export async function launch(start: Start): Promise<Met> {
+  const { context, live, record, phases, secrets, step } = start;
+  const workload = workloadOf(context, record, "joined");
+  const once = secrets === undefined ? {} : { secrets };
+  const spec = { ...workload, ...once, continues: step !== undefined };
+  let meeting: Promise<Met> | undefined;
+  const meet = (launched: Launched): Promise<Met> => {
+    meeting ??= meetAgent(start, launched);
+    return meeting;
+  };
+  const launched = await launchWhileWanted(context, live, spec, start.ended, {
+    reached: async (reached) => void (await meet(reached)),
+    phase: (phase) => tellPhase(context, record.id, phases, phase),
+    left: live.run.start?.caller?.left,
+  });
+  return { ...(await meet(launched)), launched };
+}
+
+/** Links the container to its agent, and tells it and its peers each other's names. */
+async function meetAgent({ context, live, record }: Start, launched: Launched): Promise<Met> {
+  const link = new AgentLink(launched.agent, record.generation, agentOptions(context, record.id));
+  live.run.meet(link);
+  live.reservations.serve(launched.agent);
+  watchContainer(context, live, link);
+  const placed = await place(context, record, launched);
+  await introduce(context, placed);
+  return { launched, link, placed };
+}
+
+/** With the address that peers are told, where those of its endpoints are virtual. */
+async function place(
+  context: EngineContext,
+  record: ContainerRecord,
+  { address }: Launched,
+): Promise<ContainerRecord> {
+  if (address === undefined) {
+    return record;
+  }
+  // Its client may have left since the start began, or a user have stopped it.
+  const { startAwaited, stoppedByUser } = containerOfId(context.state, record.id);
+  const placed = withFields(record, {
+    ...{ startAwaited, stoppedByUser },
+    reachableAddress: address,
+    endpoints: placedEndpoints(record.endpoints, address),
+  });
+  await context.state.commit((change) => change.containers.put(placed));
+  return placed;
+}

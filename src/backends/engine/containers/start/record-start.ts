@@ -1,0 +1,127 @@
+/** The outcome of a start, on record: it runs, or it has failed and what it has made is taken back. */
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+
+import { conflict, fromUnknown, isErrorKind, type SockerlessError } from "../../../../common/errors.ts";
+import type { StartedProcess } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launched } from "../../../driver/launches.ts";
+import { boundPortsOf } from "../../../model/ports.ts";
+import { hostConfigOf, stateOf, timestampOfNs, withFields } from "../../../model/records.ts";
+import type { EngineContext } from "../../context.ts";
+import { containerEvent, mountEvents, networkEvents } from "../../events/decisions/container-events.ts";
+import { announceChange } from "../../networks/name-pushes.ts";
+import { announceSharers } from "../../networks/partner-pushes.ts";
+import { throwIfShuttingDown } from "../../work/shutting-down.ts";
+import { unknownFailureCode } from "../decisions/life/start-failure.ts";
+import { running, startFailed, startNotMade } from "../decisions/life/transitions.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { releaseRun } from "../run/release-run.ts";
+import type { Met } from "./launch-start.ts";
+import type { Start } from "./start.ts";
+import { FailedStart } from "./start-process.ts";
+import { tellFailed, tellProcess, tellStarted } from "./tell-phases.ts";
+
+/** Records that the process of a start runs, and tells whoever waits for it. */
+export async function recordStarted(
+  { context, live, record: { id }, phases }: Start,
+  { launched, placed }: Met,
+  started: StartedProcess,
+): Promise<void> {
+  tellProcess(context, id, phases, launched, started);
+  await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
+  tellStarted(context, id, phases, launched);
+  live.run.succeed();
+  live.reservations.end();
+  const settled = context.driver.launches.started(id);
+  void context.background.run(`forget what the start of container ${id} has used`, () => settled);
+}
+
+/** Records a run that began in a start whose backend was lost, and whose agent is gone: its end is to follow. */
+export async function recordBegun(
+  context: EngineContext,
+  record: ContainerRecord,
+  begunAt: Date,
+): Promise<void> {
+  const launched = { boundPorts: [], reference: record.driverReference };
+  await recordRunning(context, record, launched, { pid: 0n, startedAt: timestampFromDate(begunAt) });
+}
+
+async function recordRunning(
+  context: EngineContext,
+  record: ContainerRecord,
+  launched: Pick<Launched, "boundPorts" | "reference" | "networkNamespace">,
+  started: Pick<StartedProcess, "pid" | "startedAt">,
+): Promise<void> {
+  const byFrontend = context.driver.ports.listener === "frontend";
+  const next = running(
+    record,
+    { pid: started.pid, startedAt: started.startedAt ?? timestampOfNs(context.clock.nowNs()) },
+    byFrontend ? { ...launched, boundPorts: boundPortsOf(record.publishedPorts) } : launched,
+    context.driver.capabilities.healthChecks,
+  );
+  await context.state.commit((change) => {
+    change.containers.put(next);
+    for (const exec of context.state.execs.values()) {
+      if (exec.containerId === record.id && exec.generation !== record.generation) {
+        change.execs.delete(exec.id);
+      }
+    }
+    for (const event of [...networkEvents(next, next.endpoints, "connect"), ...mountEvents(next)]) {
+      change.event(event);
+    }
+    change.event(containerEvent(next, "start"));
+  }, "happened");
+}
+
+/**
+ * Takes back what a start has made, wherever it failed or was ended. A shutdown takes nothing back: the next process of the
+ * backend goes on with the start.
+ *
+ * @returns the error to answer
+ * @throws the reason of the shutdown
+ */
+export async function takeBack(
+  { context, live, record, ended }: Start,
+  error: unknown,
+): Promise<SockerlessError> {
+  throwIfShuttingDown(context, error);
+  const isEnded = ended.aborted && !(error instanceof FailedStart);
+  const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
+  const asked = withFields(record, { stoppedByUser });
+  return await recordFailure(context, live, asked, isEnded ? ended.reason : error);
+}
+
+/**
+ * Records a start that failed, and releases what it has. Where something that it needs cannot be reached, the container keeps
+ * its last exit, and goes on restarting.
+ *
+ * @returns the error to answer
+ */
+export async function recordFailure(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  error: unknown,
+): Promise<SockerlessError> {
+  const reason = error instanceof FailedStart ? error.reason : fromUnknown(error);
+  const exitCode = error instanceof FailedStart ? error.exitCode : unknownFailureCode;
+  const startPhases = live.run.start?.phases.list ?? record.startPhases;
+  const told = withFields(record, { startPhases });
+  const isMade = record.phase !== Phase.STARTING || !isErrorKind(reason, "unavailable");
+  const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
+  await context.state.commit((change) => change.containers.put(failed), "happened");
+  tellFailed(context, record.id, startPhases, reason);
+  live.run.leave();
+  live.reservations.fail(conflict(reason.message, reason)); // A conflict for any reason: `unavailable` would mean a lost backend.
+  if (isMade && stateOf(record).status === ContainerStatus.RESTARTING) {
+    live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
+  }
+  releaseRun(context, live, record.endpoints);
+  announceChange(context, record.id, record.endpoints);
+  announceSharers(context, record);
+  if (hostConfigOf(record).autoRemove) {
+    context.followUps.autoRemove(record.id);
+  }
+  return reason;
+}

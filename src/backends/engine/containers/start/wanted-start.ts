@@ -1,0 +1,70 @@
+/** Whether somebody still wants a start: who asked for it, what becomes of it without them, and the wait for them. */
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
+import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
+import { hostConfigOf, withFields } from "../../../model/records.ts";
+import type { EngineContext } from "../../context.ts";
+import { restartsAtBoot } from "../decisions/life/restart-policy.ts";
+import { unknownFailureCode } from "../decisions/life/start-failure.ts";
+import type { AgentLink } from "../live/agent-link.ts";
+import type { LiveContainer } from "../live/live.ts";
+import type { Start } from "./start.ts";
+import { StartCaller, type StartCallerOptions } from "./start-caller.ts";
+import { hasBegun } from "./start-process.ts";
+
+/** Makes the caller of a start. @param mayHaveBegun its process may run already: only its agent knows whether it can be undone */
+export function callerOf(
+  context: EngineContext,
+  live: LiveContainer,
+  known: Pick<StartCallerOptions, "token" | "isWantedAnyway">,
+  mayHaveBegun = false,
+) {
+  return (ending: AbortController): StartCaller =>
+    new StartCaller({
+      ...known,
+      containerId: live.id,
+      clock: context.clock,
+      lost: (failure) => mayHaveBegun || ending.abort(failure),
+      left: () => void noteCallerLeft(context, live),
+    });
+}
+
+/** Whether a restart policy wants a start whose client is lost. */
+export function isWantedByPolicy(record: ContainerRecord): boolean {
+  return restartsAtBoot(hostConfigOf(record).restartPolicy, { code: unknownFailureCode, restartCount: 0 });
+}
+
+/**
+ * Waits, where the caller of a start was lost, until it asks again: once the agent is told, the process runs.
+ *
+ * @throws conflict: nobody has asked again; the reason for which the start is ended
+ */
+export async function stillWanted(
+  { context, live, ended, mayHaveBegun }: Start,
+  link: AgentLink,
+): Promise<void> {
+  const caller = live.run.start?.caller;
+  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await hasBegun(link));
+  if (caller !== undefined && !(caller.isLost && (await isBegun()))) {
+    try {
+      await withScopedSignal(AbortSignal.any([ended, context.shutdown]), (signal) =>
+        unlessAborted(signal, caller.wanted),
+      );
+    } catch (error) {
+      if (!(await isBegun())) {
+        throw error;
+      }
+    }
+  }
+  ended.throwIfAborted();
+}
+
+/** Notes that nobody waits for the answer of the start that is under way: a later process of the backend goes on with it. */
+async function noteCallerLeft({ background, state }: EngineContext, { id }: LiveContainer): Promise<void> {
+  await background.run(`note that the start of container ${id} goes on without its client`, async () => {
+    const record = state.containers.get(id);
+    if (record?.phase === Phase.STARTING && record.startAwaited) {
+      await state.commit((change) => change.containers.put(withFields(record, { startAwaited: false })));
+    }
+  });
+}
