@@ -1,0 +1,56 @@
+/** Volumes of a container in creation. */
+import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../../context.ts";
+import type { PlannedMount } from "../decisions/mounts/plan-mounts.ts";
+import { withFields } from "../../../model/records.ts";
+import { admissionTo } from "../../volumes/decisions/exclusive-volumes.ts";
+import { ensureVolume } from "../../volumes/volumes.ts";
+
+/** Makes or finds the volumes that a container in creation mounts, and claims them. @returns its record, which is committed with each */
+export async function claimVolumes(
+  context: EngineContext,
+  record: ContainerRecord,
+  mounts: readonly PlannedMount[],
+): Promise<ContainerRecord> {
+  if (mounts.length === 0) {
+    return record; // It is in the state as it is.
+  }
+  let next = record;
+  for (const { point, volume, taken } of mounts) {
+    if (volume === undefined) {
+      next = withFields(next, { mounts: [...next.mounts, point] });
+      continue;
+    }
+    await ensureVolume(context, volume, {
+      admit: (known) => {
+        const { rules } = context.driver.volumes;
+        const admission = admissionTo(context.state, rules, known, next, taken !== undefined);
+        if (admission.kind === "refused") {
+          throw admission.error;
+        }
+        if (admission.kind === "after") {
+          next = withFields(next, { replaces: admission.ownerId });
+        }
+      },
+      claim: (change, name) => {
+        if (volume.name === "") {
+          next = withFields(next, { anonymousVolumes: [...next.anonymousVolumes, name] });
+          change.containers.put(next);
+        }
+      },
+      use: (change, { name, driver, mountpoint }) => {
+        const mounted: MountPoint = { ...point, name, driver, source: mountpoint };
+        next = withFields(next, {
+          mounts: [...next.mounts, mounted],
+          // Goes with whoever is the last to have it.
+          ...(taken?.isAnonymous === true ? { anonymousVolumes: [...next.anonymousVolumes, name] } : {}),
+        });
+        change.containers.put(next);
+      },
+    });
+  }
+  const whole = next;
+  await context.state.commit((change) => change.containers.put(whole));
+  return whole;
+}
