@@ -56,12 +56,16 @@ describe("containers whose execution has ended while Log Analytics is not to be 
     return { execution: execution.name, run };
   };
 
-  it("have the code that Azure tells, and a client that is owed output has an error", async () => {
+  it("have the code that Azure tells, though it tells of no other, and a client that is owed output has an error", async () => {
     const { azure, daemon } = aca;
     const [[, refused]] = failures as [(typeof failures)[0]];
     azure.faults.add({ on: "loganalytics", times: Infinity, ...refused });
     const lost = [await lose("succeeds"), await lose("goes", "--rm")];
-    for (const { execution } of lost) {
+    const hidden = await lose("hidden");
+    azure.faults.add({ on: "app.Jobs_ListByResourceGroup", times: Infinity, ...refused });
+    const where = (input: unknown): boolean => JSON.stringify(input).includes(hidden.execution);
+    azure.faults.add({ on: "app.JobExecution", times: Infinity, where, ...refused });
+    for (const { execution } of [...lost, hidden]) {
       azure.app.tell(execution, "Succeeded");
     }
     for (const { run } of lost) {
@@ -75,7 +79,31 @@ describe("containers whose execution has ended while Log Analytics is not to be 
     const logs = await daemon.docker("logs", "succeeds");
     assert.notEqual(logs.code, 0);
     assert.match(logs.errorText, /the log is not to be had, because Query_Execute: no/);
-    await daemon.ok("rm", "succeeds");
+    assert.equal(await inspect("{{.State.Status}}", "hidden"), "running");
+    azure.faults.clear();
+    assert.notEqual((await hidden.run).code, 0);
+    assert.equal(await inspect("{{.State.Status}} {{.State.ExitCode}}", "hidden"), "exited 0");
+    await daemon.ok("rm", "succeeds", "hidden");
+  });
+
+  it("are an error to clients of a container that is stopped, where Azure tells of a success", async () => {
+    const { azure, daemon } = aca;
+    const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const where = (): boolean => {
+      asked.resolve();
+      return true;
+    };
+    azure.faults.add({ on: "app.Jobs_StopExecution", times: Infinity, where, hold: answered.promise });
+    const { execution, run } = await lose("stopped");
+    const stop = daemon.docker("stop", "--time", "0", "stopped");
+    await asked.promise;
+    azure.app.tell(execution, "Succeeded");
+    answered.resolve();
+    const { code, errorText } = await run;
+    assert.equal(code, 125, errorText);
+    assert.match(errorText, /its output may not be whole/);
+    assert.equal((await stop).code, 0);
+    await daemon.ok("rm", "stopped");
   });
 
   for (const [index, [what, fault, why]] of failures.entries()) {

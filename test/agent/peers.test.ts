@@ -71,8 +71,8 @@ describe("containers on a network that do not reach one another", () => {
       const driver = inMemory();
       const { platform } = driver;
       assert.ok(platform.kind === "remote");
-      const withAgents = (listed: readonly FoundWorkload[]): FoundWorkload[] =>
-        listed.map((each) => ({ ...each, ...met.get(each.containerId) }));
+      const withAgent = (each: FoundWorkload): FoundWorkload => ({ ...each, ...met.get(each.containerId) });
+      const withAgents = (listed: readonly FoundWorkload[]): FoundWorkload[] => listed.map(withAgent);
       return {
         ...driver,
         platform: { ...platform, known: () => withAgents(platform.known()) },
@@ -82,6 +82,10 @@ describe("containers on a network that do not reach one another", () => {
         workloads: {
           ...driver.workloads,
           list: async () => withAgents(await driver.workloads.list()),
+          async find(containerId) {
+            const found = await driver.workloads.find(containerId);
+            return found && withAgent(found);
+          },
           async launch({ record: { id, generation } }, signal, progress) {
             const home = join(directory, String(++started));
             await mkdir(home);

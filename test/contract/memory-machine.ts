@@ -227,16 +227,8 @@ export class MemoryMachine {
           await this.#end(containerId);
           this.workloads.delete(containerId);
         },
-        list: () =>
-          this.#answered(() =>
-            [...this.workloads].map(([containerId, workload]) => ({
-              ...found(containerId, workload),
-              unfinished: this.unfinished.has(containerId),
-              ...(this.unanswered.has(containerId)
-                ? { agent: undefined, unanswered: true }
-                : this.cloud && keptBy(workload)),
-            })),
-          ),
+        list: () => this.#list(),
+        find: async (id) => (await this.#list()).find(({ containerId }) => containerId === id),
         nameFilePaths: noNameFiles,
         interruptionOf: () => "",
         wholeLog: () => undefined,
@@ -345,6 +337,18 @@ export class MemoryMachine {
         await setImmediate(); // Calls that were cut are acted on while there is a state.
       },
     };
+  }
+
+  #list(): Promise<FoundWorkload[]> {
+    return this.#answered(() =>
+      [...this.workloads].map(([containerId, workload]) => ({
+        ...found(containerId, workload),
+        unfinished: this.unfinished.has(containerId),
+        ...(this.unanswered.has(containerId)
+          ? { agent: undefined, unanswered: true }
+          : this.cloud && keptBy(workload)),
+      })),
+    );
   }
 
   #workload(spec: WorkloadSpec): Workload {

@@ -32,6 +32,8 @@ export interface TaskView {
   readonly task: string;
   /** How it stands, in the cloud's word, for users. */
   readonly status: string;
+  /** The cloud does not know (any more) how it stands: what is told here is what it said before. */
+  readonly isUntold: boolean;
   /** Nothing will make it run (again). */
   readonly stopping: boolean;
   readonly stopped: boolean;

@@ -14,6 +14,7 @@ import { keepSweeping } from "./sweeps.ts";
 import { Departures } from "./tasks/departures.ts";
 import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
+import { SilentTasks } from "./tasks/silent-tasks.ts";
 import { TaskBook } from "./tasks/task-book.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
 import { ToldEnds } from "./tasks/told-end.ts";
@@ -90,6 +91,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
       logger,
       abandoned: abandoned.signal,
     }),
+    silences: new SilentTasks(clock),
     exitKey: sealer.exitKey,
     instance: instanceOf(authority),
     settings: { startTimeoutMs: section.startTimeout, quotaTimeoutMs: section.quotaTimeout },

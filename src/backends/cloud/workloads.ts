@@ -17,7 +17,7 @@ import type { NameMirror } from "./name-mirror.ts";
 import { release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
-import { list } from "./tasks/list.ts";
+import { find, list } from "./tasks/list.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
 
 /** Parts of the driver that workloads need beside the tasks. */
@@ -31,8 +31,6 @@ export interface CloudWorkloadsOptions {
 export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
   const { context, mirror, state } = options;
   const { requests } = context;
-  let listing: Promise<readonly FoundWorkload[]> | undefined;
-  let nextListing: Promise<readonly FoundWorkload[]> | undefined;
   /** Names of containers that do not run any more are taken from outsiders, too. */
   const listAll = async (): Promise<readonly FoundWorkload[]> => {
     const found = await list(context, state.containers);
@@ -61,16 +59,8 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
     },
     interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
     remove: (containerId) => remove(context, containerId),
-    // One listing serves all who ask while an earlier one is on its way: many agents that are away at once
-    // make many ask, and the earlier answer knows nothing of what was started since.
-    list() {
-      nextListing ??= Promise.allSettled([listing]).then(() => {
-        listing = nextListing;
-        nextListing = undefined;
-        return listAll();
-      });
-      return nextListing;
-    },
+    list: listAll,
+    find: (containerId) => find(context, containerId),
     nameFilePaths: noNameFiles,
     wholeLog(containerId) {
       const { phase, logStreams = [] } = context.book.of(containerId) ?? {};

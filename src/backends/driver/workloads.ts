@@ -87,8 +87,11 @@ export interface Workloads {
   /** The cause from outside that ended a released run, which its exit code does not say; empty: none is known. */
   interruptionOf(containerId: string): string;
 
-  /** Everything of ours that exists, running or not. */
+  /** Everything of ours that exists, running or not. @throws a failure to look at any */
   list(): Promise<readonly FoundWorkload[]>;
+
+  /** One container, as `list` has it; undefined: there is nothing of it. @throws a failure to look at it, and at no other */
+  find(containerId: string): Promise<FoundWorkload | undefined>;
 
   /** The place of the whole log of a container whose agent has a part of it; undefined: the agent has it all. */
   wholeLog(containerId: string): AgentAddress | undefined;

@@ -44,6 +44,10 @@ export interface LocalMachineParts {
 /** Containers of this machine: the host process prepares them, a shim each runs them. */
 export function localWorkloads(parts: LocalMachineParts): Workloads {
   const { host } = parts;
+  const list = async (): Promise<readonly FoundWorkload[]> => {
+    const { containers } = await orHostError(host.listContainers({}));
+    return containers.map(foundWorkload);
+  };
   return {
     async create(spec) {
       await orHostError(host.createContainer(createRequest(spec, parts)));
@@ -69,10 +73,8 @@ export function localWorkloads(parts: LocalMachineParts): Workloads {
     async remove(containerId) {
       await orHostError(host.removeContainer({ containerId }));
     },
-    async list() {
-      const { containers } = await orHostError(host.listContainers({}));
-      return containers.map(foundWorkload);
-    },
+    list,
+    find: async (id) => (await list()).find(({ containerId }) => containerId === id),
     interruptionOf: () => "",
     wholeLog: () => undefined,
     stored: () => ({ kind: "unix", path: parts.storedSocket }),

@@ -46,6 +46,12 @@ describe("viewOf an execution", () => {
     assert.equal(view("Unknown", undefined, undefined, "Running").status, "Running");
     assert.equal(view("Unknown", 5, undefined, "Succeeded").stopped, true);
     assert.equal(view("Unknown").status, "Processing");
+    assert.deepEqual(
+      [view("Unknown"), view("Running"), view("Unknown", 5, undefined, "Failed")].map(
+        ({ isUntold }) => isUntold,
+      ),
+      [true, false, false],
+    );
   });
 
   it("tells of a replica's timeout as such", () => {

@@ -39,7 +39,8 @@ export function viewOf(
   facts: JobFacts,
   { lastStatus, stopReason }: ExecutionKnowledge,
 ): TaskView {
-  const status = told === "Unknown" || told === "" ? lastStatus || "Processing" : told;
+  const isSilent = told === "Unknown" || told === "";
+  const status = isSilent ? lastStatus || "Processing" : told;
   const stopped = isOver(status);
   const ranMs =
     startTime === undefined || endTime === undefined ? 0 : endTime.getTime() - startTime.getTime();
@@ -52,6 +53,7 @@ export function viewOf(
   return {
     task: formatTask(name),
     status,
+    isUntold: isSilent && !stopped,
     stopping: stopped,
     stopped,
     isReasonTold: stopped,

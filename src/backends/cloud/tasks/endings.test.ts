@@ -6,12 +6,13 @@ import { create } from "@bufbuild/protobuf";
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundExit } from "../../driver/workloads.ts";
 import type { State } from "../../state/state.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
 import { end, release } from "./endings.ts";
 import { lingersUntilMs } from "./lingering.ts";
-import type { TaskListener } from "./poller.ts";
+import type { FailureListener, TaskListener } from "./poller.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
@@ -249,26 +250,38 @@ describe("a start that came to nothing", () => {
 /** Ends a run whose stop is answered when the test says so. */
 function endRun(stopped: Promise<void>, signal: AbortSignal) {
   const clock = new ManualClock();
+  const record = create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING });
+  const ends: FoundExit[] = [];
   let tell: TaskListener | undefined;
+  let fail: FailureListener | undefined;
   let stops = 0;
   const context = {
     cloud: testCloud(),
-    book: { of: () => create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }) },
+    book: {
+      of: () => record,
+      noteEnd: async (_id: string, exit: FoundExit) => void ends.push(exit),
+    },
     poller: {
-      listen: (_task: string, listener: TaskListener) => {
+      listen: (_task: string, listener: TaskListener, failed: FailureListener) => {
         tell = listener;
+        fail = failed;
         return () => {
           tell = undefined;
         };
       },
     },
     departures: {
+      expect: () => {},
       stop: () => {
         stops += 1;
         return stopped;
       },
     },
     clock,
+    logger: { warn: () => {} },
+    agents: { forget: () => {}, targetOf: () => ({}) },
+    ends: { of: () => Promise.resolve({ exit: undefined, untold: "" }) },
+    stored: { leaveToCloud: () => Promise.resolve() },
   } as unknown as TaskContext;
   let hasEnded = false;
   const ended = end(context, containerId, signal).then(() => {
@@ -278,6 +291,8 @@ function endRun(stopped: Promise<void>, signal: AbortSignal) {
     ended,
     clock,
     tell: (view: Parameters<TaskListener>[0]) => tell?.(view),
+    fail: () => fail?.(new Error("nothing is told")),
+    ends,
     stops: () => stops,
     listens: () => tell !== undefined,
     hasEnded: async () => {
@@ -311,6 +326,38 @@ describe("a run that is ended past its agent", () => {
     run.tell("missing");
     await run.ended;
   });
+
+  for (const [how, silent] of [
+    ["knows nothing of its task", taskView({ isUntold: true })],
+    ["does not answer", undefined],
+  ] as const) {
+    it(`has ended a minute after the cloud has agreed where that ${how}`, async () => {
+      const run = endRun(Promise.resolve(), new AbortController().signal);
+      const isSilent = () => (silent === undefined ? run.fail() : run.tell(silent));
+      await run.hasEnded();
+      isSilent();
+      await run.clock.advance(30_000);
+      run.tell(taskView({ stopping: true }));
+      await run.clock.advance(59_000);
+      isSilent();
+      assert.equal(await run.hasEnded(), false, "it was told of less than a minute ago");
+      await run.clock.advance(1_000);
+      isSilent();
+      await run.ended;
+      assert.equal(run.ends[0]?.code, 255);
+      assert.match(run.ends[0]?.error ?? "", /Nimbus does not tell how its task stands: it was stopped/);
+    });
+
+    it(`has not ended as long as the cloud has not agreed and ${how}`, async () => {
+      const giveUp = new AbortController();
+      const run = endRun(forever, giveUp.signal);
+      await run.clock.advance(120_000);
+      void (silent === undefined ? run.fail() : run.tell(silent));
+      assert.equal(await run.hasEnded(), false);
+      giveUp.abort();
+      await assert.rejects(run.ended, isUnavailable);
+    });
+  }
 
   it("is given up when nobody waits any more, also while the cloud does not answer", async () => {
     const giveUp = new AbortController();

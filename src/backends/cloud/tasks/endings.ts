@@ -7,12 +7,16 @@ import { after } from "../../../common/timers.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
+import { giveUp } from "./give-up.ts";
 import { hasEnded } from "../cloud-tasks.ts";
+import type { TaskListener } from "./poller.ts";
 import type { TaskContext } from "./task-context.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
 /** The cloud may neither know nor list a task so soon after its start: whoever asks then asks again. */
 const knownAfterMs = 10_000;
+/** A task that the cloud has agreed to stop has ended, if the cloud does not tell of it for so long. */
+const untoldLimitMs = 60_000;
 /** A task whose agent was let go has ended so long after, and the cloud has told of it. */
 const toldAfterMs = 30_000;
 
@@ -39,7 +43,8 @@ export async function release(context: TaskContext, containerId: string, goes: b
 }
 
 /**
- * Has the cloud end a run whose agent does not answer: if it is only cut off, it passes the stop on.
+ * Has the cloud end a run whose agent does not answer: if it is only cut off, it passes the stop on. Where the cloud has
+ * agreed, and tells nothing of the task for a minute, that has ended.
  *
  * @throws unavailable: it has not ended when the signal aborts; CloudError: it cannot be stopped
  */
@@ -55,19 +60,34 @@ export async function end(context: TaskContext, containerId: string, signal: Abo
     throw notYet;
   }
   const { clock, departures, poller } = context;
-  const ended = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<"told" | "untold">();
   using _leaving = onAbort(signal, () => ended.reject(notYet));
   let forgottenFromMs = Number.POSITIVE_INFINITY;
-  const unlisten = poller.listen(task.task, (view) => {
-    if (view === "missing" ? clock.nowMs() >= forgottenFromMs : hasEnded(view)) {
-      ended.resolve();
+  let untoldFromMs = Number.POSITIVE_INFINITY;
+  const hearNothing = (): void => {
+    if (clock.nowMs() >= untoldFromMs) {
+      ended.resolve("untold");
     }
-  });
+  };
+  const hear: TaskListener = (view) => {
+    if (view !== "missing" && view.isUntold) {
+      hearNothing();
+      return;
+    }
+    untoldFromMs = Math.max(untoldFromMs, clock.nowMs() + untoldLimitMs);
+    if (view === "missing" ? clock.nowMs() >= forgottenFromMs : hasEnded(view)) {
+      ended.resolve("told");
+    }
+  };
+  const unlisten = poller.listen(task.task, hear, hearNothing);
   try {
     const stopped = departures.stop(task.task, "the container is stopped, and its agent does not answer");
     await Promise.race([stopped, ended.promise]); // The call may take longer than anybody waits.
     forgottenFromMs = clock.nowMs() + knownAfterMs;
-    await ended.promise;
+    untoldFromMs = clock.nowMs() + untoldLimitMs;
+    if ((await ended.promise) === "untold") {
+      await giveUp(context, task);
+    }
   } finally {
     unlisten();
   }

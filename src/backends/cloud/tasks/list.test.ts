@@ -11,7 +11,8 @@ import type { TaskView } from "../cloud-tasks.ts";
 import { createSealer } from "../seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
-import { list } from "./list.ts";
+import { find, list } from "./list.ts";
+import { SilentTasks } from "./silent-tasks.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { ToldEnds } from "./told-end.ts";
@@ -58,10 +59,25 @@ function setUp(
   const { signal: abandoned } = new AbortController();
   const leftToCloud: string[] = [];
   const seenOff: string[] = [];
+  const stops: string[] = [];
+  const failures = new Map<string, Error>();
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
-    poller: { describe: async () => views },
-    departures: { expect: (task: string) => void seenOff.push(task) },
+    poller: {
+      describe: async () => views,
+      look: async (task: string) => {
+        const failure = failures.get(task);
+        if (failure !== undefined) {
+          throw failure;
+        }
+        return views.find((view) => view.task === task) ?? "missing";
+      },
+    },
+    departures: {
+      expect: (task: string) => void seenOff.push(task),
+      stop: async (task: string) => void stops.push(task),
+    },
+    silences: new SilentTasks(clock),
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       targetOf: () => ({}),
@@ -75,7 +91,7 @@ function setUp(
     const found = await list(context, records);
     return new Map(found.map((workload) => [workload.containerId, workload]));
   };
-  return { listed, told, book, warnings, clock, context, leftToCloud, seenOff };
+  return { listed, told, book, warnings, clock, context, leftToCloud, seenOff, stops, failures };
 }
 
 const serving = (task: string) => ({ task, phase: TaskPhase.SERVING });
@@ -180,5 +196,75 @@ describe("a listing of tasks", () => {
     const agents = { ...context.agents, describe } as unknown as TaskContext["agents"];
     assert.deepEqual(await list({ ...context, agents }, new Map()), []);
     assert.equal(book.of(readable), undefined);
+  });
+});
+
+describe("a look for one container whose agent is silent", () => {
+  const running = (containerId: string, task: string, isUntold = false) =>
+    taskView({ containerId, task, generation: 1n, status: "RUNNING", isUntold });
+
+  it("tells its end although the cloud refuses to tell of another, and to list any", async () => {
+    const parts = setUp({ [readable]: serving("task/1"), [unreadable]: serving("task/2") }, [
+      { ...stopped(readable, "task/1"), exitCode: 137 },
+    ]);
+    parts.failures.set("task/2", failedCall("refused"));
+    assert.equal((await find(parts.context, readable))?.exit?.code, 137);
+    await assert.rejects(find(parts.context, unreadable), /refused/);
+  });
+
+  it("has one run on of which the cloud tells that it does", async () => {
+    const parts = setUp({ [readable]: serving("task/1") }, [running(readable, "task/1")]);
+    for (let minutes = 0; minutes < 60; minutes++) {
+      assert.ok((await find(parts.context, readable))?.agent);
+      await parts.clock.advance(60_000);
+    }
+    assert.deepEqual(parts.stops, []);
+  });
+
+  for (const [how, fail] of [
+    ["knows nothing of it any more", false],
+    ["refuses to tell of it", true],
+  ] as const) {
+    it(`has it stopped, and ended, once the cloud ${how} for ten minutes`, async () => {
+      const parts = setUp({ [readable]: serving("task/1") }, [running(readable, "task/1", true)]);
+      const refused = failedCall("refused");
+      if (fail) {
+        parts.failures.set("task/1", refused);
+      }
+      const asked = () =>
+        find(parts.context, readable).catch((error: unknown) => {
+          assert.equal(error, refused);
+          return { agent: "not told", exit: undefined };
+        });
+      for (let minutes = 0; minutes < 10; minutes++) {
+        assert.ok((await asked())?.agent, `it may live after ${minutes} minutes`);
+        await parts.clock.advance(60_000);
+      }
+      const exit = (await asked())?.exit;
+      assert.equal(exit?.code, 255);
+      assert.equal(
+        exit?.error,
+        "the container's agent was lost, and Nimbus does not tell how its task stands: it was stopped",
+      );
+      assert.deepEqual([parts.stops, parts.seenOff], [["task/1"], ["task/1"]]);
+    });
+  }
+
+  it("counts the cloud's silence anew where its agent has answered meanwhile, or the cloud was away", async () => {
+    const parts = setUp({ [readable]: serving("task/1") }, [running(readable, "task/1", true)]);
+    const away = failedCall("unknown");
+    for (let round = 0; round < 4; round++) {
+      parts.failures.delete("task/1");
+      for (let minutes = 0; minutes < 5; minutes++) {
+        assert.ok((await find(parts.context, readable))?.agent);
+        await parts.clock.advance(60_000);
+      }
+      parts.failures.set("task/1", away);
+      for (let minutes = 0; minutes < 5; minutes++) {
+        await assert.rejects(find(parts.context, readable), away);
+        await parts.clock.advance(60_000);
+      }
+    }
+    assert.deepEqual(parts.stops, []);
   });
 });

@@ -2,10 +2,12 @@
 import { messageOf } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
+import { isRefusal } from "../cloud-error.ts";
 import { findTasks } from "./find-tasks.ts";
 import { hasEnded, type TaskView } from "../cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
+import { giveUp } from "./give-up.ts";
 import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
@@ -33,6 +35,59 @@ export async function list(
   ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
   return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
+}
+
+/**
+ * One container by its own task, as {@link list} tells of it. A task of which the cloud has told nothing for long, while
+ * its agent did not answer whoever asks, is stopped, and its run has ended with that.
+ *
+ * @throws CloudError: the cloud does not tell of this task, or does not stop it
+ */
+export async function find(context: TaskContext, containerId: string): Promise<FoundWorkload | undefined> {
+  const { book, departures } = context;
+  const task = book.of(containerId);
+  if (task === undefined || task.phase === TaskPhase.GONE || task.task === "") {
+    return task && knownOf(context, task);
+  }
+  let found: FoundWorkload | undefined;
+  const view = await lookAt(context, task);
+  if (view === undefined) {
+    await departures.stop(task.task, "neither its agent nor the cloud tells of it");
+    await giveUp(context, task);
+  } else if (view !== "missing") {
+    found = await knownWorkload(context, task, view);
+  } else if (task.phase === TaskPhase.SERVING) {
+    found = await bury(context, task, () => endOfForgotten(context, task));
+  }
+  const now = book.of(containerId);
+  return found ?? (now?.phase === TaskPhase.SERVING ? undefined : now && workloadOf(now));
+}
+
+/**
+ * Looks at the task of a container whose agent does not answer.
+ *
+ * @returns undefined: the cloud has told nothing of it for so long that it is given up
+ * @throws CloudError: it does not tell now
+ */
+async function lookAt(
+  { poller, silences }: TaskContext,
+  { task, phase }: TaskRecord,
+): Promise<TaskView | "missing" | undefined> {
+  const isGivenUp = (): boolean => silences.untold(task) && phase === TaskPhase.SERVING;
+  let view: TaskView | "missing";
+  try {
+    view = await poller.look(task);
+  } catch (error) {
+    if (isRefusal(error) && isGivenUp()) {
+      return undefined;
+    }
+    throw error; // A cloud that cannot be reached now will tell, and its agents are perhaps as far away.
+  }
+  if (view === "missing" || !view.isUntold) {
+    silences.told(task);
+    return view;
+  }
+  return isGivenUp() ? undefined : view;
 }
 
 /**

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import type { Logger } from "../../../common/logger.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import { taskView, testCloud } from "../testing/cloud.ts";
+import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
 import { TaskPoller } from "./poller.ts";
 
 describe("the poller", () => {
@@ -42,6 +42,37 @@ describe("the poller", () => {
     poller = new TaskPoller({ cloud, intervalMs: 1_000, clock, logger });
   });
   afterEach(() => poller.close());
+
+  it("tells of others where the cloud refuses one call", async () => {
+    const told: string[] = [];
+    const cloud = testCloud({
+      describedAtOnce: 1,
+      describe: async ([task = ""]) => {
+        if (task === "task/1") {
+          throw failedCall("refused");
+        }
+        return { views: [taskView({ task })], missing: [] };
+      },
+    });
+    const { logger: quiet } = capturedLogger();
+    const other = new TaskPoller({ cloud, intervalMs: 1_000, clock, logger: quiet });
+    const looks = [other.look("task/1"), other.look("task/2")].map((look) =>
+      look.then(
+        () => told.push("told"),
+        () => told.push("refused"),
+      ),
+    );
+    await clock.advance(150);
+    await Promise.all(looks);
+    assert.deepEqual(told, ["refused", "told"]);
+    await other.close();
+  });
+
+  it("lets nobody wait for a look when it is closed", async () => {
+    const look = assert.rejects(poller.look("task/1"), /shutting down/);
+    await poller.close();
+    await look;
+  });
 
   it("makes one call for as many tasks as one tells of", async () => {
     for (let number = 0; number < 250; number++) {

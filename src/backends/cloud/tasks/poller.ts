@@ -2,7 +2,9 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
-import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import { isRefusal } from "../cloud-error.ts";
+import type { CloudTasks, DescribedTasks, TaskView } from "../cloud-tasks.ts";
 import { describeAll } from "./describe-all.ts";
 
 /** Parts and settings that a poller asks with. */
@@ -87,6 +89,19 @@ export class TaskPoller {
     return await describeAll(this.#options.cloud, tasks, this.#closed.signal);
   }
 
+  /** Asks for one task, soon, with whatever else is asked for by then. @throws the failure of that look */
+  async look(task: string): Promise<TaskView | "missing"> {
+    const { promise, resolve, reject } = Promise.withResolvers<TaskView | "missing">();
+    const { signal } = this.#closed;
+    using _closed = onAbort(signal, () => reject(signal.reason));
+    const unlisten = this.listen(task, resolve, reject);
+    try {
+      return await promise;
+    } finally {
+      unlisten();
+    }
+  }
+
   async close(): Promise<void> {
     this.#closed.abort(new Error("the backend is shutting down"));
     await this.#polling;
@@ -130,12 +145,21 @@ export class TaskPoller {
   async #round(): Promise<void> {
     const { cloud, logger } = this.#options;
     const tasks = [...this.#listeners.keys()];
+    let refusal: unknown;
     for (let from = 0; from < tasks.length; from += cloud.describedAtOnce) {
       const now = tasks.slice(from, from + cloud.describedAtOnce);
-      const answer = await cloud.describe(now, this.#closed.signal).catch((error: unknown) => {
-        this.#tellFailure(tasks.slice(from), error);
-        throw error;
-      });
+      let answer: DescribedTasks;
+      try {
+        answer = await cloud.describe(now, this.#closed.signal);
+      } catch (error) {
+        const isOfThese = isRefusal(error); // Others may be told.
+        this.#tellFailure(isOfThese ? now : tasks.slice(from), error);
+        if (!isOfThese) {
+          throw error;
+        }
+        refusal = error;
+        continue;
+      }
       const { views, missing, failed = new Map<string, unknown>() } = answer;
       for (const view of views) {
         this.#tell(view.task, view);
@@ -150,6 +174,9 @@ export class TaskPoller {
         }
         this.#tellFailure([task], error);
       }
+    }
+    if (refusal !== undefined) {
+      throw refusal;
     }
   }
 

@@ -35,6 +35,7 @@ export function taskView(given: Partial<TaskView> = {}): TaskView {
   return {
     task: "task/1",
     status: "PENDING",
+    isUntold: false,
     stopping: false,
     stopped: false,
     isReasonTold: false,

@@ -12,6 +12,7 @@ export function viewOf(task: Task): TaskView {
   return {
     task: task.taskArn ?? "",
     status: task.lastStatus ?? "",
+    isUntold: false,
     stopping: task.desiredStatus === "STOPPED",
     stopped: task.lastStatus === "STOPPED",
     isReasonTold: (task.stopCode ?? "") !== "",

@@ -26,6 +26,8 @@ export class AgentLink {
   namesAreLate: boolean = false;
   /** Whether the log has already told that the agent answers no names. */
   namesAreRefused: boolean = false;
+  /** Whether the agent has told this process anything of the run. */
+  wasHeard: boolean = false;
   /** Whether this process has paused or thawed the container: the watch may tell of a state before that. */
   pauseChanged: boolean = false;
 

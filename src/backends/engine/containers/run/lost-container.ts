@@ -16,14 +16,12 @@ const lostExitCode = 255;
  * The agent cannot be reached: the driver's durable record tells the end, or nobody does. Where a platform tells of a
  * success, whoever waits is told an error with it: he may still be owed output.
  *
- * @param wasHeard the agent was lost to this process, and with it what its streams carried
  * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
  */
 export async function buryLost(
   context: EngineContext,
   live: LiveContainer,
   generation: bigint,
-  wasHeard = false,
 ): Promise<boolean> {
   let found: FoundWorkload | undefined;
   try {
@@ -41,6 +39,7 @@ export async function buryLost(
   }
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
   const exit = exitOfWorkload(context, found);
+  const wasHeard = live.link?.generation === generation && live.link.wasHeard; // It was lost with what its streams carried.
   const isUntold = wasHeard && context.driver.platform.kind === "remote" && exit.code === 0;
   const told = isUntold
     ? { ...exit, error: "the container's agent was lost: its output may not be whole" }
@@ -55,10 +54,8 @@ export async function foundRun(
   containerId: string,
   generation: bigint,
 ): Promise<FoundWorkload | undefined> {
-  const workloads = await driver.workloads.list();
-  return workloads.find(
-    (workload) => workload.containerId === containerId && workload.generation === generation,
-  );
+  const found = await driver.workloads.find(containerId);
+  return found?.generation === generation ? found : undefined;
 }
 
 /** The end of a run as the driver's record has it; of one without a record the exit code is 255. */

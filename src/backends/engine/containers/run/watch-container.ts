@@ -42,12 +42,11 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
   void context.background.run(`watch container ${live.id}`, async () => {
     const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
     let failures = 0;
-    let wasHeard = false;
     while (!signal.aborted) {
       try {
         await followWatch(context, live, link, signal, () => {
           failures = 0;
-          wasHeard = true;
+          link.wasHeard = true;
         });
       } catch (error) {
         if (signal.aborted) {
@@ -57,7 +56,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
       }
       const delay = retryDelaysMs[failures];
       failures += 1;
-      if (delay === undefined && (await buryLost(context, live, link.generation, wasHeard))) {
+      if (delay === undefined && (await buryLost(context, live, link.generation))) {
         return;
       }
       await context.clock.sleep(delay ?? longestDelayMs, signal).catch(() => undefined);
