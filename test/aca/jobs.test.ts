@@ -25,7 +25,10 @@ import type { Principal } from "../simulators/azure/entra/entra.ts";
 import { untilTrue } from "../support/until.ts";
 import { defaultSwitches, noDelays } from "../simulators/azure/switches.ts";
 
-/** A clock by which sleeps are over at once, and take their time. */
+/** A call that Azure does not answer for so long is lost. */
+const answerLimitMs = 30_000;
+
+/** A clock by which sleeps are over at once, and take their time; that of a call for its answer is a real one. */
 function hastyClock(): Clock & { sleptMs: number } {
   return {
     sleptMs: 0,
@@ -34,6 +37,10 @@ function hastyClock(): Clock & { sleptMs: number } {
     },
     nowNs: () => systemClock.nowNs(),
     async sleep(ms, signal) {
+      if (ms === answerLimitMs) {
+        await setTimeout(ms, undefined, { signal });
+        return;
+      }
       await setTimeout(1, undefined, { signal });
       this.sleptMs += ms;
     },

@@ -18,7 +18,7 @@ import type { Rate } from "../../cloud/token-bucket.ts";
 
 const job = "https://management.azure.com/subscriptions/s/resourceGroups/g/providers/Microsoft.App/jobs/sk-1";
 
-type Answer = number | Error | { readonly status: number; readonly retryAfter: string };
+type Answer = number | Error | "never" | { readonly status: number; readonly retryAfter: string };
 
 function setUp(rates: Partial<Record<RateName, Rate>> = {}) {
   const clock = new ManualClock();
@@ -34,6 +34,9 @@ function setUp(rates: Partial<Record<RateName, Rate>> = {}) {
       const answer = answers[Math.min(made++, answers.length - 1)] ?? 200;
       if (answer instanceof Error) {
         return Promise.reject(answer);
+      }
+      if (answer === "never") {
+        return new Promise(() => {});
       }
       const { status, retryAfter } = typeof answer === "number" ? { status: answer, retryAfter: "" } : answer;
       const headers = createHttpHeaders(retryAfter === "" ? {} : { "retry-after": retryAfter });
@@ -57,9 +60,23 @@ async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
   return await done;
 }
 
+const unanswered = /^Error: Azure has not answered within 30 s$/;
 const cut = new RestError("socket hang up", { code: "ECONNRESET" });
 
 describe("requests to Azure", () => {
+  it("that are not answered are lost after half a minute, and made once more, but a start", async () => {
+    const { clock, send, sentMs } = setUp();
+    const { status } = await settled(clock, send("GET", job, "never", 200));
+    assert.equal(status, 200);
+    assert.equal(sentMs.length, 2);
+    const begunMs = clock.nowMs();
+    await assert.rejects(settled(clock, send("GET", job, "never")), unanswered);
+    assert.ok(clock.nowMs() - begunMs < 65_000);
+    assert.equal(sentMs.length, 4);
+    await assert.rejects(settled(clock, send("POST", `${job}/start`, "never")), unanswered);
+    assert.equal(sentMs.length, 5);
+  });
+
   it("that are throttled wait as long as Azure says", async () => {
     const { clock, send, sentMs } = setUp();
     const { status } = await settled(clock, send("GET", job, { status: 429, retryAfter: "7" }, 200));

@@ -3,6 +3,8 @@ import type { PipelinePolicy, PipelineRequest, PipelineResponse } from "@azure/c
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import { after } from "../../../common/timers.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { type Rate, TokenBucket } from "../../cloud/token-bucket.ts";
@@ -20,6 +22,10 @@ export interface PacingOptions {
 
 /** Attempts at a request that Azure itself failed, or that was lost. */
 const transientAttempts = 4;
+/** A request that Azure does not answer within this time is lost. */
+const answerLimitMs = 30_000;
+/** Attempts at a request that was not answered: others wait for its end, too. */
+const unansweredAttempts = 2;
 /** Attempts at a request that was throttled: more, because others share the subscription's rates. */
 const throttledAttempts = 12;
 const delays = { firstMs: 200, longestMs: 10_000 };
@@ -44,14 +50,13 @@ export function pacingPolicy(options: PacingOptions): PipelinePolicy {
     async sendRequest(request, next) {
       const asked = request.abortSignal as AbortSignal | undefined;
       const signal = asked === undefined ? options.signal : AbortSignal.any([asked, options.signal]);
-      request.abortSignal = signal;
       const { rates, priority } = paceOf(request.method, request.url);
       const shared = rates.map(bucketOf);
       for (let attempt = 1; ; attempt++) {
         for (const bucket of shared) {
           await bucket.take(priority, signal);
         }
-        const { response, failure } = await once(request, next, clock, logger);
+        const { response, failure } = await once(request, next, signal, { clock, logger });
         const isThrottled = response !== undefined && isThrottledStatus(response.status);
         const most = isThrottled ? throttledAttempts : attemptsAfter(request, response, failure);
         const pauseMs = pauseOf(response, attempt);
@@ -77,17 +82,31 @@ interface Outcome {
   readonly failure: unknown;
 }
 
+/** A request was not answered in time. */
+class Unanswered extends Error {
+  readonly code = "ETIMEDOUT";
+
+  constructor() {
+    super(`Azure has not answered within ${answerLimitMs / 1000} s`);
+  }
+}
+
 async function once(
   request: PipelineRequest,
   next: (request: PipelineRequest) => Promise<PipelineResponse>,
-  clock: Clock,
-  logger: Logger,
+  signal: AbortSignal,
+  { clock, logger }: Pick<PacingOptions, "clock" | "logger">,
 ): Promise<Outcome> {
+  const hung = new AbortController();
+  using _limit = after(clock, answerLimitMs, () => hung.abort(new Unanswered()));
+  request.abortSignal = AbortSignal.any([signal, hung.signal]);
+  const unanswered = Promise.withResolvers<never>();
+  using _hangs = onAbort(hung.signal, () => unanswered.reject(hung.signal.reason)); // Also where a login hangs.
   const begunMs = clock.nowMs();
   const { method, url } = request;
   const about = () => ({ method, path: new URL(url).pathname, durationMs: clock.nowMs() - begunMs });
   try {
-    const response = await next(request);
+    const response = await Promise.race([next(request), unanswered.promise]);
     const { status, headers } = response;
     const requestId = headers.get("x-ms-request-id");
     const level = isThrottledStatus(status) ? "info" : "debug";
@@ -105,6 +124,9 @@ function attemptsAfter(
   response: PipelineResponse | undefined,
   failure: unknown,
 ): number {
+  if (failure instanceof Unanswered) {
+    return isDoneAnew(method, url) ? 1 : unansweredAttempts;
+  }
   const isTransient =
     response === undefined ? isTransientFailure(failure) : isTransientStatus(response.status);
   return isTransient && !isDoneAnew(method, url) ? transientAttempts : 1;
