@@ -95,7 +95,7 @@ export const rulesOfBoth = new Rules({
     {
       aspect: "shape",
       calls: /^GET \/version$/,
-      theirs: /^(\.Components\[\]\.Details)?\.(BuildTime|GitCommit|GoVersion): string$/,
+      theirs: /^(\.Components\[\]\.Details)?\.(BuildTime|GitCommit): string$/,
     },
     { aspect: "shape", calls: /^GET \/info$/, ours: /^\.Labels\[\]: string$/ },
     {

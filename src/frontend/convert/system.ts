@@ -110,6 +110,9 @@ export function infoToJson(
   };
 }
 
+/** Stands for the version of Go, which the engine is not written in: the CLI shows it, and docker-java's tests want some. */
+const noGo = "N/A";
+
 /** The body of `GET /version`. */
 export function versionToJson(info: GetInfoResponse): Record<string, unknown> {
   const arch = goArchitectures[info.architecture] ?? info.architecture;
@@ -120,6 +123,7 @@ export function versionToJson(info: GetInfoResponse): Record<string, unknown> {
       ApiVersion: maximumApiVersion,
       Arch: arch,
       Experimental: "false",
+      GoVersion: noGo,
       KernelVersion: info.kernelVersion,
       MinAPIVersion: minimumApiVersion,
       Os: info.osType,
@@ -133,7 +137,7 @@ export function versionToJson(info: GetInfoResponse): Record<string, unknown> {
     ApiVersion: maximumApiVersion,
     MinAPIVersion: minimumApiVersion,
     GitCommit: "",
-    GoVersion: "N/A", // docker-java's tests want some.
+    GoVersion: noGo,
     Os: info.osType,
     Arch: arch,
     KernelVersion: unlessEmpty(info.kernelVersion),

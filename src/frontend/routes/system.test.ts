@@ -87,6 +87,8 @@ test("the version is moby's, and sockerless is a component with its own", async 
   assert.equal(body["MinAPIVersion"], "1.24");
   assert.equal(body["Arch"], "amd64");
   assert.equal(body["Version"], "28.5.2");
+  const [engine] = body["Components"] as { readonly Details: Readonly<Record<string, string>> }[];
+  assert.deepEqual([body["GoVersion"], engine?.Details["GoVersion"]], ["N/A", "N/A"]);
   assert.match((body["Platform"] as { readonly Name: string }).Name, /^Sockerless 1\.2\.3 /);
   assert.deepEqual(
     (body["Components"] as { readonly Name: string; readonly Version: string }[]).map(
