@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/session"
-	"github.com/sockerless/sockerless/agent/init/stage"
+	"github.com/sockerless/sockerless/agent/init/setpriv"
 )
 
 // startFailed words a failed start of the main process as dockerd does: clients
@@ -34,9 +34,9 @@ func worded(prefix string, err error) error {
 
 // directoryFailed is the failure to make a working directory.
 func directoryFailed(err error) error {
-	code := stage.Unknown
+	code := setpriv.Unknown
 	if errors.Is(err, unix.ENOTDIR) {
-		code = stage.NotFound
+		code = setpriv.NotFound
 	}
 	return &session.StartError{ExitCode: code, Message: "error during container init: " + err.Error()}
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
-	"github.com/sockerless/sockerless/agent/init/stage"
+	"github.com/sockerless/sockerless/agent/init/setpriv"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -124,7 +124,7 @@ func (l *launcher) running() *process {
 }
 
 // errStopped refuses a start after the platform has said that all ends.
-var errStopped = &session.StartError{ExitCode: stage.Unknown, Message: "the container was stopped before it was started"}
+var errStopped = &session.StartError{ExitCode: setpriv.Unknown, Message: "the container was stopped before it was started"}
 
 // stop refuses every later Launch.
 func (l *launcher) stop() {
@@ -148,8 +148,8 @@ func (l *launcher) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams se
 	kills := oomKills()
 	child, wires, err := l.spawn(program, spec, streams)
 	var failure *session.StartError
-	if errors.As(err, &failure) && failure.ExitCode == stage.Unknown {
-		failure.ExitCode = stage.NotExecutable // as dockerd answers an exec
+	if errors.As(err, &failure) && failure.ExitCode == setpriv.Unknown {
+		failure.ExitCode = setpriv.NotExecutable // as dockerd answers an exec
 	}
 	if err != nil {
 		return nil, session.Stdio{}, execFailed(err)

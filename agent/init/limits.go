@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockerless/sockerless/agent/init/stage"
+	"github.com/sockerless/sockerless/agent/init/setpriv"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -20,8 +20,8 @@ var resourceLimits = map[string]int{
 }
 
 // limitsOf resolves the names of limits.
-func limitsOf(wanted []*agentv1.ResourceLimit) ([]stage.Limit, error) {
-	var limits []stage.Limit
+func limitsOf(wanted []*agentv1.ResourceLimit) ([]setpriv.Limit, error) {
+	var limits []setpriv.Limit
 	for _, limit := range wanted {
 		resource, known := resourceLimits[strings.ToLower(limit.Name)]
 		if !known {
@@ -30,7 +30,7 @@ func limitsOf(wanted []*agentv1.ResourceLimit) ([]stage.Limit, error) {
 		if limit.Soft > limit.Hard {
 			return nil, fmt.Errorf("ulimit soft limit must be less than or equal to hard limit: %d > %d", limit.Soft, limit.Hard)
 		}
-		limits = append(limits, stage.Limit{Name: limit.Name, Resource: resource, Soft: limit.Soft, Hard: limit.Hard})
+		limits = append(limits, setpriv.Limit{Name: limit.Name, Resource: resource, Soft: limit.Soft, Hard: limit.Hard})
 	}
 	return limits, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/seccomp"
-	"github.com/sockerless/sockerless/agent/init/stage"
+	"github.com/sockerless/sockerless/agent/init/setpriv"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -32,7 +32,7 @@ type programDefaults struct {
 	noNewPrivileges bool
 	filter          *seccomp.Filter
 	umask           uint32
-	limits          []stage.Limit
+	limits          []setpriv.Limit
 }
 
 // mainDefaults reads the main process's specification.
@@ -86,8 +86,8 @@ func filterOf(spec *agentv1.ProcessSpec) (*seccomp.Filter, error) {
 }
 
 // program resolves a process specification over the defaults.
-func (d *programDefaults) program(spec *agentv1.ProcessSpec, own *powers) (*stage.Spec, error) {
-	program := &stage.Spec{
+func (d *programDefaults) program(spec *agentv1.ProcessSpec, own *powers) (*setpriv.Spec, error) {
+	program := &setpriv.Spec{
 		Args:            spec.Args,
 		Env:             environment.Overlay(d.env, spec.Env),
 		Dir:             d.dir,
@@ -131,7 +131,7 @@ func (d *programDefaults) program(spec *agentv1.ProcessSpec, own *powers) (*stag
 }
 
 // become sets the program's user, as far as the agent can, and answers its home.
-func (d *programDefaults) become(program *stage.Spec, spec *agentv1.ProcessSpec, own *powers) (home string, err error) {
+func (d *programDefaults) become(program *setpriv.Spec, spec *agentv1.ProcessSpec, own *powers) (home string, err error) {
 	name, groups := spec.User, spec.AdditionalGroups
 	if name == "" {
 		name, groups = d.user, d.groups

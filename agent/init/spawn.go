@@ -11,18 +11,18 @@ import (
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
 	"github.com/sockerless/sockerless/agent/core/stdio"
-	"github.com/sockerless/sockerless/agent/init/stage"
+	"github.com/sockerless/sockerless/agent/init/setpriv"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 // ownBinary is the agent's executable, also after somebody has deleted it.
 const ownBinary = "/proc/self/exe"
 
-// maxReport bounds what a stage, which may be the user's by then, can tell.
+// maxReport bounds what the process, which may be the user's by then, can tell.
 const maxReport = 64 << 10
 
-// spawn runs a stage until it has become the program, or has told why not.
-func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams session.Streams) (_ *children.Child, _ session.Stdio, err error) {
+// spawn starts a process, and waits until it has become the program, or has told why not.
+func (l *launcher) spawn(program *setpriv.Spec, spec *agentv1.ProcessSpec, streams session.Streams) (_ *children.Child, _ session.Stdio, err error) {
 	l.spawning.RLock()
 	defer l.spawning.RUnlock()
 	if l.paused {
@@ -49,8 +49,8 @@ func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams
 		return nil, session.Stdio{}, fmt.Errorf("make a pipe: %w", err)
 	}
 	defer reports.Close()
-	child, err := l.reaper.Spawn(ownBinary, []string{"sockerless-agent", stage.Name}, &os.ProcAttr{
-		Env:   stage.Environment,
+	child, err := l.reaper.Spawn(ownBinary, []string{"sockerless-agent", setpriv.Name}, &os.ProcAttr{
+		Env:   setpriv.Environment,
 		Files: []*os.File{wires.Child[0], wires.Child[1], wires.Child[2], specification, report},
 	})
 	specification.Close()
@@ -59,7 +59,7 @@ func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams
 		return nil, session.Stdio{}, err
 	}
 	l.watch(child)
-	// A stage that dies early breaks the pipe; why shows in what it reports.
+	// One that dies early breaks the pipe; why shows in what it reports.
 	_ = json.NewEncoder(tell).Encode(program)
 	tell.Close()
 	if err := outcome(reports); err != nil {
@@ -87,12 +87,12 @@ func wire(spec *agentv1.ProcessSpec, streams session.Streams) (*stdio.Wiring, er
 	return wires, nil
 }
 
-// outcome reads a stage's reports to their end.
+// outcome reads the reports of a process to their end.
 func outcome(from io.Reader) error {
 	reports := json.NewDecoder(io.LimitReader(from, maxReport))
-	var prepared, failed stage.Report
+	var prepared, failed setpriv.Report
 	if err := reports.Decode(&prepared); err != nil {
-		return &session.StartError{ExitCode: stage.Unknown, Message: "it died while it was prepared"}
+		return &session.StartError{ExitCode: setpriv.Unknown, Message: "it died while it was prepared"}
 	}
 	failure := &prepared
 	if prepared.ExitCode == 0 {

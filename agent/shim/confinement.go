@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
-	"github.com/sockerless/sockerless/agent/shim/enter"
+	"github.com/sockerless/sockerless/agent/shim/nsenter"
 )
 
 // confinement is what an exec has to share with the container's main process,
@@ -26,7 +26,7 @@ type confinement struct {
 	binary   *os.File // the program that enters, where nobody can write to it
 	cgroups  joinedCgroups
 	oomScore string
-	files    enter.Limit // of open files, which Go's runtime raises for itself
+	files    nsenter.Limit // of open files, which Go's runtime raises for itself
 	keyring  string
 	filter   []byte // of seccomp; nil: none
 	// Processes of the container may trace each other, and so the OCI runtime's
@@ -162,7 +162,7 @@ func (c *confinement) close() {
 
 // openFilesLimit reads it where nobody needs a right for it: prlimit asks for one
 // where the process has another user.
-func openFilesLimit(pid int) (limit enter.Limit, err error) {
+func openFilesLimit(pid int) (limit nsenter.Limit, err error) {
 	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "limits"))
 	if err != nil {
 		return limit, fmt.Errorf("read the container's limits: %w", err)
@@ -291,7 +291,7 @@ func hierarchyOf(options string) string {
 	return strings.Join(controllers, ",")
 }
 
-// enterProgram is the name of the program beside this one that is package enter
+// enterProgram is the name of the program beside this one that is package nsenter
 // alone. The build sets it, with the digest of what it has built; empty: there is
 // none.
 var enterProgram string

@@ -16,7 +16,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/session"
-	"github.com/sockerless/sockerless/agent/shim/enter"
+	"github.com/sockerless/sockerless/agent/shim/nsenter"
 )
 
 // errNothingRan: the program was not executed, so the OCI runtime may try, and
@@ -67,7 +67,7 @@ var limitNumbers = map[string]uint32{
 
 // enterSpec is what the process that joins the container is told. root is the
 // container's.
-func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spec, error) {
+func (c *confinement) enterSpec(specification []byte, root *os.File) (*nsenter.Spec, error) {
 	var process ociProcess
 	if err := json.Unmarshal(specification, &process); err != nil {
 		return nil, fmt.Errorf("parse the exec's process: %w", err)
@@ -80,20 +80,20 @@ func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spe
 	case process.Capabilities == nil:
 		return nil, runtimeOnly("capabilities that are not said")
 	}
-	spec := &enter.Spec{
+	spec := &nsenter.Spec{
 		Args: process.Args, Env: process.Env, Dir: process.Cwd,
 		Terminal: process.Terminal, Rows: process.ConsoleSize.Height, Columns: process.ConsoleSize.Width,
 		Cgroups: c.cgroups.files, OOMScore: c.oomScore, Keyring: c.keyring, Umask: defaultUmask,
 		UID: process.User.UID, GID: process.User.GID, Groups: process.User.AdditionalGIDs,
 		NoNewPrivileges: process.NoNewPrivileges, Filter: c.filter,
 	}
-	spec.Limits = []enter.Limit{c.files}
+	spec.Limits = []nsenter.Limit{c.files}
 	for _, limit := range process.Rlimits {
 		number, known := limitNumbers[limit.Type]
 		if !known {
 			return nil, runtimeOnly(limit.Type)
 		}
-		spec.Limits = append(spec.Limits, enter.Limit{Resource: number, Soft: limit.Soft, Hard: limit.Hard})
+		spec.Limits = append(spec.Limits, nsenter.Limit{Resource: number, Soft: limit.Soft, Hard: limit.Hard})
 	}
 	for _, set := range []struct {
 		names []string
@@ -113,7 +113,7 @@ func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spe
 }
 
 // addHome sets HOME as the runtime does.
-func (c *confinement) addHome(spec *enter.Spec, root *os.File) error {
+func (c *confinement) addHome(spec *nsenter.Spec, root *os.File) error {
 	if home, _ := environment.Lookup(spec.Env, "HOME"); home != "" {
 		return nil
 	}
@@ -127,7 +127,7 @@ func (c *confinement) addHome(spec *enter.Spec, root *os.File) error {
 
 // run executes the program. errNothingRan: it has not been, and the runtime may
 // try.
-func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams session.Streams) (_ *spawned, err error) {
+func (c *confinement) run(reaper *children.Reaper, spec *nsenter.Spec, streams session.Streams) (_ *spawned, err error) {
 	var console *consolePair
 	if spec.Terminal {
 		streams = session.Streams{}
@@ -149,7 +149,7 @@ func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams ses
 
 // enter answers the number of the program's process. console is nil where there
 // is no terminal.
-func (c *confinement) enter(reaper *children.Reaper, spec *enter.Spec, inherited *[3]*os.File, console *consolePair) (int, error) {
+func (c *confinement) enter(reaper *children.Reaper, spec *nsenter.Spec, inherited *[3]*os.File, console *consolePair) (int, error) {
 	specification, tell, err := os.Pipe()
 	if err != nil {
 		return 0, fmt.Errorf("make a pipe: %w", err)
@@ -171,7 +171,7 @@ func (c *confinement) enter(reaper *children.Reaper, spec *enter.Spec, inherited
 		return 0, errors.Join(errNothingRan, err)
 	}
 	entering, err := reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", c.binary.Fd()), []string{"sockerless-agent", "exec"}, &os.ProcAttr{
-		Env:   []string{enter.Marker, enter.OneProcessor},
+		Env:   []string{nsenter.Marker, nsenter.OneProcessor},
 		Files: files,
 		Sys:   attributes,
 	})
@@ -194,24 +194,24 @@ func newRecord() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a memory file: %w", err)
 	}
-	if err := unix.Ftruncate(fd, enter.RecordSize); err != nil {
+	if err := unix.Ftruncate(fd, nsenter.RecordSize); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a memory file: %w", err), unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), "record"), nil
 }
 
 // childOf reads what a process left that has ended.
-func childOf(from io.ReaderAt, spec *enter.Spec) (int, error) {
-	var data [enter.RecordSize]byte
+func childOf(from io.ReaderAt, spec *nsenter.Spec) (int, error) {
+	var data [nsenter.RecordSize]byte
 	if _, err := from.ReadAt(data[:], 0); err != nil {
 		return 0, fmt.Errorf("read of an exec's start: %w", err)
 	}
-	switch record := enter.ParseRecord(data[:]); record.Kind {
-	case enter.RecordChild:
+	switch record := nsenter.ParseRecord(data[:]); record.Kind {
+	case nsenter.RecordChild:
 		return int(record.Value), nil
-	case enter.RecordFailed:
-		return 0, notExecuted(refusal(enter.Step(record.Value), syscall.Errno(record.Errno), spec))
-	case enter.RecordForking:
+	case nsenter.RecordFailed:
+		return 0, notExecuted(refusal(nsenter.Step(record.Value), syscall.Errno(record.Errno), spec))
+	case nsenter.RecordForking:
 		// Perhaps it runs: a second one must not.
 		return 0, errors.New("the exec's start was killed")
 	}
@@ -226,19 +226,19 @@ func notExecuted(reason string) error {
 // lookUpErrors are those that the runtime meets when it looks for the program.
 var lookUpErrors = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG}
 
-func refusal(at enter.Step, errno syscall.Errno, spec *enter.Spec) string {
+func refusal(at nsenter.Step, errno syscall.Errno, spec *nsenter.Spec) string {
 	program := spec.Args[0]
 	switch {
-	case at == enter.StepLookUp:
+	case at == nsenter.StepLookUp:
 		return fmt.Sprintf("exec: %q: executable file not found in $PATH", program)
-	case at == enter.StepExecute && errno == syscall.EACCES:
+	case at == nsenter.StepExecute && errno == syscall.EACCES:
 		return fmt.Sprintf("exec: %q: %s", program, errno)
-	case at == enter.StepExecute && slices.Contains(lookUpErrors, errno):
+	case at == nsenter.StepExecute && slices.Contains(lookUpErrors, errno):
 		return fmt.Sprintf("exec: %q: stat %s: %s", program, program, errno)
-	case at == enter.StepExecute:
+	case at == nsenter.StepExecute:
 		return fmt.Sprintf("exec %s: %s", program, errno)
-	case at == enter.StepDirectory:
+	case at == nsenter.StepDirectory:
 		return fmt.Sprintf("chdir to cwd (%q) set in config.json failed: %s", spec.Dir, errno)
 	}
-	return enter.Describe(at, errno)
+	return nsenter.Describe(at, errno)
 }

@@ -16,7 +16,7 @@ type nullOpener = func() (*os.File, error)
 
 // openOwnNull opens a null device for an exec: it may change the mode and the
 // owner of what it has open, and the machine's is everybody's. A main process has
-// its root's in place of what it inherits, by the runtime or package enter. The
+// its root's in place of what it inherits, by the runtime or package nsenter. The
 // machine's is answered by a kernel that mounts nothing for one process alone.
 func openOwnNull() (*os.File, error) {
 	node, err := ownNull()

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/capability"
-	"github.com/sockerless/sockerless/agent/shim/enter"
+	"github.com/sockerless/sockerless/agent/shim/nsenter"
 )
 
 // devicesLimit bounds what is taken over of a container's /dev.
@@ -31,7 +31,7 @@ type sandbox struct {
 	namespaces  []*os.File // that of mounts is the last one
 	confinement *confinement
 	settings    [sha256.Size]byte
-	root        enter.Root
+	root        nsenter.Root
 }
 
 // ociSandbox is the part of config.json that decides what is kept.
@@ -204,8 +204,8 @@ var mountFlags = map[string]uint32{
 
 // mounts are what a root is made of. Of the kernel's view of the machine, which
 // nobody in the container can change, the one that is there is used again.
-func (c *ociSandbox) mounts() ([]enter.Mount, error) {
-	var made []enter.Mount
+func (c *ociSandbox) mounts() ([]nsenter.Mount, error) {
+	var made []nsenter.Mount
 	kept := ""
 	for _, mount := range c.Mounts {
 		target := mount.Destination
@@ -216,16 +216,16 @@ func (c *ociSandbox) mounts() ([]enter.Mount, error) {
 		switch {
 		case mount.Type == "sysfs" && flags&unix.MS_RDONLY != 0:
 			kept = target
-			made = append(made, enter.Mount{Type: enter.MountKept, Target: target})
+			made = append(made, nsenter.Mount{Type: nsenter.MountKept, Target: target})
 		case mount.Type == "cgroup" && flags&unix.MS_RDONLY != 0 && kept != "" && strings.HasPrefix(target, kept+"/"):
 			// It goes along.
 		case mount.Type == "bind":
 			if !isFileBind(mount) {
 				return nil, runtimeOnly("a mount at " + target)
 			}
-			made = append(made, enter.Mount{Type: enter.MountFile, Source: mount.Source, Target: target})
+			made = append(made, nsenter.Mount{Type: nsenter.MountFile, Source: mount.Source, Target: target})
 		case isPlain && (mount.Type == "proc" || mount.Type == "tmpfs" || mount.Type == "devpts" || mount.Type == "mqueue"):
-			made = append(made, enter.Mount{Type: mount.Type, Source: mount.Source, Target: target, Flags: flags, Data: data})
+			made = append(made, nsenter.Mount{Type: mount.Type, Source: mount.Source, Target: target, Flags: flags, Data: data})
 		default:
 			return nil, runtimeOnly("a mount at " + target)
 		}
@@ -238,10 +238,10 @@ func (c *ociSandbox) mounts() ([]enter.Mount, error) {
 
 // notKept are the paths that are not in a mount that is kept: there they are as
 // they are to be. What hides a file would be of the last step's /dev.
-func notKept(mounts []enter.Mount, root string, names []string) (others []string, err error) {
+func notKept(mounts []nsenter.Mount, root string, names []string) (others []string, err error) {
 	for _, name := range names {
-		isKept := slices.ContainsFunc(mounts, func(mount enter.Mount) bool {
-			return mount.Type == enter.MountKept && strings.HasPrefix(name, mount.Target+"/")
+		isKept := slices.ContainsFunc(mounts, func(mount nsenter.Mount) bool {
+			return mount.Type == nsenter.MountKept && strings.HasPrefix(name, mount.Target+"/")
 		})
 		switch info, err := os.Lstat(filepath.Join(root, name)); {
 		case name != path.Clean(name) || !path.IsAbs(name):
@@ -285,7 +285,7 @@ func isFileBind(mount ociMount) bool {
 }
 
 // devicesOf lists what a container's /dev has before anybody could write to it.
-func devicesOf(root string) (devices []enter.Device, err error) {
+func devicesOf(root string) (devices []nsenter.Device, err error) {
 	var own unix.Stat_t
 	if err := unix.Stat(root, &own); err != nil {
 		return nil, fmt.Errorf("read the container's devices: %w", err)
@@ -298,7 +298,7 @@ func devicesOf(root string) (devices []enter.Device, err error) {
 		if err := unix.Lstat(name, &stat); err != nil {
 			return err
 		}
-		device := enter.Device{
+		device := nsenter.Device{
 			Name: strings.TrimPrefix(name, root+"/"), Mode: stat.Mode, UID: stat.Uid, GID: stat.Gid, Number: stat.Rdev,
 		}
 		if len(devices) == devicesLimit {

@@ -17,7 +17,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/session"
 	"github.com/sockerless/sockerless/agent/core/stdio"
-	"github.com/sockerless/sockerless/agent/shim/enter"
+	"github.com/sockerless/sockerless/agent/shim/nsenter"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -60,7 +60,7 @@ func (c *localContainer) launchStep(generation uint64) (session.Process, session
 
 // stepOf is what the process that enters is told, and what the step's execs are
 // made from.
-func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*enter.Spec, *processTemplate, error) {
+func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*nsenter.Spec, *processTemplate, error) {
 	configFile := filepath.Join(spec.Bundle, "config.json")
 	content, err := os.ReadFile(configFile)
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*enter.S
 }
 
 // enterStep returns once the program is executed.
-func (c *localContainer) enterStep(sandbox *sandbox, entered *enter.Spec, spec *shimspec.Spec) (_ *spawned, err error) {
+func (c *localContainer) enterStep(sandbox *sandbox, entered *nsenter.Spec, spec *shimspec.Spec) (_ *spawned, err error) {
 	if sandbox.confinement.cgroups.waits {
 		c.moves.soon()
 		defer c.moves.end()
@@ -143,7 +143,7 @@ func (c *localContainer) enterStep(sandbox *sandbox, entered *enter.Spec, spec *
 	attributes.Cloneflags = syscall.CLONE_NEWPID
 	files := append(wires.Child[:], specification, record, executing)
 	child, err := c.runtime.reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", sandbox.confinement.binary.Fd()), []string{"sockerless-agent", "step"}, &os.ProcAttr{
-		Env:   []string{enter.MainMarker, enter.OneProcessor},
+		Env:   []string{nsenter.MainMarker, nsenter.OneProcessor},
 		Files: append(files, sandbox.namespaces...),
 		Sys:   attributes,
 	})
@@ -160,18 +160,18 @@ func (c *localContainer) enterStep(sandbox *sandbox, entered *enter.Spec, spec *
 }
 
 // requireExecuted reads what the process has left that is executed or ended.
-func (c *localContainer) requireExecuted(child *children.Child, from io.ReaderAt, entered *enter.Spec) error {
-	var data [enter.RecordSize]byte
+func (c *localContainer) requireExecuted(child *children.Child, from io.ReaderAt, entered *nsenter.Spec) error {
+	var data [nsenter.RecordSize]byte
 	if _, err := from.ReadAt(data[:], 0); err != nil {
 		_ = child.Signal(unix.SIGKILL)
 		return fmt.Errorf("read of a step's start: %w", err)
 	}
 	reason := "its start was killed"
-	switch record := enter.ParseRecord(data[:]); record.Kind {
-	case enter.RecordForking:
+	switch record := nsenter.ParseRecord(data[:]); record.Kind {
+	case nsenter.RecordForking:
 		return nil // or killed right then, which its status says
-	case enter.RecordFailed:
-		reason = refusal(enter.Step(record.Value), syscall.Errno(record.Errno), entered)
+	case nsenter.RecordFailed:
+		reason = refusal(nsenter.Step(record.Value), syscall.Errno(record.Errno), entered)
 	}
 	<-child.Done()
 	return &runtimeError{command: "start", reason: reason}

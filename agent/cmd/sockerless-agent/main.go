@@ -12,7 +12,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host"
 	"github.com/sockerless/sockerless/agent/host/nested"
 	containerinit "github.com/sockerless/sockerless/agent/init"
-	"github.com/sockerless/sockerless/agent/init/stage"
+	"github.com/sockerless/sockerless/agent/init/setpriv"
 	"github.com/sockerless/sockerless/agent/reaper"
 	"github.com/sockerless/sockerless/agent/shim"
 )
@@ -31,7 +31,7 @@ var modes = map[string]func(arguments []string) int{
 	"cp":         containerinit.Copy,
 	"copy-image": containerinit.CopyImage,
 	"version":    printVersion,
-	stage.Name:   stage.Main,
+	setpriv.Name: setpriv.Main,
 	nested.Name:  nested.Main,
 }
 

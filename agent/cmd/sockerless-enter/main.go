@@ -1,4 +1,4 @@
-// Command sockerless-enter is what a shim starts for each exec: package enter and
+// Command sockerless-enter is what a shim starts for each exec: package nsenter and
 // nothing else, since a process of the whole agent takes longer to begin and to
 // end. It is beside the agent, which does the same where it is missing.
 package main
@@ -6,7 +6,7 @@ package main
 import (
 	"syscall"
 
-	_ "github.com/sockerless/sockerless/agent/shim/enter" // its init is the program
+	_ "github.com/sockerless/sockerless/agent/shim/nsenter" // its init is the program
 )
 
 func main() {

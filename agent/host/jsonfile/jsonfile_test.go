@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/descriptors/descriptorstest"
-	"github.com/sockerless/sockerless/agent/host/behind"
+	"github.com/sockerless/sockerless/agent/host/batch"
 )
 
 // Synced behind the return, records are there at once.
@@ -58,7 +58,7 @@ func TestRecordsThatWaitAreNotOpen(t *testing.T) {
 }
 
 // recordedSyncer answers the content of each file that it syncs, too.
-func recordedSyncer(gathering time.Duration) (s *behind.Queue, synced chan string) {
+func recordedSyncer(gathering time.Duration) (s *batch.Queue, synced chan string) {
 	synced = make(chan string, 2*mostGathered)
 	return newSyncer(gathering, func(file *os.File) error {
 		content, err := io.ReadAll(file)

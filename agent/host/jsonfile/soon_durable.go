@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/sockerless/sockerless/agent/host/behind"
+	"github.com/sockerless/sockerless/agent/host/batch"
 )
 
 // WriteSoonDurable is Write of what survives a crash of the machine a second or
@@ -33,8 +33,8 @@ const (
 var unsynced = newSyncer(gathering, (*os.File).Sync)
 
 // newSyncer makes a queue of paths of files.
-func newSyncer(gathering time.Duration, sync func(*os.File) error) *behind.Queue {
-	return behind.New(gathering, mostGathered, func(paths []string) {
+func newSyncer(gathering time.Duration, sync func(*os.File) error) *batch.Queue {
+	return batch.New(gathering, mostGathered, func(paths []string) {
 		for _, path := range paths {
 			if err := syncFile(path, sync); err != nil && !errors.Is(err, os.ErrNotExist) {
 				slog.Error("a record may not survive a crash of the machine", "error", err)
@@ -43,7 +43,7 @@ func newSyncer(gathering time.Duration, sync func(*os.File) error) *behind.Queue
 	})
 }
 
-func writeBefore(syncer *behind.Queue, path string, value any) error {
+func writeBefore(syncer *batch.Queue, path string, value any) error {
 	if err := Write(path, value); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockerless/sockerless/agent/host/behind"
+	"github.com/sockerless/sockerless/agent/host/batch"
 )
 
 // A layer is usable as soon as it is unpacked; waiting for the disk would cost
@@ -33,8 +33,8 @@ const (
 )
 
 // newFlusher makes a queue that makes layers durable.
-func newFlusher(store string) *behind.Queue {
-	return behind.New(gathering, mostGathered, func(layers []string) {
+func newFlusher(store string) *batch.Queue {
+	return batch.New(gathering, mostGathered, func(layers []string) {
 		if err := flush(store, layers); err != nil {
 			slog.Error("layers may not survive a crash of the machine", "layers", len(layers), "error", err)
 		}

@@ -22,7 +22,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/sockerless/sockerless/agent/host/behind"
+	"github.com/sockerless/sockerless/agent/host/batch"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/keylock"
 )
@@ -42,7 +42,7 @@ type Store struct {
 	dir     string
 	boot    string
 	locks   keylock.Locks
-	flusher *behind.Queue
+	flusher *batch.Queue
 
 	uploadsLock sync.Mutex
 	uploads     map[string]*Upload // by ID

@@ -1,9 +1,9 @@
-// Package stage is the last step before a user's program runs in a cloud
-// container: the agent starts itself again as `sockerless-agent exec-stage`,
+// Package setpriv is the last step before a user's program runs in a cloud
+// container: the agent starts itself again as `sockerless-agent setpriv`,
 // which turns into the program the user asked for, with the user's identity and
 // nothing of the agent's.
 //
-// The stage inherits
+// It inherits
 //
 //	fd 0–2  the program's standard streams
 //	fd 3    the read end of a pipe with the Spec as JSON
@@ -12,8 +12,8 @@
 // and Environment. On the status pipe it tells, line by line, that all
 // is prepared (an empty Report) and then, should the program not execute, why.
 // The pipe is close-on-exec: its end after the first line is success, its end
-// before it means that the stage died.
-package stage
+// before it means that this process died.
+package setpriv
 
 import (
 	"bufio"
@@ -34,13 +34,13 @@ import (
 )
 
 // Name of the subcommand.
-const Name = "exec-stage"
+const Name = "setpriv"
 
-// Environment of a stage: nothing of the agent's. Go's runtime interrupts no
+// Environment of this step: nothing of the agent's. Go's runtime interrupts no
 // thread by a signal, since the program's filter may forbid to return from one.
 var Environment = []string{"GODEBUG=asyncpreemptoff=1"}
 
-// File descriptors that a stage inherits.
+// File descriptors that this process inherits.
 const (
 	SpecFD   = 3
 	StatusFD = 4

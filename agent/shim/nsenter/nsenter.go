@@ -1,4 +1,4 @@
-// Package enter is the last step before a program that `docker exec` asked for
+// Package nsenter is the last step before a program that `docker exec` asked for
 // runs in a local container, where the OCI runtime is not needed for it: the
 // shim starts a program that is this package alone (cmd/sockerless-enter), or its
 // own binary again, which joins the container and turns into that program, confined
@@ -28,7 +28,7 @@
 // are initialised, which would take longer than the rest. Hence raw system
 // calls, and no package but syscall. Hence also one thread: what a thread sets
 // of its identity is its own, and the child is made by that thread.
-package enter
+package nsenter
 
 import (
 	"runtime"

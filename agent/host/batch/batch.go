@@ -1,5 +1,5 @@
-// Package behind does work behind those who ask for it, for many at once.
-package behind
+// Package batch does work behind those who ask for it, for many at once.
+package batch
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package enter
+package nsenter
 
 // System calls that package syscall has no numbers of.
 const (

@@ -1,4 +1,4 @@
-package stage
+package setpriv
 
 import (
 	"os"
@@ -12,8 +12,8 @@ import (
 
 const busyVariable = "SOCKERLESS_TEST_BUSY=1"
 
-// TestGoInterruptsNoThreadOfAStage runs itself again, as busy as no stage is.
-func TestGoInterruptsNoThreadOfAStage(t *testing.T) {
+// TestGoInterruptsNoThread runs itself again, as busy as no such process is.
+func TestGoInterruptsNoThread(t *testing.T) {
 	if len(os.Args) > 1 && os.Args[len(os.Args)-1] == busyVariable {
 		interruptions := make(chan os.Signal, 1)
 		signal.Notify(interruptions, unix.SIGURG)
