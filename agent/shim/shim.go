@@ -179,7 +179,7 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 	s.sessions = session.New(session.MainProcess{TTY: spec.TTY, StdinOnce: spec.StdinOnce}, session.Options{
 		Runtime: s.container,
 		Log:     s.log,
-		Release: s.ports.Free,
+		Free:    s.ports.Free,
 		Persist: s.records.write,
 		Logger:  s.logger,
 
@@ -192,9 +192,6 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 // create has the runtime make the container. A command that cannot be executed
 // is no error: Start answers with it.
 func (s *shim) create() error {
-	if s.spec.Spare {
-		return errors.New("containers are no longer prepared ahead")
-	}
 	err := s.container.create()
 	var refused *runtimeError
 	if errors.As(err, &refused) {

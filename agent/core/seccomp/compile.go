@@ -24,14 +24,14 @@ type Filter struct {
 
 // Compile makes the filter of a profile for a machine, as GOARCH, and a kernel
 // release as uname(2) tells it. All that is wrong with the profile is an error.
-func Compile(profile *agentv1.SeccompProfile, goarch, release string) (*Filter, error) {
+func Compile(profile *agentv1.SeccompProfile, goarch, kernel string) (*Filter, error) {
 	// As runc, which leaves new calls to a tracer, too.
 	lenient := []string{"SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"}
-	return compile(profile, goarch, release, !slices.Contains(lenient, profile.DefaultAction))
+	return compile(profile, goarch, kernel, !slices.Contains(lenient, profile.DefaultAction))
 }
 
 // compile does so with or without runc's own rule on calls above all that are named.
-func compile(profile *agentv1.SeccompProfile, goarch, release string, newCalls bool) (*Filter, error) {
+func compile(profile *agentv1.SeccompProfile, goarch, kernel string, newCalls bool) (*Filter, error) {
 	of := machineOf(goarch)
 	if of == nil {
 		return nil, fmt.Errorf("seccomp profiles are not compiled for %s", goarch)
@@ -50,7 +50,7 @@ func compile(profile *agentv1.SeccompProfile, goarch, release string, newCalls b
 	}
 	var sections []section
 	for _, each := range abis {
-		found, err := collect(profile, &each.abi, unnamed, release)
+		found, err := collect(profile, &each.abi, unnamed, kernel)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ type conditional struct {
 	action     uint32
 }
 
-func collect(profile *agentv1.SeccompProfile, of *abi, unnamed uint32, release string) (*verdicts, error) {
+func collect(profile *agentv1.SeccompProfile, of *abi, unnamed uint32, kernel string) (*verdicts, error) {
 	found := &verdicts{unnamed: unnamed, calls: map[uint32]*verdict{}, long: of.long}
 	for _, rule := range profile.Rules {
 		action, err := actionOf(rule.Action, rule.ErrnoRet)
@@ -105,7 +105,7 @@ func collect(profile *agentv1.SeccompProfile, of *abi, unnamed uint32, release s
 		if err := checkConditions(rule.Conditions); err != nil {
 			return nil, err
 		}
-		if now, err := holds(rule, release); err != nil {
+		if now, err := holds(rule, kernel); err != nil {
 			return nil, err
 		} else if !now {
 			continue

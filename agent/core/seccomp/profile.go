@@ -104,21 +104,21 @@ func abisOf(names []string, of machine) (machine, error) {
 }
 
 // holds tells whether a rule is for a kernel release ("6.1.0-13-amd64").
-func holds(rule *agentv1.SeccompRule, release string) (bool, error) {
+func holds(rule *agentv1.SeccompRule, kernel string) (bool, error) {
 	if rule.MinKernel != "" {
-		if reached, err := atLeast(release, rule.MinKernel); err != nil || !reached {
+		if reached, err := atLeast(kernel, rule.MinKernel); err != nil || !reached {
 			return false, err
 		}
 	}
 	if rule.BeforeKernel != "" {
-		reached, err := atLeast(release, rule.BeforeKernel)
+		reached, err := atLeast(kernel, rule.BeforeKernel)
 		return !reached, err
 	}
 	return true, nil
 }
 
-func atLeast(release, minimum string) (bool, error) {
-	has, err := kernelVersion(release)
+func atLeast(kernel, minimum string) (bool, error) {
+	has, err := kernelVersion(kernel)
 	if err != nil {
 		return false, err
 	}
@@ -129,15 +129,15 @@ func atLeast(release, minimum string) (bool, error) {
 	return slices.Compare(has[:], needs[:]) >= 0, nil
 }
 
-// kernelVersion reads the first two numbers of a release.
-func kernelVersion(release string) (version [2]uint64, err error) {
-	parts := strings.FieldsFunc(release, func(r rune) bool { return r == '.' || r == '-' || r == '+' })
+// kernelVersion reads the first two numbers of a kernel's release.
+func kernelVersion(kernel string) (version [2]uint64, err error) {
+	parts := strings.FieldsFunc(kernel, func(r rune) bool { return r == '.' || r == '-' || r == '+' })
 	if len(parts) < len(version) {
-		return version, fmt.Errorf("%q is no kernel version", release)
+		return version, fmt.Errorf("%q is no kernel version", kernel)
 	}
 	for i := range version {
 		if version[i], err = strconv.ParseUint(parts[i], 10, 32); err != nil {
-			return version, fmt.Errorf("%q is no kernel version: %w", release, err)
+			return version, fmt.Errorf("%q is no kernel version: %w", kernel, err)
 		}
 	}
 	return version, nil

@@ -21,10 +21,10 @@ import (
 type Options struct {
 	Runtime Runtime
 	Log     *log.Writer // nil: output is not recorded
-	// Release gives back what others may use once they hear that the main process
+	// Free gives back what others may use once they hear that the main process
 	// has ended or could not start: it is called before anybody is told, perhaps
 	// twice. nil: there is nothing.
-	Release func()
+	Free func()
 	// Persist keeps the state where it outlives the agent. It is called before
 	// anybody is told that the main process has ended or could not start, and
 	// again when a later exec ends. A call that fails is repeated until it
@@ -147,10 +147,10 @@ func (c *Sessions) state() *agentv1.ContainerState {
 	return state
 }
 
-// release is called with c.mu held.
-func (c *Sessions) release() {
-	if c.options.Release != nil {
-		c.options.Release()
+// free is called with c.mu held.
+func (c *Sessions) free() {
+	if c.options.Free != nil {
+		c.options.Free()
 	}
 }
 

@@ -159,7 +159,7 @@ func (c *Sessions) FailStart(failure *StartError) {
 		r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Failure{Failure: r.failure}}
 	}
 	state := c.state()
-	c.release()
+	c.free()
 	c.persist(state)
 	c.finishSessions(r, failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode), state)
 }
@@ -204,7 +204,7 @@ func (c *Sessions) recordEnd(r *run, status ExitStatus) {
 	}
 	r.exit = &status
 	c.paused = false
-	c.release()
+	c.free()
 	c.persist(c.state())
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Exited{Exited: status.Proto()}})
 	c.finishSessions(r, exited(status), nil)

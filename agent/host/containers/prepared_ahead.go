@@ -14,7 +14,7 @@ import (
 func isNobodys(paths shimspec.ContainerPaths) bool {
 	var record rootRecord
 	_, err := jsonfile.Read(rootRecordPath(paths), &record)
-	return err == nil && record.Spare
+	return err == nil && record.PreparedAhead
 }
 
 // endPrepared ends what a host process of an earlier version has launched ahead: the

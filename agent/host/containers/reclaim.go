@@ -61,7 +61,7 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	}
 	// A crash of the machine may bring the record of files back that an earlier version had marked.
 	hasRun := last.spec.Generation != 0 && !last.damaged
-	if last.spec.Spare || !hasRun && isNobodys(paths) {
+	if last.spec.PreparedAhead || !hasRun && isNobodys(paths) {
 		return nil, c.endPrepared(ctx, id, paths, last)
 	}
 	if last.alive && last.ready.Generation != 0 {

@@ -22,8 +22,8 @@ type rootRecord struct {
 	Mounts  []mount  `json:"mounts,omitempty"`
 	// ReadOnly: only what is mounted can be written.
 	ReadOnly bool `json:"read_only,omitempty"`
-	// Spare: an earlier version has prepared it, and nobody has created it.
-	Spare bool `json:"spare,omitempty"`
+	// An earlier version has prepared it, and nobody has created it.
+	PreparedAhead bool `json:"spare,omitempty"`
 }
 
 // mount is a directory or file of the machine, or an image, inside a container.

@@ -102,7 +102,7 @@ type Spec struct {
 	Keep bool `json:"keep,omitempty"`
 
 	// An earlier version's host process has launched it for nobody.
-	Spare bool `json:"spare,omitempty"`
+	PreparedAhead bool `json:"spare,omitempty"`
 
 	// Names of variables that the main process alone has: execs are without them.
 	SecretEnv []string `json:"secret_env,omitempty"`
