@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 1 && os.Args[1] == "shim" && os.Getenv(shimMarker) != "":
 		beUnready(os.Getenv(shimMarker))
 	case len(os.Args) > 1 && os.Args[1] == "--root":
-		select {} // the OCI runtime, at work
+		unix.Pause() // the OCI runtime, at work
 	case len(os.Args) > 1 && os.Args[1] == "shim":
 		json.NewEncoder(os.NewFile(shimspec.ReadinessFD, "readiness")).Encode(shimspec.Readiness{Version: shimspec.Version, Generation: 1})
 		os.Exit(0)

@@ -38,7 +38,7 @@ func beUnready(how string) {
 		}
 		os.Exit(1)
 	}
-	select {}
+	unix.Pause()
 }
 
 func runtimeArguments(rootAndID string) []string {
@@ -49,7 +49,7 @@ func runtimeArguments(rootAndID string) []string {
 // launchableContainer answers a launch whose shim does not get ready.
 func launchableContainer(t *testing.T, c *Containers, number int) *launch {
 	t.Helper()
-	id := fmt.Sprintf("%064x", number)
+	id := fmt.Sprintf("%016x%048x", number, os.Getpid()) // no other run's has it in its command line
 	if err := c.Create(t.Context(), &hostv1.CreateContainerRequest{ContainerId: id}); err != nil {
 		t.Fatal(err)
 	}
