@@ -268,6 +268,7 @@ func TestALaunchTakesOverWhatIsBeingLookedAt(t *testing.T) {
 	c := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
 	c.start(t, 1)
 	cancel()
+	stream.CloseAndReceive() // Go's client takes notice of the end no sooner
 	eventually(t, "the view is gone", func() bool {
 		_, err := os.Lstat(filepath.Join(h.runDir, "stored", id[:16]))
 		return err != nil
