@@ -1,5 +1,5 @@
 /**
- * The integration tests, two files at a time but for some that run alone, and what they leave behind. Arguments are files
+ * The integration tests, four files at a time but for some that run alone, and what they leave behind. Arguments are files
  * or folders of test/; without them all run. Flags are passed to `node --test` (`--test-name-pattern=…`,
  * `--test-concurrency=1`).
  */
@@ -19,8 +19,8 @@ if (args.includes("--help")) {
   process.exit();
 }
 
-/** Files that run side by side: many of them wait more than they compute. */
-const lanes = 2;
+/** Files that run side by side, on two cores: most of them wait more than they compute. */
+const lanes = 4;
 /** Tests that count what comes late, or what memory a process takes: nothing of ours runs beside them. */
 const alone = [
   ...["test/api/docker-py", "test/ecs/api/docker-py", "test/aca/api/docker-py"],
