@@ -1,4 +1,7 @@
-/** Tests that a bench which is interrupted takes its daemons, their containers and its files with it. */
+/**
+ * Tests that a bench which is interrupted takes its daemons, their containers and its files with it: one at a terminal
+ * and one of clouds, and all of them with SOCKERLESS_SOAK=1.
+ */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -14,6 +17,8 @@ import { controlGroupsOf, processesBelow } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { untilTrue } from "../support/until.ts";
 import { untilInterrupted } from "./interruption.ts";
+
+const inSoak = { skip: process.env["SOCKERLESS_SOAK"] === "1" ? false : "in the soak" };
 
 /** In a network namespace of its own: what is left in it is the bench's. */
 const program = "unshare";
@@ -98,10 +103,12 @@ const startInBackground =
   };
 
 for (const script of ["bench", "bench-volumes"]) {
-  test(`${script} leaves nothing after SIGTERM`, () => leavesNothing("SIGTERM", startInBackground(script)));
+  test(`${script} leaves nothing after SIGTERM`, inSoak, () =>
+    leavesNothing("SIGTERM", startInBackground(script)),
+  );
 }
 
-test("bench ends in the middle of a measure, with the programs that it runs for it", () => {
+test("bench ends in the middle of a measure, with the programs that it runs for it", inSoak, () => {
   const args = ["--only", "docker exec, stdin", "--network", "none", "--rounds", "100000"];
   const isMeasuring = (temporary: string) =>
     readdirSync(temporary).some((name) => existsSync(join(temporary, name, "bench-zeros")));
@@ -117,14 +124,14 @@ test("bench-cloud leaves nothing after SIGTERM", () => {
   );
 });
 
-test("bench ends while a measure writes more than its container reads", () => {
+test("bench ends while a measure writes more than its container reads", inSoak, () => {
   const args = ["--only", "exec stdin", "--network", "none", "--rounds", "100000"];
   return leavesNothing("SIGTERM", startInBackground("bench", ...args), (temporary) =>
     runs(temporary, "dd of=/dev/null bs=1M"),
   );
 });
 
-test("bench-cloud ends while names are measured", () => {
+test("bench-cloud ends while names are measured", inSoak, () => {
   const args = ["--tasks", "", "--clouds", "ecs", "--others", "1", "--changes", "100000", "--rounds", "0"];
   return leavesNothing("SIGTERM", startInBackground("bench-cloud", ...args), (temporary) =>
     runs(temporary, "namewatch 5ms late later roaming"),
