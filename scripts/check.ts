@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { findRefusedOpenings } from "./comment-openings.ts";
 import { baseline, compareGenerated } from "./generated-code.ts";
 import { compareDocuments } from "./generated-documents.ts";
-import { describeTrespass, findTrespasses } from "./import-fences.ts";
+import { findComplaints } from "./import-fences.ts";
 import { findUnlisted } from "./internals.ts";
 import { beginTestRun, type TestRun } from "./leaks.ts";
 import { type Outcome, root, run } from "./program.ts";
@@ -73,8 +73,8 @@ async function checkLockFile(): Promise<Outcome> {
 }
 
 async function checkFences(): Promise<Outcome> {
-  const trespasses = findTrespasses().map(describeTrespass);
-  return { code: trespasses.length === 0 ? 0 : 1, output: trespasses.join("\n") };
+  const found = findComplaints();
+  return { code: found.length === 0 ? 0 : 1, output: found.join("\n") };
 }
 
 async function checkCommentOpenings(): Promise<Outcome> {

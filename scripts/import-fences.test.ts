@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { posix } from "node:path";
 import { describe, it } from "node:test";
 
-import { trespassesOf } from "./import-fences.ts";
+import { findCircles, trespassesOf } from "./import-fences.ts";
 
 const packages = new Set(["pino", "level", "@aws-sdk/client-ecs"]);
 
@@ -113,5 +113,16 @@ describe("import fences", () => {
     assert.deepEqual(forbidden("src/frontend/x.ts", 'import { Level } from "level";'), ["level"]);
     assert.deepEqual(forbidden("src/frontend/x.ts", 'import Docker from "dockerode";'), ["dockerode"]);
     assert.deepEqual(forbidden("src/frontend/x.test.ts", 'import Docker from "dockerode";'), []);
+  });
+
+  it("find files that import one another in a circle, and no others", () => {
+    const straight: [string, string[]][] = [
+      ["a", ["b", "c"]],
+      ["b", ["d"]],
+      ["c", ["d"]],
+    ];
+    assert.deepEqual(findCircles(new Map(straight)), []);
+    assert.deepEqual(findCircles(new Map([...straight, ["d", ["b", "e"]]])), [["b", "d", "b"]]);
+    assert.deepEqual(findCircles(new Map([["a", ["a"]]])), [["a", "a"]]);
   });
 });

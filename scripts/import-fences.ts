@@ -1,6 +1,7 @@
 /**
- * Fences between folders: which may import which. They stand here because a linter's path rule sees only the written
- * specifier (`../../x`), not the file that it resolves to. Also run alone: `node scripts/run.mjs import-fences`.
+ * Fences between folders: which may import which; and no files import one another in a circle. They stand here because a
+ * linter's path rule sees only the written specifier (`../../x`), not the file that it resolves to. Also run alone:
+ * `node scripts/run.mjs import-fences`.
  */
 import { globSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
@@ -137,8 +138,54 @@ export function findTrespasses(): Trespass[] {
     .flatMap((file) => trespassesOf(file, readFileSync(join(root, file), "utf8"), packages));
 }
 
-/** One line for people. */
-export function describeTrespass({ file, imported, why }: Trespass): string {
+/**
+ * The files that import one another in a circle, one circle of each knot: none of them can be read before the others.
+ *
+ * @param imports the imported files of each file
+ */
+export function findCircles(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const circles: string[][] = [];
+  const path: string[] = [];
+  const seen = new Set<string>();
+  const visit = (file: string): void => {
+    const start = path.indexOf(file);
+    if (start >= 0) {
+      circles.push([...path.slice(start), file]);
+    }
+    if (seen.has(file)) {
+      return;
+    }
+    seen.add(file);
+    path.push(file);
+    for (const imported of imports.get(file) ?? []) {
+      visit(imported);
+    }
+    path.pop();
+  };
+  for (const file of imports.keys()) {
+    visit(file);
+  }
+  return circles;
+}
+
+/** Circles of the program's files, each as a line for people. */
+function describeCircles(): string[] {
+  const files = globSync("src/**/*.ts", { cwd: root }).filter((file) => !/\.test\.ts$/.test(file));
+  const imports = files.map((file): [string, string[]] => [
+    file,
+    importsOf(readFileSync(join(root, file), "utf8"))
+      .filter((specifier) => specifier.startsWith("."))
+      .map((specifier) => posix.join(posix.dirname(file), specifier)),
+  ]);
+  return findCircles(new Map(imports)).map((circle) => `a circle of imports: ${circle.join(" → ")}`);
+}
+
+/** All that is wrong with the imports of the checkout, a line each. */
+export function findComplaints(): string[] {
+  return [...findTrespasses().map(describeTrespass), ...describeCircles()];
+}
+
+function describeTrespass({ file, imported, why }: Trespass): string {
   return `${file} imports ${imported}: ${why}`;
 }
 
@@ -162,9 +209,9 @@ function packageName(specifier: string): string {
 }
 
 if (import.meta.main) {
-  const trespasses = findTrespasses();
-  for (const trespass of trespasses) {
-    console.error(describeTrespass(trespass));
+  const complaints = findComplaints();
+  for (const complaint of complaints) {
+    console.error(complaint);
   }
-  process.exitCode = trespasses.length === 0 ? 0 : 1;
+  process.exitCode = complaints.length === 0 ? 0 : 1;
 }

@@ -6,13 +6,9 @@ import { request as httpRequest, type IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 
-import type { BuilderRequest } from "../common/held-sockets.ts";
 import { systemError } from "../common/errors.ts";
 import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
 import type { HijackContext, ReplyContext } from "./request-context.ts";
-
-/** Starts the builder unless it runs, and answers its socket's path. */
-export type StartBuilder = (request: BuilderRequest) => Promise<string | undefined>;
 
 /** Headers of a client's connection to the frontend, which its connection to the builder does not have. */
 const hopHeaders = new Set(["host", "connection", "keep-alive", "transfer-encoding", "upgrade", "expect"]);

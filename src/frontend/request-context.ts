@@ -3,18 +3,17 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
 import type { Clock } from "../common/clock.ts";
+import type { Supervision } from "../common/held-sockets.ts";
 import type { Logger } from "../common/logger.ts";
 import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend/clients.ts";
 import type { BackendPresence } from "./backend/presence.ts";
-import type { StartBuilder } from "./builder.ts";
 import type { Publisher } from "./port-forwarding/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
 import type { AskedStarts } from "./streams/asked-starts.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 import type { ExecEnds } from "./streams/exec-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
-import type { TakenUpload } from "./streams/taken-upload.ts";
 
 /** Services that live as long as the frontend and serve every request. */
 export interface FrontendServices {
@@ -34,7 +33,7 @@ export interface FrontendServices {
   /** Listens for published ports; undefined: this frontend does not. */
   readonly publisher: Publisher | undefined;
   /** Undefined: nothing can be built here. */
-  readonly startBuilder: StartBuilder | undefined;
+  readonly startBuilder: Supervision["startBuilder"] | undefined;
 }
 
 /** One request, read up to its header. */
@@ -66,6 +65,19 @@ export interface ReplyContext extends RequestContext {
   readonly connection?: Socket;
   /** The request's body, where an agent reads it from that connection. */
   readonly taken?: TakenUpload;
+}
+
+/** A body that an agent has. */
+export interface TakenUpload {
+  /**
+   * Resolves with the size in bytes of the archive once it is unpacked. Rejects in the agent's words, or with a
+   * `LostUpload`. Once the client is answered its connection is to be closed: the agent answers it otherwise.
+   */
+  readonly ended: Promise<number>;
+  /** Gives the call up: the agent answers. */
+  readonly lose: (reason: unknown) => void;
+  /** Answers the request, where somebody else knows what became of the upload. */
+  readonly answer?: (context: ReplyContext) => Promise<void>;
 }
 
 /** A request whose body nobody has read yet, and may be read by an agent. */

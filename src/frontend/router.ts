@@ -2,9 +2,14 @@
 import type { BackendName } from "../common/config/schema.ts";
 import type { RequestKind } from "./admission.ts";
 import { type ApiVersion, type ApiVersionText, negotiateApiVersion } from "./api-version.ts";
-import type { HijackContext, ReplyContext, RequestContext, TakeContext } from "./request-context.ts";
+import type {
+  HijackContext,
+  ReplyContext,
+  RequestContext,
+  TakeContext,
+  TakenUpload,
+} from "./request-context.ts";
 import type { HeldCall } from "./streams/hand-over.ts";
-import type { TakenUpload } from "./streams/taken-upload.ts";
 
 /** The methods that the Engine API uses. */
 export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";

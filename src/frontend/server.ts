@@ -26,13 +26,12 @@ import { errorReply } from "./http-status.ts";
 import { refusePlainHttp } from "./http/plain-http.ts";
 import { replyError } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
-import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
+import type { FrontendServices, ReplyContext, RequestContext, TakenUpload } from "./request-context.ts";
 import { parseRequestTarget, type RequestTarget } from "./http/request-target.ts";
 import { type HeldBy, type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
 import { chunksHead, headerText, lastResponse, writeRawError } from "./http/raw-response.ts";
-import type { TakenUpload } from "./streams/taken-upload.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;

@@ -7,15 +7,15 @@ import { ContainerConfigSchema, type Platform } from "../../gen/sockerless/backe
 import type { ImagePreparer } from "../driver/images.ts";
 import { abortable } from "./abortable-stream.ts";
 import { applyChanges } from "./changes/apply-changes.ts";
-import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
 import { fetchUrl, withProgress } from "./fetch-url.ts";
 import { renderImageConfig } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
 import { type ImageInstaller, now } from "./image-installer.ts";
 import type { ImageWork } from "./image-work.ts";
 import { installMadeImage, type MadeImage } from "./install-made-image.ts";
-import { compressionOf, type LayerMeasure, measureLayer, peeked } from "./layer-content.ts";
-import { takeUpload, type UploadPlace } from "./layer-upload.ts";
+import { compressionOf, measureLayer, peeked } from "./layer-content.ts";
+import { type TakenLayer, takeUpload, type UploadPlace } from "./layer-upload.ts";
 import { hostPlatform, normalizePlatform } from "./platform.ts";
 import type { ReportProgress } from "./progress.ts";
 import { familiarString, parseTarget } from "./reference.ts";
@@ -44,9 +44,6 @@ export interface UrlImportRequest extends ImportRequest {
   readonly url: string;
   readonly report: ReportProgress;
 }
-
-/** A layer that has come in, checked. */
-export type TakenLayer = LayerMeasure & { readonly blob: StoredBlob };
 
 /** Parts of the images that imports work with. */
 export interface ImportParts {

@@ -3,8 +3,11 @@ import { randomBytes } from "node:crypto";
 
 import type { AgentAddress } from "../../agent-client/address.ts";
 import type { LayerUploads } from "../driver/archives.ts";
-import type { BlobLease, ContentStore } from "./content-store.ts";
-import type { TakenLayer } from "./image-import.ts";
+import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import type { LayerMeasure } from "./layer-content.ts";
+
+/** A layer that has come in, checked. */
+export type TakenLayer = LayerMeasure & { readonly blob: StoredBlob };
 
 /** Address to which an upload is to be sent. */
 export interface UploadPlace {

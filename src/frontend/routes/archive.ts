@@ -8,14 +8,14 @@ import { type OpenArchiveResponse, StreamUse } from "../../gen/sockerless/backen
 import { pathStatHeader, pathStatHeaderValue } from "../convert/path-stat.ts";
 import { flag, text } from "../http/query.ts";
 import { replyEmpty } from "../http/reply.ts";
-import type { ReplyContext, RequestContext, TakeContext } from "../request-context.ts";
+import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
 import { type Access, atAgent, type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
-import { LostUpload, type TakenUpload, takeUpload } from "../streams/taken-upload.ts";
+import { LostUpload, takeUpload } from "../streams/taken-upload.ts";
 
 /** Milliseconds that an agent may take to say that it takes an archive; an earlier version says nothing. */
 const takenLimitMs = 1_000;

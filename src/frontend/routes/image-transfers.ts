@@ -23,13 +23,13 @@ import { platformFromJson, platformFromText } from "../convert/platforms.ts";
 import { ProgressStream } from "../http/progress-stream.ts";
 import { flagOr, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
-import type { ReplyContext, RequestContext, TakeContext } from "../request-context.ts";
+import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
-import { LostUpload, type TakenUpload, takeUpload } from "../streams/taken-upload.ts";
+import { LostUpload, takeUpload } from "../streams/taken-upload.ts";
 
 /** How long a backend may take to say why an upload has failed. */
 const wordLimitMs = 2_000;

@@ -6,21 +6,8 @@ import { createAgentClient } from "../../agent-client/client.ts";
 import { systemError } from "../../common/errors.ts";
 import type { ArchivePutOpenSchema, ArchiveTakeResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
-import type { ReplyContext, TakeContext } from "../request-context.ts";
+import type { TakeContext, TakenUpload } from "../request-context.ts";
 import { hasDied } from "./hand-over.ts";
-
-/** A body that an agent has. */
-export interface TakenUpload {
-  /**
-   * Resolves with the size in bytes of the archive once it is unpacked. Rejects in the agent's words, or with a
-   * {@link LostUpload}. Once the client is answered its connection is to be closed: the agent answers it otherwise.
-   */
-  readonly ended: Promise<number>;
-  /** Gives the call up: the agent answers. */
-  readonly lose: (reason: unknown) => void;
-  /** Answers the request, where somebody else knows what became of the upload. */
-  readonly answer?: (context: ReplyContext) => Promise<void>;
-}
 
 /** An archive whose agent goes on out of our sight, and answers the client itself. */
 export class LostUpload extends Error {}

@@ -15,14 +15,9 @@ import { linkedHosts } from "../../containers/decisions/links/links.ts";
 import { hostConfigOf } from "../../../model/records.ts";
 import { defaultGatewayOf } from "../../../model/default-gateway.ts";
 import { withLinks } from "./endpoint-links.ts";
-import { type Endpoints, peerAddressOf, type Reach } from "../../../model/endpoints.ts";
+import { type Endpoints, peerAddressOf } from "../../../model/endpoints.ts";
+import type { NamesContext } from "./names-context.ts";
 import { builtinNetworks } from "./networks.ts";
-
-/** The engine's parts that these decisions need. */
-export interface NamesContext {
-  readonly state: State;
-  readonly driver: Reach;
-}
 
 /** The user-defined networks among endpoints, by name: those on which names resolve. */
 export function namedNetworks(endpoints: Endpoints): readonly string[] {

@@ -17,7 +17,7 @@ import { configOf, hasProcess, hostConfigOf, isRemoved } from "../../../../model
 import { linkEnvironment } from "./link-environment.ts";
 import { linkName } from "./link-names.ts";
 import { peerAddressOf } from "../../../../model/endpoints.ts";
-import type { NamesContext } from "../../../networks/decisions/names.ts";
+import type { NamesContext } from "../../../networks/decisions/names-context.ts";
 import { parseLink } from "./parse-link.ts";
 
 const bridge = "bridge";
