@@ -152,14 +152,6 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 	return c, nil
 }
 
-// close gives up what is held of a main process.
-func (c *confinement) close() {
-	if c != nil {
-		c.binary.Close()
-		c.main.Close()
-	}
-}
-
 // openFilesLimit reads it where nobody needs a right for it: prlimit asks for one
 // where the process has another user.
 func openFilesLimit(pid int) (limit nsenter.Limit, err error) {

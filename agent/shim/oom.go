@@ -25,8 +25,7 @@ type oomCounter struct {
 
 	mu     sync.Mutex
 	last   uint64
-	report func()   // called at every growth, nil: by nobody
-	events *os.File // while it is watched
+	report func() // called at every growth, nil: by nobody
 }
 
 const (
@@ -111,7 +110,7 @@ func (c *oomCounter) watch(report func()) error {
 		return fmt.Errorf("watch for want of memory: %w", err)
 	}
 	c.mu.Lock()
-	c.report, c.events = report, events
+	c.report = report
 	c.mu.Unlock()
 	go func() {
 		defer events.Close()
@@ -127,16 +126,6 @@ func (c *oomCounter) watch(report func()) error {
 	return nil
 }
 
-// end has nothing more reported: another cgroup may get the name.
-func (c *oomCounter) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.report = nil
-	if c.events != nil {
-		c.events.Close()
-	}
-}
-
 // awaitKill reports the kill that an event announces: cgroup v1 sends the event
 // before it kills. If the kernel is not to kill, the want itself is reported.
 // It answers false once the cgroup is gone.
@@ -144,9 +133,6 @@ func (c *oomCounter) awaitKill() bool {
 	c.mu.Lock()
 	before, report := c.last, c.report
 	c.mu.Unlock()
-	if report == nil {
-		return false
-	}
 	if c.killsNot() {
 		report()
 		return true

@@ -153,7 +153,7 @@ export function environmentIdOf(config: AcaSection): string {
  *
  * @throws invalid: neither is configured
  */
-export function agentImageOf({ agentImage, registryServer }: AcaSection): string {
+function agentImageOf({ agentImage, registryServer }: AcaSection): string {
   if (agentImage !== undefined) {
     return agentImage;
   }

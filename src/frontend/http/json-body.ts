@@ -5,7 +5,7 @@ import { invalid } from "../../common/errors.ts";
 import { describeSyntaxError } from "./json-syntax.ts";
 
 /** The most bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
-export const maxJsonBodyBytes = 4 * 1024 ** 2;
+const maxJsonBodyBytes = 4 * 1024 ** 2;
 
 /** Bodies up to this size are parsed where they are read, larger ones in a thread. */
 export const smallBodyBytes = 64 * 1024;

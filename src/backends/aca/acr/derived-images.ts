@@ -231,7 +231,7 @@ async function bytesOf(body: AsyncIterable<Uint8Array>, most: number): Promise<U
 }
 
 /** The image of another's layers and the agent's, which runs as root; what else it is made of is the other's. */
-export function derive(
+function derive(
   original: Fetched,
   agent: Pick<Fetched, "manifest" | "config">,
 ): { readonly config: Uint8Array; readonly manifest: FetchedManifest } {

@@ -46,7 +46,7 @@ export const mainContainerName = "main";
 /** The secret by which an agent proves itself when it calls first. */
 export const callbackSecretName = "sockerless-callback";
 /** The password at the configured registry. */
-export const registrySecretName = "sockerless-registry";
+const registrySecretName = "sockerless-registry";
 const callbackSecretVariable = "SOCKERLESS_CALLBACK_SECRET";
 
 /** The agent's own directory in every container: its binary and the record of the output. */

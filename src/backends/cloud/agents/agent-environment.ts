@@ -7,15 +7,15 @@ export const containerVariable = "SOCKERLESS_CONTAINER_ID";
 /** Generation of the container's start, decimal. */
 export const generationVariable = "SOCKERLESS_GENERATION";
 /** Pin of the authority whose clients the agent admits, `sha256/<base64>`. */
-export const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
+const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
 /** Address at which the agent calls its backend; absent: it waits to be dialled. */
-export const callbackVariable = "SOCKERLESS_CALLBACK_URL";
+const callbackVariable = "SOCKERLESS_CALLBACK_URL";
 /** Time that the agent waits to be told what to run, as Go's durations: `720s`. */
-export const startTimeoutVariable = "SOCKERLESS_START_TIMEOUT";
-export const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
+const startTimeoutVariable = "SOCKERLESS_START_TIMEOUT";
+const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
 /** Bytes of output after which the agent begins another log file. */
-export const logSizeVariable = "SOCKERLESS_LOG_MAX_SIZE";
-export const logFilesVariable = "SOCKERLESS_LOG_MAX_FILES";
+const logSizeVariable = "SOCKERLESS_LOG_MAX_SIZE";
+const logFilesVariable = "SOCKERLESS_LOG_MAX_FILES";
 
 /** Settings that the agents of one backend share. */
 export interface AgentSettings {

@@ -14,12 +14,12 @@ import { containersWith, volumeOf } from "./volumes.ts";
 const replaceLabel = "com.docker.compose.replace";
 
 /** Whether a volume's driver lets one container alone have it. */
-export function isExclusive({ drivers }: VolumeRules, { driver }: VolumeRecord): boolean {
+function isExclusive({ drivers }: VolumeRules, { driver }: VolumeRecord): boolean {
   return drivers.some(({ name, sharing }) => name === driver && sharing === "exclusive");
 }
 
 /** The container that has an exclusive volume. One that waits to replace another has it once that is gone. */
-export function ownerOf(state: State, name: string): ContainerRecord | undefined {
+function ownerOf(state: State, name: string): ContainerRecord | undefined {
   const users = containersWith(state, name);
   return users.find(({ replaces }) => !users.some(({ id }) => id === replaces));
 }
