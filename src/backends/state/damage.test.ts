@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { Random } from "../../../test/support/random.ts";
+import { errnoOf } from "../../common/errors.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { lossIn } from "./damage.ts";
@@ -80,6 +81,29 @@ describe("a database whose log is not whole", () => {
       assert.ok(loss.offset <= at && at - loss.offset < 32 * 1024, `byte ${at} is told as ${loss.offset}`);
     }
     assert.equal(lossIn(Buffer.concat([whole.subarray(0, 40_000), whole.subarray(50_000)]))?.kind, "damaged");
+  });
+
+  it("is damaged by the length of its last record, where that leaves its block", () => {
+    const { offset } = lossIn(whole.subarray(0, whole.length - 1)) ?? assert.fail("it is not torn");
+    const wrong = Buffer.from(whole);
+    wrong.writeUInt16LE(0xffff, offset + 4);
+    assert.deepEqual(lossIn(wrong), { kind: "damaged", offset });
+    assert.deepEqual(lossIn(Buffer.concat([wrong, Buffer.alloc(10)])), { kind: "damaged", offset });
+  });
+
+  it("is left as it is where it is damaged and cannot be copied, and read where its end alone is torn", async () => {
+    const flipped = Buffer.from(whole);
+    flipped.writeUInt8(flipped.readUInt8(1000) ^ 1, 1000);
+    await writeFile(log, flipped);
+    await symlink(path.join(directory, "nowhere", "at all"), path.join(directory, "set-aside"));
+    await assert.rejects(open(), (error: Error) => {
+      assert.match(error.message, /is damaged: \d+\.log; no copy: ENOTDIR.*; it is left as it is$/);
+      assert.equal(errnoOf(error.cause), "ENOTDIR");
+      return true;
+    });
+    assert.deepEqual(await readFile(log), flipped);
+    await writeFile(log, whole.subarray(0, whole.length - 20));
+    assert.equal((await open()).containers.size, records - 1);
   });
 
   it("is copied before what does not check is dropped, and the state says so until a user lets it go", async () => {

@@ -130,9 +130,11 @@ function fragmentAt(
 
 /** Whether nothing but the fragment that begins there can have been cut off, or was not written to the disk. */
 function isTornFrom(log: Buffer, at: number, left: number): boolean {
-  const end = log.length - trailingZeros(log);
-  const isCut = at + headerBytes > log.length || at + headerBytes + log.readUInt16LE(at + 4) > log.length;
-  return end <= at || (end <= at + left && (isCut || end < log.length));
+  const written = log.length - trailingZeros(log);
+  const hasHeader = at + headerBytes <= log.length;
+  const end = at + headerBytes + (hasHeader ? log.readUInt16LE(at + 4) : 0);
+  const isWithinBlock = Math.max(end, written) <= at + left; // No fragment is longer, however much of it was written.
+  return written <= at || (isWithinBlock && (end > log.length || written < log.length));
 }
 
 function trailingZeros(log: Buffer): number {

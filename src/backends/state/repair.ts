@@ -7,9 +7,8 @@ import path from "node:path";
 
 import { ClassicLevel } from "classic-level";
 
-import { messageOf } from "../../common/errors.ts";
 import { findLosses, type Loss, needsRepair, tableName } from "./damage.ts";
-import { damaged, locationOf, openError } from "./database.ts";
+import { locationOf, openError } from "./database.ts";
 import { copyDatabase, setAsideIn } from "./set-aside.ts";
 import { damagedBlocks, refuseBlocks } from "./table-file.ts";
 
@@ -27,14 +26,7 @@ export async function repairDatabase(stateDirectory: string, told?: Loss): Promi
     if (!losses.some(needsRepair)) {
       return;
     }
-    try {
-      await copyDatabase(stateDirectory, losses);
-    } catch (error) {
-      throw damaged(
-        stateDirectory,
-        `${losses.map(({ file }) => file).join(", ")}; no copy: ${messageOf(error)}`,
-      );
-    }
+    await copyDatabase(stateDirectory, losses);
     for (const loss of losses) {
       await hide(path.join(location, loss.file), loss);
     }

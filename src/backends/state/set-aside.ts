@@ -5,8 +5,8 @@
 import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 
-import { errnoOf } from "../../common/errors.ts";
-import { locationOf } from "./database.ts";
+import { errnoOf, messageOf } from "../../common/errors.ts";
+import { damaged, locationOf } from "./database.ts";
 import type { Loss } from "./damage.ts";
 
 const recordName = "losses.json";
@@ -29,7 +29,7 @@ export function setAsideIn(stateDirectory: string): string {
  * Copies the database as it is.
  *
  * @returns the copy's directory
- * @throws Node's error; nothing is left then
+ * @throws system: it cannot be copied; nothing is left then
  */
 export async function copyDatabase(stateDirectory: string, losses: readonly Loss[]): Promise<string> {
   const directory = setAsideIn(stateDirectory);
@@ -49,7 +49,8 @@ export async function copyDatabase(stateDirectory: string, losses: readonly Loss
     return copy;
   } catch (error) {
     await drop();
-    throw error;
+    const files = losses.map(({ file }) => file).join(", ");
+    throw damaged(stateDirectory, `${files}; no copy: ${messageOf(error)}`, error);
   }
 }
 

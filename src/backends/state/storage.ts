@@ -326,12 +326,15 @@ export class Storage {
     }
   }
 
+  /** @returns undefined: there is no copy, of a database whose end alone is torn. @throws as {@link copyDatabase} */
   async #copy(losses: readonly Loss[]): Promise<string | undefined> {
     try {
       return await copyDatabase(this.#options.directory, losses);
     } catch (error) {
-      const message = "the database is not whole, and there is no copy of it";
-      this.#options.logger?.error({ err: error, losses }, `${message}: ${messageOf(error)}`);
+      if (losses.some(({ kind }) => kind !== "torn")) {
+        throw error; // Nothing would tell the next start of what this one has dropped.
+      }
+      this.#options.logger?.error({ err: error, losses }, messageOf(error));
       return undefined;
     }
   }
