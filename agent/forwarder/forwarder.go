@@ -10,6 +10,7 @@ package forwarder
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -139,10 +140,15 @@ type helper struct {
 	mostHeld  int64
 	holding   atomic.Int64
 	guards    guards
+	// frontend ends once that is gone.
+	frontend context.Context
 }
 
 // run serves the frontend until it is gone. Clients may be held longer.
 func (h *helper) run() error {
+	frontend, leave := context.WithCancel(context.Background())
+	h.frontend = frontend
+	defer leave()
 	defer h.channel.Close() // a frontend that is still there starts another helper
 	defer h.guards.leave()
 	lines := bufio.NewReader(readerWithHandles{h})

@@ -31,6 +31,7 @@ type waitRequest struct {
 	Container   string `json:"container"`
 	Condition   string `json:"condition,omitempty"`
 	SinceUnixNs string `json:"since_unix_ns,omitempty"`
+	NeedsStart  bool   `json:"needs_start,omitempty"`
 }
 
 // waitResponse is a sockerless.backend.v1.WaitContainerResponse in JSON.
@@ -68,17 +69,26 @@ func (e *exited) text() []byte {
 // end waits for the end of a container. accepted is called each time that a backend
 // has accepted the wait. A backend that ends is followed by the next one, which has
 // acceptance to accept the wait, or patience where one before it has.
+//
+// Once the frontend is gone, the container has to be started: the request of its client
+// for that may have gone with it, unread.
 func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, accepted func(container string)) (*exited, error) {
 	ctx = at(ctx, w.Backend)
 	request := w.Request
 	for limit := time.Now().Add(acceptance); ; {
-		end, err := h.ask(ctx, headers, request, limit, func(id, since string) {
+		asking, release := h.withFrontend(ctx)
+		request.NeedsStart = asking == ctx
+		end, err := h.ask(asking, headers, request, limit, func(id, since string) {
 			request.Container, request.SinceUnixNs = id, since
 			limit = time.Time{}
 			accepted(id)
 		})
+		release()
 		if err == nil {
 			return end, nil
+		}
+		if h.frontend.Err() != nil && !request.NeedsStart {
+			continue
 		}
 		if limit.IsZero() {
 			limit = time.Now().Add(patience)
@@ -92,6 +102,17 @@ func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, ac
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// withFrontend is a context that ends with the frontend as well: the same one if that
+// is gone already.
+func (h *helper) withFrontend(ctx context.Context) (context.Context, func()) {
+	if h.frontend.Err() != nil {
+		return ctx, func() {}
+	}
+	with, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(h.frontend, cancel)
+	return with, func() { stop(); cancel() }
 }
 
 // ask makes one call. limit is how long its acceptance may take.
@@ -131,7 +152,7 @@ func isRefusal(err error) bool {
 		return false
 	}
 	switch connect.CodeOf(err) {
-	case connect.CodeNotFound, connect.CodeInvalidArgument, connect.CodeFailedPrecondition,
+	case connect.CodeNotFound, connect.CodeInvalidArgument, connect.CodeAlreadyExists,
 		connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeUnimplemented:
 		return true
 	}

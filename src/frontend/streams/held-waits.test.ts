@@ -104,6 +104,27 @@ test("a wait goes on without a frontend at the next backend, from the moment on 
   );
 });
 
+test("a wait is asked for again once the frontend is gone: its container has to be started", async (t) => {
+  const { client, startBackend, handOver } = await held(t);
+  const asked: WaitContainerRequest[] = [];
+  await startBackend(async function* (request) {
+    asked.push(request);
+    yield accepted;
+    await new Promise(() => {});
+  });
+  client.write(post("/containers/web/wait?condition=next-exit"));
+  await once(client, "data");
+  handOver.close();
+  await untilTrue(() => asked.length === 2);
+  assert.deepEqual(
+    asked.map((request) => [request.container, request.needsStart, request.sinceUnixNs]),
+    [
+      ["web", false, undefined],
+      [id, true, sinceUnixNs],
+    ],
+  );
+});
+
 test("a wait that no backend can go on with never looks like an exit", async (t) => {
   const { client, startBackend } = await held(t);
   await startBackend(async function* () {

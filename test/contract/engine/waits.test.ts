@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -104,4 +105,53 @@ describe("a wait that outlives its backend", () => {
     assert.deepEqual(codes, [5, 0]);
     await assert.rejects(bench.wait(ended, WaitCondition.REMOVED), /No such container/);
   });
+});
+
+describe("a wait whose frontend is gone", () => {
+  const clock = new ManualClock(Date.now());
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start({ clock });
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  /** The wait's end: an exit code, or why there is none. */
+  async function waiting(container: string, condition: WaitCondition): Promise<{ end: Promise<unknown> }> {
+    const messages = bench.containers.waitContainer({ container, condition, needsStart: true });
+    const each = messages[Symbol.asyncIterator]();
+    await each.next();
+    const end = (async () => {
+      for (;;) {
+        const { value } = await each.next();
+        if (value?.message.case === "exited") {
+          return Number(value.message.value.exitCode);
+        }
+      }
+    })();
+    return { end: end.catch((error: unknown) => (error instanceof Error ? error.message : error)) };
+  }
+
+  for (const condition of [WaitCondition.REMOVED, WaitCondition.NEXT_EXIT]) {
+    const hostConfig = { autoRemove: condition === WaitCondition.REMOVED };
+
+    it(`breaks where the container is not started (${WaitCondition[condition]})`, async () => {
+      const id = await bench.createScript("exit 3", { hostConfig });
+      const { end } = await waiting(id, condition);
+      await clock.advance(10_000);
+      assert.match(String(await end), /was not started: the request for that may have been lost/);
+    });
+
+    it(`stands where it is started, or has been (${WaitCondition[condition]})`, async () => {
+      const id = await bench.createScript("sleep 60", { hostConfig });
+      const waits = [await waiting(id, condition)];
+      await clock.advance(9_999);
+      await bench.containers.startContainer({ container: id });
+      waits.push(await waiting(id, condition));
+      await clock.advance(60_000);
+      await bench.containers.killContainer({ container: id, signal: "KILL" });
+      assert.deepEqual(await Promise.all(waits.map(({ end }) => end)), [137, 137]);
+    });
+  }
 });

@@ -1420,6 +1420,7 @@ type WaitContainerRequest struct {
 	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	Condition     WaitCondition          `protobuf:"varint,2,opt,name=condition,proto3,enum=sockerless.backend.v1.WaitCondition" json:"condition,omitempty"`
 	SinceUnixNs   *int64                 `protobuf:"varint,3,opt,name=since_unix_ns,json=sinceUnixNs,proto3,oneof" json:"since_unix_ns,omitempty"` // what has happened later counts
+	NeedsStart    bool                   `protobuf:"varint,4,opt,name=needs_start,json=needsStart,proto3" json:"needs_start,omitempty"`            // a conflict, unless a container that was never started is within ten seconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1473,6 +1474,13 @@ func (x *WaitContainerRequest) GetSinceUnixNs() int64 {
 		return *x.SinceUnixNs
 	}
 	return 0
+}
+
+func (x *WaitContainerRequest) GetNeedsStart() bool {
+	if x != nil {
+		return x.NeedsStart
+	}
+	return false
 }
 
 type WaitContainerResponse struct {
@@ -4755,11 +4763,13 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x18\n" +
 	"\avolumes\x18\x03 \x01(\bR\avolumes\x12\x12\n" +
 	"\x04link\x18\x04 \x01(\bR\x04link\"\x19\n" +
-	"\x17RemoveContainerResponse\"\xb3\x01\n" +
+	"\x17RemoveContainerResponse\"\xd4\x01\n" +
 	"\x14WaitContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12B\n" +
 	"\tcondition\x18\x02 \x01(\x0e2$.sockerless.backend.v1.WaitConditionR\tcondition\x12'\n" +
-	"\rsince_unix_ns\x18\x03 \x01(\x03H\x00R\vsinceUnixNs\x88\x01\x01B\x10\n" +
+	"\rsince_unix_ns\x18\x03 \x01(\x03H\x00R\vsinceUnixNs\x88\x01\x01\x12\x1f\n" +
+	"\vneeds_start\x18\x04 \x01(\bR\n" +
+	"needsStartB\x10\n" +
 	"\x0e_since_unix_ns\"\xe4\x01\n" +
 	"\x15WaitContainerResponse\x12A\n" +
 	"\baccepted\x18\x01 \x01(\v2#.sockerless.backend.v1.WaitAcceptedH\x00R\baccepted\x12;\n" +

@@ -1,16 +1,22 @@
 /** Waiting for a container. */
 import {
+  ContainerStatus,
   WaitCondition,
   type WaitContainerRequest,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { conflict } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { isActive, stateOf } from "../../../model/records.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
+import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { WaitResult } from "../live/waiters.ts";
 import { startSettled } from "../start/start-under-way.ts";
+
+/** How long a container that was never started may take to be, where a wait needs it: as long as a lost start is repeated. */
+const startPatienceMs = 10_000;
 
 /** A wait that was accepted. */
 export interface ContainerWait {
@@ -29,7 +35,7 @@ export interface ContainerWait {
  */
 export function waitForContainer(
   context: EngineContext,
-  { container, condition, sinceUnixNs }: WaitContainerRequest,
+  { container, condition, sinceUnixNs, needsStart }: WaitContainerRequest,
   signal: AbortSignal,
 ): ContainerWait {
   if (sinceUnixNs !== undefined) {
@@ -41,18 +47,56 @@ export function waitForContainer(
   const record = findContainer(context.state, container);
   const live = context.live.of(record.id);
   const accepted = { id: record.id, sinceUnixNs: context.state.events.past().at(-1)?.timeUnixNs ?? 0n };
+  const result = resultOf(context, live, record, condition, signal);
+  return { ...accepted, result: needsStart ? onceStarted(context, live, result, signal) : result };
+}
+
+async function resultOf(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  condition: WaitCondition,
+  signal: AbortSignal,
+): Promise<WaitResult> {
   const { waiters } = live;
   switch (condition) {
     case WaitCondition.REMOVED:
-      return { ...accepted, result: waiters.removal(signal) };
+      return await waiters.removal(signal);
     case WaitCondition.NEXT_EXIT:
-      return { ...accepted, result: waiters.nextExit(signal) };
+      return await waiters.nextExit(signal);
     default:
-      return {
-        ...accepted,
-        result: isActive(record) ? waiters.nextExit(signal) : endAfterStart(context, live, record, signal),
-      };
+      return isActive(record)
+        ? await waiters.nextExit(signal)
+        : await endAfterStart(context, live, record, signal);
   }
+}
+
+/** A result that comes only if the container is started soon, or has been. @throws conflict */
+async function onceStarted(
+  { state, clock }: EngineContext,
+  live: LiveContainer,
+  result: Promise<WaitResult>,
+  signal: AbortSignal,
+): Promise<WaitResult> {
+  const isUnstarted = (): boolean => {
+    const record = state.containers.get(live.id);
+    return record !== undefined && stateOf(record).status === ContainerStatus.CREATED;
+  };
+  const refusedUnlessStarted = async (scope: AbortSignal): Promise<WaitResult> => {
+    if (isUnstarted()) {
+      await clock.sleep(startPatienceMs, scope);
+      await unlessAborted(scope, startSettled(live));
+    }
+    if (isUnstarted()) {
+      throw conflict(`container ${live.id} was not started: the request for that may have been lost`);
+    }
+    return await result;
+  };
+  return await withScopedSignal(signal, async (scope) => {
+    const started = refusedUnlessStarted(scope);
+    started.catch(() => undefined); // Its rejection after the end of the wait has no other handler.
+    return await Promise.race([result, started]);
+  });
 }
 
 /**
