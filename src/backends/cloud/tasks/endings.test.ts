@@ -8,6 +8,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import type { State } from "../../state/state.ts";
+import { LinesLate } from "../stored/stored-service.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
 import { end, release } from "./endings.ts";
@@ -15,6 +16,7 @@ import { lingersUntilMs } from "./lingering.ts";
 import type { FailureListener, TaskListener } from "./poller.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
+import type { ToldEnds } from "./told-end.ts";
 import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 const containerId = "c".repeat(64);
@@ -248,7 +250,11 @@ describe("a start that came to nothing", () => {
 });
 
 /** Ends a run whose stop is answered when the test says so. */
-function endRun(stopped: Promise<void>, signal: AbortSignal) {
+function endRun(
+  stopped: Promise<void>,
+  signal: AbortSignal,
+  lastLine: ToldEnds["of"] = () => Promise.resolve({ exit: undefined, untold: "" }),
+) {
   const clock = new ManualClock();
   const record = create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING });
   const ends: FoundExit[] = [];
@@ -278,9 +284,10 @@ function endRun(stopped: Promise<void>, signal: AbortSignal) {
       },
     },
     clock,
-    logger: { warn: () => {} },
+    logger: { info: () => {} },
+    abandoned: new AbortController().signal,
     agents: { forget: () => {}, targetOf: () => ({}) },
-    ends: { of: () => Promise.resolve({ exit: undefined, untold: "" }) },
+    ends: { of: lastLine },
     stored: { leaveToCloud: () => Promise.resolve() },
   } as unknown as TaskContext;
   let hasEnded = false;
@@ -314,6 +321,30 @@ describe("a run that is ended past its agent", () => {
     await run.ended;
     assert.equal(run.listens(), false);
   });
+
+  for (const [when, isLate, code] of [
+    ["is late, and comes within half a minute", 20_000, 3],
+    ["does not come", Number.POSITIVE_INFINITY, 255],
+  ] as const) {
+    it(`ends as its agent or the cloud tells where its agent's last line ${when}`, async () => {
+      const exit = { code: 3, oomKilled: false, finishedAt: new Date(0) };
+      const run = endRun(Promise.resolve(), new AbortController().signal, () =>
+        run.clock.nowMs() - begunMs < isLate
+          ? Promise.reject(new LinesLate("it may still come"))
+          : Promise.resolve({ exit, untold: "" }),
+      );
+      const begunMs = run.clock.nowMs();
+      run.tell(taskView({ stopped: true, reason: "the replica has failed" }));
+      for (let seconds = 0; seconds <= 30 && !(await run.hasEnded()); seconds += 5) {
+        await run.clock.advance(5_000);
+      }
+      assert.equal(await run.hasEnded(), true);
+      assert.deepEqual(
+        run.ends.map((end) => [end.code, end.error]),
+        [[code, code === 255 ? "the replica has failed" : undefined]],
+      );
+    });
+  }
 
   it("ends when the cloud has forgotten its task, and not while that may be too new to be known", async () => {
     const run = endRun(Promise.resolve(), new AbortController().signal);

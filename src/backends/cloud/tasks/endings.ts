@@ -6,9 +6,9 @@ import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { tasksOfStart } from "./find-tasks.ts";
-import { lingersUntilMs } from "./lingering.ts";
-import { giveUp } from "./give-up.ts";
 import { hasEnded } from "../cloud-tasks.ts";
+import { conclude, type LastView } from "./conclude.ts";
+import { lingersUntilMs } from "./lingering.ts";
 import type { TaskListener } from "./poller.ts";
 import type { TaskContext } from "./task-context.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
@@ -60,7 +60,7 @@ export async function end(context: TaskContext, containerId: string, signal: Abo
     throw notYet;
   }
   const { clock, departures, poller } = context;
-  const ended = Promise.withResolvers<"told" | "untold">();
+  const ended = Promise.withResolvers<LastView>();
   using _leaving = onAbort(signal, () => ended.reject(notYet));
   let forgottenFromMs = Number.POSITIVE_INFINITY;
   let untoldFromMs = Number.POSITIVE_INFINITY;
@@ -76,7 +76,7 @@ export async function end(context: TaskContext, containerId: string, signal: Abo
     }
     untoldFromMs = Math.max(untoldFromMs, clock.nowMs() + untoldLimitMs);
     if (view === "missing" ? clock.nowMs() >= forgottenFromMs : hasEnded(view)) {
-      ended.resolve("told");
+      ended.resolve(view);
     }
   };
   const unlisten = poller.listen(task.task, hear, hearNothing);
@@ -85,9 +85,7 @@ export async function end(context: TaskContext, containerId: string, signal: Abo
     await Promise.race([stopped, ended.promise]); // The call may take longer than anybody waits.
     forgottenFromMs = clock.nowMs() + knownAfterMs;
     untoldFromMs = clock.nowMs() + untoldLimitMs;
-    if ((await ended.promise) === "untold") {
-      await giveUp(context, task);
-    }
+    await conclude(context, task, await ended.promise);
   } finally {
     unlisten();
   }

@@ -7,7 +7,7 @@ import { findTasks } from "./find-tasks.ts";
 import { hasEnded, type TaskView } from "../cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
-import { giveUp } from "./give-up.ts";
+import { conclude } from "./conclude.ts";
 import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
@@ -53,7 +53,7 @@ export async function find(context: TaskContext, containerId: string): Promise<F
   const view = await lookAt(context, task);
   if (view === undefined) {
     await departures.stop(task.task, "neither its agent nor the cloud tells of it");
-    await giveUp(context, task);
+    await conclude(context, task, "untold");
   } else if (view !== "missing") {
     found = await knownWorkload(context, task, view);
   } else if (task.phase === TaskPhase.SERVING) {

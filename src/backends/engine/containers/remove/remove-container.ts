@@ -177,7 +177,7 @@ async function recordRemoval(
   live.reservations.fail(conflict(`container ${record.id} was removed`));
   await removeVolumes(context, live, volumes);
   const { exitCode, error } = stateOf(record);
-  live.waiters.tellRemoval({ exitCode, error: exitCode === 0 ? error : "" }); // A success that is not sure is none.
+  live.waiters.tellRemoval({ exitCode, error });
   clearRemains(context, gone);
 }
 

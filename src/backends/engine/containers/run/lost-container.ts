@@ -13,8 +13,8 @@ import { containerExited } from "./container-exit.ts";
 const lostExitCode = 255;
 
 /**
- * The agent cannot be reached: the driver's durable record tells the end, or nobody does. Where a platform tells of a
- * success, whoever waits is told an error with it: he may still be owed output.
+ * The agent cannot be reached: the driver's durable record tells the end, or nobody does. On a platform whoever waits is told
+ * an error with the code: he may still be owed output.
  *
  * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
  */
@@ -40,10 +40,11 @@ export async function buryLost(
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
   const exit = exitOfWorkload(context, found);
   const wasHeard = live.link?.generation === generation && live.link.wasHeard; // It was lost with what its streams carried.
-  const isUntold = wasHeard && context.driver.platform.kind === "remote" && exit.code === 0;
-  const told = isUntold
-    ? { ...exit, error: "the container's agent was lost: its output may not be whole" }
-    : exit;
+  const isCut = wasHeard && context.driver.platform.kind === "remote";
+  const told =
+    isCut && exit.error === ""
+      ? { ...exit, error: "the container's agent was lost: its output may not be whole" }
+      : exit;
   await containerExited(context, live, generation, told, found?.execExits ?? new Map());
   return true;
 }
