@@ -1,14 +1,5 @@
 /** The agent's typed calls, over gRPC: everything but the bulk streams. */
-import { constants } from "node:http2";
-
-import {
-  type Client,
-  type ConnectError,
-  createClient,
-  type Interceptor,
-  type Transport,
-} from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 
 import {
   type AgentWay,
@@ -17,10 +8,7 @@ import {
   type CredentialsProvider,
 } from "./address.ts";
 import { AgentConnection } from "./connection.ts";
-import { errorOfReset, errorOfStream } from "./grpc-status.ts";
-import { namingRequest } from "./naming-request.ts";
-import { unaryByHand, type UnaryCalls } from "./unary-call.ts";
-import { readInWholeMessages } from "./whole-messages.ts";
+import { grpcTransport } from "./grpc-transport.ts";
 import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
 /**
@@ -50,65 +38,9 @@ export interface AgentClient {
 export function createAgentClient(address: AgentWay, options: AgentClientOptions = {}): AgentClient {
   const connection = new AgentConnection({ address, ...options });
   const { containerId } = options;
-  /** A transport of the library. @param unanswered told when a stream closes before its answer has begun */
-  const transportOf = (unanswered: (error: ConnectError) => void): Transport =>
-    createGrpcTransport({
-      baseUrl: connection.authority,
-      sessionManager: {
-        authority: connection.authority,
-        request: async (...request) => {
-          const stream = await connection.request(...request);
-          const close = (): void => unanswered(errorOfReset(stream.rstCode ?? constants.NGHTTP2_NO_ERROR));
-          stream.once("close", close).once("response", () => stream.off("close", close));
-          return readInWholeMessages(stream, readMaxBytes);
-        },
-        notifyResponseByteRead: () => connection.notifyResponseByteRead(),
-      },
-      interceptors: [namingRequest, ...(containerId === undefined ? [] : [nameContainer(containerId)])],
-      acceptCompression: [],
-      readMaxBytes,
-    });
-  const short = withUnaryByHand(transportOf, { connection, containerId, readMaxBytes });
-  return { client: createClient(AgentService, short), close: () => connection.close() };
-}
-
-/** A transport whose unary calls are made by hand, but for those with headers of their own. */
-function withUnaryByHand(
-  transportOf: (unanswered: (error: ConnectError) => void) => Transport,
-  calls: UnaryCalls,
-): Transport {
-  return {
-    stream: async (...call) => {
-      const [, signal] = call;
-      // The caller of a signal knows its reason itself.
-      const toldError = (error: unknown): unknown =>
-        signal?.aborted === true ? error : errorOfStream(error);
-      // The library would wait for ever for the answer of a stream that the agent's end has closed.
-      const unanswered = Promise.withResolvers<never>();
-      try {
-        const answered = transportOf(unanswered.reject).stream(...call);
-        const answer = await Promise.race([answered, unanswered.promise]);
-        return { ...answer, message: withErrors(answer.message, toldError) };
-      } catch (error) {
-        throw toldError(error);
-      }
-    },
-    unary: unaryByHand(
-      transportOf(() => {}),
-      calls,
-    ),
-  };
-}
-
-async function* withErrors<T>(
-  messages: AsyncIterable<T>,
-  toldError: (error: unknown) => unknown,
-): AsyncGenerator<T> {
-  try {
-    yield* messages;
-  } catch (error) {
-    throw toldError(error);
-  }
+  const interceptors = containerId === undefined ? [] : [nameContainer(containerId)];
+  const transport = grpcTransport(connection, { peer: connection.peer, readMaxBytes, interceptors });
+  return { client: createClient(AgentService, transport), close: () => connection.close() };
 }
 
 function nameContainer(containerId: string): Interceptor {

@@ -4,7 +4,7 @@ import { constants, type IncomingHttpHeaders, type IncomingHttpStatusHeader } fr
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { agentPeer } from "./address.ts";
-import { errnoOf, errorKindHeader, messageOf } from "../common/errors.ts";
+import { errorKindHeader } from "../common/errors.ts";
 
 /** Codes for an HTTP status that did not come from a gRPC server, as gRPC's protocol document maps them. */
 const codeOfHttpStatus: Readonly<Record<number, Code>> = {
@@ -66,25 +66,6 @@ export function errorOfReset(resetCode: number, peer: string = agentPeer): Conne
     `the connection to ${peer} broke (HTTP/2 code ${resetCode})`,
     codeOfReset[resetCode] ?? Code.Unavailable,
   );
-}
-
-/**
- * The error of a stream that the library read, or tried to: it tells a connection that broke in several ways, one of them
- * as a conflict.
- */
-export function errorOfStream(error: unknown): unknown {
-  const reset = /stream closed with error code (?:NGHTTP2_)?([A-Z_]+)/i.exec(messageOf(error))?.[1];
-  const resetCode = Object.entries(constants).find(([name]) => name === `NGHTTP2_${reset}`)?.[1];
-  if (typeof resetCode === "number") {
-    return errorOfReset(resetCode);
-  }
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (errnoOf(cause) !== undefined) {
-      const message = `the connection to the agent broke: ${messageOf(cause)}`;
-      return new ConnectError(message, Code.Unavailable, undefined, undefined, error);
-    }
-  }
-  return error;
 }
 
 /** gRPC writes messages percent-encoded; what is not decodable is shown as it came. */

@@ -6,6 +6,8 @@
  */
 import type { ClientHttp2Stream } from "node:http2";
 
+import { Code, ConnectError } from "@connectrpc/connect";
+
 import { FillingBytes } from "../common/filling-bytes.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
 
@@ -19,10 +21,10 @@ export function readInWholeMessages(stream: ClientHttp2Stream, maxBytes: number)
 
 /**
  * Yields the same bytes in chunks of one or more whole messages with their prefixes. The last chunk of a
- * message that is too large is its prefix, unless it was whole in a chunk; that of a message which the
- * stream's end cuts is what there is of it. Both are the reader's to refuse.
+ * message that is too large is its prefix, which the reader refuses, unless it was whole in a chunk.
  *
  * @param maxBytes of a message
+ * @throws ConnectError `Internal`: the stream ended within a message
  */
 export async function* wholeMessages(
   chunks: AsyncIterable<Uint8Array>,
@@ -61,7 +63,7 @@ export async function* wholeMessages(
     }
   }
   if (cut !== undefined) {
-    yield cut.taken;
+    throw new ConnectError("the answer ends within a message", Code.Internal);
   }
 }
 

@@ -17,11 +17,6 @@ export class FillingBytes {
     return this.#filled === this.bytes.length;
   }
 
-  /** The bytes that have come; shares the memory. */
-  get taken(): Uint8Array {
-    return this.bytes.subarray(0, this.#filled);
-  }
-
   /**
    * Takes the bytes of a chunk that are still missing.
    *

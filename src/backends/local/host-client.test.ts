@@ -56,7 +56,7 @@ async function serve(
 test("a list of containers may be longer than any message of an agent", async (t) => {
   const containerId = "c".repeat(6 * 1024 * 1024);
   const { client } = await hostOf(t, { listContainers: () => ({ containers: [{ containerId }] }) });
-  const { containers } = await client.listContainers({});
+  const { containers } = await client.listContainers({}, { timeoutMs: 60_000 });
   assert.equal(containers[0]?.containerId.length, containerId.length);
 });
 
@@ -80,7 +80,7 @@ test("a refusal comes with its words and its kind, and calls with several messag
   assert.deepEqual(messages, ["ready"]);
 });
 
-test("the request that a call is made for is named, and the library makes no part of it", async (t) => {
+test("the request that a call is made for is named", async (t) => {
   let seen: HandlerContext | undefined;
   const { client } = await hostOf(t, {
     createContainer: (_request, context) => {
@@ -90,7 +90,6 @@ test("the request that a call is made for is named, and the library makes no par
   });
   await forRequest("r1", () => client.createContainer({}));
   assert.equal(seen?.requestHeader.get(requestIdHeader), "r1");
-  assert.equal(seen.requestHeader.get("user-agent"), "sockerless");
 });
 
 test("a time limit and a signal end a call", async (t) => {

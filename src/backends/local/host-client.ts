@@ -1,8 +1,6 @@
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
 import { AgentConnection } from "../../agent-client/connection.ts";
-import { namingRequest } from "../../agent-client/naming-request.ts";
-import { unaryByHand } from "../../agent-client/unary-call.ts";
+import { grpcTransport } from "../../agent-client/grpc-transport.ts";
 import {
   fromUnknown,
   type SockerlessError,
@@ -21,9 +19,6 @@ export interface HostClient {
   close(): void;
 }
 
-/** The most bytes of an answer, which lists all containers at most; as many as the library takes. */
-const readMaxBytes = 0xffff_ffff;
-
 /** Settings of {@link createHostClient}. */
 export interface HostClientOptions {
   /** Milliseconds for which a call waits for a host process; for tests. */
@@ -39,19 +34,10 @@ export function createHostClient(socket: string, { awayMs }: HostClientOptions =
     address: { kind: "unix", path: socket },
     peer: "the host process",
   });
-  const transport = createGrpcTransport({
-    baseUrl: connection.authority,
-    sessionManager: connection,
-    interceptors: [namingRequest],
-    acceptCompression: [],
-  });
-  const unary = unaryByHand(transport, { connection, containerId: undefined, readMaxBytes });
+  const transport = grpcTransport(connection, { peer: connection.peer });
   const closed = new AbortController();
   return {
-    client: createClient(
-      HostService,
-      withRepeatedCalls({ ...transport, unary }, { closed: closed.signal, awayMs }),
-    ),
+    client: createClient(HostService, withRepeatedCalls(transport, { closed: closed.signal, awayMs })),
     close() {
       closed.abort();
       connection.close();

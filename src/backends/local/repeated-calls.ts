@@ -57,7 +57,7 @@ async function repeated<T>(
   let awayFrom: number | undefined;
   for (let failures = 1; ; failures++) {
     const from = performance.now();
-    const leftMs = timeoutMs === undefined ? undefined : timeoutMs - (performance.now() - begun);
+    const leftMs = timeoutMs === undefined ? undefined : Math.ceil(timeoutMs - (performance.now() - begun));
     try {
       return await call(leftMs);
     } catch (error) {
