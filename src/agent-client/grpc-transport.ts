@@ -21,6 +21,13 @@ export interface GrpcTransportOptions {
   readonly interceptors?: readonly Interceptor[];
 }
 
+const losses = new WeakSet<Error>();
+
+/** Whether a call failed because its stream was lost before the answer was whole: nobody knows whether it was done. */
+export function isLost(error: unknown): boolean {
+  return error instanceof Error && losses.has(error);
+}
+
 /** The most bytes of a message that the library takes where nothing else is said. */
 const mostBytes = 0xffff_ffff;
 
@@ -61,8 +68,10 @@ function tellLoss(stream: ClientHttp2Stream, peer: string): void {
   const fail = (error?: Error): void => {
     if (!isOver) {
       isOver = true;
-      const lost = errorOfReset(stream.rstCode ?? constants.NGHTTP2_NO_ERROR, peer);
-      stream.emit("error", error instanceof ConnectError ? error : lost);
+      const reset = errorOfReset(stream.rstCode ?? constants.NGHTTP2_NO_ERROR, peer);
+      const loss = error instanceof ConnectError ? error : reset;
+      losses.add(loss);
+      stream.emit("error", loss);
     }
   };
   stream.on("response", hear).on("trailers", hear).on("error", fail);

@@ -78,7 +78,7 @@ export async function startFrontend(
   };
   const server = new DockerApiServer({ routes, services, version, logger });
   const close = async (): Promise<void> => {
-    await server.close();
+    await server.close(() => backend.close()); // The backend takes callers whose connection ends for lost, and not for left.
     handOver?.close();
     await publisher?.close();
     await services.streams.close();

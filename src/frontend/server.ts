@@ -158,17 +158,21 @@ export class DockerApiServer {
     return listener;
   }
 
-  /** Stops accepting, lets requests end for a moment, then ends them and cuts every connection. */
-  async close(): Promise<void> {
-    this.#closing ??= this.#drain();
+  /**
+   * Stops accepting, lets requests end for a moment, then ends them and cuts every connection.
+   *
+   * @param outlasted called before requests are ended that do not by themselves
+   */
+  async close(outlasted: () => void = () => {}): Promise<void> {
+    this.#closing ??= this.#drain(outlasted);
     await this.#closing;
   }
 
-  async #drain(): Promise<void> {
+  async #drain(outlasted: () => void): Promise<void> {
     const closed = [...this.#listeners].map(
       (listener) => new Promise<void>((resolve) => listener.close(() => resolve())),
     );
-    await this.#exchanges.drain();
+    await this.#exchanges.drain(outlasted);
     await Promise.all(closed);
   }
 

@@ -1,4 +1,4 @@
-/** An upload over a real socket, whose both ends are made by hand. */
+/** An upload over a real socket. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -17,7 +17,7 @@ import { serveBackend } from "../../src/backends/server/server.ts";
 
 type Import = ServiceImpl<typeof ImageService>["importImage"];
 
-/** A client whose imports go to that method, both ends by hand. */
+/** A client whose imports go to that method. */
 async function clientOf(t: TestContext, importImage: Import): Promise<Client<typeof ImageService>> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-upload-"));
   const server = await serveBackend({

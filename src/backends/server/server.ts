@@ -21,13 +21,11 @@ import { componentLogger } from "../../common/logger.ts";
 import { portSocketOf } from "../../common/port-socket.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
-import { CallsByHand } from "./calls-by-hand.ts";
+import { connectionOf, tellingLostCallers } from "../concurrency/caller-lost.ts";
 import { closeServer, connectionsOf, type Handler, plainServer } from "./connections.ts";
 import { registerHealth } from "./health.ts";
 import { TcpPort } from "./port/port.ts";
 import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
-import { unaryCalls } from "./unary-calls.ts";
-import { uploadCalls } from "./upload-calls.ts";
 
 export interface BackendServerOptions {
   /** `unix:///path` (mode 0600) or `tcp://address:port`. */
@@ -105,21 +103,20 @@ async function serveOnTcp(options: BackendServerOptions): Promise<BackendServer>
 }
 
 function backendHandler(options: BackendServerOptions, agents: ConnectionPool): Handler {
-  const byHand = new CallsByHand([unaryCalls, uploadCalls], options.logger);
   const connect = connectNodeAdapter({
     routes(router) {
-      const noting = byHand.noting(router);
-      registerHealth(noting);
-      options.register(noting);
+      registerHealth(router);
+      options.register(router);
     },
+    contextValues: connectionOf,
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
-    interceptors: [logCalls(options.logger), convertErrors],
+    interceptors: [logCalls(options.logger), convertErrors, tellingLostCallers],
     grpcWeb: false,
   });
   return (request, response) => {
     if (request.url?.startsWith(relayedPrefix) === true && "stream" in request) {
       void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent, agents);
-    } else if (!("stream" in request && byHand.handle(request))) {
+    } else {
       forRequest(request.headers[requestIdHeader], () => connect(request, response));
     }
   };

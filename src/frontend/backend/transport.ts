@@ -1,23 +1,24 @@
-/** Dialling the backend: Connect over one HTTP/2 connection, on a unix socket or TCP with mutual TLS. */
+/** Dialling the backend: gRPC over one HTTP/2 connection, on a unix socket or TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
 import type { ClientSessionOptions, SecureClientSessionOptions } from "node:http2";
 import { connect, type Socket } from "node:net";
 
-import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
-import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
+import { Http2SessionManager } from "@connectrpc/connect-node";
 
 import type { TlsFiles } from "../../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
 import { checkOwnCertificate } from "../../common/own-certificate.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
-import { namingRequest } from "../../agent-client/naming-request.ts";
-import { withShortUnaryCalls } from "./unary-calls.ts";
-import { withBulkUploads } from "./uploads.ts";
+import { grpcTransport } from "../../agent-client/grpc-transport.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { requestOf } from "../bodies/encoded-fields.ts";
+import { repeating } from "./repeated-calls.ts";
 
 /** A connection to the backend that is opened by the first call and again by the first call after it was lost. */
 export interface BackendTransport {
   readonly transport: Transport;
-  /** Ends the connection and every call on it. */
+  /** Ends the connection and every call on it, which are not made again: the backend takes their callers for lost. */
   close(): void;
 }
 
@@ -64,20 +65,29 @@ export function createBackendTransport({ address, tls }: BackendReach): BackendT
   };
   const baseUrl = onSocket ? "http://backend" : address;
   const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, sessionOptions);
-  const explain = (error: unknown): unknown => explained(error, address);
-  // Connect's protocol: a unary call is one request and one answer, without envelopes and trailers; gRPC costs half more.
-  const transport = createConnectTransport({
-    httpVersion: "2",
-    useBinaryFormat: true,
-    baseUrl,
-    sessionManager: session,
-    // Most backends are on this machine, and the bulk is not worth it elsewhere either.
-    acceptCompression: [],
-    interceptors: [namingRequest, explaining(explain)],
+  let isClosed: boolean = false;
+  const transport: Transport = grpcTransport(session, {
+    peer: "the backend",
+    interceptors: [
+      explaining(address),
+      repeating({
+        isClosed: () => isClosed,
+        probe: (timeoutMs, signal) => createClient(Health, transport).check({}, { timeoutMs, signal }),
+      }),
+    ],
   });
   return {
-    transport: withBulkUploads(withShortUnaryCalls(transport, session, explain), session, explain),
-    close: () => session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable)),
+    transport: {
+      stream: (...call) => transport.stream(...call),
+      unary: (method, signal, timeoutMs, header, input, contextValues) => {
+        const request = requestOf(method.input, input) as typeof input;
+        return transport.unary(method, signal, timeoutMs, header, request, contextValues);
+      },
+    },
+    close() {
+      isClosed = true;
+      session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable));
+    },
   };
 }
 
@@ -101,27 +111,18 @@ async function readPem(path: string): Promise<string> {
   }
 }
 
-/** A user who reads "connect ENOENT" does not know what to do. */
-function explained(error: unknown, address: string): unknown {
-  const errno = firstErrno(error);
-  if (errno === undefined || !notListening.has(errno)) {
-    return error;
-  }
-  return new ConnectError(
-    `cannot connect to the sockerless backend at ${address}: is it running? (${errno})`,
-    Code.Unavailable,
-    undefined,
-    undefined,
-    error,
-  );
-}
-
-function explaining(explain: (error: unknown) => unknown): Interceptor {
+/** Says what to look at where nobody listens: a user who reads "connect ENOENT" does not know what to do. */
+function explaining(address: string): Interceptor {
   return (next) => async (request) => {
     try {
       return await next(request);
     } catch (error) {
-      throw explain(error);
+      const errno = firstErrno(error);
+      if (errno === undefined || !notListening.has(errno)) {
+        throw error;
+      }
+      const message = `cannot connect to the sockerless backend at ${address}: is it running? (${errno})`;
+      throw new ConnectError(message, Code.Unavailable, undefined, undefined, error);
     }
   };
 }

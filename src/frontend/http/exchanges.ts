@@ -66,9 +66,16 @@ export class Exchanges {
     }
   }
 
-  /** Lets requests end for a moment, then tells them to, then cuts every connection. Never rejects. */
-  async drain(): Promise<void> {
+  /**
+   * Lets requests end for a moment, then tells them to, then cuts every connection. Never rejects.
+   *
+   * @param outlasted called before they are told, if there are any
+   */
+  async drain(outlasted: () => void): Promise<void> {
     await this.#untilIdle(drainMs);
+    if (this.#current.size > 0) {
+      outlasted();
+    }
     for (const { end } of this.#current) {
       end.abort(unavailable("the Docker API is shutting down"));
     }

@@ -11,7 +11,7 @@ import {
   WaitContainerRequestSchema,
   type WaitExited,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import { mayAskAgain } from "../backend/unary-calls.ts";
+import { mayAskAgain } from "../backend/repeated-calls.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { containerDetailToJson, containerListText, containerSummaryToText } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";

@@ -1,4 +1,4 @@
-/** The answers by hand, asked by the library's client. */
+/** Promises of a backend's calls, in both forms that callers use. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -9,11 +9,10 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { type Client, Code, createClient } from "@connectrpc/connect";
-import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import pino from "pino";
 
-import { conflict, fromUnknown, unavailable } from "../../common/errors.ts";
-import { requestUnary } from "../../common/unary-request.ts";
+import { conflict, fromUnknown } from "../../common/errors.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { isCallerLost } from "../concurrency/caller-lost.ts";
 import { type BackendServer, serveBackend } from "./server.ts";
@@ -109,7 +108,7 @@ test("a caller that leaves ends the call", async () => {
 });
 
 test("a caller that leaves is told from one that is lost with its connection", async () => {
-  for (const way of ["leaves", "is lost"] as const) {
+  for (const way of ["leaves", "is lost", "ends"] as const) {
     const called = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<unknown>();
     info = async (signal) => {
@@ -131,42 +130,15 @@ test("a caller that leaves is told from one that is lost with its connection", a
     const answer = createClient(SystemService, transport).getInfo({}, { signal: leave.signal });
     await called.promise;
     if (way === "leaves") {
-      leave.abort();
-    } else {
+      leave.abort(new Error("the client is gone"));
+    } else if (way === "is lost") {
       connection.destroy();
+    } else {
+      own.abort();
     }
     await assert.rejects(answer);
-    assert.equal(isCallerLost(await ended.promise), way === "is lost", way);
+    assert.equal(isCallerLost(await ended.promise), way !== "leaves", way);
     own.abort();
-  }
-});
-
-test("a caller that ends, and so leaves its client without the answer, is lost", async () => {
-  const path = `/${SystemService.typeName}/GetInfo`;
-  const headers = { "content-type": "application/proto", "content-length": "0" };
-  const unread = { begin: () => {}, take: () => {}, end: () => undefined };
-  for (const [reason, isLost] of [
-    [unavailable("the Docker API is shutting down"), true],
-    [new Error("the client is gone"), false],
-  ] as const) {
-    const called = Promise.withResolvers<void>();
-    const ended = Promise.withResolvers<unknown>();
-    info = async (signal) => {
-      called.resolve();
-      await once(signal, "abort");
-      ended.resolve(signal.reason);
-      return { name: "late" };
-    };
-    const leave = new AbortController();
-    const open = () => session.request("POST", path, headers, {});
-    const answer = requestUnary(open, new Uint8Array(), unread, {
-      signal: leave.signal,
-      timeoutMs: undefined,
-    });
-    await called.promise;
-    leave.abort(reason);
-    await assert.rejects(answer, { code: Code.Canceled });
-    assert.equal(isCallerLost(await ended.promise), isLost, reason.message);
   }
 });
 
@@ -176,31 +148,49 @@ test("a call that is cut before it was whole is not made", async () => {
     calls.push("made");
     return Promise.resolve({ name: "cut" });
   };
-  for (const length of [undefined, "7"]) {
-    const cut = connectHttp2("http://backend", { createConnection: () => connect(socket) });
-    const stream = cut.request({
-      ":method": "POST",
-      ":path": `/${SystemService.typeName}/GetInfo`,
-      "content-type": "application/proto",
-      ...(length === undefined ? {} : { "content-length": length }),
-    });
-    stream.on("error", () => {});
-    stream.write(Buffer.from([10, 1, 65])); // A field that is whole, of a message that is not.
-    const closed = new Promise((resolve) => stream.once("close", resolve));
-    await once(cut, "connect");
-    await new Promise<void>((resolve) => cut.ping(() => resolve())); // The server has what was sent.
-    if (length === undefined) {
+  const whole = Buffer.from([10, 1, 65]); // A field that is whole, of a message that is not.
+  const forms = [
+    [{ "content-type": "application/proto", "content-length": "7" }, whole],
+    [{ "content-type": "application/grpc+proto" }, Buffer.concat([Buffer.from([0, 0, 0, 0, 7]), whole])],
+  ] as const;
+  for (const [headers, sent] of forms) {
+    for (const isReset of [true, false]) {
+      const cut = connectHttp2("http://backend", { createConnection: () => connect(socket) });
+      const path = `/${SystemService.typeName}/GetInfo`;
+      const stream = cut.request({ ":method": "POST", ":path": path, ...headers });
+      stream.on("error", () => {});
+      stream.write(sent);
+      const closed = new Promise((resolve) => stream.once("close", resolve));
+      await once(cut, "connect");
+      await new Promise<void>((resolve) => cut.ping(() => resolve())); // The server has what was sent.
+      if (isReset) {
+        stream.close(constants.NGHTTP2_CANCEL);
+      } else {
+        cut.destroy();
+      }
+      await closed;
       cut.destroy();
-    } else {
-      stream.close(constants.NGHTTP2_CANCEL);
     }
-    await closed;
-    cut.destroy();
   }
   // The server has dealt with everything sent before by the time it answers this.
   info = () => Promise.resolve({ name: "whole" });
   assert.equal((await client.getInfo({})).name, "whole");
   assert.deepEqual(calls, []);
+});
+
+test("an error has its words, however many and whatever they are", async () => {
+  const grpc = createClient(
+    SystemService,
+    createGrpcTransport({ baseUrl: "http://backend", sessionManager: session }),
+  );
+  for (const [words, told] of [
+    ["é ".repeat(5_000), "é ".repeat(5_000)],
+    ["x\ud800", "x\ufffd"],
+    ["\u{1f600}".repeat(100_000), `${"\u{1f600}".repeat(2_500)} …`],
+  ] as const) {
+    info = () => Promise.reject(conflict(words));
+    await assert.rejects(grpc.getInfo({}), { rawMessage: told });
+  }
 });
 
 test("a call with a time limit has it", async () => {

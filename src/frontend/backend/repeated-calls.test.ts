@@ -1,4 +1,4 @@
-/** The calls by hand, against the library's server and against what is no server of Connect's. */
+/** Calls of a backend that is lost, or is none. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -16,14 +16,18 @@ import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
-import { createBackendTransport } from "./transport.ts";
-import { mayAskAgain } from "./unary-calls.ts";
+import { type BackendTransport, createBackendTransport } from "./transport.ts";
+import { mayAskAgain } from "./repeated-calls.ts";
 
 type Handler = (request: Http2ServerRequest, response: Http2ServerResponse) => void;
 
 const fromLibrary = (routes: (router: ConnectRouter) => void): Handler => connectNodeAdapter({ routes });
 
 async function clientsOf(t: TestContext, handler: Handler): Promise<BackendClients> {
+  return createBackendClients((await dialled(t, handler)).transport);
+}
+
+async function dialled(t: TestContext, handler: Handler): Promise<BackendTransport> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-unary-"));
   const socket = join(directory, "backend.sock");
   const server = createServer(handler).listen(socket);
@@ -34,7 +38,7 @@ async function clientsOf(t: TestContext, handler: Handler): Promise<BackendClien
     server.close();
     await rm(directory, { recursive: true });
   });
-  return createBackendClients(backend.transport);
+  return backend;
 }
 
 test("an answer of any size is understood", async (t) => {
@@ -131,6 +135,25 @@ test("a call without a token is not made again", async (t) => {
   assert.deepEqual(tokens, ["lost"]);
 });
 
+test("a call is not made again once its frontend ends", async (t) => {
+  const calls: string[] = [];
+  const called = Promise.withResolvers<void>();
+  const backend = await dialled(t, ({ url }) => {
+    if (calls.push(url) === 2) {
+      called.resolve();
+    }
+  });
+  const { containers, system } = createBackendClients(backend.transport);
+  const start = containers.startContainer({ container: "c", clientToken: "token" });
+  const info = system.getInfo({});
+  await called.promise;
+  backend.close();
+  for (const call of [start, info]) {
+    await assert.rejects(call, { code: Code.Unavailable, rawMessage: "the frontend is shutting down" });
+  }
+  assert.equal(calls.length, 2);
+});
+
 test("a caller that leaves is told so at once, and so is the backend", async (t) => {
   const told = Promise.withResolvers<void>();
   const called = Promise.withResolvers<void>();
@@ -157,13 +180,17 @@ test("a caller that leaves is told so at once, and so is the backend", async (t)
 });
 
 test("a backend that goes before it has answered is unavailable, whatever it had begun to say", async (t) => {
+  const headers = { ":status": 200, "content-type": "application/grpc+proto" };
   const beginnings: readonly ((response: Http2ServerResponse) => void)[] = [
     () => {},
-    (response) => response.stream.respond({ ":status": 200, "content-type": "application/proto" }),
-    (response) => {
-      response.stream.respond({ ":status": 200, "content-type": "application/proto" });
-      response.stream.write(Buffer.from([10, 200, 1, 65]));
-    },
+    (response) => response.stream.respond(headers),
+    ...[
+      [0, 0, 0, 0, 9, 10, 1, 65], // A field that is whole, of a message that is not.
+      [0, 0, 0, 0, 3, 10, 1, 65], // A message without the status behind it.
+    ].map((bytes) => (response: Http2ServerResponse) => {
+      response.stream.respond(headers);
+      response.stream.write(Buffer.from(bytes));
+    }),
   ];
   for (const begin of beginnings) {
     const clients = await clientsOf(t, (request, response) => {
@@ -177,17 +204,14 @@ test("a backend that goes before it has answered is unavailable, whatever it had
   }
 });
 
-test("what answers and does not speak Connect is an error with its status", async (t) => {
+test("what answers and does not speak gRPC is an error with its status", async (t) => {
   const clients = await clientsOf(t, (_, response) => {
     response.writeHead(503, { "content-type": "text/html" });
     response.end("<html>Bad day</html>");
   });
   await assert.rejects(clients.system.getInfo({}), (error) => {
     assert.ok(error instanceof ConnectError);
-    assert.deepEqual(
-      [error.code, error.rawMessage],
-      [Code.Unavailable, "the backend answered with HTTP status 503"],
-    );
+    assert.deepEqual([error.code, error.rawMessage], [Code.Unavailable, "HTTP 503"]);
     return true;
   });
 });
