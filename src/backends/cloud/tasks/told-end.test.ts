@@ -112,6 +112,8 @@ describe("an end that is looked for in the cloud's log", () => {
       assert.deepEqual(await look(), { exit: undefined, untold: "not now" });
       assert.match(warnings().join(), /cannot be read from the cloud's log: not now/);
       assert.equal((await look()).untold, "not now", "it is the last word for whoever looks next, too");
+      await clock.advance(600_000);
+      await assert.rejects(look(), /not now/, "nobody has looked for so long that it is forgotten");
       lines[0] = sealed();
       assert.equal((await look()).exit?.code, 0);
       lines[0] = failedCall(outcome, "not again");

@@ -33,14 +33,16 @@ export interface ToldEnd {
 
 /** A log that cannot be read for so long, for whatever reason, holds up no end that the cloud itself has told. */
 const unreadLimitMs = 60_000;
+/** A failure that nobody has met again for so long is forgotten: its run was recorded, or removed. */
+const forgottenMs = 10 * 60_000;
 /** A look takes a moment: one that hangs is not waited for, since others are listed with it. */
 const lookLimitMs = 20_000;
 
 /** Looks for the ends of runs. */
 export class ToldEnds {
   readonly #options: ToldEndsOptions;
-  /** Since when the lines of a run cannot be read, milliseconds, by container ID and generation. */
-  readonly #unreadSinceMs = new Map<string, number>();
+  /** Runs whose lines cannot be read, by container ID and generation: since when, and when they were looked for last. */
+  readonly #unread = new Map<string, { readonly sinceMs: number; readonly lastMs: number }>();
   /** Looks under way, by container ID and generation: each watcher of a container asks for the ends of all. */
   readonly #looks = new Map<string, Promise<ToldEnd>>();
 
@@ -70,17 +72,15 @@ export class ToldEnds {
     const begunMs = clock.nowMs();
     try {
       const exit = await this.#read(containerId, generation);
-      this.#unreadSinceMs.delete(run);
+      this.#unread.delete(run);
       return { exit, untold: "" };
     } catch (error) {
       abandoned.throwIfAborted();
       if (error instanceof LinesLate) {
-        this.#unreadSinceMs.delete(run);
+        this.#unread.delete(run);
         throw error;
       }
-      const sinceMs = this.#unreadSinceMs.get(run) ?? begunMs;
-      this.#unreadSinceMs.set(run, sinceMs);
-      if (clock.nowMs() - sinceMs < unreadLimitMs) {
+      if (clock.nowMs() - this.#unreadSinceMs(run, begunMs) < unreadLimitMs) {
         throw error;
       }
       const untold = messageOf(error);
@@ -90,6 +90,18 @@ export class ToldEnds {
       );
       return { exit: undefined, untold };
     }
+  }
+
+  /** Notes that a run's lines cannot be read. @returns since when, milliseconds */
+  #unreadSinceMs(run: string, begunMs: number): number {
+    for (const [each, { lastMs }] of this.#unread) {
+      if (begunMs - lastMs >= forgottenMs) {
+        this.#unread.delete(each);
+      }
+    }
+    const { sinceMs } = this.#unread.get(run) ?? { sinceMs: begunMs };
+    this.#unread.set(run, { sinceMs, lastMs: begunMs });
+    return sinceMs;
   }
 
   async #read(containerId: string, generation: bigint): Promise<FoundExit | undefined> {
