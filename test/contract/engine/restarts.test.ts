@@ -112,6 +112,21 @@ describe("a container that its policy starts again", () => {
     await untilTrue(() => statusOf(id) === ContainerStatus.RUNNING);
   });
 
+  it("is started where that was interrupted at boot, and finds the machine away", async () => {
+    const id = await bench.runScript("exec sleep 60", { hostConfig: { restartPolicy: { name: "always" } } });
+    await bench.containers.stopContainer({ container: id });
+    const record = bench.state.containers.get(id) ?? assert.fail();
+    const generation = record.generation + 1n;
+    const begun = { ...record, phase: Phase.STARTING, generation, stoppedByUser: false };
+    await bench.state.commit((change) => change.containers.put(begun));
+    await bench.stopBackend();
+    bench.machine.busyLaunches = refusing();
+    await bench.startBackend();
+    await failStarts(id, generation);
+    bench.machine.busyLaunches = undefined;
+    await untilTrue(() => statusOf(id) === ContainerStatus.RUNNING);
+  });
+
   it("keeps its last exit where a user's start finds the machine away", async () => {
     const id = await bench.runScript("exit 6");
     assert.equal(await bench.wait(id), 6);

@@ -244,9 +244,7 @@ async function recoverContainer(
   } else if (record.phase === Phase.STARTING) {
     const mayHaveBegun = found?.generation === record.generation && found.agent !== undefined;
     void context.background.run(`take up the start of container ${record.id}`, () =>
-      resumeStart(context, record, mayHaveBegun).catch((error: unknown) =>
-        restartLater(context, live, error),
-      ),
+      resumeStart(context, record, mayHaveBegun).catch((error: unknown) => startLater(context, live, error)),
     );
   } else if (hasProcess(record)) {
     if (run?.agent !== undefined) {
@@ -290,26 +288,34 @@ function recoverStopped(
   if (isActive(record)) {
     scheduleRestart(context, live);
   } else if (isStartedAtBoot(record)) {
-    const what = `start container ${record.id} by its policy`;
-    void context.background.run(what, () =>
-      keepTrying(
-        context,
-        what,
-        () => startAtBoot(context, record.id),
-        (error) => isErrorKind(error, "unavailable"),
-      ),
-    );
+    startAtBoot(context, record.id);
   } else if (hostConfigOf(record).autoRemove && stateOf(record).status === ContainerStatus.EXITED) {
     context.followUps.autoRemove(record.id);
   }
 }
 
-/** Starts it, unless somebody else has started or removed it since. */
-async function startAtBoot(context: EngineContext, id: string): Promise<void> {
-  const record = context.state.containers.get(id);
-  if (record !== undefined && !hasProcess(record) && isStartedAtBoot(record)) {
-    await startContainer(context, id);
+/** Has a start that was taken up, and could not be made, be made later where a policy wants it. @throws the error, where none does */
+function startLater(context: EngineContext, live: LiveContainer, error: unknown): void {
+  const record = context.state.containers.get(live.id);
+  const isWanted = record !== undefined && !isActive(record) && isStartedAtBoot(record);
+  if (isWanted && isErrorKind(error, "unavailable")) {
+    startAtBoot(context, live.id);
+  } else {
+    restartLater(context, live, error);
   }
+}
+
+/** Starts it behind the return, again where something that it needs is away, unless somebody else has started or removed it. */
+function startAtBoot(context: EngineContext, id: string): void {
+  const what = `start container ${id} by its policy`;
+  const start = async (): Promise<void> => {
+    const record = context.state.containers.get(id);
+    if (record !== undefined && !hasProcess(record) && isStartedAtBoot(record)) {
+      await startContainer(context, id);
+    }
+  };
+  const mayPass = (error: unknown): boolean => isErrorKind(error, "unavailable");
+  void context.background.run(what, () => keepTrying(context, what, start, mayPass));
 }
 
 /** Docker's rule, for containers that ran before. */
