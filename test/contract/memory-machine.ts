@@ -90,6 +90,8 @@ export class MemoryMachine {
   unansweredQuestions: number = 0;
   /** While it is set there is no room: launches wait until it is resolved. */
   room: PromiseWithResolvers<void> | undefined;
+  /** Why: launches that find it busy only wait to be tried again. */
+  roomIs: "full" | "busy" = "full";
   /** Calls that fail: of workloads, and those that make volumes. */
   readonly refused = new Set<"release" | "remove" | "make volume">();
   /** While it is set no network is made: until it is resolved. */
@@ -130,6 +132,8 @@ export class MemoryMachine {
   keepsSteps: boolean | undefined;
   /** Features that agents name in their Hello. */
   agentFeatures: readonly string[] = ["seccomp", "partners"];
+  /** Agents begin what they are told to, and their answers are lost. */
+  losesStarts = false;
   #sockets = 0;
 
   /** @param directory short: unix sockets are made in it */
@@ -377,7 +381,7 @@ export class MemoryMachine {
     if (this.room !== undefined) {
       const given = Promise.withResolvers<never>();
       signal.addEventListener("abort", () => given.reject(unavailable("no room", signal.reason)));
-      waits("the machine is full");
+      waits(`the machine is ${this.roomIs}`, this.roomIs === "full" ? "room" : "try");
       await Promise.race([this.room.promise, given.promise]);
       goesOn();
     }
@@ -419,6 +423,7 @@ export class MemoryMachine {
         args: spec.args,
         env: spec.env,
         features: this.agentFeatures,
+        losesStarts: this.losesStarts,
       });
     }
     return {

@@ -42,6 +42,8 @@ export interface ProcessAgentOptions {
   readonly env: readonly string[];
   /** Features that it names in its Hello. */
   readonly features: readonly string[];
+  /** Starts are made, and not answered. */
+  readonly losesStarts: boolean;
 }
 
 interface Running {
@@ -183,10 +185,14 @@ export class ProcessAgent {
         partnerKey: Buffer.from(this.options.features.includes("partners") ? "a key" : ""),
       }),
       partners: () => ({}),
-      start: (request) => {
+      start: async (request) => {
         this.starts.push(request);
         this.#result ??= this.#start(request);
-        return this.#result;
+        const result = await this.#result;
+        if (this.options.losesStarts) {
+          throw new ConnectError("lost on the way", Code.Unavailable);
+        }
+        return result;
       },
       describe: () => ({}),
       reseal: ({ specification }) => {

@@ -54,6 +54,16 @@ for (const cloud of [false, true]) {
       return id;
     };
 
+    it("of its agent has begun a process, which runs once", async () => {
+      bench.machine.losesStarts = true;
+      const id = await bench.createScript("exec sleep 60");
+      await bench.containers.startContainer({ container: id });
+      const { pid } = bench.machine.agentOf(id);
+      assert.deepEqual([statusOf(id), recordOf(id)?.state?.pid], [ContainerStatus.RUNNING, BigInt(pid)]);
+      await bench.containers.killContainer({ container: id, signal: "KILL" });
+      assert.equal(await bench.wait(id), 137);
+    });
+
     it("is undone where nobody asks again, and made anew when somebody does later", async () => {
       const id = await interrupted();
       await clock.advance(repeatedWithinMs - 1);

@@ -161,7 +161,7 @@ async function runJournalled(start: Start): Promise<void> {
     const request = await prepareAgent(start, met);
     await stillWanted(start, met.link);
     const started = await startProcess(met.link, request).catch((error: unknown) =>
-      begunBefore(context, record, error),
+      begunBefore(context, record, met.link, error),
     );
     await recordStarted(start, met, started);
   } catch (error) {

@@ -94,37 +94,41 @@ export async function refuseOldAgent(
 }
 
 /**
- * Finds out what became of a process whose agent was lost in its start. One that had begun has run: its watch, which knows of
- * no agent either, is to bury it.
+ * Finds out what became of a process whose start was not answered. One that had begun runs, or has run: then the watch of its
+ * agent, or of none, is to bury it.
  *
  * @throws the error, where it had not
  */
 export async function begunBefore(
   context: EngineContext,
   { id, generation }: ContainerRecord,
+  link: AgentLink,
   error: unknown,
 ): Promise<StartedProcess> {
-  const found = isErrorKind(fromUnknown(error), "unavailable")
-    ? await foundRun(context, id, generation)
-    : undefined;
+  if (!isErrorKind(fromUnknown(error), "unavailable")) {
+    throw error;
+  }
+  const begun = await begunOf(link);
+  if (begun !== undefined) {
+    return begun;
+  }
+  const found = await foundRun(context, id, generation);
   if (found?.begunAt === undefined || found.agent !== undefined) {
     throw error;
   }
   return create(StartedProcessSchema, { startedAt: timestampFromDate(found.begunAt) });
 }
 
-/** Whether an agent has been told before to start this run, and has done so. One that does not tell has not. */
-export async function hasBegun(link: AgentLink): Promise<boolean> {
+/** The process of this run that an agent has begun. Undefined: it has not, or does not tell. */
+export async function begunOf(link: AgentLink): Promise<StartedProcess | undefined> {
   const over = new AbortController();
   const options = { signal: AbortSignal.any([over.signal, AbortSignal.timeout(startTimeoutMs)]) };
   try {
     const messages = link.agent.client.watch({}, options)[Symbol.asyncIterator]();
     const { value: told } = await messages.next();
-    return (
-      told?.event.case === "state" && told.event.value.started !== undefined && !isOfEarlierRun(told, link)
-    );
+    return told?.event.case === "state" && !isOfEarlierRun(told, link) ? told.event.value.started : undefined;
   } catch {
-    return false;
+    return undefined;
   } finally {
     over.abort();
   }

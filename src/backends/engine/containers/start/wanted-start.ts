@@ -10,7 +10,7 @@ import type { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
 import type { Start } from "./start.ts";
 import { StartCaller, type StartCallerOptions } from "./start-caller.ts";
-import { hasBegun } from "./start-process.ts";
+import { begunOf } from "./start-process.ts";
 
 /** Makes the caller of a start. @param mayHaveBegun its process may run already: only its agent knows whether it can be undone */
 export function callerOf(
@@ -44,7 +44,7 @@ export async function stillWanted(
   link: AgentLink,
 ): Promise<void> {
   const caller = live.run.start?.caller;
-  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await hasBegun(link));
+  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await begunOf(link)) !== undefined;
   if (caller !== undefined && !(caller.isLost && (await isBegun()))) {
     try {
       await withScopedSignal(AbortSignal.any([ended, context.shutdown]), (signal) =>
