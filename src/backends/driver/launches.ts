@@ -57,10 +57,10 @@ export interface LaunchProgress {
    */
   reached(launched: Launched): Promise<void>;
   /**
-   * Told that the platform has no room for the workload, in its words, and that the launch waits for some; told again
-   * where the words change. From then until `goesOn` the signal may abort because a user gives the start up.
+   * Told, in the platform's words, that the launch waits: for room, or before it is tried again; told again where the words
+   * change. From then until `goesOn` the signal may abort because a user gives the start up, or, as it waits for room, has left.
    */
-  waits(reason: string): void;
+  waits(reason: string, before: "room" | "try"): void;
   /** Told that the platform has given it room: what follows is a launch like any other. */
   goesOn(): void;
   /** Told of a phase, and again as more of it is known; until {@link Launched.settled}. */

@@ -29,7 +29,8 @@ describe("a start that waits for room on the platform", () => {
       (error: unknown) => ConnectError.from(error),
     );
     failure.catch(() => undefined);
-    await untilTrue(() => stateOf(id)?.error === "waits to be started: the machine is full");
+    const reason = `the machine is ${bench.machine.roomIs}`;
+    await untilTrue(() => stateOf(id)?.error === `waits to be started: ${reason}`);
     return { leave, started, failure };
   }
 
@@ -74,6 +75,17 @@ describe("a start that waits for room on the platform", () => {
     bench.machine.room = undefined;
     await bench.containers.startContainer({ container: id });
     assert.equal(stateOf(id)?.status, ContainerStatus.RUNNING);
+  });
+
+  it("goes on without its client where it waits to be tried again", async () => {
+    bench.machine.roomIs = "busy";
+    const id = await bench.createScript("exec sleep 60");
+    const { leave, failure } = await waiting(id);
+    leave.abort();
+    assert.equal((await failure).code, Code.Canceled);
+    await bench.system.getCapabilities({});
+    bench.machine.room?.resolve();
+    await untilTrue(() => stateOf(id)?.status === ContainerStatus.RUNNING);
   });
 
   it("goes on without its client from when there is room, and is a start like any other", async () => {

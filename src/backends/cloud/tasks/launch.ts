@@ -32,7 +32,7 @@ interface Placing extends StartBounds {
   readonly isResumed: boolean;
   /** Another task is asked for although the answer to a request was lost: that may have made one, too. */
   readonly doubted: () => void;
-  readonly waits: (reason: string) => void;
+  readonly waits: LaunchProgress["waits"];
   readonly goesOn: () => void;
 }
 
@@ -63,7 +63,7 @@ export async function launch(
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
     return await made(context, known, limit, reached); // A crash may have come between.
   }
-  const tries = new StartTries({ ...context, containerId: id, waits, goesOn });
+  const tries = new StartTries({ ...context, containerId: id, waits: (told) => waits(told, "try"), goesOn });
   const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
   const asked = isResumed ? known : await prepare(context, spec, known, { limit, tries, phase });
   if (asked.phase === TaskPhase.SERVING) {
@@ -205,7 +205,7 @@ async function reachAgent(
   const { book } = context;
   const { limit, waits } = placing;
   const { id } = spec.record;
-  const wait = new RoomWait({ containerId: id, waits }, roomOptions(context));
+  const wait = new RoomWait({ containerId: id, waits: (told) => waits(told, "room") }, roomOptions(context));
   for (let record = asked, isFirst = true; ; isFirst = false) {
     const now = { ...placing, isResumed: placing.isResumed && isFirst };
     const placed = record.task === "" ? await place(context, spec, record, now) : record;
@@ -262,7 +262,7 @@ async function nextTry(
   }
   const next = `another kind of capacity is asked for: ${reason}`;
   context.logger.warn({ container: record.containerId }, `a container waits to be started: ${next}`);
-  waits(next);
+  waits(next, "try");
   return anotherTask(context, { request: other, task: record.task });
 }
 
@@ -295,7 +295,7 @@ async function place(
     phase: placing.phase,
     waits: (reason: string) => {
       limit.pause();
-      waits(reason);
+      waits(reason, "room");
     },
   };
   /** A task may have been made although the answer that told of it was lost: only its own request finds it. */

@@ -16,7 +16,15 @@ function newLink(): AgentLink {
 function newStart(): StartUnderWay {
   const over = Promise.resolve();
   const ending = new AbortController();
-  return { over, outcome: over, caller: undefined, ending, waitsFor: "", phases: new StartPhases() };
+  return {
+    over,
+    outcome: over,
+    caller: undefined,
+    ending,
+    waitsFor: "",
+    waitsForRoom: false,
+    phases: new StartPhases(),
+  };
 }
 
 function running(): LiveRun {

@@ -22,8 +22,10 @@ export interface StartUnderWay {
   caller: StartCaller | undefined;
   /** Ends it, with what it is to answer. */
   readonly ending: AbortController;
-  /** Why it waits for room on the platform, in the platform's words; empty: it does not. */
+  /** Why it waits for the platform, in the platform's words; empty: it does not. */
   waitsFor: string;
+  /** It waits until there is room on the platform, and not merely before it is tried again. */
+  waitsForRoom: boolean;
   readonly phases: StartPhases;
 }
 

@@ -25,7 +25,15 @@ export async function asStartUnderWay(
   const over = outcome.promise.catch(() => undefined);
   const ending = new AbortController();
   using calledBy = caller?.(ending);
-  live.run.begin({ over, outcome: outcome.promise, caller: calledBy, ending, waitsFor: "", phases });
+  live.run.begin({
+    over,
+    outcome: outcome.promise,
+    caller: calledBy,
+    ending,
+    waitsFor: "",
+    waitsForRoom: false,
+    phases,
+  });
   try {
     await work(ending.signal);
     live.run.settle();

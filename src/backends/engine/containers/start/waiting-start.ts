@@ -1,4 +1,4 @@
-/** Starts that wait because the platform has no room: telling of them, and giving them up with their clients. */
+/** Starts that wait for the platform: telling of them, and giving those up that wait for room with their clients. */
 import type { LaunchProgress, Launched } from "../../../driver/launches.ts";
 import type { WorkloadSpec } from "../../../driver/workload-spec.ts";
 import type { EngineContext } from "../../context.ts";
@@ -11,8 +11,8 @@ import { publishPhase } from "./tell-phases.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
 
 /**
- * Has the driver launch a workload, with the container's lock held. While the platform has no room for it, an inspect
- * tells so as the container's error, and the start is given up when the client that asked for it leaves.
+ * Has the driver launch a workload, with the container's lock held. While that waits, an inspect tells why as the container's
+ * error; while it waits for room, the start is given up when the client that asked for it leaves.
  *
  * @param ended ends the launch: a user has ended the start
  * @param reached as a driver's launch takes it
@@ -33,11 +33,11 @@ export async function launchWhileWanted(
   const { id } = live;
   const { start } = live.run;
   const leave = (): void => {
-    if (start !== undefined && start.waitsFor !== "") {
+    if (start?.waitsForRoom === true) {
       start.ending.abort(givenUp(id, start.waitsFor));
     }
   };
-  const waits = (told: string): void => {
+  const waits: LaunchProgress["waits"] = (told, before) => {
     if (start === undefined || live.run.start !== start || ended.aborted) {
       return;
     }
@@ -45,6 +45,7 @@ export async function launchWhileWanted(
       start.phases.wait(new Date(context.clock.nowMs()));
     }
     start.waitsFor = told;
+    start.waitsForRoom = before === "room";
     tellWait(context, id, told);
     if (left?.aborted === true) {
       leave();
@@ -55,6 +56,7 @@ export async function launchWhileWanted(
       return;
     }
     publishPhase(context, id, start.phases.endWait(new Date(context.clock.nowMs())));
+    start.waitsForRoom = false;
     if (start.waitsFor !== "") {
       start.waitsFor = "";
       tellWait(context, id, "");
@@ -68,6 +70,7 @@ export async function launchWhileWanted(
   } finally {
     if (start !== undefined) {
       start.waitsFor = "";
+      start.waitsForRoom = false;
     }
   }
 }
