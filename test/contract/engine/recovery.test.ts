@@ -4,10 +4,10 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
-import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { removed } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
-import { until } from "../../support/until.ts";
+import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 
 describe("a backend that is started again", () => {
@@ -221,6 +221,42 @@ describe("a backend that is started again", () => {
 });
 
 describe("a container whose agent dies", () => {
+  for (const [code, condition, autoRemove] of [
+    [0, WaitCondition.NEXT_EXIT, false],
+    [3, WaitCondition.NEXT_EXIT, false],
+    [3, WaitCondition.REMOVED, true],
+  ] as const) {
+    it(`tells who waits on a cloud ${autoRemove ? "for its removal " : ""}an error with the code ${code} that its platform has`, async () => {
+      const bench = await EngineBench.start({ cloud: true });
+      try {
+        const id = await bench.createScript("exec sleep 60", { hostConfig: { autoRemove } });
+        const told = (async () => {
+          for await (const { message } of bench.containers.waitContainer({ container: id, condition })) {
+            if (message.case === "exited") {
+              return message.value;
+            }
+          }
+          return assert.fail("the wait was cut");
+        })();
+        await bench.containers.startContainer({ container: id });
+        const agent = bench.machine.agentOf(id);
+        const workload = bench.machine.workloads.get(id);
+        await untilTrue(() => bench.engine.context.live.of(id).link?.wasHeard === true);
+        assert.ok(workload !== undefined);
+        workload.agent = undefined;
+        workload.exit = { code, oomKilled: false, finishedAt: new Date() };
+        await agent.crash();
+        const { exitCode, error } = await told;
+        assert.deepEqual(
+          [Number(exitCode), error],
+          [code, "the container's agent was lost: its output may not be whole"],
+        );
+      } finally {
+        await bench.close();
+      }
+    });
+  }
+
   it("is stopped by a stop all the same, with 255 as nobody knows better", async () => {
     const bench = await EngineBench.start();
     try {
