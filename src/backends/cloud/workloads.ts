@@ -1,3 +1,4 @@
+import { isFullId } from "../../common/ids.ts";
 import {
   type ContainerRecord,
   type ImageRecord,
@@ -35,7 +36,10 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
   const listAll = async (): Promise<readonly FoundWorkload[]> => {
     const found = await list(context, state.containers);
     const running = found.filter(({ agent, unanswered }) => agent !== undefined || unanswered === true);
-    mirror.reconcile(new Set(running.map(({ containerId }) => containerId)));
+    const names = running.map(({ containerId }) => containerId);
+    if (names.every(isFullId)) {
+      mirror.reconcile(new Set(names)); // Else one that runs is not told by its own ID.
+    }
     return found;
   };
   resumeDepartures(context);

@@ -15,6 +15,7 @@ export interface FoundExit {
 
 /** A workload found by `list`. */
 export interface FoundWorkload {
+  /** The full ID, or the platform's own name of a workload that is `unanswered` and of which nobody can tell. */
   readonly containerId: string;
   readonly generation: bigint;
   /** Set while its agent lives, or nobody can tell yet how it ended; the agent's Watch tells the rest. */
@@ -87,7 +88,7 @@ export interface Workloads {
   /** The cause from outside that ended a released run, which its exit code does not say; empty: none is known. */
   interruptionOf(containerId: string): string;
 
-  /** Everything of ours that exists, running or not. @throws a failure to look at any */
+  /** Everything of ours that exists, running or not; what cannot be looked at is among it, as `unanswered`. */
   list(): Promise<readonly FoundWorkload[]>;
 
   /** One container, as `list` has it; undefined: there is nothing of it. @throws a failure to look at it, and at no other */

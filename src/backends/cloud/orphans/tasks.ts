@@ -1,7 +1,7 @@
 import { shortId } from "../../../common/ids.ts";
 import type { AgentFinder, TaskPlace } from "../agents/agent-finder.ts";
 import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
-import { describeAll } from "../tasks/describe-all.ts";
+import { describeAll, whole } from "../tasks/describe-all.ts";
 import type { Known, Orphan } from "./orphan.ts";
 
 /** An agent answers in this time, or is told not to. */
@@ -12,7 +12,7 @@ export async function runningTasks(
   cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce">,
 ): Promise<readonly TaskView[]> {
   const listed = await describeAll(cloud, await cloud.listOwn(), new AbortController().signal);
-  return listed.filter(({ stopping, stopped }) => !stopping && !stopped);
+  return whole(listed).filter(({ stopping, stopped }) => !stopping && !stopped);
 }
 
 /**

@@ -93,7 +93,9 @@ describe("the log of a run", () => {
       const context = {
         book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
         agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
-        poller: { describe: () => Promise.resolve([taskView({ stopped: true })]) },
+        poller: {
+          describe: () => Promise.resolve({ views: [taskView({ stopped: true })], failed: new Map() }),
+        },
         stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
         departures: { expect: () => {} },
         clock: new ManualClock(),
@@ -156,7 +158,7 @@ describe("a run that its platform has stopped", () => {
           book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
           agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(!leaves) },
           poller: {
-            describe: () => Promise.resolve([now]),
+            describe: () => Promise.resolve({ views: [now], failed: new Map() }),
             listen(_task: string, hear: TaskListener) {
               hear(taskView());
               hear({ ...(isStopped ? taskView() : taken), stopped: true });
@@ -221,7 +223,7 @@ describe("a start that came to nothing", () => {
       const context = {
         book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
         cloud,
-        poller: { describe: () => Promise.resolve([]) },
+        poller: { describe: () => Promise.resolve({ views: [], failed: new Map() }) },
         instance: "one",
         departures: {
           expect: () => {},

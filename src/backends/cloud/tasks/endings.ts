@@ -7,6 +7,7 @@ import { after } from "../../../common/timers.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { hasEnded } from "../cloud-tasks.ts";
+import { whole } from "./describe-all.ts";
 import { conclude, type LastView } from "./conclude.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { TaskListener } from "./poller.ts";
@@ -216,7 +217,7 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
  */
 async function interruption(context: TaskContext, task: TaskRecord): Promise<string | undefined> {
   try {
-    const [view] = await context.poller.describe([task.task]);
+    const [view] = whole(await context.poller.describe([task.task]));
     const words = view?.interruption ?? "";
     const isTold = view === undefined || words !== "" || view.isReasonTold || view.stopped;
     return isTold ? words : undefined;

@@ -350,12 +350,15 @@ describe("a start", () => {
             return () => {};
           },
           hasten: () => {},
-          describe: async () => [
-            taskView({ task: "0", containerId: container, generation: 1n }),
-            taskView({ task: "1", containerId: container, generation: 1n }),
-            taskView({ task: "earlier", containerId: container }),
-            taskView({ task: "other", containerId: "d", generation: 1n }),
-          ],
+          describe: async () => ({
+            views: [
+              taskView({ task: "0", containerId: container, generation: 1n }),
+              taskView({ task: "1", containerId: container, generation: 1n }),
+              taskView({ task: "earlier", containerId: container }),
+              taskView({ task: "other", containerId: "d", generation: 1n }),
+            ],
+            failed: new Map(),
+          }),
         },
         departures: { stop: async (task: string) => void stopped.push(task) },
         instance: "one",

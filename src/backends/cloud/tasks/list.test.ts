@@ -64,7 +64,10 @@ function setUp(
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
     poller: {
-      describe: async () => views,
+      describe: async () => ({
+        views: views.filter(({ task }) => !failures.has(task)),
+        failed: failures,
+      }),
       look: async (task: string) => {
         const failure = failures.get(task);
         if (failure !== undefined) {
@@ -185,6 +188,19 @@ describe("a listing of tasks", () => {
       );
     });
   }
+
+  it("tells of all tasks but those at which the cloud refuses a look: known ones run, others are asked again", async () => {
+    const views = [{ ...stopped(readable, "task/1"), exitCode: 137 }];
+    const parts = setUp({ [readable]: serving("task/1"), [unreadable]: serving("task/2") }, views);
+    parts.failures.set("task/2", failedCall("refused", "denied"));
+    parts.failures.set("task/3", failedCall("refused", "denied"));
+    const found = await parts.listed();
+    assert.equal(found.get(readable)?.exit?.code, 137);
+    assert.deepEqual(found.get(unreadable)?.agent, { kind: "unix", path: "task/2" });
+    assert.deepEqual([...found.values()].filter(({ unanswered }) => unanswered).length, 1);
+    assert.equal(found.get("task/3")?.unanswered, true);
+    assert.match(parts.warnings().join(), /cannot ask for the state of a task: denied/);
+  });
 
   it("leaves alone what became of a container that the state does not know while its agent was asked", async () => {
     const view = taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" });

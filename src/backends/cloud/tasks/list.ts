@@ -13,7 +13,7 @@ import { leaveLogToCloud } from "./untaken-log.ts";
 
 /**
  * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. One whose end
- * cannot be read now is told as if it ran: whoever finds its agent gone asks again.
+ * cannot be read now, or at which the cloud refuses a look, is told as if it ran: whoever finds its agent gone asks again.
  *
  * @param containers that the state knows: it may have lost, or not got yet, one that the books have
  */
@@ -24,9 +24,10 @@ export async function list(
   const { book } = context;
   const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
   const known = present.map(({ task }) => task).filter((task) => task !== "");
-  const views = await findTasks(known, context);
+  const { views, failed } = await findTasks(known, context);
   const forgotten = present.filter(
-    ({ phase, task }) => phase === TaskPhase.SERVING && !views.some((view) => view.task === task),
+    ({ phase, task }) =>
+      phase === TaskPhase.SERVING && !failed.has(task) && !views.some((view) => view.task === task),
   );
   const found = await Promise.all([
     ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
@@ -34,7 +35,8 @@ export async function list(
     ...forgotten.map((task) => bury(context, task, () => endOfForgotten(context, task))),
   ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
-  return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
+  const unseen = [...failed].map(([task, failure]) => unseenWorkload(context, task, failure));
+  return [...found.filter((workload) => workload !== undefined), ...unseen, ...past.map(workloadOf)];
 }
 
 /**
@@ -96,6 +98,30 @@ async function lookAt(
  */
 export function listKnown(context: TaskContext): readonly FoundWorkload[] {
   return context.book.all().map((task) => knownOf(context, task));
+}
+
+/** A task at which the cloud has refused a look; whose container it has, the books may know. */
+function unseenWorkload(context: TaskContext, task: string, failure: unknown): FoundWorkload {
+  const { book, logger } = context;
+  logger.warn({ task, err: failure }, `cannot ask for the state of a task: ${messageOf(failure)}`);
+  const known = book.all().find((each) => each.task === task);
+  return known === undefined ? unansweredOf({ containerId: task, generation: 0n }) : knownOf(context, known);
+}
+
+/** A container of which nobody tells now what it is: it is asked again. */
+function unansweredOf({
+  containerId,
+  generation,
+}: Pick<TaskView, "containerId" | "generation">): FoundWorkload {
+  return {
+    containerId,
+    generation,
+    agent: undefined,
+    boundPorts: [],
+    exit: undefined,
+    execExits: new Map(),
+    unanswered: true,
+  };
 }
 
 async function findOne(
@@ -249,15 +275,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
       { ...about, err: error },
       `a task runs whose agent cannot be asked what it is; it is left alone, and asked again: ${messageOf(error)}`,
     );
-    return {
-      containerId: view.containerId,
-      generation: view.generation,
-      agent: undefined,
-      boundPorts: [],
-      exit: undefined,
-      execExits: new Map(),
-      unanswered: true,
-    };
+    return unansweredOf(view);
   }
 }
 

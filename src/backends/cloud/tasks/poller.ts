@@ -5,7 +5,7 @@ import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { isRefusal } from "../cloud-error.ts";
 import type { CloudTasks, DescribedTasks, TaskView } from "../cloud-tasks.ts";
-import { describeAll } from "./describe-all.ts";
+import { type AllDescribed, describeAll } from "./describe-all.ts";
 
 /** Parts and settings that a poller asks with. */
 export interface PollerOptions {
@@ -85,7 +85,7 @@ export class TaskPoller {
   }
 
   /** Asks now, once. Tasks that the cloud does not know are left out. */
-  async describe(tasks: readonly string[]): Promise<readonly TaskView[]> {
+  async describe(tasks: readonly string[]): Promise<AllDescribed> {
     return await describeAll(this.#options.cloud, tasks, this.#closed.signal);
   }
 
