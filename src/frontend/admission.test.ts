@@ -136,7 +136,7 @@ test("a flood of slow uploads, whatever calls they are, is refused beyond its pa
 test("an upload that an agent reads is under way until it is answered", async (t) => {
   const over = Promise.withResolvers<number>();
   let taken = 0;
-  const handOver = { mayTakeBody: () => true, mayHold: () => false } as unknown as HandOver;
+  const handOver = { mayHandOver: () => true } as unknown as HandOver;
   const route: ReplyRoute = {
     method: "PUT",
     path: "/archive",
@@ -146,9 +146,12 @@ test("an upload that an agent reads is under way until it is answered", async (t
       await upload?.ended;
       response.end("unpacked");
     },
-    taken: async () => {
-      taken += 1;
-      return { ended: over.promise, lose: () => {} };
+    handsOver: {
+      part: "upload",
+      take: async () => {
+        taken += 1;
+        return { ended: over.promise, lose: () => {} };
+      },
     },
   };
   const limits = { working: 256, workingMs: 250, descriptors: 160 };
@@ -229,7 +232,7 @@ test("followers begin after who connects behind them is answered", async (t) => 
 test("requests that somebody else may answer take turns too", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] }); // No turn ends by itself.
   const came = new Set<unknown>();
-  const handOver = { mayHold: (request: unknown) => came.add(request).size > 0 } as unknown as HandOver;
+  const handOver = { mayHandOver: (request: unknown) => came.add(request).size > 0 } as unknown as HandOver;
   let asked = 0;
   const over = Promise.withResolvers<undefined>();
   const route: ReplyRoute = {
@@ -237,8 +240,8 @@ test("requests that somebody else may answer take turns too", async (t) => {
     path: "/held",
     answeredBy: builtBackends,
     handler: async ({ response }) => void response.end("here"),
-    held: {
-      takes: () => true,
+    handsOver: {
+      part: "answer",
       call: async () => {
         asked += 1;
         return await over.promise;

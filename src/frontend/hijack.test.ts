@@ -27,7 +27,7 @@ async function served(t: Parameters<typeof serveApi>[0], isRead: () => Promise<b
       socket.end("bye");
     },
   };
-  const handOver = { isRead, mayHold: () => false } as unknown as HandOver;
+  const handOver = { isRead, mayHandOver: () => false } as unknown as HandOver;
   const logger = createLogger({ level: "silent", process: "test" });
   const { socket: path } = await serveApi(t, () => {}, [route], logger, systemClock, handOver);
   const client = connect(path);

@@ -42,27 +42,27 @@ interface RouteDescription {
   readonly note?: string;
 }
 
-/** A request's target. */
-export type Asked = Pick<RequestContext, "parameters" | "query" | "version">;
-
-/** An answer that takes long, and that who outlives this process may write. */
-export interface HeldBy {
-  /** Whether a request is for such an answer. */
-  readonly takes: (asked: Asked) => boolean;
-  /** The call that answers; undefined, or a rejection: the handler answers. */
-  readonly call: (context: RequestContext) => Promise<HeldCall | undefined>;
-  readonly contentType: (asked: Asked, call: HeldCall) => string;
-}
+/**
+ * Parts of a request that whoever holds the bytes sees to on the client's own connection, where that may be handed over
+ * ({@link HandOver.mayHandOver}): decided before the route runs. Everywhere else its handler does, through a worker.
+ */
+export type HandsOver =
+  /** The forwarder answers, by this call; undefined, or a rejection: the handler does. */
+  | {
+      readonly part: "answer";
+      readonly call: (context: RequestContext) => Promise<HeldCall | undefined>;
+      readonly contentType: (context: RequestContext, call: HeldCall) => string;
+    }
+  /** An agent writes the body behind the handler's header. */
+  | { readonly part: "body" }
+  /** An agent reads the body; undefined, or a rejection: it comes to the handler. */
+  | { readonly part: "upload"; readonly take: (context: TakeContext) => Promise<TakenUpload | undefined> };
 
 /** An endpoint that answers with an ordinary response. */
 export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
-  /** Has an agent read the body; undefined, or a rejection: it comes here. */
-  readonly taken?: (context: TakeContext) => Promise<TakenUpload | undefined>;
-  /** The client's connection may be handed on, so that the request is the last of it. */
-  readonly handsOn?: true;
-  /** Set where a process that outlives this one may answer. */
-  readonly held?: HeldBy;
+  /** Undefined: every answer is the handler's, and every body comes to it. */
+  readonly handsOver?: HandsOver;
   /** Named by method and path, as in dockerd: `postContainersStart`. */
   readonly handler: (context: ReplyContext) => Promise<void>;
 }

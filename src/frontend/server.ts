@@ -19,6 +19,7 @@ import {
   usualLimits,
 } from "./admission.ts";
 import { maximumApiVersion } from "./api-version.ts";
+import { HandedRequests } from "./handed-requests.ts";
 import { ApiResponse } from "./http/api-response.ts";
 import { watchClient } from "./http/client-presence.ts";
 import { type Exchange, Exchanges } from "./http/exchanges.ts";
@@ -26,12 +27,12 @@ import { errorReply } from "./http-status.ts";
 import { refusePlainHttp } from "./http/plain-http.ts";
 import { replyError } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
-import type { FrontendServices, ReplyContext, RequestContext, TakenUpload } from "./request-context.ts";
+import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
 import { parseRequestTarget, type RequestTarget } from "./http/request-target.ts";
-import { type HeldBy, type RouteMatch, Router, type Route } from "./router.ts";
+import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
-import { chunksHead, headerText, lastResponse, writeRawError } from "./http/raw-response.ts";
+import { writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
@@ -69,8 +70,7 @@ export class DockerApiServer {
   readonly #admission: Admission;
   readonly #strangers = new Strangers((news) => logStrangers(this.#logger, news));
   readonly #paces = new WeakMap<Socket, RequestPace>();
-  /** Connections that no agent wanted: bodies that come over them are read here. */
-  readonly #ordinary = new WeakSet<Socket>();
+  readonly #handed: HandedRequests;
   readonly #lines = new WeakMap<IncomingMessage, RequestLine>();
   #tooMany = 0;
   #closing: Promise<void> | undefined;
@@ -82,12 +82,23 @@ export class DockerApiServer {
     const { limits = usualLimits() } = options;
     this.#admission = new Admission(limits);
     this.#exchanges = new Exchanges(limits.descriptors);
-    this.#headers = {
+    const headers = {
       "Api-Version": maximumApiVersion,
       "Docker-Experimental": "false",
       Ostype: "linux",
       Server: `Sockerless/${options.version} (linux)`,
     };
+    this.#headers = headers;
+    this.#handed = new HandedRequests({
+      ...{ handOver: options.services.handOver, exchanges: this.#exchanges, logger: options.logger, headers },
+      server: {
+        turnOf: (match, request, exchange) => this.#turnOf(match, request, exchange),
+        contextOf: (request, match, exchange) => this.#context(request, match, exchange),
+        answer: (request, response, raw) => this.#answer(request, response, raw),
+        log: (request, error, exchange) => this.#log(request, error, exchange),
+        trace: (request, status, started) => this.#trace(request, status, started),
+      },
+    });
   }
 
   /**
@@ -125,14 +136,12 @@ export class DockerApiServer {
     listener.on("upgrade", (request, socket: Socket, head) => {
       const rest = this.#paces.get(socket)?.takeRest() ?? Buffer.alloc(0);
       forRequest(newRequestId(), () => {
-        const route = this.#routeOf(request);
-        if (route?.hijack === true) {
-          void this.#answerRaw(request, socket, Buffer.concat([head, rest]));
-        } else if (route?.taken !== undefined) {
-          socket.unshift(Buffer.concat([head, rest]));
-          void this.#answerTaken(request, socket, listener);
-        } else {
-          void this.#answerLast(request, socket);
+        const match = this.#matchOf(request);
+        const all = Buffer.concat([head, rest]);
+        if (match?.route.hijack === true) {
+          void this.#answerRaw(request, socket, all);
+        } else if (match !== undefined) {
+          void this.#handed.answer(request, { match, socket, rest: all, listener });
         }
       });
     });
@@ -176,46 +185,10 @@ export class DockerApiServer {
     await Promise.all(closed);
   }
 
-  /**
-   * Node asks before it hands a connection over: everything is ordinary HTTP but a hijacking route, and an answer that
-   * somebody else may write.
-   */
+  /** Node asks before it hands a connection over: everything is ordinary HTTP but a hijacking route, and what is handed on. */
   #mayHijack(request: IncomingMessage): boolean {
     const match = this.#matchOf(request);
-    return (
-      match?.route.hijack === true ||
-      this.#mayHandOn(request, match) ||
-      this.#heldBy(request, match) !== undefined
-    );
-  }
-
-  /** True if somebody else may write the body of a request's answer, or read that of the request. */
-  #mayHandOn(request: IncomingMessage, match: RouteMatch | undefined): boolean {
-    const { handOver } = this.#services;
-    if (handOver === undefined || match === undefined || match.route.hijack === true) {
-      return false;
-    }
-    const { handsOn, taken } = match.route;
-    return (
-      (handsOn === true && handOver.mayHold(request)) ||
-      (taken !== undefined && handOver.mayTakeBody(request) && !this.#ordinary.has(request.socket))
-    );
-  }
-
-  /** The answer of a request, if somebody else may write it. */
-  #heldBy(request: IncomingMessage, match: RouteMatch | undefined): HeldBy | undefined {
-    if (match === undefined || match.route.hijack === true || match.route.held === undefined) {
-      return undefined;
-    }
-    const { held } = match.route;
-    const { query } = this.#lineOf(request).target;
-    return this.#services.handOver?.mayHold(request) === true && held.takes({ ...match, query })
-      ? held
-      : undefined;
-  }
-
-  #routeOf(request: IncomingMessage): Route | undefined {
-    return this.#matchOf(request)?.route;
+    return match !== undefined && (match.route.hijack === true || this.#handed.mayHand(request, match));
   }
 
   #matchOf(request: IncomingMessage): RouteMatch | undefined {
@@ -332,106 +305,6 @@ export class DockerApiServer {
       this.#exchanges.finish(exchange);
       this.#trace(request, takenOver ? 101 : undefined, started);
     }
-  }
-
-  /**
-   * Has a client answered by who outlives this process, or else answers it here: as the last request of its connection,
-   * which was taken away from Node's server.
-   */
-  async #answerLast(request: IncomingMessage, socket: Socket): Promise<void> {
-    socket.on("error", () => {}); // Node took its own listener off.
-    if (await this.#isHeld(request, socket)) {
-      socket.destroy();
-      return;
-    }
-    socket.resume();
-    await this.#answer(request, lastResponse(request, socket), { connection: socket });
-  }
-
-  /** Has an agent read the body of a request, and answers that then, or else gives the request back to Node's server. */
-  async #answerTaken(request: IncomingMessage, socket: Socket, listener: ApiServer): Promise<void> {
-    const noError = (): void => {};
-    socket.on("error", noError); // Node took its own listener off.
-    const headers = { ...this.#headers, ...requestIdHeaders() };
-    const exchange = this.#exchanges.begin(socket);
-    using turns = new DisposableStack();
-    const taken = await this.#take({ request, socket, exchange, headers, turns }).catch((error: unknown) => {
-      this.#logger.debug({ err: error }, "no agent reads the body"); // The handler finds the same, and says it.
-      return undefined;
-    });
-    this.#exchanges.finish(exchange);
-    if (taken === undefined && socket.destroyed) {
-      this.#logger.debug({ method: request.method, url: request.url }, "nobody reads the body");
-      return;
-    }
-    if (taken === undefined) {
-      turns.dispose();
-      socket.off("error", noError);
-      this.#ordinary.add(socket);
-      socket.unshift(Buffer.from(headerText(request), "latin1"));
-      listener.emit("connection", socket);
-      socket.resume();
-      return;
-    }
-    await this.#answer(request, lastResponse(request, socket), { connection: socket, taken });
-  }
-
-  async #take({
-    request,
-    socket,
-    exchange,
-    headers,
-    turns,
-  }: {
-    readonly request: IncomingMessage;
-    readonly socket: Socket;
-    readonly exchange: Exchange;
-    readonly headers: Readonly<Record<string, string>>;
-    /** Gets the turn, which lasts until the request is answered. */
-    readonly turns: DisposableStack;
-  }): Promise<TakenUpload | undefined> {
-    const match = this.#match(request);
-    if (match === undefined || match.route.hijack === true) {
-      return undefined;
-    }
-    turns.use(await this.#turnOf(match, request, exchange));
-    const context = this.#context(request, match, exchange);
-    return await match.route.taken?.({ ...context, connection: socket, headers });
-  }
-
-  /** @returns false where the request is to be answered here */
-  async #isHeld(request: IncomingMessage, socket: Socket): Promise<boolean> {
-    const match = this.#matchOf(request);
-    const held = this.#heldBy(request, match);
-    const { handOver } = this.#services;
-    if (match === undefined || held === undefined || handOver === undefined) {
-      return false;
-    }
-    const started = performance.now();
-    const headers = requestIdHeaders();
-    const exchange = this.#exchanges.begin(socket);
-    try {
-      using turn = await this.#turnOf(match, request, exchange).catch(() => undefined);
-      if (turn === undefined) {
-        return false; // #answer is refused the same, and says it.
-      }
-      const context = this.#context(request, match, exchange);
-      const call = await held.call(context).catch(() => undefined); // The handler finds the same, and says it.
-      if (call === undefined) {
-        return false;
-      }
-      const contentType = held.contentType(context, call);
-      const head = chunksHead({ ...this.#headers, ...headers, "Content-Type": contentType });
-      if (!(await handOver.hold(socket, { call, headers, head }))) {
-        return false;
-      }
-      this.#trace(request, 200, started);
-    } catch (error) {
-      this.#log(request, error, exchange);
-    } finally {
-      this.#exchanges.finish(exchange);
-    }
-    return true;
   }
 
   async #turnOf(

@@ -29,11 +29,13 @@ export function logsQueryOf(query: URLSearchParams): LogsQuery {
   }
   const since = parseQueryTime(text(query, "since"));
   const until = parseQueryTime(text(query, "until"));
+  const tail = tailOf(text(query, "tail"));
   return {
     request: {
       stdout,
       stderr,
-      ...logExtentOf(query),
+      follow: flag(query, "follow"),
+      ...(tail === undefined ? {} : { tail }),
       timestamps: flag(query, "timestamps"),
       // 0 is what clients send for "not given".
       ...(since === undefined || since === 0n ? {} : { sinceUnixNs: since }),
@@ -41,12 +43,6 @@ export function logsQueryOf(query: URLSearchParams): LogsQuery {
     },
     details: flag(query, "details"),
   };
-}
-
-/** How much of a log a query asks for. */
-export function logExtentOf(query: URLSearchParams): { readonly follow: boolean; readonly tail?: bigint } {
-  const tail = tailOf(text(query, "tail"));
-  return { follow: flag(query, "follow"), ...(tail === undefined ? {} : { tail }) };
 }
 
 /** A number of lines; as in dockerd everything that is none, `all` first of all, means all. */

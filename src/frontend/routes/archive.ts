@@ -33,7 +33,7 @@ export const archiveRoutes: readonly Route[] = [
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
     kind: "transfer",
-    handsOn: true,
+    handsOver: { part: "body" },
     handler: getContainersArchive,
   },
   {
@@ -41,7 +41,7 @@ export const archiveRoutes: readonly Route[] = [
     path: "/containers/{id}/archive",
     answeredBy: builtBackends,
     kind: "transfer",
-    taken: takeContainersArchive,
+    handsOver: { part: "upload", take: takeContainersArchive },
     handler: putContainersArchive,
   },
 ];

@@ -23,7 +23,7 @@ export const changesRoutes: readonly Route[] = [
     path: "/containers/{name}/export",
     answeredBy: builtBackends,
     kind: "transfer",
-    handsOn: true,
+    handsOver: { part: "body" },
     handler: getContainersExport,
   },
   {

@@ -20,7 +20,7 @@ import type { Listening } from "../port-forwarding/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
 import { replyEmpty, replyJson, replyJsonText, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
-import { type Asked, builtBackends, type Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 import type { HeldCall } from "../streams/hand-over.ts";
 
 /** The routes of containers, in the order in which they are tried. */
@@ -47,7 +47,7 @@ export const containerRoutes: readonly Route[] = [
     path: "/containers/{name}/wait",
     answeredBy: builtBackends,
     kind: "stream",
-    held: { takes: isUsualWait, call: heldWait, contentType: () => "application/json" },
+    handsOver: { part: "answer", call: heldWait, contentType: () => "application/json" },
     handler: postContainersWait,
   },
   {
@@ -198,13 +198,12 @@ const waitConditions: Readonly<Record<string, WaitCondition>> = {
   removed: WaitCondition.REMOVED,
 };
 
-/** True for a wait that is answered with a header at once, and told of a removal that failed. */
-function isUsualWait({ query, version }: Asked): boolean {
-  return version.atLeast("1.34") && ownValue(waitConditions, text(query, "condition")) !== undefined;
-}
-
-async function heldWait({ parameters, query }: RequestContext): Promise<HeldCall> {
-  const condition = ownValue(waitConditions, text(query, "condition")) ?? WaitCondition.NOT_RUNNING;
+/** The forwarder's wait, which answers with a header at once, and is told of a removal that failed. */
+async function heldWait({ parameters, query, version }: RequestContext): Promise<HeldCall | undefined> {
+  const condition = ownValue(waitConditions, text(query, "condition"));
+  if (condition === undefined || !version.atLeast("1.34")) {
+    return undefined;
+  }
   const wait = create(WaitContainerRequestSchema, { container: parameters["name"] ?? "", condition });
   return { kind: "wait", request: toJson(WaitContainerRequestSchema, wait) };
 }

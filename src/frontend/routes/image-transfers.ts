@@ -41,7 +41,7 @@ export const imageTransferRoutes: readonly Route[] = [
     path: "/images/load",
     answeredBy: builtBackends,
     kind: "transfer",
-    taken: takeImagesLoad,
+    handsOver: { part: "upload", take: takeImagesLoad },
     handler: postImagesLoad,
   },
   {
@@ -56,7 +56,7 @@ export const imageTransferRoutes: readonly Route[] = [
     path: "/images/get",
     answeredBy: builtBackends,
     kind: "transfer",
-    handsOn: true,
+    handsOver: { part: "body" },
     handler: getImagesGet,
   },
   {
@@ -64,7 +64,7 @@ export const imageTransferRoutes: readonly Route[] = [
     path: "/images/{name}/get",
     answeredBy: builtBackends,
     kind: "transfer",
-    handsOn: true,
+    handsOver: { part: "body" },
     handler: getImagesGet,
   },
   {

@@ -3,11 +3,11 @@ import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { messageOf } from "../../common/errors.ts";
 import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import { detailsPrefix, logExtentOf, logsQueryOf } from "../convert/logs.ts";
+import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { type HeldCall, isHeldLog } from "../streams/hand-over.ts";
+import type { HeldCall } from "../streams/hand-over.ts";
 import { inBandText } from "../streams/client-socket.ts";
 import { type Access, openStream } from "../streams/open-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
@@ -19,8 +19,8 @@ export const logsRoutes: readonly Route[] = [
     path: "/containers/{id}/logs",
     answeredBy: builtBackends,
     kind: "stream",
-    held: {
-      takes: ({ query }) => isHeldLog(logExtentOf(query)),
+    handsOver: {
+      part: "answer",
       call: heldLog,
       contentType: (asked, call) => streamContentType(asked, call.kind === "log" && call.frames),
     },
@@ -31,12 +31,11 @@ export const logsRoutes: readonly Route[] = [
 async function getContainersLogs(context: ReplyContext): Promise<void> {
   const { query, parameters, response } = context;
   const { request, details } = logsQueryOf(query);
-  const isShort = !isHeldLog(request);
   const { link, place } = await openStream(
     context,
     (access) => openLogs(context, parameters["id"] ?? "", access),
     (found) => ({
-      operation: { kind: "logs", request: encodeLogsRequest(requestFor(found, request, details)), isShort },
+      operation: { kind: "logs", request: encodeLogsRequest(requestFor(found, request, details)) },
       framing: found.tty ? "raw" : "multiplexed",
     }),
   );

@@ -1,8 +1,8 @@
 /**
  * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
  * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
- * is decided here alone ({@link HandOver.mayTake}, {@link HandOver.mayHold}, {@link HandOver.mayTakeBody},
- * {@link isHeldLog}); all others go through the workers. Of those the helper sees when the answer's header was read
+ * is decided here alone, before a route runs ({@link HandOver.mayHandOver}) and by the place of the bytes
+ * ({@link HandOver.mayTake}); all others go through the workers. Of those the helper sees when the answer's header was read
  * ({@link HandOver.isRead}).
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
@@ -12,7 +12,7 @@ import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 
-import type { JsonValue, MessageInitShape } from "@bufbuild/protobuf";
+import type { JsonValue } from "@bufbuild/protobuf";
 
 import { containerIdHeader } from "../../agent-client/address.ts";
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
@@ -20,7 +20,6 @@ import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import { ProcessLog } from "../../common/process-log.ts";
-import type { LogsRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { StreamLink } from "./stream-link.ts";
 
@@ -32,9 +31,6 @@ const tellingMs = 3_000;
 
 /** An agent that takes a connection, and does not lose it in this time, lives. */
 const dyingMs = 1_000;
-
-/** Lines at the end of a log that are few. */
-const shortTail = 100n;
 
 /** The helper's word on a connection: it holds it, or it could not pass it on. */
 interface Answer {
@@ -48,16 +44,14 @@ interface Answer {
 /** The helper's word, with what was read of the connection before. */
 type Passed = Omit<Answer, "id"> & { readonly early: Buffer };
 
-/**
- * True for a log whose reading the helper has to do with, where it may hold the request: followed ones it holds itself, of
- * others their agent takes the client's connection. Few lines are read here in less time, and keep the connection.
- */
-export function isHeldLog({ follow, tail }: LogExtent): boolean {
-  return follow === true || tail === undefined || tail > shortTail;
-}
-
-/** How much of a log is read. */
-export type LogExtent = Pick<MessageInitShape<typeof LogsRequestSchema>, "follow" | "tail">;
+/** Something that a request's connection may be handed over with, beside the sessions of hijacked ones. */
+export type HandedPart =
+  /** The whole answer. */
+  | "answer"
+  /** The body of the answer, behind its header. */
+  | "body"
+  /** The body of the request. */
+  | "upload";
 
 /** A call that answers a request. */
 export type HeldCall =
@@ -150,22 +144,20 @@ export class HandOver {
   }
 
   /**
-   * True for a request on a unix socket whose answer the helper may write, in chunks, as the last of its connection:
-   * nothing follows the header, and nobody waits for the word to send it.
+   * True for a request on a unix socket of which somebody else may write the answer, or read the body, as the last of its
+   * connection: for an answer nothing follows the header, and nobody waits for the word to send it.
    */
-  mayHold({ socket, httpVersion, headers }: IncomingMessage): boolean {
-    const hasBody =
-      headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) !== 0;
-    return this.#mayHandOn(socket) && httpVersion === "1.1" && !hasBody && headers.expect === undefined;
-  }
-
-  /** True for a request on a unix socket whose body an agent may read, as the last of its connection. */
-  mayTakeBody({ socket, httpVersion, headers }: IncomingMessage): boolean {
+  mayHandOver({ socket, httpVersion, headers }: IncomingMessage, part: HandedPart): boolean {
     const { "transfer-encoding": coding, "content-length": length, expect } = headers;
+    if (!this.#mayHandOn(socket) || httpVersion !== "1.1") {
+      return false;
+    }
+    if (part !== "upload") {
+      return coding === undefined && Number(length ?? 0) === 0 && expect === undefined;
+    }
     const isFramed =
       coding === undefined ? /^\d{1,15}$/.test(length ?? "") : coding.trim().toLowerCase() === "chunked";
-    const isExpected = expect === undefined || expect.toLowerCase() === "100-continue";
-    return this.#mayHandOn(socket) && httpVersion === "1.1" && isFramed && isExpected;
+    return isFramed && (expect === undefined || expect.toLowerCase() === "100-continue");
   }
 
   /**

@@ -26,12 +26,12 @@ const maxThreads = 4;
 /** Bytes of input of all streams that agents have not taken yet, at most. */
 const inputBudget = 32 * 1024 * 1024;
 
-/** Bytes of windows, and of output, of all short streams. */
-const shortBudget = 4 * 1024 * 1024;
+/** Bytes of windows, and of output, of all streams whose clients were to be handed over, and were not. */
+const hereBudget = 4 * 1024 * 1024;
 
 /**
- * Opens streams to agents, in worker threads but for short ones. The threads start, and their library is loaded, with the
- * first stream that needs them: where connections are handed on, there may never be one.
+ * Opens streams to agents, in worker threads but for those whose clients are handed over. The threads start, and their
+ * library is loaded, with the first stream that needs them: where connections are handed on, there may never be one.
  */
 export class StreamPool {
   readonly #threads: number;
@@ -40,8 +40,8 @@ export class StreamPool {
   readonly #input = new ByteBudget(inputBudget);
   /** Resources of the streams that this thread runs itself. */
   readonly #here: WorkerResources = {
-    connections: new ConnectionPool(new ByteBudget(shortBudget)),
-    supply: new BufferSupply(1, new ByteBudget(shortBudget)),
+    connections: new ConnectionPool(new ByteBudget(hereBudget)),
+    supply: new BufferSupply(1, new ByteBudget(hereBudget)),
   };
 
   /** @param threads how many workers; by default one less than the machine has cores, at least one */
@@ -66,7 +66,7 @@ export class StreamPool {
 
   /** Opens a stream. Failures are told by the link. */
   open(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
-    return isShort(operation)
+    return isHandedOver(operation)
       ? this.#openHere(target, operation, framing)
       : this.#openInWorker(target, operation, framing);
   }
@@ -131,10 +131,7 @@ export class StreamPool {
   }
 }
 
-/** A stream of which little comes: the way to a worker and back would take longer than its work. */
-function isShort(operation: StreamOperation): boolean {
-  return (
-    (operation.kind === "logs" && operation.isShort === true) ||
-    (operation.kind === "session" && operation.mayHandOn === true)
-  );
+/** Whether a stream's client is to be handed over: nothing of it comes here but that it was opened, and its end. */
+function isHandedOver(operation: StreamOperation): boolean {
+  return operation.kind === "session" && operation.mayHandOn === true;
 }

@@ -3,8 +3,8 @@
  * messages go over the port that came with it. Errors are data.
  *
  * Why threads: a worker talks to agents and frames their output for Docker clients, which is most of the work per byte;
- * the main thread owns the clients' sockets, which cannot move, and only writes what it is given. A stream of a few lines
- * stays in the main thread, on the same messages: the way to a worker and back would take longer than its work.
+ * the main thread owns the clients' sockets, which cannot move, and only writes what it is given. A session whose client is to
+ * be handed over is opened in the main thread, by the same messages: none of its bytes come there.
  *
  * INVARIANTS:
  * - `opened` comes at most once and before any `output`; `ended` or `failed` comes once and last.
@@ -57,12 +57,7 @@ export type StreamOperation =
       /** True if the client's connection is to be handed on, so that few bytes come this way. */
       readonly mayHandOn?: boolean;
     }
-  | {
-      readonly kind: "logs";
-      readonly request: Uint8Array;
-      /** A few lines, and then its end. */
-      readonly isShort?: boolean;
-    }
+  | { readonly kind: "logs"; readonly request: Uint8Array }
   | { readonly kind: "archive-get"; readonly request: Uint8Array }
   | { readonly kind: "archive-put"; readonly open: Uint8Array }
   | { readonly kind: "export"; readonly request: Uint8Array }

@@ -1,0 +1,176 @@
+/**
+ * Requests whose client's connection may be handed over to whoever holds the bytes: which they are is decided here, before
+ * their routes run, and how each part is handed over. Where nobody takes a connection, its request is answered here.
+ */
+import type { IncomingMessage, Server } from "node:http";
+import type { Socket } from "node:net";
+
+import type { Logger } from "../common/logger.ts";
+import { requestIdHeaders } from "../common/request-id.ts";
+import type { Admitted } from "./admission.ts";
+import type { ApiResponse } from "./http/api-response.ts";
+import type { Exchange, Exchanges } from "./http/exchanges.ts";
+import { chunksHead, headerText, lastResponse } from "./http/raw-response.ts";
+import type { ReplyContext, RequestContext, TakenUpload } from "./request-context.ts";
+import type { HandsOver, ReplyRoute, RouteMatch } from "./router.ts";
+import type { HandOver } from "./streams/hand-over.ts";
+
+/** The server of the requests. */
+export interface Answerer {
+  /** Waits for a request's turn. @throws what it is refused with */
+  turnOf(match: RouteMatch, request: IncomingMessage, exchange: Exchange): Promise<Admitted>;
+  contextOf(request: IncomingMessage, match: RouteMatch, exchange: Exchange): RequestContext;
+  /** Answers a request by its handler. */
+  answer(
+    request: IncomingMessage,
+    response: ApiResponse,
+    raw: Pick<ReplyContext, "connection" | "taken">,
+  ): Promise<void>;
+  /** Tells of a failure. */
+  log(request: IncomingMessage, error: unknown, exchange: Exchange): void;
+  /** Tells that a request was answered. */
+  trace(request: IncomingMessage, status: number, started: number): void;
+}
+
+/** Parts of {@link HandedRequests}. */
+export interface HandedRequestsOptions {
+  /** Undefined: nothing is handed over. */
+  readonly handOver: HandOver | undefined;
+  readonly exchanges: Exchanges;
+  readonly server: Answerer;
+  /** Headers of every answer. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly logger: Logger;
+}
+
+/** A request's connection, taken from Node's server right behind the header. */
+export interface TakenConnection {
+  readonly match: RouteMatch;
+  readonly socket: Socket;
+  /** Bytes that were read behind the header. */
+  readonly rest: Buffer;
+  /** The server that it may be given back to. */
+  readonly listener: Server;
+}
+
+/** Parts of one kind. */
+type Handing<Part extends HandsOver["part"]> = Extract<HandsOver, { readonly part: Part }>;
+
+/** Hands over the connections of a server's requests. */
+export class HandedRequests {
+  readonly #options: HandedRequestsOptions;
+  /** Connections that no agent wanted: bodies that come over them are read here. */
+  readonly #ordinary = new WeakSet<Socket>();
+
+  constructor(options: HandedRequestsOptions) {
+    this.#options = options;
+  }
+
+  /** Whether a request's connection may be handed over: it is to be taken from Node's server then. */
+  mayHand(request: IncomingMessage, { route }: RouteMatch): boolean {
+    const part = handsOverOf(route)?.part;
+    return (
+      part !== undefined &&
+      this.#options.handOver?.mayHandOver(request, part) === true &&
+      !(part === "upload" && this.#ordinary.has(request.socket))
+    );
+  }
+
+  /** Has a request answered on its connection, by whoever takes it, or else here: as the last of the connection. */
+  async answer(request: IncomingMessage, connection: TakenConnection): Promise<void> {
+    const { socket, match } = connection;
+    const handsOver = handsOverOf(match.route);
+    const noError = (): void => {};
+    socket.on("error", noError); // Node took its own listener off.
+    using turns = new DisposableStack();
+    let taken: TakenUpload | undefined;
+    if (handsOver?.part === "upload") {
+      socket.unshift(connection.rest);
+      taken = await this.#upload(request, connection, handsOver, turns);
+      if (taken === undefined) {
+        turns.dispose();
+        socket.off("error", noError);
+        this.#giveBack(request, connection);
+        return;
+      }
+    } else if (handsOver?.part === "answer" && (await this.#isHeld(request, connection, handsOver))) {
+      socket.destroy();
+      return;
+    } else {
+      socket.resume();
+    }
+    const raw = { connection: socket, ...(taken !== undefined && { taken }) };
+    await this.#options.server.answer(request, lastResponse(request, socket), raw);
+  }
+
+  /** @param turns gets the turn, which lasts until the request is answered */
+  async #upload(
+    request: IncomingMessage,
+    { match, socket }: TakenConnection,
+    { take }: Handing<"upload">,
+    turns: DisposableStack,
+  ): Promise<TakenUpload | undefined> {
+    const { exchanges, server, logger } = this.#options;
+    const headers = { ...this.#options.headers, ...requestIdHeaders() };
+    const exchange = exchanges.begin(socket);
+    try {
+      turns.use(await server.turnOf(match, request, exchange));
+      return await take({ ...server.contextOf(request, match, exchange), connection: socket, headers });
+    } catch (error) {
+      logger.debug({ err: error }, "no agent reads the body"); // The handler finds the same, and says it.
+      return undefined;
+    } finally {
+      exchanges.finish(exchange);
+    }
+  }
+
+  /** Gives a connection back to Node's server, which reads the request's body. */
+  #giveBack(request: IncomingMessage, { socket, listener }: TakenConnection): void {
+    if (socket.destroyed) {
+      this.#options.logger.debug({ method: request.method, url: request.url }, "nobody reads the body");
+      return;
+    }
+    this.#ordinary.add(socket);
+    socket.unshift(Buffer.from(headerText(request), "latin1"));
+    listener.emit("connection", socket);
+    socket.resume();
+  }
+
+  /** @returns false where the request is to be answered here */
+  async #isHeld(
+    request: IncomingMessage,
+    { match, socket }: TakenConnection,
+    { call: callOf, contentType }: Handing<"answer">,
+  ): Promise<boolean> {
+    const { handOver, exchanges, server } = this.#options;
+    const started = performance.now();
+    const headers = requestIdHeaders();
+    const exchange = exchanges.begin(socket);
+    try {
+      using turn = await server.turnOf(match, request, exchange).catch(() => undefined);
+      if (turn === undefined) {
+        return false; // The handler's turn is refused the same, and that is said.
+      }
+      const context = server.contextOf(request, match, exchange);
+      const call = await callOf(context).catch(() => undefined); // The handler finds the same, and says it.
+      if (call === undefined || handOver === undefined) {
+        return false;
+      }
+      const type = contentType(context, call);
+      const head = chunksHead({ ...this.#options.headers, ...headers, "Content-Type": type });
+      if (!(await handOver.hold(socket, { call, headers, head }))) {
+        return false;
+      }
+      server.trace(request, 200, started);
+    } catch (error) {
+      server.log(request, error, exchange);
+    } finally {
+      exchanges.finish(exchange);
+    }
+    return true;
+  }
+}
+
+function handsOverOf(route: RouteMatch["route"]): ReplyRoute["handsOver"] {
+  return route.hijack === true ? undefined : route.handsOver;
+}
