@@ -1,9 +1,9 @@
 /** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
 import { logDrivers } from "../../src/backends/logging/log-options.ts";
 import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backends/ecs/aws/rates.ts";
-import { limitsMissing } from "../../src/backends/cloud/machine.ts";
+import { limitsMissing } from "../../src/backends/cloud/ready-made/machine.ts";
 import { notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
-import type { CloudSetting } from "../../src/backends/cloud/setting-rules.ts";
+import type { CloudSetting } from "../../src/backends/cloud/ready-made/setting-rules.ts";
 
 /** The document, from the checkout. */
 export const file = "docs/backends/ecs-settings.md";

@@ -13,9 +13,9 @@ import {
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
 import { instanceTag, parseTask } from "../../src/backends/aca/tags.ts";
-import { isUndone } from "../../src/backends/cloud/cloud-error.ts";
-import type { TaskAnswer, TaskRequests } from "../../src/backends/cloud/cloud-tasks.ts";
-import { createSealer } from "../../src/backends/cloud/seal.ts";
+import { isUndone } from "../../src/backends/cloud/contract/cloud-error.ts";
+import type { TaskAnswer, TaskRequests } from "../../src/backends/cloud/contract/cloud-tasks.ts";
+import { createSealer } from "../../src/backends/cloud/authority/seal.ts";
 import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
 import { workloadSpec } from "../../src/backends/cloud/testing/workload-spec.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";

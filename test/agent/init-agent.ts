@@ -8,9 +8,9 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import type { DialTarget } from "../../src/agent-client/address.ts";
-import { readAuthority } from "../../src/backends/cloud/authority-file.ts";
-import { createAuthority } from "../../src/backends/cloud/authority.ts";
-import { learnPin } from "../../src/backends/cloud/first-contact.ts";
+import { readAuthority } from "../../src/backends/cloud/authority/authority-file.ts";
+import { createAuthority } from "../../src/backends/cloud/authority/authority.ts";
+import { learnPin } from "../../src/backends/cloud/authority/first-contact.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { freePort } from "../support/free-port.ts";

@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { acaPlatformOf } from "../../src/backends/aca/main.ts";
-import { createAuthority } from "../../src/backends/cloud/authority.ts";
-import { readAuthority } from "../../src/backends/cloud/authority-file.ts";
+import { createAuthority } from "../../src/backends/cloud/authority/authority.ts";
+import { readAuthority } from "../../src/backends/cloud/authority/authority-file.ts";
 import { cloudDriver } from "../../src/backends/cloud/driver.ts";
-import { createSealer } from "../../src/backends/cloud/seal.ts";
+import { createSealer } from "../../src/backends/cloud/authority/seal.ts";
 import { createImages, type Images } from "../../src/backends/images/images.ts";
 import { openState } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";

@@ -2,10 +2,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { createAuthority } from "../../src/backends/cloud/authority.ts";
-import { readAuthority } from "../../src/backends/cloud/authority-file.ts";
+import { createAuthority } from "../../src/backends/cloud/authority/authority.ts";
+import { readAuthority } from "../../src/backends/cloud/authority/authority-file.ts";
 import { cloudDriver } from "../../src/backends/cloud/driver.ts";
-import { createSealer } from "../../src/backends/cloud/seal.ts";
+import { createSealer } from "../../src/backends/cloud/authority/seal.ts";
 import { openState } from "../../src/backends/state/state.ts";
 import { ecsAgents } from "../../src/backends/ecs/agent-finder.ts";
 import { createAwsClients } from "../../src/backends/ecs/aws/clients.ts";

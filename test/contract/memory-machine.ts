@@ -7,7 +7,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 
 import { systemError, unavailable } from "../../src/common/errors.ts";
 import type { AgentAddress } from "../../src/agent-client/address.ts";
-import { agentSeccomp } from "../../src/backends/cloud/agent-seccomp.ts";
+import { agentSeccomp } from "../../src/backends/cloud/tasks/agent-seccomp.ts";
 import type { Driver } from "../../src/backends/driver/driver.ts";
 import type { BoundPort, LaunchProgress, StepsOfStages } from "../../src/backends/driver/launches.ts";
 import type { NetworkFabric } from "../../src/backends/driver/networks.ts";

@@ -13,9 +13,9 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
-import { type CloudAuthority, createAuthority } from "../../src/backends/cloud/authority.ts";
-import { readAuthority } from "../../src/backends/cloud/authority-file.ts";
-import { learnPin } from "../../src/backends/cloud/first-contact.ts";
+import { type CloudAuthority, createAuthority } from "../../src/backends/cloud/authority/authority.ts";
+import { readAuthority } from "../../src/backends/cloud/authority/authority-file.ts";
+import { learnPin } from "../../src/backends/cloud/authority/first-contact.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";

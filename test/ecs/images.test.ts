@@ -9,7 +9,7 @@ import type { ECRClient } from "@aws-sdk/client-ecr";
 
 import { taskImageOf } from "../../src/backends/ecs/ecr/task-image.ts";
 import type { AwsService } from "../../src/backends/ecs/aws/clients.ts";
-import type { CloudImages } from "../../src/backends/cloud/platform.ts";
+import type { CloudImages } from "../../src/backends/cloud/contract/platform.ts";
 import { ecsImages } from "../../src/backends/ecs/images.ts";
 import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
 import { fakeClient } from "../../src/backends/ecs/testing/fake-client.ts";

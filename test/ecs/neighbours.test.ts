@@ -15,8 +15,8 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
-import { createAuthority } from "../../src/backends/cloud/authority.ts";
-import { readAuthority } from "../../src/backends/cloud/authority-file.ts";
+import { createAuthority } from "../../src/backends/cloud/authority/authority.ts";
+import { readAuthority } from "../../src/backends/cloud/authority/authority-file.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";

@@ -4,13 +4,13 @@ import { join } from "node:path";
 import type { AcaConfig } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { componentLogger } from "../../common/logger.ts";
-import type { AgentFinder } from "../cloud/agents/agent-finder.ts";
+import type { AgentFinder } from "../cloud/contract/agent-finder.ts";
 import { secretProof } from "../cloud/agents/agent-proof.ts";
 import { calledAgents } from "../cloud/agents/called-agents.ts";
 import { Relay } from "../cloud/callback/relay.ts";
-import { instanceOf } from "../cloud/instance.ts";
+import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
-import type { Sealer } from "../cloud/seal.ts";
+import type { Sealer } from "../cloud/authority/seal.ts";
 import type { ContainerJobsOptions } from "./jobs/jobs.ts";
 import { parseTask } from "./tags.ts";
 

@@ -1,5 +1,5 @@
 import type { AcaSection } from "../../common/config/load.ts";
-import { cloudMachine } from "../cloud/machine.ts";
+import { cloudMachine } from "../cloud/ready-made/machine.ts";
 import type { Machine } from "../driver/machine.ts";
 import { largestCpu, memoryPerCpu } from "./jobs/sizes.ts";
 

@@ -1,9 +1,9 @@
 import type { AcaConfig } from "../../common/config/load.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { RunningService } from "../../common/running-service.ts";
-import { instanceOf } from "../cloud/instance.ts";
+import { instanceOf } from "../cloud/authority/instance.ts";
 import { type CloudSurroundings, startCloudBackend } from "../cloud/main.ts";
-import type { CloudPlatform } from "../cloud/platform.ts";
+import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { acaAgents, callbackSecrets } from "./agents.ts";
 import { createAzureClients } from "./arm/clients.ts";

@@ -2,7 +2,7 @@
  * Networks of this backend: nothing in Azure. Addresses are virtual, names are the agents' own, and what is on a network is
  * decided by the tunnels that agents open for one another.
  */
-import type { CloudSetting } from "../cloud/setting-rules.ts";
+import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import type { AddressPool, NetworkFabric } from "../driver/networks.ts";
 import { nothingFound } from "../driver/ready-made-roles.ts";
 

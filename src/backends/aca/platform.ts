@@ -2,11 +2,10 @@ import type { AcaSection } from "../../common/config/load.ts";
 import type { Clock } from "../../common/clock.ts";
 import { invalid } from "../../common/errors.ts";
 import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { instanceOf } from "../cloud/instance.ts";
+import type { CloudPlatform, StartCheck } from "../cloud/contract/platform.ts";
+import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
-import { noMirror } from "../cloud/name-mirror.ts";
-import type { CloudPlatform } from "../cloud/platform.ts";
-import type { StartCheck } from "../cloud/start-checks.ts";
+import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AcaAgents } from "./agents.ts";
 import type { AzureClients } from "./arm/clients.ts";
@@ -103,7 +102,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
       streamsOf: (containerId) => state.tasks.get(containerId)?.logStreams ?? [],
       clock,
     }),
-    mirror: noMirror,
+    discovery: noDiscovery,
     images: images.images,
     networks: acaNetworks,
     volumes,

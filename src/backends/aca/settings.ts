@@ -2,8 +2,8 @@
  * Docker's settings that Container Apps cannot honour: those that are refused with 501, and those that are accepted and
  * not applied, with a warning. `docs/backends/aca.md` has the same tables.
  */
-import * as asks from "../cloud/asked-settings.ts";
-import { type CloudSetting, settingRules } from "../cloud/setting-rules.ts";
+import * as asks from "../cloud/ready-made/asked-settings.ts";
+import { type CloudSetting, settingRules } from "../cloud/ready-made/setting-rules.ts";
 import type { SettingRules } from "../driver/settings.ts";
 import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
 import { isContainerMode } from "../model/container-mode.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
 import type { AcaSection } from "../../common/config/load.ts";
-import { checkSurroundings } from "../cloud/start-checks.ts";
+import { checkSurroundings } from "../cloud/upkeep/start-checks.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import type { AzureClients } from "./arm/clients.ts";
 import { acaChecks } from "./start-checks.ts";

@@ -1,7 +1,7 @@
 /** Checks of what the configuration names in Azure, made when the backend starts. */
 import type { AcaSection } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { StartCheck } from "../cloud/start-checks.ts";
+import type { StartCheck } from "../cloud/contract/platform.ts";
 import type { AzureClients, SendOptions } from "./arm/clients.ts";
 import { isMissing } from "./arm/errors.ts";
 

@@ -8,7 +8,7 @@ import { conflict, fromUnknown, invalid, isErrorKind, messageOf } from "../../co
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { isRefusal } from "../cloud/cloud-error.ts";
+import { isRefusal } from "../cloud/contract/cloud-error.ts";
 import type { UnappliedSetting } from "../driver/settings.ts";
 import type { VolumeRules, VolumeStore } from "../driver/volumes.ts";
 import { neverShort, nothingFound, partsReady } from "../driver/ready-made-roles.ts";

@@ -5,12 +5,12 @@ import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { Driver } from "../driver/driver.ts";
 import type { State } from "../state/state.ts";
 import { TaskAgents } from "./agents/task-agents.ts";
-import type { CloudAuthority } from "./authority.ts";
-import { instanceOf } from "./instance.ts";
-import type { CloudPlatform } from "./platform.ts";
-import type { Sealer } from "./seal.ts";
-import type { DocumentsOfImage } from "./sealed-container.ts";
-import { keepSweeping } from "./sweeps.ts";
+import type { CloudAuthority } from "./authority/authority.ts";
+import { instanceOf } from "./authority/instance.ts";
+import type { CloudPlatform } from "./contract/platform.ts";
+import type { Sealer } from "./authority/seal.ts";
+import type { DocumentsOfImage } from "./authority/sealed-container.ts";
+import { keepSweeping } from "./upkeep/sweeps.ts";
 import { Departures } from "./tasks/departures.ts";
 import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
@@ -63,7 +63,7 @@ const startPatienceMs = 10_000;
 export function cloudDriver(parts: CloudDriverParts): Driver {
   const { platform, section, authority, sealer, state, clock } = parts;
   const { name, capabilities, settings, machine, images, networks, volumes } = platform;
-  const { tasks: cloud, requests, finder, mirror } = platform;
+  const { tasks: cloud, requests, finder, discovery } = platform;
   const logger = componentLogger(parts.logger, "tasks");
   const calls = { cloud, clock, logger };
   const poller = new TaskPoller({ ...calls, intervalMs: section.pollInterval });
@@ -129,7 +129,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     traffic: finder.traffic,
     agentReach: finder.agentReach,
     disk: writtenAsAgentsTell,
-    workloads: cloudWorkloads({ context, mirror, state }),
+    workloads: cloudWorkloads({ context, discovery, state }),
     images,
     networks,
     volumes,

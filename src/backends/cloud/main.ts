@@ -24,12 +24,12 @@ import { hostPlatform } from "../images/platform.ts";
 import { openImages, serveEngine } from "../server/serve-engine.ts";
 import { openState, type State } from "../state/state.ts";
 import { TaskAgents } from "./agents/task-agents.ts";
-import { type CloudAuthority, createAuthority } from "./authority.ts";
-import { readAuthority } from "./authority-file.ts";
+import { type CloudAuthority, createAuthority } from "./authority/authority.ts";
+import { readAuthority } from "./authority/authority-file.ts";
 import { cloudDriver, type CloudSection } from "./driver.ts";
-import type { CloudPlatform } from "./platform.ts";
-import { createSealer, type Sealer } from "./seal.ts";
-import { checkSurroundings } from "./start-checks.ts";
+import type { CloudPlatform } from "./contract/platform.ts";
+import { createSealer, type Sealer } from "./authority/seal.ts";
+import { checkSurroundings } from "./upkeep/start-checks.ts";
 import { openCloudStored } from "./stored/open-stored.ts";
 
 /** Parts of the process that a platform is made with. */

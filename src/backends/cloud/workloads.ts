@@ -5,16 +5,16 @@ import {
   TaskPhase,
   type TaskRecord,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { SealedRecord, Sealer } from "./seal.ts";
-import { type DocumentsOfImage, sealedContainerOf } from "./sealed-container.ts";
-import { goesWithItsEnd, startDetails } from "./start-details.ts";
+import type { SealedRecord, Sealer } from "./authority/seal.ts";
+import { type DocumentsOfImage, sealedContainerOf } from "./authority/sealed-container.ts";
+import { goesWithItsEnd, startDetails } from "./tasks/start-details.ts";
 import type { Seals } from "../driver/agents.ts";
 import type { Launches } from "../driver/launches.ts";
 import type { FoundWorkload, Workloads } from "../driver/workloads.ts";
 import { noNameFiles } from "../driver/ready-made-roles.ts";
 import { isNew } from "../model/records.ts";
 import type { State } from "../state/state.ts";
-import type { NameMirror } from "./name-mirror.ts";
+import type { ServiceDiscovery } from "./contract/service-discovery.ts";
 import { release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
@@ -24,13 +24,13 @@ import type { TaskContext } from "./tasks/task-context.ts";
 /** Parts of the driver that workloads need beside the tasks. */
 export interface CloudWorkloadsOptions {
   readonly context: TaskContext;
-  readonly mirror: NameMirror;
+  readonly discovery: ServiceDiscovery;
   readonly state: Pick<State, "containers">;
 }
 
 /** Containers as tasks of a cloud: one task for one start, and for those that follow while it lingers. */
 export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
-  const { context, mirror, state } = options;
+  const { context, discovery, state } = options;
   const { requests } = context;
   /** Names of containers that do not run any more are taken from outsiders, too. */
   const listAll = async (): Promise<readonly FoundWorkload[]> => {
@@ -38,7 +38,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
     const running = found.filter(({ agent, unanswered }) => agent !== undefined || unanswered === true);
     const names = running.map(({ containerId }) => containerId);
     if (names.every(isFullId)) {
-      mirror.reconcile(new Set(names)); // Else one that runs is not told by its own ID.
+      discovery.reconcile(new Set(names)); // Else one that runs is not told by its own ID.
     }
     return found;
   };
@@ -52,11 +52,11 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
       const launched = await launch(context, spec, signal, progress).catch((error: unknown) => {
         throw requests.explainFailure(error, spec.mounts);
       });
-      mirror.announce(spec.record, launched.address ?? "");
+      discovery.announce(spec.record, launched.address ?? "");
       return launched;
     },
     async release(containerId) {
-      mirror.withdraw(containerId);
+      discovery.withdraw(containerId);
       await context.stored.settleStaged(containerId);
       const record = state.containers.get(containerId);
       await release(context, containerId, record !== undefined && goesWithItsEnd(record));

@@ -7,7 +7,7 @@ import type { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
 import { ManualClock } from "../../common/manual-clock.ts";
 import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
-import { CloudMapMirror } from "./cloud-map.ts";
+import { CloudMapDiscovery } from "./cloud-map.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import { fakeClient, refusal } from "./testing/fake-client.ts";
 
@@ -86,7 +86,7 @@ describe("names in Cloud Map", () => {
     log = capturedLogger();
   });
   const start = (instance = "one") =>
-    new CloudMapMirror({
+    new CloudMapDiscovery({
       serviceDiscovery: cloud.fake.client,
       namespaceId: "ns-1",
       instance,
@@ -95,9 +95,9 @@ describe("names in Cloud Map", () => {
     });
 
   it("are there for every name on user-defined networks while the container runs", async () => {
-    const mirror = start();
-    mirror.announce(container("1", "api", ["backend", "not a label"]), "10.0.0.1");
-    mirror.announce(container("2", "api2", ["backend"]), "10.0.0.2");
+    const discovery = start();
+    discovery.announce(container("1", "api", ["backend", "not a label"]), "10.0.0.1");
+    discovery.announce(container("2", "api2", ["backend"]), "10.0.0.2");
     assert.deepEqual(cloud.fake.calls, [], "nobody waits for Cloud Map");
     await clock.advance(1);
     assert.deepEqual(cloud.names, {
@@ -105,16 +105,16 @@ describe("names in Cloud Map", () => {
       [`api2.${net12}`]: ["10.0.0.2"],
       [`backend.${net12}`]: ["10.0.0.1", "10.0.0.2"],
     });
-    mirror.withdraw("1".repeat(64));
+    discovery.withdraw("1".repeat(64));
     await clock.advance(1);
     assert.deepEqual(cloud.names, {
       [`api2.${net12}`]: ["10.0.0.2"],
       [`backend.${net12}`]: ["10.0.0.2"],
     });
-    mirror.forgetNetwork(net);
+    discovery.forgetNetwork(net);
     await clock.advance(1);
     assert.deepEqual(cloud.names, {});
-    await mirror.close();
+    await discovery.close();
   });
 
   it("have IPv6 addresses where containers have those alone, also for the next process", async () => {
@@ -139,22 +139,22 @@ describe("names in Cloud Map", () => {
   });
 
   it("follow a container to its next address", async () => {
-    const mirror = start();
-    mirror.announce(container("1", "api"), "10.0.0.1");
+    const discovery = start();
+    discovery.announce(container("1", "api"), "10.0.0.1");
     await clock.advance(1);
-    mirror.announce(container("1", "api"), "10.0.0.9");
+    discovery.announce(container("1", "api"), "10.0.0.9");
     await clock.advance(1);
     assert.deepEqual(cloud.names, { [`api.${net12}`]: ["10.0.0.9"] });
     assert.equal(cloud.fake.made("CreateService").length, 1);
-    await mirror.close();
+    await discovery.close();
   });
 
   it("follow a container to its next name, and aliases stay as they are", async () => {
-    const mirror = start();
-    mirror.announce(container("1", "api", ["backend"]), "10.0.0.1");
+    const discovery = start();
+    discovery.announce(container("1", "api", ["backend"]), "10.0.0.1");
     await clock.advance(1);
-    mirror.withdraw("1".repeat(64));
-    mirror.announce(container("1", "web.v2", ["backend"]), "10.0.0.1");
+    discovery.withdraw("1".repeat(64));
+    discovery.announce(container("1", "web.v2", ["backend"]), "10.0.0.1");
     await clock.advance(1);
     assert.deepEqual(cloud.names, {
       [`backend.${net12}`]: ["10.0.0.1"],
@@ -162,62 +162,62 @@ describe("names in Cloud Map", () => {
     });
     const registered = cloud.fake.made("RegisterInstance").map(({ ServiceId }) => ServiceId);
     assert.equal(registered.filter((each) => each === `backend.${net12}`).length, 1);
-    await mirror.close();
+    await discovery.close();
   });
 
   it("may have dots, and are left out where a label or the whole is none that Cloud Map takes", async () => {
-    const mirror = start();
+    const discovery = start();
     const refused = ["_", "a..b", "-a", "a.", "x".repeat(64), `${"x".repeat(60)}.${"y".repeat(60)}`];
-    mirror.announce(container("1", "db.internal", ["a_b", ...refused]), "10.0.0.1");
+    discovery.announce(container("1", "db.internal", ["a_b", ...refused]), "10.0.0.1");
     await clock.advance(1);
     assert.deepEqual(new Set(Object.keys(cloud.names)), new Set([`a_b.${net12}`, `db.internal.${net12}`]));
-    await mirror.close();
+    await discovery.close();
   });
 
   it("are tried again after a refusal, a service that is still in use too", async () => {
     cloud.failing = 2;
     cloud.busyDeletions = 2;
-    const mirror = start();
-    mirror.announce(container("1", "api"), "10.0.0.1");
+    const discovery = start();
+    discovery.announce(container("1", "api"), "10.0.0.1");
     await clock.advance(1);
     await clock.advance(10_000);
     assert.deepEqual(cloud.names, { [`api.${net12}`]: ["10.0.0.1"] });
-    mirror.withdraw("1".repeat(64), net);
+    discovery.withdraw("1".repeat(64), net);
     await clock.advance(1);
     await clock.advance(10_000);
     assert.deepEqual(cloud.names, {});
-    await mirror.close();
+    await discovery.close();
   });
 
   it("come at once while a service that is still in use is deleted again and again", async () => {
-    const mirror = start();
-    mirror.announce(container("1", "api"), "10.0.0.1");
+    const discovery = start();
+    discovery.announce(container("1", "api"), "10.0.0.1");
     await clock.advance(1);
     cloud.busyDeletions = 6;
-    mirror.withdraw("1".repeat(64), net);
+    discovery.withdraw("1".repeat(64), net);
     await clock.advance(1);
     await clock.advance(10_000); // The next deletion is seconds away.
     assert.ok(cloud.busyDeletions > 0);
-    mirror.announce(container("2", "db"), "10.0.0.2");
+    discovery.announce(container("2", "db"), "10.0.0.2");
     await clock.advance(1);
     assert.deepEqual(cloud.names[`db.${net12}`], ["10.0.0.2"]);
     await clock.advance(60_000);
     await clock.advance(60_000);
     assert.deepEqual(cloud.names, { [`db.${net12}`]: ["10.0.0.2"] });
-    await mirror.close();
+    await discovery.close();
   });
 
   it("are given up with a warning when Cloud Map goes on refusing", async () => {
     cloud.failing = 1_000;
-    const mirror = start();
-    mirror.announce(container("1", "api"), "10.0.0.1");
+    const discovery = start();
+    discovery.announce(container("1", "api"), "10.0.0.1");
     await clock.advance(1);
     await clock.advance(3_600_000);
     assert.match(log.warnings()[0] ?? "", /Cloud Map does not take a name: .*NamespaceNotFound/);
     const asked = cloud.fake.calls.length;
     await clock.advance(3_600_000);
     assert.equal(cloud.fake.calls.length, asked);
-    await mirror.close();
+    await discovery.close();
   });
 
   it("of containers that ended while nobody looked are cleared away, others' are let be", async () => {
@@ -244,8 +244,8 @@ describe("names in Cloud Map", () => {
     const first = start();
     first.announce(container("1", "api", ["backend"]), "10.0.0.1");
     await clock.advance(1);
-    const expectNone = async (mirror: CloudMapMirror): Promise<void> => {
-      mirror.reconcile(new Set([one])); // Listed before it lost them, or running on without them.
+    const expectNone = async (discovery: CloudMapDiscovery): Promise<void> => {
+      discovery.reconcile(new Set([one])); // Listed before it lost them, or running on without them.
       await clock.advance(1);
       assert.deepEqual(Object.values(cloud.names).flat(), []);
     };
@@ -255,12 +255,12 @@ describe("names in Cloud Map", () => {
     await clock.advance(1);
     await first.close();
     for (const lose of [
-      (mirror: CloudMapMirror) => mirror.withdraw(one),
-      (mirror: CloudMapMirror) => mirror.withdraw(one, net),
-      (mirror: CloudMapMirror) => mirror.forgetNetwork(net),
+      (discovery: CloudMapDiscovery) => discovery.withdraw(one),
+      (discovery: CloudMapDiscovery) => discovery.withdraw(one, net),
+      (discovery: CloudMapDiscovery) => discovery.forgetNetwork(net),
     ]) {
       const second = start();
-      lose(second); // Before the mirror knows what is there.
+      lose(second); // Before it is known what is there.
       await expectNone(second);
       second.announce(container("1", "api", ["backend"]), "10.0.0.1");
       await clock.advance(1);
@@ -269,16 +269,16 @@ describe("names in Cloud Map", () => {
   });
 
   it("are those of the last renaming, whatever is listed meanwhile", async () => {
-    const mirror = start();
-    mirror.announce(container("1", "api"), "10.0.0.1");
+    const discovery = start();
+    discovery.announce(container("1", "api"), "10.0.0.1");
     await clock.advance(1);
-    mirror.reconcile(new Set(["1".repeat(64)]));
+    discovery.reconcile(new Set(["1".repeat(64)]));
     await clock.advance(1);
-    mirror.withdraw("1".repeat(64));
-    mirror.announce(container("1", "web"), "10.0.0.1");
-    mirror.reconcile(new Set(["1".repeat(64)]));
+    discovery.withdraw("1".repeat(64));
+    discovery.announce(container("1", "web"), "10.0.0.1");
+    discovery.reconcile(new Set(["1".repeat(64)]));
     await clock.advance(1);
     assert.deepEqual(cloud.names, { [`web.${net12}`]: ["10.0.0.1"] });
-    await mirror.close();
+    await discovery.close();
   });
 });

@@ -1,5 +1,5 @@
 /**
- * A mirror of containers' names in Cloud Map, for clients outside: `<alias>.<first 12 digits of the network's ID>` in the
+ * Containers' names in Cloud Map, for clients outside: `<alias>.<first 12 digits of the network's ID>` in the
  * configured namespace. Containers themselves ask their agents. Nothing waits for it; a call that Cloud Map refuses is
  * made again, and logged when that does not help.
  */
@@ -27,11 +27,11 @@ import {
   ipv6Attribute,
   servicesOf,
 } from "./cloud-map/services.ts";
-import type { NameMirror } from "../cloud/name-mirror.ts";
+import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
 import { instanceTag } from "./tags.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 
-/** Settings of {@link CloudMapMirror}, and what it calls. */
+/** Settings of {@link CloudMapDiscovery}, and what it calls. */
 export interface CloudMapOptions {
   readonly serviceDiscovery: AwsService<ServiceDiscoveryClient>;
   readonly namespaceId: string;
@@ -73,7 +73,7 @@ interface Service {
 }
 
 /** Brings services to what is wanted of them, one call at a time; a kind of call that is refused holds up its own kind. */
-export class CloudMapMirror implements NameMirror {
+export class CloudMapDiscovery implements ServiceDiscovery {
   readonly #options: CloudMapOptions;
   readonly #logger: Logger;
   readonly #closing = new AbortController();

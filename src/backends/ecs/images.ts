@@ -4,7 +4,7 @@ import path from "node:path";
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logger.ts";
 import { cloudImages } from "../cloud/images/cloud-images.ts";
-import type { CloudImages } from "../cloud/platform.ts";
+import type { CloudImages } from "../cloud/contract/platform.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { EcrCredentials, isEcr } from "./ecr/credentials.ts";

@@ -1,5 +1,5 @@
 import type { EcsSection } from "../../common/config/load.ts";
-import { cloudMachine } from "../cloud/machine.ts";
+import { cloudMachine } from "../cloud/ready-made/machine.ts";
 import type { Machine } from "../driver/machine.ts";
 
 /** Facts of a cluster for `docker info`. Fargate shows no machine, so they are the most that one task can have. */

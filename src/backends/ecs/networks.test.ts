@@ -9,7 +9,7 @@ import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless
 import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
-import { noMirror } from "../cloud/name-mirror.ts";
+import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import { answered, fakeClient, type Input, refusal, unanswered } from "./testing/fake-client.ts";
 import { passing } from "../cloud/testing/passing.ts";
@@ -200,7 +200,7 @@ describe("networks on ECS", () => {
       efsSecurityGroupId: "sg-efs",
       isolation: "security-group",
       instance: "one",
-      mirror: noMirror,
+      discovery: noDiscovery,
       clock,
       logger: log.logger,
       ...more,

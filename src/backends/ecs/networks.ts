@@ -7,12 +7,12 @@ import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { Clock } from "../../common/clock.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { addressPools } from "../cloud/address-pools.ts";
+import { addressPools } from "./address-pools.ts";
 import type { NetworkFabric } from "../driver/networks.ts";
 import type { NetworkPlan } from "../driver/workload-spec.ts";
 import { reachableAddressOf } from "../model/endpoints.ts";
 import type { AwsService } from "./aws/clients.ts";
-import type { NameMirror } from "../cloud/name-mirror.ts";
+import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
 import { groupsTogether } from "./security-groups/groups-of-task.ts";
 import { NetworkGroups } from "./security-groups/network-groups.ts";
 import { PendingRemovals } from "./security-groups/pending-removals.ts";
@@ -33,7 +33,7 @@ export interface EcsNetworksOptions {
   readonly isolation: "security-group" | "shared";
   /** Name of this instance (`sockerless/<hex>`), in the tags of what it makes. */
   readonly instance: string;
-  readonly mirror: NameMirror;
+  readonly discovery: ServiceDiscovery;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -62,7 +62,7 @@ const sharedReference = "shared";
 
 /** The networks of this backend. */
 export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
-  const { ec2, subnets, securityGroups, clock, mirror } = options;
+  const { ec2, subnets, securityGroups, clock, discovery } = options;
   const logger = componentLogger(options.logger, "networks");
   const groups = new SecurityGroups({ ec2, subnet: subnets[0] ?? "", clock });
   const removals = new PendingRemovals({ remove: (groupId) => groups.delete(groupId), clock, logger });
@@ -117,7 +117,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       return isShared ? sharedReference : await networkGroups.ensure(record.network);
     },
     async remove(record) {
-      mirror.forgetNetwork(record.network?.id ?? "");
+      discovery.forgetNetwork(record.network?.id ?? "");
       if (isUserDefined(record) && record.driverReference !== sharedReference) {
         await networkGroups.remove(record);
       }
@@ -137,7 +137,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
           "a running container has joined a network: it is known there by its names, and traffic flows from its next start on",
         );
       }
-      mirror.announce(after, endpoint.reachableAddress);
+      discovery.announce(after, endpoint.reachableAddress);
       return Promise.resolve();
     },
     disconnect({ before, after, network, endpoint }) {
@@ -147,12 +147,12 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
           "a running container has left a network: its names are gone from there, and traffic stops at its end",
         );
       }
-      mirror.withdraw(before.id, endpoint.networkId);
+      discovery.withdraw(before.id, endpoint.networkId);
       return Promise.resolve();
     },
     renamed(after) {
-      mirror.withdraw(after.id);
-      mirror.announce(after, reachableAddressOf(after));
+      discovery.withdraw(after.id);
+      discovery.announce(after, reachableAddressOf(after));
     },
     usedRoutes: () => Promise.resolve([]),
     async groupsOf(plan, mountsVolumes) {

@@ -3,14 +3,14 @@ import type { EcsSection } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
-import { instanceOf } from "../cloud/instance.ts";
-import { type NameMirror, noMirror } from "../cloud/name-mirror.ts";
-import type { CloudPlatform } from "../cloud/platform.ts";
+import { instanceOf } from "../cloud/authority/instance.ts";
+import { type ServiceDiscovery, noDiscovery } from "../cloud/contract/service-discovery.ts";
+import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { isOnNoNetwork } from "../model/endpoints.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { ecsCapabilities } from "./capabilities.ts";
-import { CloudMapMirror } from "./cloud-map.ts";
+import { CloudMapDiscovery } from "./cloud-map.ts";
 import type { AgentSource } from "./definitions/agent-container.ts";
 import { agentImageOf } from "./definitions/agent-image.ts";
 import { Definitions } from "./definitions/definitions.ts";
@@ -40,7 +40,7 @@ export interface EcsPlatformParts extends Omit<CloudSurroundings, "sealer"> {
 export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
   const { config, aws, agents, authority, state, clock, logger } = parts;
   const instance = instanceOf(authority);
-  const mirror = mirrorOf(config, aws, { instance, clock, logger });
+  const discovery = discoveryOf(config, aws, { instance, clock, logger });
   const networks = ecsNetworks({
     ec2: aws.ec2,
     subnets: config.subnets,
@@ -50,7 +50,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     efsSecurityGroupId: config.efsSecurityGroupId,
     isolation: config.networkIsolation,
     instance,
-    mirror,
+    discovery,
     clock,
     logger,
   });
@@ -113,7 +113,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
       logGroup: config.logGroup,
       streamsOf: (containerId) => state.tasks.get(containerId)?.logStreams ?? [],
     }),
-    mirror,
+    discovery,
     images: ecsImages({
       aws,
       ecrRepository: config.ecrRepository,
@@ -150,20 +150,20 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     ],
     abandon: () => aws.abandon(),
     async close() {
-      await Promise.all([networks.close(), mirror.close(), agents.close()]);
+      await Promise.all([networks.close(), discovery.close(), agents.close()]);
       aws.close();
     },
   };
 }
 
-function mirrorOf(
+function discoveryOf(
   { cloudMapNamespaceId: namespaceId }: EcsSection,
   { serviceDiscovery }: AwsClients,
   options: { readonly instance: string; readonly clock: Clock; readonly logger: Logger },
-): NameMirror {
+): ServiceDiscovery {
   return namespaceId === undefined
-    ? noMirror
-    : new CloudMapMirror({ serviceDiscovery, namespaceId, ...options });
+    ? noDiscovery
+    : new CloudMapDiscovery({ serviceDiscovery, namespaceId, ...options });
 }
 
 /** @throws invalid: the configuration names no role to mount with */

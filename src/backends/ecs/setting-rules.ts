@@ -1,4 +1,4 @@
-import { settingRules } from "../cloud/setting-rules.ts";
+import { settingRules } from "../cloud/ready-made/setting-rules.ts";
 import type { SettingRules } from "../driver/settings.ts";
 import { notApplied, refused, unsharedCaches } from "./settings.ts";
 

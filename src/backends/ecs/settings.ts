@@ -3,8 +3,8 @@
  * applied, with a warning. `docs/backends/ecs-settings.md` is made from these tables.
  */
 import type { HostConfig, Mount } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import * as asks from "../cloud/asked-settings.ts";
-import type { CloudSetting } from "../cloud/setting-rules.ts";
+import * as asks from "../cloud/ready-made/asked-settings.ts";
+import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import { isContainerMode } from "../model/container-mode.ts";
 import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
 

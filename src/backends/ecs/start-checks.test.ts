@@ -5,7 +5,7 @@ import type { EcsSection } from "../../common/config/load.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { builtPrograms } from "../../common/built-programs.ts";
 import { agentImageId, agentTag } from "../cloud/images/agent-image.ts";
-import { checkSurroundings } from "../cloud/start-checks.ts";
+import { checkSurroundings } from "../cloud/upkeep/start-checks.ts";
 import { ecsChecks } from "./start-checks.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 

@@ -8,7 +8,7 @@ import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { StartCheck } from "../cloud/start-checks.ts";
+import type { StartCheck } from "../cloud/contract/platform.ts";
 import { agentPort } from "../cloud/agents/agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { isIpv4Ecr } from "./ecr/credentials.ts";

@@ -2,9 +2,9 @@
 import type { PipelineResponse } from "@azure/core-rest-pipeline";
 
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
-import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/cloud-error.ts";
-import { clockClause } from "../../cloud/clock-difference.ts";
-import { isLastingCode, type Prospect, quotesRefusal } from "../../cloud/start-prospect.ts";
+import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/contract/cloud-error.ts";
+import { clockClause } from "../../cloud/calls/clock-difference.ts";
+import { isLastingCode, type Prospect, quotesRefusal } from "../../cloud/contract/start-prospect.ts";
 import { statusLine } from "../../images/registry/registry-errors.ts";
 import { roleFor } from "./roles.ts";
 

@@ -14,7 +14,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { pacingPolicy } from "./pacing.ts";
 import { parseRates, type RateName } from "./rates.ts";
-import type { Rate } from "../../cloud/token-bucket.ts";
+import type { Rate } from "../../cloud/calls/token-bucket.ts";
 
 const job = "https://management.azure.com/subscriptions/s/resourceGroups/g/providers/Microsoft.App/jobs/sk-1";
 

@@ -7,7 +7,7 @@ import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
-import { type Rate, TokenBucket } from "../../cloud/token-bucket.ts";
+import { type Rate, TokenBucket } from "../../cloud/calls/token-bucket.ts";
 import { isThrottledStatus, isTransientFailure, isTransientStatus } from "./errors.ts";
 import { defaultRates, paceOf, type RateName } from "./rates.ts";
 

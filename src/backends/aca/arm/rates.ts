@@ -1,6 +1,6 @@
 /** The rates at which Azure lets a subscription's principal call it, and the order of calls that share one. */
-import { parseRates as readRates } from "../../cloud/configured-rates.ts";
-import type { Rate } from "../../cloud/token-bucket.ts";
+import { parseRates as readRates } from "../../cloud/calls/configured-rates.ts";
+import type { Rate } from "../../cloud/calls/token-bucket.ts";
 
 /** Azure's published defaults. Where they differ, `aca.api_rates` says so. */
 export const defaultRates = {

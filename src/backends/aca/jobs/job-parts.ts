@@ -2,8 +2,8 @@
 import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
 
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { StartStep } from "../../cloud/cloud-tasks.ts";
-import type { CopyMount, ImageCopy } from "../../cloud/copied-images.ts";
+import type { StartStep } from "../../cloud/contract/cloud-tasks.ts";
+import type { CopyMount, ImageCopy } from "../../cloud/ready-made/copied-images.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 

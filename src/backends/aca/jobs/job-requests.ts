@@ -2,8 +2,8 @@
 import type { Job } from "@azure/arm-appcontainers";
 
 import { generationVariable } from "../../cloud/agents/agent-environment.ts";
-import type { StartStep, TaskRequests } from "../../cloud/cloud-tasks.ts";
-import { copiedImages } from "../../cloud/copied-images.ts";
+import type { StartStep, TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
+import { copiedImages } from "../../cloud/ready-made/copied-images.ts";
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";

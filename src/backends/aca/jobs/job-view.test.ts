@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import type { TaskView } from "../../cloud/cloud-tasks.ts";
+import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { viewOf } from "./job-view.ts";
 
 const name = { job: "sk-cccccccccccc", execution: "sk-cccccccccccc-1" };

@@ -1,7 +1,7 @@
 /** Executions of jobs as Azure tells of them. Pure. */
 import type { JobExecution } from "@azure/arm-appcontainers";
 
-import type { TaskView } from "../../cloud/cloud-tasks.ts";
+import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { formatTask, type TaskName } from "../tags.ts";
 
 /** The part of a job that its executions are understood with. */

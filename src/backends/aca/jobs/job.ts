@@ -10,7 +10,7 @@ import type {
 
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { type AgentSettings, agentEnvironment } from "../../cloud/agents/agent-environment.ts";
-import { copiedTo } from "../../cloud/copied-images.ts";
+import { copiedTo } from "../../cloud/ready-made/copied-images.ts";
 import { agentInImage } from "../../cloud/images/agent-image.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import { parseNamed } from "../../images/reference.ts";

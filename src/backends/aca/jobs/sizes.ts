@@ -1,7 +1,7 @@
 /** The sizes that Container Apps has for jobs. */
 import { invalid } from "../../../common/errors.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { askedCpus } from "../../cloud/asked-cpus.ts";
+import { askedCpus } from "../../cloud/ready-made/asked-cpus.ts";
 import type { UnappliedSetting } from "../../driver/settings.ts";
 
 /** A job's size. Memory follows from the processors, and so does the disk. */

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { LinesLate } from "../../cloud/stored/stored-service.ts";
+import { LinesLate } from "../../cloud/contract/cloud-log.ts";
 import { AzureError } from "../arm/errors.ts";
 import { outputQuery, stringLiteral } from "./kql.ts";
 import { type LogAnalyticsOptions, logAnalyticsLog } from "./log-analytics.ts";

@@ -9,7 +9,7 @@ import { object, read } from "../../../common/documents.ts";
 import { systemError } from "../../../common/errors.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { agentLine } from "../../cloud/stored/markers.ts";
-import { type CloudLog, LinesLate } from "../../cloud/stored/stored-service.ts";
+import { type CloudLog, LinesLate } from "../../cloud/contract/cloud-log.ts";
 import { type LogEvent, type LogStreams, streamLog } from "../../cloud/stored/stream-log.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError } from "../arm/errors.ts";

@@ -4,7 +4,7 @@ import type { FileShareItem } from "@azure/arm-storage";
 
 import type { Clock } from "../../../common/clock.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
-import { isRefusal } from "../../cloud/cloud-error.ts";
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError, isStorageInUse } from "../arm/errors.ts";
 import { sharePrefix, storageName } from "./names.ts";

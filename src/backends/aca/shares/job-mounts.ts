@@ -2,7 +2,7 @@
 import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
 
 import { invalid } from "../../../common/errors.ts";
-import type { StartStep } from "../../cloud/cloud-tasks.ts";
+import type { StartStep } from "../../cloud/contract/cloud-tasks.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { JobVolumeParts } from "../jobs/job-parts.ts";
 import { mountOptionsOf, parseVolumeOptions } from "./options.ts";

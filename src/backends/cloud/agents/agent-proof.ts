@@ -3,7 +3,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 
 import type { AgentClient } from "../../../agent-client/client.ts";
 import { forbidden } from "../../../common/errors.ts";
-import type { TaskPlace } from "./agent-finder.ts";
+import type { TaskPlace } from "../contract/agent-finder.ts";
 
 /** An agent that has called, on a connection that is its own and was opened with this backend's certificate. */
 export interface UnprovenAgent {

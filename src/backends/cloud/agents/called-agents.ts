@@ -5,10 +5,10 @@ import { fromUnknown, messageOf, unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { AgentReach } from "../../driver/agents.ts";
 import { directTraffic } from "../../driver/ready-made-roles.ts";
-import type { CloudAuthority } from "../authority.ts";
+import type { CloudAuthority } from "../authority/authority.ts";
 import type { Caller } from "../callback/relay-messages.ts";
 import type { Relay } from "../callback/relay.ts";
-import type { AgentFinder, FoundAgent, TaskPlace } from "./agent-finder.ts";
+import type { AgentFinder, FoundAgent, TaskPlace } from "../contract/agent-finder.ts";
 import type { AgentProof } from "./agent-proof.ts";
 
 /** Parts of the backend that waiting for agents needs. */

@@ -4,10 +4,10 @@ import { isIPv6 } from "node:net";
 import type { ClientCredentials } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { agentsDialled, directTraffic } from "../../driver/ready-made-roles.ts";
-import type { CloudAuthority } from "../authority.ts";
-import { learnPin } from "../first-contact.ts";
+import type { CloudAuthority } from "../authority/authority.ts";
+import { learnPin } from "../authority/first-contact.ts";
 import { agentPort } from "./agent-port.ts";
-import type { AgentFinder, FoundAgent } from "./agent-finder.ts";
+import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 
 /** Parts of the backend that dialling needs. */
 export interface DialOptions {

@@ -7,11 +7,11 @@ import { type AgentClient, createAgentClient } from "../../../agent-client/clien
 import { systemError } from "../../../common/errors.ts";
 import type { ExitStatus } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord, SealedImage, TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Sealer } from "../seal.ts";
-import type { CloudAuthority } from "../authority.ts";
+import type { Sealer } from "../authority/seal.ts";
+import type { CloudAuthority } from "../authority/authority.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import { sigkill } from "../../model/signals.ts";
-import type { AgentFinder, FoundAgent, TaskPlace } from "./agent-finder.ts";
+import type { AgentFinder, FoundAgent, TaskPlace } from "../contract/agent-finder.ts";
 
 /** A stranger's agent answers in this time, or is left alone. */
 const callLimitMs = 5_000;

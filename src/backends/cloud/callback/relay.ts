@@ -10,8 +10,8 @@ import { messageOf, systemError, unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { logStrangers } from "../../../common/strangers.ts";
-import { keyAlgorithm } from "../authority-file.ts";
-import { randomSerial } from "../serial-number.ts";
+import { keyAlgorithm } from "../authority/authority-file.ts";
+import { randomSerial } from "../authority/serial-number.ts";
 import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
 
 /** A thread that has ended is followed by another after this time. */

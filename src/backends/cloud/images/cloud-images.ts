@@ -6,7 +6,7 @@ import { invalid, messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { parseNamed, repositoryName } from "../../images/reference.ts";
-import type { CloudImages } from "../platform.ts";
+import type { CloudImages } from "../contract/platform.ts";
 import { clearUploads, type OwnRepository, type RepositoryCredentials } from "./own-repository.ts";
 import { downloadsRelayed, unpackedByPlatform, uploadsRelayed } from "../../driver/ready-made-roles.ts";
 

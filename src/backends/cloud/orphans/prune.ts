@@ -4,11 +4,11 @@ import type { CommonConfig } from "../../../common/config/load.ts";
 import { conflict } from "../../../common/errors.ts";
 import { type Logger, processLogger } from "../../../common/logger.ts";
 import { openState, type State } from "../../state/state.ts";
-import type { AgentFinder } from "../agents/agent-finder.ts";
-import { type CloudAuthority, createAuthority } from "../authority.ts";
-import { readAuthority } from "../authority-file.ts";
-import type { CloudTasks } from "../cloud-tasks.ts";
-import { instanceOf } from "../instance.ts";
+import type { AgentFinder } from "../contract/agent-finder.ts";
+import { type CloudAuthority, createAuthority } from "../authority/authority.ts";
+import { readAuthority } from "../authority/authority-file.ts";
+import type { CloudTasks } from "../contract/cloud-tasks.ts";
+import { instanceOf } from "../authority/instance.ts";
 import type { Known, Orphan } from "./orphan.ts";
 import { orphanedTasks, runningTasks } from "./tasks.ts";
 

@@ -1,6 +1,6 @@
 import { shortId } from "../../../common/ids.ts";
-import type { AgentFinder, TaskPlace } from "../agents/agent-finder.ts";
-import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import type { AgentFinder, TaskPlace } from "../contract/agent-finder.ts";
+import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import { describeAll, whole } from "../tasks/describe-all.ts";
 import type { Known, Orphan } from "./orphan.ts";
 

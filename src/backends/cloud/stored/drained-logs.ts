@@ -11,6 +11,7 @@ import path from "node:path";
 
 import type { AgentTarget } from "../../../agent-client/address.ts";
 import { errnoOf } from "../../../common/errors.ts";
+import type { CloudLog } from "../contract/cloud-log.ts";
 import { agentRecords } from "./agent-records.ts";
 import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 
@@ -36,17 +37,11 @@ interface Part {
   readonly file: string;
 }
 
-/** A log beside what was taken from agents. */
-export interface KeptLog {
-  /** The cloud keeps it: else nothing is known but what was taken. */
-  readonly isKept: boolean;
-}
-
 /** Settings of {@link DrainedLogs}. */
 export interface DrainedLogsOptions {
   /** Most bytes of one container's log that are kept. */
   readonly logDrainMax: number;
-  readonly cloud: KeptLog;
+  readonly cloud: Pick<CloudLog, "isKept">;
 }
 
 /** A log is larger than is kept. */
@@ -60,7 +55,7 @@ class TooLarge extends Error {
 export class DrainedLogs {
   readonly #directory: string;
   readonly #maxBytes: number;
-  readonly #cloud: KeptLog;
+  readonly #cloud: Pick<CloudLog, "isKept">;
 
   constructor(directory: string, { logDrainMax, cloud }: DrainedLogsOptions) {
     this.#directory = directory;

@@ -6,7 +6,7 @@ import type { LayerSupply } from "../../images/layer-supply.ts";
 import type { State } from "../../state/state.ts";
 import type { TaskAgents } from "../agents/task-agents.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
-import type { CloudLog } from "./stored-service.ts";
+import type { CloudLog } from "../contract/cloud-log.ts";
 import { unstartedMounts } from "./unstarted-mounts.ts";
 
 /** Parts of the backend that containers without an agent are served from. */

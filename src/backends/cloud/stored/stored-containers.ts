@@ -15,7 +15,8 @@ import { connectionsOf, cut, plainServer } from "../../server/connections.ts";
 import type { NewContainer } from "./created-files.ts";
 import { DrainedLogs, type EndedRun } from "./drained-logs.ts";
 import { StagedFiles } from "./staged-files.ts";
-import { type CloudLog, registerStoredService } from "./stored-service.ts";
+import type { CloudLog } from "../contract/cloud-log.ts";
+import { registerStoredService } from "./stored-service.ts";
 
 /** Parts and settings of the stored containers. */
 export interface StoredContainersOptions {

@@ -2,7 +2,7 @@
 import { lastLines } from "./log-lines.ts";
 import type { LogPiece } from "./log-pieces.ts";
 import { agentLine, untee } from "./markers.ts";
-import type { CloudLog, CloudLogRange } from "./stored-service.ts";
+import type { CloudLog, CloudLogRange } from "../contract/cloud-log.ts";
 
 /** A line as the agent has written it to its task's output, or a part of one. */
 export interface LogEvent {

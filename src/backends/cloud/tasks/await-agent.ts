@@ -2,9 +2,9 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
-import type { AgentFinder, FoundAgent } from "../agents/agent-finder.ts";
-import { isRefusal } from "../cloud-error.ts";
-import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
+import { isRefusal } from "../contract/cloud-error.ts";
+import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
 import { failureOfRefusal, failureOfTask, startFailure } from "./task-end.ts";

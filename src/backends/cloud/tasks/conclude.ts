@@ -1,7 +1,7 @@
 /** Ends of runs that are over past their agents. */
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
-import type { TaskView } from "../cloud-tasks.ts";
+import type { TaskView } from "../contract/cloud-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
 import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";

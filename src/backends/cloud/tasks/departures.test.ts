@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import type { TaskView } from "../cloud-tasks.ts";
+import type { TaskView } from "../contract/cloud-tasks.ts";
 import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
 import { Departures } from "./departures.ts";
 import { TaskPoller } from "./poller.ts";

@@ -4,7 +4,7 @@ import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
-import type { CloudTasks } from "../cloud-tasks.ts";
+import type { CloudTasks } from "../contract/cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 
 /** Parts of the driver that departures are watched with. */

@@ -1,4 +1,4 @@
-import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 
 /** Tasks, however many, as the cloud tells of them; those that it does not know are left out. */
 export interface AllDescribed {

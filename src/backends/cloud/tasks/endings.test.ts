@@ -8,7 +8,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import type { State } from "../../state/state.ts";
-import { LinesLate } from "../stored/stored-service.ts";
+import { LinesLate } from "../contract/cloud-log.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
 import { end, release } from "./endings.ts";

@@ -6,7 +6,7 @@ import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { tasksOfStart } from "./find-tasks.ts";
-import { hasEnded } from "../cloud-tasks.ts";
+import { hasEnded } from "../contract/cloud-tasks.ts";
 import { whole } from "./describe-all.ts";
 import { conclude, type LastView } from "./conclude.ts";
 import { lingersUntilMs } from "./lingering.ts";

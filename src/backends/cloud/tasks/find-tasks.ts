@@ -1,5 +1,5 @@
 /** Every task of this instance that there is: those on the books, and those that only the cloud knows. */
-import type { CloudTasks, TaskView } from "../cloud-tasks.ts";
+import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import { type AllDescribed, whole } from "./describe-all.ts";
 import type { TaskPoller } from "./poller.ts";
 

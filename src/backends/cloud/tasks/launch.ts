@@ -1,8 +1,8 @@
 /** From a container's start to an agent that waits to be told what to run. */
 import { conflict, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundAgent } from "../agents/agent-finder.ts";
-import { RequestStale, type StartStep } from "../cloud-tasks.ts";
+import type { FoundAgent } from "../contract/agent-finder.ts";
+import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ToldPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "./await-agent.ts";

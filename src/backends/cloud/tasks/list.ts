@@ -2,9 +2,9 @@
 import { messageOf } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
-import { isRefusal } from "../cloud-error.ts";
+import { isRefusal } from "../contract/cloud-error.ts";
 import { findTasks } from "./find-tasks.ts";
-import { hasEnded, type TaskView } from "../cloud-tasks.ts";
+import { hasEnded, type TaskView } from "../contract/cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { conclude } from "./conclude.ts";

@@ -3,8 +3,8 @@ import { describe, it } from "node:test";
 
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
-import type { CloudError } from "../cloud-error.ts";
-import { RequestStale, type TaskAnswer, type TaskRefusal } from "../cloud-tasks.ts";
+import type { CloudError } from "../contract/cloud-error.ts";
+import { RequestStale, type TaskAnswer, type TaskRefusal } from "../contract/cloud-tasks.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { failedCall, noRoom, refusal, testCloud } from "../testing/cloud.ts";
 import { passing } from "../testing/passing.ts";

@@ -4,14 +4,14 @@ import type { Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { after } from "../../../common/timers.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
-import { isUndone } from "../cloud-error.ts";
+import { isUndone } from "../contract/cloud-error.ts";
 import {
   type CloudTasks,
   RequestStale,
   type TaskAnswer,
   type TaskRefusal,
   type TaskRequests,
-} from "../cloud-tasks.ts";
+} from "../contract/cloud-tasks.ts";
 import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
 import { failureOfRefusal, startFailure } from "./task-end.ts";
 import type { TellPhase } from "./task-phases.ts";

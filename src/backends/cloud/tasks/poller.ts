@@ -3,8 +3,8 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
-import { isRefusal } from "../cloud-error.ts";
-import type { CloudTasks, DescribedTasks, TaskView } from "../cloud-tasks.ts";
+import { isRefusal } from "../contract/cloud-error.ts";
+import type { CloudTasks, DescribedTasks, TaskView } from "../contract/cloud-tasks.ts";
 import { type AllDescribed, describeAll } from "./describe-all.ts";
 
 /** Parts and settings that a poller asks with. */

@@ -5,8 +5,8 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
-import { CloudError, isRefusal, isThrottled } from "../cloud-error.ts";
-import type { Prospect } from "../start-prospect.ts";
+import { CloudError, isRefusal, isThrottled } from "../contract/cloud-error.ts";
+import type { Prospect } from "../contract/start-prospect.ts";
 import { PassingFailure } from "./task-end.ts";
 import type { StartTries } from "./start-tries.ts";
 import { type StartLimit, StartTimeout } from "./start-limit.ts";

@@ -3,8 +3,8 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
-import type { CloudTasks } from "../cloud-tasks.ts";
-import type { Prospect } from "../start-prospect.ts";
+import type { CloudTasks } from "../contract/cloud-tasks.ts";
+import type { Prospect } from "../contract/start-prospect.ts";
 import { StartTimeout } from "./start-limit.ts";
 
 /** Parts of a start that tell of its tries. */

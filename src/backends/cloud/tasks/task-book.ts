@@ -9,7 +9,7 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import type { State } from "../../state/state.ts";
-import type { CloudTasks } from "../cloud-tasks.ts";
+import type { CloudTasks } from "../contract/cloud-tasks.ts";
 
 /** Fields of a record that change. */
 export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeName" | "containerId">;

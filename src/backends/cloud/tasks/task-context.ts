@@ -1,11 +1,11 @@
 /** The parts of the driver that every operation on tasks works with. */
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
-import type { AgentFinder } from "../agents/agent-finder.ts";
+import type { AgentFinder } from "../contract/agent-finder.ts";
 import type { TaskAgents } from "../agents/task-agents.ts";
-import type { CloudTasks, TaskRequests } from "../cloud-tasks.ts";
-import type { Sealer } from "../seal.ts";
-import type { StartSettings } from "../start-details.ts";
+import type { CloudTasks, TaskRequests } from "../contract/cloud-tasks.ts";
+import type { Sealer } from "../authority/seal.ts";
+import type { StartSettings } from "./start-details.ts";
 import type { StoredContainers } from "../stored/stored-containers.ts";
 import type { Departures } from "./departures.ts";
 import type { TaskPoller } from "./poller.ts";

@@ -1,9 +1,9 @@
 /** Why a task is no more, in the words that a user of Docker reads. */
 import { SockerlessError } from "../../../common/errors.ts";
-import { isRefusal } from "../cloud-error.ts";
-import type { TaskRefusal, TaskView } from "../cloud-tasks.ts";
+import { isRefusal } from "../contract/cloud-error.ts";
+import type { TaskRefusal, TaskView } from "../contract/cloud-tasks.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
-import type { Prospect } from "../start-prospect.ts";
+import type { Prospect } from "../contract/start-prospect.ts";
 
 /** The cloud tells no exit code: never 0, because nobody saw it succeed. */
 const unknownExit = 255;

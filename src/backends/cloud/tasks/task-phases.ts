@@ -1,7 +1,7 @@
 /** Phases of a start as the cloud tells them of its task, by its own clock. */
 import type { Clock } from "../../../common/clock.ts";
 import type { LaunchProgress, ToldPhase } from "../../driver/launches.ts";
-import type { CloudTasks, TaskTimes, TaskView } from "../cloud-tasks.ts";
+import type { CloudTasks, TaskTimes, TaskView } from "../contract/cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 
 /** Hears of a start's phases. */

@@ -6,10 +6,10 @@ import { create } from "@bufbuild/protobuf";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { createSealer } from "../seal.ts";
+import { createSealer } from "../authority/seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
-import { LinesLate } from "../stored/stored-service.ts";
+import { LinesLate } from "../contract/cloud-log.ts";
 import { failedCall } from "../testing/cloud.ts";
 import { exitOfLine, ToldEnds } from "./told-end.ts";
 

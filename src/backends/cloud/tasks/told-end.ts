@@ -5,8 +5,8 @@ import type { Logger } from "../../../common/logger.ts";
 import { after } from "../../../common/timers.ts";
 import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
-import { isSeal, type Sealer } from "../seal.ts";
-import { type CloudLog, LinesLate } from "../stored/stored-service.ts";
+import { isSeal, type Sealer } from "../authority/seal.ts";
+import { type CloudLog, LinesLate } from "../contract/cloud-log.ts";
 import { unfinishedExit } from "./task-end.ts";
 
 /** A line as `agent/init/exit_line.go` writes it, without its mark. */

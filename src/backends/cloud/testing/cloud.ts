@@ -1,7 +1,7 @@
 /** A cloud for unit tests: each call is a function. */
-import { type CallOutcome, CloudError } from "../cloud-error.ts";
-import type { CloudTasks, TaskRefusal, TaskView } from "../cloud-tasks.ts";
-import type { Prospect } from "../start-prospect.ts";
+import { type CallOutcome, CloudError } from "../contract/cloud-error.ts";
+import type { CloudTasks, TaskRefusal, TaskView } from "../contract/cloud-tasks.ts";
+import type { Prospect } from "../contract/start-prospect.ts";
 
 /** The answer of a cloud that gives no task. */
 export function refusal(reason: string, prospect: Prospect = "passes", outcome?: CallOutcome): TaskRefusal {

@@ -18,7 +18,7 @@ import type { Logger } from "../../../common/logger.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { UnsettledError } from "../../driver/unsettled-error.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { isRefusal } from "../../cloud/cloud-error.ts";
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { type AwsError, isAwsError } from "../aws/errors.ts";
 import type { VolumeOptions } from "./options.ts";
 import type { VolumeDirectory } from "./parts.ts";

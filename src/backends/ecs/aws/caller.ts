@@ -4,11 +4,11 @@ import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
-import { isThrottled, isUndone } from "../../cloud/cloud-error.ts";
-import { Denials } from "../../cloud/denials.ts";
+import { isThrottled, isUndone } from "../../cloud/contract/cloud-error.ts";
+import { Denials } from "../../cloud/calls/denials.ts";
 import { type AwsCall, AwsError, type AwsServiceName, isTransient, mayHaveNewCredentials } from "./errors.ts";
 import { isSpot, paceOf, type RateName, ratesOf } from "./rates.ts";
-import { type Rate, TokenBucket } from "../../cloud/token-bucket.ts";
+import { type Rate, TokenBucket } from "../../cloud/calls/token-bucket.ts";
 
 /** The part of the SDK's clients that all of them have. */
 export interface SdkClient {

@@ -17,7 +17,7 @@ import { type AwsCaller, createCaller, type SdkClient } from "./caller.ts";
 import { connectionsTo } from "./connections.ts";
 import type { AwsServiceName } from "./errors.ts";
 import type { RateName } from "./rates.ts";
-import type { Rate } from "../../cloud/token-bucket.ts";
+import type { Rate } from "../../cloud/calls/token-bucket.ts";
 
 type RequestSigner = Exclude<NonNullable<STSClientConfig["signer"]>, () => unknown>;
 

@@ -1,5 +1,5 @@
-import { parseRates as readRates } from "../../cloud/configured-rates.ts";
-import type { Rate } from "../../cloud/token-bucket.ts";
+import { parseRates as readRates } from "../../cloud/calls/configured-rates.ts";
+import type { Rate } from "../../cloud/calls/token-bucket.ts";
 import { defaultRates, type RateName } from "./rates.ts";
 
 /** Reads `ecs.api_rates`: `run-task=100/40`. @throws as {@link readRates} does */

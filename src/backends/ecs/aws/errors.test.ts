@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { isRefusal, isThrottled } from "../../cloud/cloud-error.ts";
+import { isRefusal, isThrottled } from "../../cloud/contract/cloud-error.ts";
 import { AwsError, isAwsError, isTransient } from "./errors.ts";
 
 const call = { service: "ecs", operation: "RunTask" } as const;

@@ -1,8 +1,8 @@
 /** AWS's errors, converted once, where a call's answer comes in. */
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
-import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/cloud-error.ts";
-import { clockClause } from "../../cloud/clock-difference.ts";
-import { isLastingCode, type Prospect } from "../../cloud/start-prospect.ts";
+import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/contract/cloud-error.ts";
+import { clockClause } from "../../cloud/calls/clock-difference.ts";
+import { isLastingCode, type Prospect } from "../../cloud/contract/start-prospect.ts";
 import { statusLine } from "../../images/registry/registry-errors.ts";
 import { prospectOfWords } from "./start-prospects.ts";
 

@@ -1,7 +1,7 @@
 /** The rates at which AWS lets an account call it, and which calls share one. */
 import type { CapacityProviderStrategyItem } from "@aws-sdk/client-ecs";
 
-import type { Rate } from "../../cloud/token-bucket.ts";
+import type { Rate } from "../../cloud/calls/token-bucket.ts";
 
 /** AWS's published defaults in most regions. Where an account's differ, `ecs.api_rates` says so. */
 export const defaultRates = {

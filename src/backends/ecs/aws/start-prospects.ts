@@ -1,5 +1,5 @@
 /** Lacks, and delays of AWS's own, that have no code: `ClientException`, `InvalidParameterException` and ends of tasks are text. */
-import type { Prospect } from "../../cloud/start-prospect.ts";
+import type { Prospect } from "../../cloud/contract/start-prospect.ts";
 
 const room =
   /limit on the number of (vCPUs|tasks)|NetworkInterfaceLimitExceeded|InsufficientFreeAddressesInSubnet/i;

@@ -3,7 +3,7 @@ import type { ContainerDefinition, MountPoint, Volume } from "@aws-sdk/client-ec
 
 import { invalid } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { copiedImages, copiedTo, type ImageCopy } from "../../cloud/copied-images.ts";
+import { copiedImages, copiedTo, type ImageCopy } from "../../cloud/ready-made/copied-images.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import type { AgentParts } from "./agent-container.ts";

@@ -1,7 +1,7 @@
 /** The sizes that Fargate has for tasks. */
 import { invalid } from "../../../common/errors.ts";
 import type { Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { askedCpus } from "../../cloud/asked-cpus.ts";
+import { askedCpus } from "../../cloud/ready-made/asked-cpus.ts";
 
 /** A task's size, in AWS's units. */
 export interface TaskSize {

@@ -7,7 +7,7 @@ import {
   type OutputLogEvent,
 } from "@aws-sdk/client-cloudwatch-logs";
 
-import type { CloudLog } from "../../cloud/stored/stored-service.ts";
+import type { CloudLog } from "../../cloud/contract/cloud-log.ts";
 import { type LogEvent, type LogStreams, streamLog } from "../../cloud/stored/stream-log.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";

@@ -14,7 +14,7 @@ import { containerVariable } from "../../cloud/agents/agent-environment.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
 import { orphanedImages } from "../../cloud/orphans/images.ts";
 import type { Known } from "../../cloud/orphans/orphan.ts";
-import type { TaskPlace } from "../../cloud/agents/agent-finder.ts";
+import type { TaskPlace } from "../../cloud/contract/agent-finder.ts";
 import { ecsTasks } from "../tasks/ecs-tasks.ts";
 import { orphanedServices } from "./services.ts";
 import { orphanedTasks } from "../../cloud/orphans/tasks.ts";

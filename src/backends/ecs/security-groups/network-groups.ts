@@ -8,7 +8,7 @@ import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { agentPort } from "../../cloud/agents/agent-port.ts";
-import { isRefusal } from "../../cloud/cloud-error.ts";
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import { egressRules, ingressRules } from "./network-rules.ts";

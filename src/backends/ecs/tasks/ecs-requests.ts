@@ -5,7 +5,7 @@ import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { generationVariable } from "../../cloud/agents/agent-environment.ts";
-import type { StartStep, TaskRequests } from "../../cloud/cloud-tasks.ts";
+import type { StartStep, TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";

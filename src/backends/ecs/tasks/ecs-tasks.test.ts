@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 
 import { ConflictException, type ECSClient } from "@aws-sdk/client-ecs";
 
-import { RequestStale, type TaskAnswer } from "../../cloud/cloud-tasks.ts";
+import { RequestStale, type TaskAnswer } from "../../cloud/contract/cloud-tasks.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError } from "../aws/errors.ts";
 import { fakeClient, type Operations, refusal } from "../testing/fake-client.ts";

@@ -11,7 +11,12 @@ import {
   StopTaskCommand,
 } from "@aws-sdk/client-ecs";
 
-import { type CloudTasks, RequestStale, type TaskAnswer, type TaskRefusal } from "../../cloud/cloud-tasks.ts";
+import {
+  type CloudTasks,
+  RequestStale,
+  type TaskAnswer,
+  type TaskRefusal,
+} from "../../cloud/contract/cloud-tasks.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";

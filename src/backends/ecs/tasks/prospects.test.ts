@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 
 import type { Task } from "@aws-sdk/client-ecs";
 
-import type { Prospect } from "../../cloud/start-prospect.ts";
+import type { Prospect } from "../../cloud/contract/start-prospect.ts";
 import { refusal } from "../testing/fake-client.ts";
 import { viewOf } from "./task-view.ts";
 

@@ -1,7 +1,7 @@
 /** Why a task is no more, in AWS's words. */
 import type { Task } from "@aws-sdk/client-ecs";
 
-import { type Prospect, quotesRefusal } from "../../cloud/start-prospect.ts";
+import { type Prospect, quotesRefusal } from "../../cloud/contract/start-prospect.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 

@@ -1,7 +1,7 @@
 import type { Container, Task } from "@aws-sdk/client-ecs";
 
 import { containerVariable, generationVariable } from "../../cloud/agents/agent-environment.ts";
-import type { TaskView } from "../../cloud/cloud-tasks.ts";
+import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 import { interruptionOf, outOfMemory, prospectOfEnd, reasonOf } from "./reasons.ts";
 

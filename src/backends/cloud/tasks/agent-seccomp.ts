@@ -4,17 +4,17 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import { invalid } from "../../common/errors.ts";
-import type { SeccompProfileSchema, SeccompRuleSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
-import { parseSecurityOptions } from "../security/options.ts";
+import { invalid } from "../../../common/errors.ts";
+import type { SeccompProfileSchema, SeccompRuleSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { askedCapabilities, defaultCapabilities } from "../../security/linux-capabilities.ts";
+import { parseSecurityOptions } from "../../security/options.ts";
 import {
   type KernelRule,
   type ResolvedRule,
   resolveSeccomp,
   type SeccompProfile,
-} from "../security/seccomp.ts";
+} from "../../security/seccomp.ts";
 
 /** Needs a program beside the container that answers for the kernel. */
 const notify = "SCMP_ACT_NOTIFY";

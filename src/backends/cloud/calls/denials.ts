@@ -1,6 +1,6 @@
 /** Calls that a cloud denies, told in the log at once: some of their callers go on without, and others try again quietly. */
-import type { Logger } from "../../common/logger.ts";
-import type { CloudError } from "./cloud-error.ts";
+import type { Logger } from "../../../common/logger.ts";
+import type { CloudError } from "../contract/cloud-error.ts";
 
 /** Tells each operation that is denied once, and again after it was allowed. */
 export class Denials {

@@ -3,8 +3,8 @@ import { describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
-import { Tee } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import { ContainerRecordSchema, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { Tee } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { ContainerRecordSchema, ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { startDetails } from "./start-details.ts";
 
 const sealed = { specification: new Uint8Array([1]), seal: new Uint8Array([2]) };

@@ -7,12 +7,12 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { createServer, type TLSSocket } from "node:tls";
 
-import type { ClientCredentials } from "../../agent-client/address.ts";
-import { ManualClock } from "../../common/manual-clock.ts";
+import type { ClientCredentials } from "../../../agent-client/address.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
 import { createAuthority } from "./authority.ts";
 import { readAuthority } from "./authority-file.ts";
 import { learnPin } from "./first-contact.ts";
-import { untilTrue } from "../../../test/support/until.ts";
+import { untilTrue } from "../../../../test/support/until.ts";
 
 describe("the first contact with an agent", () => {
   const clock = new ManualClock(Date.now());

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { ManualClock } from "../../common/manual-clock.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
 describe("a token bucket", () => {

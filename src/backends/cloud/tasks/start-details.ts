@@ -6,13 +6,13 @@ import {
   type ProcessSpecSchema,
   type StartRequestSchema,
   Tee,
-} from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { WorkloadSpec } from "../driver/workload-spec.ts";
-import { parseSignal, sigterm } from "../model/signals.ts";
-import { parseSecurityOptions } from "../security/options.ts";
+} from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
+import { parseSignal, sigterm } from "../../model/signals.ts";
+import { parseSecurityOptions } from "../../security/options.ts";
 import { agentSeccomp, boundingSet } from "./agent-seccomp.ts";
-import type { SealedRecord } from "./seal.ts";
+import type { SealedRecord } from "../authority/seal.ts";
 
 /** Settings of the configuration that an agent is told. */
 export interface StartSettings {

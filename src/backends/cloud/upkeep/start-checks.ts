@@ -1,16 +1,9 @@
 /**
  * Checks, at a backend's start, of what its configuration names in the cloud. They warn, and refuse nothing.
  */
-import { messageOf, remedyOf } from "../../common/errors.ts";
-import type { Logger } from "../../common/logger.ts";
-
-/** One thing that is looked at. */
-export interface StartCheck {
-  /** Name of the thing, for the log. */
-  readonly what: string;
-  /** @returns what containers will trip over; undefined: nothing */
-  run(signal: AbortSignal): Promise<string | undefined>;
-}
+import { messageOf, remedyOf } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import type { StartCheck } from "../contract/platform.ts";
 
 /** Warns of what containers will trip over. Never fails; ends without a word when the signal aborts. */
 export async function checkSurroundings(

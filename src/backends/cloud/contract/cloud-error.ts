@@ -1,5 +1,5 @@
 /** Failures of calls of a cloud, as far as what follows them is the same in all clouds. */
-import { SockerlessError } from "../../common/errors.ts";
+import { SockerlessError } from "../../../common/errors.ts";
 import type { Prospect } from "./start-prospect.ts";
 
 /**

@@ -1,5 +1,5 @@
-import type { Clock } from "../../common/clock.ts";
-import { onAbort } from "../../common/on-abort.ts";
+import type { Clock } from "../../../common/clock.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 
 /** How often something may be done. */
 export interface Rate {

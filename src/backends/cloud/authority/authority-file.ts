@@ -13,8 +13,8 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 
-import { errnoOf, fromFileError, invalid, messageOf, systemError } from "../../common/errors.ts";
-import { makeDirectories } from "../../common/make-directories.ts";
+import { errnoOf, fromFileError, invalid, messageOf, systemError } from "../../../common/errors.ts";
+import { makeDirectories } from "../../../common/make-directories.ts";
 import { randomSerial } from "./serial-number.ts";
 
 /** ECDSA on P-256: what every TLS library has. */

@@ -4,8 +4,8 @@
  */
 import { createHash } from "node:crypto";
 
-import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { ResolvedMount } from "../driver/workload-spec.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 
 /** An image, or a part of one, that is copied. */
 export interface ImageCopy {

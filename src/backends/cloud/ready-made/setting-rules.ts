@@ -1,8 +1,8 @@
 /** Rules for Docker's settings from a cloud's tables. */
-import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { SettingRules, UnappliedSetting } from "../driver/settings.ts";
-import { agentSeccomp } from "./agent-seccomp.ts";
+import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { SettingRules, UnappliedSetting } from "../../driver/settings.ts";
+import { agentSeccomp } from "../tasks/agent-seccomp.ts";
 
 /** One row of a table. */
 export interface CloudSetting extends UnappliedSetting {

@@ -1,13 +1,7 @@
-import type { Clock } from "../../common/clock.ts";
-import { messageOf } from "../../common/errors.ts";
-import type { Logger } from "../../common/logger.ts";
-
-/** Something that is cleared away. */
-export interface Sweep {
-  /** Name of what is cleared away, for the log. */
-  readonly what: string;
-  run(signal: AbortSignal): Promise<void>;
-}
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import type { Sweep } from "../contract/platform.ts";
 
 /** Not at once: those who wait for their first container come first. */
 const firstMs = 5 * 60_000;

@@ -6,7 +6,7 @@ import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
 
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
-import { type SealedContainer, SealedContainerSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { type SealedContainer, SealedContainerSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 /** A container's record as an agent keeps it. */
 export interface SealedRecord {

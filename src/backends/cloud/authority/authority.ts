@@ -15,10 +15,10 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 
-import type { ClientCredentials } from "../../agent-client/address.ts";
-import type { Clock } from "../../common/clock.ts";
-import { invalid } from "../../common/errors.ts";
-import type { AgentAuthority } from "../driver/agents.ts";
+import type { ClientCredentials } from "../../../agent-client/address.ts";
+import type { Clock } from "../../../common/clock.ts";
+import { invalid } from "../../../common/errors.ts";
+import type { AgentAuthority } from "../../driver/agents.ts";
 import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
 import { randomSerial } from "./serial-number.ts";
 

@@ -1,5 +1,5 @@
-import { maskedPaths, readonlyPaths } from "../security/default-paths.ts";
-import type { LimitFeature, Machine, MachineFacts } from "../driver/machine.ts";
+import { maskedPaths, readonlyPaths } from "../../security/default-paths.ts";
+import type { LimitFeature, Machine, MachineFacts } from "../../driver/machine.ts";
 
 /** Facts of a cloud for `docker info`. */
 export type CloudFacts = Pick<

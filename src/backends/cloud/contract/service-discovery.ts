@@ -1,7 +1,7 @@
-import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 /** Tells clients outside the names of containers, which themselves ask their agents. Every method answers at once. */
-export interface NameMirror {
+export interface ServiceDiscovery {
   /** A container runs at an address: it has its names on its user-defined networks. */
   announce(record: ContainerRecord, address: string): void;
   /** It has them no more, on one network (by ID) or on all. */
@@ -15,7 +15,7 @@ export interface NameMirror {
 }
 
 /** Tells nobody. */
-export const noMirror: NameMirror = {
+export const noDiscovery: ServiceDiscovery = {
   announce() {},
   withdraw() {},
   forgetNetwork() {},

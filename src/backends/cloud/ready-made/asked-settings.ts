@@ -1,13 +1,13 @@
 /** Whether a container asks for a setting that clouds have in common not to have. The tables of each cloud say what becomes of it. */
-import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import * as defaultPaths from "../security/default-paths.ts";
-import { isOfBuild } from "../model/build-label.ts";
-import { unpublishedPorts } from "../model/ports.ts";
-import { parseSecurityOptions } from "../security/options.ts";
-import type { SeccompProfile } from "../security/seccomp.ts";
-import { askedProfile, hasListener } from "./agent-seccomp.ts";
+import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { NetworkEndpoint } from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import * as defaultPaths from "../../security/default-paths.ts";
+import { isOfBuild } from "../../model/build-label.ts";
+import { unpublishedPorts } from "../../model/ports.ts";
+import { parseSecurityOptions } from "../../security/options.ts";
+import type { SeccompProfile } from "../../security/seccomp.ts";
+import { askedProfile, hasListener } from "../tasks/agent-seccomp.ts";
 
 /** Neutral for a container whose platform confines it anyway; `docker-default` holds only where a host has AppArmor. */
 const neutralSecurityOption =

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 
-import { ManualClock } from "../../common/manual-clock.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
 import { createAuthority } from "./authority.ts";
 import { readAuthority } from "./authority-file.ts";
 

@@ -1,5 +1,5 @@
-import { nearestName } from "../../common/config/nearest-name.ts";
-import { invalid } from "../../common/errors.ts";
+import { nearestName } from "../../../common/config/nearest-name.ts";
+import { invalid } from "../../../common/errors.ts";
 import type { Rate } from "./token-bucket.ts";
 
 /**

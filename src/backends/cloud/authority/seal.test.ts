@@ -4,8 +4,8 @@ import { describe, it } from "node:test";
 
 import { create, toBinary } from "@bufbuild/protobuf";
 
-import { newId } from "../../common/ids.ts";
-import { ContainerRecordSchema, SealedContainerSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { newId } from "../../../common/ids.ts";
+import { ContainerRecordSchema, SealedContainerSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { createSealer } from "./seal.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

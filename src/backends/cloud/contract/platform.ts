@@ -1,12 +1,10 @@
-import type { Driver } from "../driver/driver.ts";
-import type { ImagePreparer } from "../driver/images.ts";
-import type { Credentials } from "../images/registry/credentials.ts";
-import type { AgentFinder } from "./agents/agent-finder.ts";
+import type { Driver } from "../../driver/driver.ts";
+import type { ImagePreparer } from "../../driver/images.ts";
+import type { Credentials } from "../../images/registry/credentials.ts";
+import type { AgentFinder } from "./agent-finder.ts";
 import type { CloudTasks, TaskRequests } from "./cloud-tasks.ts";
-import type { NameMirror } from "./name-mirror.ts";
-import type { StartCheck } from "./start-checks.ts";
-import type { CloudLog } from "./stored/stored-service.ts";
-import type { Sweep } from "./sweeps.ts";
+import type { ServiceDiscovery } from "./service-discovery.ts";
+import type { CloudLog } from "./cloud-log.ts";
 
 /** Images, and credentials for the registries that the cloud itself knows. */
 export interface CloudImages extends ImagePreparer {
@@ -14,6 +12,21 @@ export interface CloudImages extends ImagePreparer {
   readonly keepsOwn: boolean;
   /** Credentials for a pull that has none of its own; undefined: none are known for the host. */
   credentialsFor(domain: string): Promise<Credentials | undefined>;
+}
+
+/** One thing of the cloud that is looked at. */
+export interface StartCheck {
+  /** Name of the thing, for the log. */
+  readonly what: string;
+  /** @returns what containers will trip over; undefined: nothing */
+  run(signal: AbortSignal): Promise<string | undefined>;
+}
+
+/** Something that is cleared away. */
+export interface Sweep {
+  /** Name of what is cleared away, for the log. */
+  readonly what: string;
+  run(signal: AbortSignal): Promise<void>;
 }
 
 /** Everything that a cloud supplies; the rest of its driver is the same in all clouds. */
@@ -25,7 +38,7 @@ export interface CloudPlatform
   readonly finder: AgentFinder;
   /** Containers' output as the cloud keeps it. */
   readonly log: CloudLog;
-  readonly mirror: NameMirror;
+  readonly discovery: ServiceDiscovery;
   /** Checks of the cloud at the backend's start. */
   readonly checks: readonly StartCheck[];
   /** Rounds of clearing away what is not used any more. */

@@ -1,4 +1,4 @@
-import type { Resources } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 
 const nanos = 1_000_000_000;
 /** Docker's default period of CPU quotas, microseconds. */

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 
-import { ManualClock } from "../../common/manual-clock.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
 import { keepSweeping } from "./sweeps.ts";
-import { capturedLogger } from "./testing/captured-logger.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
 
 it("clears nothing away while the state may have lost what is used", async () => {
   const clock = new ManualClock();

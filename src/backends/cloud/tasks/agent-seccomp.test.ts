@@ -3,8 +3,8 @@ import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { SeccompProfileSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import { HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { SeccompProfileSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { HostConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { agentSeccomp } from "./agent-seccomp.ts";
 
 function told(profile: object | string, architecture = "amd64", capDrop: string[] = []) {

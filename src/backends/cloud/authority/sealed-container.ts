@@ -8,8 +8,8 @@ import {
   SealedContainerSchema,
   type SealedImage,
   SealedImageSchema,
-} from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImageDocuments } from "../images/image-documents.ts";
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImageDocuments } from "../../images/image-documents.ts";
 
 /**
  * Reads an image's documents.

@@ -2,12 +2,12 @@
 import { createHash } from "node:crypto";
 import { connect } from "node:tls";
 
-import type { ClientCredentials } from "../../agent-client/address.ts";
-import { secureContextOf } from "../../agent-client/secure-context.ts";
-import { type Clock, systemClock } from "../../common/clock.ts";
-import { messageOf, unavailable } from "../../common/errors.ts";
-import { onAbort } from "../../common/on-abort.ts";
-import { after } from "../../common/timers.ts";
+import type { ClientCredentials } from "../../../agent-client/address.ts";
+import { secureContextOf } from "../../../agent-client/secure-context.ts";
+import { type Clock, systemClock } from "../../../common/clock.ts";
+import { messageOf, unavailable } from "../../../common/errors.ts";
+import { onAbort } from "../../../common/on-abort.ts";
+import { after } from "../../../common/timers.ts";
 
 /** A connection that the agent has not closed by then, once the handshake is over, is given up. */
 const closeLimitMs = 10_000;

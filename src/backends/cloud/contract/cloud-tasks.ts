@@ -7,9 +7,9 @@
  * - What is already there is left as it is, what is already gone is no error: calls are repeated after a crash.
  * - Failures of the cloud's are {@link CloudError}s, which tell what is known of what they have done.
  */
-import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { LaunchProgress } from "../driver/launches.ts";
-import type { ResolvedMount, WorkloadSpec } from "../driver/workload-spec.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { LaunchProgress } from "../../driver/launches.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { Prospect } from "./start-prospect.ts";
 
 /** A cloud's own terms, for messages to users. */
