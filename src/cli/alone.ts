@@ -35,5 +35,5 @@ export async function serveAlone(
     process.stdout.write(`${readyLine(running.addresses ?? [])}\n`);
   }
   await ended.promise;
-  await closeAndExit(service.name, running);
+  await closeAndExit(running, logger);
 }

@@ -91,7 +91,7 @@ async function run(): Promise<void> {
   if (process.connected) {
     process.disconnect?.();
   }
-  await closeAndExit(name, service);
+  await closeAndExit(service, processLogger(asked.config, name));
 }
 
 function execSlotsOf({ execSlots, config }: ServeMessage): ExecSlots | undefined {

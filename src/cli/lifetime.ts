@@ -37,21 +37,20 @@ export async function startUnlessEnded(
  * Closes the service and lets the process end by itself; what keeps it alive after that is named, and cut off. Never
  * rejects.
  */
-export async function closeAndExit(name: string, service: RunningService): Promise<void> {
+export async function closeAndExit(service: RunningService, logger: Logger): Promise<void> {
   const limit = setTimeout(() => {
-    process.stderr.write(`sockerless ${name}: not closed after ${closeLimitMs / 1000} s, ending anyway\n`);
+    logger.error({ limitMs: closeLimitMs }, "not closed in time, ending anyway");
     process.exit(1);
   }, closeLimitMs);
   try {
     await service.close();
   } catch (error) {
-    reportFailure(name, error);
+    logger.error({ err: error }, "could not be closed");
     process.exitCode = 1;
   }
   clearTimeout(limit);
   setTimeout(() => {
-    const held = process.getActiveResourcesInfo().join(", ");
-    process.stderr.write(`sockerless ${name}: still held open by ${held}, ending anyway\n`);
+    logger.warn({ held: process.getActiveResourcesInfo() }, "something holds it open, ending anyway");
     process.exit();
   }, lingerLimitMs).unref();
 }

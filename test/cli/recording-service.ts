@@ -26,6 +26,19 @@ export async function startWell(config: Config): Promise<RunningService> {
   };
 }
 
+/** Serves until it is closed, which fails; and something holds it open. */
+export async function startToBeStuck(config: Config): Promise<RunningService> {
+  const service = await startWell(config);
+  setInterval(() => {}, 60_000);
+  return {
+    ...service,
+    close: async () => {
+      await service.close();
+      throw conflict("it is stuck");
+    },
+  };
+}
+
 /** Crashes soon after its first start, and serves after the next. */
 export async function startAndCrashOnce(config: Config): Promise<RunningService> {
   const crashedBefore = existsSync(join(config.stateDir, "events"));

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { type TestContext, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -101,7 +102,7 @@ describe("the supervisor", () => {
   it("leaves no service behind when it is killed", async (context) => {
     const stateDir = stateDirectory(context);
     const program = fileURLToPath(new URL("./supervising-program.js", import.meta.url));
-    const supervisor = spawn(process.execPath, [program, stateDir], {
+    const supervisor = spawn(process.execPath, [program, stateDir, "startWell"], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     await once(supervisor.stdout, "data");
@@ -110,6 +111,24 @@ describe("the supervisor", () => {
     supervisor.kill("SIGKILL");
     await until(() => !isAlive(service.pid) || undefined);
     assert.deepEqual(told(stateDir), ["backend started", "backend closed"]);
+  });
+
+  it("has services say in the log's form why they do not end in order", async (context) => {
+    const program = fileURLToPath(new URL("./supervising-program.js", import.meta.url));
+    const supervisor = spawn(process.execPath, [program, stateDirectory(context), "startToBeStuck"], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    await once(supervisor.stdout, "data");
+    supervisor.kill("SIGKILL");
+    const printed = (await text(supervisor.stderr)).trimEnd().split("\n");
+    const lines = printed.map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.deepEqual(
+      lines.map(({ process: name, level, msg }) => [name, level, msg]),
+      [
+        ["backend", "error", "could not be closed"],
+        ["backend", "warn", "something holds it open, ending anyway"],
+      ],
+    );
   });
 
   it("waits longer after each crash, up to ten seconds", () => {
