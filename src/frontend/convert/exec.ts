@@ -76,7 +76,7 @@ export function openExecOf(
   {
     detach,
     handOver,
-  }: { readonly detach: boolean; readonly handOver?: MessageInitShape<typeof HandOverSchema> | undefined },
+  }: { readonly detach: boolean; readonly handOver?: MessageInitShape<typeof HandOverSchema> },
 ): MessageInitShape<typeof OpenExecSchema> {
   const { consoleHeight: height, consoleWidth: width } = config;
   return {

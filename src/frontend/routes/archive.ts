@@ -1,4 +1,5 @@
 /** `/containers/{id}/archive`: a container's files as tar streams. */
+import type { Socket } from "node:net";
 
 import { archivedPath, encodeArchiveGet, encodeArchivePut } from "../../agent-client/archive.ts";
 import { createAgentClient } from "../../agent-client/client.ts";
@@ -10,10 +11,11 @@ import { flag, text } from "../http/query.ts";
 import { replyEmpty } from "../http/reply.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
+import { archiveToClient } from "../streams/archive-to-client.ts";
 import { type Access, atAgent, type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
+import type { StreamOperation } from "../streams/thread-messages.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 import { LostUpload, takeUpload } from "../streams/taken-upload.ts";
 
@@ -69,16 +71,18 @@ async function headContainersArchive(context: ReplyContext): Promise<void> {
 
 async function getContainersArchive(context: ReplyContext): Promise<void> {
   const path = pathOf(context);
-  const open = async (handOver: HandOn): Promise<OpenStream> =>
+  const operation = (handOver: boolean): StreamOperation => ({
+    kind: "archive-get",
+    request: encodeArchiveGet({ path, handOver }),
+  });
+  const open = async (client?: Socket): Promise<OpenStream> =>
     await atAgent(context, opener(context, false), async ({ endpoint }) => {
-      const request = encodeArchiveGet({ path, handOver: handOver(endpoint) });
-      return await openStreamAt(context, endpoint, { kind: "archive-get", request }, "raw").catch(
-        (error: unknown) => {
-          throw inDockersWords(error, context, path);
-        },
-      );
+      const opening = openStreamAt(context, endpoint, { operation, framing: "raw", client });
+      return await opening.catch((error: unknown) => {
+        throw inDockersWords(error, context, path);
+      });
     });
-  const { link, opened } = await open(mayHandOn(context));
+  const { link, opened } = await open(context.connection);
   if (opened.kind !== "archive") {
     throw new Error("the agent answered an archive without its metadata");
   }

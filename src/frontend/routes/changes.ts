@@ -1,9 +1,9 @@
 /** Changed files of a container: `/containers/{name}/changes`, `/containers/{name}/export`, `/commit`. */
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 
 import { createAgentClient } from "../../agent-client/client.ts";
-import { encodeExportRequest } from "../../agent-client/export.ts";
 import { systemError } from "../../common/errors.ts";
 import type { ChangesResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenChangesResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -13,7 +13,7 @@ import { flagOr, text } from "../http/query.ts";
 import { replyJson, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
+import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
 import { type Access, atAgent, type OpenStream, openStream } from "../streams/open-stream.ts";
 
 /** The routes of changes. */
@@ -91,16 +91,13 @@ async function writeChanges(
 }
 
 async function getContainersExport(context: ReplyContext): Promise<void> {
-  const open = async (handOver: HandOn): Promise<OpenStream> =>
+  const open = async (client?: Socket): Promise<OpenStream> =>
     await openStream(
       context,
       (access) => openChanges(context, access, true),
-      ({ endpoint }) => {
-        const request = encodeExportRequest({ handOver: handOver(endpoint) });
-        return { operation: { kind: "export", request }, framing: "raw" };
-      },
+      () => ({ operation: exportOperation, framing: "raw", client }),
     );
-  const { link } = await open(mayHandOn(context));
+  const { link } = await open(context.connection);
   context.response.writeHead(200, { "Content-Type": "application/octet-stream" });
   await archiveToClient(context, link, open);
 }

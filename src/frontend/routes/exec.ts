@@ -168,15 +168,21 @@ async function openExec(
   const attached = config.attachStdin || config.attachStdout || config.attachStderr;
   const detach = start.detach || !attached;
   const detachKeys = config.tty && config.attachStdin ? detachKeysOf(config.detachKeys) : new Uint8Array();
-  const mayHandOn = !detach && context.services.handOver?.mayTake(context.socket, endpoint) === true;
-  const handOver = mayHandOn ? { multiplexed: !start.tty, detachKeys } : undefined;
-  const open = encodeOpenExec(openExecOf(execId, config, additionalGroups, { detach, handOver }));
+  const handed = { multiplexed: !start.tty, detachKeys };
   try {
     return await openStreamAt(
       { services: context.services, signal: endOfFrontend(context.signal) },
       endpoint,
-      { kind: "session", open, carriesInput: config.attachStdin, detachKeys, mayHandOn },
-      start.tty ? "raw" : "multiplexed",
+      {
+        operation: (isHanded) => ({
+          ...{ kind: "session", carriesInput: config.attachStdin, detachKeys },
+          open: encodeOpenExec(
+            openExecOf(execId, config, additionalGroups, { detach, ...(isHanded && { handOver: handed }) }),
+          ),
+        }),
+        framing: start.tty ? "raw" : "multiplexed",
+        client: detach ? undefined : context.socket,
+      },
     );
   } catch (error) {
     if (isErrorKind(error, "unavailable")) {

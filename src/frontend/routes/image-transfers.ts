@@ -1,11 +1,11 @@
 /** Images that come and go: `docker pull`, `import` and `load`, `docker push` and `save`. */
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { encodeArchivePut } from "../../agent-client/archive.ts";
-import { encodeExportRequest } from "../../agent-client/export.ts";
 import { invalid, isErrorKind, systemError } from "../../common/errors.ts";
 import { maskSecrets } from "../../common/mask-secrets.ts";
 import { onAbort } from "../../common/on-abort.ts";
@@ -25,7 +25,7 @@ import { flagOr, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
-import { archiveToClient, type HandOn, mayHandOn } from "../streams/archive-to-client.ts";
+import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
@@ -365,12 +365,10 @@ async function archiveFromPlace(
   leaving: Disposable,
 ): Promise<void> {
   let isHandedOn = false;
-  const open = async (handOver: HandOn): Promise<OpenStream> => {
-    const request = encodeExportRequest({ handOver: handOver(endpoint) });
-    return await openStreamAt(context, endpoint, { kind: "export", request }, "raw");
-  };
+  const open = async (client?: Socket): Promise<OpenStream> =>
+    await openStreamAt(context, endpoint, { operation: exportOperation, framing: "raw", client });
   try {
-    const { link } = await open(mayHandOn(context));
+    const { link } = await open(context.connection);
     context.response.writeHead(200, { "Content-Type": "application/x-tar" });
     await archiveToClient(context, link, open, () => {
       isHandedOn = true;

@@ -35,7 +35,7 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
     context,
     (access) => openLogs(context, parameters["id"] ?? "", access),
     (found) => ({
-      operation: { kind: "logs", request: encodeLogsRequest(requestFor(found, request, details)) },
+      operation: () => ({ kind: "logs", request: encodeLogsRequest(requestFor(found, request, details)) }),
       framing: found.tty ? "raw" : "multiplexed",
     }),
   );

@@ -1,37 +1,35 @@
 /** A tar stream as the body of an answer, which the agent writes itself where it takes the client's connection. */
-import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import { encodeExportRequest } from "../../agent-client/export.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { OpenStream } from "./open-stream.ts";
 import type { StreamLink } from "./stream-link.ts";
 import { streamToResponse } from "./stream-to-response.ts";
+import type { StreamOperation } from "./thread-messages.ts";
 
-/** Whether the agent at an endpoint is asked to take the client's connection. */
-export type HandOn = (endpoint: AgentEndpoint | undefined) => boolean;
-
-/** The answer of {@link HandOn} for a request. */
-export function mayHandOn({ connection, services }: ReplyContext): HandOn {
-  return (endpoint) => connection !== undefined && services.handOver?.mayTake(connection, endpoint) === true;
+/** The call that exports what an endpoint names. */
+export function exportOperation(handOver: boolean): StreamOperation {
+  return { kind: "export", request: encodeExportRequest({ handOver }) };
 }
 
 /**
  * Writes an archive as the rest of a response whose header was written. Where the agent takes the client's connection, this
  * is over as soon as it has; the request counts as under way until the agent is done.
  *
- * @param open opens the archive anew: an agent whose offer is not taken sends nothing
+ * @param open opens the archive anew, through a worker: an agent whose offer is not taken sends nothing
  * @param handedOn is called once the agent has the connection, before ours is closed
  * @throws StreamError when the archive was cut
  */
 export async function archiveToClient(
   context: ReplyContext,
   link: StreamLink,
-  open: (handOver: HandOn) => Promise<OpenStream>,
+  open: () => Promise<OpenStream>,
   handedOn: () => void = () => {},
 ): Promise<void> {
   if (link.offer === undefined) {
     await streamToResponse(context, link);
   } else if (!(await isHandedOn(context, link, handedOn))) {
     link.cancel();
-    await streamToResponse(context, (await open(() => false)).link);
+    await streamToResponse(context, (await open()).link);
   }
 }
 

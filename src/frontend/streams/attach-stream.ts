@@ -10,7 +10,7 @@ import { Attachment, isContainerUp, type WantedStreams } from "./attachment.ts";
 import { abortClient, inBandText } from "./client-socket.ts";
 import { openStream, openStreamAt } from "./open-stream.ts";
 import type { StreamLink } from "./stream-link.ts";
-import type { Framing } from "./thread-messages.ts";
+import type { Framing, StreamOperation } from "./thread-messages.ts";
 
 /** How often an attachment that its agent refused is tried again while the container runs. */
 const maxAttempts = 4;
@@ -51,21 +51,22 @@ export async function openAttachment(
       return undefined;
     }
     const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
-    const { client } = request;
-    const { handOver } = context.services;
-    const mayHandOn = client !== undefined && handOver?.mayTake(client, place.endpoint) === true;
-    const open = encodeOpenAttach({
+    const open = {
       attachId: place.attachId,
       stdin,
       stdout: wanted.stdout,
       stderr: wanted.stderr,
       replayLog: wanted.logs,
       stream: true,
-      ...(mayHandOn && { handOver: { multiplexed: framing === "multiplexed", detachKeys } }),
+    };
+    const handOver = { multiplexed: framing === "multiplexed", detachKeys };
+    const operation = (isHanded: boolean): StreamOperation => ({
+      ...{ kind: "session", carriesInput: stdin, detachKeys },
+      open: encodeOpenAttach({ ...open, ...(isHanded && { handOver }) }),
     });
     try {
-      const operation = { kind: "session", open, carriesInput: stdin, detachKeys, mayHandOn } as const;
-      return (await openStreamAt(context, place.endpoint, operation, framing)).link;
+      const { client } = request;
+      return (await openStreamAt(context, place.endpoint, { operation, framing, client })).link;
     } catch (error) {
       const left = isErrorKind(error, "unavailable") || isErrorKind(error, "conflict");
       if (!left || context.signal.aborted) {
@@ -100,7 +101,7 @@ async function openRecorded(
     context,
     (access) =>
       context.services.backend.containers.openLogs({ container, access }, { signal: context.signal }),
-    () => ({ operation: { kind: "logs", request }, framing }),
+    () => ({ operation: () => ({ kind: "logs", request }), framing }),
   );
   return link;
 }

@@ -1,4 +1,6 @@
 /** Work at a container's agent, which the backend names: opening a stream, above all. */
+import type { Duplex } from "node:stream";
+
 import type { Opened } from "../../agent-client/agent-stream.ts";
 import { isErrorKind } from "../../common/errors.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
@@ -12,6 +14,15 @@ const maxAttempts = 4;
 
 type OpeningContext = Pick<RequestContext, "services" | "signal">;
 
+/** A stream that an agent is asked for. */
+export interface AskedStream {
+  /** @param handOver whether the client's connection is to be handed over */
+  readonly operation: (handOver: boolean) => StreamOperation;
+  readonly framing: Framing;
+  /** The client's connection, where it may be handed over; undefined: the stream goes through a worker. */
+  readonly client?: Duplex | undefined;
+}
+
 /** A stream that its agent has taken. */
 export interface OpenStream {
   readonly link: StreamLink;
@@ -19,18 +30,20 @@ export interface OpenStream {
 }
 
 /**
- * Opens a stream at an endpoint and waits until the agent has taken it.
+ * Opens a stream at an endpoint and waits until the agent has taken it. Here is decided which clients agents are asked to
+ * take over: {@link HandOver.mayTake}.
  *
  * @throws StreamError; of kind `unavailable` when the agent is leaving or away
  */
 export async function openStreamAt(
   { services, signal }: OpeningContext,
   endpoint: AgentEndpoint | undefined,
-  operation: StreamOperation,
-  framing: Framing,
+  { operation, framing, client }: AskedStream,
 ): Promise<OpenStream> {
   signal.throwIfAborted();
-  const link = services.streams.open(services.agents.targetOf(endpoint), operation, framing);
+  const handOver = client !== undefined && services.handOver?.mayTake(client, endpoint) === true;
+  const target = services.agents.targetOf(endpoint);
+  const link = services.streams.open(target, operation(handOver), framing, handOver);
   using _leaving = onAbort(signal, () => link.cancel());
   return { link, opened: await link.opened };
 }
@@ -75,10 +88,9 @@ export async function atAgent<Place extends { readonly endpoint?: AgentEndpoint 
 export async function openStream<Place extends { readonly endpoint?: AgentEndpoint | undefined }>(
   context: OpeningContext,
   place: (access: Access) => Promise<Place>,
-  request: (place: Place) => { readonly operation: StreamOperation; readonly framing: Framing },
+  request: (place: Place) => AskedStream,
 ): Promise<OpenStream & { readonly place: Place }> {
   return await atAgent(context, place, async (found) => {
-    const { operation, framing } = request(found);
-    return { ...(await openStreamAt(context, found.endpoint, operation, framing)), place: found };
+    return { ...(await openStreamAt(context, found.endpoint, request(found))), place: found };
   });
 }

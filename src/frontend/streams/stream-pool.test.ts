@@ -100,7 +100,7 @@ test("a stream whose connection may be handed on has one to its agent for itself
   const target = await serveFrames(t, (stream) => connections.add(stream.session));
   const pool = poolOf(t);
   const open = encodeOpenExec({ attachStdin: true, handOver: {} });
-  const links = [1, 2].map(() => pool.open(target, { ...exec, open, mayHandOn: true }, "raw"));
+  const links = [1, 2].map(() => pool.open(target, { ...exec, open }, "raw", true));
   await until(() => connections.size === 2 || undefined);
   for (const link of links) {
     link.cancel();
@@ -229,7 +229,7 @@ test("a dial that fails is told as unavailable", async (t) => {
 test("threads start with the first stream that needs one, or when they are asked for", async (t) => {
   const agent = await serveAgent(t, { session: cat });
   const pool = poolOf(t);
-  const short = pool.open(targetOf(agent.socket), { ...exec, mayHandOn: true }, "raw");
+  const short = pool.open(targetOf(agent.socket), exec, "raw", true);
   await short.opened;
   assert.equal(pool.threads.length, 0);
   const link = pool.open(targetOf(agent.socket), exec, "raw");

@@ -64,9 +64,14 @@ export class StreamPool {
     return this.#pool?.threads ?? [];
   }
 
-  /** Opens a stream. Failures are told by the link. */
-  open(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
-    return isHandedOver(operation)
+  /**
+   * Opens a stream. Failures are told by the link.
+   *
+   * @param handOver whether its client is to be handed over: of a session comes nothing here then but that it was opened,
+   *   and its end. Of an archive all comes here where its agent has no offer to make
+   */
+  open(target: DialTarget, operation: StreamOperation, framing: Framing, handOver = false): StreamLink {
+    return handOver && operation.kind === "session"
       ? this.#openHere(target, operation, framing)
       : this.#openInWorker(target, operation, framing);
   }
@@ -129,9 +134,4 @@ export class StreamPool {
     this.#here.connections.close();
     await this.#pool?.destroy();
   }
-}
-
-/** Whether a stream's client is to be handed over: nothing of it comes here but that it was opened, and its end. */
-function isHandedOver(operation: StreamOperation): boolean {
-  return operation.kind === "session" && operation.mayHandOn === true;
 }

@@ -54,8 +54,6 @@ export type StreamOperation =
       readonly carriesInput: boolean;
       /** Keys in the input that end the session; empty: none. */
       readonly detachKeys: Uint8Array;
-      /** True if the client's connection is to be handed on, so that few bytes come this way. */
-      readonly mayHandOn?: boolean;
     }
   | { readonly kind: "logs"; readonly request: Uint8Array }
   | { readonly kind: "archive-get"; readonly request: Uint8Array }
