@@ -33,16 +33,13 @@ const codeOfReset: Readonly<Record<number, Code>> = {
  */
 export function errorOfResponse(
   headers: IncomingHttpHeaders & IncomingHttpStatusHeader,
-  {
-    status = headers[":status"] ?? 0,
-    peer = agentPeer,
-  }: { readonly status?: number | undefined; readonly peer?: string } = {},
 ): ConnectError | undefined {
+  const status = headers[":status"] ?? 0;
   if (status !== 200) {
-    return new ConnectError(`${peer} answered HTTP ${status}`, codeOfHttpStatus[status] ?? Code.Unknown);
+    return new ConnectError(`${agentPeer} answered HTTP ${status}`, codeOfHttpStatus[status] ?? Code.Unknown);
   }
   if (headers["content-type"]?.startsWith("application/grpc") !== true) {
-    return new ConnectError(`${peer}'s answer is not gRPC`, Code.Unknown);
+    return new ConnectError(`${agentPeer}'s answer is not gRPC`, Code.Unknown);
   }
   return errorOfTrailers(headers);
 }
