@@ -30,7 +30,7 @@ export async function serveAlone(
   let running: RunningService | undefined;
   onReloadRequested(() => void reloadService(running, logger));
   const start = await loadService(service);
-  running = await startUnlessEnded(start, config, ending.signal);
+  running = await startUnlessEnded(start, config, ending.signal, logger);
   if (!ending.signal.aborted) {
     process.stdout.write(`${readyLine(running.addresses ?? [])}\n`);
   }

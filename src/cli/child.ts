@@ -70,7 +70,8 @@ async function run(): Promise<void> {
     return;
   }
   const slots = execSlotsOf(asked);
-  const service = await startUnlessEnded(startService, asked.config, ending.signal, {
+  const logger = processLogger(asked.config, name);
+  const service = await startUnlessEnded(startService, asked.config, ending.signal, logger, {
     inherited: asked.sockets,
     hold: holdSocket,
     cutExecs: asked.cutExecs,
@@ -91,7 +92,7 @@ async function run(): Promise<void> {
   if (process.connected) {
     process.disconnect?.();
   }
-  await closeAndExit(service, processLogger(asked.config, name));
+  await closeAndExit(service, logger);
 }
 
 function execSlotsOf({ execSlots, config }: ServeMessage): ExecSlots | undefined {

@@ -3,26 +3,31 @@ import type { Config } from "../common/config/load.ts";
 import { messageOf, SockerlessError } from "../common/errors.ts";
 import type { Supervision } from "../common/held-sockets.ts";
 import type { Logger } from "../common/logger.ts";
+import { onAbort } from "../common/on-abort.ts";
 import type { RunningService } from "../common/running-service.ts";
 import type { StartService } from "./services.ts";
 
-/** How long `close` may take before the process ends without it. */
-const closeLimitMs = 25_000;
+/** How long a process may take to end, once it is asked to, before it ends as it is. */
+const endLimitMs = 25_000;
 
 /** How long a closed process may linger because something still holds it. */
 const lingerLimitMs = 2000;
 
 /**
- * Starts a service. If it is asked to end before it serves, there is nothing to close.
+ * Starts a service. If it is asked to end before it serves, there is nothing to close. From when it is asked to, this process
+ * ends in time, whatever its service waits for.
  *
+ * @param signal aborts when it is asked to end
  * @throws what the start throws, unless it was asked to end
  */
 export async function startUnlessEnded(
   start: StartService,
   config: Config,
   signal: AbortSignal,
+  logger: Logger,
   supervision?: Supervision,
 ): Promise<RunningService> {
+  onAbort(signal, () => endInTime(logger));
   try {
     return await start(config, signal, supervision);
   } catch (error) {
@@ -33,22 +38,24 @@ export async function startUnlessEnded(
   }
 }
 
+function endInTime(logger: Logger): void {
+  setTimeout(() => {
+    logger.error({ limitMs: endLimitMs }, "not closed in time, ending anyway");
+    process.exit(1);
+  }, endLimitMs).unref();
+}
+
 /**
  * Closes the service and lets the process end by itself; what keeps it alive after that is named, and cut off. Never
  * rejects.
  */
 export async function closeAndExit(service: RunningService, logger: Logger): Promise<void> {
-  const limit = setTimeout(() => {
-    logger.error({ limitMs: closeLimitMs }, "not closed in time, ending anyway");
-    process.exit(1);
-  }, closeLimitMs);
   try {
     await service.close();
   } catch (error) {
     logger.error({ err: error }, "could not be closed");
     process.exitCode = 1;
   }
-  clearTimeout(limit);
   setTimeout(() => {
     logger.warn({ held: process.getActiveResourcesInfo() }, "something holds it open, ending anyway");
     process.exit();
