@@ -1,4 +1,4 @@
-// Package forwarder is the helper beside a frontend: it passes clients' connections
+// Package forwarder is the process beside a frontend: it passes clients' connections
 // on to the agents of their containers, which a Node process cannot do itself, and
 // holds those whose answer is the end of a container, or a log that is followed, so
 // that they outlive the frontend. It also sees when a client has read what was
@@ -86,22 +86,22 @@ func Main([]string) int {
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
 	// Signals of a terminal, and of a stop, are the frontend's to follow.
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	h, err := newHelper()
+	f, err := newForwarder()
 	if err == nil {
-		err = h.run()
+		err = f.run()
 	}
 	code := 0
 	if err != nil {
 		slog.Error("no connections can be handed on", "error", err)
 		code = 1
 	}
-	if h != nil {
-		h.passing.Wait()
+	if f != nil {
+		f.passing.Wait()
 	}
 	return code
 }
 
-func newHelper() (*helper, error) {
+func newForwarder() (*forwarder, error) {
 	fd, err := strconv.Atoi(os.Getenv(channelVariable))
 	if err != nil {
 		return nil, err
@@ -124,14 +124,14 @@ func newHelper() (*helper, error) {
 		return nil, err
 	}
 	// The other half is for connections that are passed on, and for calls.
-	return &helper{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2)}, nil
+	return &forwarder{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2)}, nil
 }
 
 // missing stands for a descriptor for which this process had no room.
 const missing = -1
 
-// helper serves one frontend.
-type helper struct {
+// forwarder serves one frontend.
+type forwarder struct {
 	channel   *net.UnixConn
 	handles   []int // received, and not yet claimed by their messages: missing ones too
 	transport http.RoundTripper
@@ -145,13 +145,13 @@ type helper struct {
 }
 
 // run serves the frontend until it is gone. Clients may be held longer.
-func (h *helper) run() error {
+func (f *forwarder) run() error {
 	frontend, leave := context.WithCancel(context.Background())
-	h.frontend = frontend
+	f.frontend = frontend
 	defer leave()
-	defer h.channel.Close() // a frontend that is still there starts another helper
-	defer h.guards.leave()
-	lines := bufio.NewReader(readerWithHandles{h})
+	defer f.channel.Close() // a frontend that is still there starts another forwarder
+	defer f.guards.leave()
+	lines := bufio.NewReader(readerWithHandles{f})
 	for {
 		line, err := lines.ReadBytes('\n')
 		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
@@ -166,71 +166,71 @@ func (h *helper) run() error {
 		}
 		switch {
 		case m.State == begun:
-			h.guards.begin(m.ID, false)
+			f.guards.begin(m.ID, false)
 		case m.State == lost, m.State == settled:
-			h.guards.end(m.ID, m.State == lost)
+			f.guards.end(m.ID, m.State == lost)
 		}
 		if m.Command != withHandle {
 			continue
 		}
-		if len(h.handles) == 0 {
+		if len(f.handles) == 0 {
 			return errors.New("a message came without its descriptor")
 		}
-		fd := h.handles[0]
-		h.handles = h.handles[1:]
+		fd := f.handles[0]
+		f.handles = f.handles[1:]
 		// Node sends the next one only then.
-		if err := h.tell(map[string]string{"cmd": acknowledged}); err != nil {
+		if err := f.tell(map[string]string{"cmd": acknowledged}); err != nil {
 			slog.Debug("the frontend is gone", "error", err)
 		}
 		if fd == missing {
-			_ = h.tell(answer{ID: m.Handed.ID, Error: "the helper has too many open files"})
+			_ = f.tell(answer{ID: m.Handed.ID, Error: "the forwarder has too many open files"})
 			continue
 		}
 		if m.Handed.Guard != nil {
-			h.guard(fd, m.Handed)
+			f.guard(fd, m.Handed)
 			continue
 		}
-		h.guards.begin(m.Handed.Guarded, true)
-		h.passing.Add(1)
+		f.guards.begin(m.Handed.Guarded, true)
+		f.passing.Add(1)
 		go func() {
-			defer h.passing.Done()
+			defer f.passing.Done()
 			switch {
 			case m.Handed.Read:
-				h.awaitRead(fd, m.Handed.ID)
+				f.awaitRead(fd, m.Handed.ID)
 			case m.Handed.Held != nil:
-				h.hold(fd, m.Handed.ID, m.Handed.Held)
+				f.hold(fd, m.Handed.ID, m.Handed.Held)
 			default:
-				h.pass(fd, m.Handed)
+				f.pass(fd, m.Handed)
 			}
 		}()
 	}
 }
 
 // pass gives a connection to the agent that has offered to take it.
-func (h *helper) pass(fd int, to handedOn) {
+func (f *forwarder) pass(fd int, to handedOn) {
 	sent, err := handover.Send(to.Socket, to.Token, fd, to.Early)
 	_ = unix.Close(fd)
-	h.guards.passed(to.Guarded, sent)
+	f.guards.passed(to.Guarded, sent)
 	// A frontend that is gone needs no answer.
 	if err != nil {
-		_ = h.tell(answer{ID: to.ID, Error: err.Error(), Sent: sent})
+		_ = f.tell(answer{ID: to.ID, Error: err.Error(), Sent: sent})
 	} else if to.Tell {
-		_ = h.tell(answer{ID: to.ID, Sent: true})
+		_ = f.tell(answer{ID: to.ID, Sent: true})
 	}
 }
 
 // guard looks after a request, if there is room.
-func (h *helper) guard(fd int, request handedOn) {
+func (f *forwarder) guard(fd int, request handedOn) {
 	told := answer{ID: request.ID}
-	if !h.guards.add(request.Guarded, fd, request.Guard, h.mostHeld) {
+	if !f.guards.add(request.Guarded, fd, request.Guard, f.mostHeld) {
 		_ = unix.Close(fd)
-		told.Error = "the helper holds too many clients"
+		told.Error = "the forwarder holds too many clients"
 	}
-	_ = h.tell(told)
+	_ = f.tell(told)
 }
 
 // awaitRead tells the frontend once a client has read the header of its answer.
-func (h *helper) awaitRead(fd, id int) {
+func (f *forwarder) awaitRead(fd, id int) {
 	told := answer{ID: id}
 	if conn, err := handover.ConnectionOf(fd); err != nil {
 		told.Error = err.Error()
@@ -238,23 +238,23 @@ func (h *helper) awaitRead(fd, id int) {
 		handover.AwaitRead(conn, handover.HeaderLead)
 		conn.Close() // ours alone: it is not shut down
 	}
-	_ = h.tell(told)
+	_ = f.tell(told)
 }
 
-func (h *helper) tell(value any) error {
+func (f *forwarder) tell(value any) error {
 	line, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	h.writing.Lock()
-	defer h.writing.Unlock()
-	_, err = h.channel.Write(append(line, '\n'))
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	_, err = f.channel.Write(append(line, '\n'))
 	return err
 }
 
 // readerWithHandles reads the channel, and keeps the descriptors that come along in
 // their order.
-type readerWithHandles struct{ *helper }
+type readerWithHandles struct{ *forwarder }
 
 func (r readerWithHandles) Read(p []byte) (int, error) {
 	control := make([]byte, handover.ControlSpace)

@@ -30,8 +30,8 @@ func ends(t *testing.T) (int, *net.UnixConn) {
 	return pair[0], conn.(*net.UnixConn)
 }
 
-// started is a helper, and the frontend's end of its channel.
-func started(t *testing.T, h *helper) (*net.UnixConn, *bufio.Reader) {
+// started is a forwarder, and the frontend's end of its channel.
+func started(t *testing.T, f *forwarder) (*net.UnixConn, *bufio.Reader) {
 	t.Helper()
 	fd, frontend := ends(t)
 	file := os.NewFile(uintptr(fd), "channel")
@@ -40,8 +40,8 @@ func started(t *testing.T, h *helper) (*net.UnixConn, *bufio.Reader) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.channel, h.transport = conn.(*net.UnixConn), newTransport()
-	go func() { _ = h.run() }()
+	f.channel, f.transport = conn.(*net.UnixConn), newTransport()
+	go func() { _ = f.run() }()
 	return frontend, bufio.NewReader(frontend)
 }
 
@@ -89,7 +89,7 @@ func next(t *testing.T, lines *bufio.Reader, into any) {
 }
 
 func TestAHelperWithoutDescriptorsLeavesConnectionsToTheFrontend(t *testing.T) {
-	frontend, lines := started(t, &helper{})
+	frontend, lines := started(t, &forwarder{})
 	fd, _ := ends(t)
 	defer unix.Close(fd)
 	var before unix.Rlimit
@@ -114,10 +114,10 @@ func TestAHelperWithoutDescriptorsLeavesConnectionsToTheFrontend(t *testing.T) {
 }
 
 func TestAHelperThatServesNoMoreLeavesItsChannelWhileClientsWait(t *testing.T) {
-	h := new(helper)
-	h.passing.Add(1)
-	defer h.passing.Done()
-	frontend, lines := started(t, h)
+	f := new(forwarder)
+	f.passing.Add(1)
+	defer f.passing.Done()
+	frontend, lines := started(t, f)
 	if _, err := io.WriteString(frontend, "no JSON\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestAHelperThatServesNoMoreLeavesItsChannelWhileClientsWait(t *testing.T) {
 }
 
 func TestAFrontendIsToldOnceAClientHasReadItsHeader(t *testing.T) {
-	frontend, lines := started(t, &helper{})
+	frontend, lines := started(t, &forwarder{})
 	fd, client := ends(t)
 	defer unix.Close(fd)
 	write := func(text string) {
@@ -164,7 +164,7 @@ func TestAFrontendIsToldOnceAClientHasReadItsHeader(t *testing.T) {
 }
 
 func TestAConnectionOfAnotherKindIsToldToBeNone(t *testing.T) {
-	frontend, lines := started(t, &helper{})
+	frontend, lines := started(t, &forwarder{})
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)

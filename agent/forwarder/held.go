@@ -29,31 +29,31 @@ type held struct {
 
 // hold answers a client, whatever becomes of the frontend meanwhile. That is told
 // once the client has the answer's header; until then the client is the frontend's.
-func (h *helper) hold(fd, id int, request *held) {
+func (f *forwarder) hold(fd, id int, request *held) {
 	process := peerOf(fd)
 	conn, err := handover.ConnectionOf(fd)
 	if err != nil {
-		_ = h.tell(answer{ID: id, Error: err.Error()})
+		_ = f.tell(answer{ID: id, Error: err.Error()})
 		return
 	}
 	defer conn.Close()
-	defer h.holding.Add(-1)
-	if h.holding.Add(1) > h.mostHeld {
-		_ = h.tell(answer{ID: id, Error: "the helper holds too many clients"})
+	defer f.holding.Add(-1)
+	if f.holding.Add(1) > f.mostHeld {
+		_ = f.tell(answer{ID: id, Error: "the forwarder holds too many clients"})
 		return
 	}
 	ctx, end := context.WithCancelCause(context.Background())
 	cancel := func() { end(nil) }
 	defer cancel()
-	c := newClient(conn, request.Head, cancel, func() { _ = h.tell(answer{ID: id, Sent: true}) })
+	c := newClient(conn, request.Head, cancel, func() { _ = f.tell(answer{ID: id, Sent: true}) })
 	c.process = process
-	err = h.answer(ctx, end, request, c)
+	err = f.answer(ctx, end, request, c)
 	switch {
 	case context.Cause(ctx) == errLost:
 		c.begin() // only an answer that is cut says so
 		slog.Warn("an answer is cut", "error", errLost)
 	case !c.begun:
-		_ = h.tell(answer{ID: id, Error: err.Error()})
+		_ = f.tell(answer{ID: id, Error: err.Error()})
 	case err == nil:
 		c.end()
 	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET): // the client has left
@@ -66,14 +66,14 @@ func (h *helper) hold(fd, id int, request *held) {
 // answer makes the call that answers a request.
 //
 // end cancels the context, with its cause.
-func (h *helper) answer(ctx context.Context, end context.CancelCauseFunc, request *held, to *client) error {
+func (f *forwarder) answer(ctx context.Context, end context.CancelCauseFunc, request *held, to *client) error {
 	if request.Log != nil {
-		return h.readLog(ctx, request.Headers, request.Log, to)
+		return f.readLog(ctx, request.Headers, request.Log, to)
 	}
-	wait := h.guards.hold(to.process, request.Wait.Request.Container, end)
-	defer h.guards.release(wait)
-	exit, err := h.end(ctx, request.Headers, request.Wait, func(container string) {
-		h.guards.accepted(wait, container)
+	wait := f.guards.hold(to.process, request.Wait.Request.Container, end)
+	defer f.guards.release(wait)
+	exit, err := f.end(ctx, request.Headers, request.Wait, func(container string) {
+		f.guards.accepted(wait, container)
 		to.begin()
 	})
 	if err = cmp.Or(context.Cause(ctx), err); err != nil {
@@ -92,10 +92,10 @@ func at(ctx context.Context, socket string) context.Context {
 }
 
 // Do makes a call over HTTP/2 where its context says (at).
-func (h *helper) Do(request *http.Request) (*http.Response, error) {
+func (f *forwarder) Do(request *http.Request) (*http.Response, error) {
 	// Connections are kept by host: one for each socket.
 	request.URL.Host = fmt.Sprintf("%x", request.Context().Value(socketKey{}))
-	return h.transport.RoundTrip(request)
+	return f.transport.RoundTrip(request)
 }
 
 func newTransport() *http.Transport {

@@ -22,7 +22,7 @@ func silentBackend(t *testing.T) *held {
 
 func TestAHelperThatHoldsManyClientsLeavesMoreToTheFrontend(t *testing.T) {
 	request := silentBackend(t)
-	frontend, lines := started(t, &helper{mostHeld: 1})
+	frontend, lines := started(t, &forwarder{mostHeld: 1})
 	for id := range 2 {
 		fd, _ := ends(t)
 		sendTo(t, frontend, fd, handedOn{ID: id + 1, Held: request})
@@ -30,14 +30,14 @@ func TestAHelperThatHoldsManyClientsLeavesMoreToTheFrontend(t *testing.T) {
 	}
 	// One of the two: they begin together.
 	acknowledge(t, lines)
-	if a := told(t, lines); a.Error != "the helper holds too many clients" || a.Sent {
+	if a := told(t, lines); a.Error != "the forwarder holds too many clients" || a.Sent {
 		t.Fatalf("%+v", a)
 	}
 }
 
 func TestAClientThatLeavesBeforeItsAnswerIsNotHeld(t *testing.T) {
 	request := silentBackend(t)
-	frontend, lines := started(t, &helper{mostHeld: 1})
+	frontend, lines := started(t, &forwarder{mostHeld: 1})
 	fd, client := ends(t)
 	sendTo(t, frontend, fd, handedOn{ID: 1, Held: request})
 	_ = unix.Close(fd)

@@ -30,16 +30,16 @@ type logCall struct {
 }
 
 // readLog writes a log to its end, or has its agent do so, where that offers to.
-func (h *helper) readLog(ctx context.Context, headers map[string]string, l *logCall, to *client) error {
+func (f *forwarder) readLog(ctx context.Context, headers map[string]string, l *logCall, to *client) error {
 	request := new(agentv1.LogsRequest)
 	if err := proto.Unmarshal(l.Request, request); err != nil {
 		return err
 	}
-	err := h.callLogs(ctx, headers, l, request, to)
+	err := f.callLogs(ctx, headers, l, request, to)
 	if errors.Is(err, errNotPassed) {
 		slog.Warn("a log was not handed on", "error", err)
 		request.HandOver = false
-		err = h.callLogs(ctx, headers, l, request, to)
+		err = f.callLogs(ctx, headers, l, request, to)
 	}
 	if err != nil && to.begun && !to.passed.Load() {
 		_, _ = to.Write(handover.LogFailure(err, l.Frames))
@@ -47,7 +47,7 @@ func (h *helper) readLog(ctx context.Context, headers map[string]string, l *logC
 	return err
 }
 
-func (h *helper) callLogs(ctx context.Context, headers map[string]string, l *logCall, request *agentv1.LogsRequest, to *client) error {
+func (f *forwarder) callLogs(ctx context.Context, headers map[string]string, l *logCall, request *agentv1.LogsRequest, to *client) error {
 	ctx, cancel := context.WithCancel(at(ctx, l.Socket))
 	defer cancel()
 	call := connect.NewRequest(request)
@@ -56,7 +56,7 @@ func (h *helper) callLogs(ctx context.Context, headers map[string]string, l *log
 	}
 	lost := time.AfterFunc(silence, cancel)
 	defer lost.Stop()
-	responses, err := agentv1connect.NewAgentServiceClient(h, "http://agent", connect.WithGRPC()).Logs(ctx, call)
+	responses, err := agentv1connect.NewAgentServiceClient(f, "http://agent", connect.WithGRPC()).Logs(ctx, call)
 	if err != nil {
 		return err
 	}

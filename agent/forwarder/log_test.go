@@ -76,7 +76,7 @@ func TestALogsClientIsItsAgentsAloneWhateverWasSaidBefore(t *testing.T) {
 	heartbeat := &agentv1.LogsResponse{Message: &agentv1.LogsResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
 	for _, before := range [][]*agentv1.LogsResponse{nil, {heartbeat}} {
 		agent, request := serveOffering(t, before...)
-		frontend, lines := started(t, &helper{mostHeld: 1})
+		frontend, lines := started(t, &forwarder{mostHeld: 1})
 		fd, client := ends(t)
 		sendTo(t, frontend, fd, handedOn{ID: 1, Held: request})
 		_ = unix.Close(fd)

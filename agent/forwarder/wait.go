@@ -72,13 +72,13 @@ func (e *exited) text() []byte {
 //
 // Once the frontend is gone, the container has to be started: the request of its client
 // for that may have gone with it, unread.
-func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, accepted func(container string)) (*exited, error) {
+func (f *forwarder) end(ctx context.Context, headers map[string]string, w *wait, accepted func(container string)) (*exited, error) {
 	ctx = at(ctx, w.Backend)
 	request := w.Request
 	for limit := time.Now().Add(acceptance); ; {
-		asking, release := h.withFrontend(ctx)
+		asking, release := f.withFrontend(ctx)
 		request.NeedsStart = asking == ctx
-		end, err := h.ask(asking, headers, request, limit, func(id, since string) {
+		end, err := f.ask(asking, headers, request, limit, func(id, since string) {
 			request.Container, request.SinceUnixNs = id, since
 			limit = time.Time{}
 			accepted(id)
@@ -87,7 +87,7 @@ func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, ac
 		if err == nil {
 			return end, nil
 		}
-		if h.frontend.Err() != nil && !request.NeedsStart {
+		if f.frontend.Err() != nil && !request.NeedsStart {
 			continue
 		}
 		if limit.IsZero() {
@@ -106,17 +106,17 @@ func (h *helper) end(ctx context.Context, headers map[string]string, w *wait, ac
 
 // withFrontend is a context that ends with the frontend as well: the same one if that
 // is gone already.
-func (h *helper) withFrontend(ctx context.Context) (context.Context, func()) {
-	if h.frontend.Err() != nil {
+func (f *forwarder) withFrontend(ctx context.Context) (context.Context, func()) {
+	if f.frontend.Err() != nil {
 		return ctx, func() {}
 	}
 	with, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(h.frontend, cancel)
+	stop := context.AfterFunc(f.frontend, cancel)
 	return with, func() { stop(); cancel() }
 }
 
 // ask makes one call. limit is how long its acceptance may take.
-func (h *helper) ask(ctx context.Context, headers map[string]string, request waitRequest, limit time.Time, accepted func(id, since string)) (*exited, error) {
+func (f *forwarder) ask(ctx context.Context, headers map[string]string, request waitRequest, limit time.Time, accepted func(id, since string)) (*exited, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	silence := time.AfterFunc(time.Until(limit), cancel)
@@ -126,7 +126,7 @@ func (h *helper) ask(ctx context.Context, headers map[string]string, request wai
 		call.Header().Set(name, value)
 	}
 	const procedure = "http://backend/sockerless.backend.v1.ContainerService/WaitContainer"
-	client := connect.NewClient[waitRequest, waitResponse](h, procedure, connect.WithCodec(jsonCodec{}))
+	client := connect.NewClient[waitRequest, waitResponse](f, procedure, connect.WithCodec(jsonCodec{}))
 	responses, err := client.CallServerStream(ctx, call)
 	if err != nil {
 		return nil, err

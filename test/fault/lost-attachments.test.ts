@@ -101,13 +101,13 @@ describe("kill -9 between a client's attach and its start", () => {
     });
   }
 
-  test("of the helper and then the frontend: the next helper has the stream too", async () => {
+  test("of the forwarder and then the frontend: the next forwarder has the stream too", async () => {
     const { daemon } = setting;
     const id = await daemon.ok("create", "busybox", "echo", "said");
     const client = await attach(id);
-    const helper = await processOf(daemon, "forwarder");
-    process.kill(helper, "SIGKILL");
-    await processOf(daemon, "forwarder", helper);
+    const forwarder = await processOf(daemon, "forwarder");
+    process.kill(forwarder, "SIGKILL");
+    await processOf(daemon, "forwarder", forwarder);
     const { body } = await wait(id, "next-exit");
     await killAll(["frontend"]);
     await assertTold(client);
@@ -143,13 +143,13 @@ describe("kill -9 between a client's attach and its start", () => {
     const { daemon } = setting;
     const id = await daemon.ok("create", "--tty", "busybox", "echo", "said");
     const client = await attach(id);
-    await daemon.ok("run", "--rm", "busybox", "true"); // The helper has a connection to the backend.
-    const [backend, helper] = [await processOf(daemon, "backend"), await processOf(daemon, "forwarder")];
+    await daemon.ok("run", "--rm", "busybox", "true"); // The forwarder has a connection to the backend.
+    const [backend, forwarder] = [await processOf(daemon, "backend"), await processOf(daemon, "forwarder")];
     process.kill(backend, "SIGSTOP");
-    const before = descriptorsOf(helper);
+    const before = descriptorsOf(forwarder);
     const path = `/v1.51/containers/${id}/wait?condition=next-exit`;
     const waiting = new RawClient(daemon.socket).send(`POST ${path} HTTP/1.1\r\nHost: d\r\n\r\n`);
-    await untilTrue(() => descriptorsOf(helper) > before);
+    await untilTrue(() => descriptorsOf(forwarder) > before);
     await sleep(50); // Its call is on the way.
     process.kill(backend, "SIGKILL");
     await client.end();

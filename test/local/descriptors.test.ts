@@ -112,12 +112,12 @@ describe("from outside", () => {
     );
   });
 
-  test("the helper of streams has its channel, and listens nowhere", async () => {
-    const helper = await processOf(setting.daemon, "forwarder");
-    await assertHasOnly(helper, [...go, "socket", "/dev/null"], ["pipe"]);
+  test("the forwarder has its channel, and listens nowhere", async () => {
+    const forwarder = await processOf(setting.daemon, "forwarder");
+    await assertHasOnly(forwarder, [...go, "socket", "/dev/null"], ["pipe"]);
     const id = await ok("run", "-d", "busybox", "sleep", "1000");
     assert.ok(listens(shimOf(id)));
-    assert.ok(!listens(helper));
+    assert.ok(!listens(forwarder));
   });
 
   test("a shim has its sockets, its logs and its container's streams", async () => {

@@ -77,7 +77,7 @@ describe("a log that is not followed", () => {
   });
 
   for (const container of ["runs", "ended"]) {
-    test(`comes whole of one that ${container} though the frontend and its helper are killed meanwhile`, async () => {
+    test(`comes whole of one that ${container} though the frontend and its forwarder are killed meanwhile`, async () => {
       const log = await begun(logOf(container));
       await kill("forwarder");
       await kill("frontend");

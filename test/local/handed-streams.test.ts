@@ -303,7 +303,7 @@ describe("a stream that was handed on", () => {
     await ok("rm", "-f", "many");
   });
 
-  test("leaves no descriptor in the frontend or its helper, with 32 at a time", async () => {
+  test("leaves no descriptor in the frontend or its forwarder, with 32 at a time", async () => {
     await run("counted");
     const pids = [await processOf(setting.daemon, "frontend"), await processOf(setting.daemon, "forwarder")];
     const count = 32;
@@ -319,7 +319,7 @@ describe("a stream that was handed on", () => {
     await ok("rm", "-f", "counted");
   });
 
-  test("outlives its helper, without which others go through the frontend until there is a new one", async () => {
+  test("outlives its forwarder, without which others go through the frontend until there is a new one", async () => {
     await run("helped");
     const [earlier] = await handed(1, () => catIn("helped"));
     assert.ok(earlier !== undefined);

@@ -2,7 +2,7 @@
 // the client to the agent that has the bytes. The connection is a descriptor in a
 // message to a unix socket (SCM_RIGHTS): whoever sends it keeps a copy or closes
 // it, whoever receives it owns it, and each side demands that the other is its
-// own user. The frontend's helper sends (Send), a shim takes (Offers) and carries
+// own user. The frontend's forwarder sends (Send), a shim takes (Offers) and carries
 // the client's bytes from then on (Carry).
 package handover
 

@@ -386,7 +386,7 @@ export class HandOver {
       return;
     }
     helper.on("error", (error) => {
-      this.#logger.debug({ err: error }, "helper of streams");
+      this.#logger.debug({ err: error }, "forwarder");
       if (helper.pid === undefined) {
         this.#ended(messageOf(error));
       }
@@ -418,20 +418,20 @@ export class HandOver {
     if (this.#helper === helper) {
       this.#ended(reason);
     } else {
-      this.#logger.debug({ reason }, "a former helper of streams has ended");
+      this.#logger.debug({ reason }, "a former forwarder has ended");
     }
   }
 
   #ended(reason: string): void {
     this.#helper = undefined;
     for (const { reject } of this.#pending.values()) {
-      reject(systemError(`the helper that hands connections on has ended (${reason})`));
+      reject(systemError(`the forwarder has ended (${reason})`));
     }
     if (this.#isClosed) {
       return;
     }
     this.#ends = performance.now() - this.#startedAt > stableAfterMs ? 1 : this.#ends + 1;
-    this.#logger.warn({ reason }, "the helper of streams has ended: starting it again");
+    this.#logger.warn({ reason }, "the forwarder has ended: starting it again");
     this.#restarting = setTimeout(
       () => this.#start(),
       pauseAfter(this.#ends, { firstMs: 100, longestMs: 60_000 }),
