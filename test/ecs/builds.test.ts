@@ -289,7 +289,7 @@ describe("a build on ECS without a file system", () => {
     assert.equal(error, undefined, text);
     assert.match(
       text,
-      /\nwarning: the ecs backend does not apply RUN --mount=type=cache \(without ecs\.efs_filesystem_id\)/,
+      /\n\x1b\[91mwarning: the ecs backend does not apply RUN --mount=type=cache \(without ecs\.efs_filesystem_id\)/,
     );
   });
 });

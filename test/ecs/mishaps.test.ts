@@ -168,7 +168,7 @@ describe("a stored log", () => {
       status: 400,
     };
     const refused =
-      "logs: GetLogEvents: not authorized to perform: logs:GetLogEvents (AccessDeniedException)";
+      "the log is not to be had, because logs: GetLogEvents: not authorized to perform: logs:GetLogEvents (AccessDeniedException)";
 
     ecs.aws.faults.add({ on: "logs.GetLogEvents", times: Infinity, error });
     const none = await ecs.daemon.docker("logs", "loud");
