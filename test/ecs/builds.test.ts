@@ -287,9 +287,7 @@ describe("a build on ECS without a file system", () => {
     const dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/kept ls -A /kept; touch /kept/file\n";
     const { text, error } = await build(ecs.daemon.socket, dockerfile);
     assert.equal(error, undefined, text);
-    assert.match(
-      text,
-      /\n\x1b\[91mwarning: the ecs backend does not apply RUN --mount=type=cache \(without ecs\.efs_filesystem_id\)/,
-    );
+    const warning = "the ecs backend does not apply RUN --mount=type=cache (without ecs.efs_filesystem_id)";
+    assert.ok(text.includes(`\n\u001b[91mwarning: ${warning}`), text);
   });
 });
