@@ -54,6 +54,11 @@ export class Departures {
     );
   }
 
+  /** Whether a task is expected to end. */
+  expects(task: string): boolean {
+    return this.#expected.has(task);
+  }
+
   /** The task is used again. */
   cancel(task: string): void {
     this.#expected.get(task)?.abort();

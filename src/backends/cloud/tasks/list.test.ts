@@ -78,6 +78,7 @@ function setUp(
     },
     departures: {
       expect: (task: string) => void seenOff.push(task),
+      expects: (task: string) => task === leaving,
       stop: async (task: string) => void stops.push(task),
     },
     silences: new SilentTasks(clock),
@@ -97,6 +98,8 @@ function setUp(
   return { listed, told, book, warnings, clock, context, leftToCloud, seenOff, stops, failures };
 }
 
+/** A task that is about to end. */
+const leaving = "task/leaving";
 const serving = (task: string) => ({ task, phase: TaskPhase.SERVING });
 const stopped = (containerId: string, task: string) =>
   taskView({ containerId, task, generation: 1n, stopped: true, stopping: true, reason: "it has stopped" });
@@ -200,6 +203,13 @@ describe("a listing of tasks", () => {
     assert.deepEqual([...found.values()].filter(({ unanswered }) => unanswered).length, 1);
     assert.equal(found.get("task/3")?.unanswered, true);
     assert.match(parts.warnings().join(), /cannot ask for the state of a task: denied/);
+  });
+
+  it("has no container of a task that is about to end, though the cloud still has it run", async () => {
+    const { listed } = setUp({}, [
+      taskView({ containerId: readable, task: leaving, generation: 1n, address: "192.0.2.1" }),
+    ]);
+    assert.equal((await listed()).size, 0);
   });
 
   it("leaves alone what became of a container that the state does not know while its agent was asked", async () => {

@@ -131,7 +131,8 @@ async function findOne(
 ): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
   if (task === undefined) {
-    return view.stopping ? undefined : await strangeWorkload(context, view);
+    const isLeaving = view.stopping || context.departures.expects(view.task);
+    return isLeaving ? undefined : await strangeWorkload(context, view);
   }
   const isGone = task.phase === TaskPhase.GONE;
   if (task.task === view.task && task.phase === TaskPhase.SERVING && !isKnown && !view.stopping) {
