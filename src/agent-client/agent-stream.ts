@@ -11,13 +11,7 @@ import type { AgentConnection } from "./connection.ts";
 
 /** Facts about a stream that are known once the agent has taken it. */
 export type Opened =
-  | {
-      readonly kind: "session";
-      readonly pid: number;
-      readonly tty: boolean;
-      /** Set if the client's connection may be handed on. */
-      readonly offer?: HandOverOffer;
-    }
+  | { readonly kind: "session"; readonly pid: number; readonly tty: boolean }
   | { readonly kind: "logs" }
   | { readonly kind: "export" }
   | { readonly kind: "tunnel" }
@@ -71,7 +65,7 @@ export interface StreamListener {
   outputEnded(): void;
   /** The agent has the client's connection: data and input no longer come this way. Only of sessions. */
   handed?(): void;
-  /** The client's connection may be handed on, in place of all data and input; told before `opened`. Only of archives. */
+  /** The client's connection may be handed on, in place of all data and input; told before `opened`. */
   offered?(offer: HandOverOffer): void;
   /** Told of such a connection before `ended` or `failed`. */
   carried?(bytes: CarriedBytes): void;
@@ -82,7 +76,7 @@ export interface StreamListener {
 /** Meaning of a message that is not bulk data. */
 export type StreamSignal =
   | { readonly type: "heartbeat" }
-  | { readonly type: "opened"; readonly opened: Opened }
+  | { readonly type: "opened"; readonly opened: Opened; readonly offer?: HandOverOffer | undefined }
   | { readonly type: "offered"; readonly offer: HandOverOffer }
   | { readonly type: "handed" }
   | { readonly type: "carried"; readonly bytes: CarriedBytes }
@@ -262,7 +256,7 @@ export class AgentStream {
       return;
     }
     const signal = this.#kind.decode(bytes);
-    if (signal.type === "offered") {
+    if ("offer" in signal && signal.offer !== undefined) {
       this.#isOffered = true;
       this.#listener.offered?.(signal.offer);
     }

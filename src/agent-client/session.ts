@@ -72,16 +72,10 @@ export function encodeOpenAttach(open: MessageInitShape<typeof OpenAttachSchema>
 function signalOf(bytes: Uint8Array): StreamSignal {
   const { message } = fromBinary(SessionResponseSchema, bytes);
   switch (message.case) {
-    case "started":
-      return {
-        type: "opened",
-        opened: {
-          kind: "session",
-          pid: Number(message.value.pid),
-          tty: message.value.tty,
-          ...(message.value.offer === undefined ? {} : { offer: message.value.offer }),
-        },
-      };
+    case "started": {
+      const { pid, tty, offer } = message.value;
+      return { type: "opened", opened: { kind: "session", pid: Number(pid), tty }, offer };
+    }
     case "handed":
       return { type: "handed" };
     case "carried": {

@@ -61,10 +61,8 @@ function offered(
   const { port1, port2 } = new MessageChannel();
   t.after(() => port2.close());
   const link = new StreamLink(port1, new Promise(() => {}), new ByteBudget(1024));
-  tell(port2, {
-    type: "opened",
-    opened: { kind: "session", pid: 1, tty: false, offer: { socket, token: "t" } },
-  });
+  tell(port2, { type: "offered", offer: { socket, token: "t" } });
+  tell(port2, { type: "opened", opened: { kind: "session", pid: 1, tty: false } });
   return { link, worker: port2 };
 }
 

@@ -179,9 +179,6 @@ export class StreamLink {
     switch (message.type) {
       case "opened":
         this.#isOpen = true;
-        if (message.opened.kind === "session") {
-          this.#offer = message.opened.offer;
-        }
         this.#opened.resolve(message.opened);
         break;
       case "offered":
