@@ -18,10 +18,8 @@ interface Step {
   readonly name: string;
   /** Names of steps that must have succeeded. */
   readonly after?: readonly string[];
-  /** Runs the step. The variables are for what runs code of ours. */
+  /** Runs the step. The variables are for what runs code of ours, which must leave the machine as it was. */
   readonly run: (env: TestRun["env"]) => Promise<Outcome>;
-  /** True if it runs code of ours, as root in a container: it must leave the machine as it was. */
-  readonly runsTests?: boolean;
 }
 
 const unitTestFlags = [
@@ -45,19 +43,16 @@ const steps: readonly Step[] = [
   { name: "go vet", run: vetGo },
   {
     name: "unit tests",
-    runsTests: true,
     after: ["build"],
     run: (env) => run(process.execPath, [...unitTestFlags, "dist/src/**/*.test.js"], { env }),
   },
   {
     name: "tests of scripts",
-    runsTests: true,
     run: (env) =>
       run(process.execPath, ["--import", "tsx", ...unitTestFlags, "scripts/**/*.test.ts"], { env }),
   },
   {
     name: "go test",
-    runsTests: true,
     after: ["go vet"],
     run: testGo,
   },
@@ -169,7 +164,7 @@ if (unknown.length > 0) {
 const chosen = names.length === 0 ? steps : steps.filter(({ name }) => names.includes(name));
 const testRun = beginTestRun();
 const verdicts = await runSteps(chosen, testRun.env);
-const leaks = chosen.some(({ runsTests }) => runsTests === true) ? await testRun.findLeaks() : [];
+const leaks = await testRun.findLeaks();
 if (leaks.length > 0) {
   console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
 }
