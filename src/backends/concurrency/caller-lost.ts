@@ -1,6 +1,6 @@
 /** Callers that are lost: their connection has ended, which says nothing of what the client behind them wants. */
 import type { IncomingMessage } from "node:http";
-import type { Http2ServerRequest, Http2Session } from "node:http2";
+import { constants, type Http2ServerRequest, type Http2Session, type ServerHttp2Stream } from "node:http2";
 
 import {
   Code,
@@ -21,22 +21,47 @@ export function isCallerLost(reason: unknown): boolean {
   return reason === callerLost;
 }
 
-const connection = createContextKey<Http2Session | undefined>(undefined, { description: "connection" });
+/** The reset of a call that was passed on for a caller whose own connection has ended; one that leaves cancels. */
+export const resetByLostCaller = constants.NGHTTP2_CONNECT_ERROR;
 
-/** The connection of a call, for {@link tellingLostCallers}. */
-export function connectionOf(request: IncomingMessage | Http2ServerRequest): ContextValues {
-  return createContextValues().set(connection, "stream" in request ? request.stream.session : undefined);
+/**
+ * Tells of a call that was reset whether its connection has ended. Not at once: one that ends resets its streams first.
+ *
+ * @param session as the call's stream had it when it began
+ */
+export function onceKnown(session: Http2Session | undefined, tell: (hasEnded: boolean) => void): void {
+  setImmediate(() => tell(session === undefined || session.closed || session.destroyed));
+}
+
+/** A call's stream, and its connection, which a stream that is over does not tell. */
+interface Way {
+  readonly stream: ServerHttp2Stream;
+  readonly session: Http2Session | undefined;
+}
+
+const wayOfCall = createContextKey<Way | undefined>(undefined, { description: "way" });
+
+/** How a call came, for {@link tellingLostCallers}. */
+export function wayOf(request: IncomingMessage | Http2ServerRequest): ContextValues {
+  const values = createContextValues();
+  return "stream" in request
+    ? values.set(wayOfCall, { stream: request.stream, session: request.stream.session })
+    : values;
 }
 
 /** Has the signals of calls tell callers that are lost from those that have left. */
 export const tellingLostCallers: Interceptor = (next) => (request) => {
-  const session = request.contextValues.get(connection);
-  if (session === undefined) {
+  const way = request.contextValues.get(wayOfCall);
+  if (way === undefined) {
     return next(request);
   }
+  const { stream, session } = way;
   const call = new AbortController();
-  onAbort(request.signal, () => {
-    call.abort(session.closed || session.destroyed ? callerLost : request.signal.reason);
-  });
+  onAbort(request.signal, () =>
+    onceKnown(session, (hasEnded) => {
+      const isLost = hasEnded || stream.rstCode === resetByLostCaller;
+      call.abort(isLost ? callerLost : request.signal.reason);
+    }),
+  );
   return next({ ...request, signal: call.signal });
 };

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect as connectHttp2, constants } from "node:http2";
+import { connect as connectHttp2, constants, createServer as createHttp2Server } from "node:http2";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,9 +12,11 @@ import { type Client, Code, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import pino from "pino";
 
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { conflict, fromUnknown } from "../../common/errors.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { isCallerLost } from "../concurrency/caller-lost.ts";
+import { forwardCall } from "./relay.ts";
 import { type BackendServer, serveBackend } from "./server.ts";
 
 const lines: string[] = [];
@@ -107,17 +109,46 @@ test("a caller that leaves ends the call", async () => {
   await ended.promise;
 });
 
-test("a caller that leaves is told from one that is lost with its connection", async () => {
-  for (const way of ["leaves", "is lost", "ends"] as const) {
+/** A listener that passes calls on to a socket, as the thread with the TCP port does. */
+async function passedOn(path: string): Promise<{ readonly path: string; close(): void }> {
+  const calls = new ConnectionPool();
+  const own = join(directory, "passing.sock");
+  const passing = createHttp2Server((request, response) => {
+    void forwardCall(request, response, { address: { kind: "unix", path } }, calls);
+  }).listen(own);
+  await once(passing, "listening");
+  const close = (): void => {
+    passing.close();
+    calls.close();
+  };
+  return { path: own, close };
+}
+
+const callsAtOnce = 20;
+
+test("a caller that leaves is told from one that is lost with its connection", async (t) => {
+  const passing = await passedOn(socket);
+  t.after(() => passing.close());
+  for (const [way, path] of [
+    ...(["leaves", "is lost", "ends"] as const).map((way) => [way, socket] as const),
+    ...(["leaves", "is lost", "ends"] as const).map((way) => [way, passing.path] as const),
+  ]) {
     const called = Promise.withResolvers<void>();
-    const ended = Promise.withResolvers<unknown>();
+    const ended = Promise.withResolvers<void>();
+    const reasons: unknown[] = [];
+    let begun = 0;
     info = async (signal) => {
-      called.resolve();
+      begun += 1;
+      if (begun === callsAtOnce) {
+        called.resolve();
+      }
       await once(signal, "abort");
-      ended.resolve(signal.reason);
+      if (reasons.push(signal.reason) === callsAtOnce) {
+        ended.resolve();
+      }
       return { name: "late" };
     };
-    const connection = connect(socket);
+    const connection = connect(path);
     const own = new Http2SessionManager("http://backend", {}, { createConnection: () => connection });
     const leave = new AbortController();
     const transport = createConnectTransport({
@@ -127,7 +158,9 @@ test("a caller that leaves is told from one that is lost with its connection", a
       sessionManager: own,
       acceptCompression: [],
     });
-    const answer = createClient(SystemService, transport).getInfo({}, { signal: leave.signal });
+    const caller = createClient(SystemService, transport);
+    const answers = Array.from({ length: callsAtOnce }, () => caller.getInfo({}, { signal: leave.signal }));
+    const failed = Promise.all(answers.map((answer) => assert.rejects(answer)));
     await called.promise;
     if (way === "leaves") {
       leave.abort(new Error("the client is gone"));
@@ -136,8 +169,12 @@ test("a caller that leaves is told from one that is lost with its connection", a
     } else {
       own.abort();
     }
-    await assert.rejects(answer);
-    assert.equal(isCallerLost(await ended.promise), way !== "leaves", way);
+    await failed;
+    await ended.promise;
+    assert.ok(
+      reasons.every((reason) => isCallerLost(reason) === (way !== "leaves")),
+      `${way}, ${path}`,
+    );
     own.abort();
   }
 });

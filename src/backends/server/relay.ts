@@ -23,6 +23,7 @@ import type { AgentConnection, StreamOptions } from "../../agent-client/connecti
 import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { errorKindHeader, fromUnknown, messageOf } from "../../common/errors.ts";
 import { isFullId } from "../../common/ids.ts";
+import { onceKnown, resetByLostCaller } from "../concurrency/caller-lost.ts";
 import { AgentService } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** Paths of calls that are the relay's. */
@@ -183,11 +184,13 @@ async function forward(
       stream.end();
     }
   });
-  const leave = (): void => {
-    if (!upstream.closed) {
-      upstream.close(constants.NGHTTP2_CANCEL);
-    }
-  };
+  const caller = stream.session;
+  const leave = (): void =>
+    onceKnown(caller, (hasEnded) => {
+      if (!upstream.closed) {
+        upstream.close(hasEnded ? resetByLostCaller : constants.NGHTTP2_CANCEL);
+      }
+    });
   // A caller that resets its stream without an error: that closes only once all that it sent is read.
   stream.once("aborted", leave).once("close", leave);
   stream.pipe(upstream);

@@ -21,7 +21,7 @@ import { componentLogger } from "../../common/logger.ts";
 import { portSocketOf } from "../../common/port-socket.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
-import { connectionOf, tellingLostCallers } from "../concurrency/caller-lost.ts";
+import { tellingLostCallers, wayOf } from "../concurrency/caller-lost.ts";
 import { closeServer, connectionsOf, type Handler, plainServer } from "./connections.ts";
 import { registerHealth } from "./health.ts";
 import { TcpPort } from "./port/port.ts";
@@ -108,7 +108,7 @@ function backendHandler(options: BackendServerOptions, agents: ConnectionPool): 
       registerHealth(router);
       options.register(router);
     },
-    contextValues: connectionOf,
+    contextValues: wayOf,
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
     interceptors: [logCalls(options.logger), convertErrors, tellingLostCallers],
     grpcWeb: false,
