@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:http2";
+import { constants, createServer } from "node:http2";
 import { createServer as createNetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -95,6 +95,18 @@ test("an error keeps its kind and its words", async (t) => {
     assert.deepEqual([kind, message], ["conflict", "the agent is busy – très"]);
     return true;
   });
+});
+
+test("a call that is refused while its message is being written has lost its agent", async (t) => {
+  const server = createServer({ settings: { initialWindowSize: 0 } });
+  server.on("stream", (stream) => {
+    stream.on("error", () => {}); // Node tells of the reset here, too.
+    stream.close(constants.NGHTTP2_REFUSED_STREAM);
+  });
+  const { client } = await clientTo(t, server);
+  await assert.rejects(client.hello({}), { code: Code.Unavailable });
+  const changes = client.changes({});
+  await assert.rejects(changes[Symbol.asyncIterator]().next(), { code: Code.Unavailable });
 });
 
 test("a call whose time is over ends, here and at the agent, which knows of the limit", async (t) => {

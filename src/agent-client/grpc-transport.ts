@@ -45,8 +45,7 @@ export function grpcTransport(
       authority: sessions.authority,
       request: async (...request) => {
         const stream = await sessions.request(...request);
-        tellLoss(stream, peer);
-        return readInWholeMessages(stream, readMaxBytes);
+        return readInWholeMessages(tellingLoss(stream, peer), readMaxBytes);
       },
       notifyResponseByteRead: (stream) => sessions.notifyResponseByteRead(stream),
     },
@@ -58,9 +57,10 @@ export function grpcTransport(
 
 /**
  * Has the library find an error where a stream ends without a status. By itself it takes a stream that was cut for several
- * things, one of them a conflict, another an answer that is still to come; Node ends it like one that is complete.
+ * things, one of them a conflict, another an answer that is still to come; Node ends it like one that is complete. A write
+ * that was cut is told of before the stream's error is.
  */
-function tellLoss(stream: ClientHttp2Stream, peer: string): void {
+function tellingLoss(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream {
   let isOver: boolean = false;
   const hear = (headers: IncomingHttpHeaders): void => {
     isOver ||= headers["grpc-status"] !== undefined;
@@ -76,4 +76,17 @@ function tellLoss(stream: ClientHttp2Stream, peer: string): void {
   };
   stream.on("response", hear).on("trailers", hear).on("error", fail);
   stream.once("end", () => fail()).once("close", () => fail());
+  const write = stream.write.bind(stream);
+  return Object.assign(stream, {
+    write: (bytes: Uint8Array, encoding: BufferEncoding, written: (error?: Error | null) => void): boolean =>
+      write(bytes, encoding, (error) => {
+        if (
+          error instanceof Error &&
+          (stream.rstCode ?? constants.NGHTTP2_NO_ERROR) !== constants.NGHTTP2_NO_ERROR
+        ) {
+          fail(error); // Without a code its answer may have come before all of it was read.
+        }
+        written(error);
+      }),
+  });
 }
