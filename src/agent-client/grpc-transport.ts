@@ -47,7 +47,12 @@ export function grpcTransport(
         const stream = await sessions.request(...request);
         return readInWholeMessages(tellingLoss(stream, peer), readMaxBytes);
       },
-      notifyResponseByteRead: (stream) => sessions.notifyResponseByteRead(stream),
+      notifyResponseByteRead: (stream) => {
+        sessions.notifyResponseByteRead(stream);
+        if (stream.readableEnded && !stream.writableEnded) {
+          stream.close(constants.NGHTTP2_CANCEL); // Nobody reads the rest of the request, which would keep it open.
+        }
+      },
     },
     interceptors: [...interceptors, namingRequest],
     acceptCompression: [],

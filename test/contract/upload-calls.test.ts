@@ -1,6 +1,7 @@
 /** An upload over a real socket. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -78,6 +79,23 @@ test("a refusal comes before the upload is read, in its words", async (t) => {
   await assert.rejects(client.importImage(upload(sizes.map((size) => Buffer.alloc(size)))), {
     rawMessage: "not this one",
   });
+});
+
+test("a refusal closes the upload's stream at both ends, though nobody reads the rest", async (t) => {
+  const closed = Promise.withResolvers<void>();
+  const hear = (): void => closed.resolve();
+  subscribe("http2.server.stream.close", hear);
+  t.after(() => unsubscribe("http2.server.stream.close", hear));
+  const client = await clientOf(t, async (requests) => {
+    for await (const _open of requests) {
+      break;
+    }
+    throw invalid("not this one");
+  });
+  await assert.rejects(client.importImage(upload(sizes.map((size) => Buffer.alloc(size)))), {
+    rawMessage: "not this one",
+  });
+  await closed.promise;
 });
 
 test("a sender that fails leaves the receiver with an error, and is told its own", async (t) => {
