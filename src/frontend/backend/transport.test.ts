@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
-import type { AddressInfo, Socket } from "node:net";
+import { type AddressInfo, createServer as createNetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -17,7 +17,7 @@ import {
 } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
-import { createBackendTransport } from "./transport.ts";
+import { type BackendTransport, createBackendTransport } from "./transport.ts";
 
 test("every kind of call to a backend that is away is unavailable and says what to look at", async (t) => {
   const { clients, address } = await dialled(t);
@@ -71,7 +71,47 @@ test("a stream whose backend was killed is unavailable", async (t) => {
   });
 });
 
+test("a frontend that ends says of no call that its client has left", async (t) => {
+  const { backend, clients, socket } = await dialled(t);
+  const called = Promise.withResolvers<void>();
+  const received: Buffer[] = [];
+  const server = createNetServer((connection) => {
+    connection.on("error", () => {});
+    connection.on("data", (bytes: Buffer) => {
+      received.push(bytes);
+      if (frameTypes(Buffer.concat(received)).filter((type) => type === frame.headers).length === 5) {
+        called.resolve();
+      }
+    });
+  });
+  t.after(() => server.close());
+  await once(server.listen(socket), "listening");
+  const lost = once(server, "connection").then(([connection]) => once(connection as Socket, "close"));
+  const calls = Array.from({ length: 5 }, () =>
+    assert.rejects(clients.system.getInfo({}), { rawMessage: "the frontend is shutting down" }),
+  );
+  await called.promise;
+  backend.close();
+  await Promise.all(calls);
+  await lost;
+  assert.equal(frameTypes(Buffer.concat(received)).includes(frame.reset), false);
+});
+
+/** Types of HTTP/2's frames (RFC 9113, 6). */
+const frame = { headers: 1, reset: 3 } as const;
+
+/** The types of the frames that are whole, behind a client's preface. */
+function frameTypes(bytes: Buffer): number[] {
+  const types: number[] = [];
+  for (let at = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".length; at + 9 <= bytes.length; ) {
+    types.push(bytes.readUInt8(at + 3));
+    at += 9 + bytes.readUIntBE(at, 3);
+  }
+  return types;
+}
+
 interface Dialled {
+  readonly backend: BackendTransport;
   readonly clients: BackendClients;
   readonly socket: string;
   readonly address: string;
@@ -86,7 +126,7 @@ async function dialled(t: TestContext): Promise<Dialled> {
     backend.close();
     await rm(directory, { recursive: true });
   });
-  return { clients: createBackendClients(backend.transport), socket, address };
+  return { backend, clients: createBackendClients(backend.transport), socket, address };
 }
 
 async function startBackend(socket: string, name: string): Promise<{ stop(): Promise<void> }> {

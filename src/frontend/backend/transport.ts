@@ -1,7 +1,7 @@
 /** Dialling the backend: gRPC over one HTTP/2 connection, on a unix socket or TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
-import type { ClientSessionOptions, SecureClientSessionOptions } from "node:http2";
-import { connect, type Socket } from "node:net";
+import { connect, isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 
 import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { Http2SessionManager } from "@connectrpc/connect-node";
@@ -56,15 +56,14 @@ export async function readBackendReach(address: string, files: TlsFiles | undefi
 /** Makes the transport; dials nothing yet. */
 export function createBackendTransport({ address, tls }: BackendReach): BackendTransport {
   const onSocket = address.startsWith("unix://");
-  const connectToSocket = (): Socket => connectSoonAnswered(address.slice("unix://".length));
-  const sessionOptions: ClientSessionOptions | SecureClientSessionOptions = {
-    ...(onSocket ? { createConnection: connectToSocket } : {}),
-    ...(tls === undefined
-      ? {}
-      : { ca: tls.authority, cert: tls.certificate, key: tls.key, minVersion: "TLSv1.2" as const }),
+  const open = new Set<Socket>();
+  const createConnection = (): Socket => {
+    const socket = onSocket ? connectSoonAnswered(address.slice("unix://".length)) : connectTo(address, tls);
+    open.add(socket);
+    return socket.once("close", () => open.delete(socket));
   };
   const baseUrl = onSocket ? "http://backend" : address;
-  const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, sessionOptions);
+  const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, { createConnection });
   let isClosed: boolean = false;
   const transport: Transport = grpcTransport(session, {
     peer: "the backend",
@@ -86,9 +85,33 @@ export function createBackendTransport({ address, tls }: BackendReach): BackendT
     },
     close() {
       isClosed = true;
+      for (const socket of open) {
+        socket.destroy(); // A session resets its streams before it ends, as one does whose callers leave.
+      }
       session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable));
     },
   };
+}
+
+/** Connects to a port, with TLS but for `http`. @param certificates ours and the authority; undefined: none are shown */
+function connectTo(address: string, certificates: BackendReach["tls"]): Socket {
+  const { hostname, port, protocol } = new URL(address);
+  const host = hostname.replace(/^\[|\]$/g, "");
+  if (protocol === "http:") {
+    return connect({ host, port: Number(port || 80) });
+  }
+  return connectTls({
+    host,
+    port: Number(port || 443),
+    ...(isIP(host) === 0 && { servername: host }),
+    ALPNProtocols: ["h2"],
+    minVersion: "TLSv1.2",
+    ...(certificates !== undefined && {
+      ca: certificates.authority,
+      cert: certificates.certificate,
+      key: certificates.key,
+    }),
+  });
 }
 
 /** Connects to a socket that may be held for a backend which is started again: the connection waits for it, and not for ever. */
