@@ -104,6 +104,7 @@ function runCgi(
     stdio: ["pipe", "pipe", "inherit"],
   });
   child.stdin.on("error", () => undefined); // It need not read what it is sent.
+  response.once("close", () => child.stdin.destroy()); // A client that leaves sends no more.
   request.pipe(child.stdin);
   let head = Buffer.alloc(0);
   const read = (chunk: Buffer): void => {
