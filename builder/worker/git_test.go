@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/source/git"
@@ -260,6 +261,40 @@ func TestTheProxyOfGitIsItsBuildersAlone(t *testing.T) {
 		if answer.Code != nethttp.StatusProxyAuthRequired {
 			t.Errorf("answered %d", answer.Code)
 		}
+	}
+}
+
+func TestTheProxyOfGitPassesOnWhatIsAnsweredBeforeTheRequestIsRead(t *testing.T) {
+	workerOfGit(t, wide)
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		control := nethttp.NewResponseController(w)
+		if err := errors.Join(control.EnableFullDuplex(), control.Flush()); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.Copy(w, r.Body); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	defer server.CloseClientConnections() // One that waits for its request would hold the end up.
+	proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &nethttp.Client{Transport: &nethttp.Transport{Proxy: nethttp.ProxyURL(proxy)}, Timeout: 20 * time.Second}
+	body, rest := io.Pipe()
+	go rest.Write([]byte("begun, "))
+	response, err := client.Post(server.URL, "text/plain", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	go func() {
+		rest.Write([]byte("ended"))
+		rest.Close()
+	}()
+	if told, err := io.ReadAll(response.Body); err != nil || string(told) != "begun, ended" {
+		t.Fatalf("%q, %v", told, err)
 	}
 }
 

@@ -63,6 +63,8 @@ func (p *gitProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodConnect {
+		// A git server's answer begins before it has read the request, the rest of which would be dropped.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		p.forward.ServeHTTP(w, r)
 		return
 	}
