@@ -32,7 +32,7 @@ describe("containers whose execution has ended while Log Analytics is not to be 
   const inspect = (format: string, name: string): Promise<string> =>
     aca.daemon.ok("inspect", "--format", format, name);
 
-  /** Runs a container with a client, and loses its replica. @returns the client's end */
+  /** Runs a container with a client, and loses its replica, of which Azure tells nothing yet. @returns the client's end */
   const lose = async (
     name: string,
     ...options: string[]
@@ -52,7 +52,9 @@ describe("containers whose execution has ended while Log Analytics is not to be 
     const id = await inspect("{{.Id}}", name);
     const execution = azure.app.executions.find(({ job }) => job.startsWith(`sk-${id.slice(0, 12)}`));
     assert.ok(execution);
+    azure.app.tell(execution.name, "Running");
     azure.app.kill(execution.name);
+    await execution.finished; // Until then its agent would answer a stop.
     return { execution: execution.name, run };
   };
 
@@ -111,7 +113,8 @@ describe("containers whose execution has ended while Log Analytics is not to be 
       const { azure, daemon } = aca;
       azure.faults.add({ on: "loganalytics", times: Infinity, ...fault });
       const name = `lost-${index}`;
-      const { run } = await lose(name);
+      const { execution, run } = await lose(name);
+      azure.app.tell(execution, undefined);
       const { code, errorText } = await run;
       assert.notEqual(code, 0, errorText);
       await untilTrue(
