@@ -70,10 +70,11 @@ function tellingLoss(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream
   const hear = (headers: IncomingHttpHeaders): void => {
     isOver ||= headers["grpc-status"] !== undefined;
   };
+  const resetCode = (): number => stream.rstCode ?? constants.NGHTTP2_NO_ERROR;
   const fail = (error?: Error): void => {
     if (!isOver) {
       isOver = true;
-      const reset = errorOfReset(stream.rstCode ?? constants.NGHTTP2_NO_ERROR, peer);
+      const reset = errorOfReset(resetCode(), peer);
       const loss = error instanceof ConnectError ? error : reset;
       losses.add(loss);
       stream.emit("error", loss);
@@ -85,10 +86,7 @@ function tellingLoss(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream
   return Object.assign(stream, {
     write: (bytes: Uint8Array, encoding: BufferEncoding, written: (error?: Error | null) => void): boolean =>
       write(bytes, encoding, (error) => {
-        if (
-          error instanceof Error &&
-          (stream.rstCode ?? constants.NGHTTP2_NO_ERROR) !== constants.NGHTTP2_NO_ERROR
-        ) {
+        if (error instanceof Error && resetCode() !== constants.NGHTTP2_NO_ERROR) {
           fail(error); // Without a code its answer may have come before all of it was read.
         }
         written(error);
