@@ -242,7 +242,7 @@ async function recoverContainer(
   } else if (isRemoved(record)) {
     clearRemains(context, record);
   } else if (record.phase === Phase.STARTING) {
-    const mayHaveBegun = found?.generation === record.generation && found.agent !== undefined;
+    const mayHaveBegun = run?.agent !== undefined;
     void context.background.run(`take up the start of container ${record.id}`, () =>
       resumeStart(context, record, mayHaveBegun).catch((error: unknown) => startLater(context, live, error)),
     );
