@@ -22,7 +22,6 @@ function newStart(): StartUnderWay {
     caller: undefined,
     ending,
     waitsFor: "",
-    waitsForRoom: false,
     phases: new StartPhases(),
   };
 }

@@ -24,8 +24,6 @@ export interface StartUnderWay {
   readonly ending: AbortController;
   /** Why it waits for the platform, in the platform's words; empty: it does not. */
   waitsFor: string;
-  /** It waits until there is room on the platform, and not merely before it is tried again. */
-  waitsForRoom: boolean;
   readonly phases: StartPhases;
 }
 

@@ -31,7 +31,6 @@ export async function asStartUnderWay(
     caller: calledBy,
     ending,
     waitsFor: "",
-    waitsForRoom: false,
     phases,
   });
   try {

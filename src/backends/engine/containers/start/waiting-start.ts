@@ -32,8 +32,9 @@ export async function launchWhileWanted(
 ): Promise<Launched> {
   const { id } = live;
   const { start } = live.run;
+  let waitsForRoom = false;
   const leave = (): void => {
-    if (start?.waitsForRoom === true) {
+    if (start !== undefined && waitsForRoom) {
       start.ending.abort(givenUp(id, start.waitsFor));
     }
   };
@@ -45,7 +46,7 @@ export async function launchWhileWanted(
       start.phases.wait(new Date(context.clock.nowMs()));
     }
     start.waitsFor = told;
-    start.waitsForRoom = before === "room";
+    waitsForRoom = before === "room";
     tellWait(context, id, told);
     if (left?.aborted === true) {
       leave();
@@ -56,7 +57,7 @@ export async function launchWhileWanted(
       return;
     }
     publishPhase(context, id, start.phases.endWait(new Date(context.clock.nowMs())));
-    start.waitsForRoom = false;
+    waitsForRoom = false;
     if (start.waitsFor !== "") {
       start.waitsFor = "";
       tellWait(context, id, "");
@@ -70,7 +71,6 @@ export async function launchWhileWanted(
   } finally {
     if (start !== undefined) {
       start.waitsFor = "";
-      start.waitsForRoom = false;
     }
   }
 }
