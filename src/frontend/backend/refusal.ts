@@ -1,10 +1,11 @@
 /**
  * Reasons why a backend on TCP does not talk to us: the HTTP/2 client only sees streams that are cancelled.
  */
-import { type TLSSocket, connect } from "node:tls";
+import type { TLSSocket } from "node:tls";
 
 import { errnoOf, messageOf } from "../../common/errors.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
+import { dialTls } from "./dial.ts";
 
 const limitMs = 10_000;
 
@@ -13,20 +14,12 @@ const limitMs = 10_000;
  *
  * @returns a sentence with address and file; undefined where nothing is wrong with the connection
  */
-export async function refusalOf({ address, tls }: BackendReach): Promise<string | undefined> {
+export async function refusalOf(reach: BackendReach): Promise<string | undefined> {
+  const { address, tls } = reach;
   if (tls === undefined) {
     return undefined;
   }
-  const { hostname, port } = new URL(address);
-  const socket = connect({
-    host: hostname.replace(/^\[(.*)\]$/, "$1"),
-    port: Number(port === "" ? 443 : port),
-    ca: tls.authority,
-    cert: tls.certificate,
-    key: tls.key,
-    ALPNProtocols: ["h2"],
-    timeout: limitMs,
-  });
+  const socket = dialTls(reach).setTimeout(limitMs);
   try {
     return await outcomeOf(socket, address, tls.files);
   } finally {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
-import { type AddressInfo, createServer as createNetServer, type Socket } from "node:net";
+import { createServer as createNetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -52,20 +52,17 @@ test("the first call after the backend came, or came back, is answered", async (
 });
 
 test("a stream whose backend was killed is unavailable", async (t) => {
+  const { clients, socket } = await dialled(t);
   const server = createServer();
   t.after(() => server.close());
   server.on("session", (session) => {
     session.on("stream", (stream) => {
       stream.respond({ ":status": 200, "content-type": "application/connect+proto" });
-      (session.socket as Socket).resetAndDestroy();
+      session.socket.destroy();
     });
   });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  const { port } = server.address() as AddressInfo;
-  const backend = createBackendTransport({ address: `http://127.0.0.1:${port}` });
-  t.after(() => backend.close());
-  const { containers } = createBackendClients(backend.transport);
-  await assert.rejects(drain(containers.attachContainer({})), (error) => {
+  await once(server.listen(socket), "listening");
+  await assert.rejects(drain(clients.containers.attachContainer({})), (error) => {
     assert.equal(fromUnknown(error).kind, "unavailable");
     return true;
   });

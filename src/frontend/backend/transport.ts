@@ -1,7 +1,6 @@
 /** Dialling the backend: gRPC over one HTTP/2 connection, on a unix socket or TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
-import { connect, isIP, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { connect, type Socket } from "node:net";
 
 import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { Http2SessionManager } from "@connectrpc/connect-node";
@@ -13,6 +12,7 @@ import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport } from "../../agent-client/grpc-transport.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { requestOf } from "../bodies/encoded-fields.ts";
+import { dialTls } from "./dial.ts";
 import { repeating } from "./repeated-calls.ts";
 
 /** A connection to the backend that is opened by the first call and again by the first call after it was lost. */
@@ -54,11 +54,12 @@ export async function readBackendReach(address: string, files: TlsFiles | undefi
 }
 
 /** Makes the transport; dials nothing yet. */
-export function createBackendTransport({ address, tls }: BackendReach): BackendTransport {
+export function createBackendTransport(reach: BackendReach): BackendTransport {
+  const { address } = reach;
   const onSocket = address.startsWith("unix://");
   const open = new Set<Socket>();
   const createConnection = (): Socket => {
-    const socket = onSocket ? connectSoonAnswered(address.slice("unix://".length)) : connectTo(address, tls);
+    const socket = onSocket ? connectSoonAnswered(address.slice("unix://".length)) : dialTls(reach);
     open.add(socket);
     return socket.once("close", () => open.delete(socket));
   };
@@ -91,27 +92,6 @@ export function createBackendTransport({ address, tls }: BackendReach): BackendT
       session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable));
     },
   };
-}
-
-/** Connects to a port, with TLS but for `http`. @param certificates ours and the authority; undefined: none are shown */
-function connectTo(address: string, certificates: BackendReach["tls"]): Socket {
-  const { hostname, port, protocol } = new URL(address);
-  const host = hostname.replace(/^\[|\]$/g, "");
-  if (protocol === "http:") {
-    return connect({ host, port: Number(port || 80) });
-  }
-  return connectTls({
-    host,
-    port: Number(port || 443),
-    ...(isIP(host) === 0 && { servername: host }),
-    ALPNProtocols: ["h2"],
-    minVersion: "TLSv1.2",
-    ...(certificates !== undefined && {
-      ca: certificates.authority,
-      cert: certificates.certificate,
-      key: certificates.key,
-    }),
-  });
 }
 
 /** Connects to a socket that may be held for a backend which is started again: the connection waits for it, and not for ever. */
