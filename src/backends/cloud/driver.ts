@@ -14,7 +14,6 @@ import { keepSweeping } from "./upkeep/sweeps.ts";
 import { Departures } from "./tasks/departures.ts";
 import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
-import { SilentTasks } from "./tasks/silent-tasks.ts";
 import { TaskBook } from "./tasks/task-book.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
 import { ToldEnds } from "./tasks/told-end.ts";
@@ -27,7 +26,7 @@ import {
   writtenAsAgentsTell,
 } from "../driver/ready-made-roles.ts";
 import { end } from "./tasks/endings.ts";
-import { listKnown } from "./tasks/list.ts";
+import { listKnown, silencesOfTasks } from "./tasks/list.ts";
 import { cloudLaunches, cloudSeals, cloudWorkloads } from "./workloads.ts";
 
 /** Settings that all clouds' sections of the configuration have; durations in milliseconds. */
@@ -91,7 +90,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
       logger,
       abandoned: abandoned.signal,
     }),
-    silences: new SilentTasks(clock),
+    silences: silencesOfTasks(),
     exitKey: sealer.exitKey,
     instance: instanceOf(authority),
     settings: { startTimeoutMs: section.startTimeout, quotaTimeoutMs: section.quotaTimeout },

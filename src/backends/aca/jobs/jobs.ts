@@ -46,7 +46,6 @@ const operationPollMs = 1_000;
 /** An execution is listed so long after its start at the latest. */
 const visibleAfterMs = 10_000;
 const visiblePollMs = 1_000;
-const describedAtOnce = 50;
 const createdStatus = 201;
 /** A role that was just assigned takes minutes to hold everywhere. */
 const grantDelayMs = 120_000;
@@ -60,7 +59,7 @@ export class ContainerJobs implements CloudTasks {
     log: "Log Analytics",
     section: "aca",
   };
-  readonly describedAtOnce = describedAtOnce;
+  readonly describedAtOnce = 1;
   readonly tellsPhases = false;
   readonly grantDelayMs = grantDelayMs;
   readonly #options: ContainerJobsOptions;
@@ -147,21 +146,11 @@ export class ContainerJobs implements CloudTasks {
   }
 
   async describe(tasks: readonly string[], signal: AbortSignal) {
-    const views: TaskView[] = [];
-    const missing: string[] = [];
-    const failed = new Map<string, unknown>();
-    await Promise.all(
-      tasks.map(async (task) => {
-        try {
-          const view = await this.#view(parseTask(task), signal);
-          void (view === undefined ? missing.push(task) : views.push(view));
-        } catch (error) {
-          signal.throwIfAborted();
-          failed.set(task, error);
-        }
-      }),
-    );
-    return { views, missing, failed };
+    const views = await Promise.all(tasks.map((task) => this.#view(parseTask(task), signal)));
+    return {
+      views: views.filter((view) => view !== undefined),
+      missing: tasks.filter((_, index) => views[index] === undefined),
+    };
   }
 
   async listOwn(): Promise<readonly string[]> {

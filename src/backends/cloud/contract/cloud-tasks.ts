@@ -82,8 +82,6 @@ export interface DescribedTasks {
   readonly views: readonly TaskView[];
   /** Those that it does not know (yet, or any more). */
   readonly missing: readonly string[];
-  /** Failures of looks at single tasks, by task, where a cloud tells of each by itself. */
-  readonly failed?: ReadonlyMap<string, unknown>;
 }
 
 /** No task was given. */
@@ -104,7 +102,7 @@ export class RequestStale extends Error {}
 /** Tasks. */
 export interface CloudTasks {
   readonly names: CloudNames;
-  /** How many tasks one call tells of. */
+  /** How many tasks one call tells of; what fails or hangs is a call. */
   readonly describedAtOnce: number;
   /** Whether it tells, some time after the agent has answered, when a task's images were pulled and its containers started. */
   readonly tellsPhases: boolean;

@@ -1,29 +1,42 @@
-import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
+import type { CloudTasks, DescribedTasks, TaskView } from "../contract/cloud-tasks.ts";
 
 /** Tasks, however many, as the cloud tells of them; those that it does not know are left out. */
 export interface AllDescribed {
   readonly views: readonly TaskView[];
-  /** Failures of looks at single tasks, by task. */
+  /** Failures of the calls for tasks, by task. */
   readonly failed: ReadonlyMap<string, unknown>;
 }
 
-/** Asks for tasks, however many. @throws the failure of a call that is for many */
+/** Parts of a cloud that tell of tasks. */
+export type Describing = Pick<CloudTasks, "describe" | "describedAtOnce">;
+
+/** Tasks as they are asked for, a call's at a time. */
+export function byCall(tasks: readonly string[], { describedAtOnce }: Describing): readonly string[][] {
+  return Array.from({ length: Math.ceil(tasks.length / describedAtOnce) }, (_, call) =>
+    tasks.slice(call * describedAtOnce, (call + 1) * describedAtOnce),
+  );
+}
+
+/** Asks for tasks, however many: no call waits for another. @throws the signal's reason */
 export async function describeAll(
-  cloud: Pick<CloudTasks, "describe" | "describedAtOnce">,
+  cloud: Describing,
   tasks: readonly string[],
   signal: AbortSignal,
 ): Promise<AllDescribed> {
-  const found: TaskView[] = [];
-  const missed = new Map<string, unknown>();
-  for (let from = 0; from < tasks.length; from += cloud.describedAtOnce) {
-    const now = tasks.slice(from, from + cloud.describedAtOnce);
-    const { views, failed = new Map<string, unknown>() } = await cloud.describe(now, signal);
-    found.push(...views);
-    for (const [task, failure] of failed) {
-      missed.set(task, failure);
+  const failed = new Map<string, unknown>();
+  const describe = async (asked: readonly string[]): Promise<DescribedTasks["views"]> => {
+    try {
+      return (await cloud.describe(asked, signal)).views;
+    } catch (error) {
+      signal.throwIfAborted();
+      for (const task of asked) {
+        failed.set(task, error);
+      }
+      return [];
     }
-  }
-  return { views: found, failed: missed };
+  };
+  const views = await Promise.all(byCall(tasks, cloud).map(describe));
+  return { views: views.flat(), failed };
 }
 
 /** Tells what was described, where that is all. @throws the failure of any look */

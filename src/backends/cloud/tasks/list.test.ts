@@ -11,8 +11,7 @@ import type { TaskView } from "../contract/cloud-tasks.ts";
 import { createSealer } from "../authority/seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
-import { find, list } from "./list.ts";
-import { SilentTasks } from "./silent-tasks.ts";
+import { find, list, silencesOfTasks } from "./list.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { ToldEnds } from "./told-end.ts";
@@ -81,7 +80,7 @@ function setUp(
       expects: (task: string) => task === leaving,
       stop: async (task: string) => void stops.push(task),
     },
-    silences: new SilentTasks(clock),
+    silences: silencesOfTasks(),
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       targetOf: () => ({}),

@@ -8,8 +8,19 @@ import { hasEnded, type TaskView } from "../contract/cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { conclude } from "./conclude.ts";
+import { SinceWhen } from "./since-when.ts";
 import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
+
+/** As long as an agent cannot be reached, the end of its run is asked for at least so often. */
+const askedWithinMs = 120_000;
+/** A container may go on while its agent is cut off, and the cloud may be wrong about it for a while; not for so long. */
+const silenceLimitMs = 600_000;
+
+/** Remembers how long each task has been silent. */
+export function silencesOfTasks(): SinceWhen {
+  return new SinceWhen(askedWithinMs + 1);
+}
 
 /**
  * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. One whose end
@@ -72,10 +83,13 @@ export async function find(context: TaskContext, containerId: string): Promise<F
  * @throws CloudError: it does not tell now
  */
 async function lookAt(
-  { poller, silences }: TaskContext,
+  { poller, silences, clock }: TaskContext,
   { task, phase }: TaskRecord,
 ): Promise<TaskView | "missing" | undefined> {
-  const isGivenUp = (): boolean => silences.untold(task) && phase === TaskPhase.SERVING;
+  const isGivenUp = (): boolean => {
+    const nowMs = clock.nowMs();
+    return nowMs - silences.met(task, nowMs) >= silenceLimitMs && phase === TaskPhase.SERVING;
+  };
   let view: TaskView | "missing";
   try {
     view = await poller.look(task);
@@ -86,7 +100,7 @@ async function lookAt(
     throw error; // A cloud that cannot be reached now will tell, and its agents are perhaps as far away.
   }
   if (view === "missing" || !view.isUntold) {
-    silences.told(task);
+    silences.ended(task);
     return view;
   }
   return isGivenUp() ? undefined : view;

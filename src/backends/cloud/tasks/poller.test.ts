@@ -10,6 +10,9 @@ import { TaskPoller } from "./poller.ts";
 describe("the poller", () => {
   let clock: ManualClock;
   let poller: TaskPoller;
+  /** Asks for each task by a call of its own. */
+  let pollerOfSingles: TaskPoller;
+  let untilAnswered: PromiseWithResolvers<void>;
   let rounds: (readonly string[])[];
   let failing = false;
   let isRefusing = true;
@@ -20,6 +23,7 @@ describe("the poller", () => {
     rounds = [];
     failing = false;
     isRefusing = true;
+    untilAnswered = Promise.withResolvers();
     const cloud = testCloud({
       describedAtOnce: 100,
       async describe(tasks) {
@@ -27,11 +31,9 @@ describe("the poller", () => {
           throw new Error("the cloud is away");
         }
         rounds.push(tasks);
-        const refused = tasks.filter((task) => isRefusing && task.includes("refused"));
         return {
-          failed: new Map(refused.map((task) => [task, new Error(`nothing is told of ${task}`)])),
           views: tasks
-            .filter((task) => !task.includes("lost") && !refused.includes(task))
+            .filter((task) => !task.includes("lost"))
             .map((task) => taskView({ task, status: "RUNNING" })),
           missing: tasks.filter((task) => task.includes("lost")),
         };
@@ -40,24 +42,30 @@ describe("the poller", () => {
     let logger: Logger;
     ({ logger, warnings } = capturedLogger());
     poller = new TaskPoller({ cloud, intervalMs: 1_000, clock, logger });
-  });
-  afterEach(() => poller.close());
-
-  it("tells of others where the cloud refuses one call", async () => {
-    const told: string[] = [];
-    const cloud = testCloud({
+    const singly = testCloud({
       describedAtOnce: 1,
-      describe: async ([task = ""]) => {
-        if (task === "task/1") {
-          throw failedCall("refused");
+      async describe([task = ""]) {
+        if (isRefusing && task.includes("refused")) {
+          throw failedCall("refused", `nothing is told of ${task}`);
         }
-        return { views: [taskView({ task })], missing: [] };
+        if (task.includes("hangs")) {
+          await untilAnswered.promise;
+        }
+        return { views: [taskView({ task, status: "RUNNING" })], missing: [] };
       },
     });
-    const { logger: quiet } = capturedLogger();
-    const other = new TaskPoller({ cloud, intervalMs: 1_000, clock, logger: quiet });
-    const looks = [other.look("task/1"), other.look("task/2")].map((look) =>
-      look.then(
+    pollerOfSingles = new TaskPoller({ cloud: singly, intervalMs: 1_000, clock, logger });
+  });
+  afterEach(async () => {
+    untilAnswered.resolve();
+    await Promise.all([poller.close(), pollerOfSingles.close()]);
+  });
+
+  it("tells of others where the cloud refuses one call, or has not answered it", async () => {
+    const told: string[] = [];
+    const hung = pollerOfSingles.look("task/hangs").then(() => told.push("answered"));
+    const looks = ["task/refused", "task/2"].map((task) =>
+      pollerOfSingles.look(task).then(
         () => told.push("told"),
         () => told.push("refused"),
       ),
@@ -65,7 +73,17 @@ describe("the poller", () => {
     await clock.advance(150);
     await Promise.all(looks);
     assert.deepEqual(told, ["refused", "told"]);
-    await other.close();
+    const heard: string[] = [];
+    pollerOfSingles.listen("task/2", () => heard.push("round"));
+    for (let round = 1; round <= 3; round++) {
+      await clock.advance(1_000);
+      assert.equal(heard.length, round);
+    }
+    untilAnswered.resolve();
+    await hung;
+    assert.deepEqual(told, ["refused", "told", "answered"]);
+    const { views, failed } = await pollerOfSingles.describe(["task/1", "task/refused"]);
+    assert.deepEqual([views.map(({ task }) => task), [...failed.keys()]], [["task/1"], ["task/refused"]]);
   });
 
   it("lets nobody wait for a look when it is closed", async () => {
@@ -123,21 +141,22 @@ describe("the poller", () => {
   it("tells of a look that was refused those alone who listen to its task", async () => {
     const heard: string[] = [];
     for (const task of ["task/refused", "task/1"]) {
-      poller.listen(
+      pollerOfSingles.listen(
         task,
         (view) => heard.push(view === "missing" ? view : view.status),
         (error) => heard.push(String(error)),
       );
     }
     await clock.advance(150);
-    assert.deepEqual(new Set(heard), new Set(["RUNNING", "Error: nothing is told of task/refused"]));
-    const { views, failed } = await poller.describe(["task/1", "task/refused"]);
-    assert.deepEqual([views.map(({ task }) => task), [...failed.keys()]], [["task/1"], ["task/refused"]]);
+    assert.deepEqual(heard.map((each) => each.replace(/^\w+: /, "")).toSorted(), [
+      "RUNNING",
+      "nothing is told of task/refused",
+    ]);
   });
 
   it("warns once of looks that fail, until one succeeds", async () => {
-    poller.listen("task/refused", () => {});
-    const rejected = "cannot ask for the state of a task: nothing is told of task/refused";
+    pollerOfSingles.listen("task/refused", () => {});
+    const rejected = "cannot ask for the state of tasks: nothing is told of task/refused";
     await clock.advance(150);
     await clock.advance(1_000);
     await clock.advance(1_000);
@@ -150,6 +169,8 @@ describe("the poller", () => {
 
     failing = true;
     const away = "cannot ask for the state of tasks: the cloud is away";
+    poller.listen("task/1", () => {});
+    poller.listen("task/2", () => {});
     await clock.advance(1_000);
     await clock.advance(1_000);
     failing = false;
@@ -174,20 +195,33 @@ describe("the poller", () => {
     assert.equal(failures.length, 1);
   });
 
-  it("tells of a failed round those of whom it told nothing, and no others", async () => {
-    const failures: string[] = [];
-    for (let number = 0; number < 150; number++) {
-      poller.listen(
-        `task/${number}`,
-        () => (failing = true), // From the second call on.
-        () => failures.push(`task/${number}`),
+  it("tells of a failed call those who listen to its tasks, and no others", async () => {
+    const heard = new Map<string, string[]>();
+    const cloud = testCloud({
+      describedAtOnce: 100,
+      async describe(tasks) {
+        if (tasks.includes("task/100")) {
+          throw new Error("the cloud is away");
+        }
+        return { views: tasks.map((task) => taskView({ task })), missing: [] };
+      },
+    });
+    const { logger: quiet } = capturedLogger();
+    const other = new TaskPoller({ cloud, intervalMs: 1_000, clock, logger: quiet });
+    const tasks = Array.from({ length: 150 }, (_, number) => `task/${number}`);
+    for (const task of tasks) {
+      const hear = (what: string) => heard.set(task, [...(heard.get(task) ?? []), what]);
+      other.listen(
+        task,
+        () => hear("told"),
+        () => hear("failed"),
       );
     }
     await clock.advance(150);
-    assert.equal(rounds.length, 1);
+    await other.close();
     assert.deepEqual(
-      failures,
-      Array.from({ length: 50 }, (_, index) => `task/${100 + index}`),
+      tasks.map((task) => heard.get(task)),
+      tasks.map((_, number) => [number < 100 ? "told" : "failed"]),
     );
   });
 });

@@ -3,13 +3,12 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
-import { isRefusal } from "../contract/cloud-error.ts";
-import type { CloudTasks, DescribedTasks, TaskView } from "../contract/cloud-tasks.ts";
-import { type AllDescribed, describeAll } from "./describe-all.ts";
+import type { TaskView } from "../contract/cloud-tasks.ts";
+import { type AllDescribed, byCall, describeAll, type Describing } from "./describe-all.ts";
 
 /** Parts and settings that a poller asks with. */
 export interface PollerOptions {
-  readonly cloud: Pick<CloudTasks, "describe" | "describedAtOnce">;
+  readonly cloud: Describing;
   /** Between two rounds, milliseconds. */
   readonly intervalMs: number;
   readonly clock: Clock;
@@ -19,7 +18,7 @@ export interface PollerOptions {
 /** Hears of one task: its state at each round, or that the cloud does not know it (which is normal right after its start). */
 export type TaskListener = (view: TaskView | "missing") => void;
 
-/** Hears that a round told nothing of a task: the cloud has refused it, or has not answered. */
+/** Hears that a look told nothing of a task: the cloud has refused it, or has not answered. */
 export type FailureListener = (error: unknown) => void;
 
 interface Listeners {
@@ -32,14 +31,17 @@ const firstLookMs = 150;
 /** Made once: a signal's own reason is an error with a stack each time. */
 const woken = new Error("somebody expects news");
 
-/** Asks the cloud how tasks are while somebody listens. Looks that fail are logged once, until one succeeds. */
+/**
+ * Asks the cloud how tasks are while somebody listens. No call waits for another: tasks of one that hangs are left out of
+ * further rounds until it is over. Looks that fail are logged once, until one succeeds.
+ */
 export class TaskPoller {
   readonly #options: PollerOptions;
   readonly #listeners = new Map<string, Set<Listeners>>();
   /** Tasks that are listened to and whose last look has failed, which the log was told. */
   readonly #untold = new Set<string>();
-  /** The last round has failed. */
-  #isAway = false;
+  /** Tasks that are being asked for, by their call. */
+  readonly #looks = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
   /** Cuts the current pause short. */
   #wake: AbortController | undefined;
@@ -104,33 +106,22 @@ export class TaskPoller {
 
   async close(): Promise<void> {
     this.#closed.abort(new Error("the backend is shutting down"));
-    await this.#polling;
+    await Promise.all([this.#polling, ...this.#looks.values()]);
   }
 
   async #poll(): Promise<void> {
-    const { clock, intervalMs, logger } = this.#options;
-    try {
-      while (this.#listeners.size > 0 && !this.#closed.signal.aborted) {
-        const pauseMs = this.#nextMs - clock.nowMs();
-        if (pauseMs > 0) {
-          await this.#pause(pauseMs);
-          continue;
-        }
-        this.#lastMs = clock.nowMs();
-        this.#nextMs = this.#lastMs + intervalMs;
-        try {
-          await this.#round();
-          this.#isAway = false;
-        } catch (error) {
-          if (!this.#closed.signal.aborted && !this.#isAway) {
-            this.#isAway = true;
-            logger.warn({ err: error }, `cannot ask for the state of tasks: ${messageOf(error)}`);
-          }
-        }
+    const { clock, intervalMs } = this.#options;
+    while (this.#listeners.size > 0 && !this.#closed.signal.aborted) {
+      const pauseMs = this.#nextMs - clock.nowMs();
+      if (pauseMs > 0) {
+        await this.#pause(pauseMs);
+        continue;
       }
-    } finally {
-      this.#polling = undefined;
+      this.#lastMs = clock.nowMs();
+      this.#nextMs = this.#lastMs + Math.max(1, intervalMs); // Calls that hang hold up no round.
+      this.#lookAtAll();
     }
+    this.#polling = undefined;
   }
 
   async #pause(ms: number): Promise<void> {
@@ -142,41 +133,35 @@ export class TaskPoller {
     }
   }
 
-  async #round(): Promise<void> {
-    const { cloud, logger } = this.#options;
-    const tasks = [...this.#listeners.keys()];
-    let refusal: unknown;
-    for (let from = 0; from < tasks.length; from += cloud.describedAtOnce) {
-      const now = tasks.slice(from, from + cloud.describedAtOnce);
-      let answer: DescribedTasks;
-      try {
-        answer = await cloud.describe(now, this.#closed.signal);
-      } catch (error) {
-        const isOfThese = isRefusal(error); // Others may be told.
-        this.#tellFailure(isOfThese ? now : tasks.slice(from), error);
-        if (!isOfThese) {
-          throw error;
+  #lookAtAll(): void {
+    const tasks = [...this.#listeners.keys()].filter((task) => !this.#looks.has(task));
+    for (const asked of byCall(tasks, this.#options.cloud)) {
+      const look = this.#lookAt(asked).finally(() => {
+        for (const task of asked) {
+          this.#looks.delete(task);
         }
-        refusal = error;
-        continue;
+      });
+      for (const task of asked) {
+        this.#looks.set(task, look);
       }
-      const { views, missing, failed = new Map<string, unknown>() } = answer;
+    }
+  }
+
+  async #lookAt(asked: readonly string[]): Promise<void> {
+    const { cloud } = this.#options;
+    const { signal } = this.#closed;
+    try {
+      const { views, missing } = await cloud.describe(asked, signal);
       for (const view of views) {
         this.#tell(view.task, view);
       }
       for (const task of missing) {
         this.#tell(task, "missing");
       }
-      for (const [task, error] of failed) {
-        if (this.#listeners.has(task) && !this.#untold.has(task)) {
-          this.#untold.add(task);
-          logger.warn({ task, err: error }, `cannot ask for the state of a task: ${messageOf(error)}`);
-        }
-        this.#tellFailure([task], error);
+    } catch (error) {
+      if (!signal.aborted) {
+        this.#tellFailure(asked, error);
       }
-    }
-    if (refusal !== undefined) {
-      throw refusal;
     }
   }
 
@@ -187,9 +172,15 @@ export class TaskPoller {
     }
   }
 
-  #tellFailure(tasks: readonly string[], error: unknown): void {
-    if (this.#closed.signal.aborted) {
-      return;
+  #tellFailure(asked: readonly string[], error: unknown): void {
+    const tasks = asked.filter((task) => this.#listeners.has(task));
+    const isNew = tasks.some((task) => !this.#untold.has(task));
+    for (const task of tasks) {
+      this.#untold.add(task);
+    }
+    if (isNew) {
+      const about = { tasks, err: error };
+      this.#options.logger.warn(about, `cannot ask for the state of tasks: ${messageOf(error)}`);
     }
     for (const { failed } of tasks.flatMap((task) => [...(this.#listeners.get(task) ?? [])])) {
       failed?.(error);

@@ -10,7 +10,7 @@ import type { StoredContainers } from "../stored/stored-containers.ts";
 import type { Departures } from "./departures.ts";
 import type { TaskPoller } from "./poller.ts";
 import type { QuotaLines } from "./quota-lines.ts";
-import type { SilentTasks } from "./silent-tasks.ts";
+import type { SinceWhen } from "./since-when.ts";
 import type { TaskBook } from "./task-book.ts";
 import type { ToldEnds } from "./told-end.ts";
 import type { UnansweredRequests } from "./unanswered-requests.ts";
@@ -36,7 +36,8 @@ export interface TaskContext {
   readonly unanswered: UnansweredRequests;
   readonly stored: Omit<StoredContainers, "close">;
   readonly ends: Pick<ToldEnds, "of">;
-  readonly silences: SilentTasks;
+  /** Tasks of which neither their agents nor the cloud tell. */
+  readonly silences: SinceWhen;
   readonly exitKey: Sealer["exitKey"];
   /** Names this sockerless: its tasks are known again by it. */
   readonly instance: string;

@@ -7,6 +7,7 @@ import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import { isSeal, type Sealer } from "../authority/seal.ts";
 import { type CloudLog, LinesLate } from "../contract/cloud-log.ts";
+import { SinceWhen } from "./since-when.ts";
 import { unfinishedExit } from "./task-end.ts";
 
 /** A line as `agent/init/exit_line.go` writes it, without its mark. */
@@ -41,8 +42,8 @@ const lookLimitMs = 20_000;
 /** Looks for the ends of runs. */
 export class ToldEnds {
   readonly #options: ToldEndsOptions;
-  /** Runs whose lines cannot be read, by container ID and generation: since when, and when they were looked for last. */
-  readonly #unread = new Map<string, { readonly sinceMs: number; readonly lastMs: number }>();
+  /** Runs whose lines cannot be read, by container ID and generation. */
+  readonly #unread = new SinceWhen(forgottenMs);
   /** Looks under way, by container ID and generation: each watcher of a container asks for the ends of all. */
   readonly #looks = new Map<string, Promise<ToldEnd>>();
 
@@ -72,15 +73,15 @@ export class ToldEnds {
     const begunMs = clock.nowMs();
     try {
       const exit = await this.#read(containerId, generation);
-      this.#unread.delete(run);
+      this.#unread.ended(run);
       return { exit, untold: "" };
     } catch (error) {
       abandoned.throwIfAborted();
       if (error instanceof LinesLate) {
-        this.#unread.delete(run);
+        this.#unread.ended(run);
         throw error;
       }
-      if (clock.nowMs() - this.#unreadSinceMs(run, begunMs) < unreadLimitMs) {
+      if (clock.nowMs() - this.#unread.met(run, begunMs) < unreadLimitMs) {
         throw error;
       }
       const untold = messageOf(error);
@@ -90,18 +91,6 @@ export class ToldEnds {
       );
       return { exit: undefined, untold };
     }
-  }
-
-  /** Notes that a run's lines cannot be read. @returns since when, milliseconds */
-  #unreadSinceMs(run: string, begunMs: number): number {
-    for (const [each, { lastMs }] of this.#unread) {
-      if (begunMs - lastMs >= forgottenMs) {
-        this.#unread.delete(each);
-      }
-    }
-    const { sinceMs } = this.#unread.get(run) ?? { sinceMs: begunMs };
-    this.#unread.set(run, { sinceMs, lastMs: begunMs });
-    return sinceMs;
   }
 
   async #read(containerId: string, generation: bigint): Promise<FoundExit | undefined> {
