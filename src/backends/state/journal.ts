@@ -14,6 +14,8 @@ export interface NewEvent {
   readonly attributes?: Readonly<Record<string, string>>;
   /** The exit code of a container that is removed; clients are not told. */
   readonly exitCode?: number;
+  /** The error that a container's exit or removal is told with; clients of events are not told. */
+  readonly error?: string;
   /** When it happened, where that is known better than "now"; nanoseconds since the epoch. */
   readonly timeUnixNs?: bigint;
 }
@@ -67,7 +69,7 @@ export class Journal implements EventJournal {
    * Gives an event its time: its own, or now, but always later than the event before: times are unique and increase, so
    * `--since` with the time of an event misses none.
    */
-  dated({ type, action, actorId, attributes, timeUnixNs, exitCode }: NewEvent): Event {
+  dated({ type, action, actorId, attributes, timeUnixNs, exitCode, error = "" }: NewEvent): Event {
     const wanted = timeUnixNs ?? this.#clock.nowNs();
     const earliest = this.#lastNs + 1n;
     this.#lastNs = wanted < earliest ? earliest : wanted;
@@ -77,6 +79,7 @@ export class Journal implements EventJournal {
       actorId,
       attributes: { ...attributes },
       timeUnixNs: this.#lastNs,
+      error,
       ...(exitCode === undefined ? {} : { exitCode: BigInt(exitCode) }),
     });
   }

@@ -25,14 +25,19 @@ describe("a wait that outlives its backend", () => {
     return value.message.value.sinceUnixNs;
   }
 
-  /** Goes on with a wait at whichever backend there is. */
-  async function goOn(container: string, condition: WaitCondition, sinceUnixNs: bigint) {
+  /** Goes on with a wait at whichever backend there is. @returns what it is told */
+  async function endOf(container: string, condition: WaitCondition, sinceUnixNs: bigint) {
     for await (const { message } of bench.containers.waitContainer({ container, condition, sinceUnixNs })) {
       if (message.case === "exited") {
-        return Number(message.value.exitCode);
+        return { code: Number(message.value.exitCode), error: message.value.error };
       }
     }
     return assert.fail("the wait was cut");
+  }
+
+  /** The same. @returns the exit code */
+  async function goOn(container: string, condition: WaitCondition, sinceUnixNs: bigint) {
+    return (await endOf(container, condition, sinceUnixNs)).code;
   }
 
   async function crash(): Promise<void> {
@@ -87,6 +92,23 @@ describe("a wait that outlives its backend", () => {
       await untilTrue(() => !bench.state.containers.has(id));
       await crash();
       assert.equal(await goOn(id, condition, since), 127);
+    });
+  }
+
+  for (const condition of [WaitCondition.NOT_RUNNING, WaitCondition.NEXT_EXIT, WaitCondition.REMOVED]) {
+    it(`tells an error with the code of a container whose agent was lost, also once it is gone (${WaitCondition[condition]})`, async () => {
+      const id = await bench.runScript("exec sleep 60");
+      const since = await accepted(id, condition);
+      await bench.stopBackend();
+      await bench.machine.agentOf(id).stop();
+      bench.machine.workloads.delete(id);
+      await bench.startBackend();
+      const lost = { code: 255, error: "the container's agent was lost" };
+      if (condition !== WaitCondition.REMOVED) {
+        assert.deepEqual(await endOf(id, condition, since), lost);
+      }
+      await bench.containers.removeContainer({ container: id });
+      assert.deepEqual(await endOf(id, condition, since), lost);
     });
   }
 

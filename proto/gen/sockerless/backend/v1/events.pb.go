@@ -278,6 +278,7 @@ type Event struct {
 	Attributes    map[string]string      `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	TimeUnixNs    int64                  `protobuf:"varint,5,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"` // unique and increasing in one backend
 	ExitCode      *int64                 `protobuf:"varint,6,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`   // of a container that was removed, as inspect told it last
+	Error         string                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`                                // of a container that exited or was removed: why its exit code is no command's, as waits are told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -354,6 +355,13 @@ func (x *Event) GetExitCode() int64 {
 	return 0
 }
 
+func (x *Event) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 var File_sockerless_backend_v1_events_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_events_proto_rawDesc = "" +
@@ -375,7 +383,7 @@ const file_sockerless_backend_v1_events_proto_rawDesc = "" +
 	"\theartbeat\x18\x04 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
 	"\amessage\"\x10\n" +
 	"\x0eEventsAccepted\"\v\n" +
-	"\tEventsEnd\"\xad\x02\n" +
+	"\tEventsEnd\"\xc3\x02\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x19\n" +
@@ -385,7 +393,8 @@ const file_sockerless_backend_v1_events_proto_rawDesc = "" +
 	"attributes\x12 \n" +
 	"\ftime_unix_ns\x18\x05 \x01(\x03R\n" +
 	"timeUnixNs\x12 \n" +
-	"\texit_code\x18\x06 \x01(\x03H\x00R\bexitCode\x88\x01\x01\x1a=\n" +
+	"\texit_code\x18\x06 \x01(\x03H\x00R\bexitCode\x88\x01\x01\x12\x14\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\f\n" +

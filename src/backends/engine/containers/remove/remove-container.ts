@@ -161,6 +161,7 @@ async function recordRemoval(
 ): Promise<void> {
   const volumes = withVolumes ? ownVolumes(context.state, record) : [];
   const gone = removed(record);
+  const { exitCode, error } = stateOf(record);
   await context.state.commit((change) => {
     change.containers.put(gone);
     for (const exec of context.state.execs.values()) {
@@ -171,12 +172,11 @@ async function recordRemoval(
     for (const volume of volumes) {
       change.volumes.put({ ...volume, phase: Phase.REMOVING });
     }
-    change.event({ ...containerEvent(record, "destroy"), exitCode: stateOf(record).exitCode });
+    change.event({ ...containerEvent(record, "destroy"), exitCode, error });
   });
   live.run.leave();
   live.reservations.fail(conflict(`container ${record.id} was removed`));
   await removeVolumes(context, live, volumes);
-  const { exitCode, error } = stateOf(record);
   live.waiters.tellRemoval({ exitCode, error });
   clearRemains(context, gone);
 }

@@ -137,12 +137,15 @@ function exitEvents(record: ContainerRecord, exit: Exit, ranMs: number) {
   return [
     ...networkEvents(record, record.endpoints, "disconnect", at),
     ...unmountEvents(record, at),
-    containerEvent(
-      record,
-      "die",
-      { exitCode: String(exit.code), execDuration: String(Math.floor(ranMs / 1000)) },
-      at,
-    ),
+    {
+      ...containerEvent(
+        record,
+        "die",
+        { exitCode: String(exit.code), execDuration: String(Math.floor(ranMs / 1000)) },
+        at,
+      ),
+      error: exit.error,
+    },
   ];
 }
 

@@ -118,13 +118,11 @@ function endSince(
     );
   const removal = later.find(({ action }) => action === "destroy");
   const exit = condition === WaitCondition.REMOVED ? undefined : later.find(({ action }) => action === "die");
+  const end = exit ?? removal;
   const exitCode = exit === undefined ? removal?.exitCode : exit.attributes["exitCode"];
-  if (exitCode === undefined) {
-    return undefined;
-  }
-  const record = state.containers.get(id);
-  const isOver = removal === undefined && record !== undefined && !isActive(record);
-  return { exitCode: Number(exitCode), error: isOver ? stateOf(record).error : "" };
+  return end === undefined || exitCode === undefined
+    ? undefined
+    : { exitCode: Number(exitCode), error: end.error };
 }
 
 /** How a container that does not run has ended; one whose start is under way, how it ends. */
