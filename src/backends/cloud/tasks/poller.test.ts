@@ -148,10 +148,10 @@ describe("the poller", () => {
       );
     }
     await clock.advance(150);
-    assert.deepEqual(heard.map((each) => each.replace(/^\w+: /, "")).toSorted(), [
-      "RUNNING",
-      "nothing is told of task/refused",
-    ]);
+    assert.deepEqual(
+      new Set(heard),
+      new Set(["RUNNING", "SockerlessError: nothing is told of task/refused"]),
+    );
   });
 
   it("warns once of looks that fail, until one succeeds", async () => {
