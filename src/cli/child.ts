@@ -11,6 +11,7 @@ import { systemError } from "../common/errors.ts";
 import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
 import { processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
+import { handleOf } from "../common/socket-handle.ts";
 import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memory-back.ts";
 import { ExecSlots, unknownCuts } from "./exec-slots.ts";
 import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
@@ -137,7 +138,5 @@ function tell(message: ChildMessage, handle?: SendHandle): void {
 
 /** Gives the supervisor a copy of the descriptor, which it keeps and does not serve. */
 function holdSocket(socket: HeldSocket, listener: Server | Socket): void {
-  // As the handle beneath: a whole server would begin to accept connections there.
-  const { _handle: handle } = listener as unknown as { readonly _handle: SendHandle };
-  tell({ type: "listens", socket }, handle);
+  tell({ type: "listens", socket }, handleOf(listener));
 }

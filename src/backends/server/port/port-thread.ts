@@ -18,6 +18,7 @@ import type { DialTarget } from "../../../agent-client/address.ts";
 import { ConnectionPool } from "../../../agent-client/connection-pool.ts";
 import { SockerlessError, toErrorData } from "../../../common/errors.ts";
 import { listen } from "../../../common/listen.ts";
+import { handleOf } from "../../../common/socket-handle.ts";
 import { Strangers } from "../../../common/strangers.ts";
 import { closeServer, http2Settings, track } from "../connections.ts";
 import { forwardCall, relayAgentCall, relayedPrefix } from "../relay.ts";
@@ -104,15 +105,10 @@ port.on("message", (message: ToPort) => {
   }
 });
 
-/** The descriptor of a listener, by which the main thread has it held. */
-function descriptorOf(listener: unknown): number {
-  return (listener as { readonly _handle: { readonly fd: number } })._handle.fd;
-}
-
 const unixAccess = { mode: 0o600, serves: "a backend" } as const;
 listen(server, address, unixAccess, {
   inherited,
-  hold: (socket, listener) => tell({ kind: "listens", socket, descriptor: descriptorOf(listener) }),
+  hold: (socket, listener) => tell({ kind: "listens", socket, descriptor: handleOf(listener).fd }),
 }).then(
   (bound) => tell({ kind: "listening", address: bound }),
   (error: unknown) => {
