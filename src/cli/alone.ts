@@ -7,9 +7,9 @@ import { loadService, type Service } from "./services.ts";
 import { onEndRequested, onReloadRequested } from "./signals.ts";
 
 /**
- * Serves until a signal asks to end.
+ * Serves until a signal asks this process to end.
  *
- * @param readyLine printed on standard output once it serves; gets the addresses that the service told
+ * @param readyLine printed on standard output once it serves; receives the addresses that the service listens on
  */
 export async function serveAlone(
   service: Service,

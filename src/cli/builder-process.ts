@@ -1,7 +1,7 @@
 /**
- * The builder as a process: compiled by the first build, started by the first request after a start of `serve`, and
- * started again where it has ended by itself, or was killed with an earlier `serve`: it takes away the containers that the
- * last one has left. It holds no container and no image that the backend does not know.
+ * Runs the builder as a child process. The first build compiles it. The first request after a start of `serve` starts
+ * it. It is restarted after a crash, and after a `serve` that was killed, to remove the containers that its predecessor
+ * left. It holds no container and no image that the backend does not know.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -23,15 +23,15 @@ const checkout = fileURLToPath(new URL("../../../", import.meta.url));
 const program = path.join(checkout, "build/sockerless-builder");
 const compiler = path.join(checkout, "scripts/prepare/build-builder.mjs");
 
-/** Exit code of the compiler's check: it would have to compile. */
+/** Exit code of the compiler's check: the builder needs compiling. */
 const needsCompiling = 3;
 
-/** How long a builder may take to serve, and to end. */
+/** Time limits for the builder to begin serving, and to end. */
 const startLimitMs = 30_000;
 const stopLimitMs = 15_000;
 const pollMs = 20;
 
-/** Files of the checkout that a builder comes from. */
+/** Files of the checkout that the builder is made from. */
 export interface BuilderFiles {
   readonly program: string;
   readonly compiler: string;
@@ -46,13 +46,13 @@ export type BuilderConfig = Pick<
   readonly aca?: object;
 };
 
-/** The machine and user that a builder would have; architecture as Node tells it. */
+/** The machine and user that a builder would run on; `architecture` is Node's `process.arch`. */
 export interface BuilderHost {
   readonly architecture: string;
   readonly userId: number | undefined;
 }
 
-/** Why no builder can work here; undefined: one can. */
+/** The reason why no builder can run here; undefined if one can. */
 export function builderRefusal(
   { ecs, aca }: Pick<BuilderConfig, "ecs" | "aca">,
   { architecture, userId }: BuilderHost,
@@ -91,11 +91,11 @@ export class BuilderProcess {
   }
 
   /**
-   * Starts the builder unless it runs.
+   * Starts the builder unless it is running.
    *
-   * @param onlyIfUsed do not start one that has never built anything here
-   * @param onCompile called if it has to be compiled first
-   * @returns its socket's path; undefined: it was never used, or this installation has none
+   * @param onlyIfUsed do not start a builder that has never built anything here
+   * @param onCompile called if the builder must be compiled first
+   * @returns the path of its socket; undefined if it was never used, or this installation has no builder
    * @throws SockerlessError of kind `system`
    */
   async start(onlyIfUsed: boolean, onCompile: () => void): Promise<string | undefined> {
@@ -121,14 +121,14 @@ export class BuilderProcess {
     }
   }
 
-  /** Starts the builder again where the last one did not end in good order: it takes away what that one has left. */
+  /** Restarts the builder if its predecessor did not end cleanly: it removes what that one left behind. */
   resume(): void {
     if (existsSync(this.#mark)) {
       this.#startLater(0);
     }
   }
 
-  /** Ends the builder, and with it the builds under way, and removes the socket that a killed one has left. */
+  /** Ends the builder with its current builds, and removes a socket that a killed one left. */
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#restarting);
@@ -155,12 +155,14 @@ export class BuilderProcess {
     return path.join(this.#config.runDir, "builder.sock");
   }
 
-  /** A file that is there while a builder runs, and behind one that did not end in good order. */
+  /** A file that exists while a builder runs, and after one that did not end cleanly. */
   get #mark(): string {
     return path.join(this.#stateDir, "running");
   }
 
-  /** The socket of the builder that runs; undefined: there is none, or none any more though its exit was not told yet. */
+  /**
+   * The socket of the running builder; undefined if none runs, or it has ended and its "exit" event is still to come.
+   */
   async #serving(usesWhatIsThere: boolean): Promise<string | undefined> {
     const socket = await this.#started(usesWhatIsThere);
     if (await accepts(socket)) {
@@ -170,7 +172,7 @@ export class BuilderProcess {
     return undefined;
   }
 
-  /** Ends the process. One that ends by itself, as it tells its clients why, is left the time for that. */
+  /** Ends the process. One that is ending by itself gets time to report the reason to its clients. */
   async #end(): Promise<void> {
     const child = this.#process;
     if (child !== undefined && !hasExited(child)) {
@@ -205,7 +207,7 @@ export class BuilderProcess {
     flags.push("--context-size", String(builder.contextSize));
     flags.push("--memory", String(builder.memory));
     flags.push("--insecure-registries", insecureRegistries.join(","));
-    // A builder that was left behind and still ends would take what is sent to it along.
+    // A builder left over from before, still ending, would take new requests down with it.
     await rm(socket, { force: true });
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 });
     await writeFile(this.#mark, "");
@@ -213,7 +215,7 @@ export class BuilderProcess {
       throw systemError("the builder is not started: sockerless ends");
     }
     this.#pauses.started();
-    // The pipe's end tells it that this process is gone.
+    // End of file on this pipe tells the builder that this process has ended.
     const child = spawn(this.#files.program, ["--supervised", ...flags], {
       stdio: ["pipe", "ignore", "pipe"],
     });
@@ -251,7 +253,7 @@ export class BuilderProcess {
     return socket;
   }
 
-  /** Starts it, unless somebody has done so by then. */
+  /** Starts the builder after a delay, unless it is running by then. */
   #startLater(delayMs: number): void {
     this.#restarting = setTimeout(() => {
       this.start(true, () => {}).catch((error: unknown) => {
@@ -266,8 +268,8 @@ export class BuilderProcess {
     }
     this.#isCompiling = true;
     try {
-      for (const tell of this.#onCompile) {
-        tell();
+      for (const onCompile of this.#onCompile) {
+        onCompile();
       }
       if ((await this.#runCompiler()) !== 0) {
         throw systemError("the builder cannot be compiled: see the log of sockerless");
@@ -293,7 +295,7 @@ function hasExited(child: ChildProcess): boolean {
   return child.exitCode !== null || child.signalCode !== null;
 }
 
-/** Whether somebody listens on a socket. */
+/** Whether a process accepts connections on a socket. */
 function accepts(socket: string): Promise<boolean> {
   return new Promise((resolve) => {
     const connection = connect(socket);

@@ -1,8 +1,8 @@
 /**
- * A process that the supervisor made: `child.js NAME MODULE EXPORT`. It loads its code at once, serves when it is told
- * the configuration, and ends when it is told to or when the supervisor is gone: a frontend or backend without one
- * would only be in the way of the next `serve`. It does without the cache of compiled code, which Node keeps in memory
- * for as long as the process lives: 2 MB, for some 20 ms of its start.
+ * A child of the supervisor: `child.js NAME MODULE EXPORT`. It loads its code at once and serves when it receives the
+ * configuration. It ends on request, or when the supervisor has ended: a frontend or backend without a supervisor would
+ * only block the next `serve`. It does not use the cache of compiled code, which Node keeps in memory for the life of
+ * the process: 2 MB, to save some 20 ms at its start.
  */
 import type { SendHandle } from "node:child_process";
 import type { Server, Socket } from "node:net";
@@ -52,7 +52,7 @@ process.on("message", (message: SupervisorMessage) => {
 });
 process.on("disconnect", stop);
 process.on("SIGTERM", stop);
-// Signals of a terminal reach the whole group; the supervisor decides what is done, and in which order.
+// A terminal signals the whole process group; the supervisor decides what ends, and in which order.
 process.on("SIGINT", () => {});
 process.on("SIGHUP", () => {});
 
@@ -85,7 +85,7 @@ async function run(): Promise<void> {
     ...(service.addresses === undefined ? {} : { addresses: service.addresses }),
   };
   if (!ending.signal.aborted) {
-    tell(ready);
+    send(ready);
     giveMemoryBackOnceSettled();
     giveMemoryBackAfterWork();
   }
@@ -127,16 +127,16 @@ function startBuilder({ onlyIfUsed, onCompile }: BuilderRequest): Promise<string
     }
     builderRequests.delete(request);
   });
-  tell({ type: "builder", request, onlyIfUsed });
+  send({ type: "builder", request, onlyIfUsed });
   return promise;
 }
 
-function tell(message: ChildMessage, handle?: SendHandle): void {
-  // Without a callback a supervisor that just died would be an uncaught error instead of a "disconnect".
+function send(message: ChildMessage, handle?: SendHandle): void {
+  // Without a callback, a supervisor that has just died would cause an uncaught error instead of a "disconnect".
   process.send?.(message, handle, undefined, () => {});
 }
 
-/** Gives the supervisor a copy of the descriptor, which it keeps and does not serve. */
+/** Gives the supervisor a copy of the descriptor, which it keeps open without serving it. */
 function holdSocket(socket: HeldSocket, listener: Server | Socket): void {
-  tell({ type: "listens", socket }, handleOf(listener));
+  send({ type: "listens", socket }, handleOf(listener));
 }

@@ -1,4 +1,4 @@
-/** Commands, and the configuration that one is called with. */
+/** The commands, and the configuration of each call. */
 import { Command } from "commander";
 
 import { type Config, type ConfigSources, loadConfig, loadStateDir } from "../common/config/load.ts";
@@ -7,7 +7,7 @@ import type { Command as ConfiguredCommand } from "../common/config/settings.ts"
 import { version } from "../common/version.ts";
 import { addFlags, flagValues, settingsOfCommand } from "./flags.ts";
 
-/** The program, without its commands. */
+/** The program without its commands. */
 export function newProgram(): Command {
   return new Command("sockerless")
     .description("The Docker Engine API without a Docker engine.")
@@ -23,14 +23,14 @@ export function serveCommand(program: Command): Command {
     .option("-d, --detach", "Run them in the background, and return once Docker clients are answered.");
 }
 
-/** Gives a command the flags of its settings. */
+/** Gives a command a flag for each of its settings. */
 export function configured(command: Command, as: ConfiguredCommand, backendName?: BackendName): Command {
   addFlags(command, settingsOfCommand(as, backendName));
   return command;
 }
 
 /**
- * The configuration that a command is called with; what is worth a warning goes to standard error.
+ * The configuration of a command's call; prints warnings on standard error.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -41,7 +41,7 @@ export function configOf(command: Command, as: ConfiguredCommand, backendName?: 
 }
 
 /**
- * The state directory that a command is called with, told apart from the rest of the configuration.
+ * The state directory of a command's call, read without the rest of the configuration.
  *
  * @throws SockerlessError of kind `invalid`
  */

@@ -3,14 +3,14 @@ import type { Writable } from "node:stream";
 
 import { fromFileError, messageOf } from "../common/errors.ts";
 
-/** Bytes that are copied at once. */
+/** Bytes copied per read. */
 const chunkBytes = 64 * 1024;
 
-/** The file to which a daemon in the background logs. */
+/** The log file of a daemon in the background. */
 export class DaemonLog {
   readonly path: string;
   readonly descriptor: number;
-  /** Length that it had when it was opened. */
+  /** Length of the file when it was opened. */
   readonly #begin: number;
 
   private constructor(path: string, descriptor: number) {
@@ -20,8 +20,8 @@ export class DaemonLog {
   }
 
   /**
-   * Opens it, and makes it for its owner alone where there is none. All is appended: a file that was cut meanwhile goes on
-   * at its new end.
+   * Opens the file, or creates it with access for its owner only. Every write appends: after the file was truncated,
+   * logging continues at its new end.
    *
    * @throws SockerlessError of the kind that the errno means
    */
@@ -33,7 +33,7 @@ export class DaemonLog {
     }
   }
 
-  /** Copies what was appended since it was opened; of one that was cut meanwhile all. */
+  /** Copies what was appended since the file was opened; if it was truncated meanwhile, all of it. */
   copyNewTo(target: Writable): void {
     const { size } = fstatSync(this.descriptor);
     for (let at = size < this.#begin ? 0 : this.#begin; at < size; ) {

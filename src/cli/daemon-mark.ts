@@ -1,18 +1,18 @@
-/** The marks by which `sockerless stop` knows the daemon of a state directory. */
+/** The marks by which `sockerless stop` finds the daemon of a state directory. */
 import { openSync } from "node:fs";
 
 import type { Config } from "../common/config/load.ts";
 import { fromFileError, messageOf } from "../common/errors.ts";
 
-/** Title of a supervisor, in place of its command line. */
+/** Process title of a supervisor, which replaces its command line. */
 export const daemonTitle = "sockerless";
 
-/** Title of a supervisor that was asked to end: another signal would have it end at once. */
+/** Process title of a supervisor that is ending: another signal would end it at once. */
 export const endingDaemonTitle = "sockerless (ending)";
 
 /**
- * Keeps the state directory open for as long as this process lives. The kernel forgets that with the process, however it
- * ends: unlike a file with a process ID, it never names another one.
+ * Keeps the state directory open while this process lives. The kernel closes it with the process, however that ends:
+ * unlike a file with a process ID, it never points at another process.
  *
  * @throws SockerlessError of the kind that the errno means
  */

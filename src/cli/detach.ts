@@ -1,4 +1,4 @@
-/** `sockerless serve --detach`: begins the daemon in a session of its own, and waits until it serves. */
+/** `sockerless serve --detach`: starts the daemon in its own session, and waits until it serves. */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { constants } from "node:os";
@@ -10,23 +10,23 @@ import type { ConfigMessage, ServesMessage } from "./messages.ts";
 
 const program = fileURLToPath(new URL("./serve-detached.js", import.meta.url));
 
-/** Signals that end this process, and with it a daemon that does not serve yet. */
+/** Signals that end this process, and the daemon if it does not serve yet. */
 const endingSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
- * Begins a daemon, and returns once Docker clients are answered: then the line to paste stands on standard output, and on
- * standard error what process it is and where it logs, unless they cannot be written to. Nothing of the caller's stays
- * open in it: neither a terminal nor a descriptor.
+ * Starts a daemon, and returns once it answers Docker clients. Then it prints the line to paste on standard output, and
+ * on standard error the daemon's process ID and log file, unless these cannot be written to. The daemon keeps nothing
+ * of its caller open: neither a terminal nor a descriptor.
  *
- * @param config its state directory is there
- * @returns the exit code; not 0: it has ended instead, and unless a signal asked for that, what was logged meanwhile stands
- *   on standard error
- * @throws SockerlessError where its log cannot be opened
+ * @param config its state directory exists
+ * @returns the exit code; not 0 if the daemon ended instead: standard error then has the lines that it logged, unless a
+ *   signal asked for the end
+ * @throws SockerlessError if the log cannot be opened
  */
 export async function serveDetached(config: Config): Promise<number> {
   const log = DaemonLog.open(config.logFile);
   for (const output of [process.stdout, process.stderr]) {
-    output.on("error", () => {}); // The exit code tells what runs, whether anybody reads the rest or not.
+    output.on("error", () => {}); // The exit code says enough if nothing reads the output.
   }
   let signal: NodeJS.Signals | undefined;
   let daemon: ChildProcess | undefined;
@@ -57,18 +57,18 @@ export async function serveDetached(config: Config): Promise<number> {
   return signalCode === null ? exitCode || 1 : exitCodeOf(signalCode);
 }
 
-/** Has the daemon serve. @returns its message; undefined: it has ended */
+/** Makes the daemon serve. @returns its message; undefined if it has ended */
 async function outcomeOf(daemon: ChildProcess, config: Config): Promise<ServesMessage | undefined> {
   const outcome = Promise.withResolvers<ServesMessage | undefined>();
   daemon.once("message", (message: ServesMessage) => outcome.resolve(message));
   daemon.once("exit", () => outcome.resolve(undefined));
   daemon.once("error", outcome.reject);
   const message: ConfigMessage = { config, isDetached: true };
-  daemon.send(message, () => {}); // Its end is told by "exit".
+  daemon.send(message, () => {}); // If the daemon has ended, "exit" follows.
   return await outcome.promise;
 }
 
-/** Lets this process end without the daemon, whatever ends it. */
+/** Lets this process end without ending the daemon. */
 function release(daemon: ChildProcess): void {
   for (const each of endingSignals) {
     process.removeAllListeners(each);
@@ -85,7 +85,7 @@ async function ended(daemon: ChildProcess): Promise<void> {
   }
 }
 
-/** The exit code that a shell gives to a process which a signal has ended. */
+/** A shell's exit code for a process that a signal ended. */
 function exitCodeOf(signal: NodeJS.Signals): number {
   return 128 + constants.signals[signal];
 }

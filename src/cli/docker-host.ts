@@ -5,7 +5,7 @@ export function dockerHostLine(address: string): string {
   if (address.startsWith("unix://")) {
     return `export DOCKER_HOST=${address}`;
   }
-  // Not by `new URL`, which refuses the empty host that means every address.
+  // `new URL` would refuse the empty host, which means every address.
   const authority = address.replace(/^tcp:\/\//, "");
   const colon = authority.lastIndexOf(":");
   const host = authority.slice(0, colon);

@@ -1,33 +1,33 @@
 /**
- * Execs whose streams a process serves, in a file without a name that it and the supervisor have open: an exec's ID stands
- * in a slot from the beginning of its stream to the end, which takes no message and wakes nobody. The supervisor looks once
- * the process has died.
+ * The execs whose streams a process serves, in an unnamed file that it shares with the supervisor. A slot holds an
+ * exec's ID while its stream lasts: this costs no message and wakes no process. The supervisor reads the file after the
+ * process has died.
  *
- * A slot is written when it is empty, and emptied whole. So what a death leaves half done is no ID: of a stream whose client
- * has not been answered yet, or has been told everything.
+ * A slot is only written when empty, and always cleared whole. So a slot that a crash leaves half written is no valid
+ * ID; its client has either received no answer yet, or everything.
  */
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
 import { scratchDirectories } from "../common/scratch-directories.ts";
 
-/** Length of a slot in bytes, and of an exec's ID. */
+/** Bytes per slot: the length of an exec ID. */
 export const slotBytes = 64;
 
-/** Execs that stream at the same time and are known to; of those cut as many are remembered, as clients ask at once. */
+/** The most execs tracked at a time, and the most cut ones remembered: clients ask about those at once. */
 export const maxExecs = 10_000;
 
-/** Told of a process whose execs are not known. */
+/** Logged when the execs of a process cannot be tracked. */
 export const unknownCuts = "execs that are cut off will not be known as cut";
 
-/** Room that a file takes at once, so that a disk which is full later takes the first slots away from nobody. Bytes. */
+/** Bytes allocated when the file is made, so that the first slots work even if the disk fills up later. */
 const reservedBytes = 4096;
 
 const execId = /^[0-9a-f]{64}$/;
 
 const emptySlot = Buffer.alloc(slotBytes);
 
-/** The slots as the process has them that serves the streams. */
+/** The slots, as seen by the process that serves the streams. */
 export class ExecSlots {
   readonly #descriptor: number;
   readonly #onFailure: (error: unknown) => void;
@@ -36,8 +36,8 @@ export class ExecSlots {
   #hasFailed = false;
 
   /**
-   * @param descriptor of a file that no process before has used, by {@link CutExecs}
-   * @param onFailure told once if an exec cannot be written; its stream goes on unknown
+   * @param descriptor of an unused slot file, from {@link CutExecs}
+   * @param onFailure called once if an ID cannot be written; the exec's stream continues untracked
    */
   constructor(descriptor: number, onFailure: (error: unknown) => void) {
     this.#descriptor = descriptor;
@@ -45,9 +45,9 @@ export class ExecSlots {
   }
 
   /**
-   * The stream of an exec begins; disposing says that it has ended.
+   * Marks an exec's stream as begun; disposing marks its end.
    *
-   * @returns undefined: all slots are taken
+   * @returns undefined if all slots are taken
    */
   streaming(id: string): Disposable | undefined {
     const slot = this.#free.pop() ?? (this.#used < maxExecs ? this.#used++ : undefined);
@@ -75,7 +75,10 @@ export class ExecSlots {
   }
 }
 
-/** Execs whose streams processes did not live to end, the supervisor's side: one process comes after the other. */
+/**
+ * Execs whose streams were cut by the death of their process, as seen by the supervisor, which runs one process after
+ * another.
+ */
 export class CutExecs {
   readonly #onFailure: (error: unknown) => void;
   readonly #directories: readonly string[];
@@ -83,28 +86,29 @@ export class CutExecs {
   #ids: readonly string[] = [];
 
   /**
-   * @param onFailure told of each process whose execs will not be known as cut
-   * @param directories for the file, in the order to try
+   * @param onFailure called for each process whose execs cannot be tracked
+   * @param directories where to create the file, in order of preference
    */
   constructor(onFailure: (error: unknown) => void, directories: readonly string[] = scratchDirectories()) {
     this.#onFailure = onFailure;
     this.#directories = directories;
   }
 
-  /** Their IDs, those of earlier processes first. */
+  /** Their IDs, oldest process first. */
   get ids(): readonly string[] {
     return this.#ids;
   }
 
-  /** True if the process that was started last has slots. */
+  /** True if the latest process has slots. */
   get hasSlots(): boolean {
     return this.#descriptor !== undefined;
   }
 
   /**
-   * Reads the slots of the process that has died, if there was one, and makes those of the next.
+   * Reads the slots of the previous process, if any, and makes the slots of the next.
    *
-   * @returns the descriptor for it; undefined: no directory takes a file, and what that process streams is not known
+   * @returns the descriptor for the next process; undefined if no directory takes the file, so that its execs go
+   *   untracked
    */
   renewSlots(): number | undefined {
     const ended = this.#descriptor;
@@ -126,14 +130,14 @@ export class CutExecs {
       try {
         return makeSlotsIn(directory);
       } catch (error) {
-        failure = error; // It is missing, full, or not to be written.
+        failure = error; // Missing, full or not writable.
       }
     }
     throw failure;
   }
 }
 
-/** The execs in the slots of a process that has died, whose file is closed. */
+/** Reads the execs in the slots of a dead process, and closes the file. */
 function takeExecs(descriptor: number): string[] {
   try {
     const bytes = Buffer.alloc(fstatSync(descriptor).size);
@@ -147,7 +151,7 @@ function takeExecs(descriptor: number): string[] {
   }
 }
 
-/** Makes a file of empty slots, which is gone when the last process closes it. */
+/** Makes an unlinked file of empty slots. */
 function makeSlotsIn(directory: string): number {
   const folder = mkdtempSync(join(directory, "sockerless-execs-"));
   try {

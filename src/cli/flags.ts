@@ -1,4 +1,4 @@
-/** The flags of a command, made from the settings. */
+/** The flags of a command, generated from the settings. */
 import { type Command as CommanderCommand, Option } from "commander";
 
 import type { BackendName } from "../common/config/schema.ts";
@@ -6,7 +6,7 @@ import { type Command, type Setting, settings } from "../common/config/settings.
 
 const groupTitles = { builder: "Builder:", ecs: "Backend ecs:", aca: "Backend aca:" } as const;
 
-/** The settings that are flags of a command; of a named backend's, those of its own section only. */
+/** The settings that a command has as flags; for a named backend, without the sections of other backends. */
 export function settingsOfCommand(command: Command, backend?: BackendName): Setting[] {
   return settings.filter(
     (setting) =>
@@ -32,7 +32,7 @@ export function addFlags(command: CommanderCommand, of: readonly Setting[]): voi
   }
 }
 
-/** The values of the flags that were given, by the setting's name. */
+/** The values of the flags given, by setting name. */
 export function flagValues(
   options: Readonly<Record<string, unknown>>,
   of: readonly Setting[],

@@ -1,12 +1,12 @@
 import { closeSync, readdirSync, readFileSync } from "node:fs";
 
 const firstAfterStandard = 3;
-/** `O_CLOEXEC` of the kernel's `fdinfo`, where flags are octal. */
+/** `O_CLOEXEC` in the `fdinfo` of the kernel, which prints flags in octal. */
 const closeOnExec = 0o2000000;
 
 /**
- * Closes the descriptors that this process inherited, but for the standard streams, so that no service
- * inherits them in turn. Everything that Node opens is close-on-exec; what is not was inherited.
+ * Closes all inherited descriptors except the standard streams, so that no service inherits them in turn. Node opens
+ * everything close-on-exec; a descriptor that is not was inherited.
  */
 export function closeInheritedDescriptors(): void {
   for (const fd of readdirSync("/proc/self/fd").map(Number)) {
@@ -21,7 +21,7 @@ function isInheritable(fd: number): boolean {
   try {
     info = readFileSync(`/proc/self/fdinfo/${fd}`, "utf8");
   } catch {
-    return false; // The directory's own, which is closed by now.
+    return false; // The directory's own descriptor, closed by now.
   }
   const flags = /^flags:\s*([0-7]+)$/m.exec(info)?.[1];
   return flags !== undefined && (Number.parseInt(flags, 8) & closeOnExec) === 0;

@@ -1,4 +1,4 @@
-/** Asks the Docker API for a container, as Docker's own clients do. */
+/** Inspects a container over the Docker API, as Docker's own clients do. */
 import { readFile } from "node:fs/promises";
 import { request as requestHttp, type RequestOptions } from "node:http";
 import { request as requestHttps } from "node:https";
@@ -11,9 +11,9 @@ import { invalid, systemError } from "../common/errors.ts";
  * Inspects a container.
  *
  * @param host `unix:///path` or `tcp://host:port`
- * @param environment with Docker's variables for TLS
- * @returns the answer's JSON, parsed
- * @throws system: with the answer's own message, or because nobody answers
+ * @param environment read for Docker's TLS variables
+ * @returns the parsed JSON answer
+ * @throws system: with the message of the answer, or if nothing answers
  */
 export async function inspectContainer(
   host: string,
@@ -30,7 +30,7 @@ export async function inspectContainer(
 }
 
 interface Address extends RequestOptions {
-  /** Certificates for TLS; absent: without. */
+  /** Certificates for TLS; absent without TLS. */
   readonly ca?: Buffer;
   readonly cert?: Buffer;
   readonly key?: Buffer;

@@ -7,18 +7,18 @@ import { onAbort } from "../common/on-abort.ts";
 import type { RunningService } from "../common/running-service.ts";
 import type { StartService } from "./services.ts";
 
-/** How long a process may take to end, once it is asked to, before it ends as it is. */
+/** The time in which a process must end once asked to; then it exits as it is. */
 const endLimitMs = 25_000;
 
-/** How long a closed process may linger because something still holds it. */
+/** The time that a closed process may stay while something keeps it alive. */
 const lingerLimitMs = 2000;
 
 /**
- * Starts a service. If it is asked to end before it serves, there is nothing to close. From when it is asked to, this process
- * ends in time, whatever its service waits for.
+ * Starts a service. A request to end before it serves leaves nothing to close. After such a request this process ends
+ * in time, even if its service hangs.
  *
- * @param signal aborts when it is asked to end
- * @throws what the start throws, unless it was asked to end
+ * @param signal aborts when the process is asked to end
+ * @throws what the start throws, unless the process was asked to end
  */
 export async function startUnlessEnded(
   start: StartService,
@@ -46,8 +46,7 @@ function endInTime(logger: Logger): void {
 }
 
 /**
- * Closes the service and lets the process end by itself; what keeps it alive after that is named, and cut off. Never
- * rejects.
+ * Closes the service and lets the process end by itself; logs what keeps it alive after that, and exits. Never rejects.
  */
 export async function closeAndExit(service: RunningService, logger: Logger): Promise<void> {
   try {
@@ -62,7 +61,7 @@ export async function closeAndExit(service: RunningService, logger: Logger): Pro
   }, lingerLimitMs).unref();
 }
 
-/** Reads again what can be, and says in the log what that was. Never rejects. */
+/** Reloads what can be reloaded, and logs what that was. Never rejects. */
 export async function reloadService(service: RunningService | undefined, logger: Logger): Promise<void> {
   try {
     const reloaded = await service?.reload?.();
@@ -74,7 +73,7 @@ export async function reloadService(service: RunningService | undefined, logger:
   }
 }
 
-/** Says on standard error why a program cannot go on: one line where the error is one of ours, else with its stack. */
+/** Prints why a program cannot continue: one line for our own errors, others with their stack. */
 export function reportFailure(name: string, error: unknown): void {
   const expected = error instanceof SockerlessError;
   const text = expected || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);

@@ -11,14 +11,15 @@ import { backendService, frontendService } from "./services.ts";
 
 const program = newProgram();
 
-// `bin/sockerless serve` begins there, and loads none of this. It reads the command line itself.
+// `bin/sockerless serve` starts with serve-process.ts, which parses the command line itself and loads nothing of this
+// file.
 serveCommand(program).action(async () => {
   await import("./serve-process.ts");
 });
 
 configured(program.command("stop"), "stop")
   .description(
-    "End the serve that has a state directory, and wait until it is gone; where none runs that is no error.",
+    "End the daemon of a state directory and wait until it has ended; it is no error if none runs.",
   )
   .action(async (_, command: Command) => {
     const stateDir = stateDirOf(command);

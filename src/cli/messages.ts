@@ -1,32 +1,32 @@
-/** Messages of the processes of `serve` over IPC channels. */
+/** Messages between the processes of `serve` over IPC channels. */
 import type { Config } from "../common/config/load.ts";
 import type { HeldSocket, InheritedSocket } from "../common/held-sockets.ts";
 
-/** From the process that has read the configuration of `serve`. */
+/** Sent by the process that has read the configuration of `serve`. */
 export interface ConfigMessage {
   readonly config: Config;
-  /** True if the daemon is to run in the background. */
+  /** True if the daemon runs in the background. */
   readonly isDetached: boolean;
 }
 
-/** From a daemon in the background to the process that waits for it: it serves. */
+/** Sent by a daemon in the background to the process that waits for it: it serves. */
 export interface ServesMessage {
-  /** For its user, to paste: none of a daemon that has no address. */
+  /** For the user to paste; absent if the daemon has no address. */
   readonly line?: string;
 }
 
 /** From the supervisor to a child. */
 export type SupervisorMessage =
-  /** Begin to serve. The code is loaded before this comes, so that processes start side by side. */
+  /** Begin to serve. The code is loaded before this arrives, so that processes start in parallel. */
   | {
       readonly type: "serve";
       readonly config: Config;
       readonly sockets: readonly InheritedSocket[];
       readonly cutExecs: readonly string[];
-      /** Descriptor of the slots in which it writes what execs it streams; absent: nobody looks. */
+      /** Descriptor of the slots where the child records the execs that it streams; absent if nothing reads them. */
       readonly execSlots?: number;
     }
-  /** Read the certificates again. */
+  /** Reload the certificates. */
   | { readonly type: "reload" }
   /** Close and exit. */
   | { readonly type: "stop" }
@@ -37,13 +37,13 @@ export interface BuilderMessage {
   readonly type: "builder";
   readonly request: number;
   readonly state: "compiling" | "ready" | "unused" | "failed";
-  /** The socket's path of one that is ready, or why it failed. */
+  /** The socket's path if it is ready, or the reason if it failed. */
   readonly text: string;
 }
 
 /** From a child to the supervisor. */
 export type ChildMessage =
-  /** It listens; the socket comes with the message. */
+  /** A socket that the child listens on, sent with the message. */
   | { readonly type: "listens"; readonly socket: HeldSocket }
   /** It needs the builder. */
   | { readonly type: "builder"; readonly request: number; readonly onlyIfUsed: boolean }
@@ -52,6 +52,6 @@ export type ChildMessage =
 /** The child serves. */
 export interface ReadyMessage {
   readonly type: "ready";
-  /** The addresses it listens on, where it told them. */
+  /** The addresses it listens on, if it reports them. */
   readonly addresses?: readonly string[];
 }

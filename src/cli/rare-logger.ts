@@ -5,9 +5,9 @@ import type { LineLogger, WriteLine } from "../common/process-log.ts";
 export type RareLogger = LineLogger;
 
 /**
- * A logger that is loaded with its first line, since it takes 2 MB and most supervisors never write one.
+ * A logger that is loaded when it writes its first line: it takes 2 MB, and most supervisors never write one.
  *
- * @param load where it fails, lines stand on standard error as they are
+ * @param load if it fails, the line goes to standard error unformatted
  */
 export function rareLogger(load: () => Promise<Logger>): RareLogger {
   let loading: Promise<Logger> | undefined;

@@ -1,4 +1,4 @@
-/** A process that reads the configuration of `sockerless serve` and tells it to the process that forked it. */
+/** A process that reads the configuration of `sockerless serve` and sends it to its parent. */
 import "../common/compile-cache.ts";
 
 import type { Command } from "commander";
@@ -11,7 +11,7 @@ const program = newProgram();
 serveCommand(program).action((_, command: Command) => {
   const isDetached = command.opts<{ readonly detach?: true }>().detach === true;
   const message: ConfigMessage = { config: configOf(command, "serve"), isDetached };
-  // Without a callback a parent that just died would be an uncaught error.
+  // Without a callback, a parent that has just died would cause an uncaught error.
   process.send?.(message, undefined, undefined, () => process.disconnect?.());
 });
 

@@ -1,20 +1,20 @@
-/** Pauses before a process that has ended by itself is started again. */
+/** Pauses before a crashed process is restarted. */
 import { pauseAfter } from "../common/pauses.ts";
 
-/** A process that has run this long is no longer held to its earlier crashes. */
+/** Run time after which earlier crashes of a process no longer count. */
 const stableAfterMs = 60_000;
 
-/** Counts the crashes of one process and those that come after it. */
+/** Counts the crashes of a process and its successors. */
 export class RestartPauses {
   #startedAt = Date.now();
   #crashes = 0;
 
-  /** It is started. */
+  /** Records that the process was started. */
   started(): void {
     this.#startedAt = Date.now();
   }
 
-  /** Counts a crash. @returns milliseconds to wait before it is started again */
+  /** Counts a crash. @returns milliseconds to wait before the restart */
   crashed(): number {
     this.#crashes = Date.now() - this.#startedAt > stableAfterMs ? 1 : this.#crashes + 1;
     return pauseAfter(this.#crashes, { firstMs: 100, longestMs: 10_000 });

@@ -1,6 +1,6 @@
 /**
- * The daemon of `sockerless serve --detach`. The process that began it tells the configuration and waits until it serves;
- * until then its end is the daemon's too.
+ * The daemon of `sockerless serve --detach`. Its parent sends the configuration and waits until it serves; until then
+ * the daemon ends with its parent.
  */
 import "../common/compile-cache.ts";
 
@@ -13,11 +13,11 @@ import { serve } from "./serve.ts";
 const leave = (): never => process.exit(1);
 process.once("disconnect", leave);
 if (!process.connected) {
-  leave(); // It was gone before this process could hear of it.
+  leave(); // The parent ended before the listener was set.
 }
 const [{ config }] = (await once(process, "message")) as [ConfigMessage];
 try {
-  const serving = serve(config, tellServing); // From here on it is the one that ends when the other is gone.
+  const serving = serve(config, reportServing); // From here on it handles "disconnect" itself.
   process.off("disconnect", leave);
   await serving;
 } catch (error) {
@@ -25,12 +25,12 @@ try {
   leave();
 }
 if (process.connected) {
-  process.disconnect?.(); // It was ended before it served, and the channel would keep it.
+  process.disconnect?.(); // Ended before it served: the open channel would keep this process alive.
 }
 
-function tellServing(line?: string): void {
-  process.removeAllListeners("disconnect"); // Nobody's end is this process's any more.
+function reportServing(line?: string): void {
+  process.removeAllListeners("disconnect"); // From now on this process outlives its parent.
   const message: ServesMessage = line === undefined ? {} : { line };
-  // The other hangs up. Without a callback one that just died would be an uncaught error.
+  // The parent disconnects. Without a callback, one that has just died would cause an uncaught error.
   process.send?.(message, undefined, undefined, () => {});
 }

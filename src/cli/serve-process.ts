@@ -1,7 +1,7 @@
 /**
- * The process of `sockerless serve`, which stays for as long as the daemon does and needs little: command line and
- * configuration are read by another process, whose code would be twice as much as its own. With `--detach` it is not the
- * daemon and waits for it.
+ * The process of `sockerless serve`. It stays as long as the daemon, so it loads little: another process reads command
+ * line and configuration, whose code is twice as large as its own. With `--detach` it starts the daemon and waits until
+ * it serves.
  */
 import "../common/compile-cache.ts";
 
@@ -31,7 +31,7 @@ try {
   process.exit(1);
 }
 
-/** Reads the configuration; undefined: there is none, and the exit code is set. */
+/** Reads the configuration; undefined if that fails, with the exit code set. */
 async function readConfig(): Promise<ConfigMessage | undefined> {
   const inherited = filesAndPipes();
   const descriptors = Array.from({ length: Math.max(2, ...inherited) + 1 }, (_, fd) =>
@@ -51,7 +51,7 @@ async function readConfig(): Promise<ConfigMessage | undefined> {
   return read;
 }
 
-/** Descriptors that the configuration may come from, as in `--config /dev/fd/63`; pipes of Node's own are among them. */
+/** Descriptors that the configuration may come from, as in `--config /dev/fd/63`; includes Node's own pipes. */
 function filesAndPipes(): number[] {
   return readdirSync("/proc/self/fd")
     .map(Number)
@@ -60,7 +60,7 @@ function filesAndPipes(): number[] {
         const kind = fstatSync(fd);
         return kind.isFIFO() || kind.isFile();
       } catch {
-        return false; // The directory's own, which is closed by now.
+        return false; // The directory's own descriptor, closed by now.
       }
     });
 }

@@ -1,4 +1,4 @@
-/** `sockerless serve`: backend and frontend as two processes. */
+/** `sockerless serve`: backend and frontend in two processes. */
 import type { Config } from "../common/config/load.ts";
 import { onAbort } from "../common/on-abort.ts";
 import { daemonTitle, endingDaemonTitle, holdStateDirectory } from "./daemon-mark.ts";
@@ -10,22 +10,22 @@ import { backendService, frontendService } from "./services.ts";
 import { onEndRequested, onReloadRequested } from "./signals.ts";
 import { type Supervised, supervise } from "./supervisor.ts";
 
-/** Tells whoever waits for it that Docker clients are answered, by a line to paste: none where there is no address. */
-export type TellServing = (line?: string) => void;
+/** Reports that Docker clients are answered, with a line to paste; without one if the daemon has no address. */
+export type ReportServing = (line?: string) => void;
 
 /**
- * Serves until a signal asks to end.
+ * Serves until a signal asks this process to end.
  *
- * @param config its state directory is there
- * @throws SockerlessError where it does not come to serve
+ * @param config its state directory exists
+ * @throws SockerlessError if it cannot begin to serve
  */
-export async function serve(config: Config, tellServing: TellServing = print): Promise<void> {
+export async function serve(config: Config, reportServing: ReportServing = print): Promise<void> {
   process.title = daemonTitle;
   const logger = rareLogger(async () => {
     const { processLogger } = await import("../common/logger.ts");
     return processLogger(config, "supervisor");
   });
-  closeInheritedDescriptors(); // After the configuration is read, which may be a shell's /dev/fd/63.
+  closeInheritedDescriptors(); // Only now: the configuration may have come from /dev/fd/63.
   const services = [backendService(config.backend), frontendService()];
 
   const ending = new AbortController();
@@ -50,9 +50,9 @@ export async function serve(config: Config, tellServing: TellServing = print): P
     }
     throw error;
   }
-  const told = supervised.addresses.get("frontend") ?? [];
-  const [address] = told.length > 0 ? told : config.hosts;
-  tellServing(address === undefined ? undefined : dockerHostLine(address));
+  const addresses = supervised.addresses.get("frontend") ?? [];
+  const [address] = addresses.length > 0 ? addresses : config.hosts;
+  reportServing(address === undefined ? undefined : dockerHostLine(address));
   giveMemoryBackOnceSettled();
   await new Promise<void>((resolve) => onAbort(ending.signal, resolve));
   await supervised.stop();

@@ -1,12 +1,12 @@
-/** The programs that a process of sockerless can run, and where their code is. */
+/** The programs that a process of sockerless can run, and the modules of their code. */
 import type { Config } from "../common/config/load.ts";
 import type { BackendName } from "../common/config/schema.ts";
 import type { Supervision } from "../common/held-sockets.ts";
 import type { RunningService } from "../common/running-service.ts";
 
 /**
- * Starts a service; the signal asks to end, and a start that takes long ends with it. With a supervision it
- * takes over from the process before.
+ * Starts a service; the signal asks it to end, also while it starts. With a supervision it takes over from its
+ * predecessor.
  */
 export type StartService = (
   config: Config,
@@ -14,7 +14,7 @@ export type StartService = (
   supervision?: Supervision,
 ) => Promise<RunningService>;
 
-/** One program: a module and the function in it that starts the service. */
+/** A program: its module, and the function there that starts the service. */
 export interface Service {
   /** The name in messages and in the process list: `frontend`, `backend`. */
   readonly name: string;
@@ -22,19 +22,19 @@ export interface Service {
   readonly module: string;
   /** The exported {@link StartService}. */
   readonly start: string;
-  /** True if it streams execs to clients, which its death cuts. */
+  /** True if it streams execs to clients, so that its death cuts them. */
   readonly streamsExecs: boolean;
-  /** Switches that its Node is given beside those of all services. */
+  /** Node switches beside those common to all services. */
   readonly switches: readonly string[];
 }
 
 /**
- * As soon as it loads TLS, Node reads all authorities of the web, 1 to 2 MB, unless it is told to use OpenSSL's own, which
- * are read when they are needed. The other two: it would not start where the environment asks for more than one kind.
+ * Keeps Node from reading the web's root certificates (1 to 2 MB) as soon as it loads TLS: OpenSSL's own are read on
+ * demand. The two `--no-` switches are needed as Node does not start if the environment asks for more than one kind.
  */
 const noWebAuthorities = ["--no-use-bundled-ca", "--no-use-system-ca", "--use-openssl-ca"] as const;
 
-/** The frontend: each of its TLS connections is told whom to trust. */
+/** The frontend; each of its TLS connections names its own trusted authorities. */
 export function frontendService(): Service {
   return {
     ...serviceAt("frontend", "../frontend/main.js", "startFrontend"),
@@ -43,7 +43,6 @@ export function frontendService(): Service {
   };
 }
 
-/** A backend. */
 export function backendService(name: BackendName): Service {
   return {
     ...serviceAt("backend", `../backends/${name}/main.js`, "startBackend"),
@@ -55,7 +54,7 @@ export function backendService(name: BackendName): Service {
 /**
  * Loads a program's code.
  *
- * @returns the function that starts it
+ * @returns the function that starts the service
  */
 export async function loadService(service: Pick<Service, "module" | "start">): Promise<StartService> {
   const loaded = (await import(service.module)) as Record<string, unknown>;

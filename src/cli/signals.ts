@@ -1,16 +1,16 @@
-/** The signals that ask a program to end, or to read its certificates again. */
+/** Signals that ask a program to end, or to reload its certificates. */
 
 const endingSignals = ["SIGINT", "SIGTERM"] as const;
 
 /**
- * Milliseconds after which another signal is a second request: at a terminal one Ctrl-C arrives twice, from
- * the terminal and from `npm`, which forwards it.
+ * Milliseconds after which another signal is a second request: in a terminal one Ctrl-C arrives twice, from the
+ * terminal and forwarded by `npm`.
  */
 const secondRequestAfterMs = 1000;
 
 /**
- * Calls `first` at the first signal that asks to end (or when the process that forked this one is gone), and `again`
- * at a later signal: the user is not willing to wait.
+ * Calls `first` at the first signal to end (or when the parent process has ended), and `again` at a later signal: the
+ * user does not want to wait.
  */
 export function onEndRequested(first: () => void, again: () => void): void {
   let firstAt: number | undefined;
@@ -26,7 +26,7 @@ export function onEndRequested(first: () => void, again: () => void): void {
   for (const signal of endingSignals) {
     process.on(signal, request);
   }
-  // That somebody is gone, or is told nothing any more, says nothing about his patience.
+  // A parent that has ended or disconnected is no impatient user.
   process.once("disconnect", () => {
     if (firstAt === undefined) {
       request();
@@ -34,7 +34,7 @@ export function onEndRequested(first: () => void, again: () => void): void {
   });
 }
 
-/** Calls `reload` at each SIGHUP, which as in other daemons never ends the program. */
+/** Calls `reload` at each SIGHUP, which never ends the program, as in other daemons. */
 export function onReloadRequested(reload: () => void): void {
   process.on("SIGHUP", reload);
 }

@@ -1,2 +1,2 @@
-/** The command line where no shell chooses the program: in the container image. */
+/** The entry point where no shell picks the program: in the container image. */
 await import(process.argv[2] === "serve" ? "./serve-process.js" : "./main.js");

@@ -4,28 +4,28 @@ import { setTimeout as delay } from "node:timers/promises";
 import { conflict, errnoOf, forbidden, unavailable } from "../common/errors.ts";
 import { type DaemonProcess, findDaemons, isAlive, stateDirectoryOf } from "./daemon-processes.ts";
 
-/** Time between two looks at a process that ends: Node cannot be told of the end of one that is not its child. */
+/** Polling interval: Node gets no event for the end of a process that is not its child. */
 const pollMs = 50;
 
-/** Time after which the user is told that it takes longer. */
-const tellAfterMs = 3000;
+/** Time after which the user is informed that it takes longer. */
+const reportAfterMs = 3000;
 
 /** Longer than an orderly end may take: 15 s for the builder, 30 s each for frontend and backend. */
 const endLimitMs = 90_000;
 
 /**
- * Sends SIGTERM to the daemons of this user that have a state directory, unless they end already, and waits until they are
- * gone. There is one, or another beside it that finds the state in use. That there is none is no error, as with init
- * scripts: nothing runs, as was asked for.
+ * Sends SIGTERM to this user's daemons of a state directory, unless they are ending already, and waits until they have
+ * ended. There is one, or a second one that is about to fail because the state is in use. If none runs, that is no
+ * error, as with init scripts.
  *
- * @param tell gets a line for the user while it waits
+ * @param report receives a line for the user while it waits
  * @returns a line for the user
- * @throws SockerlessError `conflict`: it is another user's; `forbidden`: it cannot be told whether there is one;
+ * @throws SockerlessError `conflict`: the daemon is another user's; `forbidden`: cannot find out whether there is one;
  *   `unavailable`: it still runs after the limit
  */
 export async function stop(
   stateDir: string,
-  tell: (line: string) => void,
+  report: (line: string) => void,
   limitMs: number = endLimitMs,
 ): Promise<string> {
   const uid = process.geteuid?.() ?? 0;
@@ -34,7 +34,7 @@ export async function stop(
   const known = found.filter(({ isKnown }) => isKnown);
   const own = known.filter(({ uids }) => uids.every((each) => each === uid));
   if (own.length > 0) {
-    await Promise.all(own.map((daemon) => end(daemon, tell, limitMs)));
+    await Promise.all(own.map((daemon) => end(daemon, report, limitMs)));
     return `sockerless has ended (process ${own.map(({ pid }) => pid).join(", ")}, state directory ${stateDir})`;
   }
   const [others] = known;
@@ -54,21 +54,21 @@ export async function stop(
   return `no sockerless serve runs with state directory ${stateDir}`;
 }
 
-async function end(daemon: DaemonProcess, tell: (line: string) => void, limitMs: number): Promise<void> {
-  // A second signal would have it end without waiting for what is under way.
+async function end(daemon: DaemonProcess, report: (line: string) => void, limitMs: number): Promise<void> {
+  // A second signal would make it end without finishing its work.
   if (!daemon.isEnding && isAlive(daemon)) {
     signal(daemon.pid);
   }
   const begin = performance.now();
-  let isTold = false;
+  let isReported = false;
   while (isAlive(daemon)) {
     const waitedMs = performance.now() - begin;
     if (waitedMs > limitMs) {
       throw unavailable(`process ${daemon.pid} still runs ${limitMs / 1000} s after it was asked to end`);
     }
-    if (!isTold && waitedMs > tellAfterMs) {
-      tell(`waiting for the end of process ${daemon.pid}, for ${limitMs / 1000} s at most`);
-      isTold = true;
+    if (!isReported && waitedMs > reportAfterMs) {
+      report(`waiting for the end of process ${daemon.pid}, for ${limitMs / 1000} s at most`);
+      isReported = true;
     }
     await delay(pollMs);
   }
@@ -80,7 +80,7 @@ function signal(pid: number): void {
   } catch (error) {
     if (errnoOf(error) !== "ESRCH") {
       throw error;
-    } // It has ended by itself.
+    } // It has already ended.
   }
 }
 

@@ -1,7 +1,7 @@
 /**
- * Runs services as processes of their own: starts them in order, starts again what crashes, and ends them in
- * the reverse order. Meanwhile it holds the sockets that they listen on, so that clients which connect while
- * one is started again wait. It does nothing else, and no container depends on it.
+ * Runs each service in its own process: starts them in order, restarts them after a crash, and ends them in reverse
+ * order. It keeps their listening sockets open, so that clients which connect during a restart wait. It does nothing
+ * else, and no container depends on it.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
@@ -18,24 +18,24 @@ import type { RareLogger } from "./rare-logger.ts";
 import type { Service } from "./services.ts";
 import { RestartPauses } from "./restart-pauses.ts";
 
-/** How long a child may take to end before it is killed; longer than the child's own limit. */
+/** Time after which a child that was asked to end is killed; longer than the child's own limit. */
 const stopLimitMs = 30_000;
 
-/** Descriptor of a child's slots of execs, behind standard input, output and error and the IPC channel. */
+/** A child's descriptor for its exec slots, after standard input, output and error and the IPC channel. */
 const execSlotsDescriptor = 4;
 
-/** The first descriptor of a child's sockets. */
+/** A child's first descriptor for listening sockets. */
 const firstSocketDescriptor = 5;
 
-/** A listening socket as it comes over the IPC channel: held, and not served. */
+/** A listening socket received over the IPC channel; kept open, not served. */
 interface SocketHandle {
   readonly fd: number;
   close(): void;
 }
 
 /**
- * Switches of each child's Node. V8's young generation takes at most twice this and some, for as long as there is work:
- * less costs processor time where there is much of it, more saves none that could be measured (docs/performance.md).
+ * Node switches of each child. Under load V8's young generation takes a little more than twice this size: a smaller one
+ * costs CPU time when busy, a larger one brought no measurable gain (docs/performance.md).
  */
 const nodeSwitches = [
   "--disable-sigusr1",
@@ -46,22 +46,22 @@ const nodeSwitches = [
 
 /** A running set of services. */
 export interface Supervised {
-  /** The addresses that each service told, by the service's name. */
+  /** The addresses that each service reported, by service name. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
-  /** Has all services read their certificates again. */
+  /** Makes all services reload their certificates. */
   reload(): void;
-  /** Ends all services, the last first. */
+  /** Ends all services in reverse order. */
   stop(): Promise<void>;
-  /** Ends all services without asking. */
+  /** Kills all services. */
   kill(): void;
 }
 
 /**
- * Starts services, each once the one before it is ready (their code is loaded side by side). From then on a crashed one
- * is started again.
+ * Starts services, each once the one before it is ready (their code loads in parallel). From then on crashed services
+ * are restarted.
  *
- * @param services in the order in which they depend on each other
- * @throws SockerlessError when one ends before it is ready; the others are ended first
+ * @param services in order of dependency
+ * @throws SockerlessError if one ends before it is ready; the others are ended first
  */
 export async function supervise(
   services: readonly Service[],
@@ -91,7 +91,7 @@ export async function supervise(
     for (const child of children) {
       signal.throwIfAborted();
       const serving = child.serve();
-      serving.catch(() => undefined); // One that is told to end meanwhile did not start.
+      serving.catch(() => undefined); // Rejects if the child is stopped before it serves.
       const ready = await Promise.race([serving, ended.promise]);
       addresses.set(child.name, ready.addresses ?? []);
     }
@@ -112,7 +112,7 @@ export async function supervise(
   return { addresses, reload, stop, kill };
 }
 
-/** One service's process, and the processes that come after it when it crashes. */
+/** A service's process, and its successors after crashes. */
 class Child {
   readonly name: string;
   readonly #service: Service;
@@ -138,7 +138,7 @@ class Child {
     this.#process = this.#spawn();
   }
 
-  /** Tells the process to serve, and waits until it does. */
+  /** Makes the process serve, and waits until it does. */
   async serve(): Promise<ReadyMessage> {
     const child = this.#process;
     const outcome = Promise.withResolvers<ReadyMessage>();
@@ -159,7 +159,7 @@ class Child {
     return ready;
   }
 
-  /** From now on the process is started again when it ends by itself. */
+  /** Restarts the process from now on when it ends by itself. */
   keepRunning(): void {
     const child = this.#process;
     const onExit = (): void => this.#restartLater(child.signalCode ?? `exit code ${child.exitCode}`);
@@ -170,12 +170,12 @@ class Child {
     }
   }
 
-  /** Asks the process to end, and kills it when it does not. */
+  /** Asks the process to end, and kills it if it does not. */
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#restarting);
     for (const { handle } of this.#sockets.values()) {
-      handle.close(); // New clients are refused, rather than left waiting.
+      handle.close(); // Refuses new clients instead of letting them wait.
     }
     this.#sockets.clear();
     const child = this.#process;
@@ -222,7 +222,7 @@ class Child {
         void this.#startBuilder(message.request, message.onlyIfUsed);
       }
     });
-    // A message to a child that has just died is no news: its "exit" tells.
+    // A failed message to a child that has just died needs no handling: its "exit" event follows.
     child.on("error", (error) => this.#logger.debug({ err: error, service: name }, "child process"));
     return child;
   }

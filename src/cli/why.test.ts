@@ -28,10 +28,10 @@ describe("why a container starts as it does", () => {
     assert.deepEqual(table(...asked, ["provisioning", "cloud", 0.75, 11], ["process", "agent", 12]), [
       "web is running",
       "Its last start began at 2026-11-21T10:00:00.000Z:",
-      "  accepted          +0.000 s              told by the backend",
-      "  request           +0.500 s     0.500 s  told by the backend",
-      "  provisioning      +0.750 s    10.250 s  told by the cloud",
-      "  process          +12.000 s              told by the agent",
+      "  accepted          +0.000 s              reported by the backend",
+      "  request           +0.500 s     0.500 s  reported by the backend",
+      "  provisioning      +0.750 s    10.250 s  reported by the cloud",
+      "  process          +12.000 s              reported by the agent",
     ]);
   });
 

@@ -1,4 +1,4 @@
-/** `sockerless why`: how far a container's start has come, how long each of its phases took, and what went wrong. */
+/** `sockerless why`: the progress of a container's start, the duration of each phase, and any failure. */
 import * as v from "valibot";
 
 import { mustRead, object, wholeNumber } from "../common/documents.ts";
@@ -12,14 +12,14 @@ const phaseSchema = object({
   Until: v.optional(timestamp),
 });
 
-/** The part of `GET /containers/{name}/json` that is read here. */
+/** The fields of `GET /containers/{name}/json` that are read here. */
 const inspectSchema = object({
   Name: v.string(),
   State: object({ Status: v.string(), ExitCode: wholeNumber, Error: v.string() }),
   StartPhases: v.optional(v.array(phaseSchema), []),
 });
 
-/** A phase on the backend's clock, milliseconds since 1970. */
+/** A phase in milliseconds since 1970, on one clock. */
 interface TimedPhase {
   readonly name: string;
   /** `backend`, `cloud` or `agent`. */
@@ -28,19 +28,19 @@ interface TimedPhase {
   readonly until: number | undefined;
 }
 
-/** Phases in the order of things, which those that begin at the same time have. */
+/** The order of phases that begin at the same time. */
 const order = [
   ...["accepted", "launch", "definition", "image", "wait", "request"],
   ...["provisioning", "pull", "containers", "agent", "process"],
 ];
 
-/** A clock that differs by less is not told: clouds that tell whole seconds are behind by nothing else. */
-const toldFromMs = 1_000;
+/** Smallest clock difference that is reported: a cloud that rounds to whole seconds differs by less. */
+const reportedFromMs = 1_000;
 
 /**
- * Tells of a container's last start.
+ * Describes a container's last start.
  *
- * @param inspected the answer of an inspect, parsed
+ * @param inspected the parsed answer of an inspect
  * @returns lines for a terminal
  */
 export function why(inspected: unknown): string[] {
@@ -52,42 +52,45 @@ export function why(inspected: unknown): string[] {
   if (accepted === undefined) {
     return [head, "It was never started."];
   }
-  const told = StartPhases.map(({ Name: name, By: by, From, Until }) => ({
+  const reported = StartPhases.map(({ Name: name, By: by, From, Until }) => ({
     name,
     by,
     from: Date.parse(From),
     until: Until === undefined ? undefined : Date.parse(Until),
   }));
-  const { phases, moved } = onOneClock(told);
+  const { phases, moved } = onOneClock(reported);
   const width = Math.max(...phases.map(({ name }) => name.length));
   return [
     head,
     `Its last start began at ${accepted.From}:`,
     ...phases.map((phase) => `  ${phase.name.padEnd(width)}  ${timesOf(phase, Date.parse(accepted.From))}`),
-    ...moved.filter(([, byMs]) => Math.abs(byMs) >= toldFromMs).map(([by, byMs]) => differenceOf(by, byMs)),
+    ...moved
+      .filter(([, byMs]) => Math.abs(byMs) >= reportedFromMs)
+      .map(([by, byMs]) => differenceOf(by, byMs)),
   ];
 }
 
 /**
- * Moves the times of the cloud and of the agent onto the backend's clock, as little as puts them into the order of things: a
- * task is made while it is asked for, and its agent begins once its image is there and before all of its containers run.
+ * Shifts the times of the cloud and of the agent onto the backend's clock, by as little as makes the order plausible: a
+ * task is created during its request, and its agent starts after the image is pulled and before all of its containers
+ * run.
  *
- * @returns the phases by their begin, and how far each clock was moved
+ * @returns the phases in order of their start, and the shift of each clock
  */
-function onOneClock(told: readonly TimedPhase[]): {
+function onOneClock(reported: readonly TimedPhase[]): {
   readonly phases: readonly TimedPhase[];
   readonly moved: readonly (readonly [by: string, ms: number])[];
 } {
-  const byBackend = told.filter(({ by }) => by === "backend");
+  const byBackend = reported.filter(({ by }) => by === "backend");
   const asked = byBackend.findLast(({ name }) => name === "request" || name === "launch") ?? byBackend[0];
   const cloud = moveInto(
-    told.filter(({ by }) => by === "cloud"),
+    reported.filter(({ by }) => by === "cloud"),
     asked?.from,
     asked?.until,
   );
   const began = cloud.phases.findLast(({ name }) => name !== "containers");
   const agent = moveInto(
-    told.filter(({ by }) => by === "agent"),
+    reported.filter(({ by }) => by === "agent"),
     began === undefined ? asked?.from : began.name === "pull" ? (began.until ?? began.from) : began.from,
     cloud.phases.find(({ name }) => name === "containers")?.until,
   );
@@ -103,7 +106,10 @@ function onOneClock(told: readonly TimedPhase[]): {
   };
 }
 
-/** Moves phases together so that the first begins within bounds; the lower one counts where they contradict each other. */
+/**
+ * Shifts phases together so that the first begins within the bounds; the lower bound wins if they contradict each
+ * other.
+ */
 function moveInto(
   phases: readonly TimedPhase[],
   least = Number.NEGATIVE_INFINITY,
@@ -122,11 +128,11 @@ function moveInto(
   };
 }
 
-/** @param beginMs of the whole start */
+/** @param beginMs start of the whole */
 function timesOf({ from, until, by }: TimedPhase, beginMs: number): string {
   const at = `+${inSeconds(Math.max(0, from - beginMs))}`.padStart(12);
   const lasted = until === undefined ? "" : inSeconds(Math.max(0, until - from));
-  return `${at}  ${lasted.padStart(10)}  told by the ${by}`;
+  return `${at}  ${lasted.padStart(10)}  reported by the ${by}`;
 }
 
 function differenceOf(by: string, byMs: number): string {
