@@ -6,6 +6,7 @@
 import { globSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
 
+import { importsOf, readImportGraph } from "./import-graph.ts";
 import { root } from "./program.ts";
 
 /** Files below `folder` may import files below these, and those of `folder` itself. The first folder that fits counts. */
@@ -165,13 +166,7 @@ export function findCircles(imports: ReadonlyMap<string, readonly string[]>): st
 
 /** Circles of the program's files, each as a line for people. */
 function describeCircles(): string[] {
-  const files = globSync("src/**/*.ts", { cwd: root }).filter((file) => !/\.test\.ts$/.test(file));
-  const imports = files.map((file): [string, string[]] => [
-    file,
-    importsOf(readFileSync(join(root, file), "utf8"))
-      .filter((specifier) => specifier.startsWith("."))
-      .map((specifier) => posix.join(posix.dirname(file), specifier)),
-  ]);
+  const imports = [...readImportGraph(["src/**/*.ts"])].filter(([file]) => !/\.test\.ts$/.test(file));
   return findCircles(new Map(imports)).map((circle) => `a circle of imports: ${circle.join(" → ")}`);
 }
 
@@ -182,17 +177,6 @@ export function findComplaints(): string[] {
 
 function describeTrespass({ file, imported, why }: Trespass): string {
   return `${file} imports ${imported}: ${why}`;
-}
-
-/** Every specifier in a source: static and dynamic imports, re-exports, types, and files that become workers. */
-function importsOf(source: string): string[] {
-  const patterns = [
-    /^\s*(?:import|export)\b[^;"']*?\bfrom\s*["']([^"']+)["']/gm,
-    /^\s*import\s*["']([^"']+)["']/gm,
-    /\bimport\(\s*["']([^"']+)["']/g,
-    /\bnew URL\(\s*["'](\.[^"']+\.[jt]s)["'],\s*import\.meta\.url/g,
-  ];
-  return patterns.flatMap((pattern) => [...source.matchAll(pattern)].map((match) => match[1] ?? ""));
 }
 
 function isBelow(path: string, folder: string): boolean {

@@ -1,11 +1,12 @@
 /**
- * The integration tests, four files at a time but for some that run alone, and what they leave behind. Arguments are files
- * or folders of test/; without them all run. Flags are passed to `node --test` (`--test-name-pattern=…`,
+ * The integration tests, two files a core at a time but for some that run alone, and what they leave behind. Arguments
+ * are files or folders of test/; without them all run. Flags are passed to `node --test` (`--test-name-pattern=…`,
  * `--test-concurrency=1`).
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { globSync } from "node:fs";
+import { availableParallelism } from "node:os";
 
 import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
@@ -13,14 +14,15 @@ import { root } from "./program.ts";
 const args = process.argv.slice(2);
 if (args.includes("--help")) {
   console.log(
-    "Usage: npm test -- [--test-name-pattern=TEXT] [FILE|FOLDER…]\n\n" +
-      "FILE and FOLDER are integration tests in test/, flags those of node --test.",
+    "Usage: npm test -- [--changed | FILE|FOLDER…] [--test-name-pattern=TEXT]\n\n" +
+      "FILE and FOLDER are integration tests in test/, --changed the tests that import what git says is changed,\n" +
+      "flags those of node --test.",
   );
   process.exit();
 }
 
-/** Files that run side by side, on two cores: most of them wait more than they compute. */
-const lanes = 4;
+/** Files that run side by side: most of them wait more than they compute. */
+const lanes = Math.min(2 * availableParallelism(), 8);
 /** Tests that count what comes late, or what memory a process takes: nothing of ours runs beside them. */
 const alone = [
   ...["test/api/docker-py", "test/ecs/api/docker-py", "test/aca/api/docker-py"],

@@ -10,8 +10,8 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 
+import { checkout } from "../common/built-programs.ts";
 import type { Config, EcsSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
 import { portSocketOf } from "../common/port-socket.ts";
@@ -19,7 +19,6 @@ import { ProcessLog } from "../common/process-log.ts";
 import type { RareLogger } from "./rare-logger.ts";
 import { RestartPauses } from "./restart-pauses.ts";
 
-const checkout = fileURLToPath(new URL("../../../", import.meta.url));
 const program = path.join(checkout, "build/sockerless-builder");
 const compiler = path.join(checkout, "scripts/prepare/build-builder.mjs");
 

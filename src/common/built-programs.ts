@@ -1,5 +1,8 @@
-/** The Go programs that `npm run build` puts into the checkout; this file runs as dist/src/common/built-programs.js. */
-import { fileURLToPath } from "node:url";
+/** The checkout, and the Go programs that `npm run build` puts into it. */
+import { join } from "node:path";
+
+/** The checkout's directory, whether this runs compiled, as dist/src/common/built-programs.js, or from source. */
+export const checkout = import.meta.dirname.replace(/(?:\/dist)?\/src\/common$/, "");
 
 /** Executables by what they are, for the machine that they were built on. */
 export const builtPrograms = {
@@ -9,5 +12,5 @@ export const builtPrograms = {
 } as const;
 
 function builtProgram(name: string): string {
-  return fileURLToPath(new URL(`../../../build/${name}`, import.meta.url));
+  return join(checkout, "build", name);
 }
