@@ -1,0 +1,152 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"sync"
+
+	"github.com/moby/buildkit/solver/pb"
+	bkworker "github.com/moby/buildkit/worker"
+	digest "github.com/opencontainers/go-digest"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
+)
+
+// cacheVolumes are the volumes of cache mounts.
+type cacheVolumes struct {
+	// How many steps have each, from before the backend knows of it.
+	*holds
+
+	mu sync.Mutex
+	// Those that a step has for itself, closed when it gives them back.
+	busy map[string]chan struct{}
+
+	filling sync.Mutex
+}
+
+func newCacheVolumes() *cacheVolumes {
+	return &cacheVolumes{holds: newHolds(), busy: map[string]chan struct{}{}}
+}
+
+// take answers the volume of a cache mount, by the name of the first of its ID, and what gives it back. A removal that is
+// under way is waited for.
+func (c *cacheVolumes) take(ctx context.Context, base string, sharing pb.CacheSharingOpt) (string, func(), error) {
+	name, giveBack := base, func() {}
+	if sharing != pb.CacheSharingOpt_SHARED {
+		var err error
+		if name, giveBack, err = c.takeAlone(ctx, base, sharing == pb.CacheSharingOpt_PRIVATE); err != nil {
+			return "", nil, err
+		}
+	}
+	if err := c.hold(ctx, name); err != nil {
+		giveBack()
+		return "", nil, err
+	}
+	return name, func() { c.letGo(name); giveBack() }, nil
+}
+
+// takeAlone takes a volume that no other step has for itself: a private one is the first that is free, else the one of
+// the name is waited for.
+func (c *cacheVolumes) takeAlone(ctx context.Context, base string, isPrivate bool) (string, func(), error) {
+	for number := 0; ; {
+		name := base
+		if number > 0 {
+			name = fmt.Sprintf("%s-%d", base, number)
+		}
+		c.mu.Lock()
+		waiting, isBusy := c.busy[name]
+		if !isBusy {
+			done := make(chan struct{})
+			c.busy[name] = done
+			c.mu.Unlock()
+			return name, func() {
+				c.mu.Lock()
+				delete(c.busy, name)
+				c.mu.Unlock()
+				close(done)
+			}, nil
+		}
+		c.mu.Unlock()
+		if isPrivate {
+			number++
+			continue
+		}
+		select {
+		case <-waiting:
+		case <-ctx.Done():
+			return "", nil, context.Cause(ctx)
+		}
+	}
+}
+
+// mountCache mounts a volume of the backend that the mount's ID names. `locked` takes turns, `private` gives each step
+// that runs at the same time a volume of its own. One with an owner, a mode or a source begins as a directory of a
+// state, and is another volume for each.
+func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
+	name := cacheVolume(mount.CacheOpt.GetID())
+	var from *ref
+	if mount.Input >= 0 {
+		input := s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef
+		if files, ok := input.(*ref); ok && !files.isState() {
+			return fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… of a build context is not implemented by the builder: COPY it to a stage and name that", mount.Dest)
+		}
+		var err error
+		if from, err = stateOf(input); err != nil {
+			return err
+		}
+		if path.Join("/", mount.Selector) == "/" {
+			return fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… without a source is not implemented by the builder", mount.Dest)
+		}
+		name += "-of-" + digest.FromString(from.id + ":" + mount.Selector).Encoded()[:12]
+	}
+	volume, isMounted := s.caches[name]
+	if !isMounted {
+		taken, release, err := s.worker.caches.take(ctx, name, mount.CacheOpt.GetSharing())
+		if err != nil {
+			return err
+		}
+		s.atEnd = append(s.atEnd, func(context.Context) error { release(); return nil })
+		if s.caches == nil {
+			s.caches = map[string]string{}
+		}
+		s.caches[name], volume = taken, taken
+	}
+	if from != nil {
+		if err := s.worker.fillCache(ctx, volume, from.id, path.Join("/", mount.Selector)); err != nil {
+			return err
+		}
+	}
+	s.host.Mounts = append(s.host.Mounts, &backendv1.Mount{
+		Type: "volume", Source: volume, Target: mount.Dest, ReadOnly: mount.Readonly,
+		VolumeOptions: &backendv1.VolumeOptions{NoCopy: true, Labels: map[string]string{backend.Label: "cache"}},
+	})
+	return nil
+}
+
+// fillCache makes a volume of a directory of a state, as a container's new volume takes what its image has there. One
+// that exists stays as it is.
+func (w *Worker) fillCache(ctx context.Context, volume, image, directory string) error {
+	w.caches.filling.Lock()
+	defer w.caches.filling.Unlock()
+	exists, err := w.backend.HasVolume(ctx, volume)
+	if err != nil || exists {
+		return backend.Plain(err)
+	}
+	id, _, err := w.backend.CreateContainer(ctx, &backendv1.ContainerConfig{
+		Image: image, Cmd: &backendv1.StringList{Values: []string{"/"}},
+	}, &backendv1.HostConfig{Mounts: []*backendv1.Mount{{
+		Type: "volume", Source: volume, Target: directory,
+		VolumeOptions: &backendv1.VolumeOptions{Labels: map[string]string{backend.Label: "cache"}},
+	}}})
+	if err != nil {
+		return backend.Plain(err)
+	}
+	return w.backend.RemoveContainer(context.WithoutCancel(ctx), id)
+}
+
+// cacheVolume is how the names of an ID's volumes begin.
+func cacheVolume(id string) string {
+	return "sockerless-build-" + digest.FromString(id).Encoded()[:24]
+}
