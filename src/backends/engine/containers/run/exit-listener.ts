@@ -3,16 +3,14 @@ import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { runningContainer } from "../decisions/lookup.ts";
 
-/** A listener for the exit of one run, made before the call that is to bring the exit about. */
-export interface ExitListener {
+/** A listener for the exit of one run, made before the call that is to bring the exit about, until it is disposed of. */
+export interface ExitListener extends Disposable {
   /**
    * @param ms undefined: for ever
    * @param cut ends the wait, as the end of that time does. Only with a time
    * @returns whether it exited in time
    */
   within(ms: number | undefined, cut?: AbortSignal): Promise<boolean>;
-  /** Stops listening. */
-  cancel(): void;
 }
 
 /**
@@ -49,6 +47,6 @@ export function listenForExit(context: EngineContext, live: LiveContainer, gener
       }
       return inTime;
     },
-    cancel: () => controller.abort(),
+    [Symbol.dispose]: () => controller.abort(),
   };
 }

@@ -28,17 +28,13 @@ export async function killContainer(context: EngineContext, record: ContainerRec
     return;
   }
   const signal = await noteSignal(context, live, sigkill, true);
-  const exit = listenForExit(context, live, signal.generation);
-  try {
-    await sendSignal(context, live, signal).catch((error: unknown) =>
-      endPastAgent(context, live, signal, error),
-    );
-    const isNear = context.driver.silentAgents.kind === "gone";
-    if (!(await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs))) {
-      throw systemError("tried to kill container, but did not receive an exit event");
-    }
-  } finally {
-    exit.cancel();
+  using exit = listenForExit(context, live, signal.generation);
+  await sendSignal(context, live, signal).catch((error: unknown) =>
+    endPastAgent(context, live, signal, error),
+  );
+  const isNear = context.driver.silentAgents.kind === "gone";
+  if (!(await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs))) {
+    throw systemError("tried to kill container, but did not receive an exit event");
   }
 }
 

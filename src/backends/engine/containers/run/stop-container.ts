@@ -1,20 +1,19 @@
-/** Stopping and restarting. */
-import { isErrorKind } from "../../../../common/errors.ts";
+/** Stopping a container: its steps, in the order in which they are done. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { EngineContext } from "../../context.ts";
-import { containerEvent } from "../../events/decisions/container-events.ts";
-import { findContainer } from "../decisions/lookup.ts";
-import { stopRefusal } from "../decisions/life/refusals.ts";
 import { configOf } from "../../../model/records.ts";
 import { parseSignal, sigterm } from "../../../model/signals.ts";
+import type { EngineContext } from "../../context.ts";
+import { containerEvent } from "../../events/decisions/container-events.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
+import { stopRefusal } from "../decisions/life/refusals.ts";
+import { findContainer } from "../decisions/lookup.ts";
+import type { LiveContainer } from "../live/live.ts";
+import { settleRestarting } from "../start/pending-restart.ts";
+import { endStart } from "../start/start-under-way.ts";
 import { listenForExit } from "./exit-listener.ts";
 import { ignoreNotRunning, killContainer } from "./kill-container.ts";
-import { settleRestarting } from "../start/pending-restart.ts";
 import { noteSignal } from "./send-signal.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
-import { type FrontendPorts, startContainer } from "../start/start-container.ts";
-import { containerOnceStarted, endStart, repeatedStart } from "../start/start-under-way.ts";
 
 /** How long a stopped container has, where nobody says. */
 const defaultTimeoutSeconds = 10;
@@ -25,12 +24,6 @@ export interface StopOptions {
   readonly timeoutSeconds?: number | undefined;
   /** Empty: the container's. */
   readonly signal: string;
-}
-
-/** Options of `docker restart`. */
-export interface RestartOptions extends StopOptions {
-  /** As for a start. */
-  readonly clientToken?: string | undefined;
 }
 
 /**
@@ -62,57 +55,55 @@ export async function stopContainer(
 }
 
 /**
- * Stops a container, if it runs, and starts it. Goes on without the client as {@link stopContainer} does, once no start is
- * under way, for which it waits only with the client.
- *
- * @param left the client has left
- * @param ports as for a start
- * @throws not-found; what the start throws
+ * The steps of a stop, until the end of the run is on record. The user's signal is its journal: where the backend ends
+ * behind that, no policy starts the container again, and whoever stops it next walks them from the first on.
  */
-export async function restartContainer(
+export async function endRun(
   context: EngineContext,
-  reference: string,
-  { clientToken = "", ...options }: RestartOptions,
+  record: ContainerRecord,
+  order: StopOrder,
   left: AbortSignal,
-  ports?: FrontendPorts,
 ): Promise<void> {
-  const repeated = repeatedStart(
-    context.live.of(findContainer(context.state, reference).id),
-    clientToken,
-    left,
-  );
-  if (repeated !== undefined) {
-    await repeated;
-    return;
-  }
-  const record = await containerOnceStarted(context, reference, left, "wait");
-  if (clientToken !== "" && record.startToken === clientToken) {
-    return; // As a start's.
-  }
   const live = context.live.of(record.id);
-  await withErrorPrefix(`Cannot restart container ${reference}`, async () => {
-    try {
-      if (stopRefusal(record) === undefined) {
-        const order = stopOrder(record, options);
-        live.run.endForRestart();
-        await endRun(context, record, order, left);
-      }
-      await startContainer(context, record.id, "user", ports, left, { clientToken });
-    } catch (error) {
-      if (!isErrorKind(error, "not-modified")) {
-        throw error;
-      }
-    } finally {
-      live.run.endRestart();
-    }
-  });
+  if (!(await settleRestarting(context, live))) {
+    await endProcess(context, live, record, order, left).catch(ignoreNotRunning);
+  }
+  await recordStop(context, record);
+}
+
+/**
+ * Has a process end by its stop signal, and by force where its time is over.
+ *
+ * @throws conflict, not-found: it ended by itself meanwhile
+ */
+async function endProcess(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  { signal, timeout }: StopOrder,
+  left: AbortSignal,
+): Promise<void> {
+  const graceMs = timeout < 0 ? undefined : timeout * 1000;
+  const noted = await noteSignal(context, live, signal, true);
+  using exit = listenForExit(context, live, noted.generation);
+  await sendStopSignal(context, live, noted, exit, graceMs, left).catch(ignoreNotRunning);
+  if (!(await exit.within(graceMs))) {
+    context.logger.info(
+      { container: record.id, signal, timeout },
+      "the container did not end at its stop signal; it is killed",
+    );
+    await killContainer(context, record);
+  }
+}
+
+async function recordStop(context: EngineContext, record: ContainerRecord): Promise<void> {
   await context.state.commit((change) =>
-    change.event(containerEvent(context.state.containers.get(record.id) ?? record, "restart")),
+    change.event(containerEvent(context.state.containers.get(record.id) ?? record, "stop")),
   );
 }
 
 /** A stop of one container: the options, with the container's own settings for those that are not given. */
-interface StopOrder {
+export interface StopOrder {
   /** Linux number. */
   readonly signal: number;
   /** Seconds; negative: for ever. */
@@ -120,43 +111,12 @@ interface StopOrder {
 }
 
 /** @throws invalid: the signal */
-function stopOrder(record: ContainerRecord, options: StopOptions): StopOrder {
+export function stopOrder(record: ContainerRecord, options: StopOptions): StopOrder {
   const config = configOf(record);
   return {
     signal: signalOf(options.signal || config.stopSignal),
     timeout: options.timeoutSeconds ?? config.stopTimeout ?? defaultTimeoutSeconds,
   };
-}
-
-async function endRun(
-  context: EngineContext,
-  record: ContainerRecord,
-  { signal, timeout }: StopOrder,
-  left: AbortSignal,
-): Promise<void> {
-  const graceMs = timeout < 0 ? undefined : timeout * 1000;
-  const live = context.live.of(record.id);
-  const noted = (await settleRestarting(context, live))
-    ? undefined
-    : await noteSignal(context, live, signal, true).catch(ignoreNotRunning);
-  if (noted !== undefined) {
-    const exit = listenForExit(context, live, noted.generation);
-    try {
-      await sendStopSignal(context, live, noted, exit, graceMs, left).catch(ignoreNotRunning);
-      if (!(await exit.within(graceMs))) {
-        context.logger.info(
-          { container: record.id, signal, timeout },
-          "the container did not end at its stop signal; it is killed",
-        );
-        await killContainer(context, record).catch(ignoreNotRunning);
-      }
-    } finally {
-      exit.cancel();
-    }
-  }
-  await context.state.commit((change) =>
-    change.event(containerEvent(context.state.containers.get(record.id) ?? record, "stop")),
-  );
 }
 
 function signalOf(text: string): number {
