@@ -1,6 +1,9 @@
-/** Removing a container: it is gone for clients at the answer; its remains are cleared away behind it. */
+/**
+ * Removing a container: its steps, in the order in which they are done. It is gone for clients at the answer; its remains are
+ * cleared away behind it.
+ */
 import { layersOf } from "../../../model/container-images.ts";
-import { conflict, invalid, isErrorKind, messageOf } from "../../../../common/errors.ts";
+import { conflict, isErrorKind, messageOf } from "../../../../common/errors.ts";
 import {
   type ContainerRecord,
   Phase,
@@ -10,17 +13,16 @@ import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
-import { linkNamed } from "../decisions/links/link-names.ts";
 import { removeRefusal } from "../decisions/life/refusals.ts";
 import { removed } from "../decisions/life/transitions.ts";
 import { releaseAddresses } from "../../networks/endpoint-addresses.ts";
-import { push } from "../../networks/name-pushes.ts";
-import { hasProcess, isActive, stateOf, withFields } from "../../../model/records.ts";
+import { hasProcess, isActive, stateOf } from "../../../model/records.ts";
 import { ownVolumes } from "../../volumes/decisions/volumes.ts";
 import { settleVolume } from "../../volumes/volumes.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
 import { ignoreNotRunning, killContainer } from "../run/kill-container.ts";
 import { endStart } from "../start/start-under-way.ts";
+import { removeLink } from "./remove-link.ts";
 
 /** Options of `docker rm`. */
 export interface RemoveOptions {
@@ -64,65 +66,7 @@ export async function removeContainer(
     refuseSecond(live, reference); // One by force may have come while this one waited.
     const record = containerOfId(context.state, id, reference);
     refuseUnstopped(record, reference);
-    await live.run.remove(() => recordRemoval(context, live, record, options.volumes));
-  });
-}
-
-/** Removes the link of a name, not the container. @throws invalid: the name is none of a link */
-async function removeLink(context: EngineContext, reference: string): Promise<void> {
-  const named = linkNamed(context.state, reference);
-  if (named === undefined) {
-    throw invalid("Conflict, cannot remove the default link name of the container");
-  }
-  const { id } = named.parent;
-  await context.live.of(id).lock.run(async () => {
-    const record = containerOfId(context.state, id, reference);
-    const links = record.links.filter(({ alias }) => alias !== named.link.alias);
-    await context.state.commit((change) => change.containers.put(withFields(record, { links })));
-    await push(context, id);
-  });
-}
-
-/** @throws conflict */
-function refuseSecond(live: LiveContainer, reference: string): void {
-  if (live.run.isRemoving) {
-    throw conflict(`removal of container ${reference} is already in progress`);
-  }
-}
-
-/** @throws conflict */
-function refuseUnstopped(record: ContainerRecord, reference: string): void {
-  const refusal = removeRefusal(record, reference);
-  if (refusal !== undefined) {
-    throw refusal;
-  }
-}
-
-/** Removes a container that asked for it (`--rm`), with its anonymous volumes; one that is gone is no error. */
-export function removeInBackground(context: EngineContext, containerId: string): void {
-  void context.background.run(`remove container ${containerId}`, async () => {
-    try {
-      await removeContainer(context, containerId, { force: true, volumes: true, link: false });
-    } catch (error) {
-      if (!isErrorKind(error, "not-found") && !isErrorKind(error, "conflict")) {
-        throw error;
-      }
-    }
-  });
-}
-
-/** Clears away what remains of a container whose removal was answered; tried until it works or the backend ends. */
-export function clearRemains(context: EngineContext, record: ContainerRecord): void {
-  const live = context.live.of(record.id);
-  void context.background.run(`clear away container ${record.id}`, async () => {
-    await live.released;
-    await keepTrying(context, `clear away container ${record.id}`, () =>
-      context.driver.workloads.remove(record.id),
-    );
-    releaseAddresses(context.addresses, live.kept ?? {});
-    await context.state.commit((change) => change.containers.delete(record.id));
-    context.live.forget(record.id);
-    await context.images.forgetUnusedLayers(layersOf(record));
+    await live.run.remove(() => runRemoval(context, live, record, options.volumes));
   });
 }
 
@@ -144,7 +88,7 @@ async function removeByForce(
       if (hasProcess(current)) {
         return false;
       }
-      await recordRemoval(context, live, current, options.volumes);
+      await runRemoval(context, live, current, options.volumes);
       return true;
     });
     if (done) {
@@ -153,15 +97,32 @@ async function removeByForce(
   }
 }
 
-async function recordRemoval(
+/**
+ * The steps of a removal, with the container's lock held. From the first one on nobody sees the container any more, and nothing
+ * takes it back: a process of the backend that finds it removed removes its volumes, and clears away its remains.
+ */
+async function runRemoval(
   context: EngineContext,
   live: LiveContainer,
   record: ContainerRecord,
   withVolumes: boolean,
 ): Promise<void> {
+  const { gone, volumes } = await recordRemoval(context, record, withVolumes);
+  live.run.leave();
+  live.reservations.fail(conflict(`container ${record.id} was removed`));
+  await removeVolumes(context, live, volumes);
+  const { exitCode, error } = stateOf(record);
+  live.waiters.tellRemoval({ exitCode, error });
+  clearRemains(context, gone);
+}
+
+async function recordRemoval(
+  context: EngineContext,
+  record: ContainerRecord,
+  withVolumes: boolean,
+): Promise<{ readonly gone: ContainerRecord; readonly volumes: readonly VolumeRecord[] }> {
   const volumes = withVolumes ? ownVolumes(context.state, record) : [];
   const gone = removed(record);
-  const { exitCode, error } = stateOf(record);
   await context.state.commit((change) => {
     change.containers.put(gone);
     for (const exec of context.state.execs.values()) {
@@ -172,13 +133,9 @@ async function recordRemoval(
     for (const volume of volumes) {
       change.volumes.put({ ...volume, phase: Phase.REMOVING });
     }
-    change.event({ ...containerEvent(record, "destroy"), exitCode, error });
+    change.event({ ...containerEvent(record, "destroy"), exitCode: stateOf(record).exitCode });
   });
-  live.run.leave();
-  live.reservations.fail(conflict(`container ${record.id} was removed`));
-  await removeVolumes(context, live, volumes);
-  live.waiters.tellRemoval({ exitCode, error });
-  clearRemains(context, gone);
+  return { gone, volumes };
 }
 
 /**
@@ -202,5 +159,48 @@ async function removeVolumes(
       context.logger.warn({ err: error }, `cannot ${what} yet: ${messageOf(error)}`);
       void context.background.run(what, () => keepTrying(context, what, remove));
     }
+  }
+}
+
+/** Clears away what remains of a container whose removal was answered; tried until it works or the backend ends. */
+export function clearRemains(context: EngineContext, record: ContainerRecord): void {
+  const live = context.live.of(record.id);
+  void context.background.run(`clear away container ${record.id}`, async () => {
+    await live.released;
+    await keepTrying(context, `clear away container ${record.id}`, () =>
+      context.driver.workloads.remove(record.id),
+    );
+    releaseAddresses(context.addresses, live.kept ?? {});
+    await context.state.commit((change) => change.containers.delete(record.id));
+    context.live.forget(record.id);
+    await context.images.forgetUnusedLayers(layersOf(record));
+  });
+}
+
+/** Removes a container that asked for it (`--rm`), with its anonymous volumes; one that is gone is no error. */
+export function removeInBackground(context: EngineContext, containerId: string): void {
+  void context.background.run(`remove container ${containerId}`, async () => {
+    try {
+      await removeContainer(context, containerId, { force: true, volumes: true, link: false });
+    } catch (error) {
+      if (!isErrorKind(error, "not-found") && !isErrorKind(error, "conflict")) {
+        throw error;
+      }
+    }
+  });
+}
+
+/** @throws conflict */
+function refuseSecond(live: LiveContainer, reference: string): void {
+  if (live.run.isRemoving) {
+    throw conflict(`removal of container ${reference} is already in progress`);
+  }
+}
+
+/** @throws conflict */
+function refuseUnstopped(record: ContainerRecord, reference: string): void {
+  const refusal = removeRefusal(record, reference);
+  if (refusal !== undefined) {
+    throw refusal;
   }
 }
