@@ -135,7 +135,8 @@ interface RefusedExec {
 }
 
 /**
- * Hands an exec out, once.
+ * Hands an exec out, once: its steps, in the order in which they are done. Once its start is on record, an exec whose session
+ * does not come is ended ({@link expectSession}), by the next process of the backend too ({@link expectSessions}).
  *
  * @param left ends the wait for an agent that has failed the caller
  * @throws not-found: the run of its container has ended, too; conflict: that is paused or ends meanwhile, as in dockerd,
@@ -156,20 +157,37 @@ export async function startExec(
     return { refusal: refusal.message };
   }
   refuse(refusal);
-  const config = exec.config ?? create(ExecConfigSchema);
+  await recordExecStart(context, container, exec);
+  expectSession(context, link, exec.id);
+  return handedExec(context, container, exec, request, endpoint);
+}
+
+async function recordExecStart(
+  context: EngineContext,
+  container: ContainerRecord,
+  exec: ExecRecord,
+): Promise<void> {
   const started = startingExec(exec);
   await context.state.commit((change) => {
     change.execs.put(started);
     change.event(execEvent(container, started, "exec_start"));
   });
-  expectSession(context, link, exec.id);
+}
+
+function handedExec(
+  context: EngineContext,
+  container: ContainerRecord,
+  { config = create(ExecConfigSchema) }: ExecRecord,
+  { consoleHeight, consoleWidth }: StartExecRequest,
+  endpoint: AgentEndpoint,
+): HandedExec {
   return {
     endpoint,
     config: {
       ...config,
       env: [...execEnvironment(container, config, linkedEnvironment(context, container))],
-      consoleHeight: request.consoleHeight || config.consoleHeight,
-      consoleWidth: request.consoleWidth || config.consoleWidth,
+      consoleHeight: consoleHeight || config.consoleHeight,
+      consoleWidth: consoleWidth || config.consoleWidth,
     },
     containerId: container.id,
     additionalGroups: hostConfigOf(container).groupAdd,
