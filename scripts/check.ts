@@ -11,8 +11,8 @@ import { baseline, compareGenerated } from "./generated-code.ts";
 import { compareDocuments } from "./generated-documents.ts";
 import { findComplaints } from "./import-fences.ts";
 import { findUnlisted } from "./internals.ts";
-import { beginTestRun, type TestRun } from "./leaks.ts";
 import { type Outcome, root, run } from "./program.ts";
+import { runTests, type TestRun } from "./test-run.ts";
 
 interface Step {
   readonly name: string;
@@ -118,7 +118,7 @@ async function testGo(testEnv: TestRun["env"]): Promise<Outcome> {
 
 type Verdict = "ok" | "FAILED" | "not run";
 
-async function runSteps(chosen: readonly Step[], env: TestRun["env"]): Promise<Map<Step, Verdict>> {
+async function runSteps(chosen: readonly Step[], { env, interrupted }: TestRun): Promise<Map<Step, Verdict>> {
   const verdicts = new Map<Step, Verdict>();
   const waiting = [...chosen];
   const worker = async (): Promise<void> => {
@@ -137,7 +137,7 @@ async function runSteps(chosen: readonly Step[], env: TestRun["env"]): Promise<M
   };
   const dependencies = (step: Step): Step[] => chosen.filter((each) => step.after?.includes(each.name));
   const perform = async (step: Step): Promise<Verdict> => {
-    if (dependencies(step).some((each) => verdicts.get(each) !== "ok")) {
+    if (interrupted.aborted || dependencies(step).some((each) => verdicts.get(each) !== "ok")) {
       return "not run";
     }
     const startedAt = performance.now();
@@ -162,16 +162,14 @@ if (unknown.length > 0) {
   process.exit(1);
 }
 const chosen = names.length === 0 ? steps : steps.filter(({ name }) => names.includes(name));
-const testRun = beginTestRun();
-const verdicts = await runSteps(chosen, testRun.env);
-const leaks = await testRun.findLeaks();
-if (leaks.length > 0) {
-  console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
-}
-const failed = [...verdicts].filter(([, verdict]) => verdict !== "ok");
-console.log(
-  failed.length === 0
-    ? `check: all ${verdicts.size} steps ok`
-    : `check: ${failed.map(([{ name }, verdict]) => `${name} ${verdict}`).join(", ")}`,
-);
-process.exitCode = failed.length === 0 && leaks.length === 0 ? 0 : 1;
+const isWell = await runTests(async (testRun) => {
+  const verdicts = await runSteps(chosen, testRun);
+  const failed = [...verdicts].filter(([, verdict]) => verdict !== "ok");
+  console.log(
+    failed.length === 0
+      ? `check: all ${verdicts.size} steps ok`
+      : `check: ${failed.map(([{ name }, verdict]) => `${name} ${verdict}`).join(", ")}`,
+  );
+  return failed.length === 0;
+});
+process.exitCode = isWell ? 0 : 1;

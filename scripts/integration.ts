@@ -8,8 +8,8 @@ import { once } from "node:events";
 import { globSync } from "node:fs";
 import { availableParallelism } from "node:os";
 
-import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
+import { runTests, type TestRun } from "./test-run.ts";
 
 const args = process.argv.slice(2);
 if (args.includes("--help")) {
@@ -41,23 +41,23 @@ if (files.length === 0) {
 }
 const isAlone = (file: string): boolean => alone.some((beginning) => file.startsWith(`dist/${beginning}`));
 
-const testRun = beginTestRun();
-let interrupted = false;
-const beside = await run(
-  files.filter((file) => !isAlone(file)),
-  lanes,
-);
-const isWell = (interrupted || (await run(files.filter(isAlone), 1))) && beside;
-
-const leaks = await testRun.findLeaks();
-if (leaks.length > 0) {
-  console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
-}
-process.exitCode = isWell && leaks.length === 0 ? 0 : 1;
+const isWell = await runTests(async (testRun) => {
+  const beside = await run(
+    testRun,
+    files.filter((file) => !isAlone(file)),
+    lanes,
+  );
+  return (await run(testRun, files.filter(isAlone), 1)) && beside;
+});
+process.exitCode = isWell ? 0 : 1;
 
 /** Runs files, so many at once; false: a test has failed. */
-async function run(chosenFiles: readonly string[], concurrency: number): Promise<boolean> {
-  if (chosenFiles.length === 0) {
+async function run(
+  { env, interrupted }: TestRun,
+  chosenFiles: readonly string[],
+  concurrency: number,
+): Promise<boolean> {
+  if (chosenFiles.length === 0 || interrupted.aborted) {
     return true;
   }
   const tests = spawn(
@@ -71,15 +71,9 @@ async function run(chosenFiles: readonly string[], concurrency: number): Promise
       ...flags,
       ...chosenFiles,
     ],
-    { cwd: root, stdio: "inherit", env: { ...process.env, ...testRun.env } },
+    { cwd: root, stdio: "inherit", env: { ...process.env, ...env } },
   );
-  const pass = (signal: NodeJS.Signals): void => {
-    interrupted = true;
-    tests.kill(signal);
-  };
-  process.on("SIGINT", pass).on("SIGTERM", pass);
   const [code] = (await once(tests, "exit")) as [number | null];
-  process.off("SIGINT", pass).off("SIGTERM", pass);
   return code === 0;
 }
 

@@ -17,8 +17,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
-import { beginTestRun, ownTemporary, type TestRun } from "./leaks.ts";
+import { ownTemporary } from "./leaks.ts";
 import { root } from "./program.ts";
+import { beginTestRun, type OwnedTestRun, type TestRun } from "./test-run.ts";
 
 /** Interfaces, rules, groups and mounts are for root to make, in a machine that lets it. */
 const isRoot = process.getuid?.() === 0;
@@ -72,10 +73,10 @@ function temporary(context: TestContext, prefix: string, parent = tmpdir()): str
   return directory;
 }
 
-/** A run whose directory goes at the end of the test, whatever is left in it. */
-function begin(context: TestContext): TestRun {
-  const run = beginTestRun();
-  atEnd(context, () => rmSync(run.directory, { recursive: true, force: true }));
+/** A run that ends with the test. */
+async function begin(context: TestContext): Promise<OwnedTestRun> {
+  const run = await beginTestRun();
+  atEnd(context, () => run.end());
   return run;
 }
 
@@ -119,14 +120,14 @@ function makeCgroup(context: TestContext, name: string): string | undefined {
 
 describe("the leak check", () => {
   it("finds every process that the tests started, whatever it is", async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const child = await sleeper(context, { env: { ...process.env, ...run.env } });
     const leaks = await run.findLeaks(0);
     assert.deepEqual(leaks, [`process ${child.pid} sleep`]);
   });
 
   it("finds descendants whose parents have gone", async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const parent = spawn("sh", ["-c", "sleep 60 & echo $!"], {
       env: { ...process.env, ...run.env },
       stdio: ["ignore", "pipe", "ignore"],
@@ -141,7 +142,7 @@ describe("the leak check", () => {
   });
 
   it("finds a process that has lost its environment by a file of the run that it was started on", async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const script = spawn("sh", ["-c", "read line", join(run.directory, "state/shim.json")], {
       env: unmarked,
       stdio: ["pipe", "ignore", "ignore"],
@@ -154,7 +155,7 @@ describe("the leak check", () => {
   it("finds a process that has lost its environment by the group of its container", {
     skip: !isRoot,
   }, async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const { digest, tag } = instance(join(run.directory, "state"));
     record(run, digest);
     const group = makeCgroup(context, `${tag}-${"0".repeat(64)}`);
@@ -169,7 +170,7 @@ describe("the leak check", () => {
   });
 
   it("finds directories of tests, and mounts in them and of them", async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const directory = temporary(context, "skl-leak-", run.directory);
     const elsewhere = temporary(context, "somebody-");
     const canMount = make(context, ["mount", "-t", "tmpfs", "tmpfs", directory], ["umount", directory]);
@@ -200,7 +201,7 @@ describe("the leak check", () => {
   });
 
   it("finds loop devices whose file is in a directory of a test", { skip: !isRoot }, async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const image = join(run.directory, "disk");
     writeFileSync(image, Buffer.alloc(1024 * 1024));
     const { status, stdout } = spawnSync("losetup", ["--find", "--show", image], { encoding: "utf8" });
@@ -217,7 +218,7 @@ describe("the leak check", () => {
   it("finds interfaces that a test has named, and those of its instances", {
     skip: !isRoot,
   }, async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const { digest, tag, veth } = instance(join(run.directory, "state"));
     record(run, digest);
     const named = record(run, `leak${process.pid}`);
@@ -238,7 +239,7 @@ describe("the leak check", () => {
   });
 
   it("finds network namespaces that a test has named", { skip: !isRoot }, async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const name = record(run, `leak-${process.pid}`);
     if (!make(context, ["ip", "netns", "add", name], ["ip", "netns", "delete", name])) {
       context.skip("network namespaces cannot be made here");
@@ -252,7 +253,7 @@ describe("the leak check", () => {
   it("finds tables of packet rules, and rules in the tables of others", {
     skip: !isRoot,
   }, async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const { digest, tag } = instance(join(run.directory, "state"));
     record(run, digest);
     const table = `sockerless_${tag}`;
@@ -268,7 +269,7 @@ describe("the leak check", () => {
     assert.deepEqual(new Set(leaks), new Set([`rule of table ip ${other}: ${rule}`, `table inet ${table}`]));
   });
 
-  it("does not take a failure to read packet rules for none", { skip: !isRoot }, (context) => {
+  it("does not take a failure to read packet rules for none", { skip: !isRoot }, async (context) => {
     const bin = temporary(context, "skl-nft-");
     writeFileSync(join(bin, "nft"), "#!/bin/sh\necho 'the kernel is busy' >&2\nexit 1\n");
     chmodSync(join(bin, "nft"), 0o755);
@@ -277,13 +278,13 @@ describe("the leak check", () => {
       process.env["PATH"] = path;
     });
     process.env["PATH"] = `${bin}:${path}`;
-    assert.throws(() => beginTestRun(), /nft does not say what packet rules there are: the kernel is busy/);
+    await assert.rejects(beginTestRun(), /nft does not say what packet rules there are: the kernel is busy/);
   });
 
   it("finds control groups of containers, and such as a test has named", {
     skip: !isRoot,
   }, async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const { digest, tag } = instance(join(run.directory, "state"));
     record(run, digest);
     const groups = [`${tag}-${"1".repeat(64)}`, record(run, `leak-${process.pid}`)].map((name) =>
@@ -300,7 +301,7 @@ describe("the leak check", () => {
   });
 
   it("finds what is left in the directory of running instances", { skip: !isRoot }, async (context) => {
-    const run = begin(context);
+    const run = await begin(context);
     const { digest, tag } = instance(join(run.directory, "state"));
     record(run, digest);
     const parent = "/run/sockerless";
@@ -319,7 +320,7 @@ describe("the leak check", () => {
 
   it("finds a leak of the tenth run as of the first, and none of another's", async (context) => {
     for (let number = 1; number <= 10; number += 1) {
-      const run = begin(context);
+      const run = await begin(context);
       const directory = temporary(context, "skl-leak-", run.directory);
       const child = await sleeper(context, { env: { ...process.env, ...run.env } });
       const group = isRoot ? makeCgroup(context, record(run, `leak-${process.pid}-${number}`)) : undefined;
@@ -333,9 +334,9 @@ describe("the leak check", () => {
   });
 
   it("takes nothing of strangers for the tests', whatever they start meanwhile", async (context) => {
-    const run = begin(context);
-    const other = begin(context); // of the same checkout
-    const { digest, tag, veth } = instance("/var/lib/sockerless/local");
+    const run = await begin(context);
+    const other = await begin(context); // of the same checkout
+    const { digest, tag, veth } = instance(`/var/lib/stranger-${process.pid}`);
     await sleeper(context, { argv0: "sockerless-agent", env: unmarked });
     await sleeper(context, { argv0: "dockerd", env: unmarked });
     await sleeper(context, { argv0: "sockerless-agent", env: { ...process.env, ...other.env } });
@@ -361,20 +362,19 @@ describe("the leak check", () => {
     assert.ok((await other.findLeaks(0)).length >= (isRoot ? 5 : 2));
   });
 
-  it("waits for what ends in time, and then removes the directory of the run", async (context) => {
-    const run = begin(context);
+  it("waits for what ends in time", async (context) => {
+    const run = await begin(context);
     const ending = await sleeper(context, { env: { ...process.env, ...run.env } });
     setTimeout(() => ending.kill(), 300);
     assert.deepEqual(await run.findLeaks(60_000), []);
-    assert.ok(!existsSync(run.directory));
   });
 
   it("gives a checkout the same short directory, and another where that is taken", async (context) => {
-    const run = begin(context);
-    const beside = begin(context);
+    const run = await begin(context);
+    const beside = await begin(context);
     assert.notEqual(beside.directory, run.directory);
     assert.ok(beside.directory.length < tmpdir().length + "/skl-0000-000".length);
-    assert.deepEqual(await run.findLeaks(0), []);
-    assert.equal(begin(context).directory, run.directory);
+    await run.end();
+    assert.equal((await begin(context)).directory, run.directory);
   });
 });

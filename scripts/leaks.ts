@@ -5,110 +5,46 @@
  * directory (test/support/made.ts, agent/host/process_test.go).
  */
 import { spawnSync } from "node:child_process";
-import { createHash, randomUUID } from "node:crypto";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-
-import { root } from "./program.ts";
-
-/** Deleting namespaces and mounts happens behind the answers that tests wait for. */
-const settleLimitMs = 60_000;
+import { readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 
 /**
  * Variable in the environment of all that tests start but containers, which have an environment of their own.
  */
-const runVariable = "SKL_TEST_RUN";
+export const runVariable = "SKL_TEST_RUN";
 
 /** Directory, in that of the run, with a file for each name that a test has given to something outside of it. */
-const recordName = ".made";
+export const recordName = ".made";
 
-/** Tests that begin, and what they leave behind. */
-export interface TestRun {
-  /** Directory of their temporary files. */
-  readonly directory: string;
-  /**
-   * Variables to add to the environment of their processes: no other run has the same, though clones are
-   * tested side by side.
-   */
-  readonly env: Readonly<Record<string, string>>;
-  /**
-   * Finds one line for each thing that the tests have made and that stays, within so many milliseconds. If there is
-   * none the run is over, and its directory is removed.
-   *
-   * @throws where the machine's packet rules cannot be read, though they could be changed
-   */
-  findLeaks(limitMs?: number): Promise<string[]>;
+/** One thing that tests have made, and that is there. */
+export interface Leftover {
+  /** Line that tells a user of it. */
+  readonly text: string;
+  /** True for a process or a mount: while there is one, nothing else can be deleted, or must be, as it may be a user's. */
+  readonly holds: boolean;
+  /** Begins to end or delete it. Where that fails it is found again. */
+  readonly remove: () => void;
 }
 
 /**
- * Makes the directory of a run, before any test.
+ * Finds what tests have made and what is there now.
  *
+ * @param run value of {@link runVariable} in their processes
+ * @param directory their temporary directory
  * @throws where the machine's packet rules cannot be read, though they could be changed
  */
-export function beginTestRun(): TestRun {
-  packetRules();
-  const id = randomUUID();
-  const directory = makeRunDirectory();
-  mkdirSync(join(directory, recordName));
-  for (const each of [directory, join(directory, recordName)]) {
-    chmodSync(each, 0o1777); // tests run as other users, too
-  }
-  return {
-    directory,
-    env: { [runVariable]: id, TMPDIR: directory },
-    findLeaks: (limitMs = settleLimitMs) => findLeaks(id, directory, limitMs),
-  };
-}
-
-/**
- * Makes the first that is free of the checkout's own directories. It is short, for sockets in it, and mostly the same:
- * Go runs a test again where it is not.
- */
-function makeRunDirectory(): string {
-  const checkout = createHash("sha256").update(root).digest("hex").slice(0, 4);
-  for (let number = 0; ; number += 1) {
-    const directory = join(realpathSync(tmpdir()), `skl-${checkout}-${number}`);
-    try {
-      mkdirSync(directory);
-      return directory;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
-        throw error;
-      }
-    }
-  }
-}
-
-async function findLeaks(run: string, directory: string, limitMs: number): Promise<string[]> {
-  const deadline = Date.now() + limitMs;
-  for (;;) {
-    const leaked = takeInventory(run, directory);
-    if (leaked.length === 0) {
-      rmSync(directory, { recursive: true, force: true });
-    }
-    if (leaked.length === 0 || Date.now() > deadline) {
-      return leaked;
-    }
-    await delay(200);
-  }
-}
-
-function takeInventory(run: string, directory: string): string[] {
+export function findLeftovers(run: string, directory: string): Leftover[] {
   const isNamed = recordedNames(join(directory, recordName));
   const isOurs: Judge = (text) => text.includes(`${directory}/`) || isNamed(text);
   return [
     ...processes(run, isOurs),
-    ...loopDevices().filter(isOurs),
     ...mounts(isOurs),
-    ...namesIn("/run/netns")
-      .map((name) => `network namespace ${name}`)
-      .filter(isOurs),
+    ...loopDevices(isOurs),
+    ...networkNamespaces(isOurs),
     ...interfaces(isOurs),
     ...firewall(isOurs),
     ...controlGroups(isOurs),
-    ...filesBelow("/run/sockerless").filter(isOurs),
+    ...filesOfInstances(isOurs),
     ...temporaryDirectories(directory),
   ];
 }
@@ -137,8 +73,8 @@ function namesOf(instance: string): string[] {
 }
 
 /** Processes of the run; one in a container has lost the variable, its group or its command line has a name of the run. */
-function processes(run: string, isOurs: Judge): string[] {
-  const found: string[] = [];
+function processes(run: string, isOurs: Judge): Leftover[] {
+  const found: Leftover[] = [];
   for (const pid of namesIn("/proc").filter((name) => /^\d+$/.test(name))) {
     const commandLine = read(`/proc/${pid}/cmdline`);
     const isZombie = /^State:\s+Z/m.test(read(`/proc/${pid}/status`));
@@ -146,10 +82,25 @@ function processes(run: string, isOurs: Judge): string[] {
     const isOfRun =
       runOfIt === undefined ? isOurs(`${commandLine}\0${read(`/proc/${pid}/cgroup`)}`) : runOfIt === run;
     if (!isZombie && isOfRun) {
-      found.push(`process ${pid} ${basename(commandLine.split("\0")[0] ?? "")}`);
+      found.push({
+        text: `process ${pid} ${basename(commandLine.split("\0")[0] ?? "")}`,
+        holds: true,
+        remove: attempt(() => {
+          process.kill(Number(pid), "SIGKILL");
+          thaw(pid);
+        }),
+      });
     }
   }
   return found;
+}
+
+/** Lets a process end that was paused by a group of version 1; one of version 2 lets it by itself. */
+function thaw(pid: string): void {
+  const group = /^\d+:freezer:(.*)$/m.exec(read(`/proc/${pid}/cgroup`))?.[1];
+  if (group !== undefined && group !== "/") {
+    writeFileSync(`/sys/fs/cgroup/freezer${group}/freezer.state`, "THAWED");
+  }
 }
 
 /** ID of the tests' run that started a process; undefined: none did, or the process is another user's. */
@@ -169,24 +120,37 @@ export const ownTemporary = new RegExp(
 );
 
 /** Mounts at a path of the run, or of one of its files at any other. */
-function mounts(isOurs: Judge): string[] {
+function mounts(isOurs: Judge): Leftover[] {
   return read("/proc/self/mountinfo")
     .split("\n")
     .filter(isOurs)
-    .map((line) => `mount ${line.split(" ")[4] ?? ""}`);
+    .map((line) => {
+      const path = line.split(" ")[4] ?? "";
+      const unescaped = path.replaceAll(/\\(\d{3})/g, (_, octal: string) =>
+        String.fromCharCode(Number.parseInt(octal, 8)),
+      );
+      return { text: `mount ${path}`, holds: true, remove: command("umount", "--lazy", unescaped) };
+    });
+}
+
+function networkNamespaces(isOurs: Judge): Leftover[] {
+  return namesIn("/run/netns")
+    .filter(isOurs)
+    .map((name) => leftover(`network namespace ${name}`, command("ip", "netns", "delete", name)));
 }
 
 /** Interfaces by their names, and bridges by their aliases. */
-function interfaces(isOurs: Judge): string[] {
+function interfaces(isOurs: Judge): Leftover[] {
   return namesIn("/sys/class/net")
     .filter((name) => isOurs(`${name} ${read(`/sys/class/net/${name}/ifalias`)}`))
-    .map((name) => `network interface ${name}`);
+    .map((name) => leftover(`network interface ${name}`, command("ip", "link", "delete", name)));
 }
 
-function loopDevices(): string[] {
+function loopDevices(isOurs: Judge): Leftover[] {
   return namesIn("/sys/block").flatMap((name) => {
     const file = read(`/sys/block/${name}/loop/backing_file`).trim();
-    return file === "" ? [] : [`loop device ${name} ${file}`];
+    const text = `loop device ${name} ${file}`;
+    return isOurs(file) ? [leftover(text, command("losetup", "--detach", `/dev/${name}`))] : [];
   });
 }
 
@@ -194,28 +158,33 @@ function loopDevices(): string[] {
  * Tables of ours, and what we put into the chains of others. That the kernel forwards packets is not looked at: the
  * product says that it stays so.
  */
-function firewall(isOurs: Judge): string[] {
-  const found: string[] = [];
+function firewall(isOurs: Judge): Leftover[] {
+  const found: Leftover[] = [];
   let table = "";
-  for (const line of packetRules().split("\n")) {
+  let chain = "";
+  for (const numbered of packetRules().split("\n")) {
+    const [line = "", handle = ""] = numbered.split(" # handle ");
     if (line.startsWith("table ")) {
-      table = line.replace(" {", "");
+      table = line.replace("table ", "").replace(" {", "");
       if (isOurs(table)) {
-        found.push(table);
+        found.push(leftover(`table ${table}`, command("nft", `delete table ${table}`)));
       }
+    } else if (/^\s*chain /.test(line)) {
+      chain = line.trim().split(" ")[1] ?? "";
     } else if (!isOurs(table) && isOurs(line)) {
-      found.push(`rule of ${table}: ${line.trim()}`);
+      const remove = command("nft", `delete rule ${table} ${chain} handle ${handle}`);
+      found.push(leftover(`rule of table ${table}: ${line.trim()}`, remove));
     }
   }
   return found;
 }
 
-/** Rules of all tables as text. @throws Error: they cannot be read, though they could be changed */
-function packetRules(): string {
+/** Rules of all tables as text, each with its handle. @throws Error: they cannot be read, though they could be changed */
+export function packetRules(): string {
   if (!mayChangeNetwork()) {
     return "";
   }
-  const { error, status, stdout, stderr } = spawnSync("nft", ["--stateless", "list", "ruleset"], {
+  const { error, status, stdout, stderr } = spawnSync("nft", ["--stateless", "--handle", "list", "ruleset"], {
     encoding: "utf8",
     maxBuffer: 64 * 1024 * 1024,
   });
@@ -235,19 +204,25 @@ function mayChangeNetwork(): boolean {
 }
 
 /** Lists left-over directories of tests: what tests keep for the next run is in the checkout, and programs have caches. */
-function temporaryDirectories(directory: string): string[] {
+function temporaryDirectories(directory: string): Leftover[] {
   return namesIn(directory)
     .filter((name) => ownTemporary.test(name))
-    .map((name) => join(directory, name));
+    .map((name) => join(directory, name))
+    .map((path) =>
+      leftover(
+        path,
+        attempt(() => rmSync(path, { recursive: true, force: true })),
+      ),
+    );
 }
 
-function controlGroups(isOurs: Judge): string[] {
-  const found: string[] = [];
+function controlGroups(isOurs: Judge): Leftover[] {
+  const found: Leftover[] = [];
   const visit = (directory: string, depth: number): void => {
     for (const entry of entriesIn(directory).filter((each) => each.isDirectory())) {
       const path = join(directory, entry.name);
       if (isOurs(path)) {
-        found.push(`control group ${path}`);
+        found.push({ text: `control group ${path}`, holds: false, remove: () => removeGroup(path) });
       }
       if (depth > 0) {
         visit(path, depth - 1);
@@ -258,11 +233,53 @@ function controlGroups(isOurs: Judge): string[] {
   return found;
 }
 
+/** Deletes a group and those in it. */
+function removeGroup(path: string): void {
+  for (const entry of entriesIn(path).filter((each) => each.isDirectory())) {
+    removeGroup(join(path, entry.name));
+  }
+  attempt(() => rmdirSync(path))();
+}
+
+/** Files of the directories in which instances note what they run. */
+function filesOfInstances(isOurs: Judge): Leftover[] {
+  return filesBelow("/run/sockerless")
+    .filter(isOurs)
+    .map((path) =>
+      leftover(
+        `file ${path}`,
+        attempt(() => {
+          rmSync(path, { force: true });
+          rmdirSync(dirname(path));
+        }),
+      ),
+    );
+}
+
 function filesBelow(directory: string): string[] {
   return entriesIn(directory).flatMap((entry) => {
     const path = join(directory, entry.name);
-    return entry.isDirectory() ? filesBelow(path) : [`file ${path}`];
+    return entry.isDirectory() ? filesBelow(path) : [path];
   });
+}
+
+function leftover(text: string, remove: () => void): Leftover {
+  return { text, holds: false, remove };
+}
+
+/** Does something that may have become impossible, or unnecessary. */
+function attempt(work: () => unknown): () => void {
+  return () => {
+    try {
+      work();
+    } catch {} // It is found again.
+  };
+}
+
+function command(program: string, ...args: readonly string[]): () => void {
+  return () => {
+    spawnSync(program, args, { stdio: "ignore" });
+  };
 }
 
 function namesIn(directory: string): string[] {

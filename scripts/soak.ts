@@ -5,11 +5,12 @@
  * step and cuts of the network there. Arguments choose steps by their names, or are those of the integration tests, whose
  * flags go to every step of these: `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
  */
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
+import { runTests, type TestRun } from "./test-run.ts";
 
 interface Step {
   readonly name: string;
@@ -100,20 +101,31 @@ const run = [
   ...steps.filter(({ name }) => given.length === 0 || chosen.includes(name)),
 ];
 
-const testRun = beginTestRun();
-const failures = run.flatMap((step) => (succeeds(step) ? [] : [step.name]));
-failures.push(...(await testRun.findLeaks()).map((leak) => `left behind: ${leak}`));
-if (failures.length > 0) {
-  console.error(`failed: ${failures.join(", ")}`);
-  process.exitCode = 1;
-}
+const isWell = await runTests(async (testRun) => {
+  const failures: string[] = [];
+  for (const step of run) {
+    if (testRun.interrupted.aborted || !(await succeeds(step, testRun.env))) {
+      failures.push(step.name);
+    }
+  }
+  if (failures.length > 0) {
+    console.error(`failed: ${failures.join(", ")}`);
+  }
+  return failures.length === 0;
+});
+process.exitCode = isWell ? 0 : 1;
 
-function succeeds({ name, program, args, cwd, variables }: Step): boolean {
+async function succeeds(
+  { name, program, args, cwd, variables }: Step,
+  testEnv: TestRun["env"],
+): Promise<boolean> {
   console.log(`soak: ${name}`);
   const whole = { SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000", ...variables };
-  const env = { ...process.env, ...testRun.env, ...whole };
+  const env = { ...process.env, ...testEnv, ...whole };
   const startedAt = performance.now();
-  const { status } = spawnSync(program, args, { cwd, env, stdio: "inherit" });
+  const [status] = (await once(spawn(program, args, { cwd, env, stdio: "inherit" }), "exit")) as [
+    number | null,
+  ];
   const minutes = ((performance.now() - startedAt) / 60_000).toFixed(1);
   console.log(`soak: ${name} ${status === 0 ? "ok" : "FAILED"} (${minutes} min)`);
   return status === 0;

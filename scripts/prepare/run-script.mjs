@@ -24,6 +24,8 @@ export async function runScript(name, args = []) {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
     process.on(signal, () => child.kill(signal));
   }
+  const parent = process.ppid; // A parent that is killed passes no signal on.
+  setInterval(() => process.ppid === parent || child.kill("SIGHUP"), 1000).unref();
   return new Promise((done) => {
     child.on("error", () => done(127));
     child.on("exit", (code, signal) => done(signal === null ? (code ?? 1) : 1));
