@@ -4,13 +4,14 @@
  * build, where files of test/ changed: what such a daemon loads is not in the imports of its test. Other arguments are
  * flags of `node --test`.
  */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
 import { filesReachedFrom, type ImportGraph, readImportGraph } from "./import-graph.ts";
-import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
+import { runTests } from "./test-run.ts";
 
 /** Test files, as paths from the checkout. */
 export interface ChosenTests {
@@ -57,32 +58,29 @@ function git(...args: string[]): string {
   return spawnSync("git", args, { cwd: root, encoding: "utf8" }).stdout.trim();
 }
 
-/** Runs Node; its exit code. */
-function node(args: readonly string[], env: NodeJS.ProcessEnv = process.env): number {
-  return spawnSync(process.execPath, args, { cwd: root, stdio: "inherit", env }).status ?? 1;
+/** Runs Node; true: it succeeded. */
+async function node(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<boolean> {
+  const [code] = await once(spawn(process.execPath, args, { cwd: root, stdio: "inherit", env }), "exit");
+  return code === 0;
 }
 
-async function runUnitTests(files: readonly string[], flags: readonly string[]): Promise<number> {
-  const testRun = beginTestRun();
+function runUnitTests(files: readonly string[], flags: readonly string[]): Promise<boolean> {
   // By the environment: programs and threads that tests start run from source, too.
   const preload = `--import=${join(root, "scripts/from-source.mjs")}`;
   const args = ["--test", `--test-concurrency=${availableParallelism()}`, "--test-timeout=180000"];
-  const code = node([...args, "--test-reporter=spec", ...flags, ...files], {
-    ...process.env,
-    ...testRun.env,
-    NODE_OPTIONS: preload,
-    NODE_DISABLE_COMPILE_CACHE: "1",
-  });
-  const leaks = await testRun.findLeaks();
-  if (leaks.length > 0) {
-    console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
-  }
-  return leaks.length > 0 ? 1 : code;
+  return runTests(({ env }) =>
+    node([...args, "--test-reporter=spec", ...flags, ...files], {
+      ...process.env,
+      ...env,
+      NODE_OPTIONS: preload,
+      NODE_DISABLE_COMPILE_CACHE: "1",
+    }),
+  );
 }
 
-function runIntegrationTests(files: readonly string[], flags: readonly string[]): number {
-  const built = node(["scripts/build.mjs"]);
-  return built === 0 ? node(["--import", "tsx", "scripts/integration.ts", ...flags, ...files]) : built;
+async function runIntegrationTests(files: readonly string[], flags: readonly string[]): Promise<boolean> {
+  const run = ["--import", "tsx", "scripts/integration.ts", ...flags, ...files];
+  return (await node(["scripts/build.mjs"])) && (await node(run));
 }
 
 if (import.meta.main) {
@@ -93,9 +91,7 @@ if (import.meta.main) {
     `${unit.length} test files from source, ${integration.length} with daemons` +
       (leftOut > 0 ? `; ${leftOut} more with daemons import what changed: npm test runs them` : ""),
   );
-  const codes = [
-    ...(unit.length > 0 ? [await runUnitTests(unit, flags)] : []),
-    ...(integration.length > 0 ? [runIntegrationTests(integration, flags)] : []),
-  ];
-  process.exitCode = codes.find((code) => code !== 0) ?? 0;
+  const ofUnits = unit.length === 0 || (await runUnitTests(unit, flags));
+  const ofDaemons = integration.length === 0 || (await runIntegrationTests(integration, flags));
+  process.exitCode = ofUnits && ofDaemons ? 0 : 1;
 }
