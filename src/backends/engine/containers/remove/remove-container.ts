@@ -123,6 +123,7 @@ async function recordRemoval(
 ): Promise<{ readonly gone: ContainerRecord; readonly volumes: readonly VolumeRecord[] }> {
   const volumes = withVolumes ? ownVolumes(context.state, record) : [];
   const gone = removed(record);
+  const { exitCode, error } = stateOf(record);
   await context.state.commit((change) => {
     change.containers.put(gone);
     for (const exec of context.state.execs.values()) {
@@ -133,7 +134,7 @@ async function recordRemoval(
     for (const volume of volumes) {
       change.volumes.put({ ...volume, phase: Phase.REMOVING });
     }
-    change.event({ ...containerEvent(record, "destroy"), exitCode: stateOf(record).exitCode });
+    change.event({ ...containerEvent(record, "destroy"), exitCode, error });
   });
   return { gone, volumes };
 }
