@@ -248,7 +248,7 @@ func (w *countedWatcher) Next(ctx context.Context) (*agentv1.WatchResponse, erro
 	return told, nil
 }
 
-// stoppedByPlatform says whether the platform has ended the main process.
+// stoppedByPlatform reports whether the platform has ended the main process.
 func (c *container) stoppedByPlatform() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

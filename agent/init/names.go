@@ -158,7 +158,7 @@ func (n *nameService) tell(table *names.Table, asked bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.resolver != nil {
-		n.resolver.Tell(table)
+		n.resolver.SetTable(table)
 		return nil
 	}
 	if !asked {

@@ -82,7 +82,7 @@ func portOf(listen string) uint16 {
 	return uint16(port)
 }
 
-// isAgents says whether an address is the agent's way in or the resolver.
+// isAgents reports whether an address is the agent's way in or the resolver.
 func (p *partnership) isAgents(address netip.AddrPort) bool {
 	return p.port != 0 && address.Port() == p.port ||
 		address.Port() == resolverPort && address.Addr() == resolverAddress

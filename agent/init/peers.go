@@ -65,7 +65,7 @@ func (p *peerage) isKept(network string, port uint16) bool {
 	return p.kept[keptPort{network, port}]
 }
 
-// isAt says whether an address stands for a peer.
+// isAt reports whether an address stands for a peer.
 func (p *peerage) isAt(address netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,7 +213,7 @@ func (p *peerage) follow() {
 	p.Tell(context.Background(), followed, 0)
 }
 
-// atInterface answers the listeners that are reached from outside, at the
+// atInterface returns the listeners that are reached from outside, at the
 // interface's address where they listen everywhere.
 func atInterface(listeners mirror.Listeners) mirror.Listeners {
 	own, found := ownAddress()

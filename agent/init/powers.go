@@ -84,7 +84,7 @@ func (p *powers) canSwitchUsers() bool {
 	return p.effective.Has(unix.CAP_SETUID) && p.effective.Has(unix.CAP_SETGID)
 }
 
-// is says whether a process of the agent's own identity is what was asked for.
+// is reports whether a process of the agent's own identity is what was asked for.
 func (p *powers) is(user identity.Identity) bool {
 	if user.UID != p.uid || user.GID != p.gid {
 		return false

@@ -154,5 +154,5 @@ func (f *secretFiles) remove() error {
 	return failed
 }
 
-// isRemoved tells whether the secrets were taken away.
+// isRemoved reports whether the secrets were taken away.
 func (f *secretFiles) isRemoved() bool { return f.undo == nil }

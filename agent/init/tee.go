@@ -54,7 +54,7 @@ func (p *platformOutput) follow(run *session.Session, ended func(*agentv1.ExitSt
 	}()
 }
 
-// copy answers how the run has ended; nil where it did not begin.
+// copy returns how the run has ended; nil where it did not begin.
 func (p *platformOutput) copy(run *session.Session) (exit *agentv1.ExitStatus) {
 	for {
 		message, err := run.Next(context.Background())
@@ -102,7 +102,7 @@ type begunLine struct {
 	cut   bool // a part of it was written already
 }
 
-// take answers the lines that data ends. They are valid until the next call.
+// take returns the lines that data ends. They are valid until the next call.
 func (w *lineWriter) take(stream agentv1.Stream, data []byte) []byte {
 	w.out = w.out[:0]
 	begun := &w.begun[stream]
@@ -123,7 +123,7 @@ func (w *lineWriter) take(stream agentv1.Stream, data []byte) []byte {
 	return w.out
 }
 
-// finish answers the lines that have no end.
+// finish returns the lines that have no end.
 func (w *lineWriter) finish() []byte {
 	w.out = w.out[:0]
 	for stream := range w.begun {
@@ -191,7 +191,7 @@ func appendEscaped(out, line []byte) []byte {
 	return out
 }
 
-// looksMarked says whether a line begins like a mark.
+// looksMarked reports whether a line begins like a mark.
 func looksMarked(line []byte) bool {
 	for _, mark := range []string{stdoutMark, stderrMark, agentMark} {
 		if bytes.HasPrefix(line, []byte(mark[:len(mark)-len("] ")])) {

@@ -66,7 +66,7 @@ type ociSeccomp struct {
 	} `json:"syscalls"`
 }
 
-// endsThreads tells whether a forbidden call may end a thread alone, after which
+// endsThreads reports whether a forbidden call may end a thread alone, after which
 // the process that enters would stay without it, or be a signal, of which Go's
 // runtime writes to the program's standard error.
 func (s *ociSeccomp) endsThreads() bool {
@@ -84,7 +84,7 @@ var errRuntimeOnly = errors.New("execs need the OCI runtime")
 
 func runtimeOnly(why string) error { return fmt.Errorf("%w: %s", errRuntimeOnly, why) }
 
-// needsRuntime answers errRuntimeOnly with the reason, if there is one.
+// needsRuntime returns errRuntimeOnly with the reason, if there is one.
 func (c *ociConfinement) needsRuntime() error {
 	types := []string{}
 	for _, namespace := range c.Linux.Namespaces {

@@ -147,7 +147,7 @@ func (c *confinement) run(reaper *children.Reaper, spec *nsenter.Spec, streams s
 	return s, err
 }
 
-// enter answers the number of the program's process. console is nil where there
+// enter returns the number of the program's process. console is nil where there
 // is no terminal.
 func (c *confinement) enter(reaper *children.Reaper, spec *nsenter.Spec, inherited *[3]*os.File, console *consolePair) (int, error) {
 	specification, tell, err := os.Pipe()

@@ -61,7 +61,7 @@ func seccompFilterOf(pid int) (_ []byte, err error) {
 	return filter, err
 }
 
-// readFilter answers the number of instructions of the filter with that index.
+// readFilter returns the number of instructions of the filter with that index.
 func readFilter(pid, index int, into []byte) (int, error) {
 	count, _, errno := unix.Syscall6(unix.SYS_PTRACE, ptraceSeccompGetFilter, uintptr(pid), uintptr(index), uintptr(unsafe.Pointer(unsafe.SliceData(into))), 0, 0)
 	if errno != 0 {

@@ -19,7 +19,7 @@ const (
 	initPoll  = time.Millisecond
 )
 
-// underInit says whether a container's command is the child of our init.
+// underInit reports whether a container's command is the child of our init.
 func (t *processTemplate) underInit() bool {
 	var args []string
 	if err := json.Unmarshal(t.fields["args"], &args); err != nil || len(args) == 0 {

@@ -61,7 +61,7 @@ func (r *resolver) tell(table *names.Table, asked bool) error {
 	case r.namespace == "":
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own"))
 	case r.opened != nil:
-		r.opened.Tell(table)
+		r.opened.SetTable(table)
 		return nil
 	case !asked:
 		return nil

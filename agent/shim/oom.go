@@ -146,7 +146,7 @@ func (c *oomCounter) awaitKill() bool {
 	return true
 }
 
-// killsNot tells whether the processes only wait for memory, which a container
+// killsNot reports whether the processes only wait for memory, which a container
 // may ask for (`--oom-kill-disable`). Only cgroup v1 can do that.
 func (c *oomCounter) killsNot() bool {
 	content, err := os.ReadFile(c.file)

@@ -96,7 +96,7 @@ func (c *localContainer) hasEnded() bool {
 	}
 }
 
-// runPs answers ps's output. Its error is ps's own first line.
+// runPs returns ps's output. Its error is ps's own first line.
 func (c *localContainer) runPs(arguments []string) (string, error) {
 	path, err := exec.LookPath("ps")
 	if err != nil {

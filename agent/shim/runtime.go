@@ -82,7 +82,7 @@ func (r *ociRuntime) run(inherited []*os.File, command string, arguments ...stri
 	return &runtimeError{command: command, reason: reason}
 }
 
-// isFull tells whether a file system has no room left.
+// isFull reports whether a file system has no room left.
 func isFull(dir string) bool {
 	var room unix.Statfs_t
 	return unix.Statfs(dir, &room) == nil && room.Blocks > 0 && (room.Bavail == 0 || room.Files > 0 && room.Ffree == 0)

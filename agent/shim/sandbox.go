@@ -93,7 +93,7 @@ func settingsOf(content []byte) (sum [sha256.Size]byte, err error) {
 	return sha256.Sum256(settings), err
 }
 
-// without answers an object without these members.
+// without returns an object without these members.
 func without(raw json.RawMessage, members []string) (json.RawMessage, error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &object); err != nil {
@@ -273,7 +273,7 @@ func flagsOf(options []string) (flags uint32, data string, isPlain bool) {
 	return flags, strings.Join(rest, ","), isPlain
 }
 
-// isFileBind tells whether a bind mount is of a file, and nothing is said of it.
+// isFileBind reports whether a bind mount is of a file, and nothing is said of it.
 func isFileBind(mount ociMount) bool {
 	for _, option := range mount.Options {
 		if option != "bind" && option != "rbind" && option != "private" && option != "rprivate" {

@@ -255,7 +255,7 @@ func beat[M any](ctx context.Context, send func(*M) error, heartbeat *M) {
 	}
 }
 
-// give answers what sends input. A failure is the session's end, which the receiver sees.
+// give returns what sends input. A failure is the session's end, which the receiver sees.
 func (s *session) give() func(inputChunk) error {
 	var offset uint64
 	return func(each inputChunk) error {

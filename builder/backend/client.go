@@ -89,7 +89,7 @@ func (c *Client) over(socket string) *http.Client {
 // cut is not idle yet when its caller has done.
 const agentIdle = time.Second
 
-// agentOf answers a client of the agent that an endpoint names, and closes its connection with `done`.
+// agentOf returns a client of the agent that an endpoint names, and closes its connection with `done`.
 func (c *Client) agentOf(endpoint *backendv1.AgentEndpoint) (agentv1connect.AgentServiceClient, func(), error) {
 	socket := c.socket
 	switch address := endpoint.GetAddress().(type) {

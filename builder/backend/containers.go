@@ -51,7 +51,7 @@ func (c *Client) RemoveContainer(ctx context.Context, id string) error {
 	return err
 }
 
-// HasVolume tells whether there is a volume of a name.
+// HasVolume reports whether there is a volume of a name.
 func (c *Client) HasVolume(ctx context.Context, name string) (bool, error) {
 	_, err := c.Volumes.InspectVolume(ctx, connect.NewRequest(&backendv1.InspectVolumeRequest{Name: name}))
 	if Is(err, connect.CodeNotFound) {
@@ -178,7 +178,7 @@ func (c *Client) Follow(ctx context.Context, id string, isContinued bool, stdout
 	return c.wait(ctx, id)
 }
 
-// wait answers the exit code of a container's run once that has ended.
+// wait returns the exit code of a container's run once that has ended.
 func (c *Client) wait(ctx context.Context, id string) (int64, error) {
 	var exited *backendv1.WaitExited
 	err := patiently(ctx, func() error {

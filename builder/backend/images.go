@@ -340,7 +340,7 @@ func (w *chunkWriter) Flush() error {
 	return err
 }
 
-// ImageConfig answers an image's configuration as it was written.
+// ImageConfig returns an image's configuration as it was written.
 func (c *Client) ImageConfig(ctx context.Context, id string) ([]byte, error) {
 	response, err := c.Images.GetImageConfig(ctx, connect.NewRequest(&backendv1.GetImageConfigRequest{Image: id}))
 	if err != nil {

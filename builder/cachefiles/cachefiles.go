@@ -56,7 +56,7 @@ func DropDamaged(ctx context.Context, directory string, check []string) error {
 	return nil
 }
 
-// damageOf answers the first line of why a file is damaged; empty: it is whole.
+// damageOf returns the first line of why a file is damaged; empty: it is whole.
 func damageOf(ctx context.Context, file string, check []string) (string, error) {
 	var said strings.Builder
 	command := exec.CommandContext(ctx, check[0], append(check[1:], file)...)

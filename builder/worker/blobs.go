@@ -96,7 +96,7 @@ func (b *blobs) addBuild() int {
 	return b.last
 }
 
-// endBuild answers the files that no build under way has asked for, which are the caller's to remove.
+// endBuild returns the files that no build under way has asked for, which are the caller's to remove.
 func (b *blobs) endBuild(build int) (files []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -179,7 +179,7 @@ func (b *blobs) find(dgst digest.Digest) (string, error) {
 	return "", fmt.Errorf("layer %s: %w", dgst, errdefs.ErrNotFound)
 }
 
-// blob answers a layer of the backend, compressed.
+// blob returns a layer of the backend, compressed.
 func (w *Worker) blob(ctx context.Context, diffID digest.Digest, config bkcompression.Config) (ocispecs.Descriptor, error) {
 	key := keyOf(diffID, config)
 	b := &w.blobs
@@ -279,7 +279,7 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 // ofInlineCache marks a context in which layers are only told of: the image that has them is how they are found.
 type ofInlineCache struct{}
 
-// GetRemotes answers the layers of a state, for an image or a cache that is exported; none where they are not made yet and
+// GetRemotes returns the layers of a state, for an image or a cache that is exported; none where they are not made yet and
 // not to be made. A build's own files are in no cache.
 func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config cacheconfig.RefConfig, _ bool, _ session.Group) ([]*solver.Remote, error) {
 	if len(c.diffIDs) == 0 || (!createIfNeeded && !c.worker.blobs.has(c.diffIDs, config.Compression)) {
@@ -309,7 +309,7 @@ func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config ca
 	return []*solver.Remote{remote}, nil
 }
 
-// LayerChain answers a state for each layer, of which an image's history tells.
+// LayerChain returns a state for each layer, of which an image's history tells.
 func (c *content) LayerChain() cache.RefList {
 	times, err := c.worker.states.madeAt(c.diffIDs)
 	if err != nil {

@@ -88,7 +88,7 @@ func (e *stateExport) Export(ctx context.Context, source *exporter.Source, build
 	return e.ExporterInstance.Export(ctx, states, build)
 }
 
-// statesOf answers a result in which a directory that the client has named a context is a state, and one without layers is
+// statesOf returns a result in which a directory that the client has named a context is a state, and one without layers is
 // none; and what lets go of the states that were made for it.
 func (w *Worker) statesOf(ctx context.Context, source *exporter.Source) (*exporter.Source, func(), error) {
 	var made []func(context.Context) error
@@ -280,7 +280,7 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 	return response, nil
 }
 
-// inlineCache answers the build cache that goes with an image, for builds from it; nil where none is asked for.
+// inlineCache returns the build cache that goes with an image, for builds from it; nil where none is asked for.
 func inlineCache(ctx context.Context, ask exptypes.InlineCache, platform *exptypes.Platform) ([]byte, error) {
 	if ask == nil {
 		return nil, nil

@@ -112,7 +112,7 @@ func ownersOf(action *pb.FileAction) []*pb.UserOpt {
 	return []*pb.UserOpt{owner.GetUser(), owner.GetGroup()}
 }
 
-// ownerOf answers the owner that an action gives; nil: none.
+// ownerOf returns the owner that an action gives; nil: none.
 func ownerOf(action *pb.FileAction) *pb.ChownOpt {
 	switch kind := action.Action.(type) {
 	case *pb.FileAction_Copy:

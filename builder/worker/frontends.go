@@ -90,7 +90,7 @@ func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostCo
 	return config, host
 }
 
-// imageOf answers the image of the state that a container begins with, and what lets go of it.
+// imageOf returns the image of the state that a container begins with, and what lets go of it.
 func (f frontends) imageOf(ctx context.Context, root executor.Mount) (string, func(context.Context) error, error) {
 	mounted, err := root.Src.Mount(ctx, false)
 	if err != nil {

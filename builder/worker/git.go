@@ -127,7 +127,7 @@ type watch struct {
 
 type watchOfContext struct{}
 
-// watchCheckouts answers a context that is cancelled when a directory that is made for it does not keep the limits, and
+// watchCheckouts returns a context that is cancelled when a directory that is made for it does not keep the limits, and
 // what ends that and tells of it in the place of the error that it led to.
 func watchCheckouts(parent context.Context, limits ContextLimits) (context.Context, func(error) error) {
 	of := &watch{limits: limits}

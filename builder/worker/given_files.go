@@ -45,7 +45,7 @@ func (s *step) giveFile(ctx context.Context, mount *pb.Mount, from *ref, name st
 	return true, nil
 }
 
-// regularFile answers where on this machine a regular file of a state or a context is; "" for what is none.
+// regularFile returns where on this machine a regular file of a state or a context is; "" for what is none.
 func (r *ref) regularFile(ctx context.Context, name string) (string, fs.FileInfo, error) {
 	var dir string
 	if r.isState() {

@@ -79,7 +79,7 @@ func (i *imageInstance) CacheKey(ctx context.Context, job solver.JobContext, ind
 	return key, image.Id, nil, false, err
 }
 
-// manifestOf answers the digest by which a registry names an image; "" where it is from none.
+// manifestOf returns the digest by which a registry names an image; "" where it is from none.
 func manifestOf(image *backendv1.ImageDetail, name string) digest.Digest {
 	for _, each := range image.RepoDigests {
 		named, err := reference.ParseNormalizedNamed(each)
@@ -133,7 +133,7 @@ func (i *imageInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ 
 	return i.worker.stateRef(state), nil
 }
 
-// ensureImage answers an image of the backend, which pulls it where it is not there or `anew` asks for it. Credentials
+// ensureImage returns an image of the backend, which pulls it where it is not there or `anew` asks for it. Credentials
 // are those of the build's session.
 func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessions *session.Manager, group session.Group) (*backendv1.ImageDetail, error) {
 	named, err := reference.ParseNormalizedNamed(name)
@@ -190,7 +190,7 @@ func credentialsFor(ctx context.Context, named reference.Named, sessions *sessio
 	return &backendv1.RegistryAuth{Username: username, Password: secret, ServerAddress: reference.Domain(named)}, nil
 }
 
-// ResolveSourceMetadata answers an image's configuration, on which a Dockerfile's first stage stands.
+// ResolveSourceMetadata returns an image's configuration, on which a Dockerfile's first stage stands.
 func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
 	var group session.Group
 	if job != nil {
@@ -218,7 +218,7 @@ func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt
 	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Config: config}}, nil
 }
 
-// resolveFiles answers what is known of a git repository or a file at a web address without reading it as a source, and of
+// resolveFiles returns what is known of a git repository or a file at a web address without reading it as a source, and of
 // a client's files that there is nothing to know.
 func (w *Worker) resolveFiles(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
 	id, err := w.sources.Identifier(&pb.Op_Source{Source: op}, nil)

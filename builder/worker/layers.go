@@ -69,7 +69,7 @@ type layerContent struct {
 	beneath string
 }
 
-// measured answers a layer and its measure, of which nothing is kept: it is written where it is to go.
+// measured returns a layer and its measure, of which nothing is kept: it is written where it is to go.
 func measured(content *layerContent) (*backend.Layer, error) {
 	hash := sha256.New()
 	size, err := content.WriteTo(hash)

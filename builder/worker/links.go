@@ -56,7 +56,7 @@ func (o *fileOp) execLinking(ctx context.Context, group session.Group, inputs []
 	return outputs, nil
 }
 
-// mayLink tells that an operation has copies that link, and none that gives an owner or unpacks an archive, whose
+// mayLink reports whether an operation has copies that link, and none that gives an owner or unpacks an archive, whose
 // entries may change files that are there.
 func mayLink(actions []*pb.FileAction) bool {
 	found := false
@@ -69,7 +69,7 @@ func mayLink(actions []*pb.FileAction) bool {
 	return found
 }
 
-// keepsFiles tells whether a copy takes the content of one directory with all that its files have.
+// keepsFiles reports whether a copy takes the content of one directory with all that its files have.
 func keepsFiles(action *pb.FileActionCopy) bool {
 	return action != nil && action.Mode == -1 && action.ModeStr == "" && action.Timestamp == -1 && action.Owner == nil &&
 		action.DirCopyContents && action.FollowSymlink && action.CreateDestPath && !action.AlwaysReplaceExistingDestPaths &&

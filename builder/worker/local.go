@@ -75,7 +75,7 @@ func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (ma
 	return made, err
 }
 
-// isWhole tells that nothing is to be left out. Paths that are followed say what will be read, no more.
+// isWhole reports whether nothing is to be left out. Paths that are followed say what will be read, no more.
 func (i *localInstance) isWhole() bool {
 	return len(i.id.IncludePatterns) == 0 && len(i.id.ExcludePatterns) == 0 && !i.id.MetadataOnly
 }
@@ -132,7 +132,7 @@ type transfer struct {
 	err  error
 }
 
-// bound answers a context that ends with a transfer that is too large, and what counts it.
+// bound returns a context that ends with a transfer that is too large, and what counts it.
 func (l ContextLimits) bound(ctx context.Context) (context.Context, *transfer) {
 	ctx, cut := context.WithCancelCause(ctx)
 	return ctx, &transfer{limits: l, cut: cut}

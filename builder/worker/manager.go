@@ -68,7 +68,7 @@ func (m *manager) Merge(ctx context.Context, parents []cache.ImmutableRef, _ pro
 	return m.stateRef(merged), nil
 }
 
-// Diff answers the layers that one state has above another.
+// Diff returns the layers that one state has above another.
 func (m *manager) Diff(ctx context.Context, lower, upper cache.ImmutableRef, _ progress.Controller, _ ...cache.RefOption) (cache.ImmutableRef, error) {
 	above, err := stateOf(upper)
 	if err != nil {

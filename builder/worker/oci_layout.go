@@ -191,7 +191,7 @@ func (l *layoutImage) document(ctx context.Context, of ocispecs.Descriptor) ([]b
 	return content, nil
 }
 
-// resolveLayout answers the configuration of a layout's image.
+// resolveLayout returns the configuration of a layout's image.
 func (w *Worker) resolveLayout(ctx context.Context, op *pb.SourceOp, name string, options sourceresolver.Opt, sessions *session.Manager, group session.Group) (*sourceresolver.MetaResponse, error) {
 	id, err := containerimage.NewOCIIdentifier(name)
 	if err != nil {

@@ -69,7 +69,7 @@ func (r *references) forget(c *content) {
 	delete(r.live, c)
 }
 
-// contextOf answers another reference to a context that somebody refers to; nil: nobody does.
+// contextOf returns another reference to a context that somebody refers to; nil: nobody does.
 func (r *references) contextOf(id string) *ref {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -103,7 +103,7 @@ func (w *Worker) TakeReferences() func() error {
 	}
 }
 
-// unlessCancelled answers the results of a step, which nobody takes any more where its build was cancelled.
+// unlessCancelled returns the results of a step, which nobody takes any more where its build was cancelled.
 func unlessCancelled(ctx context.Context, results []solver.Result, err error) ([]solver.Result, error) {
 	if err != nil || ctx.Err() == nil {
 		return results, err
@@ -234,7 +234,7 @@ func (w *Worker) originOf(dir *contextDir) *content {
 	return &content{worker: w, id: dir.path, context: dir}
 }
 
-// GetExternal answers the checksums of a context's files, which go with its directory; those of a state are computed of
+// GetExternal returns the checksums of a context's files, which go with its directory; those of a state are computed of
 // what was fetched of it.
 func (c *content) GetExternal(key string) ([]byte, error) {
 	if c.context == nil {

@@ -60,7 +60,7 @@ func (r *removals) wait(ctx context.Context, isWanted func(builds []string) bool
 	}
 }
 
-// begin tells whether the removal is the first of its container that is under way.
+// begin reports whether the removal is the first of its container that is under way.
 func (r *removals) begin(builds []string, container string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,7 +29,7 @@ type waiting struct {
 	state     record
 }
 
-// stage answers what the next step has to have in common with this one; not ok: the step has a container of its own, as it
+// stage returns what the next step has to have in common with this one; not ok: the step has a container of its own, as it
 // has mounts, or nobody knows its build. Secrets and other files that are given with a start go with their step.
 func (s *step) stage() (_ stage, ok bool) {
 	if !s.worker.continuesRuns || len(s.host.Mounts)+len(s.host.Tmpfs) > 0 || s.host.ReadonlyRootfs {
@@ -91,7 +91,7 @@ func (s *stages) leave(left waiting) {
 	s.waiting = append(s.waiting, left)
 }
 
-// take answers the container that waits at a stage with the most of these layers, and no other. It is the caller's then.
+// take returns the container that waits at a stage with the most of these layers, and no other. It is the caller's then.
 func (s *stages) take(at stage, layers []digest.Digest) (best waiting, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

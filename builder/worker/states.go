@@ -171,7 +171,7 @@ func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, 
 	return made, s.put(made)
 }
 
-// load answers the record of a state that is still there, and holds the state. With `trusting` a backend that does not
+// load returns the record of a state that is still there, and holds the state. With `trusting` a backend that does not
 // answer is no reason to think that it is not.
 func (s *states) load(ctx context.Context, id string, trusting bool) (record, error) {
 	if err := s.hold(ctx, id); err != nil {
@@ -190,7 +190,7 @@ func (s *states) load(ctx context.Context, id string, trusting bool) (record, er
 // errNoState tells a state that the backend has no more.
 var errNoState = errors.New("no such state")
 
-// find answers the record of a state whose image is still there. One whose image has gone is forgotten.
+// find returns the record of a state whose image is still there. One whose image has gone is forgotten.
 func (s *states) find(ctx context.Context, id string) (record, error) {
 	found, err := s.recorded(id)
 	if err != nil {
@@ -309,7 +309,7 @@ func (s *states) claim(id string) (release func(), ok bool) {
 	}, true
 }
 
-// beginCommit answers what ends the commit and tells which states were removed meanwhile.
+// beginCommit returns what ends the commit and tells which states were removed meanwhile.
 func (s *states) beginCommit() (end func() map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

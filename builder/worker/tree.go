@@ -106,7 +106,7 @@ func (t *tree) closeLocked() error {
 	return err
 }
 
-// reader answers the container through which the state's files are read; it is never started.
+// reader returns the container through which the state's files are read; it is never started.
 func (t *tree) reader(ctx context.Context) (string, error) {
 	if t.container == "" {
 		id, _, err := t.worker.backend.CreateContainer(ctx, &backendv1.ContainerConfig{

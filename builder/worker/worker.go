@@ -222,7 +222,7 @@ func (w *Worker) GCPolicy() []client.PruneInfo {
 	return []client.PruneInfo{{All: true, MaxUsedSpace: w.limits.CacheBytes}}
 }
 
-// LoadRef answers a state of the build cache; solver.ErrNotFound where it or its image has gone. A hidden one is not
+// LoadRef returns a state of the build cache; solver.ErrNotFound where it or its image has gone. A hidden one is not
 // used, but looked for: BuildKit forgets whatever it is refused, also where the backend only was not reached. A context is
 // found as long as somebody refers to it.
 func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.ImmutableRef, error) {
@@ -305,7 +305,7 @@ func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, optio
 	return nil
 }
 
-// Exporter answers what hands a build's result out.
+// Exporter returns what hands a build's result out.
 func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Exporter, error) {
 	switch name {
 	case "moby", client.ExporterImage:
@@ -350,7 +350,7 @@ func (w *Worker) pruneCache(ctx context.Context, volume string) error {
 	return w.backend.RemoveUnusedVolume(ctx, volume)
 }
 
-// Hosts answers how registries are spoken to that the backend has no part in: those of caches and indices. They are as
+// Hosts returns how registries are spoken to that the backend has no part in: those of caches and indices. They are as
 // insecure as the backend takes them to be.
 func (w *Worker) Hosts() docker.RegistryHosts {
 	return func(host string) ([]docker.RegistryHost, error) {
@@ -375,7 +375,7 @@ func (w *Worker) Hosts() docker.RegistryHosts {
 	}
 }
 
-// isWithin tells whether a host is an address of a range.
+// isWithin reports whether a host is an address of a range.
 func isWithin(host, addresses string) bool {
 	address, err := netip.ParseAddr(host)
 	if err != nil {

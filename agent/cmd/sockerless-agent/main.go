@@ -21,8 +21,8 @@ import (
 // --init`; it is bound into the container there.
 const initName = "docker-init"
 
-// modes are the subcommands: what follows the name goes to the mode, which
-// answers the exit code.
+// modes are the subcommands. Each gets the arguments after its name and returns
+// the exit code.
 var modes = map[string]func(arguments []string) int{
 	"host":       host.Main,
 	"shim":       shim.Main,

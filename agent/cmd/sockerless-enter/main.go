@@ -1,12 +1,12 @@
-// Command sockerless-enter is what a shim starts for each exec: package nsenter and
-// nothing else, since a process of the whole agent takes longer to begin and to
-// end. It is beside the agent, which does the same where it is missing.
+// Command sockerless-enter is what a shim starts for each exec. It holds only
+// package nsenter, because the whole agent takes longer to start and to exit. It
+// lies beside the agent, which takes its place where it is missing.
 package main
 
 import (
 	"syscall"
 
-	_ "github.com/sockerless/sockerless/agent/shim/nsenter" // its init is the program
+	_ "github.com/sockerless/sockerless/agent/shim/nsenter" // its init function is the program
 )
 
 func main() {

@@ -1,5 +1,5 @@
-// Package anybytes has messages sent that were made of any bytes. Names of files,
-// arguments and variables need not be UTF-8, and a message's texts have to be.
+// Package anybytes lets messages carry strings that are not UTF-8: file names,
+// arguments and variables need not be, but Protobuf rejects such strings.
 package anybytes
 
 import (
@@ -11,11 +11,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Option is for handlers: each byte of a text that is no UTF-8 is sent as U+FFFD,
-// as dockerd writes it in JSON. Without it such a message is not sent at all.
+// Option is for handlers: each byte of a string that is not UTF-8 is sent as
+// U+FFFD, as dockerd writes it in JSON. Without it such a message fails to
+// encode.
 func Option() connect.Option { return connect.WithCodec(codec{}) }
 
-// codec is Connect's own for Protobuf, but for texts that are no UTF-8.
+// codec is Connect's Protobuf codec, except that it replaces invalid UTF-8.
 type codec struct{}
 
 func (codec) Name() string { return "proto" }
@@ -35,7 +36,8 @@ func (codec) MarshalAppend(to []byte, message any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The message itself tells, as it is written, whether all its texts are well.
+	// Encoding fails if a string is not UTF-8, so valid messages cost no extra
+	// pass.
 	if encoded, err := (proto.MarshalOptions{}).MarshalAppend(to, known); err == nil {
 		return encoded, nil
 	}
@@ -52,7 +54,7 @@ func messageOf(message any) (proto.Message, error) {
 	return known, nil
 }
 
-// makeLegible replaces what is no UTF-8 in a message, and in those within it.
+// makeLegible replaces invalid UTF-8 in a message and its nested messages.
 func makeLegible(message protoreflect.Message) {
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		switch {
@@ -62,7 +64,7 @@ func makeLegible(message protoreflect.Message) {
 					list.Set(at, legible)
 				}
 			}
-		case field.IsMap(): // Maps of answers have keys that the kernel names.
+		case field.IsMap(): // Map keys in responses are names from the kernel.
 		default:
 			if legible, changed := legibleValue(field, value); changed {
 				message.Set(field, legible)
@@ -72,7 +74,7 @@ func makeLegible(message protoreflect.Message) {
 	})
 }
 
-// legibleValue answers a text as it can be sent, and whether that is another.
+// legibleValue returns a value that can be sent, and whether it differs.
 func legibleValue(field protoreflect.FieldDescriptor, value protoreflect.Value) (protoreflect.Value, bool) {
 	switch field.Kind() {
 	case protoreflect.MessageKind, protoreflect.GroupKind:

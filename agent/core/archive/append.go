@@ -17,11 +17,11 @@ const copyBuffer = 1 << 20
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 
-// maxLinked bounds the files with several names that are remembered; further
-// ones are sent once for each name.
+// maxLinked bounds how many hard-linked files are remembered; further ones are
+// sent once for each name.
 const maxLinked = 1 << 20
 
-// inode tells files apart that may have several names.
+// inode identifies a file that may have several names.
 type inode struct{ dev, ino uint64 }
 
 // appender writes a tree's entries, parents first.
@@ -29,7 +29,7 @@ type appender struct {
 	ctx  context.Context
 	out  *tar.Writer
 	seen map[inode]string // files with several links → the name written first
-	// bounds of what is written; the zero Bounds are none.
+	// bounds limits what is written; the zero Bounds limit nothing.
 	bounds Bounds
 	// devices is the file system that the runtime has mounted at /dev; 0: none.
 	devices uint64
@@ -99,9 +99,9 @@ func (a *appender) add(dir int, name, entry string, depth int) error {
 	return a.writeHeader(header)
 }
 
-// isOfTheKernel says of a directory that what is in it are no files, but the
-// kernel's answers, as in /proc and /sys. Docker has no such file system
-// mounted where it copies from.
+// isOfTheKernel reports whether a directory belongs to a kernel file system such
+// as /proc or /sys, where reading a file asks the kernel. Docker has none mounted
+// where it copies from.
 func isOfTheKernel(fd int) bool {
 	var fs unix.Statfs_t
 	if unix.Fstatfs(fd, &fs) != nil {
@@ -146,7 +146,7 @@ func newHeader(st *unix.Stat_t, entry string) *tar.Header {
 	return header
 }
 
-// linked turns header into a hard link when the file was written before under
+// linked turns header into a hard link if the file was already written under
 // another name.
 func (a *appender) linked(st *unix.Stat_t, header *tar.Header) bool {
 	if st.Nlink < 2 {
@@ -219,7 +219,7 @@ func (a *appender) addFile(fd int, header *tar.Header) error {
 	return a.fillUp(header.Size-n, *buf)
 }
 
-// fillUp writes n zeros in place of what a shrunken file no longer has.
+// fillUp writes n zeros in place of what a file lost by shrinking.
 func (a *appender) fillUp(n int64, buf []byte) error {
 	if n == 0 {
 		return nil

@@ -27,24 +27,22 @@ type Change struct {
 	Kind ChangeKind
 }
 
-// Changes tells the differences from the image as Docker sees them: files with
+// Changes reports the differences from the image as Docker sees them: files with
 // another size, mode, owner, capabilities or modification time, and directories
-// with another mode or owner, or with a difference in them. Directories come
-// before what is in them, the names of one directory in order (see
-// namesAtOnce).
+// with another mode or owner, or with a difference in them. A directory comes
+// before its content, the names of one directory in order (see namesAtOnce).
 func (l Layers) Changes(ctx context.Context, visit func(Change) error) error {
-	told := func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) }
-	return l.walkChanges(ctx, teller{visit: told}, false)
+	visitChange := func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) }
+	return l.walkChanges(ctx, changeReporter{visit: visitChange}, false)
 }
 
 // changed is called with each change and the file as it now is, opened with
 // O_PATH where it is no directory.
 type changed func(change Change, fd int, st *unix.Stat_t) error
 
-// walkChanges finds the differences from the image. With touched, a file that
-// the container has written counts even where nothing tells it from the
-// image's.
-func (l Layers) walkChanges(ctx context.Context, teller teller, touched bool) error {
+// walkChanges finds the differences from the image. With touched, a file that the
+// container has written counts even if it looks the same as the image's.
+func (l Layers) walkChanges(ctx context.Context, reporter changeReporter, touched bool) error {
 	upper, err := openLevel([]string{l.Upper})
 	if err != nil {
 		return errors.Join(err, l.stillThere())
@@ -55,7 +53,7 @@ func (l Layers) walkChanges(ctx context.Context, teller teller, touched bool) er
 		return err
 	}
 	defer lower.close()
-	w := &changeWalk{ctx: ctx, touched: touched, teller: teller}
+	w := &changeWalk{ctx: ctx, touched: touched, changeReporter: reporter}
 	if err := w.directory(upper[0], lower, "/", 0); err != nil {
 		return err
 	}
@@ -63,18 +61,18 @@ func (l Layers) walkChanges(ctx context.Context, teller teller, touched bool) er
 }
 
 type changeWalk struct {
-	teller
+	changeReporter
 	ctx     context.Context
 	touched bool
 }
 
-// teller tells changes, and of the directories that lead to them.
-type teller struct {
+// changeReporter reports changes, and the directories that lead to them.
+type changeReporter struct {
 	visit changed
-	// stubs are paths that were made to mount on, and those that lead there.
+	// stubs are paths that were created as mount points, and their parents.
 	stubs map[string]bool
-	// unchanged are the directories on the way here that do not differ
-	// themselves; they count once something in them does.
+	// unchanged are the parent directories that do not differ themselves; they
+	// are reported once something in them differs.
 	unchanged []ancestor
 }
 
@@ -83,35 +81,35 @@ type ancestor struct {
 	stat unix.Stat_t
 }
 
-func (t *teller) tell(kind ChangeKind, name string, fd int, st *unix.Stat_t) error {
-	for _, above := range t.unchanged {
-		if err := t.visit(Change{above.path, Modified}, -1, &above.stat); err != nil {
+func (r *changeReporter) report(kind ChangeKind, name string, fd int, st *unix.Stat_t) error {
+	for _, above := range r.unchanged {
+		if err := r.visit(Change{above.path, Modified}, -1, &above.stat); err != nil {
 			return err
 		}
 	}
-	t.unchanged = t.unchanged[:0]
-	return t.visit(Change{name, kind}, fd, st)
+	r.unchanged = r.unchanged[:0]
+	return r.visit(Change{name, kind}, fd, st)
 }
 
-// added tells of a file that the image has not. A directory that is a stub
-// counts once something in it does.
-func (t *teller) added(name string, now *unix.Stat_t) ChangeKind {
+// added reports a file that the image does not have. A stub directory is reported
+// once something in it is.
+func (r *changeReporter) added(name string, now *unix.Stat_t) ChangeKind {
 	kind := now.Mode & unix.S_IFMT
-	if t.stubs[name] && (kind == unix.S_IFDIR || kind == unix.S_IFREG && now.Size == 0) {
+	if r.stubs[name] && (kind == unix.S_IFDIR || kind == unix.S_IFREG && now.Size == 0) {
 		return 0
 	}
 	return addedUnlessOurs(name, now)
 }
 
-// enter goes into a directory, which is told of at once if it differs itself.
-func (t *teller) enter(kind ChangeKind, name string, now *unix.Stat_t) (leave func(), err error) {
-	above := len(t.unchanged)
+// enter goes into a directory, and reports it at once if it differs itself.
+func (r *changeReporter) enter(kind ChangeKind, name string, now *unix.Stat_t) (leave func(), err error) {
+	above := len(r.unchanged)
 	if kind != 0 {
-		return func() {}, t.tell(kind, name, -1, now)
+		return func() {}, r.report(kind, name, -1, now)
 	}
-	t.unchanged = append(t.unchanged, ancestor{name, *now})
-	// Gone from the list once it has been told of.
-	return func() { t.unchanged = t.unchanged[:min(above, len(t.unchanged))] }, nil
+	r.unchanged = append(r.unchanged, ancestor{name, *now})
+	// It has left the list if it was reported meanwhile.
+	return func() { r.unchanged = r.unchanged[:min(above, len(r.unchanged))] }, nil
 }
 
 func (w *changeWalk) directory(upper int, lower level, name string, depth int) error {
@@ -147,7 +145,7 @@ func (w *changeWalk) directory(upper int, lower level, name string, depth int) e
 	}
 }
 
-// hiddenNames are those that an opaque directory no longer has.
+// hiddenNames are the names that an opaque directory hides.
 func hiddenNames(upper int, lower level) ([]string, error) {
 	if !isOpaque(upper) {
 		return nil, nil
@@ -175,7 +173,7 @@ func (w *changeWalk) child(upper int, lower level, base, name string, depth int)
 	fd, err := unix.Openat(upper, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		if layer >= 0 && isOpaque(upper) {
-			return w.tell(Deleted, name, -1, nil)
+			return w.report(Deleted, name, -1, nil)
 		}
 		return nil // it vanished
 	}
@@ -191,14 +189,14 @@ func (w *changeWalk) child(upper int, lower level, base, name string, depth int)
 		if layer < 0 {
 			return nil
 		}
-		return w.tell(Deleted, name, -1, nil)
+		return w.report(Deleted, name, -1, nil)
 	}
 	kind := w.compare(name, layer, lower, base, fd, &before, &now)
 	if now.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if kind == 0 {
 			return nil
 		}
-		return w.tell(kind, name, fd, &now)
+		return w.report(kind, name, fd, &now)
 	}
 	return w.childDirectory(upper, lower, base, name, kind, &now, depth)
 }
@@ -222,7 +220,7 @@ func (w *changeWalk) childDirectory(upper int, lower level, base, name string, k
 	return w.directory(inside[0], beneath, name, depth+1)
 }
 
-// compare answers how a file differs from the image's, 0: not at all.
+// compare returns how a file differs from the image's; 0: not at all.
 func (w *changeWalk) compare(name string, layer int, lower level, base string, fd int, before, now *unix.Stat_t) ChangeKind {
 	if isGiven(name, fd, now) {
 		return 0
@@ -244,8 +242,8 @@ func (w *changeWalk) compare(name string, layer int, lower level, base string, f
 	return 0
 }
 
-// sameTime: a file that came through an archive has lost the part of its time
-// that is no whole second.
+// sameTime ignores fractions of a second where either has none: a file that came
+// through an archive has lost them.
 func sameTime(a, b unix.Timespec) bool {
 	return a.Sec == b.Sec && (a.Nsec == b.Nsec || a.Nsec == 0 || b.Nsec == 0)
 }

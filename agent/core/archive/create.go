@@ -15,9 +15,9 @@ import (
 	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
-// create makes one entry's file under the name base of the directory parent
-// and gives it owner, attributes, mode and times, in this order: a change of
-// owner takes away set-user-ID bits and capabilities.
+// create makes one entry's file under the name base in the directory parent and
+// sets its owner, attributes, mode and times, in this order: changing the owner
+// clears set-user-ID bits and capabilities.
 func (x *extractor) create(parent int, base, full string, header *tar.Header, merge bool) error {
 	switch header.Typeflag {
 	case tar.TypeDir:
@@ -73,17 +73,17 @@ func (x *extractor) createRegular(parent int, base, full string, header *tar.Hea
 		case content.err != nil:
 			return x.source.blame(content.err)
 		}
-		return err // which names the file
+		return err // the error names the file
 	}
 	return x.finish(fd, full, header)
 }
 
-// wholePiece is what is written to a file at once: half a megabyte at a place of the
-// same alignment costs the kernel half as much time as it does in the pieces of a
-// network, and leaves the sender time to send more.
+// wholePiece is how much is written to a file at once: half a megabyte at an
+// aligned offset costs the kernel half the time of network-sized writes, which
+// leaves the sender more.
 const wholePiece = copyBuffer / 2
 
-// copyWhole copies in whole buffers, however little is read at once.
+// copyWhole copies in whole buffers, however short the reads.
 func copyWhole(to io.Writer, from io.Reader, buf []byte) error {
 	for {
 		n, err := 0, error(nil)
@@ -106,7 +106,8 @@ func copyWhole(to io.Writer, from io.Reader, buf []byte) error {
 	}
 }
 
-// contentReader reads an entry's content, and tells its errors from the file's.
+// contentReader reads an entry's content, and keeps its errors apart from the
+// file's.
 type contentReader struct {
 	x   *extractor
 	err error
@@ -146,7 +147,7 @@ func (x *extractor) createDir(parent int, base, full string, header *tar.Header,
 	return err
 }
 
-// finish sets what belongs to an open file or directory.
+// finish sets the metadata of an open file or directory.
 func (x *extractor) finish(fd int, full string, header *tar.Header) error {
 	given, err := x.chown(full, func() error {
 		owner := x.owner(header)
@@ -175,8 +176,8 @@ func (x *extractor) finish(fd int, full string, header *tar.Header) error {
 	return nil
 }
 
-// createLink links to a file that is already there. Its parents may be links
-// and are followed inside the root, the file itself is not.
+// createLink links to an existing file. Links in its path are followed inside the
+// root, the file itself is not.
 func (x *extractor) createLink(parent int, base, full string, header *tar.Header) error {
 	target := path.Join(x.dest, header.Linkname)
 	dir, err := x.root.openDir(path.Dir(target))
@@ -197,8 +198,8 @@ func (x *extractor) owner(header *tar.Header) Owner {
 	return Owner{header.Uid, header.Gid}
 }
 
-// mode is the entry's mode, without the set-user-ID and set-group-ID bits if
-// the entry was not given to its owner: they would mean another one.
+// mode is the entry's mode, without the set-user-ID and set-group-ID bits if the
+// owner was not set: they would then apply to another user.
 func mode(header *tar.Header, given bool) uint32 {
 	if given {
 		return uint32(header.Mode & 0o7777)
@@ -206,8 +207,8 @@ func mode(header *tar.Header, given bool) uint32 {
 	return uint32(header.Mode & 0o1777)
 }
 
-// chown says whether the entry is its owner's now: an agent without CAP_CHOWN
-// does not try, and a file system may refuse everybody.
+// chown reports whether the entry has its owner now: an agent without CAP_CHOWN
+// does not try, and a file system may refuse anybody.
 func (x *extractor) chown(full string, change func() error) (given bool, err error) {
 	if !x.givesAway {
 		return false, nil
@@ -219,9 +220,9 @@ func (x *extractor) chown(full string, change func() error) (given bool, err err
 	return err == nil, nil
 }
 
-// orKept leaves an entry as its file system has it if that refuses a change
-// (EPERM) to an agent that may change anything: an NFS export that forces a
-// user makes everybody that user.
+// orKept ignores EPERM for an agent that may change anything, so that the entry
+// stays as its file system has it: an NFS export that squashes users refuses such
+// changes.
 func (x *extractor) orKept(err error) error {
 	if x.givesAway && errors.Is(err, unix.EPERM) {
 		return nil
@@ -242,8 +243,8 @@ func makeNode(parent int, base string, header *tar.Header) error {
 	return unix.Mknodat(parent, base, mode, int(unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))))
 }
 
-// chmodNode sets the mode of a device or pipe; one that was swapped for a
-// symlink meanwhile is left alone.
+// chmodNode sets the mode of a device or pipe; one that has been replaced by a
+// symlink is left alone.
 func chmodNode(parent int, base string, mode uint32) error {
 	err := openat.Chmod(parent, base, mode)
 	if errors.Is(err, unix.ELOOP) {
@@ -252,8 +253,8 @@ func chmodNode(parent int, base string, mode uint32) error {
 	return err
 }
 
-// headerTimes are the access and modification time an entry gets. A time that
-// does not fit becomes the epoch.
+// headerTimes are an entry's access and modification times. A time that does not
+// fit becomes the epoch.
 func headerTimes(header *tar.Header) [2]unix.Timespec {
 	access := header.AccessTime
 	if access.Before(header.ModTime) {

@@ -17,12 +17,12 @@ var (
 	zstdMagic  = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// maxZstdWindow bounds what a client makes the agent hold: `zstd --ultra` uses
-// 128 MiB at most.
+// maxZstdWindow bounds the memory that a client's stream can demand: `zstd
+// --ultra` uses 128 MiB at most.
 const maxZstdWindow = 128 << 20
 
-// decompress recognises a compressed stream by its first bytes. release frees
-// what the decompressor holds.
+// decompress recognises a compressed stream by its first bytes. release frees the
+// decompressor's memory.
 func decompress(in *bufio.Reader) (plain io.Reader, release func(), err error) {
 	magic, _ := in.Peek(len(xzMagic)) // a shorter stream is no compressed one
 	switch {

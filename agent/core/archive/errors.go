@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kinds of failure, told apart with errors.Is. Any other failure is the
-// system's (an I/O error, a path through a file that is no directory).
+// Kinds of failure, distinguished by errors.Is. Any other error is the system's
+// (an I/O error, a path through a file that is not a directory).
 var (
 	ErrNotFound    = errors.New("not found")
 	ErrInvalid     = errors.New("invalid")           // the request or the tar stream is at fault
@@ -16,13 +16,13 @@ var (
 	ErrPermission  = errors.New("permission denied") // the agent itself may not do this
 	ErrUnsupported = errors.New("not supported by this kernel")
 
-	// ErrStream is the part of ErrInvalid that is the tar stream's own fault: it
-	// is broken, or an entry leads out of its directory. Docker answers these as
-	// its own failure (500), the rest of ErrInvalid as the request's (400).
+	// ErrStream is an ErrInvalid caused by the tar stream: it is broken, or an
+	// entry leads out of its directory. Docker reports these as its own failure
+	// (500), the rest of ErrInvalid as the request's (400).
 	ErrStream = fmt.Errorf("tar stream: %w", ErrInvalid)
 )
 
-// failure carries a kind beside a message that is shown to users as it is.
+// failure pairs a kind with a message that users see unchanged.
 type failure struct {
 	kind    error
 	message string
@@ -46,7 +46,7 @@ func badStream(format string, args ...any) error {
 	return &failure{kind: ErrStream, message: fmt.Sprintf(format, args...)}
 }
 
-// pathError says what failed on which path of the container.
+// pathError describes the failure of an operation on a path of the container.
 func pathError(op, path string, err error) error {
 	message := fmt.Sprintf("%s %s: %v", op, path, err)
 	var kind error

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whiteoutPrefix marks, in an OCI layer, a name that the layers beneath have and
-// this one has not.
+// whiteoutPrefix marks, in an OCI layer, a name of the layers beneath that this
+// one deletes.
 const whiteoutPrefix = ".wh."
 
-// WriteTar writes the whole file system. Names begin without "/", the root has
-// no entry of its own; for the rest see Tree.WriteTar.
+// WriteTar writes the whole file system. Names have no leading "/", and the root
+// has no entry of its own; for the rest see Tree.WriteTar.
 func (l Layers) WriteTar(ctx context.Context, w io.Writer) error {
 	root, err := openLevel(append([]string{l.Upper}, l.Lower...))
 	if err != nil {
@@ -28,16 +28,16 @@ func (l Layers) WriteTar(ctx context.Context, w io.Writer) error {
 	return l.writeTar(ctx, w, func(a *appender) error { return a.addLevel(root, "", 0) })
 }
 
-// WriteLayer writes what differs from the image as an OCI layer: with the
-// directories that lead there, and whiteouts. What was made to mount on, at
-// these absolute paths, is left out.
+// WriteLayer writes the difference from the image as an OCI layer: changed files,
+// the directories that lead to them, and whiteouts. What was created as a mount
+// point at these absolute paths is left out.
 func (l Layers) WriteLayer(ctx context.Context, w io.Writer, mountPoints []string) error {
 	stubs, err := stubsOf(l.Lower, mountPoints)
 	if err != nil {
 		return err
 	}
 	return l.writeTar(ctx, w, func(a *appender) error {
-		return l.walkChanges(ctx, teller{visit: a.addChange, stubs: stubs}, true)
+		return l.walkChanges(ctx, changeReporter{visit: a.addChange, stubs: stubs}, true)
 	})
 }
 
@@ -50,7 +50,7 @@ func (a *appender) addChange(change Change, fd int, st *unix.Stat_t) error {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return a.writeHeader(newHeader(st, entry))
 	case strings.HasPrefix(path.Base(entry), whiteoutPrefix):
-		return nil // no layer can have a file of such a name
+		return nil // no layer can have a file with such a name
 	}
 	return a.add(fd, "", entry, 0)
 }
@@ -64,7 +64,7 @@ func (l Layers) writeTar(ctx context.Context, w io.Writer, entries func(*appende
 	})
 }
 
-// writeTar writes a whole tar stream, or an error.
+// writeTar writes a complete tar stream, or returns an error.
 func writeTar(ctx context.Context, w io.Writer, entries func(*appender) error) error {
 	out := bufio.NewWriterSize(w, copyBuffer)
 	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}}
@@ -84,7 +84,7 @@ func (a *appender) addWhiteout(entry string) error {
 	})
 }
 
-// addLevel writes what a directory of an overlay shows.
+// addLevel writes the merged content of an overlay's directory.
 func (a *appender) addLevel(l level, entry string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d directories deep", entry, maxDepth)

@@ -15,9 +15,9 @@ var errNotRegular = errors.New("not a regular file")
 
 const xattrPrefix = "SCHILY.xattr."
 
-// reopenRegular opens for reading the regular file that fd (O_PATH) stands
-// for. A device or a pipe is never opened, whatever takes the name meanwhile:
-// opening alone may block or have an effect.
+// reopenRegular opens for reading the regular file behind fd (O_PATH). A device
+// or a pipe is never opened, even if one takes the name meanwhile: opening alone
+// may block or have an effect.
 func reopenRegular(fd int, name string) (*os.File, *unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -37,7 +37,7 @@ func reopenRegular(fd int, name string) (*os.File, *unix.Stat_t, error) {
 	return os.NewFile(uintptr(opened), name), &st, nil
 }
 
-// reopen opens the very file that an O_PATH descriptor stands for, by the
+// reopen opens the same file that an O_PATH descriptor refers to, through the
 // agent's own /proc.
 func reopen(fd, flags int) (int, error) {
 	opened, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
@@ -49,12 +49,12 @@ func reopen(fd, flags int) (int, error) {
 	return opened, err
 }
 
-// namesAtOnce bounds how many names of one directory are held in memory: a
-// container may make millions. Up to so many come in order. A variable, so that
-// tests need not make as many.
+// namesAtOnce bounds how many names of one directory are in memory: a container
+// may create millions. Only up to this many are sorted. It is a variable so that
+// tests need fewer.
 var namesAtOnce = 1 << 16
 
-// openNames opens the directory that fd stands for, for reading its names.
+// openNames reopens the directory fd to read its names.
 func openNames(fd int) (*os.File, error) {
 	opened, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -63,7 +63,7 @@ func openNames(fd int) (*os.File, error) {
 	return os.NewFile(uintptr(opened), "."), nil
 }
 
-// someNames reads the next names of a directory, sorted; none at its end.
+// someNames reads the next names of a directory, sorted; none at the end.
 func someNames(dir *os.File) ([]string, error) {
 	names, err := dir.Readdirnames(namesAtOnce)
 	if err != nil && err != io.EOF {
@@ -73,9 +73,9 @@ func someNames(dir *os.File) ([]string, error) {
 	return names, nil
 }
 
-// addCapability puts a file's capabilities into its header, the one extended
-// attribute that Docker copies. Their form with a namespace's root user is
-// turned into the plain one.
+// addCapability copies a file's capabilities into its header; Docker copies no
+// other extended attribute. The form with a namespace's root user is converted to
+// the plain one.
 func addCapability(fd int, header *tar.Header) {
 	const (
 		name     = "security.capability"

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDepth bounds how deep a tree is followed: a descriptor is held for each
-// level, and no path of more levels fits the kernel's PATH_MAX.
+// maxDepth bounds how deep a tree is followed: each level holds a descriptor, and
+// no deeper path fits the kernel's PATH_MAX.
 const maxDepth = 2048
 
-// Tree is one path that is about to be sent. It must be closed.
+// Tree is one path to be sent. It must be closed.
 type Tree struct {
 	Stat PathStat
 
@@ -24,8 +24,8 @@ type Tree struct {
 	devices uint64 // as in appender
 }
 
-// Get opens a path for reading as a tar stream. The file that it means is
-// settled here: a later change of the path does not change it.
+// Get opens a path for reading as a tar stream. The path is resolved here; later
+// changes of it have no effect.
 func (r *Root) Get(name string) (*Tree, error) {
 	name = absolute(name)
 	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
@@ -40,7 +40,7 @@ func (r *Root) Get(name string) (*Tree, error) {
 	return &Tree{Stat: stat, fd: fd, top: path.Base(name), devices: r.devices()}, nil
 }
 
-// devices is the file system that is mounted at the root's /dev; 0: none.
+// devices is the file system mounted at the root's /dev; 0: none.
 func (r *Root) devices() uint64 {
 	var root, dev unix.Stat_t
 	if unix.Fstat(int(r.dir.Fd()), &root) != nil ||
@@ -50,16 +50,16 @@ func (r *Root) devices() uint64 {
 	return dev.Dev
 }
 
-// Close lets go of the path.
+// Close releases the path.
 func (t *Tree) Close() error { return unix.Close(t.fd) }
 
-// WriteTar writes the path and what is below it. The top entry is called as
-// the path's last element is: `/a/dir` gives `dir/`, `dir/x`; `/a/dir/.` gives
-// `./`, `./x`; the root itself gives `/`, `/x`. Entries of a directory are
-// sorted. What the runtime has mounted for processes (/dev, and kernel file
-// systems as /proc) shows as an empty directory. Hard links within the tree are kept, sockets are left out, a file
-// that vanishes meanwhile is left out too. A file that shrinks while it is read
-// is filled up with zeros, one that grows is cut at the size its header told.
+// WriteTar writes the path and its content. The top entry is named after the
+// path's last element: `/a/dir` gives `dir/`, `dir/x`; `/a/dir/.` gives `./`,
+// `./x`; the root itself gives `/`, `/x`. Entries of a directory are sorted. What
+// the runtime mounts for processes (/dev, and kernel file systems such as /proc)
+// appears as an empty directory. Hard links within the tree are kept; sockets,
+// and files that vanish meanwhile, are left out. A file that shrinks while it is
+// read is padded with zeros, one that grows is cut at the size in its header.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
 	out := bufio.NewWriterSize(w, copyBuffer)
 	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}, devices: t.devices}

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// givenDirectories and givenFiles are put into a container whether its image
-// has them or not, and so are no change of the container's.
+// givenDirectories and givenFiles are created in every container, whether or not
+// its image has them, and so never count as the container's changes.
 var (
 	givenDirectories = []string{"/dev", "/dev/pts", "/dev/shm", "/etc", "/proc", "/sys"}
 	givenFiles       = []string{"/.dockerenv", console, "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 )
 
-// mountTable is a link that programs read the mounts by.
+// mountTable is a link through which programs read the mounts.
 const (
 	mountTable       = "/etc/mtab"
 	mountTableTarget = "/proc/mounts"
@@ -25,11 +25,11 @@ const (
 // console is where a terminal is bound.
 const console = "/dev/console"
 
-// LayOver makes, in a directory of its own, the layer of what a container is
-// given over its image, as dockerd's init layer: what is mounted in every
-// container is mounted on real directories and files, wherever links of the
-// image lead. Directories are as the image has them; where it has something else
-// they hide that. It may be repeated. Errors leave a part.
+// LayOver makes, in a directory of its own, the layer of files that a container
+// gets on top of its image, like dockerd's init layer: mount points that every
+// container has become real directories and files, wherever the image's links
+// lead. Directories keep the image's metadata, and hide whatever else the image
+// has there. It may be repeated. Errors leave a partial layer.
 func LayOver(directory string, image []string) error {
 	root, err := openLevel(image)
 	if err != nil {
@@ -44,7 +44,7 @@ func LayOver(directory string, image []string) error {
 	return layDirectory(top, root, "/")
 }
 
-// layDirectory makes what is given in one directory, and what is beneath.
+// layDirectory creates the given entries of one directory, and their content.
 func layDirectory(directory int, image level, name string) error {
 	for _, given := range givenDirectories {
 		if path.Dir(given) != name {
@@ -113,7 +113,7 @@ func makeDirectoryAt(parent int, name string) (int, error) {
 	return openDirectoryAt(parent, name)
 }
 
-// layFile makes an empty file, or the link that is given.
+// layFile creates an empty file, or the given link.
 func layFile(parent int, name string) error {
 	if name == mountTable {
 		if err := unix.Symlinkat(mountTableTarget, parent, path.Base(name)); err != nil && !errors.Is(err, unix.EEXIST) {
@@ -129,9 +129,9 @@ func layFile(parent int, name string) error {
 	return unix.Fchmod(fd, 0o755) // whatever our umask
 }
 
-// RestoreMountPoints makes real directories again of the paths on which file
-// systems are mounted in every container, if an earlier run of this one has put
-// something else there. root is the mounted root; nothing runs in it.
+// RestoreMountPoints makes the paths that every container has mounts on real
+// directories again, if an earlier run has replaced them. root is the mounted
+// root; nothing runs in it.
 func RestoreMountPoints(root int) error {
 	for _, name := range []string{"/dev", "/proc", "/sys"} {
 		if err := restoreMountPoint(root, name); err != nil {
@@ -159,7 +159,7 @@ func restoreMountPoint(root int, name string) error {
 	return layBeneath(root, nil, name)
 }
 
-// addedUnlessOurs tells of a file that the image has not.
+// addedUnlessOurs reports a file that the image does not have.
 func addedUnlessOurs(name string, now *unix.Stat_t) ChangeKind {
 	switch now.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -177,8 +177,8 @@ func addedUnlessOurs(name string, now *unix.Stat_t) ChangeKind {
 	return Added
 }
 
-// isGiven tells of a file opened with O_PATH that it is what containers are
-// given there, made anew by RestoreMountPoints or by an earlier version.
+// isGiven reports whether a file opened with O_PATH is one that every container
+// gets, recreated by RestoreMountPoints or by an earlier version.
 func isGiven(name string, fd int, now *unix.Stat_t) bool {
 	switch name {
 	case console:

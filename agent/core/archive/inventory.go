@@ -14,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrTooMany says that a file system has more files than an inventory holds.
+// ErrTooMany means that a file system has more files than an inventory may hold.
 var ErrTooMany = errors.New("too many files for an inventory")
 
-// Bounds say which parts of a root file system are not the container's own.
+// Bounds list the parts of a root file system that are not the container's own.
 // Paths are absolute and clean.
 type Bounds struct {
 	Mounts map[string]bool // are not entered; a directory shows empty, a file not at all
 	Hidden map[string]bool // do not show, nor anything beneath them
 }
 
-// hidesIn says that a name in a directory does not show. Few are hidden, so
-// that most names need not be joined to their directory.
+// hidesIn reports whether a name in a directory is hidden. Few are, so the suffix
+// check saves most joins.
 func (b Bounds) hidesIn(directory, base string) bool {
 	for hidden := range b.Hidden {
 		if strings.HasSuffix(hidden, base) && hidden == path.Join(directory, base) {
@@ -35,8 +35,8 @@ func (b Bounds) hidesIn(directory, base string) bool {
 	return false
 }
 
-// MountsOf reads the mount points of this process's mount namespace, but for
-// its root, out of a file like /proc/self/mountinfo (proc(5)).
+// MountsOf parses the mount points, except the root, from a file such as
+// /proc/self/mountinfo (proc(5)).
 func MountsOf(mountinfo []byte) map[string]bool {
 	mounts := map[string]bool{}
 	for line := range bytes.Lines(mountinfo) {
@@ -51,7 +51,7 @@ func MountsOf(mountinfo []byte) map[string]bool {
 	return mounts
 }
 
-// unescapeMount undoes the kernel's octal escapes of blanks and backslashes.
+// unescapeMount decodes the kernel's octal escapes for blanks and backslashes.
 func unescapeMount(text string) string {
 	if !strings.Contains(text, `\`) {
 		return text
@@ -59,8 +59,8 @@ func unescapeMount(text string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(text)
 }
 
-// Inventory is what a root file system held at one moment. It costs about 60
-// bytes and its name a file.
+// Inventory is the content of a root file system at one moment. A file costs
+// about 60 bytes plus its name.
 type Inventory struct {
 	names       []byte
 	items       []item // of each directory together, in the order of their names
@@ -76,15 +76,15 @@ type item struct {
 	seconds   int64 // of the modification time
 	changed   int64 // the time of the inode's last change, Unix ns
 	nanos     int32 // of the modification time
-	directory int32 // in directories; -1: it is none, or is not entered
+	directory int32 // in directories; -1: not a directory, or not entered
 	nameLen   uint8
 }
 
-// span is where a directory's items are.
+// span is the range of a directory's items.
 type span struct{ first, end int32 }
 
-// TakeInventory lists a root file system, at most so many files (ErrTooMany).
-// What the caller may not read is left out.
+// TakeInventory lists a root file system of at most limit files (else
+// ErrTooMany). Files that the caller may not read are left out.
 func TakeInventory(ctx context.Context, root *os.File, bounds Bounds, limit int) (*Inventory, error) {
 	taker := &taker{ctx: ctx, bounds: bounds, limit: limit, inventory: &Inventory{}}
 	if err := taker.directory(int(root.Fd()), "/", 0); err != nil {
@@ -103,8 +103,8 @@ type taker struct {
 	inventory *Inventory
 }
 
-// directory takes the items of an open directory, and then what is beneath
-// each: those of one directory stay together.
+// directory records an open directory's items, then descends: the items of one
+// directory stay together.
 func (t *taker) directory(fd int, name string, depth int) error {
 	if err := t.ctx.Err(); err != nil {
 		return context.Cause(t.ctx)
@@ -147,7 +147,7 @@ func (t *taker) directory(fd int, name string, depth int) error {
 	return nil
 }
 
-// items takes those of one directory.
+// items records the items of one directory.
 func (t *taker) items(fd int, name string) error {
 	directory, err := openNames(fd)
 	if err != nil {
@@ -204,7 +204,7 @@ func (i *Inventory) nameOf(it *item) []byte {
 
 func (i *Inventory) name(it *item) string { return string(i.nameOf(it)) }
 
-// list answers the items of a directory, nil for what was none.
+// list returns the items of a directory; nil if it was none.
 func (i *Inventory) list(directory int32) []item {
 	if directory < 0 {
 		return nil
@@ -213,7 +213,7 @@ func (i *Inventory) list(directory int32) []item {
 	return i.items[s.first:s.end]
 }
 
-// find answers the place of a name in a directory's list; -1: it was not there.
+// find returns the index of a name in a directory's list; -1: not found.
 func (i *Inventory) find(list []item, name string) int {
 	at, found := slices.BinarySearchFunc(list, name, func(it item, name string) int { return strings.Compare(string(i.nameOf(&it)), name) })
 	if !found {
@@ -226,7 +226,7 @@ func openDirectoryAt(fd int, name string) (int, error) {
 	return unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// isGone says that a name vanished, or is something else by now.
+// isGone reports whether a name vanished, or has become something else.
 func isGone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }

@@ -10,19 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Layers is a container's root file system as the directories that its overlay
-// is made of. It is read without the overlay being mounted, so that nothing
-// that is mounted on top of it is in the way.
+// Layers is a container's root file system as its overlay's directories. Reading
+// them without the overlay keeps mounts on top of it out of the way.
 type Layers struct {
 	Upper string   // what the container changed
 	Lower []string // the image, top first
 }
 
-// opaque marks a directory that hides those of the same name beneath it.
+// opaque marks a directory that hides the layers beneath it.
 const opaque = "trusted.overlay.opaque"
 
-// level is one directory of an overlay: the directories, one a layer, that are
-// shown as one, top first. They are open for reading.
+// level is one directory of an overlay: one open directory for each layer that
+// has it, top first.
 type level []int
 
 // openLevel opens the roots of layers.
@@ -45,8 +44,8 @@ func (l level) close() {
 	}
 }
 
-// find answers which layer shows a name, and what it is there; -1: it is not
-// there, or hidden.
+// find returns the layer that shows a name, and its metadata; -1: absent or
+// hidden.
 func (l level) find(name string, st *unix.Stat_t) (layer int, err error) {
 	for i, fd := range l {
 		err := unix.Fstatat(fd, name, st, unix.AT_SYMLINK_NOFOLLOW)
@@ -63,8 +62,8 @@ func (l level) find(name string, st *unix.Stat_t) (layer int, err error) {
 	return -1, nil
 }
 
-// descend opens the directory that the level shows under a name; nothing where
-// that is no directory (any more).
+// descend opens the directory that the level shows under a name; empty if that is
+// not a directory (any more).
 func (l level) descend(name string) (level, error) {
 	var below level
 	for _, fd := range l {
@@ -124,8 +123,8 @@ func eachNameIn(fd int, visit func(name string) error) error {
 	}
 }
 
-// HasDirectory tells whether layers, top first, show a directory at a path in
-// which no element is a link.
+// HasDirectory reports whether layers, top first, show a directory at a path
+// without links.
 func HasDirectory(layers []string, name string) (bool, error) {
 	at, err := openLevel(layers)
 	for _, element := range strings.Split(path.Clean("/"+name), "/") {
@@ -144,7 +143,7 @@ func HasDirectory(layers []string, name string) (bool, error) {
 	return len(at) > 0, err
 }
 
-// isWhiteout tells overlayfs' mark of a name that is not there.
+// isWhiteout recognises overlayfs's mark of a deleted name.
 func isWhiteout(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 }
@@ -155,8 +154,8 @@ func isOpaque(fd int) bool {
 	return err == nil && string(value[:n]) == "y"
 }
 
-// stillThere is an error where the container was removed while it was read:
-// then what was read is not all.
+// stillThere returns an error if the container was removed during the read, so
+// that the result may be incomplete.
 func (l Layers) stillThere() error {
 	if _, err := os.Lstat(l.Upper); err != nil {
 		return &failure{ErrNotFound, "the container was removed meanwhile", err}

@@ -13,19 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Live is a root file system that is read as it is mounted, and compared with
-// an inventory that was taken before the container ran: for an agent that sees
-// no layers.
+// Live is a root file system as it is mounted, compared with an inventory from
+// before the container ran. It is for agents that see no layers.
 type Live struct {
 	Root   *os.File // the root directory
 	Before *Inventory
 	Bounds Bounds
 }
 
-// Changes tells what differs from the image as Layers.Changes does.
+// Changes reports what differs from the image, like Layers.Changes.
 func (l Live) Changes(ctx context.Context, visit func(Change) error) error {
-	told := func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) }
-	return l.walkChanges(ctx, teller{visit: told}, false)
+	visitChange := func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) }
+	return l.walkChanges(ctx, changeReporter{visit: visitChange}, false)
 }
 
 // WriteTar writes the whole file system; see Layers.WriteTar.
@@ -46,14 +45,14 @@ func (l Live) WriteTar(ctx context.Context, w io.Writer) error {
 }
 
 // WriteLayer writes what differs from the image; see Layers.WriteLayer. Mount
-// points are taken as they are written: inventories do not know where links lead.
+// points are taken literally: an inventory does not record where links lead.
 func (l Live) WriteLayer(ctx context.Context, w io.Writer, mountPoints []string) error {
 	stubs := map[string]bool{}
 	for _, point := range mountPoints {
 		addPath(stubs, point)
 	}
 	return writeTar(ctx, w, func(a *appender) error {
-		return l.walkChanges(ctx, teller{visit: a.addChange, stubs: stubs}, true)
+		return l.walkChanges(ctx, changeReporter{visit: a.addChange, stubs: stubs}, true)
 	})
 }
 
@@ -68,19 +67,19 @@ func namesOf(fd int) ([]string, error) {
 	return names, err
 }
 
-func (l Live) walkChanges(ctx context.Context, teller teller, touched bool) error {
-	w := &liveWalk{ctx: ctx, live: l, touched: touched, teller: teller}
+func (l Live) walkChanges(ctx context.Context, reporter changeReporter, touched bool) error {
+	w := &liveWalk{ctx: ctx, live: l, touched: touched, changeReporter: reporter}
 	return w.directory(int(l.Root.Fd()), 0, "/", 0)
 }
 
 type liveWalk struct {
-	teller
+	changeReporter
 	ctx     context.Context
 	live    Live
 	touched bool
 }
 
-// directory compares an open directory with the one of the inventory.
+// directory compares an open directory with the inventory's.
 func (w *liveWalk) directory(fd int, before int32, name string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d directories deep", name, maxDepth)
@@ -119,7 +118,7 @@ func (w *liveWalk) directory(fd int, before int32, name string, depth int) error
 	return nil
 }
 
-// missing are the names that are not there any more.
+// missing returns the names that no longer exist.
 func (w *liveWalk) missing(list []item, seen []bool) []string {
 	var names []string
 	for at := range list {
@@ -143,7 +142,7 @@ func (w *liveWalk) child(parent int, was *item, base, name string, depth int) er
 		if was == nil {
 			return nil // it came and went
 		}
-		return w.tell(Deleted, name, -1, nil)
+		return w.report(Deleted, name, -1, nil)
 	}
 	if err != nil {
 		return pathError("lstat", name, err)
@@ -152,7 +151,7 @@ func (w *liveWalk) child(parent int, was *item, base, name string, depth int) er
 		return w.childDirectory(parent, was, base, name, &now, depth)
 	}
 	if was != nil && was.is(&now) {
-		return nil // most are; the others are opened
+		return nil // true of most files; the others are opened
 	}
 	return w.childFile(parent, was, base, name)
 }
@@ -171,7 +170,7 @@ func (w *liveWalk) childFile(parent int, was *item, base, name string) error {
 		return pathError("lstat", name, err)
 	}
 	if kind := w.compare(name, was, fd, &now); kind != 0 {
-		return w.tell(kind, name, fd, &now)
+		return w.report(kind, name, fd, &now)
 	}
 	return nil
 }
@@ -198,14 +197,14 @@ func (w *liveWalk) childDirectory(parent int, was *item, base, name string, now 
 	return w.directory(inside, before, name, depth+1)
 }
 
-// is says that nothing at all has happened to a file.
+// is reports whether a file is completely unchanged.
 func (it *item) is(now *unix.Stat_t) bool {
 	return it.changed == now.Ctim.Nano() && it.mode == now.Mode && it.seconds == int64(now.Mtim.Sec) && it.nanos == int32(now.Mtim.Nsec) &&
 		(it.mode&unix.S_IFMT != unix.S_IFREG || it.size == now.Size)
 }
 
-// compare answers how a file differs from what it was, 0: not at all. fd is
-// its own, opened with O_PATH, where it is no directory.
+// compare returns how a file differs from what it was; 0: not at all. fd is the
+// file, opened with O_PATH, unless it is a directory.
 func (w *liveWalk) compare(name string, was *item, fd int, now *unix.Stat_t) ChangeKind {
 	if was == nil {
 		return w.added(name, now)
@@ -228,17 +227,17 @@ func (w *liveWalk) compare(name string, was *item, fd int, now *unix.Stat_t) Cha
 	if was.changed == now.Ctim.Nano() {
 		return 0
 	}
-	// Something about it has changed; the inventory does not know capabilities.
+	// Something has changed; the inventory does not record capabilities.
 	if w.touched || now.Mode&unix.S_IFMT == unix.S_IFREG && capabilityOf(fd) != nil {
 		return Modified
 	}
 	return 0
 }
 
-// hides says that a tar entry does not show.
+// hides reports whether a tar entry is hidden.
 func (b Bounds) hides(entry string) bool { return holds(b.Hidden, entry) }
 
-// mounted says that a tar entry is a mount point.
+// mounted reports whether a tar entry is a mount point.
 func (b Bounds) mounted(entry string) bool { return holds(b.Mounts, entry) }
 
 func holds(paths map[string]bool, entry string) bool {

@@ -15,36 +15,36 @@ import (
 	"github.com/sockerless/sockerless/agent/core/capability"
 )
 
-// PutOptions say how a tar stream is unpacked.
+// PutOptions control how a tar stream is unpacked.
 type PutOptions struct {
-	// NoOverwriteDirNonDir refuses to put a directory in the place of something
-	// else and the reverse; without it what is there is removed.
+	// NoOverwriteDirNonDir refuses to replace a directory by something else, and
+	// the reverse; without it the old entry is removed.
 	NoOverwriteDirNonDir bool
 	// Owner of every entry; nil: as the tar stream says.
 	Owner *Owner
-	// Layer makes the tar stream an OCI layer, whose whiteouts take files away, and
-	// says what in the root file system is not the container's own and stays as it
-	// is. The directory is the root.
+	// Layer treats the tar stream as an OCI layer, whose whiteouts delete files,
+	// and lists what in the root file system is not the container's own and stays
+	// unchanged. The directory is the root.
 	Layer *Bounds
 }
 
 // Owner is a numeric user and group.
 type Owner struct{ UID, GID int }
 
-// Put unpacks a tar stream (plain, gzip, bzip2 or zstd) into an existing directory.
-// Links in the directory's path are followed inside the root. What was unpacked
-// before an error stays. The stream is read to its end.
+// Put unpacks a tar stream (plain, gzip, bzip2 or zstd) into an existing
+// directory. Links in the directory's path are followed inside the root. What was
+// unpacked before an error stays. The stream is read to its end.
 //
 // An entry whose name, hard link or relative symlink leads out of the directory
-// is refused; links that are already there, or that an earlier entry made, are
+// is refused; links that exist already, or that an earlier entry created, are
 // followed inside the container's root. Nothing outside the root is touched,
 // whatever the container does meanwhile.
 //
-// An agent without CAP_CHOWN leaves the entries to its own user, as tar does
-// for an ordinary user; set-user-ID bits, which would mean another one, go. So
-// does one with it where the file system refuses to change owners, as an EFS
-// access point does that forces a user; modes and times that it refuses stay as
-// it gives them.
+// Without CAP_CHOWN entries belong to the agent's own user, as with tar for an
+// ordinary user, and lose set-user-ID bits, which would apply to another user.
+// The same happens with CAP_CHOWN where the file system refuses to change owners,
+// such as an EFS access point that forces a user; modes and times that it refuses
+// stay as it sets them.
 func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, options PutOptions) error {
 	name := absolute(directory)
 	dest, err := r.evaluate(name)
@@ -83,8 +83,8 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 	return nil
 }
 
-// MakeDirectory makes a directory, and those above it, root's and with mode
-// 0755, where they are missing. Links are followed inside the root.
+// MakeDirectory creates a directory and its missing parents, owned by root and
+// with mode 0755. Links are followed inside the root.
 func (r *Root) MakeDirectory(name string) error {
 	x := &extractor{root: r, parentFD: -1}
 	defer x.forgetParent()
@@ -92,8 +92,8 @@ func (r *Root) MakeDirectory(name string) error {
 	return err
 }
 
-// refuseUnpacking says, in Docker's words, why nothing can be put into what was
-// opened with O_PATH.
+// refuseUnpacking returns, in Docker's words, why nothing can be unpacked into a
+// file opened with O_PATH.
 func (r *Root) refuseUnpacking(fd int, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -119,7 +119,7 @@ func (r *Root) refuseUnpacking(fd int, name string) error {
 	return &failure{ErrReadOnly, "container rootfs is marked read-only", unix.EROFS}
 }
 
-// mounted tells of an open file that it is not in the root's own mount.
+// mounted reports whether an open file is outside the root's own mount.
 func (r *Root) mounted(fd int) (bool, error) {
 	var root, file unix.Statx_t
 	for from, to := range map[int]*unix.Statx_t{int(r.dir.Fd()): &root, fd: &file} {
@@ -130,8 +130,8 @@ func (r *Root) mounted(fd int) (bool, error) {
 	return root.Mnt_id != file.Mnt_id, nil
 }
 
-// sourceReader remembers why its stream could not be read, so that a stream
-// that was cut is told from one that is no tar stream.
+// sourceReader remembers a read error, so that a cut stream is distinguished from
+// one that is not tar.
 type sourceReader struct {
 	from io.Reader
 	err  error
@@ -145,7 +145,7 @@ func (s *sourceReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// blame explains an error of whoever parsed the stream.
+// blame explains a parser's error by the stream's, if there is one.
 func (s *sourceReader) blame(err error) error {
 	if s.err != nil {
 		return fmt.Errorf("read tar stream: %w", s.err)
@@ -166,16 +166,17 @@ type extractor struct {
 	in      *tar.Reader
 	dirs    []dirTime
 
-	made      map[string]bool // paths that a layer has brought, and what they are in
+	made      map[string]bool // paths that this layer has created, and their parents
 	givesAway bool            // entries may belong to other users
 	parent    string          // the directory that parentFD stands for; "" when there is none
 	parentFD  int
 }
 
-// maxDirTimes bounds the directories whose times are still to be set.
+// maxDirTimes bounds how many directories wait to get their times.
 const maxDirTimes = 1 << 18
 
-// dirTime is a directory whose times are set when nothing more goes into it.
+// dirTime holds a directory's times, which are set when nothing more goes into
+// it.
 type dirTime struct {
 	entry string
 	times [2]unix.Timespec
@@ -235,13 +236,13 @@ func (x *extractor) extract(header *tar.Header) error {
 	return x.create(parent, base, full, header, merge)
 }
 
-// within says that the clean path name is dir or below it.
+// within reports whether the clean path name is dir or below it.
 func within(dir, name string) bool {
 	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // checkLink refuses links that lead out of the directory, as Docker does.
-// Confinement does not hang on it.
+// Confinement does not depend on it.
 func (x *extractor) checkLink(header *tar.Header, full string) error {
 	switch header.Typeflag {
 	case tar.TypeLink:
@@ -256,9 +257,9 @@ func (x *extractor) checkLink(header *tar.Header, full string) error {
 	return nil
 }
 
-// openParent opens the directory an entry goes into, and makes it, as root's
-// and with mode 0755, where it is missing. The last one stays open: entries of
-// one directory follow each other.
+// openParent opens an entry's directory, and creates it, owned by root and with
+// mode 0755, if it is missing. The last one stays open: entries of one directory
+// follow each other.
 func (x *extractor) openParent(name string) (int, error) {
 	if x.parent == name {
 		return x.parentFD, nil
@@ -306,8 +307,8 @@ func (x *extractor) makeParent(name string) (int, error) {
 	return fd, nil
 }
 
-// clear makes room for an entry. merge says that a directory is already there
-// and is kept.
+// clear makes room for an entry. merge reports that an existing directory is
+// kept.
 func (x *extractor) clear(parent int, base, full string, isDir bool) (merge bool, err error) {
 	var st unix.Stat_t
 	err = unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -333,8 +334,8 @@ func (x *extractor) clear(parent int, base, full string, isDir bool) (merge bool
 	return false, nil
 }
 
-// setDirTimes gives the unpacked directories their times, last of all: making
-// a file in one changes them.
+// setDirTimes sets the times of unpacked directories last, because creating a
+// file in one changes them.
 func (x *extractor) setDirTimes() error {
 	for _, d := range x.dirs {
 		parent, err := x.openParent(path.Dir(d.entry))

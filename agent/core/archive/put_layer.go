@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// opaqueWhiteout marks, in an OCI layer, a directory that hides those of the
-// same name beneath it.
+// opaqueWhiteout marks, in an OCI layer, a directory that hides the layers
+// beneath it.
 const opaqueWhiteout = whiteoutPrefix + whiteoutPrefix + ".opq"
 
-// Touches says that a path, absolute and clean, is not the container's own, or
-// is beneath one that is not.
+// Touches reports whether a path, absolute and clean, is not the container's own
+// or lies beneath such a path.
 func (b Bounds) Touches(name string) bool {
 	for ; name != "/"; name = path.Dir(name) {
 		if b.Mounts[name] || b.Hidden[name] {
@@ -23,9 +23,9 @@ func (b Bounds) Touches(name string) bool {
 	return false
 }
 
-// extractFromLayer does with an entry of a layer what makes no file: whiteouts
-// take files away, and what is not the container's own stays. done: there is
-// nothing to be made.
+// extractFromLayer handles the entries of a layer that create no file: whiteouts
+// delete files, and what is not the container's own stays. done: nothing is left
+// to create.
 func (x *extractor) extractFromLayer(full string) (done bool, err error) {
 	hidden, isWhiteout := strings.CutPrefix(path.Base(full), whiteoutPrefix)
 	if !isWhiteout {
@@ -64,8 +64,8 @@ func (x *extractor) extractFromLayer(full string) (done bool, err error) {
 	return true, nil
 }
 
-// clearBeneath removes what is in an open directory, but for what the layer
-// itself has brought.
+// clearBeneath removes the content of an open directory, except what this layer
+// has created.
 func (x *extractor) clearBeneath(fd int, directory string) error {
 	names, err := namesOf(fd)
 	if err != nil {

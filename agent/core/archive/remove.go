@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removeAll removes the name base from the directory parent, with all that is
-// below it. Links are removed, not followed.
+// removeAll removes the name base from the directory parent, recursively. Links
+// are removed, not followed.
 func removeAll(parent int, base string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("more than %d directories deep", maxDepth)

@@ -2,10 +2,10 @@
 // calls do: one path's metadata, a path as a tar stream, a tar stream into a
 // directory.
 //
-// Nobody in the container is trusted: it may change any path while we walk it.
-// Paths are therefore resolved by the kernel, inside the container's root
-// (openat2 with RESOLVE_IN_ROOT), and everything else happens on descriptors
-// and single names below them, which are never followed when they are links.
+// The container is not trusted: it may change any path during a walk. Paths are
+// therefore resolved by the kernel, inside the container's root (openat2 with
+// RESOLVE_IN_ROOT), and everything else works on descriptors and single names
+// below them, never following links.
 package archive
 
 import (
@@ -18,20 +18,20 @@ import (
 	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
-// Root is the root directory of one container. Its methods may be called at
-// once.
+// Root is the root directory of one container. Its methods may be called
+// concurrently.
 type Root struct {
 	dir *os.File
 }
 
-// NewRoot takes over a descriptor of the directory; one opened with O_PATH will do.
+// NewRoot takes ownership of a descriptor of the directory; O_PATH suffices.
 func NewRoot(dir *os.File) *Root { return &Root{dir} }
 
-// Dir is the root's directory, for reading the container's passwd and group
-// files. It belongs to the Root.
+// Dir is the root's directory, to read the container's passwd and group files.
+// The Root keeps ownership.
 func (r *Root) Dir() *os.File { return r.dir }
 
-// Close closes the directory. Calls under way fail.
+// Close closes the directory. Pending calls fail.
 func (r *Root) Close() error { return r.dir.Close() }
 
 // open resolves name inside the root, whatever it says ("..", absolute links).
@@ -56,12 +56,12 @@ func (r *Root) openDir(name string) (int, error) {
 	return r.open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
 }
 
-// absolute makes a request's path absolute and clean, and keeps a trailing "/"
-// or "/.", which ask for a directory.
+// absolute makes a request's path absolute and clean, but keeps a trailing "/" or
+// "/.", which demand a directory.
 func absolute(name string) string {
 	clean := path.Join("/", name)
 	switch {
-	case path.Base(name) == ".": // which looks past slashes at the end
+	case path.Base(name) == ".": // path.Base ignores trailing slashes
 		if clean == "/" {
 			return "/."
 		}
@@ -72,12 +72,12 @@ func absolute(name string) string {
 	return clean
 }
 
-// maxLinks is the kernel's own limit of links in one resolution.
+// maxLinks is the kernel's limit of links in one resolution.
 const maxLinks = 40
 
-// evaluate gives the path that name means once every link in it is followed
-// inside the root, as far as it exists. It is for messages and for
-// PathStat.LinkTarget only: it may be out of date when it returns.
+// evaluate resolves every link in name inside the root, as far as the path
+// exists. Use it only for messages and PathStat.LinkTarget: the result may be
+// outdated already.
 func (r *Root) evaluate(name string) (string, error) {
 	done, rest := "/", strings.TrimLeft(name, "/")
 	for links := 0; rest != ""; {
@@ -116,8 +116,8 @@ func (r *Root) readLink(name string) (string, error) {
 	return readLinkAt(fd, "")
 }
 
-// readLinkAt reads the link name in the directory fd, or the link fd itself
-// when name is empty.
+// readLinkAt reads the link name in the directory fd, or the link fd itself if
+// name is empty.
 func readLinkAt(fd int, name string) (string, error) {
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, name, buf)

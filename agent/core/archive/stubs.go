@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stubsOf finds the paths that a runtime makes where it mounts on points of an
-// image, whose layers come top first: links that the image has lead elsewhere.
+// stubsOf finds the paths that a runtime creates to mount on the given points of
+// an image (layers top first), following the image's links.
 func stubsOf(image, points []string) (map[string]bool, error) {
 	stubs := map[string]bool{}
 	if len(points) == 0 {
@@ -35,14 +35,15 @@ func stubsOf(image, points []string) (map[string]bool, error) {
 	return stubs, nil
 }
 
-// addPath adds an absolute path and those that lead to it.
+// addPath adds an absolute path and its parents.
 func addPath(paths map[string]bool, name string) {
 	for name = path.Clean("/" + name); name != "/"; name = path.Dir(name) {
 		paths[name] = true
 	}
 }
 
-// firstLink answers where a path leads by its first link; "": it has none.
+// firstLink returns the target of a path after its first link is resolved; "": no
+// link.
 func (l level) firstLink(name string) (string, error) {
 	elements := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
 	at := l

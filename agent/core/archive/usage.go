@@ -9,12 +9,12 @@ import (
 // WrittenBytes is the size of what differs from the image, as Docker counts a
 // writable layer: files and links, each once however many names it has.
 func (l Live) WrittenBytes(ctx context.Context) (uint64, error) {
-	return writtenBytes(func(visit changed) error { return l.walkChanges(ctx, teller{visit: visit}, false) })
+	return writtenBytes(func(visit changed) error { return l.walkChanges(ctx, changeReporter{visit: visit}, false) })
 }
 
 // WrittenBytes is the size of what differs from the image; see Live.WrittenBytes.
 func (l Layers) WrittenBytes(ctx context.Context) (uint64, error) {
-	return writtenBytes(func(visit changed) error { return l.walkChanges(ctx, teller{visit: visit}, false) })
+	return writtenBytes(func(visit changed) error { return l.walkChanges(ctx, changeReporter{visit: visit}, false) })
 }
 
 func writtenBytes(walk func(changed) error) (uint64, error) {

@@ -1,5 +1,4 @@
-// Package capability names Linux' capabilities and tells which ones this
-// process holds.
+// Package capability names Linux' capabilities and reads those of this process.
 package capability
 
 import (
@@ -24,7 +23,7 @@ var names = strings.Fields(`
 	CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF
 	CAP_CHECKPOINT_RESTORE`)
 
-// DockerDefault is what Docker gives a container that asks for nothing.
+// DockerDefault is the set that Docker grants a container by default.
 const DockerDefault Set = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FSETID | 1<<unix.CAP_FOWNER |
 	1<<unix.CAP_MKNOD | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETFCAP |
 	1<<unix.CAP_SETPCAP | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_KILL | 1<<unix.CAP_AUDIT_WRITE
@@ -61,10 +60,10 @@ func (s Set) Names() []string {
 	return list
 }
 
-// Has says whether the set holds a capability, such as unix.CAP_CHOWN.
+// Has reports whether the set holds a capability, such as unix.CAP_CHOWN.
 func (s Set) Has(number int) bool { return s&(1<<number) != 0 }
 
-// Effective is what the calling thread may use right now.
+// Effective returns the calling thread's effective capabilities.
 func Effective() (Set, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -74,7 +73,7 @@ func Effective() (Set, error) {
 	return Set(data[0].Effective) | Set(data[1].Effective)<<32, nil
 }
 
-// Bounding is what this process and its children can ever get.
+// Bounding returns the limit of what this process and its children can ever hold.
 func Bounding() (Set, error) {
 	var set Set
 	for number := range 64 {
@@ -93,7 +92,7 @@ func Bounding() (Set, error) {
 }
 
 // Apply sets the calling thread's effective and permitted capabilities to set,
-// the inheritable and ambient ones to none.
+// and clears the inheritable and ambient ones.
 func Apply(set Set) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	low, high := uint32(set), uint32(set>>32)

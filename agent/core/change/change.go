@@ -6,12 +6,13 @@ import (
 	"sync"
 )
 
-// Signal tells waiters that what its mutex guards has changed. The zero value is ready.
+// Signal wakes waiters after a change of what its mutex guards. The zero value is
+// ready.
 type Signal struct {
 	next chan struct{} // closed by the next Notify; nil: nobody waits
 }
 
-// Notify wakes all waiters. The mutex is held.
+// Notify wakes all waiters. The caller holds the mutex.
 func (s *Signal) Notify() {
 	if s.next != nil {
 		close(s.next)
@@ -19,7 +20,7 @@ func (s *Signal) Notify() {
 	}
 }
 
-// Next is closed by the next Notify. The mutex is held.
+// Next returns a channel that the next Notify closes. The caller holds the mutex.
 func (s *Signal) Next() <-chan struct{} {
 	if s.next == nil {
 		s.next = make(chan struct{})
@@ -27,8 +28,8 @@ func (s *Signal) Next() <-chan struct{} {
 	return s.next
 }
 
-// Wait waits until holds, which is called with mu held; mu is not held by the caller.
-// When ctx ends before, it answers ctx's cause.
+// Wait waits until holds returns true, or returns ctx's cause when ctx ends
+// first. It locks mu around holds; the caller must not hold it.
 func (s *Signal) Wait(ctx context.Context, mu sync.Locker, holds func() bool) error {
 	for {
 		mu.Lock()

@@ -28,20 +28,20 @@ func newChild(pid int) *Child {
 	return &Child{pid: pid, done: make(chan struct{}), pidfd: fd}
 }
 
-// PID is the process's number, also after it has ended.
+// PID is the process's number, valid after its end too.
 func (c *Child) PID() int { return c.pid }
 
-// Done is closed once the process has ended and was reaped.
+// Done is closed once the process has ended and been reaped.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Status is how the process ended and when. It waits for the end.
+// Status waits for the process's end, and returns its status and time.
 func (c *Child) Status() (unix.WaitStatus, time.Time) {
 	<-c.done
 	return c.exit.status, c.exit.at
 }
 
-// Signal sends a signal to this very process, never to a later one that got
-// its number. os.ErrProcessDone: it has ended.
+// Signal signals this process, never a later one with the same number. It returns
+// os.ErrProcessDone once the process has ended.
 func (c *Child) Signal(signal unix.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,7 +62,7 @@ func (c *Child) Signal(signal unix.Signal) error {
 	return err
 }
 
-// Hold answers a pidfd of this very process. os.ErrProcessDone: it has ended.
+// Hold returns a pidfd of the process, or os.ErrProcessDone once it has ended.
 func (c *Child) Hold() (*os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

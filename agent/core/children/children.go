@@ -21,8 +21,8 @@ import (
 type Reaper struct {
 	mu       sync.Mutex
 	children map[int]*Child
-	// Processes that nobody asked for yet. Filled only while an adoption is
-	// announced: at other times an unknown child is an orphan of no interest.
+	// Exits of unknown children. Recorded only while an adoption is expected:
+	// otherwise such a child is an orphan that nobody needs.
 	orphans   map[int]exit
 	adoptions int
 
@@ -35,7 +35,7 @@ type exit struct {
 	at     time.Time
 }
 
-// Start begins to reap. Stop ends it.
+// Start starts reaping; Stop ends it.
 func Start() *Reaper {
 	r := &Reaper{
 		children: make(map[int]*Child),
@@ -48,7 +48,7 @@ func Start() *Reaper {
 	return r
 }
 
-// Stop ends the loop. Children that are still alive are never reported.
+// Stop ends the loop. Children still alive are never reported.
 func (r *Reaper) Stop() {
 	signal.Stop(r.signals)
 	close(r.signals)
@@ -77,7 +77,7 @@ func (r *Reaper) reapAll() {
 			return
 		}
 		if !status.Exited() && !status.Signaled() {
-			continue // a stop, of which only a tracer hears
+			continue // a stop: only for a tracer
 		}
 		ended := exit{status: status, at: time.Now()}
 		if child, known := r.children[pid]; known {
@@ -89,16 +89,15 @@ func (r *Reaper) reapAll() {
 	}
 }
 
-// WithoutReaping calls f while no child is waited for, so that f may wait for a
-// child's stops. f must leave exits to the reaper (WNOWAIT).
+// WithoutReaping calls f while reaping pauses, so that f may wait for a child's
+// stops. f must leave exits to the reaper (WNOWAIT).
 func (r *Reaper) WithoutReaping(f func() error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return f()
 }
 
-// Spawn starts a program. The files of attr are inherited as os.StartProcess
-// does it.
+// Spawn starts a program. Files are inherited as by os.StartProcess.
 func (r *Reaper) Spawn(path string, argv []string, attr *os.ProcAttr) (*Child, error) {
 	// Held across the fork, so that the child cannot be reaped before it is known.
 	r.mu.Lock()
@@ -115,9 +114,9 @@ func (r *Reaper) Spawn(path string, argv []string, attr *os.ProcAttr) (*Child, e
 	return child, nil
 }
 
-// ExpectAdoption announces that a process is about to become this process's
-// child whose PID is not known yet, so that its status is kept even when it
-// ends before Adopt. The returned function takes the announcement back.
+// ExpectAdoption announces a child whose PID is not known yet, so that its status
+// is kept even if it ends before Adopt. The returned function revokes the
+// announcement.
 func (r *Reaper) ExpectAdoption() (done func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -132,8 +131,8 @@ func (r *Reaper) ExpectAdoption() (done func()) {
 }
 
 // Adopt takes charge of a child that another process started. It is called
-// between ExpectAdoption and its end. An error means that the process is no
-// child of this one: its status will never come.
+// between ExpectAdoption and its end. An error means that the process is not a
+// child of this one: its status will never arrive.
 func (r *Reaper) Adopt(pid int) (*Child, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

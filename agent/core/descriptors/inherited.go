@@ -1,5 +1,5 @@
-// Package descriptors is about the descriptors of a process: those that it must
-// not hold or hand on of the process that started it, and when one can be read.
+// Package descriptors closes descriptors that a process must not inherit or pass
+// on, and waits until one is readable.
 package descriptors
 
 import (
@@ -14,12 +14,12 @@ import (
 // standard are stdin, stdout and stderr.
 const standard = 3
 
-// CloseInherited closes every descriptor that was inherited, but for the
-// standard streams and those that are kept, and has no child inherit the kept
-// ones. It is called before anything is started: what is open and survives an
-// execution is inherited then, since Go opens everything close-on-exec.
+// CloseInherited closes every inherited descriptor except the standard streams
+// and those to keep, and marks the latter close-on-exec. Call it before starting
+// anything: Go opens everything close-on-exec, so whatever survived this
+// process's own exec was inherited.
 func CloseInherited(kept ...int) error {
-	// Those of this process, which are those of all of its threads.
+	// All threads of the process share these.
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return fmt.Errorf("find inherited descriptors: %w", err)
@@ -31,12 +31,12 @@ func CloseInherited(kept ...int) error {
 		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		switch {
-		case err != nil: // the directory's own, closed by now
+		case err != nil: // the directory's own descriptor, closed by now
 		case flags&unix.FD_CLOEXEC != 0:
 		case slices.Contains(kept, fd):
 			unix.CloseOnExec(fd)
 		default:
-			_ = unix.Close(fd) // gone in any case
+			_ = unix.Close(fd) // freed even if it fails
 		}
 	}
 	return nil

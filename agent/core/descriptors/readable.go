@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Readable waits until one of the descriptors can be read, or its other end has
-// hung up: a pidfd, until its process has ended. False: none within the limit.
+// Readable waits until a descriptor is readable or hung up; a pidfd is readable
+// once its process has ended. It returns false after the limit.
 func Readable(limit time.Duration, fds ...int) (bool, error) {
 	var wait []unix.PollFd
 	for _, fd := range fds {

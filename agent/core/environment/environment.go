@@ -1,10 +1,10 @@
-// Package environment puts environments together as Docker does.
+// Package environment combines environments as Docker does.
 package environment
 
 import "strings"
 
-// Overlay lays KEY=value entries over an environment; later entries win and
-// take the place of earlier ones. An entry without "=" removes its key.
+// Overlay applies KEY=value entries to an environment; later entries replace
+// earlier ones in place. An entry without "=" removes its key.
 func Overlay(base, over []string) []string {
 	result := make([]string, 0, len(base)+len(over))
 	place := make(map[string]int, len(base))
@@ -41,7 +41,7 @@ func Lookup(environment []string, key string) (string, bool) {
 	return "", false
 }
 
-// WithDefault adds key=value where the key is missing.
+// WithDefault adds key=value if the key is missing.
 func WithDefault(environment []string, key, value string) []string {
 	if _, known := Lookup(environment, key); known {
 		return environment

@@ -1,5 +1,5 @@
-// Package exechold is for tests that look at a process in execve: it is already
-// where the program is to run, and is not yet the program.
+// Package exechold lets tests inspect a process in execve: it is already in the
+// container, but does not run the program yet.
 package exechold
 
 import (
@@ -15,10 +15,10 @@ import (
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
-// Hold keeps processes that execute a file waiting. It takes root.
+// Hold suspends processes that execute a file. It needs root.
 type Hold struct{ events int } // of fanotify
 
-// Executions begins to hold those of a file.
+// Executions starts to suspend executions of a file.
 func Executions(file string) (*Hold, error) {
 	events, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
@@ -30,10 +30,10 @@ func Executions(file string) (*Hold, error) {
 	return &Hold{events}, nil
 }
 
-// End lets everybody go.
+// End releases every suspended process.
 func (h *Hold) End() { unix.Close(h.events) }
 
-// Next waits for a process, has it looked at, and lets it go.
+// Next waits for a process, calls look with its PID, and releases it.
 func (h *Hold) Next(limit time.Duration, look func(pid int)) error {
 	if ready, err := descriptors.Readable(limit, h.events); err != nil || !ready {
 		return errors.Join(errors.New("nothing is executed"), err)
@@ -56,8 +56,8 @@ func (h *Hold) Next(limit time.Duration, look func(pid int)) error {
 	return err
 }
 
-// Accessible tells whether root, with every capability but to trace, gets at
-// what a process has open.
+// Accessible reports whether root, with every capability except CAP_SYS_PTRACE,
+// can read a process's descriptors.
 func Accessible(pid int) bool {
 	return exec.Command("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all", "readlink", fmt.Sprintf("/proc/%d/fd/0", pid)).Run() == nil
 }

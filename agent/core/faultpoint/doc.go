@@ -1,4 +1,3 @@
-// Package faultpoint lets tests kill the process at a named step. It does
-// nothing unless the agent was built with the tag faultpoints, as tests build
-// one of their own.
+// Package faultpoint lets tests kill the process at a named step. It does nothing
+// unless the agent is built with the tag faultpoints, as the tests' own agent is.
 package faultpoint

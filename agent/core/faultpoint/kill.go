@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// armed is the path of the file that names the step; empty: none ever.
+// armed is the path of the file that names the step; empty: disabled.
 var armed = os.Getenv("SOCKERLESS_FAULT_POINT_FILE")
 
-// Reached kills the process, as kill -9 does, when the file that
-// SOCKERLESS_FAULT_POINT_FILE names holds this step. The file is removed first,
-// so that the next process lives.
+// Reached kills the process, like kill -9, if the file named by
+// SOCKERLESS_FAULT_POINT_FILE holds this step. It removes the file first, so that
+// the next process lives.
 func Reached(step string) {
 	if armed == "" {
 		return

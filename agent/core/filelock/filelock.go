@@ -1,5 +1,5 @@
-// Package filelock waits for locks of flock(2), which a process may have that is
-// about to end.
+// Package filelock waits for flock(2) locks that an exiting process may still
+// hold.
 package filelock
 
 import (
@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poll is how often somebody who waits looks whether a file is free.
+// poll is the interval between attempts.
 const poll = 20 * time.Millisecond
 
-// Lock waits until nobody else has the exclusive lock of a file, and takes it. It
-// goes with the last descriptor of this opening of the file. When ctx ends before,
-// it answers ctx's cause.
+// Lock waits for the exclusive lock of a file and takes it. Closing the last
+// descriptor of this open file releases it. If ctx ends first, Lock returns its
+// cause.
 func Lock(ctx context.Context, file *os.File) error {
 	retry := time.NewTicker(poll)
 	defer retry.Stop()

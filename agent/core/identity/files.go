@@ -15,21 +15,22 @@ import (
 	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
-// The files come from an image, so what is read of them is bounded.
+// Limits, since the files come from an image.
 const (
 	maxFileBytes = 16 << 20
 	maxLineBytes = 1 << 20
-	// maxFields are more than a line of either file has; the rest stays together.
+	// maxFields is more than a line of either file has; further fields stay
+	// joined.
 	maxFields = 8
 	// maxNameBytes is LOGIN_NAME_MAX.
 	maxNameBytes = 256
 )
 
-// ErrTooLarge is the reason that a file, or a line of it, is not read.
+// ErrTooLarge refuses to read a file that is too large or has too long a line.
 var ErrTooLarge = fmt.Errorf("larger than %d MiB, or a line of it than %d MiB", maxFileBytes>>20, maxLineBytes>>20)
 
 // ResolveIn is Resolve with the files of a root file system. Links in /etc and
-// beneath are followed within that root; a missing file is an empty one.
+// beneath are followed within that root; a missing file counts as empty.
 func ResolveIn(root *os.File, spec string, additionalGroups []string) (Identity, error) {
 	var files Files
 	for name, reader := range map[string]*io.Reader{"etc/passwd": &files.Passwd, "etc/group": &files.Group} {
@@ -45,8 +46,8 @@ func ResolveIn(root *os.File, spec string, additionalGroups []string) (Identity,
 	return Resolve(files, spec, additionalGroups)
 }
 
-// NamesIn answers the names of those users that are wanted, by the passwd file
-// of a root file system.
+// NamesIn returns the names of the wanted users, from the passwd file of a root
+// file system.
 func NamesIn(root *os.File, wanted func(uid uint32) bool) (map[uint32]string, error) {
 	names := map[uint32]string{}
 	file, err := openIn(root, "etc/passwd")
@@ -64,10 +65,10 @@ func NamesIn(root *os.File, wanted func(uid uint32) bool) (map[uint32]string, er
 	return names, err
 }
 
-// CheckForRuntime refuses users files that an OCI runtime, which reads them
-// once more, would not come to an end with or would read otherwise than
-// Resolve: anything but a file is never read to its end, and runc before 1.3
-// takes a group's number for the name of another (its libcontainer/user,
+// CheckForRuntime refuses passwd and group files that an OCI runtime, which reads
+// them again, would never finish reading or would read differently from Resolve:
+// anything but a regular file may have no end, and runc before 1.3 takes a
+// group's number for another group's name (its libcontainer/user,
 // GetAdditionalGroups).
 func CheckForRuntime(root *os.File, gids []uint32) error {
 	for _, name := range []string{"etc/passwd", "etc/group"} {
@@ -97,10 +98,9 @@ func CheckForRuntime(root *os.File, gids []uint32) error {
 	return cmp.Or(err, misleading)
 }
 
-// openIn opens a regular file within root; nil where there is none. The file is
-// looked at before it is opened: an image may have a device, a pipe or a link
-// into procfs in its place, and opening that with the agent's rights would
-// reach the machine.
+// openIn opens a regular file within root; nil if there is none. It checks the
+// type before opening: the image may have a device, a pipe or a link into procfs
+// there, and opening that with the agent's rights would reach the machine.
 func openIn(root *os.File, name string) (*os.File, error) {
 	there, err := lookAt(root, name)
 	if err != nil || there == nil {
@@ -110,20 +110,21 @@ func openIn(root *os.File, name string) (*os.File, error) {
 	if !there.plain {
 		return nil, nil
 	}
-	file, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", there.Fd())) // the very same
+	file, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", there.Fd())) // the same file
 	if err != nil {
 		return nil, fmt.Errorf("open the container's /%s: %w", name, err)
 	}
 	return file, nil
 }
 
-// found is what has a name in a container, opened with O_PATH.
+// found is a file of a container, opened with O_PATH.
 type found struct {
 	*os.File
 	plain bool // a regular file, and not the kernel's
 }
 
-// lookAt answers nil where nothing is, and ErrTooLarge for what is not read.
+// lookAt returns nil if the file does not exist, and ErrTooLarge if it is too
+// large.
 func lookAt(root *os.File, name string) (*found, error) {
 	fd, err := openat.Open(int(root.Fd()), name, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
@@ -150,8 +151,8 @@ func lookAt(root *os.File, name string) (*found, error) {
 	return there, nil
 }
 
-// forEachLine calls visit with the colon-separated fields of each line that
-// has any, until visit answers false.
+// forEachLine calls visit with the colon-separated fields of each non-empty line
+// until visit returns false.
 func forEachLine(file io.Reader, visit func(fields []string) bool) error {
 	if file == nil {
 		return nil

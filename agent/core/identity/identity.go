@@ -1,11 +1,11 @@
 // Package identity looks up users and groups in a container's own passwd and
 // group files, by Docker's rules.
 //
-// They are those of github.com/moby/sys/user, which a test compares with.
-// Hostile files are read otherwise here: a number that is too large for that
-// package is not taken for a name, nor one of --group-add for a group's;
-// numbers of the files do not wrap around, and a word in a number's place is no
-// 0; matches are not collected, so memory is bounded.
+// They are those of github.com/moby/sys/user, and a test compares both. Only
+// hostile files are read differently: a number too large for that package is not
+// taken for a name, nor a number of --group-add for a group's name; the files'
+// numbers do not wrap around, and a word in place of a number is not 0; matches
+// are not collected, so memory is bounded.
 package identity
 
 import (
@@ -22,18 +22,18 @@ import (
 // maxGroups is the kernel's NGROUPS_MAX.
 const maxGroups = 1 << 16
 
-// Identity is who a process runs as.
+// Identity is the user and groups of a process.
 type Identity struct {
 	UID uint32
 	GID uint32
-	// AdditionalGIDs are the supplementary groups. GID is the first of them, as
-	// in Docker: without it a process could drop the primary group and so pass a
-	// permission check that denies that group.
+	// AdditionalGIDs are the supplementary groups, GID first as in Docker:
+	// without it a process could drop its primary group and so pass a permission
+	// check that denies that group.
 	AdditionalGIDs []uint32
 	Home           string // from passwd; "/" without an entry
 }
 
-// Reasons that a lookup fails; the wrapping error names the user or group.
+// Reasons why a lookup fails; the wrapping error names the user or group.
 var (
 	ErrNoUserEntry   = errors.New("no matching entries in passwd file")
 	ErrNoGroupEntry  = errors.New("no matching entries in group file")
@@ -41,17 +41,17 @@ var (
 	ErrTooManyGroups = fmt.Errorf("more than %d groups", maxGroups)
 )
 
-// Files are the contents of /etc/passwd and /etc/group. A nil reader is an
+// Files are the contents of /etc/passwd and /etc/group. A nil reader counts as an
 // empty file.
 type Files struct {
 	Passwd io.Reader
 	Group  io.Reader
 }
 
-// Resolve finds who spec ("user", "user:group", names or numbers; empty: user
-// 0) is. Numbers need no entry, and are never names. additionalGroups (names or
-// numbers) come after the groups that the group file lists the user in; those
-// count only where spec names no group.
+// Resolve looks up spec ("user", "user:group", names or numbers; empty: user 0).
+// Numbers need no entry and are never names. The groups that list the user count
+// only if spec names no group; additionalGroups (names or numbers) come after
+// them.
 func Resolve(files Files, spec string, additionalGroups []string) (Identity, error) {
 	userArg, groupArg, _ := strings.Cut(spec, ":")
 	groupArg, _, _ = strings.Cut(groupArg, ":")
@@ -75,7 +75,7 @@ func Resolve(files Files, spec string, additionalGroups []string) (Identity, err
 	}
 	gids := slices.Insert(groups.joined, 0, identity.GID)
 	for _, name := range additionalGroups {
-		// Docker begins this error with a capital, and that of the main group without.
+		// Docker capitalises this error, but not that of the main group.
 		gid, err := groups.gid(name, "Unable")
 		if err != nil {
 			return Identity{}, err
@@ -88,7 +88,7 @@ func Resolve(files Files, spec string, additionalGroups []string) (Identity, err
 	return identity, nil
 }
 
-// resolveUser answers the user's name too, where the passwd file has one.
+// resolveUser also returns the user's name if the passwd file has one.
 func resolveUser(passwd io.Reader, userArg string) (Identity, string, error) {
 	wanted, isNumber, err := parseID(cmp.Or(userArg, "0"))
 	if err != nil {
@@ -121,7 +121,7 @@ func resolveUser(passwd io.Reader, userArg string) (Identity, string, error) {
 	return identity, name, outOfRange
 }
 
-// groupSearch is what one reading of the group file finds.
+// groupSearch is the result of one pass over the group file.
 type groupSearch struct {
 	named  map[string]foundGroup
 	joined []uint32 // the groups that list the user
@@ -132,8 +132,8 @@ type foundGroup struct {
 	err error // of the number in the file
 }
 
-// searchGroups looks for the groups of those names, and for those that list the
-// user; "" is none.
+// searchGroups finds the groups with these names and those that list the user
+// ("": no user).
 func searchGroups(file io.Reader, names []string, userName string) (groupSearch, error) {
 	search := groupSearch{named: map[string]foundGroup{}}
 	var failure error
@@ -162,7 +162,7 @@ func searchGroups(file io.Reader, names []string, userName string) (groupSearch,
 	return search, cmp.Or(err, failure)
 }
 
-// hasMember looks in a comma-separated list.
+// hasMember searches a comma-separated list.
 func hasMember(members, user string) bool {
 	for member := range strings.SplitSeq(members, ",") {
 		if member == user {
@@ -172,7 +172,7 @@ func hasMember(members, user string) bool {
 	return false
 }
 
-// gid answers a group's number; unable begins the error.
+// gid returns a group's number; its error begins with unable.
 func (s groupSearch) gid(nameOrNumber, unable string) (uint32, error) {
 	number, isNumber, err := parseID(nameOrNumber)
 	if isNumber {
@@ -185,7 +185,8 @@ func (s groupSearch) gid(nameOrNumber, unable string) (uint32, error) {
 	return group.gid, group.err
 }
 
-// parseID reads a number. Text in a number's form is one, whatever its size.
+// parseID parses a number of any size; isNumber reports whether text has the form
+// of one.
 func parseID(text string) (id uint32, isNumber bool, err error) {
 	number, err := strconv.ParseInt(text, 10, 64)
 	switch {

@@ -65,7 +65,7 @@ func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
 	return err
 }
 
-// fit answers the part of data to take. It takes anything while nothing waits,
+// fit returns the part of data to take. It takes anything while nothing waits,
 // so that something is recorded however small the limit.
 func (b *backlog) fit(line *lineProgress, data []byte) []byte {
 	if line.dropped {

@@ -62,7 +62,7 @@ func (b *buffer) release() {
 
 func (b *buffer) isLarge() bool { return len(b.bytes) == largeBuffer }
 
-// fits says whether newBuffer would take none of another size.
+// fits reports whether newBuffer would take none of another size.
 func (b *buffer) fits(pending int64) bool {
 	if b.isLarge() {
 		return pending > smallBuffer && larges.Load() <= maxLarge
@@ -70,7 +70,7 @@ func (b *buffer) fits(pending int64) bool {
 	return pending <= smallBuffer || larges.Load() >= maxLarge
 }
 
-// cutsRecord says whether it holds the beginning of a record that is larger
+// cutsRecord reports whether it holds the beginning of a record that is larger
 // than it.
 func (b *buffer) cutsRecord() bool {
 	h, err := parseHeader(b.unread())

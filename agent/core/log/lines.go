@@ -74,7 +74,7 @@ func (r *Reader) inTime(t int64) bool {
 	return (r.options.Since == nil || t >= *r.options.Since) && (r.options.Until == nil || t <= *r.options.Until)
 }
 
-// passed says that a record of time t and all that follow are too late: no
+// passed reports whether a record of time t and all that follow are too late: no
 // line of a chosen stream that is to be delivered is still open.
 func (r *Reader) passed(t int64) bool {
 	if r.options.Until == nil || t <= *r.options.Until {

@@ -132,7 +132,7 @@ func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
 	return end, !torn, err
 }
 
-// isTorn tells whether what lies from offset to size is the beginning of a record,
+// isTorn reports whether what lies from offset to size is the beginning of a record,
 // or what a crash of the machine has left of a whole one: no trailer.
 func (s *segment) isTorn(offset, size int64) (bool, error) {
 	if size-offset > recordFraming+MaxRecord {

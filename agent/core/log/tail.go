@@ -68,7 +68,7 @@ walk:
 	return at
 }
 
-// done says that every delivered line's begin is known.
+// done reports whether every delivered line's begin is known.
 func (t *tailSearch) done() bool {
 	return t.left == 0 && !t.inLine[Stdout] && !t.inLine[Stderr]
 }

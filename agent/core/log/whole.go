@@ -92,7 +92,7 @@ func (r *Reader) wholeLimit() int {
 	return smallChunk
 }
 
-// joins says whether a line of stream s may stand in a chunk that has lines of
+// joins reports whether a line of stream s may stand in a chunk that has lines of
 // stream chunk; 0: none yet.
 func (r *Reader) joins(chunk, s Stream) bool {
 	return r.options.Form == Framed || chunk == 0 || chunk == s

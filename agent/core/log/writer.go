@@ -229,7 +229,7 @@ type Mark struct {
 	position Position
 }
 
-// Wait answers the place once everything before it is written.
+// Wait returns the place once everything before it is written.
 func (m *Mark) Wait(ctx context.Context) (Position, error) {
 	select {
 	case <-m.reached:

@@ -1,5 +1,5 @@
 // Package memory keeps an agent small. One runs beside every container, mostly
-// idle, so what a bulk transfer needed is given back to the machine after it.
+// idle, so it returns a bulk transfer's memory to the machine afterwards.
 package memory
 
 import (
@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// threshold is how much has to move before giving back is worth a collection.
+	// threshold is how many bytes must move before a collection pays.
 	threshold = 4 << 20
-	// quiet is how long nothing may move before memory is given back.
+	// quiet is how long nothing may move before memory is released.
 	quiet = time.Second
 	// maxThreads is enough to keep a container's streams busy.
 	maxThreads = 4
 	// gcPercent trades a little time for a smaller heap.
 	gcPercent = 50
-	// firstPercent puts the first collection of a small process off until it has
-	// 4 MiB, the least in the Go runtime: what a start leaves behind is less than
-	// what the collector itself needs from then on.
+	// firstPercent delays the first collection of a small process to 4 MiB, the
+	// Go runtime's minimum: startup leaves less garbage than the collector itself
+	// uses once it has run.
 	firstPercent = 100
 	small        = 4 << 20
-	// youthful is how much a process may hold before its first collections come: a
-	// container that is done by then, as most are, pays for none.
+	// youthful is the heap size below which a young process is not collected: a
+	// container that ends by then, as most do, pays for no collection.
 	youthful = 32 << 20
-	// youth is how long that lasts.
+	// youth is how long youthful applies.
 	youth = time.Second
 )
 
@@ -37,8 +37,7 @@ var (
 	armed atomic.Bool
 )
 
-// BeSmall tunes the Go runtime for a process that is idle most of the time, once
-// it has started.
+// BeSmall tunes the Go runtime of a started process that is mostly idle.
 func BeSmall() {
 	debug.SetMemoryLimit(youthful)
 	debug.SetGCPercent(-1)
@@ -48,7 +47,7 @@ func BeSmall() {
 
 func grow() {
 	debug.SetMemoryLimit(math.MaxInt64)
-	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}} // runtime.ReadMemStats would leave 0.3 MB behind
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}} // runtime.ReadMemStats would cost 0.3 MB for good
 	if metrics.Read(heap); heap[0].Value.Uint64() < small {
 		runtime.AddCleanup(new(*byte), settle, gcPercent) // at the first collection
 		debug.SetGCPercent(firstPercent)
@@ -62,11 +61,10 @@ func settle(percent int) {
 	debug.FreeOSMemory()
 }
 
-// GiveBackSoon gives memory back that is not needed any more, if the process is
-// still there in a moment.
+// GiveBackSoon releases unused memory shortly, if the process still runs then.
 func GiveBackSoon() { time.AfterFunc(quiet, debug.FreeOSMemory) }
 
-// Moved says that so many bytes of a stream went through this process.
+// Moved counts bytes of a stream that passed through this process.
 func Moved(bytes int) {
 	if moved.Add(int64(bytes)) > threshold && armed.CompareAndSwap(false, true) {
 		time.AfterFunc(quiet, func() { giveBackWhenQuiet(moved.Load()) })

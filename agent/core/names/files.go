@@ -8,7 +8,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// ResolverAddress is where a container finds its resolver, on port 53.
+// ResolverAddress is the address of a container's resolver, on port 53.
 var ResolverAddress = net.IPv4(127, 0, 0, 11).To4()
 
 // Configuration is the content of a resolv.conf.
@@ -18,8 +18,8 @@ type Configuration struct {
 	Options []string
 }
 
-// ParseConfiguration reads a resolv.conf as the C library does: the last
-// `search` or `domain` counts, servers and options add up.
+// ParseConfiguration parses a resolv.conf as the C library does: the last
+// `search` or `domain` counts, servers and options accumulate.
 func ParseConfiguration(content string) Configuration {
 	var c Configuration
 	for line := range strings.Lines(content) {
@@ -39,7 +39,7 @@ func ParseConfiguration(content string) Configuration {
 	return c
 }
 
-// With is the configuration with what is set in settings in place of its own.
+// With returns the configuration, overridden by what settings contain.
 func (c Configuration) With(settings *agentv1.ResolverSettings) Configuration {
 	if len(settings.GetServers()) > 0 {
 		c.Servers = settings.Servers
@@ -56,8 +56,9 @@ func (c Configuration) With(settings *agentv1.ResolverSettings) Configuration {
 	return c
 }
 
-// ByResolver is the configuration for a container whose resolver asks these
-// servers: names without a dot may be names of containers, as with Docker.
+// ByResolver is the configuration of a container that uses our resolver, which
+// then asks these servers: names without a dot may be names of containers, as
+// with Docker.
 func (c Configuration) ByResolver() Configuration {
 	c.Servers = []string{ResolverAddress.String()}
 	if !slices.ContainsFunc(c.Options, func(option string) bool { return strings.HasPrefix(option, "ndots:") }) {
@@ -81,10 +82,10 @@ func (c Configuration) String() string {
 	return text.String()
 }
 
-// defaultHosts is what a hosts file says at least.
+// defaultHosts is the minimal hosts file.
 const defaultHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
-// Hosts is a hosts file with entries behind what it said before.
+// Hosts appends entries to a hosts file.
 func Hosts(before string, entries []*agentv1.HostsEntry) string {
 	if strings.TrimSpace(before) == "" {
 		before = defaultHosts

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// upstreamTimeout is how long one server may take.
+	// upstreamTimeout is the limit for one server's answer.
 	upstreamTimeout = 4 * time.Second
-	// mostForwarded bounds the questions of one container that are under way at
-	// other servers: each holds a socket.
+	// mostForwarded bounds a container's pending forwarded questions: each holds
+	// a socket.
 	mostForwarded = 256
-	// mostServers is how many are asked, as by the C library.
+	// mostServers is how many servers are asked, as by the C library.
 	mostServers = 3
 )
 
 var errNotForwarded = errors.New("every network of the container is internal")
 
-// Upstreams answers the addresses, with ports, of the servers that are asked
-// where the table names none. It is called for each question that is handed on.
+// Upstreams returns the addresses, with ports, of the servers for names outside
+// the table. It is called for each forwarded question.
 type Upstreams func() ([]string, error)
 
-// MachineUpstreams are those of the machine's configuration, which is read anew
-// each time: a machine that moves to another network has other servers.
+// MachineUpstreams reads the machine's configuration anew each time: after a move
+// to another network its servers differ.
 func MachineUpstreams() ([]string, error) { return upstreamsOf("/etc/resolv.conf") }
 
 // forwarder asks other servers, from the network of this process.
@@ -44,8 +44,8 @@ func newForwarder(upstreams Upstreams) forwarder {
 	return forwarder{ctx: ctx, cancel: cancel, places: make(chan struct{}, mostForwarded), upstreams: upstreams}
 }
 
-// exchange asks the servers one after the other. A server that cannot answer is
-// no better than one that is silent.
+// exchange asks the servers in turn. A server that fails counts like one that is
+// silent.
 func (f forwarder) exchange(table *Table, query *dns.Msg, network string) (*dns.Msg, error) {
 	if !table.forward {
 		return nil, errNotForwarded
@@ -98,7 +98,7 @@ func upstreamsOf(file string) ([]string, error) {
 	return WithPorts(configuration.Servers, configuration.Port), nil
 }
 
-// WithPorts gives addresses a port.
+// WithPorts appends a port to each address.
 func WithPorts(servers []string, port string) []string {
 	var addresses []string
 	for _, server := range servers {

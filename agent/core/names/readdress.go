@@ -11,8 +11,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Readdress puts an entry's address into the lines of a hosts file whose first
-// name is the entry's first, and leaves all other lines as they are.
+// Readdress updates the address in those lines of a hosts file whose first name
+// is an entry's first, and leaves all other lines unchanged.
 func Readdress(content string, entries []*agentv1.HostsEntry) string {
 	lines := strings.SplitAfter(content, "\n")
 	for i, line := range lines {
@@ -31,11 +31,11 @@ func Readdress(content string, entries []*agentv1.HostsEntry) string {
 	return strings.Join(lines, "")
 }
 
-// maxHosts bounds what is read of a file that the container can write.
+// maxHosts bounds how much is read of a file that the container can write.
 const maxHosts = 1 << 20
 
-// ReaddressFile is Readdress in place, for a file that is mounted. One that is
-// not there, or no file any more, is nobody's.
+// ReaddressFile applies Readdress in place, since the file is mounted. A missing
+// file, or one replaced by something else, is left alone.
 func ReaddressFile(path string, entries []*agentv1.HostsEntry) error {
 	info, err := os.Lstat(path)
 	if len(entries) == 0 || os.IsNotExist(err) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxHosts) {
@@ -55,15 +55,15 @@ func ReaddressFile(path string, entries []*agentv1.HostsEntry) error {
 	return RewriteFile(path, before, []byte(after))
 }
 
-// RewriteFile replaces the content of a file in place, for one that is mounted.
-// Where there is no room for the new content the old one stays, whole.
+// RewriteFile replaces a mounted file's content in place. If there is no room for
+// the new content, the old one is restored.
 func RewriteFile(path string, before, after []byte) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
 	if err = overwrite(file, after); err != nil {
-		err = errors.Join(err, overwrite(file, before)) // has its room still
+		err = errors.Join(err, overwrite(file, before)) // its room is still allocated
 	}
 	return errors.Join(err, file.Close())
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ttl of answers from the table, in seconds; as dockerd's resolver gives.
+// ttl of answers from the table, in seconds, as in dockerd's resolver.
 const ttl = 600
 
 // Resolver answers the questions of one container.
@@ -26,16 +26,16 @@ type Resolver struct {
 	logger  *slog.Logger
 }
 
-// Options are what a Resolver works with.
+// Options configure a Resolver.
 type Options struct {
 	Upstreams Upstreams
-	// Asked is called with the addresses of a name of the table before they are
-	// answered; nil: nobody wants to know.
+	// Asked is called with a table name's addresses before they are sent; may be
+	// nil.
 	Asked  func([]netip.Addr)
 	Logger *slog.Logger
 }
 
-// Serve begins to answer on both sockets, which the resolver owns from then on.
+// Serve starts to answer on both sockets and takes ownership of them.
 func Serve(packets net.PacketConn, listener net.Listener, table *Table, options Options) *Resolver {
 	r := &Resolver{asked: options.Asked, forward: newForwarder(options.Upstreams), logger: options.Logger}
 	if r.asked == nil {
@@ -64,14 +64,14 @@ func Serve(packets net.PacketConn, listener net.Listener, table *Table, options 
 	return r
 }
 
-// Tell replaces the table.
-func (r *Resolver) Tell(table *Table) { r.table.Store(table) }
+// SetTable replaces the table.
+func (r *Resolver) SetTable(table *Table) { r.table.Store(table) }
 
-// Close ends the resolver and every question that is under way.
+// Close stops the resolver and cancels pending questions.
 func (r *Resolver) Close() {
 	r.forward.cancel()
 	for _, server := range r.servers {
-		_ = server.Shutdown() // that it has ended already is no matter
+		_ = server.Shutdown() // it may have ended already
 	}
 	r.serving.Wait()
 }
@@ -92,7 +92,7 @@ func (r *Resolver) answer(w dns.ResponseWriter, query *dns.Msg) {
 	}
 }
 
-// answer is the table's own; nil where others are to be asked.
+// answer answers from the table; nil: to be forwarded.
 func (t *Table) answer(query *dns.Msg) *dns.Msg {
 	if query.Opcode != dns.OpcodeQuery || len(query.Question) != 1 || query.Question[0].Qclass != dns.ClassINET {
 		return nil
@@ -114,8 +114,8 @@ func (t *Table) answer(query *dns.Msg) *dns.Msg {
 	if !known {
 		return nil
 	}
-	// A name of ours without what is asked for is an empty answer: nobody else's
-	// may stand in for it.
+	// A name of ours without a record of this type gets an empty answer: no other
+	// server may answer for it.
 	response := replyTo(query)
 	for _, address := range addresses {
 		if record := recordOf(header, address); record != nil {
@@ -128,7 +128,7 @@ func (t *Table) answer(query *dns.Msg) *dns.Msg {
 	return response
 }
 
-// addressesIn are the IPv4 addresses of an answer.
+// addressesIn returns the IPv4 addresses of a response.
 func addressesIn(response *dns.Msg) []netip.Addr {
 	var addresses []netip.Addr
 	for _, record := range response.Answer {
@@ -169,7 +169,7 @@ func replyTo(query *dns.Msg) *dns.Msg {
 	return response
 }
 
-// acceptedSize is how long an answer by UDP may be.
+// acceptedSize is the maximum size of a UDP response.
 func acceptedSize(query *dns.Msg) int {
 	if options := query.IsEdns0(); options != nil && options.UDPSize() > dns.MinMsgSize {
 		return int(options.UDPSize())

@@ -100,7 +100,7 @@ func TestPeersAreFoundByEachOfTheirNamesAndTheirAddresses(t *testing.T) {
 
 func TestATableReplacesTheOneBefore(t *testing.T) {
 	resolver, ask := resolve(t, request())
-	resolver.Tell(NewTable(&agentv1.NamesRequest{Networks: []*agentv1.NamedNetwork{{
+	resolver.SetTable(NewTable(&agentv1.NamesRequest{Networks: []*agentv1.NamedNetwork{{
 		Name: "other", Peers: []*agentv1.NamedPeer{{Names: []string{"late"}, Addresses: []string{"172.19.0.2"}}},
 	}}}))
 	if got := answersOf(ask("udp", "late.", dns.TypeA)); !slices.Equal(got, []string{"172.19.0.2"}) {
@@ -163,7 +163,7 @@ func TestOtherNamesAreAskedOfTheUpstreamServersByTheSameProtocol(t *testing.T) {
 	resolver, ask := resolve(t, &agentv1.NamesRequest{})
 	table := NewTable(&agentv1.NamesRequest{Forward: true})
 	table.upstreams = []string{"127.0.0.1:" + port}
-	resolver.Tell(table)
+	resolver.SetTable(table)
 	for _, network := range []string{"udp", "tcp"} {
 		if got := answersOf(ask(network, "example.org.", dns.TypeA)); !slices.Equal(got, []string{"192.0.2.0"}) {
 			t.Errorf("by %s: %v", network, got)
@@ -182,7 +182,7 @@ func TestAServerThatCannotAnswerIsPassedOver(t *testing.T) {
 	resolver, ask := resolve(t, &agentv1.NamesRequest{})
 	table := NewTable(&agentv1.NamesRequest{Forward: true})
 	table.upstreams = []string{"127.0.0.1:" + broken, "127.0.0.1:" + working}
-	resolver.Tell(table)
+	resolver.SetTable(table)
 	if got := answersOf(ask("udp", "example.org.", dns.TypeA)); !slices.Equal(got, []string{"192.0.2.0"}) {
 		t.Errorf("answered %v", got)
 	}
@@ -193,7 +193,7 @@ func TestNobodyIsAskedFromInternalNetworks(t *testing.T) {
 	resolver, ask := resolve(t, &agentv1.NamesRequest{})
 	table := NewTable(request())
 	table.upstreams = []string{"127.0.0.1:" + port}
-	resolver.Tell(table)
+	resolver.SetTable(table)
 	if response := ask("udp", "secret.example.org.", dns.TypeA); response.Rcode != dns.RcodeServerFailure {
 		t.Errorf("answered %s", dns.RcodeToString[response.Rcode])
 	}

@@ -1,6 +1,6 @@
-// Package names is the resolver that containers on user-defined networks ask:
-// it answers the names of their peers, and hands every other question to the
-// machine's own servers.
+// Package names is the DNS resolver of containers on user-defined networks: it
+// answers for names of their peers, and forwards other questions to the machine's
+// servers.
 package names
 
 import (
@@ -12,7 +12,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Table is what one container may know of its peers. It does not change.
+// Table is what one container may know of its peers. It is immutable.
 type Table struct {
 	addresses map[string][]netip.Addr // by name: lower case, with its final dot
 	names     map[netip.Addr][]string
@@ -20,8 +20,7 @@ type Table struct {
 	upstreams []string // with their ports; empty: the machine's
 }
 
-// NewTable is the table that a backend told, without entries that are no
-// addresses.
+// NewTable builds a table from a backend's request, and skips invalid addresses.
 func NewTable(request *agentv1.NamesRequest) *Table {
 	table := &Table{
 		addresses: map[string][]netip.Addr{}, names: map[netip.Addr][]string{}, forward: request.Forward,
@@ -50,14 +49,14 @@ func (t *Table) add(network string, names []string, address netip.Addr) {
 	}
 }
 
-// Addresses answers those of a name; known says whether the name is in the
-// table at all.
+// Addresses returns a name's addresses; known reports whether the table has the
+// name.
 func (t *Table) Addresses(name string) (addresses []netip.Addr, known bool) {
 	addresses, known = t.addresses[canonical(name)]
 	return addresses, known
 }
 
-// Names answers what an address resolves back to, for a question such as
+// Names returns the names of an address, for a question such as
 // "2.0.18.172.in-addr.arpa.".
 func (t *Table) Names(question string) []string {
 	address, ok := addressOf(question)
@@ -69,7 +68,7 @@ func (t *Table) Names(question string) []string {
 
 func canonical(name string) string { return strings.ToLower(dns.Fqdn(name)) }
 
-// addressOf reads the name that a reverse question is asked by.
+// addressOf parses the name of a reverse question.
 func addressOf(question string) (netip.Addr, bool) {
 	name := canonical(question)
 	if labels, ok := strings.CutSuffix(name, ".in-addr.arpa."); ok {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Chmod changes the mode of an entry of a directory without opening it, as a
-// device or a pipe must not be, and without following it: a symlink is ELOOP.
+// Chmod changes the mode of a directory entry without opening it, since opening a
+// device or a pipe has effects, and without following it: a symlink is ELOOP.
 func Chmod(directory int, entry string, mode uint32) error {
 	fd, err := unix.Openat(directory, entry, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

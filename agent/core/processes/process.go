@@ -36,10 +36,10 @@ type Process struct {
 	Resident   uint64 // bytes
 }
 
-// Stopped says that it was stopped, by a signal or a tracer.
+// Stopped reports whether it was stopped, by a signal or a tracer.
 func (p Process) Stopped() bool { return p.State == 'T' || p.State == 't' }
 
-// Ended says that it only waits to be reaped.
+// Ended reports whether it only waits to be reaped.
 func (p Process) Ended() bool { return p.State == 'Z' || p.State == 'X' }
 
 // Descendants are the processes beneath one, parents before their children.

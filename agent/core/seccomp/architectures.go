@@ -47,7 +47,7 @@ type namedABI struct {
 	abi
 }
 
-// machineOf answers the machine of a GOARCH; nil: not known here.
+// machineOf returns the machine of a GOARCH; nil: not known here.
 func machineOf(goarch string) machine {
 	switch goarch {
 	case "amd64":

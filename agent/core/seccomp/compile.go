@@ -135,7 +135,7 @@ func collect(profile *agentv1.SeccompProfile, of *abi, unnamed uint32, kernel st
 	return found, nil
 }
 
-// checkConditions answers an error for what is no condition.
+// checkConditions returns an error for what is no condition.
 func checkConditions(conditions []*agentv1.SeccompCondition) error {
 	for _, condition := range conditions {
 		if condition.Index >= maxArguments {

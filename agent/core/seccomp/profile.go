@@ -42,7 +42,7 @@ var known = strings.Fields(`
 	SCMP_ARCH_MIPS64N32 SCMP_ARCH_MIPSEL SCMP_ARCH_MIPSEL64 SCMP_ARCH_MIPSEL64N32 SCMP_ARCH_PPC SCMP_ARCH_PPC64
 	SCMP_ARCH_PPC64LE SCMP_ARCH_RISCV64 SCMP_ARCH_S390 SCMP_ARCH_S390X`)
 
-// actionOf answers what the filter is to return.
+// actionOf returns what the filter is to return.
 func actionOf(name string, errno *uint32) (uint32, error) {
 	data := uint32(unix.EPERM)
 	if errno != nil {
@@ -103,7 +103,7 @@ func abisOf(names []string, of machine) (machine, error) {
 	return chosen, nil
 }
 
-// holds tells whether a rule is for a kernel release ("6.1.0-13-amd64").
+// holds reports whether a rule is for a kernel release ("6.1.0-13-amd64").
 func holds(rule *agentv1.SeccompRule, kernel string) (bool, error) {
 	if rule.MinKernel != "" {
 		if reached, err := atLeast(kernel, rule.MinKernel); err != nil || !reached {

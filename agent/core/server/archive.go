@@ -34,7 +34,7 @@ func (s *service) files(ctx context.Context, container Container, use func(root 
 	return use(root, directory)
 }
 
-// ArchiveStat answers a path's metadata.
+// ArchiveStat returns a path's metadata.
 func (s *service) ArchiveStat(ctx context.Context, request *connect.Request[agentv1.ArchiveStatRequest]) (*connect.Response[agentv1.ArchiveStatResponse], error) {
 	return unary(ctx, s, request, func(c Container, stat *agentv1.ArchiveStatRequest) (*agentv1.ArchiveStatResponse, error) {
 		response := &agentv1.ArchiveStatResponse{}

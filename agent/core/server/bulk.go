@@ -111,7 +111,7 @@ func (b *bulkBody) next() (offset uint64, length int, bulk bool) {
 	return offset, b.left, true
 }
 
-// ended says that nothing more comes, so that connect's Receive will not wait.
+// ended reports whether nothing more comes, so that connect's Receive will not wait.
 func (b *bulkBody) ended() bool { return b != nil && b.err != nil }
 
 // data reads on in the data of the bulk message at hand.

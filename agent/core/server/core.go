@@ -38,7 +38,7 @@ func (c Core) Signal(ctx context.Context, request *agentv1.SignalRequest) error 
 	return c.Sessions.Signal(ctx, request)
 }
 
-// ExecInspect answers an exec's record.
+// ExecInspect returns an exec's record.
 func (c Core) ExecInspect(_ context.Context, execID string, refuse bool) (*agentv1.ExecInspectResponse, error) {
 	return c.Sessions.ExecInspect(execID, refuse)
 }

@@ -56,7 +56,7 @@ func (c *creditConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// withoutCredit answers what is to be written of frames now. It is valid until
+// withoutCredit returns what is to be written of frames now. It is valid until
 // the next call.
 func (c *creditConn) withoutCredit(p []byte) []byte {
 	if len(c.head) > 0 {

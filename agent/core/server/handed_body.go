@@ -32,7 +32,7 @@ func newBodyOut(call context.Context, offers *handover.Offers, tell func(*agentv
 	return o
 }
 
-// offersOf answers nil where no client's connection is to be handed on, or the
+// offersOf returns nil where no client's connection is to be handed on, or the
 // container's agent takes none.
 func offersOf(container Container, asked bool) *handover.Offers {
 	if taker, takes := container.(HandOvers); asked && takes {

@@ -70,7 +70,7 @@ func (s *service) Changes(ctx context.Context, request *connect.Request[agentv1.
 	return out.finish(&agentv1.ChangesResponse{Message: &agentv1.ChangesResponse_End{End: &agentv1.ChangesEnd{Count: count}}})
 }
 
-// DiskUsage answers how much of the file system is the container's own.
+// DiskUsage returns how much of the file system is the container's own.
 func (s *service) DiskUsage(ctx context.Context, request *connect.Request[agentv1.DiskUsageRequest]) (*connect.Response[agentv1.DiskUsageResponse], error) {
 	files, err := s.fileSystem(ctx, request, "DiskUsage")
 	if err != nil {

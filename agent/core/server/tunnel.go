@@ -75,7 +75,7 @@ func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
 	return wireError(t.run(out))
 }
 
-// connectionOf answers what makes the connection that a tunnel carries, or waits
+// connectionOf returns what makes the connection that a tunnel carries, or waits
 // for it.
 func connectionOf(container Container, open *agentv1.TunnelOpen) (connection func(context.Context) (net.Conn, error), datagrams bool, err error) {
 	if open.GetSocket() != "" {

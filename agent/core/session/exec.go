@@ -171,7 +171,7 @@ func (c *Sessions) awaitExecEnds() {
 	_ = c.changed.Wait(ctx, &c.mu, func() bool { return len(c.execs) == len(c.ended) })
 }
 
-// ExecInspect answers the record of one exec. One that is to be refused and was
+// ExecInspect returns the record of one exec. One that is to be refused and was
 // not opened has ended, and is not opened later.
 func (c *Sessions) ExecInspect(id string, refuse bool) (*agentv1.ExecInspectResponse, error) {
 	c.mu.Lock()

@@ -65,7 +65,7 @@ func (p *pump) run() {
 	}
 }
 
-// moveUntilExit answers whether the output has ended.
+// moveUntilExit returns whether the output has ended.
 func (p *pump) moveUntilExit(buffer []byte) (ended bool) {
 	for !p.exited.Load() {
 		n, err := p.file.Read(buffer)

@@ -266,10 +266,10 @@ func (c *Sessions) WaitAnswered(ctx context.Context) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.response != nil })
 }
 
-// over says that the main process will not run (any more).
+// over reports whether the main process will not run (any more).
 func (r *run) over() bool { return r.exit != nil || r.failure != nil }
 
-// running says that the main process runs.
+// running reports whether the main process runs.
 func (r *run) running() bool { return r.process != nil && !r.dead && r.exit == nil }
 
 // agentStarted is when this agent's program began.

@@ -51,7 +51,7 @@ func (in *input) splice(ctx context.Context, socket int) (moved int, able bool, 
 	return moved, able, err
 }
 
-// hasRoom answers whether a pipe has room, or nobody who reads.
+// hasRoom returns whether a pipe has room, or nobody who reads.
 func hasRoom(pipe uintptr) bool {
 	asked := []unix.PollFd{{Fd: int32(pipe), Events: unix.POLLOUT}}
 	for {

@@ -75,7 +75,7 @@ func (c *Sessions) beginNextRun() *run {
 	return c.run
 }
 
-// refuseStart answers a start whose process ended before it was started, or is
+// refuseStart returns a start whose process ended before it was started, or is
 // known to be unable to run. c.mu is held.
 func (c *Sessions) refuseStart(r *run, generation uint64) {
 	c.begin(r, generation)

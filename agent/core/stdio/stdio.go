@@ -1,5 +1,5 @@
-// Package stdio makes the standard streams of a process that an agent starts:
-// the process's side and the agent's.
+// Package stdio creates the standard streams of a process that an agent starts:
+// the process's ends and the agent's.
 package stdio
 
 import (
@@ -13,20 +13,20 @@ import (
 	"github.com/sockerless/sockerless/agent/core/session"
 )
 
-// outputPipeSize lets a process run ahead of its readers; a pipe has 64 KiB
-// unless told otherwise.
+// outputPipeSize lets a process run ahead of its readers; a pipe's default is 64
+// KiB.
 const outputPipeSize = 1 << 20
 
 // inputPipeSize lets a process read more at once than a client sends at once.
 const inputPipeSize = 256 << 10
 
-// Wiring is the standard streams of one process.
+// Wiring holds the standard streams of one process.
 type Wiring struct {
 	Child [3]*os.File   // what the process inherits as 0, 1 and 2
 	Ours  session.Stdio // the agent's side, pollable
 }
 
-// CloseChild closes the process's side, once the process has it.
+// CloseChild closes the process's ends, once the process has inherited them.
 func (w *Wiring) CloseChild() {
 	for i, file := range w.Child {
 		if file != nil {
@@ -36,14 +36,14 @@ func (w *Wiring) CloseChild() {
 	}
 }
 
-// Close closes both sides.
+// Close closes both ends.
 func (w *Wiring) Close() {
 	w.CloseChild()
 	w.Ours.Close()
 }
 
-// Pipes wires the streams that are wanted to pipes, the others to the null
-// device that openNull opens.
+// Pipes connects the wanted streams to pipes, and the others to the null device
+// that openNull opens.
 func Pipes(streams session.Streams, openNull func() (*os.File, error)) (_ *Wiring, err error) {
 	w := &Wiring{}
 	defer func() {
@@ -79,8 +79,8 @@ func Pipes(streams session.Streams, openNull func() (*os.File, error)) (_ *Wirin
 // OpenNull opens the null device of the agent's mount namespace.
 func OpenNull() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_RDWR, 0) }
 
-// pipe makes a pipe whose child side blocks, as programs expect, and whose own
-// side is pollable.
+// pipe makes a pipe whose child end blocks, as programs expect, and whose own end
+// is pollable.
 func pipe(childReads bool) (child, own *os.File, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
@@ -91,7 +91,7 @@ func pipe(childReads bool) (child, own *os.File, err error) {
 	if childReads {
 		childFD, ownFD, size = fds[0], fds[1], inputPipeSize
 	}
-	// Refused where too many pipes are this large: the default will do.
+	// Refused if too many pipes are this large: the default will do.
 	_, _ = unix.FcntlInt(uintptr(ownFD), unix.F_SETPIPE_SZ, size)
 	if err := unix.SetNonblock(ownFD, true); err != nil {
 		return nil, nil, errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
@@ -99,8 +99,8 @@ func pipe(childReads bool) (child, own *os.File, err error) {
 	return os.NewFile(uintptr(childFD), "stdio"), os.NewFile(uintptr(ownFD), "stdio"), nil
 }
 
-// Terminal makes a pseudo-terminal in the mount namespace of the agent. The
-// process must make it its controlling terminal itself.
+// Terminal makes a pseudo-terminal in the agent's mount namespace. The process
+// must make it its controlling terminal itself.
 func Terminal() (*Wiring, error) {
 	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -37,7 +37,7 @@ func (c Cgroup) shownIn(mount string) Cgroup {
 	return shown
 }
 
-// Readable says whether the group shows what its processes use.
+// Readable reports whether the group shows what its processes use.
 func (c Cgroup) Readable() bool {
 	if c.unified != "" {
 		return exists(filepath.Join(c.unified, "memory.current"))

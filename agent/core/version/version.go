@@ -1,4 +1,4 @@
-// Package version says which sockerless this is.
+// Package version holds the version of sockerless.
 package version
 
 // Version is SemVer. The build sets it with

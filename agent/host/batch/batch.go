@@ -70,7 +70,7 @@ func (q *Queue) run() {
 	}
 }
 
-// gather answers what is due. Nothing waits where it answers none, and the goroutine
+// gather returns what is due. Nothing waits where it answers none, and the goroutine
 // is one that works no more.
 func (q *Queue) gather() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), q.gathering)

@@ -33,7 +33,7 @@ func (r *Root) Resolve(name string, covered func(name string) bool) (string, err
 	return "/" + strings.Join(walk.done, "/"), nil
 }
 
-// followLink answers whether the next element is a link; a missing one is none.
+// followLink returns whether the next element is a link; a missing one is none.
 func (w *walk) followLink(element string) (bool, error) {
 	parent, err := openIn(w.root, strings.Join(w.done, "/"), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {

@@ -289,7 +289,7 @@ func (f *machineFacts) isInBind(name string) bool {
 	return slices.ContainsFunc(f.bound, func(directory string) bool { return strings.HasPrefix(name, directory+"/") })
 }
 
-// isCovered tells whether a path lies in a mount, so that it is not seen here.
+// isCovered reports whether a path lies in a mount, so that it is not seen here.
 func (f *machineFacts) isCovered(name string) bool {
 	for ; name != "/"; name = path.Dir(name) {
 		if f.mounted[name] {
@@ -356,7 +356,7 @@ func (f machineFacts) replaceSources(mounts []json.RawMessage) error {
 	return nil
 }
 
-// readOnlyRoot tells whether the configuration has root.readonly.
+// readOnlyRoot reports whether the configuration has root.readonly.
 func readOnlyRoot(config []byte) bool {
 	var spec struct {
 		Root struct {

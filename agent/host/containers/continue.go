@@ -18,7 +18,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// canBeKept tells whether a launch has nothing but its root and its network, so
+// canBeKept reports whether a launch has nothing but its root and its network, so
 // that another one can follow in its place. What else decides, the shim knows.
 func canBeKept(request *hostv1.LaunchContainerRequest) bool {
 	switch request.GetNetwork().GetKind().(type) {
@@ -31,7 +31,7 @@ func canBeKept(request *hostv1.LaunchContainerRequest) bool {
 			len(request.Secrets)+len(request.SecretEnv) == 0
 }
 
-// isKept tells whether the shim of a generation that has ended waits for another.
+// isKept reports whether the shim of a generation that has ended waits for another.
 func (l *launched) isKept() bool { return l.alive && l.exited() && l.ready.Keeps }
 
 // networkGeneration is the one that the network was made for.

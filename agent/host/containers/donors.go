@@ -97,7 +97,7 @@ func (l *launch) closeDonors() {
 	}
 }
 
-// joinNamespaces answers the paths of the namespaces of others that the
+// joinNamespaces returns the paths of the namespaces of others that the
 // container gets, by type.
 func (l *launch) joinNamespaces() (map[string]string, error) {
 	joined := map[string]string{}

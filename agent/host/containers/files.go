@@ -87,7 +87,7 @@ func (l *launch) sharedNameFiles(options []string) []ociMount {
 	return added
 }
 
-// mountsOver tells whether the configuration itself mounts something there.
+// mountsOver reports whether the configuration itself mounts something there.
 func mountsOver(config []byte, destination string) bool {
 	var spec struct {
 		Mounts []struct {

@@ -14,7 +14,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// List answers every container found on disk, with what is left of it.
+// List returns every container found on disk, with what is left of it.
 func (c *Containers) List() ([]*hostv1.ContainerOnDisk, error) {
 	ids, err := c.ids()
 	if err != nil {

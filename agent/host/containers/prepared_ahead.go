@@ -9,7 +9,7 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// isNobodys tells whether a host process of an earlier version has prepared the
+// isNobodys reports whether a host process of an earlier version has prepared the
 // container ahead, and nobody has created it.
 func isNobodys(paths shimspec.ContainerPaths) bool {
 	var record rootRecord

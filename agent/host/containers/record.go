@@ -118,7 +118,7 @@ func (l *launched) requireWhole(paths shimspec.ContainerPaths) error {
 	return nil
 }
 
-// answers tells whether a process listens on the socket: the kernel refuses
+// answers reports whether a process listens on the socket: the kernel refuses
 // connections to one whose last listener is gone.
 func answers(socket string) bool {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)

@@ -187,7 +187,7 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 	return endCommands(ctx, c.layout.RuntimeRoot(), id) // of a shim that was killed at work
 }
 
-// isRecorded tells whether the end of what was launched last is on record by now.
+// isRecorded reports whether the end of what was launched last is on record by now.
 func isRecorded(paths shimspec.ContainerPaths, last *launched) bool {
 	var record shimspec.ExitRecord
 	_, err := jsonfile.Read(paths.ExitRecord(), &record)

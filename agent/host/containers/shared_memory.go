@@ -72,7 +72,7 @@ func sharedMemoryOptions(config []byte) ([]string, bool) {
 	return nil, false
 }
 
-// hasNamespace tells whether the configuration has a namespace of this type,
+// hasNamespace reports whether the configuration has a namespace of this type,
 // made or joined.
 func hasNamespace(config []byte, kind string) bool {
 	var spec struct {

@@ -12,7 +12,7 @@ import (
 // file tells hard links of one file from each other's files.
 type file struct{ device, inode uint64 }
 
-// Measure answers the bytes of the regular files beneath a directory, those
+// Measure returns the bytes of the regular files beneath a directory, those
 // with several names once. A missing directory, and what vanishes meanwhile,
 // counts nothing. Links are not followed, whoever puts them in the way.
 func Measure(ctx context.Context, directory string) (uint64, error) {

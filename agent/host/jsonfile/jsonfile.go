@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// Read answers false if the file is missing or not whole: a crash of the
+// Read returns false if the file is missing or not whole: a crash of the
 // machine can cut a file that was not synced.
 func Read(path string, value any) (bool, error) {
 	content, err := os.ReadFile(path)

@@ -77,7 +77,7 @@ func givenName(names []string) string {
 	return givenPrefix + hex.EncodeToString(sum[:nameLength/2])
 }
 
-// isWhole tells whether no crash of the machine can have left a part of it only.
+// isWhole reports whether no crash of the machine can have left a part of it only.
 func (s *Store) isWhole(given string) bool {
 	return s.durabilityOf(given, givenRecordName) != damaged
 }
@@ -150,7 +150,7 @@ func (s *Store) reviewGiven(dir string) {
 	tellGivenStays(dir, err)
 }
 
-// hasImage tells whether no layer is known to be gone that it lies over.
+// hasImage reports whether no layer is known to be gone that it lies over.
 func (s *Store) hasImage(given string) bool {
 	record, err := readGiven(given)
 	return !errors.Is(err, os.ErrNotExist) && !slices.ContainsFunc(record.Lower, func(name string) bool {

@@ -166,7 +166,7 @@ func readLayer(dir string) (layer Layer, err error) {
 // errDamaged is said of a record that is not one.
 var errDamaged = errors.New("the record is damaged")
 
-// List answers the diff IDs of all layers. One that cannot be read is left out.
+// List returns the diff IDs of all layers. One that cannot be read is left out.
 func (s *Store) List() ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {

@@ -107,7 +107,7 @@ func (s *Store) uploadedTree(diffID string) (tree string, layer Layer, found boo
 // Done is closed once the upload has come, or failed.
 func (u *Upload) Done() <-chan struct{} { return u.done }
 
-// Taken answers what came; it is called once Done is closed.
+// Taken returns what came; it is called once Done is closed.
 func (u *Upload) Taken() (Taken, error) { return u.taken, u.err }
 
 // Take stores and unpacks what comes, once. A stream that is cut, or no whole

@@ -47,7 +47,7 @@ func Inspect() (Features, error) {
 	return features, nil
 }
 
-// hasAppArmor tells whether the kernel confines processes by AppArmor's
+// hasAppArmor reports whether the kernel confines processes by AppArmor's
 // profiles.
 func hasAppArmor(sys string) bool {
 	enabled, _ := os.ReadFile(filepath.Join(sys, "module/apparmor/parameters/enabled"))

@@ -126,7 +126,7 @@ func (o Overlay) openRelative() (int, error) {
 	return mountInDirectory(base, options, o.Upper == "")
 }
 
-// cloneReadOnly answers a detached read-only mount of the directory.
+// cloneReadOnly returns a detached read-only mount of the directory.
 func cloneReadOnly(directory string) (int, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, directory, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
@@ -188,7 +188,7 @@ func Unmount(target string) error {
 	return nil
 }
 
-// IsMountPoint tells whether something is mounted at path; a missing path is no
+// IsMountPoint reports whether something is mounted at path; a missing path is no
 // mount point.
 func IsMountPoint(path string) (bool, error) {
 	var stat unix.Statx_t

@@ -40,7 +40,7 @@ type Content struct {
 	Devices []Device          `json:"devices"`
 }
 
-// IsEmpty tells that there is nothing to make.
+// IsEmpty reports whether there is nothing to make.
 func (c Content) IsEmpty() bool { return len(c.Mounts)+len(c.Devices) == 0 }
 
 func makeAll(file, directory string) error {

@@ -192,7 +192,7 @@ func (i *Instance) Remove(name string) error {
 	return nil
 }
 
-// owns tells whether it is a bridge that this instance has marked.
+// owns reports whether it is a bridge that this instance has marked.
 func (i *Instance) owns(link netlink.Link) bool {
 	return link.Type() == "bridge" && link.Attrs().Alias == i.alias()
 }

@@ -38,7 +38,7 @@ type Runtime struct {
 	Root string // --root
 }
 
-// Knows says whether the runtime keeps state of the container: it was created
+// Knows reports whether the runtime keeps state of the container: it was created
 // and not deleted.
 func (r Runtime) Knows(containerID string) bool {
 	_, err := os.Lstat(filepath.Join(r.Root, containerID))
@@ -177,7 +177,7 @@ func (s runcState) isPlain(containerID string) bool {
 	return len(s.Cgroups) > 0 && s.ResourceClass == "" && len(s.Config.Hooks.Poststop) == 0
 }
 
-// hasEnded tells whether the init of a container of runc is past executing
+// hasEnded reports whether the init of a container of runc is past executing
 // anything; false if that cannot be known.
 func (r Runtime) hasEnded(containerID string) bool {
 	state, err := r.state(containerID)

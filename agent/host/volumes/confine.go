@@ -187,7 +187,7 @@ func (s *Store) refusePaths(options map[string]string) error {
 	return nil
 }
 
-// pathsOf answers what may be paths in options: `o` has some behind `=`, and lists of
+// pathsOf returns what may be paths in options: `o` has some behind `=`, and lists of
 // them, such as overlay's layers, with `:` between. To overlay a backslash takes a
 // separator its meaning, to others it is one as any.
 func pathsOf(options map[string]string) []string {
@@ -241,13 +241,13 @@ func invalid(format string, values ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }
 
-// IsPart tells whether a path is one below a volume's directory.
+// IsPart reports whether a path is one below a volume's directory.
 func (s *Store) IsPart(source string) bool {
 	_, subpath, ours := s.split(source)
 	return ours && subpath != "."
 }
 
-// split tells whether a path lies in a volume of this store, which one's
+// split reports whether a path lies in a volume of this store, which one's
 // directory that is, and where in it.
 func (s *Store) split(source string) (volume, subpath string, ours bool) {
 	rest, below := strings.CutPrefix(filepath.Clean(source), filepath.Clean(s.dir)+"/")

@@ -95,7 +95,7 @@ type growth struct {
 	mount uint64 // which of its mounts it is
 }
 
-// disks answers those of held volumes that may grow, by device number: a volume's
+// disks returns those of held volumes that may grow, by device number: a volume's
 // directory may be a link to another disk. It logs what it cannot look at, unless
 // that is among the failures, by name, that it keeps.
 func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
@@ -138,7 +138,7 @@ func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 	return disks, nil
 }
 
-// roomAt answers the bytes that are free where a directory lies.
+// roomAt returns the bytes that are free where a directory lies.
 func roomAt(directory string) (device, free uint64, err error) {
 	var stat unix.Stat_t
 	if err := unix.Stat(directory, &stat); err != nil {
@@ -179,7 +179,7 @@ type toldOf struct {
 	shortage shortage
 }
 
-// look answers the volumes to tell of. A shortage is over once there is an eighth
+// look returns the volumes to tell of. A shortage is over once there is an eighth
 // more room than it begins with, so that one at its edge is told once.
 func (w roomWatch) look(free uint64, growths map[string]growth) []string {
 	var promised uint64

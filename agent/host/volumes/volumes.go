@@ -114,7 +114,7 @@ func (s *Store) driver(name string) (driver.Driver, error) {
 	return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("there is no volume driver %q", name))
 }
 
-// find answers a volume that exists, and its driver.
+// find returns a volume that exists, and its driver.
 func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 	dir, err := s.path(name)
 	v := driver.Volume{Name: name, Dir: dir}
@@ -219,7 +219,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	return s.trash.Discard(dir)
 }
 
-// List answers the volumes that are made. One whose record cannot be read is left
+// List returns the volumes that are made. One whose record cannot be read is left
 // out.
 func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	entries, err := os.ReadDir(s.dir)
@@ -247,7 +247,7 @@ func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	return found, nil
 }
 
-// Measure answers the bytes that the volume takes; one that is missing takes none.
+// Measure returns the bytes that the volume takes; one that is missing takes none.
 func (s *Store) Measure(ctx context.Context, name string) (uint64, error) {
 	v, d, err := s.find(name)
 	if err != nil {

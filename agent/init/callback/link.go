@@ -271,7 +271,7 @@ func (l *link) send(carrier net.Conn) {
 	}
 }
 
-// isToSend tells whether there is something to say; l.mu is held.
+// isToSend reports whether there is something to say; l.mu is held.
 func (l *link) isToSend() bool {
 	isAckDue := l.told > l.received || l.received-l.told >= ackAfter
 	return l.next < l.base+uint64(l.kept.Len()) || isAckDue || l.finished

@@ -249,7 +249,7 @@ func sorted(addresses []netip.AddrPort) []netip.AddrPort {
 	return slices.Compact(addresses)
 }
 
-// Holds says whether connections to an address would come to a mirror.
+// Holds reports whether connections to an address would come to a mirror.
 func (m *Mirror) Holds(address netip.AddrPort) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

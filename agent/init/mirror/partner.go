@@ -193,7 +193,7 @@ func (p *partner) reconcile() {
 	}
 }
 
-// isReserved says whether a place is the agent's own to take.
+// isReserved reports whether a place is the agent's own to take.
 func (p *partner) isReserved(at place) bool {
 	if kept := p.mirror.options.IsKept; kept != nil && kept(at.network, at.bind.Port()) {
 		return true

@@ -10,7 +10,7 @@ type place struct {
 	bind    netip.AddrPort
 }
 
-// placesOf answers for each listener of a partner where it is mirrored, with the
+// placesOf returns for each listener of a partner where it is mirrored, with the
 // address that the partner bound. own is the address by which others reach this
 // container: a partner that listens at its own has its mirror there.
 func placesOf(listeners []netip.AddrPort, own netip.Addr) map[place]netip.Addr {
@@ -48,7 +48,7 @@ func placesOf(listeners []netip.AddrPort, own netip.Addr) map[place]netip.Addr {
 	return places
 }
 
-// placesAt answers the same for a partner whose listeners are all at some
+// placesAt returns the same for a partner whose listeners are all at some
 // addresses here.
 func placesAt(at []netip.Addr, listeners Listeners) map[place]netip.Addr {
 	places := make(map[place]netip.Addr)
@@ -76,7 +76,7 @@ func dialled(bound netip.Addr, cameTo netip.Addr) netip.Addr {
 	}
 }
 
-// covers says whether a listener at the place takes connections to an address.
+// covers reports whether a listener at the place takes connections to an address.
 func (at place) covers(address netip.AddrPort) bool {
 	to := address.Addr().Unmap().WithZone("")
 	if at.bind.Port() != address.Port() {

@@ -60,7 +60,7 @@ func init() {
 	}
 }
 
-// isStartedAs tells whether these variables are the whole environment.
+// isStartedAs reports whether these variables are the whole environment.
 func isStartedAs(variables ...string) bool {
 	environment := syscall.Environ()
 	if len(environment) != len(variables) {

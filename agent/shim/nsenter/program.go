@@ -83,7 +83,7 @@ func rehearseFork(spec *Spec) syscall.Errno {
 	return 0
 }
 
-// begin answers a program as execve takes it, and reports that it comes to that.
+// begin returns a program as execve takes it, and reports whether it comes to that.
 // Not ok: it is reported that it does not.
 func begin(spec *Spec, path string) (name *byte, argv, envv []*byte, ok bool) {
 	name, err := syscall.BytePtrFromString(path)

@@ -194,7 +194,7 @@ func (b *Backend) Layers() map[string][]byte {
 	return maps.Clone(b.layers)
 }
 
-// Archived tells whether an archive had a file.
+// Archived reports whether an archive had a file.
 func (b *Backend) Archived(name string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -277,7 +277,7 @@ func openFileSystem(image *os.File, options []string) (int, error) {
 	return mounts.FileSystem{Type: "ext4", Source: loop.Name(), Options: options}.Open()
 }
 
-// Measure answers what the image takes of the disk: it is sparse.
+// Measure returns what the image takes of the disk: it is sparse.
 func (Driver) Measure(_ context.Context, v driver.Volume) (uint64, error) {
 	var stat unix.Stat_t
 	err := unix.Stat(imageOf(v), &stat)
@@ -287,7 +287,7 @@ func (Driver) Measure(_ context.Context, v driver.Volume) (uint64, error) {
 	return uint64(stat.Blocks) * 512, err
 }
 
-// Growth answers what the image lacks of its size. What a container writes there
+// Growth returns what the image lacks of its size. What a container writes there
 // when the disk is full fails as on a broken disk, and the file system becomes
 // read-only.
 func (Driver) Growth(v driver.Volume) (uint64, error) {

@@ -100,7 +100,7 @@ func checkIfAsked(ctx context.Context, name string, image, lock *os.File) error 
 	return nil
 }
 
-// isMounted tells whether the image is mounted still, somewhere: then the kernel has
+// isMounted reports whether the image is mounted still, somewhere: then the kernel has
 // its loop device to itself. One that is only open lingers.
 func isMounted(image *os.File) (bool, error) {
 	loop, err := findLoop(image)

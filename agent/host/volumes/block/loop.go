@@ -20,7 +20,7 @@ const (
 // loopMajor is the major number of loop devices.
 const loopMajor = 7
 
-// attachLoop answers an open loop device of the image: the one that it has, for a
+// attachLoop returns an open loop device of the image: the one that it has, for a
 // mount of it may linger in a namespace that nobody sees, and two devices of one
 // image would ruin it. The kernel frees a device with its last user, whoever is
 // killed meanwhile.
@@ -69,7 +69,7 @@ func openLoop(number int) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
 }
 
-// findLoop answers the device that has the image, if there is one: by its inode,
+// findLoop returns the device that has the image, if there is one: by its inode,
 // since paths may be written in several ways.
 func findLoop(image *os.File) (*os.File, error) {
 	var stat unix.Stat_t

@@ -93,7 +93,7 @@ func (Driver) Mount(_ context.Context, v driver.Volume) error {
 	return nil
 }
 
-// Measure answers the bytes of its files.
+// Measure returns the bytes of its files.
 func (Driver) Measure(ctx context.Context, v driver.Volume) (uint64, error) {
 	return disk.Measure(ctx, v.Data())
 }

@@ -63,7 +63,7 @@ func (Driver) Mount(_ context.Context, v driver.Volume) error {
 	return memory(v.Options).Mount(v.Data())
 }
 
-// Measure answers the bytes of its files.
+// Measure returns the bytes of its files.
 func (Driver) Measure(ctx context.Context, v driver.Volume) (uint64, error) {
 	return disk.Measure(ctx, v.Data())
 }
