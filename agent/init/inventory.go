@@ -91,7 +91,7 @@ func (s *stock) wait(ctx context.Context) error {
 	}
 }
 
-var _ server.Comparable = (*container)(nil)
+var _ server.Diffable = (*container)(nil)
 
 // FileSystem is the container's beside what the image had. UNIMPLEMENTED: an
 // agent that is not PID 1 cannot know that; FAILED_PRECONDITION: the image has

@@ -159,7 +159,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		web = server.WithPings(web)
 	} else {
 		// A connection that was cut is silent until it goes on; WebSockets have pings of their own.
-		server.BearCuts(settings.callback.resumeWithin)
+		server.TolerateOutages(settings.callback.resumeWithin)
 	}
 	web.ConnContext = rule.withRole
 	ended := make(chan error, 1)

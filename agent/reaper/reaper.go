@@ -1,6 +1,6 @@
-// Package reaper is the init of `docker run --init`: PID 1 of a container
-// whose command is not made to be one. It starts the command, forwards every
-// signal to it, reaps orphans, and exits as the command does.
+// Package reaper is the init of `docker run --init`: PID 1 of a container whose
+// command does not act as one. It starts the command, forwards every signal to
+// it, reaps orphans, and exits with the command's exit code.
 package reaper
 
 import (
@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exit codes of a command that cannot be executed, as shells have them.
+// Exit codes of a command that cannot be executed, as in shells.
 const (
 	exitNotExecutable = 126
 	exitNotFound      = 127
 )
 
-// Main runs `docker-init [--] COMMAND [ARGUMENT…]` and answers the exit code.
+// Main runs `docker-init [--] COMMAND [ARGUMENT…]` and returns the exit code.
 func Main(arguments []string) int {
 	if len(arguments) > 0 && arguments[0] == "--" {
 		arguments = arguments[1:]
@@ -44,13 +44,13 @@ func Main(arguments []string) int {
 			return status
 		}
 		if caught := (<-signals).(syscall.Signal); forwarded(caught) {
-			_ = unix.Kill(pid, caught) // it may have ended just now
+			_ = unix.Kill(pid, caught) // it may have just ended
 		}
 	}
 }
 
-// forwarded tells signals for the command from those that are this process's
-// own: its children's ends, and what the Go runtime sends itself.
+// forwarded reports whether a signal is for the command, rather than for this
+// process (SIGCHLD) or Go's runtime.
 func forwarded(caught syscall.Signal) bool {
 	switch caught {
 	case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
@@ -59,8 +59,8 @@ func forwarded(caught syscall.Signal) bool {
 	return true
 }
 
-// start runs the command in a process group of its own, in the foreground of
-// the terminal if there is one, so that ctrl-C reaches all of it once.
+// start runs the command in its own process group, in the foreground of the
+// terminal if there is one, so that ctrl-C reaches all of it once.
 func start(arguments []string) (pid int, err error) {
 	path, err := exec.LookPath(arguments[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
@@ -77,8 +77,8 @@ func start(arguments []string) (pid int, err error) {
 	})
 }
 
-// reap collects every child that has ended, and says how the command did if it
-// is among them.
+// reap collects every child that has ended, and returns the command's exit code
+// if it is among them.
 func reap(command int) (exitCode int, ended bool) {
 	for {
 		var status unix.WaitStatus

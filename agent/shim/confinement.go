@@ -18,23 +18,23 @@ import (
 	"github.com/sockerless/sockerless/agent/shim/nsenter"
 )
 
-// confinement is what an exec has to share with the container's main process,
-// so that it can be made without the OCI runtime, as tight. It is read while
-// that process is still the runtime's and no user's program runs.
+// confinement is what an exec shares with the container's main process, so that
+// the shim can confine it as tightly without the OCI runtime. It is read while
+// that process still belongs to the runtime and no user's program runs.
 type confinement struct {
 	main     *os.File // a pidfd
 	binary   *os.File // the program that enters, where nobody can write to it
 	cgroups  joinedCgroups
 	oomScore string
-	files    nsenter.Limit // of open files, which Go's runtime raises for itself
+	files    nsenter.Limit // of open files; Go's runtime raises its own
 	keyring  string
 	filter   []byte // of seccomp; nil: none
-	// Processes of the container may trace each other, and so the OCI runtime's
-	// process that enters it, which has every capability.
+	// The container's processes may trace each other, and so also the OCI
+	// runtime's process that enters the container with every capability.
 	traces bool
 }
 
-// ociConfinement is the part of config.json that decides.
+// ociConfinement is the relevant part of config.json.
 type ociConfinement struct {
 	Process struct {
 		User struct {
@@ -56,7 +56,7 @@ type ociConfinement struct {
 	} `json:"linux"`
 }
 
-// ociSeccomp is the part of a profile that decides.
+// ociSeccomp is the relevant part of a profile.
 type ociSeccomp struct {
 	DefaultAction string   `json:"defaultAction"`
 	Flags         []string `json:"flags"`
@@ -66,9 +66,9 @@ type ociSeccomp struct {
 	} `json:"syscalls"`
 }
 
-// endsThreads reports whether a forbidden call may end a thread alone, after which
-// the process that enters would stay without it, or be a signal, of which Go's
-// runtime writes to the program's standard error.
+// endsThreads reports whether a forbidden call may end a single thread, so that
+// the entering process would run on without it, or raise a signal, which Go's
+// runtime reports on the program's standard error.
 func (s *ociSeccomp) endsThreads() bool {
 	actions := []string{s.DefaultAction}
 	for _, rule := range s.Syscalls {
@@ -79,12 +79,13 @@ func (s *ociSeccomp) endsThreads() bool {
 	})
 }
 
-// errRuntimeOnly: the container has something that only the OCI runtime gives.
+// errRuntimeOnly means that the container has something that only the OCI runtime
+// can set up.
 var errRuntimeOnly = errors.New("execs need the OCI runtime")
 
 func runtimeOnly(why string) error { return fmt.Errorf("%w: %s", errRuntimeOnly, why) }
 
-// needsRuntime returns errRuntimeOnly with the reason, if there is one.
+// needsRuntime returns errRuntimeOnly with the reason, or nil.
 func (c *ociConfinement) needsRuntime() error {
 	types := []string{}
 	for _, namespace := range c.Linux.Namespaces {
@@ -109,7 +110,8 @@ func (c *ociConfinement) needsRuntime() error {
 	return nil
 }
 
-// readConfinement reads it of a container that is created and not started.
+// readConfinement reads the confinement of a container that is created but not
+// started.
 func readConfinement(configFile, containerID string, main *children.Child, reaper *children.Reaper) (_ *confinement, err error) {
 	content, err := os.ReadFile(configFile)
 	if err != nil {
@@ -152,8 +154,8 @@ func readConfinement(configFile, containerID string, main *children.Child, reape
 	return c, nil
 }
 
-// openFilesLimit reads it where nobody needs a right for it: prlimit asks for one
-// where the process has another user.
+// openFilesLimit reads /proc/PID/limits, because prlimit needs a capability for
+// another user's process.
 func openFilesLimit(pid int) (limit nsenter.Limit, err error) {
 	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "limits"))
 	if err != nil {
@@ -167,21 +169,22 @@ func openFilesLimit(pid int) (limit nsenter.Limit, err error) {
 	return limit, nil
 }
 
-// joinedCgroups are the control groups that a process is in and this one is not.
-// A write to cgroup.procs has the kernel wait until everybody has gone by who
+// joinedCgroups are the cgroups of a process that are not this process's too.
+// After a write to cgroup.procs the kernel waits for all readers of its lock, 5
+// to 20 ms unless it has just done so; the other ways to join do not wait.
 // reads its lock, 5 to 20 ms unless somebody has just waited; these ways do not.
 type joinedCgroups struct {
-	// Files that the process that joins writes itself to: `tasks` of version 1,
-	// which moves the thread that makes the program, and where it must be
-	// `cgroup.procs` of version 2.
+	// Files to which the joining process writes itself: in version 1 `tasks`,
+	// which moves the thread that clones the program; in version 2
+	// `cgroup.procs`, if it must.
 	files []string
-	waits bool   // there is a cgroup.procs
-	born  string // the group of version 2 that it is made in; empty: none
+	waits bool   // one of them is cgroup.procs
+	born  string // the version 2 group in which the process is cloned; empty: none
 }
 
-// cgroupsToJoin finds those of a process. In a group of version 2 a process is
-// made only where version 1 freezes: one that is frozen before it executes would
-// hold up whoever makes it.
+// cgroupsToJoin finds those of a process. A process is cloned into a version 2
+// group only if version 1 does the freezing: one frozen before it executes would
+// block its parent.
 func cgroupsToJoin(pid int) (joined joinedCgroups, err error) {
 	mounts, err := cgroupMounts()
 	if err != nil {
@@ -218,8 +221,8 @@ func cgroupsToJoin(pid int) (joined joinedCgroups, err error) {
 	return joined, nil
 }
 
-// attributes has a process made in the group of version 2. done is called once
-// it is.
+// attributes makes a clone start in the version 2 group. Call done after the
+// clone.
 func (j joinedCgroups) attributes() (_ *syscall.SysProcAttr, done func(), err error) {
 	if j.born == "" {
 		return nil, func() {}, nil
@@ -231,8 +234,8 @@ func (j joinedCgroups) attributes() (_ *syscall.SysProcAttr, done func(), err er
 	return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}, func() { group.Close() }, nil
 }
 
-// cgroupPaths are a process's groups by hierarchy: its controllers or name, ""
-// for version 2's.
+// cgroupPaths are a process's cgroups by hierarchy: its controllers or name, ""
+// for version 2.
 func cgroupPaths(process string) (map[string]string, error) {
 	content, err := os.ReadFile("/proc/" + process + "/cgroup")
 	if err != nil {
@@ -247,7 +250,7 @@ func cgroupPaths(process string) (map[string]string, error) {
 	return paths, nil
 }
 
-// cgroupMounts are where the hierarchies are mounted whole.
+// cgroupMounts are the mount points of whole hierarchies.
 func cgroupMounts() (map[string]string, error) {
 	content, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -271,8 +274,8 @@ func cgroupMounts() (map[string]string, error) {
 	return mounts, nil
 }
 
-// hierarchyOf picks out of a version 1 mount's options what /proc/PID/cgroup
-// calls the hierarchy.
+// hierarchyOf extracts from a version 1 mount's options the name of the hierarchy
+// in /proc/PID/cgroup.
 func hierarchyOf(options string) string {
 	var controllers []string
 	for option := range strings.SplitSeq(options, ",") {
@@ -283,12 +286,11 @@ func hierarchyOf(options string) string {
 	return strings.Join(controllers, ",")
 }
 
-// enterProgram is the name of the program beside this one that is package nsenter
-// alone. The build sets it, with the digest of what it has built; empty: there is
-// none.
+// enterProgram is the file name of the small program with package nsenter, beside
+// this one. The build sets it, with the digest of that program; empty: none.
 var enterProgram string
 
-// programBeside finds it; empty: there is none.
+// programBeside is the path of enterProgram; empty: none.
 func programBeside() string {
 	if self, err := os.Executable(); err == nil && enterProgram != "" {
 		beside := filepath.Join(filepath.Dir(self), enterProgram)
@@ -299,13 +301,12 @@ func programBeside() string {
 	return ""
 }
 
-// programToEnter is that one, or this program, which does the same and takes
-// longer.
+// programToEnter falls back to this program, which does the same but starts more
+// slowly.
 func programToEnter() string { return cmp.Or(programBeside(), "/proc/self/exe") }
 
-// protectedBinary opens a program that enters on a read-only mount of its own: a
-// process of the container that gets hold of it, by /proc of the one that executes
-// it, cannot write to it.
+// protectedBinary opens a program on its own read-only mount: a process of the
+// container that reaches it through /proc/PID/exe cannot write to it.
 func protectedBinary(program string) (*os.File, error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, program, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
@@ -316,7 +317,7 @@ func protectedBinary(program string) (*os.File, error) {
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &readOnly); err != nil {
 		return nil, fmt.Errorf("mount the agent for execs: %w", err)
 	}
-	// Out of the way of the numbers that the started process gets.
+	// Above the numbers that the started process gets.
 	fd, err := unix.FcntlInt(uintptr(tree), unix.F_DUPFD_CLOEXEC, 64)
 	if err != nil {
 		return nil, fmt.Errorf("mount the agent for execs: %w", err)

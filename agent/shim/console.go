@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// consoleTimeout bounds the wait for a master that the runtime, which has ended
-// by then, must have sent.
+// consoleTimeout bounds the wait for the master that the runtime must have sent
+// before it ended.
 const consoleTimeout = 5 * time.Second
 
-// consoleSocket is where the OCI runtime sends the master of a pseudo-terminal
-// that it made inside the container.
+// consoleSocket receives the master of a pseudo-terminal that the OCI runtime
+// opened inside the container.
 type consoleSocket struct {
 	path     string
 	listener *net.UnixListener
@@ -31,7 +31,7 @@ func listenForConsole(path string) (*consoleSocket, error) {
 
 func (c *consoleSocket) close() { c.listener.Close() }
 
-// receive takes the master.
+// receive waits for the master.
 func (c *consoleSocket) receive() (*os.File, error) {
 	deadline := time.Now().Add(consoleTimeout)
 	if err := c.listener.SetDeadline(deadline); err != nil {
@@ -69,8 +69,8 @@ func receiveMaster(conn *net.UnixConn) (*os.File, error) {
 	return os.NewFile(uintptr(fds[0]), "console"), nil
 }
 
-// consolePair is the way by which a process that enters a container sends the
-// master of a terminal that it made there.
+// consolePair receives the master of a terminal that an entering process opened
+// in the container.
 type consolePair struct {
 	ours   *net.UnixConn
 	theirs *os.File
@@ -98,7 +98,7 @@ func (p *consolePair) close() {
 	p.theirs.Close()
 }
 
-// receive takes the master, which was sent already.
+// receive takes the master, which has already been sent.
 func (p *consolePair) receive() (*os.File, error) {
 	if err := p.ours.SetDeadline(time.Now().Add(consoleTimeout)); err != nil {
 		return nil, err

@@ -28,8 +28,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// localContainer is one container of the OCI runtime. As a session.Runtime it
-// makes the processes.
+// localContainer is one container of the OCI runtime. It implements
+// session.Runtime.
 type localContainer struct {
 	spec    *shimspec.Spec // of the first generation
 	runtime *ociRuntime
@@ -38,7 +38,8 @@ type localContainer struct {
 	moves   *quickMoves
 	// started is called once the first main process runs.
 	started func()
-	// outOfMemory is called whenever the kernel has killed for want of memory.
+	// outOfMemory is called whenever the kernel's OOM killer has killed a
+	// process.
 	outOfMemory func()
 }
 
@@ -50,7 +51,7 @@ type running struct {
 	// after create
 	oom    *oomCounter
 	cgroup usage.Cgroup
-	// after create; nil: execs are the runtime's
+	// after create; nil: execs use the runtime
 	confinement  *confinement
 	needsRuntime error // why
 }
@@ -59,11 +60,10 @@ func (c *localContainer) paths() shimspec.ContainerPaths {
 	return shimspec.ContainerPaths{Dir: filepath.Dir(c.spec.ExitRecord), Run: filepath.Dir(c.spec.AgentSocket)}
 }
 
-// main is the current main process; nil: it is not created.
+// main is the current main process; nil: not created.
 func (c *localContainer) main() *spawned { return c.current.Load().main }
 
-// create has the runtime make the container: everything but executing the
-// command.
+// create has the runtime create the container, up to executing the command.
 func (c *localContainer) create() error {
 	c.moves.soon()
 	defer c.moves.end()
@@ -84,7 +84,7 @@ func (c *localContainer) create() error {
 	configFile := filepath.Join(c.spec.Bundle, "config.json")
 	confined := created
 	confined.oom = findOOMCounter(main.child.PID())
-	// A process that has been killed meanwhile has none, and needs none.
+	// A process killed meanwhile has none, and needs none.
 	confined.cgroup, _ = usage.CgroupOf(main.child.PID())
 	confined.confinement, confined.needsRuntime = readConfinement(configFile, c.spec.ContainerID, main.child, c.runtime.reaper)
 	c.current.Store(&confined)
@@ -99,7 +99,7 @@ func (c *localContainer) create() error {
 	return nil
 }
 
-// watchMemory has want of memory told as it comes.
+// watchMemory reports OOM kills as they happen.
 func (c *localContainer) watchMemory() {
 	if err := c.current.Load().oom.watch(c.outOfMemory); err != nil {
 		slog.Warn("want of memory is only seen at the end", "error", err)
@@ -108,7 +108,8 @@ func (c *localContainer) watchMemory() {
 
 // Launch lets the created process execute the command.
 func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest) (session.Process, session.Stdio, error) {
-	// Before the command runs: whoever finds this process dead does not run it again.
+	// Before the command runs: a reader who finds this process dead must not run
+	// it again.
 	begun := shimspec.Begun{Version: shimspec.Version, Generation: request.Generation, At: time.Now()}
 	if err := writeJSON(c.paths().BegunRecord(), begun); err != nil {
 		return nil, session.Stdio{}, err
@@ -123,7 +124,7 @@ func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest
 		err = c.runtime.run(nil, "start", c.spec.ContainerID)
 	}
 	if err != nil {
-		_ = main.child.Signal(unix.SIGKILL) // gone already, as likely as not
+		_ = main.child.Signal(unix.SIGKILL) // probably gone already
 		return nil, session.Stdio{}, startFailure(err)
 	}
 	faultpoint.Reached("shim.start.executing")
@@ -134,9 +135,9 @@ func (c *localContainer) Launch(_ context.Context, request *agentv1.StartRequest
 	return &process{Child: main.child, oom: current.oom}, main.stdio, nil
 }
 
-// Exec runs one more process. A program that cannot be executed is left to the
-// OCI runtime, for its words, unless the container may trace, and could so
-// bring the runtime in.
+// Exec starts a process in the container. If the program cannot be executed, the
+// OCI runtime tries too, for its error message, unless processes of the container
+// may trace each other and so take over the runtime's.
 func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams session.Streams) (session.Process, session.Stdio, error) {
 	current := c.current.Load()
 	if current.confinement == nil || current.confinement.cgroups.waits {
@@ -153,7 +154,7 @@ func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, stre
 	}
 	before := current.oom.kills()
 	made, err := c.execDirectly(current, specification, root, streams)
-	// The runtime knows of the first generation alone.
+	// The runtime knows only the first generation.
 	byRuntime := current.spec.Generation == c.spec.Generation
 	if byRuntime && (errors.Is(err, errRuntimeOnly) || errors.Is(err, errNothingRan) && !current.confinement.traces) {
 		if err = checkUsers(specification, root); err == nil {
@@ -166,7 +167,8 @@ func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, stre
 	return &process{Child: made.child, exec: true, oom: current.oom, before: before}, made.stdio, nil
 }
 
-// checkUsers keeps the runtime from users files that it would wait at or misread.
+// checkUsers refuses passwd and group files at which the runtime would block or
+// which it would misread.
 func checkUsers(specification []byte, root *os.File) error {
 	var process ociProcess
 	if err := json.Unmarshal(specification, &process); err != nil {
@@ -175,8 +177,8 @@ func checkUsers(specification []byte, root *os.File) error {
 	return identity.CheckForRuntime(root, process.User.AdditionalGIDs)
 }
 
-// execDirectly has no need of the OCI runtime. errRuntimeOnly, errNothingRan:
-// the runtime may.
+// execDirectly executes without the OCI runtime. After errRuntimeOnly or
+// errNothingRan the runtime may try.
 func (c *localContainer) execDirectly(current *running, specification []byte, root *os.File, streams session.Streams) (*spawned, error) {
 	if current.confinement == nil {
 		return nil, fmt.Errorf("%w: %w", errRuntimeOnly, current.needsRuntime)
@@ -197,8 +199,7 @@ func (c *localContainer) execByRuntime(specification []byte, tty bool, streams s
 	return c.runtime.spawn(tty, streams, openOwnNull, "exec", "--detach", "--process", file, c.spec.ContainerID)
 }
 
-// keepSandbox takes what the next generation is to be entered into, where that
-// is asked for and possible.
+// keepSandbox reads what the next generation reuses, if requested and possible.
 func (c *localContainer) keepSandbox(configFile string, created *running) (err error) {
 	if !c.spec.Keep || created.confinement == nil {
 		return nil
@@ -210,10 +211,10 @@ func (c *localContainer) keepSandbox(configFile string, created *running) (err e
 	return err
 }
 
-// SignalAll reaches processes that the main process did not start, too.
+// SignalAll also reaches processes that the main process did not start.
 func (c *localContainer) SignalAll(_ context.Context, signal unix.Signal) error {
 	if c.current.Load().spec.Generation > c.spec.Generation {
-		return c.signalStep(signal) // of which the runtime knows nothing
+		return c.signalStep(signal) // the runtime does not know later generations
 	}
 	return c.runtime.run(nil, "kill", "--all", c.spec.ContainerID, strconv.Itoa(int(signal)))
 }
@@ -223,32 +224,33 @@ func (c *localContainer) Pause(context.Context) error {
 	return c.runtime.run(nil, "pause", c.spec.ContainerID)
 }
 
-// Resume thaws it.
+// Resume thaws the container's cgroup.
 func (c *localContainer) Resume(context.Context) error {
 	return c.runtime.run(nil, "resume", c.spec.ContainerID)
 }
 
 // openRoot opens the container's root directory as its main process sees it,
-// mounts included. session.ErrNotRunning: it has ended, known here or not yet.
+// mounts included. It returns session.ErrNotRunning if that process has ended,
+// even if its end is not known here yet.
 func (c *localContainer) openRoot() (*os.File, error) {
 	return c.openOfMain("root", unix.O_PATH|unix.O_DIRECTORY)
 }
 
-// openOfMain opens what the kernel shows of the main process.
+// openOfMain opens an entry of the main process's /proc directory.
 func (c *localContainer) openOfMain(what string, flags int) (*os.File, error) {
 	main := c.main().child
 	name := filepath.Join("/proc", strconv.Itoa(main.PID()), what)
 	fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH):
-		// A process that is dying has none before anybody can wait for it.
+		// A dying process loses it before it can be waited for.
 		return nil, session.ErrNotRunning
 	case err != nil:
 		return nil, fmt.Errorf("open %s of the container: %w", what, err)
 	}
 	select {
 	case <-main.Done():
-		// The number may be another process's by now.
+		// The number may belong to another process by now.
 		unix.Close(fd)
 		return nil, session.ErrNotRunning
 	default:
@@ -264,12 +266,12 @@ type agent struct {
 	handOvers *handover.Offers
 }
 
-// HandOvers takes clients' connections.
+// HandOvers accepts clients' connections.
 func (a *agent) HandOvers() *handover.Offers { return a.handOvers }
 
 var _ server.Container = (*agent)(nil)
 
-// Hello says who answers.
+// Hello identifies the agent.
 func (a *agent) Hello(context.Context) (*agentv1.HelloResponse, error) {
 	return &agentv1.HelloResponse{
 		Version:     version.Version,
@@ -288,8 +290,9 @@ func (a *agent) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, e
 	return a.log.Reader(options)
 }
 
-// Files opens the root of the running container; afterwards the host process
-// has its files. The mounts in it stay until ctx is done, whatever ends.
+// Files opens the root of the running container; once it has ended, the host
+// process serves its files. Its mounts stay until ctx is done, even if the
+// container ends.
 func (a *agent) Files(ctx context.Context) (*os.File, error) {
 	if a.container.main() == nil {
 		return nil, server.ErrLeaving
@@ -303,8 +306,8 @@ func (a *agent) Files(ctx context.Context) (*os.File, error) {
 	return root, leavingIfEnded(err)
 }
 
-// leavingIfEnded sends the caller to whoever has the files of a container that
-// has ended.
+// leavingIfEnded redirects the caller to the process that serves an ended
+// container's files.
 func leavingIfEnded(err error) error {
 	if errors.Is(err, session.ErrNotRunning) {
 		return server.ErrLeaving
@@ -317,11 +320,11 @@ type process struct {
 	*children.Child
 	oom    *oomCounter
 	exec   bool
-	before uint64 // of the counter, when an exec began
+	before uint64 // kills before an exec began
 }
 
-// Status says OOM-killed of the main process when any process of the container
-// was, as Docker does, and of an exec when it may have been the one.
+// Status reports OOMKilled for the main process if any process of the container
+// was killed, as Docker does, and for an exec if it may have been the one.
 func (p *process) Status() session.ExitStatus {
 	status := session.ExitStatusOf(p.Child.Status())
 	kills := p.oom.kills()

@@ -19,15 +19,15 @@ import (
 	"github.com/sockerless/sockerless/agent/shim/nsenter"
 )
 
-// errNothingRan: the program was not executed, so the OCI runtime may try, and
-// finds the words for why it cannot be.
+// errNothingRan means that the program was not executed: the OCI runtime may try,
+// and words the reason.
 var errNothingRan = errors.New("the program was not executed")
 
-// defaultUmask is that of the runtime's processes.
+// defaultUmask is the OCI runtime's.
 const defaultUmask = 0o022
 
-// ociProcess is config.json's process, as far as it is understood. A setting
-// that is there and not understood makes an exec the runtime's.
+// ociProcess is the part of config.json's process that this code understands. Any
+// other setting leaves the exec to the runtime.
 type ociProcess struct {
 	Args            []string        `json:"args"`
 	Env             []string        `json:"env"`
@@ -57,16 +57,16 @@ type ociLimit struct {
 	Hard uint64 `json:"hard"`
 }
 
-// limitNumbers are the kernel's. NPROC is not among them: the process that joins
-// the container would count.
+// limitNumbers are the kernel's. NPROC is missing: the process that joins the
+// container would count.
 var limitNumbers = map[string]uint32{
 	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
 	"RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10, "RLIMIT_SIGPENDING": 11,
 	"RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
 }
 
-// enterSpec is what the process that joins the container is told. root is the
-// container's.
+// enterSpec describes the exec for the process that joins the container. root is
+// the container's.
 func (c *confinement) enterSpec(specification []byte, root *os.File) (*nsenter.Spec, error) {
 	var process ociProcess
 	if err := json.Unmarshal(specification, &process); err != nil {
@@ -125,8 +125,8 @@ func (c *confinement) addHome(spec *nsenter.Spec, root *os.File) error {
 	return nil
 }
 
-// run executes the program. errNothingRan: it has not been, and the runtime may
-// try.
+// run executes the program. errNothingRan: it was not executed, and the runtime
+// may try.
 func (c *confinement) run(reaper *children.Reaper, spec *nsenter.Spec, streams session.Streams) (_ *spawned, err error) {
 	var console *consolePair
 	if spec.Terminal {
@@ -147,8 +147,8 @@ func (c *confinement) run(reaper *children.Reaper, spec *nsenter.Spec, streams s
 	return s, err
 }
 
-// enter returns the number of the program's process. console is nil where there
-// is no terminal.
+// enter returns the PID of the program's process. console is nil without a
+// terminal.
 func (c *confinement) enter(reaper *children.Reaper, spec *nsenter.Spec, inherited *[3]*os.File, console *consolePair) (int, error) {
 	specification, tell, err := os.Pipe()
 	if err != nil {
@@ -180,15 +180,14 @@ func (c *confinement) enter(reaper *children.Reaper, spec *nsenter.Spec, inherit
 	if err != nil {
 		return 0, errors.Join(errNothingRan, err)
 	}
-	// One that dies early breaks the pipe; that shows in what it reports.
+	// If it dies early, the pipe breaks; its record shows why.
 	_, _ = tell.Write(spec.Encode())
 	tell.Close()
 	<-entering.Done()
 	return childOf(record, spec)
 }
 
-// newRecord makes the memory in which a process that enters tells how far it
-// came.
+// newRecord creates the memory in which an entering process records its progress.
 func newRecord() (*os.File, error) {
 	fd, err := unix.MemfdCreate("sockerless-exec", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -200,7 +199,7 @@ func newRecord() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "record"), nil
 }
 
-// childOf reads what a process left that has ended.
+// childOf reads the record of an entering process that has ended.
 func childOf(from io.ReaderAt, spec *nsenter.Spec) (int, error) {
 	var data [nsenter.RecordSize]byte
 	if _, err := from.ReadAt(data[:], 0); err != nil {
@@ -212,18 +211,19 @@ func childOf(from io.ReaderAt, spec *nsenter.Spec) (int, error) {
 	case nsenter.RecordFailed:
 		return 0, notExecuted(refusal(nsenter.Step(record.Value), syscall.Errno(record.Errno), spec))
 	case nsenter.RecordForking:
-		// Perhaps it runs: a second one must not.
+		// It may be running: a second one must not start.
 		return 0, errors.New("the exec's start was killed")
 	}
 	return 0, notExecuted("its start was killed")
 }
 
-// notExecuted is errNothingRan with the reason as the OCI runtime words it.
+// notExecuted returns errNothingRan with the reason in the OCI runtime's words.
 func notExecuted(reason string) error {
 	return fmt.Errorf("%w: %w", errNothingRan, &runtimeError{command: "exec", reason: "exec failed: unable to start container process: " + reason})
 }
 
-// lookUpErrors are those that the runtime meets when it looks for the program.
+// lookUpErrors are the errors that the runtime gets when it looks for the
+// program.
 var lookUpErrors = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG}
 
 func refusal(at nsenter.Step, errno syscall.Errno, spec *nsenter.Spec) string {

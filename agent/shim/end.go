@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endTogether has the end of the main process end the others. In a PID namespace
-// of the container's own the kernel does that; in another's, or the machine's,
-// they would go on and keep the container's output open.
+// endTogether kills the container's other processes when the main process ends.
+// The kernel does that in the container's own PID namespace; in another
+// container's, or the machine's, they would run on and keep the output open.
 func (c *localContainer) endTogether() error {
 	own, err := ownsPIDNamespace(filepath.Join(c.spec.Bundle, "config.json"))
 	if err != nil || own {
@@ -21,8 +21,8 @@ func (c *localContainer) endTogether() error {
 	}
 	go func() {
 		<-c.main().child.Done()
-		// The runtime says so where nothing is left; what it cannot end now is
-		// ended by the container's deletion.
+		// It fails if nothing is left; what it cannot kill ends when the
+		// container is deleted.
 		_ = c.SignalAll(context.Background(), unix.SIGKILL)
 	}()
 	return nil
@@ -33,7 +33,8 @@ type ociNamespace struct {
 	Path string `json:"path"`
 }
 
-// ownsPIDNamespace reads it of an OCI runtime configuration.
+// ownsPIDNamespace reports whether an OCI configuration has its own PID
+// namespace.
 func ownsPIDNamespace(configFile string) (bool, error) {
 	content, err := os.ReadFile(configFile)
 	if err != nil {

@@ -7,25 +7,25 @@ import (
 	"github.com/sockerless/sockerless/agent/core/session"
 )
 
-// Exit codes of a command that could not be executed, as Docker gives them.
+// Exit codes of a command that could not be executed, as in Docker.
 const (
 	exitNotExecutable = 126
 	exitNotFound      = 127
 	exitUnknown       = 128
 )
 
-// createFailure words a refusal of `create` as dockerd does.
+// createFailure words an error of `create` as dockerd does.
 func createFailure(err error) *session.StartError {
 	return failureOf("failed to create task for container: failed to create shim task: OCI runtime create failed: ", err)
 }
 
-// startFailure words a refusal of `start`.
+// startFailure words an error of `start`.
 func startFailure(err error) *session.StartError {
 	return failureOf("OCI runtime start failed: ", err)
 }
 
-// execFailure words a refusal of `exec`. dockerd answers 126 for a reason that
-// it does not know.
+// execFailure words an error of `exec`. dockerd returns 126 for an unknown
+// reason.
 func execFailure(err error) *session.StartError {
 	failure := failureOf("OCI runtime exec failed: ", err)
 	if failure.ExitCode == exitUnknown {
@@ -43,9 +43,9 @@ func failureOf(prefix string, err error) *session.StartError {
 	return classify(message)
 }
 
-// classify finds the exit code by the reason's text, the only thing that a
-// runtime gives. The order and the additions are dockerd's; the docker CLI
-// matches on them.
+// classify derives the exit code from the message, since a runtime gives nothing
+// else. The order and the additions are dockerd's; the docker CLI matches on
+// them.
 func classify(message string) *session.StartError {
 	lower := strings.ToLower(message)
 	switch {

@@ -9,20 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ptraceSeccompGetFilter is missing in package unix.
+// ptraceSeccompGetFilter is missing from package unix.
 const ptraceSeccompGetFilter = 0x420c
 
 // filterInstruction is the size of a BPF instruction.
 const filterInstruction = 8
 
-// errManyFilters: a process with more than one is confined by all of them.
+// errManyFilters means that several filters confine the process together.
 var errManyFilters = errors.New("the process has more than one seccomp filter")
 
-// seccompFilterOf reads the one seccomp filter of a child that runs in one
-// thread or whose first thread has it, as the kernel keeps it: whatever the
-// runtime made of the profile, these are the instructions. The child is stopped
-// for a moment; it must not be running a user's program yet, which could see
-// that. The caller must keep others from waiting for the child.
+// seccompFilterOf reads the only seccomp filter of a child that has one thread,
+// or whose first thread has it. These are the kernel's instructions, whatever the
+// runtime made of the profile. The child is stopped for a moment, so it must not
+// run a user's program yet, which could notice. The caller must keep others from
+// waiting for the child.
 func seccompFilterOf(pid int) (_ []byte, err error) {
 	// A tracer is a thread.
 	runtime.LockOSThread()

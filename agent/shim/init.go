@@ -11,10 +11,9 @@ import (
 )
 
 const (
-	// initName is what the host process calls the init of `docker run --init`.
+	// initName is the host process's name for the init of `docker run --init`.
 	initName = "docker-init"
-	// An init that takes longer is not worth waiting for: it was stopped, or its
-	// machine is.
+	// An init that takes longer is stopped, or its machine is.
 	initLimit = 10 * time.Second
 	initPoll  = time.Millisecond
 )
@@ -28,9 +27,9 @@ func (t *processTemplate) underInit() bool {
 	return filepath.Base(args[0]) == initName
 }
 
-// awaitCommand waits until an init has started its command or has ended. Before
-// it catches signals, one that is to be forwarded would end it with the exit
-// code of its own runtime, and the command would never see it.
+// awaitCommand waits until an init has started its command or has ended. Until it
+// catches signals, one to be forwarded would end it with its own runtime's exit
+// code, and the command would never get it.
 func awaitCommand(init *children.Child) {
 	limit := time.NewTimer(initLimit)
 	defer limit.Stop()
@@ -47,7 +46,7 @@ func awaitCommand(init *children.Child) {
 	}
 }
 
-// hasChildren is also true where the kernel does not tell.
+// hasChildren also returns true if the kernel does not tell.
 func hasChildren(pid int) bool {
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil || len(lists) == 0 {

@@ -10,9 +10,9 @@ import (
 	"github.com/sockerless/sockerless/agent/core/server"
 )
 
-var _ server.Comparable = (*agent)(nil)
+var _ server.Diffable = (*agent)(nil)
 
-// FileSystem is that of the layers that the container was launched with.
+// FileSystem is built from the layers with which the container was launched.
 func (a *agent) FileSystem(context.Context) (server.FileSystem, error) {
 	spec := a.container.current.Load().spec
 	if spec.Upper == "" {

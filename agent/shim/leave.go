@@ -9,32 +9,33 @@ import (
 )
 
 const (
-	// unwatchedLinger is how long a shim whose container has ended stays when
-	// nobody watches: a backend that restarts finds the exit record.
+	// unwatchedLinger is how long a shim without watchers stays after its
+	// container's end: a backend that restarts finds the exit record.
 	unwatchedLinger = 5 * time.Second
-	// watchedLinger is how long it stays for a watcher, which by the contract
-	// has the container released sooner.
+	// watchedLinger is the same with watchers, which by contract have the
+	// container released sooner.
 	watchedLinger = time.Minute
-	// cutLimit bounds the end of calls that are cut.
+	// cutLimit bounds the wait for the end of cut calls.
 	cutLimit = time.Second
-	// watchDrain bounds how long the watchers have to take `released`.
+	// watchDrain bounds the wait for watchers to receive `released`.
 	watchDrain = time.Second
-	// shutdownLimit bounds the farewell to connections that clients keep open:
-	// everything was sent by then.
+	// shutdownLimit bounds the shutdown of connections that clients keep open:
+	// everything has been sent by then.
 	shutdownLimit = 100 * time.Millisecond
 )
 
-// keptLimit is how long what a step has left waits for the next one; a variable,
-// so that tests need not wait as long.
+// keptLimit is how long a step's sandbox waits for the next step; a variable for
+// tests.
 var keptLimit = 5 * time.Minute
 
 // releaseDrain bounds how long a released shim waits for calls that need the
-// container, as archives of its files do, and for clients that were offered
-// something; a variable, so that tests need not wait as long.
+// container, such as archives of its files, and for clients with pending offers;
+// a variable for tests.
 var releaseDrain = 10 * time.Second
 
 // wait returns when the shim may leave: the main process has ended, no call is
-// under way, and the host process says so (terminated) or nobody needs it any more.
+// pending, and the host process has asked it to (terminated) or nobody needs it
+// any more.
 func (s *shim) wait() (terminated bool) {
 	background := context.Background()
 	terminated = s.waitForLast(background)
@@ -49,11 +50,11 @@ func (s *shim) wait() (terminated bool) {
 	idle := make(chan struct{})
 	go func() {
 		defer close(idle)
-		// A launch that nobody has started yet stays adoptable, also when it
-		// failed: its Start is still to be answered.
+		// A launch stays adoptable until it is started, even if it failed: its
+		// Start must still be answered.
 		_ = s.sessions.WaitAnswered(background)
 		_ = s.gate.WaitIdle(background)
-		// Until its end is on record, this process alone knows of it.
+		// Until the exit is recorded, only this process knows it.
 		_ = s.sessions.WaitKept(background)
 	}()
 	linger := unwatchedLinger
@@ -73,8 +74,8 @@ func (s *shim) wait() (terminated bool) {
 	}
 }
 
-// waitForLast returns when the main process has ended after which no other is
-// started. terminated: the host process says so.
+// waitForLast returns when the last generation's main process has ended.
+// terminated: the host process asked the shim to leave.
 func (s *shim) waitForLast(ctx context.Context) (terminated bool) {
 	for {
 		_ = s.sessions.WaitEnded(ctx) // only ctx can fail it
@@ -92,8 +93,8 @@ func (s *shim) waitForLast(ctx context.Context) (terminated bool) {
 	return terminated
 }
 
-// awaitNext waits, bounded, until a generation after this one is started, or the
-// host process says that none will be.
+// awaitNext waits, for at most keptLimit, until a later generation is started or
+// the host process sends SIGTERM.
 func (s *shim) awaitNext(ctx context.Context, ended uint64) (terminated bool) {
 	memory.GiveBackSoon()
 	ctx, cancel := context.WithTimeout(ctx, keptLimit)
@@ -111,12 +112,12 @@ func (s *shim) awaitNext(ctx context.Context, ended uint64) (terminated bool) {
 	}
 }
 
-// leave lets go of the container, ends the watches, and stays until open sessions
-// and readers of the log have got everything. terminated: the host process has said
-// that it releases the container.
+// leave releases the container, ends the watches, and stays until open sessions
+// and log readers have received everything. terminated: the host process has
+// already asked for the release.
 func (s *shim) leave(terminated bool) {
 	s.gate.Close()
-	// The container's end is recorded by now, or nobody is there to record it.
+	// The container's exit is recorded by now, or nobody is left to record it.
 	s.sessions.AcknowledgeAll()
 	s.sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: "the container is being released"})
 	s.handOvers.Leave()
@@ -136,7 +137,7 @@ func (s *shim) leave(terminated bool) {
 	ctx, cancelWatches := context.WithTimeout(context.Background(), watchDrain)
 	defer cancelWatches()
 	_ = s.gate.WaitUnwatched(ctx) // a watcher that does not read is cut
-	// Its readers keep its files.
+	// Its readers keep their descriptors.
 	if err := s.log.Close(); err != nil {
 		s.logger.Error("output is not recorded", "error", err)
 	}

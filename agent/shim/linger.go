@@ -7,23 +7,23 @@ import (
 	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
-// lingerLimit bounds how long a shim stays whose container is released, however its
-// clients read: each has until then taken something in every slowLimit, and what
-// there is to take does not grow any more.
+// lingerLimit bounds how long the shim of a released container stays for slow
+// clients. Until then each must take something within every slowLimit, and the
+// remaining data does not grow.
 const lingerLimit = 24 * time.Hour
 
-// slowLimit is how long a client may take nothing of what is left for it; a
-// variable, so that tests need not wait as long. It fits the largest step in which
-// one is seen to read: of a call HTTP/2's window opens by a MiB, of a connection that
-// was handed on the kernel tells of 64 KiB.
+// slowLimit is how long a client may read nothing of its remaining data; a
+// variable for tests. It covers the largest step in which progress is visible: a
+// call's HTTP/2 window opens by a MiB, and the kernel reports 64 KiB steps of a
+// handed-over connection.
 var slowLimit = 10 * time.Minute
 
-// linger goes on giving slow clients their output, as dockerd does after a removal.
-// Nothing of the container is needed for it: the log is read from descriptors, and
-// sessions have the rest of theirs in memory. From its beginning on nobody can
-// connect, by which the host process knows that. Each client is cut by itself once
-// it takes nothing. terminated: the host process has said already that it releases
-// the container, perhaps more than once; told again from now on, as by who wants it
+// linger keeps sending slow clients their output, as dockerd does after a
+// removal. It needs nothing of the container: the log is read from descriptors,
+// and sessions hold the rest of theirs in memory. From now on the socket refuses
+// connections, which tells the host process. Each client that stops reading is
+// cut alone. terminated: the host process has already asked for the release,
+// perhaps repeatedly; another SIGTERM from now on cuts all of them.
 // gone, the shim cuts all of them.
 func (s *shim) linger(terminated bool) {
 	soon, cancelSoon := context.WithTimeout(context.Background(), shutdownLimit)
@@ -40,7 +40,7 @@ func (s *shim) linger(terminated bool) {
 	default:
 	}
 	s.listening.Close()
-	go func() { _ = s.http.Shutdown(ctx) }() // which lets calls end
+	go func() { _ = s.http.Shutdown(ctx) }() // lets calls end
 	idle := make(chan error, 1)
 	go func() { idle <- s.gate.WaitIdle(ctx) }()
 	look := time.NewTicker(slowLimit / 60)

@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// shimLogLimit bounds a shim's own log; what comes later is dropped, since the
-// first lines tell what went wrong.
+// shimLogLimit bounds a shim's own log; later lines are dropped, since the first
+// ones show what went wrong.
 const shimLogLimit = 1 << 20
 
-// boundedFile is a file that takes so many bytes and no more.
+// boundedFile is a file of limited size.
 type boundedFile struct {
 	mu   sync.Mutex
 	file *os.File
@@ -24,7 +24,7 @@ func openBounded(name string, limit int) (*boundedFile, error) {
 	return &boundedFile{file: file, left: limit}, nil
 }
 
-// Write never fails for want of room.
+// Write drops what does not fit, without an error.
 func (f *boundedFile) Write(line []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,25 +11,25 @@ import (
 )
 
 const (
-	// movesKept is how long moves into control groups are kept quick: processes
-	// come in series, and a wait between two of them makes the next one wait too,
-	// as the kernel has forgotten the first by then.
+	// movesKept is how long cgroup moves are kept fast: processes come in series,
+	// and a pause between two of them would make the next one wait too.
 	movesKept = 500 * time.Millisecond
-	// moveInterval is shorter than the 15 ms after which the kernel forgets.
+	// moveInterval is shorter than the 15 ms after which the kernel has to wait
+	// again.
 	moveInterval = 8 * time.Millisecond
 )
 
-// quickMoves spares a process that is about to be made the wait of the first
-// move into a control group after a pause: the kernel lets everybody who reads
-// its lock go by first, for 3 to 20 ms, and remembers it for some after the last
-// move. So moves are made ahead, while there is other work to be done, of this
-// process into the group that it is in, which changes nothing.
+// quickMoves spares a new process the wait of the first cgroup move after a
+// pause: the kernel lets all readers of its lock finish first, for 3 to 20 ms,
+// and skips that for some time after the last move. So this process moves itself
+// in advance, while other work is done, into its own group, which changes
+// nothing.
 type quickMoves struct {
 	mu    sync.Mutex
-	until time.Time // somebody is at it up to then
+	until time.Time // moves are under way until then
 }
 
-// soon says that a process will be moved.
+// soon announces that a process will be moved.
 func (q *quickMoves) soon() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -41,7 +41,8 @@ func (q *quickMoves) soon() {
 	}
 }
 
-// end says that no process will be: the container's has been made, or has ended.
+// end means that no move will follow: the container's process exists or has
+// ended.
 func (q *quickMoves) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -53,15 +54,16 @@ func (q *quickMoves) run() {
 	if own == "" {
 		return
 	}
-	// Neither opened for each move nor an os.File, which would be polled: both took
-	// more time than the moves.
+	// Neither opened for each move nor an os.File, which would be polled: both
+	// cost more than the moves.
 	fd, err := unix.Open(own, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
 	for q.isWanted() {
-		// It may have been moved by now, but for so short a time nobody does.
+		// It may have been moved by now, but nobody does that for so short a
+		// time.
 		if _, err := unix.Write(fd, []byte("0")); err != nil {
 			return
 		}
@@ -75,8 +77,8 @@ func (q *quickMoves) isWanted() bool {
 	return time.Now().Before(q.until)
 }
 
-// ownCgroup is the cgroup.procs of a group that this process is in; one lock is
-// for all hierarchies. Empty: none is found.
+// ownCgroup is the cgroup.procs of one of this process's groups; all hierarchies
+// share one lock. Empty: none found.
 func ownCgroup() string {
 	mounts, err := cgroupMounts()
 	if err != nil {

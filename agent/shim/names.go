@@ -27,19 +27,19 @@ type networkedAgent struct {
 
 var (
 	_ server.Named      = (*networkedAgent)(nil)
-	_ server.Comparable = (*networkedAgent)(nil)
+	_ server.Diffable = (*networkedAgent)(nil)
 )
 
-// Names tells the container's resolver what it answers; the first call opens it.
+// Names configures the container's resolver; the first call opens it.
 func (a *networkedAgent) Names(_ context.Context, request *agentv1.NamesRequest) error {
 	if err := names.ReaddressFile(a.hosts, request.Hosts); err != nil {
 		return fmt.Errorf("tell where linked containers are: %w", err)
 	}
-	return a.resolver.tell(names.NewTable(request), len(request.Networks) > 0)
+	return a.resolver.setTable(names.NewTable(request), len(request.Networks) > 0)
 }
 
-// resolver is the one of the container, in its network namespace, once it has
-// been told of names. A container without user-defined networks has none.
+// resolver runs in the container's network namespace once it has names to serve.
+// A container without user-defined networks has none.
 type resolver struct {
 	namespace string // path; empty: the machine's own network
 	logger    *slog.Logger
@@ -49,14 +49,14 @@ type resolver struct {
 	closed bool
 }
 
-// tell opens the resolver only where there are names to answer.
-func (r *resolver) tell(table *names.Table, asked bool) error {
+// setTable opens the resolver only if there are names to serve.
+func (r *resolver) setTable(table *names.Table, asked bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
-		// Nobody is left to ask. A container that could not be created is told its
-		// names before its start, whose answer has the reason.
+		// Nobody can ask any more. A container that could not be created gets its
+		// names before Start, whose response has the reason.
 		return nil
 	case r.namespace == "":
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own"))
@@ -91,8 +91,8 @@ func (r *resolver) close() {
 	}
 }
 
-// listenInside opens both sockets in the namespace, on ports that are free:
-// port 53 is the container's own to bind.
+// listenInside opens both sockets in the namespace, on free ports: port 53 is
+// left to the container.
 func listenInside(namespace *os.File) (packets net.PacketConn, listener net.Listener, err error) {
 	err = inside(namespace, func() error {
 		if packets, err = net.ListenUDP("udp4", &net.UDPAddr{IP: names.ResolverAddress}); err != nil {
@@ -106,7 +106,7 @@ func listenInside(namespace *os.File) (packets net.PacketConn, listener net.List
 	return packets, listener, err
 }
 
-// inside runs work on a thread in the network namespace. Sockets that it makes
+// inside runs work on a thread in the network namespace. Sockets that it opens
 // stay there.
 func inside(namespace *os.File, work func() error) error {
 	done := make(chan error, 1)

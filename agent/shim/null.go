@@ -11,13 +11,13 @@ import (
 	"github.com/sockerless/sockerless/agent/core/stdio"
 )
 
-// nullOpener opens what a process has for a stream that nobody wants.
+// nullOpener opens a process's unwanted stream.
 type nullOpener = func() (*os.File, error)
 
-// openOwnNull opens a null device for an exec: it may change the mode and the
-// owner of what it has open, and the machine's is everybody's. A main process has
-// its root's in place of what it inherits, by the runtime or package nsenter. The
-// machine's is answered by a kernel that mounts nothing for one process alone.
+// openOwnNull opens a separate null device for an exec: a program may change the
+// mode and owner of what it has open, and the machine's device is shared. A main
+// process gets its root's device from the runtime or package nsenter. The
+// machine's is the fallback where the kernel cannot mount for one process alone.
 func openOwnNull() (*os.File, error) {
 	node, err := ownNull()
 	if err != nil {
@@ -26,8 +26,8 @@ func openOwnNull() (*os.File, error) {
 	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", node.Fd()), os.O_RDWR, 0)
 }
 
-// ownNull is this shim's, in a file system that is mounted nowhere. Its path there
-// is the machine's: programs read it of what they have open.
+// ownNull is this shim's device, in a file system that is mounted nowhere. Its
+// path there equals the machine's: programs read the path of their descriptors.
 var ownNull = sync.OnceValues(func() (*os.File, error) {
 	const directory, name = "dev", "dev/null"
 	system, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)

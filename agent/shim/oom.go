@@ -16,21 +16,20 @@ import (
 
 const cgroupMount = "/sys/fs/cgroup"
 
-// oomCounter reads how many processes of a container's memory cgroup the
-// kernel has killed for want of memory. The files outlive the processes, until
-// the runtime deletes the container.
+// oomCounter counts the OOM kills of a container's memory cgroup. Its files
+// outlive the processes, until the runtime deletes the container.
 type oomCounter struct {
 	file string // empty: the container has no memory cgroup
 	v1   bool
 
 	mu     sync.Mutex
 	last   uint64
-	report func() // called at every growth, nil: by nobody
+	report func() // called whenever the count grows; may be nil
 }
 
 const (
 	// killDelay bounds the wait for the kill after its announcement; a container
-	// may also get over its want without one.
+	// may also recover without one.
 	killDelay = time.Second
 	killPoll  = 10 * time.Millisecond
 )
@@ -65,8 +64,8 @@ func findOOMCounter(pid int) *oomCounter {
 	return counter
 }
 
-// kills is the count so far; what has not been reported yet is. Once the cgroup
-// is gone it stays what it was.
+// kills is the current count; it reports growth that has not been reported yet.
+// Once the cgroup is gone the count stays.
 func (c *oomCounter) kills() uint64 {
 	c.mu.Lock()
 	before := c.last
@@ -79,7 +78,7 @@ func (c *oomCounter) kills() uint64 {
 	return now
 }
 
-// read brings the count up to date. c.mu is held.
+// read updates the count. c.mu is held.
 func (c *oomCounter) read() {
 	content, err := os.ReadFile(c.file)
 	if err != nil {
@@ -96,7 +95,7 @@ func (c *oomCounter) read() {
 	}
 }
 
-// watch calls report whenever the count has grown, until the cgroup is gone.
+// watch calls report whenever the count grows, until the cgroup is gone.
 func (c *oomCounter) watch(report func()) error {
 	if c.file == "" {
 		return nil
@@ -127,13 +126,13 @@ func (c *oomCounter) watch(report func()) error {
 }
 
 // awaitKill reports the kill that an event announces: cgroup v1 sends the event
-// before it kills. If the kernel is not to kill, the want itself is reported.
-// It answers false once the cgroup is gone.
+// before the kill. If the OOM killer is disabled, it reports the shortage itself.
+// It returns false once the cgroup is gone.
 func (c *oomCounter) awaitKill() bool {
 	c.mu.Lock()
 	before, report := c.last, c.report
 	c.mu.Unlock()
-	if c.killsNot() {
+	if c.oomKillDisabled() {
 		report()
 		return true
 	}
@@ -146,15 +145,15 @@ func (c *oomCounter) awaitKill() bool {
 	return true
 }
 
-// killsNot reports whether the processes only wait for memory, which a container
-// may ask for (`--oom-kill-disable`). Only cgroup v1 can do that.
-func (c *oomCounter) killsNot() bool {
+// oomKillDisabled reports whether processes short of memory only wait, as
+// `--oom-kill-disable` asks for. Only cgroup v1 has this.
+func (c *oomCounter) oomKillDisabled() bool {
 	content, err := os.ReadFile(c.file)
 	return err == nil && c.v1 && bytes.Contains(content, []byte("oom_kill_disable 1\n")) && bytes.Contains(content, []byte("under_oom 1\n"))
 }
 
-// openEventsV1 gives a file that can be read whenever the kernel has reported
-// want of memory, or the cgroup's removal (kernel: cgroup-v1/memory.rst).
+// openEventsV1 returns a file that becomes readable when the kernel reports an
+// OOM condition, or the cgroup's removal (kernel: cgroup-v1/memory.rst).
 func openEventsV1(name string) (*os.File, error) {
 	control, err := os.Open(name)
 	if err != nil {
@@ -174,7 +173,7 @@ func openEventsV1(name string) (*os.File, error) {
 	return events, nil
 }
 
-// openEvents gives a file that can be read whenever memory.events changed.
+// openEvents returns a file that becomes readable when memory.events changes.
 func openEvents(name string) (*os.File, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// processTemplate is config.json's `process`, from which execs are made. What
-// this agent does not know of it is kept as it is.
+// processTemplate is config.json's `process`, from which execs are built. Unknown
+// fields are kept unchanged.
 type processTemplate struct {
 	fields map[string]json.RawMessage
 	env    []string
@@ -21,8 +21,8 @@ type processTemplate struct {
 	pidsLimit int64
 }
 
-// readProcessTemplate reads it from an OCI runtime configuration, without the
-// variables of these names.
+// readProcessTemplate reads the template from an OCI runtime configuration,
+// without the variables named by secretEnv.
 func readProcessTemplate(name string, secretEnv []string) (*processTemplate, error) {
 	content, err := os.ReadFile(name)
 	if err != nil {
@@ -58,8 +58,8 @@ type ociUser struct {
 	AdditionalGIDs []uint32 `json:"additionalGids,omitempty"`
 }
 
-// processFor makes the `process` of one exec. Everything that the exec does not
-// say is the main process's.
+// processFor builds the `process` of one exec. What the exec does not set is the
+// main process's.
 func (t *processTemplate) processFor(spec *agentv1.ProcessSpec, root *os.File) ([]byte, error) {
 	fields := make(map[string]any, len(t.fields)+4)
 	for name, value := range t.fields {
@@ -88,8 +88,8 @@ func (t *processTemplate) processFor(spec *agentv1.ProcessSpec, root *os.File) (
 		fields["user"] = ociUser{UID: user.UID, GID: user.GID, AdditionalGIDs: user.AdditionalGIDs}
 	}
 	if spec.Privileged {
-		// The capabilities of this process: a machine that is itself confined may
-		// lack some, and the runtime refuses what it cannot give.
+		// This process's capabilities: a machine that is itself confined may lack
+		// some, and the runtime refuses to grant those.
 		held, err := capability.Effective()
 		if err != nil {
 			return nil, err

@@ -16,7 +16,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// specLimit bounds what is read of a specification.
+// specLimit bounds the size of a specification.
 const specLimit = 4 << 20
 
 // readSpec reads shim.json.
@@ -45,19 +45,19 @@ func readSpec(name string) (*shimspec.Spec, error) {
 	return spec, nil
 }
 
-// exitRecords writes the state where the host process finds it.
+// exitRecords writes the state for the host process.
 type exitRecords struct {
 	spec   func() *shimspec.Spec // of the current generation
 	logger *slog.Logger
 
 	mu      sync.Mutex
 	written bool          // since the last sync began
-	syncing chan struct{} // closed once all that was written is synced; nil: it is
+	syncing chan struct{} // closed once everything written is synced; nil: it is
 }
 
-// write keeps the state beyond this process's end at once, and beyond the
-// machine's crash soon: nobody waits for the disk to hear of the container's
-// end, and a record that is cut is as good as none.
+// write makes the state survive this process at once, and a crash of the machine
+// soon: nobody waits for the disk to learn of the container's exit, and a
+// truncated record counts as none.
 func (e *exitRecords) write(state *agentv1.ContainerState) error {
 	encoded, err := protojson.Marshal(state)
 	if err != nil {
@@ -77,7 +77,7 @@ func (e *exitRecords) write(state *agentv1.ContainerState) error {
 	return err
 }
 
-// syncSoon has one thread wait for the disk, however many execs end.
+// syncSoon syncs in one goroutine, however many execs end.
 func (e *exitRecords) syncSoon() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -101,8 +101,8 @@ func (e *exitRecords) syncAll() {
 	e.syncing = nil
 }
 
-// sync writes the record to the disk. Its name goes there with it: the file
-// system's journal has both.
+// sync writes the record to disk, its name included: both are in the file
+// system's journal.
 func (e *exitRecords) sync() {
 	file, err := os.Open(e.spec().ExitRecord)
 	if errors.Is(err, os.ErrNotExist) {
@@ -116,7 +116,7 @@ func (e *exitRecords) sync() {
 	}
 }
 
-// wait returns when all that was written is synced.
+// wait returns when everything written is synced.
 func (e *exitRecords) wait() {
 	e.mu.Lock()
 	syncing := e.syncing
@@ -126,8 +126,7 @@ func (e *exitRecords) wait() {
 	}
 }
 
-// writeJSON replaces a file in one step: a reader finds the old or the new
-// content, whole.
+// writeJSON replaces a file atomically.
 func writeJSON(name string, value any) error {
 	content, err := json.Marshal(value)
 	if err != nil {

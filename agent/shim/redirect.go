@@ -12,8 +12,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/names"
 )
 
-// redirectResolver has what the container sends to port 53 of the resolver's
-// address arrive at the resolver's own ports:
+// redirectResolver redirects the container's traffic to port 53 of the resolver's
+// address to the resolver's own ports:
 //
 //	table ip sockerless_resolver {
 //	  chain output { type nat hook output priority dstnat
@@ -22,8 +22,8 @@ import (
 //	  }
 //	}
 //
-// The table lies in the container's namespace and goes with it. An earlier
-// one, of a shim that failed half-way, is replaced.
+// The table lies in the container's namespace and goes with it. A leftover of a
+// shim that failed half-way is replaced.
 func redirectResolver(namespace *os.File, udp, tcp int) error {
 	conn, err := nftables.New(nftables.WithNetNSFd(int(namespace.Fd())))
 	if err != nil {

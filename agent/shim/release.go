@@ -14,28 +14,31 @@ import (
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
-// executeLimit is how long the runtime's process may take to come to the
-// command. It reads the container's /etc/passwd before, which may be a pipe in a
-// volume, or the kernel's log, and would keep a start, and a removal behind it.
+// executeLimit bounds the time until the runtime's process is ready to execute
+// the command. It reads the container's /etc/passwd first, which may be a pipe in
+// a volume, or the kernel's log, and would block a start and the removal behind
+// it.
 const executeLimit = time.Minute
 
-// programLimit is how long it may then take to execute it, which a volume whose
-// server is gone can keep it from, before the start is answered nonetheless.
+// programLimit bounds the execution itself, which a volume with a lost server can
+// block, before the start is answered anyway.
 const programLimit = 10 * time.Second
 
-// executionPoll is short beside an execution, which takes about a millisecond.
+// executionPoll is short compared with an execution, which takes about a
+// millisecond.
 const executionPoll = 100 * time.Microsecond
 
 // letExecute lets the process of a created container execute its command, as
-// `runc start` does, without a process for it. That process waits to open a
-// FIFO for writing; it goes on when there is a reader, says so by a byte, and
-// the FIFO's absence is what makes the container "running" to runc. Hooks, the
-// other work of `runc start`, are refused when a container is launched.
+// `runc start` does, but without a process for it. That process waits to open a
+// FIFO for writing; it continues once there is a reader and writes a byte; to
+// runc the FIFO's absence means that the container is "running". Hooks, the other
+// work of `runc start`, are refused at the launch.
 //
-// It returns once the command is executed: a signal that comes before ends the
-// runtime in the command's place.
+// It returns once the command is executed: an earlier signal would end the
+// runtime instead of the command.
 //
-// errRuntimeOnly: nothing was done, it is not runc or not as it is known.
+// errRuntimeOnly: nothing was done, because the runtime is not runc or behaves
+// differently.
 func (r *ociRuntime) letExecute(main *children.Child) error {
 	if filepath.Base(r.path) != "runc" {
 		return runtimeOnly("another runtime than runc")
@@ -46,7 +49,7 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 	}
 	defer unix.Close(pidfd)
 	commandLine := fmt.Sprintf("/proc/%d/cmdline", main.PID())
-	// Read before the FIFO is opened, from where on it may execute at any time.
+	// Read before the FIFO is opened: after that it may execute at any time.
 	runtimes, err := os.ReadFile(commandLine)
 	if err != nil {
 		return runtimeOnly(err.Error())
@@ -57,7 +60,7 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 		return runtimeOnly(err.Error())
 	}
 	defer unix.Close(fd)
-	// Without a writer so far there is neither data nor a hang-up.
+	// Before the first writer there is neither data nor a hang-up.
 	if err := awaitReadable(executeLimit, fd, pidfd); err != nil {
 		return fmt.Errorf("wait for the container's process: %w", err)
 	}
@@ -74,7 +77,7 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 }
 
 // awaitExecution waits until a process has another command line than the
-// runtime's, or has ended. Right before, or by it, its end of the FIFO is closed.
+// runtime's, or has ended. Just before, or by it, its end of the FIFO closes.
 func awaitExecution(fifo, pidfd int, commandLine string, runtimes []byte) error {
 	deadline := time.Now().Add(programLimit)
 	if err := awaitReadable(programLimit, fifo, pidfd); err != nil {
@@ -92,7 +95,8 @@ func awaitExecution(fifo, pidfd int, commandLine string, runtimes []byte) error 
 	}
 }
 
-// awaitReadable waits until one of the descriptors can be read.
+// awaitReadable waits until one of the descriptors is readable, or fails after
+// limit.
 func awaitReadable(limit time.Duration, fds ...int) error {
 	ready, err := descriptors.Readable(limit, fds...)
 	if err == nil && !ready {

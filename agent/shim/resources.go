@@ -18,8 +18,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// psOutputLimit bounds what is read of ps: arguments are the container's to
-// choose, and may be long.
+// psOutputLimit bounds how much of ps's output is read: the container chooses its
+// arguments, which may be long.
 const psOutputLimit = 2 << 20
 
 // meter reads the resource use of the container's run.
@@ -121,7 +121,7 @@ func (c *localContainer) runPs(arguments []string) (string, error) {
 		return "", err
 	}
 	output, err := io.ReadAll(io.LimitReader(out, psOutputLimit+1))
-	out.Close() // a ps that has more to say ends by it
+	out.Close() // ends a ps that writes more
 	status, at := child.Status()
 	switch {
 	case err != nil:
@@ -134,7 +134,7 @@ func (c *localContainer) runPs(arguments []string) (string, error) {
 	return string(output), nil
 }
 
-// firstLine of a file, or else.
+// firstLine returns the file's first line, or otherwise if it is empty.
 func firstLine(file *os.File, otherwise string) string {
 	beginning := make([]byte, 4096)
 	n, _ := file.ReadAt(beginning, 0)

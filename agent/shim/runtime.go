@@ -20,7 +20,7 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// runtimeLogLimit bounds what is read of the runtime's own log.
+// runtimeLogLimit bounds how much of the runtime's log is read.
 const runtimeLogLimit = 1 << 20
 
 // ociRuntime drives the OCI runtime's command line for one container.
@@ -34,7 +34,7 @@ type ociRuntime struct {
 	count     atomic.Uint64
 }
 
-// runtimeError is a command that the runtime refused, in its own words.
+// runtimeError is a command's refusal, in the runtime's words.
 type runtimeError struct {
 	command string
 	reason  string
@@ -42,13 +42,13 @@ type runtimeError struct {
 
 func (e *runtimeError) Error() string { return e.reason }
 
-// scratchName gives a path for a file of one command.
+// scratchName returns a unique path for a file of one command.
 func (r *ociRuntime) scratchName(kind string) string {
 	return filepath.Join(r.scratch, fmt.Sprintf("%s-%d", kind, r.count.Add(1)))
 }
 
-// run runs one command to its end. The inherited streams, and what is with them,
-// become the container's process's by create and exec; nil is the null device.
+// run runs one command to its end. create and exec pass the inherited streams and
+// files to the container's process; nil means the null device.
 func (r *ociRuntime) run(inherited []*os.File, command string, arguments ...string) error {
 	logName := r.scratchName("log")
 	defer os.Remove(logName)
@@ -75,7 +75,7 @@ func (r *ociRuntime) run(inherited []*os.File, command string, arguments ...stri
 	reason := lastError(logName)
 	if reason == "" {
 		reason = fmt.Sprintf("%s %s: %s", filepath.Base(r.path), command, describe(session.ExitStatusOf(status, time.Time{})))
-		if isFull(r.scratch) { // its log, too, lies there
+		if isFull(r.scratch) { // its log lies there too
 			reason += ": " + unix.ENOSPC.Error()
 		}
 	}
@@ -88,15 +88,15 @@ func isFull(dir string) bool {
 	return unix.Statfs(dir, &room) == nil && room.Blocks > 0 && (room.Bavail == 0 || room.Files > 0 && room.Ffree == 0)
 }
 
-// runtimeEnvironment is what the runtime needs. Some variables of a service
-// manager (LISTEN_FDS, NOTIFY_SOCKET) would change what it does.
+// runtimeEnvironment is the runtime's environment. Some variables of a service
+// manager (LISTEN_FDS, NOTIFY_SOCKET) would change its behaviour.
 func runtimeEnvironment(pidsLimit int64) []string {
 	path := os.Getenv("PATH")
 	if path == "" {
 		path = "/usr/sbin:/usr/bin:/sbin:/bin"
 	}
-	// It does one thing after another: more processors cost it threads, 1.5 ms of
-	// processor time a container. The container's process does not get the variable.
+	// It works sequentially: more processors cost it threads, 1.5 ms of processor
+	// time for each container. The container's process does not get the variable.
 	processors := 1
 	if pidsLimit > 0 && pidsLimit <= shimspec.FewProcesses {
 		processors = 4
@@ -111,8 +111,8 @@ func describe(status session.ExitStatus) string {
 	return fmt.Sprintf("exit status %d", status.Code)
 }
 
-// lastError is the last error in the runtime's log, which is one JSON object
-// a line.
+// lastError returns the last error in the runtime's log, which has one JSON
+// object a line.
 func lastError(name string) string {
 	file, err := os.Open(name)
 	if err != nil {
@@ -134,14 +134,14 @@ func lastError(name string) string {
 	return strings.TrimSpace(reason)
 }
 
-// spawned is a process that the runtime made.
+// spawned is a process that the runtime created.
 type spawned struct {
 	child *children.Child
 	stdio session.Stdio
 }
 
-// spawn runs `create` or `exec`, which leave a process behind that becomes our
-// child, and takes charge of it.
+// spawn runs `create` or `exec`, which leave behind a process that becomes our
+// child, and adopts it.
 func (r *ociRuntime) spawn(
 	tty bool, streams session.Streams, openNull nullOpener, command string, arguments ...string,
 ) (_ *spawned, err error) {
@@ -174,8 +174,8 @@ func (r *ociRuntime) spawn(
 	return s, nil
 }
 
-// adopt takes charge of a process that another one makes, which then ends. make
-// answers its number; it has the streams as 0, 1 and 2.
+// adopt takes charge of a child that another process creates before it ends. make
+// returns its PID; the child has the streams as 0, 1 and 2.
 func adopt(
 	reaper *children.Reaper, streams session.Streams, openNull nullOpener, make func(inherited *[3]*os.File) (pid int, err error),
 ) (_ *spawned, err error) {

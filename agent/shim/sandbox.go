@@ -20,21 +20,21 @@ import (
 	"github.com/sockerless/sockerless/agent/shim/nsenter"
 )
 
-// devicesLimit bounds what is taken over of a container's /dev.
+// devicesLimit bounds how many files of a container's /dev are copied.
 const devicesLimit = 256
 
-// sandbox is what a container's main process leaves to the next one, which is
-// entered into it: namespaces and control groups, and how its file systems are
-// to be made anew. It is read while the first one is still the runtime's, so
-// that nothing in it is of a user's program.
+// sandbox is the part of a container that the next main process reuses:
+// namespaces, cgroups, and how to remake its file systems. It is read while the
+// first main process still belongs to the runtime, so that no user's program has
+// influenced it.
 type sandbox struct {
-	namespaces  []*os.File // that of mounts is the last one
+	namespaces  []*os.File // the mount namespace is the last one
 	confinement *confinement
 	settings    [sha256.Size]byte
 	root        nsenter.Root
 }
 
-// ociSandbox is the part of config.json that decides what is kept.
+// ociSandbox is the part of config.json that decides what is reused.
 type ociSandbox struct {
 	Hooks   json.RawMessage `json:"hooks"`
 	Process struct {
@@ -61,15 +61,16 @@ type ociMount struct {
 	Options     []string `json:"options"`
 }
 
-// processOfStep are the members of config.json's process that may be others in
-// the next step.
+// processOfStep are the members of config.json's process that may change from
+// step to step.
 var processOfStep = []string{"args", "env", "cwd", "user"}
 
-// setsOfUser are the capabilities, by their sets, that another user may have others
-// of: root has the bounding ones, and any other user none.
+// setsOfUser are the capability sets that depend on the user: root has the
+// bounding ones, any other user none.
 var setsOfUser = []string{"effective", "permitted"}
 
-// settingsOf identifies everything in a configuration but these.
+// settingsOf returns a digest of a configuration without the members that may
+// change.
 func settingsOf(content []byte) (sum [sha256.Size]byte, err error) {
 	var config, process map[string]json.RawMessage
 	if err := json.Unmarshal(content, &config); err != nil {
@@ -93,7 +94,7 @@ func settingsOf(content []byte) (sum [sha256.Size]byte, err error) {
 	return sha256.Sum256(settings), err
 }
 
-// without returns an object without these members.
+// without returns an object without the given members.
 func without(raw json.RawMessage, members []string) (json.RawMessage, error) {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &object); err != nil {
@@ -105,8 +106,8 @@ func without(raw json.RawMessage, members []string) (json.RawMessage, error) {
 	return json.Marshal(object)
 }
 
-// readSandbox reads it of a container that is created and not started.
-// errRuntimeOnly: the next step needs a container of its own, and why.
+// readSandbox reads the sandbox of a container that is created but not started.
+// errRuntimeOnly: the next step needs a new container; the error says why.
 func readSandbox(configFile string, pid int, confinement *confinement) (_ *sandbox, err error) {
 	content, err := os.ReadFile(configFile)
 	if err != nil {
@@ -155,8 +156,8 @@ func (s *sandbox) close() {
 	}
 }
 
-// keptNamespaces are the kinds, as /proc has them, of those that a program with
-// Docker's default capabilities cannot have changed.
+// keptNamespaces are the kinds, as named in /proc, of namespaces that a program
+// with Docker's default capabilities cannot have changed.
 func (c *ociSandbox) keptNamespaces() ([]string, error) {
 	bounding, err := capability.Parse(c.Process.Capabilities.Bounding)
 	if err != nil {
@@ -196,14 +197,14 @@ func (c *ociSandbox) keptNamespaces() ([]string, error) {
 	return append(kinds, "mnt"), nil
 }
 
-// mountFlags are the options that are not a file system's own.
+// mountFlags are the mount options that no file system defines itself.
 var mountFlags = map[string]uint32{
 	"rw": 0, "ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC,
 	"relatime": unix.MS_RELATIME, "noatime": unix.MS_NOATIME, "nodiratime": unix.MS_NODIRATIME, "strictatime": unix.MS_STRICTATIME,
 }
 
-// mounts are what a root is made of. Of the kernel's view of the machine, which
-// nobody in the container can change, the one that is there is used again.
+// mounts are the parts of a root. The existing views of the machine's kernel,
+// which nobody in the container can change, are reused.
 func (c *ociSandbox) mounts() ([]nsenter.Mount, error) {
 	var made []nsenter.Mount
 	kept := ""
@@ -218,7 +219,7 @@ func (c *ociSandbox) mounts() ([]nsenter.Mount, error) {
 			kept = target
 			made = append(made, nsenter.Mount{Type: nsenter.MountKept, Target: target})
 		case mount.Type == "cgroup" && flags&unix.MS_RDONLY != 0 && kept != "" && strings.HasPrefix(target, kept+"/"):
-			// It goes along.
+			// It comes with its parent.
 		case mount.Type == "bind":
 			if !isFileBind(mount) {
 				return nil, runtimeOnly("a mount at " + target)
@@ -236,8 +237,8 @@ func (c *ociSandbox) mounts() ([]nsenter.Mount, error) {
 	return made, nil
 }
 
-// notKept are the paths that are not in a mount that is kept: there they are as
-// they are to be. What hides a file would be of the last step's /dev.
+// notKept returns the paths outside of reused mounts, inside which they are
+// already as required. What hides a file would belong to the last step's /dev.
 func notKept(mounts []nsenter.Mount, root string, names []string) (others []string, err error) {
 	for _, name := range names {
 		isKept := slices.ContainsFunc(mounts, func(mount nsenter.Mount) bool {
@@ -255,7 +256,8 @@ func notKept(mounts []nsenter.Mount, root string, names []string) (others []stri
 	return others, nil
 }
 
-// flagsOf parses options as the runtime does. isPlain: none of them is its own.
+// flagsOf parses options as the runtime does. isPlain: none is specific to the
+// file system.
 func flagsOf(options []string) (flags uint32, data string, isPlain bool) {
 	var rest []string
 	isPlain = true
@@ -273,7 +275,7 @@ func flagsOf(options []string) (flags uint32, data string, isPlain bool) {
 	return flags, strings.Join(rest, ","), isPlain
 }
 
-// isFileBind reports whether a bind mount is of a file, and nothing is said of it.
+// isFileBind reports whether a bind mount is of a file and has no other options.
 func isFileBind(mount ociMount) bool {
 	for _, option := range mount.Options {
 		if option != "bind" && option != "rbind" && option != "private" && option != "rprivate" {
@@ -284,7 +286,8 @@ func isFileBind(mount ociMount) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// devicesOf lists what a container's /dev has before anybody could write to it.
+// devicesOf lists the initial content of a container's /dev, before anybody could
+// write to it.
 func devicesOf(root string) (devices []nsenter.Device, err error) {
 	var own unix.Stat_t
 	if err := unix.Stat(root, &own); err != nil {

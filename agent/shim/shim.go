@@ -32,7 +32,7 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// Main is `sockerless-agent shim`. It answers the process's exit code.
+// Main is `sockerless-agent shim`. It returns the process's exit code.
 func Main(arguments []string) int {
 	flags := flag.NewFlagSet("shim", flag.ContinueOnError)
 	specFile := flags.String("spec", "", "the shim's specification (shim.json)")
@@ -51,7 +51,7 @@ func Main(arguments []string) int {
 	return 0
 }
 
-// shim is a shim at work.
+// shim is the state of a running shim.
 type shim struct {
 	spec      *shimspec.Spec
 	logger    *slog.Logger
@@ -69,7 +69,7 @@ type shim struct {
 	handOvers *handover.Offers
 	gate      *server.Gate
 	http      *http.Server
-	listening *os.File // who connects is not refused as long as it is open
+	listening *os.File // keeps connections from being refused while it is open
 }
 
 func run(specFile string, readiness *os.File) error {
@@ -104,9 +104,9 @@ func run(specFile string, readiness *os.File) error {
 	return <-served
 }
 
-// awaitSpec waits until there is a specification: false if there will be none. A
-// host process of an earlier version, whose executable was replaced by this one
-// while it ran, has written it before, and gives no pipe.
+// awaitSpec waits until the specification is written; false: there will be none.
+// A host process of an earlier version, whose executable this one replaced while
+// it ran, has already written it, and gives no pipe.
 func awaitSpec() bool {
 	var status unix.Stat_t
 	if unix.Fstat(shimspec.SpecifiedFD, &status) != nil || status.Mode&unix.S_IFMT != unix.S_IFIFO {
@@ -118,10 +118,10 @@ func awaitSpec() bool {
 	return n == 1
 }
 
-// settle makes the process independent of whoever started it.
+// settle detaches the process from its parent.
 func (s *shim) settle() error {
-	// Orphans of the runtime's commands, the container's init among them, become
-	// our children.
+	// Orphans of the runtime's commands, such as the container's init, become our
+	// children.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a child subreaper: %w", err)
 	}
@@ -131,7 +131,7 @@ func (s *shim) settle() error {
 	if err != nil {
 		return fmt.Errorf("open the shim's log: %w", err)
 	}
-	// A crash of the Go runtime is written to stderr.
+	// Go's runtime writes its crashes to stderr.
 	if err := unix.Dup3(int(file.file.Fd()), 2, 0); err != nil {
 		return fmt.Errorf("redirect stderr: %w", err)
 	}
@@ -140,7 +140,7 @@ func (s *shim) settle() error {
 	return nil
 }
 
-// prepare does all that can fail before the command runs.
+// prepare does everything that can fail before the command runs.
 func (s *shim) prepare(reaper *children.Reaper) (err error) {
 	spec := s.spec
 	var recovery log.Recovery
@@ -189,8 +189,8 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 	return s.create()
 }
 
-// create has the runtime make the container. A command that cannot be executed
-// is no error: Start answers with it.
+// create has the runtime create the container. A command that cannot be executed
+// is not an error here: Start returns it.
 func (s *shim) create() error {
 	err := s.container.create()
 	var refused *runtimeError
@@ -216,7 +216,7 @@ func (s *shim) create() error {
 	return nil
 }
 
-// cleanUp undoes what prepare did.
+// cleanUp undoes prepare.
 func (s *shim) cleanUp() {
 	if s.container != nil && s.container.current.Load() != nil && s.container.main() != nil {
 		main := s.container.main().child
@@ -237,7 +237,7 @@ func (s *shim) cleanUp() {
 	}
 }
 
-// serve begins to answer on the inherited socket.
+// serve starts to serve on the inherited socket.
 func (s *shim) serve(handler http.Handler, served chan<- error) error {
 	s.listening = os.NewFile(shimspec.ListenerFD, "agent socket")
 	listener, err := net.FileListener(s.listening)
@@ -265,7 +265,7 @@ func (s *shim) serve(handler http.Handler, served chan<- error) error {
 	return nil
 }
 
-// resolve finds the container that a call is for, from serve on.
+// resolve returns the container for a call, once serve has run.
 func (s *shim) resolve(_ context.Context, id string) (server.Container, error) {
 	if id != "" && id != s.spec.ContainerID {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", s.spec.ContainerID))
@@ -316,7 +316,7 @@ func writeLine(file *os.File, value any) error {
 	if err != nil {
 		return err
 	}
-	// EPIPE: the host process has gone; it finds the record later.
+	// EPIPE: the host process is gone; its successor finds the record.
 	_, err = file.Write(append(line, '\n'))
 	return err
 }

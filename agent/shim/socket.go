@@ -19,16 +19,16 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// dockerSockets are the Docker API sockets that the container finds inside. A
-// connection is forwarded to the frontend that serves the socket at that
-// moment, so they outlive a frontend.
+// dockerSockets are the Docker API sockets inside the container. Each connection
+// is forwarded to the frontend that serves the socket at that moment, so they
+// outlive a frontend.
 type dockerSockets struct {
 	listeners []*net.UnixListener
 	cancel    context.CancelFunc
 	serving   sync.WaitGroup
 }
 
-// serveDockerSockets makes the socket files and begins to forward.
+// serveDockerSockets creates the socket files and starts to forward.
 func serveDockerSockets(sockets []shimspec.DockerSocket, logger *slog.Logger) (*dockerSockets, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &dockerSockets{cancel: cancel}
@@ -48,8 +48,8 @@ func serveDockerSockets(sockets []shimspec.DockerSocket, logger *slog.Logger) (*
 	return d, nil
 }
 
-// listenLike listens at a path with the mode 0660 and the owner of the socket
-// behind it: users of the one may use the other.
+// listenLike listens at a path with mode 0660 and the owner of the socket behind
+// it, so that the same users may connect.
 func listenLike(socket shimspec.DockerSocket) (*net.UnixListener, error) {
 	if err := os.Remove(socket.Listen); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("replace an old Docker socket: %w", err)
@@ -99,14 +99,15 @@ func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, f
 	}
 }
 
-// relayed is a client whose answers pass this process: who writes output to it sees
-// when this process has read the header before, not when the client has.
+// relayed is a client whose responses pass through this process: a writer of
+// output sees when this process has read the header before it, not when the
+// client has.
 type relayed struct {
 	*net.UnixConn
 	headerLead time.Duration
 }
 
-// streamHeads begin the answers that become streams (src/frontend/hijack.ts).
+// streamHeads begin the responses that become streams (src/frontend/hijack.ts).
 var streamHeads = [][]byte{
 	[]byte("HTTP/1.1 101 "),
 	[]byte("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n"),

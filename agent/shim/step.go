@@ -21,12 +21,12 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// launchStep runs the command of a later generation, which the host process has
-// prepared, in the sandbox. An error means that nothing of it ran.
+// launchStep runs the command of a later generation, prepared by the host
+// process, in the sandbox. An error means that nothing of it ran.
 func (c *localContainer) launchStep(generation uint64) (session.Process, session.Stdio, error) {
 	sandbox, last := c.sandbox, c.current.Load()
-	// This generation's, whatever happens now: by it a failure is recorded, and the
-	// shim knows what has ended.
+	// This generation's from now on, even if the launch fails: the failure is
+	// recorded for it, and the shim knows which one has ended.
 	begun := *last.spec
 	begun.Generation = generation
 	notRunning := running{spec: &begun, main: last.main, exec: last.exec, oom: last.oom, cgroup: last.cgroup, needsRuntime: session.ErrNotRunning}
@@ -58,8 +58,8 @@ func (c *localContainer) launchStep(generation uint64) (session.Process, session
 	return &process{Child: main.child, oom: last.oom, before: before}, main.stdio, nil
 }
 
-// stepOf is what the process that enters is told, and what the step's execs are
-// made from.
+// stepOf builds the entering process's specification and the template of the
+// step's execs.
 func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*nsenter.Spec, *processTemplate, error) {
 	configFile := filepath.Join(spec.Bundle, "config.json")
 	content, err := os.ReadFile(configFile)
@@ -90,7 +90,7 @@ func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*nsenter
 	}
 	entered.Root = sandbox.root
 	entered.Root.Overlay = spec.Rootfs
-	// The name is nobody's before, who could have put keys into it.
+	// Unguessable, so that nobody could have put keys into it before.
 	entered.Keyring = fmt.Sprintf("_ses.%s.%s", spec.ContainerID, rand.Text())
 	exec, err := readProcessTemplate(configFile, spec.SecretEnv)
 	return entered, exec, err
@@ -152,14 +152,14 @@ func (c *localContainer) enterStep(sandbox *sandbox, entered *nsenter.Spec, spec
 	if err != nil {
 		return nil, err
 	}
-	// One that dies early breaks the pipe; that shows in what it reports.
+	// If it dies early, the pipe breaks; its record shows why.
 	_, _ = tell.Write(entered.Encode())
 	tell.Close()
 	_, _ = io.Copy(io.Discard, executed)
 	return &spawned{child: child, stdio: wires.Ours}, c.requireExecuted(child, record, entered)
 }
 
-// requireExecuted reads what the process has left that is executed or ended.
+// requireExecuted reads the record of a process that has executed or ended.
 func (c *localContainer) requireExecuted(child *children.Child, from io.ReaderAt, entered *nsenter.Spec) error {
 	var data [nsenter.RecordSize]byte
 	if _, err := from.ReadAt(data[:], 0); err != nil {
@@ -169,7 +169,7 @@ func (c *localContainer) requireExecuted(child *children.Child, from io.ReaderAt
 	reason := "its start was killed"
 	switch record := nsenter.ParseRecord(data[:]); record.Kind {
 	case nsenter.RecordForking:
-		return nil // or killed right then, which its status says
+		return nil // or killed at that moment, which its status shows
 	case nsenter.RecordFailed:
 		reason = refusal(nsenter.Step(record.Value), syscall.Errno(record.Errno), entered)
 	}
@@ -186,8 +186,8 @@ func (c *localContainer) signalStep(signal unix.Signal) error {
 	return err
 }
 
-// signalMember signals a process, unless it has left the container's group, in
-// which another one may have got its number by now.
+// signalMember signals a process unless it has left the container's group: then
+// its number may belong to another one.
 func (c *localContainer) signalMember(pid int, signal unix.Signal) error {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -207,7 +207,7 @@ func (c *localContainer) signalMember(pid int, signal unix.Signal) error {
 	return nil
 }
 
-// ofStep is what execs have to share with the main process of a step.
+// ofStep returns the confinement of execs in a step.
 func (c *confinement) ofStep(main *children.Child, keyring string) (*confinement, error) {
 	held, err := main.Hold()
 	if err != nil {

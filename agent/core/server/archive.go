@@ -16,14 +16,15 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// archiveChunk is how much of a tar stream travels as one message.
+// archiveChunk is the size of a tar stream's messages.
 const archiveChunk = 256 << 10
 
-// archiveOpenHeader in the header of a response says that the archive is taken:
-// that header comes before the archive does.
+// archiveOpenHeader in a response's header confirms that the archive is accepted,
+// before the archive is sent.
 const archiveOpenHeader = "sockerless-archive-open"
 
-// files gives use the container's root, as archives and as the directory.
+// files calls use with the container's root, as an archive.Root and as the
+// directory.
 func (s *service) files(ctx context.Context, container Container, use func(root *archive.Root, directory *os.File) error) error {
 	directory, err := container.Files(ctx)
 	if err != nil {
@@ -112,7 +113,7 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 	}))
 }
 
-// chunkWriter cuts what is written to it into messages.
+// chunkWriter splits what is written to it into messages.
 type chunkWriter struct {
 	send   func(*agentv1.ArchiveChunk) error
 	buffer []byte
@@ -161,8 +162,8 @@ func (s *service) ArchivePut(ctx context.Context, stream *putStream) (*connect.R
 	}
 	chunks := &chunkReader{stream: stream, cancel: cancel, body: bulkOf(ctx)}
 	opened, done := make(chan struct{}), make(chan error, 1)
-	// Apart from this call, which must be able to end while a peer is silent:
-	// its end makes the reader's Receive fail.
+	// In its own goroutine, so that this call can end while a peer is silent: its
+	// end makes the reader's Receive fail.
 	go func() { done <- s.put(ctx, container, chunks, func() { close(opened) }) }()
 	for over := false; !over; {
 		select {
@@ -184,7 +185,8 @@ func (s *service) ArchivePut(ctx context.Context, stream *putStream) (*connect.R
 	return connect.NewResponse(&agentv1.ArchivePutResponse{TotalBytes: chunks.offset}), nil
 }
 
-// put unpacks what comes. opened is called once the container's files are open.
+// put unpacks the received stream. opened is called once the container's files
+// are open.
 func (s *service) put(ctx context.Context, container Container, chunks *chunkReader, opened func()) error {
 	first, err := chunks.receive()
 	if err != nil {
@@ -204,7 +206,7 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 	})
 }
 
-// unpack unpacks a tar stream, which is read to its end.
+// unpack unpacks a tar stream and reads it to its end.
 func unpack(ctx context.Context, container Container, root *archive.Root, directory *os.File, open *agentv1.ArchivePutOpen, from io.Reader) error {
 	if open.WorkingDirectory != "" {
 		_ = root.MakeDirectory(open.WorkingDirectory) // the start says why it cannot be
@@ -231,12 +233,12 @@ func unpack(ctx context.Context, container Container, root *archive.Root, direct
 	if err := root.Put(ctx, open.Path, from, options); err != nil {
 		return err
 	}
-	_, err := io.Copy(io.Discard, from) // up to its end, or it was cut
+	_, err := io.Copy(io.Discard, from) // up to its end, unless it was cut
 	return err
 }
 
-// chunkReader reads the tar stream out of an ArchivePut call. Its end is the
-// `end` message; a stream without one is io.ErrUnexpectedEOF.
+// chunkReader reads the tar stream of an ArchivePut call. The stream ends with
+// the `end` message; one without it yields io.ErrUnexpectedEOF.
 type chunkReader struct {
 	stream *putStream
 	cancel context.CancelCauseFunc
@@ -247,10 +249,10 @@ type chunkReader struct {
 	ended  bool
 }
 
-// receive takes the next message that is no heartbeat.
+// receive returns the next message that is not a heartbeat.
 func (r *chunkReader) receive() (*agentv1.ArchivePutRequest, error) {
 	for {
-		more, _ := hearing(r.cancel, func() (bool, error) { return r.stream.Receive(), nil })
+		more, _ := receiveAlive(r.cancel, func() (bool, error) { return r.stream.Receive(), nil })
 		if !more {
 			if err := r.stream.Err(); err != nil {
 				return nil, err
@@ -265,11 +267,11 @@ func (r *chunkReader) receive() (*agentv1.ArchivePutRequest, error) {
 
 var errTarGap = connect.NewError(connect.CodeDataLoss, errors.New("bytes of the tar stream are missing"))
 
-// nextBulk waits for the next message, and answers whether its data is to be
-// read from the body.
+// nextBulk waits for the next message, and reports whether its data is to be read
+// from the body.
 func (r *chunkReader) nextBulk() (bool, error) {
 	var offset uint64
-	bulk, _ := hearing(r.cancel, func() (bulk bool, _ error) {
+	bulk, _ := receiveAlive(r.cancel, func() (bulk bool, _ error) {
 		offset, r.left, bulk = r.body.next()
 		return bulk, nil
 	})
@@ -285,7 +287,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if r.left > 0 {
-			n, err := hearing(r.cancel, func() (int, error) { return r.body.data(p) })
+			n, err := receiveAlive(r.cancel, func() (int, error) { return r.body.data(p) })
 			r.left -= n
 			r.offset += uint64(n)
 			memory.Moved(n)

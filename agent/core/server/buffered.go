@@ -5,13 +5,13 @@ import (
 	"net"
 )
 
-// readBuffer is how much is read of a connection at once. HTTP/2 reads a frame
-// by its header of nine bytes and its payload, which clients of nghttp2 send in
-// pieces of 16 KiB: with a buffer that is one system call for several frames.
+// readBuffer is the read size of a connection. HTTP/2 reads a frame as a header
+// of nine bytes and a payload, which nghttp2's clients send in pieces of 16 KiB:
+// with a buffer one system call reads several frames.
 const readBuffer = 64 << 10
 
-// Buffered is a listener whose connections read ahead, and hold credit back. It
-// is for connections without TLS, which has a buffer of its own.
+// Buffered wraps a listener so that its connections read ahead and hold back
+// credit. It is for connections without TLS, which has its own buffer.
 func Buffered(listener net.Listener) net.Listener { return bufferedListener{listener} }
 
 type bufferedListener struct{ net.Listener }

@@ -14,26 +14,26 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// Messages that carry bulk data are taken out of a call's body by hand: as
-// objects they would be copied three times more and leave 64 KiB of garbage
-// each, a third of the throughput. The wire is the same. The proto fixes the
-// order of their fields: a field of the outer message holds an optional offset
-// (absent when 0) and the data. One in another form is left to connect, as are
-// all other messages.
+// Messages with bulk data are parsed from a call's body by hand: as objects they
+// would be copied three more times and leave 64 KiB of garbage each, at a third
+// of the throughput. The wire format is unchanged. The proto fixes the order of
+// the fields: a field of the outer message holds an optional offset (absent when
+// 0) and the data. Connect handles messages in any other form, and all other
+// messages.
 
 const (
 	framePrefix = 5
-	// maxBulkHead holds everything of a bulk message that stands before its data.
+	// maxBulkHead is enough for everything before a bulk message's data.
 	maxBulkHead = 32
 	offsetTag   = 1<<3 | 0
 	dataTag     = 2<<3 | 2
-	// bulkBufferSize is a message of our own clients.
+	// bulkBufferSize is the message size of our own clients.
 	bulkBufferSize = 64 << 10
 )
 
 var bulkBuffers = sync.Pool{New: func() any { return new([bulkBufferSize]byte) }}
 
-// bulkTags are the outer tags of the bulk messages that calls take.
+// bulkTags are the outer tags of bulk messages by call.
 var bulkTags = map[string]byte{
 	agentv1connect.AgentServiceSessionProcedure:    3<<3 | 2, // SessionRequest.stdin
 	agentv1connect.AgentServiceArchivePutProcedure: 2<<3 | 2, // ArchivePutRequest.chunk
@@ -42,7 +42,7 @@ var bulkTags = map[string]byte{
 
 type bulkKey struct{}
 
-// withBulk gives calls that take bulk data a bulkBody.
+// withBulk gives calls that accept bulk data a bulkBody.
 func withBulk(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if tag := bulkTags[r.URL.Path]; tag != 0 && isGRPC(r.Header.Get("Content-Type")) {
@@ -54,34 +54,33 @@ func withBulk(next http.Handler) http.Handler {
 	})
 }
 
-// isGRPC excludes JSON, which has no tags.
+// isGRPC reports whether messages are Protobuf, not JSON, which has no tags.
 func isGRPC(contentType string) bool {
 	return contentType == "application/grpc" || strings.HasPrefix(contentType, "application/grpc+proto")
 }
 
-// bulkOf is the bulkBody of a call; nil where there is none.
+// bulkOf returns the bulkBody of a call; nil: none.
 func bulkOf(ctx context.Context) *bulkBody {
 	body, _ := ctx.Value(bulkKey{}).(*bulkBody)
 	return body
 }
 
-// bulkBody is a call's body. A receiver asks next what comes, and then takes
-// the data of a bulk message by data, or any other message by connect's
-// Receive. For one goroutine at a time.
+// bulkBody is a call's body. A receiver calls next, and then data for a bulk
+// message or connect's Receive for any other. It is for one goroutine at a time.
 type bulkBody struct {
 	body io.ReadCloser
 	tag  byte
 
 	head    [framePrefix + maxBulkHead]byte
 	pending []byte // of head, for connect
-	pass    int    // what is left, behind pending, of a message that is connect's
-	left    int    // what is left of a bulk message's data
+	pass    int    // bytes after pending of a message for connect
+	left    int    // remaining bytes of a bulk message's data
 	early   []byte // of head: that data's first bytes
-	err     error  // met by next, for connect to report
+	err     error  // found by next, for connect to report
 }
 
-// next waits for a message, and answers the offset and length of its data when
-// it is a bulk one. A nil bulkBody has none.
+// next waits for a message, and returns the offset and length of its data if it
+// is a bulk one. A nil bulkBody has no bulk messages.
 func (b *bulkBody) next() (offset uint64, length int, bulk bool) {
 	if b == nil || b.err != nil || b.pass > 0 || len(b.pending) > 0 {
 		return 0, 0, false
@@ -111,10 +110,11 @@ func (b *bulkBody) next() (offset uint64, length int, bulk bool) {
 	return offset, b.left, true
 }
 
-// ended reports whether nothing more comes, so that connect's Receive will not wait.
+// ended reports whether the body has ended, so that connect's Receive will not
+// wait.
 func (b *bulkBody) ended() bool { return b != nil && b.err != nil }
 
-// data reads on in the data of the bulk message at hand.
+// data reads the data of the current bulk message.
 func (b *bulkBody) data(into []byte) (int, error) {
 	into = into[:min(len(into), b.left)]
 	if len(b.early) > 0 {
@@ -134,7 +134,7 @@ func (b *bulkBody) data(into []byte) (int, error) {
 	return 0, err
 }
 
-// Read is connect's.
+// Read is called by connect.
 func (b *bulkBody) Read(p []byte) (int, error) {
 	if len(b.pending) > 0 {
 		n := copy(p, b.pending)
@@ -154,8 +154,8 @@ func (b *bulkBody) Read(p []byte) (int, error) {
 
 func (b *bulkBody) Close() error { return b.body.Close() }
 
-// parseBulkHead reads what stands before a message's data. head is the
-// message's beginning.
+// parseBulkHead parses the fields before a message's data. head is the beginning
+// of the message.
 func parseBulkHead(head []byte, size int, tag byte) (offset uint64, dataStart int, bulk bool) {
 	at := 0
 	number := func() uint64 {

@@ -1,6 +1,5 @@
-// Package server puts an agent's core on the wire: sockerless.agent.v1's
-// AgentService over HTTP/2, the same for a shim, a cloud container's init and
-// the host process.
+// Package server serves sockerless.agent.v1's AgentService over HTTP/2, in the
+// same way for a shim, a cloud container's init and the host process.
 package server
 
 import (
@@ -16,32 +15,32 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// ContainerIDKey is the metadata key that says which container a call means,
-// where one server serves several.
+// ContainerIDKey is the metadata key of the call's container, for servers of
+// several containers.
 const ContainerIDKey = "sockerless-container-id"
 
-// Container is what an agent does for one container. A mode embeds
-// Unimplemented and defines what it can. Errors made with connect.NewError keep
-// their code; others are internal.
+// Container implements an agent's calls for one container. A mode embeds
+// Unimplemented and defines those that it can serve. Errors made with
+// connect.NewError keep their code; others are internal.
 type Container interface {
 	Hello(context.Context) (*agentv1.HelloResponse, error)
 	Start(context.Context, *agentv1.StartRequest) (*agentv1.StartResponse, error)
 	Describe(context.Context) (*agentv1.DescribeResponse, error)
-	// Exec and Attach open a session. An error refuses the call itself; what the
-	// contract words as SessionError is a session that says so.
+	// Exec and Attach open a session. An error fails the call itself; what the
+	// contract defines as SessionError is a session with that message.
 	Exec(context.Context, *agentv1.OpenExec) (Session, error)
 	Attach(context.Context, *agentv1.OpenAttach) (Session, error)
 	Resize(context.Context, *agentv1.ResizeRequest) error
 	Signal(context.Context, *agentv1.SignalRequest) error
 	ExecInspect(ctx context.Context, execID string, refuse bool) (*agentv1.ExecInspectResponse, error)
-	// Acknowledge says what a watcher has recorded.
+	// Acknowledge confirms that a watcher has recorded all events up to sequence.
 	Acknowledge(ctx context.Context, sequence uint64) error
 	Watch(context.Context) (Watcher, error)
 	Pause(context.Context) error
 	Resume(context.Context) error
 	// Logs opens the recorded output; the server closes the reader.
 	Logs(context.Context, log.ReadOptions) (*log.Reader, error)
-	// Files opens the container's root directory (O_PATH will do); the server
+	// Files opens the container's root directory (O_PATH suffices); the server
 	// closes it.
 	Files(context.Context) (*os.File, error)
 	Resources
@@ -50,18 +49,18 @@ type Container interface {
 // Session is one exec or attachment (see session.Session).
 type Session interface {
 	// Next waits for the next message; its data is valid until the next call.
-	// io.EOF follows the last one.
+	// After the last one it returns io.EOF.
 	Next(context.Context) (*agentv1.SessionResponse, error)
-	// WriteStdin waits as long as the process does not read. An error means that
-	// the context is done.
+	// WriteStdin blocks while the process does not read. It fails only when the
+	// context is done.
 	WriteStdin(context.Context, []byte) error
 	CloseStdin()
-	// Leave ends the session with `detached`, behind its output so far.
+	// Leave ends the session with `detached`, after the output so far.
 	Leave()
 	Close()
 }
 
-// HandOvers is a Container that takes clients' connections itself.
+// HandOvers is a Container that accepts clients' connections itself.
 type HandOvers interface {
 	HandOvers() *handover.Offers
 }
@@ -72,8 +71,8 @@ type Watcher interface {
 	Close()
 }
 
-// Unimplemented answers every call with CodeUnimplemented, naming the call and
-// the mode that cannot do it.
+// Unimplemented fails every call with CodeUnimplemented, naming the call and the
+// mode.
 type Unimplemented struct {
 	Mode string // "a shim", "the host process", …
 }
@@ -146,8 +145,8 @@ func (u Unimplemented) Files(context.Context) (*os.File, error) {
 	return nil, u.cannot("the Archive calls")
 }
 
-// ArchiveTaker is a Container that takes an archive as it is, in place of having
-// it unpacked among files.
+// ArchiveTaker is a Container that stores an archive as it is, instead of
+// unpacking it.
 type ArchiveTaker interface {
 	TakeArchive(context.Context, io.Reader) error
 }

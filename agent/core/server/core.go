@@ -7,8 +7,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Core is the part of a Container that the session core does. A mode embeds it
-// and adds Hello, Describe, Logs and Files.
+// Core implements the calls that Sessions serve. A mode embeds it and adds Hello,
+// Describe, Logs and Files.
 type Core struct {
 	Sessions *session.Sessions
 }
@@ -43,7 +43,7 @@ func (c Core) ExecInspect(_ context.Context, execID string, refuse bool) (*agent
 	return c.Sessions.ExecInspect(execID, refuse)
 }
 
-// Acknowledge says what a watcher has recorded.
+// Acknowledge confirms that a watcher has recorded all events up to sequence.
 func (c Core) Acknowledge(_ context.Context, sequence uint64) error {
 	c.Sessions.Acknowledge(sequence)
 	return nil

@@ -11,38 +11,38 @@ const (
 	frameHead        = 9
 	windowUpdateType = 8
 	windowUpdate     = frameHead + 4
-	// streamCredit and connectionCredit are how much of a window is held back.
-	// They are a quarter of the window, so that a client always has the rest.
+	// streamCredit and connectionCredit are how much of a window is held back: a
+	// quarter, so that a client always has the rest.
 	streamCredit     = streamWindow / 4
 	connectionCredit = connectionWindow / 4
 )
 
-// creditConn is an HTTP/2 server's connection that gives the client's windows
-// back in large pieces. net/http gives them back with every read of a body,
-// which is every 16 KiB of the input of a process: as many packets for the
-// client to read, for each of which it sends as little again.
+// creditConn is an HTTP/2 server's connection that returns the client's
+// flow-control credit in large pieces. net/http returns it with every read of a
+// body, so every 16 KiB of a process's input: as many packets for the client, and
+// for each it sends as little again.
 //
-// One goroutine writes at a time, as net/http does.
+// Only one goroutine writes at a time, as net/http does.
 type creditConn struct {
 	net.Conn
 
 	begun      bool
 	other      bool   // it is not HTTP/2
-	left       int    // what is still to come of the frame at hand
-	head       []byte // of a frame whose first bytes came without the rest
+	left       int    // remaining bytes of the current frame
+	head       []byte // the partial header of a frame
 	connection uint32 // its credit
 	stream     uint32 // the last that had credit
 	credit     uint32 // that stream's
 	out        []byte
 }
 
-// HoldCredit wraps a connection that a server of NewServer is to serve.
+// HoldCredit wraps a connection to be served by a server of NewServer.
 func HoldCredit(conn net.Conn) net.Conn { return &creditConn{Conn: conn} }
 
 func (c *creditConn) Write(p []byte) (int, error) {
 	if !c.begun {
 		c.begun = true
-		// HTTP/2 begins with a frame of settings, whose length is below 64 KiB.
+		// HTTP/2 begins with a SETTINGS frame shorter than 64 KiB.
 		c.other = len(p) > 0 && p[0] != 0
 	}
 	if c.other {
@@ -56,7 +56,7 @@ func (c *creditConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// withoutCredit returns what is to be written of frames now. It is valid until
+// withoutCredit returns the part of frames to be written now. It is valid until
 // the next call.
 func (c *creditConn) withoutCredit(p []byte) []byte {
 	if len(c.head) > 0 {
@@ -64,7 +64,7 @@ func (c *creditConn) withoutCredit(p []byte) []byte {
 		c.head = nil
 	}
 	c.out = c.out[:0]
-	changed, kept := false, 0 // p[kept:at] stays as it is
+	changed, kept := false, 0 // p[kept:at] is unchanged
 	for at := 0; at < len(p); {
 		if c.left > 0 {
 			n := min(c.left, len(p)-at)
@@ -93,8 +93,8 @@ func (c *creditConn) withoutCredit(p []byte) []byte {
 	return append(c.out, p[kept:]...)
 }
 
-// hold keeps credit until there is enough of it. That of one stream at a time
-// is held: the inputs of two never share a connection of ours.
+// hold accumulates credit until it is worth sending, for one stream at a time:
+// our clients never send two inputs on one connection.
 func (c *creditConn) hold(stream, credit uint32) {
 	if stream == 0 {
 		if c.connection += credit; c.connection >= connectionCredit {

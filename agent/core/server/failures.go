@@ -10,24 +10,24 @@ import (
 	"connectrpc.com/connect"
 )
 
-// RequestIDKey is the metadata key with the ID of the client's request that a
-// call is made for. The logs of all processes carry it.
+// RequestIDKey is the metadata key with the ID of the client request behind a
+// call. All processes log it.
 const RequestIDKey = "sockerless-request-id"
 
-// legalRequestID keeps what a caller says from shaping the log.
+// legalRequestID keeps callers from injecting text into the log.
 var legalRequestID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`) })
 
 type loggerKey struct{}
 
-// withLogger is a server's BaseContext: its calls find the logger there.
+// withLogger is a server's BaseContext, through which calls find the logger.
 func withLogger(logger *slog.Logger) func(net.Listener) context.Context {
 	return func(net.Listener) context.Context {
 		return context.WithValue(context.Background(), loggerKey{}, logger)
 	}
 }
 
-// failureLog logs the calls that fail for a reason of the agent's own: what is
-// refused, or left by the caller, is no news.
+// failureLog logs calls that fail through the agent's own fault, not those that
+// were refused or abandoned by the caller.
 type failureLog struct{}
 
 func (failureLog) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {

@@ -13,24 +13,24 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// ErrLeaving answers what an agent cannot do any more since its container, or it
-// itself, has ended (UNAVAILABLE).
+// ErrLeaving fails calls that need the container, or the agent, after its end
+// (UNAVAILABLE).
 var ErrLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the container's agent is leaving: ask the backend again"))
 
-// Gate stands before a handler. It knows the calls under way, so that an agent
-// can leave without cutting one, and refuses new ones once it is closed.
+// Gate wraps a handler. It tracks pending calls, so that an agent can leave
+// without cutting one, and refuses new ones once it is closed.
 type Gate struct {
 	mu       sync.Mutex
 	underWay map[*gatedCall]struct{}
 	calls    int // under way, but for the others
 	outputs  int // that give what was recorded, and need nothing else: logs and sessions
-	open     int // that have no end of their own: watches, tunnels, and partners' looks at listeners
+	open     int // without an end of their own: Watch, Tunnel and Listeners
 	closed   bool
 	changed  change.Signal
 	refuse   *connect.ErrorWriter
 }
 
-// NewGate makes an open gate.
+// NewGate returns an open gate.
 func NewGate() *Gate {
 	return &Gate{underWay: make(map[*gatedCall]struct{}), refuse: connect.NewErrorWriter()}
 }
@@ -49,7 +49,8 @@ func (g *Gate) Wrap(next http.Handler) http.Handler {
 		call := newGatedCall(w, r, under)
 		defer call.cancel(nil)
 		if !g.enter(call) {
-			// A client that cannot be told sees the stream end without success.
+			// A client that does not receive this sees the stream end without
+			// success.
 			_ = g.refuse.Write(w, r, ErrLeaving)
 			return
 		}
@@ -80,24 +81,25 @@ func (g *Gate) leave(call *gatedCall) {
 	g.changed.Notify()
 }
 
-// WaitIdle waits until no call is under way but those without an end of their own.
+// WaitIdle waits until only calls without an end of their own are pending.
 func (g *Gate) WaitIdle(ctx context.Context) error {
 	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls+g.outputs == 0 })
 }
 
-// WaitReleased waits until no call needs the container any more: what is left gives
-// output that was recorded, or has no end of its own.
+// WaitReleased waits until no call needs the container: the remaining ones send
+// recorded output, or have no end of their own.
 func (g *Gate) WaitReleased(ctx context.Context) error {
 	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls == 0 })
 }
 
-// WaitUnwatched is WaitReleased, with those that have no end of their own over, too.
+// WaitUnwatched waits like WaitReleased, and also for calls without an end of
+// their own.
 func (g *Gate) WaitUnwatched(ctx context.Context) error {
 	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls+g.open == 0 })
 }
 
-// CutSlow cuts the calls for output whose caller has taken nothing of it for a time,
-// as far as was seen by calls of CutSlow. It answers how many.
+// CutSlow cuts output calls without progress for limit, as seen by successive
+// calls of CutSlow. It returns how many it cut.
 func (g *Gate) CutSlow(now time.Time, limit time.Duration) (count int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -110,8 +112,8 @@ func (g *Gate) CutSlow(now time.Time, limit time.Duration) (count int) {
 	return count
 }
 
-// CutCalls cuts the calls that need the container, also where their client's
-// connection was handed on.
+// CutCalls cuts the calls that need the container, even after their client's
+// connection was handed over.
 func (g *Gate) CutCalls() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -123,7 +125,7 @@ func (g *Gate) CutCalls() {
 	}
 }
 
-// Close refuses new calls from now on; those under way go on.
+// Close refuses new calls; pending ones continue.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -9,21 +9,20 @@ import (
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
-// takenPiece is how much of a message is written at once: what a caller takes
-// meanwhile is seen.
+// takenPiece is the write size, so that progress within a message is visible.
 const takenPiece = 64 << 10
 
-// gatedCall is a call under way. It is the writer of an answer that is output.
+// gatedCall is a pending call. For output it is also the response's writer.
 type gatedCall struct {
 	http.ResponseWriter
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	under  *int
-	over   chan struct{} // closed where what it does ends, though it outlives its caller
+	over   chan struct{} // closed when its work must end, even if that outlives the caller
 
-	written atomic.Uint64 // bytes for which there was room
+	written atomic.Uint64 // bytes accepted by the connection
 
-	// As they were when somebody looked last.
+	// The values at the last check.
 	lastWritten uint64
 	stall       handover.Stall
 }
@@ -36,7 +35,8 @@ func newGatedCall(w http.ResponseWriter, r *http.Request, under *int) *gatedCall
 	return c
 }
 
-// overOf is closed when a call is cut altogether. nil: never.
+// overOf returns a channel that is closed when a call is cut altogether; nil:
+// never.
 func overOf(call context.Context) <-chan struct{} {
 	over, _ := call.Value(overKey{}).(chan struct{})
 	return over
@@ -55,17 +55,17 @@ func (c *gatedCall) Write(data []byte) (written int, err error) {
 	}
 }
 
-// Flush is connect's.
+// Flush implements http.Flusher for connect.
 func (c *gatedCall) Flush() {
 	if flusher, can := c.ResponseWriter.(http.Flusher); can {
 		flusher.Flush()
 	}
 }
 
-// Unwrap is http.ResponseController's.
+// Unwrap is for http.ResponseController.
 func (c *gatedCall) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// isSlow notes progress, and tells whether there was none for so long.
+// isSlow notes progress, and reports whether there was none for limit.
 func (c *gatedCall) isSlow(now time.Time, limit time.Duration) bool {
 	written := c.written.Load()
 	progressed := written > c.lastWritten
@@ -73,7 +73,7 @@ func (c *gatedCall) isSlow(now time.Time, limit time.Duration) bool {
 	return c.stall.Look(now, progressed) >= limit && c.ctx.Err() == nil
 }
 
-// cut ends the call, also where it waits for its caller. It is under way.
+// cut ends the call, even while it waits for its caller. It is still pending.
 func (c *gatedCall) cut() {
 	c.cancel(ErrLeaving)
 	past := time.Unix(1, 0)

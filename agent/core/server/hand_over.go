@@ -100,7 +100,7 @@ func (o *offering) run(ctx context.Context, cancel context.CancelCauseFunc) (ove
 // error is the call's end.
 func (o *offering) kept(cancel context.CancelCauseFunc) error {
 	for {
-		request, err := hearing(cancel, o.stream.Receive)
+		request, err := receiveAlive(cancel, o.stream.Receive)
 		switch {
 		case err != nil:
 			return err

@@ -10,8 +10,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// FileSystem is a container's root file system, without its mounts, and what
-// it was in the image (see archive.Layers and archive.Live).
+// FileSystem is a container's root file system without its mounts, compared with
+// its image (see archive.Layers and archive.Live).
 type FileSystem interface {
 	Changes(ctx context.Context, visit func(archive.Change) error) error
 	WrittenBytes(context.Context) (uint64, error)
@@ -19,19 +19,18 @@ type FileSystem interface {
 	WriteLayer(ctx context.Context, out io.Writer, mountPoints []string) error
 }
 
-// Comparable is a Container that knows its file system beside its image's. One
-// that is not cannot tell what the container changed.
-type Comparable interface {
+// Diffable is a Container that can compare its file system with its image.
+type Diffable interface {
 	FileSystem(context.Context) (FileSystem, error)
 }
 
-// Layered is a Container that layers may be put into.
+// Layered is a Container into which layers can be unpacked.
 type Layered interface {
-	// Bounds say what is not the container's own.
+	// Bounds returns the paths that are not the container's own.
 	Bounds(context.Context) (archive.Bounds, error)
 }
 
-// fileSystem finds the container of a call and its file system.
+// fileSystem returns the file system of a call's container.
 func (s *service) fileSystem(ctx context.Context, request connect.AnyRequest, call string) (FileSystem, error) {
 	container, err := s.container(ctx, request.Header())
 	if err != nil {
@@ -41,14 +40,14 @@ func (s *service) fileSystem(ctx context.Context, request connect.AnyRequest, ca
 }
 
 func fileSystemOf(ctx context.Context, container Container, call string) (FileSystem, error) {
-	comparable, ok := container.(Comparable)
+	diffable, ok := container.(Diffable)
 	if !ok {
 		return nil, Unimplemented{"this agent"}.cannot(call)
 	}
-	return comparable.FileSystem(ctx)
+	return diffable.FileSystem(ctx)
 }
 
-// Changes tells what differs between the container's files and its image.
+// Changes sends the differences between the container's files and its image.
 func (s *service) Changes(ctx context.Context, request *connect.Request[agentv1.ChangesRequest], stream *connect.ServerStream[agentv1.ChangesResponse]) error {
 	files, err := s.fileSystem(ctx, request, "Changes")
 	if err != nil {
@@ -70,7 +69,7 @@ func (s *service) Changes(ctx context.Context, request *connect.Request[agentv1.
 	return out.finish(&agentv1.ChangesResponse{Message: &agentv1.ChangesResponse_End{End: &agentv1.ChangesEnd{Count: count}}})
 }
 
-// DiskUsage returns how much of the file system is the container's own.
+// DiskUsage returns the size of the container's own files.
 func (s *service) DiskUsage(ctx context.Context, request *connect.Request[agentv1.DiskUsageRequest]) (*connect.Response[agentv1.DiskUsageResponse], error) {
 	files, err := s.fileSystem(ctx, request, "DiskUsage")
 	if err != nil {
@@ -83,7 +82,8 @@ func (s *service) DiskUsage(ctx context.Context, request *connect.Request[agentv
 	return connect.NewResponse(&agentv1.DiskUsageResponse{WrittenBytes: written}), nil
 }
 
-// Export sends the whole file system, or what differs from the image, as a tar.
+// Export sends a tar of the whole file system, or of the difference from the
+// image.
 func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.ExportRequest], stream *connect.ServerStream[agentv1.ExportResponse]) error {
 	container, err := s.container(ctx, request.Header())
 	if err != nil {

@@ -10,23 +10,23 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Variables, so that tests need not wait as long.
+// Variables for tests.
 var (
-	// heartbeatEvery is how long a side may send nothing.
+	// heartbeatEvery is the longest time without a message.
 	heartbeatEvery = 10 * time.Second
-	// silenceLimit is how long a receiver waits before it takes a stream as cut.
+	// silenceLimit is how long a receiver waits before it treats a stream as cut.
 	silenceLimit = 30 * time.Second
 )
 
 // errSilent ends a stream whose peer sends neither data nor heartbeats.
 var errSilent = errors.New("the peer has been silent for too long: the stream is cut")
 
-// BearCuts has every stream stay when its peer is silent for that much longer,
-// because what carries it may be cut for as long and go on. It is called before
-// anything is served.
-func BearCuts(limit time.Duration) { silenceLimit += limit }
+// TolerateOutages makes every stream bear a peer's silence for limit longer,
+// because its transport may recover after an outage of that length. Call it
+// before serving.
+func TolerateOutages(limit time.Duration) { silenceLimit += limit }
 
-// sender sends the messages of one stream and, when there are none, heartbeats.
+// sender sends a stream's messages, and heartbeats between them.
 type sender[M any] struct {
 	send      func(*M) error
 	heartbeat func() *M
@@ -36,7 +36,7 @@ type sender[M any] struct {
 	ended bool
 }
 
-// newSender begins to send heartbeats; stop must be called.
+// newSender starts the heartbeats; stop must be called.
 func newSender[M any](send func(*M) error, heartbeat func() *M) *sender[M] {
 	s := &sender[M]{send: send, heartbeat: heartbeat}
 	s.mu.Lock()
@@ -59,7 +59,7 @@ func (s *sender[M]) beat() {
 	if s.ended {
 		return
 	}
-	if s.send(s.heartbeat()) == nil { // an error shows at the next message or as the call's end
+	if s.send(s.heartbeat()) == nil { // an error shows at the next message or at the call's end
 		s.timer.Reset(heartbeatEvery)
 	}
 }
@@ -72,7 +72,7 @@ func (s *sender[M]) finish(message *M) error {
 	return s.send(message)
 }
 
-// stop ends the heartbeats. When it returns, nothing is being sent.
+// stop ends the heartbeats. After it returns nothing is being sent.
 func (s *sender[M]) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,15 +80,15 @@ func (s *sender[M]) stop() {
 	s.timer.Stop()
 }
 
-// hearing calls receive, and cancel if it waits longer than silenceLimit. A
-// receiver that is busy with what it has got hears nothing and is not timed.
-func hearing[M any](cancel context.CancelCauseFunc, receive func() (M, error)) (M, error) {
+// receiveAlive calls receive, and cancel if that waits longer than silenceLimit.
+// A receiver busy with earlier data is not timed.
+func receiveAlive[M any](cancel context.CancelCauseFunc, receive func() (M, error)) (M, error) {
 	timer := time.AfterFunc(silenceLimit, func() { cancel(errSilent) })
 	defer timer.Stop()
 	return receive()
 }
 
-// firstMessage takes the message that opens a stream.
+// firstMessage receives the message that opens a stream.
 func firstMessage[M any](ctx context.Context, cancel context.CancelCauseFunc, receive func() (*M, error)) (*M, error) {
 	type received struct {
 		message *M
@@ -96,7 +96,7 @@ func firstMessage[M any](ctx context.Context, cancel context.CancelCauseFunc, re
 	}
 	first := make(chan received, 1)
 	go func() {
-		message, err := hearing(cancel, receive)
+		message, err := receiveAlive(cancel, receive)
 		first <- received{message, err}
 	}()
 	select {

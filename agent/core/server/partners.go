@@ -12,12 +12,13 @@ import (
 // network interface.
 type Joined interface {
 	Partners(context.Context, *agentv1.PartnersRequest) (*agentv1.PartnersResponse, error)
-	// Listeners tells where the container's processes listen, first and whenever
-	// that has changed, until ctx ends or tell fails; the error says which.
-	Listeners(ctx context.Context, tell func(*agentv1.ListenerTable) error) error
+	// Listeners calls send with the addresses where the container's processes
+	// listen, at once and after each change, until ctx ends or send fails; the
+	// error is the cause.
+	Listeners(ctx context.Context, send func(*agentv1.ListenerTable) error) error
 }
 
-// Partners tells the container with whom it shares a network.
+// Partners lists for the container those with which it shares a network.
 func (s *service) Partners(ctx context.Context, request *connect.Request[agentv1.PartnersRequest]) (*connect.Response[agentv1.PartnersResponse], error) {
 	return unary(ctx, s, request, func(c Container, partners *agentv1.PartnersRequest) (*agentv1.PartnersResponse, error) {
 		joined, ok := c.(Joined)
@@ -28,7 +29,7 @@ func (s *service) Partners(ctx context.Context, request *connect.Request[agentv1
 	})
 }
 
-// Listeners sends where the container's processes listen.
+// Listeners sends the addresses where the container's processes listen.
 func (s *service) Listeners(ctx context.Context, request *connect.Request[agentv1.ListenersRequest], stream *connect.ServerStream[agentv1.ListenersResponse]) error {
 	container, err := s.container(ctx, request.Header())
 	if err != nil {

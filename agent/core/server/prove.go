@@ -13,7 +13,7 @@ type Provable interface {
 	Prove(context.Context, *agentv1.ProveRequest) (*agentv1.ProveResponse, error)
 }
 
-// Prove returns a proof of the task that the agent runs in.
+// Prove returns a proof of the agent's task.
 func (s *service) Prove(ctx context.Context, request *connect.Request[agentv1.ProveRequest]) (*connect.Response[agentv1.ProveResponse], error) {
 	return unary(ctx, s, request, func(c Container, asked *agentv1.ProveRequest) (*agentv1.ProveResponse, error) {
 		provable, ok := c.(Provable)

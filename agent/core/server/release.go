@@ -8,8 +8,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Releasable is a Container whose agent stays after its main process's end,
-// until nobody needs it any more.
+// Releasable is a Container whose agent stays after its main process's end until
+// it is no longer needed.
 type Releasable interface {
 	Release(ctx context.Context, generation uint64) error
 }

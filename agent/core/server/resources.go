@@ -11,14 +11,14 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// statsEvery is the time between two readings of a container's resource use; a
-// variable, so that tests need not wait as long.
+// statsEvery is the interval between two readings of a container's resource use;
+// a variable for tests.
 var statsEvery = time.Second
 
-// Resources is the part of a Container that looks at, and limits, what its
-// processes use.
+// Resources is the part of a Container that measures and limits its processes'
+// resource use.
 type Resources interface {
-	// Meter opens the readings of a running container.
+	// Meter opens readings of a running container.
 	Meter(context.Context) (Meter, error)
 	// Top lists the container's processes as ps does.
 	Top(ctx context.Context, psArguments string) (*agentv1.TopResponse, error)
@@ -28,7 +28,7 @@ type Resources interface {
 
 // Meter reads the resource use of one run of a container.
 type Meter interface {
-	// Read is one reading. After the container's end its error is
+	// Read takes a reading. After the container's end it fails with
 	// fs.ErrNotExist, or Done is closed.
 	Read() (*agentv1.StatsResponse, error)
 	// Done is closed when the container's main process has ended.
@@ -68,8 +68,8 @@ func (s *service) Stats(ctx context.Context, request *connect.Request[agentv1.St
 	if err != nil {
 		return wireError(err)
 	}
-	// The first of two readings that make one answer is not sent: it is the one
-	// before the second.
+	// If one response takes two readings, the first is not sent, only compared
+	// with.
 	unsent := !request.Msg.Stream && !request.Msg.OneShot
 	var previous *agentv1.StatsResponse
 	for {
@@ -93,7 +93,7 @@ func (s *service) Stats(ctx context.Context, request *connect.Request[agentv1.St
 		}
 		unsent, previous = false, reading
 		select {
-		case <-time.After(statsEvery): // counted from the reading: never less between two
+		case <-time.After(statsEvery): // measured from the reading: intervals are never shorter
 		case <-meter.Done():
 			return endOfStats(request.Msg)
 		case <-ctx.Done():
@@ -102,8 +102,8 @@ func (s *service) Stats(ctx context.Context, request *connect.Request[agentv1.St
 	}
 }
 
-// endOfStats is how the readings of a container end that has ended: a stream
-// has told all there was, a single answer is owed.
+// endOfStats ends readings after the container's end: a stream is complete, a
+// single response is missing.
 func endOfStats(request *agentv1.StatsRequest) error {
 	if request.Stream {
 		return nil

@@ -8,13 +8,13 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Sealed is a Container that keeps the specification of its start for a backend
-// that has lost it.
+// Sealed is a Container that keeps its start's specification for a backend that
+// has lost it.
 type Sealed interface {
 	Reseal(context.Context, *agentv1.ResealRequest) (*agentv1.ResealResponse, error)
 }
 
-// Reseal replaces what Describe hands back.
+// Reseal replaces what Describe returns.
 func (s *service) Reseal(ctx context.Context, request *connect.Request[agentv1.ResealRequest]) (*connect.Response[agentv1.ResealResponse], error) {
 	return unary(ctx, s, request, func(c Container, reseal *agentv1.ResealRequest) (*agentv1.ResealResponse, error) {
 		sealed, ok := c.(Sealed)

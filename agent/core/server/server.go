@@ -19,20 +19,20 @@ const (
 	// Start carries a whole specification.
 	maxMessage = 8 << 20
 	// HTTP/2: large frames and windows, since the default frame of 16 KiB costs
-	// 40 % of the throughput. net/http takes windows below 4 MiB only.
+	// 40 % of the throughput. net/http only accepts windows below 4 MiB.
 	maxFrame         = 1 << 20
 	streamWindow     = 2 << 20
 	connectionWindow = 4<<20 - 1
 )
 
-// Variables, so that tests need not wait as long.
+// Variables for tests.
 var (
 	pingAfter   = 15 * time.Second
 	pingTimeout = 15 * time.Second
 )
 
-// Resolver finds the container that a call means. id is the metadata key's
-// value, empty where the caller sent none.
+// Resolver returns the container for a call. id is the metadata key's value,
+// empty if absent.
 type Resolver func(ctx context.Context, id string) (Container, error)
 
 // NewHandler serves AgentService and the gRPC health service.
@@ -51,12 +51,12 @@ func NewHandler(resolve Resolver) http.Handler {
 	return countedAsMoved(withBulk(mux))
 }
 
-// perCall is about what a call leaves behind that moved no bytes: stacks, headers
+// perCall is roughly the garbage of a call that moved no bytes: stacks, headers
 // and buffers.
 const perCall = 32 << 10
 
-// countedAsMoved has what many calls took given back to the machine once they are
-// over, as after a bulk transfer.
+// countedAsMoved counts calls like bulk transfers, so that their memory is
+// returned to the machine afterwards.
 func countedAsMoved(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer memory.Moved(perCall)
@@ -64,10 +64,10 @@ func countedAsMoved(next http.Handler) http.Handler {
 	})
 }
 
-// NewServer makes an HTTP server for a handler of NewHandler: HTTP/2 without
-// TLS (and with it, where a TLS configuration is set), and HTTP/1 for simple
-// clients' unary calls. It wakes for nothing: on a unix socket the kernel tells
-// of a peer that is gone.
+// NewServer returns an HTTP server for a handler of NewHandler: HTTP/2 without
+// TLS (and with it, if a TLS configuration is set), and HTTP/1 for simple
+// clients' unary calls. It uses no timers: on a unix socket the kernel reports a
+// peer that is gone.
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -89,8 +89,8 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-// WithPings has a server notice a peer that is gone without a word, its machine
-// lost, by pings; for a server on TCP.
+// WithPings makes a server on TCP detect by pings a peer that vanished, such as a
+// lost machine.
 func WithPings(server *http.Server) *http.Server {
 	server.HTTP2.SendPingTimeout = pingAfter
 	server.HTTP2.PingTimeout = pingTimeout

@@ -40,7 +40,7 @@ func (s *service) Session(ctx context.Context, stream *sessionStream) error {
 			return wireError(err)
 		}
 	}
-	// The receiver ends with this call: its Receive fails then, and ctx is done.
+	// The receiver ends with this call, which cancels ctx and fails its Receive.
 	go (&stdinReceiver{ctx: ctx, cancel: cancel, session: opened, stream: stream, body: bulkOf(ctx)}).run()
 	for {
 		response, err := opened.Next(ctx)
@@ -74,9 +74,9 @@ func openSession(ctx context.Context, container Container, first *agentv1.Sessio
 	return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a session's first message must open it"))
 }
 
-// stdinReceiver moves the client's input to the process until the client closes
-// its half, leaves, or the session ends. It cancels the session when the stream
-// is cut or not as the contract says.
+// stdinReceiver forwards the client's input to the process until the client
+// closes its half, leaves, or the session ends. It cancels the session if the
+// stream is cut or breaks the contract.
 type stdinReceiver struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -91,11 +91,11 @@ func (r *stdinReceiver) run() {
 	}
 }
 
-// receive takes one message. It answers whether more may follow.
+// receive handles one message. It reports whether more may follow.
 func (r *stdinReceiver) receive() bool {
 	var offset uint64
 	var length int
-	bulk, _ := hearing(r.cancel, func() (bulk bool, _ error) {
+	bulk, _ := receiveAlive(r.cancel, func() (bulk bool, _ error) {
 		offset, length, bulk = r.body.next()
 		return bulk, nil
 	})
@@ -104,11 +104,11 @@ func (r *stdinReceiver) receive() bool {
 	}
 	receive := r.stream.Receive
 	if !r.body.ended() {
-		receive = func() (*agentv1.SessionRequest, error) { return hearing(r.cancel, r.stream.Receive) }
+		receive = func() (*agentv1.SessionRequest, error) { return receiveAlive(r.cancel, r.stream.Receive) }
 	}
 	request, err := receive()
 	if errors.Is(err, io.EOF) {
-		return false // the client only listens from now on
+		return false // from now on the client only listens
 	}
 	if err != nil {
 		r.cancel(err)
@@ -130,7 +130,7 @@ func (r *stdinReceiver) receive() bool {
 	return true
 }
 
-// follows checks that no byte is missing before this offset.
+// follows checks that no byte before offset is missing.
 func (r *stdinReceiver) follows(offset uint64) bool {
 	if offset != r.offset {
 		r.cancel(connect.NewError(connect.CodeDataLoss, errors.New("stdin bytes are missing")))
@@ -139,12 +139,12 @@ func (r *stdinReceiver) follows(offset uint64) bool {
 	return true
 }
 
-// moveData moves a bulk message's data as it comes.
+// moveData forwards a bulk message's data as it arrives.
 func (r *stdinReceiver) moveData(length int) bool {
 	buffer := bulkBuffers.Get().(*[bulkBufferSize]byte)
 	defer bulkBuffers.Put(buffer)
 	for length > 0 {
-		n, err := hearing(r.cancel, func() (int, error) { return r.body.data(buffer[:]) })
+		n, err := receiveAlive(r.cancel, func() (int, error) { return r.body.data(buffer[:]) })
 		if err != nil {
 			r.cancel(err)
 			return false
@@ -157,7 +157,7 @@ func (r *stdinReceiver) moveData(length int) bool {
 	return true
 }
 
-// write waits as long as the process does not read. False: ctx is done.
+// write blocks while the process does not read. False: ctx is done.
 func (r *stdinReceiver) write(data []byte) bool {
 	r.offset += uint64(len(data))
 	memory.Moved(len(data))

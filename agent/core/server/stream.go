@@ -11,7 +11,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Watch sends what happens to the container.
+// Watch sends the container's events.
 func (s *service) Watch(ctx context.Context, request *connect.Request[agentv1.WatchRequest], stream *connect.ServerStream[agentv1.WatchResponse]) error {
 	container, err := s.container(ctx, request.Header())
 	if err != nil {
@@ -64,7 +64,8 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 	defer out.stop()
 	to := newLogOut(ctx, container, request.Msg, out)
 	if request.Msg.Follow {
-		// The first message says that the log was found, and the log itself may say nothing for long.
+		// The first message confirms that the log was found, since the log itself
+		// may be silent for long.
 		if err := out.Send(heartbeat()); err != nil {
 			return err
 		}
@@ -105,7 +106,7 @@ func readOptions(request *agentv1.LogsRequest) log.ReadOptions {
 	}
 }
 
-// checkRecords refuses options that choose lines where records are asked for.
+// checkRecords refuses options that select lines together with records.
 func checkRecords(request *agentv1.LogsRequest) error {
 	others := request.Stdout || request.Stderr || request.Timestamps || request.LinePrefix != "" ||
 		request.SinceUnixNs != nil || request.UntilUnixNs != nil || request.Tail != nil || request.Form != 0 ||

@@ -17,25 +17,25 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Reachable is a Container whose ports can be reached through its agent.
+// Reachable is a Container with ports that can be reached through its agent.
 type Reachable interface {
 	// DialPort connects to a port as the container sees it. network is "tcp" or
-	// "udp". ctx is for the connecting only. A socket for datagrams is closed
-	// when the container ends, which it would not notice by itself.
+	// "udp". ctx is for connecting only. A datagram socket is closed when the
+	// container ends, which it would not notice by itself.
 	DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error)
 }
 
-// Called is a Container whose processes connect to sockets that its start has
-// given it.
+// Called is a Container whose processes connect to sockets that its start has put
+// into it.
 type Called interface {
 	// AcceptAt waits for the next connection to a socket.
 	AcceptAt(ctx context.Context, socket string) (net.Conn, error)
 }
 
 const (
-	// tunnelBuffer is how much is read of a connection at once.
+	// tunnelBuffer is the read size of a connection.
 	tunnelBuffer = 256 << 10
-	// tunnelDialTimeout is how long the other side may take to accept.
+	// tunnelDialTimeout bounds the wait for the other side to accept.
 	tunnelDialTimeout = 10 * time.Second
 )
 
@@ -43,8 +43,7 @@ var tunnelBuffers = sync.Pool{New: func() any { return new([tunnelBuffer]byte) }
 
 type tunnelStream = connect.BidiStream[agentv1.TunnelRequest, agentv1.TunnelResponse]
 
-// Tunnel carries one connection to a port of the container, or one that comes
-// from it.
+// Tunnel carries one connection to, or from, the container.
 func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -75,8 +74,7 @@ func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
 	return wireError(t.run(out))
 }
 
-// connectionOf returns what makes the connection that a tunnel carries, or waits
-// for it.
+// connectionOf returns a function that dials or accepts the tunnel's connection.
 func connectionOf(container Container, open *agentv1.TunnelOpen) (connection func(context.Context) (net.Conn, error), datagrams bool, err error) {
 	if open.GetSocket() != "" {
 		called, ok := container.(Called)
@@ -121,7 +119,7 @@ func tunnelTarget(open *agentv1.TunnelOpen) (network string, address netip.AddrP
 	return network, netip.AddrPortFrom(host, uint16(open.Port)), nil
 }
 
-// tunnel is an open one: two goroutines, one a direction.
+// tunnel is an open tunnel, with a goroutine for each direction.
 type tunnel struct {
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
@@ -135,8 +133,8 @@ type tunnel struct {
 	broken error // why the connection broke while the caller's data was written
 }
 
-// run moves data both ways until both have ended. Any other end resets the
-// connection.
+// run moves data both ways until both directions have ended. Any other end resets
+// the connection.
 func (t *tunnel) run(out *sender[agentv1.TunnelResponse]) (err error) {
 	stop := context.AfterFunc(t.ctx, t.reset)
 	defer func() {
@@ -150,7 +148,7 @@ func (t *tunnel) run(out *sender[agentv1.TunnelResponse]) (err error) {
 		return err
 	}
 	inward := make(chan struct{})
-	go func() { // it ends with this call at the latest: its Receive fails then
+	go func() { // ends with this call at the latest, which fails its Receive
 		defer close(inward)
 		t.moveIn()
 	}()
@@ -162,7 +160,7 @@ func (t *tunnel) run(out *sender[agentv1.TunnelResponse]) (err error) {
 		return out.finish(t.failure(err))
 	}
 	end := &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_End{End: &agentv1.TunnelEnd{TotalBytes: sent}}}
-	if t.datagrams { // they have no end of one direction
+	if t.datagrams { // they have no half-close
 		return out.finish(end)
 	}
 	if err := out.Send(end); err != nil {
@@ -185,8 +183,8 @@ func (t *tunnel) brokenBy() error {
 	return t.broken
 }
 
-// failure is the last message of a connection that broke. The first reason is
-// the true one: a failed write makes the reads fail too.
+// failure is the last message of a broken connection. The first reason is the
+// real one: a failed write makes the reads fail too.
 func (t *tunnel) failure(err error) *agentv1.TunnelResponse {
 	if broken := t.brokenBy(); broken != nil {
 		err = broken
@@ -194,7 +192,7 @@ func (t *tunnel) failure(err error) *agentv1.TunnelResponse {
 	return tunnelError(err, agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_RESET)
 }
 
-// moveOut sends what the connection brings, until its end.
+// moveOut sends the connection's data until its end.
 func (t *tunnel) moveOut(out *sender[agentv1.TunnelResponse]) (sent uint64, err error) {
 	buffer := tunnelBuffers.Get().(*[tunnelBuffer]byte)
 	defer tunnelBuffers.Put(buffer)
@@ -214,31 +212,31 @@ func (t *tunnel) moveOut(out *sender[agentv1.TunnelResponse]) (sent uint64, err 
 		case errors.Is(err, io.EOF), t.datagrams && errors.Is(err, net.ErrClosed):
 			return sent, nil
 		case t.datagrams && errors.Is(err, unix.ECONNREFUSED):
-			// Nobody listens yet, or any more: datagrams may be lost.
+			// No listener yet, or no longer: datagrams may be lost.
 		default:
 			return sent, err
 		}
 	}
 }
 
-// moveIn writes what the caller sends, until its end.
+// moveIn writes the caller's data until its end.
 func (t *tunnel) moveIn() {
 	for t.receive() {
 	}
 }
 
-// receive takes one message. It answers whether more may follow.
+// receive handles one message. It reports whether more may follow.
 func (t *tunnel) receive() bool {
 	var offset uint64
 	var length int
-	bulk, _ := hearing(t.cancel, func() (bulk bool, _ error) {
+	bulk, _ := receiveAlive(t.cancel, func() (bulk bool, _ error) {
 		offset, length, bulk = t.body.next()
 		return bulk, nil
 	})
 	if bulk {
 		return t.follows(offset) && t.moveData(length)
 	}
-	request, err := hearing(t.cancel, t.stream.Receive)
+	request, err := receiveAlive(t.cancel, t.stream.Receive)
 	if errors.Is(err, io.EOF) {
 		err = connect.NewError(connect.CodeDataLoss, errors.New("the tunnel was cut: the caller's end is missing"))
 	}
@@ -259,7 +257,7 @@ func (t *tunnel) receive() bool {
 	return false
 }
 
-// follows checks that no byte is missing before this offset.
+// follows checks that no byte before offset is missing.
 func (t *tunnel) follows(offset uint64) bool {
 	if offset != t.received {
 		t.cancel(connect.NewError(connect.CodeDataLoss, errors.New("bytes of the tunnel are missing")))
@@ -268,8 +266,8 @@ func (t *tunnel) follows(offset uint64) bool {
 	return true
 }
 
-// moveData moves a bulk message's data: a datagram whole, of a connection as it
-// comes.
+// moveData writes a bulk message's data: a datagram as a whole, stream data as it
+// arrives.
 func (t *tunnel) moveData(length int) bool {
 	buffer := tunnelBuffers.Get().(*[tunnelBuffer]byte)
 	defer tunnelBuffers.Put(buffer)
@@ -279,7 +277,7 @@ func (t *tunnel) moveData(length int) bool {
 	}
 	filled := 0
 	for length > 0 {
-		n, err := hearing(t.cancel, func() (int, error) { return t.body.data(buffer[filled:]) })
+		n, err := receiveAlive(t.cancel, func() (int, error) { return t.body.data(buffer[filled:]) })
 		if err != nil {
 			t.cancel(err)
 			return false
@@ -296,8 +294,7 @@ func (t *tunnel) moveData(length int) bool {
 	return true
 }
 
-// write waits as long as the other side does not read. False: it cannot be
-// written to any more.
+// write blocks while the other side does not read. False: no more can be written.
 func (t *tunnel) write(data []byte) bool {
 	t.received += uint64(len(data))
 	memory.Moved(len(data))
@@ -312,7 +309,7 @@ func (t *tunnel) write(data []byte) bool {
 	return false
 }
 
-// endIn hands the caller's end on.
+// endIn closes the connection's write side after the caller's end.
 func (t *tunnel) endIn(total uint64) {
 	switch conn := t.conn.(type) {
 	case interface{ CloseWrite() error }:
@@ -320,7 +317,7 @@ func (t *tunnel) endIn(total uint64) {
 			t.cancel(connect.NewError(connect.CodeDataLoss, errors.New("the tunnel's length is not as told")))
 			return
 		}
-		_ = conn.CloseWrite() // a connection that broke says so to its reader
+		_ = conn.CloseWrite() // if the connection broke, its reader reports it
 	default:
 		_ = t.conn.Close()
 	}

@@ -30,7 +30,7 @@ func (c *Sessions) Attach(open *agentv1.OpenAttach) *Session {
 	}
 	if open.Stdin && open.Stream {
 		s.input = r.input
-		s.closes = func() closePolicy { // a start may yet say otherwise
+		s.closes = func() closePolicy { // a start may change it
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			return closePolicy{request: r.once, leave: r.once}
@@ -54,13 +54,12 @@ func (c *Sessions) Attach(open *agentv1.OpenAttach) *Session {
 	return s
 }
 
-// follow gives the session its replay and the live output, which begins where
-// the replay ends.
+// follow gives the session its replay, and the live output from the replay's end.
 func (c *Sessions) follow(r *run, s *Session, open *agentv1.OpenAttach) {
 	mark := func() {}
 	if record := c.options.Log; open.ReplayLog && record != nil {
 		mark = func() {
-			// A log with a backlog may be slow: nobody but this session waits for it.
+			// A log with a backlog may be slow: only this session waits for it.
 			end := record.End()
 			s.openReplay = func(ctx context.Context) (*log.Reader, error) {
 				upTo, err := end.Wait(ctx)

@@ -12,10 +12,10 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// ErrNotRunning answers what needs a running process (FAILED_PRECONDITION).
+// ErrNotRunning fails calls that need a running process (FAILED_PRECONDITION).
 var ErrNotRunning = connect.NewError(connect.CodeFailedPrecondition, errors.New("the process is not running"))
 
-// target finds a running process and its terminal. An empty ID is the main
+// target returns a running process and its terminal. An empty ID means the main
 // process.
 func (c *Sessions) target(execID string) (Process, *os.File, error) {
 	c.mu.Lock()
@@ -71,7 +71,7 @@ func SetTerminalSize(terminal *os.File, height, width uint32) error {
 	size := unix.Winsize{Row: uint16(height), Col: uint16(width)}
 	var ioctl error
 	if err := raw.Control(func(fd uintptr) { ioctl = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &size) }); err != nil {
-		return fmt.Errorf("%w: %w", os.ErrClosed, err) // the only reason, by another name
+		return fmt.Errorf("%w: %w", os.ErrClosed, err) // the only cause, under another name
 	}
 	return ioctl
 }
@@ -94,7 +94,7 @@ func (c *Sessions) Signal(ctx context.Context, request *agentv1.SignalRequest) e
 	return err
 }
 
-// send sends a signal, unless one of its token was sent in this run.
+// send sends a signal, unless this run has already sent one with its token.
 func (c *Sessions) send(ctx context.Context, request *agentv1.SignalRequest) (*run, error) {
 	c.mu.Lock()
 	run := c.run
@@ -118,8 +118,8 @@ func (c *Sessions) send(ctx context.Context, request *agentv1.SignalRequest) (*r
 	return run, err
 }
 
-// sent notes the token of a signal that was sent: of one that was not, the next
-// call sends it.
+// sent records the token of a signal that was sent; an unsent one is sent by the
+// next call.
 func (c *Sessions) sent(run *run, token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// endedExecsKept bounds the records of execs that ended; the oldest goes.
+	// endedExecsKept bounds the records of ended execs; the oldest is dropped.
 	endedExecsKept = 1024
-	// execEndGrace is how long the end of the main process waits for the ends of
-	// the execs that it takes along, so that they are in the exit record.
+	// execEndGrace is how long the main process's end waits for execs that end
+	// with it, to have them in the exit record.
 	execEndGrace = time.Second
-	// refusedExecCode is the exit code of an exec that nobody came to open.
+	// refusedExecCode is the exit code of an exec that was never opened.
 	refusedExecCode = 255
-	// execIDLimit bounds what a client can make the agent remember.
+	// execIDLimit bounds the IDs that the agent remembers for a client.
 	execIDLimit = 256
 )
 
-// exec is one exec from its start on; the record outlives its session.
+// exec is one exec since its start; the record outlives its session.
 type exec struct {
 	process Process // nil while it is being started
 	stdio   Stdio
@@ -36,8 +36,8 @@ func (e *exec) endedMessage(id string) *agentv1.ExecEnded {
 	return &agentv1.ExecEnded{ExecId: id, Exit: e.exit.Proto()}
 }
 
-// Exec starts a process and opens a session with it. A refusal is a session
-// whose only message is its error. The start goes on when ctx ends.
+// Exec starts a process and opens a session with it. A refusal is a session whose
+// only message is its error. The start continues even if ctx ends.
 func (c *Sessions) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 	if len(open.ExecId) == 0 || len(open.ExecId) > execIDLimit || len(open.Process.GetArgs()) == 0 {
 		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, "an exec needs an ID and a command", 126)
@@ -96,7 +96,7 @@ func (c *Sessions) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 	return s
 }
 
-// admitExec registers an exec, or answers why it cannot run.
+// admitExec registers an exec, or returns a session with the refusal.
 func (c *Sessions) admitExec(id string, e *exec) *Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +113,7 @@ func (c *Sessions) admitExec(id string, e *exec) *Session {
 }
 
 // withdrawExec forgets an exec that could not start because the container has
-// ended meanwhile; false when that is not the reason.
+// ended meanwhile; false: that is not the reason.
 func (c *Sessions) withdrawExec(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,8 +134,8 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// endExec records an exec's end and tells the watchers, before its session. Where
-// that is owed to a client it answers what has to be acknowledged.
+// endExec records an exec's end and tells the watchers before the session. If a
+// client waits for that record, it returns the sequence to be acknowledged.
 func (c *Sessions) endExec(id string, e *exec, owed bool, status ExitStatus) (sequence uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,11 +152,11 @@ func (c *Sessions) recordExecEnd(id string, e *exec, owed bool, status ExitStatu
 		c.ended = c.ended[1:]
 	}
 	if c.run.over() {
-		c.persist(c.state()) // the main process's end is on record already
+		c.persist(c.state()) // the main process's end is already recorded
 	}
 	event := &agentv1.WatchResponse{Event: &agentv1.WatchResponse_ExecEnded{ExecEnded: e.endedMessage(id)}}
 	if owed {
-		sequence = c.hub.owe(event)
+		sequence = c.hub.publishOwed(event)
 	} else {
 		c.hub.publish(event)
 	}
@@ -164,15 +164,15 @@ func (c *Sessions) recordExecEnd(id string, e *exec, owed bool, status ExitStatu
 	return sequence
 }
 
-// awaitExecEnds waits, bounded, until no exec runs.
+// awaitExecEnds waits, for at most execEndGrace, until no exec runs.
 func (c *Sessions) awaitExecEnds() {
 	ctx, cancel := context.WithTimeout(context.Background(), execEndGrace)
 	defer cancel()
 	_ = c.changed.Wait(ctx, &c.mu, func() bool { return len(c.execs) == len(c.ended) })
 }
 
-// ExecInspect returns the record of one exec. One that is to be refused and was
-// not opened has ended, and is not opened later.
+// ExecInspect returns the record of one exec. With refuse, an unopened exec
+// counts as ended and can no longer be opened.
 func (c *Sessions) ExecInspect(id string, refuse bool) (*agentv1.ExecInspectResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,14 +17,14 @@ import (
 const (
 	healthResultsKept = 5
 	healthOutputLimit = 4096
-	// healthUnknown is the exit code of a probe that could not be started, or did
-	// not end in time.
+	// healthUnknown is the exit code of a probe that could not start or timed
+	// out.
 	healthUnknown = -1
 	healthCutMark = "..." // ends an output of which more was written
 )
 
-// watchHealth probes on the schedule until the returned function is called.
-// What the results mean is the backend's business.
+// watchHealth probes on schedule until the returned function is called. The
+// backend interprets the results.
 func (c *Sessions) watchHealth(check *agentv1.HealthCheck, started time.Time) (stop func()) {
 	if check == nil || len(check.Args) == 0 || check.IntervalNs == 0 {
 		return func() {}
@@ -64,8 +64,8 @@ func (c *Sessions) isPaused() bool {
 	return c.paused
 }
 
-// healthPause is the time to the next probe: shorter while the container is
-// within its start period and was never healthy.
+// healthPause is the time until the next probe: shorter during the start period
+// while the container has never been healthy.
 func healthPause(check *agentv1.HealthCheck, started time.Time, healthy bool) time.Duration {
 	if !healthy && check.StartIntervalNs > 0 && time.Since(started) < time.Duration(check.StartPeriodNs) {
 		return time.Duration(check.StartIntervalNs)
@@ -100,7 +100,7 @@ func (c *Sessions) probe(ctx context.Context, check *agentv1.HealthCheck) *agent
 	}
 	select {
 	case <-process.Done():
-		// All output of the process is in its pipes; another holder of them does not
+		// All output of the process is in its pipes; other holders of them do not
 		// delay the result.
 		stdio.Stdout.SetReadDeadline(time.Unix(1, 0))
 		stdio.Stderr.SetReadDeadline(time.Unix(1, 0))
@@ -123,7 +123,7 @@ func (c *Sessions) probe(ctx context.Context, check *agentv1.HealthCheck) *agent
 	return result
 }
 
-// drain takes what is in a pipe, and does not wait for more.
+// drain copies what is in a pipe, without waiting for more.
 func drain(output io.Writer, file *os.File) {
 	if left := buffered(file); left > 0 && file.SetReadDeadline(time.Time{}) == nil {
 		io.CopyN(output, file, int64(left))
@@ -137,7 +137,7 @@ func (c *Sessions) recordHealth(result *agentv1.HealthResult) {
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Health{Health: result}})
 }
 
-// limited is a text of ours as a probe's output.
+// limited formats our own text as a probe's output.
 func limited(text string) []byte {
 	output := &beginning{limit: healthOutputLimit}
 	_, _ = output.Write([]byte(text)) // never fails

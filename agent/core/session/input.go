@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// input is the standard input of a process, shared by its sessions. Until the
-// process is there, writers wait.
+// input is a process's standard input, shared by its sessions. Writers wait until
+// the process exists.
 type input struct {
 	connected chan struct{} // closed when file and terminal are known
 	file      *os.File      // nil: the process has no stdin of ours
@@ -22,7 +22,7 @@ func newInput() *input {
 	return &input{connected: make(chan struct{}), turn: make(chan struct{}, 1)}
 }
 
-// connect says where input goes. It is called once.
+// connect sets the destination of the input. It is called once.
 func (in *input) connect(stdio Stdio) {
 	in.file, in.terminal = stdio.Stdin, false
 	if stdio.Terminal != nil {
@@ -31,9 +31,9 @@ func (in *input) connect(stdio Stdio) {
 	close(in.connected)
 }
 
-// write hands data to the process, waiting as long as it does not read. Data
-// for a process that has closed its stdin is dropped without an error, as by
-// dockerd. An error means that ctx is done.
+// write writes data to the process, and blocks while that does not read. Data for
+// a process that has closed its stdin is dropped without an error, as by dockerd.
+// It fails only when ctx is done.
 func (in *input) write(ctx context.Context, data []byte) error {
 	if err := in.await(ctx); err != nil || in.file == nil {
 		return err
@@ -50,7 +50,7 @@ func (in *input) write(ctx context.Context, data []byte) error {
 	})
 }
 
-// await waits until the process is there. An error means that ctx is done.
+// await waits until the process exists. It fails only when ctx is done.
 func (in *input) await(ctx context.Context) error {
 	select {
 	case <-in.connected:
@@ -60,8 +60,7 @@ func (in *input) await(ctx context.Context) error {
 	}
 }
 
-// alone does something as the only writer. An error is what it answered, or that
-// ctx is done.
+// alone runs do as the only writer. It returns do's error, or ctx's.
 func (in *input) alone(ctx context.Context, do func() error) error {
 	select {
 	case in.turn <- struct{}{}:
@@ -72,7 +71,7 @@ func (in *input) alone(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// interruptibly does something that waits for the process to read. It fails with
+// interruptibly runs do, which waits for the process to read. It fails with
 // os.ErrDeadlineExceeded once ctx is done.
 func (in *input) interruptibly(ctx context.Context, do func() error) error {
 	interrupted := make(chan struct{})
@@ -82,13 +81,13 @@ func (in *input) interruptibly(ctx context.Context, do func() error) error {
 	})
 	err := do()
 	if !stop() {
-		<-interrupted // the next writer must not find the deadline
+		<-interrupted // the next writer must not inherit the deadline
 		_ = in.file.SetWriteDeadline(time.Time{})
 	}
 	return err
 }
 
-// closeIf closes the input once the process is there, if it may be closed.
+// closeIf closes the input once the process exists, if that is allowed then.
 func (in *input) closeIf(allowed func() bool) {
 	go func() {
 		<-in.connected
@@ -98,8 +97,8 @@ func (in *input) closeIf(allowed func() bool) {
 	}()
 }
 
-// close gives the process end of file. A terminal has none: its other users
-// go on, and the process sees nothing.
+// close sends the process end of file. A terminal has none: its other users
+// continue, and the process sees nothing.
 func (in *input) close() {
 	in.closeOnce.Do(func() {
 		go func() { // the process may not be there yet

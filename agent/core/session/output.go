@@ -9,8 +9,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
-// outputs is what one process writes: recorded in the log (the main process's)
-// and fanned out to the sessions that want it.
+// outputs distributes what one process writes: to the log (the main process's)
+// and to the interested sessions.
 type outputs struct {
 	record  func(s stream, at time.Time, data []byte) // nil: not recorded
 	pumps   []*pump
@@ -23,7 +23,7 @@ type reader struct {
 	wants [2]bool // by stream
 }
 
-// connect begins to move the output of a process that has just been started.
+// connect starts to move the output of a started process.
 func (o *outputs) connect(stdio Stdio) {
 	if stdio.Terminal != nil {
 		o.pumps = append(o.pumps, startPump(stdio.Terminal, stdout, o.deliver))
@@ -36,8 +36,8 @@ func (o *outputs) connect(stdio Stdio) {
 	}
 }
 
-// subscribe adds a reader of everything that comes from now on. mark, if any,
-// is called at the very place in the record where the reader begins.
+// subscribe adds a reader of all output from now on. mark, if any, is called at
+// exactly the reader's position in the record.
 func (o *outputs) subscribe(r reader, mark func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -47,7 +47,7 @@ func (o *outputs) subscribe(r reader, mark func()) {
 	o.readers = append(slices.Clip(o.readers), r)
 }
 
-// unsubscribe lets go of a reader at once, also one that output waits for.
+// unsubscribe releases a reader at once, even one that output waits for.
 func (o *outputs) unsubscribe(q *queue) {
 	q.close()
 	o.mu.Lock()
@@ -70,8 +70,8 @@ func (o *outputs) deliver(s stream, data []byte, unlimited func() bool) {
 	}
 }
 
-// drain is called when the process has ended. It returns once every byte that
-// the process wrote is recorded and in the readers' queues.
+// drain is called when the process has ended. It returns once all of the
+// process's output is recorded and in the readers' queues.
 func (o *outputs) drain() {
 	for _, p := range o.pumps {
 		p.processExited()
@@ -87,9 +87,9 @@ func (o *outputs) drain() {
 	}
 }
 
-// recordIn gives a record function that appends to a log. A log that cannot be
-// written (disk full) does not stop the process or its sessions; the first
-// error is reported.
+// recordIn returns a record function that appends to a log. An unwritable log
+// (disk full) does not stop the process or its sessions; the first error is
+// reported.
 func recordIn(writer *log.Writer, report func(error)) func(stream, time.Time, []byte) {
 	if writer == nil {
 		return nil

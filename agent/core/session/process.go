@@ -11,10 +11,10 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Process is a process of the container that has been started.
+// Process is a started process of the container.
 type Process interface {
 	PID() int
-	// Signal answers os.ErrProcessDone when the process has ended.
+	// Signal returns os.ErrProcessDone when the process has ended.
 	Signal(unix.Signal) error
 	// Done is closed once the process has ended.
 	Done() <-chan struct{}
@@ -22,7 +22,7 @@ type Process interface {
 	Status() ExitStatus
 }
 
-// ExitStatus is how a process ended.
+// ExitStatus is a process's exit.
 type ExitStatus struct {
 	Code       int // 128 + n when a signal ended it
 	Signal     int // 0: exited by itself
@@ -30,7 +30,7 @@ type ExitStatus struct {
 	FinishedAt time.Time
 }
 
-// ExitStatusOf converts what wait4 answers.
+// ExitStatusOf converts the result of wait4.
 func ExitStatusOf(status unix.WaitStatus, at time.Time) ExitStatus {
 	if status.Signaled() {
 		return ExitStatus{Code: 128 + int(status.Signal()), Signal: int(status.Signal()), FinishedAt: at}
@@ -48,9 +48,9 @@ func (s ExitStatus) Proto() *agentv1.ExitStatus {
 	}
 }
 
-// Stdio is the agent's side of a process's standard streams. A file that is
-// nil is not wired to the agent. The files are pollable (non-blocking), and
-// whoever is given a Stdio closes them.
+// Stdio is the agent's side of a process's standard streams. A nil file is not
+// connected to the agent. The files are pollable (non-blocking), and the receiver
+// of a Stdio closes them.
 type Stdio struct {
 	Stdin    *os.File // write end of a pipe
 	Stdout   *os.File // read end
@@ -67,13 +67,13 @@ func (s Stdio) Close() {
 	}
 }
 
-// Streams says which standard streams a process is to have; the others are
-// the null device. A terminal has all three.
+// Streams selects the standard streams that a process has; the others are the
+// null device. A terminal has all three.
 type Streams struct {
 	Stdin, Stdout, Stderr bool
 }
 
-// StartError is a process that could not be started.
+// StartError describes a process that could not be started.
 type StartError struct {
 	ExitCode int // 127 not found, 126 not executable, 128 anything else
 	Message  string
@@ -81,12 +81,12 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Message }
 
-// Runtime is how an agent starts processes where it runs.
+// Runtime starts and controls an agent's processes.
 type Runtime interface {
-	// Launch starts the main process. A command that cannot be executed is a
-	// *StartError.
+	// Launch starts the main process. If the command cannot be executed the error
+	// is a *StartError.
 	Launch(ctx context.Context, request *agentv1.StartRequest) (Process, Stdio, error)
-	// Exec starts one more process in the container; errors as for Launch.
+	// Exec starts another process in the container; errors as for Launch.
 	Exec(ctx context.Context, process *agentv1.ProcessSpec, streams Streams) (Process, Stdio, error)
 	// SignalAll sends a signal to every process of the container.
 	SignalAll(ctx context.Context, signal unix.Signal) error

@@ -10,26 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// backgroundGrace is how long the end of a process waits for the end of its
-// output when another process still holds the other end, as dockerd waits.
+// backgroundGrace is how long a process's end waits for the end of its output
+// while another process holds the pipe open, as in dockerd.
 const backgroundGrace = 2 * time.Second
 
-// backgroundLimit bounds what such a process may write meanwhile, since
-// nothing waits for slow readers then.
+// backgroundLimit bounds how much such a process may write meanwhile, since slow
+// readers are not waited for then.
 const backgroundLimit = 4 << 20
 
-// readSize is the pump's buffer; its pages are only touched as far as reads fill it.
+// readSize is the size of the pump's buffer; only pages that reads fill are
+// touched.
 const readSize = 256 << 10
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // pump moves one output of a process to its readers until end of file.
 //
-// What a process wrote is in its pipe when it ends. So once the process has
-// exited, exactly what is there is moved on, without waiting for slow readers
-// (bounded by the pipe's size); then every byte of the process itself is
-// delivered. Another process that inherited the pipe gets backgroundGrace;
-// what it writes later is read and dropped, so that it gets no SIGPIPE.
+// When a process ends, its last output is in its pipe. Once it has exited,
+// exactly that is moved on, without waiting for slow readers (bounded by the
+// pipe's size); then every byte of the process itself is delivered. Another
+// process that inherited the pipe gets backgroundGrace; what it writes later is
+// read and dropped, so that it gets no SIGPIPE.
 type pump struct {
 	file    *os.File
 	stream  stream
@@ -47,7 +48,7 @@ func startPump(file *os.File, s stream, deliver func(stream, []byte, func() bool
 // processExited is called once, when the process has ended.
 func (p *pump) processExited() {
 	p.exited.Store(true)
-	// Interrupts a read that waits. It fails only where the pump has ended.
+	// Interrupts a waiting read. It fails only if the pump has ended.
 	_ = p.file.SetReadDeadline(time.Unix(1, 0))
 }
 
@@ -65,7 +66,7 @@ func (p *pump) run() {
 	}
 }
 
-// moveUntilExit returns whether the output has ended.
+// moveUntilExit reports whether the output has ended.
 func (p *pump) moveUntilExit(buffer []byte) (ended bool) {
 	for !p.exited.Load() {
 		n, err := p.file.Read(buffer)
@@ -79,8 +80,8 @@ func (p *pump) moveUntilExit(buffer []byte) (ended bool) {
 	return false
 }
 
-// moveRemainder moves what the exited process left behind, and what others
-// write within the grace. It answers whether the output has ended.
+// moveRemainder moves what the exited process left, and what others write within
+// the grace. It reports whether the output has ended.
 func (p *pump) moveRemainder(buffer []byte) (ended bool) {
 	deadline := time.Now().Add(backgroundGrace)
 	left := buffered(p.file)
@@ -98,7 +99,8 @@ func (p *pump) moveRemainder(buffer []byte) (ended bool) {
 			background += max(0, min(n, -left))
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			// Before its time it is processExited's, which may come this late.
+			// Too early: this deadline is processExited's, which may come this
+			// late.
 			if time.Now().Before(deadline) {
 				continue
 			}
@@ -123,7 +125,7 @@ func (p *pump) discard() {
 	}
 }
 
-// buffered is how many bytes can be read without waiting.
+// buffered returns how many bytes can be read without waiting.
 func buffered(file *os.File) int {
 	raw, err := file.SyscallConn()
 	if err != nil {

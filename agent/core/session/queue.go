@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// queueLimit is how much output waits for a slow client before the process has
-	// to wait, about what dockerd allows; queueLeast is what is left of that when
-	// many clients are slow and use up queuedTotal.
+	// queueLimit is how much output is queued for a slow client before the
+	// process has to wait, about as in dockerd; queueLeast is what remains of it
+	// when many slow clients use up queuedTotal.
 	queueLimit  = 1 << 20
 	queueLeast  = 64 << 10
 	queuedTotal = 16 << 20
@@ -37,13 +37,13 @@ type segment struct {
 // segmentBuffers holds the large buffers, which are worth reusing.
 var segmentBuffers = sync.Pool{New: func() any { return new([maxSegment]byte) }}
 
-// queued is how much output waits in all queues.
+// queued is the number of bytes in all queues.
 var queued atomic.Int64
 
-// roomOfOne is how much may wait in one queue now.
+// roomOfOne is the current limit of one queue.
 func roomOfOne() int { return int(min(max((queuedTotal-queued.Load())/4, queueLeast), queueLimit)) }
 
-// queue carries what one session receives, in order: output, then its last
+// queue holds the messages for one session in order: output, then the last
 // message. Consecutive output of one stream is coalesced. Any number of
 // producers, one consumer.
 type queue struct {
@@ -55,7 +55,7 @@ type queue struct {
 	final    *agentv1.SessionResponse
 	closed   bool      // nobody reads any more
 	ended    bool      // final was handed out
-	lent     []byte    // data of the message handed out last
+	lent     []byte    // data of the last returned message
 	offsets  [2]uint64 // of the consumer's next byte of each stream
 }
 
@@ -72,8 +72,8 @@ func (q *queue) wake() {
 	}
 }
 
-// push appends a copy of data. It waits while the queue is full, until
-// unlimited says that waiting is over; awaken must be called when that changes.
+// push appends a copy of data. It waits while the queue is full and unlimited
+// returns false; call awaken when its result changes.
 func (q *queue) push(s stream, data []byte, unlimited func() bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,7 +92,7 @@ func (q *queue) push(s stream, data []byte, unlimited func() bool) {
 	q.wake()
 }
 
-// extend puts as much of data as fits into the last segment, or begins one.
+// extend appends as much of data as fits into the last segment, or starts one.
 func (q *queue) extend(s stream, data []byte) int {
 	if last := len(q.segments) - 1; last >= 0 && q.segments[last].stream == s {
 		seg := &q.segments[last]
@@ -107,8 +107,8 @@ func (q *queue) extend(s stream, data []byte) int {
 	return n
 }
 
-// grow makes room for n more bytes: small data in a buffer of its size, more
-// in a whole pooled one.
+// grow makes room for n more bytes: small data gets a buffer of its size, larger
+// data a pooled one.
 func grow(data []byte, n int) []byte {
 	need := len(data) + n
 	if need <= cap(data) {
@@ -120,22 +120,21 @@ func grow(data []byte, n int) []byte {
 	return append(segmentBuffers.Get().(*[maxSegment]byte)[:0], data...)
 }
 
-// recycle gives a segment's buffer back.
+// recycle returns a segment's buffer to the pool.
 func recycle(data []byte) {
 	if cap(data) == maxSegment {
 		segmentBuffers.Put((*[maxSegment]byte)(data[:maxSegment]))
 	}
 }
 
-// awaken lets producers look again whether they still have to wait.
+// awaken makes producers check again whether they must wait.
 func (q *queue) awaken() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.room.Broadcast()
 }
 
-// finish puts the last message behind everything that was pushed. Only the
-// first call counts.
+// finish appends the last message. Only the first call counts.
 func (q *queue) finish(final *agentv1.SessionResponse) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -196,7 +195,7 @@ func (q *queue) take() (*agentv1.SessionResponse, error) {
 func (q *queue) takeSegment() *agentv1.SessionResponse {
 	seg := q.segments[0]
 	if q.segments = q.segments[1:]; len(q.segments) == 0 {
-		q.segments = nil // lets go of the array that slicing walked along
+		q.segments = nil // releases the array behind the slice
 	}
 	q.size -= len(seg.data)
 	queued.Add(-int64(len(seg.data)))
@@ -205,7 +204,7 @@ func (q *queue) takeSegment() *agentv1.SessionResponse {
 	return q.output(seg.stream, seg.data)
 }
 
-// output makes the message for the consumer's next bytes of one stream.
+// output builds the message for the consumer's next bytes of one stream.
 func (q *queue) output(s stream, data []byte) *agentv1.SessionResponse {
 	output := &agentv1.Output{Offset: q.offsets[s], Data: data}
 	q.offsets[s] += uint64(len(data))

@@ -11,7 +11,7 @@ import (
 )
 
 // Session is one exec or attachment, as one client sees it. Next and Close are
-// for one goroutine, WriteStdin, SpliceStdin and CloseStdin for one other. Close
+// for one goroutine; WriteStdin, SpliceStdin and CloseStdin for another. Close
 // must be called.
 type Session struct {
 	opening *agentv1.SessionResponse
@@ -23,17 +23,17 @@ type Session struct {
 	input  *input             // nil: stdin is not attached
 	closes func() closePolicy // known once the input is connected
 
-	// owner and execID say whose end the watchers are told; end is its sequence,
-	// where it has to be acknowledged, and known once the last message is.
+	// owner and execID identify the process whose end watchers are told; end is
+	// the sequence to be acknowledged, if any, known once the last message is.
 	owner  *Sessions
 	execID string
 	end    uint64
 
-	leave     func() // takes the session out of what feeds it
+	leave     func() // removes the session from its sources
 	leaveOnce sync.Once
 }
 
-// closePolicy says what ends the process's stdin.
+// closePolicy defines what closes the process's stdin.
 type closePolicy struct {
 	// request: the client's CloseStdin. An attachment to a container whose stdin
 	// stays open (`docker run -di`, then `attach`) only stops writing.
@@ -79,8 +79,8 @@ func (s *Session) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
 	return s.queue.next(ctx)
 }
 
-// WriteStdin hands data to the process, waiting as long as it does not read.
-// An error means that ctx is done.
+// WriteStdin writes data to the process, and blocks while that does not read. It
+// fails only when ctx is done.
 func (s *Session) WriteStdin(ctx context.Context, data []byte) error {
 	if s.input == nil {
 		return nil
@@ -88,9 +88,9 @@ func (s *Session) WriteStdin(ctx context.Context, data []byte) error {
 	return s.input.write(ctx, data)
 }
 
-// SpliceStdin moves what a client's connection holds to the process without copying
-// it, waiting as long as the process does not read. It answers how much that was,
-// and whether more can be moved so; else it is WriteStdin's. An error means that ctx
+// SpliceStdin moves data from a client's connection to the process without
+// copying, and blocks while that does not read. It returns the number of bytes,
+// and whether it can move more; otherwise use WriteStdin. It fails only when ctx
 // is done.
 func (s *Session) SpliceStdin(ctx context.Context, connection int) (moved int, able bool, err error) {
 	if s.input == nil {
@@ -99,18 +99,18 @@ func (s *Session) SpliceStdin(ctx context.Context, connection int) (moved int, a
 	return s.input.splice(ctx, connection)
 }
 
-// CloseStdin says that this client has no more input.
+// CloseStdin ends this client's input.
 func (s *Session) CloseStdin() {
 	if s.input != nil {
 		s.input.closeIf(func() bool { return s.closes().request })
 	}
 }
 
-// Leave ends the session for a client that has gone, behind what it wrote.
+// Leave ends the session of a client that has gone, after what it wrote.
 func (s *Session) Leave() { s.queue.finish(detached()) }
 
-// Close ends the session: the client has left or has got its last message. The
-// process goes on.
+// Close ends the session: the client has left or has received its last message.
+// The process runs on.
 func (s *Session) Close() {
 	s.leaveOnce.Do(func() {
 		s.leave()
@@ -124,7 +124,7 @@ func (s *Session) Close() {
 	})
 }
 
-// refused is a session that failed before it began.
+// refused returns a session that failed before it began.
 func refused(reason agentv1.SessionErrorReason, message string, exitCode int) *Session {
 	s := &Session{queue: newQueue(), leave: func() {}}
 	s.queue.finish(failed(reason, message, exitCode))

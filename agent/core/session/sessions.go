@@ -1,6 +1,6 @@
-// Package session is the core of an agent: the main process of one container,
-// its execs, the sessions of clients with both, and what is told to watchers.
-// How processes are made is the Runtime's business.
+// Package session is the core of an agent: one container's main process, its
+// execs, the clients' sessions with them, and the events for watchers. The
+// Runtime creates the processes.
 package session
 
 import (
@@ -21,14 +21,14 @@ import (
 type Options struct {
 	Runtime Runtime
 	Log     *log.Writer // nil: output is not recorded
-	// Free gives back what others may use once they hear that the main process
-	// has ended or could not start: it is called before anybody is told, perhaps
-	// twice. nil: there is nothing.
+	// Free releases what others may use once they learn that the main process has
+	// ended or could not start: it is called before anybody learns it, perhaps
+	// twice. May be nil.
 	Free func()
-	// Persist keeps the state where it outlives the agent. It is called before
-	// anybody is told that the main process has ended or could not start, and
-	// again when a later exec ends. A call that fails is repeated until it
-	// succeeds. nil: not kept.
+	// Persist saves the state beyond the agent's life. It is called before
+	// anybody learns that the main process has ended or could not start, and
+	// again when a later exec ends. A failed call is repeated until it succeeds.
+	// nil: not saved.
 	Persist func(*agentv1.ContainerState) error
 	// Restartable lets a later generation start once the main process has ended.
 	Restartable bool
@@ -41,20 +41,20 @@ type Sessions struct {
 
 	mu         sync.Mutex
 	run        *run       // the current one, never nil
-	next       *run       // where attachments wait for a start after it; nil: none was opened
+	next       *run       // attachments that wait for the next start; nil: none
 	signalling sync.Mutex // one Signal with a token at a time
 	pausing    sync.Mutex // one Pause or Resume at a time
 	paused     bool
 	execs      map[string]*exec
 	ended      []string // execs that ended, oldest first
-	unkept     bool     // Persist has failed, and is tried again
+	unkept     bool     // Persist has failed and is being retried
 	health     []*agentv1.HealthResult
 	hub        hub
 	changed    change.Signal // told of every change that Start or Ended waits for
-	left       []leaving     // clients that left by their keys, until that is acknowledged
+	left       []leaving     // clients that detached by their keys, until that is acknowledged
 }
 
-// run is one start of the main process, from before it begins.
+// run is one start of the main process, including the time before it.
 type run struct {
 	outputs outputs
 	input   *input
@@ -64,28 +64,28 @@ type run struct {
 	after      uint64 // generation of the run before
 	generation uint64
 	begun      bool            // Start was called
-	attached   map[string]bool // reservations whose session was opened
+	attached   map[string]bool // reservations with an opened session
 
 	response *agentv1.StartResponse // of Start, once it is known
 	process  Process                // once started
 	terminal *os.File               // of the process, if it has one
-	dead     bool                   // the process has ended, its output is being moved
-	exit     *ExitStatus            // once that is done
+	dead     bool                   // the process has ended, its output is still being moved
+	exit     *ExitStatus            // set after that
 	failure  *agentv1.StartFailure
-	sessions map[*Session]struct{} // attachments that wait for the end
+	sessions map[*Session]struct{} // attachments waiting for the end
 
-	signalled map[string]bool // client tokens of signals that were sent
+	signalled map[string]bool // client tokens of sent signals
 
 	outOfMemory bool
 }
 
-// MainProcess is what is known of the main process before it starts.
+// MainProcess is what is known about the main process before its start.
 type MainProcess struct {
 	TTY       bool
 	StdinOnce bool // stdin ends when the first attacher with stdin leaves
 }
 
-// New makes the sessions of a container whose main process has not started.
+// New returns the sessions of a container whose main process has not started.
 func New(main MainProcess, options Options) *Sessions {
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
@@ -113,7 +113,7 @@ func (c *Sessions) newRun(main MainProcess) *run {
 	return r
 }
 
-// State is the whole state, as a watcher gets it first.
+// State is the whole state, as in a watcher's first event.
 func (c *Sessions) State() *agentv1.ContainerState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,12 +154,12 @@ func (c *Sessions) free() {
 	}
 }
 
-// persistRetry is the time between two attempts to keep the state; a variable,
-// so that tests need not wait as long.
+// persistRetry is the interval between attempts to save the state; a variable for
+// tests.
 var persistRetry = time.Second
 
-// persist keeps the state. Watchers are told even if it cannot be kept now: the
-// disk may be full. c.mu is held.
+// persist saves the state. Watchers are told even if it fails for now: the disk
+// may be full. c.mu is held.
 func (c *Sessions) persist(state *agentv1.ContainerState) {
 	if c.options.Persist == nil {
 		return
@@ -167,13 +167,13 @@ func (c *Sessions) persist(state *agentv1.ContainerState) {
 	err := c.options.Persist(state)
 	if err != nil && !c.unkept {
 		c.options.Logger.Error("the state is not kept: trying again", "error", err)
-		go c.keepTrying()
+		go c.retryPersist()
 	}
 	c.unkept = err != nil
 }
 
-// keepTrying keeps the state, whatever it is by then, as soon as that is possible.
-func (c *Sessions) keepTrying() {
+// retryPersist saves the current state as soon as that is possible.
+func (c *Sessions) retryPersist() {
 	for {
 		time.Sleep(persistRetry)
 		c.mu.Lock()
@@ -190,7 +190,7 @@ func (c *Sessions) keepTrying() {
 	}
 }
 
-// Watch begins with the whole state.
+// Watch starts with the whole state.
 func (c *Sessions) Watch() *Watcher {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,14 +207,14 @@ func (c *Sessions) Watch() *Watcher {
 	return w
 }
 
-// Watchers is how many watches are open.
+// Watchers returns the number of open watches.
 func (c *Sessions) Watchers() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.hub.watchers)
 }
 
-// Release tells the watchers that the agent leaves; it is the last event.
+// Release tells the watchers that the agent leaves; no event follows.
 func (c *Sessions) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,8 +224,8 @@ func (c *Sessions) Release() {
 	}
 }
 
-// OutOfMemory tells the watchers that the kernel killed a process of the
-// container for want of memory.
+// OutOfMemory tells the watchers that the OOM killer killed a process of the
+// container.
 func (c *Sessions) OutOfMemory() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -239,13 +239,13 @@ func (c *Sessions) WaitEnded(ctx context.Context) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.over() })
 }
 
-// WaitNext waits until a later generation than this one is started.
+// WaitNext waits until a later generation is started.
 func (c *Sessions) WaitNext(ctx context.Context, generation uint64) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.generation > generation })
 }
 
-// EndAfter has no generation start after this one, which is over. False: one has,
-// or this one runs.
+// EndAfter prevents any generation after this one, which is over. False: a later
+// one has started, or this one runs.
 func (c *Sessions) EndAfter(generation uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -256,12 +256,12 @@ func (c *Sessions) EndAfter(generation uint64) bool {
 	return true
 }
 
-// WaitKept waits until the state is kept as it is.
+// WaitKept waits until the current state is saved.
 func (c *Sessions) WaitKept(ctx context.Context) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return !c.unkept })
 }
 
-// WaitAnswered waits until a Start has its answer.
+// WaitAnswered waits until a Start has been answered.
 func (c *Sessions) WaitAnswered(ctx context.Context) error {
 	return c.changed.Wait(ctx, &c.mu, func() bool { return c.run.response != nil })
 }
@@ -272,7 +272,7 @@ func (r *run) over() bool { return r.exit != nil || r.failure != nil }
 // running reports whether the main process runs.
 func (r *run) running() bool { return r.process != nil && !r.dead && r.exit == nil }
 
-// agentStarted is when this agent's program began.
+// agentStarted is when this program started.
 var agentStarted = timestamppb.New(time.Now())
 
 func startedProcess(pid int) *agentv1.StartedProcess {

@@ -7,18 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spliceMost is more than a connection holds.
+// spliceMost exceeds what a connection holds.
 const spliceMost = 1 << 20
 
-// splice moves what a socket holds to the process within the kernel, waiting as
-// long as the process does not read. It answers how much that was, and whether
-// there may be more of it: a process has no pipe of ours or has closed its stdin
-// otherwise, or the kernel has refused, and what comes is write's. An error means
-// that ctx is done.
+// splice moves data from a socket to the process within the kernel, and blocks
+// while that does not read. It returns the number of bytes, and whether it can
+// move more; if not (the process has no pipe of ours, has closed its stdin, or
+// the kernel has refused), the rest is for write. It fails only when ctx is done.
 //
-// Bytes that were taken from the socket are in the process's pipe. With a pipe in
-// between, as Go's own splicing has it, some would be lost, and not counted, when
-// the process closes its stdin.
+// Bytes taken from the socket are in the process's pipe. With a pipe in between,
+// as in Go's own splicing, some would be lost, uncounted, when the process closes
+// its stdin.
 func (in *input) splice(ctx context.Context, socket int) (moved int, able bool, err error) {
 	if err := in.await(ctx); err != nil || in.file == nil || in.terminal {
 		return 0, false, err
@@ -51,7 +50,7 @@ func (in *input) splice(ctx context.Context, socket int) (moved int, able bool, 
 	return moved, able, err
 }
 
-// hasRoom returns whether a pipe has room, or nobody who reads.
+// hasRoom reports whether a pipe has room or no reader.
 func hasRoom(pipe uintptr) bool {
 	asked := []unix.PollFd{{Fd: int32(pipe), Events: unix.POLLOUT}}
 	for {

@@ -12,15 +12,16 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// defaultAwaitAttach is how long a start waits for the sessions of reservations.
+// defaultAwaitAttach is how long a start waits for the sessions of its
+// reservations.
 const defaultAwaitAttach = 10 * time.Second
 
-// recordTimeout is how long the end of a run waits for a log with a backlog
-// (moby's loggerCloseTimeout).
+// recordTimeout is how long a run's end waits for a log with a backlog (moby's
+// loggerCloseTimeout).
 const recordTimeout = 10 * time.Second
 
-// Start starts the main process, once the attachments that it names are open
-// or their time is over. It goes on when ctx ends; a second call with the same
+// Start starts the main process once the attachments that it names are open or
+// their time is over. It continues even if ctx ends; a second call for the same
 // generation waits for the first one's answer.
 func (c *Sessions) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
 	c.mu.Lock()
@@ -49,14 +50,14 @@ func (c *Sessions) Start(ctx context.Context, request *agentv1.StartRequest) (*a
 	return r.response, nil
 }
 
-// begin notes that a run was started. c.mu is held.
+// begin marks a run as started. c.mu is held.
 func (c *Sessions) begin(r *run, generation uint64) {
 	r.begun, r.generation = true, generation
 	c.hub.generation = generation
 }
 
-// nextRun is where attachments wait for the start after the run that is over,
-// which stays what the container is known by until then. c.mu is held.
+// nextRun returns the run for attachments that wait for the next start; until
+// then the container keeps the run that is over. c.mu is held.
 func (c *Sessions) nextRun() *run {
 	if c.next == nil {
 		c.next = c.newRun(MainProcess{TTY: c.run.tty, StdinOnce: c.run.once})
@@ -65,7 +66,7 @@ func (c *Sessions) nextRun() *run {
 	return c.next
 }
 
-// beginNextRun replaces a run that is over. c.mu is held.
+// beginNextRun replaces the run that is over. c.mu is held.
 func (c *Sessions) beginNextRun() *run {
 	c.run, c.next = c.nextRun(), nil
 	c.health = nil
@@ -75,8 +76,8 @@ func (c *Sessions) beginNextRun() *run {
 	return c.run
 }
 
-// refuseStart returns a start whose process ended before it was started, or is
-// known to be unable to run. c.mu is held.
+// refuseStart answers a start whose process ended before it, or is known not to
+// be executable. c.mu is held.
 func (c *Sessions) refuseStart(r *run, generation uint64) {
 	c.begin(r, generation)
 	failure := r.failure
@@ -119,8 +120,8 @@ func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartR
 	c.endRun(r, process.Status())
 }
 
-// awaitAttachments waits until every reservation had its session, however long
-// that session lasted, bounded by the request.
+// awaitAttachments waits, for at most the request's time, until every reservation
+// has had its session, even if that has ended.
 func (c *Sessions) awaitAttachments(r *run, request *agentv1.StartRequest) {
 	timeout := time.Duration(request.AwaitAttachTimeoutMs) * time.Millisecond
 	if timeout == 0 {
@@ -142,8 +143,8 @@ func (c *Sessions) awaitAttachments(r *run, request *agentv1.StartRequest) {
 	}
 }
 
-// FailStart records that the main process cannot run, tells watchers and ends
-// the sessions. Start answers with it, now or later.
+// FailStart records that the main process cannot run, tells watchers and ends the
+// sessions. Start returns the failure, now or later.
 func (c *Sessions) FailStart(failure *StartError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +165,7 @@ func (c *Sessions) FailStart(failure *StartError) {
 	c.finishSessions(r, failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode), state)
 }
 
-// RefuseNext ends the attachments that wait for a next start: none will come.
+// RefuseNext ends the attachments waiting for a next start, which will not come.
 func (c *Sessions) RefuseNext(failure *StartError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,8 +179,8 @@ func (c *Sessions) RefuseNext(failure *StartError) {
 }
 
 // EndBeforeStart records that the main process was killed before Start was
-// called. Afterwards it does nothing: then Start finds out, and may have made
-// another process, whose end is the run's.
+// called. Later it does nothing: Start then notices, and may have created another
+// process, whose end is the run's.
 func (c *Sessions) EndBeforeStart(status ExitStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -188,7 +189,7 @@ func (c *Sessions) EndBeforeStart(status ExitStatus) {
 	}
 }
 
-// endRun records the end of the main process before anybody is told.
+// endRun records the main process's end before anybody is told.
 func (c *Sessions) endRun(r *run, status ExitStatus) {
 	c.awaitExecEnds()
 	c.awaitRecord()
@@ -210,8 +211,8 @@ func (c *Sessions) recordEnd(r *run, status ExitStatus) {
 	c.finishSessions(r, exited(status), nil)
 }
 
-// awaitRecord waits, bounded, until the output is in the log, which may have
-// only taken it.
+// awaitRecord waits, for at most recordTimeout, until the log has written its
+// backlog.
 func (c *Sessions) awaitRecord() {
 	if c.options.Log == nil {
 		return
@@ -223,7 +224,7 @@ func (c *Sessions) awaitRecord() {
 	}
 }
 
-// finishSessions gives the run's attachments their last message and ends the
+// finishSessions sends the run's attachments their last message and ends the
 // log's followers. state, if any, goes to the watchers. c.mu is held.
 func (c *Sessions) finishSessions(r *run, last *agentv1.SessionResponse, state *agentv1.ContainerState) {
 	if state != nil {

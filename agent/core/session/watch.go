@@ -8,27 +8,27 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// watchLimit bounds the events that wait for one watcher. A watcher that falls
-// behind is cut; its next watch begins with the whole state.
+// watchLimit bounds the events queued for one watcher. A watcher that falls
+// behind is cut; its next watch starts with the whole state.
 const watchLimit = 4096
 
 // errWatchBehind ends the watch of a client that does not read.
 var errWatchBehind = errors.New("the watcher fell behind: watch again")
 
-// hub hands events to watchers. Sessions.mu orders its calls, so that a
-// snapshot and the events after it fit.
+// hub sends events to watchers. Sessions.mu serialises its calls, so that no
+// event is missing or repeated after a snapshot.
 type hub struct {
 	sequence uint64 // of the last event; the state in which the agent begins is 1
-	// generation of the last start that was accepted; 0: none
+	// generation of the last accepted start; 0: none
 	generation uint64
-	// owed is the sequence of the last event that somebody waits to have
-	// acknowledged, acknowledged that of the last which was.
+	// owed is the sequence of the last event to be acknowledged, acknowledged
+	// that of the last one that was.
 	owed, acknowledged uint64
 	watchers           map[*Watcher]struct{}
 	released           bool
 }
 
-// Watcher receives what happens to the container.
+// Watcher receives the container's events.
 type Watcher struct {
 	hub   *hub
 	ready chan struct{}
@@ -39,7 +39,7 @@ type Watcher struct {
 	closed func()
 }
 
-// publish stamps an event and hands it to every watcher.
+// publish stamps an event and sends it to every watcher.
 func (h *hub) publish(event *agentv1.WatchResponse) {
 	h.sequence++
 	event.Sequence, event.Generation = h.sequence, h.generation
@@ -48,16 +48,16 @@ func (h *hub) publish(event *agentv1.WatchResponse) {
 	}
 }
 
-// owe stamps and hands out an event that is to be acknowledged, and answers its
+// publishOwed publishes an event that must be acknowledged, and returns its
 // sequence.
-func (h *hub) owe(event *agentv1.WatchResponse) uint64 {
+func (h *hub) publishOwed(event *agentv1.WatchResponse) uint64 {
 	event.Acknowledge = true
 	h.publish(event)
 	h.owed = h.sequence
 	return h.owed
 }
 
-// add makes a watcher whose first event is state.
+// add returns a watcher whose first event is state.
 func (h *hub) add(state *agentv1.ContainerState, remove func(*Watcher)) *Watcher {
 	w := &Watcher{hub: h, ready: make(chan struct{}, 1)}
 	w.closed = sync.OnceFunc(func() { remove(w) })
@@ -69,7 +69,7 @@ func (h *hub) add(state *agentv1.ContainerState, remove func(*Watcher)) *Watcher
 	return w
 }
 
-// releasedAgain is the last event for a watcher that came after it.
+// releasedAgain is the last event for a watcher that came too late for it.
 func (h *hub) releasedAgain() *agentv1.WatchResponse {
 	event := releasedEvent()
 	event.Sequence, event.Generation = h.sequence, h.generation
@@ -95,7 +95,7 @@ func (w *Watcher) push(event *agentv1.WatchResponse) {
 	}
 }
 
-// Next waits for the next event. After `released` nothing comes any more.
+// Next waits for the next event. None follows `released`.
 func (w *Watcher) Next(ctx context.Context) (*agentv1.WatchResponse, error) {
 	for {
 		w.mu.Lock()
@@ -120,5 +120,5 @@ func (w *Watcher) Next(ctx context.Context) (*agentv1.WatchResponse, error) {
 	}
 }
 
-// Close ends the watch. It may be called twice.
+// Close ends the watch; closing again is harmless.
 func (w *Watcher) Close() { w.closed() }

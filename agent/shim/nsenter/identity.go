@@ -15,15 +15,16 @@ const (
 	capabilities         = 64
 )
 
-// workingDirectory is entered as the runtime does: it may be the user's alone, or
-// root's alone, in which another user stays.
+// workingDirectory is entered like in the runtime, before and after the user
+// changes: only the user may have access, or only root, and then the user stays
+// in it.
 type workingDirectory struct{ entered bool }
 
 func (d *workingDirectory) enter(spec *Spec) syscall.Errno {
 	errno := chdir(spec.Dir)
 	d.entered = errno == 0
 	if errno == syscall.EACCES || errno == syscall.EPERM {
-		return 0 // the user's own, perhaps
+		return 0 // perhaps only the user may enter
 	}
 	return errno
 }
@@ -44,7 +45,7 @@ func chdir(dir string) syscall.Errno {
 	return errno
 }
 
-// dropBounding takes every other capability out of the bounding set.
+// dropBounding removes all other capabilities from the bounding set.
 func dropBounding(spec *Spec) syscall.Errno {
 	for number := range capabilities {
 		if spec.Bounding&(1<<number) != 0 {

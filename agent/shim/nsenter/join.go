@@ -16,8 +16,8 @@ const (
 	permissionsAllowed = 0o777
 )
 
-// joinCgroups moves this thread or its process, and so what it makes, into the
-// container's groups: one per hierarchy in version 1.
+// joinCgroups moves this thread or process, and so its future children, into the
+// container's groups: one for each hierarchy in version 1.
 func joinCgroups(spec *Spec) syscall.Errno {
 	for _, members := range spec.Cgroups {
 		if errno := writeFile(members, "0"); errno != 0 {
@@ -56,10 +56,11 @@ func setLimits(spec *Spec) syscall.Errno {
 	return 0
 }
 
-// joinNamespaces joins all of them at once, those of one and the same process.
-// The PID namespace is the child's only.
+// joinNamespaces joins all namespaces of one process at once. The PID namespace
+// applies only to the child.
 func joinNamespaces(*Spec) syscall.Errno {
-	// A thread that shares its directories with others cannot change its mounts.
+	// A thread that shares its working directory with others cannot change its
+	// mount namespace.
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_FS, 0, 0); errno != 0 {
 		return errno
 	}
@@ -75,8 +76,8 @@ func joinKeyring(spec *Spec) syscall.Errno {
 	return errno
 }
 
-// joinSession joins the session keyring of a name, which is made where there is
-// none, and answers its number; 0: the kernel has no keyrings.
+// joinSession joins the session keyring with a name, creating it if necessary,
+// and returns its number; 0: the kernel has no keyrings.
 func joinSession(keyring string) (number uintptr, errno syscall.Errno) {
 	name, err := syscall.BytePtrFromString(keyring)
 	if err != nil {
@@ -89,8 +90,8 @@ func joinSession(keyring string) (number uintptr, errno syscall.Errno) {
 	return number, errno
 }
 
-// ownStreams gives the standard streams to the program's user, so that it can
-// open /dev/stdout and the like by name.
+// ownStreams gives the program's user the standard streams, so that it can open
+// /dev/stdout and the like by name.
 func ownStreams(spec *Spec) syscall.Errno {
 	for fd := range 3 {
 		var stat syscall.Stat_t
@@ -116,8 +117,8 @@ func setNoNewPrivileges(spec *Spec) syscall.Errno {
 }
 
 // loadFilterByPrivilege and loadFilterWithoutNewPrivileges load the filter as
-// early or as late as the runtime does: a strict one permits the program little
-// besides.
+// early or as late as the runtime does: a strict one permits little besides the
+// program's own calls.
 func loadFilterByPrivilege(spec *Spec) syscall.Errno {
 	if spec.NoNewPrivileges {
 		return 0
@@ -132,7 +133,7 @@ func loadFilterWithoutNewPrivileges(spec *Spec) syscall.Errno {
 	return loadFilter(spec)
 }
 
-// loadFilter confines this thread, and what it makes, as the runtime confined the
+// loadFilter confines this thread and its children as the runtime confined the
 // container's main process.
 func loadFilter(spec *Spec) syscall.Errno {
 	if len(spec.Filter) == 0 {

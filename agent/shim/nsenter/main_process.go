@@ -6,11 +6,11 @@ import (
 	"unsafe"
 )
 
-// MainMarker, with OneProcessor, is the whole environment of a process that becomes
-// another main process of a container whose last one has ended. It is made as the first
-// process of a PID namespace, so nobody who may trace is there; it makes itself a
-// root (Root), takes the program's identity and executes it without a
-// child. It inherits, beside the descriptors 0 to 4 of an exec,
+// MainMarker, with OneProcessor, is the whole environment of a process that
+// becomes the next main process of a container whose last one has ended. It is
+// the first process of a PID namespace, so no tracer is there; it builds its root
+// (Root), takes the program's identity and executes the program without a child.
+// It inherits, beside the descriptors 0 to 4 of an exec,
 //
 //	fd 5   the write end of a pipe, whose end says that the program is executed
 //	       or this process has ended; RecordForking is success, unless it was killed
@@ -38,7 +38,7 @@ func runMain() {
 		return // no record: nothing ran
 	}
 	root, directory := &rootMaker{}, &workingDirectory{}
-	spec, path, ok := prepare([]preparation{ // in the order in which the runtime does
+	spec, path, ok := prepare([]preparation{ // in the runtime's order
 		{stepCgroups, joinCgroups},
 		{stepOOMScore, setOOMScore},
 		{stepLimits, setLimits},
@@ -65,8 +65,8 @@ func runMain() {
 	}
 }
 
-// closeAllButExecuted leaves no descriptor by which the working directory, whose
-// name is the image's, could be one of the machine.
+// closeAllButExecuted closes every descriptor that the working directory, whose
+// name the image chooses, could use to reach the machine.
 func closeAllButExecuted(*Spec) syscall.Errno {
 	if _, _, errno := syscall.RawSyscall(sysCloseRange, firstFD, executedFD-1, 0); errno != 0 {
 		return errno
@@ -83,10 +83,11 @@ func beginSession(*Spec) syscall.Errno {
 	return errno
 }
 
-// joinKept joins what the last main process has left, and the program's own IPC
-// namespace.
+// joinKept joins the namespaces left by the last main process, and creates the
+// program's own IPC namespace.
 func joinKept(spec *Spec) syscall.Errno {
-	// A thread that shares its directories with others cannot change its mounts.
+	// A thread that shares its working directory with others cannot change its
+	// mount namespace.
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_FS|syscall.CLONE_NEWIPC, 0, 0); errno != 0 {
 		return errno
 	}
@@ -95,18 +96,19 @@ func joinKept(spec *Spec) syscall.Errno {
 			return errno
 		}
 	}
-	// Memory that the first one has left in /dev would be charged to the others. Its
-	// null hides files of the old /proc, too, in which nobody will be.
+	// Memory that the last process left in /dev would be charged to the next
+	// ones. Its null device also hides files of the old /proc, which nobody will
+	// see.
 	for _, name := range append([]string{"/dev"}, spec.Root.Masked...) {
 		_ = syscall.Unmount(name, syscall.MNT_DETACH|unmountNoFollow)
 	}
-	// The other mounts that were joined stay as they are, for the next one.
+	// The other joined mounts stay as they are for the next step.
 	_, _, errno := syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_NEWNS, 0, 0)
 	return errno
 }
 
-// beginKeyring makes a session keyring that nobody has joined before: its name
-// is not used again. Its permissions are those that the runtime gives.
+// beginKeyring creates a session keyring under a name that is never reused, so
+// nobody has joined it. Its permissions are the runtime's.
 func beginKeyring(spec *Spec) syscall.Errno {
 	keyring, errno := joinSession(spec.Keyring)
 	if errno != 0 || keyring == 0 {
@@ -118,11 +120,11 @@ func beginKeyring(spec *Spec) syscall.Errno {
 
 const (
 	keyctlSetPermissions = 5
-	// The kernel's for a session keyring, and search for its user.
+	// The kernel's defaults for a session keyring, and search for its user.
 	sessionKeyringPermissions = 0x3f1b0000
 )
 
-// executeHere executes the program in this process. It returns in none.
+// executeHere executes the program in this process. It returns only on failure.
 //
 //go:norace
 //go:nocheckptr
@@ -131,7 +133,7 @@ func executeHere(spec *Spec, path string) {
 	if !ok {
 		return
 	}
-	// No signal of Go's runtime may arrive once its handlers are gone.
+	// No signal may reach Go's runtime once its handlers are gone.
 	all, none := ^uint64(0), uint64(0)
 	var byDefault [4]uint64 // struct sigaction
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&all)), 0, signalMaskSize, 0, 0)

@@ -1,17 +1,17 @@
-// Package nsenter is the last step before a program that `docker exec` asked for
-// runs in a local container, where the OCI runtime is not needed for it: the
-// shim starts a program that is this package alone (cmd/sockerless-enter), or its
-// own binary again, which joins the container and turns into that program, confined
-// as the container's processes are.
+// Package nsenter is the last step before a program of `docker exec` runs in a
+// local container, if the OCI runtime is not needed for it: the shim starts a
+// program with only this package (cmd/sockerless-enter), or its own binary again,
+// which joins the container and becomes that program, confined as the container's
+// processes are.
 //
-// It is one process that nobody in the container can see, and a child of it.
-// The process joins the cgroups, the namespaces and the session keyring, loads
-// the container's own seccomp filter, and takes the program's identity; only
-// then it makes the child, in the container's PID namespace and as the shim's
-// own child, which has nothing left to do but to begin a session and to execute
-// the program. So there is never a process in the container that may do more
-// than the program may, or that holds more: whoever may trace in the container
-// finds the program's standard streams open in it, and no other descriptor.
+// It is a process that nobody in the container can see, and its child. The
+// process joins the cgroups, the namespaces and the session keyring, loads the
+// container's own seccomp filter, and takes the program's identity; only then
+// does it clone the child, in the container's PID namespace and as the shim's own
+// child, which has only to start a session and to execute the program. So no
+// process in the container ever has more rights than the program, or holds more:
+// a tracer in the container finds the program's standard streams open in it, and
+// no other descriptor.
 //
 // It inherits
 //
@@ -21,13 +21,13 @@
 //	fd 5    a pidfd of the container's main process
 //	fd 6    a socket that takes the master of a terminal; where there is none, nothing
 //
-// The memory file has the last Record once the process has ended: RecordChild is
-// success. It is mapped and closed, and the child has no part of it.
+// The memory file has the last Record once the process has ended: RecordChild
+// means success. It is mapped and closed, and not shared with the child.
 //
 // Everything happens in an init function, before the packages of a whole agent
-// are initialised, which would take longer than the rest. Hence raw system
-// calls, and no package but syscall. Hence also one thread: what a thread sets
-// of its identity is its own, and the child is made by that thread.
+// are initialised, which would take longer than the rest. Hence raw system calls,
+// and no package but syscall. Hence also one thread: identity is set for each
+// thread, and this thread clones the child.
 package nsenter
 
 import (
@@ -35,15 +35,15 @@ import (
 	"syscall"
 )
 
-// Marker and OneProcessor are the whole environment of such a process, which tells
-// it from an agent. Go's runtime starts a thread less, and reserves less memory,
-// where it is to use one processor.
+// Marker and OneProcessor are the whole environment of such a process, which
+// distinguishes it from an agent. With one processor Go's runtime starts a thread
+// less and reserves less memory.
 const (
 	Marker       = "SOCKERLESS_AGENT_ENTER=1"
 	OneProcessor = "GOMAXPROCS=1"
 )
 
-// File descriptors that it inherits.
+// File descriptors that the process inherits.
 const (
 	specFD    = 3
 	recordFD  = 4
@@ -74,10 +74,10 @@ func isStartedAs(variables ...string) bool {
 	return true
 }
 
-// Step is what failed.
+// Step is a step that can fail.
 type Step byte
 
-// The steps, in their order; the last ones are a main process's.
+// The steps, in order; only main processes take the last ones.
 const (
 	stepDescriptors Step = iota + 1
 	stepSpec
@@ -103,7 +103,7 @@ const (
 	stepMasks
 )
 
-// stepNames are in the order of the steps.
+// stepNames has the same order.
 var stepNames = [...]string{
 	"", "close descriptors", "read the specification", "join the control groups", "set the OOM score", "set the limits",
 	"join the namespaces", "make a terminal", "join the keyring", "own the standard streams", "set no_new_privs",
@@ -112,7 +112,7 @@ var stepNames = [...]string{
 	"open the overlay and the files", "change the root", "mount what is its own", "mask",
 }
 
-// Describe words why a step failed.
+// Describe describes a failed step.
 func Describe(at Step, errno syscall.Errno) string {
 	name := "an unknown step"
 	if int(at) < len(stepNames) {
@@ -121,7 +121,7 @@ func Describe(at Step, errno syscall.Errno) string {
 	return name + ": " + errno.Error()
 }
 
-// run prepares and makes the child, and reports any failure.
+// run prepares and creates the child, and reports any failure.
 func run() {
 	failed, errno := mapRecords()
 	if errno != 0 {
@@ -142,13 +142,13 @@ func run() {
 		{stepKeyring, joinKeyring},
 		{stepStreams, ownStreams},
 		{stepNoNewPrivileges, setNoNewPrivileges},
-		{stepSeccomp, loadFilterByPrivilege}, // which is given up next
+		{stepSeccomp, loadFilterByPrivilege}, // before that privilege is given up
 		{StepDirectory, directory.enter},
 		{stepBounding, dropBounding},
 		{stepUser, switchUser},
 		{stepCapabilities, setCapabilities},
 		{StepDirectory, directory.enterAsUser},
-		{stepSeccomp, loadFilterWithoutNewPrivileges}, // which may forbid what comes before
+		{stepSeccomp, loadFilterWithoutNewPrivileges}, // may forbid the earlier steps
 		{stepFork, rehearseFork},
 	})
 	if ok {
@@ -156,22 +156,22 @@ func run() {
 	}
 }
 
-// preparation is one of the steps to a program.
+// preparation is a step on the way to the program.
 type preparation struct {
 	step Step
 	take func(*Spec) syscall.Errno
 }
 
-// prepare makes this thread what the program is to be, and finds the program. Not
-// ok: the failure is reported.
+// prepare gives this thread the program's identity and confinement, and finds the
+// program. ok is false after a reported failure.
 func prepare(preparations []preparation) (_ *Spec, path string, ok bool) {
 	spec, errno := readSpec()
 	if errno != 0 {
 		report(RecordFailed, uint32(stepSpec), errno)
 		return nil, "", false
 	}
-	// A process that may trace those of the container's user does not see our
-	// memory either.
+	// Tracers with the rights of the container's user cannot read our memory
+	// either.
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
 	for _, next := range preparations {
 		if errno := next.take(spec); errno != 0 {
@@ -186,12 +186,12 @@ func prepare(preparations []preparation) (_ *Spec, path string, ok bool) {
 	return spec, path, true
 }
 
-// closeFrom closes a descriptor and all above it.
+// closeFrom closes a descriptor and all higher ones.
 func closeFrom(first uintptr) syscall.Errno {
 	_, _, errno := syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>33, 0)
 	return errno
 }
 
-// closeOwn leaves what the program gets. It comes before the filter, which may
-// forbid it.
+// closeOwn closes everything but the program's streams. It precedes the filter,
+// which may forbid it.
 func closeOwn(*Spec) syscall.Errno { return closeFrom(firstFD) }

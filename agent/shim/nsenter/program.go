@@ -15,12 +15,11 @@ const (
 	pathVariable     = "PATH="
 )
 
-// NotExecuted is the exit code of a process that does not become the program.
+// NotExecuted is the exit code of a process that fails to become the program.
 const NotExecuted = 127
 
-// lookUp finds the program as the runtime does: by its user, in the directories
-// of its own PATH. A program that it does not find, the runtime does not find
-// either, and says so in its words.
+// lookUp finds the program as the runtime does: as its user, in its own PATH. If
+// lookUp fails, so does the runtime, which words the error.
 func lookUp(spec *Spec) (string, syscall.Errno) {
 	name := spec.Args[0]
 	if contains(name, '/') {
@@ -42,7 +41,7 @@ func lookUp(spec *Spec) (string, syscall.Errno) {
 		}
 		path = path[min(len(path), len(dir)+1):]
 		if len(dir) == 0 || dir[0] != '/' {
-			return "", syscall.ENOENT // relative: the runtime's own rules
+			return "", syscall.ENOENT // relative: by the runtime's rules
 		}
 		candidate := dir + "/" + name
 		if isExecutable(candidate) {
@@ -69,9 +68,9 @@ func contains(text string, wanted byte) bool {
 	return false
 }
 
-// rehearseFork makes the system calls of the child that it can make here: a
-// filter that kills for one of them ends this process, of which the runtime
-// takes over, and not the child, which would look like the program.
+// rehearseFork makes those of the child's system calls that are possible here: a
+// filter that kills for one of them then ends this process, and the runtime takes
+// over, instead of the child, whose end would look like the program's.
 func rehearseFork(spec *Spec) syscall.Errno {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0)
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, lastSignal, 0, 0, signalMaskSize, 0, 0)
@@ -83,8 +82,8 @@ func rehearseFork(spec *Spec) syscall.Errno {
 	return 0
 }
 
-// begin returns a program as execve takes it, and reports whether it comes to that.
-// Not ok: it is reported that it does not.
+// begin converts a program for execve, and reports that execution begins. ok is
+// false after a reported failure.
 func begin(spec *Spec, path string) (name *byte, argv, envv []*byte, ok bool) {
 	name, err := syscall.BytePtrFromString(path)
 	argv, argvErr := syscall.SlicePtrFromStrings(spec.Args)
@@ -97,8 +96,8 @@ func begin(spec *Spec, path string) (name *byte, argv, envv []*byte, ok bool) {
 	return name, argv, envv, true
 }
 
-// execute makes the child that becomes the program, and waits until it is that
-// or has left in failed why not. It returns in this process only.
+// execute creates the child that becomes the program, and waits until it has or
+// has left its error in failed. It returns only in this process.
 func execute(spec *Spec, path string, failed []byte) {
 	name, argv, envv, ok := begin(spec, path)
 	if !ok {
@@ -119,17 +118,17 @@ func execute(spec *Spec, path string, failed []byte) {
 	}
 }
 
-// clone forks, and in this process waits until the child has executed or ended.
-// The child is alone with a copy of this thread's stack: it makes system calls,
-// and nothing of Go's runtime works in it any more. Its memory is its own (no
-// CLONE_VM), so that whoever gets hold of it in the container has nothing of
-// ours. One that does not execute leaves the step and the error.
+// clone forks, and waits in this process until the child has executed or ended.
+// The child has only a copy of this thread's stack: it makes system calls, and
+// Go's runtime no longer works in it. Its memory is separate (no CLONE_VM), so
+// that whoever takes it over in the container gets nothing of ours. If it fails
+// to execute, it leaves the step and the error.
 //
 //go:noinline
 //go:norace
 //go:nocheckptr
 func clone(path *byte, argv, envv **byte, terminal uintptr, failedAt, failure *byte) (child uintptr, errno syscall.Errno) {
-	// No signal of Go's runtime may arrive in the child.
+	// No signal may reach Go's runtime in the child.
 	all, none := ^uint64(0), uint64(0)
 	var byDefault [4]uint64 // struct sigaction
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask, uintptr(unsafe.Pointer(&all)), 0, signalMaskSize, 0, 0)
@@ -138,7 +137,7 @@ func clone(path *byte, argv, envv **byte, terminal uintptr, failedAt, failure *b
 		return child, errno
 	}
 	for signal := uintptr(1); signal <= lastSignal; signal++ {
-		// Go's handlers, and what the shim ignores.
+		// Go's handlers, and signals that the shim ignores.
 		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0, signalMaskSize, 0, 0)
 	}
 	at := stepFork
@@ -151,7 +150,7 @@ func clone(path *byte, argv, envv **byte, terminal uintptr, failedAt, failure *b
 			_, _, errno = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
 		}
 	}
-	*failedAt, *failure = byte(at), byte(errno) // none of execve's is above 255
+	*failedAt, *failure = byte(at), byte(errno) // execve's are all below 256
 	for {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, NotExecuted, 0, 0)
 	}

@@ -2,11 +2,11 @@ package nsenter
 
 import "syscall"
 
-// RecordKind is what a Record tells.
+// RecordKind is the kind of a Record.
 type RecordKind byte
 
-// The records, in their order. Until RecordForking nothing of the program can
-// have run, nor after RecordFailed.
+// The records, in order. Before RecordForking, and after RecordFailed, nothing of
+// the program has run.
 const (
 	RecordForking RecordKind = iota + 1
 	RecordChild              // Value is the child's PID
@@ -16,24 +16,25 @@ const (
 // RecordSize is the length of a record.
 const RecordSize = 9
 
-// Record is how far the process came.
+// Record is the progress of the entering process.
 type Record struct {
 	Kind         RecordKind // 0: nowhere
 	Value, Errno uint32
 }
 
-// ParseRecord reads one of RecordSize bytes.
+// ParseRecord parses RecordSize bytes.
 func ParseRecord(data []byte) Record {
 	_ = data[RecordSize-1]
 	return Record{RecordKind(data[0]), number32(data[1:]), number32(data[5:])}
 }
 
-// record is the memory that the shim reads once this process has ended.
+// record is the memory that the shim reads after this process has ended.
 var record []byte
 
-// mapRecords maps it, for this process alone, and answers memory that the child
-// shares instead: a child that does not execute leaves there at which step and
-// why. Neither is a descriptor, which somebody in the container could hold open.
+// mapRecords maps record for this process alone, and returns other memory shared
+// with the child, where a child that fails to execute leaves the step and the
+// error. Neither stays a descriptor, which a process of the container could hold
+// open.
 func mapRecords() (ofChild []byte, errno syscall.Errno) {
 	var err error
 	if record, err = syscall.Mmap(recordFD, 0, RecordSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED); err != nil {
@@ -48,7 +49,8 @@ func mapRecords() (ofChild []byte, errno syscall.Errno) {
 	return ofChild, 0
 }
 
-// report replaces the record. The kind is last: a process may be killed at it.
+// report replaces the record. The kind is written last, since the process may be
+// killed half-way.
 func report(kind RecordKind, value uint32, errno syscall.Errno) {
 	for i := range 4 {
 		record[1+i] = byte(value >> (8 * i))

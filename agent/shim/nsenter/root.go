@@ -5,33 +5,33 @@ import (
 	"unsafe"
 )
 
-// Root is the root file system of a main process, which makes it for itself. All
-// targets are without links, absolute and clean.
+// Root is the root file system that a main process builds for itself. All targets
+// are absolute, clean and without links.
 type Root struct {
 	Overlay    string // where it is mounted on the machine
 	Namespaces uint32 // how many are joined: the last one is that of mounts
 	Mounts     []Mount
 	Devices    []Device // of what is mounted at /dev; directories before what they hold
-	Masked     []string // show nothing
+	Masked     []string // shown empty
 	ReadOnly   []string
 }
 
-// Mount is one of a root's, in their order.
+// Mount is one mount of a root; their order counts.
 type Mount struct {
-	Type   string // a file system's, or one of these two
+	Type   string // of a file system, or one of the two below
 	Source string
 	Target string
 	Flags  uint32 // of mount(2)
 	Data   string
 }
 
-// Types of mounts that are not file systems'.
+// Types of mounts other than file systems.
 const (
 	MountFile = "bind" // Source is a file of the machine
 	MountKept = "kept" // what the last main process had there, with all beneath
 )
 
-// Device is a file that a root's /dev has from the beginning.
+// Device is an initial file of a root's /dev.
 type Device struct {
 	Name           string // beneath /dev
 	Mode, UID, GID uint32 // Mode with the type, as stat(2) has it
@@ -55,16 +55,16 @@ const (
 	mountAttrReadOnly   = 0x01
 )
 
-// rootMaker makes a Root.
+// rootMaker builds a Root.
 type rootMaker struct {
 	root  uintptr
 	files []uintptr // of MountFile, in their order
 }
 
-// takeOfMachine opens what is the machine's, before the machine's mounts are
-// left. A mount of a peer group would be one of its peers'.
+// takeOfMachine opens files of the machine before the process leaves its mount
+// namespace. Mounts of a peer group would propagate to their peers.
 func (r *rootMaker) takeOfMachine(spec *Spec) (errno syscall.Errno) {
-	// As the runtime leaves it.
+	// As the runtime sets it.
 	if r.root, errno = cloneTree(atFDCWD, spec.Root.Overlay, 0, mountAttributes{propagation: syscall.MS_SLAVE}); errno != 0 {
 		return errno
 	}
@@ -81,9 +81,9 @@ func (r *rootMaker) takeOfMachine(spec *Spec) (errno syscall.Errno) {
 	return 0
 }
 
-// pivot makes the overlay the root, with what is kept.
+// pivot makes the overlay the root, with the reused mounts.
 func (r *rootMaker) pivot(spec *Spec) syscall.Errno {
-	// Any place would do: it goes with the old root.
+	// Any place would do: it disappears with the old root.
 	place, errno := openTree(atFDCWD, "/proc", 0)
 	if errno != 0 {
 		return errno
@@ -113,14 +113,14 @@ func (r *rootMaker) pivot(spec *Spec) syscall.Errno {
 	if err := syscall.PivotRoot(".", "."); err != nil {
 		return err.(syscall.Errno)
 	}
-	// The old root lies over the new one now.
+	// The old root now lies over the new one.
 	if err := syscall.Unmount(".", syscall.MNT_DETACH); err != nil {
 		return err.(syscall.Errno)
 	}
 	return chdir("/")
 }
 
-// mountAll mounts what is the program's alone.
+// mountAll mounts what only the program sees.
 func (r *rootMaker) mountAll(spec *Spec) syscall.Errno {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_UMASK, 0, 0, 0)
 	files := r.files
@@ -184,8 +184,8 @@ func (r *rootMaker) makeDevices(devices []Device) syscall.Errno {
 	return 0
 }
 
-// reopenNull puts the root's own null device in the place of the machine's, as
-// the runtime does: the program may change the mode and the owner of what is open.
+// reopenNull replaces the machine's null device by the root's own, as the runtime
+// does: the program may change the mode and the owner of what it has open.
 func reopenNull() syscall.Errno {
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -210,8 +210,8 @@ func isNull(fd int) bool {
 	return syscall.Fstat(fd, &stat) == nil && stat.Mode&syscall.S_IFMT == syscall.S_IFCHR && stat.Rdev == deviceNull
 }
 
-// mask makes what is to be read-only so, and then hides what is to be hidden.
-// A path that the kernel does not have needs neither.
+// mask makes paths read-only, and then hides others. A path that the kernel does
+// not have needs neither.
 func (r *rootMaker) mask(spec *Spec) syscall.Errno {
 	for _, name := range spec.Root.ReadOnly {
 		to, errno := r.open(name)
@@ -266,8 +266,8 @@ func (r *rootMaker) hide(fd uintptr) syscall.Errno {
 	return moveMount(nothing, fd)
 }
 
-// open opens what a path of the root leads to. It follows no link: where the
-// image has one, the runtime is needed.
+// open opens a path of the root. It follows no link: if the image has one, the
+// runtime is needed.
 func (r *rootMaker) open(name string) (uintptr, syscall.Errno) {
 	path, err := syscall.BytePtrFromString(name[1:])
 	if err != nil {
@@ -289,10 +289,10 @@ func mountAt(directory uintptr, mount Mount) syscall.Errno {
 	return 0
 }
 
-// mountAttributes are the kernel's struct mount_attr.
+// mountAttributes is the kernel's struct mount_attr.
 type mountAttributes struct{ set, clear, propagation, userNamespace uint64 }
 
-// cloneTree clones a mount, which is nowhere yet, and sets attributes of it.
+// cloneTree clones a mount, still detached, and sets its attributes.
 func cloneTree(at uintptr, name string, flags uintptr, attributes mountAttributes) (uintptr, syscall.Errno) {
 	tree, errno := openTree(at, name, flags|openTreeClone)
 	if errno != 0 || attributes == (mountAttributes{}) {

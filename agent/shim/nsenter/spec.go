@@ -4,18 +4,18 @@ import (
 	"syscall"
 )
 
-// Spec is everything about the program and what it runs in; nothing but the
-// program's path is looked up any more.
+// Spec describes the program and its environment completely; only the program's
+// path is still looked up.
 type Spec struct {
 	Args []string
 	Env  []string
 	Dir  string // absolute
 
 	Terminal      bool   // the standard streams are one, made in the container
-	Rows, Columns uint32 // its size; 0: as it is
+	Rows, Columns uint32 // its size; 0: unchanged
 
 	Cgroups  []string // tasks or cgroup.procs of each, in the machine's mount namespace
-	OOMScore string   // empty: as it is
+	OOMScore string   // empty: unchanged
 	Limits   []Limit
 	Keyring  string // the session keyring's name; empty: none
 
@@ -36,9 +36,8 @@ type Limit struct {
 	Soft, Hard uint64
 }
 
-// Encode is the form in which a Spec travels: every number of 8 bytes, every
-// text and list with its length before it, fields in order. Both ends are the
-// same binary.
+// Encode serialises a Spec: numbers take 8 bytes, strings and lists are preceded
+// by their length, fields follow in order. Both ends are the same binary.
 func (s *Spec) Encode() []byte {
 	w := &writer{}
 	s.visit(w)
@@ -55,7 +54,7 @@ func decode(data []byte) (*Spec, syscall.Errno) {
 	return s, 0
 }
 
-// visit is the order of the fields, for both directions.
+// visit defines the order of the fields for both directions.
 func (s *Spec) visit(c coder) {
 	c.texts(&s.Args)
 	c.texts(&s.Env)
@@ -111,7 +110,7 @@ func (r *Root) visit(c coder) {
 	c.texts(&r.ReadOnly)
 }
 
-// elements makes a list that is read as long as it was written.
+// elements gives a decoded list the length that was encoded.
 func elements[T any](c coder, list *[]T) []T {
 	if length := c.length(len(*list)); *list == nil {
 		*list = make([]T, length)
@@ -119,7 +118,7 @@ func elements[T any](c coder, list *[]T) []T {
 	return *list
 }
 
-// coder is one direction of the encoding.
+// coder encodes or decodes.
 type coder interface {
 	number(*uint64)
 	small(*uint32)
@@ -194,7 +193,7 @@ func (r *reader) truth(value *bool) {
 	*value = wide == 1
 }
 
-// length reads one that what is left can hold.
+// length decodes a length that the remaining data can hold.
 func (r *reader) length(int) int {
 	var n uint64
 	r.number(&n)

@@ -1,11 +1,11 @@
 package nsenter
 
-// System calls that package syscall has no numbers of.
+// System calls that package syscall has no numbers for.
 const (
 	sysSetns      = 308
 	sysSeccomp    = 317
 	sysCloseRange = 436
-	// Equal everywhere, as all of its age.
+	// Newer calls have the same number everywhere.
 	sysOpenTree     = 428
 	sysMoveMount    = 429
 	sysOpenat2      = 437

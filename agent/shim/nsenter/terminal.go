@@ -11,14 +11,14 @@ const (
 	tiocgptpeer         = 0x5441
 )
 
-// openTerminal makes a pseudo-terminal of the container's, gives the shim its
-// master, and makes its other side the standard streams. The container's file
-// in the place of the multiplexer is not trusted to be one.
+// openTerminal opens a pseudo-terminal of the container, sends its master to the
+// shim, and makes its other side the standard streams. The container's /dev/ptmx
+// is verified, since it may be another file.
 func openTerminal(spec *Spec) syscall.Errno {
 	if !spec.Terminal {
 		return 0
 	}
-	// The master is the shim's, which polls.
+	// Non-blocking, since the shim polls the master.
 	master, err := syscall.Open("/dev/ptmx", syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err.(syscall.Errno)
@@ -39,7 +39,7 @@ func openTerminal(spec *Spec) syscall.Errno {
 			return errno
 		}
 	}
-	// By its master, not by a name that the container could have changed.
+	// Through its master, not by a name that the container could have changed.
 	other, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(master), tiocgptpeer, syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_CLOEXEC)
 	if errno != 0 {
 		return errno

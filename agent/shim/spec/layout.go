@@ -6,14 +6,14 @@ import (
 	"path/filepath"
 )
 
-// Layout says where one instance of sockerless keeps its files: what must
-// survive a reboot under StateDir, sockets and namespaces under RunDir.
+// Layout locates the files of one instance of sockerless: those that must survive
+// a reboot under StateDir, sockets and namespaces under RunDir.
 type Layout struct {
 	StateDir string // absolute
 	RunDir   string // absolute and short: sockets' paths are limited to 107 bytes
 }
 
-// Container gives the paths of one container. id has 64 hex digits.
+// Container returns the paths of one container. id has 64 hex digits.
 func (l Layout) Container(id string) ContainerPaths {
 	return ContainerPaths{
 		Dir: filepath.Join(l.StateDir, "containers", id),
@@ -21,24 +21,24 @@ func (l Layout) Container(id string) ContainerPaths {
 	}
 }
 
-// Tag names the instance in what it makes outside of its directories: 8 hex
-// digits of the SHA-256 of its state directory's path.
+// Tag names the instance in things outside its directories: 8 hex digits of the
+// SHA-256 of its state directory's path.
 func (l Layout) Tag() string {
 	sum := sha256.Sum256([]byte(l.StateDir))
 	return hex.EncodeToString(sum[:4])
 }
 
-// Cgroup is where a container's processes are, below the root of cgroups, unless
-// its user names another place.
+// Cgroup is a container's cgroup below the root of cgroups, unless its user
+// chooses another place.
 func (l Layout) Cgroup(id string) string { return "/sockerless/" + l.Tag() + "-" + id }
 
 // HostSocket serves HostService.
 func (l Layout) HostSocket() string { return filepath.Join(l.RunDir, "host.sock") }
 
-// StoredSocket serves AgentService for containers that do not run.
+// StoredSocket serves AgentService for stopped containers.
 func (l Layout) StoredSocket() string { return filepath.Join(l.RunDir, "stored.sock") }
 
-// HandOverSocket is where the host process takes clients' connections.
+// HandOverSocket is where the host process accepts clients' connections.
 func (l Layout) HandOverSocket() string { return filepath.Join(l.RunDir, "hand.sock") }
 
 // RuntimeRoot is the OCI runtime's --root.
@@ -73,11 +73,11 @@ func (p ContainerPaths) Bundle() string { return filepath.Join(p.Dir, "bundle") 
 // Config is the OCI runtime configuration.
 func (p ContainerPaths) Config() string { return filepath.Join(p.Dir, "bundle", "config.json") }
 
-// Nested is what the OCI runtime's hook makes.
+// Nested is the output of the OCI runtime's hook.
 func (p ContainerPaths) Nested() string { return filepath.Join(p.Dir, "bundle", "nested.json") }
 
-// Init is the layer of what is laid over the image, where an earlier version
-// created the container: since then those of an image share one.
+// Init is the layer over the image of a container created by an earlier version:
+// now the containers of an image share one.
 func (p ContainerPaths) Init() string { return filepath.Join(p.Dir, "init") }
 
 // Upper is the overlay's writable layer.
@@ -86,7 +86,7 @@ func (p ContainerPaths) Upper() string { return filepath.Join(p.Dir, "upper") }
 // Work is the overlay's work directory.
 func (p ContainerPaths) Work() string { return filepath.Join(p.Dir, "work") }
 
-// WrittenToImages holds what is written to images that are mounted.
+// WrittenToImages holds changes to mounted images.
 func (p ContainerPaths) WrittenToImages() string { return filepath.Join(p.Dir, "images") }
 
 // Merged is where the overlay is mounted.
@@ -101,14 +101,14 @@ func (p ContainerPaths) Files() string { return filepath.Join(p.Dir, "files") }
 // AgentSocket is the shim's socket.
 func (p ContainerPaths) AgentSocket() string { return filepath.Join(p.Run, "agent.sock") }
 
-// HandOverSocket is where the shim takes clients' connections.
+// HandOverSocket is where the shim accepts clients' connections.
 func (p ContainerPaths) HandOverSocket() string { return filepath.Join(p.Run, "hand.sock") }
 
 // ReadyRecord is ready.json, written by the shim, read by the host process.
 func (p ContainerPaths) ReadyRecord() string { return filepath.Join(p.Run, "ready.json") }
 
-// SharedMemory is where the /dev/shm of a container that shares it is mounted.
+// SharedMemory is the mount point of a /dev/shm that containers share.
 func (p ContainerPaths) SharedMemory() string { return filepath.Join(p.Run, "shm") }
 
-// Secrets is where the memory file system of a start's secrets is mounted.
+// Secrets is the mount point of the memory file system with a start's secrets.
 func (p ContainerPaths) Secrets() string { return filepath.Join(p.Run, "secrets") }

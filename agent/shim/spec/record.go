@@ -3,7 +3,7 @@ package shimspec
 import "encoding/json"
 
 // ExitRecord is exit.json: how the last generation of a container ended. It is
-// written once all output is recorded, before any watcher is told.
+// written after all output is recorded and before any watcher learns of the end.
 type ExitRecord struct {
 	Version     int    `json:"version"`
 	ContainerID string `json:"container_id"`

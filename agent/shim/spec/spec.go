@@ -12,34 +12,35 @@
 //	fd 4  the write end of the readiness pipe
 //	fd 5  the read end of a pipe that says when shim.json is written
 //
-// The shim marks them close-on-exec and waits, since it is started while the host
-// process still prepares the container: for a byte, or for the pipe's end
-// without one, upon which it exits. Without that pipe, from a host process of an
-// earlier version, it does not wait. Then it opens the Docker sockets, binds the
+// The shim marks them close-on-exec and waits, because it is started while the
+// host process still prepares the container: for a byte, or for the pipe's end
+// without one, after which it exits. Without that pipe (a host process of an
+// earlier version) it does not wait. Then it opens the Docker sockets, binds the
 // published ports and has the runtime create the container. Then it writes
 // Readiness to Spec.ReadyRecord (atomically: a later host process reads it
-// there), writes the same JSON as one line to the pipe, and closes the pipe.
-// A shim that fails undoes what it did, writes a Readiness with Error, and
-// exits with a code other than 0. A pipe that closes without a line means that
+// there), writes the same JSON as one line to the pipe, and closes the pipe. A
+// shim that fails undoes what it did, writes a Readiness with Error, and exits
+// with a code other than 0. A pipe that closes without a line means that the shim
+// crashed.
 // the shim crashed.
 //
 // How a shim ends: after the main process has exited it writes the exit record
-// (atomically), and goes on serving until SIGTERM, by which the host process
-// says that the container is being released; it then waits for calls that need the
-// container, for a bounded time, ends its watches with `released`, and exits. For
-// sessions and readers of the log whose clients are slow it stays, without holding
-// anything of the container: connections to its socket are refused then, and a second
-// SIGTERM ends it. When nobody watches it leaves by itself some seconds after the
-// exit, but never before Start was called: a launch stays adoptable. A shim that gets
-// SIGTERM while the main process still runs waits for its exit first: the host
-// process kills through the runtime, never through the shim. The host process deletes
+// (atomically), and serves on until SIGTERM, which means that the host process
+// releases the container. It then waits, for a bounded time, for calls that need
+// the container, ends its watches with `released`, and exits. For slow clients of
+// sessions and log readers it stays, without holding anything of the container:
+// its socket refuses connections then, and a second SIGTERM ends it. Without
+// watchers it leaves by itself some seconds after the exit, but never before
+// Start was called: a launch stays adoptable. A shim that gets SIGTERM while the
+// main process still runs waits for its exit first: the host process kills
+// through the runtime, never through the shim. The host process deletes the OCI
+// container.
 // the OCI container.
-//
-// With Spec.Keep, and Readiness.Keeps to say that it can be, the shim does not
-// leave then but waits, bounded, for a Start of a later generation: the host
-// process has mounted its root at Spec.Rootfs by then, and written config.json and
-// shim.json anew. The shim makes that one's main process itself, so the runtime
-// does not know that the container runs: the host process kills what is in its
+// With Spec.Keep, if Readiness.Keeps confirms it, the shim does not leave then
+// but waits, for a bounded time, for a Start of a later generation: by then the
+// host process has mounted its root at Spec.Rootfs, and rewritten config.json and
+// shim.json. The shim creates that main process itself, so the runtime does not
+// know that the container runs: the host process kills what is in its cgroups.
 // control groups.
 //
 // `docker run --init`: the host process binds the agent's executable over
@@ -49,14 +50,13 @@ package shimspec
 
 import "time"
 
-// Version of the files described here. A shim refuses a specification of a
-// version that it does not know.
+// Version of the files described here. A shim refuses a specification of an
+// unknown version.
 const Version = 1
 
-// FewProcesses is a limit of a container's processes that the threads of the OCI
-// runtime may come to. The runtime sets the limit
-// and then has its library make the seccomp filter: with one processor Go begins a
-// thread meanwhile, and ends where it may not.
+// FewProcesses is a process limit that the OCI runtime's own threads may reach.
+// The runtime sets the limit and then has its library build the seccomp filter;
+// with one processor Go starts a thread meanwhile, and exits if it cannot.
 const FewProcesses = 16
 
 // File descriptors that a shim inherits.
@@ -66,7 +66,7 @@ const (
 	SpecifiedFD = 5
 )
 
-// Spec is shim.json: everything a shim knows about its container beside the
+// Spec is shim.json: everything a shim knows about its container apart from the
 // OCI bundle. Paths are absolute.
 type Spec struct {
 	Version     int    `json:"version"`
@@ -78,9 +78,9 @@ type Spec struct {
 	Bundle      string `json:"bundle"`       // directory of config.json
 	Rootfs      string `json:"rootfs"`       // the mounted overlay, as root.path in config.json
 
-	// The overlay's parts, for telling what the container changed: its writable
-	// layer, and the image's layers, top first. Empty where an earlier version's
-	// host process wrote the file.
+	// The overlay's parts, to find the container's changes: its writable layer,
+	// and the image's layers, top first. Empty if the host process of an earlier
+	// version wrote the file.
 	Upper string   `json:"upper,omitempty"`
 	Lower []string `json:"lower,omitempty"`
 
@@ -91,20 +91,22 @@ type Spec struct {
 
 	// Empty: the machine's own.
 	NetworkNamespace string `json:"network_namespace,omitempty"`
-	// The generation that the namespace was made for; 0: this one.
+	// The generation for which the namespace was created; 0: this one.
 	NetworkGeneration uint64 `json:"network_generation,omitempty"`
-	// The directory that the container has as /dev/shm, where another container
-	// may have it, too. The shim has no use for it.
+	// The directory mounted as the container's /dev/shm, which other containers
+	// may share. The shim does not use it.
 	SharedMemory string `json:"shared_memory,omitempty"`
 
-	// Once the process has ended the shim stays, for a bounded time, for a Start of
-	// a later generation: the host process has written the file anew by then.
+	// The shim stays, for a bounded time, after the process has ended, for a
+	// Start of a later generation: the host process has rewritten the file by
+	// then.
 	Keep bool `json:"keep,omitempty"`
 
-	// An earlier version's host process has launched it for nobody.
+	// Launched in advance by the host process of an earlier version, for no
+	// container yet.
 	PreparedAhead bool `json:"spare,omitempty"`
 
-	// Names of variables that the main process alone has: execs are without them.
+	// Names of variables that only the main process gets, not execs.
 	SecretEnv []string `json:"secret_env,omitempty"`
 
 	TTY         bool         `json:"tty,omitempty"`
@@ -128,8 +130,8 @@ type LogSettings struct {
 	Disabled bool   `json:"disabled,omitempty"`
 	MaxSize  uint64 `json:"max_size,omitempty"`  // bytes a file; 0: no limit
 	MaxFiles uint32 `json:"max_files,omitempty"` // 0 or 1: one file
-	// Bytes that wait to be recorded, beyond which output is dropped; nil: the
-	// process waits instead.
+	// Limit of bytes waiting to be recorded, beyond which output is dropped; nil:
+	// the process waits instead.
 	BufferSize *uint64 `json:"buffer_size,omitempty"`
 }
 
@@ -152,42 +154,42 @@ type BoundPort struct {
 	ContainerPort uint32 `json:"container_port"`
 }
 
-// DockerSocket is a socket that the shim listens on (mode 0660, owner and
-// group of Forward where that exists) before it has the container created; the
-// bundle binds it into the container.
+// DockerSocket is a socket on which the shim listens (mode 0660, owner and group
+// of Forward if that exists) before it has the container created; the bundle
+// binds it into the container.
 type DockerSocket struct {
 	Listen  string `json:"listen"`  // made by the shim
 	Forward string `json:"forward"` // each connection goes to a new one there
 }
 
-// Begun is begun.json: a generation's process may have executed its command. With
-// no Exit of the same generation, and no shim, it is not known how it ended.
+// Begun is begun.json: a generation's process may have executed its command.
+// Without an exit record of the same generation, and without a shim, its exit is
+// unknown.
 type Begun struct {
 	Version    int       `json:"version"`
 	Generation uint64    `json:"generation"`
 	At         time.Time `json:"at"`
 }
 
-// Readiness tells that the container is created, or why not.
+// Readiness reports that the container is created, or why not.
 type Readiness struct {
 	Version    int    `json:"version"`
 	Generation uint64 `json:"generation"`
 	ShimPID    int    `json:"shim_pid"`
-	// PID of the container's init, waiting to execute the command. 0: the
-	// runtime found that the command cannot be executed; Start answers with
-	// that failure.
+	// PID of the container's init, waiting to execute the command. 0: the runtime
+	// found that the command cannot be executed; Start returns that failure.
 	PID        int         `json:"pid"`
 	BoundPorts []BoundPort `json:"bound_ports,omitempty"`
-	// A later generation can run where this one ran. False though it was asked for:
-	// it has something that only the runtime gives.
+	// A later generation can reuse the sandbox. False despite Spec.Keep: it has
+	// something that only the runtime can set up.
 	Keeps bool            `json:"keeps,omitempty"`
 	Error *ReadinessError `json:"error,omitempty"`
 }
 
-// ReadinessError is a launch that failed.
+// ReadinessError describes a failed launch.
 type ReadinessError struct {
-	// A Connect code's name: "resource_exhausted" for a port that is taken,
-	// "internal" for a refusal of the runtime, …
+	// A Connect code's name: "resource_exhausted" for a port in use, "internal"
+	// for a refusal of the runtime, …
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
