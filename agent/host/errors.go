@@ -8,9 +8,10 @@ import (
 	"connectrpc.com/connect"
 )
 
-// wireError gives an error the code that the contract has for it: its own, where
-// the package that made it chose one, or the caller's context. Others are the
-// machine's, a full disk too: RESOURCE_EXHAUSTED is a port or a pool that is taken.
+// wireError gives an error the contract's code: the one chosen by the package
+// that made it, or that of the caller's context. Others are the machine's
+// failures, such as a full disk: RESOURCE_EXHAUSTED is only for a port or an
+// address pool in use.
 func wireError(err error) error {
 	var coded *connect.Error
 	switch {
@@ -24,9 +25,9 @@ func wireError(err error) error {
 	return connect.NewError(connect.CodeInternal, err)
 }
 
-// withoutCode is the error's text for a user: what coded says of itself, with
-// what was wrapped around it, but without the name of its code, which connect
-// puts before every message and which means nothing to a docker client.
+// withoutCode returns the error's text for a user, without the name of its code,
+// which connect puts before every message and which means nothing to a docker
+// client.
 func withoutCode(err error, coded *connect.Error) string {
 	return strings.Replace(err.Error(), coded.Error(), coded.Message(), 1)
 }

@@ -1,9 +1,9 @@
-// Package host is `sockerless-agent host`: the privileged work of one machine
-// for the local backend (HostService on R/host.sock), and the logs and files of
-// containers that do not run (AgentService on R/stored.sock).
+// Package host is `sockerless-agent host`: it does the privileged work of one
+// machine for the local backend (HostService on R/host.sock), and serves the logs
+// and files of stopped containers (AgentService on R/stored.sock).
 //
-// It lives as long as the process that started it: when its standard input ends
-// it leaves. Shims stay. Nothing that it knows is lost with it.
+// It lives as long as the process that started it, and leaves when its standard
+// input ends. Shims stay. It keeps no state that is lost with it.
 package host
 
 import (
@@ -33,7 +33,7 @@ type Options struct {
 	BlockVolumeSize int64
 }
 
-// Main is `sockerless-agent host`. It answers the process's exit code.
+// Main is `sockerless-agent host`. It returns the process's exit code.
 func Main(arguments []string) int {
 	var options Options
 	flags := flag.NewFlagSet("host", flag.ContinueOnError)
@@ -46,19 +46,20 @@ func Main(arguments []string) int {
 		return 2
 	}
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
-	// The backend's database is among them: nothing that this process starts is to have it.
+	// The backend's database is among them, and no child of this process may have
+	// it.
 	if err := descriptors.CloseInherited(); err != nil {
 		slog.Error("the host process failed", "error", err)
 		return 1
 	}
-	// Not ignored, which what we start would inherit: caught, for it asks nothing of us.
+	// Caught instead of ignored, since children inherit ignored signals.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // ends when whoever started us does
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the process that started this one
 		leave()
 	}()
 	if err := Run(ctx, options); err != nil {
@@ -68,10 +69,10 @@ func Main(arguments []string) int {
 	return 0
 }
 
-// maxSocketPath is what a unix socket's address holds, with its final zero.
+// maxSocketPath is the size of a unix socket's address, final zero included.
 const maxSocketPath = 108
 
-// layout makes the directories and answers their real paths.
+// layout creates the directories and returns their real paths.
 func (o Options) layout() (layout shimspec.Layout, err error) {
 	if o.StateDir == "" {
 		return layout, errors.New("--state-dir is missing")

@@ -6,8 +6,8 @@ import (
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 )
 
-// probe is the search for an OCI runtime, begun at start and awaited by the
-// calls that need one.
+// probe is the search for an OCI runtime, started with the process; calls that
+// need a runtime wait for it.
 type probe struct {
 	done   chan struct{}
 	result ociruntime.Probed

@@ -39,9 +39,9 @@ const (
 	// maxMessage bounds a request: an OCI configuration with its seccomp list, and up to
 	// 16 MiB of secrets.
 	maxMessage = 32 << 20
-	// lockPatience is how long we wait for a predecessor to finish.
+	// lockPatience bounds the wait for a predecessor's exit.
 	lockPatience = 10 * time.Second
-	// farewell is how long calls under way may take when we leave.
+	// farewell bounds the wait for pending calls at our exit.
 	farewell = 5 * time.Second
 )
 
@@ -63,14 +63,14 @@ func Run(ctx context.Context, options Options) error {
 	}
 	defer instance.close()
 	if err := instance.containers.Reclaim(ctx); err != nil {
-		// Remains of earlier containers do not keep anybody from being served.
+		// Leftovers of earlier containers must not prevent serving.
 		slog.Error("something orphaned is left", "error", err)
 	}
 	return instance.serve(ctx, layout)
 }
 
-// claimInstance makes sure that one host process at a time works on a run
-// directory. A predecessor whose backend has died may be on its way out.
+// claimInstance ensures that only one host process works on a run directory. A
+// predecessor whose backend has died may still be exiting.
 func claimInstance(ctx context.Context, layout shimspec.Layout) (release func(), err error) {
 	lock, err := os.OpenFile(filepath.Join(layout.RunDir, "host.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -89,7 +89,7 @@ func claimInstance(ctx context.Context, layout shimspec.Layout) (release func(),
 	}
 }
 
-// instance is the host process's parts.
+// instance holds the parts of the host process.
 type instance struct {
 	service
 	trash *trash.Can
@@ -135,13 +135,13 @@ func (i *instance) close() {
 	jsonfile.Settle()
 }
 
-// serve answers on both sockets until ctx is done, then lets calls finish.
+// serve serves on both sockets until ctx is done, then lets calls finish.
 func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 	hostServer := server.NewServer(i.handler(), slog.Default())
 	offers := handover.NewOffers(layout.HandOverSocket(), slog.Default())
 	defer func() {
 		offers.Close()
-		// Ours, or of one before that was killed: a successor has no lock yet.
+		// Ours, or that of a killed predecessor: a successor waits for our lock.
 		_ = os.Remove(layout.HandOverSocket())
 	}()
 	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers, offers)), slog.Default())
@@ -177,8 +177,8 @@ func (i *instance) handler() http.Handler {
 	return mux
 }
 
-// listenPrivately makes a socket that only our own user may connect to. An
-// earlier process's socket in its place goes: the instance is ours.
+// listenPrivately creates a socket to which only our own user may connect. It
+// replaces an earlier process's socket: the instance is ours.
 func listenPrivately(socket string) (net.Listener, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -187,7 +187,8 @@ func listenPrivately(socket string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Nobody else may write to the directory, so nobody was faster.
+	// Nobody else may write to the directory, so nobody can have connected
+	// before.
 	if err := os.Chmod(socket, 0o600); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}

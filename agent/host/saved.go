@@ -13,17 +13,17 @@ import (
 	"github.com/sockerless/sockerless/agent/host/layers"
 )
 
-// saved is an archive of images, which is exported as a container's files are.
+// saved is an archive of images, exported like a container's files.
 type saved struct {
 	server.Unimplemented
 	archive *layers.Archive
 	offers  *handover.Offers
 }
 
-// HandOvers takes clients' connections.
+// HandOvers accepts clients' connections.
 func (s *saved) HandOvers() *handover.Offers { return s.offers }
 
-// FileSystem can be written alone.
+// FileSystem returns an archive that can only be written.
 func (s *saved) FileSystem(context.Context) (server.FileSystem, error) { return s, nil }
 
 func (s *saved) WriteTar(ctx context.Context, out io.Writer) error {
@@ -36,17 +36,17 @@ func (s *saved) Changes(context.Context, func(archive.Change) error) error { ret
 func (s *saved) WrittenBytes(context.Context) (uint64, error)              { return 0, errNoContainer }
 func (s *saved) WriteLayer(context.Context, io.Writer, []string) error     { return errNoContainer }
 
-// loaded takes the archive that comes as one of images.
+// loaded receives an archive of images.
 type loaded struct {
 	server.Unimplemented
 	upload *layers.ImageUpload
 	offers *handover.Offers
 }
 
-// HandOvers takes clients' connections.
+// HandOvers accepts clients' connections.
 func (l *loaded) HandOvers() *handover.Offers { return l.offers }
 
-// TakeArchive ends once all files are stored.
+// TakeArchive returns once all files are stored.
 func (l *loaded) TakeArchive(ctx context.Context, archive io.Reader) error {
 	return l.upload.Take(ctx, archive)
 }

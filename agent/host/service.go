@@ -17,7 +17,8 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/host/v1/hostv1connect"
 )
 
-// service is HostService: each call is one call of the package that does it.
+// service implements HostService: each call delegates to one call of another
+// package.
 type service struct {
 	hostv1connect.UnimplementedHostServiceHandler // what later methods of the contract answer until they are here
 
@@ -29,7 +30,7 @@ type service struct {
 	storedSocket string
 }
 
-// answer makes a handler's results of a call's.
+// answer converts a call's results to a handler's.
 func answer[T any](response *T, err error) (*connect.Response[T], error) {
 	if err != nil {
 		return nil, wireError(err)
@@ -81,7 +82,7 @@ func (s *service) UnpackLayer(ctx context.Context, r *connect.Request[hostv1.Unp
 	return answer(&hostv1.UnpackLayerResponse{Size: layer.Size, Existed: existed, TarSize: layer.TarSize}, err)
 }
 
-// TakeUpload lasts until the caller ends it, which has taken what it needs then.
+// TakeUpload lasts until the caller ends it, after taking what it needs.
 func (s *service) TakeUpload(ctx context.Context, r *connect.Request[hostv1.TakeUploadRequest], stream *connect.ServerStream[hostv1.TakeUploadResponse]) (err error) {
 	upload, err := s.layers.OpenUpload(r.Msg.UploadId, r.Msg.BlobPath)
 	if err != nil {
@@ -111,7 +112,7 @@ func (s *service) TakeUpload(ctx context.Context, r *connect.Request[hostv1.Take
 	return nil
 }
 
-// TakeArchive lasts until the caller ends it, which has taken what it needs then.
+// TakeArchive lasts until the caller ends it, after taking what it needs.
 func (s *service) TakeArchive(ctx context.Context, r *connect.Request[hostv1.TakeArchiveRequest], stream *connect.ServerStream[hostv1.TakeArchiveResponse]) (err error) {
 	upload, err := s.layers.OpenImageUpload(r.Msg.UploadId, r.Msg.Directory)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// stored is the agent of a container that does not run: its log and its files.
+// stored is the agent of a stopped container: it serves its log and files.
 type stored struct {
 	server.Unimplemented
 	containers *containers.Containers
@@ -25,12 +25,12 @@ type stored struct {
 	offers     *handover.Offers
 }
 
-// LogHandOvers takes clients' connections.
+// LogHandOvers accepts clients' connections.
 func (s *stored) LogHandOvers() *handover.Offers { return s.offers }
 
-// resolveStored finds the container by the call's metadata key, or the upload, or
-// the archive of images, which takes clients' connections, either way; of a container
-// its log alone does.
+// resolveStored returns the upload, image archive or container that the call's
+// metadata key names. Uploads and archives accept clients' connections for
+// everything, a container only for its log.
 func resolveStored(all *containers.Containers, images *layers.Store, offers *handover.Offers) server.Resolver {
 	return func(_ context.Context, id string) (server.Container, error) {
 		if found := images.FindUpload(id); found != nil {
@@ -51,7 +51,7 @@ func (s *stored) Hello(context.Context) (*agentv1.HelloResponse, error) {
 	return &agentv1.HelloResponse{Version: version.Version, Mode: agentv1.Mode_MODE_HOST, ContainerId: s.id}, nil
 }
 
-// Logs opens what the container's shims recorded.
+// Logs opens the output that the container's shims recorded.
 func (s *stored) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, error) {
 	if err := s.named(); err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (s *stored) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, 
 	return log.Stored(dir, options)
 }
 
-// Files opens the container's root with its volumes.
+// Files opens the container's root, volumes included.
 func (s *stored) Files(ctx context.Context) (*os.File, error) {
 	if err := s.named(); err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (s *stored) Files(ctx context.Context) (*os.File, error) {
 	return s.containers.Files(ctx, s.id)
 }
 
-// FileSystem is that of the container's layers.
+// FileSystem is built from the container's layers.
 func (s *stored) FileSystem(context.Context) (server.FileSystem, error) {
 	if err := s.named(); err != nil {
 		return nil, err
@@ -86,13 +86,13 @@ func (s *stored) named() error {
 	return nil
 }
 
-// upload takes the archive that is put as a layer.
+// upload receives the archive of a layer.
 type upload struct {
 	server.Unimplemented
 	layer *layers.Upload
 }
 
-// TakeArchive ends once the layer is stored and unpacked.
+// TakeArchive returns once the layer is stored and unpacked.
 func (u *upload) TakeArchive(ctx context.Context, archive io.Reader) error {
 	return u.layer.Take(ctx, archive)
 }

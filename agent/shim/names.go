@@ -26,7 +26,7 @@ type networkedAgent struct {
 }
 
 var (
-	_ server.Named      = (*networkedAgent)(nil)
+	_ server.Named    = (*networkedAgent)(nil)
 	_ server.Diffable = (*networkedAgent)(nil)
 )
 

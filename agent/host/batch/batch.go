@@ -1,4 +1,4 @@
-// Package batch does work behind those who ask for it, for many at once.
+// Package batch does deferred work for many callers together.
 package batch
 
 import (
@@ -9,8 +9,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/change"
 )
 
-// Queue hands items to work, one call after the other, in a goroutine that is there
-// while there is work.
+// Queue passes items to work in batches, one call at a time, from a goroutine
+// that exists while there is work.
 type Queue struct {
 	gathering time.Duration
 	most      int
@@ -23,13 +23,13 @@ type Queue struct {
 	changed  change.Signal // of any of these
 }
 
-// New makes a queue: what comes within gathering of an item is worked on with it,
-// most items at once.
+// New returns a queue: items that arrive within gathering of the first are worked
+// on together, at most most of them.
 func New(gathering time.Duration, most int, work func(items []string)) *Queue {
 	return &Queue{gathering: gathering, most: most, work: work}
 }
 
-// Add has an item worked on. It waits only where most items wait already.
+// Add queues an item. It waits only while most items are queued.
 func (q *Queue) Add(item string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -47,8 +47,8 @@ func (q *Queue) Add(item string) {
 	}
 }
 
-// Settle waits until everything is worked on, or for so long, and lets nothing be
-// gathered meanwhile: for a process that leaves.
+// Settle waits until the queue is empty, or for limit, and stops gathering
+// meanwhile: for a process that is about to exit.
 func (q *Queue) Settle(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -70,8 +70,8 @@ func (q *Queue) run() {
 	}
 }
 
-// gather returns what is due. Nothing waits where it answers none, and the goroutine
-// is one that works no more.
+// gather returns the next batch. If it is empty, the queue is too, and the
+// goroutine must exit.
 func (q *Queue) gather() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), q.gathering)
 	defer cancel()

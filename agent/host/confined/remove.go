@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RemoveTree deletes element of the directory parent and all beneath it,
-// without following links. Missing is no error.
+// RemoveTree deletes element of the directory parent recursively, without
+// following links. A missing one is not an error.
 //
-// It holds two descriptors however deep the tree is: a hostile image or
-// container can nest deeper than descriptors or path lengths allow. It climbs by
-// "..", so nothing may move directories of the tree meanwhile.
+// It holds two descriptors at any depth: a hostile image or container can nest
+// deeper than descriptor or path limits allow. It climbs by "..", so nothing may
+// move directories of the tree meanwhile.
 func RemoveTree(parent int, element string) error {
 	err := unix.Unlinkat(parent, element, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
@@ -58,7 +58,7 @@ func RemoveTree(parent int, element string) error {
 	}
 }
 
-// RemovePath is RemoveTree of a trusted path.
+// RemovePath is RemoveTree for a trusted path.
 func RemovePath(name string) error {
 	parent, err := unix.Open(filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -74,8 +74,8 @@ func RemovePath(name string) error {
 	return nil
 }
 
-// removeEntries deletes what is not a directory and the empty directories, and
-// answers the name of a directory that is not empty, if any.
+// removeEntries deletes files and empty directories, and returns the name of a
+// directory that is not empty, if any.
 func removeEntries(directory int) (string, error) {
 	fd, err := unix.Openat(directory, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -92,7 +92,7 @@ func removeEntries(directory int) (string, error) {
 		if n == 0 && !removed {
 			return "", nil
 		}
-		if n == 0 { // removing may have hidden entries from this reading: again
+		if n == 0 { // removals may have hidden entries from this pass: repeat it
 			if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 				return "", err
 			}

@@ -8,8 +8,8 @@ import (
 )
 
 // Resolve follows the links of a path inside the root, as far as it exists, and
-// answers where it leads: absolute, without links and `..`. An element is taken
-// as it is if covered answers true for its path.
+// returns the resulting absolute path, without links and `..`. An element for
+// which covered returns true is taken literally.
 func (r *Root) Resolve(name string, covered func(name string) bool) (string, error) {
 	walk := walk{root: int(r.dir.Fd()), pending: elements(name)}
 	for len(walk.pending) > 0 {
@@ -33,7 +33,7 @@ func (r *Root) Resolve(name string, covered func(name string) bool) (string, err
 	return "/" + strings.Join(walk.done, "/"), nil
 }
 
-// followLink returns whether the next element is a link; a missing one is none.
+// followLink reports whether the next element is a link; a missing one is not.
 func (w *walk) followLink(element string) (bool, error) {
 	parent, err := openIn(w.root, strings.Join(w.done, "/"), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {

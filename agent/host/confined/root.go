@@ -1,5 +1,5 @@
-// Package confined works on files beneath one directory whose content is not
-// trusted: whatever links and `..` a path meets, it stays beneath.
+// Package confined works on files beneath a directory with untrusted content: no
+// links and `..` in a path lead out of it.
 package confined
 
 import (
@@ -17,12 +17,12 @@ import (
 // maxLinks bounds the links followed in one path, as the kernel does.
 const maxLinks = 40
 
-// Root is an open directory that paths are resolved in, as if it were "/".
+// Root is an open directory that acts as "/" when paths are resolved.
 type Root struct {
 	dir *os.File
 }
 
-// Open opens the directory at name, which the caller trusts.
+// Open opens the directory at name, a trusted path.
 func Open(name string) (*Root, error) {
 	dir, err := os.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -31,14 +31,14 @@ func Open(name string) (*Root, error) {
 	return &Root{dir}, nil
 }
 
-// Directory is the root itself, opened with O_PATH; it belongs to the Root.
+// Directory is the root itself, opened with O_PATH; the Root keeps ownership.
 func (r *Root) Directory() *os.File { return r.dir }
 
 // Close releases the directory.
 func (r *Root) Close() error { return r.dir.Close() }
 
-// Open opens a path inside the root; the caller closes the descriptor. Links
-// are followed unless flags has O_NOFOLLOW, which spares the last element.
+// Open opens a path inside the root; the caller closes the descriptor. It follows
+// links, except a last element with O_NOFOLLOW.
 func (r *Root) Open(name string, flags int, mode uint32) (int, error) {
 	return openIn(int(r.dir.Fd()), name, flags, mode)
 }
@@ -55,10 +55,10 @@ func openIn(root int, name string, flags int, mode uint32) (int, error) {
 	return openat.Open(root, name, &how)
 }
 
-// MakeDirectories opens the directory name (O_PATH), making what is missing
-// with mode 0755. A dangling link on the way gets its target made, inside the
-// root. replace, when not nil, is asked about an element that is in the way and
-// is not a directory: it may remove it and answer true.
+// MakeDirectories opens the directory name (O_PATH), creating missing elements
+// with mode 0755, and the target of a dangling link inside the root. replace, if
+// not nil, is called for an element that is not a directory: it may remove it and
+// return true.
 func (r *Root) MakeDirectories(name string, replace func(parent int, element string) (bool, error)) (int, error) {
 	fd, err := r.Open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
@@ -72,7 +72,7 @@ func (r *Root) MakeDirectories(name string, replace func(parent int, element str
 	return r.Open(resolved, unix.O_PATH|unix.O_DIRECTORY, 0)
 }
 
-// walk resolves a path element by element, making directories on the way.
+// walk resolves a path element by element, creating directories on the way.
 type walk struct {
 	root    int
 	done    []string // resolved: directories, no links
@@ -171,12 +171,12 @@ func readLink(parent int, element string) (string, error) {
 	return string(buffer[:n]), nil
 }
 
-// ErrLeavesRoot is a name that steps out of its root by `..`.
+// ErrLeavesRoot means that a name leaves its root by `..`.
 var ErrLeavesRoot = errors.New("leads out of its root directory")
 
-// Clean turns an archive's name for a file into a path relative to the root,
-// "." for the root itself. A leading slash means the root. Names with more `..`
-// than directories are refused with ErrLeavesRoot: nobody means well by them.
+// Clean converts an archive's file name to a path relative to the root, "." for
+// the root itself. A leading slash means the root. Names with more `..` than
+// directories are refused with ErrLeavesRoot as hostile.
 func Clean(name string) (string, error) {
 	cleaned := path.Clean(strings.TrimLeft(name, "/"))
 	if cleaned == ".." || strings.HasPrefix(cleaned, "../") {
@@ -185,8 +185,8 @@ func Clean(name string) (string, error) {
 	return cleaned, nil
 }
 
-// MakeFile opens the file name (O_PATH), making it, empty, and its directories
-// where they are missing.
+// MakeFile opens the file name (O_PATH), creating it, empty, and its directories
+// if they are missing.
 func (r *Root) MakeFile(name string) (int, error) {
 	cleaned, err := Clean(name)
 	if err != nil {

@@ -99,7 +99,7 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 		return err
 	}
 	// The namespaces that the shim keeps have it mounted, too.
-	if err := errors.Join(mounts.Forget(paths.Merged()), mounts.Unmount(paths.Merged())); err != nil {
+	if err := errors.Join(mounts.DropCaches(paths.Merged()), mounts.Unmount(paths.Merged())); err != nil {
 		return err
 	}
 	// Processes of earlier generations may have changed the name files' owners.

@@ -1,4 +1,4 @@
-// Package disk measures what directories of containers and volumes hold.
+// Package disk measures the directories of containers and volumes.
 package disk
 
 import (
@@ -9,12 +9,12 @@ import (
 	"syscall"
 )
 
-// file tells hard links of one file from each other's files.
+// file identifies a file that may have several names.
 type file struct{ device, inode uint64 }
 
-// Measure returns the bytes of the regular files beneath a directory, those
-// with several names once. A missing directory, and what vanishes meanwhile,
-// counts nothing. Links are not followed, whoever puts them in the way.
+// Measure returns the bytes of the regular files beneath a directory, counting
+// hard-linked ones once. Missing directories and vanishing files count nothing.
+// Links are never followed.
 func Measure(ctx context.Context, directory string) (uint64, error) {
 	root, err := os.OpenRoot(directory)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,4 +1,4 @@
-// Package jsonfile keeps records as JSON, a file each, replaced in one step.
+// Package jsonfile stores records as JSON, one file each, replaced atomically.
 package jsonfile
 
 import (
@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// Read returns false if the file is missing or not whole: a crash of the
-// machine can cut a file that was not synced.
+// Read returns false if the file is missing or incomplete: a crash of the machine
+// can truncate a file that was not synced.
 func Read(path string, value any) (bool, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -25,10 +25,10 @@ func Read(path string, value any) (bool, error) {
 	return true, nil
 }
 
-// Write replaces the file in one step.
+// Write replaces the file atomically.
 func Write(path string, value any) error { return replace(path, value, false) }
 
-// WriteDurable is Write of what must survive a crash of the machine.
+// WriteDurable is Write for records that must survive a crash of the machine.
 func WriteDurable(path string, value any) error { return replace(path, value, true) }
 
 func replace(path string, value any, durable bool) error {

@@ -9,30 +9,30 @@ import (
 	"github.com/sockerless/sockerless/agent/host/batch"
 )
 
-// WriteSoonDurable is Write of what survives a crash of the machine a second or
-// two later: nobody waits for the disk, which takes 1 to 30 ms and holds up who
-// makes files meanwhile, unless many files wait for it already. After a crash
-// before that the file may be missing, or empty.
+// WriteSoonDurable is Write for records that survive a crash of the machine after
+// a second or two. The caller does not wait for the disk, which takes 1 to 30 ms
+// and delays others that create files, unless many files are already queued.
+// After an earlier crash the file may be missing, or empty.
 func WriteSoonDurable(path string, value any) error { return writeBefore(unsynced, path, value) }
 
-// Settle waits until all is safe on disk that WriteSoonDurable has written, or
-// for a moment: for a process that leaves.
+// Settle waits until everything from WriteSoonDurable is on disk, for at most
+// farewell: for a process that is about to exit.
 func Settle() { unsynced.Settle(farewell) }
 
 const (
-	// gathering is how long a file waits to be synced with others: most containers of
-	// a moment are gone by then, and their files need no sync. It is not open
-	// meanwhile: of one that is deleted nothing is left on disk.
+	// gathering is how long a file waits to be synced with others: most
+	// containers are gone by then, and their files need no sync. It is not open
+	// meanwhile, so that deleting it leaves nothing on disk.
 	gathering = time.Second
-	// mostGathered bounds the files that are synced together, and those that wait
-	// behind them.
+	// mostGathered bounds the files synced together, and those queued behind
+	// them.
 	mostGathered = 32
 	farewell     = time.Second
 )
 
 var unsynced = newSyncer(gathering, (*os.File).Sync)
 
-// newSyncer makes a queue of paths of files.
+// newSyncer returns a queue of file paths to sync.
 func newSyncer(gathering time.Duration, sync func(*os.File) error) *batch.Queue {
 	return batch.New(gathering, mostGathered, func(paths []string) {
 		for _, path := range paths {

@@ -1,5 +1,5 @@
 // Package keylock serialises work on one container, layer or network without
-// holding up the others.
+// blocking the others.
 package keylock
 
 import (
@@ -26,7 +26,7 @@ func (l *Locks) Lock(ctx context.Context, key string) (unlock func(), err error)
 		l.release(key, entry)
 	}
 	select {
-	case <-entry.token: // Free: nothing is waited for, so that ctx does not matter.
+	case <-entry.token: // free: no wait, so ctx does not matter
 		return unlock, nil
 	default:
 	}

@@ -12,10 +12,10 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Archive is an archive of images, made of bytes and the tars of layers.
+// Archive is an archive of images, composed of bytes and layers' tars.
 type Archive struct{ parts []*hostv1.ArchivePart }
 
-// OfferArchive has an archive be found until forget is called.
+// OfferArchive makes an archive available until forget is called.
 func (s *Store) OfferArchive(id string, parts []*hostv1.ArchivePart) (forget func(), err error) {
 	s.archivesLock.Lock()
 	defer s.archivesLock.Unlock()
@@ -30,15 +30,15 @@ func (s *Store) OfferArchive(id string, parts []*hostv1.ArchivePart) (forget fun
 	}, nil
 }
 
-// FindArchive finds an archive that is offered; nil where there is none.
+// FindArchive returns an offered archive, or nil.
 func (s *Store) FindArchive(id string) *Archive {
 	s.archivesLock.Lock()
 	defer s.archivesLock.Unlock()
 	return s.archives[id]
 }
 
-// WriteTar writes the archive. A layer that is not what it is to be is an error
-// before anybody could take the archive for whole.
+// WriteTar writes the archive. A layer that does not match its description is an
+// error before the archive is complete.
 func (a *Archive) WriteTar(ctx context.Context, out io.Writer) error {
 	for _, part := range a.parts {
 		var err error
@@ -57,7 +57,7 @@ func (a *Archive) WriteTar(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// writeLayer writes a layer's tar, and measures it meanwhile.
+// writeLayer writes and measures a layer's tar.
 func writeLayer(ctx context.Context, out io.Writer, layer *hostv1.LayerTar) error {
 	blob, err := os.Open(layer.BlobPath)
 	if err != nil {
@@ -70,7 +70,7 @@ func writeLayer(ctx context.Context, out io.Writer, layer *hostv1.LayerTar) erro
 	}
 	defer plain.Close()
 	content := newMeasured(io.Discard)
-	// One byte more tells a tar that is too long.
+	// One more byte detects a tar that is too long.
 	err = fanOut(ctx, io.LimitReader(plain, int64(layer.Size)+1),
 		func(r io.Reader) error {
 			_, err := io.Copy(content, r)

@@ -13,9 +13,9 @@ import (
 
 const xattrRecord = "SCHILY.xattr."
 
-// setAttributes gives base in parent the header's owner, mode, extended
-// attributes and times, in the order in which none undoes another: a change of
-// owner takes away set-user-ID and security.capability.
+// setAttributes sets the header's owner, mode, extended attributes and times on
+// base in parent, in an order in which none undoes another: changing the owner
+// clears set-user-ID and security.capability.
 func setAttributes(parent int, base string, header *tar.Header) error {
 	// -1 would mean "leave as it is".
 	if header.Uid < 0 || int64(header.Uid) >= math.MaxUint32 || header.Gid < 0 || int64(header.Gid) >= math.MaxUint32 {
@@ -47,12 +47,12 @@ func setAttributes(parent int, base string, header *tar.Header) error {
 }
 
 func setXattr(parent int, base, name, value string) error {
-	// How overlayfs sees a directory is for whiteouts to say, not for an image.
+	// Only whiteouts may set overlayfs's attributes, not an image.
 	if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
 		return nil
 	}
 	err := unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", parent, base), name, []byte(value), 0)
-	// File systems differ in what they keep; special files never have user.*.
+	// File systems differ in what they support; special files never have user.*.
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) && strings.HasPrefix(name, "user.") {
 		return nil
 	}

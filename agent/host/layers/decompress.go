@@ -11,9 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxZstdWindow bounds the memory that a zstd frame may ask for: the largest
-// window that the format recommends decoders to take is 8 MiB, `zstd --ultra
-// --long` writes 128 MiB.
+// maxZstdWindow bounds the memory that a zstd frame may demand: decoders should
+// support windows up to 8 MiB; `zstd --ultra --long` writes 128 MiB.
 const maxZstdWindow = 128 << 20
 
 var (
@@ -23,20 +22,20 @@ var (
 	zstdSkippable = []byte{0x2a, 0x4d, 0x18}
 )
 
-// unreadable are the first bytes of formats that are known and not taken.
+// unreadable are the magic numbers of known but unsupported formats.
 var unreadable = map[string][]byte{
 	"bzip2": []byte("BZh"),
 	"xz":    {0xfd, '7', 'z', 'X', 'Z', 0x00},
 }
 
-// tarStream is a tar as it is, however it came.
+// tarStream is an uncompressed tar.
 type tarStream struct {
 	io.ReadCloser
 	compression string // empty: none
 }
 
-// decompress recognises gzip and zstd by their first bytes and passes anything
-// else through, but for formats that are known and not taken.
+// decompress recognises gzip and zstd by their first bytes, refuses known but
+// unsupported formats, and passes anything else through.
 func decompress(blob io.Reader) (*tarStream, error) {
 	buffered := bufio.NewReaderSize(blob, 256<<10)
 	magic, err := buffered.Peek(6)

@@ -15,24 +15,24 @@ import (
 	"github.com/sockerless/sockerless/agent/host/batch"
 )
 
-// A layer is usable as soon as it is unpacked; waiting for the disk would cost
-// seconds on a busy one. Until the file system has been synced behind the
-// answer, and the marker file "durable" says so, a crash of the machine may
-// leave the layer's files empty. So a layer without the marker that was unpacked
-// before the machine booted is deleted: it is unpacked again, not believed.
+// A layer is usable as soon as it is unpacked; waiting for the disk would take
+// seconds on a busy one. Until the file system has been synced in the background,
+// and the marker file "durable" confirms it, a crash of the machine may leave the
+// layer's files empty. So a layer without the marker from before the machine's
+// boot is deleted and unpacked again.
 const durableName = "durable"
 
 const (
-	// gathering is how long a layer waits for others that come with it: a sync is for
-	// all, and keeps others from the disk.
+	// gathering is how long a layer waits for others: one sync serves all, and
+	// blocks other users of the disk.
 	gathering = time.Second
-	// mostGathered bounds the layers that wait.
+	// mostGathered bounds the waiting layers.
 	mostGathered = 256
 	// farewell is how long Close waits for the disk.
 	farewell = time.Second
 )
 
-// newFlusher makes a queue that makes layers durable.
+// newFlusher returns a queue that makes layers durable.
 func newFlusher(store string) *batch.Queue {
 	return batch.New(gathering, mostGathered, func(layers []string) {
 		if err := flush(store, layers); err != nil {
@@ -76,18 +76,18 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(id)), nil
 }
 
-// durability is what a crash of the machine may do to a layer, or to what lies over
-// one.
+// durability is how a layer, or a directory on top of layers, stands a crash of
+// the machine.
 type durability int
 
 const (
-	damaged  durability = iota // one may have
-	unsynced                   // one would
+	damaged  durability = iota // a crash may have damaged it
+	unsynced                   // a crash would damage it
 	durable
 )
 
-// durabilityOf judges by the marker, and without one by the boot that the record in
-// the directory names.
+// durabilityOf checks the marker; without one it compares the boot ID in the
+// directory's record.
 func (s *Store) durabilityOf(dir, recordName string) durability {
 	if _, err := os.Lstat(filepath.Join(dir, durableName)); err == nil {
 		return durable

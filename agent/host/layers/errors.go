@@ -9,14 +9,13 @@ import (
 	"connectrpc.com/connect"
 )
 
-// entryError names the entry that could not be unpacked.
+// entryError names the entry that failed to unpack.
 func entryError(name string, err error) error {
 	return fmt.Errorf("entry %q: %w", name, err)
 }
 
-// classify tells the machine's failures (a full disk, a cancelled call) from a
-// blob that is at fault: everything that decompression, the tar format and the
-// content of the tar can complain about.
+// classify separates failures of the machine (a full disk, a cancelled call) from
+// a bad blob: errors of decompression, the tar format and the tar's content.
 func classify(err error) error {
 	var coded *connect.Error
 	if errors.As(err, &coded) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -29,7 +28,8 @@ func classify(err error) error {
 	return connect.NewError(connect.CodeInvalidArgument, err)
 }
 
-// causedByContent: what a hostile or broken tar makes the kernel say.
+// causedByContent lists errors that a hostile or broken tar can provoke in the
+// kernel.
 func causedByContent(number syscall.Errno) bool {
 	switch number {
 	case syscall.ENOENT, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL,

@@ -9,13 +9,13 @@ import (
 
 const (
 	blockSize = 256 << 10
-	// blocksAhead is how far one reader of a fan-out may be ahead of the other.
+	// blocksAhead is how far one reader of a fan-out may run ahead of the other.
 	blocksAhead = 16
 )
 
-// fanOut gives what a source yields to readers that work at the same time. The
-// slowest holds the source up; the first failure ends all, and none goes on
-// behind the answer. A reader that returns before its end is no failure.
+// fanOut copies a source to concurrent readers. The slowest sets the pace; the
+// first failure ends all, and none is running when fanOut returns. A reader may
+// return before the end without failing.
 func fanOut(ctx context.Context, source io.Reader, uses ...func(io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -53,7 +53,7 @@ func deliver(ctx context.Context, source io.Reader, free <-chan *block, readers 
 			return context.Cause(ctx)
 		}
 		if b.data == nil {
-			b.data = make([]byte, blockSize) // Most layers of a build need one.
+			b.data = make([]byte, blockSize) // most layers of a build need only one
 		}
 		n, err := fill(source, b.data[:blockSize])
 		b.data = b.data[:n]
@@ -73,8 +73,8 @@ func deliver(ctx context.Context, source io.Reader, free <-chan *block, readers 
 	}
 }
 
-// fill reads until the buffer is full. io.EOF is the source's end alone: a
-// stream that is cut has another error.
+// fill reads until the buffer is full. io.EOF means the source's end; a cut
+// stream has another error.
 func fill(source io.Reader, buffer []byte) (int, error) {
 	for n := 0; ; {
 		read, err := source.Read(buffer[n:])
@@ -85,7 +85,7 @@ func fill(source io.Reader, buffer []byte) (int, error) {
 	}
 }
 
-// block is some of what a source yielded, for all readers.
+// block is a piece of the source, shared by all readers.
 type block struct {
 	data  []byte
 	users atomic.Int32
@@ -118,7 +118,7 @@ func (r *blockReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo spares the copy.
+// WriteTo saves a copy.
 func (r *blockReader) WriteTo(w io.Writer) (written int64, err error) {
 	for {
 		if len(r.left) > 0 {

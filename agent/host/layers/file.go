@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writeFile makes a regular file with the entry's content.
+// writeFile creates a regular file with the entry's content.
 func (u *unpacker) writeFile(parent int, base string, header *tar.Header) error {
 	fd, err := unix.Openat(parent, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -61,7 +61,7 @@ func isSparse(header *tar.Header) bool {
 	return false
 }
 
-// copySparse leaves holes where the entry has them.
+// copySparse preserves the entry's holes.
 func (u *unpacker) copySparse(file *os.File, size int64) error {
 	if uint64(size) > u.sparseAllowance {
 		return fmt.Errorf("sparse files of %d bytes more are larger than the file system", size)
@@ -72,7 +72,7 @@ func (u *unpacker) copySparse(file *os.File, size int64) error {
 	}
 	zeros := make([]byte, len(u.buffer))
 	for offset := int64(0); ; {
-		if u.ctx.Err() != nil { // holes are read without reading the blob
+		if u.ctx.Err() != nil { // reading holes does not read the blob
 			return context.Cause(u.ctx)
 		}
 		n, err := io.ReadFull(u.tar, u.buffer)

@@ -21,8 +21,8 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// givenPrefix begins the names of the directories of what containers are given;
-// one that is being made has a name of its own until it is whole.
+// givenPrefix begins the names of the directories with the files that every
+// container gets; unfinished ones have another name.
 const (
 	givenPrefix     = "given-"
 	givenUnfinished = ".given-"
@@ -36,10 +36,10 @@ type givenRecord struct {
 	BootID  string   `json:"boot_id"` // of the machine when it was made; see durable.go
 }
 
-// ContainerStack is Stack with the layer on top of what every container is given
-// over its image. Containers of an image share it: nobody writes to it. It is
-// made for the first of them, lies beside the topmost layer and goes with any
-// layer of the image. Errors as Stack.
+// ContainerStack is Stack with the layer of files that every container gets on
+// top of its image. Containers of an image share it, read-only. It is created for
+// the first of them, lies beside the topmost layer and is removed with any layer
+// of the image. Errors as Stack.
 func (s *Store) ContainerStack(diffIDs []string) (Stack, error) {
 	stack, err := s.Stack(diffIDs)
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *Store) withGiven(image Stack, diffIDs []string) (Stack, error) {
 	return image, nil
 }
 
-// namesOf are the names of layers by their directories.
+// namesOf returns the names of the layers in these directories.
 func namesOf(lower []string) []string {
 	names := make([]string, len(lower))
 	for i, diff := range lower {
@@ -77,7 +77,7 @@ func givenName(names []string) string {
 	return givenPrefix + hex.EncodeToString(sum[:nameLength/2])
 }
 
-// isWhole reports whether no crash of the machine can have left a part of it only.
+// isWhole reports whether no crash of the machine can have left it incomplete.
 func (s *Store) isWhole(given string) bool {
 	return s.durabilityOf(given, givenRecordName) != damaged
 }
@@ -90,7 +90,7 @@ func readGiven(given string) (record givenRecord, err error) {
 	return record, json.Unmarshal(content, &record)
 }
 
-// makeGiven needs no lock: of two that make the same one comes second.
+// makeGiven needs no lock: if two create the same one, the second rename fails.
 func (s *Store) makeGiven(given string, names, lower []string) error {
 	unfinished := filepath.Join(filepath.Dir(given), givenUnfinished+rand.Text())
 	if err := os.Mkdir(unfinished, 0o755); err != nil {
@@ -127,9 +127,8 @@ func (s *Store) fillGiven(dir string, names, lower []string) error {
 	return os.WriteFile(filepath.Join(dir, givenRecordName), content, 0o600)
 }
 
-// reviewGiven deletes what is not whole in a layer, and what lies over an image
-// that lacks a layer by now. Nobody uses it, so that it may stay where it cannot
-// go.
+// reviewGiven deletes incomplete directories in a layer, and those of images that
+// have lost a layer. They are unused, so a failed deletion does no harm.
 func (s *Store) reviewGiven(dir string) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -150,7 +149,7 @@ func (s *Store) reviewGiven(dir string) {
 	tellGivenStays(dir, err)
 }
 
-// hasImage reports whether no layer is known to be gone that it lies over.
+// hasImage reports whether all layers beneath it exist, as far as is known.
 func (s *Store) hasImage(given string) bool {
 	record, err := readGiven(given)
 	return !errors.Is(err, os.ErrNotExist) && !slices.ContainsFunc(record.Lower, func(name string) bool {
@@ -159,7 +158,7 @@ func (s *Store) hasImage(given string) bool {
 	})
 }
 
-// dropGiven deletes what lies over images that had the layer.
+// dropGiven deletes the directories of images that had the layer.
 func (s *Store) dropGiven(layer string) {
 	found, err := fs.Glob(os.DirFS(s.dir), "*/"+givenPrefix+"*")
 	for _, name := range found {
@@ -171,7 +170,8 @@ func (s *Store) dropGiven(layer string) {
 	tellGivenStays(layer, err)
 }
 
-// removeGiven renames it first: what is cut half-way must not look whole.
+// removeGiven renames it first, so that an interrupted removal does not look
+// complete.
 func removeGiven(given string) error {
 	doomed := filepath.Join(filepath.Dir(given), givenUnfinished+rand.Text())
 	if err := os.Rename(given, doomed); err != nil {

@@ -20,23 +20,22 @@ import (
 // maxEntries bounds an archive of images; Docker's own have a handful per layer.
 const maxEntries = 65_536
 
-// ImageUpload is an archive of images whose files are stored and measured while it
-// comes.
+// ImageUpload is an archive of images, stored and measured while it is received.
 type ImageUpload struct {
-	// Entries has each entry once it is there; it is closed at the end.
+	// Entries receives each entry once it is stored; it is closed at the end.
 	Entries chan *hostv1.ArchiveEntry
 
 	dir    string
 	forget func()
 	begin  sync.Once
-	// abandoned is closed once nobody wants the upload any more.
+	// abandoned is closed once the upload is no longer wanted.
 	abandoned chan struct{}
 	done      chan struct{}
 	err       error
 }
 
-// OpenImageUpload announces an archive whose files are to lie in dir, which is not
-// there. The caller closes it.
+// OpenImageUpload announces an archive whose files are stored in dir, which must
+// not exist. The caller closes the upload.
 func (s *Store) OpenImageUpload(id, dir string) (*ImageUpload, error) {
 	s.archivesLock.Lock()
 	defer s.archivesLock.Unlock()
@@ -56,14 +55,14 @@ func (s *Store) OpenImageUpload(id, dir string) (*ImageUpload, error) {
 	return upload, nil
 }
 
-// FindImageUpload finds an open upload; nil where there is none.
+// FindImageUpload returns an open upload, or nil.
 func (s *Store) FindImageUpload(id string) *ImageUpload {
 	s.archivesLock.Lock()
 	defer s.archivesLock.Unlock()
 	return s.imageUploads[id]
 }
 
-// Close forgets the upload, and is called once: the directory goes.
+// Close forgets the upload and removes its directory. It is called once.
 func (u *ImageUpload) Close() error {
 	u.forget()
 	close(u.abandoned)
@@ -77,13 +76,13 @@ func (u *ImageUpload) end() {
 	close(u.done)
 }
 
-// Err is why the upload failed; it is called once Entries is closed.
+// Err returns why the upload failed; call it once Entries is closed.
 func (u *ImageUpload) Err() error {
 	<-u.done
 	return u.err
 }
 
-// Take stores what comes, once.
+// Take stores the archive, once.
 func (u *ImageUpload) Take(ctx context.Context, source io.Reader) error {
 	isFirst := false
 	u.begin.Do(func() { isFirst = true })
@@ -91,8 +90,8 @@ func (u *ImageUpload) Take(ctx context.Context, source io.Reader) error {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the upload is taken already, or not wanted any more"))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	// Apart from this call, whose end alone makes a reader fail that waits for a
-	// silent peer.
+	// In its own goroutine: a reader waiting for a silent peer fails only when
+	// this call ends.
 	go func() {
 		defer cancel(nil)
 		defer u.end()
@@ -123,9 +122,9 @@ func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {
 	for count := 1; ; count++ {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
-			_, err := io.Copy(io.Discard, plain) // up to its end, or it was cut
+			_, err := io.Copy(io.Discard, plain) // up to its end, unless it was cut
 			if errors.Is(err, gzip.ErrHeader) {
-				// As to gzip itself, padding behind it is nothing.
+				// Padding after gzip's end is ignored, as by gzip.
 				_, err = io.Copy(io.Discard, source)
 			}
 			return err
@@ -159,7 +158,7 @@ func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {
 	}
 }
 
-// store writes a file, and measures it meanwhile.
+// store writes and measures a file.
 func (u *ImageUpload) store(ctx context.Context, name string, header *tar.Header, content io.Reader) (*hostv1.StoredFile, error) {
 	if isSparse(header) { // A few bytes can stand for an exabyte of zeros.
 		return nil, errors.New("archives with sparse files are not supported")

@@ -1,10 +1,9 @@
-// Package layers unpacks image layers into directories that overlayfs takes as
-// lower directories.
+// Package layers unpacks image layers into lower directories for overlayfs.
 //
 // On disk (see docs/formats.md): <dir>/<first 24 hex of the diff ID>/diff is the
-// lower directory, layer.json beside it is written before the directory gets its
-// name; given-*/diff beside them lies over an image that ends with the layer;
-// <dir>/.unpacking-* is work that did not finish.
+// lower directory; layer.json beside it is written before the directory gets its
+// name; given-*/diff beside them lies on top of an image that ends with the
+// layer; <dir>/.unpacking-* is unfinished work.
 package layers
 
 import (
@@ -31,8 +30,8 @@ const (
 	unfinished = ".unpacking-"
 	emptyName  = "empty"
 	recordName = "layer.json"
-	// nameLength keeps 127 layers within the option page of older kernels; 96
-	// bits, and the whole diff ID in layer.json is compared all the same.
+	// nameLength lets 127 layers fit the option page of older kernels. 96 bits
+	// suffice, since the whole diff ID in layer.json is compared too.
 	nameLength = 24
 	version    = 1
 )
@@ -58,23 +57,24 @@ type Layer struct {
 	DiffID  string `json:"diff_id"`
 	Size    uint64 `json:"size"` // bytes of regular files
 	TarSize uint64 `json:"tar_size,omitempty"`
-	// RootStated: the tar had an entry for the root directory itself, so that
-	// its owner and mode mean something.
+	// RootStated means that the tar had an entry for the root directory itself,
+	// so that its owner and mode count.
 	RootStated bool `json:"root_stated"`
-	// RootOpaque: the layer hides everything beneath it. overlayfs does not look
-	// for its opaque mark on a root directory, so Stack leaves the rest out.
+	// RootOpaque means that the layer hides everything beneath it. overlayfs
+	// ignores its opaque mark on a root directory, so Stack omits the layers
+	// beneath.
 	RootOpaque bool `json:"root_opaque,omitempty"`
 	// BootID of the machine when the layer was unpacked; see durable.go.
 	BootID string `json:"boot_id"`
 }
 
-// Open makes the store's directory and deletes what earlier processes left
+// Open creates the store's directory and deletes what earlier processes left
 // unfinished. Nobody else may be unpacking into it.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(dir, emptyName, "diff"), 0o755); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	// One that is so is left alone: its disk may be read-only.
+	// A correct mode is left alone: the disk may be read-only.
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		if err := errors.Join(err, os.Chmod(dir, 0o700)); err != nil {
 			return nil, fmt.Errorf("open layers: %w", err)
@@ -95,13 +95,13 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("open layers: %w", err)
 		}
 	}
-	for _, entry := range entries { // once it is known which layers are left
+	for _, entry := range entries { // once it is known which layers remain
 		s.reviewGiven(filepath.Join(dir, entry.Name()))
 	}
 	return s, nil
 }
 
-// Close waits a moment until what was unpacked is safe on disk.
+// Close waits briefly until unpacked layers are on disk.
 func (s *Store) Close() { s.flusher.Settle(farewell) }
 
 func (s *Store) review(dir string) error {
@@ -129,7 +129,7 @@ func (s *Store) path(diffID string) (string, error) {
 	return filepath.Join(s.dir, diffID[len("sha256:"):][:nameLength]), nil
 }
 
-// find reads layer.json; NOT_FOUND where the layer is not unpacked.
+// find reads layer.json; NOT_FOUND if the layer is not unpacked.
 func (s *Store) find(diffID string) (dir string, layer Layer, err error) {
 	dir, err = s.path(diffID)
 	if err != nil {
@@ -163,10 +163,10 @@ func readLayer(dir string) (layer Layer, err error) {
 	return layer, nil
 }
 
-// errDamaged is said of a record that is not one.
+// errDamaged means that a record cannot be parsed.
 var errDamaged = errors.New("the record is damaged")
 
-// List returns the diff IDs of all layers. One that cannot be read is left out.
+// List returns the diff IDs of all layers, except unreadable ones.
 func (s *Store) List() ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -184,18 +184,17 @@ func (s *Store) List() ([]string, error) {
 	return found, nil
 }
 
-// Stack is what an overlay of some layers stands on.
+// Stack is the lower part of an overlay.
 type Stack struct {
 	Lower []string // directories, top first; never empty
 	// RootSource is the directory whose owner and mode the container's root
-	// directory takes; empty where no layer states them.
+	// directory gets; empty if no layer states them.
 	RootSource string
 }
 
-// Stack finds the layers' directories; diffIDs are given bottom first. NOT_FOUND
-// where one is not unpacked. A layer that is there several times counts where it
-// lies topmost: all that is in it hides itself beneath, and overlayfs takes no
-// directory twice.
+// Stack finds the layers' directories; diffIDs are ordered bottom first.
+// NOT_FOUND: one is not unpacked. A repeated layer counts only at its topmost
+// place: it hides itself beneath, and overlayfs accepts no directory twice.
 func (s *Store) Stack(diffIDs []string) (Stack, error) {
 	if len(diffIDs) == 0 {
 		return Stack{Lower: []string{filepath.Join(s.dir, emptyName, "diff")}}, nil
@@ -220,8 +219,8 @@ func (s *Store) Stack(diffIDs []string) (Stack, error) {
 	return stack, nil
 }
 
-// Remove deletes a layer; a missing one is no error. The caller knows that no
-// container stands on it.
+// Remove deletes a layer; a missing one is not an error. The caller ensures that
+// no container uses it.
 func (s *Store) Remove(ctx context.Context, diffID string) error {
 	dir, err := s.path(diffID)
 	if err != nil {
@@ -238,7 +237,8 @@ func (s *Store) Remove(ctx context.Context, diffID string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// Renamed first: a crash half-way must not leave a layer that looks whole.
+	// Renamed first, so that a crash half-way does not leave a layer that looks
+	// complete.
 	doomed := filepath.Join(s.dir, unfinished+filepath.Base(dir)+"-removed")
 	if err := confined.RemovePath(doomed); err != nil {
 		return fmt.Errorf("remove layer %s: %w", diffID, err)

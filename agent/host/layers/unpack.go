@@ -17,10 +17,10 @@ import (
 )
 
 // Unpack makes the layer of a blob (tar: plain, gzip or zstd) available and
-// answers it, and whether it was there before. TarSize is 0 where the blob was
-// not read: nobody knows then whether it is the layer's.
-// INVALID_ARGUMENT: the blob is no whole tar, or has an entry that must not be
-// followed. DATA_LOSS: its uncompressed bytes do not have the digest diffID.
+// returns it, and whether it existed already. TarSize is 0 if the blob was not
+// read: then nobody knows whether it is the layer's. INVALID_ARGUMENT: the blob
+// is not a complete tar, or has an entry that must not be followed. DATA_LOSS:
+// its uncompressed bytes do not have the digest diffID.
 func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, existed bool, err error) {
 	dir, err := s.path(diffID)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	if connect.CodeOf(err) != connect.CodeNotFound {
 		return Layer{}, false, err
 	}
-	// A directory without layer.json was never published by us.
+	// A directory without layer.json was never published.
 	if err := confined.RemovePath(dir); err != nil {
 		return Layer{}, false, err
 	}
@@ -104,7 +104,7 @@ func unpackMeasured(ctx context.Context, tar io.Reader, target string) (layer La
 	return layer, size, err
 }
 
-// unpackTar unpacks into the directory target, which it makes. The layer has no
+// unpackTar unpacks into the directory target, which it creates. The layer has no
 // diff ID yet.
 func unpackTar(ctx context.Context, tar io.Reader, target string) (Layer, error) {
 	layer := Layer{Version: version}
@@ -127,7 +127,7 @@ func unpackTar(ctx context.Context, tar io.Reader, target string) (Layer, error)
 	return layer, nil
 }
 
-// openBlob opens a regular file; a fifo or device in its place cannot block us.
+// openBlob opens a regular file; a FIFO or device in its place cannot block it.
 func openBlob(name string) (*os.File, error) {
 	file, err := os.OpenFile(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, os.ErrNotExist) {

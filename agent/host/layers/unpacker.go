@@ -15,26 +15,26 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// unpacker writes the entries of one layer's tar beneath root, in the form that
-// overlayfs reads. Nobody else touches the tree meanwhile.
+// unpacker writes the entries of one layer's tar beneath root, in overlayfs's
+// format. Nobody else touches the tree meanwhile.
 type unpacker struct {
 	ctx    context.Context
 	stream io.Reader // the uncompressed tar
 	tar    *tar.Reader
 	root   *confined.Root
 	buffer []byte
-	// How many bytes of sparse files may come yet: a few bytes of tar can stand
-	// for an exabyte of zeros.
+	// Remaining bytes allowed for sparse files: a few bytes of tar can stand for
+	// an exabyte of zeros.
 	sparseAllowance uint64
 
 	size       uint64
 	rootStated bool
 	rootOpaque bool
-	// Set at the end, since each file that is put into a directory changes them.
+	// Set at the end, since creating files in a directory changes them.
 	directoryTimes map[string]time.Time
 }
 
-// newUnpacker allows as many sparse bytes as the file system is large.
+// newUnpacker allows as many sparse bytes as the file system has in total.
 func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*unpacker, error) {
 	var stat unix.Statfs_t
 	if err := unix.Fstatfs(int(root.Directory().Fd()), &stat); err != nil {
@@ -47,8 +47,8 @@ func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*u
 	}, nil
 }
 
-// unpackAll unpacks the stream, and reads it to its end: the digest covers what
-// follows the last entry, too.
+// unpackAll unpacks the stream and reads it to its end: the digest also covers
+// what follows the last entry.
 func (u *unpacker) unpackAll() error {
 	for {
 		header, err := u.tar.Next()
@@ -92,7 +92,7 @@ func (u *unpacker) unpack(header *tar.Header) error {
 	return u.entry(parent, base, name, header)
 }
 
-// unpackRoot takes the root directory's own attributes.
+// unpackRoot applies the root directory's own attributes.
 func (u *unpacker) unpackRoot(header *tar.Header) error {
 	if header.Typeflag != tar.TypeDir {
 		return errors.New("the root must be a directory")
@@ -142,9 +142,9 @@ func (u *unpacker) entry(parent int, base, name string, header *tar.Header) erro
 	return nil
 }
 
-// clearWay removes what an earlier entry put in this one's place, but for a
-// directory that stays one. hidesLower: it was a whiteout, which a directory in
-// its place has to go on being.
+// clearWay removes what an earlier entry created at this place, except a
+// directory that stays one. hidesLower: it was a whiteout, whose effect a
+// directory in its place must keep.
 func clearWay(parent int, base string, isDirectory bool) (existing, hidesLower bool, err error) {
 	var stat unix.Stat_t
 	err = unix.Fstatat(parent, base, &stat, unix.AT_SYMLINK_NOFOLLOW)
@@ -160,7 +160,8 @@ func clearWay(parent int, base string, isDirectory bool) (existing, hidesLower b
 	return false, isWhiteout(&stat), confined.RemoveTree(parent, base)
 }
 
-// hardLink links to a file of the same layer. Its last element is not followed.
+// hardLink links to a file of the same layer. It does not follow the last
+// element.
 func (u *unpacker) hardLink(parent int, base, linkName string) error {
 	target, err := confined.Clean(linkName)
 	if err != nil {
@@ -185,15 +186,14 @@ func makeDevice(parent int, base string, kind uint32, header *tar.Header) error 
 	return unix.Mknodat(parent, base, kind|0o600, int(device))
 }
 
-// setDirectoryTimes leaves out what a later entry made unreachable.
+// setDirectoryTimes skips directories that a later entry made unreachable.
 func (u *unpacker) setDirectoryTimes() {
 	for name, modified := range u.directoryTimes {
 		fd, err := u.root.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			continue
 		}
-		// A file system that refuses this keeps its own time, which is of no
-		// consequence.
+		// A file system that refuses this keeps its own time, which does no harm.
 		_ = unix.UtimesNanoAt(fd, ".", timespecs(modified, modified), 0)
 		unix.Close(fd)
 	}

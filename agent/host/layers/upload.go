@@ -17,11 +17,11 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// maxBytes is the most that an upload may have, and unpack to: far above any
-// layer, below what an endless stream would write.
+// maxBytes bounds an upload and its uncompressed size: far above any layer, but
+// it stops an endless stream.
 const maxBytes = 256 << 30
 
-// Taken is what an upload turned out to be.
+// Taken describes a received upload.
 type Taken struct {
 	Digest      string // of the bytes as they came
 	Size        uint64 // of them
@@ -30,26 +30,26 @@ type Taken struct {
 	Compression string // empty: none
 }
 
-// Upload is a layer that is stored, measured and unpacked while it comes.
+// Upload is a layer that is stored, measured and unpacked while it is received.
 type Upload struct {
 	store *Store
 	blob  string
 
 	begin sync.Once
-	// abandoned is closed once nobody wants the upload any more.
+	// abandoned is closed once the upload is no longer wanted.
 	abandoned chan struct{}
 	// done is closed once all work on it has ended.
 	done  chan struct{}
 	taken Taken
 	err   error
-	// tree is the directory of the unpacked layer, until Unpack or Close take it;
-	// the store's uploadsLock guards it.
+	// tree is the directory of the unpacked layer, until Unpack or Close takes
+	// it; guarded by the store's uploadsLock.
 	tree  string
 	layer Layer
 }
 
-// OpenUpload announces an upload whose bytes are to be stored as the file blob,
-// which is not there. The caller closes it.
+// OpenUpload announces an upload to be stored as the file blob, which must not
+// exist. The caller closes the upload.
 func (s *Store) OpenUpload(id, blob string) (*Upload, error) {
 	s.uploadsLock.Lock()
 	defer s.uploadsLock.Unlock()
@@ -61,15 +61,15 @@ func (s *Store) OpenUpload(id, blob string) (*Upload, error) {
 	return upload, nil
 }
 
-// FindUpload finds an open upload; nil where there is none.
+// FindUpload returns an open upload, or nil.
 func (s *Store) FindUpload(id string) *Upload {
 	s.uploadsLock.Lock()
 	defer s.uploadsLock.Unlock()
 	return s.uploads[id]
 }
 
-// Close forgets the upload, and is called once: what Unpack has not taken goes. The blob stays
-// if all of it has come.
+// Close forgets the upload and removes what Unpack has not taken. The blob stays
+// if it is complete. It is called once.
 func (u *Upload) Close() error {
 	u.store.uploadsLock.Lock()
 	for id, upload := range u.store.uploads {
@@ -79,7 +79,7 @@ func (u *Upload) Close() error {
 	}
 	u.store.uploadsLock.Unlock()
 	close(u.abandoned)
-	u.begin.Do(func() { close(u.done) }) // Nothing may come any more.
+	u.begin.Do(func() { close(u.done) }) // no data may follow
 	<-u.done
 	u.store.uploadsLock.Lock()
 	tree := u.tree
@@ -91,7 +91,7 @@ func (u *Upload) Close() error {
 	return confined.RemovePath(tree)
 }
 
-// uploadedTree gives the layer away that an upload has unpacked.
+// uploadedTree hands over the layer that an upload has unpacked.
 func (s *Store) uploadedTree(diffID string) (tree string, layer Layer, found bool) {
 	s.uploadsLock.Lock()
 	defer s.uploadsLock.Unlock()
@@ -104,22 +104,22 @@ func (s *Store) uploadedTree(diffID string) (tree string, layer Layer, found boo
 	return "", Layer{}, false
 }
 
-// Done is closed once the upload has come, or failed.
+// Done is closed once the upload is complete, or has failed.
 func (u *Upload) Done() <-chan struct{} { return u.done }
 
-// Taken returns what came; it is called once Done is closed.
+// Taken returns the upload's description; call it once Done is closed.
 func (u *Upload) Taken() (Taken, error) { return u.taken, u.err }
 
-// Take stores and unpacks what comes, once. A stream that is cut, or no whole
-// tar, leaves nothing.
+// Take stores and unpacks the upload, once. A cut stream or an incomplete tar
+// leaves nothing.
 func (u *Upload) Take(ctx context.Context, source io.Reader) error {
 	isFirst := false
 	u.begin.Do(func() { isFirst = true })
 	if !isFirst {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the upload is taken already, or not wanted any more"))
 	}
-	// Apart from this call, whose end alone makes a reader fail that waits for a
-	// silent peer.
+	// In its own goroutine: a reader waiting for a silent peer fails only when
+	// this call ends.
 	go func() {
 		defer close(u.done)
 		u.err = u.take(ctx, source)

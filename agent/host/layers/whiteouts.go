@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whiteouts as the OCI image specification has them: `.wh.NAME` hides NAME of
-// the layers beneath, `.wh..wh..opq` hides all that its directory has there.
-// Neither says anything about the layer's own files, in whatever order they come.
+// Whiteouts of the OCI image specification: `.wh.NAME` hides NAME of the layers
+// beneath, `.wh..wh..opq` hides their whole directory. Neither affects the
+// layer's own files, in any order of entries.
 const (
 	whiteoutPrefix = ".wh."
-	// Other names that begin so are AUFS' bookkeeping and mean nothing to us.
+	// Other names with this prefix are AUFS's bookkeeping and are ignored.
 	metadataPrefix = ".wh..wh."
 	opaqueName     = ".wh..wh..opq"
 )
@@ -40,16 +40,16 @@ func (u *unpacker) whiteout(parent int, directory, base string) error {
 	case stat.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return setOpaque(parent, hidden)
 	}
-	return nil // the layer's own file hides the one beneath already
+	return nil // the layer's own file already hides the one beneath
 }
 
-// isWhiteout: overlayfs' form of `.wh.NAME`.
+// isWhiteout recognises overlayfs's form of `.wh.NAME`.
 func isWhiteout(stat *unix.Stat_t) bool {
 	return stat.Mode&unix.S_IFMT == unix.S_IFCHR && stat.Rdev == 0
 }
 
-// replaceWhiteout makes a directory of a whiteout that a later entry's path
-// leads through, and that directory hides what the whiteout hid.
+// replaceWhiteout replaces a whiteout on a later entry's path by a directory,
+// which hides what the whiteout hid.
 func replaceWhiteout(parent int, element string) (bool, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstatat(parent, element, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {

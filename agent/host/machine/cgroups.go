@@ -14,20 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroupPatience is how long killed processes may take to leave their cgroup.
+// cgroupPatience bounds the wait for killed processes to leave their cgroup.
 const cgroupPatience = 5 * time.Second
 
-// RemoveCgroups kills what is in the cgroup of this path, in every hierarchy,
-// and removes it with all beneath it. None there is no error. The runtime does
-// this for containers that it knows; one that was killed while it created a
-// container knows nothing of it.
+// RemoveCgroups kills the processes of the cgroup at this path, in every
+// hierarchy, and removes it recursively. A missing one is not an error. The
+// runtime does this for containers that it knows; one that was killed while it
+// created a container does not know it.
 func RemoveCgroups(ctx context.Context, path string) error {
 	roots := []string{cgroupRoot}
 	entries, err := os.ReadDir(cgroupRoot)
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries { // version 1: a hierarchy each
+	for _, entry := range entries { // version 1: one for each hierarchy
 		if entry.IsDir() {
 			roots = append(roots, filepath.Join(cgroupRoot, entry.Name()))
 		}
@@ -39,7 +39,7 @@ func RemoveCgroups(ctx context.Context, path string) error {
 	return errors.Join(failures...)
 }
 
-// RemoveCgroup is RemoveCgroups of one directory.
+// RemoveCgroup is RemoveCgroups for one directory.
 func RemoveCgroup(ctx context.Context, cgroup string) error {
 	retry := time.NewTicker(2 * time.Millisecond)
 	defer retry.Stop()
@@ -56,7 +56,7 @@ func RemoveCgroup(ctx context.Context, cgroup string) error {
 	}
 }
 
-// tryRemoveCgroup fails with EBUSY while killed processes are still there.
+// tryRemoveCgroup fails with EBUSY while killed processes remain.
 func tryRemoveCgroup(cgroup string) error {
 	var directories []string
 	err := filepath.WalkDir(cgroup, func(path string, entry fs.DirEntry, err error) error {

@@ -88,7 +88,7 @@ func isMounted(controller string) bool {
 	return err == nil && stat.Type == unix.CGROUP_SUPER_MAGIC
 }
 
-// ResolvConf is the machine's resolver configuration; empty where there is none.
+// ResolvConf is the machine's resolver configuration; empty if there is none.
 func ResolvConf() ([]byte, error) {
 	content, err := os.ReadFile("/etc/resolv.conf")
 	if errors.Is(err, os.ErrNotExist) {

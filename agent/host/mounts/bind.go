@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bind binds source, with what is mounted beneath it, to target, which may be a
+// Bind binds source, with the mounts beneath it, to target, which may be a
 // /proc/self/fd path.
 func Bind(source, target string, readOnly bool) error {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)
@@ -15,7 +15,7 @@ func Bind(source, target string, readOnly bool) error {
 		return &os.PathError{Op: "open tree", Path: source, Err: err}
 	}
 	defer unix.Close(tree)
-	// Private, so that what is unmounted here stays mounted at the source.
+	// Private, so that an unmount here does not reach the source.
 	attributes := unix.MountAttr{Propagation: unix.MS_PRIVATE}
 	if readOnly {
 		attributes.Attr_set = unix.MOUNT_ATTR_RDONLY
@@ -26,8 +26,7 @@ func Bind(source, target string, readOnly bool) error {
 	return Attach(tree, target)
 }
 
-// SetReadOnly makes the mount at target read-only, and nothing that is mounted
-// beneath.
+// SetReadOnly makes the mount at target read-only, but no mounts beneath it.
 func SetReadOnly(target string) error {
 	if err := unix.MountSetattr(unix.AT_FDCWD, target, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 		return &os.PathError{Op: "set mount attributes", Path: target, Err: err}

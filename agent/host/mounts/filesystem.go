@@ -7,20 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FileSystem is one that a mount shows.
+// FileSystem describes a file system to mount.
 type FileSystem struct {
 	Type    string
 	Source  string
 	Options []string // as mount(8) has them
 }
 
-// perMount are the options that the kernel has per mount, not per
-// file system.
+// perMount are options that belong to a mount, not to its file system.
 var perMount = map[string]int{
 	"nosuid": unix.MOUNT_ATTR_NOSUID, "noexec": unix.MOUNT_ATTR_NOEXEC, "nodev": unix.MOUNT_ATTR_NODEV,
 }
 
-// Mount mounts it at target, an existing directory.
+// Mount mounts the file system at target, an existing directory.
 func (f FileSystem) Mount(target string) error {
 	fd, err := f.Open()
 	if err != nil {
@@ -30,8 +29,8 @@ func (f FileSystem) Mount(target string) error {
 	return Attach(fd, target)
 }
 
-// Open mounts it where nobody sees it; the caller closes the root's descriptor,
-// and with it the mount.
+// Open mounts the file system detached; closing the root's descriptor unmounts
+// it.
 func (f FileSystem) Open() (int, error) {
 	fs, err := unix.Fsopen(f.Type, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -61,7 +60,7 @@ func (f FileSystem) Open() (int, error) {
 	return fd, nil
 }
 
-// set gives the file system an option, with or without a value.
+// set sets an option of the file system, with or without a value.
 func set(fs int, option string) error {
 	name, value, valued := strings.Cut(option, "=")
 	if valued {

@@ -16,7 +16,7 @@ type OCI struct {
 	Options     []string `json:"options"`
 }
 
-// attributesOf are the options that the kernel has per mount.
+// attributesOf are the options that belong to a mount.
 var attributesOf = map[string]unix.MountAttr{
 	"ro": {Attr_set: unix.MOUNT_ATTR_RDONLY}, "rro": {Attr_set: unix.MOUNT_ATTR_RDONLY}, "rw": {Attr_clr: unix.MOUNT_ATTR_RDONLY},
 	"nosuid": {Attr_set: unix.MOUNT_ATTR_NOSUID}, "suid": {Attr_clr: unix.MOUNT_ATTR_NOSUID},
@@ -32,8 +32,8 @@ var propagationOf = map[string]uint64{
 	"private": unix.MS_PRIVATE, "slave": unix.MS_SLAVE, "shared": unix.MS_SHARED, "unbindable": unix.MS_UNBINDABLE,
 }
 
-// Attach makes a mount of type bind or tmpfs at target, which may be a
-// /proc/self/fd path. For a bind source is what is shown, which may be one, too.
+// Attach mounts a bind or tmpfs at target, which may be a /proc/self/fd path.
+// source is the directory or file to bind, and may be such a path too.
 func (m OCI) Attach(source, target string) error {
 	var (
 		flags   uint
@@ -78,7 +78,8 @@ func (m OCI) Attach(source, target string) error {
 	return Attach(tree, target)
 }
 
-// change is one of a mount's attributes, and of what is mounted beneath.
+// change is a change of the attributes of a mount, and perhaps of those beneath
+// it.
 type change struct {
 	beneath    bool
 	attributes unix.MountAttr

@@ -1,4 +1,4 @@
-// Package mounts makes and takes away the mounts of containers.
+// Package mounts mounts and unmounts the file systems of containers.
 package mounts
 
 import (
@@ -19,12 +19,12 @@ type Overlay struct {
 	Work  string // empty directory on Upper's file system
 }
 
-// overlayFeatures keep what is written to the upper layer plain, so that it can
-// be read as the container's changes: no redirects, no metadata-only copies, no
-// index. A kernel without one of them refuses its name.
+// overlayFeatures keep the upper layer plain, so that it can be read as the
+// container's changes: no redirects, no metadata-only copies, no index. A kernel
+// that lacks one of them refuses its name.
 var overlayFeatures = [][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}}
 
-// withoutLowerPlus remembers that this kernel (before 6.7) takes lower
+// withoutLowerPlus records that this kernel (before 6.7) accepts lower
 // directories only as one option string.
 var withoutLowerPlus atomic.Bool
 
@@ -42,7 +42,7 @@ func (o Overlay) Mount(target string) error {
 }
 
 func (o Overlay) openBest() (int, error) {
-	if len(o.Lower) == 1 && o.Upper == "" { // an overlay wants two directories
+	if len(o.Lower) == 1 && o.Upper == "" { // an overlay needs two directories
 		return cloneReadOnly(o.Lower[0])
 	}
 	if !withoutLowerPlus.Load() {
@@ -58,14 +58,14 @@ func (o Overlay) openBest() (int, error) {
 	return fd, err
 }
 
-// open makes the overlay without attaching it anywhere.
+// open creates a detached overlay.
 func (o Overlay) open() (int, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("fsopen: %w", err)
 	}
 	defer unix.Close(fs)
-	// mount(8) and /proc/mounts show it.
+	// Shown by mount(8) and /proc/mounts.
 	if err := unix.FsconfigSetString(fs, "source", "overlay"); err != nil {
 		return -1, err
 	}
@@ -101,9 +101,9 @@ func (o Overlay) open() (int, error) {
 	return fd, nil
 }
 
-// openRelative names the directories relative to the image's layers' common
-// parent: one parameter takes 255 bytes in older kernels' fsconfig, and a page in
-// mount(2), which 127 absolute paths do not fit.
+// openRelative names the directories relative to the layers' common parent: a
+// parameter has at most 255 bytes in older kernels' fsconfig, and a page in
+// mount(2), too little for 127 absolute paths.
 func (o Overlay) openRelative() (int, error) {
 	base := filepath.Dir(filepath.Dir(o.Lower[len(o.Lower)-1]))
 	var failed error
@@ -140,9 +140,9 @@ func cloneReadOnly(directory string) (int, error) {
 	return fd, nil
 }
 
-// Attach gives a detached mount its place. On a shared mount, as all are on a
-// systemd machine, other mount namespaces get a copy; it is left shared, for
-// only so does Unmount reach those, too.
+// Attach attaches a detached mount. On a shared mount, as all are with systemd,
+// other mount namespaces get a copy; it stays shared, so that Unmount reaches
+// those too.
 func Attach(fd int, target string) error {
 	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS); err != nil {
 		return &os.PathError{Op: "attach mount", Path: target, Err: err}
@@ -150,7 +150,7 @@ func Attach(fd int, target string) error {
 	return nil
 }
 
-// withLog adds what the kernel said about a refused file system configuration.
+// withLog adds the kernel's messages about a refused file system configuration.
 func withLog(fs int, err error) error {
 	buffer := make([]byte, 1024)
 	var messages []string
@@ -167,10 +167,10 @@ func withLog(fs int, err error) error {
 	return fmt.Errorf("%w (%s)", err, strings.Join(messages, "; "))
 }
 
-// Forget has an overlay let go of files that nobody has open: where it is mounted
-// a second time, they would take space after their end for as long as that is.
-// Nothing mounted is no error.
-func Forget(target string) error {
+// DropCaches makes an overlay release files that nobody has open: while it is
+// mounted a second time, deleted ones would keep their space. A missing mount is
+// not an error.
+func DropCaches(target string) error {
 	err := unix.Mount("", target, "", unix.MS_REMOUNT, "") // which drops what the kernel has cached of it
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "remount", Path: target, Err: err}
@@ -178,8 +178,8 @@ func Forget(target string) error {
 	return nil
 }
 
-// Unmount detaches what is mounted at target, also while it is in use. Nothing
-// mounted, or no such path, is no error.
+// Unmount detaches the mount at target, even while it is in use. A missing mount
+// or path is not an error.
 func Unmount(target string) error {
 	err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
@@ -188,8 +188,7 @@ func Unmount(target string) error {
 	return nil
 }
 
-// IsMountPoint reports whether something is mounted at path; a missing path is no
-// mount point.
+// IsMountPoint reports whether path is a mount point; a missing path is not.
 func IsMountPoint(path string) (bool, error) {
 	var stat unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &stat)

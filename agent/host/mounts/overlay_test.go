@@ -132,7 +132,7 @@ func TestFilesOfAnOverlayThatIsMountedElsewhereToo(t *testing.T) {
 	if err := os.WriteFile(of("merged/big"), make([]byte, 16<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Forget(of("merged")); err != nil {
+	if err := DropCaches(of("merged")); err != nil {
 		t.Fatal(err)
 	}
 	if err := Unmount(of("merged")); err != nil {
@@ -144,7 +144,7 @@ func TestFilesOfAnOverlayThatIsMountedElsewhereToo(t *testing.T) {
 	if after := free(); after < before {
 		t.Fatalf("%d blocks are free, %d were", after, before)
 	}
-	if err := Forget(of("merged")); err != nil {
+	if err := DropCaches(of("merged")); err != nil {
 		t.Fatal("nothing is mounted:", err)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountInDirectory makes an overlay by mount(2) with option paths relative to
-// directory, and answers it as a detached mount. It runs on a thread of its own,
-// since the working directory belongs to all threads else.
+// mountInDirectory mounts an overlay by mount(2) with option paths relative to
+// directory, and returns it as a detached mount. It runs on its own thread,
+// because threads share the working directory.
 func mountInDirectory(directory, options string, readOnly bool) (int, error) {
 	type result struct {
 		fd  int
@@ -19,7 +19,7 @@ func mountInDirectory(directory, options string, readOnly bool) (int, error) {
 	done := make(chan result, 1)
 	go func() {
 		// Never unlocked: the thread, with its own working directory and mount
-		// namespace, ends with the goroutine.
+		// namespace, exits with the goroutine.
 		runtime.LockOSThread()
 		fd, err := mountOnThisThread(directory, options, readOnly)
 		done <- result{fd, err}
@@ -29,7 +29,7 @@ func mountInDirectory(directory, options string, readOnly bool) (int, error) {
 }
 
 func mountOnThisThread(directory, options string, readOnly bool) (int, error) {
-	// CLONE_NEWNS: the mount is seen nowhere until its clone is attached.
+	// CLONE_NEWNS hides the mount until its clone is attached.
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return -1, fmt.Errorf("unshare: %w", err)
 	}

@@ -21,14 +21,13 @@ type Device struct {
 	GID      uint32  `json:"gid"`
 }
 
-// kinds are the bits of `type`.
+// kinds are the mode bits by `type`.
 var kinds = map[string]uint32{"b": unix.S_IFBLK, "c": unix.S_IFCHR, "u": unix.S_IFCHR, "p": unix.S_IFIFO}
 
 // defaultMode is the OCI runtime's.
 const defaultMode = 0o666
 
-// make makes the device; as for the OCI runtime, whatever is there already will
-// do.
+// make creates the device; like the OCI runtime, it accepts an existing file.
 func (d Device) make(root *confined.Root) error {
 	kind, known := kinds[d.Type]
 	if !known {

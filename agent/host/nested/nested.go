@@ -1,6 +1,6 @@
-// Package nested makes the mounts and devices of a container that lie in what is
-// bound into it. Others can change that meanwhile, and an OCI runtime that makes
-// something there by its path can be led out of the container's root.
+// Package nested makes those mounts and devices of a container that lie inside
+// its bind mounts. Others can change these meanwhile, and lead an OCI runtime
+// that works by path out of the container's root.
 package nested
 
 import (
@@ -14,19 +14,19 @@ import (
 	"github.com/sockerless/sockerless/agent/host/mounts"
 )
 
-// Name is that of the mode.
+// Name is the name of the mode.
 const Name = "mount-nested"
 
-// Main is `sockerless-agent mount-nested FILE ROOT`, a hook of the OCI runtime's
-// (createContainer): it runs in the container's mount namespace, whose root is
-// still the machine's, when all other mounts and devices are made at ROOT. FILE
-// holds a Content. It answers the process's exit code.
+// Main is `sockerless-agent mount-nested FILE ROOT`, a createContainer hook of
+// the OCI runtime: it runs in the container's mount namespace, whose root is
+// still the machine's, after all other mounts and devices exist at ROOT. FILE
+// holds a Content. It returns the process's exit code.
 func Main(arguments []string) int {
 	if len(arguments) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: sockerless-agent mount-nested FILE ROOT")
 		return 2
 	}
-	unix.Umask(0) // devices have the very mode that is asked for
+	unix.Umask(0) // devices get exactly the requested mode
 	if err := makeAll(arguments[0], arguments[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -34,7 +34,7 @@ func Main(arguments []string) int {
 	return 0
 }
 
-// Content is what is made, in this order.
+// Content lists what to make, in this order.
 type Content struct {
 	Mounts  []json.RawMessage `json:"mounts"` // mounts.OCI
 	Devices []Device          `json:"devices"`
@@ -96,8 +96,8 @@ func mountOne(root *confined.Root, m mounts.OCI) error {
 	return m.Attach("", descriptorPath(target))
 }
 
-// likeWhatIsThere gives a new file system the mode of the directory that it is
-// mounted on, unless another is among its options.
+// likeWhatIsThere gives a new file system the mode of its mount point, unless its
+// options set one.
 func likeWhatIsThere(root *confined.Root, m mounts.OCI) []string {
 	var at unix.Stat_t
 	fd, err := root.Open(m.Destination, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -111,8 +111,8 @@ func likeWhatIsThere(root *confined.Root, m mounts.OCI) []string {
 	return append([]string{fmt.Sprintf("mode=%04o", at.Mode&0o7777)}, m.Options...)
 }
 
-// openBoth opens what is mounted, nil for a new file system, and where, which is
-// made where it is missing.
+// openBoth opens the source, nil for a new file system, and the mount point,
+// which it creates if it is missing.
 func openBoth(root *confined.Root, m mounts.OCI) (source *os.File, target int, err error) {
 	isDirectory := true
 	if m.Type != "tmpfs" {

@@ -14,7 +14,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
 )
 
-// Interface is a container's leg on a bridge.
+// Interface connects a container to a bridge.
 type Interface struct {
 	Bridge  string
 	Address string // "172.17.0.2/16"
@@ -24,12 +24,12 @@ type Interface struct {
 	Prefix  string // empty: "eth"
 	MTU     uint32 // 0: the kernel's own
 	Sysctls []Sysctl
-	// No traffic to and from other interfaces of the bridge that are apart.
+	// No traffic with other apart interfaces of the bridge.
 	Apart bool
 }
 
-// Namespace is the network of one start of one container. Without interfaces
-// it has loopback only.
+// Namespace is the network of one start of a container. Without interfaces it has
+// only loopback.
 type Namespace struct {
 	ContainerID string
 	Generation  uint64
@@ -37,7 +37,7 @@ type Namespace struct {
 	Interfaces  []Interface
 }
 
-// leg is an Interface, parsed.
+// leg is a parsed Interface.
 type leg struct {
 	host    string // name of the machine's end
 	name    string // in the container; empty until prefix has got its number
@@ -51,8 +51,8 @@ type leg struct {
 	apart   bool
 }
 
-// Create makes the namespace with all its interfaces up. A failure leaves
-// nothing behind. NOT_FOUND: a bridge is not there.
+// Create creates the namespace with all its interfaces up. A failure leaves
+// nothing behind. NOT_FOUND: a bridge is missing.
 func (i *Instance) Create(namespace Namespace) error {
 	legs, err := i.parseLegs(namespace)
 	if err != nil {
@@ -119,7 +119,7 @@ func prepareNamespace() error {
 	if err := setSysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	// Neighbours that knew this address under another MAC learn the new one when
+	// Neighbours that know this address under another MAC learn the new one when
 	// the interface comes up.
 	if err := setSysctl("net/ipv4/conf/default/arp_notify", "1"); err != nil {
 		return err
@@ -174,9 +174,9 @@ func (i *Instance) connect(path string, legs []leg) error {
 	})
 }
 
-// addPair makes both ends in one request: the machine's on the bridge, and up
-// once it is there, the container's with its name in its namespace.
-// ALREADY_EXISTS: that name is taken there.
+// addPair creates both ends of a veth pair in one request: the machine's on the
+// bridge and up, the container's with its name in its namespace. ALREADY_EXISTS:
+// that name is in use there.
 func addPair(leg leg, namespace int) error {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = leg.host
@@ -188,7 +188,7 @@ func addPair(leg leg, namespace int) error {
 	}
 	err := netlink.LinkAdd(pair)
 	if errors.Is(err, unix.EEXIST) {
-		// Docker's words: it makes the interface elsewhere, and renames it.
+		// Docker's words: it creates the interface elsewhere and renames it.
 		return connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("error renaming interface %q to %q: %w", leg.host, leg.name, err))
 	}
 	if err != nil {
@@ -203,8 +203,8 @@ func addPair(leg leg, namespace int) error {
 	return nil
 }
 
-// configure runs inside the namespace. The address comes before the link is up,
-// so that the announcement (arp_notify) has one to announce.
+// configure runs inside the namespace. It sets the address before the link is up,
+// so that arp_notify has one to announce.
 func configure(handle *netlink.Handle, link netlink.Link, leg leg) error {
 	if err := handle.AddrReplace(link, &netlink.Addr{IPNet: leg.address}); err != nil {
 		return fmt.Errorf("address %s: %w", leg.address, err)
@@ -224,8 +224,8 @@ func configure(handle *netlink.Handle, link netlink.Link, leg leg) error {
 	return nil
 }
 
-// Delete takes the namespace and its links away. It may be repeated. The
-// machine's ends are deleted by name, not left to the kernel, so that their
+// Delete deletes the namespace and its links. It may be repeated. It deletes the
+// machine's ends by name instead of leaving them to the kernel, so that their
 // bridge ports are gone when it returns.
 func (i *Instance) Delete(containerID string, generation uint64, path string) error {
 	failures := []error{i.deleteRewired(containerID, generation, path)}

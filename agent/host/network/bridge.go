@@ -24,21 +24,22 @@ type Bridge struct {
 	Gateway  string // the bridge's own address with its prefix, "172.17.0.1/16"
 	Internal bool   // no NAT, no route out
 	Isolate  bool   // no traffic to and from other bridges
-	// Nothing else of the machine may have addresses of its subnet when it is made.
+	// No other link or route of the machine may use its subnet when it is
+	// created.
 	Alone bool
-	// Its name was given by a user: a bridge that is there already is used, and
-	// stays when the network goes.
+	// Its name was chosen by a user: an existing bridge is used, and stays when
+	// the network is removed.
 	Given       bool
 	MTU         uint32 // 0: the kernel's own
 	Unaddressed bool   // the machine itself has no address there
 	Apart       bool   // its containers do not reach each other
 	Unmasked    bool   // what leaves has the containers' addresses
-	Source      string // IPv4 address that what leaves has; empty: that of the link by which it leaves
+	Source      string // IPv4 source address of outgoing traffic; empty: that of the outgoing link
 }
 
-// Ensure makes the bridge, its address and its packet rules; what is there is
-// left as it is. ALREADY_EXISTS: a link of that name is not the instance's.
-// RESOURCE_EXHAUSTED: it is not alone.
+// Ensure creates the bridge, its address and its packet rules; existing ones are
+// kept. ALREADY_EXISTS: a link of that name belongs to somebody else.
+// RESOURCE_EXHAUSTED: its subnet is in use.
 func (i *Instance) Ensure(bridge Bridge) error {
 	gateway, err := parseGateway(bridge)
 	if err != nil {
@@ -52,7 +53,7 @@ func (i *Instance) Ensure(bridge Bridge) error {
 		return err
 	}
 	faultpoint.Reached("host.network.addressed")
-	// Rules before the link is up: no packet passes that they would stop.
+	// Rules come before the link is up, so that no packet escapes them.
 	if err := i.addRules(bridge); err != nil {
 		return fmt.Errorf("packet rules of %s: %w", bridge.Name, err)
 	}
@@ -63,8 +64,8 @@ func (i *Instance) Ensure(bridge Bridge) error {
 	return nil
 }
 
-// enableForwarding: without it the kernel passes nothing on. It is one switch for
-// the whole machine, so its owner is told when we are who turns it.
+// enableForwarding turns on forwarding between interfaces. The switch is for the
+// whole machine, so the log tells its owner when we turn it on.
 func enableForwarding() error {
 	const name = "net/ipv4/ip_forward"
 	before, err := os.ReadFile("/proc/sys/" + name)
@@ -129,7 +130,7 @@ func (i *Instance) ensureLink(bridge Bridge, gateway *net.IPNet) (netlink.Link, 
 	case err == nil && i.owns(link):
 		return link, nil
 	case err == nil && isUnmarked(link):
-		// A process that was killed between its steps has left it.
+		// Left by a process that was killed between its steps.
 		if err := deleteLink(link); err != nil {
 			return nil, err
 		}
@@ -144,7 +145,7 @@ func (i *Instance) ensureLink(bridge Bridge, gateway *net.IPNet) (netlink.Link, 
 	}
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = name
-	// Stated, since a bridge without an address of its own takes its lowest
+	// Set explicitly, since a bridge without its own address takes its lowest
 	// port's, and changes it as containers come and go.
 	attributes.HardwareAddr = hardwareAddress(bridge, gateway.IP)
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes}); err != nil {
@@ -163,8 +164,8 @@ func (i *Instance) ensureLink(bridge Bridge, gateway *net.IPNet) (netlink.Link, 
 	return link, nil
 }
 
-// hardwareAddress is locally administered and follows from the address. That of a
-// bridge without one may be a container's, whose begins with 02:42.
+// hardwareAddress is locally administered and derived from the IP address.
+// Without one the prefix differs, since 02:42 might collide with a container's.
 func hardwareAddress(bridge Bridge, address net.IP) net.HardwareAddr {
 	beginning := net.HardwareAddr{0x02, 0x42}
 	if bridge.Unaddressed {
@@ -173,8 +174,8 @@ func hardwareAddress(bridge Bridge, address net.IP) net.HardwareAddr {
 	return append(beginning, address.To4()...)
 }
 
-// Remove takes a bridge and its rules away, and the table with the last one.
-// It may be repeated; a link that is not the instance's stays.
+// Remove deletes a bridge and its rules, and the table with the last one. It may
+// be repeated; a link of somebody else stays.
 func (i *Instance) Remove(name string) error {
 	link, err := netlink.LinkByName(name)
 	switch {
@@ -192,17 +193,17 @@ func (i *Instance) Remove(name string) error {
 	return nil
 }
 
-// owns reports whether it is a bridge that this instance has marked.
+// owns reports whether this instance has marked the bridge.
 func (i *Instance) owns(link netlink.Link) bool {
 	return link.Type() == "bridge" && link.Attrs().Alias == i.alias()
 }
 
-// ownName is how bridges are named unless a user names them: digits of the
-// network's ID, which no other instance has. Earlier versions began with skl.
+// ownName matches names that no user chose: digits of the network's ID, which no
+// other instance has. Earlier versions began with skl.
 var ownName = regexp.MustCompile(`^(br-|skl)[0-9a-f]{12}$`)
 
-// isUnmarked recognises a bridge that was made and not marked: it has one of our
-// names, no mark, and was never set up.
+// isUnmarked recognises a bridge left half-made: it has one of our names, no
+// mark, and was never set up.
 func isUnmarked(link netlink.Link) bool {
 	attributes := link.Attrs()
 	return link.Type() == "bridge" && attributes.Alias == "" && attributes.Flags&net.FlagUp == 0 &&

@@ -6,12 +6,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// dumpAttempts bounds how often a listing is begun again.
+// dumpAttempts bounds how often a listing is restarted.
 const dumpAttempts = 100
 
-// dump lists links, addresses or routes again when the kernel says that they
-// changed meanwhile, so that some may be missing: other containers' come and go
-// all the time.
+// dump repeats a listing of links, addresses or routes if the kernel reports that
+// they changed meanwhile, so that some may be missing: other containers come and
+// go all the time.
 func dump[T any](list func() ([]T, error)) ([]T, error) {
 	var found []T
 	err := error(netlink.ErrDumpInterrupted)

@@ -10,14 +10,14 @@ import (
 	"github.com/google/nftables/userdata"
 )
 
-// A verdict `accept` ends one base chain only: where another program's forward
-// chain drops by default (dockerd's and ufw's do), our packets need an accept
-// there, too. Two rules a bridge, `-i BRIDGE -j ACCEPT` and `-o BRIDGE -j
-// ACCEPT`, in the very form in which iptables writes them, for iptables refuses a
-// whole table that holds a rule it cannot read. They let nothing through that our
+// A verdict `accept` ends only its own base chain: where another program's
+// forward chain drops by default (dockerd's and ufw's do), our packets need an
+// accept there too. Each bridge gets two rules, `-i BRIDGE -j ACCEPT` and `-o
+// BRIDGE -j ACCEPT`, encoded exactly as iptables does, because iptables refuses a
+// whole table with a rule that it cannot read. They let nothing through that our
 // own chain stops.
 
-// admitInForeignChains adds what is missing of the two rules.
+// admitInForeignChains adds those of the two rules that are missing.
 func (i *Instance) admitInForeignChains(bridge string) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -51,8 +51,8 @@ func (i *Instance) admitInForeignChains(bridge string) error {
 	return nil
 }
 
-// dismissFromForeignChains removes the rules, also from chains whose policy has
-// changed since.
+// dismissFromForeignChains removes the rules, even from chains whose policy has
+// changed.
 func (i *Instance) dismissFromForeignChains(bridge string) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -82,11 +82,11 @@ func (i *Instance) dismissFromForeignChains(bridge string) error {
 	return nil
 }
 
-// dockerUserChain is where dockerd asks others to put their rules.
+// dockerUserChain is the chain that dockerd reserves for others' rules.
 const dockerUserChain = "DOCKER-USER"
 
-// droppingChains lists, for each foreign forward chain that drops by default,
-// the chain that our rules go into.
+// droppingChains lists, for each foreign forward chain that drops by default, the
+// chain for our rules.
 func (i *Instance) droppingChains(conn *nftables.Conn) ([]*nftables.Chain, error) {
 	chains, err := conn.ListChains()
 	if err != nil {
@@ -132,7 +132,7 @@ func marked(rules []*nftables.Rule, mark []byte) []*nftables.Rule {
 	return found
 }
 
-// acceptLink is `-i LINK -j ACCEPT` (or -o). iptables compares the name with its
+// acceptLink is `-i LINK -j ACCEPT` (or -o). iptables compares names with their
 // terminating zero.
 func acceptLink(key expr.MetaKey, link string) []expr.Any {
 	return []expr.Any{

@@ -21,8 +21,8 @@ type Sysctl struct {
 	Value  string
 }
 
-// nameLegs gives those without a name their prefix and the lowest number that no
-// other interface has. taken gets all names.
+// nameLegs names unnamed legs by their prefix and the lowest free number. It adds
+// all names to taken.
 func nameLegs(legs []leg, taken map[string]bool) {
 	for _, leg := range legs {
 		if leg.name != "" {
@@ -39,8 +39,7 @@ func nameLegs(legs []leg, taken map[string]bool) {
 	}
 }
 
-// addNamedPair makes one more leg of a namespace that is in use, named after what
-// is there.
+// addNamedPair adds a leg to a namespace in use, with a name that is free there.
 func addNamedPair(wanted leg, namespace *os.File) (leg, error) {
 	taken := map[string]bool{}
 	err := onThreadIn(int(namespace.Fd()), func() error {
@@ -63,8 +62,8 @@ func addNamedPair(wanted leg, namespace *os.File) (leg, error) {
 	return named[0], addPair(named[0], int(namespace.Fd()))
 }
 
-// legInside runs inside the namespace, and finds the container's end of a leg: of
-// one that was there before by its pair, whatever its name is.
+// legInside runs inside the namespace and returns the container's end of a leg.
+// It finds an existing leg by its pair, since it may have been renamed.
 func legInside(handle *netlink.Handle, leg leg, existing netlink.Link) (netlink.Link, error) {
 	if existing == nil {
 		return handle.LinkByName(leg.name)
@@ -72,8 +71,8 @@ func legInside(handle *netlink.Handle, leg leg, existing netlink.Link) (netlink.
 	return handle.LinkByIndex(existing.Attrs().ParentIndex)
 }
 
-// setInterfaceSysctls runs inside the namespace. INVALID_ARGUMENT: there is no
-// such setting.
+// setInterfaceSysctls runs inside the namespace. INVALID_ARGUMENT: unknown
+// setting.
 func setInterfaceSysctls(link string, sysctls []Sysctl) error {
 	for _, sysctl := range sysctls {
 		for _, part := range []string{sysctl.Family, sysctl.Table, sysctl.Name} {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connect gives a namespace that is in use one more leg. It may be repeated: a
-// leg on the same bridge is only set up again. defaultGateway is the
-// namespace's from then on; empty: it keeps the one it has.
+// Connect adds a leg to a namespace in use. It may be repeated: an existing leg
+// on the same bridge is set up again. defaultGateway becomes the namespace's;
+// empty: unchanged.
 func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway string) error {
 	wanted.Gateway = ""
 	namespace.Interfaces = []Interface{wanted}
@@ -67,7 +67,7 @@ func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway
 	return err
 }
 
-// Disconnect takes the leg on a bridge away; none there is no error.
+// Disconnect removes the leg on a bridge; a missing one is not an error.
 func (i *Instance) Disconnect(namespace Namespace, bridge, defaultGateway string) error {
 	gateway, err := parseDefaultGateway(defaultGateway)
 	if err != nil {
@@ -80,7 +80,7 @@ func (i *Instance) Disconnect(namespace Namespace, bridge, defaultGateway string
 	defer inside.Close()
 	link, err := net.InterfaceByName(bridge)
 	if err != nil {
-		return nil // with the bridge its legs have gone
+		return nil // the bridge's legs are gone with it
 	}
 	_, existing, err := i.slotFor(namespace, link.Index)
 	if err != nil {
@@ -104,7 +104,7 @@ func (i *Instance) Disconnect(namespace Namespace, bridge, defaultGateway string
 	})
 }
 
-// slotFor finds the leg on a bridge, or the lowest number that no leg has.
+// slotFor finds the leg on a bridge, or the lowest free number.
 func (i *Instance) slotFor(namespace Namespace, bridge int) (slot int, leg netlink.Link, err error) {
 	free := -1
 	for index := range mostInterfaces {
@@ -155,13 +155,13 @@ func openNamespace(path string) (*os.File, error) {
 	return file, err
 }
 
-// rewired marks a namespace whose legs have changed: their numbers may have
-// gaps, so its deletion looks for every one.
+// rewired marks a namespace whose legs have changed: their numbers may have gaps,
+// so its deletion checks every number.
 const rewired = ".rewired"
 
 func markRewired(path string) error { return os.WriteFile(path+rewired, nil, 0o600) }
 
-// deleteRewired takes every leg of a namespace away that may have gaps.
+// deleteRewired deletes all legs of a namespace that may have gaps.
 func (i *Instance) deleteRewired(containerID string, generation uint64, path string) error {
 	if _, err := os.Lstat(path + rewired); errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -1,6 +1,7 @@
-// Package network makes the networks of one instance: bridges with NAT and
-// isolation, and network namespaces with a leg on them. Everything is made by
-// netlink, carries the instance's tag, and can be found and removed by it.
+// Package network creates the networks of one instance: bridges with NAT and
+// isolation, and network namespaces connected to them. Everything is created
+// through netlink, and carries the instance's tag by which it is found and
+// removed.
 package network
 
 import (
@@ -9,14 +10,14 @@ import (
 	"fmt"
 )
 
-// Instance names what belongs to one instance of sockerless among others on the
+// Instance names the resources of one instance of sockerless among others on the
 // same machine.
 type Instance struct {
 	Tag      string // 8 hex digits
 	netnsDir string
 }
 
-// NewInstance describes the instance with this tag, whose namespaces are bound
+// NewInstance describes the instance with this tag; its namespaces are bound
 // below netnsDir.
 func NewInstance(tag, netnsDir string) (*Instance, error) {
 	if raw, err := hex.DecodeString(tag); err != nil || len(raw) != 4 {
@@ -38,8 +39,8 @@ func (i *Instance) alias() string { return aliasPrefix + i.Tag }
 // half of the tag, since a link's name has 15 characters at most.
 func (i *Instance) vethPrefix() string { return "sk" + i.Tag[:4] }
 
-// vethName differs from generation to generation: the kernel takes its time to
-// remove the last one's.
+// vethName depends on the generation, because the kernel removes the last one's
+// asynchronously.
 func (i *Instance) vethName(containerID string, generation uint64, index int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", containerID, generation, index))
 	return i.vethPrefix() + hex.EncodeToString(sum[:])[:9]

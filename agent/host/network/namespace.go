@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onThreadIn runs work on a thread inside a network namespace: a new one, or
-// the one of an open descriptor. Go's scheduler never gets that thread back
-// unless it returned to the machine's namespace.
+// onThreadIn runs work on a thread inside a network namespace: a new one, or that
+// of an open descriptor. Go's scheduler gets the thread back only if it has
+// returned to the machine's namespace.
 func onThreadIn(namespace int, work func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -45,7 +45,7 @@ func onThreadIn(namespace int, work func() error) error {
 
 const newNamespace = -1
 
-// createNamespace makes a network namespace, bound at path. prepare runs inside
+// createNamespace creates a network namespace, bound at path. prepare runs inside
 // before anybody can see it.
 func createNamespace(path string, prepare func() error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -68,8 +68,8 @@ func createNamespace(path string, prepare func() error) error {
 	return nil
 }
 
-// deleteNamespace unbinds the namespace at path; it goes when its last process
-// does. None there is no error.
+// deleteNamespace unbinds the namespace at path; its last process ends it. A
+// missing one is not an error.
 func deleteNamespace(path string) error {
 	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

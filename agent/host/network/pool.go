@@ -11,13 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poolLock is locked by whoever takes an address pool; it stays, empty, until the
-// next boot. Every instance of the machine has the same, wherever its own files
-// are.
+// poolLock serialises the use of address pools; it stays, empty, until the next
+// boot. All instances on the machine share it, wherever their files are.
 const poolLock = "/run/sockerless-address-pools.lock"
 
-// lockPools keeps other instances from taking address pools until unlock. The
-// lock goes with the process.
+// lockPools keeps other instances from taking address pools until unlock, or
+// until the process ends.
 func lockPools() (unlock func(), err error) {
 	file, err := os.OpenFile(poolLock, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -35,8 +34,8 @@ func lockPools() (unlock func(), err error) {
 	}
 }
 
-// requireFree: no other link has an address of the subnet, up or not, and no
-// route of the machine leads there. RESOURCE_EXHAUSTED names what has.
+// requireFree checks that no other link has an address of the subnet, up or not,
+// and that no route leads there. RESOURCE_EXHAUSTED names what does.
 func (i *Instance) requireFree(bridge string, subnet *net.IPNet) error {
 	links, err := dump(netlink.LinkList)
 	if err != nil {

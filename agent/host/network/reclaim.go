@@ -9,12 +9,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// mostInterfaces is how many legs of a kept container are looked for.
+// mostInterfaces bounds the legs of a kept container that are looked for.
 const mostInterfaces = 64
 
-// Reclaim removes namespaces that are bound but not in keep, veths of the
-// instance that keep's containers do not use, and rules of bridges that are
-// gone. The interfaces of keep do not matter.
+// Reclaim removes bound namespaces that are not in keep, veths of the instance
+// that keep's containers do not use, and rules of missing bridges. It ignores the
+// interfaces of keep.
 func (i *Instance) Reclaim(keep []Namespace) error {
 	paths := map[string]bool{}
 	links := map[string]bool{}
@@ -56,7 +56,7 @@ func (i *Instance) reclaimNamespaces(keep map[string]bool) error {
 	return errors.Join(failures...)
 }
 
-// Routes lists the destinations of the machine's routes in CIDR form, but for
+// Routes lists the destinations of the machine's routes in CIDR form, except
 // default routes and those of the instance's own bridges.
 func (i *Instance) Routes() ([]string, error) {
 	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })

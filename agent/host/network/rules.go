@@ -35,7 +35,8 @@ import (
 //
 // Published ports need no rule: shims listen on the machine and connect from it.
 
-// changes serialises read-then-write; the kernel does the rest.
+// changes serialises read-modify-write cycles; each write is atomic in the
+// kernel.
 var changes sync.Mutex
 
 type ruleset struct {
@@ -76,8 +77,7 @@ func (r ruleset) sets() []*nftables.Set {
 	return []*nftables.Set{r.bridges, r.nat, r.internal, r.open, r.within, r.sources}
 }
 
-// memberships says which sets a bridge belongs in, and as what. source is its
-// Source, parsed.
+// memberships returns the set elements for a bridge. source is its parsed Source.
 func (r ruleset) memberships(bridge Bridge, source net.IP) map[*nftables.Set]nftables.SetElement {
 	key := linkKey(bridge.Name)
 	member := nftables.SetElement{Key: key}
@@ -163,7 +163,7 @@ func (i *Instance) removeRules(bridge string) error {
 	return errors.Join(i.removeElements(func(name string) bool { return name == bridge }), i.dismissFromForeignChains(bridge))
 }
 
-// reclaimRules removes the rules of bridges that are gone.
+// reclaimRules removes the rules of missing bridges.
 func (i *Instance) reclaimRules() error {
 	changes.Lock()
 	defer changes.Unlock()
@@ -182,8 +182,8 @@ func (i *Instance) reclaimRules() error {
 	return errors.Join(failures...)
 }
 
-// removeElements takes doomed bridges out of all sets, and with the last bridge
-// the table away.
+// removeElements removes doomed bridges from all sets, and the table with the
+// last bridge.
 func (i *Instance) removeElements(doomed func(bridge string) bool) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -197,7 +197,7 @@ func (i *Instance) removeElements(doomed func(bridge string) bool) error {
 	for _, set := range rules.sets() {
 		elements, err := conn.GetSetElements(set)
 		if set == rules.sources && errors.Is(err, unix.ENOENT) {
-			continue // an earlier version has made the table
+			continue // an earlier version created the table
 		}
 		if err != nil {
 			return fmt.Errorf("nftables set %s: %w", set.Name, err)
@@ -269,7 +269,7 @@ func isIPv4() []expr.Any {
 	}
 }
 
-// sourceTranslation ends without a verdict where the map has no address.
+// sourceTranslation has no verdict if the map has no address.
 func (r ruleset) sourceTranslation() []expr.Any {
 	return append(append(isIPv4(), r.match(expr.MetaKeyOIFNAME, r.bridges, true)...),
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},

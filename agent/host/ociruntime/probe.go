@@ -23,18 +23,18 @@ type Probed struct {
 // candidates in order of preference.
 var candidates = []string{"runc", "crun"}
 
-// Wanted says which runtime is looked for.
+// Wanted selects the runtime.
 type Wanted struct {
 	Name    string // or a path; empty: the first candidate that works
 	Root    string // --root
 	Scratch string // directory for the probe's files, which go again
-	// CgroupOf is where a container of this name has its processes.
+	// CgroupOf returns the cgroup of a container with this name.
 	CgroupOf func(name string) string
 }
 
 // Probe finds a runtime that works here: it runs executable (a static binary)
 // with arguments in a container, since some runtimes refuse some cgroup layouts.
-// The error tells of each candidate what is wrong with it.
+// The error gives the reason for each candidate.
 func (w Wanted) Probe(ctx context.Context, executable string, arguments ...string) (Probed, error) {
 	names := candidates
 	if w.Name != "" {
@@ -100,7 +100,7 @@ func (p *Probed) readVersion(ctx context.Context) error {
 // parseVersion reads "runc version 1.1.5+ds1" and the line "commit: …".
 func (p *Probed) parseVersion(output string) {
 	for line := range strings.SplitSeq(output, "\n") {
-		// The runtime's own name, whatever its file is called.
+		// The runtime's own name, however its file is called.
 		if name, version, ok := strings.Cut(line, " version "); ok && p.Version == "" {
 			p.Name, p.Version = name, strings.TrimSpace(version)
 		}
@@ -110,7 +110,7 @@ func (p *Probed) parseVersion(output string) {
 	}
 }
 
-// try runs a container that does nothing but exit.
+// try runs a container that exits at once.
 func (w Wanted) try(ctx context.Context, p Probed, executable string, arguments []string) error {
 	bundle, err := os.MkdirTemp(w.Scratch, "probe-")
 	if err != nil {

@@ -1,5 +1,6 @@
 // Package ociruntime drives the OCI runtime (runc or crun) by its command line,
-// as far as the host process needs it: finding it, killing, deleting.
+// as far as the host process needs it: to find it, and to kill and delete
+// containers.
 package ociruntime
 
 import (
@@ -19,16 +20,16 @@ import (
 	"github.com/sockerless/sockerless/agent/host/mounts"
 )
 
-// A runtime that hangs must not hang us for ever: killing and deleting take
+// commandLimit keeps a hanging runtime from hanging us: killing and deleting take
 // milliseconds, but `delete --force` polls for ten seconds.
 const commandLimit = 20 * time.Second
 
-// How long a container that was killed may take to end, and how often it is looked at.
+// Limit and interval of the wait for a killed container's end.
 const (
 	endLimit = 5 * time.Second
 	endPoll  = 20 * time.Millisecond
-	// Processes of one that has ended leave its cgroups at once, or else the runtime
-	// has to see to it.
+	// The processes of an ended container leave its cgroups within this time, or
+	// the runtime has to remove them.
 	buryLimit = 100 * time.Millisecond
 )
 
@@ -38,15 +39,15 @@ type Runtime struct {
 	Root string // --root
 }
 
-// Knows reports whether the runtime keeps state of the container: it was created
+// Knows reports whether the runtime has a record of the container: it was created
 // and not deleted.
 func (r Runtime) Knows(containerID string) bool {
 	_, err := os.Lstat(filepath.Join(r.Root, containerID))
 	return err == nil
 }
 
-// Kill sends SIGKILL to the container's init. A container that does not run is
-// no error.
+// Kill sends SIGKILL to the container's init. A stopped container is not an
+// error.
 func (r Runtime) Kill(ctx context.Context, containerID string) error {
 	err := r.run(ctx, "kill", containerID, "KILL")
 	if err != nil && (strings.Contains(err.Error(), "not running") || strings.Contains(err.Error(), "does not exist") ||
@@ -56,17 +57,17 @@ func (r Runtime) Kill(ctx context.Context, containerID string) error {
 	return err
 }
 
-// Delete kills what still runs and deletes the container. An unknown container
-// is no error. Cgroups of a container whose record is removed here, or whose
-// runtime was killed at work, stay: removeCgroups of host/containers takes them.
+// Delete kills what still runs and deletes the container. An unknown container is
+// not an error. The cgroups of a container whose record is removed here, or whose
+// runtime was killed at work, stay for removeCgroups of host/containers.
 //
-// Where a shim was killed and the machine's PID 1 does not reap, the number of
-// the container's init is never free, which `delete --force` waits for: force
-// comes last. An init that waits for the processes of its namespace to be reaped
-// is not even a zombie; the runtime's record is then removed here.
+// If a shim was killed and the machine's PID 1 does not reap, the PID of the
+// container's init is never released, which `delete --force` waits for: force
+// comes last. An init that waits for its namespace's processes to be reaped is
+// not even a zombie; then this function removes the runtime's record.
 //
-// Mounts that a killed runtime has left in its directory of the container keep that
-// directory from being removed: they are taken away before each attempt.
+// Mounts that a killed runtime left in its directory of the container prevent the
+// directory's removal: they are unmounted before each attempt.
 func (r Runtime) Delete(ctx context.Context, containerID string) error {
 	remove := func(flags ...string) error {
 		if err := r.unmountLeftovers(containerID); err != nil {
@@ -92,15 +93,15 @@ func (r Runtime) Delete(ctx context.Context, containerID string) error {
 	if !r.Knows(containerID) {
 		return nil
 	}
-	if err == nil { // which --force also answers where it could not remove the directory
+	if err == nil { // returned by --force even if it could not remove the directory
 		err = fmt.Errorf("%s delete: %s is still there", filepath.Base(r.Path), filepath.Join(r.Root, containerID))
 	}
 	return err
 }
 
-// unmountLeftovers detaches what the runtime mounts in its directory of a
-// container: runc, for a moment, its own executable, which it opens read-only
-// there before its init leaves the host's file systems.
+// unmountLeftovers detaches the runtime's mounts in its directory of a container:
+// runc briefly mounts its own executable there, read-only, before its init leaves
+// the host's file systems.
 func (r Runtime) unmountLeftovers(containerID string) error {
 	dir := filepath.Join(r.Root, containerID)
 	entries, err := os.ReadDir(dir)
@@ -115,12 +116,12 @@ func (r Runtime) unmountLeftovers(containerID string) error {
 	return nil
 }
 
-// errDeleteByRuntime: the container has something of which runc alone knows how
-// it goes.
+// errDeleteByRuntime means that only runc knows how to remove part of the
+// container.
 var errDeleteByRuntime = errors.New("only the runtime can delete the container")
 
-// bury does what `runc delete` does of a container whose init has ended, without
-// a process of the runtime for it: 5 ms of processor time.
+// bury does what `runc delete` does for a container whose init has ended, without
+// a process of the runtime, which costs 5 ms of processor time.
 func (r Runtime) bury(ctx context.Context, containerID string) error {
 	state, err := r.state(containerID)
 	if err != nil {
@@ -142,7 +143,7 @@ func (r Runtime) bury(ctx context.Context, containerID string) error {
 	return os.RemoveAll(filepath.Join(r.Root, containerID))
 }
 
-// runcState is what runc keeps of a container, as far as it is known here.
+// runcState is the part of runc's record that is used here.
 type runcState struct {
 	PID           int               `json:"init_process_pid"`
 	Start         uint64            `json:"init_process_start"` // in clock ticks since the boot
@@ -166,8 +167,8 @@ func (r Runtime) state(containerID string) (state runcState, err error) {
 	return state, err
 }
 
-// isPlain: there is nothing to undo but control groups, which are the
-// container's own.
+// isPlain reports whether there is nothing to undo but the container's own
+// cgroups.
 func (s runcState) isPlain(containerID string) bool {
 	for _, cgroup := range s.Cgroups {
 		if filepath.Base(cgroup) != containerID {
@@ -177,8 +178,8 @@ func (s runcState) isPlain(containerID string) bool {
 	return len(s.Cgroups) > 0 && s.ResourceClass == "" && len(s.Config.Hooks.Poststop) == 0
 }
 
-// hasEnded reports whether the init of a container of runc is past executing
-// anything; false if that cannot be known.
+// hasEnded reports whether the init of a runc container can no longer execute
+// anything; false if unknown.
 func (r Runtime) hasEnded(containerID string) bool {
 	state, err := r.state(containerID)
 	return err == nil && state.hasEnded()
@@ -195,10 +196,11 @@ func (s runcState) hasEnded() bool {
 // exiting is PF_EXITING of <linux/sched.h>.
 const exiting = 0x4
 
-// isExiting reads /proc/PID/stat: the process is another one than that which
-// started then, or is on its way out.
+// isExiting parses /proc/PID/stat: it reports whether the process is exiting, or
+// another one than the one that started at start.
 func isExiting(stat string, start uint64) bool {
-	// The name, in parentheses, may hold anything; the state follows it as the third field.
+	// The name, in parentheses, may hold anything; the state follows it as the
+	// third field.
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	const flags, startTime = 9 - 3, 22 - 3
 	if len(fields) <= startTime {

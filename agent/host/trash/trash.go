@@ -1,5 +1,5 @@
-// Package trash deletes directory trees behind the answer: a large one takes
-// seconds, and nobody needs to wait for it.
+// Package trash deletes directory trees in the background: a large one takes
+// seconds.
 package trash
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// Can is a directory whose content is being deleted, across restarts too.
+// Can is a directory whose content is being deleted, even across restarts.
 type Can struct {
 	dir     string
 	wake    chan struct{}
@@ -34,10 +34,9 @@ func Open(dir string) (*Can, error) {
 }
 
 // Discard makes path disappear at once; it must be on the can's file system. A
-// missing path is no error.
+// missing path is not an error.
 func (c *Can) Discard(path string) error {
-	// A name that nothing has, rather than a place made for it: run would delete
-	// an empty place.
+	// A fresh name instead of a new directory: run would delete an empty one.
 	err := os.Rename(path, filepath.Join(c.dir, rand.Text()))
 	if _, missing := os.Lstat(path); errors.Is(err, os.ErrNotExist) && errors.Is(missing, os.ErrNotExist) {
 		return nil
@@ -55,8 +54,8 @@ func (c *Can) Discard(path string) error {
 // farewell is how long Close waits.
 const farewell = time.Second
 
-// Close stops deleting. It waits a moment for the tree at hand; what is left is
-// deleted by the next process. It is called once.
+// Close stops deleting. It waits briefly for the current tree; the next process
+// deletes the rest. It is called once.
 func (c *Can) Close() {
 	close(c.closing)
 	select {
