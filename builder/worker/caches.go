@@ -30,7 +30,7 @@ func newCacheVolumes() *cacheVolumes {
 	return &cacheVolumes{holds: newHolds(), busy: map[string]chan struct{}{}}
 }
 
-// take answers the volume of a cache mount, by the name of the first of its ID, and what gives it back. A removal that is
+// take returns the volume of a cache mount, by the name of the first of its ID, and what gives it back. A removal that is
 // under way is waited for.
 func (c *cacheVolumes) take(ctx context.Context, base string, sharing pb.CacheSharingOpt) (string, func(), error) {
 	name, giveBack := base, func() {}
