@@ -76,7 +76,7 @@ func (c *Sessions) beginNextRun() *run {
 	return c.run
 }
 
-// refuseStart returns a start whose process ended before it, or is known not to
+// refuseStart fails a start whose process ended before it, or is known not to
 // be executable. c.mu is held.
 func (c *Sessions) refuseStart(r *run, generation uint64) {
 	c.begin(r, generation)

@@ -16,11 +16,11 @@ import (
 	"github.com/sockerless/sockerless/agent/host/nested"
 )
 
-// initPath is where Docker has the init of `docker run --init`.
+// initPath is Docker's path for the init of `docker run --init`.
 const initPath = "/sbin/docker-init"
 
-// machineFacts is what only this machine knows of a container's OCI
-// configuration.
+// machineFacts is the part of a container's OCI configuration that only this
+// machine knows.
 type machineFacts struct {
 	rootfs         string
 	user           identity.Identity
@@ -34,7 +34,7 @@ type machineFacts struct {
 	root           *confined.Root // what is at rootfs
 	hook           ociHook        // makes what is nested
 
-	mounted map[string]bool // destinations, once they are resolved
+	mounted map[string]bool // resolved destinations
 	bound   []string        // those of bind mounts
 	nested  nested.Content
 }
@@ -53,15 +53,15 @@ type ociHook struct {
 	Args []string `json:"args"`
 }
 
-// object is a JSON object of which only some members are understood; the others
-// pass unchanged.
+// object is a JSON object of which only some members are parsed; the others pass
+// unchanged.
 type object map[string]json.RawMessage
 
 // completeConfig fills the facts into the backend's OCI configuration.
-// INVALID_ARGUMENT: it is not one, or it has hooks, which would run as root on
-// the machine.
+// INVALID_ARGUMENT: it is invalid, or has hooks, which would run as root on the
+// machine.
 //
-// inBinds is what the runtime is not to make: facts.hook does.
+// inBinds is left to facts.hook instead of the runtime.
 func completeConfig(config []byte, facts machineFacts) (completed []byte, inBinds nested.Content, err error) {
 	var top object
 	err = json.Unmarshal(config, &top)
@@ -69,7 +69,7 @@ func completeConfig(config []byte, facts machineFacts) (completed []byte, inBind
 		err = errors.New("it is null")
 	}
 	for member, value := range top {
-		// runc does not mind the case of a member's name.
+		// runc ignores the case of a member's name.
 		if hooks := string(value); strings.EqualFold(member, "hooks") && hooks != "null" && hooks != "{}" {
 			err = errors.New("hooks are refused")
 		}
@@ -91,8 +91,8 @@ func completeConfig(config []byte, facts machineFacts) (completed []byte, inBind
 	return completed, facts.nested, err
 }
 
-// edit decodes the member, lets change alter it, and puts it back. A missing
-// member begins as the zero value.
+// edit decodes the member, applies change, and stores it. A missing member starts
+// as the zero value.
 func edit[T any](o object, member string, change func(*T) error) error {
 	var value T
 	if raw, ok := o[member]; ok {
@@ -108,7 +108,7 @@ func edit[T any](o object, member string, change func(*T) error) error {
 	return err
 }
 
-// set makes sure that there is an object, since `null` decodes to none.
+// set creates the object if it is nil, as `null` decodes to nil.
 func (o *object) set(member string, value any) error {
 	if *o == nil {
 		*o = object{}
@@ -155,15 +155,15 @@ func (f machineFacts) completeProcess(top object) error {
 	})
 }
 
-// completeCapabilities leaves another user than root none before its program is
-// executed, which takes them away in any case: as under dockerd, the program is
-// looked up without.
+// completeCapabilities clears the capabilities of a user other than root before
+// its program is executed, which would clear them anyway: as under dockerd, the
+// program is looked up without them.
 func (f machineFacts) completeCapabilities(process object) error {
 	if _, ok := process["capabilities"]; !ok || f.user.UID == 0 {
 		return nil
 	}
 	return edit(process, "capabilities", func(sets *object) error {
-		if _, ok := (*sets)["ambient"]; ok { // an execution keeps these
+		if _, ok := (*sets)["ambient"]; ok { // these survive an execution
 			return nil
 		}
 		delete(*sets, "effective")
@@ -172,7 +172,7 @@ func (f machineFacts) completeCapabilities(process object) error {
 	})
 }
 
-// overridden lays variables over others.
+// overridden overrides variables by others of the same name.
 func overridden(env, over []string) []string {
 	kept := slices.DeleteFunc(env, func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
@@ -197,7 +197,7 @@ func (f machineFacts) completeLinux(top object) error {
 		return edit(*linux, "namespaces", func(namespaces *[]namespace) error {
 			kept := []namespace{}
 			for _, n := range *namespaces {
-				// A container's network is decided here alone.
+				// The container's network is decided only here.
 				if n.Type != "network" && f.namespaces[n.Type] == "" {
 					kept = append(kept, n)
 				}
@@ -234,8 +234,8 @@ func (f *machineFacts) addMounts(top object) error {
 	})
 }
 
-// takeNestedMounts takes out the mounts that lie in something that is bound:
-// what is there is not the container's alone.
+// takeNestedMounts removes the mounts that lie inside bind mounts, which are not
+// the container's alone.
 func (f *machineFacts) takeNestedMounts(mounts *[]json.RawMessage) error {
 	others := []json.RawMessage{}
 	for _, raw := range *mounts {
@@ -256,7 +256,7 @@ func (f *machineFacts) takeNestedMounts(mounts *[]json.RawMessage) error {
 	return nil
 }
 
-// takeNestedDevices takes out the devices that lie there, too.
+// takeNestedDevices removes the devices that lie there.
 func (f *machineFacts) takeNestedDevices(top object) error {
 	return edit(top, "linux", func(linux *object) error {
 		if _, hasDevices := (*linux)["devices"]; !hasDevices {
@@ -289,7 +289,8 @@ func (f *machineFacts) isInBind(name string) bool {
 	return slices.ContainsFunc(f.bound, func(directory string) bool { return strings.HasPrefix(name, directory+"/") })
 }
 
-// isCovered reports whether a path lies in a mount, so that it is not seen here.
+// isCovered reports whether a path lies inside a mount, so that it is not visible
+// here.
 func (f *machineFacts) isCovered(name string) bool {
 	for ; name != "/"; name = path.Dir(name) {
 		if f.mounted[name] {
@@ -299,9 +300,9 @@ func (f *machineFacts) isCovered(name string) bool {
 	return false
 }
 
-// resolveDestinations leaves the runtime no link of the root to follow: some of
-// what it makes there it makes by plain paths. A destination in an earlier
-// mount belongs to that mount, and is not seen here.
+// resolveDestinations resolves links for the runtime, which creates some
+// destinations by plain paths. A destination inside an earlier mount belongs to
+// that mount, and is not visible here.
 func (f *machineFacts) resolveDestinations(mounts []json.RawMessage) error {
 	f.mounted = map[string]bool{}
 	for i, raw := range mounts {
@@ -332,7 +333,7 @@ func (f *machineFacts) resolveDestinations(mounts []json.RawMessage) error {
 	return nil
 }
 
-// replaceSources leaves mounts their places: the user may mount beneath them.
+// replaceSources keeps the mounts' order: the user may mount beneath them.
 func (f machineFacts) replaceSources(mounts []json.RawMessage) error {
 	for i, raw := range mounts {
 		var mount ociMount
@@ -356,7 +357,7 @@ func (f machineFacts) replaceSources(mounts []json.RawMessage) error {
 	return nil
 }
 
-// readOnlyRoot reports whether the configuration has root.readonly.
+// readOnlyRoot reports whether the configuration sets root.readonly.
 func readOnlyRoot(config []byte) bool {
 	var spec struct {
 		Root struct {

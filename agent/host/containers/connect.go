@@ -17,14 +17,14 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Connect gives a running container one more leg. See the contract.
+// Connect connects a running container to another network. See the contract.
 func (c *Containers) Connect(ctx context.Context, request *hostv1.ConnectContainerRequest) error {
 	return c.rewire(ctx, request.ContainerId, request.Names, func(namespace network.Namespace) error {
 		return c.network.Connect(namespace, interfaceOf(request.GetInterface()), request.DefaultGateway)
 	})
 }
 
-// Disconnect takes a running container's leg on a bridge away.
+// Disconnect disconnects a running container from a bridge.
 func (c *Containers) Disconnect(ctx context.Context, request *hostv1.DisconnectContainerRequest) error {
 	return c.rewire(ctx, request.ContainerId, request.Names, func(namespace network.Namespace) error {
 		return c.network.Disconnect(namespace, request.Bridge, request.DefaultGateway)
@@ -54,8 +54,8 @@ func (c *Containers) rewire(ctx context.Context, id string, names *hostv1.NameFi
 	return changeNameFiles(paths, names)
 }
 
-// changeNameFiles edits in place: the files are bound into the container. One
-// that is not there is not managed.
+// changeNameFiles edits in place, because the files are bound into the container.
+// A missing file is not managed.
 func changeNameFiles(paths shimspec.ContainerPaths, change *hostv1.NameFileChange) error {
 	hosts := filepath.Join(paths.Files(), "hosts")
 	err := editFile(hosts, func(content []byte) []byte {
@@ -82,7 +82,7 @@ func changeNameFiles(paths shimspec.ContainerPaths, change *hostv1.NameFileChang
 	})
 }
 
-// maxNameFile bounds what is read of a file that the container can write.
+// maxNameFile bounds how much is read of a file that the container can write.
 const maxNameFile = 1 << 20
 
 func editFile(path string, change func(content []byte) []byte) error {

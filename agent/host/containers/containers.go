@@ -1,5 +1,5 @@
-// Package containers prepares the containers of one instance for their shims
-// and clears up after them. It keeps no state beside the files described in
+// Package containers prepares the containers of one instance for their shims and
+// cleans up after them. It keeps no state except the files described in
 // docs/formats.md, the kernel's mounts and namespaces, and the runtime's records.
 package containers
 
@@ -22,8 +22,8 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// Containers does everything that is done to containers. Calls for one
-// container wait for each other; others go on.
+// Containers implements all operations on containers. Calls for one container are
+// serialised; calls for others run concurrently.
 type Containers struct {
 	layout    shimspec.Layout
 	layers    *layers.Store
@@ -34,24 +34,24 @@ type Containers struct {
 	runtime   func(context.Context) (ociruntime.Runtime, error)
 
 	locks   keylock.Locks // by container ID
-	seeding keylock.Locks // by volume path, while it is seeded
+	seeding keylock.Locks // by volume path, during seeding
 	views   views
 }
 
-// Options is what Containers works with.
+// Options configure Containers.
 type Options struct {
 	Layout  shimspec.Layout
 	Layers  *layers.Store
 	Network *network.Instance
 	Trash   *trash.Can
 	Volumes *volumes.Store
-	// AgentPath is the executable that shims are started from.
+	// AgentPath is the executable of shims.
 	AgentPath string
-	// Runtime answers the OCI runtime once it has been probed.
+	// Runtime returns the OCI runtime once it has been probed.
 	Runtime func(context.Context) (ociruntime.Runtime, error)
 }
 
-// New makes the directories that containers live in.
+// New creates the containers' directories.
 func New(options Options) (*Containers, error) {
 	for _, dir := range []string{
 		filepath.Join(options.Layout.StateDir, "containers"),
@@ -70,7 +70,7 @@ func New(options Options) (*Containers, error) {
 
 var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}$`) })
 
-// paths checks that id is one: it becomes part of paths.
+// paths validates id, since it becomes part of paths.
 func (c *Containers) paths(id string) (shimspec.ContainerPaths, error) {
 	if !idPattern().MatchString(id) {
 		return shimspec.ContainerPaths{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not a container ID", id))
@@ -78,7 +78,7 @@ func (c *Containers) paths(id string) (shimspec.ContainerPaths, error) {
 	return c.layout.Container(id), nil
 }
 
-// lock claims a container for one call.
+// lock locks a container for one call.
 func (c *Containers) lock(ctx context.Context, id string) (paths shimspec.ContainerPaths, unlock func(), err error) {
 	if paths, err = c.paths(id); err != nil {
 		return paths, nil, err

@@ -18,8 +18,9 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// canBeKept reports whether a launch has nothing but its root and its network, so
-// that another one can follow in its place. What else decides, the shim knows.
+// canBeKept reports whether a launch uses nothing but its root and its network,
+// so that another one can reuse its sandbox. The shim decides about everything
+// else.
 func canBeKept(request *hostv1.LaunchContainerRequest) bool {
 	switch request.GetNetwork().GetKind().(type) {
 	case *hostv1.NetworkNamespace_None, *hostv1.NetworkNamespace_Bridged:
@@ -31,10 +32,10 @@ func canBeKept(request *hostv1.LaunchContainerRequest) bool {
 			len(request.Secrets)+len(request.SecretEnv) == 0
 }
 
-// isKept reports whether the shim of a generation that has ended waits for another.
+// isKept reports whether the shim of an ended generation waits for another.
 func (l *launched) isKept() bool { return l.alive && l.exited() && l.ready.Keeps }
 
-// networkGeneration is the one that the network was made for.
+// networkGeneration is the generation for which the network was created.
 func (l *launched) networkGeneration() uint64 {
 	if l.spec.NetworkGeneration != 0 {
 		return l.spec.NetworkGeneration
@@ -42,7 +43,7 @@ func (l *launched) networkGeneration() uint64 {
 	return l.spec.Generation
 }
 
-// continueRun prepares the next generation for the shim of the last one.
+// continueRun prepares the next generation for the last one's shim.
 func (c *Containers) continueRun(
 	ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched,
 ) (_ *hostv1.LaunchContainerResponse, err error) {
@@ -52,8 +53,8 @@ func (c *Containers) continueRun(
 	l := &launch{Containers: c, request: request, paths: paths}
 	defer l.closeRoot()
 	defer func() {
-		if err != nil { // as after any launch that has failed
-			err = errors.Join(err, c.release(context.WithoutCancel(ctx), request.ContainerId, paths, last, nothingFollows))
+		if err != nil { // as after any failed launch
+			err = errors.Join(err, c.release(context.WithoutCancel(ctx), request.ContainerId, paths, last, noNextGeneration))
 		}
 	}()
 	if l.runtime, err = c.runtime(ctx); err != nil {
@@ -76,11 +77,11 @@ func (c *Containers) continueRun(
 		}
 		unix.Close(directory)
 	}
-	// The process is not made yet: nobody can join it.
+	// The process does not exist yet: nobody can join it.
 	ready := last.ready
 	ready.Generation, ready.PID = request.Generation, 0
-	// In this order: a generation that has both can be started, one that has the
-	// first alone has not been launched.
+	// In this order: a generation with both files can be started, one with only
+	// the first has not been launched.
 	if err := jsonfile.Write(paths.ReadyRecord(), ready); err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (c *Containers) continueRun(
 	return launchResponse(l.spec, ready), nil
 }
 
-// renewFiles makes a container one of these layers, without changes.
+// renewFiles gives a container these layers, without changes.
 func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string) error {
 	stack, err := c.layers.Stack(diffIDs)
 	if err != nil {
@@ -102,7 +103,7 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 	if err := errors.Join(mounts.DropCaches(paths.Merged()), mounts.Unmount(paths.Merged())); err != nil {
 		return err
 	}
-	// Processes of earlier generations may have changed the name files' owners.
+	// Processes of earlier generations may have changed the owners of name files.
 	for _, directory := range []string{paths.Upper(), paths.Work(), paths.Init(), paths.WrittenToImages(), paths.Files()} {
 		if _, err := os.Lstat(directory); errors.Is(err, os.ErrNotExist) {
 			continue
@@ -125,9 +126,9 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 	return jsonfile.WriteSoonDurable(rootRecordPath(paths), record)
 }
 
-// renewIfOther is renewFiles for a container whose image is another one by now:
-// the next step of a build has a launch of its own after all.
-func (c *Containers) renewIfOther(request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths) error {
+// renewIfChanged calls renewFiles if the container's image has changed, when a
+// build's next step needs its own launch after all.
+func (c *Containers) renewIfChanged(request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths) error {
 	if !request.Keep {
 		return nil
 	}
@@ -138,7 +139,7 @@ func (c *Containers) renewIfOther(request *hostv1.LaunchContainerRequest, paths 
 	return c.renewFiles(paths, request.LayerDiffIds)
 }
 
-// workingDirectory is that of a configuration's process.
+// workingDirectory is the cwd of a configuration's process.
 func workingDirectory(config []byte) string {
 	var spec struct {
 		Process struct {

@@ -20,9 +20,9 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Create makes a container's directories and fills its new volumes from the
-// image. It may be repeated. NOT_FOUND: a layer is not unpacked. INVALID_ARGUMENT:
-// a bind.
+// Create creates a container's directories and fills its new volumes from the
+// image. It may be repeated. NOT_FOUND: a layer is not unpacked.
+// INVALID_ARGUMENT: a bind is refused.
 func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainerRequest) error {
 	paths, unlock, err := c.lock(ctx, request.ContainerId)
 	if err != nil {
@@ -70,8 +70,8 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	if err := c.seedVolumes(ctx, paths, stack, request.VolumeSeeds); err != nil {
 		return err
 	}
-	// Last: a container with this record is whole. Nobody waits for the disk: the
-	// backend's own record of the container is not synced either.
+	// Last: this record marks the container as complete. It is not synced at
+	// once, and neither is the backend's own record of the container.
 	faultpoint.Reached("host.create.seeded")
 	return jsonfile.WriteSoonDurable(rootRecordPath(paths), rootRecordOf(request))
 }
@@ -105,8 +105,8 @@ func makeDirectories(paths shimspec.ContainerPaths) error {
 	return os.Chmod(paths.Upper(), 0o755) // whatever our umask
 }
 
-// takeRootAttributes gives the upper layer the owner and mode of the image's
-// root directory: the container's root has those of the upper layer.
+// takeRootAttributes gives the upper layer the owner and mode of the image's root
+// directory, since overlayfs takes the root's from the upper layer.
 func takeRootAttributes(upper, source string) error {
 	if source == "" {
 		return nil
@@ -121,7 +121,7 @@ func takeRootAttributes(upper, source string) error {
 	return unix.Chmod(upper, stat.Mode&0o7777)
 }
 
-// makeWorkingDirectory makes the directory in the container's own layer, unless
+// makeWorkingDirectory creates the directory in the container's own layer, unless
 // its image has it.
 func (c *Containers) makeWorkingDirectory(paths shimspec.ContainerPaths, stack layers.Stack, name string) (err error) {
 	if name == "" {
@@ -150,7 +150,7 @@ func (c *Containers) makeWorkingDirectory(paths shimspec.ContainerPaths, stack l
 	return unix.Close(directory)
 }
 
-// imagePath is where the image alone is mounted while volumes are filled.
+// imagePath is where the image alone is mounted while volumes are filled from it.
 func imagePath(paths shimspec.ContainerPaths) string { return filepath.Join(paths.Dir, "image") }
 
 func (c *Containers) seedVolumes(ctx context.Context, paths shimspec.ContainerPaths, stack layers.Stack, seeds []*hostv1.VolumeSeed) error {
@@ -186,6 +186,6 @@ func (c *Containers) seedVolume(ctx context.Context, image *confined.Root, seed 
 		return err
 	}
 	defer unlock()
-	defer func() { err = errors.Join(err, c.volumes.LetGo(context.WithoutCancel(ctx), holder)) }()
+	defer func() { err = errors.Join(err, c.volumes.Release(context.WithoutCancel(ctx), holder)) }()
 	return c.volumes.Seed(ctx, image, seed.Path, seed.VolumePath, holder)
 }

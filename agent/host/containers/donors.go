@@ -12,8 +12,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
-// donor is another container whose namespaces a launch joins. It is held by a
-// descriptor: the number of its process can change hands.
+// donor is another container whose namespaces a launch joins. A pidfd identifies
+// its process, since the PID may be reused.
 type donor struct {
 	id           string
 	pid          int
@@ -21,15 +21,15 @@ type donor struct {
 	sharedMemory string
 }
 
-// namespacePath is its namespace, for as long as it runs.
+// namespacePath is the path of its namespace while it runs.
 func (d *donor) namespacePath(kind string) string { return fmt.Sprintf("/proc/%d/ns/%s", d.pid, kind) }
 
 func notRunning(id string) error {
 	return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("container %s is not running", id))
 }
 
-// openDonor finds the first process of a container that runs.
-// FAILED_PRECONDITION: it does not.
+// openDonor finds the first process of a running container. FAILED_PRECONDITION:
+// it does not run.
 func (l *launch) openDonor(id string) (*donor, error) {
 	if id == "" {
 		return nil, nil
@@ -57,7 +57,7 @@ func (l *launch) openDonor(id string) (*donor, error) {
 	}
 	found := &donor{id: id, pid: owner.ready.PID, pidfd: pidfd, sharedMemory: owner.spec.SharedMemory}
 	l.donors = append(l.donors, found)
-	// The shim's child, and so this container's: it was read after the open.
+	// A child of the shim belongs to this container: it was read after the open.
 	if parent, err := parentOf(found.pid); err != nil || parent != owner.ready.ShimPID {
 		return nil, notRunning(id)
 	}
@@ -75,9 +75,9 @@ func parentOf(pid int) (parent int, err error) {
 	return parent, err
 }
 
-// requireDonors checks that the donors still run once the container is made:
-// the runtime has followed the paths of their namespaces on its own, and a path
-// leads elsewhere once its process has ended.
+// requireDonors checks that the donors still run once the container is created:
+// the runtime has opened their namespaces by path, which leads elsewhere once the
+// process has ended.
 func (l *launch) requireDonors() error {
 	for _, d := range l.donors {
 		ended, err := descriptors.Readable(0, d.pidfd)
@@ -97,8 +97,7 @@ func (l *launch) closeDonors() {
 	}
 }
 
-// joinNamespaces returns the paths of the namespaces of others that the
-// container gets, by type.
+// joinNamespaces returns the paths of the donors' namespaces by type.
 func (l *launch) joinNamespaces() (map[string]string, error) {
 	joined := map[string]string{}
 	if l.spec.NetworkNamespace != "" {

@@ -15,9 +15,9 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// ensureBindSources makes missing directories where the request says so.
-// NOT_FOUND names the first source that is missing else. INVALID_ARGUMENT: one
-// is in a volume that is not to be bound.
+// ensureBindSources creates missing directories where the request says so.
+// NOT_FOUND names the first other missing source. INVALID_ARGUMENT: a source lies
+// in a volume that must not be bound.
 func (l *launch) ensureBindSources() error {
 	for _, source := range l.request.BindSources {
 		if err := l.volumes.RefuseBind(source.Path); err != nil {
@@ -40,8 +40,8 @@ func (l *launch) ensureBindSources() error {
 	return nil
 }
 
-// writeManagedFiles writes the request's files beside the container and answers
-// their mounts. They are writable unless the container's root is not, as in
+// writeManagedFiles writes the request's files beside the container and returns
+// their mounts. They are writable unless the container's root is read-only, as in
 // Docker.
 func (l *launch) writeManagedFiles() ([]ociMount, error) {
 	options := []string{"rbind", "rprivate"}
@@ -61,7 +61,7 @@ func (l *launch) writeManagedFiles() ([]ociMount, error) {
 		if err := os.WriteFile(name, file.Content, mode); err != nil {
 			return nil, fmt.Errorf("write managed file: %w", err)
 		}
-		if err := os.Chmod(name, mode); err != nil { // an earlier launch's, or our umask
+		if err := os.Chmod(name, mode); err != nil { // an earlier launch or our umask may have set another mode
 			return nil, fmt.Errorf("write managed file: %w", err)
 		}
 		added = append(added, ociMount{file.ContainerPath, "bind", name, options})
@@ -69,8 +69,8 @@ func (l *launch) writeManagedFiles() ([]ociMount, error) {
 	return added, nil
 }
 
-// sharedNameFiles are those of the container whose network this one shares:
-// both find the same names.
+// sharedNameFiles mounts the name files of the container whose network this one
+// shares: both resolve the same names.
 func (l *launch) sharedNameFiles(options []string) []ociMount {
 	id := l.request.GetNetwork().GetContainerId()
 	owner, err := l.Containers.paths(id)
@@ -87,7 +87,8 @@ func (l *launch) sharedNameFiles(options []string) []ociMount {
 	return added
 }
 
-// mountsOver reports whether the configuration itself mounts something there.
+// mountsOver reports whether the configuration itself mounts something at
+// destination.
 func mountsOver(config []byte, destination string) bool {
 	var spec struct {
 		Mounts []struct {
@@ -105,7 +106,7 @@ func mountsOver(config []byte, destination string) bool {
 	return false
 }
 
-// dockerSocketMounts bind the sockets that the shim makes into the container.
+// dockerSocketMounts bind the shim's Docker sockets into the container.
 func (l *launch) dockerSocketMounts() []ociMount {
 	var added []ociMount
 	for i, socket := range l.request.DockerSockets {
@@ -118,7 +119,7 @@ func dockerSocket(paths shimspec.ContainerPaths, index int) string {
 	return filepath.Join(paths.Run, fmt.Sprintf("docker%d.sock", index))
 }
 
-// shimSpec is what the shim gets to know, but for the network namespace.
+// shimSpec is the shim's specification, except for the network namespace.
 func (l *launch) shimSpec() shimspec.Spec {
 	request, paths := l.request, l.paths
 	spec := shimspec.Spec{

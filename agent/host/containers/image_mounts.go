@@ -16,8 +16,8 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// mountImages mounts the images that the container has beside its own, and
-// answers what of them it has, by destination.
+// mountImages mounts the container's further images, and returns the bind sources
+// by destination.
 func (l *launch) mountImages() (map[string]string, error) {
 	sources := map[string]string{}
 	for index, m := range l.request.ImageMounts {
@@ -55,12 +55,12 @@ func (l *launch) mountImage(name string, m *hostv1.Mount) (string, error) {
 		return "", err
 	}
 	defer part.Close()
-	// Without links, so that the runtime does not follow one out of the image.
+	// Resolved, so that the runtime does not follow a link out of the image.
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", part.Fd()))
 }
 
-// openPart opens (O_PATH) a path of a mounted image. Links on the way mean what they
-// mean in the image, or they are as in a volume. A path that is not there is
+// openPart opens (O_PATH) a path of a mounted image. Links on the way are
+// resolved inside the image, or else treated as in a volume. A missing path is
 // os.ErrNotExist.
 func openPart(image, subpath string, inImage bool) (*os.File, error) {
 	if !inImage {
@@ -78,7 +78,7 @@ func openPart(image, subpath string, inImage bool) (*os.File, error) {
 	return os.NewFile(uintptr(fd), subpath), nil
 }
 
-// imagesDirectory is where the images of a running container are mounted.
+// imagesDirectory is where a running container's further images are mounted.
 func imagesDirectory(paths shimspec.ContainerPaths) string { return filepath.Join(paths.Run, "images") }
 
 func unmountImages(paths shimspec.ContainerPaths) error {
@@ -92,8 +92,8 @@ func unmountImages(paths shimspec.ContainerPaths) error {
 	return err
 }
 
-// showImage shows an image, or a part of it, in a view of the container's files.
-// scratch is where the whole is mounted meanwhile.
+// showImage binds an image, or a part of it, into a view of the container's
+// files. The whole image is mounted at scratch meanwhile.
 func (c *Containers) showImage(root *confined.Root, scratch string, m mount) (err error) {
 	stack, err := c.layers.Stack(m.Layers)
 	if err != nil {

@@ -24,8 +24,8 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Launch does all that can fail before a container's process runs, and starts
-// its shim. See the contract for repetition and errors.
+// Launch does everything that can fail before a container's process runs, and
+// starts its shim. See the contract for repetition and errors.
 func (c *Containers) Launch(ctx context.Context, request *hostv1.LaunchContainerRequest) (*hostv1.LaunchContainerResponse, error) {
 	paths, unlock, err := c.lock(ctx, request.ContainerId)
 	if err != nil {
@@ -45,10 +45,10 @@ func (c *Containers) Launch(ctx context.Context, request *hostv1.LaunchContainer
 	if request.Continues {
 		return c.continueRun(ctx, request, paths, last)
 	}
-	if err := c.makeWay(ctx, request, paths, last); err != nil {
+	if err := c.releaseEarlier(ctx, request, paths, last); err != nil {
 		return nil, err
 	}
-	if err := c.renewIfOther(request, paths); err != nil {
+	if err := c.renewIfChanged(request, paths); err != nil {
 		return nil, err
 	}
 	l := &launch{Containers: c, request: request, paths: paths}
@@ -73,8 +73,8 @@ func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContain
 	return err
 }
 
-// makeWay releases what is left of an earlier generation.
-func (c *Containers) makeWay(ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched) error {
+// releaseEarlier releases what an earlier generation left.
+func (c *Containers) releaseEarlier(ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched) error {
 	switch {
 	case (last.exited() || last.begun.Generation != 0) && last.spec.Generation == request.Generation:
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("generation %d has run already", request.Generation))
@@ -87,7 +87,7 @@ func (c *Containers) makeWay(ctx context.Context, request *hostv1.LaunchContaine
 	return c.release(ctx, request.ContainerId, paths, last, nextGeneration)
 }
 
-// launch is one launch under way.
+// launch is one launch in progress.
 type launch struct {
 	*Containers
 	request *hostv1.LaunchContainerRequest
@@ -141,7 +141,7 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 	return ready, l.verifyVolumeParts(ready.PID)
 }
 
-// prepareFiles makes everything but the network.
+// prepareFiles prepares everything but the network.
 func (l *launch) prepareFiles(ctx context.Context) error {
 	config, err := l.prepareConfig(ctx)
 	if err != nil {
@@ -150,7 +150,8 @@ func (l *launch) prepareFiles(ctx context.Context) error {
 	return l.writeConfig(config)
 }
 
-// prepareConfig makes all that the OCI configuration is about, and answers it.
+// prepareConfig prepares everything that the OCI configuration refers to, and
+// returns the configuration.
 func (l *launch) prepareConfig(ctx context.Context) (config []byte, err error) {
 	if l.spec.NetworkNamespace, err = l.networkNamespace(); err != nil {
 		return nil, err
@@ -206,7 +207,8 @@ func (l *launch) prepareConfig(ctx context.Context) (config []byte, err error) {
 	return config, err
 }
 
-// nestedHook is run while we wait for the shim: "self" is another process there.
+// nestedHook is run while this process waits for the shim, and cannot use
+// /proc/self.
 func (l *launch) nestedHook() ociHook {
 	own := fmt.Sprintf("/proc/%d/", os.Getpid())
 	return ociHook{
@@ -230,7 +232,7 @@ func (l *launch) mountRoot() error {
 	return archive.RestoreMountPoints(int(l.root.Directory().Fd()))
 }
 
-// mountRoot mounts the container's overlay, unless it is.
+// mountRoot mounts the container's overlay if it is not mounted.
 func (c *Containers) mountRoot(paths shimspec.ContainerPaths, lower []string) error {
 	mounted, err := mounts.IsMountPoint(paths.Merged())
 	if err != nil || mounted {
@@ -260,9 +262,10 @@ func (l *launch) lookUpUser() (identity.Identity, error) {
 	return user, nil
 }
 
-// checkUsersFiles refuses users files that are links to what the OCI runtime, not
-// confined yet, finds in the kernel's file systems, which are not mounted yet:
-// the kernel's log for one, whose end it would wait for.
+// checkUsersFiles refuses passwd and group files that link into the kernel's file
+// systems. The OCI runtime reads them before it is confined and before the
+// container's own are mounted, so it would reach the machine's, and never finish
+// reading the kernel's log, for example.
 func (l *launch) checkUsersFiles() error {
 	for _, name := range []string{"/etc/passwd", "/etc/group"} {
 		resolved, err := l.root.Resolve(name, func(string) bool { return false })
@@ -278,22 +281,22 @@ func (l *launch) checkUsersFiles() error {
 	return nil
 }
 
-// undo leaves nothing of a launch that failed. A failure to undo is told in the
-// log: the caller, if still there, gets why the launch failed.
+// undo removes everything of a failed launch. Its own failure is only logged: the
+// caller gets the launch's error.
 func (l *launch) undo() {
 	ctx := context.Background()
 	last, err := readLaunched(l.paths)
 	if err != nil || last.spec.Generation != l.request.Generation {
-		// Never got as far as shim.json.
+		// It failed before shim.json was written.
 		last = &launched{spec: l.spec}
 	}
 	if l.shim != nil {
 		last.child = l.shim.Process.Pid
 	}
-	err = l.release(ctx, l.request.ContainerId, l.paths, last, nothingFollows)
+	err = l.release(ctx, l.request.ContainerId, l.paths, last, noNextGeneration)
 	stale := []string{l.paths.Spec()}
-	// A shim that was ready takes our kill for an end, and records it: this
-	// generation has not run, and may be launched again.
+	// A ready shim records our kill as an exit, although this generation has not
+	// run and may be launched again.
 	if after, readErr := readLaunched(l.paths); readErr == nil && after.exit.Generation == l.request.Generation {
 		stale = append(stale, l.paths.ExitRecord())
 	}

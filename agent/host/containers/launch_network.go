@@ -10,7 +10,8 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// makeNetwork runs beside prepareFiles, which needs only the namespace's path.
+// makeNetwork runs concurrently with prepareFiles, which needs only the
+// namespace's path.
 func (l *launch) makeNetwork() error {
 	kind := l.request.GetNetwork()
 	if kind.GetHost() || kind.GetContainerId() != "" {
@@ -19,7 +20,7 @@ func (l *launch) makeNetwork() error {
 	return l.network.Create(l.ownNetwork())
 }
 
-// ownNetwork is that of a container which does not share one.
+// ownNetwork is the network of a container that does not share one.
 func (l *launch) ownNetwork() network.Namespace {
 	own := network.Namespace{
 		ContainerID: l.request.ContainerId, Generation: l.request.Generation,
@@ -44,7 +45,7 @@ func interfaceOf(i *hostv1.Interface) network.Interface {
 	return wanted
 }
 
-// networkNamespace is the path of the namespace that the container gets.
+// networkNamespace is the path of the container's network namespace.
 func (l *launch) networkNamespace() (string, error) {
 	switch kind := l.request.GetNetwork().GetKind().(type) {
 	case *hostv1.NetworkNamespace_Host:

@@ -1,7 +1,7 @@
 package containers
 
-// WritableLayer is the directory of what a container has changed, whether it
-// exists or not.
+// WritableLayer is the directory of a container's changes, whether or not it
+// exists.
 func (c *Containers) WritableLayer(id string) (string, error) {
 	paths, err := c.paths(id)
 	return paths.Upper(), err

@@ -5,8 +5,8 @@ import (
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 )
 
-// Layers are those of the file system of a container that does not run. Errors
-// as Files.
+// Layers returns the layers of a stopped container's file system. Errors as in
+// Files.
 func (c *Containers) Layers(id string) (archive.Layers, error) {
 	paths, err := c.paths(id)
 	if err != nil {

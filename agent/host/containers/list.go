@@ -14,7 +14,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// List returns every container found on disk, with what is left of it.
+// List returns every container found on disk, and what remains of it.
 func (c *Containers) List() ([]*hostv1.ContainerOnDisk, error) {
 	ids, err := c.ids()
 	if err != nil {
@@ -48,7 +48,8 @@ func (c *Containers) ids() ([]string, error) {
 	return ids, nil
 }
 
-// isUnfinished tells it by the record that is written last. A damaged one was.
+// isUnfinished reports whether the record that Create writes last is missing. A
+// damaged one was written.
 func (c *Containers) isUnfinished(id string, last *launched) bool {
 	_, err := os.Lstat(rootRecordPath(c.layout.Container(id)))
 	return last.spec.Generation == 0 && errors.Is(err, os.ErrNotExist)
@@ -71,7 +72,7 @@ func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
 	}
 	if last.exited() {
 		container.LastState = &agentv1.ContainerState{}
-		// A newer shim may have written more than we know.
+		// A newer shim may have written fields that we do not know.
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(last.exit.State, container.LastState); err != nil {
 			slog.Warn("a damaged exit record is not believed", "container", id, "error", err)
 			container.LastState = nil

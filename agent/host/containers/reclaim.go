@@ -13,9 +13,8 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// Reclaim takes away what processes that were killed left behind: launches
-// without a shim, views, namespaces and links that no container uses. It runs
-// before any other call.
+// Reclaim removes what killed processes left: launches without a shim, views,
+// unused namespaces and links. It runs before any other call.
 func (c *Containers) Reclaim(ctx context.Context) error {
 	if err := c.reclaimViews(); err != nil {
 		return err
@@ -30,7 +29,7 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 		known[id[:16]] = true
 		namespace, err := c.reclaimContainer(ctx, id)
 		if err != nil {
-			// One broken container must not keep the others from being served.
+			// One broken container must not prevent serving the others.
 			slog.Error("cannot reclaim", "container", id, "error", err)
 		}
 		if namespace != nil {
@@ -47,8 +46,8 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 	return errors.Join(c.reclaimUnknown(known), c.volumes.Reclaim(hasRun), c.network.Reclaim(keep))
 }
 
-// reclaimContainer answers the network namespace of a container whose shim is
-// alive, and releases the others.
+// reclaimContainer returns the network namespace of a container with a live shim,
+// and releases any other container.
 func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.Namespace, error) {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
@@ -59,9 +58,10 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	if err != nil {
 		return nil, err
 	}
-	// A crash of the machine may bring the record of files back that an earlier version had marked.
+	// After a crash of the machine the record of files marked by an earlier
+	// version may have reappeared.
 	hasRun := last.spec.Generation != 0 && !last.damaged
-	if last.spec.PreparedAhead || !hasRun && isNobodys(paths) {
+	if last.spec.PreparedAhead || !hasRun && isUnclaimed(paths) {
 		return nil, c.endPrepared(ctx, id, paths, last)
 	}
 	if last.alive && last.ready.Generation != 0 {
@@ -70,7 +70,7 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 		}, nil
 	}
 	if _, err := os.Lstat(paths.Run); err == nil {
-		return nil, c.release(ctx, id, paths, last, nothingFollows)
+		return nil, c.release(ctx, id, paths, last, noNextGeneration)
 	}
 	return nil, errors.Join(mounts.Unmount(paths.Merged()), mounts.Unmount(imagePath(paths)))
 }
@@ -90,7 +90,7 @@ func (c *Containers) reclaimViews() error {
 	return nil
 }
 
-// reclaimUnknown releases what runs of containers whose files are gone.
+// reclaimUnknown releases running containers without files.
 func (c *Containers) reclaimUnknown(known map[string]bool) error {
 	entries, err := os.ReadDir(c.layout.RuntimeRoot())
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *Containers) reclaimUnknown(known map[string]bool) error {
 	}
 	for _, entry := range entries {
 		if id := entry.Name(); idPattern().MatchString(id) && !known[id[:16]] {
-			if err := c.release(context.Background(), id, c.layout.Container(id), &launched{}, nothingFollows); err != nil {
+			if err := c.release(context.Background(), id, c.layout.Container(id), &launched{}, noNextGeneration); err != nil {
 				return err
 			}
 		}

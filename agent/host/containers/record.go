@@ -14,27 +14,28 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// rootRecord is rootfs.json: what the container's file system is made of,
-// written by Create, and where a build's next step has other layers.
+// rootRecord is rootfs.json: the parts of the container's file system. Create
+// writes it, and a build's next step with other layers.
 type rootRecord struct {
 	Version int      `json:"version"`
 	Layers  []string `json:"layers"` // diff IDs, bottom first
 	Mounts  []mount  `json:"mounts,omitempty"`
-	// ReadOnly: only what is mounted can be written.
+	// ReadOnly: only mounts can be written.
 	ReadOnly bool `json:"read_only,omitempty"`
-	// An earlier version has prepared it, and nobody has created it.
+	// Prepared by an earlier version, and claimed by nobody.
 	PreparedAhead bool `json:"spare,omitempty"`
 }
 
-// mount is a directory or file of the machine, or an image, inside a container.
+// mount is a directory or file of the machine, or an image, mounted in a
+// container.
 type mount struct {
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
 	ReadOnly    bool   `json:"read_only,omitempty"`
-	// In place of Source: an image, by diff IDs, bottom first, and what of it.
+	// Instead of Source: an image's diff IDs, bottom first, and the path in it.
 	Layers  []string `json:"layers,omitempty"`
 	Subpath string   `json:"subpath,omitempty"`
-	// Links on the way to Subpath mean what they mean in the image.
+	// Links on the way to Subpath are resolved inside the image.
 	SubpathInImage bool `json:"subpath_in_image,omitempty"`
 }
 
@@ -44,8 +45,9 @@ func rootRecordPath(paths shimspec.ContainerPaths) string {
 	return filepath.Join(paths.Dir, "rootfs.json")
 }
 
-// requireRootRecord tells a container that is not there from one whose record is
-// damaged. An empty record is what a crash of the machine leaves: it is none.
+// requireRootRecord distinguishes a missing container from one with a damaged
+// record. An empty record, as a crash of the machine leaves it, counts as
+// missing.
 func requireRootRecord(id string, paths shimspec.ContainerPaths) error {
 	whole, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
 	if err != nil || whole {
@@ -57,14 +59,15 @@ func requireRootRecord(id string, paths shimspec.ContainerPaths) error {
 	return connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
 }
 
-// launched is what is known of a container's last launch.
+// launched is the state of a container's last launch.
 type launched struct {
 	spec  shimspec.Spec       // zero: never launched
 	ready shimspec.Readiness  // zero: not ready, or released
 	exit  shimspec.ExitRecord // zero: none of this generation
 	begun shimspec.Begun      // zero: its process has not executed the command
 	alive bool                // the shim answers on its socket
-	// Its record is damaged while it runs: spec has no more than how it is reached.
+	// The record of a running container is damaged: spec holds only what is
+	// needed to reach it.
 	damaged bool
 	child   int // the shim's number, where it is our child and not reaped; 0: it may be anybody's
 }
@@ -109,8 +112,8 @@ func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	return &l, nil
 }
 
-// requireWhole is asked by who needs more of a container that runs than how it is
-// reached.
+// requireWhole refuses a running container with a damaged record, for calls that
+// need more than to reach it.
 func (l *launched) requireWhole(paths shimspec.ContainerPaths) error {
 	if l.damaged {
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("the record of the container's launch is damaged, until it is started anew: %s", paths.Spec()))
@@ -118,8 +121,8 @@ func (l *launched) requireWhole(paths shimspec.ContainerPaths) error {
 	return nil
 }
 
-// answers reports whether a process listens on the socket: the kernel refuses
-// connections to one whose last listener is gone.
+// answers reports whether a process listens on the socket: without a listener the
+// kernel refuses connections.
 func answers(socket string) bool {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -130,7 +133,7 @@ func answers(socket string) bool {
 	return err == nil || errors.Is(err, unix.EAGAIN) // EAGAIN: its backlog is full
 }
 
-// listen makes the agent socket that a shim inherits.
+// listen creates the agent socket that a shim inherits.
 func listen(socket string) (*os.File, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

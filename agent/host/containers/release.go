@@ -18,8 +18,8 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// Release kills what still runs of a container and takes away all but its
-// files. It may be repeated; an unknown container is no error.
+// Release kills the container's processes and removes everything but its files.
+// It may be repeated; an unknown container is not an error.
 func (c *Containers) Release(ctx context.Context, id string) error {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
@@ -29,7 +29,7 @@ func (c *Containers) Release(ctx context.Context, id string) error {
 	return c.releaseUnlessDone(ctx, id, paths)
 }
 
-// ReleaseUnlessKept is Release, unless something waits for another launch.
+// ReleaseUnlessKept is Release, unless the shim waits for another launch.
 func (c *Containers) ReleaseUnlessKept(ctx context.Context, id string) (kept bool, err error) {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
@@ -44,17 +44,17 @@ func (c *Containers) ReleaseUnlessKept(ctx context.Context, id string) (kept boo
 
 func (c *Containers) releaseUnlessDone(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
 	if _, err := os.Lstat(paths.Run); errors.Is(err, os.ErrNotExist) {
-		return nil // Launch makes this directory first, release removes it last
+		return nil // Launch creates this directory first, release removes it last
 	}
 	last, err := readLaunched(paths)
 	if err != nil {
 		return err
 	}
-	return c.release(ctx, id, paths, last, nothingFollows)
+	return c.release(ctx, id, paths, last, noNextGeneration)
 }
 
-// Remove is Release, after which the container's files are gone. Deleting them
-// goes on behind the answer.
+// Remove is Release, after which the container's files are gone. They are deleted
+// in the background.
 func (c *Containers) Remove(ctx context.Context, id string) error {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
@@ -77,21 +77,21 @@ func (c *Containers) Remove(ctx context.Context, id string) error {
 type successor bool
 
 const (
-	nothingFollows successor = false
+	noNextGeneration successor = false
 	// nextGeneration: the container is launched again. It gets the same mount,
-	// and the last shim, whose process has ended, may go on telling slow clients
-	// what it has recorded.
+	// and the last shim, whose process has ended, may keep sending recorded
+	// output to slow clients.
 	nextGeneration successor = true
 )
 
-// release does what can be done of its steps even when one fails, and leaves the
-// run directory where one did: so a later release knows that it is needed.
+// release continues after failed steps, and keeps the run directory if one
+// failed, so that a later release knows that it is needed.
 func (c *Containers) release(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, next successor) error {
 	deleteNetwork := func() error {
 		return c.network.Delete(id, last.networkGeneration(), c.layout.NetworkNamespace(id))
 	}
 	var failures []error
-	if last.exited() { // the kernel waits most of the time: for both at once
+	if last.exited() { // the kernel mostly waits: run both at once
 		deleted := make(chan error, 1)
 		go func() { deleted <- deleteNetwork() }()
 		failures = append(failures, c.stop(ctx, id, paths, last, next), <-deleted)
@@ -99,11 +99,11 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 		failures = append(failures, c.stop(ctx, id, paths, last, next), deleteNetwork())
 	}
 	faultpoint.Reached("host.release.stopped")
-	if next == nothingFollows && !c.viewed(id) {
+	if next == noNextGeneration && !c.viewed(id) {
 		failures = append(failures, mounts.Unmount(paths.Merged()))
 	}
-	if next == nothingFollows {
-		failures = append(failures, c.volumes.LetGo(ctx, id))
+	if next == noNextGeneration {
+		failures = append(failures, c.volumes.Release(ctx, id))
 	}
 	if err := errors.Join(failures...); err != nil {
 		return fmt.Errorf("release container: %w", err)
@@ -112,8 +112,8 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 	return removeRun(paths)
 }
 
-// removeRun removes a run directory, and what is mounted there. Containers that
-// share its /dev/shm have mounts of their own.
+// removeRun removes a run directory and its mounts. Containers that share its
+// /dev/shm have their own mounts.
 func removeRun(paths shimspec.ContainerPaths) error {
 	if err := errors.Join(mounts.Unmount(paths.SharedMemory()), mounts.Unmount(paths.Secrets()), unmountImages(paths)); err != nil {
 		return err
@@ -139,15 +139,16 @@ func (c *Containers) stop(ctx context.Context, id string, paths shimspec.Contain
 	return removeCgroups(ctx, paths)
 }
 
-// endShim ends the shim, and what would make the container after its end.
+// endShim ends the shim, and then any commands that could still create the
+// container.
 func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, next successor) error {
 	shims, err := findShims(ctx, paths, last)
 	if err != nil {
 		return err
 	}
 	defer closeAll(shims)
-	// A shim that never got ready has nobody to drain, and may be in the middle
-	// of creating what is deleted next.
+	// A shim that was never ready has no clients to drain, and may be creating
+	// what is deleted next.
 	if last.ready.Generation == 0 {
 		for _, shim := range shims {
 			if err := shim.end(ctx, unix.SIGKILL); err != nil {
@@ -166,14 +167,14 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 		}
 	}
 	if last.spec.Keep && !last.exited() {
-		// The runtime does not know of a main process that the shim has made.
+		// The runtime does not know main processes that the shim created.
 		if err := removeCgroups(ctx, paths); err != nil {
 			return err
 		}
 	}
 	for _, shim := range shims {
 		if last.exited() && next == nextGeneration {
-			err = shim.dismiss(paths.AgentSocket())
+			err = shim.requestRelease(paths.AgentSocket())
 		} else {
 			err = shim.release(ctx, paths.AgentSocket())
 		}
@@ -184,25 +185,25 @@ func (c *Containers) endShim(ctx context.Context, id string, paths shimspec.Cont
 	if last.exited() || isRecorded(paths, last) {
 		return nil
 	}
-	return endCommands(ctx, c.layout.RuntimeRoot(), id) // of a shim that was killed at work
+	return endCommands(ctx, c.layout.RuntimeRoot(), id) // those of a shim that was killed at work
 }
 
-// isRecorded reports whether the end of what was launched last is on record by now.
+// isRecorded reports whether the last launch's exit is recorded.
 func isRecorded(paths shimspec.ContainerPaths, last *launched) bool {
 	var record shimspec.ExitRecord
 	_, err := jsonfile.Read(paths.ExitRecord(), &record)
 	return err == nil && record.Generation == last.spec.Generation
 }
 
-// removeCgroups removes what a runtime leaves that was killed at work.
+// removeCgroups removes cgroups left by a runtime that was killed at work.
 func removeCgroups(ctx context.Context, paths shimspec.ContainerPaths) error {
 	var config struct {
 		Linux struct {
 			CgroupsPath string `json:"cgroupsPath"`
 		} `json:"linux"`
 	}
-	// A configuration that was not written to its end was not used either. Only
-	// what is named after the container is surely its own.
+	// An incomplete configuration has never been used. Only a cgroup named after
+	// the container is surely its own.
 	if _, err := jsonfile.Read(paths.Config(), &config); err != nil || !strings.HasSuffix(config.Linux.CgroupsPath, filepath.Base(paths.Dir)) {
 		return nil
 	}

@@ -12,12 +12,13 @@ import (
 	"github.com/sockerless/sockerless/agent/host/mounts"
 )
 
-// secretsOptions bound what a start's secret files take; they are nobody's but
-// root's until they are bound into the container.
+// secretsOptions bound the size of a start's secret files; only root can read
+// them until they are bound into the container.
 var secretsOptions = []string{"nosuid", "nodev", "noexec", "mode=700", "size=16m"}
 
-// mountSecrets keeps the request's secret files in memory and answers their
-// mounts. The configuration of a container with secret variables comes there too.
+// mountSecrets writes the request's secret files to memory and returns their
+// mounts. The configuration of a container with secret variables is written there
+// too.
 func (l *launch) mountSecrets() ([]ociMount, error) {
 	if len(l.request.Secrets) == 0 && len(l.request.SecretEnv) == 0 {
 		return nil, nil
@@ -43,7 +44,7 @@ func (l *launch) mountSecrets() ([]ociMount, error) {
 	return added, nil
 }
 
-// writeConfig writes the OCI configuration: where it has secrets, to memory.
+// writeConfig writes the OCI configuration: to memory if it has secrets.
 func (l *launch) writeConfig(config []byte) error {
 	name := l.paths.Config()
 	// An earlier start may have left a link.

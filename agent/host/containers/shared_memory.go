@@ -12,11 +12,12 @@ import (
 	"github.com/sockerless/sockerless/agent/host/mounts"
 )
 
-// machineSharedMemory is what a container in the machine's own IPC namespace
-// has, and shares.
+// machineSharedMemory is the /dev/shm of a container in the machine's own IPC
+// namespace.
 const machineSharedMemory = "/dev/shm"
 
-// sharedMemoryOf is a donor's /dev/shm. INVALID_ARGUMENT: it does not share it.
+// sharedMemoryOf is a donor's /dev/shm. INVALID_ARGUMENT: the donor does not
+// share it.
 func sharedMemoryOf(d *donor) (string, error) {
 	info, err := os.Stat(d.sharedMemory)
 	if err == nil && info.IsDir() {
@@ -29,8 +30,8 @@ func sharedMemoryOf(d *donor) (string, error) {
 		fmt.Errorf("container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", d.id))
 }
 
-// makeSharedMemory mounts what the configuration has at /dev/shm where other
-// containers can bind it. A mount of the user's there is not shared.
+// makeSharedMemory mounts the configuration's /dev/shm where other containers can
+// bind it. A mount there by the user is not shared.
 func (l *launch) makeSharedMemory() error {
 	options, own := sharedMemoryOptions(l.request.OciSpec)
 	switch {
@@ -51,14 +52,13 @@ func (l *launch) makeSharedMemory() error {
 	return nil
 }
 
-// isSharedMemory tells the mount that every container has at /dev/shm from one
-// of the user's.
+// isSharedMemory distinguishes the standard mount at /dev/shm from the user's.
 func isSharedMemory(mount ociMount) bool {
 	return mount.Destination == "/dev/shm" && mount.Type == "tmpfs" && mount.Source == "shm"
 }
 
-// sharedMemoryOptions are those of the configuration's /dev/shm; false: it is
-// the user's, or there is none.
+// sharedMemoryOptions are the options of the configuration's /dev/shm; false: it
+// is the user's, or missing.
 func sharedMemoryOptions(config []byte) ([]string, bool) {
 	var spec struct {
 		Mounts []ociMount `json:"mounts"`
@@ -73,7 +73,7 @@ func sharedMemoryOptions(config []byte) ([]string, bool) {
 }
 
 // hasNamespace reports whether the configuration has a namespace of this type,
-// made or joined.
+// created or joined.
 func hasNamespace(config []byte, kind string) bool {
 	var spec struct {
 		Linux struct {

@@ -19,20 +19,21 @@ import (
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
-// shimLimit is how long a shim may take to let go of its container: longer than it
-// waits for calls that need that.
+// shimLimit bounds a shim's release of its container: longer than the shim waits
+// for calls that need the container.
 const shimLimit = 15 * time.Second
 
-// foundProcess is a process, held by a descriptor: its number can change hands.
+// foundProcess identifies a process by a pidfd, since its PID may be reused.
 type foundProcess struct {
 	pid   int
 	pidfd int
 }
 
-// findShims finds the container's shim, or what a shim that died left of itself.
-// Others' command lines tell: the number known from a readiness is only a hint. At
-// the moment of its execution, and when it ends, a process has none, but a shim
-// holds the agent socket from before the first to after the last.
+// findShims finds the container's shim, or the remains of a dead shim. It
+// identifies processes that are not our children by their command line: the PID
+// in a readiness record is only a hint. During execve, and while it exits, a
+// process has no command line, but a shim holds the agent socket from before the
+// first until after the last.
 func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launched) ([]foundProcess, error) {
 	if last.child != 0 {
 		pidfd, err := unix.PidfdOpen(last.child, 0)
@@ -48,7 +49,7 @@ func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launche
 				return nil, err
 			}
 		}
-		found := notOfEarlierRuns(processesThat(isShim, candidates))
+		found := notOfEarlierRuns(findProcesses(isShim, candidates))
 		if len(found) > 0 || !answers(paths.AgentSocket()) {
 			return found, nil
 		}
@@ -62,9 +63,9 @@ func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launche
 	}
 }
 
-// notOfEarlierRuns leaves shims out that have let go of the container, and stay for
-// clients of a run before: they are in a run directory that was removed. Those of
-// earlier versions are in none.
+// notOfEarlierRuns removes shims that have released the container and stay for an
+// earlier run's clients: their working directory, the run directory, was deleted.
+// Shims of earlier versions have another working directory.
 func notOfEarlierRuns(shims []foundProcess) []foundProcess {
 	return slices.DeleteFunc(shims, func(shim foundProcess) bool {
 		directory, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(shim.pid), "cwd"))
@@ -76,15 +77,15 @@ func notOfEarlierRuns(shims []foundProcess) []foundProcess {
 	})
 }
 
-// endCommands ends the runtime's commands for a container whose shim has ended,
-// and returns when they can make nothing any more.
+// endCommands ends the runtime's commands for a container without a shim, and
+// returns once they can create nothing more.
 func endCommands(ctx context.Context, runtimeRoot, id string) error {
 	candidates, err := processDirectories()
 	if err != nil {
 		return err
 	}
 	root, last := []byte("\x00--root\x00"+runtimeRoot+"\x00"), []byte("\x00"+id+"\x00")
-	commands := processesThat(func(command []byte) bool {
+	commands := findProcesses(func(command []byte) bool {
 		return bytes.Contains(command, root) && bytes.HasSuffix(command, last)
 	}, candidates)
 	defer closeAll(commands)
@@ -96,9 +97,9 @@ func endCommands(ctx context.Context, runtimeRoot, id string) error {
 	return nil
 }
 
-// processesThat finds processes by their command lines: arguments, each followed
+// findProcesses finds processes by their command lines: arguments, each followed
 // by a NUL.
-func processesThat(wanted func(command []byte) bool, candidates []string) (found []foundProcess) {
+func findProcesses(wanted func(command []byte) bool, candidates []string) (found []foundProcess) {
 	for _, candidate := range candidates {
 		pid, err := strconv.Atoi(candidate)
 		if err != nil {
@@ -108,7 +109,7 @@ func processesThat(wanted func(command []byte) bool, candidates []string) (found
 		if err != nil {
 			continue
 		}
-		// Read after the open: the number cannot change hands in between.
+		// Read after the open: the PID cannot be reused in between.
 		command, err := os.ReadFile(filepath.Join("/proc", candidate, "cmdline"))
 		if err == nil && wanted(command) {
 			found = append(found, foundProcess{pid, pidfd})
@@ -134,9 +135,9 @@ func closeAll(processes []foundProcess) {
 	}
 }
 
-// release has a shim let go of its container, by a signal first. It may stay then,
-// as its clients' alone, and nobody can connect to it; it is told once, since the
-// second time it cuts them.
+// release makes a shim release its container, first by a signal. It may stay then
+// for its clients, refusing connections; it gets only one SIGTERM, since a second
+// one cuts its clients.
 func (p foundProcess) release(ctx context.Context, socket string) error {
 	isReleased := func() bool { return !answers(socket) }
 	if isReleased() {
@@ -145,13 +146,13 @@ func (p foundProcess) release(ctx context.Context, socket string) error {
 	return p.endUnless(ctx, isReleased, unix.SIGTERM, unix.SIGKILL)
 }
 
-// end sends the signals one after the other, as long as the process does not
-// end. SIGKILL goes to the runtime's commands, too: a shim leads a process group.
+// end sends the signals in turn until the process ends. SIGKILL also goes to the
+// runtime's commands: a shim leads a process group.
 func (p foundProcess) end(ctx context.Context, signals ...unix.Signal) error {
 	return p.endUnless(ctx, func() bool { return false }, signals...)
 }
 
-// endUnless is end, unless it need not end any more.
+// endUnless is end, but stops once enough returns true.
 func (p foundProcess) endUnless(ctx context.Context, enough func() bool, signals ...unix.Signal) error {
 	for _, signal := range signals {
 		err := unix.PidfdSendSignal(p.pidfd, signal, nil, 0)
@@ -169,8 +170,8 @@ func (p foundProcess) endUnless(ctx context.Context, enough func() bool, signals
 	return errors.New("it does not end")
 }
 
-// dismiss is release without a wait for it.
-func (p foundProcess) dismiss(socket string) error {
+// requestRelease is release without waiting.
+func (p foundProcess) requestRelease(socket string) error {
 	if !answers(socket) {
 		return nil
 	}
@@ -180,7 +181,8 @@ func (p foundProcess) dismiss(socket string) error {
 	return nil
 }
 
-// awaitEnd waits for at most shimLimit until it has ended, or that is enough.
+// awaitEnd waits, for at most shimLimit, until the process has ended or enough
+// returns true.
 func (p foundProcess) awaitEnd(ctx context.Context, enough func() bool) (bool, error) {
 	const step = 100 * time.Millisecond // how soon the others are noticed
 	for deadline := time.Now().Add(shimLimit); time.Now().Before(deadline); {

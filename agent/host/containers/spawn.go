@@ -21,7 +21,7 @@ import (
 // maxReadiness bounds a shim's readiness line.
 const maxReadiness = 1 << 20
 
-// startingShim are our ends of a shim's pipes.
+// startingShim holds our ends of a shim's pipes.
 type startingShim struct {
 	readiness *os.File
 	specified *os.File
@@ -32,8 +32,8 @@ func (s *startingShim) close() {
 	s.specified.Close()
 }
 
-// startShim starts the shim, which does nothing until it hears that there is a
-// specification: its process comes up while the container is prepared.
+// startShim starts the shim, which waits for its specification, so that its
+// process comes up while the container is prepared.
 func (l *launch) startShim() (*startingShim, error) {
 	socket, err := listen(l.spec.AgentSocket)
 	if err != nil {
@@ -60,10 +60,10 @@ func (l *launch) startShim() (*startingShim, error) {
 	return starting, nil
 }
 
-// ready has the shim make the container, and waits until it is ready or says why
-// not.
+// ready makes the shim create the container, and waits until it is ready or
+// reports an error.
 func (s *startingShim) ready(ctx context.Context) (shimspec.Readiness, error) {
-	// EPIPE: it has ended, which its readiness tells.
+	// EPIPE: it has ended, as its readiness will show.
 	if _, err := s.specified.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) {
 		return shimspec.Readiness{}, err
 	}
@@ -72,8 +72,8 @@ func (s *startingShim) ready(ctx context.Context) (shimspec.Readiness, error) {
 	return ready, err
 }
 
-// spawn starts a process that stays when we go: a session of its own, nothing of
-// ours but these descriptors. Its directory tells of which run it is.
+// spawn starts a process that outlives us: it has its own session, and inherits
+// only these descriptors. Its working directory identifies the run.
 func (l *launch) spawn(socket, readiness, specified *os.File) error {
 	shim := exec.Command(l.agentPath, "shim", "--spec", l.paths.Spec())
 	shim.Dir = l.paths.Run
@@ -86,8 +86,8 @@ func (l *launch) spawn(socket, readiness, specified *os.File) error {
 	return nil
 }
 
-// reapShim reaps the shim whenever it ends; how it ended is in its records. Up to
-// then its number, and its process group's, stay its own.
+// reapShim reaps the shim when it ends; its records say how. Until then its PID,
+// and its process group's, cannot be reused.
 func (l *launch) reapShim() {
 	if l.shim != nil {
 		go func() { _ = l.shim.Wait() }()
@@ -102,7 +102,7 @@ func awaitReadiness(ctx context.Context, pipe *os.File) (ready shimspec.Readines
 		return ready, context.Cause(ctx)
 	}
 	if errors.Is(err, io.EOF) {
-		// As good as none that was spawned: the launch may be repeated.
+		// Equivalent to no shim: the launch may be repeated.
 		return ready, connect.NewError(connect.CodeUnavailable, errors.New("the shim ended before the container was created"))
 	}
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// stackOf is what the overlay of a container that is created stands on. Some
-// that an earlier version created have the topmost layer to themselves.
+// stackOf is the lower stack of a created container's overlay. Some containers
+// created by an earlier version have their own topmost layer.
 func (c *Containers) stackOf(paths shimspec.ContainerPaths, diffIDs []string) (layers.Stack, error) {
 	_, err := os.Lstat(paths.Init())
 	if errors.Is(err, os.ErrNotExist) {
@@ -28,8 +28,9 @@ func (c *Containers) stackOf(paths shimspec.ContainerPaths, diffIDs []string) (l
 	return stack, err
 }
 
-// stackToRead is stackOf for one that does not run: its image alone where the
-// disk does not take what it was given, which a crash of the machine may have lost.
+// stackToRead is stackOf for a stopped container: it is the image alone if the
+// topmost layer, which a crash of the machine may have lost, cannot be remade
+// because the disk refuses.
 func (c *Containers) stackToRead(paths shimspec.ContainerPaths, diffIDs []string) (layers.Stack, error) {
 	stack, err := c.stackOf(paths, diffIDs)
 	if err == nil || connect.CodeOf(err) == connect.CodeNotFound {

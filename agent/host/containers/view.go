@@ -18,10 +18,9 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// views counts who looks at the files of containers that do not run. A view is
-// the container's overlay, mounted where a launch would mount it, and a bind of
-// it with the volumes on top, apart from it, so that a launch finds the bare
-// overlay.
+// views counts the users of stopped containers' files. A view is the container's
+// overlay, mounted where a launch would mount it, and a bind of it elsewhere with
+// the volumes on top, so that a launch finds the bare overlay.
 type views struct {
 	mu    sync.Mutex
 	users map[string]int // by container ID
@@ -47,9 +46,9 @@ func (c *Containers) viewPath(id string) string {
 	return filepath.Join(c.layout.RunDir, "stored", id[:16])
 }
 
-// Files opens the root directory (O_PATH) of a container that does not run, with
-// its volumes. It stays mounted until ctx is done. NOT_FOUND: no such container.
-// UNAVAILABLE: it runs, its shim is to be asked.
+// Files opens the root directory (O_PATH) of a stopped container with its
+// volumes. It stays mounted until ctx is done. NOT_FOUND: no such container.
+// UNAVAILABLE: it runs, so that its shim serves its files.
 func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
@@ -89,7 +88,7 @@ func (c *Containers) requireStored(id string, paths shimspec.ContainerPaths) err
 	return c.requireNoAgent(id, paths)
 }
 
-// requireNoAgent refuses a container whose own agent is to be asked.
+// requireNoAgent refuses a container whose own agent serves its files.
 func (c *Containers) requireNoAgent(id string, paths shimspec.ContainerPaths) error {
 	if !answers(paths.AgentSocket()) {
 		return nil // without reading the records of the launch
@@ -101,8 +100,8 @@ func (c *Containers) requireNoAgent(id string, paths shimspec.ContainerPaths) er
 	return err
 }
 
-// leaveView takes one user off, and with the last one the mounts. The overlay
-// stays where a launch has taken it over meanwhile.
+// leaveView removes one user, and with the last one the mounts. The overlay stays
+// if a launch has taken it over meanwhile.
 func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
 	if c.views.add(id, -1) > 0 {
 		return nil
@@ -116,7 +115,7 @@ func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
 	return mounts.Unmount(paths.Merged())
 }
 
-// closeView unmounts the view, with the volumes in it.
+// closeView unmounts the view and its volumes.
 func (c *Containers) closeView(id string) error {
 	path := c.viewPath(id)
 	if err := mounts.Unmount(path); err != nil {
@@ -125,10 +124,10 @@ func (c *Containers) closeView(id string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return c.volumes.LetGo(context.Background(), viewHolder(id))
+	return c.volumes.Release(context.Background(), viewHolder(id))
 }
 
-// viewHolder names the view among those that hold volumes.
+// viewHolder is the view's name as a holder of volumes.
 func viewHolder(id string) string { return "view-" + id }
 
 func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
@@ -167,14 +166,14 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
 	}
-	if record.ReadOnly { // only now: mount points were made
+	if record.ReadOnly { // only now: mount points had to be created
 		return mounts.SetReadOnly(path)
 	}
 	return nil
 }
 
-// bindInside binds a mount's source to its destination, which links of the
-// container may lead to, but not out of it. A missing source has nothing to show.
+// bindInside binds a mount's source to its destination. Links of the container
+// are followed, but not out of it. A missing source is skipped.
 func (c *Containers) bindInside(root *confined.Root, m mount) error {
 	source, err := c.volumes.OpenSource(m.Source)
 	if errors.Is(err, os.ErrNotExist) {
@@ -187,8 +186,8 @@ func (c *Containers) bindInside(root *confined.Root, m mount) error {
 	return showInside(root, source, m.Destination, m.ReadOnly)
 }
 
-// showInside binds what is open to a path in the view, which is made where it is
-// missing.
+// showInside binds an open file or directory to a path in the view, which it
+// creates if it is missing.
 func showInside(root *confined.Root, source *os.File, destination string, readOnly bool) error {
 	info, err := source.Stat()
 	if err != nil {
@@ -207,7 +206,7 @@ func showInside(root *confined.Root, source *os.File, destination string, readOn
 	return mounts.Bind(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), fmt.Sprintf("/proc/self/fd/%d", target), readOnly)
 }
 
-// LogDir is where the log of a container that does not run lies. Errors as Files.
+// LogDir is the log directory of a stopped container. Errors as in Files.
 func (c *Containers) LogDir(id string) (string, error) {
 	paths, err := c.paths(id)
 	if err != nil {
@@ -216,8 +215,8 @@ func (c *Containers) LogDir(id string) (string, error) {
 	return paths.Log(), errors.Join(requireLog(id, paths), c.requireNoAgent(id, paths))
 }
 
-// requireLog refuses a container that is not there. The log does not need the record
-// of its files, which may be damaged.
+// requireLog refuses a missing container. The log does not need the root record,
+// which may be damaged.
 func requireLog(id string, paths shimspec.ContainerPaths) error {
 	if _, err := os.Lstat(paths.Log()); err == nil {
 		return nil

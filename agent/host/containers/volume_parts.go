@@ -12,21 +12,20 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// volumePart is a mount of a part of a volume that a launch asks for.
+// volumePart is a launch's mount of a part of a volume.
 type volumePart struct {
 	file        *os.File // what it may show
 	destination string
 }
 
-// openVolumes has the volumes mounted that the container mounts, and refuses
-// mounts of a volume's part whose path a container has led out of the volume by
-// a link.
+// openVolumes mounts the container's volumes, and refuses mounts of a part of a
+// volume if a container has put a link on its path that leads out of the volume.
 func (l *launch) openVolumes(ctx context.Context) error {
 	var spec struct {
 		Mounts []ociMount `json:"mounts"`
 	}
 	if json.Unmarshal(l.request.OciSpec, &spec) != nil {
-		return nil // completeConfig says what is wrong with it
+		return nil // completeConfig reports the error
 	}
 	for _, mount := range spec.Mounts {
 		if err := l.volumes.Hold(ctx, l.request.ContainerId, mount.Source); err != nil {
@@ -44,9 +43,9 @@ func (l *launch) openVolumes(ctx context.Context) error {
 	return nil
 }
 
-// verifyVolumeParts is called when the container is made and its command has not
-// run: the runtime has followed the paths on its own, and another container that
-// has the volume may have changed a link meanwhile.
+// verifyVolumeParts is called once the container is created and before its
+// command runs: the runtime has followed the paths itself, and another container
+// with the volume may have changed a link meanwhile.
 func (l *launch) verifyVolumeParts(pid int) error {
 	if len(l.parts) == 0 || pid == 0 {
 		return nil // the command cannot be executed, there is nothing to see

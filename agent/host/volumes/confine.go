@@ -17,9 +17,9 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// OpenSource opens (O_PATH) what a mount shows. Containers write to volumes: a path in
-// one of ours is followed beneath that volume's directory only, and a link that
-// leads out of it is INVALID_ARGUMENT, a path that is not there os.ErrNotExist.
+// OpenSource opens (O_PATH) the source of a mount. Since containers write to
+// volumes, a path in one of ours is resolved beneath that volume's directory: a
+// link that leads out of it is INVALID_ARGUMENT, a missing path os.ErrNotExist.
 // Other paths are the user's own.
 func (s *Store) OpenSource(source string) (*os.File, error) {
 	volume, subpath, ours := s.split(source)
@@ -32,8 +32,8 @@ func (s *Store) OpenSource(source string) (*os.File, error) {
 	return OpenPart(volume, subpath)
 }
 
-// OpenPart opens (O_PATH) a path beneath a directory. A link that leads out of it is
-// INVALID_ARGUMENT, a path that is not there os.ErrNotExist.
+// OpenPart opens (O_PATH) a path beneath a directory. A link that leads out of it
+// is INVALID_ARGUMENT, a missing path os.ErrNotExist.
 func OpenPart(directory, subpath string) (*os.File, error) {
 	base, err := unix.Open(directory, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -58,10 +58,10 @@ func OpenPart(directory, subpath string) (*os.File, error) {
 
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
-// RefuseBind refuses a path of the machine that leads into a volume which one
-// container alone may have, or to its device: a bind would pass its owner by. So it
-// does one in the directory of a volume that is not there, which would be taken for
-// one. INVALID_ARGUMENT.
+// RefuseBind refuses a path of the machine that leads into an exclusive volume,
+// or to its device: a bind would bypass its owner. It also refuses one in the
+// directory of a volume that does not exist, which would be mistaken for one.
+// INVALID_ARGUMENT.
 func (s *Store) RefuseBind(source string) error {
 	directory, err := filepath.EvalSymlinks(s.dir)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *Store) RefuseBind(source string) error {
 	}
 	real := realPath(source)
 	rest, below := strings.CutPrefix(real, directory+"/")
-	if !below { // A volume's directory may be a link to another disk.
+	if !below { // a volume's directory may be a link to another disk
 		rest, below = strings.CutPrefix(filepath.Clean(source), filepath.Clean(s.dir)+"/")
 	}
 	if !below {
@@ -89,9 +89,8 @@ func (s *Store) RefuseBind(source string) error {
 	return s.refuseMounted(source, real)
 }
 
-// refuseMounted refuses a path that leads into the directory of a volume which one
-// container alone may have, is on its file system while that is mounted, or is its
-// device, wherever the path says it is.
+// refuseMounted refuses a path that leads into the directory of an exclusive
+// volume, is on its mounted file system, or is its device, under any name.
 func (s *Store) refuseMounted(source, real string) error {
 	if err := s.refuseSameFiles(source, real); err != nil {
 		return err
@@ -113,7 +112,7 @@ func (s *Store) refuseMounted(source, real string) error {
 	for _, name := range names {
 		v, d, err := s.find(name.Name())
 		if err != nil || !isExclusive(d) {
-			continue // Its users are told of a damaged record.
+			continue // its users get the error of the damaged record
 		}
 		var around, shown unix.Stat_t
 		if errors.Join(unix.Stat(v.Dir, &around), unix.Stat(v.Data(), &shown)) == nil && shown.Dev != around.Dev && shown.Dev == device {
@@ -123,8 +122,8 @@ func (s *Store) refuseMounted(source, real string) error {
 	return nil
 }
 
-// refuseSameFiles refuses a path that has such a volume's directory in it, or is a file
-// of it, by another name: a mount of it elsewhere, a hard link.
+// refuseSameFiles refuses a path that contains such a volume's directory, or is a
+// file of it, under another name: through another mount or a hard link.
 func (s *Store) refuseSameFiles(source, real string) error {
 	var passed []os.FileInfo
 	for at := real; at != "/" && at != "."; at = filepath.Dir(at) {
@@ -168,9 +167,10 @@ func ofOneContainer(source, name string, d driver.Driver) error {
 		source, name, d.Traits().Name, name)
 }
 
-// refusePaths refuses options that are paths, or name some, as [Store.RefuseBind] does.
-// A comma in a path of `o` is refused, too: overlay reads a backslash before it,
-// which other file systems do not, nor does what takes `ro` and its like out.
+// refusePaths refuses options that are or contain paths, like [Store.RefuseBind].
+// It also refuses a comma in a path of `o`: overlay allows to escape it by a
+// backslash, but neither do other file systems nor the code that removes `ro` and
+// the like.
 func (s *Store) refusePaths(options map[string]string) error {
 	if strings.Contains(options["o"], `\,`) {
 		return invalid(`option "o" has a comma in a path, which file systems read in different ways: give it another name`)
@@ -187,9 +187,9 @@ func (s *Store) refusePaths(options map[string]string) error {
 	return nil
 }
 
-// pathsOf returns what may be paths in options: `o` has some behind `=`, and lists of
-// them, such as overlay's layers, with `:` between. To overlay a backslash takes a
-// separator its meaning, to others it is one as any.
+// pathsOf returns possible paths in options: `o` has some behind `=`, and lists
+// of them separated by `:`, such as overlay's layers. A backslash escapes a
+// separator only for overlay.
 func pathsOf(options map[string]string) []string {
 	var paths []string
 	for option, value := range options {
@@ -241,14 +241,14 @@ func invalid(format string, values ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }
 
-// IsPart reports whether a path is one below a volume's directory.
+// IsPart reports whether a path lies below a volume's directory.
 func (s *Store) IsPart(source string) bool {
 	_, subpath, ours := s.split(source)
 	return ours && subpath != "."
 }
 
-// split reports whether a path lies in a volume of this store, which one's
-// directory that is, and where in it.
+// split reports whether a path lies in a volume of this store, and returns the
+// volume's directory and the path in it.
 func (s *Store) split(source string) (volume, subpath string, ours bool) {
 	rest, below := strings.CutPrefix(filepath.Clean(source), filepath.Clean(s.dir)+"/")
 	parts := strings.SplitN(rest, "/", 3)

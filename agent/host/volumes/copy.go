@@ -16,8 +16,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// maxDepth bounds how deep directories may nest in what is copied: each level
-// holds two descriptors.
+// maxDepth bounds the depth of a copied tree: each level holds two descriptors.
 const maxDepth = 1000
 
 type inode struct{ device, number uint64 }
@@ -63,7 +62,7 @@ func (c *copier) entry(source, target int, entry, name string, depth int) error 
 	if kind == unix.S_IFDIR {
 		return c.subdirectory(source, target, entry, name, depth)
 	}
-	// Left by a copy that was broken off.
+	// Left by an interrupted copy.
 	if err := confined.RemoveTree(target, entry); err != nil {
 		return err
 	}
@@ -134,8 +133,8 @@ func copyLink(source, target int, entry string) error {
 	return unix.Symlinkat(string(buffer[:n]), target, entry)
 }
 
-// copyContent copies within the kernel where both sides are of one file system;
-// an overlay and the disk below it are not, which io.Copy knows to handle.
+// copyContent copies within the kernel if both sides are on one file system. An
+// overlay and the disk below it are not, and io.Copy handles that.
 func copyContent(source, target int, entry string) error {
 	from, err := unix.Openat(source, entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -152,8 +151,8 @@ func copyContent(source, target int, entry string) error {
 	return errors.Join(err, writer.Close())
 }
 
-// copyAttributes: the owner first, for a change of owner takes away
-// set-user-ID and capabilities.
+// copyAttributes sets the owner first, since that clears set-user-ID and
+// capabilities.
 func copyAttributes(source, target int, entry string, stat *unix.Stat_t) error {
 	if err := unix.Fchownat(target, entry, int(stat.Uid), int(stat.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -169,8 +168,8 @@ func copyAttributes(source, target int, entry string, stat *unix.Stat_t) error {
 	return unix.UtimesNanoAt(target, entry, []unix.Timespec{stat.Atim, stat.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// linkBeneath links what a path beneath root leads to without symlinks, which a
-// container that has the volume may put there meanwhile.
+// linkBeneath links to a path beneath root without following symlinks, which a
+// container with the volume may put there meanwhile.
 func linkBeneath(root int, name string, target int, entry string) error {
 	first, err := openat.Open(root, name, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,

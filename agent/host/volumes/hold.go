@@ -12,10 +12,10 @@ import (
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 )
 
-// Hold mounts the volumes that the paths lie in, as far as their drivers mount
-// any, and keeps them mounted until every holder has let go. Paths elsewhere are
-// the user's own. A holder is noted before the mount and taken off before the
-// unmount: whatever a crash leaves mounted is found by its holders' directory.
+// Hold mounts the volumes of the paths, if their drivers mount them, and keeps
+// them mounted until every holder has released them. Other paths are the user's
+// own. A holder is recorded before the mount and removed before the unmount:
+// mounts left by a crash are found by their holders' directory.
 func (s *Store) Hold(ctx context.Context, holder string, sources ...string) error {
 	for _, source := range sources {
 		volume, _, ours := s.split(source)
@@ -40,7 +40,7 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 		return err
 	}
 	if d == s.drivers[0] && len(v.Options) == 0 {
-		return nil // a directory as it is
+		return nil // a plain directory
 	}
 	mounted, err := mounts.IsMountPoint(v.Data())
 	if err != nil {
@@ -67,13 +67,13 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 		return errors.Join(err, s.letGoLocked(holder, name))
 	}
 	faultpoint.Reached("host.volume.mounted")
-	s.tellMounted()
+	s.notifyMounted()
 	return nil
 }
 
-// LetGo takes a holder off every volume, and unmounts those that nobody holds any
-// more. One that holds none is no error.
-func (s *Store) LetGo(ctx context.Context, holder string) error {
+// Release removes a holder from every volume, and unmounts volumes without
+// holders. One that holds none is not an error.
+func (s *Store) Release(ctx context.Context, holder string) error {
 	names, err := os.ReadDir(s.held)
 	if err != nil {
 		return err
@@ -124,8 +124,8 @@ func (s *Store) unmountUnlessHeld(name string) error {
 	return os.Remove(holders)
 }
 
-// Reclaim unmounts what nobody holds whom isThere knows. It runs before any other
-// call.
+// Reclaim unmounts volumes whose holders no longer exist. It runs before any
+// other call.
 func (s *Store) Reclaim(isThere func(holder string) bool) error {
 	names, err := os.ReadDir(s.held)
 	if err != nil {

@@ -87,10 +87,10 @@ func TestAVolumeIsMountedWhileSomebodyHoldsIt(t *testing.T) {
 		s.must(s.Hold(t.Context(), "one", filepath.Join(path, "part")))
 		s.must(s.Hold(t.Context(), "two", path))
 		s.must(os.WriteFile(filepath.Join(path, "file"), nil, 0o600))
-		s.must(s.LetGo(t.Context(), "one"))
-		s.must(s.LetGo(t.Context(), "one"))
+		s.must(s.Release(t.Context(), "one"))
+		s.must(s.Release(t.Context(), "one"))
 		s.isMounted(path, true)
-		s.must(s.LetGo(t.Context(), "two"))
+		s.must(s.Release(t.Context(), "two"))
 		s.isMounted(path, false)
 		s.must(s.Hold(t.Context(), "three", path))
 		_, err := os.Stat(filepath.Join(path, "file"))
@@ -129,7 +129,7 @@ func TestWhatACrashLeavesMountedIsUnmounted(t *testing.T) {
 	s.isMounted(lives, true)
 	s.isMounted(dead, false)
 	s.isMounted(begun, false)
-	s.must(next.LetGo(t.Context(), "alive"))
+	s.must(next.Release(t.Context(), "alive"))
 	s.isMounted(lives, false)
 }
 
@@ -305,7 +305,7 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 			t.Errorf("%v: %v", options, err)
 		}
 	}
-	s.must(s.LetGo(t.Context(), "one"))
+	s.must(s.Release(t.Context(), "one"))
 }
 
 // An administrator has put a volume on another disk.

@@ -15,12 +15,13 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// hardlyAny is the room, in bytes, below which a disk is told of once more.
-const hardlyAny = 1 << 30
+// criticalRoom is the free space, in bytes, below which a shortage is reported a
+// second time.
+const criticalRoom = 1 << 30
 
-// WatchRoom tells of each held volume that may take more than its disk has, as
-// HostService.WatchVolumes says, until ctx is done. It looks when a volume is
-// mounted, and now and then while one is that may grow.
+// WatchRoom reports held volumes that may outgrow their disk, as
+// HostService.WatchVolumes defines, until ctx is done. It checks after each
+// mount, and periodically while a growing volume is mounted.
 func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesResponse) error) error {
 	watches := map[uint64]roomWatch{} // by the disk's device number
 	failures := map[string]string{}
@@ -52,15 +53,15 @@ func (s *Store) WatchRoom(ctx context.Context, tell func(*hostv1.WatchVolumesRes
 	}
 }
 
-// nextMount is closed when a volume is mounted next.
+// nextMount is closed when the next volume is mounted.
 func (s *Store) nextMount() <-chan struct{} {
 	s.mounting.Lock()
 	defer s.mounting.Unlock()
 	return s.mounted.Next()
 }
 
-// countMount is called before the volume is noted as held: a look sees it as it was, or as
-// mounted anew.
+// countMount is called before the volume is recorded as held: a check sees either
+// the old mount or the new one.
 func (s *Store) countMount(name string) {
 	s.mounting.Lock()
 	defer s.mounting.Unlock()
@@ -68,36 +69,36 @@ func (s *Store) countMount(name string) {
 	s.mounts[name] = s.lastMount
 }
 
-// forgetMounts is called once a volume is no more: one of its name that is made later has
-// other mounts.
+// forgetMounts is called once a volume is removed: a later one of the same name
+// starts anew.
 func (s *Store) forgetMounts(name string) {
 	s.mounting.Lock()
 	defer s.mounting.Unlock()
 	delete(s.mounts, name)
 }
 
-// tellMounted wakes who waits for a volume to be mounted.
-func (s *Store) tellMounted() {
+// notifyMounted wakes those waiting for a mount.
+func (s *Store) notifyMounted() {
 	s.mounting.Lock()
 	defer s.mounting.Unlock()
 	s.mounted.Notify()
 }
 
-// disk is a file system that held volumes lie on.
+// disk is a file system with held volumes.
 type disk struct {
 	free    uint64            // bytes
 	growths map[string]growth // by the volume's name
 }
 
-// growth is what a mounted volume may yet take.
+// growth is how much a mounted volume may still take.
 type growth struct {
 	bytes uint64
 	mount uint64 // which of its mounts it is
 }
 
-// disks returns those of held volumes that may grow, by device number: a volume's
-// directory may be a link to another disk. It logs what it cannot look at, unless
-// that is among the failures, by name, that it keeps.
+// disks returns the disks of held volumes that may grow, by device number: a
+// volume's directory may be a link to another disk. It logs errors, except those
+// already in failures (by name), which it updates.
 func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 	names, err := os.ReadDir(s.held)
 	if err != nil {
@@ -111,7 +112,7 @@ func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 		v, d, err := s.find(entry.Name())
 		growing, grows := d.(driver.Growing)
 		if err != nil || !grows {
-			continue // Its users are told of a damaged record.
+			continue // its users get the error of the damaged record
 		}
 		bytes, err := growing.Growth(v)
 		var device, free uint64
@@ -138,7 +139,7 @@ func (s *Store) disks(failures map[string]string) (map[uint64]*disk, error) {
 	return disks, nil
 }
 
-// roomAt returns the bytes that are free where a directory lies.
+// roomAt returns the device and the free bytes of a directory's file system.
 func roomAt(directory string) (device, free uint64, err error) {
 	var stat unix.Stat_t
 	if err := unix.Stat(directory, &stat); err != nil {
@@ -151,42 +152,42 @@ func roomAt(directory string) (device, free uint64, err error) {
 	return stat.Dev, room.Bavail * uint64(room.Bsize), nil
 }
 
-// shortage is how little room there is.
+// shortage is the severity of a lack of space.
 type shortage int
 
 const (
 	enough shortage = iota
 	lessThanPromised
-	hardly
+	critical
 )
 
 func shortageOf(free, promised uint64) shortage {
 	switch {
 	case free >= promised:
 		return enough
-	case free >= hardlyAny:
+	case free >= criticalRoom:
 		return lessThanPromised
 	default:
-		return hardly
+		return critical
 	}
 }
 
-// roomWatch is what was told of one disk, by volume.
-type roomWatch map[string]toldOf
+// roomWatch records the last report on one disk, by volume.
+type roomWatch map[string]reported
 
-type toldOf struct {
+type reported struct {
 	mount    uint64
 	shortage shortage
 }
 
-// look returns the volumes to tell of. A shortage is over once there is an eighth
-// more room than it begins with, so that one at its edge is told once.
+// look returns the volumes to report. A shortage ends only at an eighth more
+// space than where it begins, so that one at its edge is reported once.
 func (w roomWatch) look(free uint64, growths map[string]growth) []string {
 	var promised uint64
 	for _, growth := range growths {
 		promised += growth.bytes
 	}
-	maps.DeleteFunc(w, func(name string, told toldOf) bool { return growths[name].mount != told.mount })
+	maps.DeleteFunc(w, func(name string, told reported) bool { return growths[name].mount != told.mount })
 	now, eased := shortageOf(free, promised), shortageOf(free-free/9, promised)
 	var worse []string
 	for _, name := range slices.Sorted(maps.Keys(growths)) {
@@ -198,7 +199,7 @@ func (w roomWatch) look(free uint64, growths map[string]growth) []string {
 		case eased < told:
 			told = eased
 		}
-		w[name] = toldOf{growths[name].mount, told}
+		w[name] = reported{growths[name].mount, told}
 	}
 	return worse
 }

@@ -105,7 +105,7 @@ func TestADiskThatFillsBelowAVolumeIsToldOf(t *testing.T) {
 	if shortage.Name != "small" || shortage.Growth <= shortage.Free || shortage.Growth > 64<<20 {
 		t.Error(shortage)
 	}
-	s.must(s.LetGo(t.Context(), "one"))
+	s.must(s.Release(t.Context(), "one"))
 	leave()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -143,7 +143,7 @@ func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
 	if name := <-told; name != "large" {
 		t.Error(name)
 	}
-	s.must(s.LetGo(t.Context(), "one"))
+	s.must(s.Release(t.Context(), "one"))
 }
 
 // A container that restarts has its volume mounted anew before the room is looked at again.
@@ -156,7 +156,7 @@ func TestAVolumeWithoutRoomIsToldOfAtEachMount(t *testing.T) {
 	go func() {
 		ended <- s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
 			if len(told) == 0 { // The watch does not look while it tells.
-				if err := errors.Join(s.LetGo(ctx, "one"), s.Hold(ctx, "one", path)); err != nil {
+				if err := errors.Join(s.Release(ctx, "one"), s.Hold(ctx, "one", path)); err != nil {
 					return err
 				}
 			}
@@ -177,14 +177,14 @@ func TestAVolumeWithoutRoomIsToldOfAtEachMount(t *testing.T) {
 		leave()
 		<-ended
 	}
-	s.must(s.LetGo(t.Context(), "one"))
+	s.must(s.Release(t.Context(), "one"))
 }
 
 func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
 	sources := []string{s.make("broken", "block"), s.make("small", "block"), s.make("tight", "block")}
 	s.must(s.Hold(t.Context(), "one", sources...))
-	defer s.LetGo(context.Background(), "one")
+	defer s.Release(context.Background(), "one")
 	image := filepath.Join(s.dir, "volumes", "broken", "volume.img")
 	s.must(errors.Join(os.Remove(image), os.Symlink(image, image)))
 	told := make(chan string, 16)
@@ -226,7 +226,7 @@ func TestADiskThatAVolumeIsALinkToIsToldOf(t *testing.T) {
 	s.must(errors.Join(os.RemoveAll(directory), os.Symlink(filepath.Join(other, "there"), directory)))
 	s.must(os.WriteFile(filepath.Join(other, "ballast"), make([]byte, 56<<20), 0o600))
 	s.must(s.Hold(t.Context(), "one", here, there))
-	defer s.LetGo(context.Background(), "one")
+	defer s.Release(context.Background(), "one")
 	told := make(chan *hostv1.WatchVolumesResponse, 16)
 	ctx, leave := context.WithCancel(t.Context())
 	ended := make(chan error)

@@ -14,14 +14,14 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// Seed copies the directory path of an image into the place that source names,
-// a volume's directory or a part of it, with all that belongs to its files, and
-// gives it the directory's owner and mode. A directory that is not empty is
-// left alone, unless a seeding of it was broken off: a marker beside the
-// volume's directory, where no container writes, tells, and the seeding is
-// completed. A path that is no directory in the image leaves the volume empty,
-// and so does a part of it that is not there or is a file: the mount of that
-// says so. A volume that is mounted is so for the holder. Errors as OpenSource.
+// Seed copies the directory path of an image into source, a volume's directory or
+// a part of it, with all metadata of its files, and sets the directory's owner
+// and mode. A directory that is not empty is left alone, unless its seeding was
+// interrupted: then a marker beside the volume's directory, where no container
+// writes, exists, and the seeding is completed. If path is not a directory in the
+// image, the volume stays empty; a part that is missing or a file is skipped,
+// since its mount reports the error. A mounted volume is mounted for the holder.
+// Errors as in OpenSource.
 func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, holder string) error {
 	content, err := image.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
@@ -34,8 +34,8 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	if err := s.Hold(ctx, holder, source); err != nil {
 		return err
 	}
-	// Opened once: a container that has the volume, too, may change what the path
-	// leads to.
+	// Opened once: another container with the volume may change the path
+	// meanwhile.
 	held, err := s.OpenSource(source)
 	if s.IsPart(source) && isMissing(err) {
 		return nil
@@ -71,7 +71,7 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	return os.Remove(marker)
 }
 
-// marker is the file that tells of a seeding under way.
+// marker is the file that marks a seeding in progress.
 func (s *Store) marker(source string) string {
 	volume, part, ours := s.split(source)
 	if !ours {
@@ -94,7 +94,7 @@ func exists(path string) (bool, error) {
 }
 
 func isEmpty(directory *os.File) (bool, error) {
-	handle, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", directory.Fd())) // with a position of its own
+	handle, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", directory.Fd())) // with its own position
 	if err != nil {
 		return false, err
 	}
@@ -103,6 +103,6 @@ func isEmpty(directory *os.File) (bool, error) {
 	if len(names) > 0 {
 		return false, nil
 	}
-	// A file system of the volume's own begins with this directory.
+	// A volume's own file system begins with this directory.
 	return true, ignoreEOF(err)
 }

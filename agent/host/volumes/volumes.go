@@ -1,5 +1,5 @@
-// Package volumes keeps what outlives containers, each volume in the way of its
-// driver, and fills it from images.
+// Package volumes keeps the volumes, each through its driver, and fills them from
+// images.
 package volumes
 
 import (
@@ -28,8 +28,8 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Store holds the volumes of one instance: <dir>/<name>/_data is what containers
-// see, <dir>/<name>/volume.json tells the driver and its options.
+// Store holds the volumes of one instance: <dir>/<name>/_data is visible to
+// containers, <dir>/<name>/volume.json records the driver and its options.
 type Store struct {
 	dir     string
 	held    string // directory of the holders: <held>/<name>/<holder>
@@ -39,27 +39,27 @@ type Store struct {
 
 	mounting  sync.Mutex
 	mounted   change.Signal     // a volume was mounted
-	mounts    map[string]uint64 // the number of each one's last, by name
+	mounts    map[string]uint64 // the number of each volume's last mount, by name
 	lastMount uint64            // of any volume
 
-	roomPeriod time.Duration // how often the disk's room is looked at
+	roomPeriod time.Duration // how often the disk's free space is checked
 }
 
-// Options is what a Store works with.
+// Options configure a Store.
 type Options struct {
 	Dir string
-	// RunDir is where it is noted who has a volume mounted: gone with the machine.
+	// RunDir holds the records of mounted volumes: it does not survive a reboot.
 	RunDir  string
 	Trash   *trash.Can // on Dir's file system
 	Drivers []driver.Driver
-	// RoomPeriod is how often it is looked whether the disk has room for what
-	// volumes may yet take; 0: every 10 s.
+	// RoomPeriod is how often the disk's free space is compared with the volumes'
+	// possible growth; 0: every 10 s.
 	RoomPeriod time.Duration
 }
 
 const roomPeriod = 10 * time.Second
 
-// Open makes the store's directories.
+// Open creates the store's directories.
 func Open(options Options) (*Store, error) {
 	s := &Store{dir: options.Dir, held: filepath.Join(options.RunDir, "volumes"), trash: options.Trash, drivers: options.Drivers}
 	s.mounts = map[string]uint64{}
@@ -72,7 +72,7 @@ func Open(options Options) (*Store, error) {
 	return s, nil
 }
 
-// Drivers are the names and rules of the drivers, the default one first.
+// Drivers returns the names and rules of the drivers, the default one first.
 func (s *Store) Drivers() []*hostv1.VolumeDriver {
 	var traits []*hostv1.VolumeDriver
 	for _, d := range s.drivers {
@@ -82,7 +82,7 @@ func (s *Store) Drivers() []*hostv1.VolumeDriver {
 }
 
 // record is volume.json. A volume without one is a plain directory of the first
-// driver's.
+// driver.
 type record struct {
 	Version int               `json:"version"`
 	Driver  string            `json:"driver"`
@@ -93,7 +93,7 @@ const recordVersion = 1
 
 func recordPath(dir string) string { return filepath.Join(dir, "volume.json") }
 
-// maxName is what a directory's name may have.
+// maxName is the limit of a directory's name.
 const maxName = 255
 
 var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
@@ -114,7 +114,7 @@ func (s *Store) driver(name string) (driver.Driver, error) {
 	return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("there is no volume driver %q", name))
 }
 
-// find returns a volume that exists, and its driver.
+// find returns an existing volume and its driver.
 func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 	dir, err := s.path(name)
 	v := driver.Volume{Name: name, Dir: dir}
@@ -137,9 +137,9 @@ func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 	return v, d, err
 }
 
-// Create makes the volume, unless it is there, and answers its data directory
-// with what its driver tells of it. INVALID_ARGUMENT: options. ALREADY_EXISTS: it
-// is there, and other than asked.
+// Create creates the volume if it does not exist, and returns its data directory
+// and the driver's description. INVALID_ARGUMENT: options. ALREADY_EXISTS: it
+// exists with other options.
 func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest) (*hostv1.CreateVolumeResponse, error) {
 	dir, err := s.path(request.Name)
 	if err != nil {
@@ -180,7 +180,8 @@ func (s *Store) create(ctx context.Context, d driver.Driver, v driver.Volume) (m
 	}
 	plain := d == s.drivers[0] && len(v.Options) == 0
 	_, err = os.Lstat(v.Data())
-	// A volume that is there without a record is a plain one, and stays so whatever is asked for.
+	// An existing volume without a record is a plain one, and stays so whatever
+	// the request.
 	isNew := errors.Is(err, os.ErrNotExist)
 	if _, err := os.Lstat(recordPath(v.Dir)); errors.Is(err, os.ErrNotExist) && isNew && !plain {
 		kept := record{Version: recordVersion, Driver: d.Traits().Name, Options: v.Options}
@@ -199,8 +200,8 @@ func (s *Store) create(ctx context.Context, d driver.Driver, v driver.Volume) (m
 	return d.Make(ctx, v)
 }
 
-// Remove makes the volume disappear, and what is mounted of it; its files are
-// deleted behind the answer. A missing one is no error.
+// Remove makes the volume disappear and unmounts it; its files are deleted in the
+// background. A missing one is not an error.
 func (s *Store) Remove(ctx context.Context, name string) error {
 	dir, err := s.path(name)
 	if err != nil {
@@ -219,8 +220,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	return s.trash.Discard(dir)
 }
 
-// List returns the volumes that are made. One whose record cannot be read is left
-// out.
+// List returns the existing volumes, except those with an unreadable record.
 func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -234,7 +234,7 @@ func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 			continue
 		}
 		info, err := os.Stat(v.Data())
-		if errors.Is(err, os.ErrNotExist) { // not made yet
+		if errors.Is(err, os.ErrNotExist) { // not created yet
 			continue
 		}
 		if err != nil {
@@ -247,7 +247,7 @@ func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	return found, nil
 }
 
-// Measure returns the bytes that the volume takes; one that is missing takes none.
+// Measure returns the volume's size in bytes; 0 for a missing one.
 func (s *Store) Measure(ctx context.Context, name string) (uint64, error) {
 	v, d, err := s.find(name)
 	if err != nil {

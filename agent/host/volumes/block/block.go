@@ -1,5 +1,5 @@
-// Package block is the driver of volumes that are a file system of their own: an
-// EXT4 image, mounted for one container alone by a loop device.
+// Package block is the driver of volumes with their own file system: an EXT4
+// image, mounted through a loop device for one container at a time.
 package block
 
 import (
@@ -20,21 +20,21 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Driver is the driver.
+// Driver implements driver.Driver.
 type Driver struct {
 	DefaultSize int64 // bytes of a volume whose options name none
 }
 
 const (
-	// blockSize is EXT4's: sizes are rounded up to it.
+	// blockSize is EXT4's block size: sizes are rounded up to it.
 	blockSize = 4096
-	// minSize holds the file system's own structures with room to spare.
+	// minSize is enough for the file system's own structures.
 	minSize = 16 << 20
-	// maxSize is what a file may have on EXT4.
+	// maxSize is EXT4's limit for a file.
 	maxSize = 16 << 40
 )
 
-// Traits are its name and rules.
+// Traits returns the driver's name and rules.
 func (Driver) Traits() *hostv1.VolumeDriver {
 	return &hostv1.VolumeDriver{
 		Name: "block", Sharing: hostv1.VolumeSharing_VOLUME_SHARING_EXCLUSIVE,
@@ -42,7 +42,7 @@ func (Driver) Traits() *hostv1.VolumeDriver {
 	}
 }
 
-// settings are the options as numbers.
+// settings are the parsed options.
 type settings struct {
 	size      int64
 	sizeAsked bool
@@ -78,7 +78,7 @@ func (d Driver) settings(options map[string]string) (settings, error) {
 	return asked, nil
 }
 
-// Check refuses options that are not its own, and sizes out of bounds.
+// Check refuses unknown options and sizes out of bounds.
 func (d Driver) Check(options map[string]string) error {
 	_, err := d.settings(options)
 	return err
@@ -86,7 +86,7 @@ func (d Driver) Check(options map[string]string) error {
 
 func imageOf(v driver.Volume) string { return filepath.Join(v.Dir, "volume.img") }
 
-// Make makes the image, which has its name once it is whole.
+// Make creates the image, which gets its name once it is complete.
 func (d Driver) Make(ctx context.Context, v driver.Volume) (made driver.Made, err error) {
 	asked, err := d.settings(v.Options)
 	if err != nil {
@@ -134,7 +134,7 @@ func makeImage(ctx context.Context, name, image string, asked settings) (err err
 		return err
 	}
 	if asked.write {
-		if err := writeUnwritten(ctx, file, asked.size); err != nil {
+		if err := fillHoles(ctx, file, asked.size); err != nil {
 			return fmt.Errorf("write %s: %w", units.BytesSize(float64(asked.size)), err)
 		}
 	}
@@ -151,8 +151,8 @@ func makeImage(ctx context.Context, name, image string, asked settings) (err err
 	return syncDirectory(filepath.Dir(image))
 }
 
-// removeUnfinished takes away what a process that died has left, once its
-// mkfs.ext4, which looks for the file by its name, has ended.
+// removeUnfinished removes the image of a process that died, after that process's
+// mkfs.ext4, which opens the file by name, has ended.
 func removeUnfinished(ctx context.Context, name, unfinished string) error {
 	left, err := os.Open(unfinished)
 	if errors.Is(err, os.ErrNotExist) {
@@ -170,8 +170,8 @@ func removeUnfinished(ctx context.Context, name, unfinished string) error {
 	return os.Remove(unfinished)
 }
 
-// allocate looks for room first: an allocation that fails has filled the disk for
-// everybody before it does.
+// allocate checks the free space first, because a failing allocation fills the
+// disk for everybody until it fails.
 func allocate(file *os.File, size int64) error {
 	var disk unix.Statfs_t
 	if err := unix.Fstatfs(int(file.Fd()), &disk); err != nil {
@@ -183,8 +183,8 @@ func allocate(file *os.File, size int64) error {
 	return unix.Fallocate(int(file.Fd()), 0, 0, size)
 }
 
-// writeUnwritten writes the zeros that the file reads as where nothing was written.
-func writeUnwritten(ctx context.Context, file *os.File, size int64) error {
+// fillHoles writes zeros to the holes of the file.
+func fillHoles(ctx context.Context, file *os.File, size int64) error {
 	zeros := make([]byte, 1<<20)
 	for at := int64(0); at < size; {
 		begin, err := file.Seek(at, unix.SEEK_HOLE)
@@ -192,7 +192,7 @@ func writeUnwritten(ctx context.Context, file *os.File, size int64) error {
 			return err
 		}
 		end, err := file.Seek(begin, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // There is none.
+		if errors.Is(err, unix.ENXIO) { // no more data
 			end, err = size, nil
 		}
 		if err != nil {
@@ -211,8 +211,8 @@ func writeUnwritten(ctx context.Context, file *os.File, size int64) error {
 	return nil
 }
 
-// emptyFileSystem takes away lost+found: databases want an empty directory.
-// e2fsck makes another when it needs one.
+// emptyFileSystem removes lost+found: databases want an empty directory. e2fsck
+// recreates it when needed.
 func emptyFileSystem(image *os.File, options []string) error {
 	root, err := openFileSystem(image, options)
 	if err != nil {
@@ -230,7 +230,7 @@ func syncDirectory(path string) error {
 	return errors.Join(directory.Sync(), directory.Close())
 }
 
-// mountOptions: what is deleted goes back to the machine, unless all of it was
+// mountOptions return deleted blocks to the machine, unless the image was
 // allocated in advance.
 func mountOptions(asked settings) []string {
 	if asked.allocate {
@@ -239,8 +239,8 @@ func mountOptions(asked settings) []string {
 	return []string{"discard"}
 }
 
-// Mount mounts the image, after a check where the kernel has noted errors in it.
-// The kernel replays the journal of one that was not unmounted.
+// Mount mounts the image, after a check if the kernel has recorded errors in it.
+// If it was not unmounted, the kernel replays its journal.
 func (d Driver) Mount(ctx context.Context, v driver.Volume) error {
 	asked, err := d.settings(v.Options)
 	if err != nil {
@@ -256,7 +256,7 @@ func (d Driver) Mount(ctx context.Context, v driver.Volume) error {
 		return err
 	}
 	defer lock.Close()
-	if err := checkIfAsked(ctx, v.Name, image, lock); err != nil {
+	if err := checkAfterErrors(ctx, v.Name, image, lock); err != nil {
 		return err
 	}
 	root, err := openFileSystem(image, mountOptions(asked))
@@ -267,17 +267,17 @@ func (d Driver) Mount(ctx context.Context, v driver.Volume) error {
 	return mounts.Attach(root, v.Data())
 }
 
-// openFileSystem mounts the image where nobody sees it, and answers the root.
+// openFileSystem mounts the image detached, and returns its root.
 func openFileSystem(image *os.File, options []string) (int, error) {
 	loop, err := attachLoop(image)
 	if err != nil {
 		return -1, err
 	}
-	defer loop.Close() // The mount keeps it.
+	defer loop.Close() // the mount keeps it
 	return mounts.FileSystem{Type: "ext4", Source: loop.Name(), Options: options}.Open()
 }
 
-// Measure returns what the image takes of the disk: it is sparse.
+// Measure returns the image's size on disk: it is sparse.
 func (Driver) Measure(_ context.Context, v driver.Volume) (uint64, error) {
 	var stat unix.Stat_t
 	err := unix.Stat(imageOf(v), &stat)
@@ -287,8 +287,8 @@ func (Driver) Measure(_ context.Context, v driver.Volume) (uint64, error) {
 	return uint64(stat.Blocks) * 512, err
 }
 
-// Growth returns what the image lacks of its size. What a container writes there
-// when the disk is full fails as on a broken disk, and the file system becomes
+// Growth returns how much the image can still grow. If the disk is full then, a
+// container's writes fail as on a broken disk, and the file system becomes
 // read-only.
 func (Driver) Growth(v driver.Volume) (uint64, error) {
 	var stat unix.Stat_t

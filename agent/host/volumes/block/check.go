@@ -20,21 +20,22 @@ import (
 )
 
 const (
-	// loopPoll is how often somebody who waits looks whether a loop device has gone.
+	// loopPoll is the interval of checks whether a loop device is gone.
 	loopPoll = 20 * time.Millisecond
-	// maxWords bounds what is told of a check, in bytes.
+	// maxWords bounds, in bytes, how much of a check's output is reported.
 	maxWords = 64 << 10
 )
 
-// makeFileSystem makes an EXT4 file system. The image is new, so what is not
-// written is zero: nothing is left for the kernel to initialise at the first use.
-// The program has the lock, too.
+// makeFileSystem creates an EXT4 file system. The image is new, so unwritten
+// blocks are zero: the kernel has nothing to initialise at the first use. The
+// program inherits the lock.
 func makeFileSystem(ctx context.Context, image string, asked settings, lock *os.File) error {
 	extended := "lazy_itable_init=0,lazy_journal_init=1"
 	if asked.allocate {
 		extended += ",nodiscard"
 	}
-	// -m 0: no blocks are kept for root. Of a file system with errors nothing more is written.
+	// -m 0: no blocks are reserved for root. A file system with errors becomes
+	// read-only.
 	command, output, err := program(ctx, "mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", "-b", strconv.Itoa(blockSize), "-E", extended, image)
 	if err != nil {
 		return err
@@ -46,7 +47,7 @@ func makeFileSystem(ctx context.Context, image string, asked settings, lock *os.
 	return nil
 }
 
-// Places and values in EXT4's superblock.
+// Offsets and values in EXT4's superblock.
 const (
 	superblock     = 1024
 	magicOffset    = superblock + 0x38
@@ -54,11 +55,11 @@ const (
 	stateHasErrors = 2
 )
 
-// checkIfAsked checks a file system in which the kernel has noted errors, and
-// tells what came of it. Nothing that e2fsck does not repair by itself is. A check
-// that has begun is not cut off: it ends whatever becomes of the caller and of
-// this process, and has the lock until then.
-func checkIfAsked(ctx context.Context, name string, image, lock *os.File) error {
+// checkAfterErrors checks a file system in which the kernel has recorded errors,
+// and reports the result. Only errors that e2fsck repairs by itself are repaired.
+// A started check is not interrupted: it runs to its end even if the caller or
+// this process is gone, and holds the lock until then.
+func checkAfterErrors(ctx context.Context, name string, image, lock *os.File) error {
 	if mounted, err := isMounted(image); mounted || err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func checkIfAsked(ctx context.Context, name string, image, lock *os.File) error 
 	}
 	output := os.NewFile(uintptr(fd), "e2fsck")
 	defer output.Close()
-	// A file: what writes to a pipe would end with its reader.
+	// A file, because writing to a pipe fails once its reader is gone.
 	command.Stdout, command.Stderr = output, output
 	command.ExtraFiles = []*os.File{lock}
 	command.SysProcAttr = &unix.SysProcAttr{Setsid: true}
@@ -100,8 +101,8 @@ func checkIfAsked(ctx context.Context, name string, image, lock *os.File) error 
 	return nil
 }
 
-// isMounted reports whether the image is mounted still, somewhere: then the kernel has
-// its loop device to itself. One that is only open lingers.
+// isMounted reports whether the image is still mounted anywhere: then the kernel
+// holds its loop device exclusively. A device that is only open lingers.
 func isMounted(image *os.File) (bool, error) {
 	loop, err := findLoop(image)
 	if loop == nil {
@@ -118,8 +119,8 @@ func isMounted(image *os.File) (bool, error) {
 	return false, unix.Close(fd)
 }
 
-// waitUntilDetached waits until nobody has a loop device of the image open, who would
-// see it as it was.
+// waitUntilDetached waits until nobody has a loop device of the image open,
+// through which they would see stale content.
 func waitUntilDetached(ctx context.Context, name string, image *os.File) error {
 	retry := time.NewTicker(loopPoll)
 	defer retry.Stop()
@@ -139,8 +140,9 @@ func waitUntilDetached(ctx context.Context, name string, image *os.File) error {
 	}
 }
 
-// lockImage waits until no process makes, checks or mounts the image. The lock is one of
-// flock(2) on a descriptor of its own, for a loop device keeps the image's.
+// lockImage waits until no process creates, checks or mounts the image. The lock
+// is a flock(2) on a separate open of the file, because a loop device keeps the
+// image's open.
 func lockImage(ctx context.Context, name string, image *os.File) (*os.File, error) {
 	lock, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", image.Fd()))
 	if err != nil {
@@ -162,7 +164,7 @@ func damaged(name string, image *os.File, reason string) error {
 		"volume %s is damaged: %s (it is not repaired unasked: `e2fsck -f %s`, or bring back a copy)", name, reason, image.Name()))
 }
 
-// program is one of e2fsprogs, ready to be run. FAILED_PRECONDITION: it is not
+// program prepares to run one of e2fsprogs. FAILED_PRECONDITION: it is not
 // installed.
 func program(ctx context.Context, name string, arguments ...string) (*exec.Cmd, *bytes.Buffer, error) {
 	path, err := exec.LookPath(name)

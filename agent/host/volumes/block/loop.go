@@ -20,10 +20,10 @@ const (
 // loopMajor is the major number of loop devices.
 const loopMajor = 7
 
-// attachLoop returns an open loop device of the image: the one that it has, for a
-// mount of it may linger in a namespace that nobody sees, and two devices of one
-// image would ruin it. The kernel frees a device with its last user, whoever is
-// killed meanwhile.
+// attachLoop returns an open loop device of the image. It reuses an existing one,
+// since a mount of it may linger in an invisible namespace, and two devices would
+// corrupt the image. The kernel frees a device with its last user, even if that
+// is killed.
 func attachLoop(image *os.File) (*os.File, error) {
 	for {
 		loop, err := findLoop(image)
@@ -31,7 +31,7 @@ func attachLoop(image *os.File) (*os.File, error) {
 			return loop, err
 		}
 		loop, err = newLoop(image)
-		// Somebody else on this machine was faster.
+		// Another process on this machine was faster.
 		if !errors.Is(err, unix.EBUSY) {
 			return loop, err
 		}
@@ -60,7 +60,7 @@ func newLoop(image *os.File) (*os.File, error) {
 	return loop, nil
 }
 
-// openLoop makes the device's node where /dev is one that nobody keeps.
+// openLoop creates the device's node if nothing maintains /dev.
 func openLoop(number int) (*os.File, error) {
 	path := fmt.Sprintf("/dev/loop%d", number)
 	if err := unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(loopMajor, uint32(number)))); err != nil && !errors.Is(err, unix.EEXIST) {
@@ -69,8 +69,8 @@ func openLoop(number int) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
 }
 
-// findLoop returns the device that has the image, if there is one: by its inode,
-// since paths may be written in several ways.
+// findLoop returns the image's loop device, or nil. It compares inodes, since a
+// file may have several paths.
 func findLoop(image *os.File) (*os.File, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(image.Fd()), &stat); err != nil {

@@ -1,6 +1,6 @@
-// Package driver is the contract of the drivers of volumes. A driver is a package
-// beside this one, and an entry in the host process's list; what all of them have
-// in common (directories, holders, removal, remains of a crash) is the store's.
+// Package driver is the contract of volume drivers. A driver is a package beside
+// this one, and an entry in the host process's list; the store does what all of
+// them share (directories, holders, removal, recovery after a crash).
 package driver
 
 import (
@@ -17,36 +17,36 @@ type Volume struct {
 	Dir     string            // of its own, where no container writes
 }
 
-// Data is the directory that containers see: what is in it, or mounted on it.
+// Data is the directory that containers see, plain or as a mount point.
 func (v Volume) Data() string { return filepath.Join(v.Dir, "_data") }
 
-// Made is what users are told of a volume.
+// Made describes a volume for users.
 type Made struct {
 	Mountpoint string
 	Status     map[string]string
 }
 
-// Driver makes volumes of one kind. The store calls it for one volume at a time,
-// and repeats what a crash has cut off. Errors without a code of connect's are
-// the machine's.
+// Driver makes volumes of one kind. The store serialises its calls for each
+// volume, and repeats a call that a crash has interrupted. Errors without a
+// connect code are failures of the machine.
 type Driver interface {
-	// Traits are its name and rules.
+	// Traits returns its name and rules.
 	Traits() *hostv1.VolumeDriver
-	// Check refuses options before anything exists. INVALID_ARGUMENT.
+	// Check refuses invalid options before anything exists. INVALID_ARGUMENT.
 	Check(options map[string]string) error
-	// Make makes in v.Dir, which is there, what the volume needs; what is there is
-	// left as it is. ALREADY_EXISTS: it is other than the options ask.
+	// Make creates the volume's content in v.Dir, which exists; existing content
+	// is kept. ALREADY_EXISTS: it does not match the options.
 	Make(ctx context.Context, v Volume) (Made, error)
-	// Mount mounts the volume at v.Data(), where nothing is mounted; a kind that
-	// needs no mount does nothing.
+	// Mount mounts the volume at v.Data(), where nothing is mounted; drivers
+	// without mounts do nothing.
 	Mount(ctx context.Context, v Volume) error
-	// Measure answers the bytes that the volume takes of the machine.
+	// Measure returns the volume's size on the machine in bytes.
 	Measure(ctx context.Context, v Volume) (uint64, error)
 }
 
-// Growing is what a driver is, too, whose volumes take room of the disk that they
-// lie on as they are written to.
+// Growing is a Driver whose volumes take disk space as they are written.
 type Growing interface {
-	// Growth answers the bytes that the volume may yet take; os.ErrNotExist: it is gone.
+	// Growth returns how many more bytes the volume may take; os.ErrNotExist: it
+	// is gone.
 	Growth(v Volume) (uint64, error)
 }

@@ -1,5 +1,5 @@
-// Package local is Docker's driver of the same name: a directory, or what the
-// options of the volume have mounted on it.
+// Package local is Docker's driver of the same name: a directory, or a mount
+// described by the volume's options.
 package local
 
 import (
@@ -21,10 +21,10 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Driver is the driver.
+// Driver implements driver.Driver.
 type Driver struct{}
 
-// Traits are its name and rules.
+// Traits returns the driver's name and rules.
 func (Driver) Traits() *hostv1.VolumeDriver {
 	return &hostv1.VolumeDriver{
 		Name: "local", Sharing: hostv1.VolumeSharing_VOLUME_SHARING_SHARED,
@@ -34,12 +34,12 @@ func (Driver) Traits() *hostv1.VolumeDriver {
 
 var known = []string{"type", "o", "device", "size"}
 
-// required are options that others mean nothing without.
+// required are options that need another option.
 var required = []struct{ option, with string }{
 	{"device", "type"}, {"type", "device"}, {"o", "device"}, {"o", "type"},
 }
 
-// Check is moby's, in its words.
+// Check is moby's, with its messages.
 func (Driver) Check(options map[string]string) error {
 	for option := range options {
 		if !slices.Contains(known, option) {
@@ -60,7 +60,7 @@ func (Driver) Check(options map[string]string) error {
 		if err != nil {
 			return invalid("%v", err)
 		}
-		if size > 0 { // Project quotas, which dockerd has on some file systems.
+		if size > 0 { // project quotas, which dockerd has on some file systems
 			return invalid("quota size requested but no quota support")
 		}
 	}
@@ -73,12 +73,12 @@ func (Driver) Check(options map[string]string) error {
 	return nil
 }
 
-// Make has nothing to make beside the directory.
+// Make needs only the directory.
 func (Driver) Make(_ context.Context, v driver.Volume) (driver.Made, error) {
 	return driver.Made{Mountpoint: v.Data(), Status: map[string]string{"format": "dir"}}, nil
 }
 
-// Mount mounts what the options name.
+// Mount mounts what the options describe.
 func (Driver) Mount(_ context.Context, v driver.Volume) error {
 	if v.Options["device"] == "" && v.Options["type"] == "" {
 		return nil
@@ -93,12 +93,13 @@ func (Driver) Mount(_ context.Context, v driver.Volume) error {
 	return nil
 }
 
-// Measure returns the bytes of its files.
+// Measure returns the bytes of the volume's files.
 func (Driver) Measure(ctx context.Context, v driver.Volume) (uint64, error) {
 	return disk.Measure(ctx, v.Data())
 }
 
-// resolved is what mount(2) gets: it wants addresses where users write names.
+// resolved converts options for mount(2), which needs addresses where users write
+// names.
 func resolved(given map[string]string, resolve func(network, name string) (*net.IPAddr, error)) (device, options string, err error) {
 	device, options = given["device"], given["o"]
 	if device == "" {
@@ -147,7 +148,7 @@ func valueOf(options, name string) string {
 
 var password = regexp.MustCompile(`password=[^,]*`)
 
-// withoutPassword keeps a password out of the error, which quotes the options.
+// withoutPassword removes a password from the error, which quotes the options.
 func withoutPassword(err error, options string) error {
 	if err == nil || !password.MatchString(options) {
 		return err

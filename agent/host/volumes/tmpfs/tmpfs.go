@@ -1,5 +1,5 @@
-// Package tmpfs is the driver of volumes in memory: shared by the containers that
-// have one at a time, and gone with the last of them.
+// Package tmpfs is the driver of volumes in memory: running containers share one,
+// and it disappears with the last of them.
 package tmpfs
 
 import (
@@ -16,10 +16,10 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// Driver is the driver.
+// Driver implements driver.Driver.
 type Driver struct{}
 
-// Traits are its name and rules.
+// Traits returns the driver's name and rules.
 func (Driver) Traits() *hostv1.VolumeDriver {
 	return &hostv1.VolumeDriver{
 		Name: "tmpfs", Sharing: hostv1.VolumeSharing_VOLUME_SHARING_SHARED,
@@ -30,7 +30,7 @@ func (Driver) Traits() *hostv1.VolumeDriver {
 // known are options of the kernel's tmpfs.
 var known = []string{"size", "nr_inodes", "mode", "uid", "gid"}
 
-// Check has the kernel judge the values.
+// Check lets the kernel validate the values.
 func (Driver) Check(options map[string]string) error {
 	for option := range options {
 		if !slices.Contains(known, option) {
@@ -52,18 +52,18 @@ func memory(options map[string]string) mounts.FileSystem {
 	return m
 }
 
-// Make has nothing to make: the memory comes with the first container.
+// Make does nothing: the memory is mounted with the first container.
 func (Driver) Make(_ context.Context, v driver.Volume) (driver.Made, error) {
 	status := map[string]string{"format": "tmpfs", "lifetime": "until no running container has it"}
 	return driver.Made{Mountpoint: v.Data(), Status: status}, nil
 }
 
-// Mount mounts an empty one.
+// Mount mounts an empty tmpfs.
 func (Driver) Mount(_ context.Context, v driver.Volume) error {
 	return memory(v.Options).Mount(v.Data())
 }
 
-// Measure returns the bytes of its files.
+// Measure returns the bytes of the volume's files.
 func (Driver) Measure(ctx context.Context, v driver.Volume) (uint64, error) {
 	return disk.Measure(ctx, v.Data())
 }
