@@ -134,6 +134,8 @@ export class MemoryMachine {
   agentFeatures: readonly string[] = ["seccomp", "partners"];
   /** Agents begin what they are told to, and their answers are lost. */
   losesStarts = false;
+  /** Agents in a cloud that are lost after they have answered, each of which another one follows. */
+  lostAgents = 0;
   #sockets = 0;
 
   /** @param directory short: unix sockets are made in it */
@@ -211,11 +213,18 @@ export class MemoryMachine {
         launch: async (spec, signal, progress) => {
           await this.#awaitRoom(signal, progress);
           const from = new Date();
-          const launched = await this.#launch(spec, signal);
+          let launched = await this.#launch(spec, signal);
           progress.phase({ name: "launch", by: "backend", from, until: new Date() });
           if (this.cloud) {
             await progress.reached(launched);
             await this.preparation();
+          }
+          for (; this.cloud && this.lostAgents > 0; this.lostAgents--) {
+            const workload = this.#workload(spec);
+            await workload.agent?.crash();
+            workload.agent = undefined;
+            launched = await this.#launch(spec, signal);
+            await progress.reached(launched);
           }
           return launched;
         },
@@ -429,7 +438,7 @@ export class MemoryMachine {
     return {
       agent: addressOf(workload),
       boundPorts: this.cloud ? [] : workload.boundPorts,
-      reference: "",
+      reference: this.cloud ? `task ${this.#sockets}` : "",
       ...(this.cloud && { address: this.reachOneAnother ? `10.9.0.${this.#sockets}` : "" }),
     };
   }

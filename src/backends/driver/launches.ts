@@ -52,8 +52,8 @@ export interface ToldPhase {
 /** Calls by which a launch tells how it goes on. */
 export interface LaunchProgress {
   /**
-   * Does the engine's work at an agent that answers: called at most once, and over when the launch is. A
-   * driver that has the agent do something before `Start` calls it meanwhile; others need not.
+   * Does the engine's work at an agent that answers, over when the launch is. A driver that has the agent do something
+   * before `Start` calls it meanwhile; others need not. Called again where that workload was lost, and for another.
    */
   reached(launched: Launched): Promise<void>;
   /**

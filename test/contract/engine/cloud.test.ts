@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { conflict, isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { until, untilTrue } from "../../support/until.ts";
-import { EngineBench } from "../engine-bench.ts";
+import { EngineBench, localAccess } from "../engine-bench.ts";
 
 describe("containers that run in a cloud", () => {
   let bench: EngineBench;
@@ -71,6 +71,32 @@ describe("containers that run in a cloud", () => {
     await bench.containers.startContainer({ container: id });
     assert.equal(bench.machine.agentOf(id).starts.length, 1);
     assert.ok(namesOfPeer().has("two.web"));
+  });
+
+  it("run once, at the agent that follows those that were lost before they were told to run", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    const hostConfig = { networkMode: "web" };
+    const peer = await bench.runScript("exec sleep 60", { name: "one", hostConfig });
+    const id = await bench.createScript("echo ran; exec sleep 60", { name: "two", hostConfig });
+    const attached = bench.containers
+      .attachContainer({ container: id, access: localAccess, stdout: true, stream: true })
+      [Symbol.asyncIterator]();
+    await attached.next();
+    const session = (async () => {
+      const { value } = await attached.next();
+      assert.ok(value?.message.case === "endpoint");
+      const { endpoint, attachId } = value.message.value;
+      return await bench.session(endpoint, { openAttach: { attachId, stdout: true, stream: true } });
+    })();
+    bench.machine.lostAgents = 2;
+    await bench.containers.startContainer({ container: id });
+    const agent = bench.machine.agentOf(id);
+    assert.equal(agent.starts.length, 1);
+    await untilTrue(() => bench.engine.context.live.of(id).link?.wasHeard === true);
+    assert.equal((await inspect(id))?.state?.status, ContainerStatus.RUNNING);
+    assert.equal(bench.machine.agentOf(peer).names.get("two.web"), "10.9.0.4");
+    await bench.containers.killContainer({ container: id, signal: "KILL" });
+    assert.deepEqual(await session, { output: "ran\n", exitCode: 137 });
   });
 
   it("are told by their agents' address on a network that they join later", async () => {

@@ -80,16 +80,17 @@ export class TaskAgents {
   }
 
   /**
-   * Waits until the agent has listed the files of its image, without which it starts no process. Resolves
-   * also if the agent cannot be asked: the call that starts the process fails then.
+   * Waits until the agent has listed the files of its image, without which it starts no process.
    *
+   * @returns false: it does not say that it has
    * @throws the signal's reason
    */
-  async awaitFiles(task: TaskRecord, signal: AbortSignal): Promise<void> {
-    await this.#call(task, async ({ client }) => {
+  async awaitFiles(task: TaskRecord, signal: AbortSignal): Promise<boolean> {
+    const hasListed = await this.#call(task, async ({ client }) => {
       await client.archiveStat({ path: "/" }, { signal });
     });
     signal.throwIfAborted();
+    return hasListed;
   }
 
   /**

@@ -56,7 +56,7 @@ export interface TaskView {
   readonly interruption: string;
   /** Why it has ended, all that the cloud says of it. */
   readonly reason: string;
-  /** How its start goes on where it has ended before its agent answered. */
+  /** How its start goes on where it has ended before its agent was told to run. */
   readonly prospect: Prospect;
   readonly stoppedAt: Date | undefined;
   /** How it came up, by the cloud's clock, as far as the cloud has told. */

@@ -99,7 +99,15 @@ const agents = {
   addressOf: ({ address }: TaskRecord) => ({ kind: "tcp", host: address, port: 1, pin: new Uint8Array(32) }),
   containerAddressOf: ({ address }: TaskRecord) => address,
   targetOf: () => undefined,
+  awaitFiles: async () => true,
+  answers: async () => true,
+  forget: () => {},
 };
+
+/** Agents that list the files of their images at once. */
+function agentsThatAnswer(all: TaskAgents): TaskAgents {
+  return Object.assign(all, { awaitFiles: async () => true, answers: async () => true });
+}
 
 /** A cloud whose calls for a task fail so, the last again and again. */
 function failing(...outcomes: CallOutcome[]) {
@@ -143,7 +151,10 @@ describe("a start", () => {
 
   it("tells that the agent answers while that lists the files of the image", async () => {
     const told = Promise.withResolvers<string>();
-    const { start } = setUp({ agents: { ...agents, awaitFiles: () => told.promise } }, serving);
+    const { start } = setUp(
+      { agents: { ...agents, awaitFiles: () => told.promise.then(() => true) } },
+      serving,
+    );
     const launched = await start({
       reached({ address = "" }) {
         told.resolve(address);
@@ -154,13 +165,13 @@ describe("a start", () => {
   });
 
   it("tells whether its agent has served a run before", async () => {
-    const idle = { agents: { ...agents, awaitFiles: () => Promise.resolve() } };
+    const idle = { agents };
     assert.equal((await setUp(idle, serving).start()).reused, false);
     assert.equal((await setUp(idle, { ...serving, launchGeneration: 0n }).start()).reused, true);
     const lingering = { ...serving, phase: TaskPhase.LINGERING, generation: 0n, launchGeneration: 0n };
     const leavesAt = timestampFromMs(new ManualClock().nowMs() + 60_000);
     const alike = {
-      agents: { ...agents, answers: async () => true },
+      agents,
       requests: { ...requests, isAlike: () => true },
       departures: { cancel: () => {} },
     };
@@ -278,7 +289,7 @@ describe("a start", () => {
       ...unhurried,
       cloud: testCloud({ run: async () => ({ task: "task/1" }) }),
       finder,
-      agents: new TaskAgents(finder, nobody, {} as Sealer),
+      agents: agentsThatAnswer(new TaskAgents(finder, nobody, {} as Sealer)),
       stored: { applyStaged: () => Promise.resolve() },
       poller: {
         listen(_task: string, told: TaskListener) {
@@ -310,11 +321,14 @@ describe("a start", () => {
       answers: (TaskAnswer | "down")[],
       ends: Readonly<Record<string, Partial<TaskView>>>,
       known?: TaskFields,
+      lost: Map<string, "ends" | "answers again"> = new Map(),
     ) {
       const unanswered = new UnansweredRequests();
       const asked: string[] = [];
       const told: string[] = [];
       const stopped: string[] = [];
+      /** Tasks whose agents the engine has met, in order. */
+      const met = new Set<string>();
       const clock = new ManualClock();
       const cloud = testCloud({
         async run(request) {
@@ -336,15 +350,25 @@ describe("a start", () => {
           another: (request: string, last: string) => `${request}+${last}`,
           otherCapacity: (request: string) => (request.startsWith("gale") ? "oars" : undefined),
         },
-        agents: new TaskAgents(
-          finder,
-          { credentialsFor: () => Promise.reject(new Error("nobody is dialled here")) },
-          {} as Sealer,
+        agents: Object.assign(
+          new TaskAgents(
+            finder,
+            { credentialsFor: () => Promise.reject(new Error("nobody is dialled here")) },
+            {} as Sealer,
+          ),
+          {
+            awaitFiles: async ({ task }: TaskRecord) => !lost.has(task),
+            answers: async ({ task }: TaskRecord) => !lost.has(task),
+          },
         ),
         stored: { applyStaged: () => Promise.resolve() },
         poller: {
           listen(task: string, tell: TaskListener) {
-            const end = ends[task];
+            const isMet = met.has(task);
+            if (isMet && lost.get(task) === "answers again") {
+              lost.delete(task);
+            }
+            const end = lost.has(task) && !isMet ? undefined : ends[task];
             const now = end === undefined ? { address: "rendezvous" } : { stopped: true, ...end };
             setImmediate(() => tell(taskView({ task, ...now })));
             return () => {};
@@ -367,9 +391,10 @@ describe("a start", () => {
       const progress = {
         waits: (reason: string) => void told.push(reason),
         goesOn: () => void told.push("goes on"),
+        reached: async ({ reference }: { readonly reference: string }) => void met.add(reference),
       };
       const left = () => unanswered.answerTo(container);
-      return { started: () => passing(clock, start(progress)), asked, told, stopped, left };
+      return { started: () => passing(clock, start(progress)), asked, told, stopped, left, met };
     }
 
     /** The record of a start that the backend's end has cut off before the cloud's answer. */
@@ -392,6 +417,34 @@ describe("a start", () => {
         "try 3 of 3 in 10 s: the fog is too thick",
         "goes on",
       ]);
+    });
+
+    it("asks for another task where the agent of one is lost before it was told to run", async () => {
+      const answers = ["1", "2", "3"].map((task) => ({ task }));
+      const lost = new Map([["1", "ends"]] as const);
+      const { started, asked, met, told, stopped } = troubled(answers, { 1: fog }, undefined, lost);
+      const { reference, reused } = await started();
+      assert.deepEqual({ reference, reused }, { reference: "2", reused: false });
+      assert.deepEqual(asked, ["gale", "gale+1"]);
+      assert.deepEqual([...met], ["1", "2"]);
+      assert.deepEqual(stopped, ["1"]);
+      assert.deepEqual(told, ["goes on", "try 2 of 3 in 2 s: the fog is too thick", "goes on"]);
+      const gone = new Map([["1", "ends"]] as const);
+      await assert.rejects(troubled(answers, { 1: noImage }, undefined, gone).started(), /no such image/);
+    });
+
+    it("goes on with the same task where an agent that was lost answers again", async () => {
+      const lost = new Map([["1", "answers again"]] as const);
+      const { started, asked, stopped } = troubled([{ task: "1" }], {}, undefined, lost);
+      assert.equal((await started()).reference, "1");
+      assert.deepEqual([asked, stopped], [["gale"], []]);
+    });
+
+    it("is not asked for again where it is taken up, since its command may have begun", async () => {
+      const lost = new Map([["task/now", "ends"]] as const);
+      const { started, asked } = troubled([], { "task/now": fog }, { ...serving, agentPin: pin }, lost);
+      assert.equal((await started()).reference, "task/now");
+      assert.deepEqual(asked, []);
     });
 
     it("fails with the cloud's words where it has tried enough", async () => {

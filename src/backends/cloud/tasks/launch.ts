@@ -1,7 +1,6 @@
 /** From a container's start to an agent that waits to be told what to run. */
 import { conflict, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { FoundAgent } from "../contract/agent-finder.ts";
 import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ToldPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
@@ -32,12 +31,17 @@ interface Placing extends StartBounds {
   readonly isResumed: boolean;
   /** Another task is asked for although the answer to a request was lost: that may have made one, too. */
   readonly doubted: () => void;
+  readonly reached: Reached;
   readonly waits: LaunchProgress["waits"];
   readonly goesOn: () => void;
 }
 
 /** Fields of the last run's end, which do not hold for the next run. */
 const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
+/** Fields of the record of a task whose agent has not been met. */
+const unmet = { address: "", agentPin: new Uint8Array(), phase: TaskPhase.UNSPECIFIED };
+/** Pause before an agent that was lost is awaited again. */
+const lostPauseMs = 1_000;
 /** All secrets and other files of a start together; an agent takes messages of 8 MiB. */
 const maxSecretBytes = 4 * 1024 * 1024;
 /** A task that leaves within this time is not used again: it may be gone before it is told to start. */
@@ -61,7 +65,8 @@ export async function launch(
   const known = book.of(id);
   using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
-    return await made(context, known, limit, reached); // A crash may have come between.
+    const found = await made(context, known, limit, reached); // A crash may have come between.
+    return found ?? launched(context, known); // Whether it was told to run, its caller finds out.
   }
   const tries = new StartTries({ ...context, containerId: id, waits: (told) => waits(told, "try"), goesOn });
   const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
@@ -74,23 +79,14 @@ export async function launch(
   const doubted = (): void => {
     isDoubted = true;
   };
-  const placing = { limit, tries, phase, isResumed, doubted, waits, goesOn };
-  let agent: FoundAgent;
+  const placing = { limit, tries, phase, isResumed, doubted, reached, waits, goesOn };
   try {
-    agent = await reachAgent(context, spec, asked, placing);
+    return await bringUp(context, spec, asked, placing);
   } finally {
     if (isDoubted) {
       await stopOthers(context, asked);
     }
   }
-  const serving = await book.note(id, {
-    address: agent.address,
-    agentPin: agent.pin,
-    generation,
-    phase: TaskPhase.SERVING,
-  });
-  const settled = tellRest(serving.task, phase, context, context.abandoned);
-  return { ...(await made(context, serving, limit, reached)), settled };
 }
 
 /** An agent is told of a start in one message, which has a bound. @throws invalid */
@@ -149,11 +145,9 @@ async function prepare(
     ...anew,
     launchGeneration: generation,
     generation,
+    ...unmet,
     request,
     task: "",
-    address: "",
-    agentPin: new Uint8Array(),
-    phase: TaskPhase.UNSPECIFIED,
   });
 }
 
@@ -193,32 +187,45 @@ async function endLingering(context: TaskContext, known: TaskRecord | undefined)
 }
 
 /**
- * Reaches the agent of a start. A task that ends before its agent has answered, and with it before the command has begun, is
- * followed by another: once there may be room, or after a pause.
+ * Brings up a task whose agent answers and has what it starts from. One that ends before, and with it before the command has
+ * begun, is followed by another: once there may be room, or after a pause. An agent that was met and answers no more is
+ * awaited again, as long as its task is there.
  */
-async function reachAgent(
+async function bringUp(
   context: TaskContext,
   spec: WorkloadSpec,
   asked: TaskRecord,
   placing: Placing,
-): Promise<FoundAgent> {
-  const { book } = context;
-  const { limit, waits } = placing;
-  const { id } = spec.record;
+): Promise<Launched> {
+  const { abandoned, book, clock, logger } = context;
+  const { limit, phase, reached, waits } = placing;
+  const { id, generation } = spec.record;
+  const { logStreams } = asked; // Those that are lost have written nothing.
   const wait = new RoomWait({ containerId: id, waits: (told) => waits(told, "room") }, roomOptions(context));
   for (let record = asked, isFirst = true; ; isFirst = false) {
     const now = { ...placing, isResumed: placing.isResumed && isFirst };
     const placed = record.task === "" ? await place(context, spec, record, now) : record;
     try {
-      return await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing });
+      const agent = await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing });
+      const met = { address: agent.address, agentPin: agent.pin, generation, phase: TaskPhase.SERVING };
+      const serving = await book.note(id, met);
+      const found = await made(context, serving, limit, reached);
+      if (found !== undefined) {
+        return { ...found, settled: tellRest(serving.task, phase, context, abandoned) };
+      }
+      logger.warn(
+        { container: id, task: serving.task },
+        "the agent of a container was lost before it was told to run",
+      );
+      record = await book.note(id, unmet);
+      await clock.sleep(lostPauseMs, limit.signal);
     } catch (error) {
       if (!(error instanceof PassingFailure)) {
         throw error;
       }
-      const { logStreams } = record; // It has written nothing.
       const isRoom = error.prospect === "room";
       const next = isRoom ? anotherTask(context, placed) : await afterTask(context, placed, error, placing);
-      record = await book.note(id, { ...next, logStreams });
+      record = await book.note(id, { ...unmet, ...next, logStreams });
       if (isRoom) {
         limit.pause();
         await wait.pause(error.reason, limit.signal);
@@ -401,28 +408,38 @@ async function isRoomExpected({ book, cloud, logger }: TaskContext): Promise<boo
   }
 }
 
-/** Has the agent make ready what it starts from. When this is over, well or not, nothing of it goes on. */
+/**
+ * Has the agent make ready what it starts from. When this is over, well or not, nothing of it goes on.
+ *
+ * @returns undefined: the agent does not answer any more
+ */
 async function made(
   context: TaskContext,
   task: TaskRecord,
   limit: StartLimit,
   reached: Reached,
-): Promise<Launched> {
+): Promise<Launched | undefined> {
   const found = launched(context, task);
-  for (const result of await Promise.allSettled([readyFiles(context, task, limit), reached(found)])) {
-    if (result.status === "rejected") {
-      throw result.reason;
+  const isLost = async (): Promise<boolean> => !limit.signal.aborted && !(await context.agents.answers(task));
+  const [listed, told] = await Promise.allSettled([readyFiles(context, task, limit), reached(found)]);
+  const failed = [listed, told].find((result) => result.status === "rejected");
+  if (failed !== undefined) {
+    if (await isLost()) {
+      return undefined;
     }
+    throw failed.reason;
   }
-  return found;
+  const hasListed = listed.status === "fulfilled" && listed.value;
+  return hasListed || !(await isLost()) ? found : undefined;
 }
 
-/** A large image takes its agent long to list: longer than a start's own call waits. */
-async function readyFiles(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<void> {
-  await limit.during("its agent has not listed the files of its image yet", (signal) =>
+/** A large image takes its agent long to list: longer than a start's own call waits. @returns whether it says that it has */
+async function readyFiles(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<boolean> {
+  const hasListed = await limit.during("its agent has not listed the files of its image yet", (signal) =>
     context.agents.awaitFiles(task, signal),
   );
   await giveFiles(context, task, limit);
+  return hasListed;
 }
 
 async function giveFiles(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<void> {

@@ -41,7 +41,7 @@ describe("a start whose task ended", () => {
         { exitCode: 2 },
       ),
     );
-    assert.match(message, /exit code 2 before it answered/);
+    assert.match(message, /exit code 2 before it was told to run/);
   });
 });
 

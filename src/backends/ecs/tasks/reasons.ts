@@ -36,7 +36,7 @@ export function reasonOf({ stopCode, stoppedReason, lastStatus, containers = [] 
   const ended =
     main?.exitCode === undefined || stopCode === "TaskFailedToStart"
       ? []
-      : [`the agent ended with exit code ${main.exitCode} before it answered`];
+      : [`the agent ended with exit code ${main.exitCode} before it was told to run`];
   const all = [...reasons, ...ended];
   return all.length > 0 ? all.join("; ") : `the task stopped (${stopCode || (lastStatus ?? "")})`;
 }

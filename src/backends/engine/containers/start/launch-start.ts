@@ -44,25 +44,28 @@ export async function launch(start: Start): Promise<Met> {
   const workload = workloadOf(context, record, "joined");
   const once = secrets === undefined ? {} : { secrets };
   const spec = { ...workload, ...once, continues: step !== undefined };
-  let meeting: Promise<Met> | undefined;
+  let meeting: { readonly with: string; readonly met: Promise<Met> } | undefined;
   const meet = (launched: Launched): Promise<Met> => {
-    meeting ??= meetAgent(start, launched);
-    return meeting;
+    if (meeting?.with !== launched.reference) {
+      meeting = { with: launched.reference, met: meetAgent(start, launched) };
+    }
+    return meeting.met;
   };
   const launched = await launchWhileWanted(context, live, spec, start.ended, {
     reached: async (reached) => void (await meet(reached)),
     phase: (phase) => tellPhase(context, record.id, phases, phase),
     left: live.run.start?.caller?.left,
   });
-  return { ...(await meet(launched)), launched };
+  const met = await meet(launched);
+  watchContainer(context, live, met.link); // Before that it may yet be lost, and another launched.
+  live.reservations.serve(launched.agent);
+  return { ...met, launched };
 }
 
 /** Links the container to its agent, and tells it and its peers each other's names. */
 async function meetAgent({ context, live, record }: Start, launched: Launched): Promise<Met> {
   const link = new AgentLink(launched.agent, record.generation, agentOptions(context, record.id));
   live.run.meet(link);
-  live.reservations.serve(launched.agent);
-  watchContainer(context, live, link);
   const placed = await place(context, record, launched);
   await introduce(context, placed);
   return { launched, link, placed };
