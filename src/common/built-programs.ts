@@ -4,7 +4,7 @@ import { join } from "node:path";
 /** The checkout's directory, whether this runs compiled, as dist/src/common/built-programs.js, or from source. */
 export const checkout = import.meta.dirname.replace(/(?:\/dist)?\/src\/common$/, "");
 
-/** Executables by what they are, for the machine that they were built on. */
+/** Paths of the executables, which are built for this machine. */
 export const builtPrograms = {
   agent: builtProgram("sockerless-agent"),
   /** The program of the image `sockerless/hello`. */

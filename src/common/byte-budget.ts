@@ -1,35 +1,35 @@
-/** Memory that many share, so that it is not multiplied by their number. */
+/** Memory shared by many holders, so that the total does not grow with their number. */
 
-/** The divisor of what is free that one may hold. */
+/** One holder gets at most the free bytes divided by this. */
 const part = 8;
 
 /**
- * A number of bytes that many hold together. What one may hold follows from what is free, not from the order
- * of arrival: a few get as much as they can use, and those that hold on to theirs leave less to the next, but
- * never nothing. (Choudhury and Hahne's dynamic thresholds, as switches share their memory among ports.)
+ * A number of bytes shared by many holders. The limit of each depends on the free bytes, not on the order of arrival: a
+ * few get as much as they can use; those that keep theirs leave less to later ones, but never nothing. (Choudhury and
+ * Hahne's dynamic thresholds, by which switches share memory among ports.)
  */
 export class ByteBudget {
   #free: number;
 
-  /** @param total bytes that all hold together, beside the least that each is sure of */
+  /** @param total bytes of all holders together, apart from the guaranteed minimum of each */
   constructor(total: number) {
     this.#free = total;
   }
 
-  /** Notes that somebody holds so many bytes more. */
+  /** Counts these bytes as held. */
   take(bytes: number): void {
     this.#free -= bytes;
   }
 
-  /** Notes that they are free again. */
+  /** Counts these bytes as free again. */
   give(bytes: number): void {
     this.#free += bytes;
   }
 
   /**
-   * How many bytes one may hold now, between `least` and `most`.
+   * The bytes that one holder may hold now, between `least` and `most`.
    *
-   * @param taking as if so many bytes more were held
+   * @param taking bytes to count as held already
    */
   share(least: number, most: number, taking = 0): number {
     return Math.max(least, Math.min(most, Math.floor((this.#free - taking) / part)));

@@ -1,11 +1,11 @@
-/** Time as a parameter, so that a test decides what time it is. */
+/** Time as a parameter, so that a test controls it. */
 import { setTimeout as delay } from "node:timers/promises";
 
 /** Access to time: reading it and waiting. */
 export interface Clock {
   /** Wall-clock time in milliseconds since the epoch. */
   nowMs(): number;
-  /** Wall-clock time in nanoseconds since the epoch; every call gives more than the last, unless the clock was set back. */
+  /** Wall-clock time in nanoseconds since the epoch; increases with every call, unless the clock was set back. */
   nowNs(): bigint;
   /**
    * Resolves after `ms` milliseconds.
@@ -17,7 +17,10 @@ export interface Clock {
 
 const nsPerMs = 1_000_000n;
 
-/** How far the interpolated clock may stray from the system's before it is set anew (the system's was stepped). */
+/**
+ * The most that the interpolated clock may differ from the system's before it is synchronized again (the clock was
+ * set).
+ */
 const toleranceNs = 2n * nsPerMs;
 
 /** The machine's clock. */
@@ -54,7 +57,7 @@ export class SystemClock implements Clock {
   }
 }
 
-/** The clock that processes hand to their parts. */
+/** The clock used outside of tests. */
 export const systemClock: Clock = new SystemClock();
 
 function wallNs(): bigint {

@@ -1,9 +1,9 @@
-/** Errors as the backend's services answer them. */
+/** The errors of the backend's services. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type ErrorKind, errorKindHeader, fromUnknown } from "./errors.ts";
 
-/** The code that stands for each kind on the wire. */
+/** The Connect code of each kind. */
 const codeOfKind: Readonly<Record<ErrorKind, Code>> = {
   "not-found": Code.NotFound,
   conflict: Code.AlreadyExists,
@@ -16,12 +16,15 @@ const codeOfKind: Readonly<Record<ErrorKind, Code>> = {
   system: Code.Internal,
 };
 
-/** The most bytes of an error's words on the wire: HTTP/2 takes 64 KiB of one header. */
+/** The most bytes of an error message in a response: HTTP/2 limits a header to 64 KiB. */
 const mostBytes = 60_000;
-/** Characters that fit into them, whatever they are. */
+/** Characters that always fit into these bytes, however they are encoded. */
 const fewestCharacters = Math.floor(mostBytes / "%F0%9F%98%80".length);
 
-/** Any caught value as the `ConnectError` that a service throws; {@link fromUnknown} on the other side gives the same kind. */
+/**
+ * Converts any caught value to a `ConnectError` for a service to throw; {@link fromUnknown} restores the same kind at
+ * the caller.
+ */
 export function toConnectError(error: unknown): ConnectError {
   const { kind, message } = fromUnknown(error);
   return new ConnectError(
@@ -33,7 +36,7 @@ export function toConnectError(error: unknown): ConnectError {
   );
 }
 
-/** Words that have room on the wire: of more, which no error of ours has without a client's own words in it, the beginning. */
+/** Truncates a message to what a header holds. Only messages that quote a client's text are longer. */
 function shortened(message: string): string {
   const isShort =
     message.length <= mostBytes && encodeURIComponent(message.toWellFormed()).length <= mostBytes;

@@ -1,8 +1,10 @@
-/** CRC-32C (Castagnoli), which Node does not have. Eight bytes a step: a log of 64 MiB is checked in 50 ms, not 400. */
+/**
+ * CRC-32C (Castagnoli), which Node lacks. Eight bytes per step: checking a log of 64 MiB takes 50 ms instead of 400.
+ */
 
 const stepBytes = 8;
 
-/** Tables of what each value of a byte adds to the checksum, by how many bytes follow it. */
+/** Lookup tables for a byte's contribution to the checksum, by the number of bytes after it. */
 const at0 = tableOf(0);
 const at1 = tableOf(1);
 const at2 = tableOf(2);
@@ -12,7 +14,7 @@ const at5 = tableOf(5);
 const at6 = tableOf(6);
 const at7 = tableOf(7);
 
-/** The checksum of some bytes, or of what went before and these. */
+/** The checksum of some bytes. @param before the checksum of the bytes before them */
 export function crc32c(bytes: Uint8Array, before = 0): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const wholeSteps = bytes.length - (bytes.length % stepBytes);
@@ -30,7 +32,7 @@ export function crc32c(bytes: Uint8Array, before = 0): number {
   return ~sum >>> 0;
 }
 
-/** The checksum as LevelDB stores it: one of bytes that hold checksums is of little use. */
+/** The checksum as LevelDB stores it: masked, since a CRC over data with embedded CRCs is weak. */
 export function maskedCrc32c(bytes: Uint8Array): number {
   const sum = crc32c(bytes);
   return (((sum >>> 15) | (sum << 17)) + 0xa282ead8) >>> 0;

@@ -8,7 +8,7 @@ import {
   mustRead,
   object,
   openMap,
-  orNothing,
+  orUndefined,
   read,
   type Schema,
   size,
@@ -30,7 +30,7 @@ describe("a document", () => {
       '{"name":"a","size":1,"version":2,"tags":null,"more":1,"__proto__":{"of":1}}',
     );
     assert.deepEqual(read(schema, document), { value: { name: "a", size: 1, tags: [], version: 2 } });
-    const nothing = object({ absent: v.optional(v.string()), given: orNothing(v.string()) });
+    const nothing = object({ absent: v.optional(v.string()), given: orUndefined(v.string()) });
     assert.deepEqual(mustRead(nothing, { given: null }), { given: undefined });
   });
 

@@ -1,6 +1,6 @@
 /**
- * Schemas of documents that others write, by valibot, and what is told of a document that does not fit. Valibot's own
- * `object` takes arrays too and passes over keys that are left out, and its `record` leaves out `__proto__`.
+ * Schemas (valibot) for documents from elsewhere, and errors for documents that do not match. Valibot's own `object`
+ * accepts arrays and skips missing keys, and its `record` drops `__proto__`.
  */
 import * as v from "valibot";
 
@@ -9,19 +9,19 @@ import { ownValue } from "./own-value.ts";
 /** A schema of any document. */
 export type Schema<Output = unknown> = v.GenericSchema<unknown, Output>;
 
-/** The first place of a document that does not fit its schema. */
+/** The first mismatch between a document and its schema. */
 export interface Misfit {
-  /** Keys and indices with dots between, `layers.0.size`; empty: the whole document. */
+  /** Path of keys and indices, `layers.0.size`; empty for the whole document. */
   readonly place: string;
   readonly message: string;
 }
 
-/** A document as its schema gives it, or why it does not fit. */
+/** The parsed document, or its first mismatch. */
 export type Reading<Output> =
   | { readonly value: Output; readonly misfit?: never }
   | { readonly misfit: Misfit; readonly value?: never };
 
-/** Reads a document, up to the first place that does not fit. */
+/** Parses a document; stops at the first mismatch. */
 export function read<Output>(schema: Schema<Output>, document: unknown): Reading<Output> {
   const result = v.safeParse(schema, document, { abortEarly: true, message: typeMessage });
   if (result.success) {
@@ -31,7 +31,7 @@ export function read<Output>(schema: Schema<Output>, document: unknown): Reading
   return { misfit: { place: path.map(({ key }) => String(key)).join("."), message } };
 }
 
-/** The same of a document that must fit. @throws Error that names the first place which does not */
+/** Parses a document that must match. @throws Error with the path of the first mismatch */
 export function mustRead<Output>(schema: Schema<Output>, document: unknown): Output {
   const { value, misfit } = read(schema, document);
   if (misfit !== undefined) {
@@ -40,7 +40,7 @@ export function mustRead<Output>(schema: Schema<Output>, document: unknown): Out
   return value;
 }
 
-/** An object of these keys; a schema is asked of its key also where that is left out. Other keys are dropped. */
+/** An object with these keys; a key's schema also runs if the key is missing. Other keys are dropped. */
 export function object<const Entries extends v.ObjectEntries>(
   entries: Entries,
 ): v.ObjectSchema<Entries, undefined> {
@@ -65,7 +65,7 @@ export function object<const Entries extends v.ObjectEntries>(
 
 const anyMap = v.custom<Record<string, unknown>>(isMap, ({ input }) => expectedText("object", input));
 
-/** A map with every key that the document has. */
+/** A map that keeps all keys of the document. */
 export function openMap<Value>(schema: Schema<Value>): Schema<Record<string, Value>> {
   return v.pipe(
     v.custom<Record<string, unknown>>(isMap, "Invalid input: expected record"),
@@ -87,7 +87,7 @@ export function openMap<Value>(schema: Schema<Value>): Schema<Record<string, Val
   );
 }
 
-/** At most so many of one kind; of more none is read. */
+/** A list with at most this many items; a longer one is rejected before its items are parsed. */
 export function listOfAtMost<Item>(most: number, item: Schema<Item>): Schema<Item[]> {
   return v.pipe(
     v.array(v.unknown()),
@@ -96,7 +96,7 @@ export function listOfAtMost<Item>(most: number, item: Schema<Item>): Schema<Ite
   );
 }
 
-/** A whole number that a double tells from its neighbours. */
+/** A whole number that a double represents exactly. */
 export const wholeNumber = v.pipe(
   v.number(),
   v.finite(({ input }) => `Invalid input: expected number, received ${input}`),
@@ -105,21 +105,21 @@ export const wholeNumber = v.pipe(
   v.maxValue(Number.MAX_SAFE_INTEGER, `Too big: expected int to be <=${Number.MAX_SAFE_INTEGER}`),
 );
 
-/** Such a number that is not negative. */
+/** A whole number that is not negative. */
 export const size = v.pipe(wholeNumber, v.minValue(0, "Too small: expected number to be >=0"));
 
-/** A moment since 1970: whole seconds, and nanoseconds of the next one. */
+/** Time since 1970: whole seconds, and nanoseconds of the current second. */
 export const moment = v.strictTuple([wholeNumber, v.pipe(size, v.maxValue(999_999_999))]);
 
-/** The same schema, or `undefined` for null and for what is left out, as Go reads JSON. */
-export function orNothing<Output>(schema: Schema<Output>) {
+/** The schema, with `undefined` for null and for a missing key, as Go decodes JSON. */
+export function orUndefined<Output>(schema: Schema<Output>) {
   return v.pipe(
     v.nullish(schema),
     v.transform((value) => value ?? undefined),
   );
 }
 
-/** The message of a value of another type than its schema's. */
+/** The message for a value of the wrong type. */
 function typeMessage({ type, input, expected }: v.BaseIssue<unknown>): string {
   return type === "literal" ? `Invalid input: expected ${expected}` : expectedText(type, input);
 }

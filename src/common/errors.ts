@@ -1,16 +1,16 @@
 /**
- * The errors of sockerless: a closed set of kinds, converted once on entry (a Node, Connect or cloud error becomes a
- * {@link SockerlessError}) and once on exit (the backend's services answer a `ConnectError`, the frontend an HTTP
- * status).
+ * The errors of sockerless: a closed set of kinds. Errors are converted once on entry (a Node, Connect or cloud error
+ * becomes a {@link SockerlessError}) and once on exit (the backend's services return a `ConnectError`, the frontend an
+ * HTTP status).
  *
- * Between processes the kind travels as a Connect code plus the metadata header `sockerless-error-kind`, because there
- * are kinds that gRPC has no code for. A peer that does not send the header (another language's client library, a
- * proxy on the way) is understood by its code alone.
+ * Between processes the kind travels as a Connect code plus the metadata header `sockerless-error-kind`, as gRPC has no
+ * codes for some kinds. Without the header (a client library in another language, a proxy in between) the code alone
+ * decides.
  */
-// Types alone: the supervisor loads none of the code of calls.
+// Types only: the supervisor must not load the RPC code.
 import type { Code, ConnectError } from "@connectrpc/connect";
 
-/** Every kind of error there is. `system` is what remains: a fault of ours or of the machine, never of the caller. */
+/** Every kind of error. `system` is the rest: a fault of ours or of the machine, never of the caller. */
 export const errorKinds = [
   "not-found",
   "conflict",
@@ -51,32 +51,32 @@ export class SockerlessError extends Error {
   }
 
   /**
-   * One sentence on what to do, if everything fails alike until that is done: the check that meets it first logs it, and
-   * who else does need not.
+   * One sentence on what to do, if everything fails until that is done. The first check that fails logs it; other
+   * failures need no log line.
    */
   get remedy(): string | undefined {
     return undefined;
   }
 }
 
-/** The remedy of an error, which is told apart from it; undefined: it has none, and the error is news. */
+/** The remedy of an error; undefined if it has none and must be logged itself. */
 export function remedyOf(error: unknown): string | undefined {
   return error instanceof SockerlessError ? error.remedy : undefined;
 }
 
-/** Something that was named does not exist. */
+/** Something named in the request does not exist. */
 export const notFound = constructorOf("not-found");
 /** The state of the object forbids the request: a name in use, a container that is not running. */
 export const conflict = constructorOf("conflict");
-/** The request is malformed or asks for what cannot be. */
+/** The request is malformed or asks for the impossible. */
 export const invalid = constructorOf("invalid");
-/** The object is already as asked for; HTTP answers 304. */
+/** The object is already in the requested state; HTTP answers 304. */
 export const notModified = constructorOf("not-modified");
-/** Understood and refused, whoever asks. */
+/** Understood and refused to every caller. */
 export const forbidden = constructorOf("forbidden");
 /** The credentials are missing or wrong. */
 export const unauthorized = constructorOf("unauthorized");
-/** Something that is needed to answer cannot be reached now; the same request may succeed later. */
+/** Something needed for the answer is unreachable now; the same request may succeed later. */
 export const unavailable = constructorOf("unavailable");
 /** This backend cannot do it; the message names the feature and the backend. */
 export const notImplemented = constructorOf("not-implemented");
@@ -88,9 +88,9 @@ function constructorOf(kind: ErrorKind): (message: string, cause?: unknown) => S
 }
 
 /**
- * The kind of a Connect error whose peer sent no header. FailedPrecondition means a conflict to everyone but us; Aborted is
- * how the library tells a connection that was reset in the middle of a stream. Canceled, DeadlineExceeded and DataLoss say
- * nothing about the request, so they are `system`, as in moby.
+ * The kind of a Connect error without our header. FailedPrecondition means a conflict to everyone but us; Aborted is
+ * the library's code for a connection reset in mid-stream. Canceled, DeadlineExceeded and DataLoss say nothing about
+ * the request, so they are `system`, as in moby.
  */
 const kindOfCode: Readonly<Partial<Record<Code, ErrorKind>>> = {
   5: "not-found", // NotFound
@@ -106,7 +106,7 @@ const kindOfCode: Readonly<Partial<Record<Code, ErrorKind>>> = {
   12: "not-implemented", // Unimplemented
 };
 
-/** The failures of a connection: the peer is away, whatever was asked of it. */
+/** Connection failures: the peer is unreachable, whatever the request. */
 const unavailableErrnos: ReadonlySet<string> = new Set([
   "EAI_AGAIN",
   "ECONNABORTED",
@@ -141,15 +141,15 @@ const kindOfFileErrno: Readonly<Record<string, ErrorKind>> = {
 };
 
 /**
- * Any caught value as a {@link SockerlessError}; the original is kept as `cause`. A file-system errno is `system` here,
- * because a file of ours that is missing must not become a 404 to the user: see {@link fromFileError}.
+ * Converts any caught value to a {@link SockerlessError}, with the original as `cause`. A file-system errno becomes
+ * `system` here: a missing file of ours must not become a 404 to the user; see {@link fromFileError}.
  */
 export function fromUnknown(error: unknown): SockerlessError {
   if (error instanceof SockerlessError) {
     return error;
   }
   if (isConnectError(error)) {
-    // A peer that gives no reason has failed nonetheless: then the code is told.
+    // If the peer gave no message, the error's text names its code.
     return new SockerlessError(kindOfConnectError(error), error.rawMessage || error.message, error);
   }
   if (error instanceof Error) {
@@ -160,8 +160,8 @@ export function fromUnknown(error: unknown): SockerlessError {
 }
 
 /**
- * The failure of a file operation on a path that the *user* named, with the kind that the errno means to him
- * (ENOENT is not-found, EEXIST conflict, EACCES forbidden).
+ * Converts the failure of a file operation on a path that the *user* named, by its errno (ENOENT is not-found, EEXIST
+ * conflict, EACCES forbidden).
  *
  * @param message replaces Node's text, which would show paths of this machine
  */
@@ -175,13 +175,13 @@ export function fromFileError(error: unknown, message?: string): SockerlessError
   return new SockerlessError(kind, message ?? messageOf(error), error);
 }
 
-/** The plain data of any caught value, for a message to another thread. */
+/** Any caught value as plain data, for a message to another thread. */
 export function toErrorData(error: unknown): ErrorData {
   const { kind, message } = fromUnknown(error);
   return { kind, message };
 }
 
-/** True if a caught value is, or arrives as, an error of this kind. */
+/** True if a caught value has this kind, or converts to it. */
 export function isErrorKind(error: unknown, kind: ErrorKind): boolean {
   return fromUnknown(error).kind === kind;
 }
@@ -195,8 +195,8 @@ export function messageOf(error: unknown): string {
 }
 
 /**
- * The ID by which a service that refused a request knows it (AWS's support asks for it), wherever in a caught value's
- * causes it stands.
+ * The request ID that a service assigned to a refused request (AWS support asks for it), from anywhere in a caught
+ * value's chain of causes.
  */
 export function requestIdOf(error: unknown): string | undefined {
   for (let each = error; each instanceof Error; each = each.cause) {
@@ -215,7 +215,7 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
-/** As Connect itself tells its errors, which may come from another copy of it. */
+/** Recognizes errors like Connect itself does, since they may come from another copy of the library. */
 function isConnectError(error: unknown): error is ConnectError {
   return (
     error instanceof Error && error.name === "ConnectError" && "rawMessage" in error && "metadata" in error

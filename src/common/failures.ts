@@ -1,14 +1,14 @@
-/** How a call that failed is logged: in one line, or with where it came from. */
+/** Logging of failed calls: in one line, or with a stack. */
 import { ConnectError } from "@connectrpc/connect";
 
 import { errorKindHeader, fromUnknown, messageOf, requestIdOf, SockerlessError } from "./errors.ts";
 import type { Logger } from "./logger.ts";
 
 /**
- * Logs a call that failed with an error of kind `system`, or that another service refused: a foreseen failure
- * in one line with the reason, any other with its stack.
+ * Logs a call that failed with an error of kind `system`, or that another service refused: an expected failure in one
+ * line with its reason, any other with its stack.
  *
- * @param values what was called, and what was answered
+ * @param values the call and its answer
  */
 export function logFailure(
   logger: Logger,
@@ -36,13 +36,12 @@ export function logFailure(
 }
 
 /**
- * True if the code that met an error chose a text for the user (a port that is taken, a registry that does
- * not answer), here or in the process that answered. A `TypeError`, a missing file of ours, a broken answer
- * were not foreseen.
+ * True if the code that met an error chose a text for the user (a port in use, a registry that does not answer), here
+ * or in the answering process. A `TypeError`, a missing file of ours or a malformed answer is unexpected.
  */
 function isForeseen(error: unknown): boolean {
   if (error instanceof SockerlessError) {
-    // A conversion on the way leaves an error as foreseen as it was.
+    // A conversion on the way does not make an error unexpected.
     const { cause } = error;
     return cause === undefined || messageOf(cause) !== error.message || isForeseen(cause);
   }

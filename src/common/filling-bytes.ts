@@ -1,14 +1,14 @@
-/** Bytes whose number is known before they come. */
+/** A buffer for bytes whose number is known in advance. */
 
 /**
- * Collects bytes out of chunks of any size: each is copied once, so that many small chunks cost what one
- * large one does.
+ * Collects bytes from chunks of any size. Each byte is copied once, so that many small chunks cost as much as one large
+ * one.
  */
 export class FillingBytes {
   readonly bytes: Uint8Array;
   #filled = 0;
 
-  /** @param length in bytes; the caller has limited it, since the memory is taken at once */
+  /** @param length in bytes; limited by the caller, since the memory is allocated at once */
   constructor(length: number) {
     this.bytes = new Uint8Array(length);
   }
@@ -18,10 +18,10 @@ export class FillingBytes {
   }
 
   /**
-   * Takes the bytes of a chunk that are still missing.
+   * Copies the bytes of a chunk that are still missing.
    *
-   * @param position in the chunk to begin at
-   * @returns the position in the chunk at which the rest begins
+   * @param position in the chunk to start at
+   * @returns the position after the last copied byte
    */
   take(chunk: Uint8Array, position: number): number {
     const end = Math.min(chunk.length, position + this.bytes.length - this.#filled);

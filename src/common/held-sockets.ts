@@ -1,53 +1,56 @@
 /**
- * Listening sockets that outlive the process which serves them: the supervisor holds them, so that a client which
- * connects between a crash and the next start waits in the socket's queue instead of failing.
+ * Listening sockets that outlive their process: the supervisor keeps them open, so that a client which connects between
+ * a crash and the restart waits in the socket's queue instead of failing.
  */
 import type { Server, Socket } from "node:net";
 
-/** A socket that somebody listens on, or did. */
+/** A socket with a listener, or that had one. */
 export interface HeldSocket {
-  /** As configured. */
+  /** The address as configured. */
   readonly address: string;
-  /** As listened on, with the port where 0 was asked for. */
+  /** The address in use, with the actual port in place of 0. */
   readonly boundAddress: string;
   /** Device and inode of a unix socket's file; absent for TCP. */
   readonly file?: string;
 }
 
-/** A socket that was handed to this process. */
+/** A socket passed to this process. */
 export interface InheritedSocket extends HeldSocket {
   readonly descriptor: number;
 }
 
-/** Sockets that `listen` takes over, and the holder of those that it makes. */
+/** Sockets for `listen` to take over, and the keeper of the ones it creates. */
 export interface HeldSockets {
   readonly inherited: readonly InheritedSocket[];
-  /** Has the socket of a listener held from now on. @param listener another thread's is a socket of the same descriptor */
+  /**
+   * Passes a listener's socket to the supervisor, which keeps it open.
+   * @param listener for another thread's listener, a socket with the same descriptor
+   */
   hold(socket: HeldSocket, listener: Server | Socket): void;
 }
 
-/** A builder that is to be there. */
+/** A request for a running builder. */
 export interface BuilderRequest {
-  /** Only one that has been used: where nothing was ever built, there is nothing to ask it. */
+  /** Only if it was used before: where nothing was ever built, there is nothing to ask the builder. */
   readonly onlyIfUsed: boolean;
-  /** Told once if it has to be compiled first, which takes minutes. */
+  /** Called once if the builder must be compiled first, which takes minutes. */
   readonly onCompile?: () => void;
 }
 
-/** State that a process takes over from its predecessor at a restart, by way of its supervisor. */
+/** State that a process takes over from its predecessor at a restart, through its supervisor. */
 export interface Supervision extends HeldSockets {
   /**
-   * Execs whose streams were cut when an earlier process died. Their clients ask for the exit code next, and would be told
-   * of a process that ended well, or that has none yet, which they take for 0.
+   * Execs whose streams were cut by the death of an earlier process. Their clients ask for the exit code next; without
+   * this they would see a process that ended well, or one with no exit code yet, which they take for 0.
    */
   readonly cutExecs: readonly string[];
-  /** The stream of an exec begins; disposing says that it was given to its client to the end. */
+  /** Marks an exec's stream as begun; disposing marks that its client has received all of it. */
   streamingExec(execId: string): Disposable | undefined;
   /**
-   * Has the supervisor start the builder unless it runs.
+   * Makes the supervisor start the builder unless it is running.
    *
-   * @returns the path of its socket; undefined: it was never used
-   * @throws SockerlessError of kind `system`: it cannot be compiled or does not start
+   * @returns the path of its socket; undefined if it was never used
+   * @throws SockerlessError of kind `system` if it cannot be compiled or started
    */
   startBuilder(request: BuilderRequest): Promise<string | undefined>;
 }

@@ -1,4 +1,4 @@
-/** Identifiers as Docker makes them. */
+/** Identifiers in Docker's format. */
 import { randomBytes, randomInt } from "node:crypto";
 
 import { adjectives, surnames } from "./name-words.ts";
@@ -7,8 +7,8 @@ const fullId = /^[0-9a-f]{64}$/;
 const onlyDigits = /^[0-9]{12}/;
 
 /**
- * A new random ID: 64 lower-case hexadecimal digits. Its short form is never all digits, because the short form is a
- * container's default host name and a name of digits only is taken for a number by some programs.
+ * A new random ID: 64 lower-case hexadecimal digits. Its short form is a container's default host name and never all
+ * decimal digits, as some programs would read that as a number.
  */
 export function newId(): string {
   for (;;) {
@@ -19,21 +19,21 @@ export function newId(): string {
   }
 }
 
-/** The twelve digits that Docker shows, of an ID with or without an algorithm prefix (`sha256:`). */
+/** The twelve digits that Docker shows of an ID, which may have an algorithm prefix (`sha256:`). */
 export function shortId(id: string): string {
   const colon = id.indexOf(":");
   return id.slice(colon + 1, colon + 13);
 }
 
-/** True for a complete ID (64 lower-case hexadecimal digits), which no name and no prefix can be. */
+/** True for a complete ID (64 lower-case hexadecimal digits); never true for a name or an abbreviated ID. */
 export function isFullId(value: string): boolean {
   return fullId.test(value);
 }
 
 /**
- * A name for a container that was given none: `adjective_surname`.
+ * A generated container name: `adjective_surname`.
  *
- * @param attempt how many names were taken already; from 1 on a digit is appended, as Docker does
+ * @param attempt how many names were already in use; from 1 on a digit is appended, as in Docker
  */
 export function randomName(attempt = 0): string {
   const name = `${pick(adjectives)}_${pick(surnames)}`;

@@ -1,4 +1,4 @@
-/** Binding listeners to the addresses that users configure. */
+/** Listening on the addresses that users configure. */
 import { constants } from "node:crypto";
 import { lstatSync, readFileSync, unlinkSync } from "node:fs";
 import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
@@ -13,8 +13,8 @@ import { makeDirectories } from "./make-directories.ts";
 import { checkOwnCertificate } from "./own-certificate.ts";
 
 /**
- * The most connections that may wait to be accepted: as many as the kernel lets (SOMAXCONN), where Node's own
- * default is 511. Beyond them a client of a unix socket is refused.
+ * The length of the accept queue: the kernel's maximum (SOMAXCONN); Node's default is 511. A unix socket refuses
+ * clients beyond it.
  */
 export const backlog = readBacklog();
 
@@ -22,9 +22,9 @@ export const backlog = readBacklog();
 export interface SocketAccess {
   /** Permission bits. */
   readonly mode: number;
-  /** A group that gets the socket where the machine has it. */
+  /** A group that owns the socket, if the machine has it. */
   readonly group?: string;
-  /** Service that is served there, for the message to a second process: "the Docker API". */
+  /** The service behind the socket, for the error message of a second process: "the Docker API". */
   readonly serves: string;
 }
 
@@ -33,10 +33,9 @@ export interface SocketAccess {
  *
  * @param address `unix:///path` or `tcp://address:port`
  * @param access for a unix socket
- * @param held sockets of an earlier process, of which the address's own is taken over, and the holder of a
- *   new one
- * @returns the address that it listens on, with the port where 0 was asked for
- * @throws SockerlessError of kind `conflict` where another process serves the address already
+ * @param held sockets of an earlier process, to take over the one with this address; keeps a new one
+ * @returns the address in use, with the actual port in place of 0
+ * @throws SockerlessError of kind `conflict` if another process already serves the address
  */
 export async function listen(
   listener: Server,
@@ -46,7 +45,7 @@ export async function listen(
 ): Promise<string> {
   const path = address.startsWith("unix://") ? address.slice("unix://".length) : undefined;
   const inherited = held?.inherited.find((each) => each.address === address);
-  // A socket whose file is gone, or is another's, is one that nobody can connect to.
+  // If its file is gone or replaced, no client can connect to the inherited socket.
   if (inherited !== undefined && (path === undefined || fileOf(path) === inherited.file)) {
     await listenOnInherited(listener, inherited, path);
     return inherited.boundAddress;
@@ -61,15 +60,15 @@ export async function listen(
   return address;
 }
 
-/** TLS options of a listener that demands certificates, which are PEM. Plain data: they cross threads. */
+/** TLS options of a listener that requires client certificates, in PEM. Plain data, to be sent to other threads. */
 export type MutualTls = Readonly<
   Record<"ca" | "cert" | "key", string> &
     Required<Pick<TlsOptions, "requestCert" | "rejectUnauthorized" | "minVersion" | "secureOptions">>
 >;
 
 /**
- * Reads the TLS options of a TCP listener for mutual TLS: a peer is served only with a certificate that the
- * authority signed. No session is resumed: OpenSSL does not look at the certificate again, which may have expired.
+ * Reads the TLS options of a TCP listener for mutual TLS: a client needs a certificate that the authority signed.
+ * Session resumption is off: OpenSSL would not check the certificate again, which may have expired.
  *
  * @throws SockerlessError that names the file which cannot be read or used
  */
@@ -85,16 +84,16 @@ export async function mutualTlsOptions(files: TlsFiles): Promise<MutualTls> {
   };
 }
 
-/** A listener of mutual TLS, of HTTP/1.1 or HTTP/2, in this thread or another. */
+/** A listener with mutual TLS for HTTP/1.1 or HTTP/2, in this thread or another. */
 export interface TlsListener {
   setSecureContext(options: MutualTls): void;
 }
 
 /**
- * Has listeners use the certificates as they are on disk now; connections that stand keep theirs.
+ * Makes listeners use the certificates now on disk; open connections keep theirs.
  *
- * @returns what was read, for the log
- * @throws SockerlessError that names the file which cannot be read; all stays as it was then
+ * @returns a description of what was read, for the log
+ * @throws SockerlessError that names the file which cannot be read; nothing is changed then
  */
 export async function reloadCertificates(
   listeners: readonly TlsListener[],
@@ -104,7 +103,7 @@ export async function reloadCertificates(
     throw systemError("a listener of TLS without certificates");
   }
   const options = await mutualTlsOptions(files);
-  createSecureContext(options); // A certificate that is none is found out before anything is changed.
+  createSecureContext(options); // Fails for an invalid certificate before anything is changed.
   for (const listener of listeners) {
     listener.setSecureContext(options);
   }
@@ -122,7 +121,7 @@ async function read(path: string): Promise<string> {
 async function listenOnSocket(listener: Server, path: string, access: SocketAccess): Promise<void> {
   await makeDirectories(dirname(path));
   await removeStaleSocket(path, access.serves);
-  // Made for the owner alone, then opened to the group: there is no moment in which everybody could connect.
+  // Created for the owner only, then opened to the group: at no moment can everybody connect.
   const umask = process.umask(0o177);
   try {
     await bound(listener, `unix://${path}`, () => listener.listen({ path, backlog }));
@@ -132,7 +131,7 @@ async function listenOnSocket(listener: Server, path: string, access: SocketAcce
   const group = access.group === undefined ? undefined : await groupId(access.group);
   if (group !== undefined) {
     await chown(path, -1, group).catch((error: unknown) => {
-      // A user who is neither root nor in the group cannot give it the socket, and keeps it for himself.
+      // A user who is neither root nor in the group cannot change the socket's group, and remains its only user.
       if (errnoOf(error) !== "EPERM") {
         throw error;
       }
@@ -150,7 +149,7 @@ async function listenOnInherited(
   if (path === undefined) {
     return;
   }
-  // Removes the file as libuv does when it closes a socket that was bound in the same process.
+  // Removes the file, as libuv does on closing a socket bound by the same process.
   const close = listener.close.bind(listener);
   listener.close = (callback) => {
     if (fileOf(path) === file) {
@@ -160,7 +159,7 @@ async function listenOnInherited(
   };
 }
 
-/** Identity of the file at a path, which no other file has; undefined where there is none. */
+/** Unique identity of the file at a path; undefined if there is none. */
 function fileOf(path: string): string | undefined {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   return stat === undefined ? undefined : `${stat.dev}:${stat.ino}:${stat.birthtimeMs}`;
@@ -197,7 +196,7 @@ async function bound(listener: Server, address: string, bind: () => void): Promi
   }
 }
 
-/** Removes the socket file of a process that was killed: one that nobody listens on is only in the way. */
+/** Removes the socket file left by a killed process: without a listener it only blocks the path. */
 async function removeStaleSocket(path: string, serves: string): Promise<void> {
   const stat = await lstat(path).catch((error: unknown) => {
     if (errnoOf(error) === "ENOENT") {
@@ -226,7 +225,7 @@ async function isServed(path: string): Promise<boolean> {
     if (errno === "ECONNREFUSED" || errno === "ENOENT") {
       outcome.resolve(false);
     } else if (errno === "EAGAIN") {
-      outcome.resolve(true); // Its queue is full, so there is somebody.
+      outcome.resolve(true); // Its queue is full, so there is a listener.
     } else {
       outcome.reject(systemError(`cannot tell whether unix://${path} is served: ${messageOf(error)}`, error));
     }

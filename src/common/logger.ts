@@ -1,6 +1,6 @@
 /**
- * Logging: one JSON object a line on standard error, or short lines for people where standard error is a terminal.
- * A process makes one root logger from its configuration and hands child loggers to its parts.
+ * Logging: one JSON object per line on standard error, or short readable lines if standard error is a terminal. A
+ * process creates one root logger from its configuration and passes child loggers to its parts.
  */
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
@@ -17,18 +17,18 @@ export type { Logger } from "pino";
 /** File descriptor of standard error. */
 const standardError = 2;
 
-/** How a root logger is made. */
+/** Options of a root logger. */
 export interface LoggerOptions {
   readonly level: LogLevel;
-  /** The program, `frontend` or `backend`; in every line. */
+  /** The program, `frontend` or `backend`; part of every line. */
   readonly process: string;
-  /** How lines are written; `auto` where it is left out. */
+  /** Format of the lines; default `auto`. */
   readonly format?: LogFormat;
-  /** Destination of the lines instead of standard error; for tests. */
+  /** Destination in place of standard error; for tests. */
   readonly destination?: DestinationStream;
 }
 
-/** The root logger of one of our programs, as its configuration has it. */
+/** The root logger of a sockerless program, with its configuration. */
 export function processLogger(
   config: { readonly logLevel: LogLevel; readonly logFormat: LogFormat },
   name: string,
@@ -37,8 +37,8 @@ export function processLogger(
 }
 
 /**
- * The root logger of a process. Errors are logged as `{ err }`; a message says what happened, values stand in the
- * object: `logger.info({ container: id }, "container started")`. Passwords of URLs are masked in every line.
+ * The root logger of a process. Errors are logged as `{ err }`; the message says what happened, values are in the
+ * object: `logger.info({ container: id }, "container started")`. Passwords in URLs are masked in every line.
  */
 export function createLogger(options: LoggerOptions): Logger {
   return pino(
@@ -50,14 +50,14 @@ export function createLogger(options: LoggerOptions): Logger {
       mixin: currentRequest,
       hooks: { streamWrite: maskSecrets },
     },
-    options.destination ?? (isForPeople(options.format) ? linesForPeople() : linesOnStandardError()),
+    options.destination ?? (usesTextFormat(options.format) ? textLines() : linesOnStandardError()),
   );
 }
 
 /**
- * Lines on standard error, written behind the caller's back. Where they have no room (a full disk) they are lost until
- * there is some, and nobody is served worse: meanwhile each is tried by itself, since what pino's destination cannot
- * write it keeps, and tries for ever at the process's end.
+ * Writes lines to standard error asynchronously. While there is no space for them (a full disk) they are lost; the
+ * service goes on. Meanwhile each line is tried by itself: pino's destination keeps lines that it cannot write, and at
+ * exit retries them forever.
  */
 function linesOnStandardError(): DestinationStream {
   const open = () =>
@@ -81,30 +81,30 @@ function linesOnStandardError(): DestinationStream {
   return { write };
 }
 
-function isForPeople(format: LogFormat = "auto"): boolean {
+function usesTextFormat(format: LogFormat = "auto"): boolean {
   return format === "auto" ? isatty(standardError) : format === "text";
 }
 
-/** The ID of the client's request for which a line is written, as its field. */
+/** The ID of the client's request that a line belongs to, as a field. */
 function currentRequest(): { request?: string } {
   const request = currentRequestId();
   return request === undefined ? {} : { request };
 }
 
-/** Adds to an error's line the ID of the request that a cloud's service has refused. */
+/** Adds the ID that a cloud's service gave to the failed request. */
 function withRequestId(values: Record<string, unknown>): Record<string, unknown> {
   const requestId = values["requestId"] ?? requestIdOf(values["err"]);
   return requestId === undefined ? values : { ...values, requestId };
 }
 
-/** The logger of one part of a process (`streams`, `engine`): its lines name it. */
+/** The logger of a part of a process (`streams`, `engine`); its lines name the part. */
 export function componentLogger(parent: Logger, component: string): Logger {
   return parent.child({ component });
 }
 
 /**
- * One line of JSON as people like to read it: `12:30:01.000 warn backend/engine: message container=abc`. The stack of an
- * error is shown below it.
+ * A JSON line in readable form: `12:30:01.000 warn backend/engine: message container=abc`, followed by an error's
+ * stack.
  */
 export function formatForTerminal(line: string): string {
   const {
@@ -117,7 +117,7 @@ export function formatForTerminal(line: string): string {
     ...rest
   } = JSON.parse(line) as Record<string, unknown>;
   const origin = component === undefined ? program : `${String(program)}/${String(component)}`;
-  const values = Object.entries(rest).map(([name, value]) => ` ${name}=${valueForPeople(value)}`);
+  const values = Object.entries(rest).map(([name, value]) => ` ${name}=${textValue(value)}`);
   const stack =
     typeof err === "object" && err !== null && "stack" in err
       ? `\n${String(err.stack).replaceAll(/^/gm, "  ")}`
@@ -125,16 +125,16 @@ export function formatForTerminal(line: string): string {
   return `${String(time).slice(11, 23)} ${String(level)} ${String(origin)}: ${String(msg ?? "")}${values.join("")}${stack}\n`;
 }
 
-/** Plain words stand as they are; what has spaces, quotes or structure is quoted as JSON. */
-function valueForPeople(value: unknown): string {
+/** Prints plain words unquoted; values with spaces, quotes or structure as JSON. */
+function textValue(value: unknown): string {
   return typeof value === "string" && /^[^\s"={}[\]]+$/.test(value) ? value : JSON.stringify(value);
 }
 
-/** Lines on a terminal, or what a user has in its place. */
-function linesForPeople(): DestinationStream {
+/** Writes readable lines to standard error. */
+function textLines(): DestinationStream {
   const { stderr } = process;
   if (stderr.listenerCount("error") === 0) {
-    stderr.on("error", () => {}); // Lines for which there is no room are lost.
+    stderr.on("error", () => {}); // Lines that cannot be written are lost.
   }
   return { write: (line) => void stderr.write(formatForTerminal(line)) };
 }

@@ -4,11 +4,11 @@ import { dirname } from "node:path";
 import { errnoOf, fromFileError, messageOf } from "./errors.ts";
 
 /**
- * Makes a directory and those above it, as `mkdir -p` does. Node's `recursive` never returns where a directory that is
- * there answers ENOENT, as those of procfs do.
+ * Makes a directory and its parents, like `mkdir -p`. Node's `recursive` option never returns if an existing directory
+ * answers ENOENT, as those of procfs do.
  *
  * @param path absolute
- * @param mode of each directory that is made, before the umask
+ * @param mode of each new directory, before the umask
  * @throws SockerlessError of the kind that the errno means, with the path and Node's text
  */
 export async function makeDirectories(path: string, mode = 0o777): Promise<void> {
@@ -30,7 +30,7 @@ async function makeEach(path: string, mode: number): Promise<void> {
     if (!(await isThere(parent))) {
       await makeEach(parent, mode);
     }
-    // Somebody else may have made the parent since the first attempt.
+    // The parent may have been made by another process since the first attempt.
     await makeOne(path, mode);
   }
 }

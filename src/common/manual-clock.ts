@@ -1,4 +1,4 @@
-/** A clock for tests: it stands still until it is told to move. */
+/** A clock for tests that only moves when told to. */
 import type { Clock } from "./clock.ts";
 import { onAbort } from "./on-abort.ts";
 
@@ -12,12 +12,12 @@ export class ManualClock implements Clock {
   #nowNs: bigint;
   readonly #sleepers = new Set<Sleeper>();
 
-  /** @param startMs the time it shows at first, in milliseconds since the epoch */
+  /** @param startMs initial time, in milliseconds since the epoch */
   constructor(startMs = Date.UTC(2025, 0, 1)) {
     this.#nowNs = BigInt(startMs) * 1_000_000n;
   }
 
-  /** How many sleeps are pending: lets a test wait until the code under test has gone to sleep. */
+  /** Number of pending sleeps: lets a test wait until the code under test sleeps. */
   get sleeping(): number {
     return this.#sleepers.size;
   }
@@ -41,7 +41,7 @@ export class ManualClock implements Clock {
     return promise.finally(() => leaving[Symbol.dispose]());
   }
 
-  /** Moves on by `ms` milliseconds, waking in order all whose time has come, and lets what they resolved run. */
+  /** Advances by `ms` milliseconds, wakes due sleepers in order, and lets their continuations run. */
   async advance(ms: number): Promise<void> {
     const end = this.nowMs() + ms;
     for (;;) {
@@ -66,7 +66,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Resolves once promise reactions that were waiting, and those that they cause, have run. */
+/** Resolves after pending promise reactions, and those that they trigger, have run. */
 function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

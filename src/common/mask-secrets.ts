@@ -1,13 +1,13 @@
-/** A URL's user information, as it stands in text and, percent-encoded, in a query: scheme, user, password. */
+/** A URL's user information, in plain text and percent-encoded in a query: scheme, user, password. */
 const userInfo =
   /(:\/\/|%3a%2f%2f)((?:(?!%3a|%2f)[^\s"'`<>\\/?#&:])*?)(?:(:|%3a)((?:(?!%2f)[^\s"'`<>\\/?#&])*))?(@|%40)/gi;
 
-/** Query parameters of requests whose values are build arguments or instructions with an environment. */
+/** Query parameters with secrets: build arguments, and instructions that may set an environment. */
 const secretParameters = /([?&](?:buildargs|changes)=)[^\s"'`<>\\&]*/gi;
 
 /**
- * Masks what a line of a log or a message must not tell: the password of any URL, as Go's HTTP client does
- * (`http://user:***@host`), a user that stands alone (`https://token@host`), and build arguments of a request's path.
+ * Masks secrets in a log line or message: the password of any URL, as Go's HTTP client does (`http://user:***@host`), a
+ * user without a password (`https://token@host`), and build arguments in a request's path.
  */
 export function maskSecrets(text: string): string {
   return text

@@ -1,4 +1,4 @@
-/** Points in time as users of Docker write them. */
+/** Points in time in the formats of Docker's flags. */
 
 const durationPart = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/gy;
 const durationForm = /^[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/;
@@ -13,14 +13,14 @@ const msPerUnit: Readonly<Record<string, number>> = {
   h: 3_600_000,
 };
 const unixForm = /^[+-]?\d{1,18}(?:\.\d+)?$/;
-/** A date, or a time to the hour, minute, second or fraction, in a named zone or the machine's. */
+/** A date, or a time down to the hour, minute, second or fraction, in a given zone or the machine's. */
 const dateForm = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?)?(Z|[+-]\d\d:\d\d)?$/i;
 
 /**
- * Milliseconds since the epoch of a text in one of Docker's forms: a Go duration before now, Unix seconds, RFC 3339 and
- * parts of it; undefined for any other.
+ * Converts a text in one of Docker's formats to milliseconds since the epoch: a Go duration before now, Unix seconds,
+ * or RFC 3339 and parts of it; undefined for any other.
  *
- * @param nowMs what durations count back from
+ * @param nowMs the time that durations count back from
  */
 export function momentOf(text: string, nowMs: number): number | undefined {
   if (durationForm.test(text)) {

@@ -1,4 +1,4 @@
-/** The words of generated container names: lower-case ASCII letters only, so that every name is a legal one. */
+/** The words of generated container names: only lower-case ASCII letters, so that every name is valid. */
 
 export const adjectives: readonly string[] =
   `able agile airy alert amber ample apt artful astute avid balmy blithe bold bonny brave breezy bright brisk
@@ -12,7 +12,7 @@ export const adjectives: readonly string[] =
   sparkling spirited spry stable starry steady stellar stoic sturdy sunny swift tactful tender tidy tireless
   trusty upbeat vivid warm wise witty zealous zesty`.split(/\s+/);
 
-/** People who moved computing, mathematics and the sciences. */
+/** People who advanced computing, mathematics and the sciences. */
 export const surnames: readonly string[] =
   `abel allen ampere archimedes babbage banach bartik bayes berners bernoulli blackburn bohr boltzmann boole borg
   cantor carson cauchy cerf chandra church codd conway cray curie dahl darwin davies dennis dijkstra dirac

@@ -1,9 +1,9 @@
-/** Listening to a signal for as long as something goes on: on one that lives long, listeners would pile up. */
+/** Listening to a signal for a limited time: on a long-lived signal, listeners would pile up. */
 
 /**
- * Acts when a signal aborts, at once where it has already; disposing of the answer ends that.
+ * Calls `act` when a signal aborts, at once if it has already; disposing removes the listener.
  *
- * @param signal undefined: nothing ever aborts
+ * @param signal undefined if nothing ever aborts
  */
 export function onAbort(signal: AbortSignal | undefined, act: () => void): Disposable {
   if (signal?.aborted === true) {

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 
-/** A limit that most systems have at least, for where nobody tells. */
+/** Fallback: a limit that most systems allow. */
 const usualLimit = 4_096;
 
-/** Reads how many descriptors this process may have open: Node has raised that to the most that it may. */
+/** Reads how many descriptors this process may have open; Node has raised the soft limit to the maximum. */
 export function openFilesLimit(): number {
   try {
     const [, soft] = /^Max open files +(\S+)/m.exec(readFileSync("/proc/self/limits", "ascii")) ?? [];

@@ -1,20 +1,20 @@
-/** Checks of certificates in our files before anybody else sees it: what is wrong names the file, not an alert of TLS. */
+/** Checks our certificates before they are used, so that the error names the file instead of a TLS alert. */
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 
 import type { TlsFiles } from "./config/load.ts";
 import { invalid, messageOf } from "./errors.ts";
 
-/** Purposes that a certificate has to be good for, with their object identifiers (RFC 5280, 4.2.1.12). */
+/** Purposes that a certificate must allow, with their object identifiers (RFC 5280, 4.2.1.12). */
 const purposes = { serverAuth: "1.3.6.1.5.5.7.3.1", clientAuth: "1.3.6.1.5.5.7.3.2" } as const;
 
-/** Contents of the files, PEM. */
+/** Contents of the files, in PEM. */
 export type OwnCertificate = Readonly<Record<keyof TlsFiles, string | Buffer>>;
 
 /**
- * Checks that the files hold an authority, a certificate and its key, that its time has not run out, and that it may be
- * used so.
+ * Checks that the files hold an authority, a certificate and its key, that the certificate has not expired, and that it
+ * allows this use.
  *
- * @param purpose a certificate that states no purposes is good for all
+ * @param purpose a certificate that states no purposes allows all
  * @throws SockerlessError of kind `invalid` that names the file
  */
 export function checkOwnCertificate(
@@ -31,7 +31,7 @@ export function checkOwnCertificate(
   if (certificate.validToDate.getTime() < Date.now()) {
     throw invalid(`the certificate in ${files.cert} has expired (${certificate.validTo})`);
   }
-  // Node types what is undefined where the extension is missing as always there.
+  // Node's types omit that this is undefined without the extension.
   const stated: readonly string[] | undefined = certificate.keyUsage;
   if (stated !== undefined && !stated.includes(purposes[purpose])) {
     throw invalid(`the certificate in ${files.cert} is not for ${purpose} (extendedKeyUsage)`);

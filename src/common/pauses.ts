@@ -1,14 +1,14 @@
-/** Pauses between tries. */
+/** Pauses between retries. */
 
-/** The growth of pauses from one failure to the next. */
+/** Growth of the pause from one failure to the next. */
 export interface PauseGrowth {
   readonly firstMs: number;
   readonly longestMs: number;
-  /** Factor from one pause to the next; absent: twice as long each time. */
+  /** Factor from one pause to the next; default 2. */
   readonly factor?: number;
 }
 
-/** The pause after so many failures in a row, in milliseconds. @param failures 1: the first */
+/** The pause after this many failures in a row, in milliseconds. @param failures at least 1 */
 export function pauseAfter(failures: number, { firstMs, longestMs, factor = 2 }: PauseGrowth): number {
   return Math.min(firstMs * factor ** (failures - 1), longestMs);
 }

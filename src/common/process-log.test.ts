@@ -38,5 +38,5 @@ it("takes another program's lines over with their level and values, and a crash 
       { level: "warn", component: "host", msg: "panic: nil map" },
     ],
   );
-  assert.equal(log.lastWords, "cannot unmount: busy\nadopted\nnot removed: gone\npanic: nil map");
+  assert.equal(log.lastLines, "cannot unmount: busy\nadopted\nnot removed: gone\npanic: nil map");
 });

@@ -1,34 +1,34 @@
-/** The lines of a program that we run, objects or plain text on its standard error, as lines of our own log. */
+/** Copies the output of programs that we run (JSON objects or plain text on standard error) into our own log. */
 import type { Readable } from "node:stream";
 import { createInterface } from "node:readline";
 
-/** Writes one line: its values, and what happened. */
+/** Writes a line: its values and its message. */
 export type WriteLine = (values: object, message: string) => void;
 
-/** The part of a logger that others' lines go to. */
+/** The part of a logger that receives other programs' lines. */
 export type LineLogger = Readonly<Record<"debug" | "info" | "warn" | "error", WriteLine>>;
 
-/** Number of last lines that are kept, for messages that say why the process has ended. */
+/** The number of last lines kept for messages that explain why the process ended. */
 const keptLines = 20;
 
-/** The log of another program: each line goes to our log as it comes, and the last ones are kept. */
+/** The log of another program: passes each line on to our log, and keeps the last ones. */
 export class ProcessLog {
   readonly #logger: LineLogger;
   readonly #component: string;
   #last: string[] = [];
 
-  /** @param component name of the program in its lines */
+  /** @param component the program's name in its lines */
   constructor(logger: LineLogger, component: string) {
     this.#logger = logger;
     this.#component = component;
   }
 
-  /** The last messages, one a line; after a crash the end of its stack. */
-  get lastWords(): string {
+  /** The last messages, one per line; after a crash the end of its stack. */
+  get lastLines(): string {
     return this.#last.join("\n");
   }
 
-  /** Reads what a process prints to its end; one that could not be started has no output. */
+  /** Reads a process's output until it ends; a process that could not be started has none. */
   follow(printed: Readable | null | undefined): void {
     if (printed) {
       createInterface({ input: printed }).on("line", (line) => this.#take(line));

@@ -1,34 +1,34 @@
 /**
- * The ID by which one request of a Docker client is followed through frontend, backend and agents. It belongs to
- * everything that is done for the request: log lines carry it, and so do the calls to other processes.
+ * The ID that follows a Docker client's request through frontend, backend and agents. Log lines carry it, and so do
+ * calls to other processes.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomUUID } from "node:crypto";
 
-/** The header of calls between processes, and of the answer to the client. */
+/** The header of calls between processes, and of the client's response. */
 export const requestIdHeader = "sockerless-request-id";
 
-/** Form of an ID that is taken from another process: it goes into our log. */
+/** Format of an ID accepted from another process: it ends up in our log. */
 const legal = /^[0-9A-Za-z-]{1,64}$/;
 
 const current = new AsyncLocalStorage<string | undefined>();
 
 /** A new ID: 16 hexadecimal digits. */
 export function newRequestId(): string {
-  return randomUUID().replaceAll("-", "").slice(0, 16); // Node makes many at once; bytes alone take 50 µs each.
+  return randomUUID().replaceAll("-", "").slice(0, 16); // Node generates UUIDs in batches; randomBytes takes 50 µs per call.
 }
 
-/** The ID of the request that this is done for; undefined outside of any request. */
+/** The ID of the current request; undefined outside of any request. */
 export function currentRequestId(): string | undefined {
   return current.getStore();
 }
 
-/** Does something for a request. @param id anything but a legal ID counts as none */
+/** Runs an action as part of a request. @param id ignored unless a legal ID */
 export function forRequest<T>(id: unknown, action: () => T): T {
   return current.run(typeof id === "string" && legal.test(id) ? id : undefined, action);
 }
 
-/** The header that names the current request; empty where there is none. */
+/** The header with the current request's ID; empty outside of any request. */
 export function requestIdHeaders(): Record<string, string> {
   const id = currentRequestId();
   return id === undefined ? {} : { [requestIdHeader]: id };

@@ -1,15 +1,15 @@
-/** A started frontend or backend, as `startFrontend` and `startBackend` answer it. */
+/** A started frontend or backend, as returned by `startFrontend` and `startBackend`. */
 export interface RunningService {
-  /** The addresses that are really listened on, where they differ from the configuration's (port 0). */
+  /** The addresses in use, if they differ from the configured ones (port 0). */
   readonly addresses?: readonly string[];
   /**
-   * Reads again what can change while it serves: the certificates of its TCP listeners. A failure leaves all
-   * as it was. Absent: there is nothing of the kind.
+   * Reloads what can change while it serves: the certificates of its TCP listeners. A failure changes nothing. Absent
+   * if there is nothing to reload.
    *
-   * @returns what was read again, for the log
+   * @returns a description of what was reloaded, for the log
    * @throws SockerlessError that names the file which cannot be read
    */
   reload?(): Promise<string>;
-  /** Stops accepting, lets what is under way end or cuts it, and releases everything; bounded in time. */
+  /** Stops accepting, lets current work finish or cuts it, and releases everything; takes a bounded time. */
   close(): Promise<void>;
 }

@@ -1,6 +1,8 @@
 import { tmpdir } from "node:os";
 
-/** Directories for files that nobody looks for later, in the order to try: in memory first, where the machine has that. */
+/**
+ * Directories for temporary files that never need a path later, in order of preference: in memory first where possible.
+ */
 export function scratchDirectories(): readonly string[] {
   return process.platform === "linux" ? ["/dev/shm", tmpdir()] : [tmpdir()];
 }

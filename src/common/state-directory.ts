@@ -2,8 +2,8 @@ import type { BackendName } from "./config/schema.ts";
 import { makeDirectories } from "./make-directories.ts";
 
 /**
- * Makes the state directory of a backend, unless it is there. Users of containers pass through that of `local`, which
- * nobody else may list; that of a cloud is its owner's alone.
+ * Makes the state directory of a backend, unless it exists. That of `local` lets containers' users pass through, but
+ * not list it; that of a cloud is open to its owner only.
  *
  * @throws SockerlessError of the kind that the errno means
  */

@@ -1,7 +1,7 @@
-/** Timers that a clock turns, so that a test decides when they are due. */
+/** Timers driven by a clock, so that a test controls them. */
 import type { Clock } from "./clock.ts";
 
-/** Acts after `ms` milliseconds; disposing of the answer before then prevents it. */
+/** Calls `act` after `ms` milliseconds; disposing cancels it. */
 export function after(clock: Clock, ms: number, act: () => void): Disposable {
   const over = new AbortController();
   clock.sleep(ms, over.signal).then(
@@ -11,7 +11,7 @@ export function after(clock: Clock, ms: number, act: () => void): Disposable {
   return { [Symbol.dispose]: () => over.abort() };
 }
 
-/** Acts every `ms` milliseconds until the signal aborts; `act` must not throw. */
+/** Calls `act` every `ms` milliseconds until the signal aborts; `act` must not throw. */
 export function every(clock: Clock, ms: number, act: () => void, signal: AbortSignal): void {
   clock.sleep(ms, signal).then(
     () => {

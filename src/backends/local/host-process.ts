@@ -111,7 +111,7 @@ export class HostProcess {
     } catch (error) {
       if (ended.signal.aborted) {
         throw systemError(
-          `the host process ${this.#options.agentPath} cannot run: ${messageOf(ended.signal.reason)}: ${this.#log.lastWords}`,
+          `the host process ${this.#options.agentPath} cannot run: ${messageOf(ended.signal.reason)}: ${this.#log.lastLines}`,
           ended.signal.reason,
         );
       }

@@ -1,7 +1,7 @@
 /** Docker's seccomp profiles: how they are read, and which of their rules hold for a container. */
 import * as v from "valibot";
 
-import { mustRead, object, orNothing, size } from "../../common/documents.ts";
+import { mustRead, object, orUndefined, size } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 
 /** Unsigned, of 64 bits: a double does not hold all of them. */
@@ -11,15 +11,15 @@ const uint64 = v.pipe(
   v.maxValue(2n ** 64n - 1n, `Too big: expected bigint to be <=${2n ** 64n - 1n}`),
 );
 const uint32 = v.pipe(size, v.maxValue(2 ** 32 - 1, `Too big: expected number to be <=${2 ** 32 - 1}`));
-const strings = orNothing(v.array(v.string()));
+const strings = orUndefined(v.array(v.string()));
 
 const kernelVersion = v.pipe(
   v.string(),
   v.regex(/^\d+\.\d+/, 'invalid kernel version: expected "<kernel>.<major>"'),
 );
 
-const conditionSchema = orNothing(
-  object({ arches: strings, caps: strings, minKernel: orNothing(kernelVersion) }),
+const conditionSchema = orUndefined(
+  object({ arches: strings, caps: strings, minKernel: orUndefined(kernelVersion) }),
 );
 
 const argumentSchema = object({
@@ -30,23 +30,23 @@ const argumentSchema = object({
 });
 
 const ruleSchema = object({
-  name: orNothing(v.string()),
+  name: orUndefined(v.string()),
   names: strings,
   action: v.string(),
-  errnoRet: orNothing(uint32),
-  args: orNothing(v.array(argumentSchema)),
+  errnoRet: orUndefined(uint32),
+  args: orUndefined(v.array(argumentSchema)),
   includes: conditionSchema,
   excludes: conditionSchema,
 });
 
 const profileSchema = object({
-  defaultAction: orNothing(v.string()),
-  defaultErrnoRet: orNothing(uint32),
+  defaultAction: orUndefined(v.string()),
+  defaultErrnoRet: orUndefined(uint32),
   architectures: strings,
-  archMap: orNothing(v.array(object({ architecture: v.string(), subArchitectures: strings }))),
-  syscalls: orNothing(v.array(ruleSchema)),
+  archMap: orUndefined(v.array(object({ architecture: v.string(), subArchitectures: strings }))),
+  syscalls: orUndefined(v.array(ruleSchema)),
   flags: strings,
-  listenerPath: orNothing(v.string()),
+  listenerPath: orUndefined(v.string()),
 });
 
 /**

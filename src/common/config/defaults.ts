@@ -1,4 +1,4 @@
-/** Default paths, for settings that nobody has made. */
+/** Default paths. */
 import { createHash } from "node:crypto";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,7 +21,7 @@ export interface DefaultPaths {
   readonly agentCa: string;
 }
 
-/** The default paths for this user: those of the system for root, those of the XDG base directories else. */
+/** The default paths for this user: the system's for root, otherwise in the XDG base directories. */
 export function defaultPaths(backend: BackendName, surroundings: Surroundings): DefaultPaths {
   if (surroundings.uid === 0) {
     return {
@@ -34,7 +34,7 @@ export function defaultPaths(backend: BackendName, surroundings: Surroundings): 
   }
   const { environment, uid } = surroundings;
   const home = environment["HOME"] ?? homedir();
-  // A session without a login manager has no runtime directory; the name keeps users apart, the mode (0700) others out.
+  // Without a login manager there is no runtime directory; this name separates users, and mode 0700 keeps others out.
   const runtime = environment["XDG_RUNTIME_DIR"] ?? join(tmpdir(), `sockerless-${uid}`);
   const state = environment["XDG_STATE_HOME"] ?? join(home, ".local/state");
   const config = environment["XDG_CONFIG_HOME"] ?? join(home, ".config");
@@ -47,7 +47,9 @@ export function defaultPaths(backend: BackendName, surroundings: Surroundings): 
   };
 }
 
-/** The run directory of an instance with a state directory of its own; short, because a socket's path has 107 bytes at most. */
+/**
+ * The run directory of an instance that has its own state directory; short, as a socket's path has 107 bytes at most.
+ */
 export function runDirOf(stateDir: string, defaultRunDir: string): string {
   return join(defaultRunDir, createHash("sha256").update(stateDir).digest("hex").slice(0, 12));
 }

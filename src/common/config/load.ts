@@ -1,4 +1,4 @@
-/** Reading the configuration: flags over environment over file over defaults. */
+/** Reads the configuration: flags override the environment, that the file, that the defaults. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -28,7 +28,7 @@ export type AcaSection = CamelCased<Omit<v.InferOutput<typeof acaSchema>, "agent
 
 /** Certificates for mutual TLS, as paths of PEM files. */
 export interface TlsFiles {
-  /** Certificates of the authority that must have signed a peer's. */
+  /** Certificates of the authority that must have signed the peer's certificate. */
   readonly ca: string;
   readonly cert: string;
   readonly key: string;
@@ -37,7 +37,7 @@ export interface TlsFiles {
 /** The `builder` section: sizes in bytes. */
 export type BuilderSection = CamelCased<v.InferOutput<typeof builderSchema>>;
 
-/** Settings that all backends and the frontend have in common. Paths are absolute. */
+/** Settings common to all backends and the frontend. Paths are absolute. */
 export interface CommonConfig {
   /** Addresses of the Docker API, `unix:///path` or `tcp://address:port`. */
   readonly hosts: readonly string[];
@@ -47,30 +47,29 @@ export interface CommonConfig {
   readonly listen: string;
   /** True if the frontend listens for published ports of containers in the cloud. */
   readonly publish: boolean;
-  /** True if the frontend hands clients' connections to the agents of local containers. */
+  /** True if the frontend passes clients' connections to the agents of local containers. */
   readonly handOver: boolean;
   readonly stateDir: string;
   readonly runDir: string;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
-  /** File to which a daemon logs that was started by `serve --detach`. */
+  /** Log file of a daemon started by `serve --detach`. */
   readonly logFile: string;
-  /** There whenever an address of this process is TCP. */
+  /** Set whenever an address of this process is TCP. */
   readonly tls: TlsFiles | undefined;
-  /** The OCI runtime's name or path; undefined: the first that works. */
+  /** The OCI runtime's name or path; undefined for the first that works. */
   readonly runtime: string | undefined;
-  /** True if the local backend prepares containers like those that were started last. */
-  /** Bytes of a block volume that is made without a size. */
+  /** Default size of a block volume, in bytes. */
   readonly blockVolumeSize: number;
-  /** Registries, `host` or `host:port`, that may be reached without TLS or with an unknown certificate. */
+  /** Registries, `host` or `host:port`, that may be contacted without TLS or with an unknown certificate. */
   readonly insecureRegistries: readonly string[];
   readonly builder: BuilderSection;
 }
 
-/** How much is logged. */
+/** The lowest level that is logged. */
 export type LogLevel = NonNullable<v.InferOutput<typeof topSchema>["log_level"]>;
 
-/** How log lines are written; `auto` asks whether standard error is a terminal. */
+/** Format of log lines; `auto` depends on whether standard error is a terminal. */
 export type LogFormat = NonNullable<v.InferOutput<typeof topSchema>["log_format"]>;
 
 /** The configuration of a `local` backend, and of a frontend run alone. */
@@ -83,10 +82,10 @@ export type AcaConfig = CommonConfig & { readonly backend: "aca"; readonly aca: 
 /** A complete, checked configuration: plain data, so that it can be sent to another process. */
 export type Config = LocalConfig | EcsConfig | AcaConfig;
 
-/** Sources of a configuration's values. */
+/** Sources of the configured values. */
 export interface ConfigSources extends Surroundings {
   readonly command: Command;
-  /** The backend that the command line names, for the command `backend`. */
+  /** The backend named on the command line, for the command `backend`. */
   readonly backend?: BackendName;
   /** The YAML file. */
   readonly file?: string;
@@ -94,10 +93,10 @@ export interface ConfigSources extends Surroundings {
   readonly flags?: Readonly<Record<string, unknown>>;
 }
 
-/** A configuration, and what its reader should be told. */
+/** A configuration and the warnings about it. */
 export interface LoadedConfig {
   readonly config: Config;
-  /** Environment variables that look like ours and are none. Only warned of: the environment belongs to others too. */
+  /** Unknown environment variables with our prefix. No error, as the environment belongs to others too. */
   readonly warnings: readonly string[];
 }
 
@@ -107,7 +106,7 @@ const maxSocketPathBytes = 107;
 /**
  * Reads and checks the configuration.
  *
- * @throws SockerlessError of kind `invalid` that names every problem and where it stands
+ * @throws SockerlessError of kind `invalid` with every problem and its place
  */
 export function loadConfig(sources: ConfigSources): LoadedConfig {
   const problems = new Problems();
@@ -137,16 +136,16 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   return { config: { ...common, backend }, warnings };
 }
 
-/** A state directory, and what its reader should be told. */
+/** A state directory and the warnings about its configuration. */
 export interface LoadedStateDir extends Pick<LoadedConfig, "warnings"> {
   /** Absolute. */
   readonly stateDir: string;
 }
 
 /**
- * Reads the state directory alone, for a command that needs no more: the section of a cloud may lack what a daemon needs.
+ * Reads only the state directory, for a command that needs nothing else: required settings of a cloud may be missing.
  *
- * @throws SockerlessError of kind `invalid` that names every problem and where it stands
+ * @throws SockerlessError of kind `invalid` with every problem and its place
  */
 export function loadStateDir(sources: ConfigSources): LoadedStateDir {
   const problems = new Problems();
@@ -199,7 +198,7 @@ function fileValues(file: string | undefined, problems: Problems): [Setting, unk
     for (const [key, value] of Object.entries(values)) {
       const setting = known.get(key);
       if (setting !== undefined) {
-        // An empty key (`subnets:`) is one that was left out.
+        // An empty key (`subnets:`) counts as left out.
         if (value !== null) {
           found.push([setting, value]);
         }
@@ -326,9 +325,9 @@ function strangeVariables(environment: Surroundings["environment"]): string[] {
   return warnings;
 }
 
-/** Errors of a configuration, collected so that the user reads them all at once. */
+/** Collects the errors of a configuration, so that the user sees all of them at once. */
 class Problems {
-  /** Source of each setting's value, by the setting's name. */
+  /** Origin of each setting's value, by setting name. */
   readonly origins = new Map<string, string>();
   readonly #found: string[] = [];
 
@@ -352,12 +351,12 @@ class Problems {
     if (result.success) {
       return result.output;
     }
-    const told = new Set<string>();
+    const reported = new Set<string>();
     for (const issue of result.issues) {
       const key = String(issue.path?.[0].key);
       const setting = settings.find((each) => each.section === section && each.key === key);
-      if (setting !== undefined && !told.has(key)) {
-        told.add(key);
+      if (setting !== undefined && !reported.has(key)) {
+        reported.add(key);
         this.add(this.#describe(setting, issue.message));
       }
     }

@@ -1,5 +1,5 @@
 /**
- * The name that was probably meant, or undefined when none is near: at most a third of its letters (and at least one)
+ * The name that was probably meant, or undefined if none is close: at most a third of its letters (but at least one)
  * may differ. Case, dashes and underscores do not count.
  */
 export function nearestName(written: string, names: Iterable<string>): string | undefined {
@@ -22,7 +22,7 @@ function lettersOf(name: string): string {
   return name.toLowerCase().replaceAll(/[-_]/g, "");
 }
 
-/** Insertions, deletions, substitutions and swaps of neighbours that lead from one string to the other. */
+/** Number of insertions, deletions, substitutions and swaps of neighbours between two strings. */
 function editDistance(from: string, to: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: to.length + 1 }, (_, column) => column);

@@ -1,6 +1,6 @@
 /**
- * Every setting of sockerless: the one source of the YAML file's keys, the environment variables, the flags, their
- * defaults and `docs/configuration.md`. Keys are written as in the YAML file.
+ * Every setting of sockerless: the single source of the YAML file's keys, the environment variables, the flags, their
+ * defaults and `docs/configuration.md`. Keys are spelled as in the YAML file.
  */
 import { object } from "../documents.ts";
 
@@ -34,7 +34,7 @@ const backendAddress = matching(
 );
 const arn = matching(/^arn:[^\s]+$/, "an ARN");
 
-/** Settings of the agent in the cloud, the same for both cloud backends. */
+/** Settings of cloud agents, shared by both cloud backends. */
 const cloudAgentShape = {
   agent_ca: describe(
     optional(text("path or PEM")),

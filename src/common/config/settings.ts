@@ -1,11 +1,11 @@
-/** The settings as a flat list, with the names that each has in the file, the environment and on the command line. */
+/** The settings as a flat list, with their names in the file, in the environment and on the command line. */
 import * as v from "valibot";
 
 import type { Schema } from "../documents.ts";
 import { acaSchema, builderSchema, ecsSchema, topSchema } from "./schema.ts";
 import { descriptions, type SettingDescription } from "./values.ts";
 
-/** The programs that read a configuration. */
+/** The commands that read a configuration. */
 export type Command = "serve" | "frontend" | "backend" | "stop";
 
 /** The sections of the YAML file. */
@@ -28,9 +28,9 @@ export interface Setting extends SettingDescription {
   /** Commands that have the flag. */
   readonly commands: readonly Command[];
   readonly schema: Schema;
-  /** True if the section is incomplete without it. */
+  /** True if the section requires it. */
   readonly required: boolean;
-  /** Value if it is left out, as a flag would say it; `defaultText` where that depends on the machine. */
+  /** Default value in the flag's format; `defaultText` if it depends on the machine. */
   readonly defaultValue: string | undefined;
 }
 
@@ -47,7 +47,7 @@ const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
   block_volume_size: ["serve", "backend"],
   insecure_registries: ["serve", "backend"],
 };
-/** Commands that serve: a setting is theirs unless the table above says more. */
+/** Commands that have every setting not listed in the table above. */
 const servingCommands: readonly Command[] = ["serve", "frontend", "backend"];
 
 /** Every setting, in the order of the documentation. */

@@ -1,4 +1,4 @@
-/** Durations and sizes as people write them. */
+/** Durations and sizes in readable form. */
 
 const msPerUnit: Readonly<Record<string, number>> = {
   ms: 1,
@@ -16,9 +16,9 @@ const bytesPerUnit: Readonly<Record<string, number>> = {
 };
 
 /**
- * The milliseconds of a duration such as `500ms`, `60s` or `1m30s`; `0` needs no unit.
+ * Parses a duration such as `500ms`, `60s` or `1m30s` to milliseconds; `0` needs no unit.
  *
- * @returns undefined when it is not a duration
+ * @returns undefined if it is not a duration
  */
 export function parseDuration(text: string): number | undefined {
   if (text === "0") {
@@ -35,9 +35,9 @@ export function parseDuration(text: string): number | undefined {
 }
 
 /**
- * The bytes of a size such as `64MiB`, `64m` or `1024`; units are powers of 1024, as in Docker's flags.
+ * Parses a size such as `64MiB`, `64m` or `1024` to bytes; units are powers of 1024, as in Docker's flags.
  *
- * @returns undefined when it is not a size
+ * @returns undefined if it is not a size
  */
 export function parseSize(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?$/i.exec(text);
@@ -47,7 +47,7 @@ export function parseSize(text: string): number | undefined {
   return Math.round(Number(match[1]) * (bytesPerUnit[(match[2] ?? "").toLowerCase()] ?? 0));
 }
 
-/** A number of milliseconds as {@link parseDuration} reads it. */
+/** Formats milliseconds for {@link parseDuration}. */
 export function formatDuration(ms: number): string {
   for (const unit of ["d", "h", "m", "s"]) {
     const size = msPerUnit[unit] ?? 1;
@@ -58,7 +58,7 @@ export function formatDuration(ms: number): string {
   return ms === 0 ? "0" : `${ms}ms`;
 }
 
-/** A number of bytes as {@link parseSize} reads it. */
+/** Formats bytes for {@link parseSize}. */
 export function formatSize(bytes: number): string {
   for (const [unit, name] of [
     ["g", "GiB"],

@@ -1,6 +1,6 @@
 /**
- * The kinds of values that a setting may have. Each accepts what YAML gives and the text that a flag or an environment
- * variable gives, so that one schema serves all three; `typeName` is what the documentation says.
+ * The types of setting values. Each accepts YAML values and the text of a flag or an environment variable, so that one
+ * schema serves all three; `typeName` is its name in the documentation.
  */
 import { resolve } from "node:path";
 
@@ -9,30 +9,30 @@ import * as v from "valibot";
 import type { Schema } from "../documents.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
 
-/** Facts about a setting beside its schema. */
+/** Facts about a setting besides its schema. */
 export interface SettingDescription {
   /** For the documentation and `--help`: one or two sentences. */
   readonly description: string;
-  /** The kind of value, as the documentation names it. */
+  /** The type of value, as named in the documentation. */
   readonly typeName: string;
-  /** The flag's name where it is not the key's (`host` for `hosts`). */
+  /** The flag's name if it differs from the key (`host` for `hosts`). */
   readonly flag?: string;
   /** Never shown in logs or errors. */
   readonly secret?: boolean;
-  /** The default in words, where it depends on the machine or on other settings. */
+  /** The default in words, if it depends on the machine or on other settings. */
   readonly defaultText?: string;
-  /** Turns a default value into the text that would be written in a file. */
+  /** Formats a default value as it would be written in a file. */
   readonly format?: (value: never) => string;
-  /** A flag may be repeated, an environment variable holds several separated by commas. */
+  /** The flag may be repeated, and the environment variable holds a comma-separated list. */
   readonly isList?: boolean;
-  /** The flag stands alone, and `--no-…` negates it. */
+  /** The flag takes no value, and `--no-…` negates it. */
   readonly isSwitch?: boolean;
 }
 
-/** Descriptions by schema; {@link describe} writes it. */
+/** Descriptions by schema, filled by {@link describe}. */
 export const descriptions = new WeakMap<Schema, SettingDescription>();
 
-/** A schema with its type name, not described yet. */
+/** A schema with its type name, without a description yet. */
 export interface Value<Kind extends Schema> {
   readonly schema: Kind;
   readonly about: Omit<SettingDescription, "description">;
@@ -54,12 +54,12 @@ export function describe<Kind extends Schema>(
   return value.schema;
 }
 
-/** The same value, which may be left out. */
+/** The same value, but optional. */
 export function optional<Kind extends Schema>(value: Value<Kind>): Value<v.OptionalSchema<Kind, undefined>> {
   return { schema: v.optional(value.schema), about: value.about };
 }
 
-/** The same value with a default for when it is left out (after parsing: milliseconds, bytes). */
+/** The same value with a default (in parsed form: milliseconds, bytes). */
 export function withDefault<Output>(
   value: Value<Schema<Output>>,
   fallback: NoInfer<Output>,
@@ -76,7 +76,7 @@ export function text(typeName = "text"): Value<Schema<string>> {
   return { schema: v.pipe(v.string("must be text"), v.nonEmpty("must not be empty")), about: { typeName } };
 }
 
-/** Text of a given form. */
+/** Text that matches a pattern. */
 export function matching(pattern: RegExp, typeName: string): Value<Schema<string>> {
   return {
     schema: v.pipe(v.string("must be text"), v.regex(pattern, `must be ${typeName}`)),
@@ -122,7 +122,7 @@ export function onOff(): Value<Schema<boolean>> {
   };
 }
 
-/** A path of this machine, made absolute against the working directory. */
+/** A path on this machine, made absolute against the working directory. */
 export function path(): Value<Schema<string>> {
   return {
     schema: v.pipe(
@@ -134,7 +134,7 @@ export function path(): Value<Schema<string>> {
   };
 }
 
-/** A time span; milliseconds after parsing. */
+/** A duration; milliseconds after parsing. */
 export function duration(): Value<Schema<number>> {
   return {
     schema: parsedText(parseDuration, "must be a duration such as 500ms, 60s or 1m30s"),
@@ -142,7 +142,7 @@ export function duration(): Value<Schema<number>> {
   };
 }
 
-/** A whole number from 1 on. */
+/** A whole number of at least 1. */
 export function count(): Value<Schema<number>> {
   return {
     schema: parsedText(
