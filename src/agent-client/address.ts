@@ -1,10 +1,10 @@
 /**
- * The way to an agent, and the credentials for it: one type for the backend that names it, the frontend, its workers and
- * the relay. Plain data: it crosses threads.
+ * The address of an agent and the credentials for it: one type for the backend, the frontend, its workers and the
+ * relay. Plain data, sent across threads.
  */
 import { isIPv6 } from "node:net";
 
-/** An agent, or the one of stored containers, on this machine. */
+/** An agent on this machine, or the server of stopped containers' files and logs. */
 export interface SocketAddress {
   readonly kind: "unix";
   readonly path: string;
@@ -19,16 +19,16 @@ export interface NetworkAddress {
   readonly pin: Uint8Array;
 }
 
-/** An agent that nobody can dial and that calls its backend, whose relay joins the two. */
+/** An agent that cannot be dialled: it calls its backend, whose relay connects it to its clients. */
 export interface CalledAddress {
   readonly kind: "called";
-  /** Unix socket of the relay (docs/formats.md). */
+  /** Like {@link NetworkAddress.pin}; picks this agent among all that call. */
   readonly path: string;
   /** As {@link NetworkAddress.pin}: the agent that is meant, among all that call. */
   readonly pin: Uint8Array;
 }
 
-/** A backend that relays, on another machine: known by its name and an authority. */
+/** A relaying backend on another machine, known by its name and an authority. */
 export interface RelayAddress {
   readonly kind: "relay";
   readonly host: string;
@@ -37,48 +37,51 @@ export interface RelayAddress {
   readonly authority: string;
 }
 
-/** The way from a backend's process to an agent of its own. */
+/** The address at which a backend's process reaches one of its agents. */
 export type AgentAddress = SocketAddress | NetworkAddress | CalledAddress;
 
 /**
- * The way to an agent from anywhere. All of these are dialled; a way of another kind is a further member, and every
- * `switch` over `kind` has to say what it does with it: `dial`, `describeAddress`, the pool's key, the endpoint.
+ * The address at which any process reaches an agent. All of these are dialled; a new kind becomes a further member, to
+ * be handled by every `switch` over `kind`: `dial`, `describeAddress`, the pool's key, the endpoint.
  */
 export type AgentWay = AgentAddress | RelayAddress;
 
-/** Key and certificates that a client shows to an agent that demands mutual TLS. PEM texts. */
+/** A client's key and certificates, in PEM, for an agent that requires mutual TLS. */
 export interface ClientCredentials {
   readonly key: string;
-  /** The certificate, then those that lead to the agent's pinned authority. */
+  /** The certificate, followed by the chain to the agent's pinned authority. */
   readonly certificateChain: string;
 }
 
-/** The address, the credentials and the container that dialling takes. */
+/** Everything needed to dial: address, credentials, container. */
 export interface DialTarget {
   readonly address: AgentWay;
   /** Required for all but `unix`. */
   readonly credentials?: ClientCredentials | undefined;
-  /** Full ID, sent with every call: `called` and an agent that serves several containers need it, others ignore it. */
+  /**
+   * Full ID, sent with every call; required for `called` and for an agent that serves several containers, ignored by
+   * others.
+   */
   readonly containerId?: string | undefined;
-  /** Name of the server there in error messages; undefined: {@link agentPeer}. */
+  /** The server's name in error messages; default {@link agentPeer}. */
   readonly peer?: string | undefined;
 }
 
-/** Name of the server at an address in error messages, unless a target has another. */
+/** The server's default name in error messages. */
 export const agentPeer = "the agent";
 
-/** Credentials that expire: asked for whenever a connection is opened. Undefined: the agent asks for none. */
+/** Provides credentials that expire; called for each new connection. Undefined if the agent requires none. */
 export type CredentialsProvider = () => Promise<ClientCredentials | undefined>;
 
-/** A target of connections that are opened again and again, and so not plain data. */
+/** A target of connections that are opened repeatedly, and therefore not plain data. */
 export type AgentTarget = Omit<DialTarget, "credentials"> & {
   readonly credentials?: ClientCredentials | CredentialsProvider | undefined;
 };
 
-/** The metadata key that names the container at a relay. */
+/** The metadata key with the container's ID, for a relay. */
 export const containerIdHeader = "sockerless-container-id";
 
-/** The address for a log line or an error message. */
+/** Formats an address for a log line or an error message. */
 export function describeAddress(address: AgentWay): string {
   switch (address.kind) {
     case "unix":

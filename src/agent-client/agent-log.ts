@@ -1,4 +1,4 @@
-/** An agent's log read by a typed call, for callers that want its records and no bulk stream. */
+/** Reads an agent's log by a typed call, for callers that need its records instead of a bulk stream. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { AgentTarget } from "./address.ts";
@@ -6,10 +6,10 @@ import { createAgentClient } from "./client.ts";
 import { systemError } from "../common/errors.ts";
 import type { LogChunk, LogsRequestSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
-/** Milliseconds of silence after which an agent is away; it sends heartbeats. */
+/** Milliseconds of silence after which the agent counts as lost; it sends heartbeats. */
 const silenceMs = 30_000;
 
-/** Yields an agent's answer, to its end. @throws what the call throws; system: it was cut */
+/** Yields the agent's log until its end. @throws the call's error; system if the stream was cut */
 export async function* agentLog(
   agent: AgentTarget,
   containerId: string,
@@ -39,10 +39,9 @@ export async function* agentLog(
 }
 
 /**
- * Yields messages of an agent, as they come.
+ * Yields an agent's messages as they arrive.
  *
- * @param silent called when none has come for {@link silenceMs} while one was waited for; a reader may take
- *   its time
+ * @param silent called after waiting {@link silenceMs} for a message; the reader's own time does not count
  */
 export async function* watched<Message>(
   messages: AsyncIterable<Message>,

@@ -1,6 +1,6 @@
 /**
- * Streams of the agent as their users see them: opened, data both ways, and exactly one end. The differences
- * between the kinds (session, logs, archive get and put, export, tunnel) stand in a {@link StreamKind} each.
+ * The agent's streams as their users see them: opened, then data both ways, then exactly one end. A {@link StreamKind}
+ * holds what differs between the kinds (session, logs, archive get and put, export, tunnel).
  */
 import type { ConnectError } from "@connectrpc/connect";
 
@@ -9,29 +9,29 @@ import { BulkStream } from "./bulk-stream.ts";
 import type { BulkShape } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
 
-/** Facts about a stream that are known once the agent has taken it. */
+/** Facts about a stream that are known once the agent has accepted it. */
 export type Opened =
   | { readonly kind: "session"; readonly pid: number; readonly tty: boolean }
   | { readonly kind: "logs" }
   | { readonly kind: "export" }
   | { readonly kind: "tunnel" }
   | { readonly kind: "archive"; readonly stat: ArchivedPath }
-  /** The archive that is to come is taken. */
+  /** The agent is ready to receive the archive. */
   | { readonly kind: "archive-put" };
 
-/** The agent takes the client's connection at a unix socket, once, from whoever has the token. */
+/** An offer of the agent to take over the client's connection: once, at a unix socket, from the holder of the token. */
 export interface HandOverOffer {
   readonly socket: string;
   readonly token: string;
 }
 
-/** Bytes that went over a connection that was handed on. */
+/** Bytes transferred over a connection that was handed over. */
 export interface CarriedBytes {
   readonly input: number;
   readonly output: number;
 }
 
-/** A `PathStat`, as plain data. */
+/** A `PathStat` as plain data. */
 export interface ArchivedPath {
   readonly name: string;
   readonly size: number;
@@ -41,46 +41,46 @@ export interface ArchivedPath {
   readonly linkTarget: string;
 }
 
-/** The end of a stream that was not cut. */
+/** The result of a stream that was not cut. */
 export type Outcome =
   | { readonly kind: "exit"; readonly exitCode: number }
-  /** The exec or attachment goes on without us. */
+  /** The exec or attachment goes on without this client. */
   | { readonly kind: "detached" }
   | { readonly kind: "complete"; readonly totalBytes: number };
 
-/** Why a stream failed, as plain data that crosses threads. */
+/** The failure of a stream, as plain data that crosses threads. */
 export interface StreamFailure {
   readonly kind: ErrorKind;
   readonly message: string;
-  /** 126 or 127 where a process could not start; else 0. */
+  /** 126 or 127 if a process could not start; otherwise 0. */
   readonly exitCode: number;
 }
 
-/** Takes the events of an {@link AgentStream}. `ended` or `failed` is called once and last. */
+/** Receives the events of an {@link AgentStream}. `ended` or `failed` is called once, as the last event. */
 export interface StreamListener {
   opened(opened: Opened): void;
   /** `source.subarray(start, end)` is only valid during the call. */
   data(channel: number, source: Uint8Array, start: number, end: number): void;
-  /** No more data comes; input may go on. Only of kinds whose directions end apart. */
+  /** No more data follows; input may continue. Only for kinds with independent directions. */
   outputEnded(): void;
-  /** The agent has the client's connection: data and input no longer come this way. Only of sessions. */
+  /** The agent has the client's connection, which now carries data and input. Only for sessions. */
   handed?(): void;
-  /** The client's connection may be handed on, in place of all data and input; told before `opened`. */
+  /** The client's connection may be handed over, instead of sending data and input here; called before `opened`. */
   offered?(offer: HandOverOffer): void;
-  /** Told of such a connection before `ended` or `failed`. */
+  /** Reports the bytes of such a connection; called before `ended` or `failed`. */
   carried?(bytes: CarriedBytes): void;
   ended(outcome: Outcome): void;
   failed(failure: StreamFailure): void;
 }
 
-/** Meaning of a message that is not bulk data. */
+/** The meaning of a message without bulk data. */
 export type StreamSignal =
   | { readonly type: "heartbeat" }
   | { readonly type: "opened"; readonly opened: Opened; readonly offer?: HandOverOffer | undefined }
   | { readonly type: "offered"; readonly offer: HandOverOffer }
   | { readonly type: "handed" }
   | { readonly type: "carried"; readonly bytes: CarriedBytes }
-  /** No more output: the stream ends when the input has ended too. */
+  /** No more output; the stream ends once the input has ended too. */
   | { readonly type: "output-ended"; readonly totalBytes: number }
   | { readonly type: "ended"; readonly outcome: Outcome }
   | { readonly type: "failed"; readonly failure: StreamFailure };
@@ -92,23 +92,23 @@ export interface StreamKind {
   readonly inputTag: number | undefined;
   readonly heartbeat: Uint8Array | undefined;
   readonly expectsHeartbeats: boolean;
-  /** Set where no message says that the stream is open: then the first message of any kind does. */
+  /** Set if no message says that the stream is open: the first message of any kind then does. */
   readonly openedByDefault?: Opened;
-  /** Set where a field of the answer's header says that the stream is open. Agents of earlier versions say nothing. */
+  /** Set if a response header says that the stream is open. Earlier agents do not send it. */
   readonly openedByHeader?: { readonly name: string; readonly opened: Opened };
-  /** The message that says that no more input comes, and whether the request ends with it. */
+  /** The message for the end of input, and whether it is the last message of the request. */
   readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };
-  /** The message that says that the client has gone, and that its input so far still counts. */
+  /** The message saying that the client has left, and that the input sent so far still counts. */
   readonly leave?: Uint8Array;
-  /** The message that says that the client's connection is not handed on. */
+  /** The message that declines to hand over the client's connection. */
   readonly keep?: Uint8Array;
-  /** @throws where the bytes are no message of this kind */
+  /** @throws if the bytes are no message of this kind */
   readonly decode: (message: Uint8Array) => StreamSignal;
 }
 
-/** First request of a stream. */
+/** A stream's first request. */
 export interface StreamRequest {
-  /** Full ID; needed where the address serves several containers. */
+  /** Full ID; needed if the address serves several containers. */
   readonly containerId: string | undefined;
   /** The encoded first request message. */
   readonly first: Uint8Array;
@@ -116,7 +116,7 @@ export interface StreamRequest {
   readonly carriesInput: boolean;
 }
 
-/** A stream in progress. After its end every method does nothing. */
+/** A stream in progress. Once it has ended, methods have no effect. */
 export class AgentStream {
   readonly #kind: StreamKind;
   readonly #listener: StreamListener;
@@ -126,13 +126,13 @@ export class AgentStream {
   #outputEnded: boolean = false;
   #over: boolean = false;
   #openedByDefault: boolean = false;
-  /** Set where the data may go another way, unseen here. */
+  /** True if data may bypass this stream after a hand-over. */
   #isOffered: boolean = false;
 
   /**
-   * Opens a stream. Failures of the agent are told to the listener.
+   * Opens a stream. The agent's failures are reported to the listener.
    *
-   * @throws ConnectError `Unavailable` when the agent cannot be reached
+   * @throws ConnectError `Unavailable` if the agent cannot be reached
    */
   static async open(
     connection: AgentConnection,
@@ -168,9 +168,9 @@ export class AgentStream {
   }
 
   /**
-   * Sends input; the bytes must stay unchanged until `taken`.
+   * Sends input; the bytes must stay unchanged until `taken` is called.
    *
-   * @param taken called once there may be room for more, or no use for it
+   * @param taken called when there may be room for more, or the stream takes no more input
    */
   sendInput(data: Uint8Array, taken: () => void): void {
     if (this.#over || this.#inputEnded || this.#stream === undefined) {
@@ -180,7 +180,7 @@ export class AgentStream {
     }
   }
 
-  /** No more input: the process reads end of file, the archive is complete. */
+  /** Ends the input: the process reads end of file, or the archive is complete. */
   endInput(): void {
     const { inputEnd } = this.#kind;
     if (this.#over || this.#inputEnded || this.#stream === undefined || inputEnd === undefined) {
@@ -195,7 +195,7 @@ export class AgentStream {
     this.#endIfBothEnded();
   }
 
-  /** Nobody takes the offer that came with `opened`. */
+  /** Declines the offer made with `opened`. */
   keep(): void {
     const { keep } = this.#kind;
     if (keep !== undefined && !this.#over) {
@@ -203,21 +203,21 @@ export class AgentStream {
     }
   }
 
-  /** Stops reading, so that the agent stops sending. */
+  /** Stops reading; flow control then stops the agent. */
   pause(): void {
     if (!this.#over) {
       this.#stream?.pause();
     }
   }
 
-  /** Reads on. */
+  /** Resumes reading. */
   resume(): void {
     if (!this.#over) {
       this.#stream?.resume();
     }
   }
 
-  /** Gives up; the listener hears no more. The process goes on. */
+  /** Cancels the stream without further events. The process keeps running. */
   cancel(): void {
     if (!this.#over) {
       this.#finish();
@@ -226,8 +226,8 @@ export class AgentStream {
   }
 
   /**
-   * The client has gone: the listener hears no more, the process goes on, and what was sent still reaches it where the
-   * kind of the stream knows of leaving.
+   * Detaches when the client has gone: there are no further events, and the process keeps running. Input already sent
+   * still reaches it if the stream's kind has a `leave` message.
    */
   leave(): void {
     const { leave } = this.#kind;

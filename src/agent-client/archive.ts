@@ -13,10 +13,10 @@ import type { ArchivedPath, StreamKind } from "./agent-stream.ts";
 import { decodeGiven } from "./bulk-end.ts";
 import { archiveChunkTag, archiveOutput } from "./bulk-messages.ts";
 
-/** Header of an answer which says that the archive is taken, and may come. */
+/** Response header which says that the agent is ready to receive the archive. */
 const archiveOpenHeader = "sockerless-archive-open";
 
-/** Fetching a path: no input, output is a tar stream. */
+/** Downloads a path: no input, output is a tar stream. */
 export const archiveGetStream: StreamKind = {
   path: "/sockerless.agent.v1.AgentService/ArchiveGet",
   shape: archiveOutput,
@@ -31,7 +31,7 @@ export const archiveGetStream: StreamKind = {
   },
 };
 
-/** Unpacking into a directory: input is a tar stream, no output. */
+/** Unpacks into a directory: input is a tar stream, no output. */
 export const archivePutStream: StreamKind = {
   path: "/sockerless.agent.v1.AgentService/ArchivePut",
   shape: archiveOutput,
@@ -60,12 +60,12 @@ export const archivePutStream: StreamKind = {
   }),
 };
 
-/** The request that fetches a path. */
+/** Encodes the request to download a path. */
 export function encodeArchiveGet(request: MessageInitShape<typeof ArchiveGetRequestSchema>): Uint8Array {
   return toBinary(ArchiveGetRequestSchema, create(ArchiveGetRequestSchema, request));
 }
 
-/** The first message of unpacking. */
+/** Encodes the first message of an upload. */
 export function encodeArchivePut(open: MessageInitShape<typeof ArchivePutOpenSchema>): Uint8Array {
   return toBinary(
     ArchivePutRequestSchema,

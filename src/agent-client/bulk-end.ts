@@ -1,4 +1,4 @@
-/** The messages beside the bulk data of streams that only give: their end, and what else keeps them alive. */
+/** The messages without bulk data of output-only streams: the end, and heartbeats. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import type {
@@ -9,10 +9,10 @@ import type {
 import type { StreamSignal } from "./agent-stream.ts";
 
 /**
- * Decodes a message that opens nothing.
+ * Decodes a message other than the opening one.
  *
- * @param what the stream gives, as a refusal names it: "a log"
- * @throws ConnectError `DataLoss` for bulk data, which is decoded elsewhere in the form that was agreed on
+ * @param what the stream carries, for error messages: "a log"
+ * @throws ConnectError `DataLoss` for bulk data in an unexpected encoding; the expected one is decoded elsewhere
  */
 export function decodeGiven(
   message: (LogsResponse | ExportResponse | ArchiveGetResponse)["message"],

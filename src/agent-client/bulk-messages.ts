@@ -1,10 +1,10 @@
 /**
- * The messages that carry bulk data, encoded and decoded by hand: their payload is copied once, from HTTP/2's buffer to
- * where it is wanted, and never becomes an object. The proto fixes their field order for that. All other messages are
- * left to protobuf-es.
+ * Messages with bulk data, encoded and decoded by hand: the payload is copied once, from HTTP/2's buffer to its
+ * destination, and never becomes an object. The proto fixes their field order for this purpose. protobuf-es handles all
+ * other messages.
  *
- * Each has the same form: an outer message with one field (the oneof's tag and the inner length), an inner one with, in
- * this order, an optional stream number, an optional offset (absent when 0, as proto3 has it) and the data.
+ * All have the same layout: an outer message with one field (the oneof's tag and the inner length); in it, in this
+ * order, an optional stream number, an optional offset (absent if 0, as in proto3) and the data.
  */
 
 const varintMore = 0x80;
@@ -12,18 +12,18 @@ const varintBits = 0x7f;
 
 /** The tags of one kind of bulk message; a tag is `field number << 3 | wire type`. */
 export interface BulkShape {
-  /** The channel that an outer tag stands for; `fromStream` where the inner stream number says it. */
+  /** The channel of each outer tag; `fromStream` if the inner stream number is the channel. */
   readonly channelOfTag: ReadonlyMap<number, number | "fromStream">;
   readonly streamTag: number | undefined;
   readonly offsetTag: number;
   readonly dataTag: number;
 }
 
-/** Channels as Docker numbers them in its frame headers. */
+/** Channel numbers of Docker's frame headers. */
 export const stdoutChannel = 1;
 /** See {@link stdoutChannel}. */
 export const stderrChannel = 2;
-/** Frames of both, headers included: in logs alone. */
+/** Frames of both channels with their headers; only in logs. */
 export const framesChannel = 3;
 
 /** `SessionResponse.stdout` and `.stderr`. */
@@ -77,24 +77,24 @@ export const archiveChunkTag = 0x12;
 /** The outer tag of `TunnelRequest.data`. */
 export const tunnelDataTag = 0x12;
 
-/** Enough bytes to hold everything of a bulk message that stands before its data. */
+/** Upper limit for the bytes of a bulk message before its data. */
 export const maxBulkHead = 32;
 
-/** The part of a bulk message before its data. */
+/** The fields of a bulk message before its data. */
 export interface BulkHead {
   readonly channel: number;
   /** Offset of the data's first byte in its direction of the stream. */
   readonly offset: number;
-  /** Index of the data in the message; it reaches to the message's end. */
+  /** Index of the data in the message; the data extends to the message's end. */
   readonly dataStart: number;
 }
 
 /**
- * Reads the part before the data.
+ * Decodes the fields before the data.
  *
  * @param head the message's first bytes: all of them, or at least {@link maxBulkHead}
  * @param messageLength of the whole message
- * @returns undefined when this is another message, or a bulk one in another form, for protobuf-es to decode
+ * @returns undefined if it is another message, or a bulk message in another form, for protobuf-es to decode
  */
 export function decodeBulkHead(
   head: Uint8Array,
@@ -127,7 +127,7 @@ export function decodeBulkHead(
 }
 
 /**
- * Encodes the part of a bulk request before its data, the gRPC prefix of five bytes included.
+ * Encodes the fields of a bulk request before its data, with gRPC's prefix of five bytes.
  *
  * @param outerTag {@link stdinTag}, {@link archiveChunkTag} or {@link tunnelDataTag}
  */
@@ -149,7 +149,7 @@ export function encodeBulkHead(outerTag: number, offset: number, dataLength: num
   return head;
 }
 
-/** Reads varints up to 2^53; beyond the end it reads zeros and sets `overrun`. */
+/** Reads varints up to 2^53; past the end it returns zeros and sets `overrun`. */
 class VarintReader {
   readonly #bytes: Uint8Array;
   position = 0;

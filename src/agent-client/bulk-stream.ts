@@ -1,4 +1,4 @@
-/** One gRPC call that carries bulk data, on a raw HTTP/2 stream. */
+/** A gRPC call with bulk data, on a raw HTTP/2 stream. */
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -12,49 +12,48 @@ import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts
 import { cutLimitMs } from "./link.ts";
 
 /**
- * Times of the proto's rule, in milliseconds: a heartbeat after so much silence of ours, a cut stream after
- * so much of the peer's.
+ * Limits from the proto, in milliseconds: send a heartbeat after this much silence of ours; treat the stream as cut
+ * after this much silence of the peer.
  */
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
 
 /**
- * The silence of an agent, in milliseconds, after which a stream to it counts as cut. A backend on another machine does not
- * tell that it waits for an agent's connection to go on; that it is there itself, pings tell.
+ * Milliseconds of silence after which a stream to an agent counts as cut. A backend on another machine does not report
+ * that it waits for an agent to reconnect; pings show that the backend itself is alive.
  */
 export function silenceLimitMs(way: AgentWay): number {
   return way.kind === "relay" ? cutLimitMs + cutAfterMs : cutAfterMs;
 }
 
-/** Takes the events of a {@link BulkStream}. */
+/** Receives the events of a {@link BulkStream}. */
 export interface BulkReceiver extends FrameReceiver {
-  /** The header of an answer that is no refusal so far. */
+  /** The response header, if it is no refusal. */
   answered?(headers: IncomingHttpHeaders): void;
   /**
-   * The call is over; the last thing that is told. Without an error the server closed it with status OK, which alone
-   * does not mean success: the messages say that.
+   * The call has ended; this is the last event. Without an error the server closed it with status OK, which alone does
+   * not mean success: the messages decide.
    */
   closed(error: ConnectError | undefined): void;
 }
 
-/** Parameters of a call. */
 export interface BulkCall {
   /** The full path, `/sockerless.agent.v1.AgentService/Session`. */
   readonly path: string;
   readonly containerId: string | undefined;
-  /** True if bulk data will be sent. */
+  /** True if the client will send bulk data. */
   readonly carriesInput: boolean;
-  /** Form of the messages that come. */
+  /** Layout of the messages received. */
   readonly shape: BulkShape;
-  /** The outer tag of the bulk messages that go; undefined for a call with one request. */
+  /** Outer tag of the bulk messages sent; undefined for a call with one request. */
   readonly inputTag: number | undefined;
-  /** An encoded heartbeat message, sent in our silence; undefined for a call with one request. */
+  /** Encoded heartbeat, sent when we are silent; undefined for a call with one request. */
   readonly heartbeat: Uint8Array | undefined;
-  /** True if the server sends heartbeats, so that its silence means something. */
+  /** True if the server sends heartbeats, so that its silence can be judged. */
   readonly expectsHeartbeats: boolean;
 }
 
-/** A call in progress. Nothing is received after {@link cancel}. */
+/** A call in progress. No events follow {@link cancel}. */
 export class BulkStream {
   readonly #connection: AgentConnection;
   readonly #stream: ClientHttp2Stream;
@@ -65,17 +64,17 @@ export class BulkStream {
   #error: ConnectError | undefined;
   #status: "none" | "ok" = "none";
   #closed: boolean = false;
-  /** Nobody listens any more. */
+  /** Set once the receiver gets no more events. */
   #hasLeft: boolean = false;
   #inputOffset = 0;
   #lastSent = performance.now();
   #lastReceived = performance.now();
 
   /**
-   * Opens a call.
+   * Starts a call.
    *
    * @param first the encoded first request message
-   * @throws ConnectError `Unavailable` when the agent cannot be reached
+   * @throws ConnectError `Unavailable` if the agent cannot be reached
    */
   static async open(
     connection: AgentConnection,
@@ -123,13 +122,13 @@ export class BulkStream {
         this.#status = "ok";
       }
     });
-    // The HTTP/2 code of the reset says as much, and 'close' follows.
+    // The reset's HTTP/2 code says the same, and 'close' follows.
     stream.on("error", () => {});
     stream.once("end", () => this.#close());
     stream.once("close", () => this.#close());
   }
 
-  /** Sends an encoded message that is not a bulk one. */
+  /** Sends an encoded message without bulk data. */
   send(message: Uint8Array): void {
     if (this.#closed || this.#stream.writableEnded || this.#stream.destroyed) {
       return;
@@ -139,9 +138,9 @@ export class BulkStream {
   }
 
   /**
-   * Sends bulk data as one message; the bytes must stay unchanged until `taken`.
+   * Sends bulk data as one message; the bytes must stay unchanged until `taken` is called.
    *
-   * @param taken called once the bytes are on their way, or will never be: the sender may have room for the next
+   * @param taken called when the bytes are sent or dropped: there may be room for more
    */
   sendData(data: Uint8Array, taken: () => void): void {
     const { inputTag } = this.#call;
@@ -158,38 +157,38 @@ export class BulkStream {
     this.#stream.uncork();
   }
 
-  /** How many bytes of bulk data were sent. */
+  /** Bytes of bulk data sent. */
   get inputLength(): number {
     return this.#inputOffset;
   }
 
-  /** No more messages from us. */
+  /** Ends the request. */
   endSending(): void {
     if (!this.#stream.writableEnded && !this.#stream.destroyed) {
       this.#stream.end();
     }
   }
 
-  /** Stops reading; HTTP/2's window then stops the agent. */
+  /** Stops reading; HTTP/2 flow control then stops the agent. */
   pause(): void {
     this.#stream.pause();
   }
 
-  /** Reads on. */
+  /** Resumes reading. */
   resume(): void {
     this.#lastReceived = performance.now();
     this.#stream.resume();
   }
 
-  /** Gives the call up; `closed` is not called. */
+  /** Cancels the call; `closed` is not called. */
   cancel(): void {
     this.#finish();
     this.#stream.close(constants.NGHTTP2_CANCEL);
   }
 
   /**
-   * Sends a last message, behind which the agent ends the call. All other messages of the agent's are read
-   * and ignored; an agent that falls silent is cut.
+   * Sends a last message, after which the agent ends the call. Its other messages are read and ignored; if it falls
+   * silent, the stream is cut.
    */
   leave(message: Uint8Array): void {
     this.send(message);
@@ -198,7 +197,7 @@ export class BulkStream {
     this.#stream.resume();
   }
 
-  /** The call has told everything: all that still comes is read and ignored, so that it ends in peace. */
+  /** Ends a call whose result is known: further messages are read and ignored, so that it ends cleanly. */
   release(): void {
     this.#finish();
     this.endSending();
@@ -209,7 +208,7 @@ export class BulkStream {
     this.#lastReceived = performance.now();
     this.#connection.notifyRead(this.#stream, chunk.length);
     if (this.#closed || this.#hasLeft || this.#error !== undefined) {
-      return; // Bytes behind a refusal are not for us to read.
+      return; // Bytes after a refusal are not read.
     }
     try {
       this.#reader.push(chunk);

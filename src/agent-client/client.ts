@@ -1,4 +1,4 @@
-/** The agent's typed calls, over gRPC: everything but the bulk streams. */
+/** The agent's typed gRPC calls: everything but the bulk streams. */
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 
 import {
@@ -11,29 +11,27 @@ import { AgentConnection } from "./connection.ts";
 import { grpcTransport } from "./grpc-transport.ts";
 import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
-/**
- * The most bytes of one message, as an agent is not trusted; a state with many ended execs is the largest.
- */
+/** Size limit for a message, as an agent is not trusted; the largest is a state with many ended execs. */
 const readMaxBytes = 4 * 1024 * 1024;
 
-/** Settings of a client beside the address. */
+/** Settings of a client besides the address. */
 export interface AgentClientOptions {
   /** Required for `tcp` addresses. */
   readonly credentials?: ClientCredentials | CredentialsProvider | undefined;
-  /** Full ID; required where the address serves several containers (the relay, the agent of stored ones). */
+  /** Full ID; required if the address serves several containers (the relay, the server of stopped containers). */
   readonly containerId?: string | undefined;
 }
 
-/** A typed client and the connection that it owns. */
+/** A typed client and its own connection. */
 export interface AgentClient {
   readonly client: Client<typeof AgentService>;
-  /** Ends every call, watches too, with an error. May be called again. */
+  /** Ends every call, including watches, with an error; closing again is harmless. */
   close(): void;
 }
 
 /**
- * A client of one agent. Nothing is dialled before the first call; a lost connection is dialled again by the next
- * call. Calls throw `ConnectError`: `Unavailable` when the agent cannot be reached.
+ * Creates a client of one agent. It dials at the first call, and redials at the next call after a lost connection.
+ * Calls throw `ConnectError`: `Unavailable` if the agent cannot be reached.
  */
 export function createAgentClient(address: AgentWay, options: AgentClientOptions = {}): AgentClient {
   const connection = new AgentConnection({ address, ...options });

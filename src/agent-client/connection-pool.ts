@@ -1,24 +1,24 @@
-/** Connections by address, so that the streams to one agent share sessions. */
+/** Connections by address, so that streams to one agent share sessions. */
 import type { ByteBudget } from "../common/byte-budget.ts";
 import { AgentConnection } from "./connection.ts";
 import type { DialTarget } from "./address.ts";
 
-/** Hands out one {@link AgentConnection} per address; those that have become idle are forgotten. */
+/** Keeps one {@link AgentConnection} per address; drops idle ones. */
 export class ConnectionPool {
   readonly #connections = new Map<string, AgentConnection>();
   readonly #windows: ByteBudget | undefined;
 
-  /** @param windows what the receive windows of all their streams are taken from; undefined: each has its own */
+  /** @param windows shared budget for the receive windows of all streams; undefined: each stream has its own window */
   constructor(windows?: ByteBudget) {
     this.#windows = windows;
   }
 
-  /** How many addresses have a connection. */
+  /** Number of addresses with a connection. */
   get size(): number {
     return this.#connections.size;
   }
 
-  /** The connection to a target's address, not necessarily open yet. */
+  /** The connection to a target's address; it may not be open yet. */
   connectionTo(target: DialTarget): AgentConnection {
     const key = keyOf(target);
     let connection = this.#connections.get(key);
@@ -33,7 +33,7 @@ export class ConnectionPool {
     return connection;
   }
 
-  /** Closes every connection; streams end with an error. */
+  /** Closes every connection; their streams end with an error. */
   close(): void {
     for (const connection of this.#connections.values()) {
       connection.close();
@@ -42,7 +42,7 @@ export class ConnectionPool {
   }
 }
 
-/** Key of a connection: two targets share one only where the peer would see no difference. */
+/** A connection's key: targets share a connection only if the peer sees no difference. */
 function keyOf({ address, credentials, containerId }: DialTarget): string {
   const shown = credentials?.certificateChain;
   switch (address.kind) {

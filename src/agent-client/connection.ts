@@ -1,4 +1,4 @@
-/** An HTTP/2 connection to one agent that is opened when it is needed and closed when it is not. */
+/** An HTTP/2 connection to an agent, opened on demand and closed when idle. */
 import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -10,47 +10,52 @@ import type { EmptyFrames } from "./empty-frames.ts";
 import type { Link } from "./link.ts";
 import { leastWindow, ReceiveWindow } from "./receive-window.ts";
 
-/** Streams of one session share its window, so that many that stall slow the rest down: then another session is due. */
+/**
+ * Streams of a session share its window, so that many stalled ones slow down the rest; beyond this another session is
+ * opened.
+ */
 const maxStreamsPerSession = 100;
-/** How long a connection without streams is kept. */
+/** Time that a connection without streams is kept. */
 const idleCloseMs = 60_000;
-/** Milliseconds between pings and for their answer: a peer behind a network may vanish without a word. */
+/** Milliseconds between pings, and for the answer: a peer on a network may vanish silently. */
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 20_000;
-/** The same where another connection then takes the place of this one, sooner than streams end for silence. */
+/** The limit if another connection then replaces this one, before the silence ends its streams. */
 const linkPingTimeoutMs = 8_000;
 
-/** Settings of a stream. */
 export interface StreamOptions {
   /** True if nothing follows the header. */
   readonly endStream?: boolean | undefined;
   /**
-   * True if it may send more than its reader takes. A Go server gives a connection's window back only as its
-   * handlers read, so the inputs of a few processes that do not read would stop every stream beside them: no
-   * two share a session.
+   * True if it may send more than its receiver reads. A Go server reopens a connection's window only as its handlers
+   * read, so a few processes that do not read their input would stop every other stream: two such streams never share a
+   * session.
    */
   readonly carriesInput?: boolean;
 }
 
 /** Settings of a connection. */
 export interface ConnectionOptions {
-  /** Called whenever the last session has closed. */
+  /** Called when the last session has closed. */
   readonly onIdle?: (() => void) | undefined;
-  /** Budget that the streams' receive windows are taken from; undefined: each has a large one of its own. */
+  /** Shared budget for the streams' receive windows; undefined: each has a large window of its own. */
   readonly windows?: ByteBudget | undefined;
-  /** Whether streams to an agent that calls go on after a cut. Without it they fail, and soon tell that it is gone. */
+  /**
+   * Whether streams to an agent that calls survive a cut. Otherwise they fail at once, which shows that the agent is
+   * gone.
+   */
   readonly outlivesCuts?: boolean;
 }
 
 /**
- * Streams to one agent, over one session while that has room for them and more sessions beyond. A session that got a
- * GOAWAY finishes its streams while new ones go to its successor. Idle sessions do not keep the process alive.
+ * Streams to one agent: over one session while it has room, then over more. After a GOAWAY a session finishes its
+ * streams, and new ones go to its successor. Idle sessions do not keep the process alive.
  *
- * It is a session manager in Connect's sense (`NodeHttp2TransportOptions.sessionManager`), so that typed calls and raw
- * streams share the sessions.
+ * Implements Connect's session manager (`NodeHttp2TransportOptions.sessionManager`), so that typed calls and raw
+ * streams share sessions.
  */
 export class AgentConnection {
-  /** Beginning of Connect's base URL, which needs a host; the socket is chosen by the target alone. */
+  /** Base URL for Connect, which needs a host; only the target decides the address. */
   readonly authority = "http://agent";
   readonly #target: AgentTarget;
   readonly #options: ConnectionOptions;
@@ -64,20 +69,20 @@ export class AgentConnection {
     this.#options = options;
   }
 
-  /** The way that it takes to the agent. */
+  /** The address of the agent. */
   get way(): AgentWay {
     return this.#target.address;
   }
 
-  /** Name of the server at its other end in error messages. */
+  /** The server's name in error messages. */
   get peer(): string {
     return this.#target.peer ?? agentPeer;
   }
 
   /**
-   * Opens a stream, dialling first where needed.
+   * Opens a stream, and dials first if necessary.
    *
-   * @throws ConnectError `Unavailable` when the agent cannot be reached or the connection was closed by {@link close}
+   * @throws ConnectError `Unavailable` if the agent cannot be reached, or after {@link close}
    */
   async request(
     method: string,
@@ -103,7 +108,7 @@ export class AgentConnection {
         this.#sessionOf.set(stream, session);
         return stream;
       } catch (error) {
-        // The session ended without a word so far: take another. Anything else is the caller's fault.
+        // The session ended before it could report so: try another. Any other error is the caller's fault.
         if (session.hasRoomFor(options)) {
           throw error;
         }
@@ -111,28 +116,29 @@ export class AgentConnection {
     }
   }
 
-  /** Connect tells of every read; pings do not depend on it. */
+  /** Called by Connect for every read; pings do not depend on it. */
   notifyResponseByteRead(): void {}
 
-  /**
-   * Notes that bytes of a stream of {@link request} were read: where windows are shared, its reader keeps up.
-   */
+  /** Counts bytes read from a stream of {@link request}: with a shared budget, the window of a fast reader grows. */
   notifyRead(stream: ClientHttp2Stream, bytes: number): void {
     this.#sessionOf.get(stream)?.window?.read(bytes);
   }
 
-  /** True while a stream of {@link request} waits for its connection to go on: its peer's silence means nothing. */
+  /** True while a stream of {@link request} waits for its connection to resume: silence then means nothing. */
   isCut(stream: ClientHttp2Stream): boolean {
     return this.#sessionOf.get(stream)?.isCut === true;
   }
 
-  /** Why the connection of a stream of {@link request} did not go on after a cut; undefined: it has, or never does. */
+  /**
+   * The reason why the connection of a stream of {@link request} did not resume after a cut; undefined if it did, or
+   * never does.
+   */
   failureOf(stream: ClientHttp2Stream): ConnectError | undefined {
     const failure = this.#sessionOf.get(stream)?.failure;
     return failure === undefined ? undefined : new ConnectError(failure.message, Code.Unavailable);
   }
 
-  /** Ends every stream with an error and refuses new ones. May be called again. */
+  /** Ends every stream with an error and refuses new ones; closing again is harmless. */
   close(): void {
     this.#closed = true;
     for (const session of this.#sessions) {
@@ -172,7 +178,7 @@ export class AgentConnection {
   }
 }
 
-/** A session and its clocks. */
+/** A session and its timers. */
 class LiveSession {
   readonly window: ReceiveWindow | undefined;
   readonly #session: ClientHttp2Session;
@@ -194,7 +200,7 @@ class LiveSession {
     this.window = window;
     link?.on("cut", () => {
       if (this.#streams === 0) {
-        session.destroy(); // Nobody waits for it to go on.
+        session.destroy(); // No stream waits for it to resume.
       }
     });
     session.on("goaway", () => {
@@ -212,7 +218,7 @@ class LiveSession {
     return this.#link?.errored ?? undefined;
   }
 
-  /** True if it takes another stream now. */
+  /** True if the session takes another stream now. */
   hasRoomFor({ carriesInput = false }: StreamOptions): boolean {
     if (this.#leaving || this.isCut || this.#session.closed || this.#session.destroyed) {
       return false;
@@ -220,7 +226,7 @@ class LiveSession {
     if (carriesInput && this.#carriesInput) {
       return false;
     }
-    // Beyond the peer's limit Node would queue the stream silently until another one ends.
+    // Beyond the peer's limit Node would silently queue the stream until another one ends.
     const limit = this.#session.remoteSettings.maxConcurrentStreams ?? maxStreamsPerSession;
     return this.#streams < Math.min(limit, maxStreamsPerSession);
   }

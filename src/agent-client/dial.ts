@@ -1,4 +1,4 @@
-/** One transport connection to an agent, authenticated before a byte of HTTP/2 is sent. */
+/** A transport connection to an agent, authenticated before any HTTP/2 is sent. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { request as requestHttp } from "node:http";
 import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
@@ -20,41 +20,40 @@ import { EmptyFrames } from "./empty-frames.ts";
 import { AgentGoneError, Link } from "./link.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
 
-/** HTTP/2's default frame of 16 KiB costs 40 % of the throughput. */
+/** HTTP/2's default frame size of 16 KiB costs 40 % of the throughput. */
 const maxFrameSize = 1024 * 1024;
-/** Bytes that an agent may send on one stream before we read them, unless streams share memory. */
+/** Bytes that an agent may send on a stream before we read them, if streams do not share a budget. */
 const streamWindow = 4 * 1024 * 1024;
-/** Bytes in flight on a connection: Node gives its window back as data arrives, whoever reads it. */
+/** Bytes in flight on a connection: Node reopens its window as data arrives, whether or not it is read. */
 const connectionWindow = 16 * 1024 * 1024;
-/** Megabytes of a session: Node refuses streams beyond it, and a few stalled ones reach its default, 10. */
+/** Memory limit of a session in MB: beyond it Node refuses streams, and a few stalled ones reach its default of 10. */
 const maxSessionMemory = 2048;
 
 const connectTimeoutMs = 10_000;
 
-/** Header of a `CONNECT` to the relay of agents that call: the agent's pin, hexadecimal. */
+/** Header of a `CONNECT` to the relay of calling agents: the agent's pin in hexadecimal. */
 export const agentPinHeader = "sockerless-agent-pin";
 
-/** Settings of a connection. */
 export interface DialOptions {
-  /** How much the agent may send on one stream before we have read it, bytes. */
+  /** Bytes that the agent may send on a stream before we read them. */
   readonly window?: number | undefined;
-  /** Whether it goes on after a cut, where the agent is one that calls. */
+  /** Whether the connection to a calling agent resumes after a cut. */
   readonly outlivesCuts?: boolean | undefined;
 }
 
 /** An HTTP/2 session to an agent. */
 export interface Dialled {
   readonly session: ClientHttp2Session;
-  /** The connection beneath, where it goes on after a cut. */
+  /** The underlying link, if it resumes after a cut. */
   readonly link: Link | undefined;
-  /** Bounds what comes beside the answers of its streams. */
+  /** Limits frames other than the responses of its streams. */
   readonly emptyFrames: EmptyFrames;
 }
 
 /**
  * Connects and opens an HTTP/2 session.
  *
- * @throws ConnectError `Unavailable` when nobody answers, `Internal` when another than the pinned key answers
+ * @throws ConnectError `Unavailable` if nothing answers, `Internal` if the server's key is not the pinned one
  */
 export async function dial(
   target: DialTarget,
@@ -71,7 +70,7 @@ export async function dial(
     maxSessionMemory,
     settings: { maxFrameSize, initialWindowSize: window, enablePush: false },
   });
-  // Those who wait for a stream, or for the session below, are told; without this listener it would end the process.
+  // Errors reach the waiting callers elsewhere; without this listener they would end the process.
   session.on("error", () => {});
   const emptyFrames = new EmptyFrames(session);
   await settled(session, socket, target);
@@ -79,7 +78,7 @@ export async function dial(
   return { session, link, emptyFrames };
 }
 
-/** Resolves once the peer has said how many streams it takes: before that a client knows no limit. */
+/** Resolves once the peer has sent its limit of concurrent streams, which is unknown before. */
 function settled(session: ClientHttp2Session, socket: Socket, target: DialTarget): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => session.destroy(silence()), connectTimeoutMs);
@@ -90,7 +89,7 @@ function settled(session: ClientHttp2Session, socket: Socket, target: DialTarget
     };
     session.once("error", fail);
     session.once("close", fail);
-    // A session is not told of a TLS alert, which is how an agent refuses a client.
+    // A session gets no event for a TLS alert, by which an agent refuses a client.
     socket.once("error", fail);
     session.once("remoteSettings", () => {
       clearTimeout(timer);
@@ -139,7 +138,7 @@ function credentialsOf({ address, credentials }: DialTarget): ClientCredentials 
   return credentials;
 }
 
-/** The agent made its certificate itself: its key is what identifies it, and that is compared. */
+/** Authenticates an agent by its key, as its certificate is self-signed. */
 async function connectToPinned(
   target: DialTarget,
   pin: Uint8Array,
@@ -151,7 +150,7 @@ async function connectToPinned(
   return socket;
 }
 
-/** The connection that the relay of agents that call has joined with one of the agent's. */
+/** Connects to a calling agent through its relay, which joins this connection with one of the agent's. */
 function connectThrough(target: DialTarget, { path, pin }: CalledAddress): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const request = requestHttp({
@@ -188,7 +187,7 @@ async function connectSecurely(target: DialTarget, options: ConnectionOptions): 
   return socket;
 }
 
-/** Resolves once the socket is connected; it is destroyed if it is not in time. */
+/** Resolves once the socket is connected; destroys it on timeout. */
 function connected(socket: Socket, event: "connect" | "secureConnect", target: DialTarget): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {

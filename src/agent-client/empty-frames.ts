@@ -1,24 +1,24 @@
-/** Bound on frames that carry nothing of a call: each costs its receiver memory, or a callback, for nothing. */
+/** A limit on frames outside of calls: each costs its receiver memory, or a callback, for nothing. */
 import { constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
 /**
- * Frames that a peer may send at once. An honest one sends a handful in a session's life, and pings where it hears
- * nothing, which are fewer than come back to it with time.
+ * The largest burst of such frames. An honest peer sends a handful per session, plus pings during silence, which come
+ * more slowly than the allowance refills.
  */
 const mostAtOnce = 20;
 const refillMs = 1_000;
 
-/** Events of a session by frames that servers of gRPC send now and then. */
+/** Events for frames that gRPC servers send occasionally. */
 const rareEvents = ["goaway", "ping", "remoteSettings"] as const;
-/** Events of a session by frames that they never send. */
+/** Events for frames that gRPC servers never send. */
 const strangeEvents = ["altsvc", "origin"] as const;
 
 /**
- * Ends the session of a peer that sends too many such frames, and at once where no server of gRPC sends any, informational
- * answers among them. Frames of which Node tells nothing cost no memory: nghttp2 bounds most of them, and the rest, window
- * updates and padding, is no sign of life of a stream.
+ * Ends the session of a peer that sends too many such frames, and at once for frames that no gRPC server sends,
+ * including informational responses. Frames without a Node event cost no memory: nghttp2 limits most of them; the
+ * others, window updates and padding, do not count as a sign of life of a stream.
  */
 export class EmptyFrames {
   readonly #session: ClientHttp2Session;
@@ -35,7 +35,7 @@ export class EmptyFrames {
     }
   }
 
-  /** Watches a stream of the session for those of its own. */
+  /** Watches a stream for informational responses. */
   watch(stream: ClientHttp2Stream): void {
     stream.on("headers", () => this.#end());
   }

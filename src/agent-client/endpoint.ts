@@ -1,17 +1,17 @@
-/** The endpoint of a backend's answer: how an agent is reached, as it is written and read. */
+/** Converts the address of an agent to and from the endpoint in a backend's answer. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { AgentAddress, AgentWay } from "./address.ts";
 import { systemError } from "../common/errors.ts";
 import type { AgentEndpoint, AgentEndpointSchema } from "../gen/sockerless/backend/v1/endpoint_pb.ts";
 
-/** The part of an endpoint that says how the agent is reached. */
+/** The part of an endpoint that holds the agent's address. */
 type Place = Pick<
   Exclude<MessageInitShape<typeof AgentEndpointSchema>, AgentEndpoint>,
   "address" | "agentPin"
 >;
 
-/** An agent that the frontend dials itself. */
+/** The address of an agent that the frontend dials itself. */
 export function directPlace(address: AgentAddress): Place {
   switch (address.kind) {
     case "unix":
@@ -25,14 +25,14 @@ export function directPlace(address: AgentAddress): Place {
   }
 }
 
-/** An agent that the frontend reaches by the backend alone. */
+/** An agent that the frontend reaches only through the backend. */
 export const relayedPlace: Place = { address: { case: "relay", value: {} } };
 
 /**
- * The way to the agent that an endpoint names.
+ * The address of an endpoint's agent.
  *
- * @param relay the way to the backend that relays
- * @throws system: it names no address
+ * @param relay the address of the relaying backend
+ * @throws system if the endpoint has no address
  */
 export function wayTo(endpoint: AgentEndpoint | undefined, relay: AgentWay): AgentWay {
   switch (endpoint?.address.case) {

@@ -1,4 +1,4 @@
-/** `AgentService.Export`: a container's file system, or what it changed, as a tar stream. */
+/** `AgentService.Export`: a container's file system, or its changes, as a tar stream. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
 import { systemError } from "../common/errors.ts";
@@ -28,11 +28,11 @@ export function encodeExportRequest(request: MessageInitShape<typeof ExportReque
 }
 
 /**
- * The bytes of an export by typed messages.
+ * Yields the bytes of an export by typed messages.
  *
- * @param open makes the call, once the first byte is asked for: a call that nobody reads would fail unheard, which ends
- *   a process
- * @throws system: bytes are missing, or the end is
+ * @param open starts the call when the first byte is read: the failure of an unread call would be unhandled, which ends
+ *   the process
+ * @throws system if bytes or the end are missing
  */
 export async function* exportedBytes(open: () => AsyncIterable<ExportResponse>): AsyncGenerator<Uint8Array> {
   let received = 0n;

@@ -1,43 +1,43 @@
-/** Takes gRPC's length-prefixed messages out of the chunks of a response. */
+/** Extracts gRPC's length-prefixed messages from the chunks of a response. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type BulkShape, decodeBulkHead, maxBulkHead } from "./bulk-messages.ts";
 import { FillingBytes } from "../common/filling-bytes.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
 
-/** The proto bounds data to 1 MiB; the rest is tags and lengths. */
+/** The proto limits data to 1 MiB; the rest is tags and lengths. */
 const maxBulkMessage = 1024 * 1024 + 64;
-/** Bytes of a message that is decoded as a whole, at most: an error's text is the longest. */
+/** Size limit for messages that are decoded whole; the longest is an error's text. */
 const maxOtherMessage = 64 * 1024;
 
-/** Takes the messages that are read. Slices are only valid during the call. */
+/** Receives the messages. Slices are only valid during the call. */
 export interface FrameReceiver {
-  /** Bytes of a bulk message, as they come: `source.subarray(start, end)`, never empty. */
+  /** A piece of a bulk message's data as it arrives: `source.subarray(start, end)`, never empty. */
   data(channel: number, source: Uint8Array, start: number, end: number): void;
-  /** A whole message of another kind. */
+  /** A complete message of another kind. */
   message(bytes: Uint8Array): void;
 }
 
 /**
- * An incremental decoder. The data of bulk messages is passed on chunk by chunk without waiting for the message's end;
- * offsets are checked, so that a gap is an error and not a hole.
+ * An incremental decoder. It passes on the data of bulk messages chunk by chunk, without waiting for the message's end,
+ * and checks offsets, so that a gap is an error.
  */
 export class FrameReader {
   readonly #shape: BulkShape;
   readonly #receiver: FrameReceiver;
-  /** Prefix and the first bytes of the message, until its kind is known. */
+  /** The prefix and the message's first bytes, until its kind is known. */
   readonly #head = new Uint8Array(prefixLength + maxBulkHead);
   #headLength = 0;
-  /** Length of the message at hand, in bytes; undefined: its prefix is not complete. */
+  /** Length of the current message in bytes; undefined until its prefix is complete. */
   #messageLength: number | undefined;
   /** A message that is collected whole. */
   #whole: FillingBytes | undefined;
-  /** Data that is still to come of the bulk message at hand. */
+  /** Bytes of the current bulk message still to come. */
   #dataLeft = 0;
   #channel = 0;
   /**
-   * Offset at which the next data has to begin: by channel for a session, over all channels where a stream
-   * number tells them.
+   * Expected offset of the next data: by channel for a session; one for all channels if the stream number is the
+   * channel.
    */
   readonly #nextOffsets = new Map<number, number>();
 
@@ -46,15 +46,15 @@ export class FrameReader {
     this.#receiver = receiver;
   }
 
-  /** True if the stream may end here: not in the middle of a message. */
+  /** True if the stream may end here, between two messages. */
   get atBoundary(): boolean {
     return this.#headLength === 0 && this.#whole === undefined && this.#dataLeft === 0;
   }
 
   /**
-   * Takes the next chunk.
+   * Decodes the next chunk.
    *
-   * @throws ConnectError `DataLoss` for what is not a message of the agreed form; the stream cannot be read on
+   * @throws ConnectError `DataLoss` for anything but valid messages; the stream cannot be read further
    */
   push(chunk: Uint8Array): void {
     let position = 0;

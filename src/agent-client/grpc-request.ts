@@ -4,10 +4,10 @@ import type { OutgoingHttpHeaders } from "node:http2";
 import { requestIdHeaders } from "../common/request-id.ts";
 import { containerIdHeader } from "./address.ts";
 
-/** Bytes before each message: whether it is compressed, and its length. */
+/** Bytes before each message: the compression flag and the length. */
 export const prefixLength = 5;
 
-/** @param containerId full ID; an agent that serves several containers needs it */
+/** @param containerId full ID; required by an agent that serves several containers */
 export function requestHeaders(containerId: string | undefined): OutgoingHttpHeaders {
   return {
     "content-type": "application/grpc+proto",
@@ -19,7 +19,7 @@ export function requestHeaders(containerId: string | undefined): OutgoingHttpHea
   };
 }
 
-/** An encoded message with its prefix. */
+/** Adds the prefix to an encoded message. */
 export function framed(message: Uint8Array): Buffer {
   const bytes = Buffer.allocUnsafe(prefixLength + message.length);
   bytes[0] = 0;
@@ -28,7 +28,7 @@ export function framed(message: Uint8Array): Buffer {
   return bytes;
 }
 
-/** The length of the message behind a prefix, in bytes. @param prefix at least {@link prefixLength} bytes */
+/** Length of the message after a prefix, in bytes. @param prefix at least {@link prefixLength} bytes */
 export function announcedLength(prefix: Uint8Array): number {
   return new DataView(prefix.buffer, prefix.byteOffset, prefix.byteLength).getUint32(1);
 }

@@ -1,4 +1,4 @@
-/** How a gRPC call ended. */
+/** The result of a gRPC call. */
 import { constants, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -6,7 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { agentPeer } from "./address.ts";
 import { errorKindHeader } from "../common/errors.ts";
 
-/** Codes for an HTTP status that did not come from a gRPC server, as gRPC's protocol document maps them. */
+/** Codes for an HTTP status from something other than a gRPC server, as gRPC's protocol document maps them. */
 const codeOfHttpStatus: Readonly<Record<number, Code>> = {
   400: Code.Internal,
   401: Code.Unauthenticated,
@@ -19,8 +19,8 @@ const codeOfHttpStatus: Readonly<Record<number, Code>> = {
 };
 
 /**
- * The codes of RST_STREAM that say more than that the stream broke. CANCEL does not: Node also shows it for streams whose
- * connection was lost.
+ * The RST_STREAM codes with a more specific meaning than a broken stream. CANCEL is not among them: Node also reports
+ * it for streams of a lost connection.
  */
 const codeOfReset: Readonly<Record<number, Code>> = {
   [constants.NGHTTP2_ENHANCE_YOUR_CALM]: Code.ResourceExhausted,
@@ -28,8 +28,8 @@ const codeOfReset: Readonly<Record<number, Code>> = {
 };
 
 /**
- * The error that the response's header alone tells: its HTTP status, its content type, or, where the response has no
- * body, its gRPC status.
+ * The error in a response's header: its HTTP status, its content type, or, for a response without a body, its gRPC
+ * status.
  */
 export function errorOfResponse(
   headers: IncomingHttpHeaders & IncomingHttpStatusHeader,
@@ -44,7 +44,7 @@ export function errorOfResponse(
   return errorOfTrailers(headers);
 }
 
-/** The error that trailers tell; undefined for success, and where they hold no status. */
+/** The error in the trailers; undefined for success, and without a status. */
 export function errorOfTrailers(trailers: IncomingHttpHeaders): ConnectError | undefined {
   const status = trailers["grpc-status"];
   if (status === undefined || status === "0") {
@@ -57,7 +57,7 @@ export function errorOfTrailers(trailers: IncomingHttpHeaders): ConnectError | u
   return new ConnectError(message, code, typeof kind === "string" ? { [errorKindHeader]: kind } : {});
 }
 
-/** The error of a stream that was reset, by the code of the reset. */
+/** The error for a stream that was reset. */
 export function errorOfReset(resetCode: number, peer: string = agentPeer): ConnectError {
   return new ConnectError(
     `the connection to ${peer} broke (HTTP/2 code ${resetCode})`,
@@ -65,7 +65,7 @@ export function errorOfReset(resetCode: number, peer: string = agentPeer): Conne
   );
 }
 
-/** gRPC writes messages percent-encoded; what is not decodable is shown as it came. */
+/** Decodes gRPC's percent-encoded messages; shows undecodable text unchanged. */
 function percentDecoded(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -1,4 +1,4 @@
-/** Calls of gRPC by the library, over connections of ours: to agents, the host process and the backend. */
+/** The library's gRPC calls over our connections: to agents, the host process and the backend. */
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
 
 import { ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
@@ -8,14 +8,13 @@ import { errorOfReset } from "./grpc-status.ts";
 import { namingRequest } from "./naming-request.ts";
 import { readInWholeMessages } from "./whole-messages.ts";
 
-/** Connections, as the library asks them for streams. */
+/** The library's interface for opening streams. */
 type Sessions = NonNullable<LibraryOptions["sessionManager"]>;
 
-/** Settings of a transport. */
 export interface GrpcTransportOptions {
-  /** Name of the server in error messages. */
+  /** The server's name in error messages. */
   readonly peer: string;
-  /** The most bytes of an answer's message; a larger one is refused. Undefined: as many as the library takes. */
+  /** Size limit for a response message; a larger one is refused. Undefined: the library's limit. */
   readonly readMaxBytes?: number;
   /** Outermost first. */
   readonly interceptors?: readonly Interceptor[];
@@ -23,17 +22,19 @@ export interface GrpcTransportOptions {
 
 const losses = new WeakSet<Error>();
 
-/** Whether a call failed because its stream was lost before the answer was whole: nobody knows whether it was done. */
+/**
+ * True if a call's stream was lost before the response was complete, so that it may or may not have been carried out.
+ */
 export function isLost(error: unknown): boolean {
   return error instanceof Error && losses.has(error);
 }
 
-/** The most bytes of a message that the library takes where nothing else is said. */
+/** The library's default size limit for a message. */
 const mostBytes = 0xffff_ffff;
 
 /**
- * A transport over the connections of a session manager. Calls name the request that they are made for. An answer is whole
- * only with its status: the error of one that was cut is `Unavailable`, but for what {@link errorOfReset} tells.
+ * A transport over a session manager's connections. Calls carry the current request's ID. A response is complete only
+ * with its status: a cut one fails with `Unavailable`, or with the code of {@link errorOfReset}.
  */
 export function grpcTransport(
   sessions: Sessions,
@@ -45,12 +46,12 @@ export function grpcTransport(
       authority: sessions.authority,
       request: async (...request) => {
         const stream = await sessions.request(...request);
-        return readInWholeMessages(tellingLoss(stream, peer), readMaxBytes);
+        return readInWholeMessages(reportingLoss(stream, peer), readMaxBytes);
       },
       notifyResponseByteRead: (stream) => {
         sessions.notifyResponseByteRead(stream);
         if (stream.readableEnded && !stream.writableEnded) {
-          stream.close(constants.NGHTTP2_CANCEL); // Nobody reads the rest of the request, which would keep it open.
+          stream.close(constants.NGHTTP2_CANCEL); // Nothing reads the rest of the request, which would keep the stream open.
         }
       },
     },
@@ -61,13 +62,13 @@ export function grpcTransport(
 }
 
 /**
- * Has the library find an error where a stream ends without a status. By itself it takes a stream that was cut for several
- * things, one of them a conflict, another an answer that is still to come; Node ends it like one that is complete. A write
- * that was cut is told of before the stream's error is.
+ * Makes the library see an error if a stream ends without a status. By itself it reads a cut stream in several ways,
+ * for example as a conflict, or as a response still to come; Node ends it like a complete one. A failed write is
+ * reported before the stream's error.
  */
-function tellingLoss(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream {
+function reportingLoss(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream {
   let isOver: boolean = false;
-  const hear = (headers: IncomingHttpHeaders): void => {
+  const noteStatus = (headers: IncomingHttpHeaders): void => {
     isOver ||= headers["grpc-status"] !== undefined;
   };
   const resetCode = (): number => stream.rstCode ?? constants.NGHTTP2_NO_ERROR;
@@ -80,14 +81,14 @@ function tellingLoss(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream
       stream.emit("error", loss);
     }
   };
-  stream.on("response", hear).on("trailers", hear).on("error", fail);
+  stream.on("response", noteStatus).on("trailers", noteStatus).on("error", fail);
   stream.once("end", () => fail()).once("close", () => fail());
   const write = stream.write.bind(stream);
   return Object.assign(stream, {
     write: (bytes: Uint8Array, encoding: BufferEncoding, written: (error?: Error | null) => void): boolean =>
       write(bytes, encoding, (error) => {
         if (error instanceof Error && resetCode() !== constants.NGHTTP2_NO_ERROR) {
-          fail(error); // Without a code its answer may have come before all of it was read.
+          fail(error); // Without a reset code the response may have arrived before the whole request was read.
         }
         written(error);
       }),

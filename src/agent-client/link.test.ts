@@ -52,7 +52,7 @@ describe("a connection that was cut", () => {
     assert.match(String((await failed)[0]), /its task has ended/);
   });
 
-  it("ends with an error where the agent tells of bytes that it was not sent", async () => {
+  it("ends with an error if the agent acknowledges bytes that it was not sent", async () => {
     const { link, agent } = await openLink(new Error("nobody is there"));
     const failed = once(link, "error");
     const frame = Buffer.alloc(12);

@@ -1,6 +1,7 @@
 /**
- * A connection to an agent that calls, which outlives the loss of what carries it: what was sent is kept until it has
- * arrived, and sent again on the next carrier. docs/formats.md has its frames, `agent/init/callback/link.go` its other end.
+ * A connection to a calling agent that survives the loss of its carrier: sent bytes are kept until acknowledged, and
+ * sent again on the next carrier. Frames are specified in docs/formats.md; the other end is
+ * `agent/init/callback/link.go`.
  */
 import { randomBytes } from "node:crypto";
 import { Duplex } from "node:stream";
@@ -11,65 +12,67 @@ import { messageOf } from "../common/errors.ts";
 const opensLink = 1;
 const resumesLink = 2;
 const idSize = 16;
-/** Bytes that have come, 8 of them, and the length of the data behind, 4. */
+/** A frame's head: 8 bytes for the number of bytes received, 4 for the length of the data that follows. */
 const frameHead = 12;
-/** Stands for the length of a frame behind which nothing comes. */
+/** In place of a length: no frames follow. */
 const endsLink = 0xffff_ffff;
-/** Bytes that were sent and have not arrived, as far as is known; beyond it nothing more is taken. */
+/** Limit for bytes sent and not yet acknowledged; beyond it writes wait. */
 const maxKept = 2 * 1024 * 1024;
-/** Bytes that come before the agent is told. */
+/** Bytes received before an acknowledgement is sent. */
 const ackAfter = 256 * 1024;
-/** How long a link may be without a carrier; the agent's end waits as long. */
+/** Time that a link may be without a carrier; the agent's end waits as long. */
 export const cutLimitMs = 120_000;
-/** The time that an agent has to answer on a carrier. */
+/** Time for an agent to answer on a carrier. */
 const answerWithinMs = 10_000;
-/** How long an agent that was left may take to close its end. */
+/** Time for an agent to close its end after we left. */
 const leaveLimitMs = 10_000;
 const pauseMs = 250;
-/** The pause between attempts to tell an agent that it was left, for which nobody waits. */
+/** The pause between attempts to tell an agent that we left; nothing waits for these. */
 const leavePauseMs = 1_000;
 
-/** The agent is gone for good: nobody can go on with a connection to it. */
+/** The agent is gone for good: connections to it cannot resume. */
 export class AgentGoneError extends Error {}
 
-/** Settings of a {@link Link}. */
 export interface LinkOptions {
-  /** The time that it may be without a carrier, milliseconds. */
+  /** Time that the link may be without a carrier, in milliseconds. */
   readonly limitMs?: number;
 }
 
 /**
- * The client's end. It emits `cut` when its carrier is lost, and `error` when no other was had in time.
+ * The client's end of a link. It emits `cut` when the carrier is lost, and `error` when no new one was found in time.
  */
 export class Link extends Duplex {
   readonly #connect: () => Promise<Duplex>;
   readonly #limitMs: number;
   readonly #id = randomBytes(idSize);
   #carrier: Duplex | undefined;
-  /** One that is given up as soon as the agent has another. Closed before that it would tell the agent that we have left. */
+  /**
+   * The previous carrier, closed once the agent uses the new one. Closed earlier, it would tell the agent that we left.
+   */
   #former: Duplex | undefined;
-  /** Set while another carrier is looked for. */
+  /** Set while a new carrier is being sought. */
   #search: Promise<void> | undefined;
   #kept: Uint8Array[] = [];
   #keptBytes = 0;
-  /** Bytes before those that are kept. */
+  /** Offset of the first kept byte. */
   #base = 0;
   #received = 0;
-  #told = 0;
+  #acknowledged = 0;
   #head: Buffer = Buffer.alloc(0);
-  /** Bytes of the frame's data that are still to come. */
+  /** Bytes of the current frame still to come. */
   #rest = 0;
   #room: (() => void) | undefined;
-  /** Nothing more is sent. */
+  /** Set once nothing more is sent. */
   #finished: boolean = false;
-  /** Nothing more comes. */
+  /** Set once nothing more arrives. */
   #isOver: boolean = false;
 
   /**
    * Opens a link.
    *
-   * @param connect a connection of the agent's; may be called again at any time. @throws AgentGoneError: there will be none
-   * @throws Error: as `connect` does
+   * @param connect opens a connection to the agent; may be called at any time. @throws AgentGoneError if the agent is
+   *   gone
+   * @throws Error from `connect`
    */
   static async open(connect: () => Promise<Duplex>, options: LinkOptions = {}): Promise<Link> {
     const link = new Link(connect, options);
@@ -85,17 +88,17 @@ export class Link extends Duplex {
     this.#limitMs = limitMs;
   }
 
-  /** True while nothing carries it. */
+  /** True while it has no carrier. */
   get isCut(): boolean {
     return this.#carrier === undefined;
   }
 
-  /** Bytes that have come. */
+  /** Bytes received. */
   get received(): number {
     return this.#received;
   }
 
-  /** Looks for another carrier, since nothing comes of this one. */
+  /** Looks for a new carrier, as this one is silent. */
   renew(): void {
     this.#search ??= this.#resume().finally(() => {
       this.#search = undefined;
@@ -141,7 +144,7 @@ export class Link extends Duplex {
     done(error);
   }
 
-  /** Leaves over the next carrier that is had: an agent whose client is cut off stays for it as long as its own limit. */
+  /** Leaves over the next carrier: otherwise the agent would keep its end until its own limit. */
   async #leaveOverNext(): Promise<void> {
     for (const until = performance.now() + this.#limitMs; performance.now() < until; ) {
       try {
@@ -159,14 +162,14 @@ export class Link extends Duplex {
     }
   }
 
-  /** Sends a last frame on a carrier and ends it: an agent learns from a carrier that is destroyed that it was cut. */
+  /** Sends a last frame and ends the carrier; the agent would take a destroyed carrier for a cut. */
   #leave(carrier: Duplex, length: number): void {
     if (carrier.writable) {
       carrier.end(this.#frameHead(length));
     }
     carrier.resume();
     carrier.once("finish", () => carrier.destroy());
-    setTimeout(() => carrier.destroy(), leaveLimitMs).unref(); // An agent need not read it.
+    setTimeout(() => carrier.destroy(), leaveLimitMs).unref(); // The agent may never read it.
   }
 
   #opening(kind: number): Buffer {
@@ -181,7 +184,7 @@ export class Link extends Duplex {
     const head = Buffer.allocUnsafe(frameHead);
     head.writeBigUInt64BE(BigInt(this.#received), 0);
     head.writeUInt32BE(length, 8);
-    this.#told = this.#received;
+    this.#acknowledged = this.#received;
     return head;
   }
 
@@ -203,7 +206,7 @@ export class Link extends Duplex {
       this.#carrier = undefined;
       carrier.destroy();
       if (this.#finished) {
-        this.#end(); // The agent has closed what we had ended.
+        this.#end(); // The agent has closed the end that we finished.
       } else if (!this.destroyed) {
         this.emit("cut");
         this.renew();
@@ -250,7 +253,7 @@ export class Link extends Duplex {
     if (!wantsMore) {
       carrier.pause();
     }
-    if (this.#received - this.#told >= ackAfter && !this.destroyed) {
+    if (this.#received - this.#acknowledged >= ackAfter && !this.destroyed) {
       carrier.write(this.#frameHead(0));
     }
   }
@@ -260,10 +263,10 @@ export class Link extends Duplex {
     this.push(null);
   }
 
-  /** Forgets what has arrived. */
+  /** Drops the acknowledged bytes. */
   #acknowledge(arrived: number): void {
     if (arrived < this.#base || arrived > this.#base + this.#keptBytes) {
-      this.destroy(new Error("the agent tells of bytes that it was not sent"));
+      this.destroy(new Error("the agent acknowledges bytes that it was not sent"));
       return;
     }
     let gone = arrived - this.#base;
@@ -309,14 +312,14 @@ export class Link extends Duplex {
     }
   }
 
-  /** Goes on with another carrier. @throws Error: there is none, or it is of no use */
+  /** Resumes over a new carrier. @throws Error if there is none, or it does not work */
   async #goOn(): Promise<void> {
     const carrier = await this.#connect();
     if (this.destroyed || this.#isOver) {
       carrier.destroy();
       return;
     }
-    // The agent sends anew what comes from here on.
+    // From here on the agent sends everything anew.
     this.#former ??= this.#carrier;
     this.#carrier = undefined;
     carrier.write(this.#opening(resumesLink));
@@ -346,7 +349,7 @@ export class Link extends Duplex {
       this.#end();
       return;
     }
-    carrier.write(this.#frameHead(0)); // So that the agent knows that it was heard.
+    carrier.write(this.#frameHead(0)); // Acknowledges the frame.
     for (const chunk of this.#kept) {
       this.#send(carrier, chunk);
     }
@@ -354,7 +357,7 @@ export class Link extends Duplex {
       carrier.end(this.#frameHead(endsLink));
     }
     this.#use(carrier);
-    this.#rest = head.readUInt32BE(8); // Not by unshift(), which does nothing where a write has failed.
+    this.#rest = head.readUInt32BE(8); // Not by unshift(), which does nothing after a failed write.
     carrier.resume();
   }
 }
@@ -363,7 +366,7 @@ function isGone(error: unknown): boolean {
   return error instanceof AgentGoneError || (error instanceof Error && error.cause instanceof AgentGoneError);
 }
 
-/** The first frame's head. @throws Error: it does not come */
+/** Reads the first frame's head. @throws Error if it does not arrive */
 function readHead(carrier: Duplex): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const settle = (settled: () => void): void => {

@@ -1,4 +1,4 @@
-/** `AgentService.Logs`: the recorded output of a container. */
+/** `AgentService.Logs`: a container's recorded output. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
 import { LogsRequestSchema, LogsResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
@@ -6,7 +6,7 @@ import type { StreamKind } from "./agent-stream.ts";
 import { decodeGiven } from "./bulk-end.ts";
 import { logsOutput } from "./bulk-messages.ts";
 
-/** Logs: no input, output is what stdout and stderr once were. */
+/** Logs: no input; output is the recorded stdout and stderr. */
 export const logsStream: StreamKind = {
   path: "/sockerless.agent.v1.AgentService/Logs",
   shape: logsOutput,
@@ -17,7 +17,7 @@ export const logsStream: StreamKind = {
   decode: (bytes) => decodeGiven(fromBinary(LogsResponseSchema, bytes).message, "a log"),
 };
 
-/** The request of a log stream. */
+/** Encodes the request for a log stream. */
 export function encodeLogsRequest(request: MessageInitShape<typeof LogsRequestSchema>): Uint8Array {
   return toBinary(LogsRequestSchema, create(LogsRequestSchema, request));
 }

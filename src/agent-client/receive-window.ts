@@ -1,27 +1,27 @@
-/** Bytes that an agent may send on each stream of a session unread: the cost of a stalled reader. */
+/** Limits the bytes that an agent may send ahead on each stream: the memory cost of a stalled reader. */
 import type { ClientHttp2Session } from "node:http2";
 
 import type { ByteBudget } from "../common/byte-budget.ts";
 
-/** Window that every stream is sure of, in bytes. */
+/** Guaranteed window of every stream, in bytes. */
 export const leastWindow = 64 * 1024;
-/** Largest window, in bytes: beyond it no stream becomes faster. */
+/** Largest window, in bytes: a larger one does not speed up streams. */
 const mostWindow = 2 * 1024 * 1024;
 
 /**
- * The window of one session's streams. It begins small, doubles while what comes is read and the budget has room, and
- * shrinks again where streams become many. HTTP/2 has one size for all streams of a session (SETTINGS_INITIAL_WINDOW_SIZE,
- * which changes those that are open as well), and Node no call for a single one's.
+ * The window of one session's streams. It starts small, doubles while data is read and the budget has room, and shrinks
+ * when there are many streams. HTTP/2 has one size for all streams of a session (SETTINGS_INITIAL_WINDOW_SIZE, which
+ * also changes open ones), and Node has no call to change that of a single stream.
  */
 export class ReceiveWindow {
   readonly #session: ClientHttp2Session;
   readonly #budget: ByteBudget;
   #size = leastWindow;
-  /** Size that the agent was told last, in bytes. */
-  #told = leastWindow;
-  #telling: boolean = false;
+  /** The size last sent to the agent, in bytes. */
+  #sent = leastWindow;
+  #changing: boolean = false;
   #streams = 0;
-  /** Bytes read since the size was last looked at. */
+  /** Bytes read since the size was last reconsidered. */
   #read = 0;
 
   constructor(session: ClientHttp2Session, budget: ByteBudget) {
@@ -29,7 +29,7 @@ export class ReceiveWindow {
     this.#budget = budget;
   }
 
-  /** A stream was opened. */
+  /** Counts an opened stream. */
   opened(): void {
     this.#streams++;
     this.#budget.take(this.#size);
@@ -40,7 +40,7 @@ export class ReceiveWindow {
     }
   }
 
-  /** A stream was closed. */
+  /** Counts a closed stream. */
   closed(): void {
     this.#streams--;
     this.#budget.give(this.#size);
@@ -49,7 +49,7 @@ export class ReceiveWindow {
     }
   }
 
-  /** So many bytes were read of a stream. */
+  /** Counts bytes read from a stream. */
   read(bytes: number): void {
     this.#read += bytes;
     if (this.#read < 2 * this.#size) {
@@ -66,19 +66,19 @@ export class ReceiveWindow {
     this.#budget.give(this.#streams * this.#size);
     this.#size = size;
     this.#budget.take(this.#streams * size);
-    this.#tell();
+    this.#sendSize();
   }
 
-  /** Tells the agent one change at a time: a session bounds how many may be unanswered. */
-  #tell(): void {
-    if (this.#telling || this.#told === this.#size || this.#session.closed || this.#session.destroyed) {
+  /** Sends the agent one change at a time, as a session limits unacknowledged ones. */
+  #sendSize(): void {
+    if (this.#changing || this.#sent === this.#size || this.#session.closed || this.#session.destroyed) {
       return;
     }
-    this.#telling = true;
-    this.#told = this.#size;
-    this.#session.settings({ initialWindowSize: this.#told }, () => {
-      this.#telling = false;
-      this.#tell();
+    this.#changing = true;
+    this.#sent = this.#size;
+    this.#session.settings({ initialWindowSize: this.#sent }, () => {
+      this.#changing = false;
+      this.#sendSize();
     });
   }
 }

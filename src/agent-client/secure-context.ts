@@ -1,12 +1,12 @@
-/** TLS contexts from the credentials that a client shows to agents. */
+/** TLS contexts for clients' credentials. */
 import { createSecureContext, type SecureContext, type SecureContextOptions } from "node:tls";
 
 import type { ClientCredentials } from "./address.ts";
 
-/** Contexts by credentials: reading keys and certificates takes longest when a connection begins. */
+/** Contexts by credentials: parsing keys and certificates is the slowest step of a new connection. */
 const contexts = new WeakMap<ClientCredentials, SecureContext>();
 
-/** Makes a context, once for the same credentials, for connections whose server is known by its key. */
+/** A context for connections to servers known by their key; made once for the same credentials. */
 export function secureContextOf(credentials: ClientCredentials): SecureContext {
   const known = contexts.get(credentials);
   if (known !== undefined) {
@@ -17,7 +17,7 @@ export function secureContextOf(credentials: ClientCredentials): SecureContext {
   return made;
 }
 
-/** TLS options for a client's credentials: TLS 1.3 and nothing older. */
+/** TLS options for a client's credentials: TLS 1.3 only. */
 export function pemOptions({ key, certificateChain }: ClientCredentials): SecureContextOptions {
   return { key, cert: certificateChain, minVersion: "TLSv1.3" };
 }

@@ -1,4 +1,4 @@
-/** `AgentService.Session`: one exec or one attachment. */
+/** `AgentService.Session`: an exec or an attachment. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -53,7 +53,7 @@ export const sessionStream: StreamKind = {
   decode: (bytes) => signalOf(bytes),
 };
 
-/** The first message of a session that runs a process. */
+/** Encodes the first message of a session that runs a process. */
 export function encodeOpenExec(open: MessageInitShape<typeof OpenExecSchema>): Uint8Array {
   return toBinary(
     SessionRequestSchema,
@@ -61,7 +61,7 @@ export function encodeOpenExec(open: MessageInitShape<typeof OpenExecSchema>): U
   );
 }
 
-/** The first message of a session that attaches to the main process. */
+/** Encodes the first message of a session that attaches to the main process. */
 export function encodeOpenAttach(open: MessageInitShape<typeof OpenAttachSchema>): Uint8Array {
   return toBinary(
     SessionRequestSchema,
@@ -94,7 +94,7 @@ function signalOf(bytes: Uint8Array): StreamSignal {
     case "stderr":
       throw new ConnectError("the agent sent output in a form that was not agreed on", Code.DataLoss);
     default:
-      // A heartbeat, or what a later version added.
+      // A heartbeat, or a message of a later version.
       return { type: "heartbeat" };
   }
 }

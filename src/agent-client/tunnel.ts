@@ -20,7 +20,7 @@ const kindOfReason: Readonly<Record<TunnelErrorReason, ErrorKind>> = {
   [TunnelErrorReason.INTERNAL]: "system",
 };
 
-/** TCP tunnels: bytes both ways, each direction with an end of its own. */
+/** TCP tunnels: bytes both ways; each direction ends separately. */
 export const tunnelStream: StreamKind = {
   path: "/sockerless.agent.v1.AgentService/Tunnel",
   shape: tunnelOutput,
@@ -40,7 +40,7 @@ export const tunnelStream: StreamKind = {
   decode: (bytes) => signalOf(bytes),
 };
 
-/** The first message of a tunnel. */
+/** Encodes the first message of a tunnel. */
 export function encodeTunnelOpen(open: MessageInitShape<typeof TunnelOpenSchema>): Uint8Array {
   return toBinary(
     TunnelRequestSchema,
@@ -68,7 +68,7 @@ function signalOf(bytes: Uint8Array): StreamSignal {
         Code.DataLoss,
       );
     default:
-      // A heartbeat, or what a later version added.
+      // A heartbeat, or a message of a later version.
       return { type: "heartbeat" };
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Streams of gRPC messages for the library, cut where messages end.
+ * Splits streams of gRPC messages at message boundaries for the library.
  *
- * Why: for each chunk that comes the library looks at all that it holds of a message, and Node makes a chunk of each
- * frame. An agent, which is not trusted, would hold up the thread with one message in frames of one byte.
+ * For each chunk the library scans all it holds of a message, and Node makes a chunk of each frame. So an untrusted
+ * agent could block the thread by one message in frames of one byte.
  */
 import type { ClientHttp2Stream } from "node:http2";
 
@@ -11,7 +11,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { FillingBytes } from "../common/filling-bytes.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
 
-/** A stream whose asynchronous iterator, which is how the library reads it, gives whole messages. */
+/** Makes the stream's asynchronous iterator, which the library reads, yield whole messages. */
 export function readInWholeMessages(stream: ClientHttp2Stream, maxBytes: number): ClientHttp2Stream {
   const chunks: AsyncIterable<Uint8Array> = {
     [Symbol.asyncIterator]: stream[Symbol.asyncIterator].bind(stream),
@@ -20,17 +20,17 @@ export function readInWholeMessages(stream: ClientHttp2Stream, maxBytes: number)
 }
 
 /**
- * Yields the same bytes in chunks of one or more whole messages with their prefixes. The last chunk of a
- * message that is too large is its prefix, which the reader refuses, unless it was whole in a chunk.
+ * Yields the same bytes in chunks of one or more whole messages with their prefixes. For a message that is too large it
+ * yields the prefix, which the reader refuses, unless one chunk held it whole.
  *
  * @param maxBytes of a message
- * @throws ConnectError `Internal`: the stream ended within a message
+ * @throws ConnectError `Internal` if the stream ends within a message
  */
 export async function* wholeMessages(
   chunks: AsyncIterable<Uint8Array>,
   maxBytes: number,
 ): AsyncGenerator<Uint8Array> {
-  /** Message that does not end in the chunk in which it begins: its prefix, then all of it. */
+  /** A message that extends beyond its first chunk: its prefix, then all of it. */
   let cut: FillingBytes | undefined;
   for await (const chunk of chunks) {
     let at = 0;
@@ -67,7 +67,7 @@ export async function* wholeMessages(
   }
 }
 
-/** Finds the end of the last message that is whole in a chunk; `start`: none is. */
+/** The end of the last complete message in a chunk; `start` if there is none. */
 function endOfWhole(chunk: Uint8Array, start: number): number {
   let end = start;
   while (end + prefixLength <= chunk.length) {
