@@ -8,7 +8,6 @@ import { promisify } from "node:util";
 
 import { CreateRepositoryCommand, ECRClient, GetAuthorizationTokenCommand } from "@aws-sdk/client-ecr";
 import { CreateAccessPointCommand, EFSClient } from "@aws-sdk/client-efs";
-import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 
 import type { Aws } from "../simulators/aws/aws.ts";
 import { checkout } from "../support/daemon.ts";
@@ -62,7 +61,9 @@ it("tasks take the agent from a file system, and a private image with the creden
   await using under = await EcsDaemon.start({
     ecs: async (aws) => ({
       agent_access_point_id: await agentOnFileSystem(aws),
-      registry_credentials: [`${registry.host}=${await secretOf(aws)}`],
+      registry_credentials: [
+        `${registry.host}=${aws.services.secrets.create("registry", JSON.stringify(registryUser))}`,
+      ],
     }),
   });
   const { daemon, aws } = under;
@@ -135,14 +136,4 @@ async function agentOnFileSystem(aws: Aws): Promise<string> {
   );
   client.destroy();
   return made.AccessPointId ?? "";
-}
-
-/** A secret with the registry's user, which the execution role may read. @returns its ARN */
-async function secretOf(aws: Aws): Promise<string> {
-  const client = new SecretsManagerClient(aws.clientConfig);
-  const { ARN = "" } = await client.send(
-    new CreateSecretCommand({ Name: "registry", SecretString: JSON.stringify(registryUser) }),
-  );
-  client.destroy();
-  return ARN;
 }

@@ -3,7 +3,6 @@ import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import type { ECSServiceException } from "@aws-sdk/client-ecs";
-import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import {
   CreateServiceCommand,
   RegisterInstanceCommand,
@@ -260,17 +259,16 @@ test("a container learns of its task and gets its role's credentials at the usua
 
 test("secrets reach their variables, whole or by a member, and open another registry", async () => {
   await using closing = new AsyncDisposableStack();
-  const client = closing.adopt(new SecretsManagerClient(scene.aws.clientConfig), (each) => each.destroy());
   const closed = closing.use(await TestRegistry.start({ credentials: true }));
   await closed.push("busybox", "latest", await busyboxImage());
   const secret = JSON.stringify(registryUser);
-  const { ARN = "" } = await client.send(new CreateSecretCommand({ Name: "registry", SecretString: secret }));
+  const arn = scene.aws.services.secrets.create("registry", secret);
   const container = scene.shell("main", "echo $WHOLE; echo $USERNAME", {
     image: `${closed.host}/busybox:latest`,
-    repositoryCredentials: { credentialsParameter: ARN },
+    repositoryCredentials: { credentialsParameter: arn },
     secrets: [
-      { name: "WHOLE", valueFrom: ARN },
-      { name: "USERNAME", valueFrom: `${ARN}:username::` },
+      { name: "WHOLE", valueFrom: arn },
+      { name: "USERNAME", valueFrom: `${arn}:username::` },
     ],
   });
   const taskArn = await scene.run(await scene.register([container]));

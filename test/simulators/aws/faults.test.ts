@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { CloudWatchLogsClient, CreateLogGroupCommand } from "@aws-sdk/client-cloudwatch-logs";
+import { CreateRepositoryCommand, ECRClient } from "@aws-sdk/client-ecr";
 import { EC2Client, DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 
@@ -28,29 +28,29 @@ test("a fault hits as many calls as it is told to, and no others", async () => {
 
 test("a fault concerns the requests that it is for", async () => {
   await using aws = await startAws({ lightweight: true });
-  const logs = new CloudWatchLogsClient({ ...aws.clientConfig, maxAttempts: 1 });
+  const ecr = new ECRClient({ ...aws.clientConfig, maxAttempts: 1 });
   aws.faults.add({
-    on: "logs.CreateLogGroup",
-    where: (input) => (input as { logGroupName: string }).logGroupName === "bad",
+    on: "ecr.CreateRepository",
+    where: (input) => (input as { repositoryName: string }).repositoryName === "bad",
     error: { code: "LimitExceededException" },
   });
-  await logs.send(new CreateLogGroupCommand({ logGroupName: "good" }));
-  await assert.rejects(logs.send(new CreateLogGroupCommand({ logGroupName: "bad" })), {
+  await ecr.send(new CreateRepositoryCommand({ repositoryName: "good" }));
+  await assert.rejects(ecr.send(new CreateRepositoryCommand({ repositoryName: "bad" })), {
     name: "LimitExceededException",
   });
 });
 
 test("a connection that is cut after the work leaves the work done, before it undone", async () => {
   await using aws = await startAws({ lightweight: true });
-  const logs = new CloudWatchLogsClient({ ...aws.clientConfig, maxAttempts: 1 });
-  aws.faults.add({ on: "logs", cut: "before" });
-  aws.faults.add({ on: "logs", cut: "after" });
-  await assert.rejects(logs.send(new CreateLogGroupCommand({ logGroupName: "one" })));
-  await assert.rejects(logs.send(new CreateLogGroupCommand({ logGroupName: "two" })));
-  assert.equal(aws.services.logs.hasGroup("one"), false);
-  assert.equal(aws.services.logs.hasGroup("two"), true);
+  const ecr = new ECRClient({ ...aws.clientConfig, maxAttempts: 1 });
+  aws.faults.add({ on: "ecr", cut: "before" });
+  aws.faults.add({ on: "ecr", cut: "after" });
+  await assert.rejects(ecr.send(new CreateRepositoryCommand({ repositoryName: "one" })));
+  await assert.rejects(ecr.send(new CreateRepositoryCommand({ repositoryName: "two" })));
+  assert.equal(aws.services.ecr.find("one"), undefined);
+  assert.notEqual(aws.services.ecr.find("two"), undefined);
   assert.deepEqual(
-    aws.calls.all("logs.CreateLogGroup").map(({ status }) => status),
+    aws.calls.all("ecr.CreateRepository").map(({ status }) => status),
     [0, 0],
   );
 });

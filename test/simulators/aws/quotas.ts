@@ -13,7 +13,6 @@ export interface Quotas {
   rulesPerSecurityGroup: number;
   accessPointsPerFileSystem: number;
   /** Cloud Map namespaces. */
-  namespaces: number;
 }
 
 /** AWS's published defaults. */
@@ -26,7 +25,6 @@ export function defaultQuotas(): Quotas {
     securityGroupsPerVpc: 2500,
     rulesPerSecurityGroup: 60,
     accessPointsPerFileSystem: 10_000,
-    namespaces: 50,
   };
 }
 

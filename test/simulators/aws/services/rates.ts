@@ -42,24 +42,18 @@ const ecsRates: readonly Rate[] = [
     [
       "ecs.DescribeClusters",
       "ecs.DescribeTaskDefinition",
-      "ecs.ListClusters",
-      "ecs.ListTagsForResource",
       "ecs.ListTaskDefinitionFamilies",
       "ecs.ListTaskDefinitions",
     ],
     50,
     20,
   ),
-  rate("ecs tag writes", ["ecs.TagResource", "ecs.UntagResource"], 20, 10),
 ];
 
 /** Each call of EC2 has a bucket of its own. */
 function ec2Rates(): Rate[] {
   return simulatedOperations.ec2.flatMap((operation) => {
     const name = `ec2.${operation}`;
-    if (operation === "CreateTags") {
-      return [rate(name, [name], 100, 10)];
-    }
     if (!operation.startsWith("Describe")) {
       return [rate(name, [name], 50, 5)];
     }
@@ -77,12 +71,10 @@ function logsRates(region: string): Rate[] {
     rate("logs.GetLogEvents", ["logs.GetLogEvents"], getLogEvents, getLogEvents),
     rate("logs.FilterLogEvents", ["logs.FilterLogEvents"], 10, 10),
     rate("logs.DescribeLogGroups", ["logs.DescribeLogGroups"], 10, 10),
-    rate("logs.DescribeLogStreams", ["logs.DescribeLogStreams"], 25, 25),
   ];
 }
 
 const cloudMapRates: readonly Rate[] = [
-  rate("cloud map namespaces", ["servicediscovery.CreatePrivateDnsNamespace"], 2, 1),
   rate("cloud map services", ["servicediscovery.CreateService", "servicediscovery.DeleteService"], 10, 5),
   rate(
     "cloud map instances",

@@ -15,7 +15,6 @@ import { efsService } from "./efs/efs.ts";
 import { EfsState } from "./efs/state.ts";
 import { logsService } from "./logs/logs.ts";
 import { LogState } from "./logs/state.ts";
-import { secretsManagerService } from "./secretsmanager/secretsmanager.ts";
 import { SecretState } from "./secretsmanager/state.ts";
 import { addressesOf } from "./servicediscovery/names.ts";
 import { serviceDiscoveryService } from "./servicediscovery/servicediscovery.ts";
@@ -69,10 +68,9 @@ export async function startServices(
       stsService(context),
       ec2Service(context, network),
       efsService(context, efs),
-      serviceDiscoveryService(context, cloudMap, network.vpcId),
+      serviceDiscoveryService(context, cloudMap),
       logsService(context, logs),
       ecrService(context, ecr, front),
-      secretsManagerService(context, secrets),
       serviceQuotasService(context),
     ],
     cloud: {

@@ -1,11 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import {
-  CloudWatchLogsClient,
-  CreateLogGroupCommand,
-  GetLogEventsCommand,
-} from "@aws-sdk/client-cloudwatch-logs";
+import { CloudWatchLogsClient, GetLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { CreateSecurityGroupCommand, DescribeSubnetsCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { CreateRepositoryCommand, ECRClient } from "@aws-sdk/client-ecr";
 import { CreateAccessPointCommand, EFSClient } from "@aws-sdk/client-efs";
@@ -34,7 +30,9 @@ test("every service refuses what its model does not allow, by its own error", as
   await using aws = await startAws({ lightweight: true });
   const config = { ...aws.clientConfig, ...once };
   await assert.rejects(
-    new CloudWatchLogsClient(config).send(new CreateLogGroupCommand({ logGroupName: "no spaces" })),
+    new CloudWatchLogsClient(config).send(
+      new GetLogEventsCommand({ logGroupName: "no spaces", logStreamName: "main" }),
+    ),
     { name: "InvalidParameterException", message: /must satisfy regular expression pattern/i },
   );
   await assert.rejects(new ECRClient(config).send(new CreateRepositoryCommand({ repositoryName: "Upper" })), {
@@ -106,12 +104,12 @@ test("several violations are told at once", async () => {
 test("a member that is missing, unknown or of another type is refused", async () => {
   await using aws = await startAws({ lightweight: true });
   const answers = async (body: string) => {
-    const answer = await send(aws, "Logs_20140328.CreateLogStream", body, "logs");
+    const answer = await send(aws, "AmazonEC2ContainerRegistry_V20150921.BatchGetImage", body, "ecr");
     return (await answer.json()) as { __type: string; message: string };
   };
   assert.match((await answers("{}")).message, /^2 validation errors detected: .*Member must not be null/);
-  assert.equal((await answers('{"logGroupName": 1}')).__type, "SerializationException");
-  assert.equal((await answers('{"groupName": "x"}')).__type, "SerializationException");
+  assert.equal((await answers('{"repositoryName": 1}')).__type, "SerializationException");
+  assert.equal((await answers('{"repository": "x"}')).__type, "SerializationException");
   assert.equal((await answers("{")).__type, "SerializationException");
 });
 

@@ -23,15 +23,11 @@ export interface WireAnswer {
 /** Thrown where the connection is to be closed without an answer. */
 export class ConnectionCut extends Error {}
 
-/** Serves HTTP for paths that are not the cloud's API, for instance those of a metadata service; false: not its path. */
-export type PathHandler = (request: IncomingMessage, response: ServerResponse) => boolean;
-
 /** An endpoint on loopback. */
 export class HttpEndpoint {
   readonly #cloud: string;
   readonly #scheme: "http" | "https";
   readonly #handle: (request: WireRequest, requestId: string) => Promise<WireAnswer>;
-  readonly #paths: PathHandler[] = [];
   readonly #server: Server;
 
   /**
@@ -48,17 +44,10 @@ export class HttpEndpoint {
     this.#scheme = tls === undefined ? "http" : "https";
     this.#handle = handle;
     const serve = (request: IncomingMessage, response: ServerResponse): void => {
-      if (!this.#paths.some((each) => each(request, response))) {
-        void this.#serve(request, response);
-      }
+      void this.#serve(request, response);
     };
     this.#server = tls === undefined ? createServer(serve) : createTlsServer(tls, serve);
     this.#server.keepAliveTimeout = 60_000;
-  }
-
-  /** Adds paths that are not the cloud's API. */
-  addPaths(handle: PathHandler): void {
-    this.#paths.push(handle);
   }
 
   /** Listens on loopback; answers the URL. */

@@ -8,8 +8,6 @@ import type {
   CreateSecurityGroupCommandOutput,
   DeleteSecurityGroupCommandInput,
   DeleteSecurityGroupCommandOutput,
-  DescribeSecurityGroupRulesCommandInput,
-  DescribeSecurityGroupRulesCommandOutput,
   DescribeSecurityGroupsCommandInput,
   DescribeSecurityGroupsCommandOutput,
   IpPermission,
@@ -85,10 +83,7 @@ export function groupOperations(context: Context, network: Network): Record<stri
 
   const revoke = (direction: "ingress" | "egress", input: RuleInput) => {
     const groupId = required(input.GroupId);
-    const revoked =
-      input.SecurityGroupRuleIds === undefined
-        ? groups.revoke(groupId, rulesOf({ groupId, direction }, permissionsIn(input)))
-        : groups.revokeById(groupId, direction, input.SecurityGroupRuleIds);
+    const revoked = groups.revoke(groupId, rulesOf({ groupId, direction }, permissionsIn(input)));
     return {
       Return: true,
       RevokedSecurityGroupRules: revoked.map((rule) => {
@@ -214,32 +209,6 @@ export function groupOperations(context: Context, network: Network): Record<stri
         return { SecurityGroups: items.map(shownGroup), NextToken: next };
       },
     }),
-
-    DescribeSecurityGroupRules: operation<
-      DescribeSecurityGroupRulesCommandInput,
-      DescribeSecurityGroupRulesCommandOutput
-    >({
-      access: () => describeAccess("DescribeSecurityGroupRules"),
-      run: (input) => {
-        const all = groups.known().flatMap(({ rules }) => rules);
-        const asked = input.SecurityGroupRuleIds?.map((wanted) => {
-          const rule = all.find(({ ruleId }) => ruleId === wanted);
-          if (rule === undefined) {
-            const message = `The security group rule ID '${wanted}' does not exist`;
-            throw new AwsFault("InvalidSecurityGroupRuleId.NotFound", message);
-          }
-          return rule;
-        });
-        const found = applyFilters(
-          asked ?? all,
-          input.Filters,
-          { "group-id": ({ groupId }) => [groupId], "security-group-rule-id": ({ ruleId }) => [ruleId] },
-          ({ tags }) => tags,
-        );
-        const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
-        return { SecurityGroupRules: items.map(shownRule), NextToken: next };
-      },
-    }),
   };
 }
 
@@ -247,24 +216,12 @@ function inDirection(group: SecurityGroup, direction: string): StoredRule[] {
   return group.rules.filter((rule) => rule.direction === direction);
 }
 
-/** The permissions of a request, which may give a single one in parameters of its own. */
+/** The permissions of a request; a single one in parameters of its own is not simulated. */
 function permissionsIn(input: RuleInput): readonly Given<IpPermission>[] {
-  const { IpProtocol, FromPort, ToPort, CidrIp } = input;
-  if (input.SourceSecurityGroupName !== undefined || input.SourceSecurityGroupOwnerId !== undefined) {
-    const message = "Source groups are named by IpPermissions in a VPC";
-    throw new AwsFault("InvalidParameterCombination", message);
+  if (input.IpPermissions === undefined) {
+    throw new AwsFault("MissingParameter", "only rules in IpPermissions are simulated", 501);
   }
-  const single = {
-    ...(IpProtocol === undefined ? {} : { IpProtocol }),
-    ...(FromPort === undefined ? {} : { FromPort }),
-    ...(ToPort === undefined ? {} : { ToPort }),
-    ...(CidrIp === undefined ? {} : { IpRanges: [{ CidrIp }] }),
-  };
-  if (input.IpPermissions !== undefined && Object.keys(single).length > 0) {
-    const message = "The parameter 'ipPermissions' may not be used in combination with other parameters";
-    throw new AwsFault("InvalidParameterCombination", message);
-  }
-  return input.IpPermissions ?? [single];
+  return input.IpPermissions;
 }
 
 /** Checks a group's name or description: up to 255 letters, digits, spaces and `._-:/()#,@[]+=&;{}!$*`. */

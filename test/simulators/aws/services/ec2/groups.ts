@@ -173,20 +173,6 @@ export class SecurityGroups {
     return this.#remove(group, revoked);
   }
 
-  /** @throws AwsFault `InvalidSecurityGroupRuleId.NotFound` */
-  revokeById(groupId: string, direction: "ingress" | "egress", ruleIds: readonly string[]): StoredRule[] {
-    const group = this.get(groupId);
-    const revoked = ruleIds.map((ruleId) => {
-      const found = group.rules.find((rule) => rule.ruleId === ruleId && rule.direction === direction);
-      if (found === undefined) {
-        const message = `The security group rule ID '${ruleId}' does not exist`;
-        throw new AwsFault("InvalidSecurityGroupRuleId.NotFound", message);
-      }
-      return found;
-    });
-    return this.#remove(group, revoked);
-  }
-
   #isKnown({ knownAt }: SecurityGroup): boolean {
     return knownAt <= this.#context.clock.nowMs();
   }

@@ -1,27 +1,17 @@
 /** ECR. */
 import type {
-  BatchCheckLayerAvailabilityCommandInput,
-  BatchCheckLayerAvailabilityCommandOutput,
   BatchDeleteImageCommandInput,
   BatchDeleteImageCommandOutput,
   BatchGetImageCommandInput,
   BatchGetImageCommandOutput,
   CreateRepositoryCommandInput,
   CreateRepositoryCommandOutput,
-  DeleteRepositoryCommandInput,
-  DeleteRepositoryCommandOutput,
-  DescribeImagesCommandInput,
-  DescribeImagesCommandOutput,
-  DescribeRepositoriesCommandInput,
-  DescribeRepositoriesCommandOutput,
   GetAuthorizationTokenCommandInput,
   GetAuthorizationTokenCommandOutput,
   ImageFailureCode,
   ImageIdentifier,
   ListImagesCommandInput,
   ListImagesCommandOutput,
-  PutImageCommandInput,
-  PutImageCommandOutput,
 } from "@aws-sdk/client-ecr";
 
 import type { Context } from "../../context.ts";
@@ -96,54 +86,6 @@ export function ecrService({ accountId }: Context, state: EcrState, front: Regis
         }),
       }),
 
-      DeleteRepository: operation<DeleteRepositoryCommandInput, DeleteRepositoryCommandOutput>({
-        access: ({ repositoryName }) => on("DeleteRepository", repositoryName),
-        run: ({ repositoryName = "", force = false }) => ({
-          repository: shownRepository(state.deleteRepository(repositoryName, force)),
-        }),
-      }),
-
-      DescribeRepositories: operation<DescribeRepositoriesCommandInput, DescribeRepositoriesCommandOutput>({
-        access: ({ repositoryNames }) =>
-          repositoryNames?.flatMap((name) => on("DescribeRepositories", name)) ??
-          on("DescribeRepositories", undefined),
-        run: ({ repositoryNames, nextToken, maxResults }) => {
-          const found = repositoryNames?.map((name) => state.repository(name)) ?? state.repositories();
-          const { items, next } = requirePage(found, nextToken, maxResults);
-          return { repositories: items.map(shownRepository), nextToken: next };
-        },
-      }),
-
-      DescribeImages: operation<DescribeImagesCommandInput, DescribeImagesCommandOutput>({
-        access: ({ repositoryName }) => on("DescribeImages", repositoryName),
-        run: ({ repositoryName = "", imageIds, nextToken, maxResults }) => {
-          const repository = state.repository(repositoryName);
-          const found = imageIds?.map((identifier) => {
-            const image = lookUp(repository, identifier);
-            if (image === undefined) {
-              const message = `The image with imageId {imageDigest:'${identifier.imageDigest ?? "null"}', imageTag:'${identifier.imageTag ?? "null"}'} does not exist within the repository with name '${repositoryName}' in the registry with id '${accountId}'`;
-              throw new AwsFault("ImageNotFoundException", message);
-            }
-            return image;
-          });
-          const { items, next } = requirePage(
-            found ?? [...repository.images.values()],
-            nextToken,
-            maxResults,
-          );
-          const imageDetails = items.map(({ digest, tags, mediaType, manifest, pushedAt }) => ({
-            registryId: accountId,
-            repositoryName,
-            imageDigest: digest,
-            ...(tags.size === 0 ? {} : { imageTags: [...tags] }),
-            imageSizeInBytes: contentSize(manifest),
-            imagePushedAt: pushedAt,
-            imageManifestMediaType: mediaType,
-          }));
-          return { imageDetails, nextToken: next };
-        },
-      }),
-
       ListImages: operation<ListImagesCommandInput, ListImagesCommandOutput>({
         access: ({ repositoryName }) => on("ListImages", repositoryName),
         run: ({ repositoryName = "", filter, nextToken, maxResults }) => {
@@ -197,68 +139,6 @@ export function ecrService({ accountId }: Context, state: EcrState, front: Regis
           return { imageIds: deleted, failures };
         },
       }),
-
-      BatchCheckLayerAvailability: operation<
-        BatchCheckLayerAvailabilityCommandInput,
-        BatchCheckLayerAvailabilityCommandOutput
-      >({
-        access: ({ repositoryName }) => on("BatchCheckLayerAvailability", repositoryName),
-        run: async ({ repositoryName = "", layerDigests = [] }) => {
-          const { name } = state.repository(repositoryName);
-          const layers = await Promise.all(
-            layerDigests.map(async (layerDigest) => {
-              const layerSize = await front.layerSize(name, layerDigest);
-              return layerSize === undefined
-                ? { layerDigest, layerAvailability: "UNAVAILABLE" as const }
-                : { layerDigest, layerAvailability: "AVAILABLE" as const, layerSize };
-            }),
-          );
-          return { layers, failures: [] };
-        },
-      }),
-
-      PutImage: operation<PutImageCommandInput, PutImageCommandOutput>({
-        access: ({ repositoryName }) => on("PutImage", repositoryName),
-        run: async ({
-          repositoryName = "",
-          imageManifest = "",
-          imageManifestMediaType,
-          imageTag,
-          imageDigest,
-        }) => {
-          const repository = state.repository(repositoryName);
-          const manifest = Buffer.from(imageManifest);
-          const mediaType = imageManifestMediaType ?? mediaTypeIn(imageManifest);
-          const holder = imageTag === undefined ? undefined : state.image(repository, imageTag);
-          const reference = imageTag ?? imageDigest;
-          if (mediaType === undefined || reference === undefined) {
-            const message = "The manifest needs a media type, and a tag or a digest";
-            throw new AwsFault("InvalidParameterException", message);
-          }
-          const { status, digest, text } = await front.putManifest(
-            repository.name,
-            reference,
-            mediaType,
-            manifest,
-          );
-          if (status !== 201) {
-            throw new AwsFault(
-              text.includes("BLOB_UNKNOWN") ? "LayersNotFoundException" : "InvalidParameterException",
-              text,
-            );
-          }
-          if (holder?.digest === digest) {
-            const message = `Image with digest '${digest}' and tag '${imageTag}' already exists in the repository with name '${repositoryName}' in registry with id '${accountId}'`;
-            throw new AwsFault("ImageAlreadyExistsException", message);
-          }
-          if (holder !== undefined && repository.immutableTags) {
-            const message = `The image tag '${imageTag}' already exists in the '${repositoryName}' repository and cannot be overwritten because the tag is immutable.`;
-            throw new AwsFault("ImageTagAlreadyExistsException", message);
-          }
-          const image = state.put(repository, { digest, mediaType, manifest }, imageTag);
-          return { image: shownImage(accountId, repository, image, imageTag) };
-        },
-      }),
     },
   };
 }
@@ -276,23 +156,6 @@ function shownImage(
     imageManifest: manifest.toString(),
     imageManifestMediaType: mediaType,
   };
-}
-
-/** Bytes of the configuration and the layers; an index has none of its own. */
-function contentSize(manifest: Buffer): number {
-  const { config, layers = [] } = JSON.parse(manifest.toString()) as {
-    config?: { size?: number };
-    layers?: { size?: number }[];
-  };
-  return [config, ...layers].reduce((sum, each) => sum + (each?.size ?? 0), 0);
-}
-
-function mediaTypeIn(manifest: string): string | undefined {
-  try {
-    return (JSON.parse(manifest) as { mediaType?: string }).mediaType;
-  } catch {
-    return undefined;
-  }
 }
 
 /** A hundred a page where the request names no number. */

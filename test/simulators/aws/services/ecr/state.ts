@@ -70,17 +70,6 @@ export class EcrState {
     return made;
   }
 
-  /** @throws AwsFault `RepositoryNotFoundException`, `RepositoryNotEmptyException` */
-  deleteRepository(name: string, force: boolean): Repository {
-    const repository = this.repository(name);
-    if (repository.images.size > 0 && !force) {
-      const message = `The repository with name '${name}' in registry with id '${this.#context.accountId}' cannot be deleted because it still contains images`;
-      throw new AwsFault("RepositoryNotEmptyException", message);
-    }
-    this.#repositories.delete(name);
-    return repository;
-  }
-
   /** An image by its digest or its tag. */
   image({ images }: Repository, reference: string): PushedImage | undefined {
     return images.get(reference) ?? [...images.values()].find(({ tags }) => tags.has(reference));

@@ -3,14 +3,11 @@ import type {
   Cluster,
   DescribeClustersCommandInput,
   DescribeClustersCommandOutput,
-  ListClustersCommandInput,
-  ListClustersCommandOutput,
 } from "@aws-sdk/client-ecs";
 
 import { arnOf, type Context } from "../../context.ts";
 import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
 import type { EcsTags } from "./ecs-tags.ts";
-import { checkedPage } from "./paging.ts";
 
 /** A cluster, with both of Fargate's capacity providers. */
 export interface EcsCluster {
@@ -35,10 +32,6 @@ export class Clusters {
     const cluster: EcsCluster = { name, defaultStrategy: [], status: "ACTIVE" };
     this.#byName.set(name, cluster);
     return cluster;
-  }
-
-  all(): readonly EcsCluster[] {
-    return [...this.#byName.values()];
   }
 
   /** Finds a cluster by name or ARN; `default`: for a request that names none. */
@@ -97,15 +90,6 @@ export function clusterOperations(
           });
         }
         return { clusters: found, failures };
-      },
-    }),
-
-    ListClusters: operation<ListClustersCommandInput, ListClustersCommandOutput>({
-      access: () => [{ action: "ecs:ListClusters", resource: "*" }],
-      run: ({ nextToken, maxResults }) => {
-        const arns = clusters.all().map(({ name }) => clusters.arnOf(name));
-        const page = checkedPage(arns, nextToken, maxResults);
-        return { clusterArns: page.items, nextToken: page.next };
       },
     }),
   };

@@ -11,7 +11,6 @@ import { EcsTags } from "./ecs-tags.ts";
 import { MetadataEndpoint, TaskCredentials } from "./metadata.ts";
 import { followSecurityGroups } from "./security-groups.ts";
 import { type StartFailure, StartFailures } from "./start-failures.ts";
-import { tagOperations } from "./tag-operations.ts";
 import { taskOperations } from "./task-operations.ts";
 import { essentialExited, type TaskRun } from "./task-run.ts";
 import type { TaskState } from "./task-state.ts";
@@ -67,10 +66,6 @@ export class Ecs implements AsyncDisposable {
       tags,
     );
     const tasks = this.#tasks;
-    const hasTags = (arn: string): boolean =>
-      definitions.find(arn) !== undefined ||
-      this.clusters.all().some(({ name }) => this.clusters.arnOf(name) === arn) ||
-      tasks.runs().some(({ task }) => task.taskArn === arn && task.desiredStatus === "RUNNING");
     this.handler = {
       name: "ecs",
       codes: {
@@ -83,7 +78,6 @@ export class Ecs implements AsyncDisposable {
         ...definitionOperations(context, definitions, tags),
         ...taskOperations(context, this.clusters, definitions, tasks, tags),
         ...clusterOperations(this.clusters, tags, (clusterArn) => countTasks(tasks, clusterArn)),
-        ...tagOperations(tags, hasTags),
       },
     };
   }

@@ -6,18 +6,8 @@ import type {
   DeleteAccessPointCommandOutput,
   DescribeAccessPointsCommandInput,
   DescribeAccessPointsCommandOutput,
-  DescribeFileSystemPolicyCommandInput,
-  DescribeFileSystemPolicyCommandOutput,
-  DescribeFileSystemsCommandInput,
-  DescribeFileSystemsCommandOutput,
   DescribeMountTargetsCommandInput,
   DescribeMountTargetsCommandOutput,
-  ListTagsForResourceCommandInput,
-  ListTagsForResourceCommandOutput,
-  TagResourceCommandInput,
-  TagResourceCommandOutput,
-  UntagResourceCommandInput,
-  UntagResourceCommandOutput,
 } from "@aws-sdk/client-efs";
 
 import type { Context } from "../../context.ts";
@@ -26,7 +16,7 @@ import { resourceId } from "../../ids.ts";
 import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts";
 import { type Page, pageOf } from "../pages.ts";
 import { requestTagContext, resourceTagContext, tagList, tagMap, tagViolation } from "../tags.ts";
-import { type AccessPoint, type EfsState, type FileSystem, type MountTarget, withoutArn } from "./state.ts";
+import { type AccessPoint, type EfsState, type MountTarget, withoutArn } from "./state.ts";
 
 /** The simulated EFS. */
 export function efsService(context: Context, state: EfsState): ServiceHandler {
@@ -53,12 +43,6 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
       },
     ];
   };
-
-  const onResource = (action: string, id: string): AccessRequest[] =>
-    withoutArn(id).startsWith("fsap-") ? onAccessPoint(action, id) : onFileSystem(action, id);
-
-  const tagged = (id: string): AccessPoint | FileSystem =>
-    withoutArn(id).startsWith("fsap-") ? state.accessPoint(id) : state.fileSystem(id);
 
   const shownAccessPoint = (accessPoint: AccessPoint) => ({
     AccessPointId: accessPoint.accessPointId,
@@ -90,22 +74,6 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
           }),
     },
     Tags: tagList(accessPoint.tags),
-  });
-
-  const shownFileSystem = (fileSystem: FileSystem) => ({
-    FileSystemId: fileSystem.fileSystemId,
-    FileSystemArn: state.fileSystemArn(fileSystem.fileSystemId),
-    CreationToken: fileSystem.name,
-    CreationTime: fileSystem.createdAt,
-    Encrypted: true,
-    LifeCycleState: "available" as const,
-    Name: fileSystem.tags["Name"],
-    NumberOfMountTargets: mountTargetsOf(fileSystem.fileSystemId).length,
-    OwnerId: accountId,
-    PerformanceMode: "generalPurpose" as const,
-    SizeInBytes: { Value: 6144 },
-    ThroughputMode: "elastic" as const,
-    Tags: tagList(fileSystem.tags),
   });
 
   const shownMountTarget = ({ mountTargetId, fileSystemId, networkInterface }: MountTarget) => ({
@@ -230,31 +198,6 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
         },
       }),
 
-      DescribeFileSystems: operation<DescribeFileSystemsCommandInput, DescribeFileSystemsCommandOutput>({
-        access: ({ FileSystemId }) => onFileSystem("DescribeFileSystems", FileSystemId),
-        run: ({ FileSystemId, CreationToken, MaxItems, Marker }) => {
-          const asked = FileSystemId === undefined ? state.fileSystems() : [state.fileSystem(FileSystemId)];
-          const found = asked.filter(({ name }) => CreationToken === undefined || name === CreationToken);
-          const { items, next } = requirePage(found, Marker, MaxItems);
-          return { FileSystems: items.map(shownFileSystem), NextMarker: next };
-        },
-      }),
-
-      DescribeFileSystemPolicy: operation<
-        DescribeFileSystemPolicyCommandInput,
-        DescribeFileSystemPolicyCommandOutput
-      >({
-        access: ({ FileSystemId }) => onFileSystem("DescribeFileSystemPolicy", FileSystemId),
-        run: ({ FileSystemId }) => {
-          const { fileSystemId, policy } = state.fileSystem(FileSystemId ?? "");
-          if (policy === undefined) {
-            const message = `There is no file system policy for ${fileSystemId}.`;
-            throw new AwsFault("PolicyNotFound", message);
-          }
-          return { FileSystemId: fileSystemId, Policy: JSON.stringify(policy) };
-        },
-      }),
-
       DescribeMountTargets: operation<DescribeMountTargetsCommandInput, DescribeMountTargetsCommandOutput>({
         access: ({ FileSystemId, MountTargetId, AccessPointId }) => {
           const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
@@ -282,37 +225,6 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
               : state.accessPoint(AccessPointId).fileSystemId;
           const { items, next } = requirePage(mountTargetsOf(fileSystemId), Marker, MaxItems);
           return { MountTargets: items.map(shownMountTarget), NextMarker: next };
-        },
-      }),
-
-      TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
-        access: ({ ResourceId = "", Tags }) =>
-          onResource("TagResource", ResourceId).map((request) => ({
-            ...request,
-            context: { ...request.context, ...requestTagContext(tagMap(Tags)) },
-          })),
-        run: ({ ResourceId = "", Tags }) => {
-          const resource = tagged(ResourceId);
-          resource.tags = checkedTags({ ...resource.tags, ...tagMap(Tags) });
-          return {};
-        },
-      }),
-
-      UntagResource: operation<UntagResourceCommandInput, UntagResourceCommandOutput>({
-        access: ({ ResourceId = "" }) => onResource("UntagResource", ResourceId),
-        run: ({ ResourceId = "", TagKeys = [] }) => {
-          const resource = tagged(ResourceId);
-          const left = Object.entries(resource.tags).filter(([key]) => !TagKeys.includes(key));
-          resource.tags = Object.fromEntries(left);
-          return {};
-        },
-      }),
-
-      ListTagsForResource: operation<ListTagsForResourceCommandInput, ListTagsForResourceCommandOutput>({
-        access: ({ ResourceId = "" }) => onResource("ListTagsForResource", ResourceId),
-        run: ({ ResourceId = "", MaxResults, NextToken }) => {
-          const { items, next } = requirePage(tagList(tagged(ResourceId).tags), NextToken, MaxResults);
-          return { Tags: items, NextToken: next };
         },
       }),
     },

@@ -1,23 +1,11 @@
 /** CloudWatch Logs. */
 import type {
-  CreateLogGroupCommandInput,
-  CreateLogGroupCommandOutput,
-  CreateLogStreamCommandInput,
-  CreateLogStreamCommandOutput,
-  DeleteLogGroupCommandInput,
-  DeleteLogGroupCommandOutput,
-  DeleteLogStreamCommandInput,
-  DeleteLogStreamCommandOutput,
   DescribeLogGroupsCommandInput,
   DescribeLogGroupsCommandOutput,
-  DescribeLogStreamsCommandInput,
-  DescribeLogStreamsCommandOutput,
   FilterLogEventsCommandInput,
   FilterLogEventsCommandOutput,
   GetLogEventsCommandInput,
   GetLogEventsCommandOutput,
-  PutLogEventsCommandInput,
-  PutLogEventsCommandOutput,
 } from "@aws-sdk/client-cloudwatch-logs";
 
 import type { Context } from "../../context.ts";
@@ -26,13 +14,10 @@ import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts"
 import { type Page, pageOf } from "../pages.ts";
 import { eventPage, isForward } from "./event-pages.ts";
 import { filterTest } from "./filter-pattern.ts";
-import type { LogState, LogStream } from "./state.ts";
-
-const hourMs = 3_600_000;
-const maxBatchBytes = 1024 ** 2;
+import type { LogState } from "./state.ts";
 
 /** The simulated CloudWatch Logs. */
-export function logsService({ clock, switches }: Context, state: LogState): ServiceHandler {
+export function logsService({ switches }: Context, state: LogState): ServiceHandler {
   const onGroup = (action: string, group: string): AccessRequest[] => [
     // This is how AWS names a group in what it checks: with an empty stream.
     { action: `logs:${action}`, resource: `${state.groupArn(group)}:log-stream:` },
@@ -40,19 +25,6 @@ export function logsService({ clock, switches }: Context, state: LogState): Serv
   const onStream = (action: string, group: string, stream: string): AccessRequest[] => [
     { action: `logs:${action}`, resource: state.streamArn(group, stream) },
   ];
-
-  const shownStream = (group: string, stream: LogStream) => {
-    const events = state.readable(stream);
-    return {
-      logStreamName: stream.name,
-      arn: state.streamArn(group, stream.name),
-      creationTime: stream.createdAt,
-      firstEventTimestamp: events[0]?.timestamp,
-      lastEventTimestamp: events.at(-1)?.timestamp,
-      lastIngestionTime: events.at(-1)?.ingestionTime,
-      storedBytes: 0,
-    };
-  };
 
   return {
     name: "logs",
@@ -63,40 +35,6 @@ export function logsService({ clock, switches }: Context, state: LogState): Serv
       unknownKey: "UnrecognizedClientException",
     },
     operations: {
-      CreateLogGroup: operation<CreateLogGroupCommandInput, CreateLogGroupCommandOutput>({
-        access: ({ logGroupName = "" }) => onGroup("CreateLogGroup", logGroupName),
-        run: ({ logGroupName = "" }) => {
-          state.createGroup(logGroupName);
-          return {};
-        },
-      }),
-
-      DeleteLogGroup: operation<DeleteLogGroupCommandInput, DeleteLogGroupCommandOutput>({
-        access: ({ logGroupName = "" }) => onGroup("DeleteLogGroup", logGroupName),
-        run: ({ logGroupName = "" }) => {
-          state.deleteGroup(logGroupName);
-          return {};
-        },
-      }),
-
-      CreateLogStream: operation<CreateLogStreamCommandInput, CreateLogStreamCommandOutput>({
-        access: ({ logGroupName = "", logStreamName = "" }) =>
-          onStream("CreateLogStream", logGroupName, logStreamName),
-        run: ({ logGroupName = "", logStreamName = "" }) => {
-          state.createStream(logGroupName, logStreamName);
-          return {};
-        },
-      }),
-
-      DeleteLogStream: operation<DeleteLogStreamCommandInput, DeleteLogStreamCommandOutput>({
-        access: ({ logGroupName = "", logStreamName = "" }) =>
-          onStream("DeleteLogStream", logGroupName, logStreamName),
-        run: ({ logGroupName = "", logStreamName = "" }) => {
-          state.deleteStream(logGroupName, logStreamName);
-          return {};
-        },
-      }),
-
       DescribeLogGroups: operation<DescribeLogGroupsCommandInput, DescribeLogGroupsCommandOutput>({
         access: () => [{ action: "logs:DescribeLogGroups", resource: "*" }],
         run: ({ logGroupNamePrefix = "", logGroupNamePattern, logGroupIdentifiers, nextToken, limit }) => {
@@ -115,34 +53,6 @@ export function logsService({ clock, switches }: Context, state: LogState): Serv
             logGroupClass: "STANDARD" as const,
           }));
           return { logGroups, nextToken: next };
-        },
-      }),
-
-      DescribeLogStreams: operation<DescribeLogStreamsCommandInput, DescribeLogStreamsCommandOutput>({
-        access: (input) => onGroup("DescribeLogStreams", groupNameOf(input)),
-        run: (input) => {
-          const {
-            logStreamNamePrefix,
-            orderBy = "LogStreamName",
-            descending = false,
-            nextToken,
-            limit,
-          } = input;
-          if (orderBy === "LastEventTime" && logStreamNamePrefix !== undefined) {
-            const message = "Cannot order by LastEventTime with a logStreamNamePrefix.";
-            throw new AwsFault("InvalidParameterException", message);
-          }
-          const group = groupNameOf(input);
-          const found = [...state.group(group).streams.values()]
-            .filter(({ name }) => name.startsWith(logStreamNamePrefix ?? ""))
-            .map((stream) => shownStream(group, stream))
-            .sort((one, other) =>
-              orderBy === "LastEventTime"
-                ? (one.lastEventTimestamp ?? 0) - (other.lastEventTimestamp ?? 0)
-                : Number(one.logStreamName > other.logStreamName) || -1,
-            );
-          const { items, next } = requirePage(descending ? found.reverse() : found, nextToken, limit);
-          return { logStreams: items, nextToken: next };
         },
       }),
 
@@ -220,47 +130,8 @@ export function logsService({ clock, switches }: Context, state: LogState): Serv
           };
         },
       }),
-
-      PutLogEvents: operation<PutLogEventsCommandInput, PutLogEventsCommandOutput>({
-        access: ({ logGroupName = "", logStreamName = "" }) =>
-          onStream("PutLogEvents", logGroupName, logStreamName),
-        run: ({ logGroupName = "", logStreamName = "", logEvents = [] }) => {
-          const events = logEvents.map(({ timestamp = 0, message = "" }) => ({ timestamp, message }));
-          checkBatch(events);
-          const now = clock.nowMs();
-          const tooOld = events.filter(({ timestamp }) => timestamp < now - 14 * 24 * hourMs).length;
-          const tooNew = events.findIndex(({ timestamp }) => timestamp > now + 2 * hourMs);
-          const end = tooNew < 0 ? events.length : tooNew;
-          state.putLogEvents(logGroupName, logStreamName, events.slice(tooOld, end));
-          const rejected = {
-            ...(tooOld > 0 ? { tooOldLogEventEndIndex: tooOld } : {}),
-            ...(tooNew >= 0 ? { tooNewLogEventStartIndex: tooNew } : {}),
-          };
-          return Object.keys(rejected).length === 0 ? {} : { rejectedLogEventsInfo: rejected };
-        },
-      }),
     },
   };
-}
-
-/** A batch is in the order of time, spans a day at most, and holds 1 MiB at most. */
-function checkBatch(events: readonly { readonly timestamp: number; readonly message: string }[]): void {
-  if (events.some(({ timestamp }, index) => timestamp < (events[index - 1]?.timestamp ?? 0))) {
-    const message = "Log events in a single PutLogEvents request must be in chronological order.";
-    throw new AwsFault("InvalidParameterException", message);
-  }
-  if ((events.at(-1)?.timestamp ?? 0) - (events[0]?.timestamp ?? 0) > 24 * hourMs) {
-    const message =
-      "The batch of log events in a single PutLogEvents request cannot span more than 24 hours.";
-    throw new AwsFault("InvalidParameterException", message);
-  }
-  const bytes = events.reduce((sum, { message }) => sum + Buffer.byteLength(message) + 26, 0);
-  if (bytes > maxBatchBytes) {
-    throw new AwsFault(
-      "InvalidParameterException",
-      `Upload too large: ${bytes} bytes exceeds limit of 1048576`,
-    );
-  }
 }
 
 /** The group by its name or its ARN; one of them. */

@@ -166,18 +166,6 @@ export class LogState implements LogGroups {
     streams.set(name, new LogStream(name, this.#context.clock.nowMs()));
   }
 
-  /** @throws AwsFault `ResourceNotFoundException` */
-  deleteGroup(name: string): void {
-    this.group(name);
-    this.#groups.delete(name);
-  }
-
-  /** @throws AwsFault `ResourceNotFoundException` */
-  deleteStream(group: string, name: string): void {
-    this.stream(group, name);
-    this.group(group).streams.delete(name);
-  }
-
   putLogEvents(group: string, name: string, events: readonly LogEvent[]): void {
     const stream = this.stream(group, name);
     const ingestionTime = this.#context.clock.nowMs();

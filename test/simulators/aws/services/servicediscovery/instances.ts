@@ -4,10 +4,6 @@ import { isIPv4, isIPv6 } from "node:net";
 import type {
   DeregisterInstanceCommandInput,
   DeregisterInstanceCommandOutput,
-  DiscoverInstancesCommandInput,
-  DiscoverInstancesCommandOutput,
-  GetInstanceCommandInput,
-  GetInstanceCommandOutput,
   ListInstancesCommandInput,
   ListInstancesCommandOutput,
   RegisterInstanceCommandInput,
@@ -42,7 +38,7 @@ export function instanceOperations(context: Context, registry: Registry): Record
             "The limit of instances for this service has been reached.",
           );
         }
-        return occupy(registry, service, InstanceId, "REGISTER_INSTANCE", () =>
+        return occupy(registry, service, InstanceId, () =>
           service.instances.set(InstanceId, {
             id: InstanceId,
             attributes: Attributes,
@@ -57,17 +53,7 @@ export function instanceOperations(context: Context, registry: Registry): Record
       run: ({ ServiceId = "", InstanceId = "" }) => {
         const service = registry.service(ServiceId);
         requireInstance(service, InstanceId);
-        return occupy(registry, service, InstanceId, "DEREGISTER_INSTANCE", () =>
-          service.instances.delete(InstanceId),
-        );
-      },
-    }),
-
-    GetInstance: operation<GetInstanceCommandInput, GetInstanceCommandOutput>({
-      access: ({ ServiceId = "" }) => permissions.onService("GetInstance", ServiceId),
-      run: ({ ServiceId = "", InstanceId = "" }) => {
-        const { id, attributes, creatorRequestId } = requireInstance(registry.service(ServiceId), InstanceId);
-        return { Instance: { Id: id, Attributes: { ...attributes }, CreatorRequestId: creatorRequestId } };
+        return occupy(registry, service, InstanceId, () => service.instances.delete(InstanceId));
       },
     }),
 
@@ -80,34 +66,6 @@ export function instanceOperations(context: Context, registry: Registry): Record
         return { Instances, NextToken: next };
       },
     }),
-
-    DiscoverInstances: operation<DiscoverInstancesCommandInput, DiscoverInstancesCommandOutput>({
-      access: ({ NamespaceName = "", ServiceName = "" }) =>
-        permissions.byNames("DiscoverInstances", NamespaceName, ServiceName),
-      run: ({ NamespaceName = "", ServiceName = "", MaxResults = 100, QueryParameters = {} }) => {
-        const namespace = [...registry.namespaces.values()].find(({ name }) => name === NamespaceName);
-        if (namespace === undefined) {
-          throw new AwsFault("NamespaceNotFound", `No namespace ${NamespaceName}.`);
-        }
-        const service = registry.servicesOf(namespace.id).find(({ name }) => name === ServiceName);
-        if (service === undefined) {
-          throw new AwsFault("ServiceNotFound", `No service ${ServiceName}.`);
-        }
-        const wanted = Object.entries(QueryParameters);
-        const found = [...service.instances.values()]
-          .filter(({ attributes }) => wanted.every(([key, value]) => attributes[key] === value))
-          .slice(0, MaxResults);
-        return {
-          Instances: found.map(({ id, attributes }) => ({
-            InstanceId: id,
-            NamespaceName,
-            ServiceName,
-            HealthStatus: service.customHealthCheck ? ("HEALTHY" as const) : ("UNKNOWN" as const),
-            Attributes: { ...attributes },
-          })),
-        };
-      },
-    }),
   };
 }
 
@@ -116,7 +74,6 @@ function occupy(
   registry: Registry,
   service: DiscoveryService,
   instanceId: string,
-  type: "REGISTER_INSTANCE" | "DEREGISTER_INSTANCE",
   effect: () => void,
 ): { readonly OperationId: string } {
   if (service.busy.has(instanceId)) {
@@ -124,11 +81,7 @@ function occupy(
     throw new AwsFault("DuplicateRequest", message);
   }
   service.busy.add(instanceId);
-  const targets = [
-    { kind: "SERVICE", id: service.id },
-    { kind: "INSTANCE", id: instanceId },
-  ] as const;
-  const OperationId = registry.begin(type, targets, () => {
+  const OperationId = registry.begin(() => {
     service.busy.delete(instanceId);
     effect();
   });

@@ -37,18 +37,6 @@ export class Permissions {
     return [{ action: `servicediscovery:${action}`, resource, context }];
   }
 
-  /** Permission for an action on a namespace and service that the request names. */
-  byNames(action: string, namespaceName: string, serviceName: string): AccessRequest[] {
-    const { namespaces } = this.#registry;
-    const id = [...namespaces.values()].find(({ name }) => name === namespaceName)?.id ?? "*";
-    const service = this.#registry.servicesOf(id).find(({ name }) => name === serviceName);
-    const names = {
-      "servicediscovery:NamespaceName": namespaceName,
-      "servicediscovery:ServiceName": serviceName,
-    };
-    return [...this.onNamespace(action, id, names), ...this.onService(action, service?.id ?? "*", names)];
-  }
-
   /** Permission to make a service, which has no ID yet, and no tags but those of the request. */
   onNewService(action: string, namespaceId: string, tags: AccessRequest["context"]): AccessRequest[] {
     const resource = this.#registry.serviceArn("*");

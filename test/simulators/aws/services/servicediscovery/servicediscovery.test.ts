@@ -2,16 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  CreatePrivateDnsNamespaceCommand,
   CreateServiceCommand,
-  DeleteNamespaceCommand,
   DeleteServiceCommand,
   DeregisterInstanceCommand,
-  DiscoverInstancesCommand,
-  GetNamespaceCommand,
-  GetOperationCommand,
   ListInstancesCommand,
-  ListNamespacesCommand,
   ListServicesCommand,
   RegisterInstanceCommand,
   ServiceDiscoveryClient,
@@ -20,8 +14,7 @@ import {
 import { type Aws, startAws } from "../../aws.ts";
 
 function clientOf(aws: Aws): ServiceDiscoveryClient {
-  // `DiscoverInstances` would go to data-127.0.0.1.
-  return new ServiceDiscoveryClient({ ...aws.clientConfig, maxAttempts: 1, disableHostPrefix: true });
+  return new ServiceDiscoveryClient({ ...aws.clientConfig, maxAttempts: 1 });
 }
 
 async function createService(aws: Aws, name: string): Promise<string> {
@@ -39,36 +32,6 @@ async function createService(aws: Aws, name: string): Promise<string> {
 
 const register = (ServiceId: string, InstanceId: string, address: string) =>
   new RegisterInstanceCommand({ ServiceId, InstanceId, Attributes: { AWS_INSTANCE_IPV4: address } });
-
-test("a namespace is made behind the answer", async () => {
-  await using aws = await startAws({ lightweight: true, delays: { cloudMapOperation: 60_000 } });
-  const cloudMap = clientOf(aws);
-  const create = new CreatePrivateDnsNamespaceCommand({ Name: "jobs.internal", Vpc: aws.account.vpcId });
-  const { OperationId } = await cloudMap.send(create);
-  const operation = async () => (await cloudMap.send(new GetOperationCommand({ OperationId }))).Operation;
-  const Id = (await operation())?.Targets?.NAMESPACE;
-  assert.equal((await operation())?.Status, "SUBMITTED");
-  await assert.rejects(cloudMap.send(new GetNamespaceCommand({ Id })), { name: "NamespaceNotFound" });
-  aws.clock.advance(60_000);
-  assert.equal((await operation())?.Status, "SUCCESS");
-  const { Namespace } = await cloudMap.send(new GetNamespaceCommand({ Id }));
-  assert.equal(Namespace?.Name, "jobs.internal");
-  assert.match(Namespace.Properties?.DnsProperties?.HostedZoneId ?? "", /^Z[A-Z0-9]+$/);
-  await assert.rejects(cloudMap.send(create), { name: "NamespaceAlreadyExists", NamespaceId: Id });
-  await cloudMap.send(new DeleteNamespaceCommand({ Id }));
-  aws.clock.advance(60_000);
-  const { Namespaces } = await cloudMap.send(new ListNamespacesCommand());
-  assert.deepEqual(
-    Namespaces?.map(({ Name }) => Name),
-    ["sockerless.internal"],
-  );
-});
-
-test("the quota of namespaces holds", async () => {
-  await using aws = await startAws({ lightweight: true, quotas: { namespaces: 1 } });
-  const create = new CreatePrivateDnsNamespaceCommand({ Name: "jobs.internal", Vpc: aws.account.vpcId });
-  await assert.rejects(clientOf(aws).send(create), { name: "ResourceLimitExceeded" });
-});
 
 test("a service with a dotted name is made once", async () => {
   await using aws = await startAws({ lightweight: true });
@@ -103,33 +66,22 @@ test("instances are registered, found and taken away behind the answers", async 
   await using aws = await startAws({ lightweight: true, delays: { cloudMapOperation: 1000 } });
   const cloudMap = clientOf(aws);
   const ServiceId = await createService(aws, "web");
-  const discover = async () => {
-    const { Instances = [] } = await cloudMap.send(
-      new DiscoverInstancesCommand({ NamespaceName: "sockerless.internal", ServiceName: "web" }),
-    );
+  const addresses = async () => {
+    const { Instances = [] } = await cloudMap.send(new ListInstancesCommand({ ServiceId }));
     return Instances.map(({ Attributes }) => Attributes?.["AWS_INSTANCE_IPV4"]);
   };
   // One second of the clock may pass by itself; an operation that has ended does not stand in another's way.
   await cloudMap.send(register(ServiceId, "one", "10.0.0.4"));
   aws.clock.advance(1000);
-  assert.deepEqual(await discover(), ["10.0.0.4"]);
+  assert.deepEqual(await addresses(), ["10.0.0.4"]);
   await cloudMap.send(register(ServiceId, "one", "10.0.0.5"));
   aws.clock.advance(1000);
-  assert.deepEqual(await discover(), ["10.0.0.5"]);
+  assert.deepEqual(await addresses(), ["10.0.0.5"]);
   await assert.rejects(cloudMap.send(new DeleteServiceCommand({ Id: ServiceId })), { name: "ResourceInUse" });
   await cloudMap.send(new DeregisterInstanceCommand({ ServiceId, InstanceId: "one" }));
   aws.clock.advance(1000);
-  const { Instances } = await cloudMap.send(new ListInstancesCommand({ ServiceId }));
-  assert.deepEqual(Instances, []);
+  assert.deepEqual(await addresses(), []);
   await cloudMap.send(new DeleteServiceCommand({ Id: ServiceId }));
-});
-
-test("without a delay an operation is over when it is answered", async () => {
-  await using aws = await startAws({ lightweight: true });
-  const cloudMap = clientOf(aws);
-  const ServiceId = await createService(aws, "web");
-  const { OperationId } = await cloudMap.send(register(ServiceId, "one", "10.0.0.4"));
-  assert.equal(aws.services.cloudMap.operations.get(OperationId ?? "")?.status, "SUCCESS");
 });
 
 test("an instance has one operation at a time", async () => {

@@ -1,13 +1,12 @@
-/** Cloud Map. Its private DNS answers nobody here: names are read by `DiscoverInstances` and `ListInstances`. */
+/** Cloud Map. Its private DNS answers nobody here: names are read by `ListInstances`. */
 import type { Context } from "../../context.ts";
 import type { ServiceHandler } from "../../wire/service.ts";
 import { instanceOperations } from "./instances.ts";
-import { namespaceOperations } from "./namespaces.ts";
 import { serviceOperations } from "./services.ts";
 import type { Registry } from "./state.ts";
 
 /** The simulated Cloud Map. */
-export function serviceDiscoveryService(context: Context, registry: Registry, vpcId: string): ServiceHandler {
+export function serviceDiscoveryService(context: Context, registry: Registry): ServiceHandler {
   return {
     name: "servicediscovery",
     codes: {
@@ -17,7 +16,6 @@ export function serviceDiscoveryService(context: Context, registry: Registry, vp
       unknownKey: "UnrecognizedClientException",
     },
     operations: {
-      ...namespaceOperations(context, registry, vpcId),
       ...serviceOperations(context, registry),
       ...instanceOperations(context, registry),
     },

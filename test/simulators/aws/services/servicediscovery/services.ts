@@ -4,36 +4,20 @@ import type {
   CreateServiceCommandOutput,
   DeleteServiceCommandInput,
   DeleteServiceCommandOutput,
-  GetServiceCommandInput,
-  GetServiceCommandOutput,
   ListServicesCommandInput,
   ListServicesCommandOutput,
-  ListTagsForResourceCommandInput,
-  ListTagsForResourceCommandOutput,
-  TagResourceCommandInput,
-  TagResourceCommandOutput,
-  UntagResourceCommandInput,
-  UntagResourceCommandOutput,
 } from "@aws-sdk/client-servicediscovery";
 
 import type { Context } from "../../context.ts";
 import { lowercaseId } from "../../ids.ts";
 import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
-import { requestTagContext, tagList, tagMap } from "../tags.ts";
+import { requestTagContext, tagMap } from "../tags.ts";
 import { checkedTags, Permissions, requirePage } from "./requests.ts";
-import { type DiscoveryService, type Namespace, type Registry, withoutArn } from "./state.ts";
+import type { DiscoveryService, Registry } from "./state.ts";
 
-/** The operations on services, and on the tags of services and namespaces. */
+/** The operations on services. */
 export function serviceOperations(context: Context, registry: Registry): Record<string, Operation> {
   const permissions = new Permissions(context, registry);
-
-  const tagged = (arn: string): DiscoveryService | Namespace => {
-    const found = registry.services.get(withoutArn(arn)) ?? registry.namespaces.get(withoutArn(arn));
-    if (found === undefined || !arn.startsWith("arn:")) {
-      throw new AwsFault("ResourceNotFoundException", `No resource with ARN ${arn}.`);
-    }
-    return found;
-  };
 
   return {
     CreateService: operation<CreateServiceCommandInput, CreateServiceCommandOutput>({
@@ -89,11 +73,6 @@ export function serviceOperations(context: Context, registry: Registry): Record<
       },
     }),
 
-    GetService: operation<GetServiceCommandInput, GetServiceCommandOutput>({
-      access: ({ Id = "" }) => permissions.onService("GetService", Id),
-      run: ({ Id = "" }) => ({ Service: shown(registry, registry.service(Id)) }),
-    }),
-
     ListServices: operation<ListServicesCommandInput, ListServicesCommandOutput>({
       access: () => permissions.anywhere("ListServices"),
       run: ({ NextToken, MaxResults, Filters = [] }) => {
@@ -116,30 +95,6 @@ export function serviceOperations(context: Context, registry: Registry): Record<
         const { items, next } = requirePage(known, NextToken, MaxResults);
         return { Services: items.map((each) => summary(registry, each)), NextToken: next };
       },
-    }),
-
-    TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
-      access: ({ Tags }) => permissions.anywhere("TagResource", requestTagContext(tagMap(Tags))),
-      run: ({ ResourceARN = "", Tags }) => {
-        const resource = tagged(ResourceARN);
-        resource.tags = checkedTags({ ...resource.tags, ...tagMap(Tags) });
-        return {};
-      },
-    }),
-
-    UntagResource: operation<UntagResourceCommandInput, UntagResourceCommandOutput>({
-      access: ({ TagKeys = [] }) => permissions.anywhere("UntagResource", { "aws:TagKeys": TagKeys }),
-      run: ({ ResourceARN = "", TagKeys = [] }) => {
-        const resource = tagged(ResourceARN);
-        const left = Object.entries(resource.tags).filter(([key]) => !TagKeys.includes(key));
-        resource.tags = Object.fromEntries(left);
-        return {};
-      },
-    }),
-
-    ListTagsForResource: operation<ListTagsForResourceCommandInput, ListTagsForResourceCommandOutput>({
-      access: () => permissions.anywhere("ListTagsForResource"),
-      run: ({ ResourceARN = "" }) => ({ Tags: tagList(tagged(ResourceARN).tags) }),
     }),
   };
 }

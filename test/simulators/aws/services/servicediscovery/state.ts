@@ -5,15 +5,12 @@ import { arnOf, type Context } from "../../context.ts";
 import { lowercaseId } from "../../ids.ts";
 import { AwsFault } from "../../wire/service.ts";
 
-/** A private DNS namespace; it exists once its operation has succeeded. */
+/** A private DNS namespace. */
 export interface Namespace {
   readonly id: string;
   readonly name: string;
-  readonly description: string | undefined;
   readonly hostedZoneId: string;
-  readonly createdAt: Date;
-  readonly creatorRequestId: string | undefined;
-  tags: Readonly<Record<string, string>>;
+  readonly tags: Readonly<Record<string, string>>;
 }
 
 /** A service of a namespace. */
@@ -40,27 +37,10 @@ export interface Instance {
   readonly creatorRequestId: string | undefined;
 }
 
-/** The kind and ID of a thing that an operation changes. */
-export interface OperationTarget {
-  readonly kind: "NAMESPACE" | "SERVICE" | "INSTANCE";
-  readonly id: string;
-}
-
-/** An asynchronous operation. */
-export interface BackgroundOperation {
-  readonly id: string;
-  readonly type: "CREATE_NAMESPACE" | "DELETE_NAMESPACE" | "REGISTER_INSTANCE" | "DEREGISTER_INSTANCE";
-  readonly targets: readonly OperationTarget[];
-  readonly createdAt: Date;
-  status: "SUBMITTED" | "PENDING" | "SUCCESS" | "FAIL";
-  updatedAt: Date;
-}
-
 /** Everything in the registry. */
 export class Registry {
   readonly namespaces = new Map<string, Namespace>();
   readonly services = new Map<string, DiscoveryService>();
-  readonly operations = new Map<string, BackgroundOperation>();
   readonly #context: Context;
 
   constructor(context: Context) {
@@ -69,26 +49,11 @@ export class Registry {
 
   /** A namespace that is there at once, as one that was made long ago. */
   addNamespace(name: string): Namespace {
-    const namespace = this.newNamespace(name, undefined, undefined, {});
+    const id = lowercaseId("ns");
+    const hostedZoneId = lowercaseId("Z").toUpperCase().replace("-", "");
+    const namespace: Namespace = { id, name, hostedZoneId, tags: {} };
     this.namespaces.set(namespace.id, namespace);
     return namespace;
-  }
-
-  newNamespace(
-    name: string,
-    description: string | undefined,
-    creatorRequestId: string | undefined,
-    tags: Readonly<Record<string, string>>,
-  ): Namespace {
-    return {
-      id: lowercaseId("ns"),
-      name,
-      description,
-      hostedZoneId: lowercaseId("Z").toUpperCase().replace("-", ""),
-      createdAt: this.#context.clock.now(),
-      creatorRequestId,
-      tags,
-    };
   }
 
   /** @throws AwsFault `NamespaceNotFound` */
@@ -114,30 +79,14 @@ export class Registry {
   }
 
   /** Begins an operation, whose effect comes when its delay is over, or at once without a delay; answers its ID. */
-  begin(type: BackgroundOperation["type"], targets: readonly OperationTarget[], effect: () => void): string {
+  begin(effect: () => void): string {
     const { clock, delays } = this.#context;
-    const now = clock.now();
-    const id = `${lowercaseId("op").slice("op-".length)}-${now.getTime().toString(36)}`;
-    const operation: BackgroundOperation = {
-      id,
-      type,
-      targets,
-      createdAt: now,
-      status: "SUBMITTED",
-      updatedAt: now,
-    };
-    this.operations.set(id, operation);
-    const finish = (): void => {
-      effect();
-      operation.status = "SUCCESS";
-      operation.updatedAt = clock.now();
-    };
     if (delays.cloudMapOperation === 0) {
-      finish();
+      effect();
     } else {
-      clock.after(delays.cloudMapOperation, finish);
+      clock.after(delays.cloudMapOperation, effect);
     }
-    return id;
+    return `${lowercaseId("op").slice("op-".length)}-${clock.nowMs().toString(36)}`;
   }
 
   namespaceArn(id: string): string {
