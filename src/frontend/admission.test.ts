@@ -148,9 +148,9 @@ test("an upload that an agent reads is under way until it is answered", async (t
     },
     handsOver: {
       part: "upload",
-      take: async () => {
+      take: async ({ connection }) => {
         taken += 1;
-        return { ended: over.promise, lose: () => {} };
+        return { connection, ended: over.promise, lose: () => {} };
       },
     },
   };

@@ -69,9 +69,11 @@ export interface ReplyContext extends RequestContext {
 
 /** A body that an agent has. */
 export interface TakenUpload {
+  /** The client's. */
+  readonly connection: Socket;
   /**
    * Resolves with the size in bytes of the archive once it is unpacked. Rejects in the agent's words, or with a
-   * `LostUpload`. Once the client is answered its connection is to be closed: the agent answers it otherwise.
+   * `OutOfSight`. Once the client is answered its connection is to be closed: the agent answers it otherwise.
    */
   readonly ended: Promise<number>;
   /** Gives the call up: the agent answers. */

@@ -12,12 +12,13 @@ import { replyEmpty } from "../http/reply.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient } from "../streams/archive-to-client.ts";
+import { letGo, OutOfSight } from "../streams/handed-on.ts";
 import { type Access, atAgent, type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 import type { StreamOperation } from "../streams/thread-messages.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
-import { LostUpload, takeUpload } from "../streams/taken-upload.ts";
+import { takeUpload } from "../streams/taken-upload.ts";
 
 /** Milliseconds that an agent may take to say that it takes an archive; an earlier version says nothing. */
 const takenLimitMs = 1_000;
@@ -101,23 +102,16 @@ async function takeContainersArchive(context: TakeContext): Promise<TakenUpload 
 }
 
 /** Answers for an archive that the agent reads, unless the agent does. */
-async function answerTaken(context: ReplyContext, { ended, lose }: TakenUpload): Promise<void> {
-  const { response, connection, signal, logger } = context;
-  const began = performance.now();
-  const ms = () => Math.round(performance.now() - began);
+async function answerTaken(context: ReplyContext, { connection, ended, lose }: TakenUpload): Promise<void> {
+  const { response, signal } = context;
   try {
     using _leaving = onAbort(signal, () => lose(signal.reason));
-    const totalBytes = await ended;
-    logger.debug({ totalBytes, ms: ms() }, "an archive that was handed on is unpacked");
+    await ended;
   } catch (error) {
-    if (!(error instanceof LostUpload)) {
+    if (!(error instanceof OutOfSight)) {
       throw inDockersWords(error, context, pathOf(context));
     }
-    logger.warn({ err: error, ms: ms() }, "an archive that was handed on is followed no more");
-    if (connection !== undefined) {
-      response.detachSocket(connection);
-      connection.destroy();
-    }
+    letGo(response, connection);
     return;
   }
   await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_WRITTEN);

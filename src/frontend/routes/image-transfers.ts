@@ -26,10 +26,11 @@ import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
+import { letGo, OutOfSight } from "../streams/handed-on.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
-import { LostUpload, takeUpload } from "../streams/taken-upload.ts";
+import { takeUpload } from "../streams/taken-upload.ts";
 
 /** How long a backend may take to say why an upload has failed. */
 const wordLimitMs = 2_000;
@@ -240,10 +241,8 @@ async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undef
           if (isAnswered) {
             return;
           }
-          if (error instanceof LostUpload) {
-            // The agent answers, if it has the connection at all: two may not.
-            reply.response.detachSocket(connection);
-            connection.destroy();
+          if (error instanceof OutOfSight) {
+            letGo(reply.response, connection);
             over.abort(error);
           } else {
             // The backend knows why a load fails that has reached its place.

@@ -1,6 +1,7 @@
 /** A tar stream as the body of an answer, which the agent writes itself where it takes the client's connection. */
 import { encodeExportRequest } from "../../agent-client/export.ts";
 import type { ReplyContext } from "../request-context.ts";
+import { endOfHanded, letGo, OutOfSight } from "./handed-on.ts";
 import type { OpenStream } from "./open-stream.ts";
 import type { StreamLink } from "./stream-link.ts";
 import { streamToResponse } from "./stream-to-response.ts";
@@ -40,26 +41,20 @@ async function isHandedOn(context: ReplyContext, link: StreamLink, handedOn: () 
     return false;
   }
   response.flushHeaders();
-  if ((await handOver.giveAway(connection, link.offer)) !== undefined) {
+  if ((await handOver.give(connection, link.offer)) !== undefined) {
     connection.resume(); // To see that the client leaves.
     return false;
   }
   handedOn();
-  response.detachSocket(connection);
-  connection.destroy();
+  letGo(response, connection);
   logger.debug("an archive is handed on");
-  context.keepTurn(followHanded(context, link));
+  const ended = endOfHanded(logger, "an archive", link.offer.socket, link.ended);
+  context.keepTurn(
+    ended.catch((error: unknown) => {
+      if (!(error instanceof OutOfSight)) {
+        logger.warn({ err: error }, "an archive that was handed on was cut");
+      }
+    }),
+  );
   return true;
-}
-
-/** Follows an archive that an agent has, for the log. */
-async function followHanded({ logger }: ReplyContext, link: StreamLink): Promise<void> {
-  const began = performance.now();
-  const ms = () => Math.round(performance.now() - began);
-  try {
-    const outcome = await link.ended;
-    logger.debug({ ...outcome, ms: ms() }, "an archive that was handed on has ended");
-  } catch (error) {
-    logger.warn({ err: error, ms: ms() }, "an archive that was handed on was cut, or is followed no more");
-  }
 }

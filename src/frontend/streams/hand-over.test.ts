@@ -240,7 +240,7 @@ for (const ends of ["before", "behind"] as const) {
       client.end("late");
       await until(() => (socket.readableLength === "early, late".length && isEndRead(socket)) || undefined);
     }
-    const early = await handOver.giveAway(socket, { socket: join(directory, "nobody"), token: "t" });
+    const early = await handOver.give(socket, { socket: join(directory, "nobody"), token: "t" });
     assert.ok(early !== undefined);
     socket.unshift(early);
     socket.unshift("header, ");

@@ -21,7 +21,6 @@ import type { Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import { ProcessLog } from "../../common/process-log.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
-import type { StreamLink } from "./stream-link.ts";
 
 /** A helper that has run this long is no longer held to the ends of those before it. */
 const stableAfterMs = 60_000;
@@ -162,47 +161,27 @@ export class HandOver {
 
   /**
    * Gives a client's connection to the agent that has made an offer, with what was read of it. From then on this process
-   * has a copy of the connection, in which nothing is to be read or written while the agent lives: it only keeps the
-   * client from taking the agent's death for the end of the stream.
+   * has a copy of it, in which nothing is to be read or written while the agent lives. Of a session it keeps the client from
+   * taking the agent's death for the end of the stream; otherwise one that is written to is to be closed: an answer whose
+   * agent dies is unfinished, which every client takes for an error.
    *
+   * @param handed resolves once the agent says that it has the connection; undefined: the helper says so
    * @returns undefined once it is handed on; else the connection stays here after all, as its client is gone, or the
    *   helper, or nobody was there to take it: what was read of it comes before all that is still to be read
    * @throws SockerlessError when nobody knows who has it
    */
   async give(
     client: Duplex,
-    link: StreamLink,
     { socket, token }: HandOverOffer,
+    handed?: Promise<void>,
   ): Promise<Buffer | undefined> {
     await written(client);
-    const answer = await this.#pass(client, { socket, token }, link.handed);
-    if (answer === undefined) {
-      return undefined;
-    }
-    if (answer.sent) {
-      throw systemError(answer.error);
-    }
-    this.#logger.warn({ reason: answer.error }, "a connection was not handed on");
-    link.keep();
-    return answer.early;
-  }
-
-  /**
-   * Gives a client's connection to the agent that has made an offer, which writes the rest of the answer, or reads that of
-   * the request. Our copy of one that is written to is to be closed then: an answer whose agent dies is unfinished, which
-   * every client takes for an error.
-   *
-   * @returns as {@link give}
-   * @throws SockerlessError when nobody knows who has it
-   */
-  async giveAway(client: Socket, { socket, token }: HandOverOffer): Promise<Buffer | undefined> {
-    await written(client);
-    const answer = await this.#pass(client, { socket, token, tell: true });
-    if (!answer.sent) {
+    const answer = await this.#pass(client, { socket, token, tell: handed === undefined }, handed);
+    if (answer?.sent === false) {
       this.#logger.warn({ reason: answer.error }, "a connection was not handed on");
       return answer.early;
     }
-    if (answer.error !== "") {
+    if (answer !== undefined && answer.error !== "") {
       throw systemError(answer.error);
     }
     return undefined;
@@ -302,7 +281,7 @@ export class HandOver {
    * @throws SockerlessError when the helper has ended with it
    */
   async #pass(client: Duplex, message: object): Promise<Passed>;
-  async #pass(client: Duplex, message: object, handed: Promise<void>): Promise<Passed | undefined>;
+  async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined> {
     const handle = client.destroyed || !this.#isReady ? undefined : handleOf(client);
     if (handle === undefined) {

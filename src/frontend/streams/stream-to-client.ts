@@ -6,7 +6,7 @@ import { isErrorKind, messageOf } from "../../common/errors.ts";
 import type { FrontendServices, HijackContext } from "../request-context.ts";
 import { abortClient, inBandText, joinClient } from "./client-socket.ts";
 import type { ExecEnd } from "./exec-ends.ts";
-import { hasDied } from "./hand-over.ts";
+import { endOfHanded, OutOfSight } from "./handed-on.ts";
 import type { StreamLink } from "./stream-link.ts";
 
 /** How a stream is shown to its client. */
@@ -44,12 +44,13 @@ export async function streamToClient(
   try {
     let early: Buffer | undefined;
     if (link.offer !== undefined && handOver !== undefined) {
-      early = await handOver.give(socket, link, link.offer);
+      early = await handOver.give(socket, link.offer, link.handed);
       if (early === undefined) {
         context.logger.debug("a stream is handed on");
-        void followHanded(context, socket, link, shown);
+        void followHanded(context, socket, link, link.offer.socket, shown);
         return;
       }
+      link.keep();
     }
     await shown.headerLead?.();
     outcome = await joinClient(socket, link, { stdin, signal, early });
@@ -84,7 +85,7 @@ async function cut(
 }
 
 /**
- * Follows a stream whose connection the agent has, for the log, and because its death would look like the end: the copy
+ * Follows a stream whose connection the agent has, because the agent's death would look like the end: the copy
  * of the connection that is held here is closed once the agent has said how it ended. While an agent lives nothing is
  * written: it may have more for its client, though its word does not come here any more.
  */
@@ -92,23 +93,21 @@ async function followHanded(
   context: Pick<HijackContext, "logger">,
   socket: Duplex,
   link: StreamLink,
+  offeredAt: string,
   shown: StreamToClient,
 ): Promise<void> {
-  const began = performance.now();
   try {
-    const outcome = await link.ended;
-    const ms = Math.round(performance.now() - began);
-    context.logger.debug({ ...outcome, ...link.carried, ms }, "a stream that was handed on has ended");
+    const ended = link.ended.then((outcome) => ({ ...outcome, ...link.carried }));
+    const outcome = await endOfHanded(context.logger, "a stream", offeredAt, ended);
     if (outcome.kind === "exit") {
       await shown.processEnd?.exited(outcome.exitCode);
     }
   } catch (error) {
-    if (link.offer === undefined || (await hasDied(link.offer.socket))) {
+    if (!(error instanceof OutOfSight)) {
       await cut(context, socket, error, shown);
       return;
     }
-    context.logger.warn({ err: error }, "a stream that was handed on is followed no more");
-    if (!isErrorKind(error, "unavailable")) {
+    if (!isErrorKind(error.cause, "unavailable")) {
       await shown.processEnd?.cut(); // So the agent has said; it has told its client too.
     }
   }

@@ -4,13 +4,14 @@ import { ConnectError } from "@connectrpc/connect";
 
 import { createAgentClient } from "../../agent-client/client.ts";
 import { systemError } from "../../common/errors.ts";
-import type { ArchivePutOpenSchema, ArchiveTakeResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type {
+  ArchiveFailure,
+  ArchivePutOpenSchema,
+  ArchiveTakeResponse,
+} from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { TakeContext, TakenUpload } from "../request-context.ts";
-import { hasDied } from "./hand-over.ts";
-
-/** An archive whose agent goes on out of our sight, and answers the client itself. */
-export class LostUpload extends Error {}
+import { endOfHanded } from "./handed-on.ts";
 
 /**
  * Has the agent at an endpoint unpack the body of a request.
@@ -55,7 +56,7 @@ export async function takeUpload(
       return undefined;
     }
     const offer = first.message.value;
-    const early = await handOver.giveAway(connection, offer).catch((error: unknown) => {
+    const early = await handOver.give(connection, offer).catch((error: unknown) => {
       connection.destroy(); // Two may not read one body.
       throw error;
     });
@@ -65,7 +66,7 @@ export async function takeUpload(
     }
     isTaken = true;
     logger.debug("an archive is handed on");
-    const ended = resultOf(results, offer.socket);
+    const ended = endOfHanded(logger, "an archive", offer.socket, resultOf(results)).then(sizeOf);
     ended.catch(() => {}); // It is heard later.
     // The agent ends the call once it knows; a call that is broken off before has it answer.
     const writtenBefore = connection.bytesWritten;
@@ -81,7 +82,7 @@ export async function takeUpload(
       );
     };
     connection.once("close", finish);
-    return { ended, lose: (reason) => lost.abort(reason) };
+    return { connection, ended, lose: (reason) => lost.abort(reason) };
   } finally {
     if (!isTaken) {
       answered.resolve();
@@ -90,20 +91,27 @@ export async function takeUpload(
   }
 }
 
-async function resultOf(results: AsyncIterator<ArchiveTakeResponse>, socket: string): Promise<number> {
-  let reason: unknown = systemError("the agent's call ended before its result");
-  let message: ArchiveTakeResponse["message"] | undefined;
-  try {
-    message = ((await results.next()).value as ArchiveTakeResponse | undefined)?.message;
-  } catch (error) {
-    reason = error;
-  }
+/** The agent's word on an archive. */
+type Result =
+  | { readonly totalBytes: number }
+  | { readonly refusal: Pick<ArchiveFailure, "code" | "message"> };
+
+async function resultOf(results: AsyncIterator<ArchiveTakeResponse>): Promise<Result> {
+  const { message }: Partial<ArchiveTakeResponse> = (await results.next()).value ?? {};
   switch (message?.case) {
     case "end":
-      return Number(message.value.totalBytes);
+      return { totalBytes: Number(message.value.totalBytes) };
     case "failure":
-      throw new ConnectError(message.value.message, message.value.code);
+      return { refusal: { code: message.value.code, message: message.value.message } };
     default:
-      throw (await hasDied(socket)) ? reason : new LostUpload("the agent answers", { cause: reason });
+      throw systemError("the agent's call ended before its result");
   }
+}
+
+/** @throws ConnectError */
+function sizeOf(result: Result): number {
+  if ("refusal" in result) {
+    throw new ConnectError(result.refusal.message, result.refusal.code);
+  }
+  return result.totalBytes;
 }
