@@ -11,7 +11,7 @@ import { HijackedConnection } from "./hijack.ts";
 import type { Route } from "./router.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 
-/** A stream that says `bye`, of a frontend whose helper of streams answers so. */
+/** A stream that says `bye`, of a frontend whose forwarder of streams answers so. */
 async function served(t: Parameters<typeof serveApi>[0], isRead: () => Promise<boolean>) {
   const route: Route = {
     method: "POST",

@@ -51,6 +51,6 @@ export interface Driver {
   readonly volumes: VolumeStore;
   readonly machine: Machine;
   readonly disk: Disk;
-  /** Drains and lets go of connections and helper processes; containers go on. */
+  /** Drains and lets go of connections and the host process; containers go on. */
   close(): Promise<void>;
 }

@@ -38,7 +38,7 @@ const end = (totalBytes: number): Answer => ({
 interface Served {
   readonly tty?: boolean;
   readonly details?: Record<string, string>;
-  /** True: without a helper. */
+  /** True: without a forwarder. */
   readonly byWorkers?: boolean;
 }
 
@@ -67,7 +67,7 @@ async function serveLogs(
   return { api, agent, opened: () => opened };
 }
 
-/** By the helper, or by a worker where there is none. */
+/** By the forwarder, or by a worker where there is none. */
 const ways = [
   { way: "", tail: "", byWorkers: false },
   { way: "&tail=100", tail: "&tail=100", byWorkers: false },

@@ -47,7 +47,7 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   );
 }
 
-/** A log that the helper has read, at an agent on this machine. */
+/** A log that the forwarder has read, at an agent on this machine. */
 async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
   const { request, details } = logsQueryOf(context.query);
   const place = await openLogs(context, context.parameters["id"] ?? "", context.services.agents.access);

@@ -47,7 +47,7 @@ async function connected(t: TestContext, path: string) {
   return { client, socket, server };
 }
 
-function helperOf(t: TestContext, program = builtPrograms.agent): HandOver {
+function forwarderOf(t: TestContext, program = builtPrograms.agent): HandOver {
   const handOver = new HandOver(program, "/nowhere", logger);
   t.after(() => handOver.close());
   return handOver;
@@ -76,7 +76,7 @@ async function handed(t: TestContext) {
   agent.listen(agentSocket);
   await once(agent, "listening");
   t.after(() => agent.close());
-  const handOver = helperOf(t);
+  const handOver = forwarderOf(t);
   const { client, socket, server } = await connected(t, join(directory, "client"));
   const { link, worker } = offered(t, agentSocket);
   await link.opened;
@@ -97,12 +97,12 @@ const lost = {
   failure: { kind: "unavailable", message: "the agent was silent", exitCode: 0 },
 } as const;
 
-test("a helper that cannot be spawned leaves every connection to the workers", async (t) => {
+test("a forwarder that cannot be spawned leaves every connection to the workers", async (t) => {
   const directory = await temporaryDirectory(t);
   await writeFile(join(directory, "file"), "");
   const { socket } = await connected(t, join(directory, "client"));
   for (const program of [join(directory, "file", "below"), join(directory, "missing")]) {
-    const handOver = helperOf(t, program);
+    const handOver = forwarderOf(t, program);
     assert.equal(handOver.mayTake(socket, endpoint), false, program);
   }
 });
@@ -124,10 +124,10 @@ test("what was written to a client is told to be read once it is, also where not
   assert.equal(await handOver.isRead(socket), false, "it is closed");
 });
 
-test("nobody tells what a client has read where its helper is gone, or it is on a network", async (t) => {
+test("nobody tells what a client has read where its forwarder is gone, or it is on a network", async (t) => {
   const directory = await temporaryDirectory(t);
   const { socket } = await connected(t, join(directory, "client"));
-  const handOver = helperOf(t, join(directory, "missing"));
+  const handOver = forwarderOf(t, join(directory, "missing"));
   assert.equal(await handOver.isRead(socket), false);
   const far = createServer().listen(0, "127.0.0.1");
   t.after(() => far.close());
@@ -135,10 +135,10 @@ test("nobody tells what a client has read where its helper is gone, or it is on 
   const client = connect((far.address() as AddressInfo).port);
   t.after(() => client.destroy());
   await once(client, "connect");
-  assert.equal(await helperOf(t).isRead(client), false);
+  assert.equal(await forwarderOf(t).isRead(client), false);
 });
 
-test("a helper that is stuck keeps no client waiting", async (t) => {
+test("a forwarder that is stuck keeps no client waiting", async (t) => {
   const directory = await temporaryDirectory(t);
   const pidFile = join(directory, "pid");
   const program = join(directory, "program");
@@ -149,7 +149,7 @@ test("a helper that is stuck keeps no client waiting", async (t) => {
       mode: 0o700,
     },
   );
-  const handOver = helperOf(t, program);
+  const handOver = forwarderOf(t, program);
   const { socket } = await connected(t, join(directory, "client"));
   try {
     assert.equal(await handOver.isRead(socket), false);
@@ -160,7 +160,7 @@ test("a helper that is stuck keeps no client waiting", async (t) => {
   }
 });
 
-test("a helper that leaves its channel while it lives has a successor", async (t) => {
+test("a forwarder that leaves its channel while it lives has a successor", async (t) => {
   const directory = await temporaryDirectory(t);
   const pidFile = join(directory, "pid");
   const program = join(directory, "program");
@@ -174,25 +174,25 @@ fi
 exec ${builtPrograms.agent} "$@"
 `;
   await writeFile(program, script, { mode: 0o700 });
-  const handOver = helperOf(t, program);
+  const handOver = forwarderOf(t, program);
   const { socket } = await connected(t, join(directory, "client"));
   await until(() => existsSync(join(directory, "second")) || undefined);
   process.kill(Number(await readFile(pidFile, "utf8")));
   assert.ok(handOver.mayTake(socket, endpoint));
 });
 
-test("a helper that fails says why, in an object a line", async () => {
-  const helper = spawn(builtPrograms.agent, ["forwarder"], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
-  assert.ok(helper.stderr !== null);
-  helper.send({ cmd: "NODE_HANDLE" });
-  const { level, error } = JSON.parse(await text(helper.stderr)) as Record<string, unknown>;
+test("a forwarder that fails says why, in an object a line", async () => {
+  const forwarder = spawn(builtPrograms.agent, ["forwarder"], { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+  assert.ok(forwarder.stderr !== null);
+  forwarder.send({ cmd: "NODE_HANDLE" });
+  const { level, error } = JSON.parse(await text(forwarder.stderr)) as Record<string, unknown>;
   assert.deepEqual([level, error], ["ERROR", "a message came without its descriptor"]);
 });
 
 for (const ends of ["before", "behind"] as const) {
   test(`a connection that nobody takes stays, with all that its client sends and its end, ${ends} the attempt`, async (t) => {
     const directory = await temporaryDirectory(t);
-    const handOver = helperOf(t);
+    const handOver = forwarderOf(t);
     const { client, socket } = await connected(t, join(directory, "client"));
     const { link, worker } = offered(t, join(directory, "nobody"));
     const told: string[] = [];
@@ -230,7 +230,7 @@ for (const ends of ["before", "behind"] as const) {
 for (const ends of ["before", "behind"] as const) {
   test(`a connection that nobody takes away has its request's body from the beginning, ended ${ends} the attempt`, async (t) => {
     const directory = await temporaryDirectory(t);
-    const handOver = helperOf(t);
+    const handOver = forwarderOf(t);
     const { client, socket } = await connected(t, join(directory, "client"));
     assert.ok(handOver.mayTake(socket, endpoint));
     client.write("early, ");
@@ -255,7 +255,7 @@ for (const ends of ["before", "behind"] as const) {
 const isEndRead = (socket: Socket): boolean =>
   (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;
 
-test("Node asks no helper about a connection that was handed on, and counts it as its own", async (t) => {
+test("Node asks no forwarder about a connection that was handed on, and counts it as its own", async (t) => {
   const { client, server, worker } = await handed(t);
   const countOf = promisify(server.getConnections.bind(server));
   assert.equal(await countOf(), 1);

@@ -1,8 +1,8 @@
 /**
  * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
- * itself. A helper process passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
+ * itself. The forwarder, a process, passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
  * is decided here alone, before a route runs ({@link HandOver.mayHandOver}) and by the place of the bytes
- * ({@link HandOver.mayTake}); all others go through the workers. Of those the helper sees when the answer's header was read
+ * ({@link HandOver.mayTake}); all others go through the workers. Of those the forwarder sees when the answer's header was read
  * ({@link HandOver.isRead}).
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
@@ -22,25 +22,25 @@ import { pauseAfter } from "../../common/pauses.ts";
 import { ProcessLog } from "../../common/process-log.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 
-/** A helper that has run this long is no longer held to the ends of those before it. */
+/** A forwarder that has run this long is no longer held to the ends of those before it. */
 const stableAfterMs = 60_000;
 
-/** The helper gives a client a second to read: one that has not said so by then is stuck, and nothing waits for it. */
+/** The forwarder gives a client a second to read: one that has not said so by then is stuck, and nothing waits for it. */
 const tellingMs = 3_000;
 
 /** An agent that takes a connection, and does not lose it in this time, lives. */
 const dyingMs = 1_000;
 
-/** The helper's word on a connection: it holds it, or it could not pass it on. */
+/** The forwarder's word on a connection: it holds it, or it could not pass it on. */
 interface Answer {
   readonly id: number;
-  /** Empty: the helper holds it. */
+  /** Empty: the forwarder holds it. */
   readonly error: string;
   /** False: it is ours still. */
   readonly sent: boolean;
 }
 
-/** The helper's word, with what was read of the connection before. */
+/** The forwarder's word, with what was read of the connection before. */
 type Passed = Omit<Answer, "id"> & { readonly early: Buffer };
 
 /** Something that a request's connection may be handed over with, beside the sessions of hijacked ones. */
@@ -57,7 +57,7 @@ export type HeldCall =
   /** A wait for the end of a container: the backend's request, in JSON. */
   | { readonly kind: "wait"; readonly request: JsonValue }
   /**
-   * A log, of the agent at a socket, to which the helper gives the client if it offers to take it: its encoded request,
+   * A log, of the agent at a socket, to which the forwarder gives the client if it offers to take it: its encoded request,
    * and whether its lines come with Docker's headers.
    */
   | {
@@ -68,7 +68,7 @@ export type HeldCall =
       readonly frames: boolean;
     };
 
-/** An answer that the helper writes. */
+/** An answer that the forwarder writes. */
 export interface HeldAnswer {
   readonly call: HeldCall;
   /** Headers of the call. */
@@ -77,7 +77,7 @@ export interface HeldAnswer {
   readonly head: string;
 }
 
-/** A request that the helper looks after. */
+/** A request that the forwarder looks after. */
 export interface Guard {
   /** As its client names it. */
   readonly container: string;
@@ -95,7 +95,7 @@ export interface GuardedRequest extends Disposable {
   lost(): void;
 }
 
-/** A request that is looked after, as the helper is told. */
+/** A request that is looked after, as the forwarder is told. */
 interface Guarded {
   readonly guarded: number;
   guard: { readonly container: string; readonly attached: boolean; readonly farewell: string };
@@ -107,7 +107,7 @@ interface Handle {
   readStart(): void;
 }
 
-/** The helper beside this frontend, which it outlives as long as it has something to pass on, or somebody waits. */
+/** The forwarder beside this frontend, which it outlives as long as it has something to pass on, or somebody waits. */
 export class HandOver {
   readonly #program: string;
   readonly #backend: string | undefined;
@@ -115,7 +115,7 @@ export class HandOver {
   readonly #log: ProcessLog;
   readonly #pending = new Map<number, PromiseWithResolvers<Answer>>();
   readonly #guarded = new Map<Duplex, Guarded>();
-  #helper: ChildProcess | undefined;
+  #forwarder: ChildProcess | undefined;
   #startedAt = 0;
   #ends = 0;
   #restarting: NodeJS.Timeout | undefined;
@@ -165,9 +165,9 @@ export class HandOver {
    * taking the agent's death for the end of the stream; otherwise one that is written to is to be closed: an answer whose
    * agent dies is unfinished, which every client takes for an error.
    *
-   * @param handed resolves once the agent says that it has the connection; undefined: the helper says so
+   * @param handed resolves once the agent says that it has the connection; undefined: the forwarder says so
    * @returns undefined once it is handed on; else the connection stays here after all, as its client is gone, or the
-   *   helper, or nobody was there to take it: what was read of it comes before all that is still to be read
+   *   forwarder, or nobody was there to take it: what was read of it comes before all that is still to be read
    * @throws SockerlessError when nobody knows who has it
    */
   async give(
@@ -188,10 +188,10 @@ export class HandOver {
   }
 
   /**
-   * Has the helper answer a client. It holds the client's connection from the answer's header on, which is when this
+   * Has the forwarder answer a client. It holds the client's connection from the answer's header on, which is when this
    * resolves: our copy is to be closed then. What was read of it is dropped: no other request follows.
    *
-   * @returns false where the helper is gone, or the call is refused: the request is to be answered here
+   * @returns false where the forwarder is gone, or the call is refused: the request is to be answered here
    * @throws SockerlessError when nobody knows whether the client was answered
    */
   async hold(client: Socket, { call, headers, head }: HeldAnswer): Promise<boolean> {
@@ -205,7 +205,7 @@ export class HandOver {
   }
 
   /**
-   * Has the helper look after a request for a container, which may hold a wait of the same client for it: what a wait is
+   * Has the forwarder look after a request for a container, which may hold a wait of the same client for it: what a wait is
    * for may never come, or without its output, where the request is lost, by the death of this process too.
    *
    * @returns once that is so; at once where no wait of the client can be held
@@ -219,7 +219,7 @@ export class HandOver {
     }
     const tell = (state: "begun" | "lost" | "settled"): void => {
       if (this.#guarded.get(client) === request && this.#isReady) {
-        this.#helper?.send({ guarded: request.guarded, state }, () => {}); // The next helper is told as well.
+        this.#forwarder?.send({ guarded: request.guarded, state }, () => {}); // The next forwarder is told as well.
       }
     };
     const end = (state: "lost" | "settled"): void => {
@@ -258,7 +258,7 @@ export class HandOver {
     return await this.#isDone(handle, { read: true });
   }
 
-  /** True if the helper does something with a connection that stays ours; false where it fails, or says nothing. */
+  /** True if the forwarder does something with a connection that stays ours; false where it fails, or says nothing. */
   async #isDone(handle: Handle, message: object): Promise<boolean> {
     const told = new AbortController();
     try {
@@ -266,7 +266,7 @@ export class HandOver {
       const answer = await Promise.race([this.#ask(handle, message), late]);
       return answer?.error === "";
     } catch (error) {
-      this.#logger.debug({ err: error }, "the helper does nothing for a client");
+      this.#logger.debug({ err: error }, "the forwarder does nothing for a client");
       return false;
     } finally {
       told.abort();
@@ -274,18 +274,18 @@ export class HandOver {
   }
 
   /**
-   * Sends a connection to the helper, with what was read of it.
+   * Sends a connection to the forwarder, with what was read of it.
    *
    * @param handed resolves once somebody else says that he has it
-   * @returns the helper's word, with what was read; undefined: there was none, and the promise has resolved
-   * @throws SockerlessError when the helper has ended with it
+   * @returns the forwarder's word, with what was read; undefined: there was none, and the promise has resolved
+   * @throws SockerlessError when the forwarder has ended with it
    */
   async #pass(client: Duplex, message: object): Promise<Passed>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined> {
     const handle = client.destroyed || !this.#isReady ? undefined : handleOf(client);
     if (handle === undefined) {
-      return { sent: false, error: "the client is gone, or the helper", early: Buffer.alloc(0) };
+      return { sent: false, error: "the client is gone, or the forwarder", early: Buffer.alloc(0) };
     }
     const early = takeRead(client, handle);
     const guarded = this.#guarded.get(client)?.guarded;
@@ -303,10 +303,10 @@ export class HandOver {
   }
 
   /**
-   * Sends a connection's descriptor to the helper.
+   * Sends a connection's descriptor to the forwarder.
    *
    * @param handed as of {@link #pass}
-   * @throws SockerlessError when the helper has ended with it
+   * @throws SockerlessError when the forwarder has ended with it
    */
   async #ask(handle: Handle, message: object): Promise<Answer>;
   async #ask(handle: Handle, message: object, handed: Promise<void> | undefined): Promise<Answer | undefined>;
@@ -315,7 +315,7 @@ export class HandOver {
     const told = Promise.withResolvers<Answer>();
     this.#pending.set(id, told);
     try {
-      this.#helper?.send({ id, ...message }, handle as unknown as SendHandle, undefined, (error) => {
+      this.#forwarder?.send({ id, ...message }, handle as unknown as SendHandle, undefined, (error) => {
         if (error !== null) {
           told.reject(error);
         }
@@ -329,12 +329,12 @@ export class HandOver {
     }
   }
 
-  /** Lets the helper end. Streams that were handed on go on, and so do waits. */
+  /** Lets the forwarder end. Streams that were handed on go on, and so do waits. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#restarting);
-    if (this.#helper?.connected === true) {
-      this.#helper.disconnect();
+    if (this.#forwarder?.connected === true) {
+      this.#forwarder.disconnect();
     }
   }
 
@@ -348,15 +348,15 @@ export class HandOver {
   }
 
   get #isReady(): boolean {
-    return this.#helper?.connected === true && !this.#isClosed;
+    return this.#forwarder?.connected === true && !this.#isClosed;
   }
 
   #start(): void {
     this.#startedAt = performance.now();
     // In a session of its own: it may have something to pass on when a terminal's Ctrl-C ends this process.
-    let helper: ChildProcess;
+    let forwarder: ChildProcess;
     try {
-      helper = spawn(this.#program, ["forwarder"], {
+      forwarder = spawn(this.#program, ["forwarder"], {
         stdio: ["ignore", "ignore", "pipe", "ipc"],
         detached: true,
       });
@@ -364,37 +364,37 @@ export class HandOver {
       this.#ended(messageOf(error)); // Node throws some reasons, and tells others by an event.
       return;
     }
-    helper.on("error", (error) => {
+    forwarder.on("error", (error) => {
       this.#logger.debug({ err: error }, "forwarder");
-      if (helper.pid === undefined) {
+      if (forwarder.pid === undefined) {
         this.#ended(messageOf(error));
       }
     });
-    if (helper.pid === undefined) {
+    if (forwarder.pid === undefined) {
       return;
     }
-    this.#helper = helper;
+    this.#forwarder = forwarder;
     for (const [client, request] of this.#guarded) {
       void this.#lookAfter(client, request);
     }
-    helper.unref();
-    helper.channel?.unref();
-    if (helper.stderr instanceof Socket) {
-      helper.stderr.unref();
-      this.#log.follow(helper.stderr);
+    forwarder.unref();
+    forwarder.channel?.unref();
+    if (forwarder.stderr instanceof Socket) {
+      forwarder.stderr.unref();
+      this.#log.follow(forwarder.stderr);
     }
-    helper.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
+    forwarder.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
     // It may hold clients for long without listening to us.
-    helper.once("disconnect", () => {
+    forwarder.once("disconnect", () => {
       if (!this.#isClosed) {
-        this.#lost(helper, "it has left its channel");
+        this.#lost(forwarder, "it has left its channel");
       }
     });
-    helper.once("close", (code, signal) => this.#lost(helper, signal ?? `exit code ${code}`));
+    forwarder.once("close", (code, signal) => this.#lost(forwarder, signal ?? `exit code ${code}`));
   }
 
-  #lost(helper: ChildProcess, reason: string): void {
-    if (this.#helper === helper) {
+  #lost(forwarder: ChildProcess, reason: string): void {
+    if (this.#forwarder === forwarder) {
       this.#ended(reason);
     } else {
       this.#logger.debug({ reason }, "a former forwarder has ended");
@@ -402,7 +402,7 @@ export class HandOver {
   }
 
   #ended(reason: string): void {
-    this.#helper = undefined;
+    this.#forwarder = undefined;
     for (const { reject } of this.#pending.values()) {
       reject(systemError(`the forwarder has ended (${reason})`));
     }
