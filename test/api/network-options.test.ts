@@ -132,10 +132,11 @@ describe("an endpoint", onBridges, () => {
 
 describe("a network", onBridges, () => {
   test("has the bridge, the MTU and the names of interfaces that its options say", async () => {
+    const bridge = recordName(`skb${process.pid}`);
     const id = await ok("network", "create", "plain");
     assert.ok(isThere(`br-${id.slice(0, 12)}`));
     await ok(
-      ...["network", "create", "-o", "com.docker.network.bridge.name=sktest0"],
+      ...["network", "create", "-o", `com.docker.network.bridge.name=${bridge}`],
       ...[
         "-o",
         "com.docker.network.driver.mtu=1234",
@@ -144,14 +145,14 @@ describe("a network", onBridges, () => {
         "sized",
       ],
     );
-    assert.equal(mtuOf("sktest0"), "1234");
+    assert.equal(mtuOf(bridge), "1234");
     await sleeping("box", "--network", "sized");
     assert.match(await inside("box", "ip", "link", "show", "net0"), / mtu 1234 /);
     const { errorText } = await docker(
       "network",
       "create",
       "-o",
-      "com.docker.network.bridge.name=sktest0",
+      `com.docker.network.bridge.name=${bridge}`,
       "again",
     );
     assert.match(errorText, /conflicts with network \w{64} \(sized\): networks have same bridge name/);
@@ -159,7 +160,7 @@ describe("a network", onBridges, () => {
     assert.match(taken.errorText, /existing interface lo is not a bridge/);
     await ok("rm", "--force", "box");
     await ok("network", "rm", "sized");
-    assert.ok(!isThere("sktest0"));
+    assert.ok(!isThere(bridge));
   });
 
   test("keeps its containers from each other with enable_icc=false", async () => {
@@ -197,6 +198,8 @@ describe("a network", onBridges, () => {
 
   test("leaves the machine with the address that host_ipv4 says", async () => {
     const outside = recordName(`skl-out-${process.pid}`);
+    const leg = recordName(`skt${process.pid}`);
+    const between = `198.18.${process.pid % 256}`; // Another clone's test may run beside.
     const ip = async (...args: string[]) => {
       const { code, errorText } = await runCommand("ip", args);
       assert.equal(code, 0, errorText);
@@ -204,19 +207,19 @@ describe("a network", onBridges, () => {
     await ip("netns", "add", outside);
     let seen: ChildProcess | undefined;
     try {
-      await ip("link", "add", recordName("sktest1"), "type", "veth", "peer", "name", "out", "netns", outside);
-      await ip("address", "add", "198.51.100.1/24", "dev", "sktest1");
-      await ip("address", "add", "198.51.100.7/24", "dev", "sktest1");
-      await ip("link", "set", "sktest1", "up");
-      await ip("-netns", outside, "address", "add", "198.51.100.2/24", "dev", "out");
+      await ip("link", "add", leg, "type", "veth", "peer", "name", "out", "netns", outside);
+      await ip("address", "add", `${between}.1/24`, "dev", leg);
+      await ip("address", "add", `${between}.7/24`, "dev", leg);
+      await ip("link", "set", leg, "up");
+      await ip("-netns", outside, "address", "add", `${between}.2/24`, "dev", "out");
       await ip("-netns", outside, "link", "set", "out", "up");
-      await ok("network", "create", "-o", "com.docker.network.host_ipv4=198.51.100.7", "translated");
+      await ok("network", "create", "-o", `com.docker.network.host_ipv4=${between}.7`, "translated");
       seen = spawn("ip", ["netns", "exec", outside, "python3", "-c", tellsPeers]);
       assert.ok(seen.stdout);
       await once(seen.stdout, "data");
       const asks = (network: string) =>
-        ok("run", "--rm", "--network", network, "busybox", "nc", "-w", "5", "198.51.100.2", "80");
-      assert.deepEqual([await asks("translated"), await asks("bridge")], ["198.51.100.7", "198.51.100.1"]);
+        ok("run", "--rm", "--network", network, "busybox", "nc", "-w", "5", `${between}.2`, "80");
+      assert.deepEqual([await asks("translated"), await asks("bridge")], [`${between}.7`, `${between}.1`]);
     } finally {
       seen?.kill("SIGKILL");
       await ip("netns", "delete", outside);
@@ -280,7 +283,7 @@ test(
         "cat",
         "/etc/hosts",
       );
-    assert.match(await hosts(), /^172\.\d+\.0\.\d+\tfoo\.example\.com foo$/m);
+    assert.match(await hosts(), /^(172|192)\.\d+\.\d+\.\d+\tfoo\.example\.com foo$/m);
     await ok("network", "create", "--internal", "--subnet", "10.217.5.0/24", "shut");
     assert.match(await hosts("--network", "shut"), /^10\.217\.5\.1\tup$/m);
   },

@@ -9,6 +9,7 @@ import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { fieldsOf } from "../support/swagger.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -84,6 +85,7 @@ const hostConfig: Readonly<Record<string, readonly unknown[]>> = {
     null,
   ],
   AutoRemove: [true],
+  NetworkMode: ["", "default", "bridge", "host", "none", "HOST", "side"],
   VolumeDriver: ["local"],
   VolumesFrom: [[], null],
   ConsoleSize: [[24, 80], [0, 0], null],
@@ -99,6 +101,7 @@ const hostConfig: Readonly<Record<string, readonly unknown[]>> = {
     null,
   ],
   CapDrop: [["mknod", "MKNOD", "CAP_MKNOD"], ["All"], ["cap_all"], [], null],
+  Cgroup: ["", "nope"],
   CgroupnsMode: ["host", "private", "HOST"],
   Dns: [["10.0.0.2", "10.0.0.1", "10.0.0.2"], ["::1"], ["nope"], [], null],
   DnsOptions: [["ndots:2", "ndots:2"], [], null],
@@ -117,6 +120,7 @@ const hostConfig: Readonly<Record<string, readonly unknown[]>> = {
   Links: [[], null],
   OomScoreAdj: [0, 500],
   PidMode: ["host", "HOST"],
+  Privileged: [true],
   PublishAllPorts: [true],
   ReadonlyRootfs: [true],
   SecurityOpt: [
@@ -132,6 +136,7 @@ const hostConfig: Readonly<Record<string, readonly unknown[]>> = {
   StorageOpt: [{}, null],
   Tmpfs: [{ "/b": "SIZE=1m", "/a": "" }, { "/a": "rw,noexec,size=65536k" }, {}, null],
   UTSMode: ["host", "Host"],
+  UsernsMode: ["", "host", "HOST"],
   ShmSize: [0, 67_108_865, -1],
   Sysctls: [{ "net.ipv4.ip_forward": "1", "net.core.somaxconn": "1024" }, {}, null],
   Runtime: ["runc", ""],
@@ -145,10 +150,14 @@ const hostConfig: Readonly<Record<string, readonly unknown[]>> = {
   CgroupParent: ["/parent"],
   BlkioWeight: [0, 300],
   BlkioWeightDevice: [[], null],
-  BlkioDeviceReadBps: [[], null],
+  BlkioDeviceReadBps: [[{ Path: "/dev/zero", Rate: 1024 }], [], null],
+  BlkioDeviceWriteBps: [[], null],
+  BlkioDeviceReadIOps: [[], null],
+  BlkioDeviceWriteIOps: [[], null],
   CpuPeriod: [100_000],
   CpuQuota: [50_000, -1],
   CpuRealtimePeriod: [0],
+  CpuRealtimeRuntime: [0],
   CpusetCpus: ["0", "0-1", "1,0", " 0"],
   CpusetMems: ["0"],
   Devices: [
@@ -160,6 +169,11 @@ const hostConfig: Readonly<Record<string, readonly unknown[]>> = {
   DeviceCgroupRules: [["c 1:3 rwm", "c 1:3 rwm"], ["C 1:3 r"], [], null],
   DeviceRequests: [[], null],
   KernelMemory: [0],
+  KernelMemoryTCP: [0],
+  CpuCount: [0, 2],
+  CpuPercent: [0, 50],
+  IOMaximumIOps: [0, 9],
+  IOMaximumBandwidth: [0, 9],
   OomKillDisable: [false, null],
   PidsLimit: [0, -1, 100, null],
   Ulimits: [
@@ -207,6 +221,12 @@ const endpoint: Readonly<Record<string, readonly unknown[]>> = {
   IPAMConfig: [{}, { IPv4Address: "" }, { IPv4Address: "nope" }, { LinkLocalIPs: [] }, null],
 };
 
+/** Fields that say what an engine has given an endpoint: a creation is not asked about them. */
+const given: ReadonlySet<string> = new Set([
+  ...["NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "DNSNames"],
+  ...["IPv6Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen"],
+]);
+
 /** One creation, and where in an inspect its field is told. */
 interface Case {
   readonly name: string;
@@ -251,6 +271,10 @@ const intended: ReadonlyMap<string, string> = new Map([
     "the address is taken with the brackets that Docker's client strips",
   ],
   ['HostConfig.SecurityOpt: ["systempaths=unconfined"]', "is what Docker's client makes lists of paths of"],
+  [
+    'HostConfig.UsernsMode: "HOST"',
+    "dockerd ignores a mode where it remaps no users; we refuse what is not built",
+  ],
   ['Endpoint.IPAMConfig: {"IPv4Address":"nope"}', "dockerd tells two faults of one address"],
 ]);
 
@@ -290,6 +314,17 @@ describe("what a creation is told", () => {
     }
   });
   after(() => started.disposeAsync());
+
+  test("is asked of every field that a creation has", () => {
+    for (const [definition, fields] of [
+      ["ContainerConfig", { ...config, Image: [] }], // Every creation has one.
+      ["HostConfig", hostConfig],
+      ["EndpointSettings", endpoint],
+    ] as const) {
+      const unasked = fieldsOf(definition).filter((field) => !(field in fields) && !given.has(field));
+      assert.deepEqual(unasked, [], definition);
+    }
+  });
 
   for (const { name, body, told } of cases) {
     test(`is what dockerd tells: ${name}`, async () => {

@@ -62,6 +62,15 @@ export function assertDescribed(
   }
 }
 
+/** Names of the fields of one of the description's definitions. */
+export function fieldsOf(definition: string): string[] {
+  document ??= readDocument();
+  const schema = document.definitions[definition];
+  assert.ok(schema !== undefined, `the description has no ${definition}`);
+  const { properties } = Array.isArray(schema["allOf"]) ? merged(schema) : schema;
+  return Object.keys(properties as Record<string, Schema>);
+}
+
 function validatorOf(method: string, path: string, status: number): ValidateFunction {
   const key = `${method} ${path} ${status}`;
   const known = validators.get(key);
