@@ -182,7 +182,7 @@ export class MemoryMachine {
           }
         : platformAtHand,
       launches: {
-        whenUnwanted: this.cloud ? "end" : "await",
+        stopDuringLaunch: this.cloud ? "end" : "await",
         steps: this.#steps(),
         startDetails: (spec) => (this.cloud ? this.#startDetails(spec) : plainLaunches.startDetails(spec)),
         started: plainLaunches.started,

@@ -16,7 +16,7 @@ import {
   ImageRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
-import type { ToldPhase } from "../driver/launches.ts";
+import type { ReportedPhase } from "../driver/launches.ts";
 import { hexOf, sha256Of } from "../images/digest.ts";
 import { mediaTypes } from "../images/manifest.ts";
 import { AcrCredentials, isAcr } from "./acr/credentials.ts";
@@ -315,7 +315,7 @@ describe("an image that runs as another user", () => {
 
   it("takes its time as a phase of the start", async (t) => {
     const { image, open } = await setUp(t);
-    const told: ToldPhase[] = [];
+    const told: ReportedPhase[] = [];
     await open().forJobs(image, container, step, (phase) => told.push(phase));
     assert.deepEqual(
       told.map(({ name, until }) => [name, until !== undefined]),

@@ -99,7 +99,7 @@ export function cloudSeals(sealer: Sealer, imageDocuments: DocumentsOfImage): Cl
 /** Launches that last as long as the cloud takes: agents are told with the start what they are to run. */
 export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launches {
   return {
-    whenUnwanted: "end",
+    stopDuringLaunch: "end",
     steps: { kind: "in-its-files" },
     async startDetails(spec) {
       const mounted = spec.mounts.map(({ image }) => image).filter((image) => image !== undefined);

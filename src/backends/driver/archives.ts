@@ -1,65 +1,65 @@
-/** Layers and archives of images on their way from and to clients. */
+/** Transfer of layers and image archives from and to clients. */
 import type { AgentAddress } from "../../agent-client/address.ts";
 
-/** An upload that goes to the driver, and not through this process. */
+/** An upload that goes to the driver without passing through this process. */
 export interface ExpectedUpload extends AsyncDisposable {
-  /** Address to send it to, as an archive that is put into a container with the upload's ID. */
+  /** The address to upload to, as an archive put into a container whose ID is the upload's. */
   readonly address: AgentAddress;
-  /** Resolves once all of it is stored. @throws invalid: cut, or not a whole tar; the driver's failure */
+  /** Resolves once all of it is stored. @throws invalid if cut, or not a complete tar; the driver's failure */
   readonly taken: Promise<TakenUpload>;
 }
 
-/** An archive of images that goes to the driver, and not through this process. */
+/** An image archive that goes to the driver without passing through this process. */
 export interface ExpectedArchive extends AsyncDisposable {
-  /** Address of the agent that takes it, as an archive that is put into a container with the upload's ID. */
+  /** The address of the agent that receives it, as an archive put into a container whose ID is the upload's. */
   readonly address: AgentAddress;
-  /** Come as the archive does. @throws invalid: cut, no tar, or too many; the driver's failure */
+  /** The entries, as they arrive. @throws invalid if cut, not a tar, or too many entries; the driver's failure */
   readonly entries: AsyncIterable<ArchiveEntry>;
 }
 
-/** An entry of an archive of images; a file is stored. */
+/** An entry of an image archive; files are already stored. */
 export type ArchiveEntry = { readonly name: string } & (
   | { readonly type: "file"; readonly path: string; readonly digest: string; readonly size: number }
   | { readonly type: "symlink" | "link"; readonly target: string }
   | { readonly type: "directory" | "other" }
 );
 
-/** An upload that has come, and been stored. */
+/** An upload that has been received and stored. */
 export interface TakenUpload {
-  /** Digest of the bytes as they came, and their number. */
+  /** Digest and size of the bytes as received. */
   readonly digest: string;
   readonly size: number;
-  /** Digest of the tar, not compressed, and the number of its bytes. */
+  /** Digest and size of the uncompressed tar. */
   readonly diffId: string;
   readonly tarSize: number;
   readonly compression: "gzip" | "zstd" | undefined;
 }
 
-/** The way of layers that clients upload. */
+/** How layers uploaded by clients are transferred. */
 export type LayerUploads =
-  /** They come through this process. */
+  /** Through this process. */
   | { readonly kind: "relayed" }
   | {
       readonly kind: "direct";
       /**
-       * Waits for the upload of a layer, which is stored and unpacked while it comes.
+       * Waits for the upload of a layer, which is stored and unpacked as it arrives.
        *
-       * @param uploadId a full ID that nobody can guess
-       * @param blobPath where it is stored; nothing is left there of one that fails
-       * @param signal ends it
+       * @param uploadId a full ID that cannot be guessed
+       * @param blobPath where the layer is stored; a failed upload leaves nothing there
+       * @param signal cancels the upload
        */
       expect(uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload>;
       /**
-       * Waits for the upload of an archive of images, whose files are stored while it comes.
+       * Waits for the upload of an image archive; its files are stored as they arrive.
        *
-       * @param uploadId a full ID that nobody can guess
-       * @param directory where they are stored, which is not there yet; it goes when the answer is disposed of
-       * @param signal ends it
+       * @param uploadId a full ID that cannot be guessed
+       * @param directory where the files are stored; created by this call, and removed when the result is disposed
+       * @param signal cancels the upload
        */
       expectArchive(uploadId: string, directory: string, signal: AbortSignal): Promise<ExpectedArchive>;
     };
 
-/** A part of an archive: bytes, or a layer's tar, not compressed. */
+/** A part of an archive: bytes, or a layer as an uncompressed tar. */
 export type ArchivePart =
   | { readonly kind: "bytes"; readonly bytes: Uint8Array }
   | {
@@ -68,22 +68,22 @@ export type ArchivePart =
       readonly diffId: string;
       /** Bytes of the tar. */
       readonly size: number;
-      /** The blob, as it came: plain, gzip or zstd. */
+      /** Digest of the blob in its original form: plain, gzip or zstd. */
       readonly digest: string;
     };
 
-/** The way of archives of images to clients. */
+/** How image archives are transferred to clients. */
 export type ArchiveDownloads =
-  /** They come through this process. */
+  /** Through this process. */
   | { readonly kind: "relayed" }
   | {
       readonly kind: "direct";
       /**
-       * Has the archive be exported to whoever asks at the address.
+       * Exports the archive to any client that requests it at the address.
        *
-       * @param archiveId a full ID that nobody can guess
-       * @param parts at most 16 MiB of bytes among them
-       * @param signal ends it; what is being written goes on
+       * @param archiveId a full ID that cannot be guessed
+       * @param parts with at most 16 MiB of bytes in total
+       * @param signal withdraws the offer; exports in progress continue
        */
       offer(
         archiveId: string,

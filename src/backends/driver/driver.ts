@@ -1,20 +1,17 @@
 /**
- * The contract between the engine (Docker's semantics, `../engine`) and a
- * driver (`local`, `ecs`, `aca`). A driver is small: it makes things exist and
- * go away, and knows nothing of Docker's HTTP or JSON. One contract suite
+ * The contract between the engine (Docker's semantics, `../engine`) and a driver (`local`, `ecs`, `aca`). A driver is
+ * small: it creates and removes things, and knows nothing of Docker's HTTP or JSON. One contract suite
  * (`test/contract`) runs against every driver.
  *
- * It is composed of roles. Every driver has every role and every method; where it has nothing of its own to say, it takes
- * one that is ready-made (`ready-made-roles.ts`). Only data may be left out.
+ * A driver is composed of roles. Every driver has every role and every method, and uses ready-made roles
+ * (`ready-made-roles.ts`) where it needs no code of its own. Only data may be left out.
  *
  * Rules for every role:
- * - Calls are keyed by IDs that the engine chose and may be repeated: what is
- *   already there is left as it is, what is already gone is no error. The
- *   engine repeats calls after a crash.
- * - Failures are `SockerlessError`s (src/common/errors) of the kind that the
- *   comment names; anything else counts as `system`. A call that fails leaves
- *   nothing behind that a second call would trip over.
- * - A signal that aborts ends the wait, not necessarily the work.
+ * - Calls are keyed by IDs that the engine chose, and may be repeated: what already exists is left as it is; removing
+ *   what is gone is no error. The engine repeats calls after a crash.
+ * - Failures are `SockerlessError`s (src/common/errors) of the kinds that the comment lists; anything else counts as
+ *   `system`. A failed call leaves nothing that would make a second call fail.
+ * - An aborted signal ends the wait, not necessarily the work.
  */
 import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import type { AgentAuthority, AgentReach, Seals, SilentAgents } from "./agents.ts";
@@ -31,7 +28,7 @@ import type { Workloads } from "./workloads.ts";
 export interface Driver {
   /** The backend's name as users write it. */
   readonly name: "local" | "ecs" | "aca";
-  /** The engine refuses what is not among them. */
+  /** Names the features that the engine accepts; it refuses all others. */
   readonly capabilities: Capabilities;
   readonly settings: SettingRules;
   readonly platform: Platform;

@@ -1,12 +1,11 @@
 /**
- * Steps at which tests kill the backend, as `kill -9` does. The code that kills is no part of the product: a
- * test build, which is this one with `test/support/test-build.ts` loaded first, registers it under a global
- * symbol; without one nothing here does anything.
+ * Steps at which tests kill the backend, as with `kill -9`. The product has no code that kills: a test build, which
+ * preloads `test/support/test-build.ts`, registers it under a global symbol; without one, nothing here has any effect.
  *
- * The steps are each call of the driver that makes or takes away something, before it is made and after it is answered
- * (`workloads.launch.before`, `workloads.launch.after`), each commit of the state, before and after it is durable
- * (`state.commit.before`), what a pull does with a blob (`blobs.append.after`, `blobs.place.before`), each log that is taken
- * from an agent (`logs.drain.after`), and each call of a cloud (`aws.RunTask.after`).
+ * The steps are: each call of the driver that creates or removes something, before the call and after its answer
+ * (`workloads.launch.before`, `workloads.launch.after`); each commit of the state, before and after it is durable
+ * (`state.commit.before`); a pull's handling of blobs (`blobs.append.after`, `blobs.place.before`); each log drained
+ * from an agent (`logs.drain.after`); and each call of a cloud (`aws.RunTask.after`).
  */
 import { ownValue } from "../../common/own-value.ts";
 import type { Driver } from "./driver.ts";
@@ -15,9 +14,9 @@ import type { State } from "../state/state.ts";
 
 /** The parts that a test build adds. */
 export interface TestBuild {
-  /** Hears of each step; may not return. */
+  /** Called at each step; may never return. */
   readonly reached: (step: string) => void;
-  /** An agent that was built with fault points. */
+  /** Path of an agent built with fault points. */
   readonly agentPath: string;
 }
 
@@ -26,23 +25,26 @@ export const testBuild = Reflect.get(globalThis, Symbol.for("sockerless.test-bui
   | TestBuild
   | undefined;
 
-/** The state with a fault point around each of its commits; the same object outside of tests. */
+/** Adds a fault point around each commit of the state; returns the same object outside of tests. */
 export function stateWithFaultPoints(state: State): State {
   return around(state, steps("state", ["commit"]));
 }
 
-/** An image preparer with a fault point around each of its steps; the same object outside of tests. */
+/** Adds a fault point around each step of an image preparer; returns the same object outside of tests. */
 export function imagesWithFaultPoints<T extends ImagePreparer>(images: T): T {
   const unpacking = around(images.unpacking, steps("images", ["forget"]));
   return around({ ...images, unpacking }, steps("images", ["prepare", "discard"]));
 }
 
-/** The stored containers of a cloud with a fault point around each log that is taken in; the same object outside of tests. */
+/**
+ * Adds a fault point around each log drained for stopped containers of a cloud; returns the same object outside of
+ * tests.
+ */
 export function storedWithFaultPoints<T extends object>(stored: T): T {
   return around(stored, steps("logs", ["drain"]));
 }
 
-/** A driver with a fault point around each of its steps, but those of images; the same object outside of tests. */
+/** Adds a fault point around each step of a driver except those of images; returns the same object outside of tests. */
 export function driverWithFaultPoints(driver: Driver): Driver {
   const { workloads, silentAgents, networks, volumes } = driver;
   const parts = around(volumes.parts, { create: "volumes.createPart" });
@@ -56,9 +58,9 @@ export function driverWithFaultPoints(driver: Driver): Driver {
 }
 
 /**
- * A function with a fault point around each of its calls; the same function outside of tests.
+ * Adds a fault point around each call of a function; returns the same function outside of tests.
  *
- * @param stepOf the name of a call's step, without before and after
+ * @param stepOf the name of a call's step, without `before` and `after`
  */
 export function withCallFaultPoints<Args extends unknown[], Answer>(
   call: (...args: Args) => Promise<Answer>,
@@ -77,7 +79,7 @@ export function withCallFaultPoints<Args extends unknown[], Answer>(
   };
 }
 
-/** The steps of a role, by its methods. */
+/** The steps of a role, by method. */
 function steps(role: string, methods: readonly string[]): Record<string, string> {
   return Object.fromEntries(methods.map((method) => [method, `${role}.${method}`]));
 }

@@ -1,88 +1,87 @@
-/** The engine's contract with the images: what containers are made from, and what is made of containers. */
+/** The engine's contract with the images: containers are made from them, and commits make new ones. */
 import type { ContainerConfig, Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageSummary } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord, SealedImage } from "../../gen/sockerless/state/v1/state_pb.ts";
 
-/** An image as a container is made from it. */
+/** An image for the creation of a container. */
 export interface ResolvedImage {
   readonly record: ImageRecord;
-  /** The image's defaults (its configuration's `config`), in the shape of what a user says. */
+  /** The image's defaults (`config` in its configuration), in the format of a user's settings. */
   readonly config: ContainerConfig;
 }
 
-/** The images, as far as containers need them. */
+/** The image operations that containers need. */
 export interface ImageSource {
-  /** Deletes content that the state does not know: nothing is believed to be lost any more. */
+  /** Deletes content unknown to the state; called once no lost state is waiting to be recovered. */
   collectUnneeded(): Promise<void>;
 
-  /** Whether there is content that the state does not know. */
+  /** Whether there is content unknown to the state. */
   hasUnneeded(): Promise<boolean>;
 
   /**
-   * The image that a reference means: a name in any spelling, a digest, an ID or an unambiguous prefix of one.
+   * Resolves a reference to an image: a name in any form, a digest, an ID or an unambiguous prefix of one.
    *
-   * @param platform the image must have it; undefined: any that this backend runs
+   * @param platform the platform that the image must have; undefined for any that this backend runs
    * @throws not-found with Docker's `No such image: …`; invalid: not a reference, or ambiguous
    */
   resolve(reference: string, platform?: Platform): Promise<ResolvedImage>;
 
-  /** The ID that {@link resolve} would find, from memory alone; undefined where it would throw. */
+  /** The ID that {@link resolve} would find, looked up in memory; undefined if it would throw. */
   idOf(reference: string): string | undefined;
 
-  /** An image's ID and those of the images that were committed on it, on those, and so on. */
+  /** The IDs of an image and of all images committed on top of it, directly or indirectly. */
   descentOf(id: string): ReadonlySet<string>;
 
   /**
-   * As {@link makeRunnable}, for a container's creation: a build's state that the platform pulls waits for the start, as
-   * most are never run.
+   * Like {@link makeRunnable}, but for a container's creation: if the platform pulls images, a build's intermediate
+   * state is only made runnable at the start, as most are never run.
    */
   makeReady(image: ImageRecord, signal: AbortSignal): Promise<void>;
 
-  /** Has the driver make the image runnable, where that has not been done yet. May be repeated. */
+  /** Makes the driver prepare the image to run, unless that was done already. May be repeated. */
   makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void>;
 
   /**
-   * Makes an image of what a container changed, on top of the container's image.
+   * Makes an image from a container's changes, on top of the container's image.
    *
-   * @throws not-found: the container's image is gone; invalid: the name, the configuration, or what the layer turns out
-   *   to be
+   * @throws not-found if the container's image is gone; invalid for the name, the configuration, or the layer's content
    */
   commit(request: ImageCommit): Promise<CommittedImage>;
 
   /**
-   * Takes over an image that a container of a lost state needs, whose layers are elsewhere. One that is there is left as
-   * it is, and so are names that others have.
+   * Adds an image needed by a container of a lost state; the layers are elsewhere. Existing images, and names in use,
+   * are left as they are.
    *
-   * @throws invalid: what describes it is not what its record names
+   * @throws invalid if the image's description does not match its record
    */
   adopt(image: SealedImage): Promise<void>;
 
   /**
-   * The layers of an image, by its ID, held until disposed of.
+   * The layers of an image, by its ID, kept until disposed.
    *
    * @param signal ends fetching and reading
-   * @throws not-found; system: a registry does not give those that are still there
+   * @throws not-found; system if a registry does not return the layers not fetched yet
    */
   openLayers(imageId: string, signal: AbortSignal): Promise<ImageLayers>;
 
-  /** Clears away those of a removed container's layers (diff IDs) that nothing needs any more. */
+  /** Deletes those of a removed container's layers (diff IDs) that nothing needs any more. */
   forgetUnusedLayers(diffIds: readonly string[]): Promise<void>;
 
-  /** All images with the sizes that they share, and bytes of all layers, shared ones once. */
+  /** All images with their shared sizes, and the bytes of all layers, each layer counted once. */
   diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] };
 }
 
-/** An image's layers, held. */
+/** An image's layers, kept until disposed. */
 export interface ImageLayers extends AsyncDisposable {
-  /** Bottom first; each is opened as a tar, compressed or not. */
+  /** Bottom first; each opens as a tar, compressed or not. */
   readonly layers: readonly { readonly open: () => AsyncIterable<Uint8Array> }[];
 }
 
-/** An image to be made of a container. */
+/** An image to be made from a container. */
 export interface ImageCommit {
-  /** ID of the image that the container stands on. */
+  /** ID of the container's image. */
   readonly parentId: string;
-  /** The container's changes as the tar of an OCI layer. Fails where the signal aborts. */
+  /** The container's changes as the tar of an OCI layer; fails if the signal aborts. */
   readonly layer: AsyncIterable<Uint8Array>;
   /** The new image's defaults. */
   readonly config: ContainerConfig;
@@ -90,23 +89,23 @@ export interface ImageCommit {
   readonly createdBy: string;
   readonly author: string;
   readonly comment: string;
-  /** New name; empty: none. */
+  /** Name of the new image; empty for none. */
   readonly reference: string;
-  /** The container is a step of a build: users do not see the image. */
+  /** True for the container of a build step: users do not see its image. */
   readonly ofBuild?: boolean;
   /**
-   * The image's configuration (JSON), in the place of all that is said of it above, but for its layers: the image's
-   * beneath and one more, whatever has changed.
+   * The image's configuration (JSON); replaces all settings above except the layers, which are the parent image's plus
+   * one, whatever changed.
    */
   readonly imageConfig?: Uint8Array;
   readonly signal: AbortSignal;
 }
 
-/** An image that was made of a container. */
+/** An image made from a container. */
 export interface CommittedImage {
   readonly id: string;
-  /** Digests of its layers, unpacked, bottom first. */
+  /** Digests of its uncompressed layers, bottom first. */
   readonly diffIds: readonly string[];
-  /** Bytes of the tar of the container's changes. */
+  /** Size of the tar of the container's changes, in bytes. */
   readonly changesSize: number;
 }

@@ -1,37 +1,37 @@
-/** Images as a backend can run them. */
+/** Images in the form that a backend can run. */
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ArchiveDownloads, LayerUploads } from "./archives.ts";
 
-/** The unpacking of layers. */
+/** How layers are unpacked. */
 export type LayerUnpacking =
-  /** The platform does it where it runs an image: a pull fetches manifest and configuration alone. */
+  /** The platform does it when it runs an image: a pull only fetches manifest and configuration. */
   | { readonly kind: "platform" }
   | {
       readonly kind: "driver";
       /**
-       * Unpacks a layer ahead of the image that needs it, which must still be prepared.
+       * Unpacks a layer before its image is prepared, which is still necessary.
        *
-       * @returns bytes of its tar, not compressed; undefined: the blob was not read, so that it may be another's
-       * @throws invalid: not a whole tar, or another than the diff ID says
+       * @returns bytes of the uncompressed tar; undefined if the blob was not read, so that its content is unverified
+       * @throws invalid if it is not a complete tar, or does not match the diff ID
        */
       unpack(diffId: string, blobPath: string, signal: AbortSignal): Promise<number | undefined>;
-      /** Layers that no image names any more, by diff ID. */
+      /** Removes layers, by diff ID, that no image uses any more. */
       forget(diffIds: readonly string[]): Promise<void>;
-      /** The layers that are there, by diff ID; those that nothing names are forgotten when a backend starts. */
+      /** Existing layers, by diff ID; unused ones are removed when a backend starts. */
       known(): Promise<readonly string[]>;
     };
 
-/** Images as this backend can run them. The content store and the index are the engine's. */
+/** Prepares images to run on this backend. The engine owns the content store and the index. */
 export interface ImagePreparer {
   /**
    * Makes the image runnable (layers unpacked, or known to the cloud's registry).
    *
-   * @returns the driver's reference to what it runs, kept in the image's record; empty: it needs none
+   * @returns the driver's reference to it, stored in the image's record; empty if it needs none
    */
   prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<string>;
   readonly unpacking: LayerUnpacking;
   readonly uploads: LayerUploads;
   readonly downloads: ArchiveDownloads;
-  /** An image was removed, with everything but its layers. */
+  /** Called when an image was removed, for everything but its layers. */
   discard(image: ImageRecord): Promise<void>;
 }

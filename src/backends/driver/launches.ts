@@ -1,11 +1,11 @@
-/** Launches: what a driver tells of one, and what is peculiar to those of a backend. */
+/** Launches: their results and progress, and how they differ between backends. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { AgentAddress } from "../../agent-client/address.ts";
 import type { StartRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { WorkloadSpec } from "./workload-spec.ts";
 
-/** A published port as bound. */
+/** A published port with its actual binding. */
 export interface BoundPort {
   readonly protocol: "tcp" | "udp" | "sctp";
   readonly hostIp: string;
@@ -16,20 +16,20 @@ export interface BoundPort {
 export interface Launched {
   readonly agent: AgentAddress;
   readonly boundPorts: readonly BoundPort[];
-  /** Handle for the state, so that the workload is found again (`driver_reference`). */
+  /** Handle stored in the state, to find the workload again (`driver_reference`). */
   readonly reference: string;
-  /** Path of its network namespace on this machine; absent or empty: it has none of its own there. */
+  /** Path of its network namespace on this machine; absent or empty if it has no namespace of its own here. */
   readonly networkNamespace?: string;
-  /** The address that the container is really reached at, where those of its endpoints are virtual; empty: it is not. */
+  /** The address at which the container can be reached if its endpoints' addresses are virtual; otherwise empty. */
   readonly address?: string;
-  /** Its agent has served a run before this one. */
+  /** True if its agent has served an earlier run. */
   readonly reused?: boolean;
-  /** Resolves, in any case, once the platform tells no more of the launch's phases; absent: it has told all. */
+  /** Resolves (never rejects) once the platform has reported all phases of the launch; absent if it has already. */
   readonly settled?: Promise<void>;
 }
 
 /** A phase of a start. */
-export interface ToldPhase {
+export interface ReportedPhase {
   readonly name:
     | "accepted"
     | "launch"
@@ -42,68 +42,72 @@ export interface ToldPhase {
     | "agent"
     | "process"
     | "wait";
-  /** The clock that its times are by. */
+  /** The clock that measured the times. */
   readonly by: "backend" | "cloud" | "agent";
   readonly from: Date;
-  /** Absent: it lasts, or is a moment. */
+  /** Absent while the phase lasts, and for a moment. */
   readonly until?: Date;
 }
 
-/** Calls by which a launch tells how it goes on. */
+/** Callbacks by which a launch reports its progress. */
 export interface LaunchProgress {
   /**
-   * Does the engine's work at an agent that answers, over when the launch is. A driver that has the agent do something
-   * before `Start` calls it meanwhile; others need not. Called again where that workload was lost, and for another.
+   * Does the engine's work at the agent, once that answers; finished before the launch is. A driver that has the agent
+   * work before `Start` may call it meanwhile; others need not call it. Called again for another workload if this one was
+   * lost.
    */
   reached(launched: Launched): Promise<void>;
   /**
-   * Told, in the platform's words, that the launch waits: for room, or before it is tried again; told again where the words
-   * change. From then until `goesOn` the signal may abort because a user gives the start up, or, as it waits for room, has left.
+   * Reports, in the platform's words, that the launch waits for room, or before another attempt; called again when the
+   * words change. Until `goesOn` the signal may abort because a user cancels the start or, while it waits for room, has
+   * disconnected.
    */
   waits(reason: string, before: "room" | "try"): void;
-  /** Told that the platform has given it room: what follows is a launch like any other. */
+  /** Reports that there is room now: from here on it is a launch like any other. */
   goesOn(): void;
-  /** Told of a phase, and again as more of it is known; until {@link Launched.settled}. */
-  phase(told: ToldPhase): void;
+  /** Reports a phase, and updates to it; called until {@link Launched.settled} resolves. */
+  phase(told: ReportedPhase): void;
 }
 
-/** Another step of a build, where the last one of its stage ran. */
+/** The place where a build's next step runs, if the previous one of its stage has run. */
 export type StepsOfStages =
-  /** Each has a container of its own; launches are never asked for it. */
+  /** Each step has its own container; launches never need to continue one. */
   | { readonly kind: "apart" }
-  /** It has the files that the last one has left: layers in between are put there, and changes are counted anew. */
+  /**
+   * In the files that the previous step left: layers added in between are written there, and changes are tracked anew.
+   */
   | { readonly kind: "in-its-files" }
-  /** It has the files of its own image alone. */
+  /** In new files, made from its own image. */
   | {
       readonly kind: "in-fresh-files";
       /**
-       * Releases the run of a step that has ended, as `Workloads.release`, unless another one can follow it.
+       * Releases the run of a finished step, like `Workloads.release`, unless another step can follow it.
        *
-       * @returns whether one can: until the container is released, launched or removed, its addresses are in use
+       * @returns true if one can: the container's addresses stay in use until it is released, launched or removed
        */
       leave(containerId: string): Promise<boolean>;
     };
 
-/** Steps between a launch and a container that runs. */
+/** The steps of a start between the launch and the running container. */
 export interface Launches {
-  /** Treatment of {@link WorkloadSpec.continues}. */
+  /** How {@link WorkloadSpec.continues} is carried out. */
   readonly steps: StepsOfStages;
 
   /**
-   * Treatment of a launch under way when a user stops, kills or by force removes the container: `await` waits
-   * for it, as Docker does; `end` aborts its signal, since it may take long.
+   * Treatment of a launch when a user stops, kills or force-removes the container meanwhile: `await` waits for it, as
+   * Docker does; `end` aborts its signal, since it may take long.
    */
-  readonly whenUnwanted: "await" | "end";
+  readonly stopDuringLaunch: "await" | "end";
 
   /**
-   * The driver's fields of the `AgentService.Start` request to a launched workload, beside the engine's:
-   * process, names, limits. Empty: the driver has told the agent already.
+   * The driver's fields in the `AgentService.Start` request, besides the engine's: process, names, limits. Empty if the
+   * driver has already sent them to the agent.
    */
   startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
 
   /**
-   * Lets go of what was kept in case a start fails: it has succeeded, and that is recorded. A backend that
-   * ends right then does not call this, and `release` follows in any case.
+   * Releases what was kept in case the start fails; called once its success is recorded. A backend that ends before
+   * this call never makes it; `release` follows in any case.
    */
   started(containerId: string): Promise<void>;
 }

@@ -1,14 +1,14 @@
-/** Facts and disks of the machine, or of the cloud that stands for it. */
+/** Facts and disks of the machine, or of the cloud in its place. */
 
-/** Sizes of what containers and volumes hold. */
+/** How the sizes of containers and volumes are found. */
 export type Disk =
-  /** Agents tell what containers have written, and nobody what is in volumes. */
+  /** Agents report what containers have written; sizes of volumes are unknown. */
   { readonly kind: "agents" } | DiskMeter;
 
 /** The driver measures disks. */
 export interface DiskMeter {
   readonly kind: "meter";
-  /** Bytes of containers' writable layers, by ID, and of volumes, by name. What does not exist has none. */
+  /** Bytes of containers' writable layers, by ID, and of volumes, by name; nothing for those that do not exist. */
   measure(
     what: { readonly containers: readonly string[]; readonly volumes: readonly string[] },
     signal?: AbortSignal,
@@ -18,7 +18,7 @@ export interface DiskMeter {
   }>;
 }
 
-/** Facts of the machine or the cloud, as `docker info` tells them. */
+/** Facts about the machine or the cloud for `docker info`. */
 export interface MachineFacts {
   readonly name: string;
   readonly operatingSystem: string;
@@ -26,7 +26,7 @@ export interface MachineFacts {
   readonly kernelVersion: string;
   readonly architecture: string;
   readonly ncpu: number;
-  /** Nodes that have memory, such as `0-1`; absent: not known. */
+  /** NUMA nodes with memory, such as `0-1`; absent if unknown. */
   readonly memoryNodes?: string;
   readonly memTotal: bigint;
   readonly storageDriver: string;
@@ -37,25 +37,25 @@ export interface MachineFacts {
   readonly runtimes: readonly RuntimeFacts[];
   readonly securityOptions: readonly string[];
   readonly warnings: readonly string[];
-  /** The firewall that keeps networks apart, as `docker info` names it; absent: none of this machine. */
+  /** The firewall that isolates networks, as named in `docker info`; absent if it is not this machine's. */
   readonly firewallBackend?: string;
-  /** Paths that containers which are not privileged do not see, or may only read, unless they say otherwise. */
+  /** Paths that are hidden from unprivileged containers, or read-only for them, by default. */
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
-  /** Limits that cannot be kept here: they are discarded with a warning. Absent: none are missing. */
+  /** Limits that cannot be enforced here: they are dropped with a warning. Absent if all can be. */
   readonly missingLimits?: ReadonlySet<LimitFeature>;
 }
 
-/** A program, or a platform, that runs containers. */
+/** A program or a platform that runs containers. */
 export interface RuntimeFacts {
   readonly name: string;
   readonly path: string;
   readonly version: string;
-  /** The commit of its source; empty: it does not say. */
+  /** The commit of its source; empty if unknown. */
   readonly commit: string;
 }
 
-/** Features of the machine that limits on a container's resources need. */
+/** Features of the machine required by limits on a container's resources. */
 export type LimitFeature =
   | "memory"
   | "swap"

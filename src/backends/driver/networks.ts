@@ -1,60 +1,60 @@
-/** Networks below the engine's IPAM: what containers reach, and who reaches their ports. */
+/** Networks below the engine's IPAM: connections between containers, and to their published ports. */
 import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord, NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
-/** A running container that joins or leaves one network. */
+/** A running container that joins or leaves a network. */
 export interface NetworkChange {
-  /** With its endpoints before the change, and after it. */
+  /** The container's record with its endpoints before and after the change. */
   readonly before: ContainerRecord;
   readonly after: ContainerRecord;
   readonly network: NetworkRecord;
-  /** The endpoint that comes or goes. */
+  /** The endpoint that is added or removed. */
   readonly endpoint: NetworkEndpoint;
-  /** The container's gateway after the change; empty: none. */
+  /** The container's gateway after the change; empty for none. */
   readonly defaultGateway: string;
 }
 
-/** Addresses for networks that ask for no subnet: slices of `/size` out of `base`. */
+/** Addresses for networks created without a subnet: slices of prefix length `size` from `base`. */
 export interface AddressPool {
   /** CIDR. */
   readonly base: string;
-  /** Length of the prefix of one network. */
+  /** Prefix length of one network. */
   readonly size: number;
 }
 
 /** Networks below the engine's IPAM. */
 export interface NetworkFabric {
   /**
-   * Pools for networks that ask for no subnet, in the order in which they are used; the first slice of all is
-   * the default bridge's. Absent: Docker's own.
+   * Pools for networks created without a subnet, in order of use; the very first slice is the default bridge's. Absent
+   * for Docker's own pools.
    */
   readonly addressPools?: readonly AddressPool[];
   /**
-   * Treatment of settings that only bridges and interfaces of a machine can have (IPv6, link-local addresses,
-   * options of Docker's bridge driver beside `enable_icc`, which each driver reads). `apply`: applied, or
-   * refused where that is not built; `ignore`: accepted and not applied.
+   * How settings are treated that only a machine's bridges and interfaces can have (IPv6, link-local addresses, options
+   * of Docker's bridge driver other than `enable_icc`, which every driver handles). `apply`: applied, or refused if not
+   * implemented; `ignore`: accepted without effect.
    */
   readonly bridgeSettings: "apply" | "ignore";
   /**
-   * The addresses of endpoints: `real`, where peers reach a container, or `virtual`: peers are told
-   * `Launched.address`, and nothing of a container that has none.
+   * The meaning of endpoints' addresses: `real`, where peers reach a container, or `virtual`: peers receive
+   * `Launched.address`, or nothing about a container without one.
    */
   readonly endpointAddresses: "real" | "virtual";
-  /** The refusal to remove a network that has containers, where it is not Docker's. */
+  /** The error for removing a network with containers, if it differs from Docker's. */
   readonly inUseMessage?: string;
-  /** Joins a running container to a network. */
+  /** Connects a running container to a network. */
   connect(change: NetworkChange): Promise<void>;
-  /** Takes a running container off a network. */
+  /** Disconnects a running container from a network. */
   disconnect(change: NetworkChange): Promise<void>;
-  /** Tells whoever knows a running container's name, beside agents, that it has another one. */
+  /** Publishes a running container's new name to everything that knows it, except agents. */
   renamed(after: ContainerRecord): void;
   /**
-   * Answers the driver's reference (bridge name, security group). A network in the phase `creating` whose pool nobody
-   * asked for needs one that nothing else has: conflict, and the engine chooses another.
+   * Returns the driver's reference (bridge name, security group). A network in phase `creating` with an automatic pool
+   * needs a pool not used by anything else: otherwise it throws conflict, and the engine chooses another.
    */
   ensure(record: NetworkRecord): Promise<string>;
   remove(record: NetworkRecord): Promise<void>;
-  /** Networks of this instance that exist, for a state that lost them. */
+  /** Existing networks of this instance, for a state that lost them. */
   found(): Promise<readonly NetworkRecord[]>;
   /** Destinations in CIDR form that address pools must not overlap. */
   usedRoutes(): Promise<readonly string[]>;
@@ -62,21 +62,25 @@ export interface NetworkFabric {
 
 /** How containers share a network (`--network container:X`). */
 export type NetworkSharing =
-  /** The driver has them share the namespace. */
+  /** In one network namespace, set up by the driver. */
   | { readonly kind: "namespace" }
   /**
-   * They have an interface each: their agents make one of them (`AgentService.Partners`), and names are told to each.
+   * With an interface each: their agents present them as one network (`AgentService.Partners`), and each gets the
+   * names.
    */
   | { readonly kind: "agents" };
 
-/** How bytes get from one container to another. */
+/** How traffic gets from one container to another. */
 export type ContainerTraffic =
-  /** Containers reach one another at the addresses that they are told. */
+  /** Containers reach one another at their published addresses. */
   | { readonly kind: "direct" }
-  /** They do not: each is told addresses of its own loopback (`NamesRequest.peers`), and its agent reaches the others'. */
+  /** Each gets addresses of its own loopback (`NamesRequest.peers`), and its agent connects to the others' agents. */
   | { readonly kind: "relayed" };
 
-/** Published ports: the driver listens where the container runs, or a frontend does, and then says what it bound. */
+/**
+ * The listener for published ports: the driver, where the container runs, or a frontend, which then reports the
+ * bindings.
+ */
 export interface PublishedPorts {
   readonly listener: "driver" | "frontend";
 }

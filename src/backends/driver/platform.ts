@@ -1,27 +1,23 @@
-/** The platform that containers run on: this machine, or a cloud that may be slow to answer. */
+/** The platform that containers run on: this machine, or a cloud that may answer slowly. */
 import type { FoundWorkload } from "./workloads.ts";
 
-/** The platform that containers run on: at hand, or one that may be slow to answer. */
 export type Platform = PlatformAtHand | RemotePlatform;
 
-/** A machine: a backend waits for it, and does not start where it fails. */
+/** A machine: the backend waits for its answers, and does not start if they fail. */
 export interface PlatformAtHand {
   readonly kind: "at-hand";
 }
 
-/** A cloud: it may be slow or away while the backend starts and ends. */
+/** A cloud: it may be slow or unreachable while the backend starts and ends. */
 export interface RemotePlatform {
   readonly kind: "remote";
   /**
-   * Milliseconds that the backend's start waits for the answers of others, for all of them together;
-   * questions that are open then are asked behind it.
+   * Milliseconds that the backend's start waits for the cloud's answers altogether; requests still open then continue
+   * in the background.
    */
   readonly startPatienceMs: number;
-  /** The answer of `Workloads.list` as far as it is known here; containers that ran are taken to run. */
+  /** The answer of `Workloads.list` from local knowledge; containers that were running count as running. */
   known(): readonly FoundWorkload[];
-  /**
-   * Ends calls that wait for the answers of others, since the engine ends and waits no longer. The next
-   * process takes up what they were for.
-   */
+  /** Cancels calls that wait for the cloud, because the engine is ending. The next process repeats their work. */
   abandon(): void;
 }

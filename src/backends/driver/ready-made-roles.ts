@@ -1,4 +1,4 @@
-/** Roles of a driver that has nothing of its own to say. */
+/** Default roles for drivers. */
 import { notImplemented, systemError } from "../../common/errors.ts";
 import type { AgentAuthority, AgentReach, Seals, SilentAgents } from "./agents.ts";
 import type { ArchiveDownloads, LayerUploads } from "./archives.ts";
@@ -14,18 +14,18 @@ import type { NameFilePaths } from "./workloads.ts";
 /** A machine that answers at once. */
 export const platformAtHand: PlatformAtHand = { kind: "at-hand" };
 
-/** Launches are short, told everything at once, and leave nothing behind. None is ahead. */
+/** Short launches without phases, waits or leftovers. No step of a build continues another. */
 export const plainLaunches: Launches = {
-  whenUnwanted: "await",
+  stopDuringLaunch: "await",
   steps: { kind: "apart" },
   startDetails: () => Promise.resolve({}),
   started: () => Promise.resolve(),
 };
 
-/** An agent that does not answer is gone. */
+/** An agent that does not answer has ended. */
 export const silentAgentsAreGone: SilentAgents = { kind: "gone" };
 
-/** Agents are on unix sockets, and ask for no certificate. */
+/** Agents listen on unix sockets and require no certificate. */
 export const agentsOnSockets: AgentAuthority = {
   credentialsFor: () => Promise.resolve(undefined),
   certify: refuseCertificate,
@@ -37,10 +37,10 @@ function refuseCertificate(): Promise<never> {
   return Promise.reject(systemError("agents on unix sockets take no certificates"));
 }
 
-/** Agents keep nothing of their containers. */
+/** Agents store nothing about their containers. */
 export const nothingSealed: Seals = { seal: () => Promise.resolve(undefined) };
 
-/** The limits of running containers stay as they are. @param backend its name, for the refusal */
+/** The limits of running containers cannot be changed. @param backend its name, for the error */
 export function fixedLimits(backend: string): LimitChanges {
   return {
     encode() {
@@ -49,45 +49,45 @@ export function fixedLimits(backend: string): LimitChanges {
   };
 }
 
-/** Ports are listened on where the container runs. */
+/** The driver listens on published ports, where the container runs. */
 export const portsOfDriver: PublishedPorts = { listener: "driver" };
 
-/** Ports are listened on by a frontend. */
+/** A frontend listens on published ports. */
 export const portsOfFrontend: PublishedPorts = { listener: "frontend" };
 
-/** There are no host paths. */
+/** Host paths are accepted without effect. */
 export const hostPathsIgnored: HostPaths = { kind: "ignored" };
 
-/** The driver has containers share a network's namespace. */
+/** Containers that share a network share its namespace. */
 export const namespacesShared: NetworkSharing = { kind: "namespace" };
 
-/** Agents make one of their networks. */
+/** Agents present the containers that share a network as one. */
 export const agentsJoin: NetworkSharing = { kind: "agents" };
 
-/** Containers reach one another. */
+/** Containers reach one another directly. */
 export const directTraffic: ContainerTraffic = { kind: "direct" };
 
 /** Agents dial one another. */
 export const agentsDialled: AgentReach = { kind: "dialled" };
 
-/** Volumes take no room of a disk as they are written to. */
+/** Volumes take no disk space as they are written to. */
 export function neverShort(): Promise<void> {
   return Promise.resolve();
 }
 
-/** Directories of volumes are mounted as they are. */
+/** Directories of volumes can be mounted without preparation. */
 export const partsReady: VolumeParts = { kind: "ready" };
 
-/** The platform unpacks layers where it runs an image. */
+/** The platform unpacks layers when it runs an image. */
 export const unpackedByPlatform: LayerUnpacking = { kind: "platform" };
 
-/** Uploads of layers come through the backend. */
+/** Uploads of layers pass through the backend. */
 export const uploadsRelayed: LayerUploads = { kind: "relayed" };
 
-/** Archives of images come through the backend. */
+/** Archives of images pass through the backend. */
 export const downloadsRelayed: ArchiveDownloads = { kind: "relayed" };
 
-/** Agents tell what containers have written. */
+/** Agents report what containers have written. */
 export const writtenAsAgentsTell: Disk = { kind: "agents" };
 
 /** Containers have no name files on this machine. */
@@ -95,7 +95,7 @@ export function noNameFiles(): NameFilePaths {
   return { hostnamePath: "", hostsPath: "", resolvConfPath: "" };
 }
 
-/** Nothing that a driver has made outlives the state. */
+/** Nothing made by the driver outlives the state. */
 export function nothingFound(): Promise<readonly []> {
   return Promise.resolve([]);
 }

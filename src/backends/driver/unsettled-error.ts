@@ -1,12 +1,12 @@
 import { fromUnknown, SockerlessError } from "../../common/errors.ts";
 
 /**
- * A driver's call failed, and what it was to make may be there all the same: its answer was lost, or what it made could
- * not be taken back. The engine keeps its record, so that the call is repeated or undone.
+ * A failed call of a driver that may have created something all the same: its answer was lost, or the cleanup failed.
+ * The engine keeps the record, so that the call is repeated or undone.
  */
 export class UnsettledError extends SockerlessError {}
 
-/** The same failure, as settled as it is, whose message begins with what was done. */
+/** The same failure, and equally unsettled, with the failed action prefixed to its message. */
 export function failureOf(what: string, error: unknown): SockerlessError {
   const { kind, message } = fromUnknown(error);
   const Failure = error instanceof UnsettledError ? UnsettledError : SockerlessError;

@@ -1,42 +1,45 @@
 /** Volumes below the engine's registry. */
 import type { VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
-/** A kind of volumes that can be named (`--driver`). */
+/** A volume driver for `--driver`. */
 export interface VolumeDriver {
   readonly name: string;
   /**
-   * A volume is had by any number of containers, or by one alone: from its creation on until it is removed, whether it
-   * runs or not.
+   * Whether a volume can be used by any number of containers or only by one, from its creation until its removal,
+   * running or not.
    */
   readonly sharing: "shared" | "exclusive";
-  /** Whether what is in a volume is kept by this backend: only then a prune removes it, and its size is told. */
+  /** Whether this backend holds the volume's content: only then does a prune remove it, and is its size reported. */
   readonly content: "here" | "here-without-options";
 }
 
-/** Rules of volumes that Docker leaves open, or that differ in a cloud. */
+/** Rules for volumes that Docker leaves open, or that differ in a cloud. */
 export interface VolumeRules {
-  /** The first is meant by "" and "local". */
+  /** The first is the driver for "" and "local". */
   readonly drivers: readonly VolumeDriver[];
-  /** Reasons why drivers of other backends are not here, and what to use, by name. */
+  /** Errors for drivers of other backends, by name: why they are missing here, and what to use instead. */
   readonly elsewhere?: Readonly<Record<string, string>>;
-  /** A volume is in use by `any` container that names it, or by `running` ones only: those that start or are restarted count. */
+  /**
+   * Whether `any` container that names a volume uses it, or only `running` ones, including those starting or
+   * restarting.
+   */
   readonly usedBy: "any" | "running";
-  /** The effect of `force` on a volume that is in use. */
+  /** The effect of `force` on a volume in use. */
   readonly forceOnUsed: "refuse" | "remove";
-  /** The refusal to remove a volume that is in use, where it is not Docker's. */
+  /** The error for removing a volume in use, if it differs from Docker's. */
   readonly inUseMessage?: string;
 }
 
-/** Directories of volumes that are mounted apart from the whole. */
+/** How directories of volumes are mounted separately. */
 export type VolumeParts =
-  /** Nothing is needed for that. */
+  /** Without preparation. */
   | { readonly kind: "ready" }
   | {
       readonly kind: "made";
-      /** How long a container's start waits for them to become mountable. Absent: as long as it takes. */
+      /** Time that a container's start waits until they can be mounted, in milliseconds; absent for no limit. */
       readonly limitMs?: number;
       /**
-       * Makes a directory of a volume mountable apart from the whole; the mount tells whether it exists.
+       * Makes a directory of a volume mountable by itself; the mount later shows whether it exists.
        *
        * @param subpath normalized, not empty
        * @returns the driver's reference. Kinds: invalid (no such directory can be mounted here)
@@ -44,21 +47,24 @@ export type VolumeParts =
       create(record: VolumeRecord, subpath: string): Promise<string>;
     };
 
-/** A volume that a driver has made. */
+/** A volume created by a driver. */
 export interface MadeVolume {
   readonly reference: string;
-  /** Its place on this machine as users are told it, if there is one. */
+  /** Its path on this machine for users, if any. */
   readonly mountpoint: string;
   /** Further details for users (`Status`). */
   readonly status: Readonly<Record<string, string>>;
 }
 
-/** A volume in use whose disk has less room than it may yet take, or hardly any: what is written to it may get lost. */
+/**
+ * A volume in use whose disk is almost full, or has less space than the volume may still take: writes to it may be
+ * lost.
+ */
 export interface VolumeShortage {
   readonly name: string;
-  /** Bytes that the disk has left. */
+  /** Free bytes of the disk. */
   readonly free: bigint;
-  /** Bytes that the volume may yet take of it. */
+  /** Bytes that the volume may still take of it. */
   readonly growth: bigint;
 }
 
@@ -67,26 +73,26 @@ export interface VolumeStore {
   readonly rules: VolumeRules;
   readonly parts: VolumeParts;
   /**
-   * Makes the volume; where it is there, compares it with the options.
+   * Creates the volume; if it exists, checks that it matches the options.
    *
-   * @throws UnsettledError: the volume may be there; the same call finds or makes it
-   * @throws invalid: options, before anything is made; conflict: it is there, and other than the options ask
+   * @throws UnsettledError if the volume may exist; the same call finds or creates it
+   * @throws invalid for bad options, before anything is created; conflict if it exists with other options
    */
   create(record: VolumeRecord): Promise<MadeVolume>;
   /**
-   * Removes a volume and its parts, those too whose creation a crash has cut off.
+   * Removes a volume and its parts, including parts whose creation a crash interrupted.
    *
-   * @param force also while it is in use, where the rules say so: those that have it mounted lose what is in it
+   * @param force also a volume in use, if the rules permit it: containers that mount it lose its content
    */
   remove(record: VolumeRecord, force?: boolean): Promise<void>;
   /**
-   * Volumes of this instance that exist, for a state that lost them. Those in creation are told whole by
-   * {@link create}.
+   * Existing volumes of this instance, for a state that lost them. Those in phase `creating` are completed by {@link
+   * create}.
    */
   found(): Promise<readonly VolumeRecord[]>;
   /**
-   * Tells of each shortage once when it begins, and of those there are already, until the signal aborts. Where volumes
-   * take no room of a disk as they are written to, it resolves at once.
+   * Reports each shortage once, when it begins, and those that already exist, until the signal aborts. Resolves at once
+   * if volumes take no disk space as they are written to.
    *
    * @throws the signal's reason
    */

@@ -1,4 +1,4 @@
-/** A container as a driver is asked to run it. */
+/** A container as the engine asks a driver to run it. */
 import type { SecretFile } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type {
   ContainerRecord,
@@ -9,60 +9,60 @@ import type {
 
 /** A container as the engine asks a driver to run it. */
 export interface WorkloadSpec {
-  /** The journalled record: merged configuration, host configuration, endpoints with addresses. */
+  /** The record written before the launch: merged configuration, host configuration, endpoints with addresses. */
   readonly record: ContainerRecord;
   readonly image: ImageRecord;
-  /** Main process, merged from image and user, as Docker would run it. */
+  /** The main process, merged from image and user as in Docker. */
   readonly args: readonly string[];
-  /** Whole environment, PATH, HOSTNAME and TERM included. */
+  /** The complete environment, including PATH, HOSTNAME and TERM. */
   readonly env: readonly string[];
   readonly mounts: readonly ResolvedMount[];
-  /** How the container is joined to networks. */
+  /** How the container is connected to networks. */
   readonly network: NetworkPlan;
-  /** Other containers whose namespaces it joins; the other modes of these namespaces are in the record. */
+  /** Other containers whose namespaces it joins; for other modes see the record. */
   readonly joined?: JoinedContainers;
-  /** Other containers that it finds by names of its own. */
+  /** Other containers that it can reach by its own aliases. */
   readonly linkedHosts?: readonly LinkedHost[];
   readonly secrets?: StartSecrets;
   /**
-   * It runs where it ran last, with the files that `Launches.steps` tells: the launch is a conflict where what it
-   * ran in is gone.
+   * True if it runs in the same place as its last run, with the files that `Launches.steps` describes; if that place is
+   * gone, the launch fails with conflict.
    */
   readonly continues?: boolean;
 }
 
-/** One mount with everything looked up. */
+/** A mount with all references resolved. */
 export interface ResolvedMount {
   readonly type: "bind" | "volume" | "tmpfs" | "image";
   /** Absolute path in the container. */
   readonly destination: string;
   readonly readOnly: boolean;
-  /** Bind: path on the machine. Volume: its record. */
+  /** For a bind: path on the machine. */
   readonly source?: string;
   readonly volume?: VolumeRecord;
-  /** Image: its record, and its layers, bottom first, by diff ID. */
+  /** For an image: its record, and the diff IDs of its layers, bottom first. */
   readonly image?: ImageRecord;
   readonly layerDiffIds?: readonly string[];
-  /** Directory inside the volume to mount, normalized, or path inside the image. */
+  /** For a volume: normalized directory in it to mount; for an image: path in it. */
   readonly subpath?: string;
-  /** Bind: make a missing source directory (`-v`), or fail (`--mount`). */
+  /** For a bind: create a missing source directory (`-v`) instead of failing (`--mount`). */
   readonly createSource?: boolean;
-  /** A new volume takes the image's content at the destination. */
+  /** Copy the image's content at the destination into a new volume. */
   readonly copyUp?: boolean;
   readonly propagation?: string;
-  /** Whether the user asked for the propagation: the launch then fails where it cannot be had. */
+  /** True if the user asked for the propagation: the launch then fails if it is not possible. */
   readonly propagationAsked?: boolean;
   readonly nonRecursive?: boolean;
   /**
-   * Whether mounts beneath the source of a read-only mount are read-only too. Absent: where the machine can
-   * do it; `required`: the launch fails where it cannot.
+   * Whether mounts below a read-only mount's source are read-only too. Absent: if the machine supports it; `required`:
+   * the launch fails if it does not.
    */
   readonly readOnlyBeneath?: "no" | "required";
-  /** tmpfs: mount options as `--tmpfs` writes them, size and mode included. */
+  /** For a tmpfs: mount options in the format of `--tmpfs`, including size and mode. */
   readonly tmpfsOptions?: readonly string[];
 }
 
-/** For one start alone: the agent keeps them in memory and nobody else keeps them. */
+/** Secrets for one start: only the agent keeps them, in memory. */
 export interface StartSecrets {
   readonly files: readonly SecretFile[];
   /** Variables of the main process, `NAME=value`. */
@@ -75,20 +75,20 @@ export interface LinkedHost {
   readonly names: readonly string[];
 }
 
-/** IDs of containers that run. */
+/** IDs of running containers whose namespaces are joined. */
 export interface JoinedContainers {
   readonly pid?: string;
-  /** Its /dev/shm, too. */
+  /** Shares its /dev/shm too. */
   readonly ipc?: string;
-  /** The network that it shares, where agents see to that (`NetworkSharing`). */
+  /** The network that it shares, if agents implement the sharing (`NetworkSharing`). */
   readonly network?: JoinedNetwork;
 }
 
 /** The network that a container shares with others. */
 export interface JoinedNetwork {
-  /** The container whose network it is: it shares nobody's. */
+  /** The container that owns the network, and shares no other's. */
   readonly owner: ContainerRecord;
-  /** How that is joined to networks. */
+  /** How the owner is connected to networks. */
   readonly plan: NetworkPlan;
 }
 

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { ToldPhase } from "../../driver/launches.ts";
+import type { ReportedPhase } from "../../driver/launches.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { type SaidOfContainer, workloadSpec } from "../../cloud/testing/workload-spec.ts";
 import type { JobSettings } from "./job.ts";
@@ -187,8 +187,8 @@ describe("the request for a container's job", () => {
   });
 
   it("tells what is done to its images as one phase", async () => {
-    const phases: ToldPhase[] = [];
-    const tell = (told: ToldPhase): void => {
+    const phases: ReportedPhase[] = [];
+    const tell = (told: ReportedPhase): void => {
       phases.push(told);
     };
     const [main, mounted] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];

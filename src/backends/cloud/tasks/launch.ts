@@ -2,7 +2,7 @@
 import { conflict, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
-import type { LaunchProgress, Launched, ToldPhase } from "../../driver/launches.ts";
+import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { tasksOfStart } from "./find-tasks.ts";
@@ -104,7 +104,7 @@ function refuseLargeSecrets(secrets: StartSecrets | undefined): void {
 
 /** Does a step of a start, and tells how long it took. */
 async function timed<T>(
-  name: ToldPhase["name"],
+  name: ReportedPhase["name"],
   { clock }: TaskContext,
   { phase }: StartBounds,
   step: () => Promise<T>,

@@ -1,6 +1,6 @@
 /** Phases of a start as the cloud tells them of its task, by its own clock. */
 import type { Clock } from "../../../common/clock.ts";
-import type { LaunchProgress, ToldPhase } from "../../driver/launches.ts";
+import type { LaunchProgress, ReportedPhase } from "../../driver/launches.ts";
 import type { CloudTasks, TaskTimes, TaskView } from "../contract/cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 
@@ -9,7 +9,7 @@ export type TellPhase = LaunchProgress["phase"];
 
 /** Tells the phases of a task that comes up. */
 export function tellTimes({ created, pullStarted, pullStopped, started }: TaskTimes, tell: TellPhase): void {
-  const phase = (name: ToldPhase["name"], from: Date | undefined, until: Date | undefined): void => {
+  const phase = (name: ReportedPhase["name"], from: Date | undefined, until: Date | undefined): void => {
     if (from !== undefined) {
       tell({ name, by: "cloud", from, ...(until === undefined ? {} : { until }) });
     }

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { type StartPhase, StartPhaseSchema } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { ToldPhase } from "../../../driver/launches.ts";
+import type { ReportedPhase } from "../../../driver/launches.ts";
 
 /** The phases of a start; each is told again as more of it is known. */
 export class StartPhases {
@@ -27,7 +27,7 @@ export class StartPhases {
    *
    * @returns the phase; undefined: nothing of it is new
    */
-  tell(told: ToldPhase): StartPhase | undefined {
+  tell(told: ReportedPhase): StartPhase | undefined {
     const phase = this.#set(told.name, told);
     if (told.name === "request" && phase !== undefined) {
       for (const [key, { by }] of this.#phases) {
@@ -64,7 +64,7 @@ export class StartPhases {
     return `wait ${this.#waits}`;
   }
 
-  #set(key: string, { name, by, from, until }: ToldPhase): StartPhase | undefined {
+  #set(key: string, { name, by, from, until }: ReportedPhase): StartPhase | undefined {
     const before = this.#phases.get(key);
     const isSame =
       before !== undefined &&

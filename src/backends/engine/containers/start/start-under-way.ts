@@ -117,7 +117,7 @@ export async function shortStartSettled(
 
 function mayBeLong({ driver }: EngineContext, { run: { start } }: LiveContainer): boolean {
   const isWaiting = start !== undefined && (start.waitsFor !== "" || start.caller?.isLost === true);
-  return driver.launches.whenUnwanted === "end" || isWaiting;
+  return driver.launches.stopDuringLaunch === "end" || isWaiting;
 }
 
 /**

@@ -3,14 +3,19 @@ import { timestampDate, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import type { StartedProcess } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { StartPhase } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { Launched, ToldPhase } from "../../../driver/launches.ts";
+import type { Launched, ReportedPhase } from "../../../driver/launches.ts";
 import { withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { phasesInWords, seconds, type StartPhases } from "../live/start-phases.ts";
 
 /** Takes in a phase, of which whoever follows the events may hear. */
-export function tellPhase(context: EngineContext, id: string, phases: StartPhases, told: ToldPhase): void {
+export function tellPhase(
+  context: EngineContext,
+  id: string,
+  phases: StartPhases,
+  told: ReportedPhase,
+): void {
   publishPhase(context, id, phases.tell(told));
 }
 
