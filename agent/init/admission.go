@@ -16,16 +16,15 @@ import (
 )
 
 const (
-	// maxHandshakes bounds the connections that have not proved themselves.
+	// maxHandshakes bounds the connections that are not authenticated yet.
 	maxHandshakes    = 64
 	handshakeTimeout = 5 * time.Second
-	// refusalsLogged is how many refusals a minute are logged one by one: the
-	// port is open to neighbours, and a line costs money in some clouds.
+	// refusalsLogged is how many refusals a minute are logged individually:
+	// neighbours can reach the port, and log lines cost money in some clouds.
 	refusalsLogged = 10
 )
 
-// gatekeeper is a listener that hands out only connections whose client was
-// admitted.
+// gatekeeper is a listener that returns only connections of admitted clients.
 type gatekeeper struct {
 	net.Listener
 	tls    *tls.Config
@@ -64,7 +63,7 @@ func (g *gatekeeper) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends the listener and the handshakes under way.
+// Close closes the listener and cancels pending handshakes.
 func (g *gatekeeper) Close() error {
 	g.close(net.ErrClosed)
 	err := g.Listener.Close()
@@ -83,7 +82,7 @@ func (g *gatekeeper) run() {
 			return
 		}
 		if err != nil {
-			// Out of descriptors, most likely: it passes.
+			// Probably out of descriptors, which passes.
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 			g.logger.Error("accept a connection", "error", err)
 			select {
@@ -104,8 +103,9 @@ func (g *gatekeeper) run() {
 	}
 }
 
-// begin is the context of a handshake, and ends it. Where there are too many, the
-// oldest gives way: who is let in has its own behind it in a moment.
+// begin returns a handshake's context and a function that ends it. If there are
+// too many, the oldest is cancelled: a legitimate client completes its own within
+// a moment.
 func (g *gatekeeper) begin() (ctx context.Context, end func()) {
 	ctx, giveWay := context.WithCancelCause(g.closing)
 	g.mu.Lock()
@@ -118,7 +118,7 @@ func (g *gatekeeper) begin() (ctx context.Context, end func()) {
 	return ctx, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.handshakes.Remove(place) // unless it has given way
+		g.handshakes.Remove(place) // unless it was cancelled
 		giveWay(nil)
 	}
 }
@@ -129,7 +129,7 @@ func (g *gatekeeper) handshake(ctx context.Context, conn net.Conn) {
 	secure := tls.Server(conn, g.tls)
 	if err := secure.HandshakeContext(limited); err != nil {
 		if g.closing.Err() != nil {
-			conn.Close() // The agent leaves: nobody was refused.
+			conn.Close() // the agent is leaving, not refusing
 			return
 		}
 		if ctx.Err() != nil {
@@ -145,7 +145,8 @@ func (g *gatekeeper) handshake(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// refuse logs the reason before it closes the connection: a client that sees the end finds it told.
+// refuse logs the reason before it closes the connection: once a client sees the
+// end, the log has the reason.
 func (g *gatekeeper) refuse(conn net.Conn, reason error) {
 	defer conn.Close()
 	g.mu.Lock()
@@ -160,7 +161,7 @@ func (g *gatekeeper) refuse(conn net.Conn, reason error) {
 		return
 	}
 	level, what := slog.LevelWarn, "a client was refused"
-	if errors.Is(reason, io.EOF) || errors.Is(reason, unix.ECONNRESET) { // A backend whose time was over, most likely.
+	if errors.Is(reason, io.EOF) || errors.Is(reason, unix.ECONNRESET) { // probably a backend whose deadline passed
 		level, what = slog.LevelInfo, "a client left in its handshake"
 	}
 	g.logger.Log(context.Background(), level, what, "remote", conn.RemoteAddr().String(), "reason", reason.Error())

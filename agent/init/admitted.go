@@ -7,9 +7,9 @@ import (
 	"github.com/sockerless/sockerless/agent/core/server"
 )
 
-// admittedConn is the connection of a client that was admitted. net/http takes
-// it for one without TLS and recognises HTTP/2 by its preface, since it speaks
-// HTTP/2 over TLS on a *tls.Conn only.
+// admittedConn is the connection of an admitted client. It hides the TLS from
+// net/http, which then recognises HTTP/2 by its preface; over TLS it would
+// require a *tls.Conn.
 type admittedConn struct {
 	net.Conn
 	secure *tls.Conn

@@ -76,7 +76,7 @@ func TestAPartnerDoesNotReachMirrors(t *testing.T) {
 	if err := p.allow("tcp", link.at); err != nil {
 		t.Errorf("before: %v", err)
 	}
-	p.Tell(t.Context(), []mirror.Partner{{ContainerID: "x"}}, 0)
+	p.SetPartners(t.Context(), []mirror.Partner{{ContainerID: "x"}}, 0)
 	<-link.taken
 	if err := p.allow("tcp", link.at); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("a partner reaches a mirror: %v", err)

@@ -17,18 +17,18 @@ import (
 	"time"
 )
 
-// agentValidity is far beyond any task's life: clients pin the key and do not
-// ask for the time.
+// agentValidity far exceeds any task's life: clients pin the key and ignore the
+// time.
 const agentValidity = 10 * 365 * 24 * time.Hour
 
-// containerURI is the name in both certificates of a connection: the agent's,
-// and those of the clients that may speak to it.
+// containerURI is the URI in both certificates of a connection: the agent's, and
+// those of its permitted clients.
 func containerURI(containerID string) *url.URL {
 	return &url.URL{Scheme: "sockerless", Host: "container", Path: "/" + containerID}
 }
 
-// newCertificate makes the agent's own key and certificate. The key never
-// leaves the process.
+// newCertificate creates the agent's key and certificate. The key never leaves
+// the process.
 func newCertificate(containerID string, now time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -55,25 +55,26 @@ func newCertificate(containerID string, now time.Time) (tls.Certificate, error) 
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
-// pinOf is the SHA-256 of the public key of the agent's own certificate, by
-// which its clients know it.
+// pinOf is the SHA-256 of the certificate's public key, by which clients
+// recognise the agent.
 func pinOf(certificate tls.Certificate) []byte {
 	sum := sha256.Sum256(certificate.Leaf.RawSubjectPublicKeyInfo)
 	return sum[:]
 }
 
-// clientRule says which clients may speak to this agent.
+// clientRule defines which clients may connect to this agent.
 type clientRule struct {
 	pin         []byte // SHA-256 of the CA's SubjectPublicKeyInfo
 	containerID string
 	now         func() time.Time
 }
 
-// maxClientChain bounds how many certificates of a client are looked at.
+// maxClientChain bounds the length of a client's certificate chain.
 const maxClientChain = 4
 
-// admit refuses every client but those whose certificate the pinned CA has
-// issued for this container, as one that controls it, a partner or a peer. chain is the client's: its own certificate first.
+// admit accepts only clients with a certificate that the pinned CA has issued for
+// this container, with the role of controller, partner or peer. chain is the
+// client's: its own certificate first.
 func (r *clientRule) admit(chain []*x509.Certificate) error {
 	if len(chain) < 2 || len(chain) > maxClientChain {
 		return fmt.Errorf("%d certificates came, the client's and its CA's are wanted", len(chain))
@@ -96,8 +97,8 @@ func (r *clientRule) admit(chain []*x509.Certificate) error {
 	if leaf.IsCA {
 		return errors.New("the client's certificate is a CA's")
 	}
-	// The pin vouches for the CA's key, and the signature by that key for the
-	// client's certificate.
+	// The pin authenticates the CA's key, and that key's signature the client's
+	// certificate.
 	_, err := leaf.Verify(x509.VerifyOptions{
 		Roots:         roots,
 		Intermediates: intermediates,
@@ -116,8 +117,8 @@ func (r *clientRule) admit(chain []*x509.Certificate) error {
 	return nil
 }
 
-// tlsConfig demands TLS 1.3 and a client that the rule admits. There are no
-// session tickets: every connection proves itself anew.
+// tlsConfig requires TLS 1.3 and an admitted client. Without session tickets
+// every connection is authenticated anew.
 func (r *clientRule) tlsConfig(own tls.Certificate) *tls.Config {
 	return &tls.Config{
 		Certificates:           []tls.Certificate{own},

@@ -20,8 +20,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// container is the container as AgentService shows it. It also knows what
-// keeps the agent from leaving: starts and watches.
+// container implements AgentService's calls. It also tracks what keeps the agent
+// from leaving: starts and watches.
 type container struct {
 	server.Core
 	launcher *launcher
@@ -37,13 +37,13 @@ type container struct {
 	mu         sync.Mutex
 	starting   int // Start calls under way
 	generation uint64
-	terms      terms     // of the last start that began
-	begun      time.Time // of the last that began the changes anew
+	terms      terms     // of the last accepted start
+	begun      time.Time // time of the last start that reset the changes
 	watchers   int
 	watched    bool // somebody has watched since the main process ended
 	leaving    bool
 	released   bool // the backend needs nothing more
-	// The platform said stop while the main process ran.
+	// The platform asked to stop while the main process ran.
 	platformStop bool
 	sealed       *agentv1.DescribeResponse // of the last start, or what has replaced it
 	changed      change.Signal             // told of each of these
@@ -76,10 +76,10 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 	}
 }
 
-// features of this agent that an earlier one lacks.
+// features are what this agent can do and an earlier version cannot.
 var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets", "peers", "called-partners", "sockets"}
 
-// Hello says who answers and what it cannot do.
+// Hello identifies the agent and its limitations.
 func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }
 
 // Start starts the main process, for the first time or again.
@@ -99,7 +99,7 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 		err      error
 	}
 	answered := make(chan answer, 1)
-	go func() { // a start goes on when its caller leaves, and has to be known all the same
+	go func() { // a start continues without its caller, and its outcome must be recorded
 		response, err := c.Core.Start(context.WithoutCancel(ctx), request)
 		c.started(request, err)
 		answered <- answer{c.fromBegin(request, response), err}
@@ -112,8 +112,8 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	}
 }
 
-// fromBegin tells a start that begins the changes anew as of the time before its
-// process was there: what the log has from that time on is its own.
+// fromBegin dates a start that resets the changes from before its process
+// existed: all of the log since then is its own.
 func (c *container) fromBegin(request *agentv1.StartRequest, response *agentv1.StartResponse) *agentv1.StartResponse {
 	if !request.ChangesAnew || response.GetStarted() == nil {
 		return response
@@ -125,7 +125,7 @@ func (c *container) fromBegin(request *agentv1.StartRequest, response *agentv1.S
 	return told
 }
 
-// started takes down the outcome of a Start.
+// started records the outcome of a Start.
 func (c *container) started(request *agentv1.StartRequest, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,8 +137,7 @@ func (c *container) started(request *agentv1.StartRequest, err error) {
 	c.changed.Notify()
 }
 
-// prepare gets the container ready for a run whose main process is about to be
-// launched.
+// prepare prepares the container for a run, before its main process is launched.
 func (c *container) prepare(request *agentv1.StartRequest) error {
 	c.mu.Lock()
 	c.terms = termsOf(c.settings, request)
@@ -170,13 +169,13 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	copied := request.Tee != agentv1.Tee_TEE_NONE
 	if copied || len(request.ExitKey) > 0 {
 		run := c.Sessions.Attach(&agentv1.OpenAttach{Stdout: copied, Stderr: copied, Stream: true})
-		c.platform.follow(run, func(exit *agentv1.ExitStatus) string { return c.told(request, exit) })
+		c.platform.follow(run, func(exit *agentv1.ExitStatus) string { return c.exitLineOf(request, exit) })
 	}
 	return nil
 }
 
-// told is the line of a run's end; empty: the backend wants none.
-func (c *container) told(request *agentv1.StartRequest, exit *agentv1.ExitStatus) string {
+// exitLineOf is the log line of a run's end; empty: the backend wants none.
+func (c *container) exitLineOf(request *agentv1.StartRequest, exit *agentv1.ExitStatus) string {
 	if len(request.ExitKey) == 0 {
 		return ""
 	}
@@ -185,7 +184,7 @@ func (c *container) told(request *agentv1.StartRequest, exit *agentv1.ExitStatus
 	return exitLine(request.ExitKey, request.Generation, whole)
 }
 
-// Describe hands back what the last start brought.
+// Describe returns the data of the last start.
 func (c *container) Describe(context.Context) (*agentv1.DescribeResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,7 +194,7 @@ func (c *container) Describe(context.Context) (*agentv1.DescribeResponse, error)
 	return c.sealed, nil
 }
 
-// Reseal replaces what the last start brought.
+// Reseal replaces the data of the last start.
 func (c *container) Reseal(_ context.Context, request *agentv1.ResealRequest) (*agentv1.ResealResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -206,7 +205,7 @@ func (c *container) Reseal(_ context.Context, request *agentv1.ResealRequest) (*
 	return &agentv1.ResealResponse{}, nil
 }
 
-// Watch counts its watchers: they say by leaving that they need nothing more.
+// Watch counts its watchers: by leaving they signal that they need nothing more.
 func (c *container) Watch(ctx context.Context) (server.Watcher, error) {
 	watcher, err := c.Core.Watch(ctx)
 	if err != nil {
@@ -230,9 +229,8 @@ type countedWatcher struct {
 	left      func()
 }
 
-// Next tells whether the platform brought about the main process's end. Nothing
-// is started after the platform has said stop, so that any end after that is
-// its doing.
+// Next adds to an exit whether the platform caused it. Nothing is started after
+// the platform's stop signal, so any later exit is its doing.
 func (w *countedWatcher) Next(ctx context.Context) (*agentv1.WatchResponse, error) {
 	response, err := w.Watcher.Next(ctx)
 	if err != nil || !w.container.stoppedByPlatform() {

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 )
 
-// binaryName is what the agent is called where it is copied into a directory.
+// binaryName is the agent's file name when it is copied into a directory.
 const binaryName = "sockerless-agent"
 
-// Copy is `sockerless-agent cp DEST`: it puts the running binary at DEST (in
-// DEST, if that is a directory), mode 0755, whole or not at all. It answers the
+// Copy is `sockerless-agent cp DEST`: it copies the running binary to DEST (into
+// DEST, if that is a directory), with mode 0755, atomically. It returns the
 // process's exit code.
 func Copy(arguments []string) int {
 	if len(arguments) != 1 || arguments[0] == "" {

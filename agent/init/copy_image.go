@@ -14,15 +14,15 @@ import (
 	"github.com/sockerless/sockerless/agent/init/treecopy"
 )
 
-// failureFile is where containers that prepare a task leave why they could not,
-// for the agent of the main one: its start tells it.
+// failureFile is where a container that prepares the task leaves its error for
+// the main container's agent, whose start reports it.
 const failureFile = agentDirectory + "/failure"
 
 // CopyImage is `sockerless-agent copy-image DEST [SUBPATH]`: in a container of an
-// image that another container of the task mounts, it puts the image's files, or
-// those in the directory SUBPATH of it, into the empty directory DEST. It answers
-// the process's exit code: 0 also where the agent of the main container will tell
-// why it failed.
+// image that another container of the task mounts, it copies the image's files,
+// or those in its directory SUBPATH, into the empty directory DEST. It returns
+// the process's exit code: 0 even after an error that the main container's agent
+// will report.
 func CopyImage(arguments []string) int {
 	if len(arguments) < 1 || len(arguments) > 2 || arguments[0] == "" {
 		fmt.Fprintln(os.Stderr, "usage: sockerless-agent copy-image DEST [SUBPATH]")
@@ -54,7 +54,7 @@ func copyImage(dest, subpath string) error {
 		Hidden: map[string]bool{agentDirectory: true, filepath.Clean(dest): true},
 	}
 	if binary, err := os.Readlink(ownBinary); err == nil {
-		options.Hidden[binary] = true // an image that is derived has the agent in its root
+		options.Hidden[binary] = true // a derived image has the agent in its root
 	}
 	source, err := partOf("/", subpath)
 	if err != nil {
@@ -71,8 +71,8 @@ func copyImage(dest, subpath string) error {
 	return nil
 }
 
-// partOf is the directory of a root that a path in it means: links lead
-// nowhere but into the root.
+// partOf returns the directory that subpath means inside root: links cannot leave
+// the root.
 func partOf(root, subpath string) (string, error) {
 	directory, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -95,7 +95,7 @@ func partOf(root, subpath string) (string, error) {
 
 func noPath(subpath string) error { return fmt.Errorf("the image has no path %s", subpath) }
 
-// preparationFailure is why a container that was to prepare the task could not.
+// preparationFailure is the error left by a container that prepared the task.
 func preparationFailure() error {
 	text, err := os.ReadFile(failureFile)
 	if err != nil {

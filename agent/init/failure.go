@@ -10,17 +10,17 @@ import (
 )
 
 // startFailed words a failed start of the main process as dockerd does: clients
-// match on it, and no runtime is here to say it.
+// match on it, and there is no runtime to word it.
 func startFailed(err error) error {
 	return worded("failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ", err)
 }
 
-// execFailed does so for an exec.
+// execFailed does the same for an exec.
 func execFailed(err error) error {
 	return worded("OCI runtime exec failed: exec failed: ", err)
 }
 
-// worded leaves any error but the process's own failure as it is.
+// worded leaves any error but the process's own failure unchanged.
 func worded(prefix string, err error) error {
 	var failure *session.StartError
 	if !errors.As(err, &failure) {
@@ -32,7 +32,7 @@ func worded(prefix string, err error) error {
 	}
 }
 
-// directoryFailed is the failure to make a working directory.
+// directoryFailed is the failure to create a working directory.
 func directoryFailed(err error) error {
 	code := setpriv.Unknown
 	if errors.Is(err, unix.ENOTDIR) {

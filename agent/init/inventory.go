@@ -21,13 +21,14 @@ const (
 	// agentDirectory is where a platform mounts the agent, or an image has it.
 	agentDirectory = "/.sockerless"
 	// inventoryFiles bounds the memory of the image's inventory (about 70 MB).
-	// Nothing bounds its time but the platform's patience with a start.
+	// Only the platform's patience with a start limits its time.
 	inventoryFiles = 1_000_000
 )
 
-// stock is the root file system as the image had it: an agent that sees no
-// layers knows by it what the container has changed. It is taken while the
-// agent waits for its first call, and nothing changes a file before it is.
+// stock is the inventory of the root file system as the image had it: an agent
+// that sees no layers finds the container's changes by it. It is taken while the
+// agent waits for its first call, and nothing changes a file before it is
+// complete.
 type stock struct {
 	ready chan struct{}
 	err   error // why there is none
@@ -37,7 +38,7 @@ type stock struct {
 	secrets *secretFiles // of the run, whose paths are in files.Bounds
 }
 
-// beginInventory takes the inventory behind the answer.
+// beginInventory takes the inventory in the background.
 func beginInventory(settings *settings, own *powers, logger *slog.Logger) *stock {
 	s := &stock{ready: make(chan struct{})}
 	if !own.pidOne {
@@ -58,7 +59,7 @@ func beginInventory(settings *settings, own *powers, logger *slog.Logger) *stock
 	return s
 }
 
-// takeInventory lists the container's root, at most so many files.
+// takeInventory lists the container's root, with at most limit files.
 func takeInventory(settings *settings, limit int) (archive.Live, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -93,9 +94,9 @@ func (s *stock) wait(ctx context.Context) error {
 
 var _ server.Diffable = (*container)(nil)
 
-// FileSystem is the container's beside what the image had. UNIMPLEMENTED: an
-// agent that is not PID 1 cannot know that; FAILED_PRECONDITION: the image has
-// too many files; INTERNAL: they could not be listed.
+// FileSystem compares the container's files with the image's. UNIMPLEMENTED: the
+// agent is not PID 1 and cannot know them; FAILED_PRECONDITION: the image has too
+// many files; INTERNAL: they could not be listed.
 func (c *container) FileSystem(ctx context.Context) (server.FileSystem, error) {
 	if err := c.stock.wait(ctx); err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func (c *container) FileSystem(ctx context.Context) (server.FileSystem, error) {
 
 var _ server.Layered = (*container)(nil)
 
-// Bounds say what of the root is not the container's own. Errors are those of
+// Bounds lists what in the root is not the container's own. Errors are those of
 // FileSystem.
 func (c *container) Bounds(ctx context.Context) (archive.Bounds, error) {
 	if _, err := c.FileSystem(ctx); err != nil {
@@ -120,7 +121,8 @@ func (c *container) Bounds(ctx context.Context) (archive.Bounds, error) {
 	defer c.stock.mu.Unlock()
 	bounds := c.stock.files.Bounds
 	if secrets := c.stock.secrets; secrets != nil && secrets.isRemoved() {
-		// A layer that is put there is the container's, although changes do not tell of it yet.
+		// A layer put there belongs to the container, although changes do not
+		// include it yet.
 		bounds.Mounts = maps.Clone(bounds.Mounts)
 		for _, name := range secrets.paths {
 			delete(bounds.Mounts, name)
@@ -139,8 +141,8 @@ func unknownChangesCode(err error) connect.Code {
 	return connect.CodeInternal
 }
 
-// takeAnew takes the inventory again: what the container has now is what its
-// changes are told from. Nothing of the container runs.
+// takeAnew takes the inventory again, so that later changes are relative to the
+// current files. Nothing of the container runs.
 func (s *stock) takeAnew() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,9 +161,9 @@ func (s *stock) takeAnew() error {
 	return nil
 }
 
-// addVolumes makes the directories of volumes that are no mounts, as a runtime
-// makes those of mounts. Their contents are left out of changes and exports,
-// like those of mounts.
+// addVolumes creates the directories of volumes that are not mounts, as a runtime
+// does for mounts. Their contents are left out of changes and exports, like those
+// of mounts.
 func (s *stock) addVolumes(directories []string) error {
 	if len(directories) == 0 {
 		return nil
@@ -177,7 +179,7 @@ func (s *stock) addVolumes(directories []string) error {
 	return nil
 }
 
-// setMounts changes what counts as mounted.
+// setMounts changes which paths count as mounts.
 func (s *stock) setMounts(added, removed []string) {
 	mounts := maps.Clone(s.files.Bounds.Mounts) // others read the one there was
 	if mounts == nil {
@@ -192,8 +194,8 @@ func (s *stock) setMounts(added, removed []string) {
 	s.files.Bounds.Mounts = mounts
 }
 
-// addSecrets writes the secrets of a run, of which changes and exports tell
-// nothing until the inventory is taken anew.
+// addSecrets writes the secrets of a run, which changes and exports omit until
+// the inventory is taken anew.
 func (s *stock) addSecrets(secrets []*agentv1.SecretFile) error {
 	if len(secrets) == 0 {
 		return nil
@@ -215,8 +217,7 @@ func (s *stock) addSecrets(secrets []*agentv1.SecretFile) error {
 	return nil
 }
 
-// removeSecrets takes away what addSecrets has written, once nothing of the run
-// is left.
+// removeSecrets removes the files of addSecrets, once nothing of the run is left.
 func (s *stock) removeSecrets() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +227,7 @@ func (s *stock) removeSecrets() error {
 	return s.secrets.remove()
 }
 
-// socketAt is a socket of the last run; nil: it was given none of that path.
+// socketAt is a socket of the last run; nil: it has none at this path.
 func (s *stock) socketAt(path string) *runSocket {
 	s.mu.Lock()
 	defer s.mu.Unlock()

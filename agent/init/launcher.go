@@ -17,31 +17,31 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// launcher starts the processes of the container. It is the session.Runtime of
-// init mode.
+// launcher starts the processes of the container. It is init mode's
+// session.Runtime.
 type launcher struct {
 	powers  *powers
 	reaper  *children.Reaper
 	inherit []string // the platform's variables for the user's process
 
-	// prepare is called before the main process is launched; its error is why
-	// the start fails.
+	// prepare is called before the main process is launched; its error fails the
+	// start.
 	prepare func(*agentv1.StartRequest) error
-	// clear is called once nothing is left of a run, before its end is told, and
-	// after a launch that failed.
+	// clear is called once nothing is left of a run, before its end is reported,
+	// and after a failed launch.
 	clear func()
-	// oom is called when the kernel has killed a process of the container for
-	// want of memory, before that process's end is told.
+	// oom is called when the OOM killer has killed a process of the container,
+	// before that process's end is reported.
 	oom func()
 
 	mu      sync.Mutex
-	kills   uint64           // told by oom so far
+	kills   uint64           // reported by oom so far
 	main    *programDefaults // of the last Launch
 	stopped bool
 	living  map[*children.Child]struct{}
 	current *process // of the last Launch
 
-	spawning sync.RWMutex // held to read while a process is made
+	spawning sync.RWMutex // read-locked while a process is created
 	paused   bool
 	freezer  freezer
 }
@@ -70,7 +70,7 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (_ s
 	if err != nil {
 		return nil, session.Stdio{}, err
 	}
-	whole := proto.CloneOf(spec) // an exec has none of the secrets
+	whole := proto.CloneOf(spec) // execs do not get the secrets
 	whole.Env = append(whole.Env, request.SecretEnv...)
 	program, err := main.program(whole, l.powers)
 	if err != nil {
@@ -96,8 +96,9 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (_ s
 	go func() {
 		defer close(done)
 		<-child.Done()
-		l.tellOOM()
-		// As when a PID namespace's init ends: nothing survives the main process.
+		l.reportOOM()
+		// As at the end of a PID namespace's init: nothing survives the main
+		// process.
 		_ = l.SignalAll(context.Background(), unix.SIGKILL)
 		l.forgetPause()
 		l.clear()
@@ -108,7 +109,7 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (_ s
 	return l.current, wires, nil
 }
 
-// running is the main process, nil when none runs.
+// running is the main process, nil if none runs.
 func (l *launcher) running() *process {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +124,7 @@ func (l *launcher) running() *process {
 	}
 }
 
-// errStopped refuses a start after the platform has said that all ends.
+// errStopped refuses a start after the platform's stop signal.
 var errStopped = &session.StartError{ExitCode: setpriv.Unknown, Message: "the container was stopped before it was started"}
 
 // stop refuses every later Launch.
@@ -133,7 +134,7 @@ func (l *launcher) stop() {
 	l.stopped = true
 }
 
-// Exec starts one more process.
+// Exec starts another process.
 func (l *launcher) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams session.Streams) (session.Process, session.Stdio, error) {
 	l.mu.Lock()
 	main := l.main
@@ -149,7 +150,7 @@ func (l *launcher) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams se
 	child, wires, err := l.spawn(program, spec, streams)
 	var failure *session.StartError
 	if errors.As(err, &failure) && failure.ExitCode == setpriv.Unknown {
-		failure.ExitCode = setpriv.NotExecutable // as dockerd answers an exec
+		failure.ExitCode = setpriv.NotExecutable // as dockerd returns for an exec
 	}
 	if err != nil {
 		return nil, session.Stdio{}, execFailed(err)
@@ -158,32 +159,32 @@ func (l *launcher) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams se
 	go func() {
 		defer close(done)
 		<-child.Done()
-		l.tellOOM()
+		l.reportOOM()
 	}()
 	return &process{Child: child, kills: kills, done: done}, wires, nil
 }
 
-// oomPoll is how often the counter of kills is read while the container runs:
-// a container can read it, but not everywhere wait for it to change.
+// oomPoll is how often the counter of OOM kills is read while the container runs:
+// not every platform lets a container wait for its changes.
 const oomPoll = time.Second
 
-// watchMemory tells of processes that the kernel kills and the agent does not
-// wait for itself.
+// watchMemory reports OOM kills of processes that are not the agent's own
+// children.
 func (l *launcher) watchMemory(until <-chan struct{}) {
 	ticker := time.NewTicker(oomPoll)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			l.tellOOM()
+			l.reportOOM()
 		case <-until:
 			return
 		}
 	}
 }
 
-// tellOOM tells, once, of kills for want of memory.
-func (l *launcher) tellOOM() {
+// reportOOM reports new OOM kills, once.
+func (l *launcher) reportOOM() {
 	kills := oomKills()
 	l.mu.Lock()
 	more := kills > l.kills
@@ -194,7 +195,7 @@ func (l *launcher) tellOOM() {
 	}
 }
 
-// watch keeps the child known while it lives.
+// watch tracks the child while it lives.
 func (l *launcher) watch(child *children.Child) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -218,7 +219,7 @@ func (l *launcher) SignalAll(_ context.Context, signal unix.Signal) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for child := range l.living {
-		// Each began a session, and so a process group, of its own.
+		// Each has its own session and process group.
 		if err := unix.Kill(-child.PID(), signal); err != nil && err != unix.ESRCH {
 			return fmt.Errorf("signal a process group: %w", err)
 		}

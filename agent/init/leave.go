@@ -15,11 +15,11 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// shutdownLimit bounds the end of the connections after the last call.
+// shutdownLimit bounds the closing of connections after the last call.
 const shutdownLimit = 2 * time.Second
 
-// stopSignals are what a platform may send PID 1 for "stop": the image's stop
-// signal, whatever it is, else SIGTERM.
+// stopSignals are the signals by which a platform may stop PID 1: the image's
+// stop signal, or else SIGTERM.
 func stopSignals(own unix.Signal) []os.Signal {
 	signals := []os.Signal{own, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2,
 		unix.SIGPWR, unix.SIGWINCH}
@@ -29,17 +29,17 @@ func stopSignals(own unix.Signal) []os.Signal {
 	return signals
 }
 
-// stay serves until the agent may leave, and answers its exit code:
+// stay serves until the agent may leave, and returns its exit code:
 //
-//   - Until the first start, at most for the start timeout: a backend that
-//     died meanwhile cannot end what it has begun.
-//   - While the main process runs, until it ends; a stop signal is passed on as
-//     the container's own, and followed by SIGKILL after its stop timeout.
-//   - Then for the linger: files and log are there, and a new start runs in
+//   - Until the first start, at most for the start timeout: a backend that died
+//     meanwhile cannot complete what it has begun.
+//   - While the main process runs; a stop signal is forwarded as the container's
+//     own, and followed by SIGKILL after its stop timeout.
+//   - Then for the linger: files and log are available, and a new start runs in
 //     this container. A stop signal ends it.
 //   - And while somebody watches, at most for the drain timeout: a backend
 //     closes its watch when it needs nothing more. If nobody has watched since
-//     the end, the agent waits as long for somebody to come.
+//     the end, the agent waits as long for a watcher.
 //   - A Release ends all of this at once.
 func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *slog.Logger) (exitCode int) {
 	stopped := make(chan struct{}) // closed at the first stop signal
@@ -56,8 +56,8 @@ func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *s
 	}
 }
 
-// awaitStart lets the agent leave if it is not told what to run in time. A start
-// that is under way may still be refused, so that it is waited for first.
+// awaitStart lets the agent leave if no start arrives in time. A pending start
+// may still be refused, so it is waited for first.
 func (c *container) awaitStart(limit time.Duration, logger *slog.Logger) {
 	time.Sleep(limit)
 	for {
@@ -78,7 +78,7 @@ func (c *container) awaitStart(limit time.Duration, logger *slog.Logger) {
 	}
 }
 
-// passOn handles the signals of the platform.
+// passOn handles the platform's signals.
 func (c *container) passOn(signals <-chan os.Signal, stopped chan<- struct{}, launcher *launcher, logger *slog.Logger) {
 	for first := true; ; first = false {
 		caught := (<-signals).(unix.Signal)
@@ -96,8 +96,7 @@ func (c *container) passOn(signals <-chan os.Signal, stopped chan<- struct{}, la
 	}
 }
 
-// stopMain passes a stop on to the main process. That it may have ended just
-// now is no matter.
+// stopMain forwards a stop to the main process, which may have just ended.
 func (c *container) stopMain(first bool) {
 	c.mu.Lock()
 	c.platformStop = true
@@ -113,8 +112,8 @@ func (c *container) stopMain(first bool) {
 	}
 }
 
-// lingerOut waits, once the main process has ended, until the agent may leave
-// (true) or the main process was started again (false).
+// lingerOut waits, after the main process's end, until the agent may leave (true)
+// or the main process is started again (false).
 func (c *container) lingerOut(stopped <-chan struct{}) bool {
 	ended := time.Now()
 	c.mu.Lock()
@@ -161,9 +160,9 @@ func (c *container) lingerOut(stopped <-chan struct{}) bool {
 	}
 }
 
-// exitCode is the user's. A platform that tells nothing but success or failure
-// has no success of a process that it has ended itself: that may have left its
-// work undone in good order.
+// exitCode is the user's process's. A platform that reports only success or
+// failure must not take a process that it has stopped itself for a success: that
+// may have exited cleanly with its work undone.
 func (c *container) exitCode() int {
 	state := c.Sessions.State()
 	if state.Exit != nil {
@@ -175,7 +174,7 @@ func (c *container) exitCode() int {
 	return int(state.Failure.GetExitCode())
 }
 
-// leave lets the calls under way finish, tells the watchers and ends.
+// leave lets pending calls finish, tells the watchers and ends.
 func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx context.Context, isPatient bool), logger *slog.Logger) {
 	gate.Close()
 	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: server.ErrLeaving.Message()})
@@ -197,5 +196,5 @@ func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx 
 	}
 	ctx, cancelDrain := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancelDrain()
-	drain(ctx, !self.stoppedByPlatform()) // A platform that says stop kills soon, and takes the exit code with it.
+	drain(ctx, !self.stoppedByPlatform()) // a platform that stops us kills soon, and the exit code would be lost
 }

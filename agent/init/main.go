@@ -1,8 +1,8 @@
-// Package containerinit is the agent inside a cloud container: its entrypoint
-// and PID 1. It runs the user's process when the backend says so, serves
-// AgentService over mutual TLS, reaps, passes the stop signal on, and exits as
-// the user's process did. It needs no file but its own binary, and no place to
-// write to.
+// Package containerinit is the agent inside a cloud container: its entrypoint and
+// PID 1. It runs the user's process when the backend asks for it, serves
+// AgentService over mutual TLS, reaps, forwards the stop signal, and exits with
+// the user's process's exit code. It needs no file but its own binary, and no
+// writable place.
 package containerinit
 
 import (
@@ -30,14 +30,14 @@ import (
 	"github.com/sockerless/sockerless/agent/init/callback"
 )
 
-// Exit codes of an agent that could not do its work, or not to its end.
+// Exit codes of an agent that failed, or could not finish.
 const (
 	exitUsage      = 2
 	exitFailed     = 125 // as docker run's own failures
-	exitUnfinished = 255 // as the backend tells the end of a run of which nobody knows that it was a success
+	exitUnfinished = 255 // as the backend reports a run whose success is unknown
 )
 
-// Main is `sockerless-agent init`. It answers the process's exit code: the
+// Main is `sockerless-agent init`. It returns the process's exit code: the
 // user's, or one of those above.
 func Main(arguments []string) int {
 	logger := slog.New(slog.NewTextHandler(markedWriter{os.Stderr, agentMark}, nil))
@@ -119,9 +119,9 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	return exitCode, nil
 }
 
-// harden closes what the platform left open, keeps other processes of the
-// container, unless they may trace everything, from reading the agent's memory,
-// and makes the agent the parent of orphans where it is not PID 1.
+// harden closes descriptors that the platform left open, keeps other processes of
+// the container, unless they may trace everything, from reading the agent's
+// memory, and makes the agent the parent of orphans if it is not PID 1.
 func harden() error {
 	if err := descriptors.CloseInherited(); err != nil {
 		return err
@@ -135,8 +135,8 @@ func harden() error {
 	return nil
 }
 
-// serve begins to answer clients that are admitted. drain waits, once the server
-// was closed, until what it has written has arrived.
+// serve starts to serve admitted clients. drain waits, after the server is
+// closed, until everything written has arrived.
 func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(ctx context.Context, isPatient bool), served <-chan error, err error) {
 	certificate, err := newCertificate(settings.containerID, time.Now())
 	if err != nil {
@@ -158,7 +158,8 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 	if settings.callback == nil {
 		web = server.WithPings(web)
 	} else {
-		// A connection that was cut is silent until it goes on; WebSockets have pings of their own.
+		// A cut connection is silent until it resumes; WebSockets have their own
+		// pings.
 		server.TolerateOutages(settings.callback.resumeWithin)
 	}
 	web.ConnContext = rule.withRole
@@ -183,7 +184,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 	return web, drain, ended, nil
 }
 
-// listen opens the ways by which the agent is reached.
+// listen opens the listeners through which the agent is reached.
 func listen(settings *settings, self *container, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) (listeners []net.Listener, drain func(ctx context.Context, isPatient bool), err error) {
 	drain = func(context.Context, bool) {}
 	if settings.listen != "" {
@@ -212,11 +213,11 @@ type recordPlace struct {
 	settings  log.Settings
 }
 
-// memoryLog bounds a record that has no directory.
+// memoryLog bounds a record in memory.
 var memoryLog = log.Settings{MaxSize: 4 << 20, MaxFiles: 2}
 
-// openLog opens the record in its directory, or in memory where nothing can be
-// written.
+// openLog opens the record in its directory, or in memory if nothing can be
+// written there.
 func openLog(settings *settings, logger *slog.Logger) (*log.Writer, recordPlace, error) {
 	if settings.logDir != "" {
 		writer, recovery, err := log.Open(settings.logDir, settings.log)
@@ -240,8 +241,8 @@ func (p recordPlace) limitations() []string {
 		p.settings.MaxSize*uint64(p.settings.MaxFiles)>>20)}
 }
 
-// markContainer makes the file by which programs know that they are in a
-// container; a read-only root has none.
+// markContainer creates the file by which programs recognise a container, unless
+// the root is read-only.
 func markContainer(own *powers) {
 	if !own.pidOne {
 		return

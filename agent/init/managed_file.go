@@ -12,8 +12,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// managedFile is a file that the platform has put into the container and that
-// the agent rewrites. It may be a mount, so it is written in place.
+// managedFile is a file that the platform has put into the container and that the
+// agent rewrites. It may be a mount, so it is written in place.
 type managedFile struct {
 	path    string
 	given   string // by the platform
@@ -37,8 +37,8 @@ func openManaged(path string) *managedFile {
 	return f
 }
 
-// readdress tells in a hosts file where containers are now. Lines that others
-// have written into it stay.
+// readdress updates the addresses of containers in a hosts file. Other lines
+// stay.
 func (f *managedFile) readdress(entries []*agentv1.HostsEntry) error {
 	if f.refusal != nil || len(entries) == 0 {
 		return nil // a start says what cannot be written
@@ -47,8 +47,8 @@ func (f *managedFile) readdress(entries []*agentv1.HostsEntry) error {
 	return names.ReaddressFile(f.path, entries)
 }
 
-// write makes content the file's. Readers may see the old content or the new
-// one, for a moment with the old one's end.
+// write replaces the file's content. Readers see the old content or the new one,
+// for a moment with the old one's end.
 func (f *managedFile) write(content string) error {
 	if content == f.current {
 		return nil

@@ -23,19 +23,19 @@ import (
 
 var _ server.Named = (*container)(nil)
 
-// Names tells the container's resolver what it answers; the first call opens it.
+// Names configures the container's resolver; the first call opens it.
 func (c *container) Names(_ context.Context, request *agentv1.NamesRequest) error {
-	if err := c.partners.tellPeers(request); err != nil {
+	if err := c.partners.setPeers(request); err != nil {
 		return err
 	}
 	if err := c.names.readdress(request.Hosts); err != nil {
 		return err
 	}
-	return c.names.tell(names.NewTable(request), len(request.Networks) > 0)
+	return c.names.setTable(names.NewTable(request), len(request.Networks) > 0)
 }
 
-// nameService is what the container's processes know of names: /etc/hosts,
-// /etc/resolv.conf and, once names were told, a resolver on 127.0.0.11.
+// nameService manages name resolution in the container: /etc/hosts,
+// /etc/resolv.conf and, once there are names to serve, a resolver on 127.0.0.11.
 type nameService struct {
 	logger  *slog.Logger
 	refusal error              // why no resolver can be opened; nil: one can
@@ -89,8 +89,8 @@ func (n *nameService) limitations() []string {
 	return list
 }
 
-// prepare writes the files for a run. That the container's own name cannot be
-// written is no reason not to start: every container has one.
+// prepare writes the files for a run. Failing to write the container's own name
+// does not prevent a start, since every container has one.
 func (n *nameService) prepare(request *agentv1.StartRequest) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -114,7 +114,7 @@ func (n *nameService) prepare(request *agentv1.StartRequest) error {
 	return n.configure()
 }
 
-// readdress tells the container's processes where linked containers are.
+// readdress updates the addresses of linked containers.
 func (n *nameService) readdress(linked []*agentv1.HostsEntry) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -125,7 +125,7 @@ func (n *nameService) readdress(linked []*agentv1.HostsEntry) error {
 	return nil
 }
 
-// configure writes resolv.conf as the settings and the resolver demand it. n.mu
+// configure writes resolv.conf according to the settings and the resolver. n.mu
 // is held.
 func (n *nameService) configure() error {
 	content := n.resolv.given
@@ -142,19 +142,19 @@ func (n *nameService) configure() error {
 	return nil
 }
 
-// upstreams are the servers that the platform, or the last start, named.
+// upstreams are the servers named by the platform or the last start.
 func (n *nameService) upstreams() ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	servers := names.ParseConfiguration(n.resolv.given).With(n.settings).Servers
 	servers = slices.DeleteFunc(slices.Clone(servers), func(server string) bool {
-		return server == names.ResolverAddress.String() // it would be asking itself
+		return server == names.ResolverAddress.String() // it would ask itself
 	})
 	return names.WithPorts(servers, strconv.Itoa(resolverPort)), nil
 }
 
-// tell opens the resolver only where there are names to answer.
-func (n *nameService) tell(table *names.Table, asked bool) error {
+// setTable opens the resolver only if there are names to serve.
+func (n *nameService) setTable(table *names.Table, asked bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.resolver != nil {
@@ -177,14 +177,14 @@ func (n *nameService) tell(table *names.Table, asked bool) error {
 	}
 	n.resolver = names.Serve(packets, listener, table, names.Options{Upstreams: n.upstreams, Asked: n.asked, Logger: n.logger})
 	if err := n.configure(); err != nil {
-		go n.resolver.Close() // a question under way may wait for n.mu
+		go n.resolver.Close() // a pending question may wait for n.mu
 		n.resolver = nil
 		return err
 	}
 	return nil
 }
 
-// ownEntry is the container's name for itself, nil where there is none.
+// ownEntry is the container's entry for itself; nil: none.
 func ownEntry(hostname string) *agentv1.HostsEntry {
 	address, found := ownAddress()
 	if hostname == "" || !found {
@@ -197,8 +197,8 @@ func ownEntry(hostname string) *agentv1.HostsEntry {
 	return entry
 }
 
-// ownAddress is the one by which others reach the container. Addresses of one
-// link are the platform's own ways in.
+// ownAddress is the address by which others reach the container. Link-local
+// addresses are the platform's own.
 func ownAddress() (netip.Addr, bool) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {

@@ -26,8 +26,7 @@ import (
 
 var _ server.Joined = (*container)(nil)
 
-// partnership is what the agent has to do with containers that share its
-// container's network.
+// partnership connects the container with others that share its network.
 type partnership struct {
 	*mirror.Mirror
 	key       *ecdsa.PrivateKey // shown to partners' agents; it never leaves the process
@@ -66,7 +65,7 @@ func newPartnership(settings *settings, logger *slog.Logger) (*partnership, erro
 	return p, nil
 }
 
-// relayed is a link to an agent that nobody dials.
+// relayed is a link to an agent that cannot be dialled.
 func (p *partnership) relayed(to mirror.Partner, credentials func() [][]byte) mirror.Link {
 	return mirror.NewRelayedLink(to, p.key, credentials, func(ctx context.Context) (net.Conn, error) {
 		return p.call(ctx, to.ContainerID)
@@ -82,7 +81,7 @@ func portOf(listen string) uint16 {
 	return uint16(port)
 }
 
-// isAgents reports whether an address is the agent's way in or the resolver.
+// isAgents reports whether an address is the agent's own port or the resolver.
 func (p *partnership) isAgents(address netip.AddrPort) bool {
 	return p.port != 0 && address.Port() == p.port ||
 		address.Port() == resolverPort && address.Addr() == resolverAddress
@@ -91,8 +90,8 @@ func (p *partnership) isAgents(address netip.AddrPort) bool {
 var resolverAddress, _ = netip.AddrFromSlice(names.ResolverAddress.To4())
 
 // allow refuses addresses that a partner may not reach. It may reach what a
-// process in the same network namespace could, but no datagrams, and neither
-// the agent nor mirrors, by which a connection could go in a circle.
+// process in the same network namespace could, except datagrams, the agent
+// itself, and mirrors, through which a connection could loop.
 func (p *partnership) allow(network string, address netip.AddrPort) error {
 	if network != "tcp" {
 		return connect.NewError(connect.CodePermissionDenied, errors.New("containers that share a network share their TCP listeners only"))
@@ -107,9 +106,9 @@ func (p *partnership) allow(network string, address netip.AddrPort) error {
 	return nil
 }
 
-// allowPeer refuses addresses that a peer may not reach. It may reach what is
-// listened on at the interface, as from outside: nothing of the loopback, to
-// which servers give more.
+// allowPeer refuses addresses that a peer may not reach. It may reach listeners
+// at the interface, as from outside, but not on the loopback, where servers grant
+// more.
 func (p *partnership) allowPeer(address netip.AddrPort) error {
 	address = netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port())
 	if address.Addr().IsLoopback() || !isOwnAddress(address.Addr()) {
@@ -132,7 +131,7 @@ func isOwnAddress(address netip.Addr) bool {
 	})
 }
 
-// Listeners tells where the container's processes listen.
+// Listeners sends the addresses where the container's processes listen.
 func (c *container) Listeners(ctx context.Context, tell func(*agentv1.ListenerTable) error) error {
 	watch := c.partners.WatchAll
 	translate := atInterface
@@ -162,7 +161,7 @@ func (c *container) Listeners(ctx context.Context, tell func(*agentv1.ListenerTa
 	return err
 }
 
-// Partners tells the container with whom it shares a network.
+// Partners sets the containers with which this one shares a network.
 func (c *container) Partners(ctx context.Context, request *agentv1.PartnersRequest) (*agentv1.PartnersResponse, error) {
 	told := make([]mirror.Partner, 0, len(request.Partners))
 	for _, partner := range request.Partners {
@@ -174,7 +173,7 @@ func (c *container) Partners(ctx context.Context, request *agentv1.PartnersReque
 	}
 	response := &agentv1.PartnersResponse{}
 	wait := time.Duration(request.WaitMs) * time.Millisecond
-	for id, failure := range c.partners.Tell(ctx, told, wait) {
+	for id, failure := range c.partners.SetPartners(ctx, told, wait) {
 		response.Failures = append(response.Failures, &agentv1.PartnerFailure{ContainerId: id, Message: failure.Error()})
 	}
 	return response, nil
@@ -201,7 +200,8 @@ func (p *partnership) check(partner *agentv1.Partner) (mirror.Partner, error) {
 	}, nil
 }
 
-// agentOf is the address of a partner's agent; invalid: the relay leads to it.
+// agentOf is the address of a partner's agent; invalid: reached through the
+// relay.
 func (p *partnership) agentOf(partner *agentv1.Partner) (netip.AddrPort, error) {
 	if partner.Host == "" && p.call != nil {
 		return netip.AddrPort{}, nil

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// freezeLimit bounds how long processes may go on starting others while they
-	// are stopped.
+	// freezeLimit bounds how long processes may keep starting others while they
+	// are being stopped.
 	freezeLimit = 10 * time.Second
 	freezePoll  = time.Millisecond
 )
 
-// freezer stops the container's processes by SIGSTOP, since the platform gives
-// no access to the control group's freezer. Processes that were stopped already
-// stay so when it thaws the others.
+// freezer stops the container's processes by SIGSTOP, since the platform gives no
+// access to the cgroup freezer. Processes that were already stopped stay so when
+// it thaws the others.
 type freezer struct {
 	stopped []stoppedProcess // in the order in which they were stopped
 }
@@ -32,10 +32,10 @@ type stoppedProcess struct {
 	start uint64
 }
 
-// freeze returns once every process beneath the agent is stopped; one that
-// waits uninterruptibly (for a disk, or in vfork for a child that is stopped)
-// will be before it does anything else. Parents are stopped before their
-// children, which they might see stop.
+// freeze returns once every process beneath the agent is stopped; one in
+// uninterruptible sleep (for a disk, or in vfork for a stopped child) stops
+// before it does anything else. Parents are stopped before their children, which
+// they might see stop.
 func (f *freezer) freeze() error {
 	known := map[stoppedProcess]bool{} // true: stopped by us
 	for deadline := time.Now().Add(freezeLimit); ; time.Sleep(freezePoll) {
@@ -89,7 +89,7 @@ func (f *freezer) thaw() error {
 	return errors.Join(errs...)
 }
 
-// errPaused refuses a process that would run in a paused container.
+// errPaused refuses to start a process in a paused container.
 var errPaused = errors.New("the container is paused")
 
 // Pause stops every process of the container.
@@ -111,7 +111,7 @@ func (l *launcher) Resume(context.Context) error {
 	return l.freezer.thaw()
 }
 
-// forgetPause follows the end of a run, which no process of it outlives.
+// forgetPause follows the end of a run, which none of its processes survives.
 func (l *launcher) forgetPause() {
 	l.spawning.Lock()
 	defer l.spawning.Unlock()

@@ -18,15 +18,15 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// askedPatience is how long the answer to a name's question waits until the
-// ports of who has that name can be connected to: less than those who ask do.
+// askedPatience is how long a DNS answer waits until the ports of the peer with
+// that name can be connected to: less than DNS clients wait.
 const askedPatience = 4 * time.Second
 
-// peerage is what the agent has to do with containers on one network with its
-// own that do not reach it: it listens at addresses of the loopback where they
-// listen, and the backend's relay joins it with their agents. A peer's ports are
-// listened on from the moment when the container's processes ask for one of its
-// names, so that what they do not use takes no port from them.
+// peerage connects the container with others on its network that it cannot reach
+// directly: the agent listens at loopback addresses on the ports where they
+// listen, and the backend's relay connects it with their agents. A peer is
+// mirrored only after the container's processes first resolve one of its names,
+// so that unused peers occupy no ports.
 type peerage struct {
 	*mirror.Mirror
 	partners *partnership
@@ -36,7 +36,7 @@ type peerage struct {
 	mu     sync.Mutex
 	told   []mirror.Partner
 	at     map[netip.Addr]bool // their addresses
-	kept   map[keptPort]bool   // left to the container's processes
+	kept   map[keptPort]bool   // ports reserved for the container's processes
 	hosts  []netip.Addr        // in its hosts file
 	wanted map[netip.Addr]bool
 }
@@ -72,9 +72,9 @@ func (p *peerage) isAt(address netip.Addr) bool {
 	return p.at[address]
 }
 
-// tellPeers replaces the peers, and puts the container's own address in the place
-// of what stands for it.
-func (p *partnership) tellPeers(request *agentv1.NamesRequest) error {
+// setPeers replaces the peers, and substitutes the container's own address for
+// what stands for it.
+func (p *partnership) setPeers(request *agentv1.NamesRequest) error {
 	if len(request.Peers) > 0 && p.call == nil {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("this agent calls no relay"))
 	}
@@ -124,7 +124,7 @@ func (p *partnership) checkPeer(peer *agentv1.Peer) (mirror.Partner, error) {
 	return checked, p.checkCertificates(peer.Certificates)
 }
 
-// checkCertificates refuses those that are for another key.
+// checkCertificates refuses certificates for another key.
 func (p *partnership) checkCertificates(chain [][]byte) error {
 	if len(chain) == 0 {
 		return errors.New("a certificate is wanted")
@@ -163,7 +163,7 @@ func (p *peerage) tell(told []mirror.Partner, request *agentv1.NamesRequest) {
 	p.follow()
 }
 
-// begin forgets what an earlier run has asked for.
+// begin forgets the peers that an earlier run used.
 func (p *peerage) begin() {
 	p.mu.Lock()
 	clear(p.wanted)
@@ -171,8 +171,8 @@ func (p *peerage) begin() {
 	p.follow()
 }
 
-// ask has the ports of those listened on that have the addresses, and waits for
-// that, but not for long.
+// ask starts to mirror the peers with these addresses, and waits for that, at
+// most askedPatience.
 func (p *peerage) ask(addresses []netip.Addr) {
 	p.mu.Lock()
 	var ids []string
@@ -194,7 +194,7 @@ func (p *peerage) ask(addresses []netip.Addr) {
 	}
 }
 
-// follow has those followed that were asked for.
+// follow mirrors the peers that were asked for.
 func (p *peerage) follow() {
 	p.following.Lock() // the last to follow knows the latest
 	defer p.following.Unlock()
@@ -210,11 +210,11 @@ func (p *peerage) follow() {
 		}
 	}
 	p.mu.Unlock()
-	p.Tell(context.Background(), followed, 0)
+	p.SetPartners(context.Background(), followed, 0)
 }
 
-// atInterface returns the listeners that are reached from outside, at the
-// interface's address where they listen everywhere.
+// atInterface returns the listeners reachable from outside, with the interface's
+// address in place of the unspecified one.
 func atInterface(listeners mirror.Listeners) mirror.Listeners {
 	own, found := ownAddress()
 	reached := func(bound []netip.AddrPort) []netip.AddrPort {

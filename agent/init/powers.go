@@ -13,7 +13,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/identity"
 )
 
-// powers are what the platform lets this agent do.
+// powers are the privileges that the platform grants this agent.
 type powers struct {
 	uid, gid  uint32
 	groups    []uint32
@@ -41,10 +41,10 @@ func ownPowers() (*powers, error) {
 	return p, nil
 }
 
-// errNotPIDOne keeps an agent from taking another's files for its container's.
+// errNotPIDOne prevents mistaking another container's files for this one's.
 var errNotPIDOne = errors.New("not PID 1: the files may be another's")
 
-// limitations names, for users, what an agent without these powers cannot do.
+// limitations lists, for users, what the agent cannot do without privileges.
 func (p *powers) limitations() []string {
 	why := "not root"
 	if p.uid == 0 {
@@ -84,7 +84,8 @@ func (p *powers) canSwitchUsers() bool {
 	return p.effective.Has(unix.CAP_SETUID) && p.effective.Has(unix.CAP_SETGID)
 }
 
-// is reports whether a process of the agent's own identity is what was asked for.
+// is reports whether a process with the agent's own identity satisfies the
+// request.
 func (p *powers) is(user identity.Identity) bool {
 	if user.UID != p.uid || user.GID != p.gid {
 		return false

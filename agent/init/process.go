@@ -19,25 +19,25 @@ type process struct {
 	done  <-chan struct{}
 }
 
-// Done is closed once the process has ended; of the main process, once nothing
+// Done is closed once the process has ended; for the main process, once nothing
 // else of the container is left either.
 func (p *process) Done() <-chan struct{} { return p.done }
 
-// Status waits for the end. It says OOM-killed of the main process when any
-// process of the container was, as Docker does, and of an exec when it may have
-// been the one.
+// Status waits for the end. It reports OOMKilled for the main process if any
+// process of the container was killed, as Docker does, and for an exec if it may
+// have been the one.
 func (p *process) Status() session.ExitStatus {
 	status := session.ExitStatusOf(p.Child.Status())
 	status.OOMKilled = oomKills() > p.kills && (p.main || status.Signal == int(unix.SIGKILL))
 	return status
 }
 
-// oomFiles are where a container sees the counter of its own cgroup: version 2
+// oomFiles are where a container finds the counter of its own cgroup: version 2
 // and version 1.
 var oomFiles = []string{"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"}
 
-// oomKills is how many processes of the container the kernel has killed for
-// want of memory; 0 where the platform does not show it.
+// oomKills counts the container's processes killed by the OOM killer; 0 if the
+// platform hides it.
 func oomKills() uint64 {
 	for _, name := range oomFiles {
 		content, err := os.ReadFile(name)

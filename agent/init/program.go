@@ -22,7 +22,7 @@ const (
 	oomScoreRaise = 100
 )
 
-// programDefaults are what an exec takes over from the main process.
+// programDefaults are what an exec inherits from the main process.
 type programDefaults struct {
 	env             []string
 	dir             string
@@ -35,7 +35,7 @@ type programDefaults struct {
 	limits          []setpriv.Limit
 }
 
-// mainDefaults reads the main process's specification.
+// mainDefaults parses the main process's specification.
 func (l *launcher) mainDefaults(spec *agentv1.ProcessSpec) (*programDefaults, error) {
 	wanted, err := capability.Parse(spec.Capabilities)
 	if err != nil {
@@ -44,8 +44,8 @@ func (l *launcher) mainDefaults(spec *agentv1.ProcessSpec) (*programDefaults, er
 	if spec.Privileged {
 		return nil, errors.New("a privileged container is not possible on this platform")
 	}
-	// Capabilities that Docker gives unasked may be missing: Hello says so. Those
-	// that were asked for may not.
+	// Capabilities that Docker grants by default may be missing, as Hello
+	// reports. Requested ones may not.
 	if missing := wanted &^ l.powers.bounding &^ capability.DockerDefault; missing != 0 {
 		return nil, fmt.Errorf("the platform does not grant %s", strings.Join(missing.Names(), ", "))
 	}
@@ -70,7 +70,7 @@ func (l *launcher) mainDefaults(spec *agentv1.ProcessSpec) (*programDefaults, er
 	return d, nil
 }
 
-// filterOf compiles the profile for this kernel; nil: there is none.
+// filterOf compiles the profile for this kernel; nil: none.
 func filterOf(spec *agentv1.ProcessSpec) (*seccomp.Filter, error) {
 	if spec.Seccomp == nil {
 		return nil, nil
@@ -85,7 +85,7 @@ func filterOf(spec *agentv1.ProcessSpec) (*seccomp.Filter, error) {
 	return seccomp.Compile(spec.Seccomp, runtime.GOARCH, unix.ByteSliceToString(kernel.Release[:]))
 }
 
-// program resolves a process specification over the defaults.
+// program combines a process specification with the defaults.
 func (d *programDefaults) program(spec *agentv1.ProcessSpec, own *powers) (*setpriv.Spec, error) {
 	program := &setpriv.Spec{
 		Args:            spec.Args,
@@ -130,7 +130,7 @@ func (d *programDefaults) program(spec *agentv1.ProcessSpec, own *powers) (*setp
 	return program, nil
 }
 
-// become sets the program's user, as far as the agent can, and answers its home.
+// become sets the program's user, as far as the agent can, and returns its home.
 func (d *programDefaults) become(program *setpriv.Spec, spec *agentv1.ProcessSpec, own *powers) (home string, err error) {
 	name, groups := spec.User, spec.AdditionalGroups
 	if name == "" {
@@ -172,11 +172,11 @@ func openRoot() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "/"), nil
 }
 
-// platformPrefixes begin the names of variables by which a cloud gives a
-// process its identity and its metadata: they are for the user's process.
+// platformPrefixes begin the names of variables by which a cloud gives a process
+// its identity and metadata: the user's process gets them.
 var platformPrefixes = []string{"AWS_", "ECS_", "CONTAINER_APP_", "IDENTITY_", "MSI_"}
 
-// platformVariables picks them out of the agent's own environment.
+// platformVariables selects them from the agent's own environment.
 func platformVariables(environ []string) []string {
 	var kept []string
 	for _, entry := range environ {

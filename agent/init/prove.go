@@ -23,19 +23,19 @@ import (
 var _ server.Provable = (*container)(nil)
 
 const (
-	// roleCredentials is where ECS hands a task its role's credentials, below the
-	// path in roleVariable.
+	// roleCredentials is where ECS serves the credentials of a task's role, below
+	// the path in roleVariable.
 	roleCredentials = "http://169.254.170.2"
 	roleVariable    = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
-	// agentHeader binds what is signed to the agent's key.
+	// agentHeader binds the signed request to the agent's key.
 	agentHeader = "sockerless-agent"
-	// maxCredentials bounds what is read of the credentials' answer.
+	// maxCredentials bounds the size of the credentials' response.
 	maxCredentials     = 64 << 10
 	credentialsTimeout = 5 * time.Second
 	emptySHA256        = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
-// Prove proves which task the agent runs in, to a client that it has admitted.
+// Prove proves to an admitted client in which task the agent runs.
 func (c *container) Prove(ctx context.Context, request *agentv1.ProveRequest) (*agentv1.ProveResponse, error) {
 	if asked := request.CallerIdentity; asked != nil {
 		query, err := signCallerIdentity(ctx, asked, c.pin)
@@ -50,8 +50,8 @@ func (c *container) Prove(ctx context.Context, request *agentv1.ProveRequest) (*
 	return &agentv1.ProveResponse{Proof: &agentv1.ProveResponse_Secret{Secret: c.settings.callback.secret}}, nil
 }
 
-// signCallerIdentity signs GetCallerIdentity with the credentials of the task's
-// role, for this agent and this nonce alone, and answers its query.
+// signCallerIdentity signs a GetCallerIdentity request with the task role's
+// credentials, only for this agent and this nonce, and returns its query.
 func signCallerIdentity(ctx context.Context, asked *agentv1.CallerIdentityChallenge, pin []byte) (string, error) {
 	credentials, err := taskCredentials(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func signCallerIdentity(ctx context.Context, asked *agentv1.CallerIdentityChalle
 	return parsed.RawQuery, nil
 }
 
-// taskCredentials asks ECS for the credentials of the task's role.
+// taskCredentials requests the task role's credentials from ECS.
 func taskCredentials(ctx context.Context) (aws.Credentials, error) {
 	path := os.Getenv(roleVariable)
 	if path == "" {

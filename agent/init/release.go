@@ -13,7 +13,7 @@ import (
 
 var _ server.Releasable = (*container)(nil)
 
-// Release lets the agent leave at once: nobody needs the container any more.
+// Release lets the agent leave at once: the container is no longer needed.
 func (c *container) Release(_ context.Context, generation uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -34,7 +34,7 @@ func (c *container) Release(_ context.Context, generation uint64) error {
 	return nil
 }
 
-// abandon has the agent leave once its main process has ended, since nobody can
+// abandon makes the agent leave once its main process has ended, since nobody can
 // reach it any more.
 func (c *container) abandon() {
 	c.mu.Lock()
@@ -42,8 +42,8 @@ func (c *container) abandon() {
 	c.letGo(&session.StartError{ExitCode: exitFailed, Message: "the agent cannot be reached"})
 }
 
-// letGo ends the agent's stay. Attachments that wait for a start have nothing
-// to wait for. c.mu is held.
+// letGo ends the agent's stay, and the attachments that wait for a start. c.mu is
+// held.
 func (c *container) letGo(why *session.StartError) {
 	c.released, c.leaving = true, true
 	if state := c.Sessions.State(); state.Started == nil || state.Exit != nil {

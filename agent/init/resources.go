@@ -24,8 +24,8 @@ type meter struct {
 // Done is closed when the main process has ended.
 func (m meter) Done() <-chan struct{} { return m.done }
 
-// Meter opens the readings of the running container, the agent's own use
-// included where the platform counts it in.
+// Meter opens readings of the running container, including the agent's own use if
+// the platform counts it.
 func (c *container) Meter(context.Context) (server.Meter, error) {
 	main := c.launcher.running()
 	if main == nil {
@@ -69,7 +69,7 @@ func (c *container) Top(_ context.Context, psArguments string) (*agentv1.TopResp
 	return table, nil
 }
 
-// Update is the platform's.
+// Update fails: only the platform sets the limits.
 func (c *container) Update(context.Context, []byte) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("the limits of a cloud container are the platform's: they cannot be changed while it runs"))
 }

@@ -14,32 +14,32 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// role is what a client may ask of the agent; the zero role, nothing.
+// role is what a client may call; the zero role, nothing.
 type role int
 
 const (
 	_ role = iota
 	// controls: everything.
 	controls
-	// partners are agents of containers that share this one's network: they see
-	// where its processes listen and connect to that.
+	// partners are agents of containers that share this one's network: they may
+	// list its processes' listeners and connect to them.
 	partners
-	// peers are agents of containers on one network with this one: they see where
-	// its processes listen for others, and connect to that.
+	// peers are agents of containers on one network with this one: they may list
+	// the listeners that its processes offer to others, and connect to them.
 	peers
 )
 
-// partnerURI is the name in the certificate of a partner.
+// partnerURI is the URI in a partner's certificate.
 func partnerURI(containerID string) *url.URL {
 	return containerURI(containerID).JoinPath("partner")
 }
 
-// peerURI is the name in the certificate of a peer.
+// peerURI is the URI in a peer's certificate.
 func peerURI(containerID string) *url.URL {
 	return containerURI(containerID).JoinPath("peer")
 }
 
-// partnerCalls are all that a partner or peer may ask.
+// partnerCalls are the only calls of partners and peers.
 var partnerCalls = map[string]bool{
 	agentv1connect.AgentServiceListenersProcedure: true,
 	agentv1connect.AgentServiceTunnelProcedure:    true,
@@ -52,8 +52,8 @@ func roleOf(ctx context.Context) role {
 	return known
 }
 
-// withRole notes with each connection what its client may ask: where nobody
-// vouches for the client, nothing.
+// withRole stores the client's role in its connection's context: none for a
+// client without a certificate.
 func (r *clientRule) withRole(ctx context.Context, conn net.Conn) context.Context {
 	var of role
 	if admitted, ok := conn.(*admittedConn); ok {
@@ -62,7 +62,7 @@ func (r *clientRule) withRole(ctx context.Context, conn net.Conn) context.Contex
 	return context.WithValue(ctx, roleKey{}, of)
 }
 
-// roleOf is the role of a client that was admitted.
+// roleOf is the role of an admitted client.
 func (r *clientRule) roleOf(state tls.ConnectionState) role {
 	if len(state.PeerCertificates) == 0 {
 		return 0
@@ -70,7 +70,7 @@ func (r *clientRule) roleOf(state tls.ConnectionState) role {
 	return r.roleBy(state.PeerCertificates[0])
 }
 
-// roleBy is the role that a client's certificate names.
+// roleBy is the role in a client's certificate.
 func (r *clientRule) roleBy(leaf *x509.Certificate) role {
 	if len(leaf.URIs) != 1 {
 		return 0
@@ -91,7 +91,7 @@ var errNobody = connect.NewError(connect.CodePermissionDenied, errors.New("nobod
 var errNotForPartners = connect.NewError(connect.CodePermissionDenied,
 	errors.New("another container may connect to this one's listeners, and nothing else"))
 
-// byRole refuses what a client's role does not cover.
+// byRole refuses calls outside the client's role.
 func byRole(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -15,26 +15,25 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// secretFiles are the files that one run of a container has. This agent cannot
-// mount: they lie where the container sees them, for as long as its main
-// process runs.
+// secretFiles are the files of one run's secrets. This agent cannot mount, so
+// they lie in the container's file system while its main process runs.
 type secretFiles struct {
 	paths []string // with no link in them
 	undo  []func() error
-	// By the paths that they were asked for at.
+	// By the requested paths.
 	sockets map[string]*runSocket
 	times   map[string]times // of directories that were there
 }
 
-// times are when a directory changed last, before secrets were put into it and
-// after.
+// times are a directory's modification times before and after secrets were put
+// into it.
 type times struct{ before, after time.Time }
 
-// asideSuffix names what a secret takes the place of.
+// asideSuffix ends the name of a file that a secret replaces for now.
 const asideSuffix = ".sockerless-aside"
 
-// placeSecrets writes secrets, of which none may be on one of the mounts. What
-// it cannot write whole it takes away again. Nothing of the container runs.
+// placeSecrets writes secrets, none of which may be on a mount. If one fails, it
+// removes all. Nothing of the container runs.
 func placeSecrets(secrets []*agentv1.SecretFile, isMounted func(string) bool) (*secretFiles, error) {
 	placed := &secretFiles{times: map[string]times{}, sockets: map[string]*runSocket{}}
 	for _, secret := range secrets {
@@ -95,8 +94,8 @@ func (f *secretFiles) add(secret *agentv1.SecretFile, isMounted func(string) boo
 	return errors.Join(err, file.Chown(int(secret.Uid), int(secret.Gid)), file.Chmod(os.FileMode(secret.Mode).Perm()), file.Close())
 }
 
-// makeDirectory makes a directory where it is missing, and answers it with no
-// link in it. One that was made and is empty goes with the secrets.
+// makeDirectory creates a missing directory, and returns its path without links.
+// A created directory that is empty is removed with the secrets.
 func (f *secretFiles) makeDirectory(name string) (string, error) {
 	resolved, err := filepath.EvalSymlinks(name)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -122,8 +121,8 @@ func (f *secretFiles) makeDirectory(name string) (string, error) {
 	return made, nil
 }
 
-// keepTime has a directory get back the time that it has now, unless the
-// container itself changes it.
+// keepTime restores the directory's current time later, unless the container
+// itself changes it.
 func (f *secretFiles) keepTime(directory string) error {
 	if _, known := f.times[directory]; known {
 		return nil
@@ -135,7 +134,7 @@ func (f *secretFiles) keepTime(directory string) error {
 	return err
 }
 
-// remove takes the secrets away, and gives back what they took the place of.
+// remove removes the secrets, and restores what they replaced.
 func (f *secretFiles) remove() error {
 	maps.DeleteFunc(f.times, func(directory string, kept times) bool {
 		now, err := os.Stat(directory)
@@ -154,5 +153,5 @@ func (f *secretFiles) remove() error {
 	return failed
 }
 
-// isRemoved reports whether the secrets were taken away.
+// isRemoved reports whether the secrets have been removed.
 func (f *secretFiles) isRemoved() bool { return f.undo == nil }

@@ -19,9 +19,9 @@ import (
 	"github.com/sockerless/sockerless/agent/init/callback"
 )
 
-// settings are given to the agent with its container. Each flag has an
-// environment variable, since a cloud lets a task override its environment more
-// easily than its command; a flag wins.
+// settings are the agent's settings. Each flag has an environment variable, since
+// a cloud lets a task override its environment more easily than its command; a
+// flag wins.
 type settings struct {
 	containerID string
 	listen      string            // empty: not at all
@@ -35,7 +35,7 @@ type settings struct {
 	log         log.Settings
 }
 
-// callbackSettings are for an agent that nobody can dial.
+// callbackSettings are for an agent that cannot be dialled.
 type callbackSettings struct {
 	url       *url.URL
 	pingEvery time.Duration
@@ -104,8 +104,8 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	return s, errors.Join(errs[:]...)
 }
 
-// parseCallback takes the secret from the environment only: a command line is
-// for everybody to read.
+// parseCallback takes the secret only from the environment, since everybody can
+// read a command line.
 func parseCallback(text, ping, resume, secret string) (*callbackSettings, error) {
 	where, err := url.Parse(text)
 	if err != nil || where.Scheme != "https" && where.Scheme != "wss" || where.Host == "" || where.User != nil {
@@ -154,7 +154,7 @@ func parseSignal(text string) (unix.Signal, error) {
 }
 
 // The real-time signals as C libraries and Docker count them: the libraries
-// keep the first two for themselves.
+// reserve the first two.
 const (
 	realTimeMin = 34
 	realTimeMax = 64

@@ -11,21 +11,21 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// runSocket is a unix socket that one run of a container has: the connections
-// that processes make to it are a caller's.
+// runSocket is a unix socket of one run: a caller accepts the connections that
+// processes make to it.
 type runSocket struct {
 	listener *net.UnixListener
 	made     chan net.Conn
 	ended    chan struct{} // closed with the listener
 }
 
-// listenAt makes a socket where there is nothing, in a directory that is there.
+// listenAt creates a socket at a free name in an existing directory.
 func listenAt(name string, secret *agentv1.SecretFile) (*runSocket, error) {
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name})
 	if err != nil {
 		return nil, err
 	}
-	listener.SetUnlinkOnClose(false) // what is there by then goes with the secrets
+	listener.SetUnlinkOnClose(false) // the file is removed with the secrets
 	s := &runSocket{listener: listener, made: make(chan net.Conn), ended: make(chan struct{})}
 	if err := errors.Join(os.Lchown(name, int(secret.Uid), int(secret.Gid)), os.Chmod(name, os.FileMode(secret.Mode).Perm())); err != nil {
 		return nil, errors.Join(err, listener.Close())
@@ -55,7 +55,7 @@ func (s *runSocket) close() error {
 
 var _ server.Called = (*container)(nil)
 
-// errRunEnded tells a caller that no connection will come.
+// errRunEnded means that no connection will come any more.
 var errRunEnded = errors.New("the run has ended")
 
 // AcceptAt waits for the next connection to a socket of the run.

@@ -15,13 +15,14 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// ownBinary is the agent's executable, also after somebody has deleted it.
+// ownBinary is the agent's executable, even after its file is deleted.
 const ownBinary = "/proc/self/exe"
 
-// maxReport bounds what the process, which may be the user's by then, can tell.
+// maxReport bounds the reports of the process, which may be the user's by then.
 const maxReport = 64 << 10
 
-// spawn starts a process, and waits until it has become the program, or has told why not.
+// spawn starts a process, and waits until it has become the program or has
+// reported an error.
 func (l *launcher) spawn(program *setpriv.Spec, spec *agentv1.ProcessSpec, streams session.Streams) (_ *children.Child, _ session.Stdio, err error) {
 	l.spawning.RLock()
 	defer l.spawning.RUnlock()
@@ -59,7 +60,7 @@ func (l *launcher) spawn(program *setpriv.Spec, spec *agentv1.ProcessSpec, strea
 		return nil, session.Stdio{}, err
 	}
 	l.watch(child)
-	// One that dies early breaks the pipe; why shows in what it reports.
+	// If it dies early, the pipe breaks; its reports show why.
 	_ = json.NewEncoder(tell).Encode(program)
 	tell.Close()
 	if err := outcome(reports); err != nil {
@@ -87,7 +88,7 @@ func wire(spec *agentv1.ProcessSpec, streams session.Streams) (*stdio.Wiring, er
 	return wires, nil
 }
 
-// outcome reads the reports of a process to their end.
+// outcome reads a process's reports to their end.
 func outcome(from io.Reader) error {
 	reports := json.NewDecoder(io.LimitReader(from, maxReport))
 	var prepared, failed setpriv.Report

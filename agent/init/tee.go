@@ -11,23 +11,23 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// The marks stand before a line of the output that the platform collects, and
-// tell whose it is. A line of stdout has a mark only where it would be taken
-// for another's, or be lost, without one.
+// The marks at the beginning of a line that the platform collects identify its
+// stream. A line of stdout has one only if it would otherwise be mistaken for
+// another stream's, or be lost.
 const (
 	stdoutMark = "[stdout] "
 	stderrMark = "[stderr] "
 	agentMark  = "[sockerless] "
 )
 
-// The signs stand in a mark, behind a space, in this order.
+// The signs follow inside a mark after a space, in this order.
 const (
 	escapedSign   = '%' // bytes are written as % and two digits
 	continuedSign = '-' // goes on with the last line of its stream
 	unendedSign   = '+' // has no newline
 )
 
-// teeLineLimit bounds a line: what is longer is cut into several.
+// teeLineLimit bounds a line: longer ones are split.
 const teeLineLimit = 64 << 10
 
 // platformOutput is where the platform collects the container's output.
@@ -38,9 +38,9 @@ type platformOutput struct {
 	lines lineWriter
 }
 
-// follow copies the output of a run that is about to start, and then what ended
-// answers. The session holds the process back, and nobody else, while the
-// platform does not take it.
+// follow copies the output of a run that is about to start, and then the line
+// that ended returns. While the platform accepts none, the session blocks only
+// the process.
 func (p *platformOutput) follow(run *session.Session, ended func(*agentv1.ExitStatus) string) {
 	p.tees.Add(1)
 	go func() {
@@ -54,12 +54,12 @@ func (p *platformOutput) follow(run *session.Session, ended func(*agentv1.ExitSt
 	}()
 }
 
-// copy returns how the run has ended; nil where it did not begin.
+// copy returns the run's exit; nil if the run did not start.
 func (p *platformOutput) copy(run *session.Session) (exit *agentv1.ExitStatus) {
 	for {
 		message, err := run.Next(context.Background())
 		if err != nil { // its end
-			// A platform that takes no more output changes nothing for the process.
+			// The process continues even if the platform accepts no more output.
 			_, _ = p.out.Write(p.lines.finish())
 			return exit
 		}
@@ -75,7 +75,7 @@ func (p *platformOutput) copy(run *session.Session) (exit *agentv1.ExitStatus) {
 	}
 }
 
-// wait waits until all that was followed has been taken.
+// wait waits until all followed output has been accepted.
 func (p *platformOutput) wait(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -90,19 +90,19 @@ func (p *platformOutput) wait(ctx context.Context) error {
 	}
 }
 
-// lineWriter makes marked, whole lines of two streams' output.
+// lineWriter converts two streams' output to complete, marked lines.
 type lineWriter struct {
 	begun [3]begunLine // by stream
 	out   []byte
 }
 
-// begunLine is a line whose end has not come.
+// begunLine is a line without its end so far.
 type begunLine struct {
 	bytes []byte
 	cut   bool // a part of it was written already
 }
 
-// take returns the lines that data ends. They are valid until the next call.
+// take returns the lines that data completes. They are valid until the next call.
 func (w *lineWriter) take(stream agentv1.Stream, data []byte) []byte {
 	w.out = w.out[:0]
 	begun := &w.begun[stream]
@@ -123,7 +123,7 @@ func (w *lineWriter) take(stream agentv1.Stream, data []byte) []byte {
 	return w.out
 }
 
-// finish returns the lines that have no end.
+// finish returns the incomplete lines.
 func (w *lineWriter) finish() []byte {
 	w.out = w.out[:0]
 	for stream := range w.begun {
@@ -135,7 +135,7 @@ func (w *lineWriter) finish() []byte {
 	return w.out
 }
 
-// emit adds a line, or a part of one, of which the last bytes are given.
+// emit adds a line, or a part of one, ending with last.
 func (w *lineWriter) emit(stream agentv1.Stream, last []byte, ends bool) {
 	begun := &w.begun[stream]
 	line := last
@@ -162,7 +162,7 @@ func (w *lineWriter) emit(stream agentv1.Stream, last []byte, ends bool) {
 	case len(signs) > 0:
 		w.out = append(append(append(w.out, mark[:len(mark)-len("] ")]...), ' '), signs...)
 		w.out = append(w.out, "] "...)
-	case mark == stderrMark, len(line) == 0, looksMarked(line): // The platform drops lines that have nothing.
+	case mark == stderrMark, len(line) == 0, looksMarked(line): // the platform drops empty lines
 		w.out = append(w.out, mark...)
 	}
 	if escaped {
@@ -176,7 +176,7 @@ func (w *lineWriter) emit(stream agentv1.Stream, last []byte, ends bool) {
 
 const upperHex = "0123456789ABCDEF"
 
-// appendEscaped writes each byte that is no UTF-8, and each %, as % and two
+// appendEscaped writes each byte that is not UTF-8, and each %, as % and two
 // hexadecimal digits: the platform would replace the former.
 func appendEscaped(out, line []byte) []byte {
 	for len(line) > 0 {
@@ -201,7 +201,7 @@ func looksMarked(line []byte) bool {
 	return false
 }
 
-// markedWriter puts a mark before what is written to it, whole lines.
+// markedWriter prefixes a mark to what is written to it in whole lines.
 type markedWriter struct {
 	out  io.Writer
 	mark string

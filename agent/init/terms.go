@@ -16,8 +16,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// terms are how the container ends: as its last start said, and where that said
-// nothing as the agent was told when the container began.
+// terms are how the container ends: as its last start said, or else as the
+// agent's settings say.
 type terms struct {
 	linger      time.Duration // after the main process's end
 	drain       time.Duration // for a backend that is away at the end
@@ -48,7 +48,7 @@ func termsOf(settings *settings, request *agentv1.StartRequest) terms {
 	return t
 }
 
-// checkNames refuses what would make a file of names another's.
+// checkNames refuses names that would inject other content into the files.
 func checkNames(request *agentv1.StartRequest) error {
 	words := append(append([]string{request.Hostname}, request.GetResolver().GetSearch()...), request.GetResolver().GetOptions()...)
 	addresses := slices.Clone(request.GetResolver().GetServers())
@@ -72,7 +72,7 @@ func checkNames(request *agentv1.StartRequest) error {
 	return nil
 }
 
-// checkStart refuses what makes no sense before anything is done with it.
+// checkStart refuses invalid requests before anything is done.
 func checkStart(request *agentv1.StartRequest) error {
 	var err error
 	switch {

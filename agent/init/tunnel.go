@@ -13,8 +13,8 @@ import (
 
 var _ server.Reachable = (*container)(nil)
 
-// DialPort connects to a port as the container sees it; at 0.0.0.0 to what
-// listens at its interface, as from outside.
+// DialPort connects to a port as the container sees it; at 0.0.0.0 to listeners
+// at its interface, as from outside.
 func (c *container) DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error) {
 	var refusal error
 	switch roleOf(ctx) {
@@ -41,7 +41,7 @@ func (c *container) DialPort(ctx context.Context, network string, address netip.
 	return bindToRun(conn, c.Sessions), nil
 }
 
-// boundConn is closed when the container's run ends.
+// boundConn is closed at the end of the container's run.
 type boundConn struct {
 	net.Conn
 	cancel context.CancelFunc

@@ -1,11 +1,11 @@
-// Package callback reaches a backend that cannot reach the agent: the agent
-// dials the backend, over WebSockets, and serves there what it would serve on a
-// port, TLS included. docs/formats.md describes what goes over the wire. A
-// connection may be a link, which outlives the WebSockets that carry it.
+// Package callback reaches a backend that cannot reach the agent: the agent dials
+// the backend, over WebSockets, and serves on them what it would serve on a port,
+// TLS included. docs/formats.md describes the wire format. A connection may be a
+// link, which outlives the WebSockets that carry it.
 //
 // The WebSocket is anonymous, and so is its own TLS, which a proxy on the way may
-// end: who the agent and its client are is settled by the TLS inside it. An agent
-// only shows, before that, that it has the key which its certificate is for.
+// terminate: the TLS inside it authenticates the agent and its client. Before
+// that, an agent only proves that it has its certificate's key.
 package callback
 
 import (
@@ -37,26 +37,29 @@ import (
 const (
 	handshakeTimeout = 10 * time.Second
 	attemptTimeout   = 30 * time.Second
-	// PingEvery is how often a connection that waits or is in use is pinged:
-	// proxies on the way forget silent ones after a minute. The answer has as long.
+	// PingEvery is the interval of pings on a connection that waits or is in use:
+	// proxies on the way drop silent ones after a minute. The reply has the same
+	// time limit.
 	PingEvery = 20 * time.Second
-	// Pauses between attempts that fail; with their spread they are shorter than
-	// the time for which the backend has its clients wait for the agent.
+	// Pauses between failed attempts; with their spread they are shorter than the
+	// time for which the backend's clients wait for the agent.
 	firstPause, lastPause = 500 * time.Millisecond, 3 * time.Second
-	// ResumeWithin is how long a connection may be cut. Pings and attempts to
-	// reach the backend take their time before it is noticed and mended.
+	// ResumeWithin is how long a connection may stay cut. Noticing the cut and
+	// reaching the backend again take part of that time.
 	ResumeWithin = 2 * time.Minute
 	drainPoll    = 5 * time.Millisecond
-	// afterCut is how long a link that was cut as the agent left has for the rest.
+	// afterCut is how long a link that was cut while the agent left may take to
+	// deliver the rest.
 	afterCut = 10 * time.Second
-	// toldEvery is how often failures are logged that go on.
+	// toldEvery is how often continuing failures are logged.
 	toldEvery = 10 * time.Second
-	// maxConnections bounds those that the backend uses at once, most of which it
-	// gives to other agents (maxToOne in src/backends/cloud/callback).
+	// maxConnections bounds the connections in use by the backend, most of which
+	// it joins with other agents (maxToOne in src/backends/cloud/callback).
 	maxConnections = 512
-	// Subprotocol is what the WebSockets carry: TLS, whose server is the agent.
+	// Subprotocol names the WebSockets' content: TLS, with the agent as the
+	// server.
 	Subprotocol = "sockerless.agent.v1"
-	// nonceSize is the length of what the backend wants signed.
+	// nonceSize is the length of the nonce that the backend wants signed.
 	nonceSize = 32
 )
 
@@ -67,13 +70,13 @@ type Options struct {
 	ContainerID string
 	Certificate tls.Certificate // the agent's own, as it is shown inside
 	PingEvery   time.Duration
-	// ResumeWithin is how long a connection may be cut before it is given up.
+	// ResumeWithin is how long a connection may stay cut before it is abandoned.
 	ResumeWithin time.Duration
 	Logger       *slog.Logger
 }
 
-// Listener hands out the connections that the backend begins to use. There is
-// always one more that waits for it.
+// Listener returns the connections that the backend starts to use. One more
+// always waits for it.
 type Listener struct {
 	options Options
 	where   *url.URL
@@ -81,7 +84,7 @@ type Listener struct {
 
 	ctx    context.Context // of the calling
 	cancel context.CancelCauseFunc
-	closed context.Context // nothing is handed out any more
+	closed context.Context // no more connections are handed out
 	close  context.CancelFunc
 	taken  chan net.Conn
 	places chan struct{}
@@ -90,7 +93,7 @@ type Listener struct {
 	links map[linkID]*link
 }
 
-// Listen begins to call the backend.
+// Listen starts to dial the backend.
 func Listen(options Options) *Listener {
 	l := &Listener{
 		options: options,
@@ -100,8 +103,8 @@ func Listen(options Options) *Listener {
 	}
 	l.client = &http.Client{
 		Transport: framing{&http.Transport{
-			// The certificate may be a proxy's, of any authority: nothing is said to it
-			// but what the TLS inside protects.
+			// The certificate may be a proxy's, from any authority: nothing is
+			// sent to it but what the inner TLS protects.
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: true},
 			Proxy:               http.ProxyFromEnvironment,
 			DisableKeepAlives:   true,
@@ -115,11 +118,11 @@ func Listen(options Options) *Listener {
 	return l
 }
 
-// instanceOf is the name of a backend's instance in paths.
+// instanceOf is the name of a backend's instance in URL paths.
 func instanceOf(pin []byte) string { return hex.EncodeToString(pin[:8]) }
 
-// Accept waits for the next connection that the backend uses. An error says that
-// the listener was closed.
+// Accept waits for the next connection that the backend uses. It fails only when
+// the listener is closed.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.taken:
@@ -129,13 +132,14 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close hands out no more connections. Those in use go on; Drain ends the calling.
+// Close hands out no more connections. Those in use continue; Drain stops the
+// dialling.
 func (l *Listener) Close() error {
 	l.close()
 	return nil
 }
 
-// Addr is the backend's, for want of one of its own.
+// Addr is the backend's, since the listener has none of its own.
 func (l *Listener) Addr() net.Addr { return address(l.options.URL.Host) }
 
 type address string
@@ -143,8 +147,8 @@ type address string
 func (address) Network() string  { return "callback" }
 func (a address) String() string { return string(a) }
 
-// run keeps one connection waiting for the backend, as long as there is a
-// listener. The first failure of a row is logged, and then one in a while.
+// run keeps one connection waiting for the backend until the listener ends. Of
+// repeated failures the first is logged, and then one every toldEvery.
 func (l *Listener) run() {
 	var told time.Time
 	for pause := firstPause; l.ctx.Err() == nil; {
@@ -157,7 +161,7 @@ func (l *Listener) run() {
 			told = time.Now()
 			l.options.Logger.Warn("the backend is not reached", "url", l.options.URL.Redacted(), "error", err)
 		}
-		select { // with a difference, so that not all agents call at once
+		select { // with a spread, so that agents do not all dial at once
 		case <-time.After(pause/2 + mathrand.N(pause)):
 			pause = min(2*pause, lastPause)
 		case <-l.ctx.Done():
@@ -165,7 +169,7 @@ func (l *Listener) run() {
 	}
 }
 
-// offer makes a connection and returns once the backend uses it, or it is gone.
+// offer makes a connection and returns once the backend uses it, or it is lost.
 func (l *Listener) offer() error {
 	select {
 	case l.places <- struct{}{}:
@@ -193,7 +197,7 @@ func (l *Listener) offer() error {
 	return l.hand(used)
 }
 
-// hand gives a connection to whoever accepts it.
+// hand passes a connection to Accept.
 func (l *Listener) hand(conn net.Conn) error {
 	select {
 	case l.taken <- conn:
@@ -204,7 +208,7 @@ func (l *Listener) hand(conn net.Conn) error {
 	}
 }
 
-// link has a connection carry the link that it names, until it is lost.
+// link lets a connection carry the link that it names, until it is lost.
 func (l *Listener) link(carrier *usedConn) {
 	defer carrier.Close()
 	var opening [openingSize]byte
@@ -242,10 +246,9 @@ func (l *Listener) forget(id linkID) {
 	delete(l.links, id)
 }
 
-// Drain waits until the peers have got what was written, once all links were
-// closed: at most until ctx ends, or, if there is time for that, until those
-// that are cut then are given up, or had some time on another connection. Then
-// nobody is called any more.
+// Drain waits, after all links are closed, until the peers have received what was
+// written: until ctx ends or, if isPatient, until cut links have been abandoned
+// or had afterCut on another connection. Then the dialling stops.
 func (l *Listener) Drain(ctx context.Context, isPatient bool) {
 	defer l.cancel(net.ErrClosed)
 	var lastCut time.Time
@@ -264,12 +267,12 @@ func (l *Listener) Drain(ctx context.Context, isPatient bool) {
 }
 
 // DialPeer makes a connection that the backend joins with one of another
-// container's agent, where it lets this one: else it ends.
+// container's agent. It ends if the backend refuses.
 func (l *Listener) DialPeer(ctx context.Context, containerID string) (net.Conn, error) {
 	return l.dial(ctx, l.where.JoinPath("peers", containerID))
 }
 
-// dial opens a WebSocket. Pings run until the connection ends.
+// dial opens a WebSocket, with pings until it ends.
 func (l *Listener) dial(ctx context.Context, where *url.URL) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -288,14 +291,14 @@ func (l *Listener) dial(ctx context.Context, where *url.URL) (net.Conn, error) {
 	return &socketConn{Conn: websocket.NetConn(living, socket, websocket.MessageBinary), ended: ended}, nil
 }
 
-// shown is the answer to the backend's nonce.
+// shown is the response to the backend's nonce.
 type shown struct {
 	Certificate []byte `json:"certificate"` // DER
 	Signature   []byte `json:"signature"`   // of keyProof, ASN.1
 }
 
-// showKey signs the backend's nonce with the certificate's key, so that nobody
-// else's connections are taken for the agent's.
+// showKey signs the backend's nonce with the certificate's key, so that no other
+// connection can pass for the agent's.
 func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn) error {
 	if socket.Subprotocol() != Subprotocol {
 		return fmt.Errorf("the backend speaks %q, not %s", socket.Subprotocol(), Subprotocol)
@@ -319,12 +322,13 @@ func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn) error {
 	return wsjson.Write(ctx, socket, shown{l.options.Certificate.Certificate[0], signature})
 }
 
-// keyProof is what an agent signs. It is like nothing else that the key is for.
+// keyProof is the message that an agent signs. Its form differs from everything
+// else signed with the key.
 func keyProof(instance []byte, containerID string, nonce []byte) []byte {
 	return fmt.Appendf(nil, "sockerless callback %s %s %x", instanceOf(instance), containerID, nonce)
 }
 
-// keepAlive cuts a connection whose other end is gone without a word.
+// keepAlive cuts a connection whose peer has vanished.
 func (l *Listener) keepAlive(ctx context.Context, socket *websocket.Conn) {
 	ticker := time.NewTicker(l.options.PingEvery)
 	defer ticker.Stop()
@@ -344,7 +348,7 @@ func (l *Listener) keepAlive(ctx context.Context, socket *websocket.Conn) {
 	}
 }
 
-// socketConn ends its pings with itself.
+// socketConn stops its pings when it is closed.
 type socketConn struct {
 	net.Conn
 	ended context.CancelFunc

@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// wholeFrames writes each frame of a WebSocket at once. The library passes it on in
-// pieces of 4 KiB, each of which would be a record of TLS, a packet, and a read of
-// the relay's.
+// wholeFrames writes each WebSocket frame in one piece. The library writes pieces
+// of 4 KiB, each of which would be a TLS record, a packet, and a read in the
+// relay.
 type wholeFrames struct {
 	io.ReadWriteCloser
 	kept *[]byte // the beginning of a frame; nil: there is none
 }
 
-// frameBuffers are for frames that are being written: most connections wait.
+// frameBuffers are for frames being written: most connections are idle.
 var frameBuffers = sync.Pool{New: func() any {
 	buffer := make([]byte, 0, usualFrame)
 	return &buffer
@@ -52,8 +52,8 @@ func (w *wholeFrames) Write(p []byte) (int, error) {
 // usualFrame is the length of a link's longest frame.
 const usualFrame = readAtOnce
 
-// frameSize is the length of the frame that begins here (RFC 6455, 5.2), its head
-// included. 0: its head is not there yet.
+// frameSize is the length of the frame that begins here (RFC 6455, 5.2), header
+// included. 0: the header is incomplete.
 func frameSize(frame []byte) int {
 	if len(frame) < 2 {
 		return 0
@@ -80,7 +80,7 @@ func frameSize(frame []byte) int {
 	return head + int(length)
 }
 
-// framing has the WebSockets that its requests become written in whole frames.
+// framing makes the WebSockets of its requests write whole frames.
 type framing struct{ http.RoundTripper }
 
 func (f framing) RoundTrip(request *http.Request) (*http.Response, error) {

@@ -20,27 +20,30 @@ const (
 	// link; TLS begins with another one.
 	opensLink, resumesLink = 1, 2
 	linkIDSize             = 16
-	// openingSize: the first byte, the link's ID, and how many bytes of it have come.
+	// openingSize: the first byte, the link's ID, and the number of bytes
+	// received.
 	openingSize = 1 + linkIDSize + 8
-	// frameHead: how many bytes have come, and the length of the data that follows.
+	// frameHead: the number of bytes received, and the length of the following
+	// data.
 	frameHead = 8 + 4
-	// endsLink stands for the length of a frame behind which nothing comes.
+	// endsLink replaces the length in the last frame of a link.
 	endsLink = math.MaxUint32
-	// maxKept bounds the bytes that were sent and have not arrived, as far as is known.
+	// maxKept bounds the bytes that are sent but not confirmed.
 	maxKept = 2 << 20
-	// ackAfter is how much comes before the peer is told.
+	// ackAfter is how many bytes are received before the peer gets a
+	// confirmation.
 	ackAfter = 256 << 10
-	// maxFrame is what a message has beside a frame's head and its own, of 8 bytes: it
-	// is two whole records of TLS. The relay takes 64 KiB at most.
+	// maxFrame is a message's data without the frame's head and its own of 8
+	// bytes: two whole TLS records. The relay accepts 64 KiB at most.
 	maxFrame = readAtOnce - 8 - frameHead
-	// readAtOnce is at least a record of TLS.
+	// readAtOnce is at least a TLS record.
 	readAtOnce = 32 << 10
 )
 
 type linkID [linkIDSize]byte
 
-// link is a connection that outlives the loss of the ones that carry it: what
-// was sent is kept until it has arrived, and sent again on the next.
+// link is a connection that survives the loss of its carriers: sent data is kept
+// until it is confirmed, and sent again on the next carrier.
 type link struct {
 	// inner is the other end of the connection that the agent serves.
 	inner  net.Conn
@@ -48,7 +51,7 @@ type link struct {
 	ended  func()
 	logger *slog.Logger
 
-	// receiving is held by the carrier whose bytes are handed on.
+	// receiving is locked by the carrier whose bytes are being delivered.
 	receiving sync.Mutex
 
 	mu       sync.Mutex
@@ -57,17 +60,16 @@ type link struct {
 	kept     bytes.Buffer
 	base     uint64 // bytes before kept
 	next     uint64 // offset of the byte that is sent next on this carrier
-	sent     uint64 // bytes that were ever sent, on whichever carrier
-	received uint64 // bytes that have come
-	told     uint64 // what the peer was told of them
+	sent     uint64 // bytes ever sent, on any carrier
+	received uint64 // bytes received
+	told     uint64 // the number last confirmed to the peer
 	finished bool   // the agent sends no more
 	closed   bool
 	expiry   *time.Timer
 }
 
-// newLink begins one.
-//
-// ended is called once it is over
+// newLink returns a new link and the connection that Accept returns. ended is
+// called once the link is over.
 func newLink(limit time.Duration, logger *slog.Logger, ended func()) (*link, net.Conn) {
 	inner, outer := net.Pipe()
 	l := &link{inner: inner, limit: limit, logger: logger, ended: ended}
@@ -76,8 +78,8 @@ func newLink(limit time.Duration, logger *slog.Logger, ended func()) (*link, net
 	return l, outer
 }
 
-// carry uses a connection from now on, whose peer has got `arrived` bytes. It
-// returns once the connection is lost or replaced, or the link is over.
+// carry uses a connection from now on, whose peer has received `arrived` bytes.
+// It returns once the connection is lost or replaced, or the link is over.
 func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
 	if !l.drop(arrived) {
 		carrier.Close()
@@ -92,7 +94,7 @@ func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
 		return
 	}
 	if l.closed || !l.acknowledge(arrived) {
-		l.close() // Nothing good comes of a peer that has got bytes which were never sent.
+		l.close() // a peer that received bytes which were never sent is broken
 		l.mu.Unlock()
 		refuseLink(carrier)
 		return
@@ -102,7 +104,7 @@ func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
 	}
 	l.carrier = carrier
 	l.next = arrived
-	l.told = math.MaxUint64 // The first frame tells what has come.
+	l.told = math.MaxUint64 // the first frame confirms what has been received
 	l.changed.Broadcast()
 	l.mu.Unlock()
 	sent := make(chan struct{})
@@ -114,14 +116,14 @@ func (l *link) carry(carrier net.Conn, reader *bufio.Reader, arrived uint64) {
 	<-sent
 }
 
-// isLate tells an opening that comes late, since its peer has confirmed more by
-// now; l.mu is held.
+// isLate reports whether an opening is outdated, since its peer has confirmed
+// more by now; l.mu is held.
 func (l *link) isLate(arrived uint64) bool {
 	return !l.closed && arrived < l.base
 }
 
-// drop gives the carrier up, if there is one, as its peer has for another. False:
-// that other comes late.
+// drop closes the carrier, if any, since its peer has replaced it. False: the
+// replacement is outdated.
 func (l *link) drop(arrived uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,13 +138,13 @@ func (l *link) drop(arrived uint64) bool {
 	return true
 }
 
-// refuseLink tells a peer that there is no such link.
+// refuseLink tells a peer that the link does not exist.
 func refuseLink(carrier net.Conn) {
 	carrier.Write(frame(nil, 0, endsLink, nil)) // It hears of the end in any case.
 	carrier.Close()
 }
 
-// lose has the link wait for another carrier, or ends it where the peer has left.
+// lose makes the link wait for another carrier, or ends it if the peer has left.
 func (l *link) lose(carrier net.Conn, reason error) {
 	carrier.Close()
 	l.mu.Lock()
@@ -168,8 +170,9 @@ func (l *link) lose(carrier net.Conn, reason error) {
 	})
 }
 
-// hasLeft tells a WebSocket that the relay closed, without a status, as its client has
-// gone, from one that was cut, or closed by a proxy on the way.
+// hasLeft distinguishes a WebSocket that the relay closed, without a status,
+// because its client left, from one that was cut, or closed by a proxy on the
+// way.
 func hasLeft(reason error) bool {
 	return reason == nil || websocket.CloseStatus(reason) == websocket.StatusNoStatusRcvd
 }
@@ -180,7 +183,7 @@ func (l *link) isCut() bool {
 	return l.carrier == nil && !l.closed
 }
 
-// errUnused: whoever has asked for the connection did not wait for its answer.
+// errUnused means that the peer asked for the connection but did not wait for it.
 var errUnused = errors.New("nothing has come on the connection")
 
 // close ends the link; l.mu is held.
@@ -193,22 +196,22 @@ func (l *link) close() {
 	}
 }
 
-// abandon ends a link that nobody has taken.
+// abandon ends a link that was never accepted.
 func (l *link) abandon() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.close()
 }
 
-// acknowledge forgets what has arrived; l.mu is held. False: nothing was sent
-// that could have.
+// acknowledge forgets confirmed data; l.mu is held. False: that many bytes were
+// never sent.
 func (l *link) acknowledge(arrived uint64) bool {
 	if arrived < l.base || arrived > l.sent {
 		return false
 	}
 	l.kept.Next(int(arrived - l.base))
 	l.base = arrived
-	l.next = max(l.next, arrived) // It may have come on an earlier carrier.
+	l.next = max(l.next, arrived) // it may have arrived over an earlier carrier
 	if l.kept.Len() == 0 && l.kept.Cap() > readAtOnce {
 		l.kept = bytes.Buffer{}
 	}
@@ -216,7 +219,7 @@ func (l *link) acknowledge(arrived uint64) bool {
 	return true
 }
 
-// takeOutput takes what the agent sends, until it sends no more.
+// takeOutput reads the agent's output until it ends.
 func (l *link) takeOutput() {
 	buffer := make([]byte, readAtOnce)
 	for {
@@ -238,7 +241,7 @@ func (l *link) takeOutput() {
 	}
 }
 
-// send sends what is kept, and how much has come, until the carrier is lost.
+// send sends kept data and confirmations until the carrier is lost.
 func (l *link) send(carrier net.Conn) {
 	var out []byte
 	for {
@@ -266,12 +269,12 @@ func (l *link) send(carrier net.Conn) {
 			return
 		}
 		if length == endsLink {
-			return // The peer closes the connection once it has all.
+			return // the peer closes the connection once it has everything
 		}
 	}
 }
 
-// isToSend reports whether there is something to say; l.mu is held.
+// isToSend reports whether data or a confirmation is to be sent; l.mu is held.
 func (l *link) isToSend() bool {
 	isAckDue := l.told > l.received || l.received-l.told >= ackAfter
 	return l.next < l.base+uint64(l.kept.Len()) || isAckDue || l.finished
@@ -283,7 +286,8 @@ func frame(to []byte, arrived uint64, length uint32, data []byte) []byte {
 	return append(to, data...)
 }
 
-// receive hands on what comes. Without an error the peer has ended the link.
+// receive delivers received data. It returns nil when the peer has ended the
+// link.
 func (l *link) receive(carrier net.Conn, reader *bufio.Reader) error {
 	var head [frameHead]byte
 	buffer := make([]byte, readAtOnce)
@@ -306,7 +310,7 @@ func (l *link) receive(carrier net.Conn, reader *bufio.Reader) error {
 		for rest := int64(length); rest > 0; {
 			n, err := reader.Read(buffer[:min(rest, readAtOnce)])
 			rest -= int64(n)
-			l.inner.Write(buffer[:n]) // An agent that has closed its end wants no more.
+			l.inner.Write(buffer[:n]) // an agent that has closed its end reads no more
 			l.mu.Lock()
 			l.received += uint64(n)
 			l.changed.Broadcast()
@@ -318,5 +322,6 @@ func (l *link) receive(carrier net.Conn, reader *bufio.Reader) error {
 	}
 }
 
-// errReplaced: the connection is not the link's any more, or its peer is another's.
+// errReplaced means that the connection no longer carries the link, or has
+// another peer.
 var errReplaced = errors.New("the connection carries the link no more")

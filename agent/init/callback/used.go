@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// readBuffer is how much is read of a connection at once.
+// readBuffer is the read size of a connection.
 const readBuffer = 64 << 10
 
-// usedConn is a connection whose first bytes were read to see that it is used.
+// usedConn is a connection whose first bytes were read to detect its use.
 type usedConn struct {
 	net.Conn
 	reader *bufio.Reader

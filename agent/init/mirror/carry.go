@@ -15,20 +15,20 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// carryBuffer is how much is read of a connection at once.
+// carryBuffer is the read size of a connection.
 const carryBuffer = 128 << 10
 
 var carryBuffers = sync.Pool{New: func() any { return new([carryBuffer]byte) }}
 
-// Carry moves a connection's bytes through the partner's agent. A connection
-// that the partner does not take, or that breaks there, is reset here.
+// Carry forwards a connection's bytes through the partner's agent. A connection
+// that the partner refuses, or that breaks there, is reset here.
 func (l *agentLink) Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	client, done := l.carrier()
 	defer done()
 	c := &carried{cancel: cancel, conn: conn, stream: client.Tunnel(ctx)}
-	stop := context.AfterFunc(ctx, func() { // ends a read or a write that waits
+	stop := context.AfterFunc(ctx, func() { // interrupts a waiting read or write
 		_ = conn.SetLinger(0)
 		conn.Close()
 	})
@@ -45,13 +45,13 @@ func (l *agentLink) Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrP
 	}
 }
 
-// carried is one connection on its way.
+// carried is one forwarded connection.
 type carried struct {
 	cancel context.CancelCauseFunc
 	conn   *net.TCPConn
 	stream *connect.BidiStreamForClient[agentv1.TunnelRequest, agentv1.TunnelResponse]
 
-	mu    sync.Mutex // of sending
+	mu    sync.Mutex // serialises sending
 	ended bool       // nothing more is sent
 }
 
@@ -101,8 +101,8 @@ func (c *carried) run(to netip.AddrPort) error {
 	return c.over()
 }
 
-// over waits for the call's end once both directions have ended: to break it off
-// before would reset the partner's side.
+// over waits for the call's end once both directions have ended: cancelling it
+// earlier would reset the partner's side.
 func (c *carried) over() error {
 	if err := c.stream.CloseRequest(); err != nil {
 		return err
@@ -120,7 +120,7 @@ func (c *carried) over() error {
 	}
 }
 
-// moveOut sends what the connection brings, until its end.
+// moveOut sends the connection's data until its end.
 func (c *carried) moveOut() error {
 	buffer := carryBuffers.Get().(*[carryBuffer]byte)
 	defer carryBuffers.Put(buffer)
@@ -144,7 +144,7 @@ func (c *carried) moveOut() error {
 	}
 }
 
-// moveIn writes what the partner sends, until its end.
+// moveIn writes the partner's data until its end.
 func (c *carried) moveIn() error {
 	var received uint64
 	for {
@@ -167,7 +167,7 @@ func (c *carried) moveIn() error {
 			if message.End.TotalBytes != received {
 				return errors.New("the tunnel's length is not as told")
 			}
-			_ = c.conn.CloseWrite() // a connection that broke says so to its reader
+			_ = c.conn.CloseWrite() // if the connection broke, its reader reports it
 			return nil
 		case *agentv1.TunnelResponse_Error:
 			return errors.New(message.Error.Message)

@@ -11,34 +11,33 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// waitingDatagrams bounds those of one exchange that are not sent yet; others
-// are lost.
+// waitingDatagrams bounds the queued datagrams of one exchange; more are lost.
 const waitingDatagrams = 256
 
-// exchange is a client's side of an exchange of datagrams.
+// exchange is a client's side of a datagram exchange.
 type exchange struct {
 	net.Conn // what comes, a datagram a read
 	out      chan []byte
 	cancel   context.CancelCauseFunc
 }
 
-// Exchange moves datagrams through the partner's agent. It waits for nobody: the
-// tunnel opens while the first datagrams wait. All exchanges share the
-// connection of Follow, since none of them ever holds up another.
+// Exchange forwards datagrams through the partner's agent. It never blocks: the
+// tunnel opens while the first datagrams are queued. All exchanges share the
+// connection of Follow, since none of them ever blocks another.
 func (l *agentLink) Exchange(ctx context.Context, to netip.AddrPort) net.Conn {
 	ctx, cancel := context.WithCancelCause(ctx)
 	near, far := net.Pipe()
 	e := &exchange{Conn: near, out: make(chan []byte, waitingDatagrams), cancel: cancel}
 	go func() {
 		defer far.Close()
-		stop := context.AfterFunc(ctx, func() { far.Close() }) // ends a write that waits
+		stop := context.AfterFunc(ctx, func() { far.Close() }) // interrupts a waiting write
 		defer stop()
 		cancel(l.exchange(ctx, cancel, e.out, far, to))
 	}()
 	return e
 }
 
-// Write sends a datagram, or loses it.
+// Write sends a datagram, or drops it.
 func (e *exchange) Write(datagram []byte) (int, error) {
 	select {
 	case e.out <- bytes.Clone(datagram):
@@ -53,7 +52,7 @@ func (e *exchange) Close() error {
 	return e.Conn.Close()
 }
 
-// exchange runs until ctx ends or the partner's side does.
+// exchange runs until ctx or the partner's side ends.
 func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc, out <-chan []byte, in net.Conn, to netip.AddrPort) error {
 	stream := l.client.Tunnel(ctx)
 	defer func() {
@@ -84,7 +83,7 @@ func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc
 				return
 			}
 			if err := stream.Send(request); err != nil {
-				return // it is received why
+				return // the receiver gets the reason
 			}
 		}
 	}()

@@ -22,16 +22,16 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
-	// relayedTimeout is more than a relay waits for an agent to call.
+	// relayedTimeout exceeds the relay's wait for an agent's call.
 	relayedTimeout = 15 * time.Second
-	// idleTimeout is how long a connection is kept that nobody uses.
+	// idleTimeout is how long an unused connection is kept.
 	idleTimeout = 30 * time.Second
-	// maxHandshakes bounds those at a time with one agent, which refuses more than
-	// 64 of all its clients.
+	// maxHandshakes bounds concurrent handshakes with one agent, which allows 64
+	// for all its clients.
 	maxHandshakes = 8
-	// maxAnswer bounds a message of a partner's agent.
+	// maxAnswer bounds a message from a partner's agent.
 	maxAnswer = 2 << 20
-	// As the agent's server has them.
+	// As in the agent's server.
 	maxFrame         = 1 << 20
 	streamWindow     = 2 << 20
 	connectionWindow = 4<<20 - 1
@@ -44,22 +44,22 @@ const (
 
 var errSilent = errors.New("its agent has been silent for 30 s")
 
-// agentLink reaches a partner's agent over mutual TLS. HTTP/2 gives a
-// connection's window back as data is read: carried connections have HTTP/2
-// connections of their own, so that a reader that stalls holds up nothing else.
+// agentLink reaches a partner's agent over mutual TLS. HTTP/2 returns a
+// connection's window as data is read: carried connections have their own HTTP/2
+// connections, so that a stalled reader blocks nothing else.
 type agentLink struct {
 	agent       string // address and port, or a name for it
 	tls         *tls.Config
 	credentials func() [][]byte
 	reach       func(ctx context.Context) (net.Conn, error)
-	proofTime   time.Duration                     // for TLS, with what lies on the way
-	handshakes  chan struct{}                     // a place for each that is under way
+	proofTime   time.Duration                     // for TLS, network delays included
+	handshakes  chan struct{}                     // a slot for each pending handshake
 	client      agentv1connect.AgentServiceClient // over the connection of Follow
 	transport   *http.Transport
 }
 
-// NewLink makes a link whose connections prove themselves with key and the
-// credentials of the time when they are made.
+// NewLink returns a link whose connections authenticate with key and the current
+// credentials.
 func NewLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte) Link {
 	agent := partner.Agent.String()
 	dialer := net.Dialer{Timeout: connectTimeout}
@@ -68,8 +68,8 @@ func NewLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte
 	})
 }
 
-// NewRelayedLink makes one to an agent that nobody dials: reach answers what a
-// relay joins with a connection of that agent.
+// NewRelayedLink returns a link to an agent that cannot be dialled: reach returns
+// a connection that a relay joins with one of that agent.
 func NewRelayedLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte, reach func(ctx context.Context) (net.Conn, error)) Link {
 	return newLink(partner, key, credentials, partner.ContainerID[:12], relayedTimeout, reach)
 }
@@ -82,7 +82,7 @@ func newLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte
 		tls: &tls.Config{
 			MinVersion:         tls.VersionTLS13,
 			NextProtos:         []string{"h2"},
-			InsecureSkipVerify: true, // the agent made its certificate itself: its key is what it is known by
+			InsecureSkipVerify: true, // the agent's certificate is self-signed and recognised by its key
 			VerifyConnection:   func(state tls.ConnectionState) error { return checkPin(state, partner.Pin) },
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				return &tls.Certificate{Certificate: credentials(), PrivateKey: key}, nil
@@ -114,9 +114,9 @@ func (l *agentLink) newClient() (agentv1connect.AgentServiceClient, *http.Transp
 		connect.WithGRPC(), connect.WithReadMaxBytes(maxAnswer)), transport
 }
 
-// carrier is a client for one call, and what is to be done after it. Its
-// connection ends with the call. Once the credentials have ended and nobody has
-// brought others, only the connection that Follow has is to be had.
+// carrier returns a client for one call, with its own connection, and a function
+// to call after it. Once the credentials have expired without replacement, only
+// Follow's connection is available.
 func (l *agentLink) carrier() (agentv1connect.AgentServiceClient, func()) {
 	if l.haveEnded() {
 		return l.client, func() {}
@@ -135,7 +135,7 @@ func (l *agentLink) haveEnded() bool {
 	return err != nil || time.Now().After(leaf.NotAfter)
 }
 
-// dial makes a connection that has proved itself.
+// dial makes an authenticated connection.
 func (l *agentLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, silenceLimit, errSilent)
 	defer cancel()
@@ -167,10 +167,10 @@ func checkPin(state tls.ConnectionState, pin []byte) error {
 	return nil
 }
 
-// Close lets connections go that nobody uses.
+// Close closes idle connections.
 func (l *agentLink) Close() { l.transport.CloseIdleConnections() }
 
-// Follow tells where the partner's processes listen.
+// Follow reports where the partner's processes listen.
 func (l *agentLink) Follow(ctx context.Context, told func(Listeners)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -199,8 +199,8 @@ func (l *agentLink) Follow(ctx context.Context, told func(Listeners)) error {
 	return errors.New("its agent has ended the stream")
 }
 
-// trueCause prefers the reason why the call was given up to the error that this
-// made, and the reason why nobody answers to that of the request.
+// trueCause prefers the context's cause to the resulting error, and a dial error
+// to the request's.
 func trueCause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -15,28 +15,28 @@ import (
 	"strconv"
 )
 
-// States as the kernel writes them: TCP_LISTEN, and that of a socket for
-// datagrams that is connected to nobody.
+// Socket states in the kernel's tables: TCP_LISTEN, and that of an unconnected
+// datagram socket.
 const (
 	stateListen      = "0A"
 	stateUnconnected = "07"
 )
 
-// Listening reads where processes listen on TCP in this process's network
-// namespace, this process included.
+// Listening returns the TCP listeners of all processes in this process's network
+// namespace, itself included.
 func Listening() ([]netip.AddrPort, error) {
 	return socketsIn(stateListen, "/proc/self/net/tcp", "/proc/self/net/tcp6")
 }
 
-// waitingForDatagrams reads where processes wait for datagrams of anybody. Ports
-// that the kernel chooses are left out: a client has one that waits for an
-// answer, and nobody could know it beforehand.
+// waitingForDatagrams returns the sockets on which processes wait for datagrams
+// from anybody. Ports chosen by the kernel are left out: clients use them to wait
+// for replies, and nobody could know them beforehand.
 func waitingForDatagrams() ([]netip.AddrPort, error) {
 	found, err := socketsIn(stateUnconnected, "/proc/self/net/udp", "/proc/self/net/udp6")
 	if err != nil {
 		return nil, err
 	}
-	first, last := uint16(32768), uint16(60999) // the kernel's own range
+	first, last := uint16(32768), uint16(60999) // the kernel's default range
 	if content, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		_, _ = fmt.Sscan(string(content), &first, &last)
 	}
@@ -62,7 +62,7 @@ func socketsIn(state string, paths ...string) ([]netip.AddrPort, error) {
 	return found, nil
 }
 
-// parseSockets adds the sockets in a state of a table of the kernel's to found.
+// parseSockets appends to found the sockets of a kernel table in a given state.
 func parseSockets(table io.Reader, state string, found []netip.AddrPort) ([]netip.AddrPort, error) {
 	lines := bufio.NewScanner(table)
 	lines.Scan() // the heading
@@ -80,8 +80,8 @@ func parseSockets(table io.Reader, state string, found []netip.AddrPort) ([]neti
 	return found, lines.Err()
 }
 
-// parseAddress reads `0100007F:1F90`: the address as words of 32 bits in the
-// machine's order, the port as a number.
+// parseAddress parses `0100007F:1F90`: the address as 32-bit words in the
+// machine's byte order, and the port.
 func parseAddress(text string) (netip.AddrPort, error) {
 	words, port, _ := bytes.Cut([]byte(text), []byte(":"))
 	address := make([]byte, hex.DecodedLen(len(words)))

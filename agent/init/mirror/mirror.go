@@ -1,8 +1,8 @@
-// Package mirror gives containers that share a network, but no network
-// interface, each other's TCP listeners. The agent of each listens where the
-// processes of its partners listen, and forwards each connection through the
-// partner's agent. A mirror is no listener of a process: it is never told to a
-// partner, so that no mirror is mirrored.
+// Package mirror shares TCP listeners between containers that share a network,
+// but no network interface. Each one's agent listens where the processes of its
+// partners listen, and forwards each connection through the partner's agent.
+// Mirrors are never reported to a partner as listeners, so that no mirror is
+// mirrored.
 package mirror
 
 import (
@@ -20,27 +20,28 @@ import (
 )
 
 const (
-	// readEvery is how often the kernel is asked for listeners; it takes at most
+	// readEvery is how often the kernel's listeners are read; that takes at most
 	// a fiftieth of the time.
 	readEvery = 100 * time.Millisecond
 	readShare = 50
 )
 
-// Options are what a Mirror works with.
+// Options configure a Mirror.
 type Options struct {
-	// Listening answers where processes listen in the container, the agent included.
+	// Listening returns all listeners in the container, the agent's included.
 	Listening func() ([]netip.AddrPort, error)
-	// IsOwn says whether an address is that of a listener of the agent's that is no mirror.
+	// IsOwn reports whether an address is a listener of the agent other than a
+	// mirror.
 	IsOwn func(netip.AddrPort) bool
-	// Reserved are addresses where the agent may yet listen itself.
+	// Reserved are addresses on which the agent may still listen.
 	Reserved []netip.AddrPort
-	// IsKept says whether a port, at any address, is left to the container's own
-	// processes; nil: none is.
+	// IsKept reports whether a port, at any address, is left to the container's
+	// own processes; nil: none is.
 	IsKept func(network string, port uint16) bool
-	// Address is the one by which others reach the container; invalid: there is none.
+	// Address is the address by which others reach the container; invalid: none.
 	Address func() netip.Addr
-	// Dial makes a link to a partner's agent; credentials answers the certificates
-	// to show at the time.
+	// Dial returns a link to a partner's agent; credentials returns the current
+	// certificates to show.
 	Dial   func(partner Partner, credentials func() [][]byte) Link
 	Logger *slog.Logger
 }
@@ -51,12 +52,12 @@ type Partner struct {
 	Agent       netip.AddrPort // invalid: a relay leads to it
 	Pin         []byte         // SHA-256 of the agent's SubjectPublicKeyInfo
 	Credentials [][]byte       // certificates to show to the agent, leaf first, DER
-	// At are the addresses of the loopback that have all of its listeners; none:
-	// they have theirs.
+	// At are the loopback addresses that get all of its listeners; none: each
+	// listener keeps its own address.
 	At []netip.Addr
 }
 
-// Listeners are where processes listen.
+// Listeners are the addresses where processes listen.
 type Listeners struct{ TCP, UDP []netip.AddrPort }
 
 func (l Listeners) equal(other Listeners) bool {
@@ -67,7 +68,7 @@ func (p Partner) isSameAgent(other Partner) bool {
 	return p.Agent == other.Agent && bytes.Equal(p.Pin, other.Pin)
 }
 
-// Mirror is one container's.
+// Mirror mirrors the partners of one container.
 type Mirror struct {
 	options Options
 	closing context.Context
@@ -77,13 +78,13 @@ type Mirror struct {
 	mu       sync.Mutex
 	partners map[string]*partner
 	open     map[*listener]struct{} // of all partners
-	changed  change.Signal          // told when a partner is reached or lost
+	changed  change.Signal          // notified when a partner is reached or lost
 }
 
-// ErrClosed ends what goes on when a Mirror is closed.
+// ErrClosed ends pending operations when a Mirror is closed.
 var ErrClosed = errors.New("the container's agent is leaving")
 
-// New makes a mirror without partners.
+// New returns a mirror without partners.
 func New(options Options) *Mirror {
 	m := &Mirror{
 		options:  options,
@@ -94,7 +95,7 @@ func New(options Options) *Mirror {
 	return m
 }
 
-// Close ends all mirrors, and every connection through them.
+// Close closes all mirrors, and every connection through them.
 func (m *Mirror) Close() {
 	m.mu.Lock()
 	m.close(ErrClosed)
@@ -102,15 +103,15 @@ func (m *Mirror) Close() {
 	m.work.Wait()
 }
 
-// Tell replaces the partners. It waits, at most for a time, until the listeners
-// of all of them are mirrored, and answers why some are not.
-func (m *Mirror) Tell(ctx context.Context, partners []Partner, wait time.Duration) map[string]error {
+// SetPartners replaces the partners. It waits, at most wait, until all their
+// listeners are mirrored, and returns the errors of those that are not.
+func (m *Mirror) SetPartners(ctx context.Context, partners []Partner, wait time.Duration) map[string]error {
 	m.replace(partners)
 	return m.Await(ctx, nil, wait)
 }
 
-// Await waits, at most for a time, until the listeners of some partners are
-// mirrored, and answers why some are not. nil: of all.
+// Await waits, at most wait, until the listeners of these partners (nil: of all)
+// are mirrored, and returns the errors of those that are not.
 func (m *Mirror) Await(ctx context.Context, ids []string, wait time.Duration) map[string]error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -167,7 +168,8 @@ func (m *Mirror) replace(partners []Partner) {
 
 var errNotReached = errors.New("its agent has not answered yet")
 
-// failures are the partners whose listeners are not mirrored. m.mu is held.
+// failures are the errors of partners whose listeners are not mirrored. m.mu is
+// held.
 func (m *Mirror) failures() map[string]error {
 	failures := make(map[string]error)
 	for id, partner := range m.partners {
@@ -178,8 +180,8 @@ func (m *Mirror) failures() map[string]error {
 	return failures
 }
 
-// Watch tells where the container's own processes listen, first and whenever
-// that has changed, until ctx or the mirror ends or tell fails.
+// Watch reports where the container's own processes listen, at once and after
+// each change, until ctx or the mirror ends or tell fails.
 func (m *Mirror) Watch(ctx context.Context, tell func([]netip.AddrPort) error) error {
 	read := func() (Listeners, error) {
 		own, err := m.ownListeners()
@@ -188,7 +190,7 @@ func (m *Mirror) Watch(ctx context.Context, tell func([]netip.AddrPort) error) e
 	return m.watch(ctx, read, func(listeners Listeners) error { return tell(listeners.TCP) })
 }
 
-// WatchAll is Watch, and tells datagrams' sockets too.
+// WatchAll is Watch with datagram sockets too.
 func (m *Mirror) WatchAll(ctx context.Context, tell func(Listeners) error) error {
 	return m.watch(ctx, func() (Listeners, error) {
 		own, err := m.ownListeners()
@@ -225,8 +227,9 @@ func (m *Mirror) watch(ctx context.Context, read func() (Listeners, error), tell
 	}
 }
 
-// ownListeners are those of the container's processes, in order. No mirror opens
-// or ends meanwhile, so that none is taken for a process's.
+// ownListeners are those of the container's processes, sorted. The lock keeps
+// mirrors from opening or closing meanwhile, so that none is mistaken for a
+// process's listener.
 func (m *Mirror) ownListeners() ([]netip.AddrPort, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -249,7 +252,7 @@ func sorted(addresses []netip.AddrPort) []netip.AddrPort {
 	return slices.Compact(addresses)
 }
 
-// Holds reports whether connections to an address would come to a mirror.
+// Holds reports whether connections to an address would reach a mirror.
 func (m *Mirror) Holds(address netip.AddrPort) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

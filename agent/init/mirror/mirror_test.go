@@ -95,7 +95,7 @@ func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
 	link := newFakeLink()
 	m := newMirror(t, map[string]*fakeLink{"x": link})
 	told := make(chan map[string]error)
-	go func() { told <- m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, patience) }()
+	go func() { told <- m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, patience) }()
 	port := freePort(t, "127.77.0.1")
 	link.tables <- []netip.AddrPort{port}
 	if failures := <-told; len(failures) > 0 {
@@ -116,12 +116,12 @@ func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
 	until(t, "the mirror comes back", func() bool { return isOpen(port) })
 	link.lost <- errors.New("lost")
 	until(t, "the mirror ends with its partner", func() bool { return !isOpen(port) })
-	if failures := m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0); failures["x"] == nil {
+	if failures := m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0); failures["x"] == nil {
 		t.Error("a partner that was lost counts as reached")
 	}
 	link.tables <- []netip.AddrPort{port}
 	until(t, "the mirror comes back with its partner", func() bool { return isOpen(port) })
-	m.Tell(t.Context(), nil, 0)
+	m.SetPartners(t.Context(), nil, 0)
 	until(t, "the mirror ends when the partner is none any more", func() bool { return !isOpen(port) })
 }
 
@@ -135,7 +135,7 @@ func TestMirrorsAreNotToldToPartners(t *testing.T) {
 	}
 	defer own.Close()
 	process := own.Addr().(*net.TCPAddr).AddrPort()
-	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
 	port := freePort(t, "127.77.0.2")
 	link.tables <- []netip.AddrPort{port}
 	until(t, "the mirror is there", func() bool { return isOpen(port) })
@@ -165,7 +165,7 @@ func TestAPortThatIsTakenIsMirroredOnceItIsFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := own.Addr().(*net.TCPAddr).AddrPort()
-	m.Tell(t.Context(), []Partner{{ContainerID: "x"}, {ContainerID: "y"}}, 0)
+	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}, {ContainerID: "y"}}, 0)
 	first.tables <- []netip.AddrPort{port}
 	if m.Holds(port) {
 		t.Error("a port was taken twice")
@@ -196,7 +196,7 @@ func TestWhereTheAgentListensOrMayListenIsNotMirrored(t *testing.T) {
 	agents, resolvers, free := freePort(t, "127.77.0.6"), freePort(t, "127.77.0.6"), freePort(t, "127.77.0.6")
 	m.options.IsOwn = func(address netip.AddrPort) bool { return address == agents }
 	m.options.Reserved = []netip.AddrPort{resolvers}
-	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
 	everywhere := netip.AddrPortFrom(netip.IPv4Unspecified(), resolvers.Port())
 	link.tables <- []netip.AddrPort{agents, resolvers, everywhere, free}
 	until(t, "what else the partner listens on is mirrored", func() bool { return m.Holds(free) })
@@ -220,7 +220,7 @@ func TestAPartnerCannotMakeTheLogGrow(t *testing.T) {
 	link, logged := newFakeLink(), &lines{}
 	m := newMirror(t, map[string]*fakeLink{"x": link})
 	m.options.Logger = slog.New(slog.NewTextHandler(logged, nil))
-	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
 	var taken []netip.AddrPort
 	for range 2 * portsLogged {
 		own, err := net.Listen("tcp", "127.77.0.7:0")
@@ -250,7 +250,7 @@ func TestAPartnerMakesUsListenSoOftenAndNotMore(t *testing.T) {
 	t.Parallel()
 	link := newFakeLink()
 	m := newMirror(t, map[string]*fakeLink{"x": link})
-	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
 	port := freePort(t, "127.78.0.1").Port()
 	many := make([]netip.AddrPort, maxListeners+1)
 	for i := range many {

@@ -18,33 +18,33 @@ import (
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
-	// retryEvery is how often a port is tried again that was taken here.
+	// retryEvery is how often an occupied port is tried again.
 	retryEvery = time.Second
-	// maxListeners bounds what one partner can make this agent listen on.
+	// maxListeners bounds how many listeners one partner can open here.
 	maxListeners = 1024
-	// heldLong is how long a partner must have been followed to count as reached
-	// anew when it is lost.
+	// heldLong is how long a partner must have been followed for its loss to be
+	// retried at once.
 	heldLong = 5 * time.Second
-	// portsLogged bounds the lines about ports of one partner.
+	// portsLogged bounds the log lines about ports of one partner.
 	portsLogged = 10
 )
 
 // Link is the way to a partner's agent.
 type Link interface {
-	// Follow tells where the partner's processes listen, first and whenever that
-	// has changed, until ctx ends or the agent cannot be reached.
+	// Follow reports where the partner's processes listen, at once and after each
+	// change, until ctx ends or the agent cannot be reached.
 	Follow(ctx context.Context, told func(Listeners)) error
-	// Carry moves a connection's bytes to and from an address as the partner sees
-	// it, until both directions have ended, and closes it.
+	// Carry forwards a connection's bytes to and from an address as the partner
+	// sees it, until both directions have ended, and closes it.
 	Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort)
-	// Exchange is a connection for datagrams to and from an address as the
-	// partner sees it, until ctx ends. What it cannot move is lost.
+	// Exchange is a datagram connection to and from an address as the partner
+	// sees it, until ctx ends. Datagrams that it cannot forward are lost.
 	Exchange(ctx context.Context, to netip.AddrPort) net.Conn
-	// Close lets connections go that nobody uses.
+	// Close closes idle connections.
 	Close()
 }
 
-// partner is followed until it is not named any more.
+// partner is followed until it is no longer named.
 type partner struct {
 	mirror  *Mirror
 	told    atomic.Pointer[Partner]
@@ -52,7 +52,7 @@ type partner struct {
 	context context.Context
 	cancel  context.CancelFunc
 
-	// Under the mirror's mutex.
+	// Guarded by the mirror's mutex.
 	listeners Listeners
 	failure   error // why they are not known; nil: they are
 	mirrors   map[place]*listener
@@ -60,22 +60,22 @@ type partner struct {
 	said      said
 }
 
-// said notes what was logged of a partner, so that each thing is logged once: a
-// line costs money in some clouds, and the partner decides how often a thing
-// happens.
+// said records what was logged about a partner, so that each event is logged
+// once: a line costs money in some clouds, and the partner decides how often an
+// event happens.
 type said struct {
 	lost, tooMany bool
 	ports         map[place]bool
 }
 
-// listener is one that mirrors a partner's.
+// listener mirrors a partner's listener.
 type listener struct {
 	io.Closer
 	at     place
 	remote netip.Addr // as the partner bound it
 }
 
-// follow begins to mirror a partner. m.mu is held.
+// follow starts to mirror a partner. m.mu is held.
 func (m *Mirror) follow(told Partner) *partner {
 	p := &partner{mirror: m, failure: errNotReached, mirrors: make(map[place]*listener), taken: make(map[place]bool),
 		said: said{ports: make(map[place]bool)}}
@@ -87,8 +87,8 @@ func (m *Mirror) follow(told Partner) *partner {
 	return p
 }
 
-// leave ends the partner's mirrors and what goes through them. The mirror's
-// mutex is held.
+// leave closes the partner's mirrors and the connections through them. The
+// mirror's mutex is held.
 func (p *partner) leave() {
 	p.cancel()
 	p.reconcile()
@@ -126,8 +126,8 @@ func (p *partner) run() {
 	}
 }
 
-// take notes where the partner listens, or why that is not known, and brings the
-// mirrors in line.
+// take records where the partner listens, or why that is unknown, and updates the
+// mirrors.
 func (p *partner) take(listeners Listeners, failure error) {
 	m := p.mirror
 	m.mu.Lock()
@@ -145,7 +145,7 @@ func (p *partner) take(listeners Listeners, failure error) {
 	m.changed.Notify()
 }
 
-// retry tries ports again that were taken here by somebody who may leave.
+// retry tries occupied ports again, since their holder may leave.
 func (p *partner) retry() {
 	ticker := time.NewTicker(retryEvery)
 	defer ticker.Stop()
@@ -163,8 +163,8 @@ func (p *partner) retry() {
 	}
 }
 
-// reconcile opens the mirrors that are missing and ends those that are too many.
-// The mirror's mutex is held.
+// reconcile opens missing mirrors and closes surplus ones. The mirror's mutex is
+// held.
 func (p *partner) reconcile() {
 	var wanted map[place]netip.Addr
 	if p.context.Err() == nil && p.failure == nil {
@@ -193,7 +193,7 @@ func (p *partner) reconcile() {
 	}
 }
 
-// isReserved reports whether a place is the agent's own to take.
+// isReserved reports whether a place is reserved for the agent.
 func (p *partner) isReserved(at place) bool {
 	if kept := p.mirror.options.IsKept; kept != nil && kept(at.network, at.bind.Port()) {
 		return true
@@ -201,7 +201,7 @@ func (p *partner) isReserved(at place) bool {
 	return p.mirror.options.IsOwn(at.bind) || slices.ContainsFunc(p.mirror.options.Reserved, at.covers)
 }
 
-// listen opens a mirror. A port that is taken here is its holder's.
+// listen opens a mirror, unless its port is occupied.
 func (p *partner) listen(at place, remote netip.Addr) {
 	m := p.mirror
 	var opened io.Closer
@@ -240,7 +240,7 @@ func (p *partner) listen(at place, remote netip.Addr) {
 	}()
 }
 
-// accept forwards connections until the mirror ends. Connections outlive it, as
+// accept forwards connections until the mirror closes. Connections outlive it, as
 // they outlive a process's listener.
 func (p *partner) accept(socket *net.TCPListener, l *listener) {
 	for {
@@ -250,7 +250,7 @@ func (p *partner) accept(socket *net.TCPListener, l *listener) {
 		}
 		if err != nil {
 			if !errors.Is(err, unix.ECONNABORTED) {
-				time.Sleep(firstPause) // out of descriptors, most likely: it passes
+				time.Sleep(firstPause) // probably out of descriptors, which passes
 			}
 			continue
 		}

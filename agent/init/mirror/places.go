@@ -4,15 +4,15 @@ import (
 	"net/netip"
 )
 
-// place is where a listener of a partner is mirrored here.
+// place is where a partner's listener is mirrored here.
 type place struct {
 	network string // "tcp4", "tcp6", "udp4"; "tcp": an IPv6 socket that takes IPv4 too
 	bind    netip.AddrPort
 }
 
-// placesOf returns for each listener of a partner where it is mirrored, with the
-// address that the partner bound. own is the address by which others reach this
-// container: a partner that listens at its own has its mirror there.
+// placesOf returns the place of each listener's mirror, with the address that the
+// partner bound. own is the address by which others reach this container: a
+// listener at the partner's own address is mirrored there.
 func placesOf(listeners []netip.AddrPort, own netip.Addr) map[place]netip.Addr {
 	takesIPv4 := make(map[uint16]bool)
 	for _, listener := range listeners {
@@ -27,7 +27,7 @@ func placesOf(listeners []netip.AddrPort, own netip.Addr) map[place]netip.Addr {
 		switch {
 		case bound.IsLoopback(), bound.IsUnspecified():
 		case bound.IsLinkLocalUnicast():
-			continue // the platform's own ways in
+			continue // the platform's own
 		case bound.Is4() == own.Is4() && own.IsValid():
 			bind = own
 		default:
@@ -48,8 +48,7 @@ func placesOf(listeners []netip.AddrPort, own netip.Addr) map[place]netip.Addr {
 	return places
 }
 
-// placesAt returns the same for a partner whose listeners are all at some
-// addresses here.
+// placesAt does the same for a partner with fixed addresses here.
 func placesAt(at []netip.Addr, listeners Listeners) map[place]netip.Addr {
 	places := make(map[place]netip.Addr)
 	for network, bound := range map[string][]netip.AddrPort{"tcp4": listeners.TCP, "udp4": listeners.UDP} {
@@ -62,9 +61,8 @@ func placesAt(at []netip.Addr, listeners Listeners) map[place]netip.Addr {
 	return places
 }
 
-// dialled is the address by which a partner's listener is reached: that of the
-// loopback where it listens everywhere, in the family in which the connection
-// came.
+// dialled is the address for connections to a partner's listener: for an
+// unspecified one the loopback address of the connection's family.
 func dialled(bound netip.Addr, cameTo netip.Addr) netip.Addr {
 	switch {
 	case !bound.IsUnspecified():
@@ -76,7 +74,8 @@ func dialled(bound netip.Addr, cameTo netip.Addr) netip.Addr {
 	}
 }
 
-// covers reports whether a listener at the place takes connections to an address.
+// covers reports whether a listener at the place accepts connections to an
+// address.
 func (at place) covers(address netip.AddrPort) bool {
 	to := address.Addr().Unmap().WithZone("")
 	if at.bind.Port() != address.Port() {

@@ -11,7 +11,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/environment"
 )
 
-// failure is a program that cannot execute, for a reason that has an exit code.
+// failure is an execution error with an exit code.
 type failure struct {
 	exitCode int
 	message  string
@@ -19,10 +19,10 @@ type failure struct {
 
 func (f *failure) Error() string { return f.message }
 
-// defaultPath is searched where the environment has no PATH.
+// defaultPath is searched if the environment has no PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// lookPath finds the program as execvp would, as the program's user and in its
+// lookPath finds the program like execvp, as the program's user and in its
 // directory.
 func lookPath(name string, env []string) (string, error) {
 	if name == "" {
@@ -56,7 +56,7 @@ func lookPath(name string, env []string) (string, error) {
 	return "", &failure{NotFound, fmt.Sprintf("exec: %q: executable file not found in $PATH", name)}
 }
 
-// executable says why a file cannot be executed by the calling user.
+// executable returns why the calling user cannot execute a file.
 func executable(name string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(name, &st); err != nil {
@@ -72,7 +72,7 @@ func executable(name string) error {
 	return err
 }
 
-// executeFailure words why a program was not executed as Docker does.
+// executeFailure words an execution error as Docker does.
 func executeFailure(name string, err error) error {
 	message := fmt.Sprintf("exec: %q: %v", name, err)
 	switch {
@@ -86,7 +86,7 @@ func executeFailure(name string, err error) error {
 	return &failure{Unknown, message}
 }
 
-// dirFailure words why a working directory was not entered.
+// dirFailure words a failure to enter the working directory.
 func dirFailure(dir string, err error) error {
 	message := fmt.Sprintf("chdir to cwd (%q) set in config.json failed: %v", dir, err)
 	switch {

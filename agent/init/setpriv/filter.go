@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// executeFiltered loads the program's filter into this thread, the only one
-// that outlives the execution, and executes. It returns the error of either.
+// executeFiltered loads the program's filter into this thread, the only one that
+// survives the execution, and executes. It returns the error of either.
 //
 // INVARIANT: between the two there is no other system call, since the filter may
-// forbid any. A filter that forbids execve(2) lets the failure be told as far
-// as it permits write(2).
+// forbid any. If it forbids execve(2), the failure is reported as far as it
+// permits write(2).
 func executeFiltered(path string, spec *Spec) error {
 	name, err := unix.BytePtrFromString(path)
 	if err != nil {
@@ -30,10 +30,10 @@ func executeFiltered(path string, spec *Spec) error {
 		return err
 	}
 	filter := unix.SockFprog{Len: uint16(len(spec.Filter.Instructions)), Filter: unsafe.SliceData(spec.Filter.Instructions)}
-	// Go has raised the soft limit of open files for itself, and an execution that
-	// fails has put it back: the one that follows is not Go's.
+	// Go has raised its own soft limit of open files. A failing execution
+	// restores it, and the raw one that follows would not.
 	_ = syscall.Exec("", []string{""}, nil)
-	debug.SetGCPercent(-1) // it asks the kernel for this and that
+	debug.SetGCPercent(-1) // the garbage collector makes system calls
 	_, _, loaded := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, spec.Filter.Flags, uintptr(unsafe.Pointer(&filter)))
 	if loaded != 0 {
 		return fmt.Errorf("load the seccomp filter: %w", loaded)

@@ -8,8 +8,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/capability"
 )
 
-// takeIdentity sets capabilities, groups and user of this thread, in the order
-// in which each step is still allowed.
+// takeIdentity sets capabilities, groups and user of this thread, in an order in
+// which each step is still permitted.
 func takeIdentity(spec *Spec) error {
 	if spec.Bound {
 		if err := bound(spec.Capabilities); err != nil {
@@ -21,7 +21,7 @@ func takeIdentity(spec *Spec) error {
 			return err
 		}
 	}
-	// As Docker: only user 0 has capabilities without a file's.
+	// As in Docker: without file capabilities only user 0 has any.
 	effective := capability.Set(0)
 	if spec.UID == 0 {
 		effective = spec.Capabilities
@@ -46,7 +46,7 @@ func switchUser(spec *Spec) error {
 	return nil
 }
 
-// bound takes every capability that is not in set out of the bounding set.
+// bound removes every capability outside set from the bounding set.
 func bound(set capability.Set) error {
 	held, err := capability.Bounding()
 	if err != nil {

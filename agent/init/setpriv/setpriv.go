@@ -1,7 +1,7 @@
 // Package setpriv is the last step before a user's program runs in a cloud
-// container: the agent starts itself again as `sockerless-agent setpriv`,
-// which turns into the program the user asked for, with the user's identity and
-// nothing of the agent's.
+// container: the agent starts itself again as `sockerless-agent setpriv`, which
+// becomes the user's program, with the user's identity and nothing of the
+// agent's.
 //
 // It inherits
 //
@@ -9,10 +9,10 @@
 //	fd 3    the read end of a pipe with the Spec as JSON
 //	fd 4    the write end of the status pipe
 //
-// and Environment. On the status pipe it tells, line by line, that all
-// is prepared (an empty Report) and then, should the program not execute, why.
-// The pipe is close-on-exec: its end after the first line is success, its end
-// before it means that this process died.
+// and Environment. It reports on the status pipe, line by line, that everything
+// is prepared (an empty Report) and then, if the program fails to execute, why.
+// The pipe is close-on-exec: its end after the first line means success, before
+// it that this process died.
 package setpriv
 
 import (
@@ -36,8 +36,9 @@ import (
 // Name of the subcommand.
 const Name = "setpriv"
 
-// Environment of this step: nothing of the agent's. Go's runtime interrupts no
-// thread by a signal, since the program's filter may forbid to return from one.
+// Environment of this step: nothing of the agent's. asyncpreemptoff keeps Go's
+// runtime from interrupting threads by signals, since the program's filter may
+// forbid returning from one.
 var Environment = []string{"GODEBUG=asyncpreemptoff=1"}
 
 // File descriptors that this process inherits.
@@ -46,7 +47,7 @@ const (
 	StatusFD = 4
 )
 
-// Spec is everything about the program; nothing is looked up any more.
+// Spec describes the program completely; nothing else is looked up.
 type Spec struct {
 	Args []string
 	Env  []string
@@ -54,13 +55,13 @@ type Spec struct {
 
 	Terminal bool // stdin is a terminal, to become the controlling one
 
-	// SwitchUser is unset where the agent cannot switch, and need not.
+	// SwitchUser is false if the agent cannot switch and need not.
 	SwitchUser bool
 	UID, GID   uint32
 	Groups     []uint32
 
 	Capabilities    capability.Set // bounding; effective too for user 0
-	Bound           bool           // there is something to take from the bounding set
+	Bound           bool           // the bounding set must shrink
 	NoNewPrivileges bool
 	Filter          *seccomp.Filter // nil: none; only with NoNewPrivileges
 	Umask           uint32
@@ -68,30 +69,30 @@ type Spec struct {
 	Limits          []Limit
 }
 
-// Limit is a resource limit (getrlimit(2)); ^uint64(0) is none.
+// Limit is a resource limit (getrlimit(2)); ^uint64(0): unlimited.
 type Limit struct {
 	Name       string // for messages
 	Resource   int
 	Soft, Hard uint64
 }
 
-// Report is a line of the status pipe. One without an exit code says that only
-// the execution is left to do.
+// Report is a line of the status pipe. Without an exit code it says that only the
+// execution remains.
 type Report struct {
 	ExitCode int    `json:",omitempty"` // 126, 127, 128
 	Message  string `json:",omitempty"`
 }
 
-// Exit codes of a program that did not execute.
+// Exit codes of a program that was not executed.
 const (
 	NotExecutable = 126
 	NotFound      = 127
 	Unknown       = 128
 )
 
-// Main is the subcommand. It only returns when the program did not execute.
+// Main is the subcommand. It returns only if the program was not executed.
 func Main([]string) int {
-	// Identity belongs to a thread; the thread that sets it must execute.
+	// Identity belongs to a thread: the thread that sets it must execute.
 	runtime.LockOSThread()
 	unix.CloseOnExec(SpecFD)
 	unix.CloseOnExec(StatusFD)
@@ -120,14 +121,14 @@ func readSpec(from *os.File) (*Spec, error) {
 	return &spec, nil
 }
 
-// become turns this process into the program.
+// become turns this process into the program. It returns only on failure.
 func become(spec *Spec, status io.Writer) error {
 	if err := joinSession(spec); err != nil {
 		return err
 	}
 	raiseOOMScore(spec.OOMScoreRaise) // first: a private process's file is root's
-	// Once it has the program's identity, others of that identity could trace it.
-	// The execution makes an ordinary process again.
+	// With the program's identity, other processes of that identity could trace
+	// it. The execution makes the process ordinary again.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the memory private: %w", err)
 	}
@@ -139,7 +140,7 @@ func become(spec *Spec, status io.Writer) error {
 		return err
 	}
 
-	// The directory may be the user's alone, or root's alone: both get their try.
+	// Only the user may have access to the directory, or only root: both try.
 	enterErr := unix.Chdir(spec.Dir)
 	if enterErr != nil && !errors.Is(enterErr, unix.EACCES) {
 		return dirFailure(spec.Dir, enterErr)
@@ -172,7 +173,7 @@ func become(spec *Spec, status io.Writer) error {
 	return executeFailure(spec.Args[0], syscall.Exec(path, spec.Args, spec.Env))
 }
 
-// joinSession begins a session of the program's own.
+// joinSession starts the program's own session.
 func joinSession(spec *Spec) error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("begin a session: %w", err)
@@ -198,8 +199,8 @@ func limitResources(limits []Limit) error {
 	return nil
 }
 
-// limitToMost sets an unlimited limit where the platform lets nobody raise one:
-// it is what the container was given.
+// limitToMost applies an unlimited limit if the platform lets nobody raise one:
+// it sets the container's maximum.
 func limitToMost(limit Limit) error {
 	var given unix.Rlimit
 	if err := unix.Getrlimit(limit.Resource, &given); err != nil {
@@ -209,8 +210,8 @@ func limitToMost(limit Limit) error {
 	return unix.Setrlimit(limit.Resource, &given)
 }
 
-// raiseOOMScore makes the kernel prefer the program to the agent when memory
-// runs out. The program runs all the same if that is refused.
+// raiseOOMScore makes the kernel kill the program before the agent when memory
+// runs out. The program runs even if that is refused.
 func raiseOOMScore(by int) {
 	const name, highest = "/proc/self/oom_score_adj", 1000
 	content, err := os.ReadFile(name)
@@ -224,8 +225,8 @@ func raiseOOMScore(by int) {
 	_ = os.WriteFile(name, []byte(strconv.Itoa(min(score+by, highest))), 0)
 }
 
-// ownStreams gives the standard streams to the program's user, so that it can
-// open /dev/stdout and the like by name.
+// ownStreams gives the program's user the standard streams, so that it can open
+// /dev/stdout and the like by name.
 func ownStreams(spec *Spec) error {
 	if !spec.SwitchUser {
 		return nil

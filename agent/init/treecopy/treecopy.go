@@ -1,8 +1,8 @@
 // Package treecopy copies a directory tree that nobody changes meanwhile, with
-// what images carry of a file: owner, mode, time, hard links, devices, and the
-// extended attributes user.* and security.capability. Other attributes are left
-// out, POSIX ACLs and trusted.* among them, and so are sockets. Links are copied
-// as they are, wherever they lead.
+// the metadata that images carry: owner, mode, time, hard links, devices, and the
+// extended attributes user.* and security.capability. Other attributes, such as
+// POSIX ACLs and trusted.*, and sockets are left out. Links are copied literally,
+// wherever they lead.
 package treecopy
 
 import (
@@ -16,23 +16,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options are what of a tree is not copied, by the paths that its files have.
+// Options exclude parts of a tree, by path.
 type Options struct {
-	// Hidden does not show at all.
+	// Hidden files are left out.
 	Hidden map[string]bool
-	// Mounts are shown as the empty directories that they are mounted on. What
-	// is mounted on a file is left out with it: nobody sees the file.
+	// Mounts are copied as empty directories. A file with a mount on it is left
+	// out, since nobody sees it.
 	Mounts map[string]bool
 }
 
-// Copy puts what is in the directory source into the directory dest, which gets
-// its owner, mode and time too. Both are absolute, and without links.
+// Copy copies the content of the directory source into the directory dest, which
+// gets its owner, mode and time too. Both paths are absolute, and without links.
 func Copy(source, dest string, options Options) error {
 	c := &copier{source: source, dest: dest, options: options, copied: map[inode]string{}}
 	return c.directory("")
 }
 
-// inode tells files apart that may have several names.
+// inode identifies a file that may have several names.
 type inode struct{ device, number uint64 }
 
 type copier struct {
@@ -41,8 +41,8 @@ type copier struct {
 	copied       map[inode]string // files with several links → the copy's path
 }
 
-// directory copies the contents of a directory whose copy is there already.
-// name is relative to the source.
+// directory copies the content of a directory whose copy exists. name is relative
+// to the source.
 func (c *copier) directory(name string) error {
 	from := filepath.Join(c.source, name)
 	entries, err := os.ReadDir(from)
@@ -58,7 +58,7 @@ func (c *copier) directory(name string) error {
 	if err := unix.Lstat(from, &st); err != nil {
 		return &os.PathError{Op: "lstat", Path: from, Err: err}
 	}
-	return finish(from, filepath.Join(c.dest, name), &st) // last: what comes into a directory changes its time
+	return finish(from, filepath.Join(c.dest, name), &st) // last, since creating files in a directory changes its time
 }
 
 func (c *copier) entry(name string) error {
@@ -80,11 +80,11 @@ func (c *copier) entry(name string) error {
 			return err
 		}
 		if isMount {
-			return os.Chmod(to, 0o755) // the owner of the directory beneath is not seen
+			return os.Chmod(to, 0o755) // the owner of the covered directory is invisible
 		}
 		return c.directory(name)
 	case kind == unix.S_IFSOCK:
-		return nil // a socket without its listener is of no use
+		return nil // a socket without its listener is useless
 	}
 	id := inode{uint64(st.Dev), st.Ino}
 	if first, known := c.copied[id]; known {
@@ -130,8 +130,7 @@ func copyContent(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-// finish gives a copy its owner, then what a change of owner takes away, then
-// its time.
+// finish sets a copy's owner, then what that clears, then its time.
 func finish(from, to string, st *unix.Stat_t) error {
 	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
 		return err
@@ -151,8 +150,8 @@ func finish(from, to string, st *unix.Stat_t) error {
 	return nil
 }
 
-// copyAttributes copies those that images carry: the user's, and capabilities
-// of programs.
+// copyAttributes copies the attributes that images carry: user.* and
+// capabilities.
 func copyAttributes(from, to string) error {
 	list, err := attributes(from)
 	if err != nil {
@@ -174,7 +173,7 @@ func copyAttributes(from, to string) error {
 	return nil
 }
 
-// maxAttribute is the kernel's: of a value, and of all names of a file.
+// maxAttribute is the kernel's limit for a value and for all names of a file.
 const maxAttribute = 1 << 16
 
 func attributes(path string) ([]string, error) {
