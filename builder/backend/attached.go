@@ -16,19 +16,19 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// heartbeatEvery is how long this side of a session may send nothing.
+// heartbeatEvery is the longest time without a message from this side of a session.
 const heartbeatEvery = 10 * time.Second
 
-// Stdio is what a container's main process reads and writes.
+// Stdio is the standard streams of a container's main process.
 type Stdio struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
 
-// RunAttached makes a container with an open stdin, starts it attached to its main process from the first byte on, answers
-// the exit code, and removes it. Where a backend ends meanwhile another container is made, with the input from its begin,
-// unless this one was heard: it is an error then, as what was said to it cannot be said twice. A reader of stdin that
-// blocks does so beyond the end.
+// RunAttached creates a container with an open stdin, starts it attached to its main process from the first byte on,
+// returns the exit code, and removes it. If the backend goes away meanwhile, another container is created and gets the
+// input from its start, unless the first one's output was already passed on: then it is an error, because the dialogue
+// cannot be repeated. A reader of stdin that blocks does so beyond the return.
 func (c *Client) RunAttached(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig, secrets Secrets, stdio Stdio, started func()) (code int64, err error) {
 	config.OpenStdin, config.StdinOnce = true, true
 	from := readAhead(stdio.Stdin)
@@ -46,7 +46,7 @@ func (c *Client) RunAttached(ctx context.Context, config *backendv1.ContainerCon
 	return code, err
 }
 
-// attached is one run of a container with somebody who speaks to it.
+// attached is one run of an attached container.
 type attached struct {
 	*Client
 	from    *input
@@ -56,7 +56,7 @@ type attached struct {
 	talk    talk
 }
 
-// talk is what became of a process's first words: it was heard, or given up before.
+// talk records whether output was passed on (heard) or the attempt given up before.
 type talk struct{ state atomic.Int32 }
 
 const (
@@ -67,10 +67,10 @@ const (
 
 func (t *talk) isHeard() bool { return t.state.Load() == wasHeard }
 
-// hear tells that the process has written something; not ok: nobody is to hear it, as another is made.
+// hear records that the process has written; it returns false if the attempt was given up.
 func (t *talk) hear() bool { return t.state.CompareAndSwap(silent, wasHeard) || t.isHeard() }
 
-// giveUp tells whether the process has not been heard, and will not be.
+// giveUp gives the attempt up, unless output was passed on.
 func (t *talk) giveUp() bool { return t.state.CompareAndSwap(silent, givenUp) }
 
 func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (code int64, err error) {
@@ -88,7 +88,7 @@ func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, h
 		return 0, err
 	}
 	defer reservation.Close()
-	// An accepted reservation is one that the start waits for.
+	// The start waits for an accepted reservation.
 	for reservation.Receive() && reservation.Msg().GetAccepted() == nil {
 	}
 	if reservation.Msg().GetAccepted() == nil {
@@ -119,7 +119,7 @@ func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, h
 	return 0, err
 }
 
-// heard notes that something was written.
+// heard is a writer that records its first write.
 type heard struct {
 	io.Writer
 	talk *talk
@@ -132,21 +132,21 @@ func (h *heard) Write(data []byte) (int, error) {
 	return h.Writer.Write(data)
 }
 
-// maxGivenAgain bounds the input that is kept for another attempt.
+// maxGivenAgain bounds the input kept for another attempt.
 const maxGivenAgain = 1 << 20
 
-// input is read once, and given from its begin to each attempt.
+// input is read once, and given from its start to each attempt.
 type input struct {
 	chunks chan inputChunk
-	// Ends the reading.
+	// Stops the reading.
 	done chan struct{}
-	// Given so far; its size; and whether it was too much to be kept.
+	// Given so far; its size; and whether it was too much to keep.
 	given  []inputChunk
 	size   int
 	isPast bool
 }
 
-// inputChunk is what was read at once; `ended` comes with the last one.
+// inputChunk is the data of one read; `ended` marks the last chunk.
 type inputChunk struct {
 	data  []byte
 	ended bool
@@ -170,7 +170,7 @@ func readAhead(from io.Reader) *input {
 	return made
 }
 
-// giveTo hands the input to an attempt until it ends; not to two at once.
+// giveTo passes the input to an attempt until its end; one attempt at a time.
 func (i *input) giveTo(ctx context.Context, talk *talk, give func(inputChunk) error) {
 	for _, each := range i.given {
 		if give(each) != nil || each.ended {
@@ -213,7 +213,7 @@ func (a *attached) serve(ctx context.Context, reservation *connect.ServerStreamF
 	err = s.send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_OpenAttach{OpenAttach: &agentv1.OpenAttach{
 		AttachId: reserved.AttachId, Stdin: true, Stdout: true, Stderr: true, Stream: true,
 	}}})
-	// The receiver is told how a stream has ended.
+	// The receiver gets the stream's error.
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
@@ -255,7 +255,7 @@ func beat[M any](ctx context.Context, send func(*M) error, heartbeat *M) {
 	}
 }
 
-// give returns what sends input. A failure is the session's end, which the receiver sees.
+// give returns a function that sends input. A failure is the session's end, which the receiver sees.
 func (s *session) give() func(inputChunk) error {
 	var offset uint64
 	return func(each inputChunk) error {

@@ -1,4 +1,4 @@
-// Package backend speaks to the backend that a builder builds on, as any client of sockerless.backend.v1 does.
+// Package backend is a client of the builder's backend, using sockerless.backend.v1 like any other client.
 package backend
 
 import (
@@ -21,21 +21,20 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1/backendv1connect"
 )
 
-// Label marks what belongs to builds: containers and images that listings and prunes leave alone unless a filter names
-// the label.
+// Label marks a build's containers and images, which listings and prunes omit unless a filter names the label.
 const Label = "sockerless.build"
 
-// containerIDKey is the metadata key by which a relay knows the container that is meant.
+// containerIDKey is the metadata key of the container for a relay.
 const containerIDKey = "sockerless-container-id"
 
-// Client is a connection to one backend, which may restart: calls are repeated then where nothing is done twice by it.
-// It is safe for concurrent use.
+// Client is a connection to one backend, which may restart: calls that are safe to repeat are repeated then. It is safe
+// for concurrent use.
 type Client struct {
 	Containers backendv1connect.ContainerServiceClient
 	Images     backendv1connect.ImageServiceClient
 	Volumes    backendv1connect.VolumeServiceClient
 	System     backendv1connect.SystemServiceClient
-	// Uploads are calls in the form that the backend reads without copying, which is Connect's without compression.
+	// uploads sends calls in the form that the backend reads without copying: Connect's without compression.
 	uploads backendv1connect.ImageServiceClient
 
 	socket string
@@ -43,7 +42,7 @@ type Client struct {
 	dialed map[string]*http.Client
 }
 
-// Dial makes a client of the backend at a unix socket; the first call connects.
+// Dial returns a client of the backend at a unix socket; the first call connects.
 func Dial(address string) (*Client, error) {
 	socket, ok := strings.CutPrefix(address, "unix://")
 	if !ok {
@@ -60,7 +59,7 @@ func Dial(address string) (*Client, error) {
 	return client, nil
 }
 
-// baseURL names no host: the transport dials a socket.
+// baseURL has a dummy host: the transport dials a socket.
 const baseURL = "http://sockerless"
 
 func (c *Client) over(socket string) *http.Client {
@@ -85,11 +84,11 @@ func (c *Client) over(socket string) *http.Client {
 	return made
 }
 
-// agentIdle is how long a connection to an agent stays after its last call. It closes by itself: that of a call which is
-// cut is not idle yet when its caller has done.
+// agentIdle is how long an idle connection to an agent is kept. It closes by itself, since the connection of a cut call
+// is not idle yet when its caller returns.
 const agentIdle = time.Second
 
-// agentOf returns a client of the agent that an endpoint names, and closes its connection with `done`.
+// agentOf returns a client of an endpoint's agent; `done` closes its connection.
 func (c *Client) agentOf(endpoint *backendv1.AgentEndpoint) (agentv1connect.AgentServiceClient, func(), error) {
 	socket := c.socket
 	switch address := endpoint.GetAddress().(type) {
@@ -131,17 +130,17 @@ func (id containerID) WrapStreamingHandler(next connect.StreamingHandlerFunc) co
 	return next
 }
 
-// reach is what a builder can dial by itself: it stands on the backend's machine.
+// reach describes what a builder can dial itself, being on the backend's machine.
 func reach(failed *uint64) *backendv1.AgentAccess {
 	return &backendv1.AgentAccess{Reach: backendv1.AgentReach_AGENT_REACH_LOCAL, FailedGeneration: failed}
 }
 
-// Is reports whether an error is one of the backend's that has the code.
+// Is reports whether an error of the backend has the code.
 func Is(err error, code connect.Code) bool {
 	return err != nil && connect.CodeOf(err) == code
 }
 
-// Plain takes the code's name off an error of the backend, whose words are Docker's.
+// Plain removes the code's name from an error of the backend, whose message is Docker's.
 func Plain(err error) error {
 	if failure := new(connect.Error); errors.As(err, &failure) {
 		return errors.New(failure.Message())
@@ -149,5 +148,5 @@ func Plain(err error) error {
 	return err
 }
 
-// errCut tells a stream that ended without its last message.
+// errCut means that a stream ended without its last message.
 var errCut = fmt.Errorf("the backend cut the stream: %w", io.ErrUnexpectedEOF)

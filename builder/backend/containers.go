@@ -14,11 +14,11 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// attemptsAtAgent bounds how often the backend is asked anew for an agent that was leaving.
+// attemptsAtAgent bounds how often the backend is asked for an agent anew because the last one was leaving.
 const attemptsAtAgent = 6
 
-// CreateContainer makes a container of a build, and answers its ID and what the backend has to say of it. The call outlives
-// a build that is cancelled: its answer alone tells what there is to remove.
+// CreateContainer creates a build's container, and returns its ID and the backend's warnings. The call continues after
+// its build is cancelled, because only its response identifies the container to remove.
 func (c *Client) CreateContainer(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (id string, warnings []string, err error) {
 	if config.Labels == nil {
 		config.Labels = map[string]string{}
@@ -40,7 +40,7 @@ func (c *Client) CreateContainer(ctx context.Context, config *backendv1.Containe
 	return response.Msg.Id, response.Msg.Warnings, nil
 }
 
-// RemoveContainer takes a container away, running or not. One that is not there is no error.
+// RemoveContainer removes a container, running or not. A missing one is not an error.
 func (c *Client) RemoveContainer(ctx context.Context, id string) error {
 	_, err := c.Containers.RemoveContainer(ctx, connect.NewRequest(&backendv1.RemoveContainerRequest{
 		Container: id, Force: true, Volumes: true,
@@ -51,7 +51,7 @@ func (c *Client) RemoveContainer(ctx context.Context, id string) error {
 	return err
 }
 
-// HasVolume reports whether there is a volume of a name.
+// HasVolume reports whether a volume exists.
 func (c *Client) HasVolume(ctx context.Context, name string) (bool, error) {
 	_, err := c.Volumes.InspectVolume(ctx, connect.NewRequest(&backendv1.InspectVolumeRequest{Name: name}))
 	if Is(err, connect.CodeNotFound) {
@@ -60,7 +60,7 @@ func (c *Client) HasVolume(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// VolumesOf lists the volumes whose names begin with a text.
+// VolumesOf lists the volumes with a name prefix.
 func (c *Client) VolumesOf(ctx context.Context, prefix string) ([]string, error) {
 	response, err := c.Volumes.ListVolumes(ctx, connect.NewRequest(&backendv1.ListVolumesRequest{
 		Filters: map[string]*backendv1.StringList{"name": {Values: []string{prefix}}},
@@ -77,7 +77,8 @@ func (c *Client) VolumesOf(ctx context.Context, prefix string) ([]string, error)
 	return names, nil
 }
 
-// RemoveUnusedVolume takes a volume away, unless a container has it. By force clouds would take it from one that runs.
+// RemoveUnusedVolume removes a volume unless a container uses it. It does not force, because clouds would then remove
+// it from a running container.
 func (c *Client) RemoveUnusedVolume(ctx context.Context, name string) error {
 	_, err := c.Volumes.RemoveVolume(ctx, connect.NewRequest(&backendv1.RemoveVolumeRequest{Name: name}))
 	if Is(err, connect.CodeAlreadyExists) || Is(err, connect.CodeNotFound) {
@@ -86,7 +87,7 @@ func (c *Client) RemoveUnusedVolume(ctx context.Context, name string) error {
 	return err
 }
 
-// RemoveLeftContainers takes away what an earlier builder did not live to remove.
+// RemoveLeftContainers removes containers left by an earlier builder that was killed.
 func (c *Client) RemoveLeftContainers(ctx context.Context) error {
 	response, err := c.Containers.ListContainers(ctx, connect.NewRequest(&backendv1.ListContainersRequest{
 		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{Label}}},
@@ -102,15 +103,15 @@ func (c *Client) RemoveLeftContainers(ctx context.Context) error {
 	return nil
 }
 
-// Secrets are what a container has for one start alone.
+// Secrets are given to a container for one start only.
 type Secrets struct {
 	Files []*backendv1.SecretFile
 	// Variables, NAME=value.
 	Env []string
 }
 
-// StartContainer starts a container with secrets. With any, it is an error if the backend ends meanwhile: whether the
-// container has them is not known then.
+// StartContainer starts a container with secrets. If there are any, it fails when the backend goes away meanwhile,
+// since it is then unknown whether the container has them.
 func (c *Client) StartContainer(ctx context.Context, id string, secrets Secrets) error {
 	return c.start(ctx, startOf(id, secrets))
 }
@@ -127,7 +128,7 @@ func (c *Client) start(ctx context.Context, request *backendv1.StartContainerReq
 	return err
 }
 
-// Info tells what the backend is, and how its containers run.
+// Info describes the backend and how its containers run.
 func (c *Client) Info(ctx context.Context) (*backendv1.GetInfoResponse, error) {
 	response, err := c.System.GetInfo(ctx, connect.NewRequest(&backendv1.GetInfoRequest{}))
 	if err != nil {
@@ -136,16 +137,16 @@ func (c *Client) Info(ctx context.Context) (*backendv1.GetInfoResponse, error) {
 	return response.Msg, nil
 }
 
-// ContinueContainer starts the next step in the container of the last one, from whose changes an image was made: the
-// backend puts the layers into it that the step's image has above that.
+// ContinueContainer starts the next step in the container of the last one, whose changes were committed to an image:
+// the backend adds the layers that the step's image has on top of that.
 func (c *Client) ContinueContainer(ctx context.Context, id, committed, image string, config *backendv1.ContainerConfig, secrets Secrets) error {
 	request := startOf(id, secrets)
 	request.NextStep = &backendv1.NextStep{Image: image, Config: config, Committed: committed}
 	return c.start(ctx, request)
 }
 
-// Follow copies the output of a container's run as it comes, and answers its exit code once it has ended. Of one that was
-// continued, earlier runs are in the same log.
+// Follow copies the output of a container's run, and returns its exit code once it has ended. The log of a continued
+// container also holds its earlier runs.
 func (c *Client) Follow(ctx context.Context, id string, isContinued bool, stdout, stderr io.Writer) (int64, error) {
 	var since *int64
 	if isContinued {
@@ -156,8 +157,8 @@ func (c *Client) Follow(ctx context.Context, id string, isContinued bool, stdout
 		begun := inspected.Msg.Container.State.StartedAt.AsTime().UnixNano()
 		since = &begun
 	}
-	// The end is asked for beside the output, which is what takes time. An agent may outlast a backend that is away, so that
-	// a question that failed meanwhile is asked once more.
+	// The exit is requested concurrently with the output, which takes the time. An agent may outlive the backend's
+	// absence, so a question that failed meanwhile is repeated.
 	type ended struct {
 		code int64
 		err  error
@@ -178,7 +179,7 @@ func (c *Client) Follow(ctx context.Context, id string, isContinued bool, stdout
 	return c.wait(ctx, id)
 }
 
-// wait returns the exit code of a container's run once that has ended.
+// wait returns a run's exit code once it has ended.
 func (c *Client) wait(ctx context.Context, id string) (int64, error) {
 	var exited *backendv1.WaitExited
 	err := patiently(ctx, func() error {
@@ -199,8 +200,7 @@ func (c *Client) wait(ctx context.Context, id string) (int64, error) {
 	return exited.ExitCode, nil
 }
 
-// copyLogs follows a container's output to its end. An agent that leaves meanwhile is replaced by whoever serves the
-// log after it.
+// copyLogs follows a container's output to its end. If its agent leaves meanwhile, the log is read from its successor.
 func (c *Client) copyLogs(ctx context.Context, id string, since *int64, stdout, stderr io.Writer) error {
 	var failed *uint64
 	var sent uint64
@@ -214,7 +214,7 @@ func (c *Client) copyLogs(ctx context.Context, id string, since *int64, stdout, 
 			return err
 		}
 		failed = nil
-		// A relay that is cut is the backend that restarts.
+		// A cut relay means that the backend restarts.
 		if opened.Msg.Endpoint.GetRelay() == nil || !isAway(err) {
 			generation := opened.Msg.Endpoint.Generation
 			failed = &generation
@@ -248,8 +248,9 @@ func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoi
 	})
 }
 
-// ReadArchive hands a path of a container's files to `read` as a tar whose top entry is the path's last element. The
-// rest is not sent when `read` returns early. It is called again, for the whole, where a backend restarts meanwhile.
+// ReadArchive passes a path of a container's files to `read` as a tar whose top entry is the path's last element. If
+// `read` returns early, the rest is not sent. It is called again, with the whole tar, if the backend restarts
+// meanwhile.
 func (c *Client) ReadArchive(ctx context.Context, id, path string, read func(*tar.Reader) error) error {
 	return patiently(ctx, func() error { return c.readArchive(ctx, id, path, read) })
 }
@@ -277,16 +278,16 @@ func (c *Client) readArchive(ctx context.Context, id, path string, read func(*ta
 		}
 		return stream.Msg().GetChunk().GetData(), stream.Msg().GetEnd() != nil, nil
 	}}
-	// A refusal is the stream's first word, not the tar's.
+	// A refusal comes as the stream's first message, not in the tar.
 	if err := content.fill(); err != nil && err != io.EOF {
 		return err
 	}
 	return read(tar.NewReader(content))
 }
 
-// chunks is what a stream's messages have in them.
+// chunks reads the data of a stream's messages.
 type chunks struct {
-	// Answers a message's data, and whether it was the last one.
+	// Returns a message's data, and whether it is the last one.
 	next  func() (data []byte, isLast bool, err error)
 	left  []byte
 	ended bool
@@ -313,11 +314,11 @@ func (c *chunks) Read(into []byte) (int, error) {
 	return n, nil
 }
 
-// chunkBytes is the size of the pieces in which tars are sent.
+// chunkBytes is the message size of tars.
 const chunkBytes = 256 << 10
 
-// receive hands the messages of a stream that was opened to `take`, which answers true of the last one. A stream that
-// ends before is cut.
+// receive passes the messages of an opened stream to `take`, which returns true for the last one. A stream that ends
+// before it was cut.
 func receive[M any](stream *connect.ServerStreamForClient[M], err error, take func(*M) (bool, error)) error {
 	if err != nil {
 		return err

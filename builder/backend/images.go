@@ -17,21 +17,21 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// Layer is a tar that the backend may not have yet.
+// Layer is a tar that the backend may lack.
 type Layer struct {
 	DiffID digest.Digest
 	Size   int64
-	// Is written again where a backend restarts; an io.Seeker from its begin.
+	// Written again if the backend restarts; an io.Seeker from its start.
 	Content io.WriterTo
 }
 
-// InstallImage makes an image of a configuration, `ofBuild` one that users do not see, whose layers the backend has, but
-// for the top one where that is given. It answers the ID, which is the configuration's digest. Equal images are installed
-// once. An archive that is cut leaves nothing; once it was sent whole, its end is waited for whatever happens, and the
-// image is there.
+// InstallImage creates an image from a configuration, hidden from users if `ofBuild`. The backend has its layers,
+// except the top one if that is given. It returns the ID, the configuration's digest. Equal images are installed once.
+// A cut archive leaves nothing; once it has been sent, the call waits for its outcome in any case, and the image
+// exists.
 //
-// On the wire the layer goes by itself where the backend takes it so, and then an archive of `docker load` that leaves out
-// the layers that are there.
+// The layer is sent separately if the backend supports that, followed by a `docker load` archive that omits the
+// existing layers.
 func (c *Client) InstallImage(ctx context.Context, config []byte, diffIDs []digest.Digest, top *Layer, names []string, ofBuild bool) (id string, err error) {
 	err = patiently(ctx, func() (err error) {
 		if top != nil {
@@ -58,7 +58,7 @@ func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.
 		if isLost != nil {
 			top = nil
 			defer func() {
-				// A backend that was started again refuses an archive without the layer that the one before it had.
+				// A restarted backend refuses an archive without the layer that its predecessor had.
 				if err != nil && !isAway(err) && ctx.Err() == nil && isLost() {
 					err = errCut
 				}
@@ -97,15 +97,14 @@ func (c *Client) loadImage(ctx context.Context, config []byte, diffIDs []digest.
 	}
 }
 
-// uploadWord is how long the backend may take to tell why an upload has failed: of one that did not reach its place it
-// knows nothing.
+// uploadWord bounds the wait for the backend's reason why an upload failed: if the upload never arrived, it knows none.
 const uploadWord = 5 * time.Second
 
-// heldWord is how long a call may take to tell that it has ended with its backend.
+// heldWord bounds the wait for a call to report that it has ended with its backend.
 const heldWord = time.Second
 
-// sendLayer sends a layer by itself, where the backend takes it so: it has it then until the context `held` ends, or
-// until it ends itself, which `isLost` tells. Nil: the layer is to go with its archive.
+// sendLayer sends a layer separately, if the backend supports that: the backend holds it until the context `held` ends,
+// or until it is lost, as `isLost` reports. Nil: the layer must go into the archive.
 func (c *Client) sendLayer(ctx, held context.Context, layer *Layer) (isLost func() bool, err error) {
 	held, leave := context.WithCancel(held)
 	defer context.AfterFunc(ctx, leave)()
@@ -134,7 +133,7 @@ func (c *Client) sendLayer(ctx, held context.Context, layer *Layer) (isLost func
 		if ctx.Err() != nil || !isOfCall {
 			return nil, sending
 		}
-		// The backend knows why an upload fails that has reached its place.
+		// The backend knows why an upload that reached it has failed.
 		defer time.AfterFunc(uploadWord, leave).Stop()
 		if err := next(); err != nil && held.Err() == nil {
 			return nil, err
@@ -154,7 +153,7 @@ func (c *Client) sendLayer(ctx, held context.Context, layer *Layer) (isLost func
 	}, nil
 }
 
-// putLayer writes a layer to where it is taken.
+// putLayer uploads a layer to an agent.
 func (c *Client) putLayer(ctx context.Context, endpoint *backendv1.AgentEndpoint, content io.WriterTo) error {
 	taker, done, err := c.agentOf(endpoint)
 	if err != nil {
@@ -188,7 +187,7 @@ func (c *Client) putLayer(ctx context.Context, endpoint *backendv1.AgentEndpoint
 	return err
 }
 
-// TagImage gives an image a name, of which there is an event.
+// TagImage names an image; an event reports it.
 func (c *Client) TagImage(ctx context.Context, id, name string) error {
 	_, err := c.Images.TagImage(ctx, connect.NewRequest(&backendv1.TagImageRequest{Source: id, Target: name}))
 	return err
@@ -238,7 +237,7 @@ func sendArchive(stream *loadStream, config []byte, id digest.Digest, diffIDs []
 	return out.Flush()
 }
 
-// endArchive says that an archive is whole, unless its sender was cancelled before: `isWhole` answers false then.
+// endArchive completes an archive, unless its sender has been cancelled: then `isWhole` returns false.
 func endArchive(ctx context.Context, stream *loadStream, isWhole func() bool) error {
 	if !isWhole() {
 		return context.Cause(ctx)
@@ -246,7 +245,7 @@ func endArchive(ctx context.Context, stream *loadStream, isWhole func() bool) er
 	return stream.Send(&backendv1.LoadImageRequest{Message: &backendv1.LoadImageRequest_End{End: &backendv1.LoadEnd{}}})
 }
 
-// Image tells what the backend knows of an image; an error of code not-found where there is none.
+// Image returns the backend's description of an image; a missing one is an error with code not-found.
 func (c *Client) Image(ctx context.Context, reference string) (*backendv1.ImageDetail, error) {
 	response, err := c.Images.InspectImage(ctx, connect.NewRequest(&backendv1.InspectImageRequest{Image: reference}))
 	if err != nil {
@@ -255,7 +254,7 @@ func (c *Client) Image(ctx context.Context, reference string) (*backendv1.ImageD
 	return response.Msg.Image, nil
 }
 
-// PullImage fetches an image.
+// PullImage pulls an image.
 func (c *Client) PullImage(ctx context.Context, request *backendv1.PullImageRequest) error {
 	return patiently(ctx, func() error {
 		stream, err := c.Images.PullImage(ctx, connect.NewRequest(request))
@@ -265,7 +264,7 @@ func (c *Client) PullImage(ctx context.Context, request *backendv1.PullImageRequ
 	})
 }
 
-// PushImage sends an image of the backend to its registry and answers the manifest's digest.
+// PushImage pushes an image and returns the manifest's digest.
 func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequest) (digest string, err error) {
 	err = patiently(ctx, func() error {
 		stream, err := c.Images.PushImage(ctx, connect.NewRequest(request))
@@ -277,18 +276,18 @@ func (c *Client) PushImage(ctx context.Context, request *backendv1.PushImageRequ
 	return digest, err
 }
 
-// Committed is an image that was made of a container's files.
+// Committed is an image made of a container's files.
 type Committed struct {
 	ID string
-	// Bottom first: the layers of the container's image, and its changes.
+	// Bottom first: the layers of the container's image, then its changes.
 	DiffIDs []digest.Digest
-	// Bytes of the tar of the changes.
+	// Size of the changes' tar in bytes.
 	Size int64
 }
 
-// CommitContainer makes a nameless image of a container's files, without what was made to mount on at these paths, and of a
-// configuration whose layers the backend lists. Equal files make equal images. The call outlives a build that is cancelled:
-// its answer alone tells what there is.
+// CommitContainer makes an unnamed image of a container's files, without the mount points created at these paths, and
+// of a configuration to which the backend adds the layers. Equal files make equal images. The call continues after its
+// build is cancelled, because only its response identifies the image.
 func (c *Client) CommitContainer(ctx context.Context, id string, mountPoints []string, config []byte) (Committed, error) {
 	if ctx.Err() != nil {
 		return Committed{}, context.Cause(ctx)
@@ -306,7 +305,7 @@ func (c *Client) CommitContainer(ctx context.Context, id string, mountPoints []s
 	return made, nil
 }
 
-// RemoveImage forgets an image; those that it was committed on stay. One that is not there is no error.
+// RemoveImage removes an image, but not those beneath it. A missing one is not an error.
 func (c *Client) RemoveImage(ctx context.Context, id string) error {
 	_, err := c.Images.RemoveImage(ctx, connect.NewRequest(&backendv1.RemoveImageRequest{Image: id, NoPrune: true}))
 	if Is(err, connect.CodeNotFound) {
@@ -315,7 +314,7 @@ func (c *Client) RemoveImage(ctx context.Context, id string) error {
 	return err
 }
 
-// chunkWriter gathers small writes of a tar into messages.
+// chunkWriter combines a tar's small writes into messages.
 type chunkWriter struct {
 	send    func([]byte) error
 	pending []byte
@@ -340,7 +339,7 @@ func (w *chunkWriter) Flush() error {
 	return err
 }
 
-// ImageConfig returns an image's configuration as it was written.
+// ImageConfig returns an image's configuration, byte for byte.
 func (c *Client) ImageConfig(ctx context.Context, id string) ([]byte, error) {
 	response, err := c.Images.GetImageConfig(ctx, connect.NewRequest(&backendv1.GetImageConfigRequest{Image: id}))
 	if err != nil {
@@ -349,8 +348,8 @@ func (c *Client) ImageConfig(ctx context.Context, id string) ([]byte, error) {
 	return response.Msg.Config, nil
 }
 
-// SaveImage hands an image to `read` as an archive that is both Docker's and an OCI layout, of which the rest is read to
-// its end. `read` is called again, for the whole, where a backend restarts meanwhile.
+// SaveImage passes an image to `read` as an archive that is both Docker's and an OCI layout, and reads the rest to its
+// end. `read` is called again, with the whole archive, if the backend restarts meanwhile.
 func (c *Client) SaveImage(ctx context.Context, id string, read func(*tar.Reader) error) error {
 	return patiently(ctx, func() error {
 		stream, err := c.Images.SaveImages(ctx, connect.NewRequest(&backendv1.SaveImagesRequest{References: []string{id}}))
@@ -367,7 +366,7 @@ func (c *Client) SaveImage(ctx context.Context, id string, read func(*tar.Reader
 		if err := read(tar.NewReader(content)); err != nil {
 			return err
 		}
-		// The backend is let finish: a stream that ends early is a failure of its.
+		// The backend must finish: it treats a stream that ends early as its own failure.
 		_, err = io.Copy(io.Discard, content)
 		return err
 	})

@@ -11,13 +11,13 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// restartPatience is how long a backend that restarts may take before what it should have done is given up.
+// restartPatience is how long a restarting backend may take before pending work fails.
 const restartPatience = 30 * time.Second
 
-// restartPoll is how often such a backend is asked.
+// restartPoll is how often a restarting backend is asked.
 const restartPoll = 200 * time.Millisecond
 
-// patiently makes a call that may be repeated until the backend has answered it, or has been away for too long.
+// patiently repeats a call until the backend answers or has been away for too long.
 func patiently(ctx context.Context, call func() error) error {
 	var deadline time.Time
 	for {
@@ -26,7 +26,7 @@ func patiently(ctx context.Context, call func() error) error {
 		if !isAway(err) || ctx.Err() != nil {
 			return err
 		}
-		// A call that has lasted was one that the backend was there for; but what it answers is not asked for without an end.
+		// A long call shows that the backend was there; but the same answer is not requested for ever.
 		hasLasted := time.Since(began) > restartPatience && !connect.IsWireError(err)
 		if now := time.Now(); deadline.IsZero() || hasLasted {
 			deadline = now.Add(restartPatience)
@@ -41,7 +41,8 @@ func patiently(ctx context.Context, call func() error) error {
 	}
 }
 
-// isAway tells a failure of the connection, or of a backend that begins or ends: the call may have been done or not.
+// isAway reports a failure of the connection, or of a starting or stopping backend: the call may or may not have been
+// executed.
 func isAway(err error) bool {
 	if failure := new(connect.Error); errors.As(err, &failure) {
 		return !connect.IsWireError(err) || failure.Code() == connect.CodeUnavailable
@@ -49,7 +50,7 @@ func isAway(err error) bool {
 	return errors.Is(err, errCut)
 }
 
-// errAway tells what a lost answer means, in the place of what the connection says of it; what the backend says stays.
+// errAway replaces the connection's error by the meaning of the lost response; the backend's own errors stay.
 func errAway(meaning string, err error) error {
 	if connect.IsWireError(err) {
 		return err
@@ -57,7 +58,7 @@ func errAway(meaning string, err error) error {
 	return fmt.Errorf("%s: %s", meaning, Plain(err))
 }
 
-// waitingForRestarts repeats calls whose answers were lost.
+// waitingForRestarts repeats calls whose responses were lost.
 func waitingForRestarts(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (response connect.AnyResponse, err error) {
 		call := func() error {
@@ -72,11 +73,11 @@ func waitingForRestarts(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// mayRepeat tells what the backend's contract does of the calls that a builder makes: those that would do something twice
-// have a token.
+// mayRepeat reports whether the backend's contract allows repeating a call of the builder: those that would do
+// something twice have a token.
 func mayRepeat(message any) bool {
 	if start, ok := message.(*backendv1.StartContainerRequest); ok {
-		// The backend that comes back takes up a start without its secrets.
+		// A restarted backend resumes a start without its secrets.
 		return len(start.Secrets) == 0 && len(start.SecretEnv) == 0
 	}
 	return true

@@ -14,8 +14,8 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// AcceptAt waits until a process of a container connects to a socket that its start has given it, and answers the
-// connection, which lasts as long as ctx at most.
+// AcceptAt waits until a process of a container connects to a socket that its start has put into it, and returns the
+// connection, which lasts at most until ctx ends.
 func (c *Client) AcceptAt(ctx context.Context, id, socket string) (*Connection, error) {
 	opened, err := c.Containers.OpenTunnel(ctx, connect.NewRequest(&backendv1.OpenTunnelRequest{Container: id, Access: reach(nil)}))
 	if err != nil {
@@ -39,7 +39,7 @@ func (c *Client) AcceptAt(ctx context.Context, id, socket string) (*Connection, 
 	return conn, nil
 }
 
-// Connection is one that a process of a container has made. One reader and one writer may use it at a time.
+// Connection is a connection made by a process of a container. One reader and one writer may use it concurrently.
 type Connection struct {
 	stream *connect.BidiStreamForClient[agentv1.TunnelRequest, agentv1.TunnelResponse]
 	end    func()
@@ -59,7 +59,7 @@ func (c *Connection) send(message *agentv1.TunnelRequest) error {
 	return c.stream.Send(message)
 }
 
-// wait waits for the connection.
+// wait waits for the process to connect.
 func (c *Connection) wait() error {
 	for {
 		message, err := c.next()
@@ -83,7 +83,7 @@ func (c *Connection) next() (*agentv1.TunnelResponse, error) {
 	return message, err
 }
 
-// Read reads what the process has written.
+// Read reads the process's data.
 func (c *Connection) Read(into []byte) (int, error) {
 	for len(c.left) == 0 {
 		message, err := c.next()
@@ -106,7 +106,7 @@ func (c *Connection) Read(into []byte) (int, error) {
 	return n, nil
 }
 
-// Write writes what the process reads, at most 1 MiB at once.
+// Write writes data for the process, at most 1 MiB at once.
 func (c *Connection) Write(data []byte) (int, error) {
 	if len(data) == 0 {
 		return 0, nil
@@ -119,14 +119,14 @@ func (c *Connection) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// CloseWrite has the process read the end.
+// CloseWrite lets the process read the end.
 func (c *Connection) CloseWrite() error {
 	err := c.send(&agentv1.TunnelRequest{Message: &agentv1.TunnelRequest_End{End: &agentv1.TunnelEnd{TotalBytes: c.sent}}})
 	c.writeEnded.Store(err == nil)
 	return err
 }
 
-// Close breaks off what has not ended in both directions; else it waits until the process has got everything.
+// Close cancels unfinished directions; if both have ended, it waits until the process has received everything.
 func (c *Connection) Close() error {
 	for c.readEnded.Load() && c.writeEnded.Load() {
 		if _, err := c.stream.Receive(); err != nil {

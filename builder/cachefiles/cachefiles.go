@@ -1,5 +1,5 @@
-// Package cachefiles looks at the databases of a build cache before they are opened, and drops those that are damaged: a
-// cache is made anew by builds.
+// Package cachefiles checks the databases of a build cache before they are opened, and removes damaged ones: builds
+// recreate a cache.
 package cachefiles
 
 import (
@@ -16,20 +16,20 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// databases are the files, in the order in which they are looked at, each with those that mean nothing without it.
+// databases are the files in the order of their checks, each with those that depend on it.
 var databases = []struct {
 	file       string
 	dependents []string
 }{
-	{"states.db", []string{"keys.db"}},      // Keys lead to states.
-	{"metadata.db", []string{"history.db"}}, // The history of builds is of its content and leases.
+	{"states.db", []string{"keys.db"}},      // keys refer to states
+	{"metadata.db", []string{"history.db"}}, // the history of builds refers to its content and leases
 	{"keys.db", nil},
 	{"history.db", nil},
 }
 
-// DropDamaged removes databases of a directory that are damaged, and those that depend on them. Looking at a damaged one may
-// end a process, so that another does: check is its command line, to which the file's path is added. Each database
-// that goes is logged, with the reason.
+// DropDamaged removes a directory's damaged databases and those that depend on them. Checking a damaged one may crash
+// the process, so another process does: check is its command line, to which the file's path is appended. Each removal
+// is logged with its reason.
 func DropDamaged(ctx context.Context, directory string, check []string) error {
 	for _, database := range databases {
 		file := filepath.Join(directory, database.file)
@@ -56,7 +56,7 @@ func DropDamaged(ctx context.Context, directory string, check []string) error {
 	return nil
 }
 
-// damageOf returns the first line of why a file is damaged; empty: it is whole.
+// damageOf returns the first line of a damage report; empty: the file is intact.
 func damageOf(ctx context.Context, file string, check []string) (string, error) {
 	var said strings.Builder
 	command := exec.CommandContext(ctx, check[0], append(check[1:], file)...)
@@ -67,7 +67,7 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	}
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) {
-		return "", err // It was not looked at.
+		return "", err // it was not checked
 	}
 	reason, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 	if reason == "" {
@@ -76,7 +76,7 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	return reason, nil
 }
 
-// Check reads a database whole and answers what is wrong with it. One that is damaged may end the process.
+// Check reads a whole database and returns its errors. A damaged one may crash the process.
 func Check(file string) error {
 	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {
@@ -92,7 +92,7 @@ func Check(file string) error {
 			return fmt.Errorf("it has %d of %d bytes", info.Size(), tx.Size())
 		}
 		var first error
-		for wrong := range tx.Check() { // It is read to its end, which lets go of the transaction.
+		for wrong := range tx.Check() { // reading to the end releases the transaction
 			if first == nil {
 				first = wrong
 			}

@@ -43,7 +43,7 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, records)
 }
 
-// prune serves `docker builder prune`. The frontend has checked the query.
+// prune serves `docker builder prune`. The frontend has validated the query.
 func (s *Server) prune(w http.ResponseWriter, r *http.Request) {
 	options, err := pruneOptions(r.URL.Query())
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Server) prune(w http.ResponseWriter, r *http.Request) {
 	}
 	err = <-ended
 	if len(report.CachesDeleted) > 0 {
-		// Keys of what has gone lead nowhere.
+		// Keys of removed states are dangling.
 		err = errors.Join(err, s.cache.ReleaseUnreferenced(context.WithoutCancel(r.Context())))
 	}
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Server) prune(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, report)
 }
 
-// pruneOptions makes BuildKit's options of Docker's query, as moby does.
+// pruneOptions converts Docker's query to BuildKit's options, as moby does.
 func pruneOptions(query map[string][]string) (client.PruneInfo, error) {
 	first := func(name string) string {
 		if values := query[name]; len(values) > 0 {
@@ -118,7 +118,7 @@ func pruneOptions(query map[string][]string) (client.PruneInfo, error) {
 		for value := range values {
 			switch key {
 			case "until", "unused-for":
-				// The frontend, which knows Docker's forms of moments, has made Unix seconds of each.
+				// The frontend, which parses Docker's time formats, has converted each to Unix seconds.
 				seconds, err := strconv.ParseFloat(value, 64)
 				if err != nil {
 					return options, err
@@ -127,7 +127,7 @@ func pruneOptions(query map[string][]string) (client.PruneInfo, error) {
 			case "inuse", "shared", "private":
 				terms = append(terms, key)
 			case "label", "label!":
-				// Nothing in the cache has labels.
+				// Cache records have no labels.
 			case "parent":
 				terms = append(terms, "parents=="+strconv.Quote(value))
 			case "id":

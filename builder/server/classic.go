@@ -41,7 +41,7 @@ import (
 	"github.com/sockerless/sockerless/builder/worker"
 )
 
-// refused is an error with the status that the Docker API gives it.
+// refused is an error with its HTTP status in the Docker API.
 type refused struct {
 	status  int
 	message string
@@ -53,7 +53,7 @@ func unbuilt(what string) error {
 	return &refused{http.StatusNotImplemented, fmt.Sprintf("sockerless: docker build %s is not implemented by the builder", what)}
 }
 
-// build serves `POST /build`: a tar is unpacked, and BuildKit builds it as it builds a client's own directory.
+// build serves `POST /build`: it unpacks a tar, which BuildKit builds like a client's own directory.
 func (s *Server) build(w http.ResponseWriter, r *http.Request) {
 	out := &messages{w: w}
 	if err := s.buildOf(r, out); err != nil {
@@ -83,13 +83,13 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 	if id := query.Get("buildid"); id != "" {
 		defer s.cancellable(id, cancel)()
 	}
-	// The last step's container has gone when the client hears of the end.
+	// The last step's container is removed before the client learns of the end.
 	defer func() {
 		if s.memory.exceeded.Err() == nil {
 			s.worker.WaitForRemovals(r.Context(), request.Session)
 		}
 	}()
-	// The end of another build leaves this one's context.
+	// The end of another build does not remove this one's context.
 	defer s.beginBuild()()
 	isQuiet := isSet(query, "q")
 	isTraced := query.Get("version") == "2" && !isQuiet
@@ -146,17 +146,17 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 		return err
 	}
 	if id == "" {
-		return nil // The client has it otherwise.
+		return nil // the client gets it in another form
 	}
 	return out.end(id, plan, query["t"], isTraced)
 }
 
-// planOf reads the Dockerfile, whose arguments may take any memory.
+// planOf parses the Dockerfile within the memory bounds, since its arguments may take any amount.
 func (s *Server) planOf(ctx context.Context, directory string, attributes map[string]string) (*plan, error) {
-	return bounded(ctx, s.memory, func(context.Context) (*plan, error) { return readPlan(directory, attributes) })
+	return withinMemory(ctx, s.memory, func(context.Context) (*plan, error) { return readPlan(directory, attributes) })
 }
 
-// solve runs a build and answers the image's ID.
+// solve runs a build and returns the image's ID.
 func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, show func(*controlapi.StatusResponse) error) (string, error) {
 	defer s.beginBuild()()
 	watching, stopWatching := context.WithCancel(ctx)
@@ -164,11 +164,11 @@ func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, sh
 	var response *controlapi.SolveResponse
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		response, err = bounded(ctx, s.memory, func(ctx context.Context) (*controlapi.SolveResponse, error) {
+		response, err = withinMemory(ctx, s.memory, func(ctx context.Context) (*controlapi.SolveResponse, error) {
 			return s.controller.Solve(ctx, request)
 		})
 		if err != nil {
-			// A build that was refused at once has no status to end.
+			// A build refused at once has no status stream to end.
 			stopWatching()
 		}
 		return err
@@ -187,7 +187,7 @@ func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, sh
 	return response.ExporterResponse[exptypes.ExporterImageDigestKey], nil
 }
 
-// statusStream is where the controller sends what happens.
+// statusStream receives the controller's status messages.
 type statusStream struct {
 	grpc.ServerStream
 	ctx  context.Context
@@ -203,8 +203,8 @@ func (s *statusStream) SetHeader(metadata.MD) error  { return nil }
 func (s *statusStream) SendHeader(metadata.MD) error { return nil }
 func (s *statusStream) SetTrailer(metadata.MD)       {}
 
-// contextOf makes a directory of a request's context: what `remote` names, or the body. A remote Dockerfile is the build's,
-// whatever name the attributes have for it.
+// contextOf unpacks a request's context into a directory: the one at `remote`, or the body. A remote Dockerfile becomes
+// the build's, whatever its name in the attributes.
 func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, attributes map[string]string) (directory string, release func() error, err error) {
 	if remote != "" {
 		directory, release, err = s.worker.CheckOut(ctx, remote)
@@ -239,7 +239,7 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, a
 	return directory, release, nil
 }
 
-// unpackFile unpacks an archive, or keeps a text as the Dockerfile, as dockerd does.
+// unpackFile unpacks an archive, or stores text as the Dockerfile, as dockerd does.
 func (s *Server) unpackFile(content io.Reader, directory string, attributes map[string]string) error {
 	buffered := bufio.NewReaderSize(content, 512)
 	begin, err := buffered.Peek(512)
@@ -258,13 +258,13 @@ func (s *Server) unpackFile(content io.Reader, directory string, attributes map[
 	return errors.Join(err, file.Close())
 }
 
-// unpackBody unpacks a context, plain or compressed as dockerd takes it. A broken one is told as dockerd does.
+// unpackBody unpacks a context with the compressions that dockerd supports. A broken one gives dockerd's error.
 func (s *Server) unpackBody(body io.Reader, directory string) error {
 	content, err := compression.DecompressStream(body)
 	if err != nil {
 		return &refused{http.StatusBadRequest, err.Error()}
 	}
-	// Apart, as the end of a program that inflates waits for what the client still sends.
+	// In the background, because a decompressing program only ends after the client's last byte.
 	defer func() { go content.Close() }()
 	if err := s.worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
 		return &refused{http.StatusBadRequest, fmt.Sprintf("Error processing tar file: %s", err)}
@@ -272,7 +272,7 @@ func (s *Server) unpackBody(body io.Reader, directory string) error {
 	return nil
 }
 
-// serveFiles offers a directory, and the request's credentials, to the build by a session within this process.
+// serveFiles offers a directory and the request's credentials to the build, through a session within this process.
 func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveRequest, directory, registries string) (func(), error) {
 	files, err := fsutil.NewFS(directory)
 	if err != nil {
@@ -282,7 +282,7 @@ func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveReques
 	if err != nil {
 		return nil, err
 	}
-	// Without a shared key nothing of it is kept: the next request brings its own files.
+	// Without a shared key nothing is cached: the next request brings its own files.
 	own, err := session.NewSession(ctx, "")
 	if err != nil {
 		return nil, err
@@ -292,7 +292,7 @@ func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveReques
 	running := make(chan struct{})
 	go func() {
 		defer close(running)
-		// It ends with the build, whose own errors tell what went wrong.
+		// It ends with the build, which reports the errors.
 		_ = own.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
 			here, there := net.Pipe()
 			go s.sessions.HandleConn(ctx, there, meta)
@@ -312,13 +312,13 @@ func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveReques
 	}, nil
 }
 
-// credentials answers BuildKit's questions from the header X-Registry-Config, for as long as the build lasts.
+// credentials answers BuildKit's requests from the header X-Registry-Config while the build runs.
 type credentials struct {
 	auth.UnimplementedAuthServer
 	byHost map[string]registryLogin
 }
 
-// registryLogin is a user's, or a token that a registry gave in place of a password.
+// registryLogin is a user's login, or a registry's token that replaces a password.
 type registryLogin struct{ Username, Password, IdentityToken string }
 
 func readCredentials(header string) (*credentials, error) {
@@ -346,7 +346,7 @@ func (c *credentials) Credentials(_ context.Context, request *auth.CredentialsRe
 	for _, name := range names {
 		known, ok := c.byHost[name]
 		if ok && known.IdentityToken != "" {
-			// A secret without a user is a token, to BuildKit.
+			// BuildKit treats a secret without a user as a token.
 			return &auth.CredentialsResponse{Secret: known.IdentityToken}, nil
 		}
 		if ok {
@@ -360,7 +360,7 @@ func (c *credentials) GetTokenAuthority(context.Context, *auth.GetTokenAuthority
 	return nil, status.Error(codes.Unavailable, "no token authority")
 }
 
-// solveRequest makes BuildKit's request of Docker's query.
+// solveRequest converts Docker's query to BuildKit's request.
 func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	if isSet(query, "squash") {
 		return nil, unbuilt("--squash")
@@ -477,11 +477,11 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	}, nil
 }
 
-// limitsOf are the attributes that limit steps: those that dockerd's classic builder gives its containers.
+// limitsOf are the attributes that limit steps, as dockerd's classic builder limits its containers.
 func limitsOf(query url.Values) (map[string]string, error) {
 	limits := map[string]string{}
 	for _, name := range []string{"memory", "memswap", "cpushares", "cpuquota", "cpuperiod"} {
-		// As for dockerd, what is no number is none.
+		// As in dockerd, invalid numbers are ignored.
 		if number, err := strconv.ParseInt(query.Get(name), 10, 64); err == nil && number != 0 {
 			limits[name] = strconv.FormatInt(number, 10)
 		}
@@ -526,8 +526,8 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// cancellable has a build be cancelled by its ID until what is answered is called. Clients choose the IDs: several
-// builds may have one.
+// cancellable makes a build cancellable by its ID until the returned function is called. Clients choose the IDs: builds
+// may share one.
 func (s *Server) cancellable(id string, cancel context.CancelFunc) func() {
 	build := &namedBuild{id, cancel}
 	s.mu.Lock()
@@ -540,7 +540,7 @@ func (s *Server) cancellable(id string, cancel context.CancelFunc) func() {
 	}
 }
 
-// messages is the answer's stream of JSON, of which the first makes the status 200.
+// messages is the response's JSON stream; its first message sends status 200.
 type messages struct {
 	w     http.ResponseWriter
 	began bool
@@ -566,7 +566,7 @@ func (m *messages) write(message any) error {
 
 func (m *messages) stream(text string) error { return m.write(map[string]string{"stream": text}) }
 
-// trace tells what happens as BuildKit's own messages, which a client of `version=2` draws.
+// trace sends BuildKit's own status messages, which a client of `version=2` displays.
 func (m *messages) trace(response *controlapi.StatusResponse) error {
 	data, err := response.MarshalVT()
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// memoryPoll is how often the memory is looked at while something is built.
+// memoryPoll is how often the memory is checked during builds.
 const memoryPoll = 20 * time.Millisecond
 
-// memory bounds what builds take of it together: nobody can tell which of them takes how much.
+// memory limits builds together, since the use of each is unknown.
 type memory struct {
 	limit int64
 	inUse func() int64
-	// Ends, with the error that builds are told, once they take more.
+	// Ends, with the builds' error, once they exceed the limit.
 	exceeded context.Context
 	exceed   context.CancelCauseFunc
 
@@ -28,7 +28,7 @@ type memory struct {
 	stop     chan struct{}
 }
 
-// newMemory bounds this process's memory to so many bytes; 0: to none. The collector works harder as they are reached.
+// newMemory limits this process's memory to limit bytes; 0: unlimited. The collector works harder near the limit.
 func newMemory(limit int64) *memory {
 	if limit > 0 {
 		debug.SetMemoryLimit(limit / 10 * 9)
@@ -37,21 +37,21 @@ func newMemory(limit int64) *memory {
 	return &memory{limit: limit, inUse: goMemory, exceeded: exceeded, exceed: exceed}
 }
 
-// tooMuchMemory is what all builds under way are told.
+// tooMuchMemory is the error of all builds running at that time.
 type tooMuchMemory struct{ limit int64 }
 
 func (e *tooMuchMemory) Error() string {
 	return fmt.Sprintf("the builds under way need more than %d bytes of memory, the limit of builder.memory: all of them were ended", e.limit)
 }
 
-// GRPCStatus is what BuildKit's clients are told.
+// GRPCStatus is the status for BuildKit's clients.
 func (e *tooMuchMemory) GRPCStatus() *status.Status {
 	return status.New(codes.ResourceExhausted, e.Error())
 }
 
-// bounded runs a build whose context ends where the memory is exceeded. Its own end is not waited for then: what takes the
-// memory looks at no context.
-func bounded[T any](ctx context.Context, m *memory, build func(context.Context) (T, error)) (T, error) {
+// withinMemory runs build with a context that ends when memory is exceeded. It does not wait for build then, because code
+// that takes memory may not check its context.
+func withinMemory[T any](ctx context.Context, m *memory, build func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(m.exceeded, func() { cancel(context.Cause(m.exceeded)) })
 	type outcome struct {
@@ -115,7 +115,7 @@ func (m *memory) watch(stop <-chan struct{}) {
 	}
 }
 
-// goMemory is what debug.SetMemoryLimit bounds.
+// goMemory is the quantity that debug.SetMemoryLimit limits.
 func goMemory() int64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)

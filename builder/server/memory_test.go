@@ -20,7 +20,7 @@ func TestBuildsThatExceedTheMemoryAreToldThoughTheyGoOn(t *testing.T) {
 	told := make(chan error, 2)
 	began := make(chan struct{}, 2)
 	start := func(build func(context.Context)) {
-		_, err := bounded(context.Background(), m, func(ctx context.Context) (int, error) {
+		_, err := withinMemory(context.Background(), m, func(ctx context.Context) (int, error) {
 			began <- struct{}{}
 			build(ctx)
 			return 0, ctx.Err()
@@ -50,7 +50,7 @@ func TestBuildsWithinTheMemoryGoOn(t *testing.T) {
 	m := newMemory(0)
 	looked := make(chan struct{})
 	m.limit, m.inUse = 100, func() int64 { looked <- struct{}{}; return 100 }
-	answer, err := bounded(context.Background(), m, func(context.Context) (int, error) {
+	answer, err := withinMemory(context.Background(), m, func(context.Context) (int, error) {
 		<-looked
 		<-looked
 		return 1, nil
@@ -64,7 +64,7 @@ func TestMemoryIsLookedAtOnlyWhileSomethingIsBuilt(t *testing.T) {
 	m := newMemory(0)
 	m.limit, m.inUse = 100, func() int64 { return 0 }
 	build := errors.New("it fails")
-	_, err := bounded(context.Background(), m, func(context.Context) (int, error) { return 0, build })
+	_, err := withinMemory(context.Background(), m, func(context.Context) (int, error) { return 0, build })
 	if !errors.Is(err, build) {
 		t.Errorf("answered %v", err)
 	}

@@ -21,14 +21,14 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
-// plan shows a build as the classic builder does: instruction after instruction, in the order of the Dockerfile, whatever
-// order BuildKit runs them in. An instruction's output waits until those before it have ended.
+// plan displays a build like the classic builder: by instruction, in the Dockerfile's order, whatever order BuildKit
+// runs them in. An instruction's output waits until the earlier ones have ended.
 type plan struct {
 	out   *messages
 	steps []*planned
-	// The first step that has not ended.
+	// The first step still running.
 	at int
-	// Steps by stage and number there, as BuildKit's names of vertices have them, which count triggers first.
+	// Steps by stage and number in it, as in the names of BuildKit's vertices, which count triggers first.
 	byPlace  map[place]*planned
 	byDigest map[string]*planned
 	target   int
@@ -43,10 +43,10 @@ type planned struct {
 	isTold  bool
 	isDone  bool
 	cached  bool
-	// The number of triggers is told.
+	// Whether the number of triggers was displayed.
 	hasTold bool
 	output  []byte
-	// Triggers of the image, by digest, and whether each has ended.
+	// The image's triggers, by digest, and whether each has ended.
 	triggers map[string]bool
 }
 
@@ -59,11 +59,11 @@ func (s *planned) hasEnded() bool {
 	return s.isDone || !s.hasWork
 }
 
-// defaultDockerfile is looked for where no name is given, and in small letters where it is not there.
+// defaultDockerfile is the default name, also tried in lower case.
 const defaultDockerfile = "Dockerfile"
 
-// readPlan reads the Dockerfile of a context up to the target. Attributes are those of BuildKit's frontend, and are told the
-// name that was found.
+// readPlan parses a context's Dockerfile up to the target. It stores the found name in the attributes of BuildKit's
+// frontend.
 func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	filename, target := attributes["filename"], attributes["target"]
 	root, err := os.OpenRoot(directory)
@@ -71,7 +71,7 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 		return nil, err
 	}
 	defer root.Close()
-	// A named pipe is as good as an empty file: nobody writes to it.
+	// A named pipe reads as empty, since it has no writer.
 	open := func(name string) (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
 	file, err := open(strings.TrimPrefix(filename, "/"))
 	if errors.Is(err, fs.ErrNotExist) && filename == defaultDockerfile {
@@ -116,7 +116,7 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 		for _, argument := range each.Args {
 			value, isGiven := attributes["build-arg:"+argument.Key]
 			if !isGiven && argument.Value != nil {
-				// BuildKit refuses the build for what it cannot read.
+				// BuildKit refuses the build for invalid values.
 				value, _, _ = words.ProcessWord(*argument.Value, given)
 				isGiven = true
 			}
@@ -147,7 +147,7 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	return made, nil
 }
 
-// globalArguments are those that a FROM has without an ARG, as BuildKit gives them.
+// globalArguments are BuildKit's predefined arguments for FROM.
 func globalArguments(attributes map[string]string, target string) *llb.EnvList {
 	build := platforms.DefaultSpec()
 	platform, err := platforms.Parse(attributes["platform"])
@@ -168,7 +168,7 @@ func globalArguments(attributes map[string]string, target string) *llb.EnvList {
 	return made
 }
 
-// addFrom adds the first step of a stage, which has the triggers of its base image.
+// addFrom adds the first step of a stage, which also gets the base image's triggers.
 func (p *plan) addFrom(stage int, title string, hasWork bool) {
 	p.add(title, &place{stage, 0})
 	p.steps[len(p.steps)-1].hasWork = hasWork
@@ -183,7 +183,7 @@ func (p *plan) add(title string, where *place) {
 	p.steps = append(p.steps, step)
 }
 
-// vertexName takes "[build  2/13] RUN make" and "[2/3] ONBUILD RUN make" apart.
+// vertexName parses "[build  2/13] RUN make" and "[2/3] ONBUILD RUN make".
 var vertexName = regexp.MustCompile(`^\[(?:\S+/\S+ )?(?:(\S+) )? *(\d+)/\d+\] (ONBUILD )?(FROM )?`)
 
 // stepOf finds the step of a vertex, and whether it is a trigger of that step's image.
@@ -240,7 +240,7 @@ func (p *plan) show(response *controlapi.StatusResponse) error {
 	return p.advance(false)
 }
 
-// marked is output as the classic builder tells it: what was written to standard error is light red.
+// marked formats output like the classic builder: standard error is light red.
 func marked(log *controlapi.VertexLog) []byte {
 	if log.Stream != stderrStream {
 		return log.Msg
@@ -251,7 +251,7 @@ func marked(log *controlapi.VertexLog) []byte {
 // stderrStream is the number of standard error in BuildKit's logs.
 const stderrStream = 2
 
-// advance tells what can be told now. With isEnded nothing more comes.
+// advance displays what is ready. With isEnded nothing more follows.
 func (p *plan) advance(isEnded bool) error {
 	for ; p.at < len(p.steps); p.at++ {
 		step := p.steps[p.at]
@@ -285,7 +285,7 @@ func (p *plan) advance(isEnded bool) error {
 	return nil
 }
 
-// stop tells the output of the step that failed.
+// stop displays the output of the failed step.
 func (p *plan) stop() {
 	for at := p.at; at < len(p.steps) && p.out != nil; at++ {
 		if step := p.steps[at]; len(step.output) > 0 {
@@ -294,9 +294,9 @@ func (p *plan) stop() {
 	}
 }
 
-// finish tells the rest, and the image that came of the last step.
+// finish displays the rest, and the image of the last step.
 func (p *plan) finish(id string) {
-	// A client that has left is noticed by what follows.
+	// The next write reports a client that has left.
 	_ = p.advance(true)
 	_ = p.out.stream(fmt.Sprintf(" ---> %s\n", shortID(id)))
 }

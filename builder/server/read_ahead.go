@@ -5,7 +5,7 @@ import (
 	"net"
 )
 
-// readAhead is a hijacked connection of which the first bytes were read with the request.
+// readAhead is a hijacked connection with bytes already buffered after the request.
 type readAhead struct {
 	net.Conn
 	reader *bufio.Reader

@@ -1,5 +1,5 @@
 // Package server serves builds on a unix socket: BuildKit's control API and sessions as the Docker API hijacks them,
-// and Docker's own build endpoints. The frontend forwards these requests as they are.
+// and Docker's own build endpoints. The frontend forwards these requests unchanged.
 package server
 
 import (
@@ -45,9 +45,9 @@ type Server struct {
 	scratch    string
 
 	mu sync.Mutex
-	// Counts builds under way.
+	// Number of running builds.
 	building int
-	// Builds under way that their clients may cancel.
+	// Running builds that their clients may cancel.
 	builds map[*namedBuild]struct{}
 
 	uploads uploads
@@ -56,13 +56,13 @@ type Server struct {
 	clients sync.WaitGroup
 }
 
-// namedBuild is a build under way, by the ID that its client gave it.
+// namedBuild is a running build with its client's ID for it.
 type namedBuild struct {
 	id     string
 	cancel context.CancelFunc
 }
 
-// New makes a server whose caches are in a directory, and whose builds have so many bytes of memory together; 0: any.
+// New returns a server with its caches in directory, whose builds may together use memoryBytes; 0: unlimited.
 func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes int64) (*Server, error) {
 	sessions, err := session.NewManager()
 	if err != nil {
@@ -112,14 +112,14 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	return s, nil
 }
 
-// countBuilds counts those of BuildKit's clients, each of which is one call.
+// countBuilds counts the builds of BuildKit's clients, one for each Solve call.
 func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	if info.FullMethod != controlapi.Control_Solve_FullMethodName {
 		return handle(ctx, request)
 	}
-	return bounded(ctx, s.memory, func(ctx context.Context) (any, error) {
+	return withinMemory(ctx, s.memory, func(ctx context.Context) (any, error) {
 		if solve, ok := request.(*controlapi.SolveRequest); ok {
-			// BuildKit has let go of its containers by then.
+			// BuildKit has released its containers by then.
 			defer s.worker.WaitForRemovals(ctx, solve.Session)
 		}
 		defer s.beginBuild()()
@@ -127,8 +127,8 @@ func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryS
 	})
 }
 
-// beginBuild counts a build until what is answered is called. With the last one under way goes all that cancelled ones
-// have left, and then what is too much of the cache: BuildKit looks for that once a minute at most, and only after builds.
+// beginBuild counts a build until the returned function is called. The last running build's end also removes leftovers
+// of cancelled ones, and then prunes the cache: BuildKit checks its size at most once a minute, and only after builds.
 func (s *Server) beginBuild() func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,8 +154,8 @@ func (s *Server) beginBuild() func() {
 // Close closes the caches.
 func (s *Server) Close() error { return s.controller.Close() }
 
-// frontends serves `# syntax=docker/dockerfile:…` by the frontend that is linked in, and runs others, and pinned ones, as
-// containers.
+// frontends serves `# syntax=docker/dockerfile:…` by the linked-in frontend, and runs pinned versions and other
+// frontends as containers.
 type frontends struct{ builtIn, containers frontend.Frontend }
 
 func (f *frontends) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
@@ -168,14 +168,14 @@ func (f *frontends) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge
 	return solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
 }
 
-// ServeHTTP routes requests, whose paths come without an API version.
+// ServeHTTP routes requests; their paths have no API version.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method + " " + r.URL.Path {
 	case "POST /grpc":
 		s.serveControl(w)
 	case "POST /session":
 		if err := s.sessions.HandleHTTPRequest(r.Context(), w, r); err != nil {
-			// This has no effect once the connection is hijacked.
+			// No effect once the connection is hijacked.
 			w.Header().Set("Connection", "close")
 			writeError(w, http.StatusBadRequest, err.Error())
 		}
@@ -207,11 +207,11 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 	(&http2.Server{}).ServeConn(&readAhead{conn, buffered.Reader}, &http2.ServeConnOpts{Handler: s.grpc})
 }
 
-// OutOfMemory ends once builds take more memory than they may, with the error that they are told. It is not given back:
-// what takes it may look at no context, and ends with this process alone.
+// OutOfMemory ends, with the builds' error, once they exceed their memory. The memory stays in use: the code that takes
+// it may not check its context, and only ends with this process.
 func (s *Server) OutOfMemory() context.Context { return s.memory.exceeded }
 
-// WaitForClients waits until BuildKit's clients have heard the end of their builds, and left.
+// WaitForClients waits until BuildKit's clients have received their builds' errors and left.
 func (s *Server) WaitForClients(ctx context.Context) {
 	left := make(chan struct{})
 	go func() {
@@ -231,6 +231,6 @@ func writeError(w http.ResponseWriter, status int, message string) {
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// A client that has left needs no answer.
+	// A client that has left needs no response.
 	_ = json.NewEncoder(w).Encode(body)
 }

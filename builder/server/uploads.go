@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// uploadRequest is the remote of a build whose context another request brings, and the beginning of that one's build ID:
-// clients with a BuildKit of their own, before buildx, send an archive of their standard input so.
+// uploadRequest is the remote of a build whose context comes in another request, and the prefix of that request's build
+// ID: clients with their own BuildKit, before buildx, send their standard input's archive this way.
 const uploadRequest = "upload-request"
 
-// untilTaken bounds how long an upload waits for its build, which its client asks for at the same time: until the body is
-// read, the server does not notice that the client has left.
+// untilTaken bounds how long an upload waits for its build, which its client requests at the same time: until the body
+// is read, the server does not notice that the client has left.
 const untilTaken = time.Minute
 
-// uploads lets the two requests find each other by the build's ID, in either order.
+// uploads pairs the two requests by the build's ID, in either order.
 type uploads struct {
 	lock    sync.Mutex
 	waiting map[string]*meeting
 }
 
-// meeting is where requests with one ID wait, until the last has left.
+// meeting is where requests with one ID wait until the last has left.
 type meeting struct {
 	uploads chan upload
 	present int
 }
 
-// upload is a context, for as long as its request waits for done.
+// upload is a context, valid while its request waits for done.
 type upload struct {
 	content io.Reader
 	done    func()
@@ -56,7 +56,7 @@ func (u *uploads) meet(id string) (at chan upload, leave func()) {
 	}
 }
 
-// give waits until a context was taken and read.
+// give waits until a context has been taken and read.
 func (u *uploads) give(ctx context.Context, id string, content io.Reader) error {
 	read, done := context.WithCancel(ctx)
 	defer done()

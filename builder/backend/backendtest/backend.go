@@ -1,4 +1,4 @@
-// Package backendtest is a backend in memory, at the wire: containers and images that tests of the builder watch.
+// Package backendtest is an in-memory backend, served on the wire, with containers and images for tests of the builder.
 package backendtest
 
 import (
@@ -28,50 +28,50 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1/backendv1connect"
 )
 
-// Backend has containers, of which nothing runs, and images, of which it keeps no bytes.
+// Backend has containers that run nothing, and images without content.
 type Backend struct {
 	backendv1connect.UnimplementedContainerServiceHandler
 	backendv1connect.UnimplementedImageServiceHandler
 	backendv1connect.UnimplementedSystemServiceHandler
 	backendv1connect.UnimplementedVolumeServiceHandler
 
-	// Before is called before a procedure does its work, by its last name.
+	// Before is called before a procedure's work, with its short name.
 	Before func(procedure string)
-	// After is called when a commit or an installation is done, before it is answered, and in the middle of an archive.
+	// After is called when a commit or an installation is done but not answered, and in the middle of an archive.
 	After func(procedure string)
-	// Archive is what each container's files are, and each image that is saved.
+	// Archive is the content of each container and each saved image.
 	Archive []byte
-	// FirstPiece is how many bytes of it are sent first; 0: half of them.
+	// FirstPiece is the size of its first piece; 0: half.
 	FirstPiece int
-	// TakesLayers has layers come by themselves.
+	// TakesLayers makes the backend accept separate layers.
 	TakesLayers bool
-	// LosesALayer has the next call of one end once it was taken, as with a backend that is killed, and the archive that
-	// leaves it out be refused.
+	// LosesALayer makes the next call for a separate layer end after it was received, as with a killed backend, and
+	// refuses the archive that omits it.
 	LosesALayer bool
-	// WaitError is what the next WaitContainer fails with.
+	// WaitError fails the next WaitContainer.
 	WaitError error
-	// ExitCode is that of every container.
+	// ExitCode is every container's.
 	ExitCode int64
-	// Log is what every container has written.
+	// Log is every container's output.
 	Log []byte
-	// RemoveImageError is what RemoveImage fails with.
+	// RemoveImageError fails RemoveImage.
 	RemoveImageError error
-	// Volumes are there by their names; true: a container has it.
+	// Volumes by name; true: a container uses it.
 	Volumes map[string]bool
 
 	mu         sync.Mutex
 	made       int
 	containers map[string]*backendv1.CreateContainerRequest
 	images     map[string]*backendv1.ImageDetail
-	// Containers that were started, closed then.
+	// Closed once the container has been started.
 	started map[string]chan struct{}
-	// The layer that comes, the layers that are held, by diff ID, and the files that archives had.
+	// The layer being received, the layers held, by diff ID, and the archives' files.
 	uploaded chan []byte
 	layers   map[string][]byte
 	archived map[string]bool
 }
 
-// Start serves a backend until the test ends, and answers a client of it.
+// Start serves a backend until the test ends, and returns a client of it.
 func Start(t *testing.T) (*Backend, *backend.Client) {
 	t.Helper()
 	made := &Backend{
@@ -85,7 +85,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	mux.Handle(backendv1connect.NewSystemServiceHandler(made))
 	mux.Handle(backendv1connect.NewVolumeServiceHandler(made))
 	mux.Handle(agentv1connect.NewAgentServiceHandler(&relay{backend: made}))
-	// A socket's path has few bytes, of which a test's own directory may take too many.
+	// A socket's path is short, and a test's own directory may be too long for it.
 	dir, err := os.MkdirTemp("/tmp", "skl-builder-")
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	return made, client
 }
 
-// ListVolumes lists all, whatever is asked for.
+// ListVolumes ignores filters.
 func (b *Backend) ListVolumes(context.Context, *connect.Request[backendv1.ListVolumesRequest]) (*connect.Response[backendv1.ListVolumesResponse], error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,7 +118,7 @@ func (b *Backend) ListVolumes(context.Context, *connect.Request[backendv1.ListVo
 	return connect.NewResponse(answer), nil
 }
 
-// RemoveVolume removes a volume, by force one too that a container has, as clouds do.
+// RemoveVolume removes a volume; with force even one in use, as clouds do.
 func (b *Backend) RemoveVolume(_ context.Context, request *connect.Request[backendv1.RemoveVolumeRequest]) (*connect.Response[backendv1.RemoveVolumeResponse], error) {
 	b.Before("RemoveVolume")
 	b.mu.Lock()
@@ -144,7 +144,7 @@ func (b *Backend) Images() []string {
 	return slices.Sorted(maps.Keys(b.images))
 }
 
-// GetInfo tells nothing.
+// GetInfo returns an empty response.
 func (b *Backend) GetInfo(context.Context, *connect.Request[backendv1.GetInfoRequest]) (*connect.Response[backendv1.GetInfoResponse], error) {
 	return connect.NewResponse(&backendv1.GetInfoResponse{}), nil
 }
@@ -175,7 +175,7 @@ func (b *Backend) ListContainers(context.Context, *connect.Request[backendv1.Lis
 	return connect.NewResponse(&backendv1.ListContainersResponse{}), nil
 }
 
-// CommitContainer makes an image of a container's changes, which are its ID.
+// CommitContainer makes an image whose changes are the container's ID.
 func (b *Backend) CommitContainer(_ context.Context, request *connect.Request[backendv1.CommitContainerRequest]) (*connect.Response[backendv1.CommitContainerResponse], error) {
 	b.Before("CommitContainer")
 	defer b.After("CommitContainer")
@@ -187,7 +187,7 @@ func (b *Backend) CommitContainer(_ context.Context, request *connect.Request[ba
 	return connect.NewResponse(&backendv1.CommitContainerResponse{ImageId: id, DiffIds: diffIDs, ChangesSize: 1024}), nil
 }
 
-// Layers are those that came by themselves and whose calls last, by diff ID.
+// Layers are the separate layers whose calls still last, by diff ID.
 func (b *Backend) Layers() map[string][]byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -201,7 +201,7 @@ func (b *Backend) Archived(name string) bool {
 	return b.archived[name]
 }
 
-// ReceiveLayer has a layer for as long as the call lasts.
+// ReceiveLayer holds a layer while the call lasts.
 func (b *Backend) ReceiveLayer(ctx context.Context, _ *connect.Request[backendv1.ReceiveLayerRequest], stream *connect.ServerStream[backendv1.ReceiveLayerResponse]) error {
 	if !b.TakesLayers {
 		return connect.NewError(connect.CodeUnimplemented, errors.New("layers come with their archives"))
@@ -243,7 +243,7 @@ func (b *Backend) ReceiveLayer(ctx context.Context, _ *connect.Request[backendv1
 	return ctx.Err()
 }
 
-// LoadImage installs the one image of an archive once that has come whole.
+// LoadImage installs the single image of a complete archive.
 func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backendv1.LoadImageRequest, backendv1.LoadImageResponse]) error {
 	content, writer := io.Pipe()
 	go func() {
@@ -279,7 +279,7 @@ func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backen
 		b.archived[header.Name] = true
 		b.mu.Unlock()
 	}
-	// The end of the tar is not yet the end of the stream.
+	// The end of the tar is not the end of the stream yet.
 	if _, err := io.Copy(io.Discard, content); err != nil {
 		return err
 	}
@@ -336,7 +336,7 @@ func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backen
 	return connect.NewResponse(&backendv1.RemoveImageResponse{}), nil
 }
 
-// StartContainer runs nothing but what is attached, and continues no run.
+// StartContainer only runs what is attached, and continues no run.
 func (b *Backend) StartContainer(_ context.Context, request *connect.Request[backendv1.StartContainerRequest]) (*connect.Response[backendv1.StartContainerResponse], error) {
 	b.Before("StartContainer")
 	if request.Msg.NextStep != nil {
@@ -351,7 +351,7 @@ func (b *Backend) StartContainer(_ context.Context, request *connect.Request[bac
 	return connect.NewResponse(&backendv1.StartContainerResponse{}), nil
 }
 
-// AttachContainer names the relay, and has the reservation for as long as the call lasts.
+// AttachContainer names the relay, and holds the reservation while the call lasts.
 func (b *Backend) AttachContainer(ctx context.Context, request *connect.Request[backendv1.AttachContainerRequest], stream *connect.ServerStream[backendv1.AttachContainerResponse]) error {
 	b.Before("AttachContainer")
 	accepted := &backendv1.AttachContainerResponse_Accepted{Accepted: &backendv1.AttachAccepted{Id: request.Msg.Container}}
@@ -374,7 +374,7 @@ func (b *Backend) OpenLogs(_ context.Context, request *connect.Request[backendv1
 	return connect.NewResponse(&backendv1.OpenLogsResponse{Endpoint: at}), nil
 }
 
-// WaitContainer tells that a container has ended, which it does without a start too.
+// WaitContainer reports an exit, even without a start.
 func (b *Backend) WaitContainer(_ context.Context, _ *connect.Request[backendv1.WaitContainerRequest], stream *connect.ServerStream[backendv1.WaitContainerResponse]) error {
 	b.Before("WaitContainer")
 	b.mu.Lock()
@@ -420,13 +420,13 @@ func (b *Backend) pieces() [][]byte {
 	return [][]byte{b.Archive[:first], b.Archive[first:]}
 }
 
-// relay serves what agents do.
+// relay implements the agents' calls.
 type relay struct {
 	agentv1connect.UnimplementedAgentServiceHandler
 	backend *Backend
 }
 
-// Session runs, once it was started, what writes as much as it has read, and ends with its input.
+// Session echoes its input, after the start, and ends with it.
 func (r *relay) Session(ctx context.Context, stream *connect.BidiStream[agentv1.SessionRequest, agentv1.SessionResponse]) error {
 	r.backend.Before("Session")
 	r.backend.mu.Lock()
@@ -460,7 +460,7 @@ func (r *relay) Session(ctx context.Context, stream *connect.BidiStream[agentv1.
 	}
 }
 
-// Logs has what the backend's containers have written.
+// Logs sends the backend's Log.
 func (r *relay) Logs(_ context.Context, _ *connect.Request[agentv1.LogsRequest], stream *connect.ServerStream[agentv1.LogsResponse]) error {
 	r.backend.Before("Logs")
 	if written := r.backend.Log; len(written) > 0 {
@@ -472,7 +472,7 @@ func (r *relay) Logs(_ context.Context, _ *connect.Request[agentv1.LogsRequest],
 	return stream.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{}}})
 }
 
-// ArchivePut takes a layer that a call waits for.
+// ArchivePut receives a layer for which a call waits.
 func (r *relay) ArchivePut(_ context.Context, stream *connect.ClientStream[agentv1.ArchivePutRequest]) (*connect.Response[agentv1.ArchivePutResponse], error) {
 	content := []byte{}
 	for stream.Receive() {

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/util/bklog"
-	// A client's file names may be no UTF-8, which the codec of gRPC's own refuses.
+	// gRPC's own codec refuses strings that are not UTF-8, such as a client's file names.
 	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto"
 	"github.com/sirupsen/logrus"
 
@@ -53,7 +53,7 @@ func main() {
 	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised))
 }
 
-// exitWith ends the process where there is an error.
+// exitWith exits the process on an error.
 func exitWith(err error) {
 	if err != nil {
 		bklog.L.Error(err)
@@ -70,16 +70,16 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 	if supervised {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
-			// No backend comes back for it: the next builder clears away.
+			// No backend is coming back: the next builder cleans up.
 			os.Exit(1)
 		}()
 	}
 	if err := boundData(memoryBytes); err != nil {
 		return err
 	}
-	// A context is inflated in this process: a program that is stuck in a client's stream cannot be ended.
+	// A context is decompressed in this process, since a program blocked in a client's stream could not be stopped.
 	os.Setenv("MOBY_DISABLE_PIGZ", "true")
-	// Files of steps have the modes that they ask for; the directory around them is the owner's alone.
+	// Steps' files need exact modes; only the owner can enter the directory around them.
 	syscall.Umask(0)
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return err
@@ -115,7 +115,7 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 	if err := os.Remove(listen); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// The socket is its owner's alone from its first moment: whoever may use it may use the backend.
+	// The socket is restricted to its owner from the start: its users can use the backend.
 	syscall.Umask(0o177)
 	listener, err := net.Listen("unix", listen)
 	syscall.Umask(0)
@@ -145,12 +145,12 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 	return nil
 }
 
-// runtimeBytes is what this process may take beside its builds.
+// runtimeBytes is this process's memory apart from its builds.
 const runtimeBytes = 256 << 20
 
-// boundData has the kernel refuse this process, and each that it starts, more than twice the memory that builds have: it
-// counts what was mapped once and is free again, while the server looks at what is in use. A lower bound that the process was
-// started with stays.
+// boundData makes the kernel limit this process, and each that it starts, to twice the builds' memory: the kernel also
+// counts memory that was mapped once and is free again, while the server checks memory in use. A lower inherited limit
+// stays.
 func boundData(memoryBytes int64) error {
 	var data syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &data); memoryBytes == 0 || err != nil {
@@ -161,8 +161,8 @@ func boundData(memoryBytes int64) error {
 	return syscall.Setrlimit(syscall.RLIMIT_DATA, &data)
 }
 
-// leave ends the process, whose memory is exceeded, when clients have heard it. Nobody is served any more from its beginning
-// on: the next build has another.
+// leave ends the process after it has exceeded its memory, once clients have been told. It serves nobody from now on:
+// the next build gets a new process.
 func leave(web *http.Server, serving *server.Server) {
 	ending, cancel := context.WithTimeout(context.Background(), tellingTimeout)
 	defer cancel()
@@ -171,18 +171,17 @@ func leave(web *http.Server, serving *server.Server) {
 	exitWith(context.Cause(serving.OutOfMemory()))
 }
 
-// tellingTimeout is how long clients have for hearing that the builder ends for want of memory, which grows meanwhile.
+// tellingTimeout bounds the time for telling clients that the builder is out of memory, which keeps growing meanwhile.
 const tellingTimeout = 2 * time.Second
 
-// lockTimeout is how long a builder that was left without its supervisor may take to end. Whoever starts a builder gives it
-// 30 seconds.
+// lockTimeout bounds the wait for an orphaned builder's exit. The starter of a builder waits 30 seconds.
 const lockTimeout = shutdownTimeout + 15*time.Second
 
-// lockPoll is how often a lock that another builder has is asked for.
+// lockPoll is the interval of attempts to get another builder's lock.
 const lockPoll = 20 * time.Millisecond
 
-// lockDirectory makes a directory this process's alone, for as long as the file that is answered is open. Another
-// builder's end is waited for until the context ends.
+// lockDirectory locks a directory for this process while the returned file is open. It waits for another builder's end
+// until the context ends.
 func lockDirectory(ctx context.Context, directory string) (*os.File, error) {
 	lock, err := os.OpenFile(filepath.Join(directory, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -202,5 +201,5 @@ func lockDirectory(ctx context.Context, directory string) (*os.File, error) {
 	}
 }
 
-// shutdownTimeout is how long builds that were told to end may take to remove their containers.
+// shutdownTimeout bounds how long cancelled builds may take to remove their containers.
 const shutdownTimeout = 10 * time.Second

@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// quiet is how long no request may be under way before memory is given back.
+// quiet is how long no request may be pending before memory is released.
 const quiet = 10 * time.Second
 
-// givingBack has memory given back to the machine once nobody has asked for
-// anything for a while: what a flood of sessions took, or a build.
+// givingBack returns the memory of builds or many sessions to the machine after a time without requests.
 func givingBack(next http.Handler, giveBack func()) http.Handler {
 	var lock sync.Mutex
 	var underWay int
