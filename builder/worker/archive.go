@@ -14,8 +14,8 @@ import (
 	"github.com/moby/go-archive/compression"
 )
 
-// showArchive has a skeleton learn what is where the entries of an archive that an ADD unpacks will be. It refuses what
-// exceeds the limits, before anything is unpacked, and answers false of a file that is no archive.
+// showArchive fills a skeleton with the existing files at the paths of an archive that an ADD unpacks. It refuses an
+// archive that exceeds the limits before anything is unpacked, and returns false for a file that is not an archive.
 func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, dest string) (bool, error) {
 	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
 		return false, nil
@@ -27,7 +27,7 @@ func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, de
 	defer packed.Close()
 	content, err := compression.DecompressStream(packed)
 	if err != nil {
-		// BuildKit's own reading tells what a program that is missing here means.
+		// BuildKit's own reading reports a missing decompression program.
 		return false, nil
 	}
 	defer content.Close()
@@ -54,12 +54,12 @@ func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, de
 	return true, nil
 }
 
-// meeting follows the entries of an archive through a skeleton.
+// meeting matches the entries of an archive with a skeleton.
 type meeting struct {
 	skeleton *tree
 	dest     string
 	count    *unpacking
-	// Directories of the archive by the hashes of their names, and whether the skeleton has them.
+	// The archive's directories by the hashes of their names, and whether the skeleton has them.
 	isThere map[uint64]bool
 }
 
@@ -86,7 +86,7 @@ func (m *meeting) add(ctx context.Context, header *tar.Header) error {
 	return err
 }
 
-// enter counts a directory that is new, and tells whether the skeleton has it: no entry need name it.
+// enter counts a new directory, which need not have an entry, and reports whether the skeleton has it.
 func (m *meeting) enter(ctx context.Context, name string) (isThere bool, err error) {
 	key := maphash.String(meetingSeed, name)
 	if isThere, isKnown := m.isThere[key]; isKnown {
@@ -110,7 +110,7 @@ func (m *meeting) enter(ctx context.Context, name string) (isThere bool, err err
 	return isThere, nil
 }
 
-// look has the skeleton learn a path of the archive, and tells whether it is a directory.
+// look looks up a path of the archive in the skeleton, and reports whether it is a directory.
 func (m *meeting) look(ctx context.Context, name string) (bool, error) {
 	info, err := m.skeleton.look(ctx, path.Join(m.dest, name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -34,13 +34,13 @@ const (
 	annotationDescription = "buildkit/description"
 )
 
-// blobs are layers as images and caches are exported: compressed, in files that the builds under way share. A file goes
-// when all builds have ended that were under way when it was last asked for.
+// blobs are layers in the compressed form of exported images and caches, in files that running builds share. A file is
+// removed once all builds have ended that were running when it was last requested.
 type blobs struct {
 	mu       sync.Mutex
 	made     map[blobKey]*blob
 	byDigest map[digest.Digest]string
-	// The builds under way, by numbers in the order in which they began, and the last number.
+	// The running builds, numbered in the order of their starts, and the last number.
 	builds map[int]struct{}
 	last   int
 }
@@ -59,17 +59,17 @@ func keyOf(diffID digest.Digest, config bkcompression.Config) blobKey {
 	return key
 }
 
-// blob is made by the first who asks for it.
+// blob is created by its first request.
 type blob struct {
 	mu   sync.Mutex
 	desc *ocispecs.Descriptor
-	// The last build that had begun when it was asked for.
+	// The last build that had started at the time of the last request.
 	asked int
 }
 
 var _ ctdcontent.InfoReaderProvider = (*blobs)(nil)
 
-// begin locks, also before the first layer.
+// begin locks, and prepares the maps for the first layer.
 func (b *blobs) begin() {
 	b.mu.Lock()
 	if b.made == nil {
@@ -77,7 +77,7 @@ func (b *blobs) begin() {
 	}
 }
 
-// has reports whether layers were made.
+// has reports whether all these layers have been created.
 func (b *blobs) has(diffIDs []digest.Digest, config bkcompression.Config) bool {
 	b.begin()
 	defer b.mu.Unlock()
@@ -96,7 +96,7 @@ func (b *blobs) addBuild() int {
 	return b.last
 }
 
-// endBuild returns the files that no build under way has asked for, which are the caller's to remove.
+// endBuild returns the files that no running build has requested; the caller removes them.
 func (b *blobs) endBuild(build int) (files []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,7 +122,8 @@ func (b *blobs) endBuild(build int) (files []string) {
 	return files
 }
 
-// BeginBuild counts a build until what is answered is called, which removes the exported layers that are nobody's any more.
+// BeginBuild counts a build until the returned function is called, which removes exported layers that are no longer
+// needed.
 func (w *Worker) BeginBuild() (end func() error) {
 	build := w.blobs.addBuild()
 	return func() (err error) {
@@ -133,7 +134,7 @@ func (w *Worker) BeginBuild() (end func() error) {
 	}
 }
 
-// Info tells of a layer that was made.
+// Info describes a created layer.
 func (b *blobs) Info(_ context.Context, dgst digest.Digest) (ctdcontent.Info, error) {
 	file, err := b.find(dgst)
 	if err != nil {
@@ -146,7 +147,7 @@ func (b *blobs) Info(_ context.Context, dgst digest.Digest) (ctdcontent.Info, er
 	return ctdcontent.Info{Digest: dgst, Size: info.Size()}, nil
 }
 
-// ReaderAt opens a layer that was made.
+// ReaderAt opens a created layer.
 func (b *blobs) ReaderAt(_ context.Context, desc ocispecs.Descriptor) (ctdcontent.ReaderAt, error) {
 	path, err := b.find(desc.Digest)
 	if err != nil {
@@ -208,7 +209,7 @@ func (w *Worker) blob(ctx context.Context, diffID digest.Digest, config bkcompre
 		b.byDigest[desc.Digest] = file
 	}
 	known.desc = &desc
-	// The build that had it made may have ended meanwhile.
+	// The build that requested it first may have ended meanwhile.
 	b.made[key], known.asked = known, b.last
 	return desc, err
 }
@@ -226,7 +227,7 @@ func (w *Worker) makeBlob(ctx context.Context, diffID digest.Digest, config bkco
 	digester, size := digest.Canonical.Digester(), &counter{to: io.Discard}
 	compress, finalize := config.Type.Compress(ctx, config)
 	if finalize != nil {
-		// It would add to the layer what its compression is for.
+		// Such a format, as eStargz, adds data of its own to the layer.
 		return ocispecs.Descriptor{}, "", fmt.Errorf("sockerless: compression=%s is not implemented by the builder", config.Type)
 	}
 	out, err := compress(io.MultiWriter(file, digester.Hash(), size), config.Type.MediaType())
@@ -242,7 +243,7 @@ func (w *Worker) makeBlob(ctx context.Context, diffID digest.Digest, config bkco
 	return ocispecs.Descriptor{MediaType: config.Type.MediaType(), Digest: digester.Digest(), Size: size.bytes}, file.Name(), nil
 }
 
-// readLayer writes a layer of the backend as it is unpacked: the archive of an image that has it alone.
+// readLayer writes a layer of the backend uncompressed, from the archive of an image with only this layer.
 func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writer) error {
 	alone, err := w.states.install(ctx, []digest.Digest{diffID}, nil, origin{description: "exported layer", kind: client.UsageRecordTypeInternal})
 	if err != nil {
@@ -250,10 +251,10 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 	}
 	defer func() {
 		w.states.letGo(alone.ID)
-		// A state that is not removed now is pruned later.
+		// A state that fails to be removed now is pruned later.
 		Warn("remove an exported layer's state", w.states.removeInternal(context.WithoutCancel(ctx), alone.ID))
 	}()
-	// Nothing is written twice by another attempt: the layer has the same bytes each time.
+	// The layer's bytes are the same in each attempt, so those already written are skipped.
 	written := &counter{to: to}
 	return backend.Plain(w.backend.SaveImage(ctx, alone.ID, func(archive *tar.Reader) error {
 		for {
@@ -276,11 +277,11 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 	}))
 }
 
-// ofInlineCache marks a context in which layers are only told of: the image that has them is how they are found.
+// ofInlineCache marks a context in which layers are only described, because the image that has them provides them.
 type ofInlineCache struct{}
 
-// GetRemotes returns the layers of a state, for an image or a cache that is exported; none where they are not made yet and
-// not to be made. A build's own files are in no cache.
+// GetRemotes returns the layers of a state for an exported image or cache; none if they do not exist yet and must not
+// be created. A build's own files are in no cache.
 func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config cacheconfig.RefConfig, _ bool, _ session.Group) ([]*solver.Remote, error) {
 	if len(c.diffIDs) == 0 || (!createIfNeeded && !c.worker.blobs.has(c.diffIDs, config.Compression)) {
 		return nil, nil
@@ -309,7 +310,7 @@ func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config ca
 	return []*solver.Remote{remote}, nil
 }
 
-// LayerChain returns a state for each layer, of which an image's history tells.
+// LayerChain returns a state for each layer, for an image's history.
 func (c *content) LayerChain() cache.RefList {
 	times, err := c.worker.states.madeAt(c.diffIDs)
 	if err != nil {
@@ -328,7 +329,7 @@ func (c *content) LayerChain() cache.RefList {
 	return chain
 }
 
-// layerState tells of a layer of a state; nothing is held for it.
+// layerState describes a layer of a state without holding anything.
 type layerState struct {
 	*ref
 	made        time.Time
@@ -339,7 +340,7 @@ func (s *layerState) Release(context.Context) error { return nil }
 func (s *layerState) GetCreatedAt() time.Time       { return s.made }
 func (s *layerState) GetDescription() string        { return s.description }
 
-// untransferred provides layers that nobody reads.
+// untransferred provides layers that are never read.
 type untransferred struct{}
 
 func (untransferred) Info(_ context.Context, dgst digest.Digest) (ctdcontent.Info, error) {
@@ -350,7 +351,7 @@ func (untransferred) ReaderAt(context.Context, ocispecs.Descriptor) (ctdcontent.
 	return nil, errdefs.ErrNotImplemented
 }
 
-// FromRemote makes a state of the layers of an imported cache, of which those are fetched that the backend has not.
+// FromRemote makes a state of an imported cache's layers, and fetches those that the backend lacks.
 func (w *Worker) FromRemote(ctx context.Context, remote *solver.Remote) (_ cache.ImmutableRef, err error) {
 	defer recovered(&err)
 	diffIDs := make([]digest.Digest, len(remote.Descriptors))
@@ -388,7 +389,7 @@ func (w *Worker) FromRemote(ctx context.Context, remote *solver.Remote) (_ cache
 	return w.stateRef(*below), nil
 }
 
-// importedOrigin is what a cache tells of the state of these layers.
+// importedOrigin describes the state of these layers as in the cache.
 func importedOrigin(descriptors []ocispecs.Descriptor) origin {
 	from := origin{description: "imported from a build cache", kind: client.UsageRecordTypeRegular}
 	if len(descriptors) == 0 {
@@ -404,7 +405,7 @@ func importedOrigin(descriptors []ocispecs.Descriptor) origin {
 	return from
 }
 
-// installFetched installs a state whose top layer is fetched where the backend has not got it.
+// installFetched installs a state, and fetches its top layer if the backend lacks it.
 func (w *Worker) installFetched(ctx context.Context, diffIDs []digest.Digest, remote *solver.Remote, from origin) (record, error) {
 	if made, err := w.states.install(ctx, diffIDs, nil, from); err == nil {
 		return made, nil
@@ -430,7 +431,7 @@ func (w *Worker) installFetched(ctx context.Context, diffIDs []digest.Digest, re
 	return w.states.install(ctx, diffIDs, &backend.Layer{DiffID: wanted, Size: size, Content: file}, from)
 }
 
-// inflate writes a layer as it is unpacked, and answers its size: no layer is larger than a context.
+// inflate decompresses a layer and returns its size, which may not exceed a context's.
 func (w *Worker) inflate(ctx context.Context, provider ctdcontent.Provider, desc ocispecs.Descriptor, to io.Writer) (int64, error) {
 	source, err := provider.ReaderAt(ctx, desc)
 	if err != nil {

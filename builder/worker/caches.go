@@ -16,11 +16,11 @@ import (
 
 // cacheVolumes are the volumes of cache mounts.
 type cacheVolumes struct {
-	// How many steps have each, from before the backend knows of it.
+	// The number of steps using each, from before the backend knows of the volume.
 	*holds
 
 	mu sync.Mutex
-	// Those that a step has for itself, closed when it gives them back.
+	// Those that a step uses exclusively, closed when it returns them.
 	busy map[string]chan struct{}
 
 	filling sync.Mutex
@@ -30,8 +30,8 @@ func newCacheVolumes() *cacheVolumes {
 	return &cacheVolumes{holds: newHolds(), busy: map[string]chan struct{}{}}
 }
 
-// take returns the volume of a cache mount, by the name of the first of its ID, and what gives it back. A removal that is
-// under way is waited for.
+// take returns the volume of a cache mount, named after its first ID, and a function that returns it. It waits for a
+// pending removal.
 func (c *cacheVolumes) take(ctx context.Context, base string, sharing pb.CacheSharingOpt) (string, func(), error) {
 	name, giveBack := base, func() {}
 	if sharing != pb.CacheSharingOpt_SHARED {
@@ -47,8 +47,8 @@ func (c *cacheVolumes) take(ctx context.Context, base string, sharing pb.CacheSh
 	return name, func() { c.letGo(name); giveBack() }, nil
 }
 
-// takeAlone takes a volume that no other step has for itself: a private one is the first that is free, else the one of
-// the name is waited for.
+// takeAlone takes a volume exclusively: for a private mount the first free one, otherwise it waits for the one of that
+// name.
 func (c *cacheVolumes) takeAlone(ctx context.Context, base string, isPrivate bool) (string, func(), error) {
 	for number := 0; ; {
 		name := base
@@ -81,9 +81,9 @@ func (c *cacheVolumes) takeAlone(ctx context.Context, base string, isPrivate boo
 	}
 }
 
-// mountCache mounts a volume of the backend that the mount's ID names. `locked` takes turns, `private` gives each step
-// that runs at the same time a volume of its own. One with an owner, a mode or a source begins as a directory of a
-// state, and is another volume for each.
+// mountCache mounts a volume of the backend named after the mount's ID. `locked` serialises steps; `private` gives each
+// concurrent step its own volume. A mount with an owner, a mode or a source starts as a directory of a state, and has a
+// separate volume for each combination.
 func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 	name := cacheVolume(mount.CacheOpt.GetID())
 	var from *ref
@@ -125,8 +125,8 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
-// fillCache makes a volume of a directory of a state, as a container's new volume takes what its image has there. One
-// that exists stays as it is.
+// fillCache creates a volume with a directory of a state as its content, as a container's new volume gets its image's
+// content. An existing volume is unchanged.
 func (w *Worker) fillCache(ctx context.Context, volume, image, directory string) error {
 	w.caches.filling.Lock()
 	defer w.caches.filling.Unlock()
@@ -146,7 +146,7 @@ func (w *Worker) fillCache(ctx context.Context, volume, image, directory string)
 	return w.backend.RemoveContainer(context.WithoutCancel(ctx), id)
 }
 
-// cacheVolume is how the names of an ID's volumes begin.
+// cacheVolume is the prefix of the names of an ID's volumes.
 func cacheVolume(id string) string {
 	return "sockerless-build-" + digest.FromString(id).Encoded()[:24]
 }

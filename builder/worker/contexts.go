@@ -9,19 +9,19 @@ import (
 	"github.com/moby/buildkit/cache/contenthash"
 )
 
-// idleContexts is how many directories of contexts are kept for the next build.
+// idleContexts is how many context directories are kept for later builds.
 const idleContexts = 8
 
-// ContextLimits bound what a client may have unpacked as its build context, and what an archive in it may hold.
+// ContextLimits bound an unpacked build context, and each archive in it.
 type ContextLimits struct {
 	Bytes   int64
 	Entries int
 }
 
-// theContext is what the limits' refusals call a client's files.
+// theContext is the name of a client's files in errors about limits.
 const theContext = "the build context"
 
-// exceeded tells which limit something does not keep.
+// exceeded returns an error that names the exceeded limit, or nil.
 func (l ContextLimits) exceeded(what string, bytes int64, entries int) error {
 	if bytes > l.Bytes {
 		return fmt.Errorf("%s is larger than %d bytes, the limit of builder.context_size", what, l.Bytes)
@@ -32,7 +32,7 @@ func (l ContextLimits) exceeded(what string, bytes int64, entries int) error {
 	return nil
 }
 
-// unpacking counts what comes out of an archive.
+// unpacking counts an archive's content while it is unpacked.
 type unpacking struct {
 	limits  ContextLimits
 	what    string
@@ -40,26 +40,26 @@ type unpacking struct {
 	entries int
 }
 
-// add counts an entry of so many bytes and refuses what is too much.
+// add counts an entry of this size, and fails if a limit is exceeded.
 func (u *unpacking) add(bytes int64) error {
 	u.entries++
-	// A sum that leaves the numbers' range is too large as well.
+	// An overflow exceeds the limit as well.
 	if u.bytes += bytes; u.bytes < 0 {
 		u.bytes = math.MaxInt64
 	}
 	return u.limits.exceeded(u.what, u.bytes, u.entries)
 }
 
-// contextDir is a client's files. One build has it at a time; the next with the same key sends only what has changed.
+// contextDir holds a client's files. One build uses it at a time; the next with the same key sends only changes.
 type contextDir struct {
 	path string
-	// Names whose files they are; "" is nobody's, and is not kept.
+	// Identifies the client's files; "" is not kept.
 	key string
-	// Somebody else removes it, once its build is over.
+	// Its owner removes it, once its build is over.
 	isBorrowed bool
 
 	mu sync.Mutex
-	// BuildKit's metadata of the files: their checksums, of which its own cache in memory keeps those of few directories.
+	// BuildKit's metadata of the files: their checksums. BuildKit's own memory cache keeps those of few directories.
 	metadata map[string][]byte
 }
 
@@ -89,7 +89,7 @@ func (d *contextDir) remove() error {
 	return os.RemoveAll(d.path)
 }
 
-// contexts are the directories of build contexts, forgotten when the builder ends.
+// contexts are the directories of build contexts, which do not outlive the builder.
 type contexts struct {
 	root string
 	// Directories by session.
@@ -99,8 +99,8 @@ type contexts struct {
 	idle []*contextDir
 }
 
-// Serve has the files of a session, by its ID, be those of a directory of this machine until `done` is called: where a
-// build wants all of them they are not copied.
+// Serve uses a directory of this machine as the files of a session, by its ID, until `done` is called: a build that
+// needs all of them does not copy them.
 func (w *Worker) Serve(sessionID, directory string) (done func()) {
 	w.contexts.served.Store(sessionID, directory)
 	return func() { w.contexts.served.Delete(sessionID) }
@@ -122,7 +122,7 @@ func (c *contexts) take(key string) (*contextDir, error) {
 	return &contextDir{path: path, key: key}, nil
 }
 
-// putBack keeps a directory for the next build; the one that was kept longest goes in its place.
+// putBack keeps a directory for the next build, and removes the oldest if there are too many.
 func (c *contexts) putBack(dir *contextDir) error {
 	if dir.key == "" {
 		return dir.remove()

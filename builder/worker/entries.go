@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xattrPrefix begins the PAX records of extended attributes.
+// xattrPrefix is the prefix of PAX records with extended attributes.
 const xattrPrefix = "SCHILY.xattr."
 
-// placeEntry makes what a tar's entry describes beneath a root, whose parents it has. Nothing is followed out of the
-// root, and devices are not made.
+// placeEntry creates a tar entry beneath a root that has its parents. Nothing is followed out of the root, and devices
+// are skipped.
 func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reader) error {
 	mode := header.FileInfo().Mode()
 	switch header.Typeflag {
@@ -52,19 +52,19 @@ func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reade
 	if err := root.Lchown(name, header.Uid, header.Gid); err != nil {
 		return err
 	}
-	if header.Typeflag != tar.TypeFifo { // It would have to be opened.
+	if header.Typeflag != tar.TypeFifo { // setting it would require opening the pipe
 		if err := setXattrs(root, name, header); err != nil {
 			return err
 		}
 	}
-	// After the owner, whose change takes the set-user-ID bit away.
+	// After the owner, since changing that clears the set-user-ID bit.
 	if err := root.Chmod(name, mode); err != nil {
 		return err
 	}
 	return root.Chtimes(name, header.ModTime, header.ModTime)
 }
 
-// makePipe makes a named pipe. What is no directory on the way is never opened.
+// makePipe creates a named pipe. It opens nothing but directories on the way.
 func makePipe(root *os.Root, name string) error {
 	parent, err := root.OpenFile(path.Dir(name), os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -74,7 +74,7 @@ func makePipe(root *os.Root, name string) error {
 	return unix.Mknodat(int(parent.Fd()), path.Base(name), unix.S_IFIFO|0o600, 0)
 }
 
-// replace makes an entry in place of one that is there.
+// replace creates an entry, replacing an existing one.
 func replace(root *os.Root, name string, make func() error) error {
 	err := make()
 	if !errors.Is(err, fs.ErrExist) || name == "." {
@@ -119,12 +119,12 @@ func setXattrs(root *os.Root, name string, header *tar.Header) error {
 	return nil
 }
 
-// maxPathBytes is the kernel's bound of a path, which a tar's names do not keep by themselves.
+// maxPathBytes is the kernel's limit for a path; tar names may be longer.
 const maxPathBytes = 4096
 
-// UnpackContext unpacks a client's tar into a directory. Entries belong to root, as a client's files do in a build;
-// an entry whose path leads out of the directory, by its name or through a link, is refused, and so are a device and
-// what exceeds the limits.
+// UnpackContext unpacks a client's tar into a directory. Entries belong to root, as a client's files do in a build. It
+// refuses an entry whose path leads out of the directory, by its name or through a link, a device, and an archive that
+// exceeds the limits.
 func (w *Worker) UnpackContext(directory string, archive *tar.Reader) error {
 	return unpackContext(directory, archive, w.limits.Context)
 }
@@ -168,12 +168,12 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 	}
 }
 
-// makeParents makes the directories that entries are in without being entries themselves, and counts them.
+// makeParents creates and counts parent directories that have no entry of their own.
 func makeParents(root *os.Root, name string, count *unpacking) error {
 	if name == "." {
 		return nil
 	}
-	// Mostly it is there.
+	// It usually exists.
 	if info, err := root.Stat(name); err == nil && info.IsDir() {
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 )
 
-// execOp runs a command in an ordinary container of the backend, whose changes become a layer. Its cache key is
+// execOp runs a command in an ordinary container of the backend, and turns its changes into a layer. Its cache key is
 // BuildKit's own.
 type execOp struct {
 	*ops.ExecOp
@@ -38,7 +38,7 @@ func (w *Worker) newExecOp(v solver.Vertex, op *pb.Op_Exec, platform *pb.Platfor
 	return &execOp{ExecOp: real, worker: w, op: op.Exec, platform: platform, limits: limits, description: v.Name(), sessions: sessions}, nil
 }
 
-// CacheMap is BuildKit's, whose checksums of mounted states are made of what is mounted.
+// CacheMap is BuildKit's, with checksums of mounted states computed from what is mounted.
 func (o *execOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (*solver.CacheMap, bool, error) {
 	made, done, err := o.ExecOp.CacheMap(ctx, job, index)
 	if err != nil {

@@ -25,8 +25,8 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// imageExporter makes a build's result an image of the backend, and pushes it. One of several platforms is BuildKit's own
-// exporter's to push: no backend keeps it.
+// imageExporter makes a build's result an image of the backend, and pushes it. BuildKit's own exporter pushes an image
+// for several platforms, which no backend can keep.
 type imageExporter struct {
 	worker   *Worker
 	sessions *session.Manager
@@ -59,8 +59,8 @@ func (e *imageExporter) Resolve(_ context.Context, id int, attributes map[string
 	return made, err
 }
 
-// stateExporter makes images of states with layers. BuildKit takes the first of what a result has of them, without a look,
-// which would end the builder.
+// stateExporter makes images of states with layers. BuildKit takes a result's first layer unchecked, and would crash
+// the builder without one.
 type stateExporter struct {
 	exporter.Exporter
 	worker *Worker
@@ -88,8 +88,8 @@ func (e *stateExport) Export(ctx context.Context, source *exporter.Source, build
 	return e.ExporterInstance.Export(ctx, states, build)
 }
 
-// statesOf returns a result in which a directory that the client has named a context is a state, and one without layers is
-// none; and what lets go of the states that were made for it.
+// statesOf returns a result in which a directory used as a named context has become a state, and a result without
+// layers is empty; and a function that releases the states created for it.
 func (w *Worker) statesOf(ctx context.Context, source *exporter.Source) (*exporter.Source, func(), error) {
 	var made []func(context.Context) error
 	release := func() {
@@ -128,7 +128,7 @@ func (w *Worker) statesOf(ctx context.Context, source *exporter.Source) (*export
 	return states, release, nil
 }
 
-// isOn reads an option as BuildKit does: one without a value is on.
+// isOn parses an option as BuildKit does: one without a value is on.
 func isOn(attributes map[string]string, name exptypes.ImageExporterOptKey, otherwise bool) (bool, error) {
 	text, ok := attributes[string(name)]
 	if !ok {
@@ -167,14 +167,15 @@ func (e *imageExport) Export(ctx context.Context, source *exporter.Source, build
 	return response, nil, nil, err
 }
 
-// unbuiltOptions are on or off, and would make another image of one platform, or another name, than the backend makes.
+// unbuiltOptions are boolean options that would make a different single-platform image, or name, than the backend
+// makes.
 var unbuiltOptions = []exptypes.ImageExporterOptKey{
 	exptypes.OptKeyPushByDigest, exptypes.OptKeyNameCanonical, exptypes.OptKeyOCITypes, exptypes.OptKeyRewriteTimestamp,
 	exptypes.OptKeyForceCompression, exptypes.OptKeyPreferNondistLayers, exptypes.OptKeyInsecure, exptypes.OptKeyDanglingEmptyOnly,
 	exptypes.OptKeyOCIArtifact, exptypes.OptKeyForceInlineAttestations,
 }
 
-// refuseOptions refuses what an image of one platform would not have. What it does not know is metadata, as in BuildKit.
+// refuseOptions refuses options that a single-platform image would ignore. Unknown ones are metadata, as in BuildKit.
 func refuseOptions(attributes map[string]string) error {
 	refusal := func(name string) error {
 		return fmt.Errorf("sockerless: --output with %s=%s is not implemented by the builder for an image of one platform", name, attributes[name])
@@ -186,7 +187,7 @@ func refuseOptions(attributes map[string]string) error {
 			return refusal(string(name))
 		}
 	}
-	// Every image of the backend can be run at once, whatever is said of `unpack`.
+	// Every image of the backend is ready to run, whatever `unpack` says.
 	if _, err := isOn(attributes, exptypes.OptKeyUnpack, false); err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func refuseOptions(attributes map[string]string) error {
 	return nil
 }
 
-// exportIndex pushes images of several platforms under one name.
+// exportIndex pushes an image for several platforms under one name.
 func (e *imageExport) exportIndex(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
 	if !e.push {
 		return nil, nil, nil, errors.New("sockerless: an image of several platforms is kept by no backend: --push it, or write it with --output type=oci")
@@ -262,7 +263,7 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 		exptypes.ExporterImageDigestKey: id, exptypes.ExporterImageConfigDigestKey: id, exptypes.ExporterImageNameKey: strings.Join(names, ","),
 	}
 	for _, each := range names {
-		// It has the name already, but nobody was told.
+		// It already has the name, but without an event.
 		naming := progress.OneOff(ctx, "naming to "+each)
 		if err := naming(e.worker.backend.TagImage(ctx, id, each)); err != nil {
 			return nil, backend.Plain(err)
@@ -280,7 +281,7 @@ func (e *imageExport) export(ctx context.Context, source *exporter.Source, build
 	return response, nil
 }
 
-// inlineCache returns the build cache that goes with an image, for builds from it; nil where none is asked for.
+// inlineCache returns the build cache embedded in an image; nil if not requested.
 func inlineCache(ctx context.Context, ask exptypes.InlineCache, platform *exptypes.Platform) ([]byte, error) {
 	if ask == nil {
 		return nil, nil
@@ -295,8 +296,8 @@ func inlineCache(ctx context.Context, ask exptypes.InlineCache, platform *exptyp
 	return nil, nil
 }
 
-// finalConfig is the configuration that the frontend made, with the layers that it came to have and the times at which
-// they were made: an image of the same layers is the same image. An inline cache goes with it.
+// finalConfig is the frontend's configuration with its final layers and their creation times, so that equal layers make
+// equal images, and with an inline cache.
 func finalConfig(made []byte, diffIDs []digest.Digest, times []time.Time, inline []byte) ([]byte, error) {
 	if len(made) == 0 {
 		made = []byte(fmt.Sprintf(`{"architecture":%q,"os":"linux","config":{}}`, platformOfWorker().Architecture))
@@ -342,8 +343,8 @@ func finalConfig(made []byte, diffIDs []digest.Digest, times []time.Time, inline
 	return json.Marshal(fields)
 }
 
-// withLayers makes a history tell of as many layers as there are, and when each step was done, as BuildKit does: a step
-// without a layer has the time of the one before it, or of the first that is new.
+// withLayers adapts a history to the number of layers, and sets each step's time, as BuildKit does: a step without a
+// layer has its predecessor's time, or that of the first new one.
 func withLayers(history []ocispecs.History, times []time.Time) []ocispecs.History {
 	told := 0
 	for at := range history {

@@ -24,8 +24,8 @@ import (
 	fscopy "github.com/tonistiigi/fsutil/copy"
 )
 
-// fileOp is BuildKit's own file operation over files that are fetched: before it runs, what it will read of states is
-// brought, and its target's skeleton is shown what it will look at.
+// fileOp is BuildKit's own file operation on fetched files: before it runs, the states' files that it will read are
+// fetched, and its target's skeleton is filled with what it will look at.
 type fileOp struct {
 	solver.Op
 	worker     *Worker
@@ -42,7 +42,7 @@ func (w *Worker) newFileOp(v solver.Vertex, op *pb.Op_File) (solver.Op, error) {
 	return made, err
 }
 
-// CacheMap is BuildKit's, whose checksums of states' files are made of what they select.
+// CacheMap is BuildKit's, with checksums of states' files computed from what they select.
 func (o *fileOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (*solver.CacheMap, bool, error) {
 	made, done, err := o.Op.CacheMap(ctx, job, index)
 	if err != nil {
@@ -56,7 +56,7 @@ func (o *fileOp) CacheMap(ctx context.Context, job solver.JobContext, index int)
 	return made, done, nil
 }
 
-// overFetched has a checksum computed of a state once the paths that it reads are here.
+// overFetched computes a checksum of a state after fetching the paths that it reads.
 func (w *Worker) overFetched(paths []string, compute solver.ResultBasedCacheFunc) solver.ResultBasedCacheFunc {
 	return func(ctx context.Context, result solver.Result, group session.Group) (digest.Digest, error) {
 		scoped, err := w.scoped(forBuilds(ctx, group), result, paths)
@@ -70,7 +70,7 @@ func (w *Worker) overFetched(paths []string, compute solver.ResultBasedCacheFunc
 	}
 }
 
-// scoped fetches paths of a state and answers a result that reads those alone. A context is its own.
+// scoped fetches paths of a state and returns a result limited to them. A context is returned unchanged.
 func (w *Worker) scoped(ctx context.Context, result solver.Result, paths []string) (solver.Result, error) {
 	reference, ok := result.Sys().(*bkworker.WorkerRef)
 	if !ok {
@@ -91,7 +91,7 @@ func (w *Worker) scoped(ctx context.Context, result solver.Result, paths []strin
 	return bkworker.NewWorkerRefResult(&scopedRef{state, "@" + identity.NewID()}, w), nil
 }
 
-// pathsRead lists the paths of an input that the actions read, without wildcards.
+// pathsRead lists the paths of an input that the actions read, cut before wildcards.
 func (o *fileOp) pathsRead(input int) []string {
 	var paths []string
 	for _, action := range o.actions {
@@ -112,7 +112,7 @@ func ownersOf(action *pb.FileAction) []*pb.UserOpt {
 	return []*pb.UserOpt{owner.GetUser(), owner.GetGroup()}
 }
 
-// ownerOf returns the owner that an action gives; nil: none.
+// ownerOf returns the owner that an action sets; nil: none.
 func ownerOf(action *pb.FileAction) *pb.ChownOpt {
 	switch kind := action.Action.(type) {
 	case *pb.FileAction_Copy:
@@ -159,7 +159,7 @@ func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 	return unlessCancelled(ctx, outputs, err)
 }
 
-// show has a skeleton learn every path at which an action may meet something.
+// show fills a skeleton with everything that the actions may find.
 func (o *fileOp) show(ctx context.Context, skeleton *tree, inputs []solver.Result) error {
 	for _, action := range o.actions {
 		var err error
@@ -238,8 +238,8 @@ func directoryOf(ctx context.Context, reference cache.ImmutableRef) (string, err
 	return string(mounted.(directory)), nil
 }
 
-// showTree has a skeleton learn what is already where a file or a directory will be copied to. What is to be copied
-// into a directory that is not there meets nothing.
+// showTree fills a skeleton with the existing files where a file or directory will be copied to. A copy into a missing
+// directory finds nothing.
 func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
 	there, err := skeleton.look(ctx, dest)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -269,10 +269,10 @@ func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
 	return nil
 }
 
-// fewEntries are learned one by one.
+// fewEntries is the number up to which entries are learned one by one.
 const fewEntries = 4
 
-// recovered makes an error of a panic: one operation must not end the builder.
+// recovered converts a panic to an error, so that one operation cannot end the builder.
 func recovered(err *error) {
 	if reason := recover(); reason != nil {
 		*err = fmt.Errorf("sockerless: the builder failed: %v", reason)

@@ -5,7 +5,7 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
-// parseFilters makes a predicate of BuildKit's filters, of which one has to match.
+// parseFilters converts BuildKit's filters to a predicate; one of them must match.
 func parseFilters(texts []string) (func(*client.UsageInfo) bool, error) {
 	filter, err := filters.ParseAll(texts...)
 	if err != nil {

@@ -22,17 +22,18 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// frontends runs the containers of foreign frontends, which speak to the builder by their standard streams.
+// frontends runs the containers of external frontends, which communicate with the builder through their standard
+// streams.
 type frontends struct{ *Worker }
 
 var _ executor.Executor = frontends{}
 
-// errExec refuses what only debuggers and few frontends ask for.
+// errExec refuses requests that only debuggers and few frontends make.
 var errExec = errors.New("sockerless: further processes in a container of a frontend are not implemented by the builder")
 
 func (frontends) Exec(context.Context, string, executor.ProcessInfo) error { return errExec }
 
-// Run runs a process in a container of the backend, made of a state, of whose files nothing is kept.
+// Run runs a process in a container of the backend, made from a state; its changes are discarded.
 func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (_ resourcestypes.Recorder, err error) {
 	defer recovered(&err)
 	if process.Meta.Tty {
@@ -49,7 +50,7 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 	}
 	config, host := configOf(process.Meta)
 	config.Image = image
-	// Ends the copying of what the container will not read any more.
+	// Stops copying input that the container no longer reads.
 	defer process.Stdin.Close()
 	stdio := backend.Stdio{Stdin: process.Stdin, Stdout: process.Stdout, Stderr: process.Stderr}
 	code, err := f.backend.RunAttached(ctx, config, host, backend.Secrets{Files: files}, stdio, func() {
@@ -90,7 +91,7 @@ func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostCo
 	return config, host
 }
 
-// imageOf returns the image of the state that a container begins with, and what lets go of it.
+// imageOf returns the image of the container's initial state, and a function that releases it.
 func (f frontends) imageOf(ctx context.Context, root executor.Mount) (string, func(context.Context) error, error) {
 	mounted, err := root.Src.Mount(ctx, false)
 	if err != nil {
@@ -109,11 +110,11 @@ func (f frontends) imageOf(ctx context.Context, root executor.Mount) (string, fu
 	return scratch.id, scratch.Release, nil
 }
 
-// maxMounted bounds what is shown to a container as files.
+// maxMounted bounds the size of files given to a container.
 const maxMounted = 1 << 20
 
-// filesOf reads the directories of this machine that BuildKit mounts into the containers of frontends: each has what is
-// known of its build. Mounts of states are refused.
+// filesOf reads the directories of this machine that BuildKit mounts into containers of frontends, which describe the
+// build. Mounts of states are refused.
 func filesOf(ctx context.Context, mounts []executor.Mount) ([]*backendv1.SecretFile, error) {
 	var files []*backendv1.SecretFile
 	for _, each := range mounts {

@@ -25,15 +25,14 @@ import (
 	"github.com/moby/buildkit/util/sshutil"
 )
 
-// gitSource is BuildKit's own, by the program git of this machine. What it checks out is no larger than a build context,
-// and is one.
+// gitSource is BuildKit's own, using this machine's git. A checkout becomes a context, with the same limits.
 type gitSource struct {
 	*git.Source
 	limits ContextLimits
 }
 
 func newGitSource(w *Worker) (*gitSource, error) {
-	if err := w.boundGit(); err != nil {
+	if err := w.wrapGit(); err != nil {
 		return nil, err
 	}
 	real, err := git.NewSource(git.Opt{CacheAccessor: &checkouts{&manager{Worker: w}}})
@@ -53,15 +52,15 @@ func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions 
 	return &gitInstance{made, s.limits}, nil
 }
 
-// maxGitAnswer bounds, in KiB, the memory of a git that prints a commit, a tag or a list of references: BuildKit reads all of
-// it, and a server chooses how much there is.
-const maxGitAnswer = 64 << 10
+// maxGitMemory bounds, in KiB, the memory of a git that prints a commit, a tag or a list of references: BuildKit reads
+// all of it, and the server decides how much there is.
+const maxGitMemory = 64 << 10
 
-// maxGitWords bounds, in bytes, what BuildKit keeps of what a git says on standard error: a server may have it say anything.
-const maxGitWords = 256 << 10
+// maxGitStderr bounds, in bytes, how much of git's standard error BuildKit keeps: a server can make git print anything.
+const maxGitStderr = 256 << 10
 
-// gitScript stands before git. What is too much of standard error is dropped, by a reader that ends with the last writer: git
-// stays the process that BuildKit has started, which the kernel ends with this one.
+// gitScript wraps git. A background reader, which ends with the last writer, drops excess standard error; git remains
+// the process that BuildKit has started, which the kernel kills with this one.
 var gitScript = fmt.Sprintf(`#!/bin/sh
 said=${0%%/*}/$$
 PATH=${PATH#*:}
@@ -70,14 +69,14 @@ rm -f "$said" && mkfifo -m 600 "$said" && exec 3<>"$said" 4<"$said" 5>"$said" 3>
 rm -f "$said"
 { head -c %d; cat >/dev/null; } <&4 4<&- 5>&- >&2 &
 exec git "$@" 2>&5 4<&- 5>&-
-`, maxGitAnswer, maxGitWords)
+`, maxGitMemory, maxGitStderr)
 
-// boundGit puts a program before git in this process's PATH, by which BuildKit finds it.
-func (w *Worker) boundGit() error {
+// wrapGit puts gitScript first in this process's PATH, where BuildKit finds git.
+func (w *Worker) wrapGit() error {
 	if _, err := exec.LookPath("git"); err != nil {
-		return nil // allowGit tells it.
+		return nil // allowGit reports it
 	}
-	// A killed process has left a name here.
+	// A killed process may have left its FIFO here.
 	if err := errors.Join(os.RemoveAll(w.programs), os.MkdirAll(w.programs, 0o700)); err != nil {
 		return err
 	}
@@ -87,7 +86,7 @@ func (w *Worker) boundGit() error {
 	return os.Setenv("PATH", w.programs+string(filepath.ListSeparator)+os.Getenv("PATH"))
 }
 
-// ResolveMetadata asks a repository for what a reference of it is.
+// ResolveMetadata resolves a reference of a repository.
 func (s *gitSource) ResolveMetadata(ctx context.Context, id *git.GitIdentifier, sessions *session.Manager, job solver.JobContext, wanted git.MetadataOpts) (_ *git.Metadata, err error) {
 	if err := allowGit(id); err != nil {
 		return nil, err
@@ -97,7 +96,7 @@ func (s *gitSource) ResolveMetadata(ctx context.Context, id *git.GitIdentifier, 
 	return s.Source.ResolveMetadata(ctx, id, sessions, job, wanted)
 }
 
-// gitInstance ends git when what it writes is too large.
+// gitInstance stops git when its output exceeds the limits.
 type gitInstance struct {
 	source.SourceInstance
 	limits ContextLimits
@@ -115,10 +114,10 @@ func (i *gitInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ ca
 	return i.SourceInstance.Snapshot(ctx, job)
 }
 
-// watchPoll is how often it is looked at what git has written.
+// watchPoll is the interval of checks of git's output.
 const watchPoll = 500 * time.Millisecond
 
-// watch is of the directories that are made for a context.
+// watch checks the directories created for a context.
 type watch struct {
 	limits ContextLimits
 	mu     sync.Mutex
@@ -127,8 +126,8 @@ type watch struct {
 
 type watchOfContext struct{}
 
-// watchCheckouts returns a context that is cancelled when a directory that is made for it does not keep the limits, and
-// what ends that and tells of it in the place of the error that it led to.
+// watchCheckouts returns a context that is cancelled when a directory created for it exceeds the limits, and a function
+// that stops the check and replaces the resulting error by that reason.
 func watchCheckouts(parent context.Context, limits ContextLimits) (context.Context, func(error) error) {
 	of := &watch{limits: limits}
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, watchOfContext{}, of))
@@ -169,7 +168,7 @@ func (w *watch) look() error {
 	paths := slices.Clone(w.paths)
 	w.mu.Unlock()
 	for _, each := range paths {
-		// A file that goes while it is looked at is not counted.
+		// Files that vanish meanwhile are not counted.
 		if err := w.limits.measure(each, func(error) error { return nil }); err != nil {
 			return err
 		}
@@ -177,7 +176,7 @@ func (w *watch) look() error {
 	return nil
 }
 
-// measure refuses a directory of git's that does not keep the limits.
+// measure refuses a directory of git's that exceeds the limits.
 func (l ContextLimits) measure(path string, failed func(error) error) error {
 	count := &unpacking{limits: l, what: "the git repository"}
 	return filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
@@ -195,7 +194,8 @@ func (l ContextLimits) measure(path string, failed func(error) error) error {
 	})
 }
 
-// allowGit refuses what is not fetched, before git is asked. Where a name or a redirect leads is the proxy's to refuse.
+// allowGit refuses what must not be fetched, before git runs. The proxy refuses where a name or a redirect must not
+// lead.
 func allowGit(from *git.GitIdentifier) error {
 	if from.Bundle != "" || from.CheckoutBundle {
 		return errors.New("sockerless: bundles of git repositories are not implemented by the builder")
@@ -215,8 +215,8 @@ func allowGit(from *git.GitIdentifier) error {
 	return refuseMetadataHost(strings.Trim(host, "[]"))
 }
 
-// CheckOut fetches a git repository as a client's `remote` names it, and answers the directory of its files until `done`
-// is called. It answers "" where the text names none.
+// CheckOut fetches a git repository named by a client's `remote`, and returns the directory of its files, valid until
+// `done` is called; "" if remote is not a git repository.
 func (w *Worker) CheckOut(ctx context.Context, remote string) (directory string, done func() error, err error) {
 	reference, isGit, err := dfgitutil.ParseGitRef(remote)
 	if !isGit || err != nil {
@@ -238,7 +238,7 @@ func (w *Worker) CheckOut(ctx context.Context, remote string) (directory string,
 	return files.context.path, func() error { return files.Release(context.WithoutCancel(ctx)) }, nil
 }
 
-// gitIdentifier names what BuildKit fetches for a reference: never a path of this machine.
+// gitIdentifier converts a reference to BuildKit's; never to a path of this machine.
 func gitIdentifier(reference *dfgitutil.GitRef) (*git.GitIdentifier, error) {
 	id, err := git.NewGitIdentifier(reference.Remote)
 	if err != nil {
@@ -251,7 +251,7 @@ func gitIdentifier(reference *dfgitutil.GitRef) (*git.GitIdentifier, error) {
 	return id, nil
 }
 
-// checkouts is BuildKit's cache manager for a source that fills directories of this machine: what it makes are contexts.
+// checkouts is BuildKit's cache manager for a source that fills directories of this machine: it creates contexts.
 type checkouts struct{ *manager }
 
 func (c *checkouts) New(ctx context.Context, _ cache.ImmutableRef, _ session.Group, _ ...cache.RefOption) (cache.MutableRef, error) {
@@ -265,7 +265,7 @@ func (c *checkouts) New(ctx context.Context, _ cache.ImmutableRef, _ session.Gro
 	return &checkout{content{worker: c.Worker, id: "checkout", context: dir}}, nil
 }
 
-// checkout is a directory that is being filled.
+// checkout is a directory being filled.
 type checkout struct{ content }
 
 var _ cache.MutableRef = (*checkout)(nil)
@@ -276,7 +276,7 @@ func (c *checkout) Mount(context.Context, bool, session.Group) (snapshot.Mountab
 
 func (c *checkout) Release(context.Context) error { return c.context.remove() }
 
-// Commit makes the directory a context, if it keeps the limits.
+// Commit turns the directory into a context, if it keeps the limits.
 func (c *checkout) Commit(context.Context) (cache.ImmutableRef, error) {
 	err := c.worker.limits.Context.measure(c.context.path, func(err error) error { return err })
 	if err != nil {

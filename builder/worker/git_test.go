@@ -211,7 +211,7 @@ func TestTheObjectsOfARepositoryAreAnsweredUpToABound(t *testing.T) {
 	if object, err := objectOf("small"); err != nil || !strings.HasSuffix(object, "\n\nsmall") {
 		t.Errorf("%q, %v", object, err)
 	}
-	if object, err := objectOf(strings.Repeat("x", maxGitAnswer<<10)); err == nil || !strings.Contains(err.Error(), "ut of memory") {
+	if object, err := objectOf(strings.Repeat("x", maxGitMemory<<10)); err == nil || !strings.Contains(err.Error(), "ut of memory") {
 		t.Errorf("%d bytes, %v", len(object), err)
 	}
 	nothingLeft(t, w)
@@ -220,7 +220,7 @@ func TestTheObjectsOfARepositoryAreAnsweredUpToABound(t *testing.T) {
 func TestWhatAServerHasGitSayIsKeptUpToABound(t *testing.T) {
 	w := workerOfGit(t, wide)
 	_, _, err := w.CheckOut(context.Background(), repository(t, map[string]string{"file": "x"})+"/talkative.git#main")
-	if err == nil || !strings.Contains(err.Error(), "remote: xxxx") || len(err.Error()) > 2*maxGitWords {
+	if err == nil || !strings.Contains(err.Error(), "remote: xxxx") || len(err.Error()) > 2*maxGitStderr {
 		t.Errorf("%d bytes: %.200v", len(fmt.Sprint(err)), err)
 	}
 	nothingLeft(t, w)

@@ -14,10 +14,10 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// maxGivenFiles bounds what is read of a step's files into memory, with its secrets.
+// maxGivenFiles bounds how much of a step's files, secrets included, is read into memory.
 const maxGivenFiles = 4 << 20
 
-// giveFile has a file that is mounted by itself go with the step's start; not ok: it is no file.
+// giveFile sends a singly mounted file with the step's start; not ok: it is not a regular file.
 func (s *step) giveFile(ctx context.Context, mount *pb.Mount, from *ref, name string) (ok bool, err error) {
 	file, info, err := from.regularFile(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && file == "" {
@@ -45,7 +45,7 @@ func (s *step) giveFile(ctx context.Context, mount *pb.Mount, from *ref, name st
 	return true, nil
 }
 
-// regularFile returns where on this machine a regular file of a state or a context is; "" for what is none.
+// regularFile returns the path on this machine of a regular file of a state or a context; "" if it is not one.
 func (r *ref) regularFile(ctx context.Context, name string) (string, fs.FileInfo, error) {
 	var dir string
 	if r.isState() {

@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// holds count who has things of the backend, by name: what somebody holds is not removed.
+// holds count the users of the backend's objects, by name: an object in use is not removed.
 type holds struct {
 	guard  sync.Mutex
 	counts map[string]int
-	// Removals under way, closed at their end.
+	// Pending removals, closed at their end.
 	leaving map[string]chan struct{}
 }
 
@@ -17,7 +17,7 @@ func newHolds() *holds {
 	return &holds{counts: map[string]int{}, leaving: map[string]chan struct{}{}}
 }
 
-// hold keeps a thing from being removed. A removal that is under way is waited for: the thing is gone then.
+// hold keeps an object from being removed. It waits for a pending removal, after which the object is gone.
 func (h *holds) hold(ctx context.Context, name string) error {
 	for {
 		h.guard.Lock()
@@ -44,7 +44,7 @@ func (h *holds) letGo(name string) {
 	}
 }
 
-// claim begins the removal of a thing that nobody holds, and answers what ends it.
+// claim begins the removal of an unused object, and returns a function that ends it.
 func (h *holds) claim(name string) (release func(), ok bool) {
 	h.guard.Lock()
 	defer h.guard.Unlock()

@@ -24,8 +24,8 @@ import (
 	"github.com/moby/buildkit/util/tracing"
 )
 
-// httpSource is BuildKit's own, whose files are states and no larger than a build context, those too that a client sends
-// by its session.
+// httpSource is BuildKit's own, whose files become states and are limited like a build context, even those that a
+// client sends through its session.
 type httpSource struct{ *http.Source }
 
 func newHTTPSource(w *Worker) (*httpSource, error) {
@@ -36,8 +36,8 @@ func newHTTPSource(w *Worker) (*httpSource, error) {
 	return &httpSource{real}, err
 }
 
-// sessionHost is the host of what a client's session sends. BuildKit asks it past the transport, without a bound, but not
-// where the port is written.
+// sessionHost is the host of files from a client's session. BuildKit bypasses the transport for it, unlimited, unless
+// the URL has the port.
 const (
 	sessionHost   = "buildkit-session"
 	boundedAtHost = sessionHost + ":80"
@@ -53,7 +53,7 @@ func (s *httpSource) Resolve(ctx context.Context, id source.Identifier, sessions
 	return &httpInstance{made, sessions}, err
 }
 
-// ResolveMetadata downloads a file and answers what is known of it.
+// ResolveMetadata downloads a file and returns its metadata.
 func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifier, sessions *session.Manager, job solver.JobContext, wanted http.MetadataOpts) (*http.Metadata, error) {
 	id.URL = boundedURL(id.URL)
 	var group session.Group
@@ -64,7 +64,7 @@ func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifie
 	return s.Source.ResolveMetadata(ctx, id, sessions, job, wanted)
 }
 
-// boundedURL has what a session sends asked of the transport, with whatever scheme or user its URL is written.
+// boundedURL routes a session's files through the transport, whatever the scheme or user of the URL.
 func boundedURL(text string) string {
 	address, err := url.Parse(text)
 	if err != nil || !isOfSession(address) {
@@ -74,13 +74,13 @@ func boundedURL(text string) string {
 	return address.String()
 }
 
-// isOfSession takes the host also with an empty port, which net/http leaves out.
+// isOfSession also accepts an empty port, which net/http omits.
 func isOfSession(address *url.URL) bool {
 	host := strings.TrimSuffix(address.Host, ":")
 	return host == sessionHost || host == boundedAtHost
 }
 
-// httpInstance tells the transport the sessions of its build.
+// httpInstance passes the sessions of its build to the transport.
 type httpInstance struct {
 	source.SourceInstance
 	sessions *session.Manager
@@ -106,8 +106,8 @@ type senders struct {
 	group    session.Group
 }
 
-// sessionTransport asks the sessions of a request's build for what they send. No web server leads there: BuildKit would
-// follow it past this transport.
+// sessionTransport requests a session's files from the sessions of the request's build. Web servers cannot redirect
+// there: BuildKit would follow past this transport.
 type sessionTransport struct{ nethttp.RoundTripper }
 
 func (t *sessionTransport) RoundTrip(request *nethttp.Request) (*nethttp.Response, error) {
@@ -148,23 +148,23 @@ func (t *sessionTransport) ask(request *nethttp.Request) (*nethttp.Response, err
 	return response, nil
 }
 
-// proxyChoice answers the proxy of a request; nil: none.
+// proxyChoice returns the proxy for a request; nil: none.
 type proxyChoice = func(*nethttp.Request) (*url.URL, error)
 
-// machineProxy is what the environment names, before it names the proxy of git: net/http reads it once, here, and so
-// registries too are asked by the machine's own.
+// machineProxy is the environment's proxy before that is set to git's: net/http reads the environment once, here, so
+// that registries also use the machine's own.
 var machineProxy = func() proxyChoice {
 	_, _ = nethttp.ProxyFromEnvironment(&nethttp.Request{URL: &url.URL{}})
 	return nethttp.ProxyFromEnvironment
 }()
 
-// downloading asks whatever a build names, but no metadata service: neither by a name or a redirect that leads there, nor
-// by its address through a proxy. A proxy that looks a name up is trusted with it.
+// downloading connects to any host that a build names except metadata services: neither through a name or a redirect
+// nor by their address through a proxy. A proxy that resolves names is trusted.
 func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
 	return &boundedTransport{&sessionTransport{tracing.NewTransport(webTransport(proxy))}, limit}
 }
 
-// askingRegistries does so of a registry, in HTTP/1.1 as BuildKit does. An insecure one needs no TLS.
+// askingRegistries is the same for a registry, in HTTP/1.1 as BuildKit does. An insecure one may do without TLS.
 func askingRegistries(proxy proxyChoice, isInsecure bool) nethttp.RoundTripper {
 	transport := webTransport(proxy)
 	transport.ForceAttemptHTTP2 = false
@@ -192,7 +192,7 @@ func webTransport(proxy proxyChoice) *nethttp.Transport {
 	return transport
 }
 
-// webDialer connects to no metadata service.
+// webDialer refuses connections to metadata services.
 var webDialer = &net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -201,7 +201,7 @@ var webDialer = &net.Dialer{Timeout: 30 * time.Second, Control: func(_, address 
 	return refuseMetadata(to.Addr())
 }}
 
-// Download asks for a file at a web address, of which no more comes than the limit of contexts.
+// Download downloads a file, up to the limit of contexts.
 func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, error) {
 	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, address, nil)
 	if err != nil {
@@ -220,11 +220,11 @@ func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, e
 
 var (
 	metadataOfEC2 = netip.MustParsePrefix("fd00:ec2::/32")
-	// platformOfAzure answers a machine's agent, on 80 and 32526 (Microsoft Learn, "What is IP address 168.63.129.16").
+	// platformOfAzure serves a machine's agent, on 80 and 32526 (Microsoft Learn, "What is IP address 168.63.129.16").
 	platformOfAzure = netip.MustParseAddr("168.63.129.16")
 )
 
-// refuseMetadata refuses addresses at which clouds give a machine its credentials: who may build is not to get the
+// refuseMetadata refuses addresses at which clouds serve a machine's credentials, so that builds cannot get the
 // backend's own.
 func refuseMetadata(address netip.Addr) error {
 	plain := address.Unmap().WithZone("")
@@ -234,7 +234,7 @@ func refuseMetadata(address netip.Addr) error {
 	return nil
 }
 
-// refuseMetadataHost refuses them as they are written, also in forms of IPv4 that are not canonical: a proxy may read them.
+// refuseMetadataHost refuses them as literals, including non-canonical forms of IPv4, which a proxy may parse.
 func refuseMetadataHost(host string) error {
 	host = strings.TrimSuffix(host, ".")
 	if address, err := netip.ParseAddr(host); err == nil {
@@ -247,7 +247,7 @@ func refuseMetadataHost(host string) error {
 	return nil
 }
 
-// boundedTransport cuts answers that are larger than its limit.
+// boundedTransport cuts responses that exceed its limit.
 type boundedTransport struct {
 	nethttp.RoundTripper
 	limit int64

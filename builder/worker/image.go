@@ -32,7 +32,7 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// imageSource takes base images from the backend, which pulls those that it has not.
+// imageSource gets base images from the backend, which pulls missing ones.
 type imageSource struct{ worker *Worker }
 
 func (s *imageSource) Schemes() []string { return []string{srctypes.DockerImageScheme} }
@@ -64,8 +64,8 @@ type imageInstance struct {
 	sessions *session.Manager
 }
 
-// CacheKey is BuildKit's where the image is one of a registry: caches of one are the other's. The second is the image's
-// own, however it came here.
+// CacheKey is BuildKit's for a registry's image, so that caches are interchangeable. The second key is the image's own,
+// independent of its source.
 func (i *imageInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (string, string, solver.CacheOpts, bool, error) {
 	image, err := i.worker.ensureImage(ctx, i.id.Reference.String(), false, i.sessions, job.Session())
 	if err != nil {
@@ -79,7 +79,7 @@ func (i *imageInstance) CacheKey(ctx context.Context, job solver.JobContext, ind
 	return key, image.Id, nil, false, err
 }
 
-// manifestOf returns the digest by which a registry names an image; "" where it is from none.
+// manifestOf returns an image's manifest digest in its registry; "" if it has none.
 func manifestOf(image *backendv1.ImageDetail, name string) digest.Digest {
 	for _, each := range image.RepoDigests {
 		named, err := reference.ParseNormalizedNamed(each)
@@ -93,7 +93,7 @@ func manifestOf(image *backendv1.ImageDetail, name string) digest.Digest {
 	return ""
 }
 
-// manifestKey is the key of source/containerimage.
+// manifestKey is the cache key of source/containerimage.
 func manifestKey(manifest digest.Digest, platform *ocispecs.Platform) (string, error) {
 	if platform == nil {
 		own := platformOfWorker()
@@ -133,8 +133,8 @@ func (i *imageInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ 
 	return i.worker.stateRef(state), nil
 }
 
-// ensureImage returns an image of the backend, which pulls it where it is not there or `anew` asks for it. Credentials
-// are those of the build's session.
+// ensureImage returns an image of the backend, which pulls it if it is missing or with `anew`. Credentials come from
+// the build's session.
 func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessions *session.Manager, group session.Group) (*backendv1.ImageDetail, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -171,7 +171,7 @@ func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string,
 	})))
 }
 
-// credentialsFor asks the build's session for what its client knows of a registry. Nothing is kept.
+// credentialsFor requests a registry's credentials from the build's session, and does not store them.
 func credentialsFor(ctx context.Context, named reference.Named, sessions *session.Manager, group session.Group) (*backendv1.RegistryAuth, error) {
 	host := reference.Domain(named)
 	if host == "docker.io" {
@@ -190,7 +190,7 @@ func credentialsFor(ctx context.Context, named reference.Named, sessions *sessio
 	return &backendv1.RegistryAuth{Username: username, Password: secret, ServerAddress: reference.Domain(named)}, nil
 }
 
-// ResolveSourceMetadata returns an image's configuration, on which a Dockerfile's first stage stands.
+// ResolveSourceMetadata returns the configuration of an image, as for a Dockerfile's FROM.
 func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
 	var group session.Group
 	if job != nil {
@@ -218,8 +218,8 @@ func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt
 	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Config: config}}, nil
 }
 
-// resolveFiles returns what is known of a git repository or a file at a web address without reading it as a source, and of
-// a client's files that there is nothing to know.
+// resolveFiles returns metadata of a git repository or a web file without reading it as a source, and empty metadata
+// for a client's files.
 func (w *Worker) resolveFiles(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
 	id, err := w.sources.Identifier(&pb.Op_Source{Source: op}, nil)
 	if err != nil {
@@ -258,7 +258,7 @@ func (w *Worker) resolveFiles(ctx context.Context, op *pb.SourceOp, options sour
 	return answer, nil
 }
 
-// unbuiltSource refuses by name what cannot be read yet.
+// unbuiltSource refuses unsupported schemes by name.
 type unbuiltSource struct{ schemes []string }
 
 func (s *unbuiltSource) Schemes() []string { return s.schemes }

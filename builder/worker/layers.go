@@ -21,7 +21,7 @@ import (
 	"github.com/sockerless/sockerless/builder/backend"
 )
 
-// mark is what tells whether an entry of a skeleton was changed.
+// mark is what shows whether an entry of a skeleton has changed.
 type mark struct {
 	inode    uint64
 	mode     fs.FileMode
@@ -44,7 +44,7 @@ func markOf(info fs.FileInfo) mark {
 	return made
 }
 
-// marks tells what a directory has, by path beneath it.
+// marksOf returns the marks of a directory's content by relative path.
 func marksOf(dir string) (map[string]mark, error) {
 	found := map[string]mark{}
 	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
@@ -61,15 +61,15 @@ func marksOf(dir string) (map[string]mark, error) {
 	return found, err
 }
 
-// layerContent is what differs in a directory, beneath a path in it ("": the whole), from the marks before. It is written as
-// often as it is asked for, and is the same for as long as nothing changes there.
+// layerContent is the difference between a directory, or a path beneath it ("": all), and earlier marks. It can be
+// written repeatedly, with the same result unless the files change.
 type layerContent struct {
 	dir     string
 	before  map[string]mark
 	beneath string
 }
 
-// measured returns a layer and its measure, of which nothing is kept: it is written where it is to go.
+// measured computes a layer's digest and size without storing it: its content is written again to its destination.
 func measured(content *layerContent) (*backend.Layer, error) {
 	hash := sha256.New()
 	size, err := content.WriteTo(hash)
@@ -85,7 +85,7 @@ func (c *layerContent) WriteTo(out io.Writer) (int64, error) {
 	buffered := bufio.NewWriterSize(size, 1<<20)
 	archive := tar.NewWriter(buffered)
 	writer := &layerWriter{archive: archive, dir: c.dir, written: map[string]bool{}, links: map[uint64]string{}, buffer: make([]byte, copyBytes)}
-	// Whether what is there now is a directory.
+	// Whether each existing entry is a directory.
 	after := map[string]bool{}
 	err := filepath.WalkDir(c.dir, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -108,9 +108,9 @@ func (c *layerContent) WriteTo(out io.Writer) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// In one order: the same changes are the same layer.
+	// Sorted, so that the same changes make the same layer.
 	for _, name := range slices.Sorted(maps.Keys(c.before)) {
-		// An entry that went with its directory needs no whiteout of its own.
+		// An entry removed with its directory needs no whiteout of its own.
 		_, isThere := after[name]
 		if parent := strings.TrimSuffix(path.Dir(name), "/"); !isThere && after[parent] {
 			if err := writer.remove(name); err != nil {
@@ -125,7 +125,7 @@ func (c *layerContent) WriteTo(out io.Writer) (int64, error) {
 	return size.bytes, err
 }
 
-// counter counts what passes.
+// counter counts the bytes written through it.
 type counter struct {
 	to    io.Writer
 	bytes int64
@@ -137,10 +137,10 @@ func (c *counter) Write(data []byte) (int, error) {
 	return n, err
 }
 
-// copyBytes is how much of a file is read at a time.
+// copyBytes is the read size of files.
 const copyBytes = 256 << 10
 
-// layerWriter writes entries after the directories that they are in.
+// layerWriter writes each entry after its parent directories.
 type layerWriter struct {
 	archive *tar.Writer
 	dir     string
@@ -162,7 +162,7 @@ func (w *layerWriter) add(name string) error {
 	if err != nil {
 		return err
 	}
-	if info.Mode()&fs.ModeSocket != 0 { // A tar has none.
+	if info.Mode()&fs.ModeSocket != 0 { // tar has no sockets
 		return nil
 	}
 	target := ""

@@ -24,13 +24,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linking is BuildKit's file operations, but for copies of directories that keep the files as they are: their files get
-// a second name, and none is written again. Nothing of an operation may write to a file that is there.
+// linking is BuildKit's file operations, except that copies of directories that keep files unchanged create hard links
+// instead of copies. Nothing in such an operation may write to existing files.
 type linking struct {
 	*fileops.Backend
 }
 
-// execLinking does what BuildKit's own Exec does, by other means.
+// execLinking replaces BuildKit's Exec.
 func (o *fileOp) execLinking(ctx context.Context, group session.Group, inputs []solver.Result) ([]solver.Result, error) {
 	references := make([]fileoptypes.Ref, len(inputs))
 	for at, input := range inputs {
@@ -56,8 +56,8 @@ func (o *fileOp) execLinking(ctx context.Context, group session.Group, inputs []
 	return outputs, nil
 }
 
-// mayLink reports whether an operation has copies that link, and none that gives an owner or unpacks an archive, whose
-// entries may change files that are there.
+// mayLink reports whether an operation contains linkable copies, and none that sets an owner or unpacks an archive,
+// either of which may change existing files.
 func mayLink(actions []*pb.FileAction) bool {
 	found := false
 	for _, action := range actions {
@@ -69,7 +69,7 @@ func mayLink(actions []*pb.FileAction) bool {
 	return found
 }
 
-// keepsFiles reports whether a copy takes the content of one directory with all that its files have.
+// keepsFiles reports whether a copy takes the content of one directory with unchanged metadata.
 func keepsFiles(action *pb.FileActionCopy) bool {
 	return action != nil && action.Mode == -1 && action.ModeStr == "" && action.Timestamp == -1 && action.Owner == nil &&
 		action.DirCopyContents && action.FollowSymlink && action.CreateDestPath && !action.AlwaysReplaceExistingDestPaths &&
@@ -77,8 +77,8 @@ func keepsFiles(action *pb.FileActionCopy) bool {
 		withoutWildcards(action.Src, true) == action.Src
 }
 
-// Copy links where it can. BuildKit's copy begins, and has the last word where something is in the way: it writes anew
-// what is there.
+// Copy links where it can. BuildKit's copy handles the directory first, and everything if an existing file is in the
+// way: it overwrites.
 func (l linking) Copy(ctx context.Context, from, to, user, group fileoptypes.Mount, action *pb.FileActionCopy) error {
 	if keepsFiles(action) {
 		err := l.link(ctx, from, to, action)
@@ -108,7 +108,7 @@ func (l linking) link(ctx context.Context, from, to fileoptypes.Mount, action *p
 	if !info.IsDir() {
 		return errNotLinked
 	}
-	// The directory alone.
+	// Only the directory.
 	empty := action.CloneVT()
 	empty.ExcludePatterns = []string{"**"}
 	if err := l.Backend.Copy(ctx, from, to, nil, nil, empty); err != nil {
@@ -139,10 +139,10 @@ func directoryAt(mounted fileoptypes.Mount) (string, bool) {
 	return "", false
 }
 
-// linker gives the files of one directory names in another.
+// linker links the files of one directory into another.
 type linker struct {
 	from, to string
-	// Copies of files that had several names before, by inode: these are one file there, too, and no other copy's.
+	// Copies of files with several names, by inode: they are also one file in the copy, separate from other copies.
 	copied map[uint64]string
 }
 
@@ -211,7 +211,7 @@ func (l *linker) linkFile(ctx context.Context, name string, info fs.FileInfo) er
 	return fscopy.Copy(ctx, l.from, name, l.to, name, fscopy.AllowXAttrErrors)
 }
 
-// replacing makes an entry, in place of one that is there and no directory.
+// replacing creates an entry, replacing an existing one that is not a directory.
 func replacing(target string, make func() error) error {
 	err := make()
 	if !errors.Is(err, fs.ErrExist) {
@@ -226,7 +226,7 @@ func replacing(target string, make func() error) error {
 	return make()
 }
 
-// copyAttributes gives a directory or a symbolic link what another has.
+// copyAttributes copies the metadata of a directory or a symbolic link.
 func copyAttributes(source, target string, info fs.FileInfo) error {
 	stat := info.Sys().(*syscall.Stat_t)
 	if err := os.Lchown(target, int(stat.Uid), int(stat.Gid)); err != nil {
@@ -241,7 +241,7 @@ func copyAttributes(source, target string, info fs.FileInfo) error {
 	return setTimes(target, info)
 }
 
-// copyXattrs leaves out what the file system does not take, as BuildKit's copy does.
+// copyXattrs skips attributes that the file system refuses, as BuildKit's copy does.
 func copyXattrs(source, target string) {
 	names, err := sysx.LListxattr(source)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
 
-// localSource brings a client's files over its session. Identifiers and cache keys are BuildKit's own.
+// localSource transfers a client's files through its session. Identifiers and cache keys are BuildKit's own.
 type localSource struct {
 	source.Source
 	worker *Worker
@@ -49,7 +49,7 @@ type localInstance struct {
 	sessions *session.Manager
 }
 
-// sessionTimeout is how long the session that a build names may take to be there.
+// sessionTimeout bounds the wait for the session that a build names.
 const sessionTimeout = 5 * time.Second
 
 func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (made cache.ImmutableRef, err error) {
@@ -75,14 +75,14 @@ func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (ma
 	return made, err
 }
 
-// isWhole reports whether nothing is to be left out. Paths that are followed say what will be read, no more.
+// isWhole reports whether nothing is filtered out. FollowPaths do not count, since they only announce reads.
 func (i *localInstance) isWhole() bool {
 	return len(i.id.IncludePatterns) == 0 && len(i.id.ExcludePatterns) == 0 && !i.id.MetadataOnly
 }
 
 func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cache.ImmutableRef, error) {
 	key := ""
-	// A session without a key is nobody's who comes back.
+	// A session without a key cannot be recognised later.
 	if shared := caller.SharedKey(); shared != "" {
 		key = strings.Join([]string{i.id.Name, i.id.SharedKeyHint, shared}, ":")
 		if i.id.MetadataOnly {
@@ -112,14 +112,14 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	}
 	if err != nil {
 		err = errors.Join(err, dir.remove())
-		// A file that did not fit stays open in fsutil, and keeps its room, until it is collected.
+		// fsutil leaves a file open that did not fit, which keeps its space until it is collected.
 		runtime.GC()
 		return nil, err
 	}
 	return i.worker.contextRef("context:"+identity.NewID(), dir), nil
 }
 
-// transfer counts what a client's session sends, and cuts it where the limits are exceeded.
+// transfer counts what a client's session sends, and cuts it when a limit is exceeded.
 type transfer struct {
 	limits ContextLimits
 	cut    context.CancelCauseFunc
@@ -127,19 +127,19 @@ type transfer struct {
 	mu      sync.Mutex
 	bytes   int64
 	entries int
-	// Path that was counted last.
+	// The last path counted.
 	last string
 	err  error
 }
 
-// bound returns a context that ends with a transfer that is too large, and what counts it.
+// bound returns a context that ends when the transfer exceeds the limits, and the transfer that counts.
 func (l ContextLimits) bound(ctx context.Context) (context.Context, *transfer) {
 	ctx, cut := context.WithCancelCause(ctx)
 	return ctx, &transfer{limits: l, cut: cut}
 }
 
-// admits leaves out what a client of another machine has no business to make here. It is asked about a path several
-// times in turn, and between them about paths that go, without their Stat.
+// admits filters out files that a remote client must not create here. It is called repeatedly for one path, and in
+// between for deleted paths without their Stat.
 func (t *transfer) admits(path string, stat *fstypes.Stat) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -152,7 +152,7 @@ func (t *transfer) admits(path string, stat *fstypes.Stat) bool {
 	return os.FileMode(stat.Mode)&os.ModeDevice == 0 && t.err == nil
 }
 
-// received counts bytes too: more may come than was announced.
+// received also counts bytes, since more may arrive than announced.
 func (t *transfer) received(tell func(int, bool)) func(int, bool) {
 	return func(bytes int, isLast bool) {
 		t.mu.Lock()
@@ -180,7 +180,7 @@ type updater struct{ contenthash.CacheContext }
 func (*updater) MarkSupported(bool)                  {}
 func (*updater) ContentHasher() fsutil.ContentHasher { return contenthash.NewFromStat }
 
-// transferring reports how much has come, in BuildKit's words.
+// transferring reports progress in BuildKit's words.
 func transferring(ctx context.Context, name string) func(int, bool) {
 	writer, _, _ := progress.NewFromContext(ctx)
 	began := time.Now()
@@ -201,7 +201,7 @@ func transferring(ctx context.Context, name string) func(int, bool) {
 	}
 }
 
-// ParseSource makes an identifier of a source operation.
+// ParseSource converts a source operation to an identifier.
 func (w *Worker) ParseSource(op *pb.SourceOp, platform *pb.Platform) (source.Identifier, error) {
 	return w.sources.Identifier(&pb.Op_Source{Source: op}, platform)
 }

@@ -17,13 +17,13 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// manager is BuildKit's cache manager for operations: what it makes is a skeleton of the parent's files, in which the
-// operation works as if it were the whole.
+// manager is BuildKit's cache manager for operations: its mutable references are skeletons of the parent's files, in
+// which an operation works as if they were complete.
 type manager struct {
 	*Worker
-	// Names what is made, in the build cache.
+	// Description of the result in the build cache.
 	description string
-	// Shows a skeleton what the operation is going to look at; nil: nothing.
+	// Fills a skeleton with what the operation will look at; may be nil.
 	prepare func(ctx context.Context, skeleton *tree) error
 }
 
@@ -44,7 +44,7 @@ func (m *manager) GetMutable(context.Context, string, ...cache.RefOption) (cache
 func (m *manager) IdentityMapping() *user.IdentityMapping { return nil }
 func (m *manager) Close() error                           { return nil }
 
-// Merge stacks the layers of states, as `COPY --link` wants it.
+// Merge stacks the layers of states, for `COPY --link`.
 func (m *manager) Merge(ctx context.Context, parents []cache.ImmutableRef, _ progress.Controller, _ ...cache.RefOption) (cache.ImmutableRef, error) {
 	var diffIDs []digest.Digest
 	from := origin{description: m.description, kind: client.UsageRecordTypeRegular}
@@ -68,7 +68,7 @@ func (m *manager) Merge(ctx context.Context, parents []cache.ImmutableRef, _ pro
 	return m.stateRef(merged), nil
 }
 
-// Diff returns the layers that one state has above another.
+// Diff returns the layers of one state on top of another.
 func (m *manager) Diff(ctx context.Context, lower, upper cache.ImmutableRef, _ progress.Controller, _ ...cache.RefOption) (cache.ImmutableRef, error) {
 	above, err := stateOf(upper)
 	if err != nil {
@@ -92,7 +92,7 @@ func (m *manager) Diff(ctx context.Context, lower, upper cache.ImmutableRef, _ p
 	return m.stateRef(rest), nil
 }
 
-// New begins a state on another, or on nothing.
+// New starts a state on a parent, or empty.
 func (m *manager) New(ctx context.Context, parent cache.ImmutableRef, _ session.Group, _ ...cache.RefOption) (cache.MutableRef, error) {
 	made := &growing{manager: m, content: content{worker: m.Worker, id: "growing"}}
 	image := ""
@@ -110,12 +110,12 @@ func (m *manager) New(ctx context.Context, parent cache.ImmutableRef, _ session.
 	return made, nil
 }
 
-// growing is a state that an operation is making.
+// growing is a state that an operation is creating.
 type growing struct {
 	content
 	manager *manager
 	base    *ref
-	// Gives the base back where it is held for this alone; nil: there is none.
+	// Releases the base if it is held only for this; may be nil.
 	release  func(context.Context) error
 	skeleton *tree
 	before   map[string]mark
@@ -144,7 +144,7 @@ func (g *growing) Mount(context.Context, bool, session.Group) (snapshot.Mountabl
 	return skeletonOf{directory(g.skeleton.dir), g.base}, nil
 }
 
-// skeletonOf is the directory of a state that grows on another, or on nothing.
+// skeletonOf is the directory of a growing state with its base.
 type skeletonOf struct {
 	directory
 	base *ref
@@ -158,7 +158,7 @@ func (g *growing) Release(ctx context.Context) error {
 	return err
 }
 
-// Commit makes what was changed a layer, and a state of it.
+// Commit turns the changes into a layer, and a state of it.
 func (g *growing) Commit(ctx context.Context) (cache.ImmutableRef, error) {
 	defer g.Release(ctx)
 	layer, err := measured(&layerContent{dir: g.skeleton.dir, before: g.before})
@@ -178,7 +178,7 @@ func (g *growing) Commit(ctx context.Context) (cache.ImmutableRef, error) {
 	return g.worker.stateRef(made), nil
 }
 
-// unnamedFile makes a file that goes when it is closed.
+// unnamedFile creates a file that is deleted when it is closed.
 func (w *Worker) unnamedFile() (*os.File, error) {
 	file, err := os.CreateTemp(w.scratch, "layer-")
 	if err != nil {
@@ -190,8 +190,8 @@ func (w *Worker) unnamedFile() (*os.File, error) {
 	return file, nil
 }
 
-// baseOf takes a reference for the state that a stage begins with, which a context is made where it is named in its FROM.
-// That one is given back by the function, nil for others.
+// baseOf returns a reference as the state for a stage's base; a context named in FROM is converted to one, which the
+// returned function (else nil) releases.
 func (w *Worker) baseOf(ctx context.Context, any cache.ImmutableRef) (*ref, func(context.Context) error, error) {
 	if files, ok := any.(*ref); ok && !files.isState() {
 		made, _, err := w.stateOfContext(ctx, files, "/", client.UsageRecordTypeRegular)
@@ -204,7 +204,7 @@ func (w *Worker) baseOf(ctx context.Context, any cache.ImmutableRef) (*ref, func
 	return known, nil, err
 }
 
-// stateOf takes a reference of BuildKit's for the state that it is.
+// stateOf returns a BuildKit reference as the state that it is.
 func stateOf(any cache.ImmutableRef) (*ref, error) {
 	switch known := any.(type) {
 	case *ref:

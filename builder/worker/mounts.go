@@ -67,8 +67,8 @@ func (s *step) mount(ctx context.Context, mount *pb.Mount) error {
 // sharedMemory is where BuildKit mounts a tmpfs for --shm-size.
 const sharedMemory = "/dev/shm"
 
-// mountBind shows files of a state, or of the context, as an image that is mounted: neither what lies there nor what is
-// written there becomes a part of the step's layer.
+// mountBind mounts files of a state or of the context as an image: neither its content nor what is written there
+// becomes part of the step's layer.
 func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 	if mount.Input < 0 {
 		return fmt.Errorf("sockerless: RUN --mount=type=bind,target=%s,from=scratch is not implemented by the builder: there is nothing to mount", mount.Dest)
@@ -86,7 +86,7 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 		if err == nil {
 			s.atEnd = append(s.atEnd, func(ctx context.Context) error {
 				err := state.Release(ctx)
-				// A state that is not removed now is pruned later.
+				// A state that fails to be removed now is pruned later.
 				Warn("remove a mounted context", s.worker.states.removeInternal(ctx, state.id))
 				return err
 			})
@@ -102,7 +102,7 @@ func (s *step) mountBind(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
-// stateOfContext makes a path of a context a state, in which it is answered without links on the way.
+// stateOfContext makes a state of a path of a context, and returns the path with its links resolved.
 func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string, kind client.UsageRecordType) (*ref, string, error) {
 	dir := from.context.path
 	resolved, err := continuity.RootPath(dir, name)
@@ -124,7 +124,7 @@ func (w *Worker) stateOfContext(ctx context.Context, from *ref, name string, kin
 	return w.stateRef(made), path.Join("/", selected), nil
 }
 
-// mountSecret shows a secret of the build's client, which goes to the container's start alone: it is kept nowhere.
+// mountSecret gives the container a secret of the build's client, only with its start: it is not stored.
 func (s *step) mountSecret(ctx context.Context, mount *pb.Mount) error {
 	options := mount.SecretOpt
 	if options == nil {
@@ -140,7 +140,7 @@ func (s *step) mountSecret(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
-// secret asks the build's client for a secret, which it may not have where that is optional.
+// secret requests a secret from the build's client; it may be missing if it is optional.
 func (s *step) secret(ctx context.Context, id string, isOptional bool) (content []byte, isGiven bool, err error) {
 	err = s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, caller session.Caller) (err error) {
 		content, err = secrets.GetSecret(ctx, caller, id)

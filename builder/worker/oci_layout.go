@@ -24,7 +24,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ociLayoutSource takes base images from OCI layouts of a build's client, which sends what is read of them.
+// ociLayoutSource reads base images from OCI layouts of a build's client, which sends only what is read.
 type ociLayoutSource struct{ worker *Worker }
 
 func (s *ociLayoutSource) Schemes() []string { return []string{srctypes.OCIScheme} }
@@ -76,20 +76,20 @@ func (i *ociLayoutInstance) Snapshot(ctx context.Context, job solver.JobContext)
 	return made, err
 }
 
-// maxDocument bounds the manifests and configurations that a client sends, as BuildKit does.
+// maxDocument bounds the manifests and configurations from a client, as BuildKit does.
 const maxDocument = 4 << 20
 
 // layoutImage is an image of an OCI layout.
 type layoutImage struct {
 	root   digest.Digest
 	config []byte
-	// Each is annotated with what it is unpacked.
+	// Each is annotated with its uncompressed digest.
 	layers []ocispecs.Descriptor
 	store  ctdcontent.Store
 }
 
-// readLayout hands the image of a layout to `use`, while its client's session is there. Nothing is taken for what its
-// digest does not say: others may build from the same cache.
+// readLayout passes the image of a layout to `use` while its client's session exists. All digests are verified, since
+// others may build from the same cache.
 func readLayout(ctx context.Context, id *containerimage.OCIIdentifier, sessions *session.Manager, group session.Group, use func(context.Context, *layoutImage) error) error {
 	read := func(ctx context.Context, caller session.Caller) error {
 		image := &layoutImage{root: id.Reference.Digest(), store: sessioncontent.NewCallerStore(caller, "oci:"+id.StoreID)}
@@ -173,7 +173,7 @@ func (l *layoutImage) read(ctx context.Context, platform *ocispecs.Platform) err
 	return nil
 }
 
-// document reads what a descriptor names, whole.
+// document reads a descriptor's whole content.
 func (l *layoutImage) document(ctx context.Context, of ocispecs.Descriptor) ([]byte, error) {
 	if of.Size > maxDocument {
 		return nil, fmt.Errorf("%s has %d bytes", of.Digest, of.Size)

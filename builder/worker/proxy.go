@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// gitProxy is what the program git asks for the web: it asks no metadata service, whatever a name or a redirect leads to,
-// and no answer is larger than a build context. It serves this process's children alone, who know its password.
+// gitProxy is git's web proxy: it refuses metadata services, even behind a name or a redirect, and responses larger
+// than a build context. Only this process's children know its password.
 type gitProxy struct {
 	server   *http.Server
 	password string
 	limit    int64
 	forward  http.Handler
-	// The machine's, for what is encrypted.
+	// The machine's proxy, for encrypted connections.
 	upstream proxyChoice
 }
 
-// startGitProxy serves until it is closed, and tells it to the programs that this process will start: by the environment,
-// of which BuildKit has git see the proxies. What this process asks by itself keeps to machineProxy.
+// startGitProxy serves until it is closed, and announces the proxy to future child processes through the environment,
+// from which BuildKit passes it to git. This process itself keeps using machineProxy.
 func startGitProxy(upstream proxyChoice, limit int64) (*gitProxy, error) {
 	made := &gitProxy{password: rand.Text(), limit: limit, upstream: upstream}
 	made.forward = &httputil.ReverseProxy{
@@ -63,7 +63,7 @@ func (p *gitProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodConnect {
-		// A git server's answer begins before it has read the request, the rest of which would be dropped.
+		// A git server responds before it has read the whole request, the rest of which would be dropped.
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		p.forward.ServeHTTP(w, r)
 		return
@@ -95,7 +95,7 @@ func (p *gitProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ended.Wait()
 }
 
-// connect dials a host, by the machine's own proxy where it has one.
+// connect dials a host, through the machine's own proxy if there is one.
 func (p *gitProxy) connect(ctx context.Context, host string) (net.Conn, error) {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -114,10 +114,10 @@ func (p *gitProxy) connect(ctx context.Context, host string) (net.Conn, error) {
 	return throughProxy(ctx, through, host)
 }
 
-// proxyTimeout is how long a proxy may take to connect.
+// proxyTimeout bounds the proxy's time to connect.
 const proxyTimeout = time.Minute
 
-// throughProxy asks an HTTP proxy for a connection.
+// throughProxy opens a connection through an HTTP proxy.
 func throughProxy(ctx context.Context, through *url.URL, host string) (net.Conn, error) {
 	if through.Scheme != "http" {
 		return nil, errors.New("sockerless: builds of git repositories by a proxy that is not at http:// are not implemented by the builder")
@@ -135,7 +135,7 @@ func throughProxy(ctx context.Context, through *url.URL, host string) (net.Conn,
 		login := base64.StdEncoding.EncodeToString([]byte(through.User.Username() + ":" + password))
 		request.Header.Set("Proxy-Authorization", "Basic "+login)
 	}
-	// The server behind the proxy does not speak first: nothing of it is left in the buffer.
+	// The server behind the proxy does not speak first, so none of its data is in the buffer.
 	response, err := writeRequest(conn, request)
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = errors.New("the proxy answered " + response.Status)

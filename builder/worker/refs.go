@@ -17,15 +17,15 @@ import (
 	digest "github.com/opencontainers/go-digest"
 )
 
-// content is what references share: the files of a state, or those of a context.
+// content is shared by references: the files of a state, or those of a context.
 type content struct {
 	worker *Worker
-	// Names the content; of a state its image's ID.
+	// Identifies the content; for a state its image's ID.
 	id string
-	// A state has these.
+	// Set for a state.
 	diffIDs []digest.Digest
 	files   *tree
-	// A context has this.
+	// Set for a context.
 	context *contextDir
 
 	mu   sync.Mutex
@@ -33,7 +33,7 @@ type content struct {
 	gone sync.Once
 }
 
-// letGo is done once, by the last release or by the end of the last build.
+// letGo releases the content once: at the last release or the end of the last build.
 func (c *content) letGo() (err error) {
 	c.gone.Do(func() {
 		c.worker.references.forget(c)
@@ -47,7 +47,7 @@ func (c *content) letGo() (err error) {
 	return err
 }
 
-// references are the contents that somebody refers to.
+// references are all referenced contents.
 type references struct {
 	mu   sync.Mutex
 	live map[*content]struct{}
@@ -69,7 +69,7 @@ func (r *references) forget(c *content) {
 	delete(r.live, c)
 }
 
-// contextOf returns another reference to a context that somebody refers to; nil: nobody does.
+// contextOf returns another reference to a referenced context; nil: none.
 func (r *references) contextOf(id string) *ref {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,8 +88,8 @@ func (r *references) contextOf(id string) *ref {
 	return nil
 }
 
-// TakeReferences is called when no build is under way. It answers what lets go of everything that is still referred to:
-// BuildKit forgets to release some results of steps that end together with their build.
+// TakeReferences is called when no build runs. It returns a function that releases all remaining references: BuildKit
+// forgets to release some results of steps that end together with their build.
 func (w *Worker) TakeReferences() func() error {
 	w.references.mu.Lock()
 	defer w.references.mu.Unlock()
@@ -103,7 +103,7 @@ func (w *Worker) TakeReferences() func() error {
 	}
 }
 
-// unlessCancelled returns the results of a step, which nobody takes any more where its build was cancelled.
+// unlessCancelled returns a step's results, or releases them if its build was cancelled, since nobody takes them then.
 func unlessCancelled(ctx context.Context, results []solver.Result, err error) ([]solver.Result, error) {
 	if err != nil || ctx.Err() == nil {
 		return results, err
@@ -115,7 +115,7 @@ func unlessCancelled(ctx context.Context, results []solver.Result, err error) ([
 	return nil, err
 }
 
-// ref is BuildKit's reference to a state or a context. The last release of a content lets go of its files.
+// ref is BuildKit's reference to a state or a context. The last release of a content releases its files.
 type ref struct {
 	*content
 	once sync.Once
@@ -126,7 +126,7 @@ var (
 	_ cache.ImmutableRef = (*scopedRef)(nil)
 )
 
-// stateRef makes a reference of a state that is held for it.
+// stateRef returns a reference to a state, which is held for it.
 func (w *Worker) stateRef(r record) *ref {
 	made := &content{worker: w, id: r.ID, diffIDs: r.DiffIDs, refs: 1}
 	made.files = newTree(w, r.ID, false)
@@ -159,8 +159,8 @@ func (r *ref) Release(context.Context) (err error) {
 
 func (r *ref) isState() bool { return r.context == nil }
 
-// Mount gives the files as a directory: a context's own, or a copy of a state's, which is fetched whole. Operations
-// that know what they read take a scopedRef.
+// Mount returns the files as a directory: a context's own, or a complete copy of a state's. Operations that know which
+// paths they read use a scopedRef.
 func (r *ref) Mount(ctx context.Context, _ bool, group session.Group) (snapshot.Mountable, error) {
 	if r.context != nil {
 		return directory(r.context.path), nil
@@ -171,7 +171,7 @@ func (r *ref) Mount(ctx context.Context, _ bool, group session.Group) (snapshot.
 	return directory(r.files.dir), nil
 }
 
-// scopedRef is a reference of which some paths are read, which are fetched beforehand.
+// scopedRef is a reference of which only prefetched paths are read.
 type scopedRef struct {
 	*ref
 	scope string
@@ -183,7 +183,7 @@ func (s *scopedRef) Mount(context.Context, bool, session.Group) (snapshot.Mounta
 	return directory(s.files.dir), nil
 }
 
-// directory is mounted by being named: without the option "ro" BuildKit takes a bind mount's source as it is.
+// directory is a mount that only names itself: without the option "ro" BuildKit uses a bind mount's source directly.
 type directory string
 
 func (d directory) Mount() ([]mount.Mount, func() error, error) {
@@ -202,7 +202,7 @@ func (c *content) FileList(context.Context, session.Group) ([]string, error) {
 	return nil, errors.New("a builder of sockerless does not list the files of a state")
 }
 
-// The rest is metadata of BuildKit's own cache, of which only descriptions and the origin of contexts are used here.
+// The rest is metadata of BuildKit's own cache; only descriptions and the origin of contexts are used here.
 
 func (c *content) GetDescription() string                     { return "" }
 func (c *content) SetDescription(string) error                { return nil }
@@ -221,7 +221,7 @@ func (c *content) Get(string) *metadata.Value                 { return nil }
 func (c *content) SetString(string, string, string) error     { return nil }
 func (c *content) ClearValueAndIndex(string, string) error    { return nil }
 
-// GetEqualMutable names a context's directory, whose checksums outlive the builds that read it.
+// GetEqualMutable identifies a context's directory, whose checksums outlive the builds that read it.
 func (c *content) GetEqualMutable() (cache.RefMetadata, bool) {
 	if c.context == nil {
 		return nil, false
@@ -229,13 +229,13 @@ func (c *content) GetEqualMutable() (cache.RefMetadata, bool) {
 	return c.worker.originOf(c.context), true
 }
 
-// originOf is a directory as BuildKit's checksums know it.
+// originOf is a directory's content for BuildKit's checksums.
 func (w *Worker) originOf(dir *contextDir) *content {
 	return &content{worker: w, id: dir.path, context: dir}
 }
 
-// GetExternal returns the checksums of a context's files, which go with its directory; those of a state are computed of
-// what was fetched of it.
+// GetExternal returns the checksums of a context's files, stored with its directory; a state's are computed from what
+// was fetched.
 func (c *content) GetExternal(key string) ([]byte, error) {
 	if c.context == nil {
 		return nil, errNotKept

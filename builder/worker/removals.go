@@ -9,21 +9,21 @@ import (
 	"github.com/moby/buildkit/session"
 )
 
-// removals are containers that are removed behind those who have done with them: BuildKit lets go of what builds had
-// beneath a lock that all builds need, where nothing may wait for a backend.
+// removals are containers being removed in the background: BuildKit releases a build's resources under a lock that all
+// builds need, so nothing may wait for a backend there.
 type removals struct {
 	mu sync.Mutex
-	// Those under way by their containers.
+	// Pending removals by container.
 	underWay map[string]*removal
 }
 
-// removal is one, with the sessions of the builds that had the container; `gone` is closed at its end.
+// removal is one removal, with the sessions of the builds that used the container; `gone` is closed at its end.
 type removal struct {
 	builds []string
 	gone   chan struct{}
 }
 
-// removeBehind removes a container of builds while they go on; once, where several steps of a build had it.
+// removeBehind removes a container in the background, once even if several steps of a build used it.
 func (w *Worker) removeBehind(builds []string, container string) {
 	if !w.removals.begin(builds, container) {
 		return
@@ -34,16 +34,15 @@ func (w *Worker) removeBehind(builds []string, container string) {
 	}()
 }
 
-// WaitForRemovals waits until the containers have gone that a build, which its session names, has let go of; no longer than
-// somebody waits for the build.
+// WaitForRemovals waits until the released containers of a build, identified by its session, are removed, or ctx ends.
 func (w *Worker) WaitForRemovals(ctx context.Context, session string) {
 	w.removals.wait(ctx, func(builds []string) bool { return slices.Contains(builds, session) })
 }
 
-// prunePatience is how long a prune waits for containers of builds that have ended: a state stays while one has it.
+// prunePatience is how long a prune waits for containers of ended builds, which keep their states in use.
 const prunePatience = 10 * time.Second
 
-// waitForAll waits for those of all builds that are under way now, for a while.
+// waitForAll waits, at most prunePatience, for all removals pending now.
 func (r *removals) waitForAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, prunePatience)
 	defer cancel()
@@ -60,7 +59,7 @@ func (r *removals) wait(ctx context.Context, isWanted func(builds []string) bool
 	}
 }
 
-// begin reports whether the removal is the first of its container that is under way.
+// begin reports whether this is the container's first pending removal.
 func (r *removals) begin(builds []string, container string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,7 +92,7 @@ func (r *removals) of(isWanted func(builds []string) bool) (wanted []chan struct
 	return wanted
 }
 
-// sessionsOf tells the builds, by their clients' sessions, that have something in common; "" is one without a session.
+// sessionsOf returns the builds of a group by their clients' sessions; "" is a build without a session.
 func sessionsOf(group session.Group) []string {
 	var all []string
 	if group != nil {
@@ -113,7 +112,7 @@ func sessionsOf(group session.Group) []string {
 
 type buildsOfContext struct{}
 
-// forBuilds tells for whom containers are made to read files.
+// forBuilds marks a context with the builds for which containers read files.
 func forBuilds(ctx context.Context, group session.Group) context.Context {
 	return context.WithValue(ctx, buildsOfContext{}, sessionsOf(group))
 }

@@ -22,8 +22,8 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// mountSSH shows a step a socket at which the SSH agent of the build's client answers, for as long as the step lasts: one
-// of this machine, or one of the container's own.
+// mountSSH gives a step a socket connected to the SSH agent of the build's client while the step lasts: a socket of
+// this machine, or one in the container.
 func (s *step) mountSSH(ctx context.Context, mount *pb.Mount) error {
 	options := mount.SSHOpt
 	if options == nil {
@@ -62,20 +62,20 @@ func (s *step) mountSSH(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
-// sshAgent is a client's, which answers at a socket of a step's container.
+// sshAgent is a client's SSH agent, reachable at a socket of a step's container.
 type sshAgent struct {
 	socket string
 	client session.Caller
 	id     string
 }
 
-// maxSSHConnections bounds how many a step has to one agent at a time.
+// maxSSHConnections bounds a step's concurrent connections to one agent.
 const maxSSHConnections = 64
 
-// acceptPause is how long a socket is left alone that nobody could listen at.
+// acceptPause is the pause after a failed accept.
 const acceptPause = 200 * time.Millisecond
 
-// forward answers connections to the socket until ctx is done. Where the way to the container is cut they wait.
+// forward accepts connections to the socket until ctx is done. They wait while the container is unreachable.
 func (a sshAgent) forward(ctx context.Context, client *backend.Client, container string) {
 	free := make(chan struct{}, maxSSHConnections)
 	for ctx.Err() == nil {
@@ -96,19 +96,18 @@ func (a sshAgent) forward(ctx context.Context, client *backend.Client, container
 	}
 }
 
-// forwardConnection has a client's agent answer one connection, which it closes. ctx ends the client's
-// side of it.
+// forwardConnection connects conn to a client's agent, and closes it. ctx ends the client's side.
 func forwardConnection(ctx context.Context, client session.Caller, id string, conn io.ReadWriteCloser) {
 	defer conn.Close()
 	ctx = metadata.AppendToOutgoingContext(client.Context(ctx), sshforward.KeySSHID, id)
 	stream, err := sshforward.NewSSHClient(client.Conn()).ForwardAgent(ctx)
 	if err != nil {
-		return // the program sees an agent that hangs up
+		return // to the program the agent hangs up
 	}
 	_ = sshforward.Copy(ctx, conn, stream, stream.CloseSend)
 }
 
-// agentSocket forwards each of its connections to a client.
+// agentSocket forwards each of its connections to a client's agent.
 type agentSocket struct {
 	path     string
 	listener net.Listener
@@ -126,7 +125,7 @@ func (w *Worker) forwardSSH(ctx context.Context, client session.Caller, id strin
 			os.RemoveAll(dir)
 		}
 	}()
-	// Sockets' paths are limited to 107 bytes, and this directory's may have more.
+	// Sockets' paths are limited to 107 bytes, which this directory's path may exceed.
 	opened, err := os.Open(dir)
 	if err != nil {
 		return nil, err
@@ -136,7 +135,7 @@ func (w *Worker) forwardSSH(ctx context.Context, client session.Caller, id strin
 	if err != nil {
 		return nil, err
 	}
-	// It goes with its directory.
+	// It is removed with its directory.
 	listener.SetUnlinkOnClose(false)
 	ctx, cut := context.WithCancel(ctx)
 	made := &agentSocket{path: filepath.Join(dir, "agent"), listener: listener, cut: cut, ended: make(chan struct{})}

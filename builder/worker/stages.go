@@ -10,27 +10,27 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// stages are the containers of steps that were committed, each of which may run the step that follows: where a container
-// is a task it is slow to begin. No build gets another's.
+// stages are the containers of committed steps, each of which may run the following step: a container that is a cloud
+// task starts slowly. Builds do not share them.
 type stages struct {
 	mu      sync.Mutex
 	waiting []waiting
 }
 
-// stage is what a step and the next one have in common.
+// stage identifies steps that can share a container.
 type stage struct {
 	build, settings string
 }
 
-// waiting is a container that a step has left, with the files of its state.
+// waiting is a container left by a step, with its state.
 type waiting struct {
 	container string
 	at        stage
 	state     record
 }
 
-// stage returns what the next step has to have in common with this one; not ok: the step has a container of its own, as it
-// has mounts, or nobody knows its build. Secrets and other files that are given with a start go with their step.
+// stage returns the step's stage; not ok: the step needs its own container, because it has mounts or its build is
+// unknown. Secrets and other files given with a start are removed with their step.
 func (s *step) stage() (_ stage, ok bool) {
 	if !s.worker.continuesRuns || len(s.host.Mounts)+len(s.host.Tmpfs) > 0 || s.host.ReadonlyRootfs {
 		return stage{}, false
@@ -40,8 +40,8 @@ func (s *step) stage() (_ stage, ok bool) {
 	return stage{build, s.config.Hostname + "/" + string(settings)}, build != "" && err == nil
 }
 
-// continued runs the step in the container that an earlier one of its stage has left; what came between, a COPY say, is put
-// into it. Where there is none, or its files are gone by now, the step begins in another.
+// continued runs the step in a container left by an earlier step of its stage; changes made in between, such as by
+// COPY, are added to it. Without one, or if its files are gone, the step gets another container.
 func (s *step) continued(ctx context.Context) (id string, ok bool) {
 	at, ok := s.stage()
 	if !ok {
@@ -58,7 +58,7 @@ func (s *step) continued(ctx context.Context) (id string, ok bool) {
 	return "", false
 }
 
-// leave keeps the step's container for the next one, until the build ends.
+// leave keeps the step's container for the next step, until the build ends.
 func (s *step) leave(state record, container string) bool {
 	at, ok := s.stage()
 	if !ok {
@@ -77,7 +77,7 @@ func (s *step) leave(state record, container string) bool {
 	return err == nil
 }
 
-// Warn logs what has failed that nobody waits for; nil has not.
+// Warn logs a failure that nobody waits for; nil is ignored.
 func Warn(what string, err error) {
 	if err != nil {
 		bklog.L.WithError(err).Warn(what)
@@ -91,7 +91,7 @@ func (s *stages) leave(left waiting) {
 	s.waiting = append(s.waiting, left)
 }
 
-// take returns the container that waits at a stage with the most of these layers, and no other. It is the caller's then.
+// take returns, and hands over, the container of a stage whose layers match the most of these, and contain no others.
 func (s *stages) take(at stage, layers []digest.Digest) (best waiting, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *stages) take(at stage, layers []digest.Digest) (best waiting, ok bool) 
 	return best, ok
 }
 
-// drop forgets a container that is to be removed.
+// drop forgets a container that will be removed.
 func (s *stages) drop(container string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

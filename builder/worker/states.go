@@ -19,17 +19,17 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// states are the file systems between the steps of builds: each is an image of the backend that carries the build label
-// and a neutral configuration, so that it is known by its layers alone. Records of them are the build cache's contents.
+// states are the file systems between the steps of builds: each is an image of the backend with the build label and a
+// neutral configuration, so that its layers alone identify it. Their records are the contents of the build cache.
 type states struct {
 	backend *backend.Client
 	db      *bolt.DB
 
-	// References by image ID: what is referred to is not pruned.
+	// References by image ID: referenced states are not pruned.
 	*holds
 
 	mu sync.Mutex
-	// Commits under way, with the image IDs whose removal has ended meanwhile.
+	// Running commits, with the image IDs whose removal has ended meanwhile.
 	commits map[*commitUnderWay]struct{}
 }
 
@@ -70,19 +70,19 @@ func stateConfig(diffIDs []digest.Digest) ([]byte, error) {
 	})
 }
 
-// origin says what a state was made from.
+// origin describes what a state was made from.
 type origin struct {
 	parent      string
 	description string
 	kind        client.UsageRecordType
-	// When it was made; zero: now.
+	// Creation time; zero: now.
 	made time.Time
-	// Bytes of the top layer; that of one that is given counts.
+	// Size of the top layer in bytes; a given layer's own size takes precedence.
 	size int64
 }
 
-// install makes the state of these layers, of which the backend has all but a top one that is given. The state is held,
-// for whoever refers to it.
+// install creates the state of these layers. The backend has all of them, except the top one if that is given. The
+// caller gets a hold on the state.
 func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *backend.Layer, from origin) (record, error) {
 	config, err := stateConfig(diffIDs)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *states) install(ctx context.Context, diffIDs []digest.Digest, top *back
 	}
 	id := digest.FromBytes(config).String()
 	if from.parent == id {
-		// A step that changed nothing.
+		// The step changed nothing.
 		from.parent = ""
 	}
 	if err := s.hold(ctx, id); err != nil {
@@ -115,7 +115,7 @@ func (s *states) installHeld(ctx context.Context, id string, config []byte, diff
 	return s.keep(id, diffIDs, from)
 }
 
-// commit makes the state of a container's files. It is held, for whoever refers to it.
+// commit creates the state of a container's files. The caller gets a hold on it.
 func (s *states) commit(ctx context.Context, container string, mountPoints []string, from origin) (record, error) {
 	config, err := stateConfig(nil)
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 			return record{}, err
 		}
 		if held != made.ID {
-			// The commit has ended: what is cancelled now leaves a state that is known.
+			// The commit has ended: a cancellation from now on leaves a recorded state.
 			if err := s.hold(context.WithoutCancel(ctx), made.ID); err != nil {
 				end()
 				return record{}, err
@@ -140,7 +140,7 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 		}
 		held = made.ID
 		if removed := end(); removed[made.ID] {
-			continue // An equal state was removed meanwhile, perhaps after the commit.
+			continue // an equal state was removed meanwhile, perhaps after the commit
 		}
 		from.size = made.Size
 		kept, err := s.keep(made.ID, made.DiffIDs, from)
@@ -151,12 +151,12 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 	}
 }
 
-// keep records a state that the backend has, or its use where it is known.
+// keep records a new state of the backend, or the use of a known one.
 func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, error) {
 	if known, err := s.recorded(id); err == nil {
 		return known, s.note(id, func(r *record) {
 			if from.kind != client.UsageRecordTypeInternal && r.Type == client.UsageRecordTypeInternal {
-				// The state is no internal one any more, which goes with its step.
+				// It is no longer an internal state, which is removed with its step.
 				r.Parent, r.Description, r.Type = from.parent, from.description, from.kind
 			}
 		})
@@ -171,8 +171,8 @@ func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, 
 	return made, s.put(made)
 }
 
-// load returns the record of a state that is still there, and holds the state. With `trusting` a backend that does not
-// answer is no reason to think that it is not.
+// load returns the record of an existing state, and holds it. With `trusting` a state counts as existing while the
+// backend does not answer.
 func (s *states) load(ctx context.Context, id string, trusting bool) (record, error) {
 	if err := s.hold(ctx, id); err != nil {
 		return record{}, err
@@ -187,10 +187,10 @@ func (s *states) load(ctx context.Context, id string, trusting bool) (record, er
 	return found, err
 }
 
-// errNoState tells a state that the backend has no more.
+// errNoState means that the backend no longer has the state.
 var errNoState = errors.New("no such state")
 
-// find returns the record of a state whose image is still there. One whose image has gone is forgotten.
+// find returns the record of a state whose image exists. If the image is gone, the record is deleted.
 func (s *states) find(ctx context.Context, id string) (record, error) {
 	found, err := s.recorded(id)
 	if err != nil {
@@ -216,7 +216,8 @@ func (s *states) recorded(id string) (found record, err error) {
 	return found, err
 }
 
-// madeAt tells when the state of each layer of a stack was made. One that was never a state has the time of the next.
+// madeAt returns the creation time of each layer's state in a stack. A layer that was never a state gets the next one's
+// time.
 func (s *states) madeAt(diffIDs []digest.Digest) ([]time.Time, error) {
 	times := make([]time.Time, len(diffIDs))
 	later := time.Now().UTC()
@@ -251,7 +252,7 @@ func (s *states) put(r record) error {
 	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(recordsBucket).Put([]byte(r.ID), data) })
 }
 
-// note changes a record and counts a use of it. It does not wait for others to be written with it.
+// note changes a record and counts a use of it, in a transaction of its own.
 func (s *states) note(id string, change func(*record)) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(recordsBucket)
@@ -293,7 +294,7 @@ func (s *states) list() ([]record, error) {
 	return all, err
 }
 
-// claim begins the removal of a state that nobody holds, and answers what ends it.
+// claim begins the removal of an unused state, and returns a function that ends it.
 func (s *states) claim(id string) (release func(), ok bool) {
 	end, ok := s.holds.claim(id)
 	if !ok {
@@ -309,7 +310,7 @@ func (s *states) claim(id string) (release func(), ok bool) {
 	}, true
 }
 
-// beginCommit returns what ends the commit and tells which states were removed meanwhile.
+// beginCommit returns a function that ends the commit and returns the states removed meanwhile.
 func (s *states) beginCommit() (end func() map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -323,7 +324,7 @@ func (s *states) beginCommit() (end func() map[string]bool) {
 	}
 }
 
-// usage tells the build cache's contents as BuildKit does.
+// usage describes the build cache's contents as BuildKit does.
 func (s *states) usage(filters []string) ([]*client.UsageInfo, error) {
 	all, err := s.list()
 	if err != nil {
@@ -354,8 +355,8 @@ func (s *states) infoOf(r record) *client.UsageInfo {
 	return info
 }
 
-// prune removes what matches and is not in use, least recently used first, until as much is left as the options allow. A
-// state that another is made from stays as long as that: its layers would.
+// prune removes matching, unused states, least recently used first, until the options' limits are met. A parent stays
+// as long as its children, because its layers would too.
 func (s *states) prune(ctx context.Context, removed func(client.UsageInfo), options client.PruneInfo) error {
 	matches, err := parseFilters(options.Filter)
 	if err != nil {
@@ -397,7 +398,7 @@ func (s *states) prune(ctx context.Context, removed func(client.UsageInfo), opti
 	return nil
 }
 
-// remove takes a state away, unless a build or another image needs it.
+// remove removes a state, unless a build or another image needs it.
 func (s *states) remove(ctx context.Context, id string) (bool, error) {
 	release, ok := s.claim(id)
 	if !ok {
@@ -407,7 +408,7 @@ func (s *states) remove(ctx context.Context, id string) (bool, error) {
 	return s.removeClaimed(ctx, id)
 }
 
-// removeInternal takes away a state that was installed for a step alone, unless a build has it or has made an equal one.
+// removeInternal removes a state installed for only one step, unless a build uses it or has created an equal one.
 func (s *states) removeInternal(ctx context.Context, id string) error {
 	release, ok := s.claim(id)
 	if !ok {
@@ -435,8 +436,7 @@ func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 	return true, s.forget(id)
 }
 
-// removeLost takes away state images that no record knows: a builder was killed before it wrote one, or its records
-// were lost.
+// removeLost removes state images without a record: a builder was killed before it wrote one, or records were lost.
 func (s *states) removeLost(ctx context.Context) error {
 	all, err := s.list()
 	if err != nil {

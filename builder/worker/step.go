@@ -32,24 +32,24 @@ type step struct {
 	config  *backendv1.ContainerConfig
 	host    *backendv1.HostConfig
 	secrets backend.Secrets
-	// Agents that answer at sockets among the secrets.
+	// Agents to serve at sockets among the secrets.
 	sshAgents []sshAgent
-	// Volumes of its cache mounts, by the name of the first of their IDs: a step may mount one at several places.
+	// Volumes of its cache mounts, by the name of their first ID: a step may mount one at several places.
 	caches map[string]string
 
 	container string
-	// The container of an earlier step, in which this one has begun.
+	// It runs in the container of an earlier step.
 	isContinued bool
 	warnings    []string
-	// The container waits for the next step, or is removed behind this one.
+	// The container waits for the next step, or is removed in the background.
 	isLeft bool
 	made   *record
 
 	atEnd []func(context.Context) error
 }
 
-// run goes through the step in this order, to the state that it makes; `end` takes back, from the last one on, what each has
-// put into atEnd.
+// run executes the step in this order and returns the resulting state; `end` undoes what each part has put into atEnd,
+// in reverse.
 func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	s.describe()
 	for _, do := range []func(context.Context) error{
@@ -71,7 +71,7 @@ func (s *step) run(ctx context.Context) ([]solver.Result, error) {
 	return []solver.Result{bkworker.NewWorkerRefResult(s.worker.stateRef(*s.made), s.worker)}, nil
 }
 
-// describe says of the container what the operation alone tells.
+// describe sets what the operation alone determines of the container.
 func (s *step) describe() {
 	meta := s.op.Meta
 	s.config = &backendv1.ContainerConfig{
@@ -92,7 +92,7 @@ func (s *step) describe() {
 	}
 }
 
-// askSecrets asks the build's client for what the command's environment has of it.
+// askSecrets requests the secrets in the command's environment from the build's client.
 func (s *step) askSecrets(ctx context.Context) error {
 	for _, each := range s.op.Secretenv {
 		content, _, err := s.secret(ctx, each.ID, each.Optional)
@@ -116,7 +116,7 @@ func (s *step) mountAll(ctx context.Context) error {
 	return nil
 }
 
-// takeRoot takes an image without layers where there is nothing but mounts.
+// takeRoot uses an image without layers if the step has only mounts.
 func (s *step) takeRoot(ctx context.Context) error {
 	if s.root == nil {
 		empty, err := s.worker.states.install(ctx, nil, nil, origin{description: "scratch", kind: client.UsageRecordTypeInternal})
@@ -130,7 +130,7 @@ func (s *step) takeRoot(ctx context.Context) error {
 	return nil
 }
 
-// takeContainer begins the command where an earlier step of its stage ran, or else makes a container for it.
+// takeContainer starts the command in the container of an earlier step of its stage, or else creates a container.
 func (s *step) takeContainer(ctx context.Context) error {
 	s.container, s.isContinued = s.continued(ctx)
 	if !s.isContinued {
@@ -148,7 +148,7 @@ func (s *step) takeContainer(ctx context.Context) error {
 	return nil
 }
 
-// execute starts the command, unless it has begun, and follows it to its end.
+// execute starts the command, unless it already runs, and follows it to its end.
 func (s *step) execute(ctx context.Context) error {
 	stdout, stderr, flush := logs.NewLogStreams(ctx, os.Getenv("BUILDKIT_DEBUG_EXEC_OUTPUT") == "1")
 	defer stdout.Close()
@@ -184,7 +184,7 @@ func (s *step) execute(ctx context.Context) error {
 	return nil
 }
 
-// commit makes the container's changes a layer above the root's; a root that is read-only has none.
+// commit turns the container's changes into a layer on top of the root's; a read-only root has none.
 func (s *step) commit(ctx context.Context) error {
 	if s.host.ReadonlyRootfs {
 		return nil
@@ -204,7 +204,7 @@ func (s *step) commit(ctx context.Context) error {
 	return nil
 }
 
-// removeBehind removes the container of a step that is done while the next one begins. Not ok: what the step mounts goes
+// removeBehind removes the container of a finished step while the next one starts. Not ok: its mounts must be released
 // after it.
 func (s *step) removeBehind(container string) bool {
 	if len(s.atEnd) > 1 {
@@ -222,7 +222,7 @@ func (s *step) end(ctx context.Context) error {
 	return err
 }
 
-// environment is the command's, without the secrets that it asks for.
+// environment is the command's environment, without its secrets.
 func (s *step) environment() []string {
 	environment := slices.Clone(s.op.Meta.Env)
 	if !slices.ContainsFunc(environment, func(each string) bool { return strings.HasPrefix(each, "PATH=") }) {
@@ -241,10 +241,10 @@ func (s *step) environment() []string {
 	return environment
 }
 
-// defaultHostname is BuildKit's: layers do not differ by it from build to build.
+// defaultHostname is BuildKit's, a constant so that layers do not differ between builds.
 const defaultHostname = "buildkitsandbox"
 
-// resourcesOf are a container's, of what BuildKit says of a process.
+// resourcesOf converts BuildKit's limits of a process to a container's.
 func resourcesOf(limits *pb.LinuxResources, ulimits []*pb.Ulimit, cgroupParent string) *backendv1.Resources {
 	made := &backendv1.Resources{
 		CgroupParent: cgroupParent, Memory: limits.GetMemory(), MemorySwap: limits.GetMemorySwap(),
@@ -257,7 +257,7 @@ func resourcesOf(limits *pb.LinuxResources, ulimits []*pb.Ulimit, cgroupParent s
 	return made
 }
 
-// extraHost is a host as a backend is told of it.
+// extraHost formats a host for a backend.
 func extraHost(name, address string) string {
 	if address == HostGateway {
 		address = "host-gateway"

@@ -21,14 +21,14 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// maxLinks bounds how many links one path may lead through, as the kernel does.
+// maxLinks bounds the links followed in one path, as the kernel does.
 const maxLinks = 40
 
-// listedBytes is as much of a directory's archive as is read to learn what is in it.
+// listedBytes bounds how much of a directory's archive is read to list its content.
 const listedBytes = 4 << 20
 
-// tree is a part of a state's files as a directory of this machine, fetched path by path. A skeleton has files without
-// their content: it shows an operation what is there, and what the operation changed in it becomes a layer.
+// tree is a part of a state's files in a directory of this machine, fetched path by path. A skeleton has files without
+// content: it shows an operation what exists, and the operation's changes in it become a layer.
 type tree struct {
 	worker     *Worker
 	image      string
@@ -39,12 +39,12 @@ type tree struct {
 	dir       string
 	root      *os.Root
 	container string
-	// Builds that read through the container, by their sessions.
+	// Builds that read through the container, by session.
 	builds map[string]struct{}
-	// Paths that are known, those that do not exist too; `whole` are there with all that is beneath.
+	// Known paths, including those that do not exist; `whole` ones are complete with everything beneath.
 	known map[string]bool
 	whole map[string]bool
-	// Directories' own times, which change as they are filled.
+	// Directories' original times, which filling them changes.
 	times map[string]*tar.Header
 }
 
@@ -55,7 +55,7 @@ func newTree(w *Worker, image string, isSkeleton bool) *tree {
 	}
 }
 
-// open makes the directory. Image "" is a state without files.
+// open creates the directory. Image "" means a state without files.
 func (t *tree) open() error {
 	if t.isClosed {
 		return errClosed
@@ -75,11 +75,11 @@ func (t *tree) open() error {
 	return err
 }
 
-// errClosed tells an operation of a build that has ended.
+// errClosed fails operations of a build that has ended.
 var errClosed = errors.New("the files were let go")
 
-// close removes the directory, and behind its caller the container through which it was read, for good. An operation that
-// still reads, of a build that was cancelled, is not waited for: it may wait for the backend.
+// close removes the directory at once, and in the background the container through which it was read. It does not wait
+// for an operation of a cancelled build that still reads, since that may wait for the backend.
 func (t *tree) close() error {
 	if t.mu.TryLock() {
 		return t.closeLocked()
@@ -124,8 +124,8 @@ func (t *tree) reader(ctx context.Context) (string, error) {
 	return t.container, nil
 }
 
-// fetch brings a path with all beneath it, links on the way and the one that it is included. A path that does not exist
-// is no error: whoever looks for it will find that out.
+// fetch fetches a path recursively, including links on the way and at the path. A missing path is not an error: its
+// reader will notice.
 func (t *tree) fetch(ctx context.Context, name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +145,7 @@ func (t *tree) fetch(ctx context.Context, name string) error {
 	return fmt.Errorf("%s: too many levels of symbolic links", name)
 }
 
-// look learns what a path is, and brings it without what is beneath.
+// look returns a path's metadata, and fetches it without its content.
 func (t *tree) look(ctx context.Context, name string) (fs.FileInfo, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -170,8 +170,7 @@ func (t *tree) look(ctx context.Context, name string) (fs.FileInfo, error) {
 
 // walk learns the elements of a path up to its first link.
 //
-// It answers the path up to where it went, and where a link was met, the path that it leads to; "" where the path does
-// not exist.
+// It returns the path as far as it got, and after a link the path that results from it; "" if the path does not exist.
 func (t *tree) walk(ctx context.Context, name string) (at, next string, err error) {
 	at = "/"
 	rest := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
@@ -210,7 +209,7 @@ func (t *tree) walk(ctx context.Context, name string) (at, next string, err erro
 	return at, "", nil
 }
 
-// learn brings one entry. Its parents are known and are directories.
+// learn fetches one entry. Its parents are known directories.
 func (t *tree) learn(ctx context.Context, at string) error {
 	if t.known[at] || t.isBeneathWhole(at) || t.image == "" {
 		return nil
@@ -265,10 +264,10 @@ func (t *tree) fetchWhole(ctx context.Context, at string) error {
 	return t.restoreTimes()
 }
 
-// errListedEnough ends the reading of a directory that is too large to be listed.
+// errListedEnough ends the listing of a directory that is too large.
 var errListedEnough = errors.New("listed enough")
 
-// listAt learns all that is in a directory, where its content is small; else entries are learned one by one.
+// listAt learns all entries of a small directory; those of a large one are learned one by one.
 func (t *tree) listAt(ctx context.Context, name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -350,7 +349,7 @@ func (t *tree) unpack(at string, archive *tar.Reader) error {
 	}
 }
 
-// inTree tells where an entry of the archive of a path belongs: its top entry is the path's last element.
+// inTree returns the path of an entry in the archive of a path, whose top entry is the path's last element.
 func inTree(at, name string) string {
 	name = path.Clean("/" + name)
 	if at == "/" {
@@ -360,7 +359,7 @@ func inTree(at, name string) string {
 	return path.Join(at, beneath)
 }
 
-// place makes an entry. Content nil leaves a file empty.
+// place creates an entry. Without content a file stays empty.
 func (t *tree) place(at string, header *tar.Header, content io.Reader) error {
 	name := relative(at)
 	if header.Typeflag == tar.TypeDir {
@@ -375,7 +374,7 @@ func (t *tree) place(at string, header *tar.Header, content io.Reader) error {
 	return placeEntry(t.root, name, header, content)
 }
 
-// restoreTimes gives directories the times that filling them has changed.
+// restoreTimes restores the directories' times, which filling them has changed.
 func (t *tree) restoreTimes() error {
 	for at, header := range t.times {
 		if err := t.root.Chtimes(relative(at), header.ModTime, header.ModTime); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -385,7 +384,7 @@ func (t *tree) restoreTimes() error {
 	return nil
 }
 
-// relative makes a path of a state a name beneath an os.Root.
+// relative converts a path of a state to a name beneath an os.Root.
 func relative(at string) string {
 	return filepath.Join(".", path.Clean("/"+at))
 }

@@ -1,5 +1,5 @@
-// Package worker is BuildKit's worker whose states are images of a backend of sockerless and whose steps are its
-// containers. Neither a snapshotter nor runc nor a mount of this machine is involved.
+// Package worker is a BuildKit worker whose states are images of a backend of sockerless and whose steps are its
+// containers. It uses neither a snapshotter nor runc nor mounts of this machine.
 package worker
 
 import (
@@ -46,10 +46,10 @@ import (
 	"github.com/sockerless/sockerless/builder/backend"
 )
 
-// maxRunning bounds the containers that run side by side for builds.
+// maxRunning bounds concurrent containers of builds.
 const maxRunning = 8
 
-// buildkitVersion is that of the module, which tells clients what they can ask for.
+// buildkitVersion is the module's version, by which clients know its features.
 const buildkitVersion = "v0.33.1"
 
 // Worker implements BuildKit's worker.
@@ -61,7 +61,7 @@ type Worker struct {
 	blobs    blobs
 	stages   stages
 	limits   Limits
-	// Whether the backend runs a step in the container of the one before.
+	// Whether the backend can run a step in its predecessor's container.
 	continuesRuns bool
 	// Whether single files are given with a start instead of being mounted.
 	mountsDirectoriesOnly bool
@@ -71,15 +71,15 @@ type Worker struct {
 	sources    *source.Manager
 	git        *gitSource
 	downloads  *httpSource
-	// How this process, and the program git, ask the web.
+	// How this process, and git, access the web.
 	web      nethttp.RoundTripper
 	gitProxy *gitProxy
 	running  *semaphore.Weighted
 	// Registries, as `host`, `host:port` or ranges of addresses.
 	insecureRegistries []string
-	// Directory of files that no build after this process needs.
+	// Directory of files that do not outlive this process.
 	scratch string
-	// Directory of programs that children of this process find before the machine's.
+	// Directory of programs that precede the machine's in children's PATH.
 	programs string
 
 	content  *ctdsnapshot.Store
@@ -89,17 +89,17 @@ type Worker struct {
 	dbs      []*bolt.DB
 }
 
-// Limits bound what a worker keeps.
+// Limits bound a worker's resources.
 type Limits struct {
-	// CacheBytes bounds the build cache; 0: it may grow.
+	// CacheBytes bounds the build cache; 0: unlimited.
 	CacheBytes int64
 	Context    ContextLimits
 }
 
 var _ bkworker.Worker = (*Worker)(nil)
 
-// New opens the worker's files in a directory and takes away what a killed one has left. The registries, by host, host and
-// port, or range of addresses, are those that need no TLS, or no certificate that anybody vouches for.
+// New opens the worker's files in a directory and removes what a killed one has left. The given registries (host, host
+// and port, or address range) need no TLS, or no trusted certificate.
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
@@ -192,11 +192,11 @@ func (w *Worker) Close() error {
 // ID names the worker in the cache's keys.
 func (w *Worker) ID() string { return "sockerless" }
 
-// HostGateway stands for the address that a backend calls host-gateway, as BuildKit knows hosts by addresses alone: the
-// dummy address of RFC 7600, which no host has.
+// HostGateway stands for a backend's host-gateway, because BuildKit accepts only addresses for hosts: it is the dummy
+// address of RFC 7600, which no host has.
 const HostGateway = "192.0.0.8"
 
-// Labels are what buildx looks for: without the snapshotter's name its docker driver refuses half of its flags.
+// Labels are those that buildx needs: without the snapshotter's name its docker driver refuses half of its flags.
 func (w *Worker) Labels() map[string]string {
 	return map[string]string{
 		"org.mobyproject.buildkit.worker.snapshotter": "sockerless", "org.mobyproject.buildkit.worker.executor": "sockerless",
@@ -204,17 +204,17 @@ func (w *Worker) Labels() map[string]string {
 	}
 }
 
-// Platforms tells for which platforms commands run.
+// Platforms lists the platforms for which commands run.
 func (w *Worker) Platforms(bool) []ocispecs.Platform {
 	return []ocispecs.Platform{{OS: "linux", Architecture: runtime.GOARCH}}
 }
 
-// BuildkitVersion tells the library's.
+// BuildkitVersion is the library's version.
 func (w *Worker) BuildkitVersion() client.BuildkitVersion {
 	return client.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion}
 }
 
-// GCPolicy has BuildKit prune, after builds, what is more than the cache may hold.
+// GCPolicy makes BuildKit prune the cache to its limit after builds.
 func (w *Worker) GCPolicy() []client.PruneInfo {
 	if w.limits.CacheBytes == 0 {
 		return nil
@@ -222,19 +222,19 @@ func (w *Worker) GCPolicy() []client.PruneInfo {
 	return []client.PruneInfo{{All: true, MaxUsedSpace: w.limits.CacheBytes}}
 }
 
-// LoadRef returns a state of the build cache; solver.ErrNotFound where it or its image has gone. A hidden one is not
-// used, but looked for: BuildKit forgets whatever it is refused, also where the backend only was not reached. A context is
-// found as long as somebody refers to it.
+// LoadRef returns a state of the build cache; solver.ErrNotFound if it or its image is gone. A hidden one is only
+// checked, not used; BuildKit forgets whatever fails here, even if the backend was merely unreachable. A context is
+// found while it is referenced.
 func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.ImmutableRef, error) {
 	if hidden {
 		ctx = context.WithoutCancel(ctx)
-		// BuildKit asks by its name for the layers of an image that is a context alone.
+		// BuildKit uses its ID to request the layers of an image that consists of a context.
 		if found := w.references.contextOf(id); found != nil {
 			return found, nil
 		}
 	}
 	if hidden && w.states.isInUse(id) {
-		// It cannot be pruned: there is nothing to ask of it.
+		// It cannot be pruned, so the backend need not be asked.
 		if err := w.states.hold(ctx, id); err != nil {
 			return nil, err
 		}
@@ -259,7 +259,7 @@ func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.Imm
 	return w.stateRef(found), nil
 }
 
-// ResolveOp makes the operation of a vertex.
+// ResolveOp returns the operation of a vertex.
 func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, sessions *session.Manager, _ bkworker.ProxyOpt) (solver.Op, error) {
 	base, ok := v.Sys().(*pb.Op)
 	if !ok {
@@ -289,7 +289,7 @@ func (w *Worker) DiskUsage(_ context.Context, info client.DiskUsageInfo) ([]*cli
 	return w.states.usage(info.Filter)
 }
 
-// Prune removes from the build cache and tells what has gone.
+// Prune removes from the build cache and reports what it has removed.
 func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, options ...client.PruneInfo) error {
 	w.removals.waitForAll(ctx)
 	for _, each := range options {
@@ -305,7 +305,7 @@ func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, optio
 	return nil
 }
 
-// Exporter returns what hands a build's result out.
+// Exporter returns the exporter of a build's result.
 func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Exporter, error) {
 	switch name {
 	case "moby", client.ExporterImage:
@@ -323,8 +323,8 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 	return nil, fmt.Errorf("sockerless: the exporter %q is not implemented by the builder", name)
 }
 
-// PruneCacheMounts empties the cache mounts with these IDs, as a build asks that uses no cache. What a step of another
-// build has, or is about to mount, stays.
+// PruneCacheMounts empties the cache mounts with these IDs, for a build with --no-cache. What a step of another build
+// uses, or is about to mount, stays.
 func (w *Worker) PruneCacheMounts(ctx context.Context, ids map[string]bool) error {
 	w.removals.waitForAll(ctx)
 	for id := range ids {
@@ -350,8 +350,8 @@ func (w *Worker) pruneCache(ctx context.Context, volume string) error {
 	return w.backend.RemoveUnusedVolume(ctx, volume)
 }
 
-// Hosts returns how registries are spoken to that the backend has no part in: those of caches and indices. They are as
-// insecure as the backend takes them to be.
+// Hosts configures access to registries without the backend: those of caches and indices. It treats the same ones as
+// insecure as the backend does.
 func (w *Worker) Hosts() docker.RegistryHosts {
 	return func(host string) ([]docker.RegistryHost, error) {
 		name := host
@@ -375,7 +375,7 @@ func (w *Worker) Hosts() docker.RegistryHosts {
 	}
 }
 
-// isWithin reports whether a host is an address of a range.
+// isWithin reports whether a host is an address in a range.
 func isWithin(host, addresses string) bool {
 	address, err := netip.ParseAddr(host)
 	if err != nil {
@@ -385,7 +385,7 @@ func isWithin(host, addresses string) bool {
 	return err == nil && within.Contains(address)
 }
 
-// GarbageCollect removes what no lease keeps in the content store: it has histories, and documents of exported images.
+// GarbageCollect removes what no lease keeps in the content store: histories, and documents of exported images.
 func (w *Worker) GarbageCollect(ctx context.Context) error {
 	_, err := w.metadata.GarbageCollect(ctx)
 	return err
@@ -394,14 +394,14 @@ func (w *Worker) GarbageCollect(ctx context.Context) error {
 // ContentStore keeps BuildKit's history of builds, and documents of images while they are exported.
 func (w *Worker) ContentStore() *ctdsnapshot.Store { return w.content }
 
-// LeaseManager keeps that history's leases.
+// LeaseManager keeps the leases of that history.
 func (w *Worker) LeaseManager() *leaseutil.Manager { return w.leases }
 
-// Executor runs what is no step: containers of frontends.
+// Executor runs containers that are not steps: those of frontends.
 func (w *Worker) Executor() executor.Executor { return frontends{w} }
 
 // CacheManager is for operations that stack states.
 func (w *Worker) CacheManager() cache.Manager { return &manager{Worker: w} }
 
-// CDIManager is none: no devices are given to a step.
+// CDIManager is nil: steps get no devices.
 func (w *Worker) CDIManager() *cdidevices.Manager { return nil }
