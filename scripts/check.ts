@@ -11,6 +11,7 @@ import { baseline, compareGenerated } from "./generated-code.ts";
 import { compareDocuments } from "./generated-documents.ts";
 import { findComplaints } from "./import-fences.ts";
 import { findUnlisted } from "./internals.ts";
+import { findDeadLinks } from "./links.ts";
 import { type Outcome, root, run } from "./program.ts";
 import { runTests, type TestRun } from "./test-run.ts";
 
@@ -39,6 +40,7 @@ const steps: readonly Step[] = [
   { name: "comment openings", run: checkCommentOpenings },
   { name: "internals", run: checkInternals },
   { name: "generated documents", run: compareDocuments },
+  { name: "links", run: checkLinks },
   { name: "go format", run: checkGoFormat },
   { name: "go vet", run: vetGo },
   {
@@ -79,6 +81,11 @@ async function checkCommentOpenings(): Promise<Outcome> {
 
 async function checkInternals(): Promise<Outcome> {
   const found = findUnlisted();
+  return { code: found.length === 0 ? 0 : 1, output: found.join("\n") };
+}
+
+async function checkLinks(): Promise<Outcome> {
+  const found = findDeadLinks();
   return { code: found.length === 0 ? 0 : 1, output: found.join("\n") };
 }
 
