@@ -11,7 +11,13 @@ interface NamedTest {
   readonly title: string;
 }
 
-const map = "docs/behaviour.md";
+const page = "docs/acceptance.md";
+
+/** The part of the page that maps Docker's behaviour, its last. */
+function map(): string {
+  const text = readFileSync(join(root, page), "utf8");
+  return text.slice(text.indexOf("\n## Docker behaviour\n"));
+}
 
 /** The last two cells of each row of the document's tables. */
 function testsIn(document: string): NamedTest[] {
@@ -32,10 +38,10 @@ function hasTest(file: string, source: string, title: string): boolean {
 }
 
 describe("the map of Docker's behaviour", () => {
-  const tests = testsIn(readFileSync(join(root, map), "utf8"));
+  const tests = testsIn(map());
 
   it("is read: every row of its tables names a test", () => {
-    const rows = readFileSync(join(root, map), "utf8")
+    const rows = map()
       .split("\n")
       .filter((line) => line.startsWith("|") && !/^\|(---|\s*behaviour )/.test(line));
     assert.equal(tests.length, rows.length);
@@ -63,7 +69,7 @@ describe("the map of Docker's behaviour", () => {
 
 describe("the acceptance criteria", () => {
   it("name files that are there", () => {
-    const document = readFileSync(join(root, "docs/acceptance.md"), "utf8");
+    const document = readFileSync(join(root, page), "utf8");
     const paths = [...document.matchAll(/`((?:src|test|scripts|deploy)\/[^`\s]+)`/g)].map(
       ([, path = ""]) => path,
     );

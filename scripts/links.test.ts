@@ -4,8 +4,9 @@ import { describe, it } from "node:test";
 import { deadLinksOf } from "./links.ts";
 
 const files: Readonly<Record<string, string>> = {
-  "docs/other.md": '# Other\n\n## `cp`, and what it does\n\n## Twice\n\n## Twice\n\n```\n# no heading\n```\n<a id="set">',
-  "docs": "",
+  "docs/other.md":
+    '# Other\n\n## `cp`, and what it does\n\n## Twice\n\n## Twice\n\n```\n# no heading\n```\n<a id="set">',
+  docs: "",
   "src/main.ts": "",
 };
 
