@@ -91,7 +91,7 @@ test("a job that cannot be is refused by Container Apps' codes", async () => {
   assert.equal(await wrong("a", empty), "400 ContainerAppSecretInvalid");
 });
 
-test("a job is written, read without its secrets, patched, listed and deleted", async () => {
+test("a job is written, read without its secrets, listed and deleted", async () => {
   const secrets = [{ name: "key", value: "hidden" }];
   const configuration = { triggerType: "Manual", replicaTimeout: 60, secrets };
   const body = scene.job("true", { configuration, tags: { one: "1" } });
@@ -100,10 +100,6 @@ test("a job is written, read without its secrets, patched, listed and deleted", 
   assert.equal(created.body.properties.provisioningState, "Succeeded");
   assert.deepEqual(created.body.properties.configuration.secrets, [{ name: "key" }]);
   assert.equal((await scene.ask("PUT", job("whole"), body)).status, 200);
-  const patched = await scene.ask("PATCH", job("whole"), { tags: { two: "2" } });
-  assert.deepEqual(patched.body.tags, { one: "1", two: "2" });
-  const shown = await scene.ask("POST", `${job("whole")}/listSecrets`);
-  assert.deepEqual(shown.body.value, secrets);
   const listed = await scene.ask("GET", "Microsoft.App/jobs");
   assert.ok(listed.body.value.some(({ name }: { name: string }) => name === "whole"));
   assert.equal((await scene.ask("DELETE", job("whole"))).status, 200);

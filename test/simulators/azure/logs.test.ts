@@ -35,7 +35,7 @@ async function refusal(text: string): Promise<string> {
   return body.error.innererror?.code ?? body.error.code;
 }
 
-test("output is found after a while, by job, execution and time, and the table is there from then on", async () => {
+test("output is found after a while, by execution and time, and the table is there from then on", async () => {
   const { azure } = scene;
   azure.delays.logIngestion = 600_000;
   const table = "ContainerAppConsoleLogs_CL";
@@ -44,21 +44,17 @@ test("output is found after a while, by job, execution and time, and the table i
   assert.equal(await refusal(table), "SemanticError");
   azure.clock.advance(600_000);
   azure.delays.logIngestion = 0;
-  const mine = `where ContainerGroupName_s startswith '${seen?.name}' and ContainerName_s == "main"`;
+  const mine = `where ContainerGroupName_s == "x" or ContainerGroupName_s startswith_cs "${seen?.name}-"`;
+  const all = `${table} | ${mine} | where ContainerName_s == "main"`;
   const log = "order by _timestamp_d asc | project Log_s";
-  assert.deepEqual(await rows(`${table} | ${mine} | ${log}`), [["one"], [`it's "two"`], ["three"]]);
+  assert.deepEqual(await rows(`${all} | ${log}`), [["one"], [`it's "two"`], ["three"]]);
+  assert.deepEqual(await rows(`${all} | order by _timestamp_d desc | take 1 | project Log_s`), [["three"]]);
   assert.deepEqual(await rows(`${table} | where ContainerJobName_s == 'other' | ${log}`), []);
-  assert.deepEqual(await rows(`${table} | where TimeGenerated > ago(30s) | count`), [[0]]);
-  assert.deepEqual(await rows(`${table} | where TimeGenerated > ago(1h) | count`), [[3]]);
-  assert.deepEqual(await rows(`${table} | count`, { timespan: "PT30S" }), [[0]]);
+  const now = azure.clock.nowMs() / 1000;
+  assert.deepEqual(await rows(`${table} | where _timestamp_d >= ${now} | count`), [[0]]);
+  assert.deepEqual(await rows(`${table} | where _timestamp_d < ${now} | count`), [[3]]);
   const escaped = 'it\\\'s "two"';
-  assert.deepEqual(await rows(`${table} | where Log_s == '${escaped}' or Log_s in ("one") | count`), [[2]]);
-  assert.deepEqual(
-    await rows(`let job = "talker"; ${table} | where ContainerJobName_s == job | take 1 | count`),
-    [[1]],
-  );
-  const missing = `project x = column_ifexists("Nothing_s", "none") | take 1`;
-  assert.deepEqual(await rows(`${table} | ${missing}`), [["none"]]);
+  assert.deepEqual(await rows(`${table} | where Log_s == '${escaped}' or Log_s == "one" | count`), [[2]]);
 });
 
 test("a query that Kusto would not take is refused, and one that is not simulated says so", async () => {

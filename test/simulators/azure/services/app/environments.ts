@@ -69,13 +69,6 @@ export class Environments {
     const right = (what: string): string => `${environmentType}/${what}`;
     return [
       {
-        name: "ManagedEnvironments_ListByResourceGroup",
-        method: "GET",
-        path: path(""),
-        action: right("read"),
-        run: () => ({ status: 200, body: { value: this.#all.map((each) => this.#show(each)) } }),
-      },
-      {
         name: "ManagedEnvironments_Get",
         method: "GET",
         path: path("/{environmentName}"),

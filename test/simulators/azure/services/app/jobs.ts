@@ -1,9 +1,9 @@
 /** Microsoft.App/jobs: jobs and the calls on their executions. */
 import type { Context } from "../../context.ts";
 import { isSame, resourceId } from "../../context.ts";
-import { isObject, loadSchemas } from "../../models/schema.ts";
+import { loadSchemas } from "../../models/schema.ts";
 import { ArmFault, notSimulated, resourceNotFound } from "../../wire/fault.ts";
-import type { LongAnswer, LongOperations } from "../../wire/long-running.ts";
+import type { LongOperations } from "../../wire/long-running.ts";
 import { pageOf, pageParameter } from "../../wire/pages.ts";
 import { type ArmAnswer, type ArmCall, type ArmOperation, inGroup } from "../../wire/provider.ts";
 import type { ContainerBody, JobBody, TemplateBody } from "./bodies.ts";
@@ -74,27 +74,18 @@ export class Jobs {
     const jobs = inGroup("Microsoft.App", "/jobs");
     const job = `${jobs}/{jobName}`;
     const execution = `${job}/executions/{jobExecutionName}`;
-    const list = (call: ArmCall): ArmAnswer =>
-      this.#page(
-        call,
-        this.#seen().map((each) => this.#show(each)),
-      );
     return [
-      {
-        name: "Jobs_ListBySubscription",
-        method: "GET",
-        path: "/providers/Microsoft.App/jobs",
-        action: `${jobType}/read`,
-        query: [pageParameter],
-        run: list,
-      },
       {
         name: "Jobs_ListByResourceGroup",
         method: "GET",
         path: jobs,
         action: `${jobType}/read`,
         query: [pageParameter],
-        run: list,
+        run: (call) =>
+          this.#page(
+            call,
+            this.#seen().map((each) => this.#show(each)),
+          ),
       },
       {
         name: "Jobs_Get",
@@ -110,14 +101,6 @@ export class Jobs {
         action: `${jobType}/write`,
         body: { schema: schemas("Job"), required: true },
         run: (call) => this.#write(call, call.body as JobBody),
-      },
-      {
-        name: "Jobs_Update",
-        method: "PATCH",
-        path: job,
-        action: `${jobType}/write`,
-        body: { schema: schemas("JobPatchProperties"), required: true },
-        run: (call) => this.#patch(call),
       },
       {
         name: "Jobs_Delete",
@@ -139,18 +122,7 @@ export class Jobs {
         method: "POST",
         path: `${execution}/stop`,
         action: `${jobType}/stop/execution/action`,
-        run: (call) => this.#stop(call, [this.#findExecution(call)], () => ({ status: 200 })),
-      },
-      {
-        name: "Jobs_StopMultipleExecutions",
-        method: "POST",
-        path: `${job}/stop`,
-        action: `${jobType}/stop/action`,
-        run: (call) => {
-          const running = this.#executions.of(this.#find(call).name).filter(({ run }) => !run.isOver);
-          const value = running.map((each) => this.#showExecution(each));
-          return this.#stop(call, running, () => ({ status: 200, body: { value } }));
-        },
+        run: (call) => this.#stop(call, this.#findExecution(call)),
       },
       {
         name: "JobsExecutions_List",
@@ -173,16 +145,6 @@ export class Jobs {
         action: `${jobType}/execution/read`,
         run: (call) => ({ status: 200, body: this.#showExecution(this.#findExecution(call)) }),
       },
-      {
-        name: "Jobs_ListSecrets",
-        method: "POST",
-        path: `${job}/listSecrets`,
-        action: `${jobType}/listSecrets/action`,
-        run: (call) => {
-          const { secrets = [] } = this.#find(call).body.properties?.configuration ?? {};
-          return { status: 200, body: { value: secrets } };
-        },
-      },
     ];
   }
 
@@ -190,11 +152,7 @@ export class Jobs {
     return pageOf(call, values, this.#context.switches.pageSize);
   }
 
-  async #write(
-    call: ArmCall,
-    body: JobBody,
-    by: LongAnswer["by"] = "azure-async-operation",
-  ): Promise<ArmAnswer> {
+  async #write(call: ArmCall, body: JobBody): Promise<ArmAnswer> {
     const { clock, switches, delays, location } = this.#context;
     const { jobName = "" } = call.path;
     const existing = this.#all.get(jobName.toLowerCase());
@@ -226,8 +184,8 @@ export class Jobs {
     const status = existing === undefined ? 201 : switches.updatesAreAnswered;
     return await this.#operations.answer(call, {
       delayMs: delays.writeJob,
-      by,
-      accepted: by === "location" ? { status: 202 } : { status, body: this.#show(job) },
+      by: "azure-async-operation",
+      accepted: { status, body: this.#show(job) },
       finish: () => {
         job.provisioningState = "Succeeded";
         return { status, body: this.#show(job) };
@@ -244,12 +202,6 @@ export class Jobs {
         throw new ArmFault(403, "LinkedAuthorizationFailed", message);
       }
     }
-  }
-
-  /** RFC 7396; the secrets' values need not be told again. */
-  async #patch(call: ArmCall): Promise<ArmAnswer> {
-    const { body } = this.#find(call);
-    return await this.#write(call, withOldSecrets(merge(body, call.body) as JobBody, body), "location");
   }
 
   async #delete(call: ArmCall): Promise<ArmAnswer> {
@@ -310,17 +262,15 @@ export class Jobs {
     return template;
   }
 
-  async #stop(call: ArmCall, executions: readonly Execution[], finish: () => ArmAnswer): Promise<ArmAnswer> {
-    for (const { run } of executions) {
-      if (!run.isOver) {
-        run.stop();
-      }
+  async #stop(call: ArmCall, { run }: Execution): Promise<ArmAnswer> {
+    if (!run.isOver) {
+      run.stop();
     }
     return await this.#operations.answer(call, {
       delayMs: this.#context.delays.stop,
       by: "location",
       accepted: { status: 202 },
-      finish,
+      finish: () => ({ status: 200 }),
     });
   }
 
@@ -363,7 +313,7 @@ export class Jobs {
     return found;
   }
 
-  /** Values of secrets are told by `listSecrets` alone. */
+  /** Values of secrets are not told. */
   #show({ name, id, body, provisioningState, createdBy, createdAt }: Job): object {
     const { configuration = {}, ...properties } = body.properties ?? {};
     const { secrets } = configuration;
@@ -440,33 +390,4 @@ function checkLocation(
     const message = `The provided location '${location}' is not available for resource type 'Microsoft.App/jobs'.`;
     throw new ArmFault(400, "LocationNotAvailableForResourceType", message);
   }
-}
-
-/** A JSON merge patch. */
-function merge(target: unknown, patch: unknown): unknown {
-  if (!isObject(patch)) {
-    return patch;
-  }
-  const merged: Record<string, unknown> = isObject(target) ? { ...target } : {};
-  for (const [key, value] of Object.entries(patch)) {
-    if (value === null) {
-      delete merged[key];
-    } else {
-      merged[key] = merge(merged[key], value);
-    }
-  }
-  return merged;
-}
-
-function withOldSecrets(job: JobBody, before: JobBody): JobBody {
-  const { configuration } = job.properties ?? {};
-  if (configuration?.secrets === undefined) {
-    return job;
-  }
-  const old = before.properties?.configuration?.secrets ?? [];
-  const secrets = configuration.secrets.map((secret) => {
-    const value = secret.value ?? old.find(({ name }) => name === secret.name)?.value;
-    return value === undefined ? secret : { ...secret, value };
-  });
-  return { ...job, properties: { ...job.properties, configuration: { ...configuration, secrets } } };
 }

@@ -1,6 +1,6 @@
 /**
- * A small part of the Kusto Query Language, read strictly: `let`, a table, and the operators `where`, `project`, `extend`,
- * `order by`, `take`, `top` and `count`. All else is refused by name.
+ * The part of the Kusto Query Language that the backend writes, read strictly: a table, and the operators `where`,
+ * `project`, `order by`, `take`, and `count` for tests. All else is refused by name.
  */
 import { notSimulated } from "../../wire/fault.ts";
 
@@ -28,27 +28,22 @@ export class QueryRefused extends Error {
   }
 }
 
-/** The world of a query. */
-export interface QueryScope {
-  readonly now: Date;
-  /** A table by its name; undefined: there is none. */
-  table(name: string): Table | undefined;
-}
-
-/** @throws QueryRefused; ArmFault for what is not simulated */
-export function runQuery(query: string, scope: QueryScope): Table {
-  return new Query(tokens(query), scope).run();
+/**
+ * Runs a query on tables that are found by name.
+ *
+ * @throws QueryRefused; ArmFault for what is not simulated
+ */
+export function runQuery(query: string, table: (name: string) => Table | undefined): Table {
+  return new Query(tokens(query), table).run();
 }
 
 interface Token {
-  readonly kind: "name" | "string" | "number" | "timespan" | "sign" | "raw";
+  readonly kind: "name" | "string" | "number" | "sign";
   readonly text: string;
 }
 
 const patterns: readonly (readonly [Token["kind"] | "skip", RegExp])[] = [
   ["skip", /^(?:\s+|\/\/[^\n]*)/],
-  ["raw", /^datetime\(\s*[^"')]+\)/],
-  ["timespan", /^\d+(?:\.\d+)?(?:d|h|m|s|ms)\b/],
   ["number", /^\d+(?:\.\d+)?/],
   ["name", /^[A-Za-z_]\w*/],
   ["string", /^@"(?:[^"]|"")*"|^@'(?:[^']|'')*'|^"(?:[^"\\\n]|\\.)*"|^'(?:[^'\\\n]|\\.)*'/],
@@ -89,44 +84,20 @@ function literal(text: string): string {
 
 type Expression = (row: Row) => Value;
 
-const stringOperators: Readonly<Record<string, (one: string, other: string) => boolean>> = {
-  startswith: (one, other) => one.toLowerCase().startsWith(other.toLowerCase()),
-  startswith_cs: (one, other) => one.startsWith(other),
-  contains: (one, other) => one.toLowerCase().includes(other.toLowerCase()),
-  contains_cs: (one, other) => one.includes(other),
-  "=~": (one, other) => one.toLowerCase() === other.toLowerCase(),
-  "!~": (one, other) => one.toLowerCase() !== other.toLowerCase(),
-};
-
-const millisecondsOf: Readonly<Record<string, number>> = {
-  d: 86_400_000,
-  h: 3_600_000,
-  m: 60_000,
-  s: 1000,
-  ms: 1,
-};
-
 class Query {
   readonly #tokens: readonly Token[];
-  readonly #scope: QueryScope;
-  readonly #variables = new Map<string, Value>();
+  readonly #find: (name: string) => Table | undefined;
   #at = 0;
   #table: Table = { columns: {}, rows: [] };
 
-  constructor(tokens: readonly Token[], scope: QueryScope) {
+  constructor(tokens: readonly Token[], find: (name: string) => Table | undefined) {
     this.#tokens = tokens;
-    this.#scope = scope;
+    this.#find = find;
   }
 
   run(): Table {
-    while (this.#accept("let")) {
-      const name = this.#take("name");
-      this.#expect("=");
-      this.#variables.set(name, this.#expression()({}));
-      this.#expect(";");
-    }
     const name = this.#take("name");
-    const table = this.#scope.table(name);
+    const table = this.#find(name);
     if (table === undefined) {
       throw unresolved("table or column", name);
     }
@@ -145,33 +116,20 @@ class Query {
     const name = this.#take("name");
     const { columns, rows } = this.#table;
     switch (name) {
-      case "where":
-      case "filter": {
+      case "where": {
         const holds = this.#expression();
         this.#table = { columns, rows: rows.filter((row) => holds(row) === true) };
         return;
       }
       case "take":
-      case "limit":
         this.#table = { columns, rows: rows.slice(0, this.#count()) };
         return;
-      case "top": {
-        const count = this.#count();
-        this.#expect("by");
-        this.#sort();
-        this.#table = { columns, rows: this.#table.rows.slice(0, count) };
-        return;
-      }
       case "order":
-      case "sort":
         this.#expect("by");
         this.#sort();
         return;
       case "project":
-        this.#project({});
-        return;
-      case "extend":
-        this.#project(columns);
+        this.#project();
         return;
       case "count":
         this.#table = { columns: { Count: "long" }, rows: [{ Count: rows.length }] };
@@ -181,36 +139,33 @@ class Query {
     }
   }
 
-  /** @param kept columns of the result besides the named ones */
-  #project(kept: Table["columns"]): void {
-    const made: { readonly name: string; readonly type: ColumnType; readonly value: Expression }[] = [];
+  #project(): void {
+    const made: Record<string, ColumnType> = {};
     do {
-      const first = this.#peek();
-      const isNamed = this.#tokens[this.#at + 1]?.text === "=" && first?.kind === "name";
-      if (isNamed) {
-        this.#at += 2;
-      }
-      const column = this.#peek();
-      const value = this.#expression();
-      const name = isNamed ? first.text : column?.kind === "name" ? column.text : "Column1";
-      const type = this.#table.columns[column?.text ?? ""] ?? "string";
-      made.push({ name, type, value });
+      const name = this.#take("name");
+      made[name] = this.#typeOf(name);
     } while (this.#accept(","));
-    const types = Object.fromEntries(made.map(({ name, type }) => [name, type]));
     this.#table = {
-      columns: { ...kept, ...types },
-      rows: this.#table.rows.map((row) => ({
-        ...(Object.keys(kept).length > 0 && row),
-        ...Object.fromEntries(made.map(({ name, value }) => [name, value(row)])),
-      })),
+      columns: made,
+      rows: this.#table.rows.map((row) =>
+        Object.fromEntries(Object.keys(made).map((name) => [name, row[name] ?? null])),
+      ),
     };
+  }
+
+  #typeOf(name: string): ColumnType {
+    const type = this.#table.columns[name];
+    if (type === undefined) {
+      throw unresolved("scalar", name);
+    }
+    return type;
   }
 
   /** Descending unless it says otherwise, as in Kusto. */
   #sort(): void {
     const keys: { readonly value: Expression; readonly sign: number }[] = [];
     do {
-      const value = this.#expression();
+      const value = this.#value();
       const sign = this.#accept("asc") ? 1 : -1;
       this.#accept("desc");
       if (this.#accept("nulls")) {
@@ -250,25 +205,15 @@ class Query {
 
   #comparison(): Expression {
     const left = this.#value();
-    const { text = "", kind } = this.#peek() ?? {};
-    if (kind === "string") {
-      return left;
-    }
-    const ofStrings = stringOperators[text];
-    if (ofStrings !== undefined) {
+    const { text = "" } = this.#peek() ?? {};
+    if (text === "startswith_cs") {
       this.#at += 1;
       const right = this.#value();
-      return (row) => ofStrings(String(left(row) ?? ""), String(right(row) ?? ""));
-    }
-    if (text === "in") {
-      this.#at += 1;
-      this.#expect("(");
-      const values = this.#list();
-      return (row) => values.some((each) => compare(left(row), each(row)) === 0);
+      return (row) => String(left(row) ?? "").startsWith(String(right(row) ?? ""));
     }
     const holds = orders[text];
     if (holds === undefined) {
-      return left;
+      throw this.#unexpected();
     }
     this.#at += 1;
     const right = this.#value();
@@ -283,87 +228,13 @@ class Query {
         return () => token.text;
       case "number":
         return () => Number(token.text);
-      case "timespan":
-        return () => timespan(token.text);
-      case "raw":
-        return () => dateOf(token.text.slice("datetime(".length, -1).trim());
       case "name":
-        return this.#accept("(") ? this.#call(token.text) : this.#named(token.text);
-      case "sign":
-        if (token.text === "(") {
-          const inner = this.#expression();
-          this.#expect(")");
-          return inner;
-        }
-        if (token.text === "[") {
-          const name = this.#take("string");
-          this.#expect("]");
-          return this.#named(name);
-        }
-        break;
-      case undefined:
-        break;
-    }
-    this.#at -= 1;
-    throw this.#unexpected();
-  }
-
-  #named(name: string): Expression {
-    if (name === "true" || name === "false") {
-      return () => name === "true";
-    }
-    const variable = this.#variables.get(name);
-    if (variable !== undefined) {
-      return () => variable;
-    }
-    if (this.#table.columns[name] === undefined) {
-      throw unresolved("scalar", name);
-    }
-    return (row) => row[name] ?? null;
-  }
-
-  #call(name: string): Expression {
-    const { now } = this.#scope;
-    if (name === "column_ifexists") {
-      const column = this.#take("string");
-      this.#expect(",");
-      const [otherwise = () => null] = this.#list();
-      return this.#table.columns[column] === undefined ? otherwise : this.#named(column);
-    }
-    const args = this.#list();
-    const first = args[0] ?? (() => null);
-    switch (name) {
-      case "ago":
-        return (row) => new Date(now.getTime() - Number(first(row)));
-      case "now":
-        return () => now;
-      case "not":
-        return (row) => first(row) !== true;
-      case "tostring":
-        return (row) => textOf(first(row));
-      case "todatetime":
-      case "datetime":
-        return (row) => dateOf(textOf(first(row)));
-      case "isempty":
-        return (row) => textOf(first(row)) === "";
-      case "isnotempty":
-        return (row) => textOf(first(row)) !== "";
+        this.#typeOf(token.text);
+        return (row) => row[token.text] ?? null;
       default:
-        throw notSimulated(`the function ${name} of KQL`);
+        this.#at -= 1;
+        throw this.#unexpected();
     }
-  }
-
-  /** Arguments up to the closing parenthesis. */
-  #list(): Expression[] {
-    const found: Expression[] = [];
-    if (this.#accept(")")) {
-      return found;
-    }
-    do {
-      found.push(this.#expression());
-    } while (this.#accept(","));
-    this.#expect(")");
-    return found;
   }
 
   #count(): number {
@@ -433,21 +304,4 @@ function compare(one: Value, other: Value): number {
     );
   }
   return left === right ? 0 : (left ?? 0) < (right ?? 0) ? -1 : 1;
-}
-
-function textOf(value: Value): string {
-  return value instanceof Date ? value.toISOString() : String(value ?? "");
-}
-
-function dateOf(text: string): Date {
-  const date = new Date(text);
-  if (Number.isNaN(date.getTime())) {
-    throw new QueryRefused("SemanticError", `'${text}' is no datetime.`);
-  }
-  return date;
-}
-
-function timespan(text: string): number {
-  const [, amount = "", unit = ""] = /^([\d.]+)([a-z]+)$/.exec(text) ?? [];
-  return Number(amount) * (millisecondsOf[unit] ?? Number.NaN);
 }

@@ -169,28 +169,17 @@ export class Logs {
       readonly timespan?: string;
       readonly workspaces?: readonly string[];
     };
-    if (workspaces !== undefined && workspaces.length > 0) {
-      throw new ArmFault(501, "NotSimulated", "a query over several workspaces is not simulated");
+    if (timespan !== undefined || (workspaces !== undefined && workspaces.length > 0)) {
+      throw new ArmFault(501, "NotSimulated", "a time span and several workspaces are not simulated");
     }
-    const now = this.#context.clock.now();
-    const within = timespan === undefined ? () => true : parseTimespan(timespan, now);
-    const result = runQuery(query, {
-      now,
-      table: (name) => (name === consoleTable ? this.#console(workspace, within) : undefined),
-    });
-    return show(result);
+    return show(runQuery(query, (name) => (name === consoleTable ? this.#console(workspace) : undefined)));
   }
 
   /** A custom table exists once something has been put into it. Rows are in no order that a query might rely on. */
-  #console({ rows }: Workspace, within: (time: Date) => boolean): Table | undefined {
+  #console({ rows }: Workspace): Table | undefined {
     const now = this.#context.clock.nowMs();
     const arrived = rows.filter(({ visibleAt }) => visibleAt <= now).map(({ row }) => row);
-    return arrived.length === 0
-      ? undefined
-      : {
-          columns: consoleColumns,
-          rows: arrived.filter((row) => within(row["TimeGenerated"] as Date)).toReversed(),
-        };
+    return arrived.length === 0 ? undefined : { columns: consoleColumns, rows: arrived.toReversed() };
   }
 
   #authenticate({ headers }: WireRequest): Principal {
@@ -246,30 +235,4 @@ function show({ columns, rows }: Table): object {
     columns: names.map((name) => ({ name, type: columns[name] })),
     rows: rows.map((row) => names.map((name) => row[name] ?? null)),
   };
-}
-
-/** Times within a duration until now, or an interval, of ISO 8601. */
-function parseTimespan(text: string, now: Date): (time: Date) => boolean {
-  const [first = "", second] = text.split("/");
-  const [from, to] =
-    second === undefined
-      ? [now.getTime() - durationOf(first), now.getTime()]
-      : first.startsWith("P")
-        ? [Date.parse(second) - durationOf(first), Date.parse(second)]
-        : [
-            Date.parse(first),
-            second.startsWith("P") ? Date.parse(first) + durationOf(second) : Date.parse(second),
-          ];
-  if (Number.isNaN(from) || Number.isNaN(to)) {
-    throw new ArmFault(400, "BadArgumentError", `The timespan '${text}' is invalid.`);
-  }
-  return (time) => time.getTime() >= from && time.getTime() <= to;
-}
-
-function durationOf(text: string): number {
-  const parts = /^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?$/.exec(text);
-  const [days = 0, hours = 0, minutes = 0, seconds = 0] = (parts ?? [])
-    .slice(1)
-    .map((part) => Number(part ?? 0));
-  return parts === null ? Number.NaN : (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000;
 }

@@ -145,17 +145,6 @@ export class Registry implements IdentityRegistries, AsyncDisposable {
         },
       },
       {
-        name: "Registries_ListCredentials",
-        method: "POST",
-        path: `${path}/listCredentials`,
-        action: `${registryType}/listCredentials/action`,
-        run: (call) => {
-          this.#check(call);
-          const passwords = [{ name: "password", value: this.password }];
-          return { status: 200, body: { username: this.name, passwords } };
-        },
-      },
-      {
         name: "Registries_ImportImage",
         method: "POST",
         path: `${path}/importImage`,

@@ -121,21 +121,6 @@ export class Storage {
         },
       },
       {
-        name: "FileServices_GetServiceProperties",
-        method: "GET",
-        path: `${service}/default`,
-        action: right("fileServices/read"),
-        run: (call) => ({
-          status: 200,
-          body: {
-            id: `${this.#idOf(this.#find(call))}/fileServices/default`,
-            name: "default",
-            type: right("fileServices"),
-            properties: { shareDeleteRetentionPolicy: { enabled: false } },
-          },
-        }),
-      },
-      {
         name: "FileShares_List",
         method: "GET",
         path: `${service}/default/shares`,
@@ -159,17 +144,6 @@ export class Storage {
         query: ["$expand"],
         body,
         run: (call) => this.#create(call),
-      },
-      {
-        name: "FileShares_Update",
-        method: "PATCH",
-        path: share,
-        action: right("fileServices/shares/write"),
-        body,
-        run: (call) => {
-          const found = this.#findShare(call);
-          return { status: 200, body: this.#show(this.#change(found, call.body as ShareBody)) };
-        },
       },
       {
         name: "FileShares_Delete",
