@@ -66,10 +66,56 @@ function statusBytes(pid: number, line: RegExp): number {
   return Number(line.exec(readOrNothing(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
 }
 
-/** True if a process is there and not a zombie. */
+/** True if a process is there and not a zombie. The ID of one that is gone may be another's, or a thread's. */
 export function isAlive(pid: number): boolean {
-  const status = /^State:\s+(\S)/m.exec(readOrNothing(`/proc/${pid}/status`))?.[1];
-  return status !== undefined && status !== "Z" && status !== "X";
+  return startOf(pid) !== undefined;
+}
+
+/** One process, as against all that have its ID later. */
+export class Life {
+  readonly pid: number;
+  readonly #startedAt: string | undefined;
+
+  /** @param pid of a process that is there now */
+  constructor(pid: number) {
+    this.pid = pid;
+    this.#startedAt = startOf(pid);
+  }
+
+  /** True if it is gone, or a zombie. */
+  get isOver(): boolean {
+    return this.#startedAt === undefined || startOf(this.pid) !== this.#startedAt;
+  }
+
+  /** Kills it, and no other. @returns false where it had ended */
+  kill(): boolean {
+    try {
+      return !this.isOver && process.kill(this.pid, "SIGKILL");
+    } catch {
+      return false; // It has ended meanwhile.
+    }
+  }
+
+  /** Tells what it is, and where each of its threads waits in the kernel. */
+  toString(): string {
+    const threads = isAlive(this.pid) ? readdirSync(`/proc/${this.pid}/task`) : [];
+    const waits = threads.map((thread) => {
+      const [name, wait, stack] = ["comm", "wchan", "stack"].map((file) =>
+        readOrNothing(`/proc/${this.pid}/task/${thread}/${file}`).trim(),
+      );
+      return `  ${thread} ${name}: ${wait}\n${stack}`;
+    });
+    const status = readOrNothing(`/proc/${this.pid}/status`);
+    return [`${this.pid} ${commandLineOf(this.pid)}`, status, ...waits].join("\n");
+  }
+}
+
+/** The start of a process as its `stat` has it; undefined of a zombie, a thread, and where there is none. */
+function startOf(pid: number): string | undefined {
+  const stat = readOrNothing(`/proc/${pid}/stat`); // Its name may have spaces and parentheses.
+  const [state, ...rest] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const isProcess = readOrNothing(`/proc/${pid}/status`).includes(`\nTgid:\t${pid}\n`);
+  return state === "Z" || state === "X" || !isProcess ? undefined : rest[18];
 }
 
 /** Processes that a process has started, or was left with. */

@@ -10,7 +10,7 @@ import {
   commandLineOf,
   type DaemonRole,
   findProcess,
-  isAlive,
+  Life,
   processIds,
 } from "../../support/processes.ts";
 import { until, untilTrue } from "../../support/until.ts";
@@ -105,7 +105,7 @@ export class Killer {
     await delay(after);
     // Looking for processes takes longer than what is to be hit.
     const found = victims.map((victim) => this.#find(victim));
-    const children = childrenOf(this.#daemon.pid);
+    const children = childrenOf(this.#daemon.pid).map((pid) => new Life(pid));
     const isTaken = await this.#moment(at);
     let died = isTaken ? 1 : 0;
     for (const [index, victim] of victims.entries()) {
@@ -115,8 +115,8 @@ export class Killer {
       if (index > 0) {
         await (between === "back" ? this.#back(victims[0], found[0]) : between > 0 && delay(between));
       }
-      const pids = index > 0 && between !== 0 ? this.#find(victim) : (found[index] ?? []);
-      died += pids.filter(killed).length;
+      const lives = index > 0 && between !== 0 ? this.#find(victim) : (found[index] ?? []);
+      died += lives.filter((life) => life.kill()).length;
     }
     if (victims.includes("supervisor")) {
       await this.#launchAgain(children);
@@ -128,8 +128,14 @@ export class Killer {
   }
 
   /** The supervisor of that moment is gone. */
-  async #launchAgain(children: readonly number[]): Promise<void> {
-    await untilTrue(() => !children.some(isAlive));
+  async #launchAgain(children: readonly Life[]): Promise<void> {
+    try {
+      await untilTrue(() => children.every(({ isOver }) => isOver));
+    } catch (error) {
+      const living = children.filter(({ isOver }) => !isOver);
+      const log = this.#daemon.output.split("\n").slice(-200);
+      throw new Error(`outlive their supervisor:\n${[...living, ...log].join("\n")}`, { cause: error });
+    }
     await this.#daemon.launch();
   }
 
@@ -173,18 +179,22 @@ export class Killer {
   }
 
   /** Waits until another process has taken a victim's place, where one does so by itself. */
-  async #back(victim: Victim | undefined, pids: readonly number[] | undefined): Promise<void> {
+  async #back(victim: Victim | undefined, lives: readonly Life[] | undefined): Promise<void> {
     if (victim !== "frontend" && victim !== "backend" && victim !== "host" && victim !== "forwarder") {
       return;
     }
-    const [pid] = pids ?? [];
+    const [{ pid } = { pid: undefined }] = lives ?? [];
     await until(() => {
       const now = findProcess(this.#daemon, victim);
       return now === undefined || now === pid ? undefined : now;
     });
   }
 
-  #find(victim: Victim): number[] {
+  #find(victim: Victim): Life[] {
+    return this.#pidsOf(victim).map((pid) => new Life(pid));
+  }
+
+  #pidsOf(victim: Victim): number[] {
     if (victim === "supervisor") {
       return [this.#daemon.pid];
     }
@@ -195,15 +205,6 @@ export class Killer {
     }
     const pid = findProcess(this.#daemon, victim);
     return pid === undefined ? [] : [pid];
-  }
-}
-
-function killed(pid: number): boolean {
-  try {
-    process.kill(pid, "SIGKILL");
-    return true;
-  } catch {
-    return false; // It has ended meanwhile.
   }
 }
 
