@@ -102,12 +102,13 @@ export class Strangers {
   /** Reports a failed handshake. Node reports a caller with a refused certificate as one that hung up. */
   #fail(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     const { authorizationError } = socket;
+    const remote = remoteOf(carrierOf(socket));
     if (authorizationError) {
-      this.turnAway(remoteOf(socket), `its certificate is refused: ${String(authorizationError)}`);
+      this.turnAway(remote, `its certificate is refused: ${String(authorizationError)}`);
     } else if (error.code === "ECONNRESET") {
       this.#noteHangUp();
     } else {
-      this.turnAway(remoteOf(socket), messageOf(error));
+      this.turnAway(remote, messageOf(error));
     }
   }
 
@@ -121,6 +122,11 @@ export class Strangers {
       }, 1_000).unref();
     }
   }
+}
+
+/** The connection below a TLS socket (a member of Node's): it keeps the remote address that was read when it was accepted. */
+function carrierOf(socket: TLSSocket): Socket {
+  return (socket as TLSSocket & { readonly _parent?: Socket })._parent ?? socket;
 }
 
 /** Remote address and port of a connection; the same for TLS on top of it. */

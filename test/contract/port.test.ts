@@ -198,6 +198,8 @@ describe("a backend's TCP port", () => {
       /turned away: its certificate is refused/,
     ]) {
       await until(() => warnings().find((line) => reason.test(line)));
+      const { remote } = lines.find(({ msg }) => reason.test(String(msg))) ?? {};
+      assert.match(String(remote), /127\.0\.0\.1 [1-9]/);
     }
     assert.equal(await callAgent(await pemOf(certificates.client)), "status 5");
     assert.deepEqual(asked, ["f".repeat(64)]);
