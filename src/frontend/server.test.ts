@@ -143,7 +143,7 @@ test("a client that says at once that it sends no more gets its answer", async (
   assert.match(answer, /^HTTP\/1\.1 204 No Content\r\n/);
 });
 
-test("two Host headers are refused, of a request to hijack too", async (t) => {
+test("two Host headers and one that is none are refused, of a request to hijack too", async (t) => {
   const reached = async (): Promise<void> => assert.fail("a handler was reached");
   const api = await serveApi(t, () => {}, [
     { ...route("/plain", reached), method: "POST" },
@@ -151,15 +151,24 @@ test("two Host headers are refused, of a request to hijack too", async (t) => {
   ]);
   for (const path of ["/plain", "/raw"]) {
     for (const upgrade of ["", "Connection: Upgrade\r\nUpgrade: tcp\r\n"]) {
-      const client = connect({ path: api.socket, allowHalfOpen: true });
-      client.end(`POST ${path} HTTP/1.1\r\nHost: a\r\nhost: b\r\n${upgrade}Content-Length: 0\r\n\r\n`);
-      const answer = Buffer.concat((await client.toArray()) as Buffer[]).toString();
-      assert.match(
-        answer,
-        /^HTTP\/1\.1 400 .*\{"message":"too many Host headers"\}\n$/s,
-        `${path} ${upgrade}`,
-      );
+      for (const [hosts, message] of [
+        ["Host: a\r\nhost: b\r\n", "too many Host headers"],
+        ["Host: a b\r\n", "malformed Host header"],
+        ["Host: a/b\r\n", "malformed Host header"],
+        ["Host: \u00e4\r\n", "malformed Host header"],
+      ]) {
+        const client = connect({ path: api.socket, allowHalfOpen: true });
+        client.end(`POST ${path} HTTP/1.1\r\n${hosts}${upgrade}Content-Length: 0\r\n\r\n`);
+        const answer = Buffer.concat((await client.toArray()) as Buffer[]).toString();
+        assert.match(answer, /^HTTP\/1\.1 400 /, `${path} ${upgrade} ${hosts}`);
+        assert.ok(answer.endsWith(`\r\n\r\n{"message":"${message}"}\n`), answer);
+      }
     }
+  }
+  for (const host of ["", "[::1]:80", "%2Fvar%2Frun%2Fdocker.sock", "a_b.c:80"]) {
+    const client = connect({ path: api.socket, allowHalfOpen: true });
+    client.end(`GET /none HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    assert.match(Buffer.concat((await client.toArray()) as Buffer[]).toString(), /^HTTP\/1\.1 404 /, host);
   }
 });
 

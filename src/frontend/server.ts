@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { TlsOptions } from "node:tls";
 
-import { fromUnknown, invalid, SockerlessError } from "../common/errors.ts";
+import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
@@ -28,7 +28,7 @@ import { refusePlainHttp } from "./http/plain-http.ts";
 import { replyError } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
-import { parseRequestTarget, type RequestTarget } from "./http/request-target.ts";
+import { checkHost, parseRequestTarget, type RequestTarget } from "./http/request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
@@ -207,9 +207,7 @@ export class DockerApiServer {
   #lineOf(request: IncomingMessage): RequestLine {
     let line = this.#lines.get(request);
     if (line === undefined) {
-      if ((request.headersDistinct.host?.length ?? 0) > 1) {
-        throw invalid("too many Host headers"); // A proxy before us may have judged by another one.
-      }
+      checkHost(request);
       const target = parseRequestTarget(request.url ?? "/");
       line = { target, match: this.#router.match(request.method ?? "", target.path) };
       this.#lines.set(request, line);

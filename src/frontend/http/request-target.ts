@@ -1,8 +1,13 @@
-/** The path and query of a request line. */
+/** The request target (path and query) and the Host header of a request. */
+import type { IncomingMessage } from "node:http";
+
 import { invalid } from "../../common/errors.ts";
 
 /** The most parameters of a query: reading a mebibyte of empty ones takes seconds. */
 const maxParameters = 4096;
+
+/** A host as Go's server takes it: characters of names and addresses, escapes, and none at all. */
+const hostForm = /^[\w!$%&'()*+,\-.:;=[\]~]*$/;
 
 /** A request target, taken apart. */
 export interface RequestTarget {
@@ -47,4 +52,18 @@ function queryOf(source: string): URLSearchParams {
     throw invalid(`the query has more than ${maxParameters} parameters`);
   }
   return new URLSearchParams(source);
+}
+
+/**
+ * Refuses a request whose Host is none, or not one alone: a proxy before us may have judged by another one.
+ *
+ * @throws SockerlessError of kind `invalid`, in the words of Go's server
+ */
+export function checkHost({ headersDistinct: { host = [] } }: IncomingMessage): void {
+  if (host.length > 1) {
+    throw invalid("too many Host headers");
+  }
+  if (!host.every((each) => hostForm.test(each))) {
+    throw invalid("malformed Host header");
+  }
 }
