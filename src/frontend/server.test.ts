@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { Agent, get } from "node:http";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { test } from "node:test";
 
 import { ManualClock } from "../common/manual-clock.ts";
@@ -11,7 +11,7 @@ import { serveApi } from "../../test/support/docker-api.ts";
 import { until, untilTrue } from "../../test/support/until.ts";
 import { replyEmpty } from "./http/reply.ts";
 import type { ReplyContext } from "./request-context.ts";
-import type { ReplyRoute } from "./router.ts";
+import type { HijackRoute, ReplyRoute } from "./router.ts";
 
 test("an unknown path and a wrong method are both not found", async (t) => {
   const api = await serveApi(t, () => {});
@@ -278,6 +278,44 @@ test("an error before a hijack is an HTTP error, with an Upgrade header and with
     const response = await api.call("POST", "/raw", { body: "{}", headers });
     assert.equal(response.status, 400);
     assert.deepEqual(response.json(), { message: "not like this" });
+  }
+});
+
+test("a client of a raw answer that does not leave is left, once it has all of it", async (t) => {
+  const long = "x".repeat(4_000_000);
+  const connections = new Set<Socket>();
+  const raw = (path: string, handler: HijackRoute["handler"]): HijackRoute => ({
+    ...{ method: "POST", path, answeredBy: "frontend", hijack: true },
+    handler: async (context) => {
+      connections.add(context.socket as Socket);
+      await handler(context);
+    },
+  });
+  const api = await serveApi(t, () => {}, [
+    raw("/refused", async () => {
+      throw invalid("not like this");
+    }),
+    raw("/long", async ({ socket, takeOver }) => {
+      takeOver();
+      socket.end(long);
+    }),
+  ]);
+  for (const [path, end] of [
+    ["/refused", '{"message":"not like this"}\n'],
+    ["/long", long],
+  ] as const) {
+    const client = connect({ path: api.socket, allowHalfOpen: true });
+    t.after(() => client.destroy());
+    client.write(`POST ${path} HTTP/1.1\r\nHost: d\r\nContent-Length: 100\r\n\r\n`);
+    let answer = "";
+    client.setEncoding("utf8").on("data", (chunk: string) => {
+      answer += chunk;
+    });
+    await once(client, "end");
+    assert.ok(answer.endsWith(end), path);
+    assert.equal(connections.size, 1);
+    await until(() => [...connections].every(({ destroyed }) => destroyed) || undefined);
+    connections.clear();
   }
 });
 

@@ -32,7 +32,7 @@ import { checkHost, parseRequestTarget, type RequestTarget } from "./http/reques
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
-import { writeRawError } from "./http/raw-response.ts";
+import { closeBehindAnswer, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
@@ -300,6 +300,9 @@ export class DockerApiServer {
         writeRawError(socket, errorReply(error), headers, isText);
       }
     } finally {
+      if (socket.writableEnded) {
+        closeBehindAnswer(socket);
+      }
       this.#exchanges.finish(exchange);
       this.#trace(request, takenOver ? 101 : undefined, started);
     }

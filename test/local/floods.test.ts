@@ -1,7 +1,8 @@
 /**
  * Floods of one kind of request: what is beyond that kind's part of the descriptors is refused, everybody else is answered
- * meanwhile, no process comes near its limit of descriptors, and afterwards each has as many as before. A sample with a low
- * limit; whole sizes and the usual limit with SOCKERLESS_SOAK=1 (`npm run soak`), which also prints times and memory.
+ * meanwhile, no process comes near its limit of descriptors, and afterwards each has as many as before, and has given its
+ * memory back. A sample with a low limit; whole sizes and the usual limit with SOCKERLESS_SOAK=1 (`npm run soak`), which
+ * also prints times and memory.
  */
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
@@ -11,7 +12,7 @@ import { EngineApi } from "../support/engine-api.ts";
 import { Flood } from "../support/flood.ts";
 import { type DaemonRole, findProcess, findShim, residentBytes } from "../support/processes.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
@@ -35,6 +36,12 @@ function processes(): ReadonlyMap<string, number> {
   ];
   return new Map(found.flatMap(([name, pid]) => (pid === undefined ? [] : [[name, pid]])));
 }
+
+/** Mebibytes that all floods may leave to a process. */
+const leftMebibytes = 192;
+
+/** Mebibytes of the processes before the first flood. */
+let atFirst: Readonly<Record<string, number>> | undefined;
 
 /** Numbers of the descriptors that each process has open. */
 function descriptors(): Readonly<Record<string, number>> {
@@ -141,6 +148,7 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     const stopped = await api.create({ Cmd: ["sleep", "100000"] });
     await assertOthersAreAnswered(stopped);
     const former = descriptors();
+    atFirst ??= mebibytes();
     const count = counts[isWhole ? 1 : 0];
     const most = Math.floor(((limit * 3) / 4) * share);
     const opening = Flood.of(setting.daemon.socket, count, request, takesAnswers);
@@ -169,6 +177,10 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
       );
     });
     t.diagnostic(`afterwards ${JSON.stringify(descriptors())}, MiB ${JSON.stringify(mebibytes())}`);
+    await untilTrue(() => {
+      const now = Object.entries(mebibytes());
+      return now.every(([process, size]) => size <= (atFirst?.[process] ?? 0) + leftMebibytes);
+    }).finally(() => t.diagnostic(`in the end MiB ${JSON.stringify(mebibytes())}`));
     await api.remove(stopped, container);
   });
 }

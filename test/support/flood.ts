@@ -1,10 +1,17 @@
 /** Many connections with one request each, of which none ends by itself. */
+import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 
+import { backlog } from "../../src/common/listen.ts";
+import { callApi } from "./docker-api.ts";
 import { until } from "./until.ts";
 
-/** Connections that are made at once: fewer than a listener's queue has room for. */
-const atOnce = 128;
+/**
+ * Connections that are made at once: half of what waits to be accepted on a unix socket. A connection is made once it is in
+ * that queue, and the kernel refuses the next one (EAGAIN) where it is full: a client can fill it faster than any server
+ * accepts, dockerd too.
+ */
+const atOnce = Math.ceil(backlog / 2);
 
 /** A flood of one request. */
 export class Flood implements Disposable {
@@ -27,6 +34,8 @@ export class Flood implements Disposable {
       await Promise.all(
         Array.from({ length }, (_, each) => flood.#open(path, request(n + each), takesAnswers)),
       );
+      // The queue is taken in order: all before a connection that is answered have been accepted.
+      assert.equal((await callApi(path, "GET", "/_ping")).text, "OK");
     }
     return flood;
   }

@@ -31,6 +31,26 @@ export function writeRawError(
   socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
 }
 
+/**
+ * Milliseconds that a connection stays open behind its answer, for a client that still sends: closed at once, it would fail in
+ * its write and never read the answer. As in Go's server.
+ */
+export const lingerMs = 500;
+
+/**
+ * Closes a connection whose answer has ended, once all of it was sent, where its client does not: it would keep its descriptor
+ * for as long as it likes. What the client still sends is dropped.
+ */
+export function closeBehindAnswer(socket: Socket): void {
+  const close = (): void => void setTimeout(() => socket.destroy(), lingerMs).unref();
+  socket.resume();
+  if (socket.writableFinished) {
+    close();
+  } else {
+    socket.once("finish", close);
+  }
+}
+
 /** The header of an answer whose body comes later, in chunks, and ends the connection. */
 export function chunksHead(headers: Readonly<Record<string, string>>): string {
   const lines = [

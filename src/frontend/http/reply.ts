@@ -3,6 +3,7 @@ import type { ServerResponse } from "node:http";
 import { finished } from "node:stream";
 
 import { errorBody, type ErrorReply } from "../http-status.ts";
+import { lingerMs } from "./raw-response.ts";
 
 /** Writes a value as dockerd does: one line, no HTML escapes. */
 export function replyJson(response: ServerResponse, status: number, value: unknown): void {
@@ -24,12 +25,6 @@ export function replyEmpty(response: ServerResponse, status: 200 | 201 | 204): v
   response.writeHead(status, status === 204 ? {} : { "Content-Length": 0 });
   response.end();
 }
-
-/**
- * Milliseconds that a connection stays open behind an error, for a client that still sends its body: closed at once, it
- * would fail in its write and never read the answer. As in Go's server.
- */
-const lingerMs = 500;
 
 /** Writes an error. Nothing may have been written before. */
 export function replyError(response: ServerResponse, reply: ErrorReply): void {
