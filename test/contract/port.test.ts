@@ -213,7 +213,7 @@ describe("a backend's TCP port", () => {
     }
     const told = (): number =>
       lines
-        .filter(({ msg }) => String(msg).startsWith("callers were gone"))
+        .filter(({ msg }) => String(msg).startsWith("callers disconnected"))
         .reduce((sum, { callers }) => sum + Number(callers), 0);
     await until(() => (told() >= 3 ? true : undefined));
     assert.deepEqual(warnings(), before);
