@@ -6,7 +6,6 @@ import { describe, it } from "node:test";
 
 import { loadConfig } from "../../src/common/config/load.ts";
 import { assertAttributes } from "./criteria/criterion.ts";
-import { assertVersions, floors } from "./criteria/interface.ts";
 import { blocks, expression, HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { skip, Workspace } from "./terraform.ts";
@@ -15,11 +14,6 @@ const principal = "00000000-0000-4000-8000-000000000009";
 
 describe("the ACA module", async () => {
   const module = await HclModule.parse(readSources("modules/aca"));
-
-  it("runs with Terraform 1.5 and the oldest Azure provider that has what it uses", async () => {
-    assertVersions(module, "azurerm", floors.aca);
-    assertVersions(await HclModule.parse(readSources("environments/aca-test")), "azurerm", floors.aca);
-  });
 
   it("describes and types all variables, and describes all outputs", () => {
     for (const [name, body] of [...module.variables, ...module.outputs]) {

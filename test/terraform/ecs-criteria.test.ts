@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import { clusterCriteria } from "./criteria/cluster.ts";
 import type { Criterion, Mutation } from "./criteria/criterion.ts";
 import { groupCriteria } from "./criteria/groups.ts";
-import { assertVersions, floors, interfaceCriteria, seedFiles } from "./criteria/interface.ts";
+import { interfaceCriteria, seedFiles } from "./criteria/interface.ts";
 import { networkCriteria } from "./criteria/network.ts";
 import { particulars } from "./criteria/particulars.ts";
 import { roleCriteria } from "./criteria/roles.ts";
@@ -34,13 +34,6 @@ describe("the ECS module", () => {
       seedFiles.filter((file) => !(file in sources)),
       [],
     );
-  });
-
-  it("runs with Terraform 1.5 and the AWS provider 5, from the version that has its attributes", async () => {
-    assertVersions(await HclModule.parse(sources), "aws", floors.ecs);
-    for (const path of ["modules/ecs-service", "environments/ecs-test"]) {
-      assertVersions(await HclModule.parse(readSources(path)), "aws", floors["ecs-service"]);
-    }
   });
 
   for (const { title, criterion } of [

@@ -153,16 +153,6 @@ export const seedFiles = [
   "versions.tf",
 ];
 
-/** The oldest provider that has what a module uses: the attribute that came last decides. */
-export const floors = {
-  /** `minified_json` of `aws_iam_policy_document`. */
-  ecs: "~> 5.49",
-  /** `availability_zone_rebalancing` of `aws_ecs_service`. */
-  "ecs-service": "~> 5.77",
-  /** `logs_destination` of `azurerm_container_app_environment`. */
-  aca: "~> 4.17",
-} as const;
-
 /** That a module's `versions.tf` asks for Terraform 1.5 and one major version of its provider. */
 export function assertVersions(module: HclModule, provider: string, constraint: string): void {
   const { settings } = module;

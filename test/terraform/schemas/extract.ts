@@ -8,14 +8,46 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 
 import { type AttributeSchema, type BlockSchema, readBindings } from "./bindings.ts";
-import { type ProviderSelection, providers } from "./selection.ts";
+import { newerThan } from "./newer.ts";
+import { floors, type ProviderSelection, providers } from "./selection.ts";
 
 const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sockerless/cdktf");
 const fixtures = join(import.meta.dirname, "../provider/fixtures");
 
+/** Schemas by provider. */
+const schemas = new Map<string, ReturnType<typeof schemaOf>>();
+mkdirSync(fixtures, { recursive: true });
 for (const provider of providers) {
+  const schema = schemaOf(provider);
+  schemas.set(provider.name, schema);
+  writeFileSync(join(fixtures, `${provider.name}.json`), `${JSON.stringify(schema, undefined, 1)}\n`);
+  console.log(
+    `${provider.name} ${provider.version}: ${provider.resources.length} resources, ${provider.dataSources.length} data sources`,
+  );
+}
+const newer = Object.entries(floors).map(([module, floor]) => {
+  const provider = providers.find(({ name }) => name === floor.name);
+  const now = schemas.get(floor.name);
+  if (provider === undefined || now === undefined) {
+    throw new Error(`there is no provider ${floor.name}`);
+  }
+  return [module, newerThan(schemaOf({ ...provider, ...floor }), now)];
+});
+writeFileSync(
+  join(import.meta.dirname, "newer.json"),
+  `${JSON.stringify(Object.fromEntries(newer), undefined, 2)}\n`,
+);
+
+function schemaOf(provider: ProviderSelection) {
   const library = join(fetchPackage(provider.package), "package/lib");
-  const schema = {
+  const readAll = (types: readonly string[], folder: (type: string) => string): Record<string, BlockSchema> =>
+    Object.fromEntries(
+      [...types]
+        .sort()
+        .filter((type) => existsSync(join(library, folder(type)))) // An old provider may not have it yet.
+        .map((type) => [type, read(library, folder(type), provider, type)]),
+    );
+  return {
     source: `registry.terraform.io/hashicorp/${provider.name}`,
     version: provider.version,
     extractedFrom: provider.package,
@@ -26,17 +58,6 @@ for (const provider of providers) {
       (type) => `data-${provider.name}-${camelless(type, provider.name)}`,
     ),
   };
-  mkdirSync(fixtures, { recursive: true });
-  writeFileSync(join(fixtures, `${provider.name}.json`), `${JSON.stringify(schema, undefined, 1)}\n`);
-  console.log(
-    `${provider.name} ${provider.version}: ${provider.resources.length} resources, ${provider.dataSources.length} data sources`,
-  );
-
-  function readAll(types: readonly string[], folder: (type: string) => string): Record<string, BlockSchema> {
-    return Object.fromEntries(
-      [...types].sort().map((type) => [type, read(library, folder(type), provider, type)]),
-    );
-  }
 }
 
 function read(library: string, folder: string, provider: ProviderSelection, type: string): BlockSchema {

@@ -17,6 +17,20 @@ export interface ProviderSelection {
   readonly sensitive: Readonly<Record<string, readonly string[]>>;
 }
 
+/** The oldest provider that a module takes, and the package that was generated from it. */
+export interface ProviderFloor {
+  readonly name: ProviderSelection["name"];
+  readonly package: string;
+  readonly version: string;
+}
+
+/** Floors by module. */
+export const floors = {
+  ecs: { name: "aws", package: "@cdktf/provider-aws@19.18.0", version: "5.49.0" },
+  "ecs-service": { name: "aws", package: "@cdktf/provider-aws@19.43.0", version: "5.77.0" },
+  aca: { name: "azurerm", package: "@cdktf/provider-azurerm@13.17.0", version: "4.17.0" },
+} as const satisfies Readonly<Record<string, ProviderFloor>>;
+
 export const providers: readonly ProviderSelection[] = [
   {
     name: "aws",
