@@ -234,7 +234,8 @@ test("what is not quite HTTP is refused, and no byte of it reaches a process", a
 });
 
 test("arbitrary bytes are refused or wait for more, and the server goes on", async (t) => {
-  const { taken, exchange } = await serve(t);
+  const { taken, exchange, slow } = await serve(t);
+  slow.end.resolve(); // Some of them ask for it, once in hundreds of runs.
   const pieces = fc.constantFrom(
     ..."POST /raw HTTP/1.1|\r\n|\n|\r\n\r\n|Content-Length: 2|Content-Length:|Transfer-Encoding: chunked|Upgrade: tcp".split(
       "|",
@@ -261,7 +262,7 @@ test("arbitrary bytes are refused or wait for more, and the server goes on", asy
         assert.ok(body === undefined || JSON.stringify(body) === "{}", JSON.stringify(body));
       }
     }),
-    { numRuns: 300 },
+    { numRuns: 300, examples: [[["GET /slow HTTP/1.1", "\r\n", "Host: d", "\r\n\r\n"]]] },
   );
   assert.match(await exchange("POST /raw HTTP/1.1\r\nHost: d\r\n\r\nfine"), /bye$/);
   assert.deepEqual(taken, [{ body: undefined, rest: "fine" }]);
