@@ -56,10 +56,7 @@ export const fences: readonly Fence[] = [
     mayImport: [...belowTheEngine, ...rooms("concurrency", "images"), "src/agent-client", ...leaves],
   },
   { folder: "src/backends/server", mayImport: [engine, ...belowDrivers] },
-  {
-    folder: `${cloud}/contract`,
-    mayImport: [...belowDrivers, `${cloud}/stored/log-pieces.ts`],
-  },
+  { folder: `${cloud}/contract`, mayImport: belowDrivers },
   ...[cloud, ...rooms("local")].map((folder) => ({ folder, mayImport: belowDrivers })),
   ...rooms("ecs", "aca").map((folder) => ({ folder, mayImport: [cloud, ...belowDrivers] })),
   { folder: "src/backends", mayImport: ["src/common"] },

@@ -20,9 +20,9 @@ export interface BulkShape {
 }
 
 /** Channel numbers of Docker's frame headers. */
-export const stdoutChannel = 1;
+const stdoutChannel = 1;
 /** See {@link stdoutChannel}. */
-export const stderrChannel = 2;
+const stderrChannel = 2;
 /** Frames of both channels with their headers; only in logs. */
 export const framesChannel = 3;
 

@@ -1,11 +1,23 @@
 import { SockerlessError } from "../../../common/errors.ts";
-import type { LogPiece } from "../stored/log-pieces.ts";
+import type { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** The agent's last lines have not come to the cloud's log, and may yet come: a log is late by minutes on some clouds. */
 export class LinesLate extends SockerlessError {
   constructor(message: string) {
     super("unavailable", message);
   }
+}
+
+/** A part of a line, or a whole one. */
+export interface LogPiece {
+  readonly stream: Stream.STDOUT | Stream.STDERR;
+  /** Unix time in nanoseconds of the record in which the line began. */
+  readonly timeNs: bigint;
+  readonly data: Uint8Array;
+  /** It begins its line. */
+  readonly begins: boolean;
+  /** It ends its line, with or without a newline. */
+  readonly ends: boolean;
 }
 
 /** The log that a cloud keeps of a container. */

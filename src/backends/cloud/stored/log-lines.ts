@@ -4,7 +4,7 @@
  * in the order in which they end, even if one stream alone is shown.
  */
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { LogPiece } from "./log-pieces.ts";
+import type { LogPiece } from "../contract/cloud-log.ts";
 import type { LogRecord } from "./log-record.ts";
 import { frameOf } from "./whole-lines.ts";
 

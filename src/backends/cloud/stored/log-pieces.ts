@@ -1,19 +1,8 @@
 /** Lines, and parts of lines, as records of a log hold them. */
+import type { LogPiece } from "../contract/cloud-log.ts";
 import type { LogRecord } from "./log-record.ts";
 
 const newline = 0x0a;
-
-/** A part of a line, or a whole one. */
-export interface LogPiece {
-  readonly stream: LogRecord["stream"];
-  /** Unix time in nanoseconds of the record in which the line began. */
-  readonly timeNs: bigint;
-  readonly data: Uint8Array;
-  /** It begins its line. */
-  readonly begins: boolean;
-  /** It ends its line, with or without a newline. */
-  readonly ends: boolean;
-}
 
 /** Cuts records into lines and parts of lines. A line without an end ends with the log. */
 export async function* piecesOf(records: AsyncIterable<LogRecord>): AsyncGenerator<LogPiece> {

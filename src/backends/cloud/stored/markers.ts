@@ -1,6 +1,6 @@
 /** Marks before lines of the cloud's log, which tell stderr and the agent's own lines from stdout. Pure. */
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { LogPiece } from "./log-pieces.ts";
+import type { LogPiece } from "../contract/cloud-log.ts";
 
 /** A mark of the container's output: the stream, and signs of what the line is. */
 const outputMark = /^\[(?<name>stdout|stderr)(?: (?<signs>%?-?\+?))?\] /;

@@ -24,7 +24,7 @@ import { assertPrivate } from "../../../../test/support/private.ts";
 import { entriesOf, type ReadEntry, tarOf } from "../../../../test/support/tar.ts";
 import { until } from "../../../../test/support/until.ts";
 import { crc32c } from "../../../common/crc32c.ts";
-import type { LogPiece } from "./log-pieces.ts";
+import type { LogPiece } from "../contract/cloud-log.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
 
 const created = "c".repeat(64);

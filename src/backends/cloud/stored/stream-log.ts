@@ -1,8 +1,7 @@
 /** The log of a container where a cloud keeps one stream for each of its tasks, an event for each line. */
 import { lastLines } from "./log-lines.ts";
-import type { LogPiece } from "./log-pieces.ts";
 import { agentLine, untee } from "./markers.ts";
-import type { CloudLog, CloudLogRange } from "../contract/cloud-log.ts";
+import type { CloudLog, CloudLogRange, LogPiece } from "../contract/cloud-log.ts";
 
 /** A line as the agent has written it to its task's output, or a part of one. */
 export interface LogEvent {

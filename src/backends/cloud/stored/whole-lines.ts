@@ -1,6 +1,6 @@
 /** Lines as dockerd tells them: one by one, each whole, those that are long in pieces. */
 import type { LogRecord } from "./log-record.ts";
-import type { LogPiece } from "./log-pieces.ts";
+import type { LogPiece } from "../contract/cloud-log.ts";
 
 /** Bytes after which dockerd cuts a long line. */
 const maxPiece = 16 * 1024;
