@@ -4,25 +4,25 @@ import { isIPv4 } from "node:net";
 import { invalid, messageOf, systemError } from "../../common/errors.ts";
 import { parseBoolean, parseInteger } from "../logging/go-values.ts";
 
-/** A bridge as its options ask for it. */
+/** A bridge network's options. */
 export interface BridgeOptions {
-  /** Name of the interface on the machine; empty: the driver's choice. */
+  /** The interface's name on the machine; empty for the driver's choice. */
   readonly name: string;
-  /** Bytes; 0: the machine's own. */
+  /** Bytes; 0 for the machine's default. */
   readonly mtu: number;
-  /** Whether its containers reach each other. */
+  /** Whether its containers can reach each other. */
   readonly interconnected: boolean;
-  /** Whether what leaves the network gets an address of the machine. */
+  /** Whether outgoing traffic gets an address of the machine. */
   readonly masquerades: boolean;
-  /** Address that masqueraded traffic gets; empty: that of the interface by which it leaves. */
+  /** Source address of masqueraded traffic; empty for that of the outgoing interface. */
   readonly source: string;
   /** Whether the machine has an address on the network. */
   readonly addressed: boolean;
-  /** Whether the network has a gateway, an address that no container gets. */
+  /** Whether the network has a gateway, whose address no container gets. */
   readonly hasGateway: boolean;
-  /** Address at which published ports are bound that name none; empty: every address. */
+  /** Default address for published ports; empty for every address. */
   readonly hostAddress: string;
-  /** Beginning of the names of its containers' interfaces; empty: Docker's. */
+  /** Name prefix of its containers' interfaces; empty for Docker's. */
   readonly interfacePrefix: string;
 }
 
@@ -43,17 +43,17 @@ const applied: ReadonlySet<string> = new Set([
   ...[inhibitOption, gatewayModeOption, hostAddressOption, prefixOption],
 ]);
 
-/** Whether {@link bridgeOptionsOf} reads an option and knows what to make of the value; one that is no value counts. */
+/** Whether {@link bridgeOptionsOf} implements an option with this value; true for invalid values, which it rejects. */
 export function isBridgeOption(option: string, value: string): boolean {
   const isBuilt = option !== gatewayModeOption || (value !== "routed" && value !== "nat-unprotected");
   return applied.has(option) && isBuilt;
 }
 
 /**
- * Reads the options of a network.
+ * Parses the options of a network.
  *
- * @param internal whether the network leads nowhere
- * @throws invalid, in Docker's words: a value; system: a gateway mode that the network cannot have
+ * @param internal whether the network has no way out
+ * @throws invalid, in Docker's words: a bad value; system: a gateway mode that the network cannot have
  */
 export function bridgeOptionsOf(options: Readonly<Record<string, string>>, internal: boolean): BridgeOptions {
   const read = <T>(option: string, absent: T, parse: (value: string) => T): T =>
@@ -77,12 +77,12 @@ export function bridgeOptionsOf(options: Readonly<Record<string, string>>, inter
   };
 }
 
-/** Whether containers of a network with these options reach each other. @throws as {@link bridgeOptionsOf} */
+/** Whether containers of a network with these options can reach each other. @throws as {@link bridgeOptionsOf} */
 export function isInterconnected({ [iccOption]: value }: Readonly<Record<string, string>>): boolean {
   return value === undefined || parsed(iccOption, value, parseBoolean);
 }
 
-/** The name that options give a bridge; empty: none. */
+/** The bridge's name in the options; empty if none. */
 export function bridgeNameOf(options: Readonly<Record<string, string>>): string {
   return options[nameOption] ?? "";
 }
@@ -120,7 +120,7 @@ function mtuOf(value: string): number {
 const interfaceNameOption = "com.docker.network.endpoint.ifname";
 const sysctlsOption = "com.docker.network.endpoint.sysctls";
 
-/** A setting of one interface: the file `/proc/sys/net/FAMILY/TABLE/INTERFACE/NAME`. */
+/** A sysctl of one interface: the file `/proc/sys/net/FAMILY/TABLE/INTERFACE/NAME`. */
 export interface InterfaceSysctl {
   readonly family: string;
   readonly table: string;
@@ -128,14 +128,14 @@ export interface InterfaceSysctl {
   readonly value: string;
 }
 
-/** An endpoint as its options ask for it. */
+/** The options of an endpoint. */
 export interface EndpointOptions {
-  /** Name of the interface in the container; empty: the next that is free. */
+  /** Name of the interface in the container; empty for the next free one. */
   readonly interfaceName: string;
   readonly sysctls: readonly InterfaceSysctl[];
 }
 
-/** Reads the options of an endpoint; sysctls that {@link sysctlFaults} finds are left out. */
+/** Parses the options of an endpoint, without the sysctls that {@link sysctlFaults} reports. */
 export function endpointOptionsOf(options: Readonly<Record<string, string>>): EndpointOptions {
   return {
     interfaceName: options[interfaceNameOption] ?? "",
@@ -143,7 +143,7 @@ export function endpointOptionsOf(options: Readonly<Record<string, string>>): En
   };
 }
 
-/** Faults in the sysctls of an endpoint, one each, in Docker's words. */
+/** Errors for the invalid sysctls of an endpoint, in Docker's words. */
 export function sysctlFaults(options: Readonly<Record<string, string>>): string[] {
   return sysctlsOf(options)
     .filter((text) => parseSysctl(text) === undefined)
@@ -157,7 +157,7 @@ function sysctlsOf(options: Readonly<Record<string, string>>): string[] {
   return options[sysctlsOption]?.split(",") ?? [];
 }
 
-/** `net.ipv4.conf.IFNAME.forwarding=1`; the docker CLI makes it lower case. */
+/** Parses `net.ipv4.conf.IFNAME.forwarding=1`; the docker CLI sends it in lower case. */
 function parseSysctl(text: string): InterfaceSysctl | undefined {
   const match = /^net\.(ipv4|ipv6|mpls)\.([^./=]+)\.(?:IFNAME|ifname)\.([^./=]+)=(.*)$/.exec(text);
   const [, family, table, name, value] = match ?? [];

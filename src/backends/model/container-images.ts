@@ -1,11 +1,11 @@
-/** Images and layers that containers need. */
+/** The images and layers that containers need. */
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../state/state.ts";
 import { isRemoved } from "./records.ts";
 
 /**
- * The containers made, or being made, from an image, or that mount it, running or not; those whose removal was answered
- * do not count.
+ * The containers that use an image, running or not: made or being made from it, or mounting it. Containers whose
+ * removal was already answered do not count.
  */
 export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
   return [...state.containers.values()].filter(
@@ -15,7 +15,7 @@ export function containersUsingImage(state: State, imageId: string): readonly Co
   );
 }
 
-/** The layers that a container stands on or mounts, by diff ID. */
+/** The layers of a container and of its image mounts, by diff ID. */
 export function layersOf(record: ContainerRecord): readonly string[] {
   return [...record.layerDiffIds, ...record.imageMounts.flatMap((mount) => mount.layerDiffIds)];
 }

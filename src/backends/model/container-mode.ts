@@ -1,10 +1,8 @@
-/** Modes by which a container has a namespace of another one: `container:web`, of network, PID and IPC. Pure. */
+/** Modes that share another container's network, PID or IPC namespace: `container:web`. Pure. */
 
 const prefix = "container:";
 
-/**
- * The container's name or ID after `container:`, as it was written; undefined: the mode names no container.
- */
+/** The name or ID after `container:`, as written; undefined if the mode names no container. */
 export function containerOfMode(mode: string): string | undefined {
   return mode.startsWith(prefix) ? mode.slice(prefix.length) : undefined;
 }
@@ -14,7 +12,7 @@ export function isContainerMode(mode: string): boolean {
   return mode.startsWith(prefix);
 }
 
-/** The mode that names a container. @param reference name or ID */
+/** The mode for sharing a container's namespace. @param reference name or ID */
 export function modeOfContainer(reference: string): string {
   return prefix + reference;
 }

@@ -1,11 +1,11 @@
-/** Chooses the network by which a container reaches everything else. Pure. */
+/** Chooses the network of a container's default route. Pure. */
 import type { Endpoints } from "./endpoints.ts";
 
 /**
- * The address of the default gateway: of the network with the highest priority (`gw-priority`), among equals the first
- * by name, as in Docker 28.
+ * The default gateway: that of the network with the highest priority (`gw-priority`); among equals the first by name,
+ * as in Docker 28.
  *
- * @returns undefined where no network leads out: internal ones have no gateway
+ * @returns undefined if no network has a gateway, such as internal ones
  */
 export function defaultGatewayOf(endpoints: Endpoints): string | undefined {
   const leadingOut = Object.entries(endpoints).filter(([, { gateway }]) => gateway !== "");

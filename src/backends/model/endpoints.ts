@@ -1,4 +1,4 @@
-/** Reading a container's endpoints: what it has on its networks, and how it is reached. Pure. */
+/** Reads a container's endpoints and the addresses at which it is reached. Pure. */
 import { create } from "@bufbuild/protobuf";
 
 import { EndpointConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -11,7 +11,7 @@ import { configOf, hostConfigOf } from "./records.ts";
 /** A container's endpoints by network name. */
 export type Endpoints = Readonly<Record<string, NetworkEndpoint>>;
 
-/** The endpoints of a container that does not run any more. */
+/** The endpoints of a container that is no longer running. */
 export function disconnectedEndpoints(endpoints: Endpoints): Record<string, NetworkEndpoint> {
   return Object.fromEntries(
     Object.entries(endpoints).map(([name, endpoint]) => [
@@ -25,7 +25,7 @@ export function disconnectedEndpoints(endpoints: Endpoints): Record<string, Netw
   );
 }
 
-/** Endpoints of a container that is really reached at another address than theirs. */
+/** Adds to the endpoints the address at which the container is actually reached. */
 export function placedEndpoints(endpoints: Endpoints, address: string): Record<string, NetworkEndpoint> {
   return Object.fromEntries(
     Object.entries(endpoints).map(([name, endpoint]) => [name, placedEndpoint(endpoint, address)]),
@@ -33,8 +33,8 @@ export function placedEndpoints(endpoints: Endpoints, address: string): Record<s
 }
 
 /**
- * Its interface is the platform's: a hardware address that was asked for is on none. On `host`, whose endpoint has no
- * address of its own, it has no hardware address either.
+ * The platform provides the interface, so a requested MAC address has no effect. On `host`, whose endpoint has no
+ * address, there is no MAC address either.
  */
 export function placedEndpoint(endpoint: NetworkEndpoint, address: string): NetworkEndpoint {
   const hasOwn = address !== "" && endpoint.ipAddress !== "";
@@ -43,45 +43,44 @@ export function placedEndpoint(endpoint: NetworkEndpoint, address: string): Netw
 }
 
 /**
- * Address at which peers reach a container whose endpoints have virtual addresses; empty: theirs are its own,
- * or it does not run. A container that an earlier version has started has it in its endpoints alone.
+ * The address at which peers reach a container with virtual endpoint addresses; empty if the endpoints' own apply, or
+ * it is not running. Containers started by an earlier version have it only in their endpoints.
  */
 export function reachableAddressOf({ reachableAddress, endpoints }: ContainerRecord): string {
-  const told = Object.values(endpoints).find((endpoint) => endpoint.reachableAddress !== "");
-  return reachableAddress || (told?.reachableAddress ?? "");
+  const reachable = Object.values(endpoints).find((endpoint) => endpoint.reachableAddress !== "");
+  return reachableAddress || (reachable?.reachableAddress ?? "");
 }
 
-/** Whether a container has a network namespace of its own that is joined to no network. */
+/** Whether a container has its own network namespace without any network. */
 export function isWithoutNetwork(record: ContainerRecord): boolean {
   const { networkMode } = hostConfigOf(record);
   const isAnothers = networkMode === "host" || isContainerMode(networkMode);
   return !isAnothers && (networkMode === "none" || configOf(record).networkDisabled);
 }
 
-/** Whether a container's network namespace is its own, and joined to no network: it wants none, or has left them all. */
+/** Whether a container's own network namespace has no network: by configuration, or because it has left all of them. */
 export function isOnNoNetwork(record: ContainerRecord): boolean {
   const isOwn = !isContainerMode(hostConfigOf(record).networkMode);
   return isWithoutNetwork(record) || (isOwn && Object.keys(record.endpoints).length === 0);
 }
 
 /**
- * The MAC address of an interface with this IPv4 address, administered locally; dockerd before 28 makes the same one.
- * Not a random one: a neighbour that has talked to the last holder of an address, the machine itself above all, goes on
- * sending to that one's MAC for many seconds. The announcement that should correct it is lost when the interface is up
- * before its bridge port forwards.
+ * A locally administered MAC address derived from an IPv4 address, the same as dockerd before 28 makes. It must not be
+ * random: neighbours, the machine above all, keep sending to the MAC of an address's previous holder for many seconds,
+ * and the announcement that should correct this is lost if the interface is up before its bridge port forwards.
  */
 export function macOfAddress(address: string): string {
   const bytes = [0x02, 0x42, ...address.split(".").map(Number)];
   return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
-/** The driver's parts by which peers reach a container. */
+/** The parts of a driver that determine how peers reach a container. */
 export interface Reach {
   readonly networks: Pick<Driver["networks"], "endpointAddresses">;
   readonly traffic: Pick<Driver["traffic"], "kind">;
 }
 
-/** The address at which peers reach a container by one of its endpoints; empty: they do not. */
+/** The address at which peers reach a container by one of its endpoints; empty if they cannot. */
 export function peerAddressOf(
   endpoint: NetworkEndpoint | undefined,
   { networks: { endpointAddresses }, traffic }: Reach,
@@ -94,11 +93,11 @@ export function peerAddressOf(
 }
 
 /**
- * The address on the loopback of its peers that stands for an endpoint's: 172.18.0.3 is 127.18.0.3. Addresses that differ
- * in their first byte alone share one.
+ * The loopback address by which peers reach an endpoint: 127.18.0.3 for 172.18.0.3. Addresses that differ only in the
+ * first byte share one.
  */
 export function loopbackOf(ipAddress: string): string {
   const [, second = "0", ...rest] = ipAddress.split(".");
-  // 127.0.0.1 and the resolver's 127.0.0.11 are nobody's.
+  // Avoids 127.0.0.1 and 127.0.0.11, the resolver's address.
   return ["127", second === "0" ? "240" : second, ...rest].join(".");
 }

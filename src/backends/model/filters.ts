@@ -1,24 +1,24 @@
-/** Docker's filters: several values of a key are alternatives, several keys must all match. */
+/** Docker's filters: values of one key are alternatives; all keys must match. */
 import type { RE2JS } from "re2js";
 
 import { invalid } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { re2 } from "./re2.ts";
 
-/** Regular expressions come from clients; longer ones are compared as text alone. */
+/** Limit for regular expressions from clients; longer ones are only compared as text. */
 const longestPattern = 4096;
 
-/** A name as most are: an expression that stands for itself alone. */
+/** A name without special characters, which needs no regular expression. */
 const plainName = /^[\w/:-]*$/;
 
-/** The filters of one request. */
+/** The filters of a request. */
 export class Filters {
   readonly #values = new Map<string, ReadonlySet<string>>();
-  /** Compiled values; undefined: not a regular expression. */
+  /** Compiled values; undefined if invalid as a regular expression. */
   readonly #expressions = new Map<string, RE2JS | undefined>();
 
   /**
-   * @param accepted the keys that the listing knows
+   * @param accepted the keys that the listing supports
    * @throws invalid: another key
    */
   constructor(filters: Readonly<Record<string, StringList>>, accepted: readonly string[]) {
@@ -40,25 +40,25 @@ export class Filters {
     return [...(this.#values.get(key) ?? [])];
   }
 
-  /** Whether the text is one of the key's values; true where there are none. */
+  /** Whether the text is one of the key's values; true if there are none. */
   matchesExactly(key: string, text: string): boolean {
     const values = this.#values.get(key);
     return values === undefined || values.size === 0 || values.has(text);
   }
 
-  /** As {@link matchesExactly}; a value that the text begins with will do as well. */
+  /** Like {@link matchesExactly}, but also true if the text starts with a value. */
   matchesPrefix(key: string, text: string): boolean {
     return this.matchesExactly(key, text) || this.get(key).some((value) => text.startsWith(value));
   }
 
-  /** As {@link matchesExactly}; a value that is a regular expression found in the text will do as well. */
+  /** Like {@link matchesExactly}, but also true if a value, as a regular expression, matches part of the text. */
   matches(key: string, text: string): boolean {
     const isFound = (value: string): boolean | undefined =>
       plainName.test(value) ? text.includes(value) : this.#expression(value)?.test(text);
     return this.matchesExactly(key, text) || this.get(key).some(isFound);
   }
 
-  /** Whether every value, a name or `name=value`, is among the pairs; true where there are none. */
+  /** Whether the pairs contain every value (a name or `name=value`); true if there are none. */
   matchesPairs(key: string, pairs: Readonly<Record<string, string>>): boolean {
     return this.get(key).every((wanted) => {
       const equals = wanted.indexOf("=");
@@ -68,16 +68,16 @@ export class Filters {
     });
   }
 
-  /** Whether labels pass a prune's `label`, all of them, and `label!`, not all of them. */
+  /** Whether labels match a prune's filters: all of `label`, and not all of `label!`. */
   matchesLabels(labels: Readonly<Record<string, string>>): boolean {
     const isSpared = this.has("label!") && this.matchesPairs("label!", labels);
     return !isSpared && this.matchesPairs("label", labels);
   }
 
   /**
-   * The truth value of a key; undefined where it was not given.
+   * The boolean value of a key; undefined if it was not given.
    *
-   * @throws invalid: no value, not a truth value, or both
+   * @throws invalid: no value, not a boolean, or both
    */
   boolean(key: string): boolean | undefined {
     const values = this.#values.get(key);
@@ -110,6 +110,6 @@ function compiled(pattern: string): RE2JS | undefined {
   try {
     return engine.compile(pattern);
   } catch {
-    return undefined; // As in Docker, it is compared as text alone.
+    return undefined; // Compared only as text, as in Docker.
   }
 }

@@ -26,7 +26,7 @@ export interface PortRange {
 }
 
 /**
- * The port that a text like `80`, `80/tcp` or `53/UDP` names.
+ * Parses a port such as `80`, `80/tcp` or `53/UDP`.
  *
  * @throws invalid
  */
@@ -38,7 +38,7 @@ export function parseContainerPort(text: string): ContainerPort {
   return port;
 }
 
-/** As {@link parseContainerPort}; undefined where the text names no port: images expose what they like. */
+/** Like {@link parseContainerPort}, but undefined for an invalid port, as images may expose anything. */
 function containerPort(text: string): ContainerPort | undefined {
   const slash = text.indexOf("/");
   const port = portNumber(slash === -1 ? text : text.slice(0, slash));
@@ -47,7 +47,7 @@ function containerPort(text: string): ContainerPort | undefined {
   return port === undefined || port === 0 || !isKnown ? undefined : { port, protocol };
 }
 
-/** @returns a range `8000-8010` or a single port as a range of one; undefined: it is neither */
+/** @returns a range `8000-8010`, or a single port as a range of one; undefined for anything else */
 export function parsePortRange(text: string): PortRange | undefined {
   const dash = text.indexOf("-");
   const first = portNumber(dash === -1 ? text : text.slice(0, dash));
@@ -55,7 +55,7 @@ export function parsePortRange(text: string): PortRange | undefined {
   return first === undefined || last === undefined || last < first ? undefined : { first, last };
 }
 
-/** Refuses port bindings that name no port. @throws invalid */
+/** Rejects port bindings without a valid port. @throws invalid */
 export function validatePortBindings(bindings: readonly PortBinding[]): void {
   for (const binding of bindings) {
     parseContainerPort(binding.containerPort);
@@ -65,7 +65,7 @@ export function validatePortBindings(bindings: readonly PortBinding[]): void {
   }
 }
 
-/** The ports of a running container as `docker ps` shows them: the bound ones, and exposed ones that are not bound. */
+/** A running container's ports for `docker ps`: the bound ones, and those only exposed. */
 export function portMappings(
   bound: readonly BoundPort[],
   exposed: readonly string[],
@@ -91,8 +91,8 @@ export function portMappings(
 }
 
 /**
- * The ports that a container wants published: what `-p` says, and for `-P` every exposed port that `-p` does not name.
- * Those of SCTP are left out: whoever listens forwards TCP and UDP.
+ * The ports that a container publishes: those of `-p`, and for `-P` every exposed port not named by `-p`. SCTP is left
+ * out, as only TCP and UDP are forwarded.
  *
  * @throws invalid
  */
@@ -105,8 +105,8 @@ export function wantedPorts(record: ContainerRecord): WantedPort[] {
 }
 
 /**
- * SCTP ports that a container asks to publish, and that are not since SCTP cannot be: `named` by `-p`, and
- * `exposed` the others that `-P` means.
+ * SCTP ports that a container asks to publish, which is not supported: `named` by `-p`, and `exposed` for the others of
+ * `-P`.
  */
 export function unpublishedPorts(record: ContainerRecord): {
   readonly named: readonly string[];
@@ -120,7 +120,7 @@ export function unpublishedPorts(record: ContainerRecord): {
   };
 }
 
-/** With `-P`: the exposed ports that `-p` does not name. */
+/** With `-P`: the exposed ports not named by `-p`. */
 function exposedToAll(record: ContainerRecord): readonly string[] {
   const { portBindings, publishAllPorts } = hostConfigOf(record);
   const named = new Set(portBindings.map((binding) => binding.containerPort));
@@ -142,7 +142,7 @@ function wantedPort(containerPort: string, hostIp: string, hostPort: string): Wa
   });
 }
 
-/** Mappings of published ports as {@link portMappings} takes them. */
+/** Converts mappings of published ports to the input of {@link portMappings}. */
 export function boundPortsOf(mappings: readonly PortMapping[]): BoundPort[] {
   return mappings
     .filter(({ publicPort }) => publicPort !== 0)

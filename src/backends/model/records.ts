@@ -1,4 +1,4 @@
-/** Reading container records: the parts that are always there, and what their phases and states mean. */
+/** Reads container records: their mandatory parts, and the meaning of their phases and states. */
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
@@ -17,12 +17,12 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../gen/sockerless/state/v1/state_pb.ts";
 
-/** The configuration of a container; empty where the record has none. */
+/** The configuration of a container; empty if the record has none. */
 export function configOf(record: ContainerRecord): ContainerConfig {
   return record.config ?? create(ContainerConfigSchema);
 }
 
-/** The host configuration of a container; empty where the record has none. */
+/** The host configuration of a container; empty if the record has none. */
 export function hostConfigOf(record: ContainerRecord): HostConfig {
   return record.hostConfig ?? create(HostConfigSchema);
 }
@@ -32,40 +32,40 @@ export function resourcesOf(hostConfig: HostConfig): Resources {
   return hostConfig.resources ?? create(ResourcesSchema);
 }
 
-/** The state of a container; `created` where the record has none. */
+/** The state of a container; `created` if the record has none. */
 export function stateOf(record: ContainerRecord): ContainerState {
   return record.state ?? create(ContainerStateSchema, { status: ContainerStatus.CREATED });
 }
 
-/** Whether a container has never run: a start that failed is none. */
+/** Whether a container has never run; a failed start does not count. */
 export function isNew(record: ContainerRecord): boolean {
   return record.state?.startedAt === undefined;
 }
 
-/** A copy of a record with some fields replaced: records in the state are shared and never changed. */
+/** A copy of a record with some fields replaced, as records in the state are shared and immutable. */
 export function withFields(record: ContainerRecord, fields: Partial<ContainerRecord>): ContainerRecord {
   return { ...record, ...fields };
 }
 
-/** A copy of a record with parts of its state replaced. */
+/** A copy of a record with fields of its state replaced. */
 export function withState(record: ContainerRecord, fields: Partial<ContainerState>): ContainerRecord {
   return { ...record, state: { ...stateOf(record), ...fields } };
 }
 
 /**
- * Whether clients see the container. They do not see one that is still being made, nor one whose removal was answered
- * and whose remains are cleared away behind the answer; both are in the state so that a crash leaves nothing behind.
+ * Whether clients see the container. They do not see one that is still being created, nor one whose removal was
+ * answered while its remains are being cleared. Both are in the state so that a crash leaves nothing behind.
  */
 export function isVisible(record: ContainerRecord): boolean {
   return record.phase !== Phase.CREATING && !isRemoved(record);
 }
 
-/** Whether the removal of the container was answered. */
+/** Whether the container's removal was already answered. */
 export function isRemoved(record: ContainerRecord): boolean {
   return record.phase === Phase.REMOVING && stateOf(record).status === ContainerStatus.REMOVING;
 }
 
-/** Docker's `Running`: it has a process, or will have one again without anybody's doing. */
+/** Docker's `Running`: it has a process, or will get one by a restart policy. */
 export function isActive(record: ContainerRecord): boolean {
   const { status } = stateOf(record);
   return (
@@ -75,7 +75,7 @@ export function isActive(record: ContainerRecord): boolean {
   );
 }
 
-/** Whether a start of the container is on record that is not over. */
+/** Whether a start of the container is recorded as in progress. */
 export function isStarting(record: ContainerRecord): boolean {
   return record.phase === Phase.STARTING;
 }
@@ -97,29 +97,29 @@ const statusNames: Readonly<Record<ContainerStatus, string>> = {
   [ContainerStatus.DEAD]: "dead",
 };
 
-/** Every status by the name that clients use. */
+/** Statuses by their names in the API. */
 export const statusOfName: ReadonlyMap<string, ContainerStatus> = new Map(
   Object.entries(statusNames)
     .map(([status, name]) => [name, Number(status) as ContainerStatus] as const)
     .filter(([, status]) => status !== ContainerStatus.UNSPECIFIED),
 );
 
-/** The status as clients see it: `running`. */
+/** The status as shown to clients: `running`. */
 export function statusName(record: ContainerRecord): string {
   return statusNames[stateOf(record).status];
 }
 
-/** Whole milliseconds of a timestamp; 0 where there is none. */
+/** Whole milliseconds of a timestamp; 0 without one. */
 export function millisecondsOf(timestamp: Timestamp | undefined): number {
   return timestamp === undefined ? 0 : Number(timestamp.seconds) * 1000 + Math.floor(timestamp.nanos / 1e6);
 }
 
-/** Nanoseconds since the epoch of a timestamp. */
+/** A timestamp's nanoseconds since the epoch. */
 export function nanosecondsOf(timestamp: Timestamp): bigint {
   return timestamp.seconds * 1_000_000_000n + BigInt(timestamp.nanos);
 }
 
-/** A timestamp of a clock's nanoseconds. */
+/** The timestamp of nanoseconds since the epoch. */
 export function timestampOfNs(ns: bigint): Timestamp {
   const timestamp = timestampFromMs(0);
   timestamp.seconds = ns / 1_000_000_000n;

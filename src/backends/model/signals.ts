@@ -1,7 +1,7 @@
-/** Signals as Docker lets users write them. */
+/** Signals in Docker's notation. */
 import { invalid } from "../../common/errors.ts";
 
-/** Linux numbers (x86, ARM and everything else that this runs on). */
+/** Linux signal numbers (x86, ARM and all other supported architectures). */
 const numbers: Readonly<Record<string, number>> = {
   ABRT: 6,
   ALRM: 14,
@@ -45,11 +45,11 @@ const realTimeMax = 64;
 /** SIGKILL's number. */
 export const sigkill = 9;
 
-/** SIGTERM's number: what stops a container that names no other. */
+/** SIGTERM's number; the default stop signal. */
 export const sigterm = 15;
 
 /**
- * The number of a signal given as a number or a name in any case, with or without `SIG`: `9`, `kill`, `SIGRTMIN+1`.
+ * Parses a signal: a number, or a name in any case with or without `SIG`: `9`, `kill`, `SIGRTMIN+1`.
  *
  * @throws invalid
  */

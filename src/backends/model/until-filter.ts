@@ -1,4 +1,4 @@
-/** The filter `until` of a prune: what is newer is spared. */
+/** The `until` filter of a prune, which spares newer objects. */
 import { invalid } from "../../common/errors.ts";
 import { momentOf } from "../../common/moments.ts";
 import type { Filters } from "./filters.ts";
@@ -6,11 +6,11 @@ import type { Filters } from "./filters.ts";
 const nsPerMs = 1_000_000n;
 
 /**
- * The time that the filter names, in nanoseconds since the epoch.
+ * The filter's time, in nanoseconds since the epoch.
  *
- * @param nowMs what durations count back from
- * @returns undefined where the filter is not given
- * @throws invalid: several, or none that is a time
+ * @param nowMs the time that durations count back from
+ * @returns undefined without the filter
+ * @throws invalid: several values, or not a time
  */
 export function untilOf(filters: Filters, nowMs: number): bigint | undefined {
   if (!filters.has("until")) {
