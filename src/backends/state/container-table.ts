@@ -1,19 +1,19 @@
-/** The containers, with indexes by more than their IDs. */
+/** The table of containers, with indexes besides the ID. */
 import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
-/** Containers as committed last; with the indexes a start looks only at those that concern it. */
+/** Committed containers; the indexes let a start read only those that concern it. */
 export interface Containers extends Table<ContainerRecord> {
-  /** Containers of that name, without the slash: several where one is being removed. */
+  /** Containers with a name, without the slash; several if one is being removed. */
   named(name: string): readonly ContainerRecord[];
-  /** Containers that have an address on a network, by its name. */
+  /** Containers with an address on a network, by network name. */
   addressedOn(network: string): readonly ContainerRecord[];
-  /** Containers that have links (`--link`) to another one, by its ID. */
+  /** Containers with links (`--link`) to another one, by its ID. */
   linkedTo(containerId: string): readonly ContainerRecord[];
-  /** Containers with that network mode (`container:web`), as it was written down. */
+  /** Containers with a network mode (`container:web`), as written. */
   inMode(networkMode: string): readonly ContainerRecord[];
-  /** Containers that a request with that token (`client_token`) has made. */
+  /** Containers created by the request with a token (`client_token`). */
   madeWith(clientToken: string): readonly ContainerRecord[];
 }
 

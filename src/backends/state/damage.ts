@@ -1,10 +1,11 @@
 /**
- * Finds damage in the files of a database before LevelDB opens them, which drops what fails its checksums without a word,
- * or does not read them.
+ * Finds damage in a database's files before LevelDB opens them: LevelDB silently drops what fails its checksums, or
+ * does not check them.
  *
- * Its log and its manifest are blocks of 32 KiB of records: a masked CRC-32C of type and data, the data's length, the type
- * (https://github.com/google/leveldb/blob/main/doc/log_format.md). What a process that was killed has not written whole is
- * torn, as are the zeros that a file system leaves where the machine has died; whatever else does not check is damage.
+ * Its log and its manifest consist of blocks of 32 KiB with records: a masked CRC-32C of type and data, the data's
+ * length, the type (https://github.com/google/leveldb/blob/main/doc/log_format.md). An incomplete write of a killed
+ * process is torn, and so are the zeros that a file system leaves after a crash of the machine; every other mismatch is
+ * damage.
  */
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
@@ -17,29 +18,32 @@ import { damagedBlocks } from "./table-file.ts";
 const blockBytes = 32 * 1024;
 const headerBytes = 7;
 const recordTypes = { full: 1, first: 2, middle: 3, last: 4 } as const;
-/** Names of files in that form. */
+/** Names of files in that format. */
 const logName = /^(\d+\.log|MANIFEST-\d+)$/;
 /** Names of tables. */
 export const tableName = /^\d+\.(ldb|sst)$/;
-/** The file that names the manifest, and how. */
+/** The file that names the current manifest, and its content. */
 const currentName = "CURRENT";
 const currentContent = /^(MANIFEST-\d+)\n$/;
 
-/** Loss of a file of a database. */
+/** Data lost in a file of a database. */
 export interface Loss {
   readonly file: string;
-  /** The end of a crash; what was there and is there no more; all of it. */
+  /** The torn end after a crash; damaged content; a missing file. */
   readonly kind: "torn" | "damaged" | "missing";
-  /** First byte that does not check. */
+  /** First byte that fails the check. */
   readonly offset: number;
 }
 
-/** Whether LevelDB cannot open the database as it is, or would read what is no record. */
+/** Whether LevelDB cannot open the database as it is, or would read damaged data as records. */
 export function needsRepair({ file, kind }: Loss): boolean {
   return kind !== "torn" && !file.endsWith(".log");
 }
 
-/** Reads the files of a database; one that does not exist has no losses. @param location its directory. @throws Node's error */
+/**
+ * Finds the losses in a database's files; none if it does not exist. @param location its directory. @throws Node's
+ * error
+ */
 export async function findLosses(location: string): Promise<readonly Loss[]> {
   const names = (await readdir(location).catch(unlessRemoved)) ?? [];
   if (isNotYetDatabase(names)) {
@@ -53,7 +57,7 @@ export async function findLosses(location: string): Promise<readonly Loss[]> {
   return losses;
 }
 
-/** Another backend may be about to end. */
+/** A file may disappear because another backend is still ending. */
 function unlessRemoved(error: unknown): undefined {
   if (errnoOf(error) !== "ENOENT") {
     throw error;
@@ -85,14 +89,14 @@ async function lossOf(location: string, file: string): Promise<Omit<Loss, "file"
   return undefined;
 }
 
-/** The loss of a log; undefined: it is whole. */
+/** The loss in a log; undefined if it is intact. */
 export function lossIn(log: Buffer): Omit<Loss, "file"> | undefined {
   let isInRecord = false;
   let begin = 0;
   for (let at = 0; at < log.length; ) {
     const left = blockBytes - (at % blockBytes);
     if (left < headerBytes) {
-      at += left; // The trailer of a block.
+      at += left; // Trailer of a block.
       continue;
     }
     const fragment = fragmentAt(log, at, left);
@@ -102,7 +106,7 @@ export function lossIn(log: Buffer): Omit<Loss, "file"> | undefined {
     const { type, end } = fragment;
     const begins = type === recordTypes.full || type === recordTypes.first;
     if (begins === isInRecord) {
-      return { kind: "damaged", offset: at }; // Fragments between are missing.
+      return { kind: "damaged", offset: at }; // Missing fragments in between.
     }
     begin = begins ? at : begin;
     isInRecord = type === recordTypes.first || type === recordTypes.middle;
@@ -111,7 +115,7 @@ export function lossIn(log: Buffer): Omit<Loss, "file"> | undefined {
   return isInRecord ? { kind: "torn", offset: begin } : undefined;
 }
 
-/** The fragment of a record at an offset; undefined: none that is whole. @param left bytes of the block from there on */
+/** The fragment of a record at an offset; undefined if it is not intact. @param left bytes to the end of the block */
 function fragmentAt(
   log: Buffer,
   at: number,
@@ -128,12 +132,12 @@ function fragmentAt(
     : undefined;
 }
 
-/** Whether nothing but the fragment that begins there can have been cut off, or was not written to the disk. */
+/** Whether only the fragment that begins at the offset can have been cut off or left unwritten. */
 function isTornFrom(log: Buffer, at: number, left: number): boolean {
   const written = log.length - trailingZeros(log);
   const hasHeader = at + headerBytes <= log.length;
   const end = at + headerBytes + (hasHeader ? log.readUInt16LE(at + 4) : 0);
-  const isWithinBlock = Math.max(end, written) <= at + left; // No fragment is longer, however much of it was written.
+  const isWithinBlock = Math.max(end, written) <= at + left; // A fragment never exceeds its block.
   return written <= at || (isWithinBlock && (end > log.length || written < log.length));
 }
 

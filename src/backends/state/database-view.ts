@@ -1,8 +1,7 @@
 /**
- * Reads a database where nothing can be written, on a full or read-only file system; LevelDB cannot open it
- * there, since it writes when it opens one. The view is another directory, in memory where there is such a
- * file system. The tables, which never change, are symbolic links; so is the lock, which keeps every other
- * backend away as long as the view is open.
+ * Reads a database where nothing can be written, on a full or read-only file system, where LevelDB cannot open it, as
+ * opening writes. The view is another directory, in memory if there is such a file system. The tables, which never
+ * change, are symbolic links; so is the lock, which keeps other backends out while the view is open.
  */
 import { copyFile, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import path from "node:path";
@@ -17,7 +16,7 @@ import { type Database, databaseOptions, openError, refusalIn, locationOf } from
 const copied = /^(CURRENT|MANIFEST-\d+|\d+\.log)$/;
 const linked = /^\d+\.(ldb|sst)$/;
 
-/** A view; once `forgetFiles` has removed its directory, it holds the lock and can no longer be read. */
+/** A view; after `forgetFiles`, which removes its directory, it can no longer be read, but still holds the lock. */
 export interface DatabaseView {
   readonly database: Database;
   forgetFiles(): Promise<void>;
@@ -26,8 +25,8 @@ export interface DatabaseView {
 /**
  * Opens a view of the database of a state directory.
  *
- * @returns undefined: there is no database yet
- * @throws as `openDatabase`; Node's error where no other directory has room either
+ * @returns undefined if there is no database yet
+ * @throws as `openDatabase`; Node's error if no other directory has space either
  */
 export async function openView(stateDirectory: string): Promise<DatabaseView | undefined> {
   if (!(await readdir(locationOf(stateDirectory))).includes("CURRENT")) {
@@ -69,7 +68,7 @@ async function openViewIn(directory: string, stateDirectory: string): Promise<Da
   }
 }
 
-/** @param lock absent: nobody can have it, or it cannot be had */
+/** @param lock absent if no process can take it, or it cannot be taken */
 async function openLocked(view: string, lock: string | undefined): Promise<Database> {
   if (lock !== undefined) {
     await symlink(lock, path.join(view, "LOCK"));
@@ -90,7 +89,7 @@ async function openLocked(view: string, lock: string | undefined): Promise<Datab
   }
 }
 
-/** The directory for the view is not there or has no room; another may do. */
+/** Whether the view's directory is missing or full, so that another may do. */
 function isOfDirectory(error: unknown): boolean {
   return refusalIn(error) !== undefined || /ENOENT|EACCES/.test(String(error));
 }

@@ -1,4 +1,4 @@
-/** The LevelDB database itself: opened by one process at a time, never made anew over one that is damaged. */
+/** The LevelDB database itself: open in one process at a time, never recreated over a damaged one. */
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 
@@ -7,29 +7,26 @@ import { Level } from "level";
 import { conflict, errnoOf, messageOf, systemError } from "../../common/errors.ts";
 import { makeDirectories } from "../../common/make-directories.ts";
 
-/** Keys and values as the database has them. */
 export type Database = Level<string, Uint8Array>;
 
-/** One operation of a batch. */
+/** An operation of a batch. */
 export type Operation =
   | { readonly type: "put"; readonly key: string; readonly value: Uint8Array }
   | { readonly type: "del"; readonly key: string };
 
-/** How keys and values are encoded. */
+/** Encodings of keys and values. */
 export const databaseOptions = { keyEncoding: "utf8", valueEncoding: "view" } as const;
 
-/**
- * Files that LevelDB leaves when it fails to open a database that does not exist, or has no room to make one.
- */
+/** Files that LevelDB leaves after failing to open a missing database, or to create one without space. */
 const notYetDatabase: ReadonlySet<string> = new Set([
   ...["LOCK", "LOG", "LOG.old"],
   ...["MANIFEST-000001", "000001.dbtmp"],
 ]);
 
 /**
- * Opens the database `db` in a state directory and makes both where they do not exist.
+ * Opens the database `db` in a state directory, and creates both if missing.
  *
- * @throws conflict: another process has it open; system: it is damaged, or there is no room ({@link refusalIn})
+ * @throws conflict if another process has it open; system if it is damaged, or the disk is full ({@link refusalIn})
  */
 export async function openDatabase(stateDirectory: string): Promise<Database> {
   const location = locationOf(stateDirectory);
@@ -41,7 +38,7 @@ export async function openDatabase(stateDirectory: string): Promise<Database> {
   const isNew = isNotYetDatabase(await readdir(location));
   const database: Database = new Level<string, Uint8Array>(location, {
     ...databaseOptions,
-    // LevelDB would make an empty database where one has lost its CURRENT file.
+    // LevelDB would create an empty database in place of one that lost its CURRENT file.
     createIfMissing: isNew,
   });
   try {
@@ -52,7 +49,7 @@ export async function openDatabase(stateDirectory: string): Promise<Database> {
   return database;
 }
 
-/** Whether files in its directory are those of a database that is still to be made. */
+/** Whether a directory's files are those of a database not created yet. */
 export function isNotYetDatabase(names: readonly string[]): boolean {
   return names.every((name) => notYetDatabase.has(name));
 }
@@ -62,12 +59,12 @@ export function locationOf(stateDirectory: string): string {
   return path.join(stateDirectory, "db");
 }
 
-/** Reasons why a whole database takes no writes: there is no room, or its file system is read-only. */
+/** Reasons why an intact database takes no writes: no space left, or a read-only file system. */
 export type Refusal = "full" | "read-only";
 
-/** Refusal behind a failure to open or write a database; undefined: something else is wrong. */
+/** The reason for a failure to open or write a database; undefined for any other failure. */
 export function refusalIn(error: unknown): Refusal | undefined {
-  // LevelDB tells no error number, only the C library's words; Node gives its own.
+  // LevelDB reports no errno, only the C library's message; Node reports one.
   for (let each = error; each instanceof Error; each = each.cause) {
     if (/no space left on device|disk quota exceeded|ENOSPC|EDQUOT/i.test(each.message)) {
       return "full";
@@ -79,12 +76,12 @@ export function refusalIn(error: unknown): Refusal | undefined {
   return undefined;
 }
 
-/** Whether a database failed to open since its files do not fit each other. */
+/** Whether a database failed to open because its files are inconsistent. */
 export function isCorruption(error: unknown): boolean {
   return error instanceof Error && (errnoOf(error) === "LEVEL_CORRUPTION" || isCorruption(error.cause));
 }
 
-/** The error for a user whose change cannot be kept, in the words that Docker has for it. */
+/** The error for a user whose change cannot be saved, in Docker's words. */
 export function refusedError(stateDirectory: string, cause: unknown): Error {
   const words = {
     full: "no space left on device",
@@ -106,7 +103,7 @@ export function openError(stateDirectory: string, error: unknown): Error {
   return damaged(stateDirectory, messageOf(cause), error);
 }
 
-/** The error that reports a database which cannot be read as what it should be. */
+/** The error for a database with unreadable content. */
 export function damaged(stateDirectory: string, reason: string, cause?: unknown): Error {
   return systemError(
     `the database in state directory ${stateDirectory} is damaged: ${reason}; it is left as it is`,

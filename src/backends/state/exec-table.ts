@@ -1,13 +1,13 @@
-/** The execs, with an index by what becomes of them. */
+/** The table of execs, with an index by phase. */
 import { type ExecPhase, type ExecRecord, ExecRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
-/** Execs as committed last, by when they changed last; with the index the creation of one looks at no other. */
+/** Committed execs, ordered by their last change; with the index, creating one reads no other. */
 export interface Execs extends Table<ExecRecord> {
-  /** Execs of a container in a phase, those first that have come into it first. */
+  /** Execs of a container in a phase, the earliest to enter it first. */
   inPhase(containerId: string, phase: ExecPhase): readonly ExecRecord[];
-  /** Number of {@link inPhase}. */
+  /** Number of execs in {@link inPhase}. */
   countInPhase(containerId: string, phase: ExecPhase): number;
 }
 

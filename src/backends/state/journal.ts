@@ -1,4 +1,4 @@
-/** The events of the past, the newest of them kept over restarts, and those who listen for new ones. */
+/** Past events, the newest of which survive restarts, and the listeners for new ones. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 
 import type { Clock } from "../../common/clock.ts";
@@ -6,33 +6,33 @@ import { type Event, EventSchema } from "../../gen/sockerless/backend/v1/events_
 import type { Operation } from "./database.ts";
 import { eventKey } from "./keys.ts";
 
-/** Something that happened, before the journal gives it its time. */
+/** An event before the journal assigns its time. */
 export interface NewEvent {
   readonly type: "container" | "image" | "network" | "volume" | "daemon";
   readonly action: string;
   readonly actorId: string;
   readonly attributes?: Readonly<Record<string, string>>;
-  /** The exit code of a container that is removed; clients are not told. */
+  /** Exit code of a removed container; not sent to clients. */
   readonly exitCode?: number;
-  /** The error that a container's exit or removal is told with; clients of events are not told. */
+  /** Error reported with a container's exit or removal; not sent to clients of events. */
   readonly error?: string;
-  /** When it happened, where that is known better than "now"; nanoseconds since the epoch. */
+  /** Time of the event, if known more precisely than "now"; nanoseconds since the epoch. */
   readonly timeUnixNs?: bigint;
 }
 
-/** The journal as readers see it. */
+/** The readers' interface of the journal. */
 export interface EventJournal {
-  /** The events that are kept, oldest first. */
+  /** The stored events, oldest first. */
   past(): readonly Event[];
-  /** Calls the listener with every event once it is durable, in order. Answers the function that ends it. */
+  /** Calls the listener with every event once it is durable, in order. Returns a function that removes the listener. */
   listen(listener: (event: Event) => void): () => void;
   readonly listeners: number;
 }
 
-/** How many events are kept. */
+/** Number of events to keep. */
 const journalLimit = 4096;
 
-/** The journal; the state's commits append to it. */
+/** The journal, filled by the state's commits. */
 export class Journal implements EventJournal {
   #events: Event[] = [];
   #lastNs = 0n;
@@ -58,7 +58,7 @@ export class Journal implements EventJournal {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Takes in an event as read from the database; events come in the order of their keys. */
+  /** Adds an event read from the database; events arrive in the order of their keys. */
   load(value: Uint8Array): void {
     const event = fromBinary(EventSchema, value);
     this.#events.push(event);
@@ -66,8 +66,8 @@ export class Journal implements EventJournal {
   }
 
   /**
-   * Gives an event its time: its own, or now, but always later than the event before: times are unique and increase, so
-   * `--since` with the time of an event misses none.
+   * Assigns an event's time: its own or now, but always later than the previous event. Times are thus unique and
+   * increasing, so that `--since` with an event's time misses none.
    */
   dated({ type, action, actorId, attributes, timeUnixNs, exitCode, error = "" }: NewEvent): Event {
     const wanted = timeUnixNs ?? this.#clock.nowNs();
@@ -97,7 +97,7 @@ export class Journal implements EventJournal {
     return appended;
   }
 
-  /** Takes an event back that nobody was told of. @returns the operation that removes it */
+  /** Takes back an event that no listener has received. @returns the operation that removes it */
   retract(event: Event): Operation {
     const place = this.#events.lastIndexOf(event);
     if (place >= 0) {
@@ -106,14 +106,14 @@ export class Journal implements EventJournal {
     return { type: "del", key: eventKey(event.timeUnixNs) };
   }
 
-  /** Tells the listeners. A listener must not throw. */
+  /** Calls the listeners, which must not throw. */
   announce(event: Event): void {
     for (const listener of this.#listeners) {
       listener(event);
     }
   }
 
-  /** An eighth at a time, so that not every event moves the whole list. */
+  /** Drops an eighth at a time, so that not every event moves the whole list. */
   #dropOldest(operations: Operation[]): void {
     if (this.#events.length <= this.#limit) {
       return;

@@ -19,7 +19,7 @@
  * property (a container by name, execs by container) is indexed in memory when the database is opened.
  */
 
-/** The tables; each is a key's part before the exclamation mark. */
+/** The tables; each name is the prefix of its keys, before the exclamation mark. */
 export type TableName =
   | "container"
   | "exec"
@@ -30,31 +30,31 @@ export type TableName =
   | "definition"
   | "event";
 
-/** Key of the number of the last migration. */
+/** Key of the last migration's number. */
 export const schemaKey = "meta!schema";
 
 /** Key of the instance ID. */
 export const instanceKey = "meta!instance";
 
-/** Key of the number of the last record of the spare that the database has. */
+/** Key of the number of the spare's last record that is in the database. */
 export const spareKey = "meta!spare";
 
-/** The key of a record: its ID, or the name of a volume or definition. */
+/** The key of a record, by ID, or by name for a volume or definition. */
 export function recordKey(table: TableName, id: string): string {
   return `${table}!${id}`;
 }
 
-/** The key of the event of that time. */
+/** The key of the event at a time. */
 export function eventKey(timeUnixNs: bigint): string {
   return recordKey("event", timeUnixNs.toString().padStart(19, "0"));
 }
 
-/** The range that holds exactly the keys of a table. */
+/** The range of all keys of a table. */
 export function tableRange(table: TableName): { readonly gt: string; readonly lt: string } {
   return { gt: `${table}!`, lt: `${table}"` };
 }
 
-/** The record's ID in a key of {@link recordKey}. */
+/** The record's ID in a key from {@link recordKey}. */
 export function idOfKey(key: string): string {
   return key.slice(key.indexOf("!") + 1);
 }

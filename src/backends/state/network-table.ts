@@ -1,13 +1,13 @@
-/** The networks, with indexes by more than their IDs. */
+/** The table of networks, with indexes besides the ID. */
 import { type NetworkRecord, NetworkRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
-/** Networks as committed last; with the index a look-up by name looks at no other network. */
+/** Committed networks; with the index, a lookup by name reads no other network. */
 export interface Networks extends Table<NetworkRecord> {
-  /** The network that holds a name: whether it is there, or being made or removed. */
+  /** The network that owns a name; it may still be being created or removed. */
   named(name: string): NetworkRecord | undefined;
-  /** Networks that have the settings of another one (`--config-from`), by its name. */
+  /** Networks with the settings of another one (`--config-from`), by its name. */
   configuredFrom(name: string): readonly NetworkRecord[];
 }
 

@@ -1,6 +1,6 @@
 /**
- * Makes a database anew of what is whole in its files, where LevelDB cannot open it or would read what is no record: its
- * tables, its manifest, `CURRENT`. All of it is copied before.
+ * Rebuilds a database from the intact data in its files, if LevelDB cannot open it or would read damaged data as
+ * records: its tables, its manifest, `CURRENT`. All files are copied first.
  */
 import { mkdir, mkdtemp, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -13,16 +13,16 @@ import { copyDatabase, setAsideIn } from "./set-aside.ts";
 import { damagedBlocks, refuseBlocks } from "./table-file.ts";
 
 /**
- * Repairs a database, unless another backend has done so.
+ * Repairs a database, unless another backend has already done so.
  *
- * @param told what LevelDB has refused the files for; undefined: they tell it
- * @throws conflict: another backend has it open; system: it cannot be copied, and is left as it is
+ * @param reported the loss for which LevelDB refused the files; undefined if the files show it
+ * @throws conflict if another backend has it open; system if it cannot be copied, and is left as it is
  */
-export async function repairDatabase(stateDirectory: string, told?: Loss): Promise<void> {
+export async function repairDatabase(stateDirectory: string, reported?: Loss): Promise<void> {
   const location = locationOf(stateDirectory);
   const lock = await lockDatabase(stateDirectory);
   try {
-    const losses = [...(await findLosses(location)), ...(told === undefined ? [] : [told])];
+    const losses = [...(await findLosses(location)), ...(reported === undefined ? [] : [reported])];
     if (!losses.some(needsRepair)) {
       return;
     }
@@ -31,20 +31,20 @@ export async function repairDatabase(stateDirectory: string, told?: Loss): Promi
       await hide(path.join(location, loss.file), loss);
     }
     await ClassicLevel.repair(location);
-    await rm(path.join(location, "lost"), { recursive: true, force: true }); // All of it is in the copy.
+    await rm(path.join(location, "lost"), { recursive: true, force: true }); // The copy has all of it.
   } finally {
     await lock.release();
   }
 }
 
-/** Hides what is damaged from the repair, which does not read checksums either. */
+/** Hides damaged data from the repair, which does not verify checksums either. */
 async function hide(file: string, { kind, offset }: Loss): Promise<void> {
   if (file.endsWith(".log")) {
     await truncate(file, offset);
     return;
   }
   if (kind === "missing" || !tableName.test(path.basename(file))) {
-    return; // All others are made anew.
+    return; // All others are rebuilt.
   }
   const table = await readFile(file);
   const blocks = damagedBlocks(table);
@@ -56,7 +56,7 @@ async function hide(file: string, { kind, offset }: Loss): Promise<void> {
   await writeFile(file, table);
 }
 
-/** Holds the lock of a database that cannot be opened: that of another one, empty, is a link to it. */
+/** Takes the lock of a database that cannot be opened: by opening an empty one whose lock is a link to it. */
 async function lockDatabase(stateDirectory: string): Promise<{ release(): Promise<void> }> {
   const lock = path.join(locationOf(stateDirectory), "LOCK");
   await mkdir(setAsideIn(stateDirectory), { recursive: true, mode: 0o700 });

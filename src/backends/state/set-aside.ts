@@ -1,6 +1,6 @@
 /**
- * Copies of databases that were not whole when they were read, `set-aside/<time>` in the state directory: LevelDB drops
- * what does not check. While there is one, nothing is deleted because the state does not know it (docs/formats.md).
+ * Copies of databases found damaged, at `set-aside/<time>` in the state directory, as LevelDB drops what fails its
+ * checks. While there is a copy, nothing is deleted for being unknown to the state (docs/formats.md).
  */
 import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -11,7 +11,7 @@ import type { Loss } from "./damage.ts";
 
 const recordName = "losses.json";
 const recordVersion = 1;
-/** Begins names of what is no copy, or not yet one. */
+/** Name prefix of anything that is not a complete copy. */
 const hidden = ".";
 const unfinished = `${hidden}new`;
 
@@ -20,7 +20,7 @@ interface SetAsideRecord {
   readonly losses: readonly Loss[];
 }
 
-/** Directory of what was set aside. */
+/** The directory of the copies. */
 export function setAsideIn(stateDirectory: string): string {
   return path.join(stateDirectory, "set-aside");
 }
@@ -29,7 +29,7 @@ export function setAsideIn(stateDirectory: string): string {
  * Copies the database as it is.
  *
  * @returns the copy's directory
- * @throws system: it cannot be copied; nothing is left then
+ * @throws system if it cannot be copied; leaves nothing behind then
  */
 export async function copyDatabase(stateDirectory: string, losses: readonly Loss[]): Promise<string> {
   const directory = setAsideIn(stateDirectory);
@@ -54,7 +54,7 @@ export async function copyDatabase(stateDirectory: string, losses: readonly Loss
   }
 }
 
-/** Losses of the databases that the copies are of. A copy whose record cannot be read counts as damaged. @throws Node's error */
+/** Losses of the copied databases. A copy with an unreadable record counts as damaged. @throws Node's error */
 export async function setAsideLosses(stateDirectory: string): Promise<readonly Loss[]> {
   const directory = setAsideIn(stateDirectory);
   const losses = (await namesIn(directory)).map(async (name): Promise<readonly Loss[]> => {

@@ -1,11 +1,11 @@
-/** Snappy, in which LevelDB keeps most blocks (https://github.com/google/snappy/blob/main/format_description.txt). */
+/** Snappy, LevelDB's usual compression (https://github.com/google/snappy/blob/main/format_description.txt). */
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 
 const tags = { literal: 0, copy1: 1, copy2: 2 } as const;
-/** Lengths of literals from here on are in as many bytes as the tag has above it. */
+/** From this length code on, a literal's length follows in as many bytes as the code exceeds it. */
 const lastShortLiteral = 60;
 
-/** The bytes that were compressed. @throws RangeError: no such bytes can have been */
+/** Decompresses bytes. @throws RangeError if they are invalid */
 export function uncompressed(bytes: Uint8Array): Buffer {
   const reader = new BinaryReader(bytes);
   const out = Buffer.alloc(reader.uint32());
@@ -28,7 +28,7 @@ export function uncompressed(bytes: Uint8Array): Buffer {
     const length = isNear ? (high & 7) + 4 : high + 1;
     at += offsetBytes;
     for (const stop = end + length; end < stop; end++) {
-      out.writeUInt8(out.readUInt8(end - offset), end); // The source may reach into the copy.
+      out.writeUInt8(out.readUInt8(end - offset), end); // Source and copy may overlap.
     }
   }
   return out;

@@ -1,13 +1,13 @@
 /**
- * Room for commits that is taken in advance: a file of a fixed size whose bytes have all been written, so that writing them
- * again needs no room on a disk, no matter who takes what becomes free there.
+ * Disk space for commits reserved in advance: a file of a fixed size, fully written, so that overwriting it needs no
+ * free space, even if others fill the disk.
  *
  *     a half    records, one after the other
  *     record    length (uint32, little-endian), CRC-32 of the payload (the same), payload
  *     payload   sockerless.state.v1.SpareRecord
  *
- * The file has two halves. One that is full is followed by the other, which begins with all that is still wanted. A half
- * ends where a record is torn, or is not the successor of the one before it.
+ * The file has two halves. When one is full, the other continues, beginning with everything still needed. A half ends
+ * at a torn record, or at one that does not follow its predecessor.
  */
 import { type FileHandle, open, rm } from "node:fs/promises";
 import path from "node:path";
@@ -23,17 +23,17 @@ import {
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { Operation } from "./database.ts";
 
-/** Bytes of a half: all events that are kept, and what some thousand containers come to. */
+/** Bytes of a half: enough for all stored events and some thousand containers. */
 const defaultHalfBytes = 4 * 1024 * 1024;
 const framingBytes = 8;
 
-/** The last operation on each key that the spare holds. */
+/** The last operation on each key in the spare. */
 export type SpareContent = ReadonlyMap<string, Operation>;
 
 /** Options of {@link Spare.open}. */
 export interface SpareOptions {
   readonly stateDirectory: string;
-  /** The last record that the database has. */
+  /** Number of the last record already in the database. */
   readonly taken: bigint;
   /** Bytes of a half; for tests. */
   readonly halfBytes?: number;
@@ -42,7 +42,7 @@ export interface SpareOptions {
 /** The file `spare` of a state directory. */
 export class Spare {
   readonly #file: FileHandle;
-  /** Room for records. */
+  /** Capacity for records. */
   readonly halfBytes: number;
   readonly #content = new Map<string, Operation>();
   #sequence: bigint;
@@ -56,9 +56,9 @@ export class Spare {
   }
 
   /**
-   * Opens the spare of a state directory, or makes it.
+   * Opens the spare of a state directory, or creates it.
    *
-   * @throws Node's error where it cannot be made: there is no room for it, say; none is left behind
+   * @throws Node's error if it cannot be created, for example for lack of space; leaves nothing behind then
    */
   static async open({ stateDirectory, taken, halfBytes = defaultHalfBytes }: SpareOptions): Promise<Spare> {
     const name = path.join(stateDirectory, "spare");
@@ -73,27 +73,27 @@ export class Spare {
     }
   }
 
-  /** All that the database lacks. */
+  /** All operations missing in the database. */
   get content(): SpareContent {
     return this.#content;
   }
 
-  /** The last record's number. */
+  /** Number of the last record. */
   get sequence(): bigint {
     return this.#sequence;
   }
 
   /**
-   * Adds operations, all of them or none.
+   * Adds operations, all or none.
    *
-   * @throws system where they do not fit; Node's error where the file cannot be written
+   * @throws system if they do not fit; Node's error if the file cannot be written
    */
   async add(operations: readonly Operation[]): Promise<void> {
     if (this.#content.size > 0 && (await this.#append(this.#half, this.#offset, operations, false))) {
       this.#take(operations);
       return;
     }
-    // With the last operation on each key only.
+    // Keeps only the last operation on each key.
     const all = new Map(this.#content);
     for (const operation of operations) {
       all.set(operation.key, operation);
@@ -105,7 +105,7 @@ export class Spare {
     this.#take(operations);
   }
 
-  /** Forgets what it holds: the database has it, and says so with {@link sequence}. */
+  /** Drops the content, once the database has it and has stored {@link sequence}. */
   clear(): void {
     this.#content.clear();
     this.#offset = 0;
@@ -121,7 +121,7 @@ export class Spare {
     }
   }
 
-  /** @returns whether there was room */
+  /** @returns whether it fitted */
   async #append(
     half: number,
     offset: number,
@@ -153,7 +153,7 @@ export class Spare {
     return true;
   }
 
-  /** Reads the half that was begun last, where the database lacks what it holds. */
+  /** Reads the newer half, if the database lacks its content. */
   async #load(): Promise<void> {
     const bytes = Buffer.alloc(2 * this.halfBytes);
     await readAll(this.#file, bytes);
@@ -177,7 +177,7 @@ export class Spare {
   }
 }
 
-/** The file if it exists in its whole length; undefined: it does not, so nothing was ever written to it. */
+/** Opens the file if it has its full length; undefined otherwise, when nothing was ever written to it. */
 async function openWhole(name: string, size: number): Promise<FileHandle | undefined> {
   let file: FileHandle;
   try {
@@ -195,7 +195,7 @@ async function openWhole(name: string, size: number): Promise<FileHandle | undef
   return undefined;
 }
 
-/** Opens a file to read and write; on a read-only file system to read alone. @throws Node's error */
+/** Opens a file for reading and writing, or just for reading on a read-only file system. @throws Node's error */
 async function openForWriting(name: string): Promise<FileHandle> {
   try {
     return await open(name, "r+");
@@ -236,7 +236,7 @@ async function readAll(file: FileHandle, bytes: Buffer): Promise<void> {
   }
 }
 
-/** The records of a half up to where they end, from one that is whole. */
+/** The records of a half up to its end, starting at a complete (`whole`) one. */
 function recordsOf(half: Buffer): { readonly records: readonly SpareRecord[]; readonly end: number } {
   const records: SpareRecord[] = [];
   let end = 0;

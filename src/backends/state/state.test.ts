@@ -94,12 +94,12 @@ describe("the state of a backend", () => {
         .reduce((sum, size) => sum + size);
     const first = await open();
     const before = await bytes();
-    await first.commit(put("a", 1), "told-again");
+    await first.commit(put("a", 1), "reported-again");
     assert.equal(first.images.get("a")?.size, 1n, "readers see it at once");
     assert.equal(await bytes(), before);
     await first.commit(put("b", 2));
     assert.notEqual(await bytes(), before);
-    await first.commit(put("c", 3), "told-again");
+    await first.commit(put("c", 3), "reported-again");
     const second = await reopen();
     assert.deepEqual(
       ["a", "b", "c"].map((id) => second.images.get(id)?.size),

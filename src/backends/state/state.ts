@@ -1,12 +1,11 @@
 /**
- * The backend's state: every record in memory for reading, every change written as one batch.
+ * The backend's state: all records in memory for reading; every change written as one batch.
  *
- * A commit changes what readers see at once, so the check before it and the commit are one step of this
- * process, and resolves when the batch is durable. While the database cannot be written, because the disk is
- * full most likely, the spare takes batches (storage.ts): all but those that make something new, which are
- * taken back and refused. Where the spare cannot be written either, changes that have happened anyway are
- * kept in memory, and while the reason is a full disk so are the others: a removal makes room. Nothing ends
- * the process.
+ * A commit is visible to readers at once, so that checking and committing are one step in this process; it resolves
+ * when the batch is durable. While the database cannot be written, most likely because the disk is full, the spare
+ * (storage.ts) takes batches, except those that create something, which are undone and refused. If the spare cannot be
+ * written either, changes that have already happened stay in memory; while the disk is full so do the others, as a
+ * removal frees space. No failure ends the process.
  */
 import type { Clock } from "../../common/clock.ts";
 import { messageOf, systemError } from "../../common/errors.ts";
@@ -37,7 +36,7 @@ import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
 import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
 
-/** One change: everything in it becomes durable together or not at all. */
+/** A change: everything in it becomes durable together, or not at all. */
 export interface Change {
   readonly containers: TableChange<ContainerRecord>;
   readonly execs: TableChange<ExecRecord>;
@@ -46,30 +45,28 @@ export interface Change {
   readonly networks: TableChange<NetworkRecord>;
   readonly tasks: TableChange<TaskRecord>;
   readonly definitions: TableChange<DefinitionRecord>;
-  /** Journals an event; listeners hear of it once the change is durable. */
+  /** Journals an event; listeners receive it once the change is durable. */
   event(event: NewEvent): void;
-  /** Tells those who listen of an event, in its turn; it is not journalled. */
+  /** Sends an event to the listeners, in order, without journalling it. */
   passingEvent(event: NewEvent): void;
 }
 
 /**
- * Whether a change can still be refused, or tells what is so already: a process has ended. One that is told again to
- * whoever reads this state next is only written along with the change that follows.
+ * Whether a change can still be refused (`asked`), or records a fact (`happened`): a process has ended. A fact that
+ * will be reported again to the next reader of this state (`reported-again`) is only written along with the next change.
  */
-export type ChangeKind = "asked" | "happened" | "told-again";
+export type ChangeKind = "asked" | "happened" | "reported-again";
 
 /** A backend's state. */
 export interface State {
-  /** Made with the database: tells this state from every other. */
+  /** Created with the database; identifies this state. */
   readonly instanceId: string;
   readonly containers: Containers;
   readonly execs: Execs;
   readonly images: Table<ImageRecord>;
   readonly volumes: Table<VolumeRecord>;
   readonly networks: Networks;
-  /**
-   * Containers' tasks by container ID, on clouds; definitions that tasks are made from, by family, on ECS.
-   */
+  /** On clouds: containers' tasks, by container ID; on ECS: task definitions, by family. */
   readonly tasks: Table<TaskRecord>;
   readonly definitions: Table<DefinitionRecord>;
   readonly events: EventJournal;
@@ -77,33 +74,34 @@ export interface State {
    * Applies a change; resolves when it is durable. `describe` must not throw half-way.
    *
    * @param kind default: asked
-   * @throws system: it cannot be written, and is taken back
+   * @throws system if it cannot be written; the change is then undone
    */
   commit(describe: (change: Change) => void, kind?: ChangeKind): Promise<void>;
   /**
-   * Reasons to believe that records are lost, in words; none: what the state does not know is nobody's, and may be deleted.
+   * Reasons, in words, to assume that records are lost; if there are none, whatever is unknown to the state may be
+   * deleted.
    */
   readonly losses: readonly string[];
-  /** Whether they are no more than the ends of crashes, which may have cost nothing. */
+  /** Whether all of them are torn ends after crashes, which may have lost nothing. */
   readonly mayBeWhole: boolean;
-  /** Adds a reason, which lasts as long as this process. */
+  /** Adds a reason for the life of this process. */
   suspect(reason: string): void;
-  /** Forgets the reasons, where all of them may have cost nothing, or by a user's command. @throws Node's error */
+  /** Clears the reasons, if none need have lost anything, or on a user's command. @throws Node's error */
   forgetLosses(): Promise<void>;
-  /** Waits for what was committed and closes the database. */
+  /** Waits for pending commits and closes the database. */
   close(): Promise<void>;
 }
 
 /** Options of {@link openState}. */
 export interface StateOptions {
-  /** Directory that belongs to one backend; the database is `db` in it. */
+  /** Directory of a single backend; the database is `db` in it. */
   readonly directory: string;
   readonly clock: Clock;
-  /** Told when the database cannot be written, and when it can again. */
+  /** Logs when the database cannot be written, and when it can again. */
   readonly logger?: Logger;
   /** Bytes of a half of the spare; for tests. */
   readonly spareHalfBytes?: number;
-  /** Milliseconds that another backend is given to close the database; for tests. */
+  /** Milliseconds to wait for another backend to close the database; for tests. */
   readonly lockWaitMs?: number;
   /** Events to keep; for tests. */
   readonly journalLimit?: number;
@@ -112,9 +110,9 @@ export interface StateOptions {
 }
 
 /**
- * Opens the state of a backend, brings it to this version's schema and reads it into memory.
+ * Opens the state of a backend, migrates it to this version's schema, and reads it into memory.
  *
- * @throws conflict: another process uses the directory; system: the database is damaged, or newer than this program
+ * @throws conflict if another process uses the directory; system if the database is damaged, or newer than this program
  */
 export async function openState(options: StateOptions): Promise<State> {
   const storage = await Storage.open(options);
@@ -154,13 +152,13 @@ async function migrate(storage: Storage, options: StateOptions): Promise<void> {
   }
 }
 
-/** Tables whose records take room elsewhere too: while the disk is full they get no more. */
+/** Tables whose records take space elsewhere too: while the disk is full they get no new ones. */
 const roomyTables: readonly TableName[] = ["container", "image", "volume", "network"];
 
-/** How often it is tried whether the database can be written again. */
+/** Interval for retrying to write the database. */
 const retryMs = 1_000;
 
-/** One commit on its way. */
+/** A commit in progress. */
 interface Commit extends Steps {
   readonly kind: ChangeKind;
   readonly events: Event[];
@@ -192,10 +190,10 @@ class LevelState implements State {
   readonly #directory: string;
   readonly #clock: Clock;
   #closed = false;
-  /** Commits for the next batch; undefined: no batch is on its way. */
+  /** Commits of the next batch; undefined if no batch is under way. */
   #pending: Commit[] | undefined;
-  /** Commits that wait for another one. */
-  #toldAgain: Commit[] = [];
+  /** Commits waiting for another one. */
+  #reportedAgain: Commit[] = [];
   #lastWrite: Promise<void> = Promise.resolve();
   #retry: Disposable | undefined;
 
@@ -251,8 +249,8 @@ class LevelState implements State {
       event: (event) => commit.events.push(this.events.append(event, commit.operations)),
       passingEvent: (event) => commit.events.push(this.events.dated(event)),
     });
-    if (kind === "told-again" && this.#pending === undefined) {
-      this.#toldAgain.push(commit);
+    if (kind === "reported-again" && this.#pending === undefined) {
+      this.#reportedAgain.push(commit);
       return Promise.resolve();
     }
     this.#toWrite().push(commit);
@@ -261,11 +259,11 @@ class LevelState implements State {
 
   /** The commits of the next batch. */
   #toWrite(): Commit[] {
-    // Commits that come while a batch is being written share the next one: two batches in flight could land in the
+    // Commits that arrive while a batch is being written share the next one: two batches in flight could land in the
     // wrong order.
     if (this.#pending === undefined) {
-      this.#pending = this.#toldAgain;
-      this.#toldAgain = [];
+      this.#pending = this.#reportedAgain;
+      this.#reportedAgain = [];
       this.#lastWrite = this.#lastWrite.then(() => this.#write());
     }
     return this.#pending;
@@ -290,7 +288,7 @@ class LevelState implements State {
 
   async close(): Promise<void> {
     this.#closed = true;
-    if (this.#toldAgain.length > 0) {
+    if (this.#reportedAgain.length > 0) {
       this.#toWrite();
     }
     this.#retry?.[Symbol.dispose]();
@@ -338,9 +336,10 @@ class LevelState implements State {
   }
 
   /**
-   * Takes commits back and refuses them.
+   * Undoes commits and rejects them.
    *
-   * @returns the operations that say so: a database that failed may have taken the batch nonetheless
+   * @returns operations for the database that undo them there: a failed database may have applied the batch all the
+   *   same
    */
   #refuse(commits: readonly Commit[]): Operation[] {
     const operations: Operation[] = [];
@@ -357,7 +356,7 @@ class LevelState implements State {
     return operations;
   }
 
-  /** Tries on while the database cannot be written. */
+  /** Retries while the database cannot be written. */
   #retryLater(): void {
     this.#retry?.[Symbol.dispose]();
     if (this.#storage.failure === undefined || this.#closed) {

@@ -1,9 +1,9 @@
 /**
- * Writes commits to the database and, while that cannot take them, to the spare.
+ * Writes commits to the database and, while that fails, to the spare.
  *
- * After a write that failed LevelDB must not be written to: its log may end in half a record, behind which a recovery would
- * drop everything, and a failed compaction refuses all that follows. It is opened anew once there is room for what
- * opening writes, and gets all that it lacks in one batch.
+ * After a failed write LevelDB must not be written to: its log may end in half a record, after which a recovery would
+ * drop everything, and a failed compaction refuses all further writes. It is reopened once there is space for what
+ * opening writes, and gets all missing operations in one batch.
  */
 import { readdir, rm, stat, statfs, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -28,7 +28,7 @@ import { repairDatabase } from "./repair.ts";
 import { copyDatabase, deleteSetAside, setAsideLosses } from "./set-aside.ts";
 import { Spare } from "./spare.ts";
 
-/** Room that opening a database needs beside that for its log. */
+/** Space that opening a database needs in addition to its log. */
 const openingBytes = 256 * 1024;
 const openingFiles = 8;
 
@@ -38,32 +38,32 @@ export interface StorageOptions {
   readonly logger?: Logger;
   /** Bytes of a half of the spare; for tests. */
   readonly spareHalfBytes?: number;
-  /** Milliseconds that another backend is given to close the database; for tests. */
+  /** Milliseconds to wait for another backend to close the database; for tests. */
   readonly lockWaitMs?: number;
 }
 
 const defaultLockWaitMs = 10_000;
 const lockRetryMs = 50;
 
-/** The durable part of a backend's state. Calls do not overlap. */
+/** The durable part of a backend's state. Calls must not overlap. */
 export class Storage {
   readonly #options: StorageOptions;
   #database: Database | undefined;
-  /** Why the database takes nothing; undefined: it does. */
+  /** The reason why the database takes no writes; undefined if it does. */
   #failure: Error | undefined;
   #view: DatabaseView | undefined;
   #spare: Spare | undefined;
   #losses: readonly Loss[] = [];
-  /** The database itself was read once, not a view of it. */
+  /** True once the database itself was read, not just a view of it. */
   #isRead = false;
-  /** The last operation on each key that neither the database nor the spare could take. */
+  /** The last operation on each key that is neither in the database nor in the spare. */
   readonly #held = new Map<string, Operation>();
 
   private constructor(options: StorageOptions) {
     this.#options = options;
   }
 
-  /** @throws as `openDatabase`, where it cannot be read either */
+  /** @throws as `openDatabase`, if a view cannot be read either */
   static async open(options: StorageOptions): Promise<Storage> {
     const storage = new Storage(options);
     try {
@@ -79,27 +79,27 @@ export class Storage {
     }
   }
 
-  /** Why the database takes nothing now, for a user; undefined: it does. */
+  /** The reason, for users, why the database takes no writes now; undefined if it does. */
   get failure(): Error | undefined {
     return this.#failure;
   }
 
-  /** Kind of the {@link failure}; undefined: there is none, or it is another. */
+  /** Kind of the {@link failure}; undefined for none or another kind. */
   get refusal(): Refusal | undefined {
     return refusalIn(this.#failure);
   }
 
-  /** Whether the rest of the spare is reserved for changes that end or remove something. */
+  /** True if the rest of the spare is reserved for changes that end or remove something. */
   get isScarce(): boolean {
     return this.#spare !== undefined && 2 * this.#lackedBytes > this.#spare.halfBytes;
   }
 
-  /** Losses of this database and of those that were set aside, from when they were read. */
+  /** Losses of this database and of its set-aside copies, as of when they were read. */
   get losses(): readonly Loss[] {
     return this.#losses;
   }
 
-  /** Deletes what was set aside. @throws Node's error */
+  /** Deletes the set-aside copies. @throws Node's error */
   async forgetLosses(): Promise<void> {
     await deleteSetAside(this.#options.directory);
     this.#losses = [];
@@ -123,8 +123,8 @@ export class Storage {
   }
 
   /**
-   * Entries of a table: those of the database in the order of their keys, then those that it lacks in theirs.
-   * Events that it lacks are its newest, and the order of other records does not matter.
+   * Entries of a table: those in the database ordered by key, then the missing ones ordered by key. Missing events are
+   * the newest, and for other records the order does not matter.
    */
   async *entries({ gt, lt }: ReturnType<typeof tableRange>): AsyncGenerator<[string, Uint8Array]> {
     const lacked = this.#lacked();
@@ -141,13 +141,13 @@ export class Storage {
     }
   }
 
-  /** Gives up the files of a view: entries are not read any more. */
+  /** Removes the files of a view: its entries are no longer read. */
   async endReading(): Promise<void> {
     await this.#view?.forgetFiles();
     this.#view = undefined;
   }
 
-  /** The database itself, for a change of its schema. @throws what a user is told where it cannot be written */
+  /** The database itself, for a schema migration. @throws the user's error if it cannot be written */
   get writable(): Database {
     if (this.#failure !== undefined || this.#database === undefined) {
       throw this.#failure ?? new Error("the database is not open");
@@ -156,9 +156,9 @@ export class Storage {
   }
 
   /**
-   * Writes to the database, all of it or nothing.
+   * Writes to the database, all or nothing.
    *
-   * @returns whether it could
+   * @returns whether it succeeded
    */
   async write(operations: readonly Operation[]): Promise<boolean> {
     if (this.#failure !== undefined && !(await this.restore())) {
@@ -174,9 +174,9 @@ export class Storage {
   }
 
   /**
-   * Writes to the spare, all of it or nothing.
+   * Writes to the spare, all or nothing.
    *
-   * @throws where the spare cannot take it
+   * @throws if the spare cannot take it
    */
   async writeToSpare(operations: readonly Operation[]): Promise<void> {
     if (this.#spare === undefined) {
@@ -189,7 +189,7 @@ export class Storage {
     this.#held.clear();
   }
 
-  /** Keeps in memory what nothing on the disk can take, until something can. */
+  /** Keeps operations in memory until the disk can take them. */
   hold(operations: readonly Operation[]): void {
     for (const operation of operations) {
       this.#held.set(operation.key, operation);
@@ -197,9 +197,9 @@ export class Storage {
   }
 
   /**
-   * Has the database take what it lacks, where it can.
+   * Writes the missing operations to the database, if possible.
    *
-   * @returns whether it takes writes now
+   * @returns whether the database takes writes now
    */
   async restore(): Promise<boolean> {
     if (this.#failure !== undefined && !(await this.#hasRoom())) {
@@ -237,7 +237,7 @@ export class Storage {
     await this.#database?.close();
   }
 
-  /** The last operation on each key that the database lacks. */
+  /** The last operation on each key missing in the database. */
   #lacked(): ReadonlyMap<string, Operation> {
     const content = this.#spare?.content ?? new Map<string, Operation>();
     return this.#held.size === 0 ? content : new Map([...content, ...this.#held]);
@@ -274,8 +274,7 @@ export class Storage {
   }
 
   /**
-   * Waits, bounded, for an earlier backend: one whose supervisor was killed ends in order while the next one
-   * starts.
+   * Waits a bounded time for an earlier backend: if its supervisor was killed, it ends while the next one is starting.
    */
   async #openUnlocked(): Promise<Database> {
     const { lockWaitMs = defaultLockWaitMs } = this.#options;
@@ -292,7 +291,7 @@ export class Storage {
     }
   }
 
-  /** Opens the database; one that is not whole is copied before, and made anew where it has to be. */
+  /** Opens the database; copies a damaged one first, and repairs it if necessary. */
   async #openWithCopy(): Promise<Database> {
     const { directory } = this.#options;
     let losses = await lossesIn(directory);
@@ -312,7 +311,7 @@ export class Storage {
     }
   }
 
-  /** Opens the database; one whose files do not fit each other is made anew of them. */
+  /** Opens the database; rebuilds it if its files are inconsistent. */
   async #openRepaired(): Promise<Database> {
     const { directory } = this.#options;
     try {
@@ -326,13 +325,13 @@ export class Storage {
     }
   }
 
-  /** @returns undefined: there is no copy, of a database whose end alone is torn. @throws as {@link copyDatabase} */
+  /** @returns undefined if the copy failed and only the database's end is torn. @throws as {@link copyDatabase} */
   async #copy(losses: readonly Loss[]): Promise<string | undefined> {
     try {
       return await copyDatabase(this.#options.directory, losses);
     } catch (error) {
       if (losses.some(({ kind }) => kind !== "torn")) {
-        throw error; // Nothing would tell the next start of what this one has dropped.
+        throw error; // Without a copy, the next start would not know what this one has dropped.
       }
       this.#options.logger?.error({ err: error, losses }, messageOf(error));
       return undefined;
@@ -353,7 +352,7 @@ export class Storage {
     }
   }
 
-  /** Holds the lock of a database that was closed and cannot be opened again, by a view of it. */
+  /** Holds the lock of a database that was closed and cannot be reopened, by means of a view. */
   async #keepLock(): Promise<void> {
     if (this.#database?.status === "open") {
       return;
@@ -371,7 +370,7 @@ export class Storage {
     }
   }
 
-  /** Whether the database can be opened and can take what it lacks; a failure to open costs more than to look. */
+  /** Whether the database can be opened and take the missing operations; cheaper than a failed attempt to open it. */
   async #hasRoom(): Promise<boolean> {
     const { directory } = this.#options;
     const probe = path.join(directory, "probe");
@@ -381,7 +380,7 @@ export class Storage {
       if (bavail * bsize < needed || (files > 0 && ffree < openingFiles)) {
         return false;
       }
-      await writeFile(probe, Buffer.alloc(needed)); // A quota shows only here.
+      await writeFile(probe, Buffer.alloc(needed)); // Only a write shows a quota.
       return true;
     } catch {
       return false;
@@ -402,7 +401,7 @@ async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
   }
 }
 
-/** The loss that LevelDB tells: a table that its manifest names, or the manifest itself. */
+/** The loss that LevelDB reports: a table named in its manifest, or the manifest itself. */
 function lossOf(error: unknown): Loss {
   const table = /\d+\.(?:ldb|sst)/.exec(messageOf(error))?.[0];
   return table === undefined

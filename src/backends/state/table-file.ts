@@ -1,8 +1,9 @@
 /**
- * Finds the damaged blocks of LevelDB's tables. It does not read their checksums itself: a flipped bit becomes a record.
+ * Finds damaged blocks in LevelDB's tables. LevelDB does not verify their checksums itself: a flipped bit ends up in a
+ * record.
  *
- * A table is blocks, each followed by its type and a masked CRC-32C of both, and a footer that says where the index is,
- * which says where the others are (https://github.com/google/leveldb/blob/main/doc/table_format.md).
+ * A table consists of blocks, each followed by its type and a masked CRC-32C of both, and a footer with the position of
+ * the index, which has those of the other blocks (https://github.com/google/leveldb/blob/main/doc/table_format.md).
  */
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 
@@ -13,10 +14,10 @@ const trailerBytes = 5;
 const footerBytes = 48;
 const magic = 0xdb4775248b80fb57n;
 const snappyType = 1;
-/** Type that LevelDB refuses. */
+/** A block type that LevelDB rejects. */
 const refusedType = 0xff;
 
-/** A block, without what follows it. */
+/** A block without its trailer. */
 interface Block {
   readonly offset: number;
   readonly size: number;
@@ -25,21 +26,21 @@ interface Block {
 /**
  * Finds the damaged blocks of a table.
  *
- * @returns undefined: its footer or its index is damaged, so that nothing in it can be found
+ * @returns undefined if its footer or index is damaged, so that no block can be found
  */
 export function damagedBlocks(table: Buffer): readonly Block[] | undefined {
   const blocks = blocksOf(table);
   return blocks?.filter((block) => !isWhole(table, block));
 }
 
-/** Has LevelDB refuse blocks, whatever they have become. */
+/** Makes LevelDB reject blocks, whatever their content. */
 export function refuseBlocks(table: Buffer, blocks: readonly Block[]): void {
   for (const { offset, size } of blocks) {
     table.writeUInt8(refusedType, offset + size);
   }
 }
 
-/** All blocks but the index, in their order; undefined: the footer or the index is damaged. */
+/** All blocks except the index, in order; undefined if the footer or the index is damaged. */
 function blocksOf(table: Buffer): readonly Block[] | undefined {
   const end = table.length - footerBytes;
   if (end < 0 || table.readBigUInt64LE(table.length - 8) !== magic) {
@@ -57,7 +58,7 @@ function blocksOf(table: Buffer): readonly Block[] | undefined {
     const filter = { offset: dataEnd, size: meta.offset - dataEnd - trailerBytes };
     return [...data, ...(filter.size < 0 ? [] : [filter]), meta];
   } catch {
-    return undefined; // A number that does not end.
+    return undefined; // An unterminated varint.
   }
 }
 
@@ -65,12 +66,12 @@ function handle(reader: BinaryReader): Block {
   return { offset: reader.uint32(), size: reader.uint32() };
 }
 
-/** Offset of what follows a block. */
+/** Offset after a block and its trailer. */
 function endOf({ offset, size }: Block): number {
   return offset + size + trailerBytes;
 }
 
-/** Handles in an index: entries of a key and a handle, then where some of them begin, and how many those are. */
+/** The handles in an index: entries of a key and a handle, then the offsets of restart points and their number. */
 function handlesIn(index: Buffer): readonly Block[] {
   const restarts = index.readUInt32LE(index.length - 4);
   const end = index.length - 4 * (restarts + 1);

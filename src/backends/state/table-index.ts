@@ -1,6 +1,6 @@
-/** Finding records of a table by another property than their ID. */
+/** Lookup of a table's records by a property other than the ID. */
 
-/** Records by the keys that they have, any number each. It is a part of its table, and changes with it. */
+/** Records by their keys, of which each may have any number. Part of its table, and changed together with it. */
 export class TableIndex<T> {
   readonly #idOf: (record: T) => string;
   readonly #keysOf: (record: T) => Iterable<string>;
@@ -11,7 +11,7 @@ export class TableIndex<T> {
     this.#keysOf = keysOf;
   }
 
-  /** The records that have the key; a record stays in its place while it has it. */
+  /** The records with the key; a record keeps its position while it has the key. */
   get(key: string): readonly T[] {
     return [...(this.#records.get(key)?.values() ?? [])];
   }
@@ -21,7 +21,7 @@ export class TableIndex<T> {
     return this.#records.get(key)?.size ?? 0;
   }
 
-  /** One version of a record takes the place of another; undefined: there was none, there is none any more. */
+  /** Replaces a version of a record; undefined before an insertion, and after a deletion. */
   replace(before: T | undefined, after: T | undefined): void {
     const kept = new Set(after === undefined ? [] : this.#keysOf(after));
     for (const key of before === undefined ? [] : this.#keysOf(before)) {

@@ -1,13 +1,11 @@
-/** One kind of record, all of it in memory for reading. */
+/** Records of one kind, all in memory for reading. */
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 
 import type { Operation } from "./database.ts";
 import { recordKey, type TableName } from "./keys.ts";
 
-/**
- * The records of one kind as committed last. Records are shared with everyone who asks: to change one, commit a copy.
- */
+/** The committed records of one kind. Records are shared with all readers: to change one, commit a copy. */
 export interface Table<T> {
   readonly size: number;
   get(id: string): T | undefined;
@@ -16,26 +14,26 @@ export interface Table<T> {
   keys(): IterableIterator<string>;
 }
 
-/** Changes to one table within a batch. */
+/** Changes to a table within a batch. */
 export interface TableChange<T> {
-  /** Adds a record, or replaces the one of the same ID. */
+  /** Inserts a record, or replaces the one with its ID. */
   put(record: T): void;
-  /** Removes a record; one that is not there is no error. */
+  /** Removes a record, if it exists. */
   delete(id: string): void;
 }
 
 /**
- * Takes one step of a change back, unless another change has come after it.
+ * Undoes one step of a change, unless a later change has replaced it.
  *
- * @returns the operation by which the database has what was there before; undefined: another change has it
+ * @returns the operation that restores the previous record in the database; undefined if a later change decides
  */
 export type Undo = () => Operation | undefined;
 
-/** Steps of a change to the tables, and how each is taken back. */
+/** The steps of a change to the tables, and how to undo each. */
 export interface Steps {
   readonly operations: Operation[];
   readonly undo: Undo[];
-  /** Tables that get records which they did not have. */
+  /** Tables with new records. */
   readonly grows: Set<TableName>;
 }
 
@@ -47,7 +45,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   readonly #idOf: (record: MessageShape<Desc>) => string;
   readonly #order: "made" | "changed";
 
-  /** @param order of the records: by when they were made, or changed last; those that were loaded are in no order */
+  /** @param order of the records: by creation, or by last change; loaded records have no order */
   constructor(
     name: TableName,
     schema: Desc,
@@ -80,7 +78,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     return this.#records.keys();
   }
 
-  /** Takes in a record as read from the database; throws where it is not one of this table under that ID. */
+  /** Loads a record from the database; throws if the ID in it differs. */
   load(id: string, value: Uint8Array): void {
     const record = fromBinary(this.#schema, value);
     if (this.#idOf(record) !== id) {
@@ -89,7 +87,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     this.#set(id, record);
   }
 
-  /** Changes what readers see and adds the operations that make it durable. */
+  /** Changes the records for readers, and adds the operations that make the change durable. */
   changeInto({ operations, undo, grows }: Steps): TableChange<MessageShape<Desc>> {
     return {
       put: (record) => {
@@ -112,7 +110,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     };
   }
 
-  /** Takes note of every change once readers see it; for indexes. */
+  /** Called for every change once readers see it; for indexes. */
   protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
 
   #set(id: string, record: MessageShape<Desc>): void {

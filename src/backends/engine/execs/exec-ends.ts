@@ -14,7 +14,7 @@ export async function execStarted(context: EngineContext, execId: string, pid: b
   }
   if (exec.phase !== ExecPhase.RUNNING || exec.pid !== pid) {
     // Its agent tells the next backend of those that run.
-    await context.state.commit((change) => change.execs.put(runningExec(exec, pid)), "told-again");
+    await context.state.commit((change) => change.execs.put(runningExec(exec, pid)), "reported-again");
   }
 }
 
