@@ -1,4 +1,4 @@
-/** Log lines of the calls to a backend: one for each call, written when it ends. */
+/** Log lines for calls to a backend: one per call, written at its end. */
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Logger } from "pino";
 
@@ -6,10 +6,10 @@ import { fromUnknown, requestIdOf } from "../../common/errors.ts";
 import { logFailure } from "../../common/failures.ts";
 
 /**
- * Prepares the log line of a call that begins now; an unforeseen failure is logged with its stack.
+ * Prepares the log line of a call that begins now; an unexpected failure is logged with its stack.
  *
- * @param signal aborts when the caller leaves
- * @returns function to call at the end, with the error where the call failed
+ * @param signal aborts if the caller disconnects
+ * @returns function to call at the end, with the error if the call failed
  */
 export function callReport(
   logger: Logger,
@@ -32,7 +32,7 @@ export function callReport(
     }
     const [error] = failed;
     const failure = fromUnknown(error);
-    // A refusal by the cloud, known by its request ID, is logged whatever kind of error the caller gets.
+    // A request refused by the cloud, known by its request ID, is logged whatever kind of error the caller gets.
     if (failure.kind === "system" || requestIdOf(error) !== undefined) {
       logFailure(logger, { ...call, status: failure.kind }, error, "call failed");
     } else {

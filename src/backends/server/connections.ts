@@ -1,4 +1,4 @@
-/** Connections of a backend's callers: their protocol, their HTTP/2 sessions, and their end. */
+/** Connections of a backend's callers: their protocol, their HTTP/2 sessions, and their shutdown. */
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
 import {
   createServer as createHttp2Server,
@@ -12,8 +12,8 @@ import { createServer as createSocketServer, type Server, type Socket } from "no
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
 /**
- * Frames and windows of the size that bulk streams want. Callers have shown who they are, and those of a frontend share a
- * connection: a thousand clients that leave at once, which Node takes for an attack, cut nobody's call.
+ * Frame and window sizes for bulk streams. Callers are authenticated, and those of a frontend share a connection: Node
+ * would otherwise take a thousand clients disconnecting at once for an attack and cut all calls.
  */
 export const http2Settings = {
   settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
@@ -28,24 +28,24 @@ export type Handler = (
   response: ServerResponse | Http2ServerResponse,
 ) => void;
 
-/** How long calls under way may take after the listener closed. */
+/** Time for current calls to finish after the listener was closed. */
 const drainMs = 5_000;
 
-/** Has a set hold a session while that is open. */
+/** Keeps a session in a set while it is open. */
 export function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Session>): void {
   sessions.add(session);
-  session.on("error", () => {}); // its streams tell their callers
+  session.on("error", () => {}); // Its streams report the error to their callers.
   session.once("close", () => sessions.delete(session));
 }
 
 /**
- * A server without TLS that takes HTTP/2 and HTTP/1.1: the first bytes of a connection decide.
+ * A server without TLS for HTTP/2 and HTTP/1.1: the first bytes of a connection decide.
  *
- * @param sessions takes the HTTP/2 sessions that are open
+ * @param sessions receives the open HTTP/2 sessions
  */
 export function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Server {
   const http1 = createHttp1Server(handler);
-  // A connection that waits for its next request would hold up a close; Connect's GETs are few.
+  // An idle keep-alive connection would delay closing; Connect's GETs are few.
   http1.maxRequestsPerSocket = 1;
   const http2 = createHttp2Server(http2Settings, handler);
   http2.on("session", (session) => track(session, sessions));
@@ -54,7 +54,7 @@ export function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>)
     socket.once("readable", () => {
       const head = socket.read() as Buffer | null;
       if (head === null) {
-        socket.destroy(); // closed before it said anything
+        socket.destroy(); // Closed before it sent anything.
         return;
       }
       // A client may split the preface over packets; no HTTP/1.1 method starts with "PRI".
@@ -65,7 +65,7 @@ export function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>)
   });
 }
 
-/** The connections of a server that are open, from now on. */
+/** The connections that a server opens from now on, while they are open. */
 export function connectionsOf(server: Server): ReadonlySet<Socket> {
   const connections = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
@@ -75,7 +75,7 @@ export function connectionsOf(server: Server): ReadonlySet<Socket> {
   return connections;
 }
 
-/** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
+/** Stops accepting, lets current calls finish for a bounded time, then cuts them. */
 export async function closeServer(
   server: Server,
   sessions: ReadonlySet<ServerHttp2Session>,

@@ -10,7 +10,7 @@ import { NetworkService } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 
-/** Full names of the services that are served; "" is the process as a whole. */
+/** Full names of the served services; "" is the process as a whole. */
 const servedNames = new Set([
   "",
   ...[
@@ -24,7 +24,7 @@ const servedNames = new Set([
   ].map((service) => service.typeName),
 ]);
 
-/** `grpc.health.v1`: a backend that answers at all serves, since it listens only once it is ready. */
+/** `grpc.health.v1`: a backend that answers is serving, since it only listens once it is ready. */
 export function registerHealth(router: ConnectRouter): void {
   router.service(Health, {
     check({ service }) {

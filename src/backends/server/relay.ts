@@ -1,11 +1,9 @@
 /**
- * The relay: a backend forwards calls of `sockerless.agent.v1.AgentService` to
- * the agent of the container that the metadata names, for frontends that
- * cannot dial agents themselves. Nothing is decoded: frames, headers and
- * trailers pass as they are, with back-pressure both ways.
+ * The relay: a backend forwards calls of `sockerless.agent.v1.AgentService` to the agent of the container named in the
+ * metadata, for frontends that cannot dial agents themselves. Nothing is decoded: frames, headers and trailers pass
+ * unchanged, with back-pressure both ways.
  *
- * A call that the agent's side cuts ends with a status other than OK, so that
- * nobody takes it for a success.
+ * A call cut by the agent ends with a status other than OK, so that no caller takes it for a success.
  */
 import {
   type ClientHttp2Stream,
@@ -26,16 +24,19 @@ import { isFullId } from "../../common/ids.ts";
 import { onceKnown, resetByLostCaller } from "../concurrency/caller-lost.ts";
 import { AgentService } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 
-/** Paths of calls that are the relay's. */
+/** Path prefix of the relay's calls. */
 export const relayedPrefix = "/sockerless.agent.v1.AgentService/";
 
 /**
- * How the agent of a container is dialled: its own while it runs, else the one
- * that serves stored files. undefined: no such container.
+ * Finds the agent of a container: its own while it runs, otherwise the one that serves stored files. Undefined if there
+ * is no such container.
  */
 export type AgentResolver = (containerId: string) => Promise<AgentTarget | undefined>;
 
-/** Headers that belong to one hop. Node throws where it is to send one of HTTP/1's, and takes `http2-settings` of a peer. */
+/**
+ * Headers for a single hop. Node throws when sending those of HTTP/1 over HTTP/2, and accepts `http2-settings` from a
+ * peer.
+ */
 const hopHeaders: ReadonlySet<string> = new Set([
   ...[
     "host",
@@ -48,12 +49,12 @@ const hopHeaders: ReadonlySet<string> = new Set([
   ],
 ]);
 
-/** Calls that may send more than their readers take: see {@link StreamOptions.carriesInput}. */
+/** Calls that may send more than their receivers read: see {@link StreamOptions.carriesInput}. */
 const withInput: ReadonlySet<string> = new Set(
   (["session", "archivePut", "tunnel"] as const).map((call) => AgentService.method[call].name),
 );
 
-/** Forwards one call; ends the stream in every case. @param agents connections that calls share */
+/** Forwards a call; ends the stream in every case. @param agents connections shared by calls */
 export async function relayAgentCall(
   request: Http2ServerRequest,
   response: Http2ServerResponse,
@@ -61,7 +62,7 @@ export async function relayAgentCall(
   agents: ConnectionPool,
 ): Promise<void> {
   const { stream, headers } = request;
-  // Resets by the caller surface as errors of a stream that nobody reads any more.
+  // Resets by the caller surface as errors of a stream that is no longer read.
   stream.on("error", () => {});
   const containerId = String(headers[containerIdHeader] ?? "");
   if (!isFullId(containerId)) {
@@ -81,7 +82,7 @@ export async function relayAgentCall(
 }
 
 /**
- * Forwards one call to another listener of the same service, whatever its protocol; ends the stream in every case. A call
+ * Forwards a call to another listener of the same service, whatever its protocol; ends the stream in every case. A call
  * that is cut is reset.
  */
 export async function forwardCall(
@@ -99,11 +100,11 @@ export async function forwardCall(
   }
 }
 
-/** The way of a call. */
+/** How a call is forwarded. */
 interface Forwarding {
   readonly connection: Pick<AgentConnection, "request" | "failureOf">;
   readonly carriesInput?: boolean;
-  /** Says that its answer was cut, by a status in the trailers or in place of the answer; undefined: it is reset. */
+  /** Status for a cut response, sent in its trailers, or as the response; undefined: the stream is reset. */
   readonly cutStatus?: (message: string) => OutgoingHttpHeaders;
 }
 
@@ -118,9 +119,8 @@ async function agentCall(target: AgentTarget, path: string, agents: ConnectionPo
 }
 
 /**
- * Bodies are piped from stream to stream; headers and trailers go through
- * `response`, because Node's request/response layer claims the stream's
- * trailers for itself.
+ * Bodies are piped from stream to stream; headers and trailers go through `response`, because Node's request/response
+ * layer claims the stream's trailers.
  */
 async function forward(
   request: Http2ServerRequest,
@@ -147,28 +147,29 @@ async function forward(
     if (cutStatus !== undefined) {
       response.addTrailers(cutStatus("the agent's answer was cut"));
     }
-    // Not sooner: over a link, Node tells of bytes that came with the header before it tells of the header.
+    // Must come after the header: over a link, Node emits bytes that arrive together with the header before the header
+    // itself.
     upstream.pipe(stream, { end: cutStatus !== undefined });
   };
   upstream.on("response", (answer, flags) => {
     try {
       answered(answer, flags);
     } catch {
-      upstream.close(constants.NGHTTP2_PROTOCOL_ERROR); // A hostile agent's, as of a status that there is not.
+      upstream.close(constants.NGHTTP2_PROTOCOL_ERROR); // A malicious agent's response, for example with an invalid status.
     }
   });
   upstream.on("trailers", (sent) => {
     response.addTrailers({ ...(cutStatus !== undefined && { "grpc-message": "" }), ...endToEnd(sent) });
   });
-  upstream.on("error", () => {}); // "close" follows and tells
+  upstream.on("error", () => {}); // "close" follows and handles it.
   upstream.once("end", () => {
-    // The end of a stream that was reset is one, too.
+    // A reset stream also emits "end".
     if (cutStatus === undefined && !wasReset(upstream) && !stream.destroyed) {
       stream.end();
     }
   });
   upstream.once("close", () => {
-    stream.unpipe(upstream).resume(); // Nobody takes what still comes, which would keep the stream open.
+    stream.unpipe(upstream).resume(); // Discards what still arrives, which would otherwise keep the stream open.
     if (isGone(stream) || stream.writableEnded) {
       return;
     }
@@ -191,12 +192,12 @@ async function forward(
         upstream.close(hasEnded ? resetByLostCaller : constants.NGHTTP2_CANCEL);
       }
     });
-  // A caller that resets its stream without an error: that closes only once all that it sent is read.
+  // A stream that the caller resets without an error closes only once everything it sent is read.
   stream.once("aborted", leave).once("close", leave);
   stream.pipe(upstream);
 }
 
-/** Nobody waits for an answer any more. */
+/** True if the caller no longer waits for a response. */
 function isGone(stream: ServerHttp2Stream): boolean {
   return stream.destroyed || stream.aborted;
 }
@@ -205,14 +206,14 @@ function wasReset({ rstCode }: ClientHttp2Stream): boolean {
   return (rstCode ?? constants.NGHTTP2_NO_ERROR) !== constants.NGHTTP2_NO_ERROR;
 }
 
-/** Headers that pass from one hop to the next. */
+/** Headers that are passed on to the next hop. */
 function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   return Object.fromEntries(
     Object.entries(headers).filter(([name]) => !hopHeaders.has(name) && !name.startsWith(":")),
   );
 }
 
-/** Ends a call that got no answer yet with a gRPC status (a trailers-only response). */
+/** Ends a call that has no response yet, with a gRPC status (a trailers-only response). */
 function refuse(stream: ServerHttp2Stream, code: Code, message: string, cause?: unknown): void {
   if (isGone(stream)) {
     return;

@@ -1,4 +1,4 @@
-/** The part of a backend's process that is the same for every driver: images, engine and listener over driver and state. */
+/** The part of a backend's process common to all drivers: images, engine and listener on top of driver and state. */
 import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
@@ -21,35 +21,35 @@ import { login } from "../images/registry-login.ts";
 import { serveBackend } from "./server.ts";
 import type { State } from "../state/state.ts";
 
-/** The parts that images are opened with. */
+/** Dependencies of the images. */
 export interface ImageParts {
   readonly config: Pick<CommonConfig, "stateDir" | "insecureRegistries">;
   readonly state: State;
   readonly preparer: ImagePreparer;
-  /** As `docker info` names it. */
+  /** Its name in `docker info`. */
   readonly storageDriver: string;
   readonly logger: Logger;
-  /** Credentials that the driver itself has for a registry's host. */
+  /** The driver's own credentials for a registry's host. */
   readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
-  /** Platform of images where nobody names one; absent: this machine's. */
+  /** Default platform of images; absent for this machine's. */
   readonly defaultPlatform?: Platform;
 }
 
-/** The parts that are served. The caller closes them after the service. */
+/** The parts to serve. The caller closes them after the service. */
 export interface ServedParts {
   readonly config: Pick<CommonConfig, "stateDir" | "runDir" | "listen" | "tls" | "insecureRegistries">;
   readonly driver: Driver;
   readonly state: State;
-  /** End with the service; the caller may close them again. */
+  /** Closed with the service; closing again is harmless. */
   readonly images: Images;
   readonly logger: Logger;
-  /** Ends the start, which may have to wait for others. */
+  /** Cancels the start, which may have to wait. */
   readonly signal?: AbortSignal;
-  /** The supervisor's. */
+  /** Sockets held by the supervisor. */
   readonly sockets: HeldSockets | undefined;
 }
 
-/** A registry that says nothing for so long is away. */
+/** Time after which a silent registry counts as unreachable. */
 const registrySilenceMs = 30_000;
 
 /** Opens the images of a state. */
@@ -65,7 +65,7 @@ export function openImages({ config, ...parts }: ImageParts): Promise<Images> {
 /**
  * Serves a driver; resolves once it answers.
  *
- * @throws SockerlessError of kind conflict: somebody uses the socket already
+ * @throws SockerlessError of kind conflict if the socket is already in use
  */
 export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   const { config, driver, state, images, logger } = parts;
@@ -114,7 +114,7 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   };
 }
 
-/** How registries are spoken to. */
+/** Options for registries. */
 export function registryOptions(config: Pick<CommonConfig, "insecureRegistries">): RegistryOptions {
   return {
     insecureHosts: config.insecureRegistries,

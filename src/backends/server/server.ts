@@ -1,11 +1,10 @@
 /**
- * The backend's listener. One address takes HTTP/2 (gRPC, Connect, the relay)
- * and HTTP/1.1 (Connect's unary calls: `GetCapabilities` is a plain GET).
+ * The backend's listener. One address takes HTTP/2 (gRPC, Connect, the relay) and HTTP/1.1 (Connect's unary calls:
+ * `GetCapabilities` is a plain GET).
  *
- * On a unix socket there is no TLS to negotiate the protocol, so the first
- * bytes of a connection decide. On TCP mutual TLS is demanded, and a thread has
- * the port (`port/port-thread.ts`): it relays calls to agents itself and passes
- * the others on to a socket of this process.
+ * A unix socket has no TLS to negotiate the protocol, so the first bytes of a connection decide. TCP requires mutual
+ * TLS, and is served by a thread (`port/port-thread.ts`): it relays calls to agents itself, and passes all others to a
+ * socket of this process.
  */
 import type { Http2ServerResponse, ServerHttp2Session } from "node:http2";
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
@@ -21,7 +20,7 @@ import { componentLogger } from "../../common/logger.ts";
 import { portSocketOf } from "../../common/port-socket.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { callReport } from "./call-report.ts";
-import { tellingLostCallers, wayOf } from "../concurrency/caller-lost.ts";
+import { distinguishLostCallers, callStreamOf } from "../concurrency/caller-lost.ts";
 import { closeServer, connectionsOf, type Handler, plainServer } from "./connections.ts";
 import { registerHealth } from "./health.ts";
 import { TcpPort } from "./port/port.ts";
@@ -32,9 +31,9 @@ export interface BackendServerOptions {
   readonly address: string;
   /** Required for TCP. */
   readonly tls: TlsFiles | undefined;
-  /** Folder for a socket of its own, where the address is TCP. */
+  /** Directory for the listener's own socket, if the address is TCP. */
   readonly runDir: string;
-  /** The supervisor's. */
+  /** Sockets held by the supervisor. */
   readonly sockets?: HeldSockets | undefined;
   readonly register: (router: ConnectRouter) => void;
   readonly resolveAgent: AgentResolver;
@@ -42,18 +41,18 @@ export interface BackendServerOptions {
 }
 
 export interface BackendServer {
-  /** Address at which it listens, with the port that was chosen where 0 was asked for. */
+  /** Address in use, with the actual port in place of 0. */
   readonly address: string;
   /** As {@link RunningService.reload}; on TCP only. */
   readonly reload?: () => Promise<string>;
-  /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
+  /** Stops accepting, lets current calls finish for a bounded time, then cuts them. */
   close(): Promise<void>;
 }
 
 /**
  * Serves a backend's contract.
  *
- * @throws SockerlessError `conflict` where another process serves the address
+ * @throws SockerlessError `conflict` if another process serves the address
  */
 export async function serveBackend(options: BackendServerOptions): Promise<BackendServer> {
   return options.address.startsWith("unix://") ? await serveOnSocket(options) : await serveOnTcp(options);
@@ -79,7 +78,7 @@ async function serveOnSocket(options: BackendServerOptions): Promise<BackendServ
   };
 }
 
-/** Has a thread serve the port; what it passes on comes by a socket in the run directory. */
+/** Makes a thread serve the port; it passes calls on to a socket in the run directory. */
 async function serveOnTcp(options: BackendServerOptions): Promise<BackendServer> {
   const { address, tls: files, runDir, logger, resolveAgent, sockets } = options;
   if (files === undefined) {
@@ -108,9 +107,9 @@ function backendHandler(options: BackendServerOptions, agents: ConnectionPool): 
       registerHealth(router);
       options.register(router);
     },
-    contextValues: wayOf,
+    contextValues: callStreamOf,
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
-    interceptors: [logCalls(options.logger), convertErrors, tellingLostCallers],
+    interceptors: [logCalls(options.logger), convertErrors, distinguishLostCallers],
     grpcWeb: false,
   });
   return (request, response) => {
@@ -122,7 +121,7 @@ function backendHandler(options: BackendServerOptions, agents: ConnectionPool): 
   };
 }
 
-/** Errors leave as the contract says: a code, Docker's words, and the kind in the metadata. */
+/** Converts errors to the contract's form: a code, Docker's words, and the kind in the metadata. */
 const convertErrors: Interceptor = (next) => async (request) => {
   try {
     const response = await next(request);
@@ -140,7 +139,7 @@ async function* convertStreamErrors<T>(messages: AsyncIterable<T>): AsyncGenerat
   }
 }
 
-/** Tells each call's end. */
+/** Logs each call at its end. */
 function logCalls(logger: Logger): Interceptor {
   return (next) => async (request) => {
     const report = callReport(logger, request.method, request.signal);

@@ -1,4 +1,4 @@
-/** The whole contract between the backend and the thread that has its TCP port. */
+/** The complete contract between the backend and its TCP thread. */
 import type { DialTarget } from "../../../agent-client/address.ts";
 import type { ErrorData } from "../../../common/errors.ts";
 import type { HeldSocket, InheritedSocket } from "../../../common/held-sockets.ts";
@@ -10,7 +10,7 @@ export interface PortSettings {
   /** `tcp://address:port` */
   readonly listen: string;
   readonly tls: MutualTls;
-  /** Unix socket at which the backend's main thread answers what no agent does. */
+  /** Unix socket where the backend's main thread answers calls not meant for agents. */
   readonly path: string;
   /** Listening sockets of an earlier process. */
   readonly inherited: readonly InheritedSocket[];
@@ -18,25 +18,25 @@ export interface PortSettings {
 
 /** Messages to the thread. */
 export type ToPort =
-  /** Answers `resolve`. Neither target nor error: there is no such container. */
+  /** Answers `resolve`; without target and error there is no such container. */
   | {
       readonly kind: "resolved";
       readonly id: number;
       readonly target?: DialTarget | undefined;
       readonly error?: ErrorData;
     }
-  /** Connections that stand keep theirs. */
+  /** New certificates; open connections keep theirs. */
   | { readonly kind: "tls"; readonly tls: MutualTls }
-  /** Ends the thread, once the calls under way have ended or the time for it is over. */
+  /** Ends the thread once current calls have finished or their time is over. */
   | { readonly kind: "close" };
 
-/** Messages of the thread. */
+/** Messages from the thread. */
 export type FromPort =
-  /** A socket that was not inherited is listened on, by a descriptor that stays the thread's. */
+  /** A new socket that the thread listens on; the thread keeps the descriptor. */
   | { readonly kind: "listens"; readonly socket: HeldSocket; readonly descriptor: number }
   | { readonly kind: "listening"; readonly address: string }
-  /** The address cannot be had; the thread ends. */
+  /** The address is not available; the thread ends. */
   | { readonly kind: "failed"; readonly error: ErrorData }
-  /** Asks how the agent of a container is dialled. */
+  /** Asks for the address of a container's agent. */
   | { readonly kind: "resolve"; readonly id: number; readonly containerId: string }
   | StrangerNews;

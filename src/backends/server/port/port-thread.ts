@@ -1,7 +1,7 @@
 /**
- * The thread that has the backend's TCP port, and ends TLS there. Calls to agents go from here to these, so that bulk streams
- * do not hold up the thread that owns the state (docs/adr/0109-a-thread-has-the-tcp-port.md). That one is asked where an
- * agent is, and gets all other calls over a unix socket.
+ * The thread of the backend's TCP port, which terminates TLS. It relays calls to agents itself, so that bulk streams do
+ * not block the thread that owns the state (docs/adr/0109-a-thread-has-the-tcp-port.md); that thread resolves agents'
+ * addresses, and receives all other calls over a unix socket.
  */
 import {
   createServer as createHttp2Server,
@@ -28,7 +28,7 @@ const port = parentPort;
 if (port === null) {
   throw new Error("this is a thread");
 }
-const tell = (message: FromPort): void => port.postMessage(message);
+const post = (message: FromPort): void => port.postMessage(message);
 
 const { listen: address, tls, path, inherited } = workerData as PortSettings;
 
@@ -41,7 +41,7 @@ function resolveAgent(containerId: string): Promise<DialTarget | undefined> {
   const id = ++lastQuestion;
   const question = Promise.withResolvers<DialTarget | undefined>();
   questions.set(id, question);
-  tell({ kind: "resolve", id, containerId });
+  post({ kind: "resolve", id, containerId });
   return question.promise;
 }
 
@@ -64,7 +64,7 @@ const server = createTlsServer({
   ALPNProtocols: ["h2", "http/1.1"],
   noDelay: true,
 });
-new Strangers(tell).guard(server, "a certificate");
+new Strangers(post).guard(server, "a certificate");
 server.on("connection", (socket: Socket) => {
   connections.add(socket);
   socket.once("close", () => connections.delete(socket));
@@ -77,7 +77,7 @@ server.on("secureConnection", (socket) => {
   }
 });
 
-/** Has the main thread answer a connection whose calls go nowhere else: Connect's over HTTP/1.1. */
+/** Passes a connection on to the main thread: Connect over HTTP/1.1, which never goes to agents. */
 function passOn(socket: TLSSocket): void {
   const passed = connect(path);
   pipeline(socket, passed, () => {});
@@ -100,7 +100,7 @@ port.on("message", (message: ToPort) => {
       server.setSecureContext(message.tls);
       break;
     case "close":
-      void closeServer(server, sessions, connections).then(() => process.exit()); // Ends the thread alone.
+      void closeServer(server, sessions, connections).then(() => process.exit()); // Ends only the thread.
       break;
   }
 });
@@ -108,11 +108,11 @@ port.on("message", (message: ToPort) => {
 const unixAccess = { mode: 0o600, serves: "a backend" } as const;
 listen(server, address, unixAccess, {
   inherited,
-  hold: (socket, listener) => tell({ kind: "listens", socket, descriptor: handleOf(listener).fd }),
+  hold: (socket, listener) => post({ kind: "listens", socket, descriptor: handleOf(listener).fd }),
 }).then(
-  (bound) => tell({ kind: "listening", address: bound }),
+  (bound) => post({ kind: "listening", address: bound }),
   (error: unknown) => {
-    tell({ kind: "failed", error: toErrorData(error) });
+    post({ kind: "failed", error: toErrorData(error) });
     port.close();
   },
 );

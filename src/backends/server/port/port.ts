@@ -1,4 +1,4 @@
-/** The backend's TCP port, as the backend has it: a thread, which asks where agents are. */
+/** The backend's TCP port, from the main thread: it starts the port's thread and resolves agents for it. */
 import { Socket } from "node:net";
 import { Worker } from "node:worker_threads";
 
@@ -17,25 +17,25 @@ export interface TcpPortOptions {
   /** `tcp://address:port` */
   readonly address: string;
   readonly files: TlsFiles;
-  /** Unix socket at which the backend answers what no agent does. */
+  /** Unix socket where the backend answers calls not meant for agents. */
   readonly path: string;
-  /** The supervisor's. */
+  /** Sockets held by the supervisor. */
   readonly sockets: HeldSockets | undefined;
   readonly resolveAgent: AgentResolver;
   readonly logger: Logger;
 }
 
-/** A port that frontends on other machines call. A failure of its thread ends the process. */
+/** A port for frontends on other machines. A failure of its thread ends the process. */
 export class TcpPort {
-  /** Address at which it listens: `tcp://address:port`, with the port that was chosen where 0 was asked for. */
+  /** Address in use: `tcp://address:port`, with the actual port in place of 0. */
   readonly address: string;
   readonly #thread: Worker;
   readonly #files: TlsFiles;
 
   /**
-   * Listens.
+   * Starts listening.
    *
-   * @throws SockerlessError that names the certificate which cannot be used; `conflict`: another process has the address
+   * @throws SockerlessError that names an unusable certificate; `conflict` if another process has the address
    */
   static async open(options: TcpPortOptions): Promise<TcpPort> {
     const settings: PortSettings = {
@@ -47,9 +47,9 @@ export class TcpPort {
     const thread = new Worker(new URL("./port-thread.js", import.meta.url), { workerData: settings });
     const listening = Promise.withResolvers<string>();
     thread.once("error", listening.reject);
-    thread.on("message", (message: FromPort) => void hear(thread, options, message, listening));
+    thread.on("message", (message: FromPort) => void handleMessage(thread, options, message, listening));
     const address = await listening.promise;
-    thread.off("error", listening.reject); // From here on nobody hears of one, so that it is the process's.
+    thread.off("error", listening.reject); // From here on an error of the thread is unhandled, and ends the process.
     return new TcpPort(address, thread, options.files);
   }
 
@@ -61,26 +61,26 @@ export class TcpPort {
 
   /** As {@link RunningService.reload}. */
   reload(): Promise<string> {
-    const port: TlsListener = { setSecureContext: (tls) => this.#tell({ kind: "tls", tls }) };
+    const port: TlsListener = { setSecureContext: (tls) => this.#post({ kind: "tls", tls }) };
     return reloadCertificates([port], this.#files);
   }
 
-  /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
+  /** Stops accepting, lets current calls finish for a bounded time, then cuts them. */
   async close(): Promise<void> {
     const ended = new Promise((resolve) => void this.#thread.once("exit", resolve));
-    this.#tell({ kind: "close" });
+    this.#post({ kind: "close" });
     await ended;
   }
 
-  #tell(message: ToPort): void {
+  #post(message: ToPort): void {
     this.#thread.postMessage(message);
   }
 }
 
-/** Sockets of the thread's descriptors, never closed: that is for the thread to do, and the process ends soon after it. */
+/** Sockets on the thread's descriptors. Never closed here: the thread does that, and the process ends soon after it. */
 const held: Socket[] = [];
 
-async function hear(
+async function handleMessage(
   thread: Worker,
   { sockets, resolveAgent, logger }: TcpPortOptions,
   message: FromPort,
@@ -118,7 +118,7 @@ async function answerOf(id: number, resolve: () => Promise<DialTarget | undefine
   }
 }
 
-/** Target of a container's agent, as plain data. */
+/** Resolves a container's agent to plain data. */
 async function targetOf(containerId: string, resolveAgent: AgentResolver): Promise<DialTarget | undefined> {
   const target = await resolveAgent(containerId);
   if (target === undefined) {
