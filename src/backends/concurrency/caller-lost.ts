@@ -1,4 +1,4 @@
-/** Callers that are lost: their connection has ended, which says nothing of what the client behind them wants. */
+/** Lost callers: their connection has ended, which does not mean that the client behind them cancelled. */
 import type { IncomingMessage } from "node:http";
 import { constants, type Http2ServerRequest, type Http2Session, type ServerHttp2Stream } from "node:http2";
 
@@ -13,49 +13,51 @@ import {
 
 import { onAbort } from "../../common/on-abort.ts";
 
-/** The reason with which a call's signal aborts where its caller is lost. Made once: an error costs its stack. */
+/** Abort reason of a call's signal if its caller is lost. A constant, as creating an error costs a stack trace. */
 export const callerLost = new ConnectError("the caller is lost", Code.Canceled);
 
-/** Whether a call's signal has aborted because the caller is lost, and not because it has left. */
+/** Whether a call's signal has aborted because the caller is lost, rather than because it cancelled. */
 export function isCallerLost(reason: unknown): boolean {
   return reason === callerLost;
 }
 
-/** The reset of a call that was passed on for a caller whose own connection has ended; one that leaves cancels. */
+/**
+ * Reset code for a forwarded call whose caller's connection has ended; a caller that leaves cancels the call instead.
+ */
 export const resetByLostCaller = constants.NGHTTP2_CONNECT_ERROR;
 
 /**
- * Tells of a call that was reset whether its connection has ended. Not at once: one that ends resets its streams first.
+ * Reports whether a reset call's connection has ended. Deferred, as an ending connection resets its streams first.
  *
- * @param session as the call's stream had it when it began
+ * @param session the session of the call's stream when the call began
  */
-export function onceKnown(session: Http2Session | undefined, tell: (hasEnded: boolean) => void): void {
-  setImmediate(() => tell(session === undefined || session.closed || session.destroyed));
+export function onceKnown(session: Http2Session | undefined, report: (hasEnded: boolean) => void): void {
+  setImmediate(() => report(session === undefined || session.closed || session.destroyed));
 }
 
-/** A call's stream, and its connection, which a stream that is over does not tell. */
-interface Way {
+/** A call's stream and its connection, which a closed stream no longer has. */
+interface CallStream {
   readonly stream: ServerHttp2Stream;
   readonly session: Http2Session | undefined;
 }
 
-const wayOfCall = createContextKey<Way | undefined>(undefined, { description: "way" });
+const streamOfCall = createContextKey<CallStream | undefined>(undefined, { description: "call stream" });
 
-/** How a call came, for {@link tellingLostCallers}. */
-export function wayOf(request: IncomingMessage | Http2ServerRequest): ContextValues {
+/** A call's stream and connection, for {@link distinguishLostCallers}. */
+export function callStreamOf(request: IncomingMessage | Http2ServerRequest): ContextValues {
   const values = createContextValues();
   return "stream" in request
-    ? values.set(wayOfCall, { stream: request.stream, session: request.stream.session })
+    ? values.set(streamOfCall, { stream: request.stream, session: request.stream.session })
     : values;
 }
 
-/** Has the signals of calls tell callers that are lost from those that have left. */
-export const tellingLostCallers: Interceptor = (next) => (request) => {
-  const way = request.contextValues.get(wayOfCall);
-  if (way === undefined) {
+/** Makes calls' signals distinguish lost callers from those that cancelled. */
+export const distinguishLostCallers: Interceptor = (next) => (request) => {
+  const callStream = request.contextValues.get(streamOfCall);
+  if (callStream === undefined) {
     return next(request);
   }
-  const { stream, session } = way;
+  const { stream, session } = callStream;
   const call = new AbortController();
   onAbort(request.signal, () =>
     onceKnown(session, (hasEnded) => {

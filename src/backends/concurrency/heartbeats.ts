@@ -1,20 +1,20 @@
-/** Streams that say now and then that they are alive. */
+/** Streams with heartbeats. */
 import type { Clock } from "../../common/clock.ts";
 import { onAbort } from "../../common/on-abort.ts";
 
-/** How long a stream is silent at most. */
+/** The longest silence of a stream. */
 const heartbeatMs = 10_000;
 
-/** The reason with which the timer of a stream that has ended is stopped; nobody sees it. */
+/** Stops the timer of an ended stream; never visible to callers. */
 const ended = new Error("the stream has ended");
 
 /**
- * The messages of a source, with a heartbeat wherever it is silent for ten seconds.
+ * Yields the messages of a source, with a heartbeat after every ten seconds of silence.
  *
- * It waits on one promise at a time, made anew for each message: promises that live as long as a stream would keep a
- * reaction for every message that was raced against them.
+ * Each message gets a new promise to wait on: racing messages against a promise that lives as long as the stream would
+ * leave a reaction on it for every message.
  *
- * @param signal ends the stream with its reason; the source has to end by it too
+ * @param signal ends the stream with its reason; it must also end the source
  */
 export async function* withHeartbeats<T>(
   source: AsyncIterable<T>,
@@ -80,7 +80,7 @@ export async function* withHeartbeats<T>(
     }
   } finally {
     over.abort(ended);
-    // A source that still waits ends by the signal; it is not awaited here.
+    // A source that still waits is ended by the signal; do not wait for it here.
     iterator.return?.().catch(() => undefined);
   }
 }

@@ -1,13 +1,13 @@
-/** Shares attempts to tell how things are now: one at a time, and the next is for all who came meanwhile. */
+/** Shares work that brings something up to date: one run at a time; callers during a run share the next. */
 
-/** The attempts of one kind of work. */
+/** The runs of one kind of work. */
 export class LatestOnly {
   #running: Promise<void> | undefined;
   #waiting: Promise<void> | undefined;
 
   /**
-   * Does the work after the attempt that is under way, whether that succeeds or not. Callers that come before
-   * it begins share it: the first one's work is done.
+   * Runs the work after the current run, whether that succeeds or not. Callers that arrive before it starts share it:
+   * the first caller's work is the one executed.
    */
   async run(work: () => Promise<void>): Promise<void> {
     this.#waiting ??= (this.#running ?? Promise.resolve())

@@ -1,11 +1,11 @@
-/** Prunes of one kind of object: a second one at the same time is refused, as in Docker. */
+/** Prunes of one kind of object: a concurrent second one is refused, as in Docker. */
 import { conflict } from "../../common/errors.ts";
 
-/** Lets one piece of work through at a time. */
+/** Admits one piece of work at a time. */
 export class OneAtATime {
   #isBusy = false;
 
-  /** @throws conflict: other work is under way; what the work throws */
+  /** @throws conflict if other work is running; the work's error */
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#isBusy) {
       throw conflict("a prune operation is already running");

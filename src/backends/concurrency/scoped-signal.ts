@@ -1,9 +1,9 @@
-/** Reason of aborts at a task's end, which nobody sees: without one each abort makes an error with a stack. */
+/** Abort reason at a task's end. A constant, as each abort without a reason would create an error with a stack. */
 const taskIsOver = new Error("the task is over");
 
 /**
- * Runs a task with a signal that aborts with the parent, and at the task's end. Clients of RPCs leave their listeners on
- * the signals they are given: on a signal that lives as long as the process they would pile up.
+ * Runs a task with a signal that aborts with the parent, and at the task's end. RPC clients leave listeners on the
+ * signals they receive: on a long-lived signal these would pile up.
  */
 export async function withScopedSignal<T>(
   parent: AbortSignal,

@@ -1,10 +1,10 @@
-/** One at a time: what must not interleave on one container, volume or name. */
+/** Locks for work that must not interleave on one container, volume or name. */
 
-/** Runs tasks one after the other, in the order in which they were given. */
+/** Runs tasks one after the other, in order of arrival. */
 export class Lock {
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Runs the task when all before it have ended, well or not. */
+  /** Runs the task after all earlier ones have ended, successfully or not. */
   run<T>(task: () => Promise<T>): Promise<T> {
     const result = this.#last.then(task);
     this.#last = result.catch(() => undefined);
@@ -12,11 +12,11 @@ export class Lock {
   }
 }
 
-/** A lock for each key, as long as somebody uses it. */
+/** A lock for each key, kept while it is in use. */
 export class KeyedLocks {
   readonly #locks = new Map<string, { readonly lock: Lock; users: number }>();
 
-  /** As {@link Lock.run}, among tasks with the same key. */
+  /** Like {@link Lock.run}, for tasks with the same key. */
   async run<T>(key: string, task: () => Promise<T>): Promise<T> {
     const entry = this.#locks.get(key) ?? { lock: new Lock(), users: 0 };
     this.#locks.set(key, entry);

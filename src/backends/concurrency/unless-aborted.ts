@@ -1,10 +1,9 @@
-/** Waiting for work no longer than a signal allows. */
 import { onAbort } from "../../common/on-abort.ts";
 
 /**
- * Waits for work until a signal aborts; then the work goes on behind, and how it ends is nobody's concern here.
+ * Waits for work until a signal aborts; the work then continues in the background, and its result is ignored.
  *
- * @throws the signal's reason; what the work throws
+ * @throws the signal's reason; the work's error
  */
 export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   work.catch(() => undefined); // A failure after the abort has no other handler.
