@@ -1,22 +1,22 @@
-/** Values of log options, in Go's spellings and with its errors: dockerd hands them to the user as they are. */
+/** Values of log options, with Go's syntax and error messages, which dockerd shows to users. */
 
 const decimal = 1000;
 const binary = 1024;
 const units = "bkmgtp";
 const largest = Number.MAX_SAFE_INTEGER;
 
-/** A size such as `10m`, `1.5 GiB` or `512kb` in powers of 1000, as `max-size` has it. @throws Error in Go's words */
+/** A size such as `10m`, `1.5 GiB` or `512kb` in powers of 1000, as for `max-size`. @throws Error in Go's words */
 export function parseDecimalSize(text: string): bigint {
   return parseSize(text, decimal);
 }
 
-/** A size as {@link parseDecimalSize} takes it, in powers of 1024, as `max-buffer-size` has it. @throws Error */
+/** Like {@link parseDecimalSize}, but in powers of 1024, as for `max-buffer-size`. @throws Error */
 export function parseBinarySize(text: string): bigint {
   return parseSize(text, binary);
 }
 
 function parseSize(text: string, base: number): bigint {
-  // By hand: an expression for what stands at the end is tried from each place of a text, which may have megabytes.
+  // No regular expression: one anchored at the end would be tried from each position of a text that may have megabytes.
   let end = text.length;
   while (end > 0 && !"0123456789. ".includes(text.charAt(end - 1))) {
     end -= 1;
@@ -41,7 +41,7 @@ function parseSize(text: string, base: number): bigint {
   return BigInt(Math.floor(Math.min(size * base ** power, largest)));
 }
 
-/** An integer as Go's `strconv.Atoi` reads it. @throws Error in Go's words */
+/** Parses an integer like Go's `strconv.Atoi`. @throws Error in Go's words */
 export function parseInteger(text: string): number {
   if (!/^[+-]?[0-9]+$/.test(text)) {
     throw new Error(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
@@ -53,7 +53,7 @@ export function parseInteger(text: string): number {
   return value;
 }
 
-/** A truth value as Go's `strconv.ParseBool` reads it. @throws Error in Go's words */
+/** Parses a boolean like Go's `strconv.ParseBool`. @throws Error in Go's words */
 export function parseBoolean(text: string): boolean {
   if (["1", "t", "T", "TRUE", "true", "True"].includes(text)) {
     return true;

@@ -1,14 +1,14 @@
-/** Refusals of log configurations when a container is created, as by moby's `ValidateLogOpts`. */
+/** Validation of log configurations at a container's creation, as in moby's `ValidateLogOpts`. */
 import { invalid } from "../../common/errors.ts";
 import type { LogConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { parseBinarySize, parseBoolean } from "./go-values.ts";
 
-/** The log drivers that are honoured. */
+/** The supported log drivers. */
 export const logDrivers = ["json-file", "local", "none"] as const;
 
 const sizeOptions = ["compress", "max-file", "max-size"];
 const jsonOptions = [...sizeOptions, "env", "env-regex", "labels", "labels-regex", "tag"];
-/** Known to every driver; the cache is for drivers that cannot be read. */
+/** Options of every driver; the cache options are for drivers without reading. */
 const commonOptions = [
   "mode",
   "max-buffer-size",
@@ -16,9 +16,7 @@ const commonOptions = [
   ...sizeOptions.map((name) => `cache-${name}`),
 ];
 
-/**
- * Refuses options that the log driver does not take; values of sizes are read at the start. @throws invalid
- */
+/** Rejects options that the log driver does not support; sizes are parsed at the start. @throws invalid */
 export function validateLogOptions({ type, config }: LogConfig): void {
   if (type === "none") {
     return;

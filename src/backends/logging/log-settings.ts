@@ -1,24 +1,24 @@
 import type { LogConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { parseBinarySize, parseBoolean, parseDecimalSize, parseInteger } from "./go-values.ts";
 
-/** Settings by which an agent records a container's output. */
+/** An agent's settings for recording a container's output. */
 export interface LogSettings {
   readonly disabled: boolean;
-  /** Bytes a file; 0: no limit. */
+  /** Bytes per file; 0 for no limit. */
   readonly maxSize: bigint;
   readonly maxFiles: number;
-  /** Bytes that wait to be recorded, beyond which output is dropped; undefined: the process waits instead. */
+  /** Bytes that may wait to be recorded, beyond which output is dropped; undefined: the process blocks instead. */
   readonly bufferSize?: bigint;
 }
 
-/** The `local` log driver's own defaults: 20 MiB a file, five files. */
+/** The `local` log driver's own defaults: 20 MiB per file, five files. */
 const localDriverDefaults = { maxSize: 20n * 1024n * 1024n, maxFiles: 5 };
 const defaultBufferSize = 1_000_000n;
 
 /**
- * `--log-driver` json-file, local or none with their sizes.
+ * The settings of `--log-driver` json-file, local or none with their sizes.
  *
- * @throws Error in the words of moby's log drivers, for values that are none
+ * @throws Error in the words of moby's log drivers, for invalid values
  */
 export function logSettings(config: LogConfig | undefined): LogSettings {
   const options = config?.config ?? {};
@@ -66,7 +66,7 @@ function localFiles(options: Options): Files {
   return { maxSize: maxSize ?? localDriverDefaults.maxSize, maxFiles: Math.max(1, maxFiles) };
 }
 
-/** @param context what stands before the reason, with the value where it ends in a colon */
+/** @param context prefix of the error message; includes the value if it ends in a colon */
 function parsed<T>(text: string | undefined, parse: (text: string) => T, context = ""): T | undefined {
   if (text === undefined) {
     return undefined;

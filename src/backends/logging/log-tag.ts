@@ -1,18 +1,18 @@
 /**
- * `--log-opt tag`: a Go template over what is known of a container. Fields and Docker's functions are there, alone, in
+ * `--log-opt tag`: a Go template over a container's properties. Fields and Docker's functions are supported, alone, in
  * a pipe and with arguments; control structures (`if`, `range`, `with`) are not.
  */
 
-/** Values that a tag may name, by the field's name. */
+/** Values available in a tag, by field name. */
 export type TagFields = Readonly<Record<string, string | readonly string[]>>;
 
-/** The most blanks that `pad` adds on a side. */
+/** The most spaces that `pad` adds on a side. */
 const widest = 1024;
 
 type Value = string | number | readonly string[];
 
 /**
- * The text of a tag.
+ * Renders a tag.
  *
  * @throws Error in the words of Go's templates
  */
@@ -32,7 +32,7 @@ export function renderLogTag(template: string, fields: TagFields): string {
 
 interface Part {
   readonly literal: string;
-  /** The action behind the literal; undefined: the end. */
+  /** The action after the literal; undefined at the end. */
   readonly action: string | undefined;
   readonly trimsBefore: boolean;
   readonly trimsAfter: boolean;
