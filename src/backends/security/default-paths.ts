@@ -1,6 +1,6 @@
-/** Paths of /proc and /sys that Docker keeps from containers unless told otherwise. */
+/** Paths of /proc and /sys that Docker restricts in containers by default. */
 
-/** Hidden from containers: they tell of the machine, or reach into it. As moby v28. */
+/** Hidden from containers, as in moby v28: they reveal facts about the machine, or allow access to it. */
 export const maskedPaths: readonly string[] = [
   "/proc/asound",
   "/proc/acpi",
@@ -16,7 +16,7 @@ export const maskedPaths: readonly string[] = [
   "/sys/devices/virtual/powercap",
 ];
 
-/** Read-only in containers. As moby v28. */
+/** Read-only in containers, as in moby v28. */
 export const readonlyPaths: readonly string[] = [
   "/proc/bus",
   "/proc/fs",

@@ -1,8 +1,8 @@
-/** Linux' capabilities: their names, as users write them and as the kernel has them. */
+/** Linux' capabilities: users' spellings and the kernel's names. */
 import { invalid } from "../../common/errors.ts";
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 
-/** All of them, in the order of their bits (capability.h, Linux 6). */
+/** All capabilities, ordered by bit (capability.h, Linux 6). */
 export const capabilitiesByBit: readonly string[] = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
@@ -47,7 +47,7 @@ export const capabilitiesByBit: readonly string[] = [
   "CAP_CHECKPOINT_RESTORE",
 ];
 
-/** Capabilities of a container whose user names none; dockerd's list. */
+/** Default capabilities of a container; dockerd's list. */
 export const defaultCapabilities: readonly string[] = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
@@ -65,15 +65,15 @@ export const defaultCapabilities: readonly string[] = [
   "CAP_AUDIT_WRITE",
 ];
 
-/** Capabilities that a user adds to those of {@link defaultCapabilities} and takes from them, in canonical form. */
+/** Capabilities that a user adds to and drops from {@link defaultCapabilities}, in canonical form. */
 export interface AskedCapabilities {
   readonly added: readonly string[];
   readonly dropped: readonly string[];
 }
 
 /**
- * Capabilities that a host configuration asks for. The configuration itself keeps them as the user wrote them
- * (`net_admin`, `CAP_NET_ADMIN`); here they are in upper case with `CAP_`, and `ALL` as it is.
+ * The capabilities in a host configuration, which keeps the user's spelling (`net_admin`, `CAP_NET_ADMIN`); here they
+ * are in upper case with `CAP_`; `ALL` is unchanged.
  */
 export function askedCapabilities(
   host: Pick<HostConfig, "capAdd" | "capDrop"> | undefined,
@@ -84,7 +84,7 @@ export function askedCapabilities(
   };
 }
 
-/** @throws invalid, in dockerd's words: one that Linux does not have */
+/** @throws invalid, in dockerd's words, for a capability that Linux does not have */
 export function validateCapabilities(host: Pick<HostConfig, "capAdd" | "capDrop">): void {
   for (const [field, names] of [["CapAdd", host.capAdd] as const, ["CapDrop", host.capDrop] as const]) {
     for (const name of names.map(canonicalCapability)) {

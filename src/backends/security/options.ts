@@ -1,21 +1,21 @@
 import { invalid } from "../../common/errors.ts";
 import { parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
 
-/** All of a container's `--security-opt` options, parsed. */
+/** A container's parsed `--security-opt` options. */
 export interface SecurityOptions {
   readonly noNewPrivileges: boolean;
-  /** `builtin`: Docker's own profile. undefined: not said. */
+  /** `builtin`: Docker's own profile; undefined: not specified. */
   readonly seccomp: SeccompProfile | "builtin" | "unconfined" | undefined;
-  /** AppArmor profile asked for by name; undefined or empty: none was. */
+  /** Name of the AppArmor profile; undefined or empty: not specified. */
   readonly appArmor: string | undefined;
   /** `systempaths=unconfined`: nothing of /proc and /sys is masked or read-only. */
   readonly systemPathsUnconfined: boolean;
-  /** Whether the container may change its control groups; undefined: where it is privileged. */
+  /** Whether the container may change its control groups; undefined: if it is privileged. */
   readonly writableCgroups: boolean | undefined;
 }
 
 /**
- * Reads `HostConfig.SecurityOpt`; of several options of one kind the last holds.
+ * Parses `HostConfig.SecurityOpt`; of repeated options the last counts.
  *
  * @throws SockerlessError `invalid` in dockerd's words
  */
@@ -35,7 +35,7 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
       continue;
     }
     if (option === "disable") {
-      continue; // As `label=disable`.
+      continue; // Same as `label=disable`.
     }
     const [key, value] = splitOption(option);
     switch (key) {
@@ -55,7 +55,7 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
         systemPathsUnconfined = value === "unconfined";
         break;
       case "label":
-        break; // SELinux labels mean nothing on a machine without it, as under dockerd.
+        break; // Without SELinux, labels have no effect, as under dockerd.
       default:
         throw invalid(`invalid --security-opt 2: "${option}"`);
     }

@@ -1,10 +1,10 @@
-/** Docker's seccomp profiles: how they are read, and which of their rules hold for a container. */
+/** Docker's seccomp profiles: parsing, and selecting the rules for a container. */
 import * as v from "valibot";
 
 import { mustRead, object, orUndefined, size } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 
-/** Unsigned, of 64 bits: a double does not hold all of them. */
+/** Unsigned 64-bit; a double cannot represent all values. */
 const uint64 = v.pipe(
   v.bigint(),
   v.minValue(0n, "Too small: expected bigint to be >=0"),
@@ -50,21 +50,21 @@ const profileSchema = object({
 });
 
 /**
- * A seccomp profile in Docker's format: the OCI one with rules that hold only
- * for some architectures, capabilities or kernels.
+ * A seccomp profile in Docker's format: the OCI format with rules restricted to some architectures, capabilities or
+ * kernels.
  */
 export type SeccompProfile = v.InferOutput<typeof profileSchema>;
 type ProfileRule = NonNullable<SeccompProfile["syscalls"]>[number];
 
-/** The container and machine on which a profile is to hold, but for the kernel. */
+/** The container and machine that a profile is resolved for, except the kernel. */
 export interface SeccompTarget {
-  /** GOARCH name, which is what profiles use: "amd64", "arm64". */
+  /** GOARCH name, as used in profiles: "amd64", "arm64". */
   readonly architecture: string;
-  /** Bounding set of the container. */
+  /** The container's bounding set. */
   readonly capabilities: readonly string[];
 }
 
-/** `linux.seccomp` of the OCI runtime specification, as far as profiles fill it in. */
+/** The parts of the OCI runtime specification's `linux.seccomp` that profiles fill in. */
 export interface ResolvedProfile<Rule extends ResolvedRule = ResolvedRule> {
   readonly defaultAction: string;
   readonly defaultErrnoRet?: number;
@@ -73,7 +73,7 @@ export interface ResolvedProfile<Rule extends ResolvedRule = ResolvedRule> {
   readonly syscalls: readonly Rule[];
 }
 
-/** A rule without Docker's own conditions. */
+/** A rule after Docker's conditions were resolved. */
 export interface ResolvedRule {
   readonly names: readonly string[];
   readonly action: string;
@@ -86,7 +86,7 @@ export interface ResolvedRule {
   }[];
 }
 
-/** A rule with the range of kernels for which it holds, as `major.minor`. */
+/** A rule with its range of kernels, as `major.minor`. */
 export interface KernelRule extends ResolvedRule {
   /** The first kernel in the range. */
   readonly minKernel?: string;
@@ -104,15 +104,14 @@ const seccompArchitecture: Readonly<Record<string, string>> = {
 const decimal = /^\d+$/;
 const isOperand = (key: string): boolean => key === "value" || key === "valueTwo";
 
-/** `JSON.parse` as Node has it and the compiler's library does not name it: with the digits of a number. */
+/** Node's `JSON.parse`, with the source text of numbers, which TypeScript's library does not declare. */
 const parseJson = JSON.parse as (
   text: string,
   reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
 ) => unknown;
 
 /**
- * Reads a profile as `--security-opt seccomp=` carries it (the CLI sends the
- * file's content).
+ * Parses a profile from `--security-opt seccomp=` (the CLI sends the file's content).
  *
  * @throws SockerlessError `invalid` in dockerd's words
  */
@@ -140,10 +139,9 @@ export function parseSeccompProfile(json: string): SeccompProfile {
 }
 
 /**
- * The profile's rules that hold for the target, each with its kernels, for
- * whoever knows the kernel.
+ * The profile's rules for the target, each with its range of kernels, for a receiver that knows the kernel.
  *
- * @returns undefined where the profile says nothing, which is no filter
+ * @returns undefined for an empty profile, which filters nothing
  */
 export function resolveSeccomp(
   profile: SeccompProfile,
@@ -166,9 +164,9 @@ export function resolveSeccomp(
   };
 }
 
-/** The same for a kernel that is known, as an OCI runtime takes it. */
+/** Resolves a profile for a known kernel, in the format of an OCI runtime. */
 export function resolveSeccompOn(
-  /** Its release: "6.1.0-13-amd64". */
+  /** Kernel release: "6.1.0-13-amd64". */
   kernel: string,
   profile: SeccompProfile,
   target: SeccompTarget,
