@@ -1,9 +1,9 @@
-/** Streams from clients that may never end. */
+/** Streams from clients, which may never end. */
 import { unlessAborted } from "../concurrency/unless-aborted.ts";
 
 /**
- * The same stream, which fails with the signal's reason as soon as that aborts, even while the source is silent. The
- * source is told to end, and not waited for.
+ * The same stream, but it fails with the signal's reason as soon as that aborts, even while the source is silent. The
+ * source is asked to end, without waiting for it.
  */
 export async function* abortable<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
   const iterator = source[Symbol.asyncIterator]();

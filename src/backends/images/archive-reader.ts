@@ -1,7 +1,7 @@
 /**
- * Reads the tar of an image archive into the content store. Entries come in any order and any size, so each file
- * becomes a blob under the caller's lease and only its name and digest stay in memory; what no image turns out to need
- * goes with the lease. Names are keys here, never paths: nothing is written by them.
+ * Reads the tar of an image archive into the content store. Entries may have any order and size, so each file becomes a
+ * blob under the caller's lease, and memory only holds its name and digest; blobs that no image needs are removed with
+ * the lease. Names are keys here, never paths: they do not decide where anything is written.
  */
 import path from "node:path/posix";
 import { Readable } from "node:stream";
@@ -14,7 +14,7 @@ import type { ArchiveEntry as StoredEntry } from "../driver/archives.ts";
 import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
 import { decompressed } from "./layer-content.ts";
 
-/** Entries that an archive may have; Docker's own have a handful per layer. */
+/** The most entries in an archive; Docker's own have a handful per layer. */
 const maxEntries = 65_536;
 const maxLinkHops = 40;
 
@@ -22,9 +22,9 @@ type Entry =
   | { readonly kind: "file"; readonly blob: StoredBlob }
   | { readonly kind: "link"; readonly target: string };
 
-/** The files of an archive by normalised name. */
+/** The files of an archive by normalized name. */
 export class ArchiveFiles {
-  /** Names of the folders at the top, those that are links left out. */
+  /** Names of the top-level directories, without links. */
   readonly folders: ReadonlySet<string>;
   readonly #entries: ReadonlyMap<string, Entry>;
 
@@ -33,7 +33,7 @@ export class ArchiveFiles {
     this.folders = new Set([...folders].filter((name) => !entries.has(name)));
   }
 
-  /** The file of that name, links followed within the archive; undefined where there is none. */
+  /** The file with a name, following links within the archive; undefined if there is none. */
   find(name: string): StoredBlob | undefined {
     let at = normalize(name);
     for (let hops = 0; hops < maxLinkHops; hops++) {
@@ -46,7 +46,7 @@ export class ArchiveFiles {
     return undefined;
   }
 
-  /** The file of that name; `invalid` in the operating system's words where there is none. */
+  /** The file with a name. @throws invalid, in the operating system's words, if there is none */
   get(name: string): StoredBlob {
     const blob = this.find(name);
     if (blob === undefined) {
@@ -56,12 +56,12 @@ export class ArchiveFiles {
   }
 }
 
-/** The files of an archive whose entries come one by one. */
+/** Collects the files of an archive from its entries. */
 class EntryList {
   readonly #entries = new Map<string, Entry>();
   readonly #folders = new Set<string>();
 
-  /** Takes an entry that is no file. @param target of a link */
+  /** Adds an entry other than a file. @param target of a link */
   add(name: string, type: string | null | undefined, target: string | null | undefined): void {
     const key = this.#keyOf(name, type === "directory");
     if ((type === "symlink" || type === "link") && typeof target === "string") {
@@ -89,10 +89,10 @@ class EntryList {
 }
 
 /**
- * Takes the files of an archive that somebody else has stored.
+ * Turns an archive's files, already stored by the driver, into blobs.
  *
- * @param reserved where they lie
- * @throws the entries' own error
+ * @param reserved the directory with the files
+ * @throws errors of `entries`
  */
 export async function takeEntries(
   reserved: ReservedBlob,
@@ -112,7 +112,7 @@ export async function takeEntries(
       if (errnoOf(error) !== "ENOENT") {
         throw error;
       }
-      gone ??= error; // An upload that fails takes its files along: the entries say why.
+      gone ??= error; // A failed upload also removes its files: the entries throw the cause.
     }
   }
   if (gone !== undefined) {
@@ -122,9 +122,9 @@ export async function takeEntries(
 }
 
 /**
- * Reads an archive (plain, gzip or zstd) to its end.
+ * Reads a whole archive (plain, gzip or zstd).
  *
- * @throws invalid: not a tar, cut off, or too many entries; the stream's own error
+ * @throws invalid: not a tar, cut, or too many entries; the stream's own error
  */
 export async function readArchive(
   store: ContentStore,
@@ -160,21 +160,21 @@ export async function readArchive(
   } catch (error) {
     tar.destroy();
     const failure = await fed;
-    // An entry that is being read learns only that the tar ended, the pipeline learns why.
+    // An entry being read only gets the tar's end as its error; the pipeline has the cause.
     const isConsequence = messageOf(error) === "Stream was destroyed" && failure !== undefined;
     throw feeding.error ?? tarError(isConsequence ? failure.error : error);
   }
   return entries.files();
 }
 
-/** tar-stream's own types do not say what its streams yield. */
+/** Adds the type of the chunks, which tar-stream's types leave out. */
 function bytesOf(stream: object): AsyncIterable<Uint8Array> {
   return stream as AsyncIterable<Uint8Array>;
 }
 
 /**
- * Remembers the source's own failure, which the pipeline would replace by its own. What is thrown in here when the
- * consumer has failed (a full disk) is not the source's.
+ * Records the source's own failure, which the pipeline would replace. Errors thrown into this generator after the
+ * consumer has failed (a full disk) are not the source's.
  */
 async function* watched(
   source: AsyncIterable<Uint8Array>,
@@ -198,7 +198,7 @@ async function* watched(
   }
 }
 
-/** tar-stream's texts in the words of Go's archive/tar, which Docker's users know. */
+/** Converts tar-stream's errors to the words of Go's archive/tar, which Docker's users know. */
 function tarError(error: unknown): unknown {
   const message = messageOf(error);
   if (message === "Unexpected end of data" || message === "Premature close") {
@@ -210,7 +210,7 @@ function tarError(error: unknown): unknown {
   return error;
 }
 
-/** A name as a key: relative to the archive's root, which `..` does not leave. */
+/** A name as a key: relative to the archive's root; `..` cannot leave the root. */
 function normalize(name: string): string {
   return path.join("/", name).slice(1);
 }

@@ -1,4 +1,6 @@
-/** One blob from a registry into the content store: resumed where it was cut, retried with growing pauses, verified. */
+/**
+ * Downloads a blob from a registry into the content store: resumes after a cut, retries with growing pauses, verifies.
+ */
 import { shortId } from "../../common/ids.ts";
 import { invalid } from "../../common/errors.ts";
 import type { BlobLease, BlobWriter, ContentStore, StoredBlob } from "./content-store.ts";
@@ -7,7 +9,7 @@ import type { ReportProgress } from "./progress.ts";
 import type { Registry } from "./registry/registry.ts";
 import { type RetryContext, withRetries } from "./registry-retries.ts";
 
-/** Parts of a pull that a download works with. */
+/** Parts of a pull that a download needs. */
 export interface DownloadContext extends RetryContext {
   readonly registry: Registry;
   /** The repository at the registry. */
@@ -19,7 +21,7 @@ export interface DownloadContext extends RetryContext {
 /**
  * Downloads a blob.
  *
- * @throws RegistryRefusal, RegistryUnreachable (after the last attempt); invalid: not what its digest says
+ * @throws RegistryRefusal, RegistryUnreachable (after the last attempt); invalid if it does not match its digest
  */
 export async function downloadBlob(descriptor: Descriptor, context: DownloadContext): Promise<StoredBlob> {
   const { digest, size } = descriptor;
@@ -37,7 +39,7 @@ export async function downloadBlob(descriptor: Descriptor, context: DownloadCont
   return blob;
 }
 
-/** Appends what is missing of the blob. */
+/** Appends the missing part of the blob. */
 async function receive(
   writer: BlobWriter,
   { digest, size }: Descriptor,
@@ -61,10 +63,10 @@ async function receive(
   }
 }
 
-/** Milliseconds between two reports of byte counts of one layer. */
+/** Milliseconds between reports of a layer's byte count. */
 const reportEveryMs = 100;
 
-/** Lets a byte count pass at most every {@link reportEveryMs}, and the last one always. */
+/** Reports a byte count at most every {@link reportEveryMs}, and always the last one. */
 export function throttle(report: ReportProgress): ReportProgress {
   let last = Number.NEGATIVE_INFINITY;
   return (line) => {

@@ -1,16 +1,16 @@
 /**
- * Content by digest: `<state>/blobs/sha256/<hex>` holds exactly the bytes whose SHA-256 is its name. Manifests,
- * configurations and layers (as they came: plain, gzip or zstd) lie here side by side.
+ * Content by digest: `<state>/blobs/sha256/<hex>` holds the bytes with that SHA-256. Manifests, configurations and
+ * layers (in their original form: plain, gzip or zstd) are stored side by side.
  *
- * Writing goes to `<state>/blobs/ingest/`, then a rename makes the blob visible, so a blob under its name is whole. What
- * a crash leaves in `ingest` is deleted at the next start.
+ * Blobs are written to `<state>/blobs/ingest/` and renamed, so that a blob under its name is complete. The next start
+ * deletes what a crash leaves in `ingest`.
  *
- * Durability: nothing is synced while it is taken in, since most of a failed load would be synced for nothing.
- * {@link ContentStore.sync} makes blobs durable, data and names: configurations and manifests before a record that names
- * them is committed, layers behind it (`layer-durability.ts`).
+ * Durability: nothing is synced while it is being written, which a failed load would do in vain. {@link
+ * ContentStore.sync} makes blobs durable, both data and names: configurations and manifests before a record with their
+ * digests is committed, layers afterwards (`layer-durability.ts`).
  *
- * Deleting is by references: a blob stays while a {@link BlobLease} holds it or an image names it. Leases are in
- * memory, they guard work under way.
+ * Deletion is by references: a blob stays while a {@link BlobLease} holds it or an image refers to it. Leases are in
+ * memory and protect work in progress.
  */
 import { createHash, type Hash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -21,34 +21,34 @@ import { errnoOf, invalid, messageOf, systemError } from "../../common/errors.ts
 import { withCallFaultPoints } from "../driver/fault-points.ts";
 import { hexOf, isSha256Digest } from "./digest.ts";
 
-/** The largest blob that is taken in, in bytes: far above any layer, below what an endless stream would write. */
+/** Size limit of a blob in bytes: far above any layer, but it stops an endless stream. */
 const maxBlobBytes = 256 * 1024 ** 3;
 
-/** How much is written at once. */
+/** Bytes per write. */
 const gatheredBytes = 256 * 1024;
 
-/** A blob that is there. */
+/** A stored blob. */
 export interface StoredBlob {
   readonly digest: string;
   /** Bytes. */
   readonly size: number;
 }
 
-/** Digest and size (bytes) that a blob must turn out to have. */
+/** Digest and size (bytes) that a blob must have. */
 export interface BlobExpectation {
   readonly digest?: string;
   readonly size?: number;
 }
 
-/** The blobs of one backend. One process has it open at a time, which the state's database sees to. */
+/** The blobs of one backend. Only one process has them open at a time, due to the state's database. */
 export class ContentStore {
   readonly #blobs: string;
   readonly #ingest: string;
-  /** How many leases hold a blob. */
+  /** Number of leases per blob. */
   readonly #holds = new Map<string, number>();
-  /** Deletions under way: a blob of the same name is put in place only afterwards. */
+  /** Deletions in progress: a blob with the same digest is put in place only afterwards. */
   readonly #deletions = new Map<string, Promise<void>>();
-  /** By the blobs that were synced since they were put in place, or are being, the sync that did it. */
+  /** The sync of each blob that was synced, or is being synced, since it was put in place. */
   readonly #syncs = new Map<string, { done: boolean }>();
 
   private constructor(directory: string) {
@@ -56,19 +56,19 @@ export class ContentStore {
     this.#ingest = path.join(directory, "ingest");
   }
 
-  /** Opens the store in a directory, makes it where there is none, and clears what interrupted writers left. */
+  /** Opens the store in a directory, creates it if missing, and removes files of interrupted writers. */
   static async open(directory: string): Promise<ContentStore> {
     const store = new ContentStore(path.resolve(directory));
     await mkdir(store.#blobs, { recursive: true, mode: 0o700 });
     await mkdir(store.#ingest, { recursive: true, mode: 0o700 });
-    // The directory itself stays: on a disk that is full, or read-only, it could not be made again.
+    // Keeps the directory itself: on a full or read-only disk it could not be created again.
     for (const name of await readdir(store.#ingest)) {
       await rm(path.join(store.#ingest, name), { force: true, recursive: true });
     }
     return store;
   }
 
-  /** The path of a blob's file, whether it is there or not. @throws invalid: no SHA-256 digest */
+  /** The path of a blob's file, which need not exist. @throws invalid if it is not a SHA-256 digest */
   path(digest: string): string {
     if (!isSha256Digest(digest)) {
       throw invalid("unsupported digest algorithm");
@@ -76,7 +76,7 @@ export class ContentStore {
     return path.join(this.#blobs, hexOf(digest));
   }
 
-  /** The blob of that digest, or undefined. */
+  /** The blob with a digest, or undefined. */
   async find(digest: string): Promise<StoredBlob | undefined> {
     await this.#deletions.get(digest);
     try {
@@ -89,7 +89,7 @@ export class ContentStore {
     }
   }
 
-  /** A small blob whole. Throws `invalid` where it is larger than `maxBytes`. */
+  /** Reads a small blob. @throws invalid if it is larger than `maxBytes` */
   async read(digest: string, maxBytes: number): Promise<Buffer> {
     const { size } = await stat(this.path(digest));
     if (size > maxBytes) {
@@ -98,7 +98,7 @@ export class ContentStore {
     return await readFile(this.path(digest));
   }
 
-  /** A blob's bytes from the start. */
+  /** Streams a blob's bytes. */
   stream(digest: string, signal?: AbortSignal): AsyncIterable<Uint8Array> {
     return createReadStream(this.path(digest), {
       highWaterMark: 256 * 1024,
@@ -106,21 +106,21 @@ export class ContentStore {
     });
   }
 
-  /** Begins a lease; what it took in and nobody else needs goes when it is released. */
+  /** Begins a lease; releasing it deletes what only it holds and nothing refers to. */
   lease(): BlobLease {
     return new BlobLease(this);
   }
 
-  /** Begins a blob under a lease. */
+  /** Begins to write a blob under a lease. */
   async write(lease: BlobLease): Promise<BlobWriter> {
     const temporary = path.join(this.#ingest, randomUUID());
     return new BlobWriter(this, lease, temporary, await open(temporary, "wx", 0o600));
   }
 
   /**
-   * Takes in a stream as a blob under a lease.
+   * Stores a stream as a blob under a lease.
    *
-   * @throws invalid where it is not what was expected or larger than `maxBytes`; the stream's own error
+   * @throws invalid if it does not match `expected`, or is larger than `maxBytes`; the stream's own error
    */
   async put(
     lease: BlobLease,
@@ -138,19 +138,19 @@ export class ContentStore {
     return await writer.finish(expected);
   }
 
-  /** A place where somebody else may write what is to become a blob. */
+  /** Reserves a path where a future blob can be written from outside this process. */
   reserve(): ReservedBlob {
     return new ReservedBlob(this, path.join(this.#ingest, randomUUID()));
   }
 
-  /** Takes in bytes as a blob under a lease. */
+  /** Stores bytes as a blob under a lease. */
   async putBytes(lease: BlobLease, bytes: Uint8Array, expected: BlobExpectation = {}): Promise<StoredBlob> {
     await using writer = await this.write(lease);
     await writer.append(bytes);
     return await writer.finish(expected);
   }
 
-  /** Makes these blobs durable, where they are not yet. Throws `system` where one is missing or the disk fails. */
+  /** Makes blobs durable, unless they are already. @throws system if one is missing or the disk fails */
   async sync(digests: Iterable<string>): Promise<void> {
     const waiting = [...new Set(digests)].filter((digest) => this.#syncs.get(digest)?.done !== true);
     if (waiting.length === 0) {
@@ -169,30 +169,30 @@ export class ContentStore {
     sync.done = true;
   }
 
-  /** Deletes those of these blobs that no lease holds; the caller knows that no image names them. */
+  /** Deletes the blobs that no lease holds; the caller has checked that no image refers to them. */
   async discard(digests: Iterable<string>): Promise<void> {
     await Promise.all([...digests].map((digest) => this.#delete(digest)));
   }
 
-  /** Deletes every blob that neither a lease holds nor `isReferenced` claims, and answers how many those were. */
+  /** Deletes every blob that no lease holds and `isReferenced` denies; returns their number. */
   async collect(isReferenced: (digest: string) => boolean): Promise<number> {
     const garbage = await this.unneeded(isReferenced);
     await this.discard(garbage);
     return garbage.length;
   }
 
-  /** Digests of the blobs that `isReferenced` does not claim. */
+  /** Digests of the blobs for which `isReferenced` is false. */
   async unneeded(isReferenced: (digest: string) => boolean): Promise<readonly string[]> {
     const digests = (await readdir(this.#blobs)).map((name) => `sha256:${name}`);
     return digests.filter((digest) => isSha256Digest(digest) && !isReferenced(digest));
   }
 
-  /** Counts a hold; for {@link BlobLease}. */
+  /** Adds a lease to a blob; for {@link BlobLease}. */
   hold(digest: string): void {
     this.#holds.set(digest, (this.#holds.get(digest) ?? 0) + 1);
   }
 
-  /** Gives a hold back; for {@link BlobLease}. */
+  /** Removes a lease from a blob; for {@link BlobLease}. */
   unhold(digest: string): void {
     const holds = this.#holds.get(digest) ?? 0;
     if (holds > 1) {
@@ -202,7 +202,7 @@ export class ContentStore {
     }
   }
 
-  /** Puts a finished file in its place; for {@link BlobWriter}. */
+  /** Moves a finished file into place; for {@link BlobWriter}. */
   async place(temporary: string, digest: string): Promise<void> {
     await this.#deletions.get(digest);
     const existing = await this.find(digest);
@@ -225,7 +225,7 @@ export class ContentStore {
   }
 }
 
-/** Keeps blobs from being deleted while work that needs them is under way. */
+/** Protects blobs from deletion while work needs them. */
 export class BlobLease {
   readonly #store: ContentStore;
   readonly #digests = new Set<string>();
@@ -234,7 +234,7 @@ export class BlobLease {
     this.#store = store;
   }
 
-  /** Holds blobs, whether they are there yet or not. */
+  /** Holds blobs, whether or not they exist yet. */
   hold(...digests: readonly string[]): void {
     for (const digest of digests) {
       if (!this.#digests.has(digest)) {
@@ -244,7 +244,7 @@ export class BlobLease {
     }
   }
 
-  /** Ends the lease and deletes what only it held, unless `isReferenced` claims it. */
+  /** Ends the lease and deletes what only it held, unless `isReferenced` is true for it. */
   async release(isReferenced: (digest: string) => boolean): Promise<void> {
     const digests = [...this.#digests];
     this.#digests.clear();
@@ -255,10 +255,10 @@ export class BlobLease {
   }
 }
 
-/** A blob, or a folder of them, that somebody else writes. What has not become a blob goes when this is disposed of. */
+/** A blob, or a directory of blobs, written from outside this process. Disposing removes what did not become a blob. */
 export class ReservedBlob implements AsyncDisposable {
   readonly #store: ContentStore;
-  /** The file, or the folder, which is not there yet. */
+  /** The file or directory, which does not exist yet. */
   readonly path: string;
 
   constructor(store: ContentStore, file: string) {
@@ -267,10 +267,10 @@ export class ReservedBlob implements AsyncDisposable {
   }
 
   /**
-   * Makes a blob of what was written, held by the lease.
+   * Turns the written file into a blob, held by the lease.
    *
-   * @param blob its digest and size, which its writer knows
-   * @param file the one in the folder
+   * @param blob digest and size, known to its writer
+   * @param file path of the file, for a directory
    */
   async adopt(lease: BlobLease, { digest, size }: StoredBlob, file = this.path): Promise<StoredBlob> {
     lease.hold(digest);
@@ -283,7 +283,7 @@ export class ReservedBlob implements AsyncDisposable {
   }
 }
 
-/** A blob being written: appended to, begun anew, and finished once or discarded. */
+/** A blob being written: append or restart, then finish once, or dispose. */
 export class BlobWriter implements AsyncDisposable {
   readonly #store: ContentStore;
   readonly #lease: BlobLease;
@@ -292,7 +292,7 @@ export class BlobWriter implements AsyncDisposable {
   #hash: Hash = createHash("sha256");
   #size = 0;
   #placed = false;
-  /** Chunks not yet given to the file, and their offset in it. */
+  /** Chunks not written to the file yet, and their offset in it. */
   #gathered: Uint8Array[] = [];
   #begun = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -304,14 +304,13 @@ export class BlobWriter implements AsyncDisposable {
     this.#file = file;
   }
 
-  /** Bytes appended so far. */
   get size(): number {
     return this.#size;
   }
 
   /**
-   * Appends bytes, which have to stay as they are; the next call waits for this one. They are written with those that
-   * follow, while these come; what fails is told by a later call.
+   * Appends bytes, which must not change afterwards; each call must wait for the previous one. Bytes are written in
+   * larger pieces while more arrive; a later call reports the failure.
    */
   async append(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
@@ -337,7 +336,7 @@ export class BlobWriter implements AsyncDisposable {
     }
   }
 
-  /** Forgets what was appended. */
+  /** Drops everything appended. */
   async restart(): Promise<void> {
     await this.#writing;
     this.#gathered = [];
@@ -348,9 +347,9 @@ export class BlobWriter implements AsyncDisposable {
   }
 
   /**
-   * Checks what was appended and makes it a blob, held by the lease. Call it once.
+   * Verifies the appended bytes and turns them into a blob, held by the lease. May be called once.
    *
-   * @throws invalid where size or digest are not the expected ones; nothing is stored then
+   * @throws invalid if size or digest do not match; nothing is stored then
    */
   async finish(expected: BlobExpectation = {}): Promise<StoredBlob> {
     await this.#writing;
@@ -384,7 +383,7 @@ const writeChunks = withCallFaultPoints(
   () => "blobs.append",
 );
 
-/** The rest of some chunks behind so many bytes. */
+/** The chunks without their first `bytes` bytes. */
 function after(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
   let skipped = bytes;
   return chunks.flatMap((chunk) => {

@@ -1,20 +1,20 @@
-/** Content digests (`algorithm:hex`), the address of every manifest, configuration and layer. */
+/** Content digests (`algorithm:hex`), the addresses of manifests, configurations and layers. */
 import { createHash } from "node:crypto";
 
 import { invalid } from "../../common/errors.ts";
 
-/** Hexadecimal digits of each algorithm that a reference may name. */
+/** Hexadecimal digits per algorithm that a reference may use. */
 const hexLength: Readonly<Record<string, number>> = { sha256: 64, sha384: 96, sha512: 128 };
 
 const sha256Digest = /^sha256:[0-9a-f]{64}$/;
 
-/** Whether this is a whole SHA-256 digest, the only kind that the content store holds. */
+/** Whether the text is a complete SHA-256 digest, the only kind in the content store. */
 export function isSha256Digest(text: string): boolean {
   return sha256Digest.test(text);
 }
 
 /**
- * Checks a digest of any known algorithm and answers it.
+ * Validates a digest of any known algorithm and returns it.
  *
  * @throws SockerlessError of kind `invalid`, in the words of the reference grammar
  */
@@ -42,14 +42,14 @@ export function hexOf(digest: string): string {
   return digest.slice(digest.indexOf(":") + 1);
 }
 
-/** The SHA-256 digest of bytes or of a text's UTF-8. */
+/** The SHA-256 digest of bytes, or of a text in UTF-8. */
 export function sha256Of(content: Uint8Array | string): string {
   return `sha256:${createHash("sha256").update(content).digest("hex")}`;
 }
 
 /**
- * Chain IDs of a stack of layers: the address of each layer together with all below it (OCI image specification,
- * "Layer ChainID"). Two images share a layer's storage where the chain IDs are equal.
+ * Chain IDs of a stack of layers: each identifies a layer together with all below it (OCI image specification, "Layer
+ * ChainID"). Images share a layer's storage if the chain IDs are equal.
  *
  * @param diffIds bottom first
  * @returns bottom first

@@ -1,4 +1,4 @@
-/** `/distribution/{name}/json`: an image as its registry describes it in manifest and configuration. */
+/** `/distribution/{name}/json`: an image as described by manifest and configuration in its registry. */
 import { create } from "@bufbuild/protobuf";
 
 import { forbidden, invalid, notFound, systemError, unauthorized } from "../../common/errors.ts";
@@ -12,7 +12,7 @@ import { Registry, type RegistryOptions } from "./registry/registry.ts";
 import { RegistryRefusal, RegistryUnreachable } from "./registry/registry-errors.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 
-/** An image, or an index of several, as a registry has it. */
+/** An image, or an index of several, in a registry. */
 export interface DistributedImage {
   readonly digest: string;
   readonly mediaType: string;
@@ -21,7 +21,7 @@ export interface DistributedImage {
   readonly platforms: readonly Platform[];
 }
 
-/** Asks registries about images that may not be here. */
+/** Queries registries about images that need not exist here. */
 export class Distribution {
   readonly #credentials: KnownCredentials;
   readonly #options: RegistryOptions;
@@ -32,11 +32,11 @@ export class Distribution {
   }
 
   /**
-   * Asks the registry of a reference.
+   * Queries the registry of a reference.
    *
    * @param given the client's credentials
-   * @throws not-found, unauthorized, forbidden: in the registry's words; invalid: no reference, or no manifest of an
-   *   image; system: the registry's failure
+   * @throws not-found, unauthorized, forbidden: in the registry's words; invalid: not a reference, or not an image's
+   *   manifest; system: the registry's failure
    */
   async inspect(
     reference: string,
@@ -105,7 +105,7 @@ async function platformOfConfig(
   return parseImageConfig(bytes).platform;
 }
 
-/** As in moby, where each code of the Distribution specification has its HTTP status. */
+/** Converts errors as moby does, which assigns an HTTP status to each code of the Distribution specification. */
 function inspectionError(error: unknown): unknown {
   if (error instanceof RegistryRefusal) {
     const { code, message } = error;

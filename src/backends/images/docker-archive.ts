@@ -1,4 +1,4 @@
-/** The archive of `docker save`: `manifest.json` lists images with the names of their parts. */
+/** The archive of `docker save`: `manifest.json` lists images and the names of their parts. */
 import { isDeepStrictEqual } from "node:util";
 
 import * as v from "valibot";
@@ -22,7 +22,7 @@ const itemSchema = object({
 });
 
 /**
- * The images that a docker archive lists and that have the platform.
+ * The images in a docker archive that have the platform.
  *
  * @throws SockerlessError of kind `invalid` in moby's words
  */
@@ -64,7 +64,7 @@ export async function readDockerArchive(
   return images.map((image) => withCheckedParent(image, images));
 }
 
-/** Takes away a parent that the archive does not have. @throws invalid: it has it, and the image is not made of it */
+/** Drops a parent missing in the archive. @throws invalid if the archive has it, but the image is not based on it */
 function withCheckedParent(image: ArchivedImage, images: readonly ArchivedImage[]): ArchivedImage {
   const { parentId, ...others } = image;
   const parent = images.find(({ configBlob }) => configBlob.digest === parentId);
@@ -77,7 +77,7 @@ function withCheckedParent(image: ArchivedImage, images: readonly ArchivedImage[
   return image;
 }
 
-/** Whether one history is another and one step more. */
+/** Whether a history consists of another one plus one step. */
 function isStepAfter(history: readonly HistoryEntry[], earlier: readonly HistoryEntry[]): boolean {
   return history.length === earlier.length + 1 && isDeepStrictEqual(history.slice(0, -1), earlier);
 }

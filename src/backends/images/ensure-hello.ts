@@ -1,13 +1,13 @@
-/** The built-in image at the start of a backend. */
+/** The built-in image at a backend's start. */
 import { messageOf, remedyOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { builtPrograms } from "../../common/built-programs.ts";
 import type { Images } from "./images.ts";
 
-/** Writing an image of 2 MB, and unpacking it where the driver wants that. */
+/** Time to write an image of 2 MB, and to unpack it if the driver needs that. */
 const limitMs = 30_000;
 
-/** Makes `sockerless/hello` where it is missing. A disk or a registry that does not take it ends no start. */
+/** Creates `sockerless/hello` if it is missing. The start goes on even if disk or registry fail. */
 export async function ensureHello({ builtIn }: Images, logger: Logger): Promise<void> {
   try {
     await builtIn.ensure(builtPrograms.hello, AbortSignal.timeout(limitMs));

@@ -1,4 +1,4 @@
-/** Requests to URLs that users name: the archive of `docker import URL`. */
+/** Requests to URLs given by users: the archive of `docker import URL`. */
 import { STATUS_CODES } from "node:http";
 
 import {
@@ -17,13 +17,13 @@ import { HttpClient } from "./registry/http-client.ts";
 import { RegistryUnreachable } from "./registry/registry-errors.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
 
-/** An answer that is to be read. */
+/** A response with an unread body. */
 export interface FetchedUrl extends Disposable {
-  /** As it was asked for, with its scheme and without its password. */
+  /** The requested URL with scheme, without password. */
   readonly url: string;
-  /** Bytes; undefined: the server does not say. */
+  /** Bytes; undefined if the server does not report it. */
   readonly size: number | undefined;
-  /** Fails where it breaks off, or is silent for too long. */
+  /** Fails if the connection breaks, or is silent for too long. */
   readonly body: AsyncIterable<Uint8Array>;
 }
 
@@ -37,11 +37,11 @@ const refusals: Readonly<Record<number, ErrorKind>> = {
 };
 
 /**
- * Asks for a URL and follows redirects.
+ * Requests a URL and follows redirects.
  *
- * @param text without a scheme it is one of HTTP
- * @throws invalid: no URL, or 400; not-found: no such host, or 404; unauthorized, forbidden: the server says so, or the
- *   address is a metadata service's; system
+ * @param text default scheme: HTTP
+ * @throws invalid: not a URL, or status 400; not-found: unknown host, or status 404; unauthorized, forbidden: the
+ *   server's status, or the address of a metadata service; system
  */
 export async function fetchUrl(
   text: string,
@@ -83,7 +83,7 @@ export async function fetchUrl(
   }
 }
 
-/** The body of an answer; how much of it has come is told as Docker tells it. */
+/** The body of a response, with progress reports like Docker's. */
 export async function* withProgress(
   { body, size }: FetchedUrl,
   report: ReportProgress,

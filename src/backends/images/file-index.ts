@@ -1,7 +1,7 @@
 /**
- * The files that a container would find at its first start: those of its image's layers, bottom first,
- * whiteouts applied, and of archives that were unpacked over them. Names and metadata are in memory, at most
- * {@link mostFiles}; contents stay where they are, and each file says where that is.
+ * The files that a container would see at its first start: those of its image's layers, bottom first, with whiteouts
+ * applied, and those of archives unpacked on top. Names and metadata are kept in memory, at most {@link mostFiles};
+ * each file records where its content is.
  */
 import path from "node:path";
 
@@ -25,63 +25,63 @@ import {
 import { cleanPath, fileOf, type IndexedFile, implied } from "./indexed-file.ts";
 import { headersOf, type LayerReader } from "./layer-headers.ts";
 
-/** Result of looking a path up. */
+/** The result of a lookup. */
 export type Found =
   | {
       readonly kind: "file";
       readonly file: IndexedFile;
       readonly isElsewhere: boolean;
-      /** It is in a mount point, or is one. */
+      /** True if it is a mount point or inside one. */
       readonly isMounted: boolean;
     }
   | { readonly kind: "missing"; readonly isElsewhere: boolean }
-  /** An element with something beneath it, or a slash behind it, is no directory. */
+  /** A path element with something beneath it, or before a slash, is not a directory. */
   | { readonly kind: "not-a-directory" };
 
 /** A file with its path. */
 export interface WalkedFile {
-  /** Path from where the walk began; empty: that place itself. */
+  /** Path relative to the start of the walk; empty for the start itself. */
   readonly path: string;
   readonly file: IndexedFile;
 }
 
-/** A file that archives have made different from the image's. */
+/** A file in which archives differ from the image. */
 export interface ChangedFile {
   /** Absolute. */
   readonly path: string;
   readonly file: IndexedFile;
-  /** `none`: a directory in which something differs. */
+  /** `none`: an unchanged directory with changes inside. */
   readonly kind: "added" | "modified" | "none";
 }
 
-/** The owner of an archive's entries, in place of the one that the archive names. */
+/** Owner for an archive's entries, replacing the archive's own. */
 export interface FileOwner {
   readonly uid: number;
   readonly gid: number;
 }
 
 /**
- * Most files of one image with everything put over it, and of one tar; each takes about 300 bytes and its
- * name. Directories that only the paths of others name count too.
+ * The most files of an image with everything on top of it, and of one tar; each takes about 300 bytes plus its name.
+ * Directories implied by other paths count too.
  */
 const mostFiles = 1_000_000;
-/** Links followed in one path, as in Linux. */
+/** The most links followed in one path, as in Linux. */
 const mostLinks = 40;
 const whiteout = ".wh.";
 const opaqueWhiteout = ".wh..wh..opq";
-/** The place that a path leads to. */
+/** The place that a path resolves to. */
 interface Place {
-  /** Elements, links followed. */
+  /** Path elements, with links resolved. */
   readonly names: string[];
   readonly node: Node | undefined;
-  /** It leads through something that is no directory. */
+  /** True if the path goes through something that is not a directory. */
   readonly isBlocked: boolean;
-  /** It is in a mount point whose files are elsewhere. */
+  /** True if it is in a mount point whose files are elsewhere. */
   readonly isElsewhere: boolean;
   readonly isMounted: boolean;
 }
 
-/** Names of one file system. */
+/** The names of a file system. */
 export class FileIndex {
   readonly #limit: number;
   readonly #root: Node = { file: implied };
@@ -92,7 +92,7 @@ export class FileIndex {
     this.#limit = limit;
   }
 
-  /** The tar of that number, from its start. */
+  /** Opens a source, a tar, from its start. */
   open(source: number): AsyncIterable<Uint8Array> {
     const open = this.#sources[source];
     if (open === undefined) {
@@ -102,10 +102,10 @@ export class FileIndex {
   }
 
   /**
-   * Lays a layer over what is there.
+   * Adds a layer on top.
    *
-   * @param reader its headers are read now, its contents when they are asked for
-   * @throws invalid: too many files, a path that is too long; what reading it throws
+   * @param reader its headers are read now, its contents on demand
+   * @throws invalid: too many files, or a path that is too long; errors of reading
    */
   async addLayer(reader: LayerReader): Promise<void> {
     const source = this.#sources.push(() => reader.open()) - 1;
@@ -143,10 +143,10 @@ export class FileIndex {
   }
 
   /**
-   * Unpacks an archive into a directory, as the agent does when the container starts: from an entry on that cannot be
-   * unpacked it leaves everything out. The agent will say why.
+   * Unpacks an archive into a directory, as the agent will at the container's start: it stops at the first entry that
+   * cannot be unpacked. The agent will report the reason.
    *
-   * @returns false: there is no such directory
+   * @returns false if the directory does not exist
    * @throws as {@link addLayer}
    */
   async addArchive(
@@ -170,7 +170,7 @@ export class FileIndex {
       const elements = elementsOf(cleanPath(name));
       const base = elements.pop();
       if (base === undefined || elements.length < into.names.length) {
-        continue; // The directory itself stays as it is.
+        continue; // The directory itself is unchanged.
       }
       const parent = this.#makeDirectory(elements, putOver, count);
       const file =
@@ -187,9 +187,9 @@ export class FileIndex {
   }
 
   /**
-   * Adds a directory, and those above it, where they are missing; nothing where a file is in the way.
+   * Adds a directory and its missing parents; does nothing if a file is in the way.
    *
-   * @throws invalid: too many files, a path that is too long
+   * @throws invalid: too many files, or a path that is too long
    */
   addDirectory(directory: string): void {
     let made = 0;
@@ -198,9 +198,9 @@ export class FileIndex {
   }
 
   /**
-   * Makes a directory a mount point; one that is missing is made, as a runtime does, which counts as no change.
+   * Makes a directory a mount point; creates it if missing, as a runtime does, which does not count as a change.
    *
-   * @throws invalid: too many files, a path that is too long
+   * @throws invalid: too many files, or a path that is too long
    */
   addMount(directory: string, mounted: MountedFiles): void {
     let made = 0;
@@ -213,8 +213,8 @@ export class FileIndex {
   }
 
   /**
-   * Looks a path up; links never lead out of the root. The last element is followed only if a slash or `/.`
-   * comes behind it.
+   * Looks up a path; links never lead out of the root. The last element is only followed if a slash or `/.` comes after
+   * it.
    */
   find(wanted: string): Found {
     const asksDirectory = /\/\.?$/.test(wanted) || wanted === ".";
@@ -227,16 +227,16 @@ export class FileIndex {
       : { kind: "file", file: node.file, isElsewhere, isMounted };
   }
 
-  /** Absolute path to which a symlink leads in the end, links followed as far as there is something. */
+  /** Absolute path that a symlink resolves to, following links as far as they exist. */
   targetOf(link: string): string {
     return `/${this.#follow(link, true).names.join("/")}`;
   }
 
   /**
-   * A file and what is beneath it, directories before what is in them, in the order of their names.
+   * A file and everything beneath it, parents before children, sorted by name.
    *
-   * @param entersMounts false: mount points show empty
-   * @param refuse told of a mount point whose files are elsewhere, and throws
+   * @param entersMounts false: mount points are shown as empty
+   * @param refuse called for a mount point whose files are elsewhere; must throw
    */
   *walk(
     wanted: string,
@@ -264,10 +264,9 @@ export class FileIndex {
   }
 
   /**
-   * The files that archives have changed, each behind the directories that it is in. Files in mount points do
-   * not count.
+   * The files that archives have changed, each after its parent directories. Files in mount points are excluded.
    *
-   * @param touched counts a file that an archive has brought, even where nothing tells it from the image's
+   * @param touched includes files that an archive contains but that are identical to the image's
    */
   *changes(touched: boolean): Generator<ChangedFile, void> {
     const waiting: ChangedFile[] = [];
@@ -290,7 +289,7 @@ export class FileIndex {
   }
 
   /**
-   * Makes the missing directories of a path, links followed; undefined: something in the way is no directory.
+   * Creates the missing directories of a path, following links; undefined if something in the way is not a directory.
    */
   #makeDirectory(elements: readonly string[], make: typeof put, count: CountNode): Node | undefined {
     let place = this.#follow(elements.join("/"), true);
@@ -307,7 +306,7 @@ export class FileIndex {
     return place.node?.file.type === "directory" ? place.node : undefined;
   }
 
-  /** @param followsLast whether its last element is followed, too */
+  /** @param followsLast whether to follow the last element too */
   #follow(wanted: string, followsLast: boolean): Place {
     const waiting = elementsOf(path.posix.join("/", wanted)).reverse();
     let way: { readonly name: string; readonly node: Node | undefined }[] = [];
@@ -352,7 +351,7 @@ export class FileIndex {
     };
   }
 
-  /** Entries that make no file count as well: each costs time. */
+  /** The entries of a layer; those that create no file count too, as each costs time. */
   async *#entries(reader: LayerReader) {
     let entry = 0;
     for await (const header of headersOf(reader)) {
@@ -362,14 +361,14 @@ export class FileIndex {
     }
   }
 
-  /** @param known entries or nodes of one tar, without the next */
+  /** @param known entries or nodes of one tar so far */
   #refuseMany(known: number): void {
     if (known >= this.#limit) {
       throw tooMany(this.#limit);
     }
   }
 
-  /** Adds to the count of files; counts those that are really there where that may be too many. */
+  /** Adds to the count of files; if that seems too many, counts the files that actually exist. */
   #added(made: number): void {
     this.#files += made;
     if (this.#files > this.#limit) {
@@ -385,7 +384,7 @@ function tooMany(limit: number): Error {
   return invalid(`more than ${limit} files: they are read once the container runs`);
 }
 
-/** The path that an archive's link points to, before links are followed; any other entry's own path. */
+/** The path that an archive's link points to, before following links; for other entries their own path. */
 function linkedPath({ type, linkname }: Header, directory: string, name: string): string {
   switch (type) {
     case "link":
@@ -401,7 +400,7 @@ function isWithin(directory: string, name: string): boolean {
   return name === directory || name.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 
-/** Compares a file with what it was, as the agent does. */
+/** Compares a file with its original, as the agent does. */
 function kindOf(
   file: IndexedFile,
   before: IndexedFile | null | undefined,

@@ -1,22 +1,20 @@
 /** The directories of a file index. */
 import { type IndexedFile, implied } from "./indexed-file.ts";
 
-/**
- * The files that a mount point shows: the image's beneath it, none, or some of which nothing is known here.
- */
+/** The files in a mount point: the image's beneath it, none, or unknown ones elsewhere. */
 export type MountedFiles = "image" | "nothing" | "elsewhere";
 
-/** A file with its place in the tree. */
+/** A file as a node of the tree. */
 export interface Node {
   file: IndexedFile;
   /** Entries of a directory, by name. */
   children?: Map<string, Node> | undefined;
-  /** The image's file in the same place, where an archive has put another; null: the image has none. */
+  /** The image's file at this place, if an archive has replaced it; null if the image has none. */
   before?: IndexedFile | null;
   mounted?: MountedFiles;
 }
 
-/** Files of lower layers that a layer's whiteouts hide in one directory. */
+/** Files of lower layers hidden by a layer's whiteouts in one directory. */
 export interface Hidden {
   all: boolean;
   readonly names: string[];
@@ -27,7 +25,7 @@ export function elementsOf(name: string): string[] {
   return name.split("/").filter((element) => element !== "" && element !== ".");
 }
 
-/** The node at a path, no links followed; undefined: none. */
+/** The node at a path, without following links; undefined if there is none. */
 export function nodeAt(root: Node, elements: readonly string[]): Node | undefined {
   let at: Node | undefined = root;
   for (const name of elements) {
@@ -36,10 +34,10 @@ export function nodeAt(root: Node, elements: readonly string[]): Node | undefine
   return at;
 }
 
-/** Told of each node before it is made; may throw. */
+/** Called before each new node; may throw. */
 export type CountNode = () => void;
 
-/** The directory of a layer at a path; what of it the layer does not name is made. */
+/** The directory of a layer at a path; creates what the layer does not list. */
 export function makeDirectory(root: Node, elements: readonly string[], count?: CountNode): Node {
   let at = root;
   for (const name of elements) {
@@ -49,7 +47,7 @@ export function makeDirectory(root: Node, elements: readonly string[], count?: C
   return at;
 }
 
-/** Puts a file where it replaces everything but a directory that stays one. */
+/** Adds a file, replacing what is there, except that a directory remains if the new file is one too. */
 export function put(directory: Node, name: string, file: IndexedFile, count?: CountNode): Node {
   const there = directory.children?.get(name);
   if (there?.file.type === "directory" && file.type === "directory") {
@@ -63,7 +61,7 @@ export function put(directory: Node, name: string, file: IndexedFile, count?: Co
   return node;
 }
 
-/** As {@link put}, and remembers what the image has there. */
+/** Like {@link put}, but remembers the image's file at this place. */
 export function putOver(directory: Node, name: string, file: IndexedFile, count?: CountNode): Node {
   const there = directory.children?.get(name);
   const before = there === undefined ? null : there.before === undefined ? there.file : there.before;
@@ -72,7 +70,7 @@ export function putOver(directory: Node, name: string, file: IndexedFile, count?
   return node;
 }
 
-/** Lays a layer's tree over another; nodes of it are used. */
+/** Puts a layer's tree on top of another one, reusing its nodes. */
 export function lay(below: Node, above: Node, hidden: ReadonlyMap<Node, Hidden>): void {
   const gone = hidden.get(above);
   if (gone?.all === true) {
@@ -95,7 +93,7 @@ export function lay(below: Node, above: Node, hidden: ReadonlyMap<Node, Hidden>)
   }
 }
 
-/** How many files a tree has. */
+/** The number of files in a tree. */
 export function countOf(root: Node): number {
   let count = 0;
   const waiting = [root];
@@ -108,7 +106,7 @@ export function countOf(root: Node): number {
   return count;
 }
 
-/** The entries of a directory, in the order of names. */
+/** The entries of a directory, sorted by name. */
 export function sorted(children: ReadonlyMap<string, Node> | undefined): [string, Node][] {
   return [...(children ?? [])].sort(([one], [other]) => (one < other ? -1 : 1));
 }

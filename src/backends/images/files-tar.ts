@@ -1,28 +1,27 @@
-/** Writes files of an index as a tar, with the contents that its sources have. */
+/** Writes files of an index as a tar, with contents from its sources. */
 import { systemError } from "../../common/errors.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { IndexedFile } from "./indexed-file.ts";
 import { endOfTar, entryHeader, paddingAfter, type TarHeader } from "./tar-entries.ts";
 import { entriesIn } from "./tar-reader.ts";
 
-/** A file as it is called in the tar; a directory with a slash at its end. */
+/** A file with its name in the tar; a directory's ends in a slash. */
 export interface NamedFile {
   readonly name: string;
   readonly file: IndexedFile;
 }
 
-/** A file with content, and what it is called. */
+/** A file with content, and its names. */
 interface Wanted {
   readonly file: IndexedFile;
   readonly names: string[];
 }
 
 /**
- * A tar of files: first, in the order in which they are given, what has no content, then the contents in the order in
- * which the sources have them, each of which is read once. Files with several names are hard links. What has no form in
- * a tar is left out.
+ * A tar of files: first those without content, in the given order, then the others in the order of the sources, each of
+ * which is read once. Files with several names become hard links. File types that a tar cannot represent are omitted.
  *
- * @throws system: a source is not as it was; what reading it throws
+ * @throws system if a source has changed; errors of reading
  */
 export async function* tarOfFiles(
   files: Iterable<NamedFile>,

@@ -1,11 +1,11 @@
-/** Shell patterns of the `reference` filter, as Go's `path.Match` reads them: `*` and `?` do not match a slash. */
+/** Shell patterns of the `reference` filter, like Go's `path.Match`: `*` and `?` do not match a slash. */
 import { invalid } from "../../common/errors.ts";
 
-/** No reference is longer than that, so no pattern needs to be. */
+/** Length limit for patterns, as no reference is longer. */
 const longestPattern = 1024;
 
 /**
- * The test for a pattern of `*`, `?`, `[class]` and backslash escapes.
+ * Compiles a pattern with `*`, `?`, `[class]` and backslash escapes.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -81,7 +81,7 @@ function characterClass(inside: readonly string[]): (character: string) => boole
   return (character) => ranges.some(([from, to]) => from <= character && character <= to) !== negated;
 }
 
-/** Backtracks to the last star only, so the time is bounded by pattern × text. */
+/** Backtracks only to the last star, so that time is bounded by pattern × text. */
 function matches(tokens: readonly Token[], text: readonly string[]): boolean {
   let token = 0;
   let at = 0;

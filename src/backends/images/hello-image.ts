@@ -1,7 +1,7 @@
 /**
- * The built-in image `sockerless/hello`: one static binary that greets, so that the first `docker run` needs no
- * registry. It is made anew at each start where it is missing, also where a user removed it; a name that a user has
- * given to another image is left alone. Equal binaries give equal IDs.
+ * The built-in image `sockerless/hello`: one static binary that prints a greeting, so that the first `docker run` needs
+ * no registry. Each start recreates it if it is missing, even if a user removed it; the name is left alone if a user
+ * gave it to another image. Equal binaries give equal IDs.
  */
 import { readFile } from "node:fs/promises";
 
@@ -25,13 +25,13 @@ import { canonicalString, parseNamed } from "./reference.ts";
 /** The full name of the built-in image. */
 export const helloName = canonicalString(parseNamed("sockerless/hello:latest"));
 
-/** The label by which images of earlier versions are known as ours. */
+/** The label that marks images of earlier versions as built-in. */
 export const builtInLabel = "sockerless.built-in";
 
-/** Part of the ID, so not the time of the build. */
+/** Constant, since it is part of the ID. */
 const created = Date.UTC(2025, 0, 1);
 
-/** Parts of the images that the built-in one is made with. */
+/** Dependencies of the built-in image. */
 export interface BuiltInParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
@@ -49,9 +49,7 @@ export class BuiltInImage {
     this.#parts = parts;
   }
 
-  /**
-   * Makes it from a static binary where it is missing, in place of an earlier version's. Events tell nothing of it.
-   */
+  /** Creates the image from a static binary if it is missing, replacing one of an earlier version. Emits no events. */
   async ensure(binaryPath: string, signal: AbortSignal): Promise<void> {
     const { content, index, installer, disposal, work } = this.#parts;
     const holder = index.named(parseNamed(helloName));

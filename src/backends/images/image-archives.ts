@@ -22,10 +22,10 @@ import { takeUpload, type UploadPlace } from "./layer-upload.ts";
 import { loadArchive, type LoadedImageName, type LoadRequest } from "./load.ts";
 import { maxJsonBytes } from "./manifest.ts";
 
-/** The most that an archive offered by a driver may have beside its layers, in bytes. */
+/** Size limit in bytes for the parts besides layers of an archive served by a driver. */
 const offeredBytes = 16 * 1024 * 1024;
 
-/** Parts of the images that archives are written and read with. */
+/** Dependencies of archives. */
 export interface ArchiveParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
@@ -37,16 +37,16 @@ export interface ArchiveParts {
   readonly work: ImageWork;
 }
 
-/** An archive to be loaded. */
+/** A request to load an archive. */
 type ArchiveRequest = Omit<LoadRequest, "read" | "findLayer" | "holderOf">;
 
-/** One that comes through this process. */
+/** A load of an archive that passes through this process. */
 type StreamLoadRequest = ArchiveRequest & { readonly archive: AsyncIterable<Uint8Array> };
 
-/** Writes images as archives, and takes them from archives. */
+/** Saves images as archives, and loads them. */
 export class ImageArchives {
   readonly #parts: ArchiveParts;
-  /** Layers that have come by themselves and wait for the archives that leave them out. */
+  /** Layers uploaded separately, for archives that omit them. */
   readonly #received = new Set<LayerBlob>();
 
   constructor(parts: ArchiveParts) {
@@ -54,8 +54,8 @@ export class ImageArchives {
   }
 
   /**
-   * Writes images as one archive; see {@link archiveParts}. Names, digests and IDs are looked up at once. As in dockerd
-   * the event comes before the archive.
+   * Writes images as one archive; see {@link archiveParts}. Names, digests and IDs are resolved at once. As in dockerd,
+   * the event precedes the archive.
    *
    * @throws as {@link ImageCatalog.find} and {@link prepareSave}, before the first byte
    */
@@ -72,8 +72,8 @@ export class ImageArchives {
   }
 
   /**
-   * The same by the driver: the place that gives the archive, which holds until the signal aborts; nothing comes where the
-   * driver does not take it.
+   * Like {@link save}, but served by the driver: yields the address of the archive, which is valid until the signal
+   * aborts; yields nothing if the driver cannot serve it.
    *
    * @throws as {@link save}; the signal's reason
    */
@@ -100,7 +100,7 @@ export class ImageArchives {
     await aborted(held.signal);
   }
 
-  /** The images of an archive, held, with the events of a save. */
+  /** The images of an archive, held, with a save's events. */
   async #prepareSave(
     references: readonly string[],
     platform: Platform | undefined,
@@ -118,7 +118,7 @@ export class ImageArchives {
     return { prepared, events };
   }
 
-  /** An image's configuration as it was written. Throws as {@link ImageCatalog.find}. */
+  /** An image's configuration in its original bytes. @throws as {@link ImageCatalog.find} */
   configOf(reference: string): Promise<Buffer> {
     const { content, catalog } = this.#parts;
     return content.read(catalog.find(reference).id, maxJsonBytes);
@@ -131,9 +131,9 @@ export class ImageArchives {
   }
 
   /**
-   * Loads an archive that goes to the driver.
+   * Loads an archive that is uploaded to the driver.
    *
-   * @param ready is told where to send it
+   * @param ready called with the address for the upload
    */
   receive(ready: (place: UploadPlace) => void, request: ArchiveRequest): Promise<LoadedImageName[]> {
     const { content, preparer } = this.#parts;
@@ -166,17 +166,16 @@ export class ImageArchives {
     );
   }
 
-  /** Whether {@link receiveLayer} can be used. */
   get takesUploads(): boolean {
     return this.#parts.preparer.uploads.kind === "direct";
   }
 
   /**
-   * Takes a layer in that goes to the driver, see {@link takeUpload}, and has it for archives that leave it out until the
-   * signal aborts.
+   * Receives a layer that is uploaded to the driver, see {@link takeUpload}; until the signal aborts, archives may omit
+   * it.
    *
-   * @param ready is told where to send it
-   * @param taken is told its diff ID, once it is there
+   * @param ready called with the address for the upload
+   * @param taken called with its diff ID once it is stored
    * @throws as {@link takeUpload}; the signal's reason
    */
   receiveLayer(
@@ -199,7 +198,7 @@ export class ImageArchives {
     });
   }
 
-  /** A layer that has come by itself; the lease holds its blob from now on. */
+  /** A layer that was uploaded separately; the lease now holds its blob. */
   #receivedLayer(lease: BlobLease, diffId: string): Promise<LayerBlob> | undefined {
     const layer = [...this.#received].find((each) => each.diffId === diffId);
     if (layer === undefined) {
@@ -210,7 +209,7 @@ export class ImageArchives {
   }
 }
 
-/** The parts of an archive; undefined: too much of it is no layer. */
+/** The parts of an archive; undefined if too many bytes are not layers. */
 async function offerable(parts: AsyncIterable<ArchivePart>): Promise<ArchivePart[] | undefined> {
   const few: ArchivePart[] = [];
   let bytes = 0;

@@ -1,4 +1,4 @@
-/** The images as users see them: by name, in listings, one in detail, with its history. */
+/** Images for users: by name, in listings, in detail, with their history. */
 import type { Clock } from "../../common/clock.ts";
 import { invalid, notFound } from "../../common/errors.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -22,13 +22,13 @@ import { type ListedImage, listImages } from "./image-list.ts";
 import { formatPlatform, platformDistance } from "./platform.ts";
 import { canonicalString, familiarName, familiarString, parseAny, parseTarget } from "./reference.ts";
 
-/** Parts of the images that the catalog reads. */
+/** Dependencies of the catalog. */
 export interface CatalogParts {
   readonly state: State;
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
   readonly clock: Clock;
-  /** The storage driver that `docker inspect` names. */
+  /** The storage driver shown by `docker inspect`. */
   readonly storageDriver: string;
 }
 
@@ -41,9 +41,9 @@ export class ImageCatalog {
   }
 
   /**
-   * The image that a reference means: a name in any spelling, a digest, an ID or an unambiguous prefix of one.
+   * Resolves a reference to an image: a name in any form, a digest, an ID or an unambiguous prefix of one.
    *
-   * @param platform the image must have it; undefined: any
+   * @param platform the platform that the image must have; undefined for any
    * @throws not-found, invalid
    */
   find(reference: string, platform?: Platform): ImageRecord {
@@ -61,7 +61,7 @@ export class ImageCatalog {
     return record;
   }
 
-  /** Every image, with what a listing or a prune decides by. */
+  /** Every image, with the properties for listings and prunes. */
   all(): ListedImage[] {
     const { state, index, configs } = this.#parts;
     const parents = index.parentIds();
@@ -74,28 +74,28 @@ export class ImageCatalog {
     });
   }
 
-  /** The images that users see: all but the states between a build's steps. */
-  seen(): ListedImage[] {
+  /** The images that users see: all except a build's intermediate states. */
+  visible(): ListedImage[] {
     return this.all().filter(({ record }) => !record.ofBuild);
   }
 
   /** The images for `docker images`. @throws as {@link listImages} */
   list(request: ListImagesRequest): ImageSummary[] {
     const { index, configs, clock } = this.#parts;
-    return listImages(asksForBuilds(request.filters) ? this.all() : this.seen(), request, {
+    return listImages(asksForBuilds(request.filters) ? this.all() : this.visible(), request, {
       nowMs: clock.nowMs(),
       find: (reference) => ({ config: configs.get(index.find(reference).id) }),
     });
   }
 
-  /** An image for `docker image inspect`. Throws as {@link find}. */
+  /** An image for `docker image inspect`. @throws as {@link find} */
   inspect(reference: string, platform?: Platform): ImageDetail {
     const { index, configs, storageDriver } = this.#parts;
     const record = this.find(reference, platform);
     return describeImage(record, configs.get(record.id), index.parentOf(record)?.id ?? "", storageDriver);
   }
 
-  /** The steps in which an image was made, newest first. Throws as {@link find}. */
+  /** The steps that made an image, newest first. @throws as {@link find} */
   history(reference: string, platform?: Platform): ImageHistoryEntry[] {
     const { index, configs } = this.#parts;
     const record = this.find(reference, platform);
@@ -107,7 +107,7 @@ export class ImageCatalog {
   }
 
   /**
-   * Gives an image a name, taking it from the image that had it.
+   * Gives an image a name, which its previous image loses.
    *
    * @throws not-found, invalid
    */

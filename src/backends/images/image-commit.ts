@@ -1,4 +1,4 @@
-/** `docker commit`: what a container changed becomes a layer on top of the container's image. */
+/** `docker commit`: a container's changes become a layer on top of the container's image. */
 import { toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 
@@ -16,10 +16,10 @@ import { layerBlobs } from "./layer-blobs.ts";
 import { familiarString, parseTarget } from "./reference.ts";
 import { checkedTar } from "./tar-check.ts";
 
-/** Digest of a tar without entries: such a layer is left out, as in Docker. */
+/** Digest of a tar without entries: such a layer is omitted, as in Docker. */
 const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
-/** Parts of the images that a commit works with. */
+/** Dependencies of a commit. */
 export interface CommitParts {
   readonly content: ContentStore;
   readonly installer: ImageInstaller;
@@ -27,17 +27,17 @@ export interface CommitParts {
   readonly clock: Clock;
 }
 
-/** The image that a container stands on. */
+/** The image of the container to commit. */
 export interface ParentImage {
   readonly record: ImageRecord;
   readonly config: ImageConfig;
 }
 
 /**
- * Makes the image under a lease. The bytes of the layer are an agent's, whom nobody trusts: a driver
- * that unpacks them refuses what is no tar; a platform would find it out at the next start.
+ * Makes the image under a lease. The layer's bytes come from an agent, which is not trusted: a driver that unpacks them
+ * rejects anything but a tar; a platform would notice at the next start.
  *
- * @throws invalid: the name, the configuration, or the layer is no whole tar; what the layer's source and the driver throw
+ * @throws invalid: the name, the configuration, or an incomplete tar; errors of the layer's source and the driver
  */
 export async function commitImage(
   { content, installer, unpacking, clock }: CommitParts,
@@ -94,7 +94,7 @@ function renderCommit(
   });
 }
 
-/** The layers of the image beneath, which the caller holds so that they outlive it. */
+/** The parent image's layers, which the caller holds so that they outlive it. */
 async function inheritedLayers(store: ContentStore, record: ImageRecord): Promise<MadeLayer[]> {
   const layers = await layerBlobs(store, record);
   return layers.map(({ blob, compression, diffId, size }) => ({
@@ -106,7 +106,7 @@ async function inheritedLayers(store: ContentStore, record: ImageRecord): Promis
   }));
 }
 
-/** A layer as the agent made it is not compressed: the blob is what the diff ID means. */
+/** The agent's layer is uncompressed, so the blob's digest is the diff ID. */
 function ownLayer(blob: StoredBlob): MadeLayer {
   if (blob.size === 0) {
     throw systemError("the container's layer has no bytes");

@@ -1,4 +1,4 @@
-/** The configuration of an image: the JSON document whose digest is the image's ID, and what we make of it. */
+/** The configuration of an image: the JSON document whose digest is the image's ID, in parsed form. */
 import { create, fromJson, toJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import * as v from "valibot";
@@ -17,32 +17,32 @@ import {
 import { isSha256Digest } from "./digest.ts";
 import { check, parseJson } from "./manifest.ts";
 
-/** One step in the making of an image. */
+/** A step in the creation of an image. */
 export interface HistoryEntry {
-  /** As it is written; empty: not told. */
+  /** The original text; empty if absent. */
   readonly created: string;
   readonly createdBy: string;
   readonly author: string;
   readonly comment: string;
-  /** The step made no layer. */
+  /** True if the step made no layer. */
   readonly emptyLayer: boolean;
 }
 
-/** An image's configuration as it was read. */
+/** An image's parsed configuration. */
 export interface ImageConfig {
-  /** Unset: the image does not say. */
+  /** Undefined if absent in the image. */
   readonly created: Timestamp | undefined;
   readonly comment: string;
   readonly author: string;
   readonly dockerVersion: string;
-  /** OS and architecture; `linux` where the image does not say. */
+  /** OS and architecture; default OS: `linux`. */
   readonly platform: Platform;
   readonly osVersion: string;
   /** Defaults of its containers. */
   readonly config: ContainerConfig;
   /** Digests of the uncompressed layers, bottom first. */
   readonly diffIds: readonly string[];
-  /** First step first; empty where the image does not tell. */
+  /** First step first; empty if absent in the image. */
   readonly history: readonly HistoryEntry[];
 }
 
@@ -99,7 +99,7 @@ const imageSchema = object({
   ),
 });
 
-/** The document, its properties in their order. @throws invalid */
+/** Parses the document, keeping the order of properties. @throws invalid */
 function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
   const json = parseJson(bytes, "image configuration");
   if (typeof json !== "object" || json === null || !("rootfs" in json) || json.rootfs === null) {
@@ -113,7 +113,7 @@ function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
 }
 
 /**
- * Reads an image's configuration.
+ * Parses an image's configuration.
  *
  * @throws SockerlessError of kind `invalid`: malformed, or not for Linux
  */
@@ -197,7 +197,7 @@ function optionalList<Key extends string>(key: Key, values: readonly string[] | 
       >);
 }
 
-/** Parts of a new image's configuration. */
+/** The contents of a new image's configuration. */
 export interface NewImageConfig {
   readonly created: Timestamp;
   readonly comment: string;
@@ -206,7 +206,7 @@ export interface NewImageConfig {
   readonly osVersion?: string;
   readonly config: ContainerConfig;
   readonly diffIds: readonly string[];
-  /** Left out: one step for each layer. */
+  /** Default: one step per layer. */
   readonly history?: readonly HistoryEntry[];
 }
 
@@ -231,10 +231,10 @@ export function renderImageConfig(image: NewImageConfig): Uint8Array {
 }
 
 /**
- * An image's configuration with other layers, otherwise as it is written.
+ * An image's configuration with other layers, otherwise unchanged.
  *
  * @param diffIds bottom first
- * @throws invalid: no JSON object that has layers
+ * @throws invalid if it is not a JSON object with layers
  */
 export function withLayers(configBytes: Uint8Array, diffIds: readonly string[]): Uint8Array {
   const json = rootedJson(configBytes);
@@ -252,7 +252,7 @@ function renderStep(step: HistoryEntry): Record<string, unknown> {
   };
 }
 
-/** The `config` object of an image, with what is empty left out. */
+/** The `config` object of an image, without empty values. */
 function renderContainerConfig(config: ContainerConfig): Record<string, unknown> {
   const set = (names: readonly string[]): Record<string, object> =>
     Object.fromEntries(names.toSorted().map((name) => [name, {}]));

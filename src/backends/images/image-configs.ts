@@ -1,4 +1,4 @@
-/** The parsed configurations of all images, in memory: listings, filters and events read them. */
+/** The parsed configurations of all images, in memory for listings, filters and events. */
 import type { Logger } from "../../common/logger.ts";
 import { systemError } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -10,7 +10,7 @@ import { maxJsonBytes } from "./manifest.ts";
 export class ImageConfigs {
   readonly #configs = new Map<string, ImageConfig>();
 
-  /** Reads the configurations of these images; one that cannot be read is logged and left out. */
+  /** Reads the configurations of images; logs and skips unreadable ones. */
   async load(store: ContentStore, records: readonly ImageRecord[], logger: Logger): Promise<void> {
     for (const { id } of records) {
       try {
@@ -21,22 +21,22 @@ export class ImageConfigs {
     }
   }
 
-  /** Remembers the configuration of a new image. */
+  /** Adds the configuration of a new image. */
   add(id: string, config: ImageConfig): void {
     this.#configs.set(id, config);
   }
 
-  /** Forgets the configuration of an image that has gone. */
+  /** Removes the configuration of a deleted image. */
   delete(id: string): void {
     this.#configs.delete(id);
   }
 
-  /** The configuration, or undefined where it could not be read. */
+  /** The configuration; undefined if it could not be read. */
   find(id: string): ImageConfig | undefined {
     return this.#configs.get(id);
   }
 
-  /** The configuration; `system` where it could not be read. */
+  /** The configuration. @throws system if it could not be read */
   get(id: string): ImageConfig {
     const config = this.find(id);
     if (config === undefined) {

@@ -1,4 +1,4 @@
-/** `docker image inspect`: everything that is known of an image. */
+/** `docker image inspect`: all details of an image. */
 import { create } from "@bufbuild/protobuf";
 
 import { type ImageDetail, ImageDetailSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";

@@ -1,4 +1,4 @@
-/** Taking images away, and everything that only they needed: configuration, blobs, unpacked layers. */
+/** Deletes images, and everything that only they needed: configuration, blobs, unpacked layers. */
 import type { Logger } from "../../common/logger.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver/images.ts";
@@ -13,7 +13,7 @@ import type { ImageUser } from "./image-removal.ts";
 import type { LayerRetention } from "./layer-retention.ts";
 import type { PreparedImages } from "./prepared-images.ts";
 
-/** Parts of the images that disposal works on. */
+/** Dependencies of the deletion. */
 export interface DisposalParts {
   readonly state: State;
   readonly content: ContentStore;
@@ -25,7 +25,7 @@ export interface DisposalParts {
   readonly logger: Logger;
 }
 
-/** Takes images out of the index and clears away what they leave. */
+/** Removes images from the index and deletes what they leave. */
 export class ImageDisposal {
   readonly #parts: DisposalParts;
 
@@ -33,7 +33,7 @@ export class ImageDisposal {
     this.#parts = parts;
   }
 
-  /** Takes an image out of the index at once, and clears away what it leaves. */
+  /** Removes an image from the index at once, and deletes what it leaves. */
   async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
     const { index, configs, content, preparer, retention, prepared, logger } = this.#parts;
     configs.delete(record.id);
@@ -50,7 +50,7 @@ export class ImageDisposal {
     }
   }
 
-  /** The containers that were made from an image. */
+  /** The containers made from an image. */
   usersOf(id: string): ImageUser[] {
     return containersUsingImage(this.#parts.state, id).map((container) => ({
       id: container.id,
@@ -59,7 +59,7 @@ export class ImageDisposal {
   }
 }
 
-/** Those of these layers (diff IDs) on which neither an image nor a container stands. */
+/** The layers (diff IDs) used by neither an image nor a container. */
 export function layersWithoutUse(state: State, diffIds: readonly string[]): string[] {
   const used = new Set([
     ...[...state.images.values()].flatMap((record) => record.diffIds),

@@ -1,22 +1,22 @@
-/** An image's configuration and manifest, apart from its layers: what is kept of it elsewhere, and taken in again. */
+/** An image's configuration and manifest, without its layers: what agents store of it, and restore. */
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { type ImageConfig, parseImageConfig } from "./image-config.ts";
 
-/** The two blobs that an image is known by. */
+/** The two blobs that identify an image. */
 export interface ImageDocuments {
   readonly config: Uint8Array;
   readonly manifest: Uint8Array;
 }
 
-/** @returns undefined where they are not there, or have more bytes than that together */
+/** @returns undefined if they do not exist, or have more bytes in total */
 export async function readDocuments(
   content: ContentStore,
   { id, manifestDigest }: ImageRecord,
   mostBytes: number,
 ): Promise<ImageDocuments | undefined> {
   if (manifestDigest === "") {
-    return undefined; // Removed by force: its container alone remembers it.
+    return undefined; // Removed by force: only its container still refers to it.
   }
   const [config, manifest] = await Promise.all([content.find(id), content.find(manifestDigest)]);
   if (config === undefined || manifest === undefined || config.size + manifest.size > mostBytes) {
@@ -29,9 +29,9 @@ export async function readDocuments(
 }
 
 /**
- * Takes them in for good.
+ * Stores the documents durably.
  *
- * @throws invalid: they are not those that the record names
+ * @throws invalid if they are not those that the record names
  */
 export async function storeDocuments(
   content: ContentStore,

@@ -1,8 +1,8 @@
-/** Events of images as Docker words them: the image's labels are attributes, and a name. */
+/** Events of images in Docker's form: their attributes are the image's labels and a name. */
 import type { NewEvent } from "../state/journal.ts";
 import type { ImageConfig } from "./image-config.ts";
 
-/** Actions of images' events. */
+/** Actions of image events. */
 export type ImageAction =
   | "create"
   | "pull"
@@ -17,8 +17,8 @@ export type ImageAction =
 /**
  * An event of an image.
  *
- * @param actorId the image's ID; of a pull the reference that was pulled
- * @param name what the attribute `name` says
+ * @param actorId the image's ID; for a pull its reference
+ * @param name value of the attribute `name`
  */
 export function imageEvent(
   action: ImageAction,

@@ -1,4 +1,4 @@
-/** `docker history`: the steps in which an image was made, newest first. Pure. */
+/** `docker history`: the steps that made an image, newest first. Pure. */
 import { create, fromJson } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 
@@ -9,10 +9,10 @@ import type { ImageConfig } from "./image-config.ts";
 import { familiarString, parseNamed } from "./reference.ts";
 
 /**
- * The history of an image. Of the steps that are no images here only their words are kept.
+ * The history of an image. Steps without an image here only have the text of the history.
  *
- * @param ancestors the image that it was committed on, the one beneath that, …
- * @throws system: it tells of more layers than there are
+ * @param ancestors the image's parent, the parent's parent, …
+ * @throws system if it lists more layers than exist
  */
 export function historyOf(
   record: ImageRecord,
@@ -49,6 +49,6 @@ function timeOf(written: string): { readonly created?: Timestamp } {
   try {
     return written === "" ? {} : { created: fromJson(TimestampSchema, written) };
   } catch {
-    return {}; // Nobody checked it when the image came; a step without a time is no reason to refuse the rest.
+    return {}; // Not validated earlier; one invalid time must not hide the rest.
   }
 }

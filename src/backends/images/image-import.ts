@@ -22,9 +22,9 @@ import { familiarString, parseTarget } from "./reference.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
 import { checkedTar, TarCheck } from "./tar-check.ts";
 
-/** An import to be done. */
+/** A request to import. */
 export interface ImportRequest {
-  /** New name; empty: none. */
+  /** Name of the new image; empty for none. */
   readonly reference: string;
   readonly comment: string;
   /** Dockerfile instructions. */
@@ -33,7 +33,7 @@ export interface ImportRequest {
   readonly signal: AbortSignal;
 }
 
-/** An import of what comes through this process. */
+/** An import of an archive that passes through this process. */
 export interface StreamImportRequest extends ImportRequest {
   /** The tar: plain, gzip or zstd. */
   readonly archive: AsyncIterable<Uint8Array>;
@@ -45,7 +45,7 @@ export interface UrlImportRequest extends ImportRequest {
   readonly report: ReportProgress;
 }
 
-/** Parts of the images that imports work with. */
+/** Dependencies of imports. */
 export interface ImportParts {
   readonly content: ContentStore;
   readonly installer: ImageInstaller;
@@ -53,11 +53,11 @@ export interface ImportParts {
   readonly registry: RegistryOptions;
   readonly work: ImageWork;
   readonly clock: Clock;
-  /** The platform of images where nobody names one; absent: this machine's. */
+  /** Default platform of images; absent for this machine's. */
   readonly defaultPlatform: Platform | undefined;
 }
 
-/** Makes images of root file systems. */
+/** Makes images from root file systems. */
 export class ImageImports {
   readonly #parts: ImportParts;
 
@@ -66,9 +66,9 @@ export class ImageImports {
   }
 
   /**
-   * Imports what comes through this process, and answers the image's ID.
+   * Imports an archive that passes through this process; returns the image's ID.
    *
-   * @throws invalid: name, changes, platform or compression; not a tar, or a part of one; what the driver throws
+   * @throws invalid: name, changes, platform or compression; not a tar, or a truncated one; the driver's error
    */
   fromStream({ archive, ...request }: StreamImportRequest): Promise<string> {
     const { content, work } = this.#parts;
@@ -79,15 +79,14 @@ export class ImageImports {
     );
   }
 
-  /** Whether {@link fromUpload} can be used. */
   get takesUploads(): boolean {
     return this.#parts.preparer.uploads.kind === "direct";
   }
 
   /**
-   * Imports what goes to the driver; see {@link takeUpload}.
+   * Imports an archive that is uploaded to the driver; see {@link takeUpload}.
    *
-   * @returns where to send it, and the image's ID once that is done
+   * @returns the address for the upload, and the image's ID once that is done
    */
   async fromUpload(request: ImportRequest): Promise<UploadPlace & { readonly imageId: Promise<string> }> {
     const { content, preparer, work } = this.#parts;
@@ -106,12 +105,12 @@ export class ImageImports {
     return { ...(await place.promise), imageId };
   }
 
-  /** Fetches an archive and imports it; see {@link fetchUrl}. Throws as {@link fromStream}. */
+  /** Downloads an archive and imports it; see {@link fetchUrl}. @throws as {@link fromStream} */
   fromUrl({ url, report, ...request }: UrlImportRequest): Promise<string> {
     const { content, registry, work } = this.#parts;
     return work.run(request.signal, async (lease, signal) => {
       if (request.reference !== "") {
-        parseTarget(request.reference); // A name that is none is told before anybody is asked for the archive.
+        parseTarget(request.reference); // Rejects an invalid name before the download.
       }
       using fetched = await fetchUrl(url, registry, signal);
       report({ id: "", status: `Downloading from ${fetched.url}` });
@@ -122,7 +121,7 @@ export class ImageImports {
     });
   }
 
-  /** @param take is called once all else is right: gets the tar, which may be compressed, as gzip or zstd */
+  /** @param take called once everything else is valid: receives the tar, plain or compressed by gzip or zstd */
   async #import(lease: BlobLease, request: ImportRequest, take: () => Promise<TakenLayer>): Promise<string> {
     const { content, installer, clock, defaultPlatform } = this.#parts;
     const name = request.reference === "" ? undefined : parseTarget(request.reference);
@@ -154,7 +153,7 @@ export class ImageImports {
   }
 }
 
-/** Takes the archive in; what is not compressed is checked while it comes, and not read again. */
+/** Receives the archive; an uncompressed one is verified while it arrives, and not read again. */
 async function takeStream(
   store: ContentStore,
   lease: BlobLease,

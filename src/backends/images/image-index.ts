@@ -1,6 +1,6 @@
 /**
- * Finds images by name, digest or ID. The records are the state's; names and digests are indexed here. A name
- * belongs to one image at a time. This class alone changes image records, so check and change are one step.
+ * Finds images by name, digest or ID. The state owns the records; this index adds names and digests. A name belongs to
+ * one image at a time. Only this class changes image records, so that checking and changing are one step.
  */
 import { invalid, notFound } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -19,14 +19,14 @@ import {
   withDigest,
 } from "./reference.ts";
 
-/** Records to add or replace, IDs to remove, events to journal: one batch. */
+/** A batch of records to put, IDs to remove, and events to journal. */
 export interface IndexChange {
   readonly put?: readonly ImageRecord[];
   readonly remove?: readonly string[];
   readonly events?: readonly NewEvent[];
 }
 
-/** The images of one backend by every way to name them. */
+/** The images of one backend, by all their identifiers. */
 export class ImageIndex {
   readonly #state: State;
   /** Image IDs by full name (`docker.io/library/x:latest`) and digest reference (`docker.io/library/x@sha256:…`). */
@@ -39,23 +39,23 @@ export class ImageIndex {
     }
   }
 
-  /** Every image, in no order that means anything. */
+  /** All images, in no particular order. */
   records(): readonly ImageRecord[] {
     return [...this.#state.images.values()];
   }
 
-  /** The image of that full ID (`sha256:…`). */
+  /** The image with a full ID (`sha256:…`). */
   get(id: string): ImageRecord | undefined {
     return this.#state.images.get(id);
   }
 
-  /** The image that has this name, or that was pulled by or with this digest. */
+  /** The image with this name, or pulled by or with this digest. */
   named(reference: NamedReference): ImageRecord | undefined {
     const id = this.#ids.get(keyOf(reference));
     return id === undefined ? undefined : this.get(id);
   }
 
-  /** The images that a repository's tags name, with these names, by name. */
+  /** The images tagged in a repository, with these names, sorted by name. */
   taggedAs(repository: NamedReference): { readonly record: ImageRecord; readonly name: string }[] {
     const wanted = repositoryName(repository);
     return this.records()
@@ -65,9 +65,9 @@ export class ImageIndex {
   }
 
   /**
-   * The image that a user means by a name in any spelling, a digest reference, an ID or a prefix of one.
+   * Finds an image by a name in any form, a digest reference, an ID or a prefix of one.
    *
-   * @throws not-found; invalid: not a reference, or several IDs begin so
+   * @throws not-found; invalid: not a reference, or an ambiguous prefix
    */
   find(text: string): ImageRecord {
     const reference = parseAny(text);
@@ -81,7 +81,7 @@ export class ImageIndex {
     return record;
   }
 
-  /** The image that this one was committed on, as long as it is there. */
+  /** The image that this one was committed on, if it still exists. */
   parentOf(record: ImageRecord): ImageRecord | undefined {
     return record.parentId === "" ? undefined : this.get(record.parentId);
   }
@@ -91,14 +91,14 @@ export class ImageIndex {
     return new Set(this.records().map((record) => record.parentId));
   }
 
-  /** Commits a change; memory shows it at once, the promise resolves when it is durable. */
+  /** Commits a change; visible in memory at once, durable when the promise resolves. */
   commit(change: IndexChange): Promise<void> {
     return this.#state.commit((batch) => {
       for (const id of change.remove ?? []) {
         this.#forgetNames(id);
         batch.images.delete(id);
       }
-      // All old names go first: a name may move from one of these records to another.
+      // All old names are removed first, as a name may move between these records.
       for (const record of change.put ?? []) {
         this.#forgetNames(record.id);
       }
@@ -113,8 +113,8 @@ export class ImageIndex {
   }
 
   /**
-   * The records that change when an image takes names and digest references: the image's own, and those of images that
-   * had them.
+   * The records that change when an image gets names and digest references: its own, and those of the images that lose
+   * them.
    */
   withNames(record: ImageRecord, names: readonly string[], digests: readonly string[]): ImageRecord[] {
     const changed = new Map<string, ImageRecord>();
@@ -133,7 +133,7 @@ export class ImageIndex {
     return [...changed.values()];
   }
 
-  /** Digests of the blobs that images name. */
+  /** Digests of the blobs that images refer to. */
   referencedBlobs(): ReadonlySet<string> {
     return new Set([...this.#state.images.values()].flatMap(blobsOf));
   }
@@ -166,12 +166,12 @@ export class ImageIndex {
   }
 }
 
-/** Digests of the blobs that an image names. A push replaces them: who awaits anything holds them first. */
+/** Digests of the blobs that an image refers to. A push replaces them, so hold them before any await. */
 export function blobsOf({ id, manifestDigest, layerDigests }: ImageRecord): string[] {
   return [id, manifestDigest, ...layerDigests].filter((digest) => digest !== "");
 }
 
-/** The same record without some of its names and digest references. */
+/** A copy of a record without some names and digest references. */
 export function withoutReferences(record: ImageRecord, removed: readonly string[]): ImageRecord {
   return {
     ...record,
@@ -180,7 +180,7 @@ export function withoutReferences(record: ImageRecord, removed: readonly string[
   };
 }
 
-/** How the index and the records write a reference: by digest where it has one, else with its tag. */
+/** The key of a reference in the index and the records: by digest if it has one, otherwise with its tag. */
 export function keyOf(reference: NamedReference): string {
   return reference.digest === undefined
     ? canonicalString(withDefaultTag(reference))

@@ -1,6 +1,6 @@
 /**
- * The last step of load, import and pull: content that is in the store and checked becomes images. Nothing is visible
- * before all of it is runnable; a failure leaves nothing behind. Layers are synced behind it ({@link LayerDurability}).
+ * The last step of load, import and pull: turns verified content in the store into images. They become visible once all
+ * of them can run; a failure leaves nothing behind. Layers are synced afterwards ({@link LayerDurability}).
  */
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -19,16 +19,16 @@ import type { LayerDurability } from "./layer-durability.ts";
 import type { LayerRetention } from "./layer-retention.ts";
 import type { PreparedImages } from "./prepared-images.ts";
 
-/** One layer of an image to be installed. */
+/** A layer of an image to install. */
 export interface InstalledLayer {
   readonly diffId: string;
   /** Digest of the blob. */
   readonly digest: string;
-  /** Bytes: unpacked where the blob was fetched, of the blob where it was not. */
+  /** Bytes: uncompressed if the blob was fetched, otherwise those of the blob. */
   readonly size: number;
 }
 
-/** An image whose manifest, configuration and (where the driver needs them) layers are in the content store. */
+/** An image whose manifest, configuration and (if the driver needs them) layers are in the content store. */
 export interface ImageToInstall {
   readonly id: string;
   readonly config: ImageConfig;
@@ -36,22 +36,22 @@ export interface ImageToInstall {
   readonly manifestMediaType: string;
   /** Bottom first. */
   readonly layers: readonly InstalledLayer[];
-  /** The layers' blobs are in the store. */
+  /** True if the layers' blobs are in the store. */
   readonly hasLayers: boolean;
-  /** Full names that it takes, from other images too. */
+  /** Full names to give it, also if other images have them. */
   readonly names: readonly string[];
-  /** A user gave it the names here: a pull and a load bring theirs along, which dockerd does not date. */
+  /** True if a user chose the names here; names from a pull or load get no tag time, as in dockerd. */
   readonly isTagged?: boolean;
-  /** Digest references by which it was pulled. */
+  /** Digest references that it was pulled by. */
   readonly digests: readonly string[];
-  /** The image that it was committed on. */
+  /** ID of the image that it was committed on. */
   readonly parentId?: string;
-  /** Users do not see it, unless it is there for them already. */
+  /** True to hide it from users, unless it is already visible to them. */
   readonly ofBuild?: boolean;
   readonly events: readonly NewEvent[];
 }
 
-/** Parts of the images that the installer works on. */
+/** Dependencies of the installer. */
 export interface InstallerParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
@@ -73,9 +73,9 @@ export class ImageInstaller {
   }
 
   /**
-   * Has the driver prepare the images and commits them, all or none. The caller's lease holds their blobs.
+   * Makes the driver prepare the images and commits them, all or none. The caller's lease holds their blobs.
    *
-   * @throws what the driver throws; the signal's reason
+   * @throws the driver's error; the signal's reason
    */
   async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
     const { durability, prepared } = this.#parts;
@@ -95,7 +95,7 @@ export class ImageInstaller {
       for (const image of images) {
         boots.push(await durability.syncBefore(this.#recordFor(image)));
       }
-      // Commits of one turn of the event loop are one batch.
+      // Commits in the same turn of the event loop form one batch.
       await Promise.all(
         images.map((image, at) => this.#commit(image, references.get(image.id) ?? "", boots[at] ?? "")),
       );
@@ -111,8 +111,8 @@ export class ImageInstaller {
   }
 
   /**
-   * Does work during which the driver keeps these layers (diff IDs), whether they are there yet or not. Those that
-   * nothing needs when it fails are forgotten.
+   * Runs work while the driver keeps these layers (diff IDs), whether or not they exist yet. If it fails, unneeded ones
+   * are deleted.
    */
   async withLayers<T>(diffIds: readonly string[], work: () => Promise<T>): Promise<T> {
     const { retention } = this.#parts;
@@ -131,9 +131,9 @@ export class ImageInstaller {
   }
 
   /**
-   * Has the driver unpack a layer that work under way holds.
+   * Makes the driver unpack a layer held by the current work.
    *
-   * @returns bytes of its tar; undefined: the driver cannot tell, or refuses the layer, which has to be read then
+   * @returns bytes of its tar; undefined if the driver does not know or rejects the layer, which must then be read
    */
   async unpack(diffId: string, digest: string, signal: AbortSignal): Promise<number | undefined> {
     const {
@@ -163,8 +163,8 @@ export class ImageInstaller {
   }
 
   /**
-   * An image that is there already keeps its blobs, since the same ID means the same content however it is compressed;
-   * unless its layers were not fetched and now are there.
+   * An existing image keeps its blobs, since an equal ID means equal content whatever the compression; unless its
+   * layers were missing and are available now.
    */
   #recordFor(image: ImageToInstall): ImageRecord {
     const known = this.#parts.index.get(image.id);
@@ -181,7 +181,7 @@ export class ImageInstaller {
   }
 }
 
-/** Adds this installation's digests to a record: the driver is told all that registries know it by. */
+/** Adds this installation's digests to a record, so that the driver gets all digests known to registries. */
 function withDigestsOf(record: ImageRecord, { digests }: ImageToInstall): ImageRecord {
   return { ...record, digests: [...new Set([...record.digests, ...digests])] };
 }
@@ -201,7 +201,7 @@ function recordOf(image: ImageToInstall): ImageRecord {
   });
 }
 
-/** A clock's time as a timestamp. */
+/** The clock's time as a timestamp. */
 export function now(clock: Clock): Timestamp {
   return timestampFromMs(clock.nowMs());
 }

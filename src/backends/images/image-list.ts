@@ -1,4 +1,4 @@
-/** `docker images`: which images a listing shows, and what it says of each. Pure: everything looked up is handed in. */
+/** `docker images`: which images a listing shows, and with which details. Pure: all lookups are passed in. */
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
@@ -21,16 +21,16 @@ export interface ListedImage {
   readonly record: ImageRecord;
   readonly config: ImageConfig;
   readonly containers: number;
-  /** The image that it was committed on; empty: none, or it has gone. */
+  /** ID of the image that it was committed on; empty if none, or deleted. */
   readonly parentId: string;
-  /** Whether others were committed on it. */
+  /** True if others were committed on it. */
   readonly isParent: boolean;
 }
 
-/** Time and look-up that a listing needs besides the images themselves. */
+/** Time and lookups for a listing. */
 export interface ListingContext {
   readonly nowMs: number;
-  /** The image that a `before` or `since` filter names; throws not-found. */
+  /** The image named in a `before` or `since` filter; throws not-found. */
   find(reference: string): Pick<ListedImage, "config">;
 }
 
@@ -39,7 +39,7 @@ const acceptedFilters = ["dangling", "label", "before", "since", "reference", "u
 /**
  * The summaries of a listing, newest first.
  *
- * @throws invalid: an unknown filter or a value that it cannot have; not-found: `before` or `since` an image that is not there
+ * @throws invalid: an unknown filter or value; not-found: an unknown image in `before` or `since`
  */
 export function listImages(
   images: readonly ListedImage[],
@@ -63,7 +63,7 @@ export function listImages(
     .filter(({ image, tags, digests }) => {
       const isNamed = tags.length > 0 || digests.length > 0;
       if (image.isParent && (dangling === true || (!isNamed && !request.all))) {
-        return false; // A step on the way to another image.
+        return false; // An intermediate image.
       }
       return isNamed
         ? dangling !== true || tags.length === 0
@@ -86,7 +86,7 @@ export function listImages(
     );
 }
 
-/** Names as people write them, those that one of the patterns matches with or without the tag. */
+/** Familiar names that match one of the patterns, with or without the tag. */
 function matchingReferences(
   references: readonly string[],
   patterns: readonly ((text: string) => boolean)[],
@@ -101,7 +101,10 @@ function matchingReferences(
     .map(familiarString);
 }
 
-/** Strictly older than every `before` and `until`, strictly newer than every `since`; an image without a time is neither. */
+/**
+ * Selects images older than every `before` and `until` and newer than every `since`; an image without a time is
+ * neither.
+ */
 function timeWindow(filters: Filters, context: ListingContext): (image: ListedImage) => boolean {
   const createdMs = (reference: string): number[] => {
     const { created } = context.find(reference).config;
@@ -130,7 +133,7 @@ function compareTimes(a: Timestamp | undefined, b: Timestamp | undefined): numbe
   return left === right ? 0 : (left ?? 0n) < (right ?? 0n) ? -1 : 1;
 }
 
-/** How many images stand on each stack of layers, by chain ID. */
+/** Number of images per stack of layers, by chain ID. */
 function layerUses(images: readonly ListedImage[]): ReadonlyMap<string, number> {
   const uses = new Map<string, number>();
   for (const { record } of images) {

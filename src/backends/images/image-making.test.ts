@@ -124,7 +124,7 @@ describe("a commit", () => {
     }
     assert.deepEqual(store.events(), ["load"]);
     assert.deepEqual(
-      store.images.catalog.seen().map(({ record }) => record.id),
+      store.images.catalog.visible().map(({ record }) => record.id),
       [id],
     );
   });

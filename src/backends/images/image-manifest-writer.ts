@@ -1,15 +1,15 @@
-/** Manifests for images that come without one (docker archives, imports), so that every image can be saved and pushed. */
+/** Manifests for images without one (docker archives, imports), so that every image can be saved and pushed. */
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import type { Compression } from "./layer-content.ts";
 import { mediaTypes } from "./manifest.ts";
 
-/** A layer's blob as a manifest names it. */
+/** A layer's blob, as listed in a manifest. */
 export interface ManifestLayer {
   readonly blob: StoredBlob;
   readonly compression: Compression;
 }
 
-/** Writes the OCI manifest of an image into the store and answers its digest; equal input gives an equal digest. */
+/** Writes an image's OCI manifest into the store and returns its digest; equal input gives an equal digest. */
 export async function writeManifest(
   store: ContentStore,
   lease: BlobLease,

@@ -1,4 +1,4 @@
-/** `docker image prune`: which images go. Pure. */
+/** `docker image prune`: which images to remove. Pure. */
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { Filters } from "../model/filters.ts";
@@ -11,14 +11,13 @@ import type { ImageConfig } from "./image-config.ts";
 export interface PrunedImage {
   readonly record: ImageRecord;
   readonly config: ImageConfig;
-  /** Whether others were committed on it. */
+  /** True if others were committed on it. */
   readonly isParent: boolean;
 }
 
 /**
- * Lists the references that a prune asks to have removed: all of an image, or the ID of one that has none.
- * Images that containers use are spared by the removal itself. The built-in image keeps its name: it could
- * not be pulled again.
+ * Lists the references to remove in a prune: all of an image, or the ID of one without. The removal itself spares
+ * images used by containers. The built-in image keeps its name, as it could not be pulled again.
  *
  * @throws invalid: a filter
  */

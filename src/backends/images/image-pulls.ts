@@ -1,4 +1,4 @@
-/** `docker pull` of one tag or of all; pulls of one reference at the same time share their work. */
+/** `docker pull` of one tag or of all; concurrent pulls of one reference share their work. */
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageWork } from "./image-work.ts";
 import { formatPlatform } from "./platform.ts";
@@ -19,15 +19,14 @@ import { credentialsFingerprint, isAnonymous } from "./registry/credentials.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 import { SharedPulls } from "./shared-pulls.ts";
 
-/** Parts of the images that pulls are begun with. */
+/** Dependencies of pulls. */
 export interface PullsParts extends PullParts {
   readonly credentials: KnownCredentials;
   readonly work: ImageWork;
-  /** The platform of images where nobody names one; absent: this machine's. */
+  /** Default platform of images; absent for this machine's. */
   readonly defaultPlatform: Platform | undefined;
 }
 
-/** Pulls images. */
 export class ImagePulls {
   readonly #parts: PullsParts;
   readonly #shared = new SharedPulls();
@@ -45,10 +44,10 @@ export class ImagePulls {
   }
 
   /**
-   * Pulls all tags of a repository, one after the other; what was pulled before one fails stays.
+   * Pulls all tags of a repository, one after the other; a failure does not undo earlier ones.
    *
-   * @param request its reference is a name alone
-   * @returns the last one; undefined: the repository has no tags
+   * @param request with a name only as reference
+   * @returns the last image; undefined if the repository has no tags
    * @throws as {@link pull}
    */
   async pullAllTags(request: PullRequest): Promise<PulledImage | undefined> {

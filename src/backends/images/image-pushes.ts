@@ -6,7 +6,7 @@ import { type PushedImage, pushImage, type PushParts, type PushRequest } from ".
 import { parseNamed, withDefaultTag } from "./reference.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 
-/** Parts of the images that pushes are begun with. */
+/** Dependencies of pushes. */
 export interface PushesParts extends PushParts {
   readonly catalog: ImageCatalog;
   readonly credentials: KnownCredentials;
@@ -14,7 +14,6 @@ export interface PushesParts extends PushParts {
   readonly work: ImageWork;
 }
 
-/** Pushes images. */
 export class ImagePushes {
   readonly #parts: PushesParts;
 
@@ -22,7 +21,7 @@ export class ImagePushes {
     this.#parts = parts;
   }
 
-  /** The references that a push sends, one tag each: a name alone means all of its tags. @throws invalid */
+  /** The references to push, one per tag: a name alone means all of its tags. @throws invalid */
   referencesOf(reference: string): string[] {
     const named = parseNamed(reference);
     const isNameAlone = named.tag === undefined && named.digest === undefined;

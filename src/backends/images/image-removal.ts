@@ -1,6 +1,4 @@
-/**
- * `docker rmi` decided: names go first, and the image itself with its last one. Texts of refusals are moby's.
- */
+/** Decides `docker rmi`: names are removed first, and the image with its last name. Error texts are moby's. */
 import { conflict } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -8,33 +6,33 @@ import { hexOf } from "./digest.ts";
 import { keyOf } from "./image-index.ts";
 import { parseNamed, repositoryName } from "./reference.ts";
 
-/** A container that was made from an image. */
+/** A container made from an image. */
 export interface ImageUser {
   readonly id: string;
-  /** It has a process, or will have one again by itself. */
+  /** True if it has a process, or will get one by a restart policy. */
   readonly running: boolean;
 }
 
 /** A request to remove an image or one of its names. */
 export interface RemovalRequest {
   readonly record: ImageRecord;
-  /** As the user wrote it: a name takes a name away, an ID the image. */
+  /** As written by the user: a name removes that name, an ID the image. */
   readonly reference: string;
   readonly force: boolean;
   readonly users: readonly ImageUser[];
-  /** Other images were committed on it: its names go, the image stays. */
+  /** True if other images were committed on it: names are removed, the image stays. */
   readonly isParent: boolean;
 }
 
-/** The steps of a removal, done as one. */
+/** The steps of a removal, to be done as one. */
 export interface RemovalPlan {
-  /** Names and digest references that go, in the order in which they are reported. */
+  /** Names and digest references to remove, in the order of the report. */
   readonly untagged: readonly string[];
-  /** The image itself goes too. */
+  /** True if the image itself is removed too. */
   readonly deleted: boolean;
 }
 
-/** Whether an image goes with the last one that was committed on it: nothing else needs it. */
+/** Whether an image is to be removed along with the last one committed on it, as nothing else needs it. */
 export function isLeftOver(record: ImageRecord, users: readonly ImageUser[], isParent: boolean): boolean {
   return referencesOf(record).length === 0 && users.length === 0 && !isParent;
 }
@@ -80,7 +78,7 @@ function removalByName(request: RemovalRequest): RemovalPlan {
     named.digest === undefined &&
     !remaining.some((each) => !isDigestReference(each) && isOfRepository(each))
   ) {
-    // The last tag of a repository takes the digests by which the image was pulled from there with it.
+    // Removing the last tag of a repository also removes the digests by which the image was pulled from it.
     untagged.push(...remaining.filter(isOfRepository));
   }
   const isLast = untagged.length === references.length;
@@ -116,7 +114,7 @@ function referencesOf(record: ImageRecord): string[] {
   return [...record.names, ...record.digests];
 }
 
-/** One name, with at most the digests of its own repository beside it. */
+/** Whether there is just one name, besides the digests of its own repository. */
 function isSingleReference(references: readonly string[]): boolean {
   const tags = references.filter((each) => !isDigestReference(each));
   const repositories = new Set(references.map((each) => repositoryName(parseNamed(each))));

@@ -1,7 +1,8 @@
 /**
- * `docker save`: images as one tar that is a docker archive and an OCI layout, laid out as moby v28 does. Layers are
- * written unpacked, so that every reader of docker archives takes them, and one that several images share once.
- * Configuration and layers are dated as the first image that has them, everything else as 1970, so that equal images give equal archives.
+ * `docker save`: images as one tar that is both a docker archive and an OCI layout, structured as by moby v28. Layers
+ * are uncompressed, so that every reader of docker archives accepts them, and shared layers are written once.
+ * Configurations and layers carry the date of the first image that has them, all else 1970, so that equal images give
+ * equal archives.
  */
 import { createHash } from "node:crypto";
 
@@ -27,18 +28,17 @@ import {
 } from "./reference.ts";
 import { directoryHeader, endOfTar, fileHeader, paddingAfter } from "./tar-entries.ts";
 
-/** An image with the names that it is saved under. */
+/** An image with the names to save it under. */
 export interface SavedImage {
   readonly record: ImageRecord;
   readonly names: readonly NamedReference[];
 }
 
 /**
- * Resolves the references of a save: a name without a tag means all of its tags, another name itself, and an
- * ID or digest the image without any name. An image that is meant several times is saved once, with all of
- * these names.
+ * Resolves the references of a save: a name without a tag stands for all of its tags, another name for itself, and an
+ * ID or digest for the image without a name. An image referenced several times is saved once, with all of these names.
  *
- * @param find looks a reference up; throws not-found, invalid
+ * @param find looks up a reference; throws not-found, invalid
  */
 export function imagesToSave(
   index: ImageIndex,
@@ -61,7 +61,7 @@ export function imagesToSave(
     const named = parsed.kind === "named" ? parsed.named : undefined;
     const tagged = named === undefined || !isNameOnly(named) ? [] : index.taggedAs(named);
     for (const { record, name } of tagged) {
-      find(name); // of another platform than was asked for: refused
+      find(name); // Throws if it has another platform than requested.
       add(record, parseNamed(name));
     }
     if (tagged.length === 0) {
@@ -79,23 +79,23 @@ function isNameOnly({ tag, digest }: NamedReference): boolean {
 
 const blobDirectory = "blobs/sha256";
 
-/** The documents that stand beside the blobs. */
+/** The documents stored beside the blobs. */
 interface Documents {
   readonly manifest: object[];
   readonly index: object[];
   readonly repositories: Record<string, Record<string, string>>;
 }
 
-/** An image whose layers were looked up. */
+/** An image with its layers looked up. */
 interface PreparedImage {
   readonly image: SavedImage;
   readonly layers: readonly LayerBlob[];
 }
 
 /**
- * Looks up what the archive of some images is made of; the caller holds their blobs.
+ * Looks up the contents of an archive of images; the caller holds their blobs.
  *
- * @throws conflict: layers that were never fetched; invalid: an image without layers; system: a layer is missing
+ * @throws conflict: layers that were never fetched; invalid: an image without layers; system: a missing layer
  */
 export async function prepareSave(
   store: ContentStore,
@@ -111,7 +111,7 @@ export async function prepareSave(
   return prepared;
 }
 
-/** The parts of the archive of some images, in their order. */
+/** The parts of an archive of images, in order. */
 export async function* archiveParts(
   store: ContentStore,
   prepared: readonly PreparedImage[],
@@ -153,7 +153,7 @@ function part(bytes: Uint8Array): ArchivePart {
 }
 
 /**
- * Writes an archive, whose blobs the caller holds.
+ * Writes an archive; the caller holds its blobs.
  *
  * @throws system: content is damaged
  */
@@ -186,7 +186,7 @@ function layerDescriptor({ diffId, size }: LayerBlob): Record<string, unknown> {
   return { mediaType: mediaTypes.ociLayer, digest: diffId, size };
 }
 
-/** Adds an image to every document that names it. */
+/** Adds an image to every document that lists it. */
 function describe(
   { manifest: items, index, repositories }: Documents,
   { record, names }: SavedImage,
@@ -237,7 +237,7 @@ function* file(name: string, content: Uint8Array, mtime = 0): Generator<ArchiveP
   yield part(paddingAfter(content.length));
 }
 
-/** A layer's tar; what turns out to be another than the image's is an error before the archive looks whole. */
+/** A layer's tar. A mismatch with the image's layer fails before the archive is complete. */
 async function* layerTar(
   store: ContentStore,
   { diffId, digest, size }: Extract<ArchivePart, { kind: "layer" }>,

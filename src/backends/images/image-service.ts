@@ -1,4 +1,4 @@
-/** `sockerless.backend.v1.ImageService`: images on the wire. Errors are converted by the server. */
+/** `sockerless.backend.v1.ImageService`: the images' RPC service. The server converts errors. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 
@@ -39,7 +39,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
         const wanted = { reference, platform, auth, client, report, signal: ended };
         return allTags ? pulls.pullAllTags(wanted) : pulls.pull(wanted);
       }, signal);
-      const end = yield* wired(stream);
+      const end = yield* progressMessages(stream);
       yield { message: { case: "end", value: end ?? {} } };
     },
 
@@ -50,7 +50,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       let last: PushedImage | undefined;
       for (const each of pushes.referencesOf(reference)) {
         const request = { reference: each, platform, auth, client, announce: last === undefined };
-        last = yield* wired(
+        last = yield* progressMessages(
           progressStream((report, ended) => pushes.push({ ...request, report, signal: ended }), signal),
         );
         yield { message: { case: "pushed", value: last } };
@@ -71,7 +71,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
           }),
         signal,
       );
-      const loaded = yield* wired(stream);
+      const loaded = yield* progressMessages(stream);
       for (const each of loaded) {
         yield { message: { case: "loaded", value: each } };
       }
@@ -89,7 +89,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       const place = Promise.withResolvers<UploadPlace>();
       const left = new AbortController();
       const { platform, ofBuild = false } = open ?? {};
-      let report: ReportProgress = () => {}; // Nobody sends anything before it knows the place.
+      let report: ReportProgress = () => {}; // Nothing is reported before the address is known.
       const received = archives.receive(place.resolve, {
         platform,
         ofBuild,
@@ -99,11 +99,11 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       received.catch(place.reject);
       try {
         yield { message: { case: "ready", value: { endpoint: endpointOf(await place.promise) } } };
-        const stream = progressStream((tell) => {
-          report = tell;
+        const stream = progressStream((reportLine) => {
+          report = reportLine;
           return received;
         }, signal);
-        for (const each of yield* wired(stream)) {
+        for (const each of yield* progressMessages(stream)) {
           yield { message: { case: "loaded", value: each } };
         }
         yield { message: { case: "end", value: {} } };
@@ -130,7 +130,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
         place.reject(error);
         diffId.reject(error);
       });
-      diffId.promise.catch(() => {}); // Nobody asks for it who has left.
+      diffId.promise.catch(() => {}); // A client that has left does not await it.
       try {
         yield { message: { case: "ready", value: { endpoint: endpointOf(await place.promise) } } };
         yield { message: { case: "taken", value: { diffId: await diffId.promise } } };
@@ -169,7 +169,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       const upload = await imports.fromUpload({ reference, comment, changes, platform, signal: ended });
       try {
         yield { message: { case: "ready", value: { endpoint: endpointOf(upload) } } };
-        const imageId = yield* wired(progressStream(() => upload.imageId, signal));
+        const imageId = yield* progressMessages(progressStream(() => upload.imageId, signal));
         yield { message: { case: "end", value: { imageId } } };
       } finally {
         left.abort();
@@ -187,7 +187,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
           imports.fromUrl({ url, reference, comment, changes, platform, report, signal: ended }),
         signal,
       );
-      const imageId = yield* wired(stream);
+      const imageId = yield* progressMessages(stream);
       yield { message: { case: "end", value: { imageId } } };
     },
 
@@ -237,7 +237,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
   });
 }
 
-/** @throws system: a frontend of this machine could not reach it */
+/** @throws system if a frontend on this machine could not reach it */
 function endpointOf({ address, uploadId }: UploadPlace): MessageInitShape<typeof AgentEndpointSchema> {
   if (address.kind !== "unix") {
     throw systemError("uploads are taken on this machine alone");
@@ -254,7 +254,7 @@ function wiredEntry(entry: RemovedEntry): RemovedImage {
   });
 }
 
-type WiredProgress =
+type ProgressResponse =
   | {
       readonly message: {
         readonly case: "progress";
@@ -263,8 +263,10 @@ type WiredProgress =
     }
   | { readonly message: { readonly case: "heartbeat"; readonly value: Record<never, never> } };
 
-/** Progress as messages; returns what the work answers. */
-async function* wired<T>(stream: ReturnType<typeof progressStream<T>>): AsyncGenerator<WiredProgress, T> {
+/** Converts progress to messages; returns the work's result. */
+async function* progressMessages<T>(
+  stream: ReturnType<typeof progressStream<T>>,
+): AsyncGenerator<ProgressResponse, T> {
   try {
     for (;;) {
       const next = await stream.next();
@@ -292,7 +294,7 @@ interface UploadMessage<Open> {
     | { readonly case: undefined; readonly value?: undefined };
 }
 
-/** Takes the opening message of an upload; the chunks fail where the stream ends without its `end`. */
+/** Reads the opening message of an upload; the chunks fail if the stream ends without `end`. */
 async function opened<Message extends UploadMessage<Open>, Open>(
   requests: AsyncIterable<Message>,
 ): Promise<{ readonly open: Open; readonly chunks: AsyncIterable<Uint8Array> }> {

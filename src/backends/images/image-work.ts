@@ -1,24 +1,24 @@
-/** Work on images that is under way: a lease holds the content that it takes in, and it ends with the backend. */
+/** Work on images in progress: a lease holds the content that it stores, and closing the backend ends it. */
 import { unavailable } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import type { ImageIndex } from "./image-index.ts";
 
-/** Parts of the images that work goes on in. */
+/** Dependencies of work on images. */
 export interface WorkParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly logger: Logger;
 }
 
-/** Content that is held until disposed of; then what no image needs goes. */
+/** Content held until disposed; then whatever no image needs is deleted. */
 export interface HeldContent extends AsyncDisposable {
   readonly lease: BlobLease;
-  /** Aborts with the asking signal, and at the end of the process. */
+  /** Aborts with the caller's signal, and when the process ends. */
   readonly signal: AbortSignal;
 }
 
-/** Holds content for work, and knows the work that a closing backend waits for. */
+/** Holds content for work, and tracks the work that closing waits for. */
 export class ImageWork {
   readonly #parts: WorkParts;
   readonly #closing = new AbortController();
@@ -28,12 +28,12 @@ export class ImageWork {
     this.#parts = parts;
   }
 
-  /** Aborts at the end of the process. */
+  /** Aborts when the process ends. */
   get closing(): AbortSignal {
     return this.#closing.signal;
   }
 
-  /** Holds content for a reader, for which the end of the process does not wait. */
+  /** Holds content for a reader, which the end of the process does not wait for. */
   hold(signal: AbortSignal): HeldContent {
     const { content, index, logger } = this.#parts;
     const lease = content.lease();
@@ -51,7 +51,7 @@ export class ImageWork {
     };
   }
 
-  /** Does work under a lease: what it took in and no image needs in the end goes, however it ends. */
+  /** Runs work under a lease: whatever it stored and no image needs is deleted afterwards, in any case. */
   async run<T>(signal: AbortSignal, work: (lease: BlobLease, signal: AbortSignal) => Promise<T>): Promise<T> {
     const ended = Promise.withResolvers<void>();
     this.#underWay.add(ended.promise);
@@ -64,7 +64,7 @@ export class ImageWork {
     }
   }
 
-  /** Ends what is under way and waits for it. */
+  /** Cancels current work and waits for its end. */
   async close(): Promise<void> {
     this.#closing.abort(unavailable("the backend is shutting down"));
     await Promise.allSettled(this.#underWay);

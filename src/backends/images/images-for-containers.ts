@@ -1,4 +1,4 @@
-/** The part of the images that containers need: what they are made of, and what is made of them. */
+/** The image operations that containers need: resolving their images, and committing them. */
 import { create } from "@bufbuild/protobuf";
 
 import type { Clock } from "../../common/clock.ts";
@@ -27,7 +27,7 @@ import type { PreparedImages } from "./prepared-images.ts";
 import { type CollectionParts, collectUnneeded, hasUnneeded } from "./recover-images.ts";
 import { parseNamed } from "./reference.ts";
 
-/** Parts of the images that containers' needs are met with. */
+/** Dependencies of these operations. */
 export interface ContainerImageParts extends CollectionParts {
   readonly configs: ImageConfigs;
   readonly catalog: ImageCatalog;
@@ -39,7 +39,6 @@ export interface ContainerImageParts extends CollectionParts {
   readonly clock: Clock;
 }
 
-/** Images as the engine asks for them. */
 export class ImagesForContainers implements ImageSource {
   readonly #parts: ContainerImageParts;
 

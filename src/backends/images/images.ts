@@ -1,6 +1,6 @@
 /**
- * The images of one backend, put together: each user takes the part that it needs. Content lies in the content store,
- * records in the index; whatever takes content in works under a lease ({@link ImageWork}).
+ * The images of one backend, assembled: each caller uses the part that it needs. The content store has the content, the
+ * index the records; everything that stores content runs under a lease ({@link ImageWork}).
  */
 import path from "node:path";
 
@@ -34,26 +34,26 @@ import type { RegistryOptions } from "./registry/registry.ts";
 import { ImageRemoval } from "./remove-images.ts";
 import { type DriverCredentials, KnownCredentials } from "./known-credentials.ts";
 
-/** Settings of images, and what they stand on. */
+/** Settings and dependencies of images. */
 export interface ImagesOptions {
-  /** The backend's state directory; content lies in `blobs` below it. */
+  /** The backend's state directory; content is in its `blobs`. */
   readonly stateDirectory: string;
   readonly state: State;
   readonly preparer: ImagePreparer;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** The storage driver that `docker info` and `docker inspect` name. */
+  /** The storage driver shown by `docker info` and `docker inspect`. */
   readonly storageDriver: string;
   readonly registry: RegistryOptions;
-  /** Credentials that are used where a client gives none. */
+  /** Credentials for requests of clients that provide none. */
   readonly credentialsFor?: DriverCredentials;
-  /** The platform of images where nobody names one; absent: this machine's. */
+  /** Default platform of images; absent for this machine's. */
   readonly defaultPlatform?: Platform;
-  /** The boot of the machine; absent: as it tells. */
+  /** ID of the machine's boot; default: the system's. */
   readonly boot?: string;
 }
 
-/** All images of a backend, by use. */
+/** All images of a backend, by purpose. */
 export interface Images {
   readonly content: ContentStore;
   readonly catalog: ImageCatalog;
@@ -66,11 +66,11 @@ export interface Images {
   readonly distribution: Distribution;
   readonly layers: LayerSupply;
   readonly builtIn: BuiltInImage;
-  /** Ends what is under way and waits for it. */
+  /** Cancels current work and waits for its end. */
   close(): Promise<void>;
 }
 
-/** Layers on their way at a time. */
+/** Layers transferred at a time. */
 const parallelDownloads = 3;
 const parallelUploads = 5;
 

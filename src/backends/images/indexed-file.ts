@@ -1,4 +1,4 @@
-/** A file as a tar's header tells it. */
+/** A file as described by a tar's header. */
 import path from "node:path";
 
 import type { Header } from "tar-stream";
@@ -8,29 +8,29 @@ import { capabilityRecord } from "./tar-entries.ts";
 
 const longestPath = 4096;
 
-/** A file, directory or link. One with several names is one object. */
+/** A file, directory or link. Hard links to a file share one object. */
 export interface IndexedFile {
   readonly type: "file" | "directory" | "symlink" | "fifo" | "character-device" | "block-device" | "other";
-  /** Bytes; of a symlink those of its target. */
+  /** Bytes; for a symlink those of its target. */
   readonly size: number;
-  /** Permission bits, set-user-ID, set-group-ID and sticky among them, as in a tar. */
+  /** Permission bits with set-user-ID, set-group-ID and sticky, as in a tar. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
   /** Unix seconds. */
   readonly mtime: number;
-  /** Target of a symlink, as it is written; empty for anything else. */
+  /** Target of a symlink as written; otherwise empty. */
   readonly target: string;
   /** Major and minor number of a device. */
   readonly device?: readonly [number, number];
   /** Value of `security.capability`. */
   readonly capability?: string;
-  /** Number of the tar that has its content, as tars were added, and of its entry there; both from 0. */
+  /** Index of the tar with its content, in the order of addition, and of its entry there; both from 0. */
   readonly source: number;
   readonly entry: number;
 }
 
-/** A directory that no tar names. */
+/** A directory that no tar lists. */
 export const implied: IndexedFile = {
   type: "directory",
   size: 0,
@@ -43,7 +43,7 @@ export const implied: IndexedFile = {
   entry: -1,
 };
 
-/** The file that a tar's entry describes. @throws invalid: a link's path is too long */
+/** The file that a tar's entry describes. @throws invalid if a link's path is too long */
 export function fileOf(header: Header, source: number, entry: number): IndexedFile {
   const { type, mode = 0, uid = 0, gid = 0, mtime, devmajor = 0, devminor = 0 } = header;
   const pax = header.pax as Readonly<Record<string, string>> | null | undefined;
@@ -70,11 +70,11 @@ export function fileOf(header: Header, source: number, entry: number): IndexedFi
       cleanPath(target);
       return { ...file, type, target, size: Buffer.byteLength(target) };
     }
-    case "link": // Its file is not there.
+    case "link": // The target of the link is missing.
       return { ...file, type: "file" };
     case "file":
     case "contiguous-file": {
-      // A value that the reader could not decode is not passed on as another one.
+      // A value that the reader could not decode is dropped rather than changed.
       const isWhole = capability !== undefined && !capability.includes("\ufffd");
       return { ...file, type: "file", size: header.size ?? 0, ...(isWhole ? { capability } : {}) };
     }
@@ -83,13 +83,13 @@ export function fileOf(header: Header, source: number, entry: number): IndexedFi
   }
 }
 
-/** A number that a PAX record tells, whole. */
+/** The integer part of a number in a PAX record. */
 function numberOf(record: string | undefined, otherwise: number): number {
   const number = record === undefined ? Number.NaN : Number(record);
   return Math.floor(Number.isFinite(number) ? number : otherwise);
 }
 
-/** An entry's name as an absolute path. @throws invalid: longer than a path can be */
+/** An entry's name as an absolute path. @throws invalid if it exceeds the length of a path */
 export function cleanPath(name: string): string {
   if (Buffer.byteLength(name) > longestPath) {
     throw invalid(`archive/tar: a path of more than ${longestPath} bytes`);

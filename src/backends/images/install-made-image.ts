@@ -1,4 +1,4 @@
-/** The end of what makes an image here, from a container or from a tar: its content becomes the image. */
+/** The last step of creating an image here, from a container or a tar: turns its content into the image. */
 import type { NewEvent } from "../state/journal.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { type ImageConfig, parseImageConfig } from "./image-config.ts";
@@ -6,7 +6,7 @@ import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-ins
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
 import { canonicalString, type NamedReference } from "./reference.ts";
 
-/** A layer of an image that is made. */
+/** A layer of a new image. */
 export type MadeLayer = InstalledLayer & ManifestLayer;
 
 /** An image whose layers are in the store. */
@@ -15,14 +15,14 @@ export interface MadeImage {
   /** Bottom first. */
   readonly layers: readonly MadeLayer[];
   readonly name: NamedReference | undefined;
-  /** The image beneath. */
+  /** ID of the parent image. */
   readonly parentId?: string;
   /** See {@link ImageToInstall}. */
   readonly ofBuild?: boolean;
   readonly events: (id: string, config: ImageConfig) => readonly NewEvent[];
 }
 
-/** Installs the image under a lease and answers its ID. @throws what the driver throws; the signal's reason */
+/** Installs the image under a lease and returns its ID. @throws the driver's error; the signal's reason */
 export async function installMadeImage(
   store: ContentStore,
   installer: ImageInstaller,

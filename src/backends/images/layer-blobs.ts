@@ -1,25 +1,25 @@
-/** The layers of an image as they lie in the content store. */
+/** The layers of an image in the content store. */
 import { conflict, systemError } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ContentStore, StoredBlob } from "./content-store.ts";
 import { type Compression, compressionOf } from "./layer-content.ts";
 
-/** Enough of a blob to recognise how it is compressed. */
+/** Enough bytes of a blob to detect its compression. */
 const sniffedBytes = 16;
 
-/** One layer. */
+/** A layer. */
 export interface LayerBlob {
   readonly diffId: string;
   readonly blob: StoredBlob;
   readonly compression: Compression;
-  /** Bytes of the tar, unpacked. */
+  /** Bytes of the uncompressed tar. */
   readonly size: number;
 }
 
 /**
  * The layers of an image, bottom first. The caller holds them.
  *
- * @throws conflict: they were never fetched (the cloud pulls them itself); system: one is missing
+ * @throws conflict if they were never fetched (the cloud pulls them itself); system if one is missing
  */
 export async function layerBlobs(store: ContentStore, record: ImageRecord): Promise<LayerBlob[]> {
   if (record.layerSizes.length !== record.diffIds.length) {
@@ -42,7 +42,7 @@ export async function layerBlobs(store: ContentStore, record: ImageRecord): Prom
   return layers;
 }
 
-/** How a blob is compressed, by its first bytes. */
+/** Detects a blob's compression by its first bytes. */
 export async function compressionOfBlob(store: ContentStore, digest: string): Promise<Compression> {
   const start: Uint8Array[] = [];
   let length = 0;

@@ -1,6 +1,6 @@
 /**
- * Compressed content: recognised by its first bytes, never by a name or a media type, because old archives and
- * registries label it wrongly.
+ * Compressed content, detected by its first bytes: never by a name or media type, as old archives and registries label
+ * it wrongly.
  */
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
@@ -11,10 +11,10 @@ import { errnoOf, invalid, messageOf } from "../../common/errors.ts";
 import type { StoredBlob } from "./content-store.ts";
 import type { TarCheck } from "./tar-check.ts";
 
-/** How content is compressed; `undefined`: not at all, as far as can be told. */
+/** The compression of content; `undefined`: none detected. */
 export type Compression = "gzip" | "zstd" | "bzip2" | "xz" | undefined;
 
-/** The most that a layer may unpack to, in bytes: a few kilobytes of gzip can claim to be anything. */
+/** Size limit for an uncompressed layer in bytes: a few kilobytes of gzip can expand to any size. */
 const maxUnpackedBytes = 256 * 1024 ** 3;
 
 /** First bytes of each format. */
@@ -27,15 +27,15 @@ const magicNumbers: readonly (readonly [Exclude<Compression, undefined>, readonl
 
 const sniffedBytes = 6;
 
-/** Node makes 16 KiB at a time otherwise, and each is a turn of its thread pool. */
+/** Output per read: Node's default is 16 KiB, and each read costs a turn of its thread pool. */
 const inflatedChunkBytes = 128 * 1024;
 
-/** Recognises a compression by the first bytes of the content. */
+/** Detects a compression by the first bytes of the content. */
 export function compressionOf(start: Uint8Array): Compression {
   return magicNumbers.find(([, magic]) => magic.every((byte, index) => start[index] === byte))?.[0];
 }
 
-/** A layer's content as it would be unpacked. */
+/** Facts about a layer's uncompressed content. */
 export interface LayerMeasure {
   /** Digest of the uncompressed tar. */
   readonly diffId: string;
@@ -45,11 +45,11 @@ export interface LayerMeasure {
 }
 
 /**
- * Reads a layer's blob to its end and tells what it unpacks to. A blob that is not compressed is its own content and
- * is not read again, unless it is to be checked.
+ * Reads a layer's blob to its end and measures its uncompressed content. An uncompressed blob is its own content, and
+ * is only read if there is a check.
  *
- * @param check is told of the content
- * @throws invalid: broken, too large, or a compression that cannot be read; what the check throws
+ * @param check receives the content
+ * @throws invalid: damaged, too large, or an unsupported compression; the check's error
  */
 export async function measureLayer(
   blob: StoredBlob,
@@ -86,13 +86,13 @@ export async function measureLayer(
 export interface DecompressedStream {
   readonly compression: Compression;
   readonly content: AsyncIterable<Uint8Array>;
-  /** Ends the source, where the content is not read. */
+  /** Ends the source, if the content is not read. */
   abandon(): Promise<void>;
 }
 
 /**
- * Recognises how a stream is compressed and undoes it. Errors of the source pass through; broken compression and
- * formats that cannot be read are `invalid`.
+ * Detects a stream's compression and decompresses it. Errors of the source pass through; damaged content and
+ * unsupported formats are `invalid`.
  */
 export async function decompressed(source: AsyncIterable<Uint8Array>): Promise<DecompressedStream> {
   const { start, whole, abandon } = await peeked(source);
@@ -143,7 +143,7 @@ function inflationError(error: unknown, format: string): unknown {
   return code.startsWith("Z") ? invalid(`${format}: ${messageOf(error)}`, error) : error;
 }
 
-/** The first bytes of a stream, and the stream with them put back. */
+/** The first bytes of a stream, and the whole stream including them. */
 interface PeekedStream {
   readonly start: Uint8Array;
   readonly whole: AsyncIterable<Uint8Array>;
@@ -151,7 +151,7 @@ interface PeekedStream {
   abandon(): Promise<void>;
 }
 
-/** Reads as much of a stream as tells how it is compressed. */
+/** Reads as much of a stream as is needed to detect its compression. */
 export async function peeked(source: AsyncIterable<Uint8Array>): Promise<PeekedStream> {
   const iterator = source[Symbol.asyncIterator]();
   const held: Uint8Array[] = [];

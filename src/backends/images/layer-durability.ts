@@ -1,8 +1,8 @@
 /**
- * Blobs of layers are synced to the disk behind the answer, as unpacked layers are: waiting for it takes longer than all
- * the rest of an import, on a busy disk by far. Of a build's state all blobs are: a state that is lost is made again. Until
- * then the image's record names the machine's boot; a backend that finds another boot's there reads the blobs and believes
- * none but those whose digests fit.
+ * Syncs the blobs of layers to disk after the answer, as is done for unpacked layers: waiting would take longer than
+ * the rest of an import, much longer on a busy disk. For a build's intermediate state this applies to all blobs, as a
+ * lost one is built again. Until then the image's record has the machine's boot ID; a backend that finds another boot's
+ * ID there reads the blobs, and only trusts those that match their digests.
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -12,16 +12,16 @@ import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ContentStore } from "./content-store.ts";
 import type { ImageIndex } from "./image-index.ts";
 
-/** Parts of the images that syncing works on. */
+/** Dependencies of the syncs. */
 export interface DurabilityParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly logger: Logger;
-  /** Changes with every boot of the machine; empty: not known, so that layers are synced before the answer. */
+  /** ID of the machine's boot; empty if unknown: layers are then synced before the answer. */
   readonly boot: string;
 }
 
-/** This machine's boot, or nothing where the system does not tell. */
+/** ID of this machine's boot; empty if the system does not provide it. */
 export function bootOfMachine(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
@@ -41,7 +41,7 @@ export class LayerDurability {
     this.#parts = parts;
   }
 
-  /** Makes durable what has to be before a record is committed, and answers what the record has to say of the rest. */
+  /** Makes durable what must be before a record is committed; returns the record's boot ID for the rest, or "". */
   async syncBefore(record: ImageRecord): Promise<string> {
     const { content, boot } = this.#parts;
     if (record.ofBuild && boot !== "") {
@@ -52,7 +52,7 @@ export class LayerDurability {
     return layerBlobsOf(record).length === layers.length ? "" : boot;
   }
 
-  /** Syncs the layers of an image whose record is committed. */
+  /** Syncs the layers of an image after its record was committed. */
   syncBehind(imageId: string): void {
     this.#waiting.add(imageId);
     if (!this.#closed) {
@@ -62,7 +62,7 @@ export class LayerDurability {
     }
   }
 
-  /** Looks at what an earlier process has not synced, and answers the images whose layers are lost. */
+  /** Checks what an earlier process did not sync; returns the images with lost layers. */
   async review(): Promise<ImageRecord[]> {
     const { index, boot } = this.#parts;
     const doubtful = new Set(
@@ -89,7 +89,7 @@ export class LayerDurability {
     return broken;
   }
 
-  /** Waits for the sync under way; what waits is for the next process. */
+  /** Waits for the current sync; the next process does the rest. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#work;
@@ -109,9 +109,9 @@ export class LayerDurability {
     const { index, content, logger } = this.#parts;
     const record = index.get(id);
     if (record === undefined) {
-      return; // It was removed meanwhile.
+      return; // Removed meanwhile.
     }
-    /** The record as it is now, unless a push has replaced its layers. */
+    /** The current record, unless a push has replaced the layers. */
     const same = (): ImageRecord | undefined => {
       const now = index.get(id);
       return now?.manifestDigest === record.manifestDigest ? now : undefined;

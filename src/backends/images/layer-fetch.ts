@@ -1,4 +1,4 @@
-/** The layers of one pull: those that are missing are downloaded, all are checked against the image's configuration. */
+/** The layers of a pull: downloads those that are missing, and checks all against the image's configuration. */
 import { invalid } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
 import { downloadBlob, type DownloadContext, throttle } from "./blob-download.ts";
@@ -11,23 +11,22 @@ import type { Limiter } from "./limiter.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
 
-/** Unpacks a layer of that diff ID and digest where it is wanted, as {@link ImageInstaller.unpack}. */
+/** Unpacks a layer with a diff ID and digest for the driver, as {@link ImageInstaller.unpack}. */
 export type UnpackLayer = (
   diffId: string,
   digest: string,
   signal: AbortSignal,
 ) => Promise<number | undefined>;
 
-/** Fetches layers into the content store. */
 export class LayerFetch {
-  /** Digests of the layers that were not there, in the manifest's order. */
+  /** Digests of the layers that were missing, in the manifest's order. */
   readonly fetched = new Set<string>();
   readonly #download: DownloadContext;
   readonly #index: ImageIndex;
   readonly #downloads: Limiter;
   readonly #unpack: UnpackLayer | undefined;
 
-  /** @param unpack absent: layers are read to learn what they are */
+  /** @param unpack absent: layers are measured by reading them */
   constructor(download: DownloadContext, index: ImageIndex, downloads: Limiter, unpack?: UnpackLayer) {
     this.#download = download;
     this.#index = index;
@@ -43,7 +42,7 @@ export class LayerFetch {
     for (const [index, descriptor] of descriptors.entries()) {
       if (!layers.has(descriptor.digest)) {
         const layer = this.#layer(descriptor, config.diffIds[index], signal);
-        // The first failure ends the others; all are waited for, so that none writes after the lease has ended.
+        // The first failure cancels the others; wait for all, so that none writes after the lease has ended.
         layer.catch((error: unknown) => failed.abort(error));
         layers.set(descriptor.digest, layer);
       }
@@ -88,7 +87,7 @@ export class LayerFetch {
     return await this.#measure(blob, expected, throttle(report), signal);
   }
 
-  /** Unpacks the layer, where it is wanted or else in memory, to learn what it is: its diff ID and size. */
+  /** Finds the layer's diff ID and size by unpacking it, for the driver if that wants it, otherwise in memory. */
   async #measure(
     blob: StoredBlob,
     expected: string | undefined,
@@ -117,7 +116,7 @@ export class LayerFetch {
     return { diffId, digest: blob.digest, size };
   }
 
-  /** A layer as another image's record has it; undefined: none has. */
+  /** A layer as recorded for another image; undefined if there is none. */
   #knownLayer(digest: string): InstalledLayer | undefined {
     for (const record of this.#index.records()) {
       const at = record.layerDigests.indexOf(digest);
@@ -131,7 +130,7 @@ export class LayerFetch {
   }
 }
 
-/** Throws `invalid` where a manifest and a configuration cannot belong together. */
+/** Checks that a manifest and a configuration can belong together. @throws invalid */
 export function checkLayerCount(layers: readonly Descriptor[], config: ImageConfig): void {
   if (config.diffIds.length !== layers.length) {
     throw layersMismatch();

@@ -1,6 +1,6 @@
 /**
- * Headers of layers that were read lately, in memory: the files of an image are looked up path by path, and each look would
- * otherwise inflate every layer to its end.
+ * Caches the headers of recently read layers: an image's files are looked up path by path, and each lookup would
+ * otherwise decompress every layer to its end.
  */
 import type { Header } from "tar-stream";
 
@@ -9,11 +9,11 @@ import { entriesIn } from "./tar-reader.ts";
 /** A layer's tar, compressed or not, read from its start each time. */
 export interface LayerReader {
   open(): AsyncIterable<Uint8Array>;
-  /** Headers of the tar's entries, in their order; absent: it has to be read for them. */
+  /** Headers of the tar's entries, in order; absent if the tar must be read. */
   headers?(): AsyncIterable<Header>;
 }
 
-/** Headers of a layer. @throws as {@link entriesIn} */
+/** A layer's headers. @throws as {@link entriesIn} */
 export async function* headersOf(layer: LayerReader): AsyncGenerator<Header> {
   if (layer.headers !== undefined) {
     yield* layer.headers();
@@ -24,13 +24,13 @@ export async function* headersOf(layer: LayerReader): AsyncGenerator<Header> {
   }
 }
 
-/** Most headers that are kept; each takes about 400 bytes and its name. */
+/** The most headers to keep; each takes about 400 bytes plus its name. */
 const mostKept = 100_000;
 
-/** Keeps the headers of the layers that were asked for last. */
+/** Keeps the headers of the most recently used layers. */
 export class LayerHeaders {
   readonly #limit: number;
-  /** By digest, the one that was asked for last at the end. */
+  /** By digest, least recently used first. */
   readonly #kept = new Map<string, readonly Header[]>();
   #count = 0;
 
@@ -38,7 +38,7 @@ export class LayerHeaders {
     this.#limit = limit;
   }
 
-  /** The headers of a layer, which is opened where they are not known. @throws as {@link entriesIn} */
+  /** A layer's headers; opens the layer if they are not cached. @throws as {@link entriesIn} */
   async *of(digest: string, open: () => AsyncIterable<Uint8Array>): AsyncGenerator<Header> {
     const known = this.#kept.get(digest);
     if (known !== undefined) {
@@ -61,7 +61,7 @@ export class LayerHeaders {
 
   #keep(digest: string, headers: readonly Header[]): void {
     if (this.#kept.has(digest)) {
-      return; // Two have read it at once.
+      return; // Two callers have read it concurrently.
     }
     this.#kept.set(digest, headers);
     this.#count += headers.length;

@@ -1,16 +1,16 @@
 /**
- * Unpacked layers belong to the driver, which forgets what it is told to forget. A layer stays while an image or a
- * container stands on it, or while work under way holds it.
+ * The driver owns unpacked layers and deletes them on request. A layer stays while an image or a container uses it, or
+ * while current work holds it.
  *
- * INVARIANT: layers are prepared only while held and after every forgetting that was under way has ended, so that none
- * is taken away under the feet of the image that has just been made runnable.
+ * INVARIANT: layers are prepared only while held, and after every deletion in progress has ended, so that no deletion
+ * hits an image that has just been prepared.
  */
 import type { LayerUnpacking } from "../driver/images.ts";
 
-/** Answers which of these layers (diff IDs) nothing stands on. */
+/** Selects the unused ones of some layers (diff IDs). */
 export type UnusedLayers = (diffIds: readonly string[]) => readonly string[];
 
-/** Decides when the driver may forget a layer. */
+/** Decides when the driver may delete a layer. */
 export class LayerRetention {
   readonly #unpacking: LayerUnpacking;
   readonly #unused: UnusedLayers;
@@ -22,7 +22,7 @@ export class LayerRetention {
     this.#unused = unused;
   }
 
-  /** Holds layers until disposed of, and waits until they can safely be prepared. */
+  /** Holds layers until disposed, and waits until they can safely be prepared. */
   async hold(diffIds: readonly string[]): Promise<Disposable> {
     const held = [...new Set(diffIds)];
     for (const diffId of held) {
@@ -33,9 +33,9 @@ export class LayerRetention {
   }
 
   /**
-   * Has the driver forget those of these layers that nothing needs.
+   * Makes the driver delete the unused ones of some layers.
    *
-   * @throws what the driver throws; the layers are then left behind
+   * @throws the driver's error; the layers then remain
    */
   forgetUnused(diffIds: readonly string[]): Promise<void> {
     const forgetting = this.#forgetting.then(async () => {

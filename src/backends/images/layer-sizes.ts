@@ -2,7 +2,7 @@
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { chainIds } from "./digest.ts";
 
-/** Bytes of each layer, unpacked, by the chain ID of the stack that it is the top of. */
+/** Uncompressed bytes of each layer, by the chain ID of the stack that it tops. */
 export function sizesByChain(records: Iterable<ImageRecord>): ReadonlyMap<string, bigint> {
   const sizes = new Map<string, bigint>();
   for (const record of records) {

@@ -1,6 +1,6 @@
 /**
- * Layers that a pull left at the registry, because the driver's cloud pulls them itself. They are fetched
- * once a save, push or commit needs them after all; from then on the image is like any other.
+ * Layers that a pull left at the registry because the driver's cloud pulls them itself. They are fetched when a save,
+ * push or commit needs them after all; from then on the image is like any other.
  */
 import type { Clock } from "../../common/clock.ts";
 import { conflict, messageOf, systemError } from "../../common/errors.ts";
@@ -20,7 +20,7 @@ import { Registry, type RegistryOptions } from "./registry/registry.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 import { findStoredLayer } from "./stored-layer.ts";
 
-/** Parts of the images that layers are fetched with. */
+/** Dependencies of the fetches. */
 export interface LayerSupplyParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
@@ -32,13 +32,13 @@ export interface LayerSupplyParts {
   readonly work: ImageWork;
 }
 
-/** Layers that are held. */
+/** Layers held until disposed. */
 export interface OpenLayers extends AsyncDisposable {
   /** Bottom first. */
   readonly layers: readonly LayerReader[];
 }
 
-/** Fetches layers where they are missing. */
+/** Fetches missing layers. */
 export class LayerSupply {
   readonly #parts: LayerSupplyParts;
   readonly #fetches = new KeyedLocks();
@@ -49,11 +49,11 @@ export class LayerSupply {
   }
 
   /**
-   * A layer that any image has, by its diff ID, held by the lease. One that a pull left is fetched, with the others of its
-   * image, once for all who look for one of them.
+   * A layer of any image, by its diff ID, held by the lease. A layer left by a pull is fetched together with the others
+   * of its image; concurrent callers share the fetch.
    *
-   * @returns undefined: no image has it
-   * @throws what fetching the layers throws
+   * @returns undefined if no image has it
+   * @throws the error of the fetch
    */
   async find(lease: BlobLease, diffId: string, signal: AbortSignal): Promise<LayerBlob | undefined> {
     const { content, index } = this.#parts;
@@ -75,9 +75,9 @@ export class LayerSupply {
   }
 
   /**
-   * The image's record once its layers are in the content store, held by the lease.
+   * Returns the image's record once its layers are in the content store, held by the lease.
    *
-   * @throws conflict: nobody knows where they are; system: the registry does not give them, or not any more
+   * @throws conflict if their location is unknown; system if the registry does not provide them (any more)
    */
   async complete(lease: BlobLease, record: ImageRecord, signal: AbortSignal): Promise<ImageRecord> {
     lease.hold(...blobsOf(record));
@@ -100,10 +100,10 @@ export class LayerSupply {
   }
 
   /**
-   * The layers of an image, by its ID, held until disposed of; those that a pull left are fetched for that.
+   * The layers of an image, by its ID, held until disposed; fetches those that a pull left.
    *
    * @param signal ends fetching and reading
-   * @throws not-found; what fetching the layers throws
+   * @throws not-found; the error of the fetch
    */
   async open(imageId: string, signal: AbortSignal): Promise<OpenLayers> {
     const { content, index, work } = this.#parts;
@@ -166,8 +166,8 @@ export class LayerSupply {
 }
 
 /**
- * References to fetch an image's layers by: those it was pulled by, or, of one that was made here and taken
- * over, the one that the driver runs it by.
+ * References for fetching an image's layers: those it was pulled by; for an image made here and adopted, the driver's
+ * reference.
  */
 function sourcesOf({ digests, driverReference }: ImageRecord): NamedReference[] {
   if (digests.length > 0 || driverReference === "") {

@@ -1,4 +1,4 @@
-/** A layer that goes to the driver and not through this process: stored, measured and unpacked there while it comes. */
+/** A layer uploaded to the driver without passing through this process: stored, measured and unpacked as it arrives. */
 import { randomBytes } from "node:crypto";
 
 import type { AgentAddress } from "../../agent-client/address.ts";
@@ -6,21 +6,21 @@ import type { LayerUploads } from "../driver/archives.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import type { LayerMeasure } from "./layer-content.ts";
 
-/** A layer that has come in, checked. */
+/** A layer that was received and checked. */
 export type TakenLayer = LayerMeasure & { readonly blob: StoredBlob };
 
-/** Address to which an upload is to be sent. */
+/** The address for an upload. */
 export interface UploadPlace {
   readonly address: AgentAddress;
-  /** A full ID, as a container has. */
+  /** A full ID, like a container's. */
   readonly uploadId: string;
 }
 
 /**
- * Has the driver take an upload in, and answers what it is.
+ * Makes the driver receive an upload, and returns the resulting layer.
  *
- * @param owner lasts as long as the driver is to keep the unpacked layer for the image
- * @param ready is told where to send it
+ * @param owner disposed when the driver need not keep the unpacked layer for the image any longer
+ * @param ready called with the address for the upload
  * @throws as {@link ExpectedUpload.taken}
  */
 export async function takeUpload(

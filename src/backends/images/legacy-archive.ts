@@ -1,6 +1,6 @@
 /**
- * The archive that `docker save` wrote before Docker 1.10, and old tools still write: each folder is an image of one
- * layer, under an ID of its own time, on top of its parent; `repositories` names tags.
+ * The archive of `docker save` before Docker 1.10, still written by old tools: each directory is an image of one layer
+ * with an ID of that time, on top of its parent; `repositories` has the tags.
  */
 import * as v from "valibot";
 
@@ -12,11 +12,11 @@ import { parseImageConfig } from "./image-config.ts";
 import { check, maxJsonBytes, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
 
-/** Folders that an archive may have, which are few for each image of a user's. */
+/** The most directories in an archive; a user's image has only a few. */
 const maxFolders = 4096;
-/** Layers that an image may have, as in Docker. */
+/** The most layers of an image, as in Docker. */
 const maxLayers = 125;
-/** Bytes of all configurations together: what a parent says is repeated in that of each image on top of it. */
+/** Total size limit of all configurations in bytes: each repeats the contents of its parents'. */
 const maxConfigBytes = 64 * 1024 ** 2;
 
 const text = v.nullish(v.string(), "");
@@ -29,10 +29,10 @@ const stepSchema = object({
   container_config: v.nullish(object({ Cmd: v.nullish(v.array(v.string())) })),
 });
 
-/** Members of a folder's `json` that are not its image's. */
+/** Members of a directory's `json` that are not part of its image. */
 const forgotten = new Set(["id", "parent", "Size", "parent_id", "layer_id", "throwaway"]);
 
-/** A folder's `json`. */
+/** The `json` of a directory. */
 interface Step {
   readonly json: object;
   readonly parent: string;
@@ -40,10 +40,10 @@ interface Step {
 }
 
 /**
- * The images of a legacy archive, parents before their children. A parent that is not a folder of the archive is
- * refused, so that no name leads out of it.
+ * The images of a legacy archive, parents before children. A parent must be a directory of the archive, so that no name
+ * leads out of it.
  *
- * @throws SockerlessError of kind `invalid`, where it can in moby's words
+ * @throws SockerlessError of kind `invalid`, in moby's words where possible
  */
 export async function readLegacyArchive(
   files: ArchiveFiles,
@@ -79,7 +79,7 @@ class LegacyReader {
     this.#context = context;
   }
 
-  /** Reads a folder, after those that it stands on. */
+  /** Reads a directory after its ancestors. */
   async read(folder: string): Promise<void> {
     const chain = new Set<string>();
     for (let next = folder; next !== "" && !this.#images.has(next); ) {
@@ -90,14 +90,14 @@ class LegacyReader {
         throw tooDeep();
       }
       chain.add(next);
-      next = (await this.#step(next)).parent; // The rest is read again: together they may be large.
+      next = (await this.#step(next)).parent; // Keeps only the parent, as all of them together may be large.
     }
     for (const each of [...chain].reverse()) {
       await this.#add(each);
     }
   }
 
-  /** The images with the names that the tags give to folders. */
+  /** The images with the names that tags give to directories. */
   named(tags: Readonly<Record<string, Readonly<Record<string, string>>>>): ArchivedImage[] {
     const images = new Map([...this.#images.values()].map(({ image }) => [image.configBlob.digest, image]));
     const names = new Map<string, string[]>([...images.keys()].map((digest) => [digest, []]));
@@ -166,7 +166,7 @@ function tooDeep(): Error {
   return invalid("max depth exceeded");
 }
 
-/** The configuration of today that a folder's `json` becomes, as Go writes it. */
+/** Converts a directory's `json` to a current configuration, formatted as by Go. */
 function renderConfig(json: object, diffIds: readonly string[], history: readonly object[]): Uint8Array {
   const made = { history, rootfs: { type: "layers", diff_ids: diffIds } };
   const members = Object.entries({ ...json, ...made }).filter(([key]) => !forgotten.has(key));
@@ -185,12 +185,12 @@ function escapedForHtml(json: string): string {
   );
 }
 
-/** A time to the nanosecond, without the zeros at the end of its fraction. */
+/** A time with nanoseconds, without trailing zeros in its fraction. */
 function goTime(written: string): string {
   return written.replace(/\.(\d{1,9})\d*/, (_, digits: string) => `.${digits}`.replace(/\.?0*$/, ""));
 }
 
-/** @throws invalid: no name, or no tag */
+/** @throws invalid: not a name, or not a tag */
 function taggedName(name: string, tag: string): string {
   const named = parseNamed(name);
   const tagged = parseNamed(`${repositoryName(named)}:${tag}`);

@@ -1,7 +1,7 @@
-/** At most so many at a time, the others wait their turn. */
+/** Limits concurrency; others wait for their turn. */
 import { onAbort } from "../../common/on-abort.ts";
 
-/** A counted permission. */
+/** A semaphore. */
 export class Limiter {
   #free: number;
   readonly #waiting = new Set<() => void>();
@@ -15,7 +15,7 @@ export class Limiter {
     return this.#free === 0;
   }
 
-  /** Waits for a turn; disposing ends it. Throws the signal's reason. */
+  /** Waits for a turn; disposing ends it. @throws the signal's reason */
   async acquire(signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();
     if (this.#free > 0) {

@@ -1,6 +1,6 @@
 /**
- * `docker load`: a docker archive, of today or before Docker 1.10, or an OCI layout becomes images. Everything is read and
- * checked before the first image is installed; a stream that is cut or broken leaves nothing.
+ * `docker load`: turns a docker archive, current or from before Docker 1.10, or an OCI layout into images. Everything
+ * is read and checked before the first image is installed; a stream that is cut or damaged leaves nothing.
  */
 import { invalid } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
@@ -19,22 +19,22 @@ import { readOciLayout } from "./oci-layout.ts";
 import type { ReportProgress } from "./progress.ts";
 import { familiarString, type NamedReference, parseNamed } from "./reference.ts";
 
-/** One line of the answer: a name that was loaded, or the ID of an image without one. */
+/** A line of the answer: a loaded name, or the ID of an image without one. */
 export interface LoadedImageName {
   readonly reference: string;
   readonly imageId: string;
 }
 
-/** A load to be done. */
+/** A request to load. */
 export interface LoadRequest {
-  /** Takes the archive's files in under the lease. @throws invalid: broken; the signal's reason */
+  /** Stores the archive's files under the lease. @throws invalid: damaged; the signal's reason */
   readonly read: (lease: BlobLease) => Promise<ArchiveFiles>;
   readonly platform: Platform | undefined;
-  /** It is a builder's state, which users do not see. */
+  /** True for a builder's intermediate state, hidden from users. */
   readonly ofBuild?: boolean;
-  /** Finds a layer that the archive leaves out, by its diff ID, and holds it by the lease. */
+  /** Finds a layer that the archive omits, by its diff ID, and holds it by the lease. */
   readonly findLayer: (lease: BlobLease, diffId: string) => Promise<LayerBlob | undefined>;
-  /** The ID of the image that has a name. */
+  /** The ID of the image with a name. */
   readonly holderOf: (name: NamedReference) => string | undefined;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
@@ -43,7 +43,7 @@ export interface LoadRequest {
 /**
  * Loads an archive under a lease.
  *
- * @throws invalid: broken or incomplete, in moby's words; what the driver throws
+ * @throws invalid: damaged or incomplete, in moby's words; the driver's error
  */
 export async function loadArchive(
   store: ContentStore,
@@ -81,7 +81,7 @@ export async function loadArchive(
   const images: ImageToInstall[] = [];
   for (const image of archived) {
     const toInstall = await checked(context, image, request.ofBuild === true);
-    // Docker tells nothing of those of a legacy archive, neither in the answer nor by an event.
+    // Docker reports a legacy archive's images neither in the answer nor by events.
     images.push(isLegacy ? { ...toInstall, events: [] } : toInstall);
   }
   for (const { id, names } of images) {

@@ -1,14 +1,14 @@
-/** Manifests and indices of images: the OCI image specification and Docker's schema 2, read with a schema. */
+/** Manifests and indexes of images: the OCI image specification and Docker's schema 2. */
 import * as v from "valibot";
 
 import { listOfAtMost, object, openMap, read, type Schema, size } from "../../common/documents.ts";
 import { invalid, messageOf } from "../../common/errors.ts";
 import { isSha256Digest } from "./digest.ts";
 
-/** The largest manifest, index or image configuration that is read, in bytes. */
+/** Size limit for a manifest, index or image configuration, in bytes. */
 export const maxJsonBytes = 4 * 1024 ** 2;
 
-/** Media types by what they describe. */
+/** Media types by meaning. */
 export const mediaTypes = {
   ociManifest: "application/vnd.oci.image.manifest.v1+json",
   ociIndex: "application/vnd.oci.image.index.v1+json",
@@ -20,7 +20,7 @@ export const mediaTypes = {
   dockerSignedSchema1: "application/vnd.docker.distribution.manifest.v1+prettyjws",
 } as const;
 
-/** Media types that a registry is asked for, in this order. */
+/** Media types requested from registries, in this order. */
 export const acceptedManifests: readonly string[] = [
   mediaTypes.dockerManifest,
   mediaTypes.dockerList,
@@ -55,7 +55,7 @@ const indexSchema = object({
   manifests: listOfAtMost(4096, descriptorSchema),
 });
 
-/** The members that tell what a document is. */
+/** The members that determine a document's kind. */
 const headSchema = object({
   schemaVersion: v.unknown(),
   mediaType: v.nullish(v.string()),
@@ -64,14 +64,14 @@ const headSchema = object({
   manifests: v.unknown(),
 });
 
-/** A reference by digest from one document to another blob. */
+/** A reference by digest from a document to another blob. */
 export type Descriptor = v.InferOutput<typeof descriptorSchema>;
-/** One image: its configuration and its layers, bottom first. */
+/** An image: its configuration and its layers, bottom first. */
 export type ImageManifest = v.InferOutput<typeof manifestSchema>;
-/** Several images, told apart by platform. */
+/** Several images for different platforms. */
 export type ImageIndexDocument = v.InferOutput<typeof indexSchema>;
 
-/** A manifest or an index, with the media type that it has. */
+/** A manifest or an index, with its media type. */
 export type ManifestDocument =
   | { readonly kind: "manifest"; readonly mediaType: string; readonly manifest: ImageManifest }
   | { readonly kind: "index"; readonly mediaType: string; readonly index: ImageIndexDocument };
@@ -84,10 +84,11 @@ const kindByType: ReadonlyMap<string, ManifestDocument["kind"]> = new Map([
 ]);
 
 /**
- * Reads a manifest or an index. One that can be read as either is refused (CVE-2021-41190): its digest would name two images.
+ * Parses a manifest or an index. A document that can be read as either is rejected (CVE-2021-41190): its digest would
+ * identify two images.
  *
- * @param claimedType what the server or the descriptor calls it; the document's own word comes first
- * @throws SockerlessError of kind `invalid`: malformed, or of a kind that is no image
+ * @param claimedType media type from the server or descriptor; the document's own takes precedence
+ * @throws SockerlessError of kind `invalid`: malformed, or not an image
  */
 export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestDocument {
   const json = parseJson(bytes, "manifest");
@@ -121,7 +122,7 @@ export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestD
       };
 }
 
-/** Kinds that the members and media types of a document name; an OCI document may leave its own type out. */
+/** The kinds that a document's members and media types indicate; an OCI document may omit its own type. */
 function kindsOf(
   head: v.InferOutput<typeof headSchema>,
   names: readonly string[],
@@ -137,7 +138,7 @@ function kindsOf(
   return kinds;
 }
 
-/** Refuses the media type of a layer or configuration that belongs to no image but to an artifact of another kind. */
+/** Rejects the media type of a layer or configuration of other artifacts than images. */
 export function checkImageMediaType(mediaType: string): void {
   const lower = mediaType.toLowerCase();
   if (lower === "application/vnd.docker.plugin.v1+json") {
@@ -155,7 +156,7 @@ export function checkImageMediaType(mediaType: string): void {
   }
 }
 
-/** Parses JSON from untrusted bytes; `what` names the document in the error. */
+/** Parses JSON from untrusted bytes; the error calls the document `what`. */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
@@ -164,7 +165,7 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
   }
 }
 
-/** Checks a JSON value against a schema; the error names the document and the first place that is wrong. */
+/** Checks a JSON value against a schema; the error has the document's name and the first mismatch. */
 export function check<Output>(schema: Schema<Output>, json: unknown, what: string): Output {
   const { value, misfit } = read(schema, json);
   if (misfit !== undefined) {

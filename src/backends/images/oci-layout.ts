@@ -1,4 +1,4 @@
-/** The OCI image layout: `index.json` names manifests, everything lies under `blobs/sha256`. */
+/** The OCI image layout: `index.json` lists manifests; all blobs are under `blobs/sha256`. */
 import { invalid } from "../../common/errors.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
 import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
@@ -16,10 +16,10 @@ import {
 import { choosePlatform } from "./platform-choice.ts";
 import { canonicalString, parseNamed, withDefaultTag } from "./reference.ts";
 
-/** Indices within indices that are followed. */
+/** Limit for nested indexes. */
 const maxDepth = 4;
 
-/** A manifest that was chosen, with the name its top descriptor gave it. */
+/** A selected manifest, with the name from its top descriptor. */
 interface ChosenManifest {
   readonly blob: StoredBlob;
   readonly mediaType: string;
@@ -28,7 +28,7 @@ interface ChosenManifest {
 }
 
 /**
- * The images of an OCI layout: of every entry of `index.json` the manifest that suits the platform best.
+ * The images of an OCI layout: for every entry of `index.json`, the manifest that best fits the platform.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -63,7 +63,7 @@ export async function readOciLayout(
   return [...images.values()];
 }
 
-/** Entries of one name are the same image for several platforms; each nameless entry is an image of its own. */
+/** Entries with the same name are one image for several platforms; each nameless entry is a separate image. */
 function onePerName(descriptors: readonly Descriptor[], context: ArchiveContext): Descriptor[] {
   const groups = Map.groupBy(descriptors, (descriptor) => nameOf(descriptor) ?? descriptor.digest);
   return [...groups.values()].flatMap((group) => {
@@ -124,7 +124,7 @@ async function readImage(
   };
 }
 
-/** The file that a descriptor means; its content must have that digest, whatever its name says. */
+/** The file of a descriptor; checks its content against the digest, whatever its name. */
 function blobOf(files: ArchiveFiles, descriptor: Descriptor): StoredBlob {
   const blob = files.get(`blobs/sha256/${hexOf(descriptor.digest)}`);
   if (blob.digest !== descriptor.digest || blob.size !== descriptor.size) {
@@ -135,7 +135,7 @@ function blobOf(files: ArchiveFiles, descriptor: Descriptor): StoredBlob {
   return blob;
 }
 
-/** The name that a descriptor carries; a bare tag, as some tools write, names nothing. */
+/** The name in a descriptor; a bare tag, as some tools write it, does not count. */
 function nameOf(descriptor: Descriptor): string | undefined {
   const full = descriptor.annotations?.["io.containerd.image.name"];
   const short = descriptor.annotations?.["org.opencontainers.image.ref.name"];

@@ -1,6 +1,6 @@
 /**
- * Gzip on all processors: blocks are compressed at the same time, each with the end of the one before as its dictionary,
- * and together are one member, as `pigz` writes it. Equal content gives equal bytes.
+ * Parallel gzip: blocks are compressed concurrently, each with the end of the previous one as its dictionary, and form
+ * a single member, as written by `pigz`. Equal content gives equal bytes.
  */
 import { constants, crc32, deflateRaw } from "node:zlib";
 import { promisify } from "node:util";
@@ -8,19 +8,19 @@ import { promisify } from "node:util";
 const deflate = promisify(deflateRaw);
 
 const blockBytes = 512 * 1024;
-/** How far back deflate looks. */
+/** Deflate's window. */
 const windowBytes = 32 * 1024;
-/** Blocks that are read ahead of the oldest that is not done: as many as Node's thread pool has threads. */
+/** Blocks in progress at a time: as many as Node's thread pool has threads. */
 const blocksAtOnce = 4;
-/** Bytes of a block's middle that are compressed first, to tell whether the block can be. */
+/** Bytes from a block's middle to compress first, as a test whether the block is compressible. */
 const sampledBytes = 16 * 1024;
-/** A sample that keeps more than this is noise, or compressed already. */
+/** Ratio above which a sample counts as noise, or already compressed. */
 const noise = 0.98;
 
-/** Deflate, no name, no time, an unknown system. */
+/** Method deflate; no name, no time, unknown system. */
 const header = Uint8Array.of(0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 0xff);
 
-/** Compresses what the source yields. Errors of the source pass through. */
+/** Compresses a stream. Errors of the source pass through. */
 export async function* gzipInParallel(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   yield header;
   const underWay: Promise<Uint8Array>[] = [];
@@ -32,7 +32,7 @@ export async function* gzipInParallel(source: AsyncIterable<Uint8Array>): AsyncG
       checksum = crc32(block, checksum);
       size += block.length;
       const begun = compressed(block, dictionary);
-      begun.catch(() => undefined); // Its failure is met in its turn, which may be far off.
+      begun.catch(() => undefined); // A failure is thrown in turn, possibly much later.
       underWay.push(begun);
       dictionary = block.subarray(-windowBytes);
       if (underWay.length >= blocksAtOnce) {
@@ -46,7 +46,7 @@ export async function* gzipInParallel(source: AsyncIterable<Uint8Array>): AsyncG
     await Promise.allSettled(underWay);
   }
   const end = Buffer.alloc(10);
-  end[0] = 0b11; // An empty block of fixed codes, and the last one.
+  end[0] = 0b11; // A final, empty block with fixed codes.
   end.writeUInt32LE(checksum, 2);
   end.writeUInt32LE(size % 2 ** 32, 6);
   yield end;
@@ -59,7 +59,7 @@ async function next(underWay: Promise<Uint8Array>[]): Promise<Uint8Array> {
   return bytes;
 }
 
-/** A block that ends at a byte, and is not the last of its stream. */
+/** A byte-aligned block that does not end the stream. */
 async function compressed(block: Buffer, dictionary: Buffer | undefined): Promise<Uint8Array> {
   const middle = Math.max(0, (block.length - sampledBytes) >>> 1);
   const sample = block.subarray(middle, middle + sampledBytes);
@@ -73,7 +73,7 @@ async function compressed(block: Buffer, dictionary: Buffer | undefined): Promis
   });
 }
 
-/** The content in blocks of one size, but for the last. */
+/** Splits content into blocks of equal size, except for the last. */
 async function* blocksOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
   let parts: Uint8Array[] = [];
   let length = 0;

@@ -1,4 +1,4 @@
-/** Choosing among the manifests of an index. */
+/** Selection among the manifests of an index. */
 import { create } from "@bufbuild/protobuf";
 
 import { type Platform, PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -6,8 +6,8 @@ import type { Descriptor } from "./manifest.ts";
 import { hostPlatform, platformDistance } from "./platform.ts";
 
 /**
- * The entry of an index that suits a platform best; undefined where none does. An entry without a platform suits any,
- * after those that name one; entries for no platform (attestations: `unknown/unknown`) suit none.
+ * The entry of an index that best fits a platform; undefined if none does. An entry without a platform fits any, but
+ * ranks after those with one; entries for no platform (attestations: `unknown/unknown`) fit none.
  */
 export function choosePlatform(
   descriptors: readonly Descriptor[],

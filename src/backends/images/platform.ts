@@ -1,16 +1,16 @@
 /**
- * Platforms as images name them (`linux/arm/v7`), and which image suits which machine. Normalisation and order of
- * preference are those of containerd's `platforms` package, which Docker uses.
+ * Image platforms (`linux/arm/v7`), and which image runs on which machine. Normalization and preference are those of
+ * containerd's `platforms` package, which Docker uses.
  */
 import { create } from "@bufbuild/protobuf";
 
 import { ownValue } from "../../common/own-value.ts";
 import { type Platform, PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 
-/** Names of architectures where Node's differ from Go's, which images use. */
+/** Go's names of architectures, used in images, where Node's differ. */
 const goArchitectures: Readonly<Record<string, string>> = { x64: "amd64", ia32: "386", ppc64: "ppc64le" };
 
-/** Other spellings of architectures that people and old images use, with the variant they imply. */
+/** Other spellings of architectures, used by people and old images, with the variant they imply. */
 const aliases: Readonly<Record<string, readonly [architecture: string, variant: string]>> = {
   i386: ["386", ""],
   x86_64: ["amd64", ""],
@@ -20,7 +20,7 @@ const aliases: Readonly<Record<string, readonly [architecture: string, variant: 
   armel: ["arm", "v6"],
 };
 
-/** Variants that go without saying. */
+/** Default variants, which are omitted. */
 const usualVariants: Readonly<Record<string, readonly string[]>> = { amd64: ["v1"], arm64: ["8", "v8"] };
 
 /** The platform of this machine's containers: always Linux. */
@@ -30,7 +30,7 @@ export function hostPlatform(): Platform {
   );
 }
 
-/** The same platform in canonical spelling: `aarch64` is `arm64`, `arm` is `arm/v7`, `amd64/v1` is `amd64`. */
+/** The platform in canonical form: `aarch64` becomes `arm64`, `arm` becomes `arm/v7`, `amd64/v1` becomes `amd64`. */
 export function normalizePlatform(platform: Platform): Platform {
   const written = platform.architecture.toLowerCase();
   const [architecture, implied] = ownValue(aliases, written) ?? [written, ""];
@@ -56,8 +56,8 @@ export function formatPlatform(platform: Platform): string {
 }
 
 /**
- * How well an image of one platform runs where another is wanted: 0 is exact, higher is worse, undefined not at all. A
- * newer ARM runs images of older ones, a 64-bit machine those of its 32-bit predecessor.
+ * How well an image of one platform runs where another is wanted: 0 is exact, higher is worse, undefined: not at all. A
+ * newer ARM runs images for older ones, a 64-bit machine those for its 32-bit predecessor.
  */
 export function platformDistance(wanted: Platform, offered: Platform): number | undefined {
   const want = normalizePlatform(wanted);
@@ -69,7 +69,7 @@ export function platformDistance(wanted: Platform, offered: Platform): number | 
   return rank < 0 ? undefined : rank;
 }
 
-/** Architectures with variants that run there, best first. */
+/** Architectures and variants that can run there, best first. */
 function runnableBy(platform: Platform): readonly string[] {
   const { architecture, variant } = platform;
   const older = (from: string): string[] =>

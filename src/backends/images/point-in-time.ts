@@ -1,4 +1,4 @@
-/** Points in time as Docker's filters take them: `10m` ago, a date, RFC 3339, or seconds since the epoch. */
+/** Points in time in Docker's filters: `10m` ago, a date, RFC 3339, or seconds since the epoch. */
 import { invalid } from "../../common/errors.ts";
 
 const unitMs: Readonly<Record<string, number>> = {
@@ -17,7 +17,7 @@ const dateTime =
   /^(\d{4}-\d{2}-\d{2})(?:T(\d{2})(?::(\d{2})(?::(\d{2})(\.\d{1,9})?)?)?)?(Z|[+-]\d{2}:\d{2})?$/;
 const unixSeconds = /^-?\d+(?:\.\d+)?$/;
 
-/** Milliseconds of a duration as Go writes it (`1h30m`, `1.5s`); undefined where it is none. */
+/** Parses a Go duration (`1h30m`, `1.5s`) to milliseconds; undefined for anything else. */
 export function parseDurationMs(text: string): number | undefined {
   const sign = text.startsWith("-") ? -1 : 1;
   const unsigned = text.replace(/^[+-]/, "");
@@ -35,7 +35,7 @@ export function parseDurationMs(text: string): number | undefined {
 }
 
 /**
- * Milliseconds since the epoch of a point in time; a date without an offset is in this process' time zone.
+ * Parses a point in time to milliseconds since the epoch; a date without an offset is in this process' time zone.
  *
  * @throws SockerlessError of kind `invalid`
  */

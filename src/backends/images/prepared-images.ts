@@ -1,9 +1,9 @@
-/** The images that the driver has made runnable since this process began. */
+/** The images that the driver has prepared since this process started. */
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver/images.ts";
 import type { ContentStore } from "./content-store.ts";
 
-/** Has the driver prepare images, and remembers which. */
+/** Makes the driver prepare images, and remembers them. */
 export class PreparedImages {
   readonly #content: ContentStore;
   readonly #preparer: ImagePreparer;
@@ -14,7 +14,7 @@ export class PreparedImages {
     this.#preparer = preparer;
   }
 
-  /** Has the driver prepare an image, also once more, and answers its reference. @throws what the driver throws */
+  /** Makes the driver prepare an image, if necessary again; returns its reference. @throws the driver's error */
   async prepare(record: ImageRecord, signal: AbortSignal): Promise<string> {
     const blobPath = (digest: string): string => this.#content.path(digest);
     const reference = await this.#preparer.prepare(record, blobPath, signal);
@@ -22,7 +22,10 @@ export class PreparedImages {
     return reference;
   }
 
-  /** Whether an image is prepared when a container of it starts: most states of builds on a cloud are never run. */
+  /**
+   * Whether an image is only prepared at a container's start: most intermediate states of builds on a cloud are never
+   * run.
+   */
   waitsForStart({ ofBuild }: ImageRecord): boolean {
     return ofBuild && this.#preparer.unpacking.kind === "platform";
   }
@@ -31,7 +34,7 @@ export class PreparedImages {
     return this.#ids.has(id);
   }
 
-  /** Forgets an image that is gone, or was not installed in the end. */
+  /** Drops an image that was deleted, or not installed after all. */
   delete(id: string): void {
     this.#ids.delete(id);
   }

@@ -1,18 +1,17 @@
-/** Work that reports progress, as a stream of messages with heartbeats in between. */
+/** Progress of work, as a stream of messages with heartbeats. */
 import type { ProgressLine, ReportProgress } from "./progress.ts";
 
-/** How long a stream may be silent before a heartbeat goes out, in milliseconds. */
+/** Milliseconds of silence before a heartbeat. */
 const heartbeatMs = 15_000;
 
-/** A message of a stream of progress. */
 export type ProgressMessage =
   | { readonly kind: "progress"; readonly line: ProgressLine }
   | { readonly kind: "heartbeat" };
 
 /**
- * Runs work and yields what it reports; returns its result, throws its error. A reader that is slower than the work
- * misses byte counts that newer ones have overtaken, and nothing else, so memory is bounded by the number of layers. A
- * reader that leaves aborts the work.
+ * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work only misses
+ * byte counts superseded by newer ones, so that memory is bounded by the number of layers. If the reader leaves, the
+ * work is aborted.
  */
 export async function* progressStream<T>(
   work: (report: ReportProgress, signal: AbortSignal) => Promise<T>,
@@ -74,7 +73,7 @@ class ProgressQueue {
     this.#wake?.();
   }
 
-  /** The next message; undefined after the last. One caller at a time. */
+  /** The next message; undefined after the last. Calls must not overlap. */
   async next(): Promise<ProgressMessage | undefined> {
     if (this.#lines.length === 0 && !this.#ended) {
       await this.#changeOrSilence();

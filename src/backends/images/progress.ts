@@ -1,16 +1,16 @@
 /** Progress of load and pull, in Docker's words. */
 
-/** One line of Docker's progress stream. */
+/** A line of Docker's progress stream. */
 export interface ProgressLine {
-  /** Short ID of a layer, or a tag; empty: the whole. */
+  /** Short ID of a layer, or a tag; empty for the whole operation. */
   readonly id: string;
   /** `Downloading`, `Pull complete`, … */
   readonly status: string;
   /** Bytes. */
   readonly current?: number;
-  /** Bytes; undefined: not known. */
+  /** Bytes; undefined if unknown. */
   readonly total?: number;
 }
 
-/** Takes a line of progress; never waits. */
+/** Receives a line of progress; never blocks. */
 export type ReportProgress = (line: ProgressLine) => void;

@@ -1,4 +1,4 @@
-/** `docker pull`: from a reference at a registry to an installed image. */
+/** `docker pull`: from a registry reference to an installed image. */
 import type { Clock } from "../../common/clock.ts";
 import { forbidden, invalid, messageOf, notFound } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
@@ -36,15 +36,15 @@ import type { Credentials } from "./registry/credentials.ts";
 import { type FetchedManifest, onBehalfOf, Registry, type RegistryOptions } from "./registry/registry.ts";
 import { pullError } from "./registry/registry-errors.ts";
 
-/** A pull to be done. */
+/** A request to pull. */
 export interface PullRequest {
   /** Name, name:tag or name@digest. */
   readonly reference: string;
-  /** Undefined: this machine's. */
+  /** Undefined for this machine's. */
   readonly platform: Platform | undefined;
-  /** Undefined: anonymous. */
+  /** Undefined for anonymous access. */
   readonly auth: Credentials | undefined;
-  /** The asking client's User-Agent; absent: unknown. */
+  /** The client's User-Agent; absent if unknown. */
   readonly client?: string;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
@@ -53,35 +53,35 @@ export interface PullRequest {
 /** The result of a pull. */
 export interface PulledImage {
   readonly imageId: string;
-  /** Digest of the manifest or index that the reference names at the registry. */
+  /** Digest of the manifest or index that the reference has at the registry. */
   readonly digest: string;
 }
 
-/** A pull that has ended well, and what is to be told of that. */
+/** A successful pull, with the facts to report. */
 export interface FinishedPull extends PulledImage {
-  /** The reference named nothing here before, or another image. */
+  /** True if the reference had no image here before, or another one. */
   readonly isNewer: boolean;
-  /** Warning that the image has another platform than was asked for; undefined: it has the right one. */
+  /** Warning that the image has another platform than requested; undefined if it matches. */
   readonly warning: string | undefined;
 }
 
-/** Parts of the images that pulls work with. */
+/** Dependencies of pulls. */
 export interface PullParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly installer: ImageInstaller;
   readonly clock: Clock;
   readonly registry: RegistryOptions;
-  /** Layers on their way at a time, over all pulls. */
+  /** Limits concurrent layer downloads across all pulls. */
   readonly downloads: Limiter;
   readonly unpacking: LayerUnpacking;
 }
 
-/** Indices within indices that are followed. */
+/** Limit for nested indexes. */
 const maxDepth = 4;
 
 /**
- * The reference of a pull, checked.
+ * Parses and validates the reference of a pull.
  *
  * @throws invalid, forbidden
  */
@@ -91,7 +91,7 @@ export function pulledReference(text: string): NamedReference {
   return named;
 }
 
-/** Refuses what no registry can be asked for. @throws invalid, forbidden */
+/** Rejects references that no registry can serve. @throws invalid, forbidden */
 export function checkPulled(named: NamedReference): void {
   if (familiarName(named) === "scratch") {
     throw forbidden("'scratch' is a reserved name");
@@ -101,7 +101,7 @@ export function checkPulled(named: NamedReference): void {
   }
 }
 
-/** The tags that a registry has of a repository. @throws as {@link pullImage} */
+/** The tags of a repository at its registry. @throws as {@link pullImage} */
 export async function tagsOf(
   repository: NamedReference,
   credentials: Credentials | undefined,
@@ -120,7 +120,8 @@ export async function tagsOf(
 /**
  * Pulls an image under a lease.
  *
- * @throws not-found: no such repository or tag, access denied, no such platform; invalid; system: the registry's failure
+ * @throws not-found: no such repository or tag, access denied, no such platform; invalid; system: the registry's
+ *   failure
  */
 export async function pullImage(
   parts: PullParts,
@@ -138,13 +139,13 @@ export async function pullImage(
   }
 }
 
-/** Tells how a pull ended. */
+/** Reports the result of a pull. */
 export function reportStatus(report: ReportProgress, isNewer: boolean, reference: NamedReference): void {
   const status = isNewer ? "Downloaded newer image" : "Image is up to date";
   report({ id: "", status: `Status: ${status} for ${familiarString(reference)}` });
 }
 
-/** Tells a warning, if there is one. */
+/** Reports a warning, if there is one. */
 export function reportWarning(report: ReportProgress, warning: string | undefined): void {
   if (warning !== undefined) {
     report({ id: "", status: warning });
@@ -191,7 +192,7 @@ class Pull {
     return { imageId, digest: top.digest, isNewer: before !== imageId, warning };
   }
 
-  /** A registry may hold one image only, whatever its platform: it is pulled, and the user is told. */
+  /** A registry may hold just one image of whatever platform: it is pulled, with a warning to the user. */
   #warningOfPlatform(imageId: string): string | undefined {
     const { platform: wanted } = this.#request;
     const offered = this.#parts.index.get(imageId)?.platform;
@@ -201,7 +202,7 @@ class Pull {
       : undefined;
   }
 
-  /** The image's own manifest: of an index the entry for the platform. */
+  /** The image's own manifest; from an index, the entry for the platform. */
   async #choose(
     fetched: FetchedManifest,
     depth: number,

@@ -1,4 +1,4 @@
-/** `docker push`: an image with its layers to a registry, under one tag. */
+/** `docker push`: sends an image with its layers to a registry, under one tag. */
 import type { Clock } from "../../common/clock.ts";
 import { systemError } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
@@ -30,17 +30,17 @@ import { type FetchedManifest, onBehalfOf, Registry, type RegistryOptions } from
 import { pushError } from "./registry/registry-errors.ts";
 import { withRetries } from "./registry-retries.ts";
 
-/** A push to be done. */
+/** A request to push. */
 export interface PushRequest {
   /** name or name:tag. */
   readonly reference: string;
-  /** It is the first of its repository in this request, which the user is told. */
+  /** True for the first push to its repository in this request, which is announced to the user. */
   readonly announce: boolean;
-  /** The platform that the image, which has only one, must have; undefined: any. */
+  /** The platform that the image must have; undefined for any. */
   readonly platform: Platform | undefined;
-  /** Undefined: anonymous. */
+  /** Undefined for anonymous access. */
   readonly auth: Credentials | undefined;
-  /** The asking client's User-Agent; absent: unknown. */
+  /** The client's User-Agent; absent if unknown. */
   readonly client?: string;
   readonly report: ReportProgress;
   readonly signal: AbortSignal;
@@ -54,21 +54,21 @@ export interface PushedImage {
   readonly size: bigint;
 }
 
-/** Parts of the images that pushes work with. */
+/** Dependencies of pushes. */
 export interface PushParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
   readonly clock: Clock;
   readonly registry: RegistryOptions;
-  /** Layers on their way at a time, over all pushes. */
+  /** Limits concurrent layer uploads across all pushes. */
   readonly uploads: Limiter;
 }
 
 /**
  * Pushes an image under a lease.
  *
- * @throws invalid: the name; system: there is no such image, or the registry's refusal in its words
+ * @throws invalid: the name; system: no such image, or the registry's refusal in its words
  */
 export async function pushImage(
   parts: PushParts,
@@ -105,7 +105,7 @@ class Push {
   readonly #named: NamedReference;
   readonly #record: ImageRecord;
   readonly #registry: Registry;
-  /** Blobs that the image will need, on their way to the disk. */
+  /** Syncs in progress, of blobs that the image will need. */
   readonly #syncs: Promise<void>[] = [];
 
   constructor(
@@ -150,7 +150,7 @@ class Push {
     return { tag, digest: manifest.digest, size: BigInt(size) };
   }
 
-  /** All layers at once, as many as the limit lets through; the first failure ends the others. */
+  /** Pushes all layers concurrently, up to the limit; the first failure cancels the others. */
   async #pushLayers(layers: readonly LayerBlob[]): Promise<ReadonlyMap<string, LayerBlob>> {
     const failed = new AbortController();
     const signal = AbortSignal.any([this.#request.signal, failed.signal]);
@@ -186,7 +186,7 @@ class Push {
     return sent;
   }
 
-  /** Sends a blob, and answers whether the registry took it from another repository instead. */
+  /** Sends a blob; returns true if the registry mounted it from another repository instead. */
   #upload(
     id: string,
     blob: StoredBlob,
@@ -211,8 +211,8 @@ class Push {
   }
 
   /**
-   * Another repository of the registry that an image with this layer came from, or went to. Its copy may be
-   * compressed in another way, and is not taken then.
+   * Another repository at the registry that an image with this layer was pulled from or pushed to. If its copy is
+   * compressed differently, it is not used.
    */
   #repositoryWith(diffId: string): string | undefined {
     const { domain, path } = this.#named;
@@ -223,7 +223,7 @@ class Push {
       .find((reference) => reference.domain === domain && reference.path !== path)?.path;
   }
 
-  /** The image's own manifest, unless its layers go out in another form than they have here. */
+  /** The image's own manifest, unless its layers are sent in another form than stored here. */
   async #manifest(
     config: StoredBlob,
     layers: readonly LayerBlob[],
@@ -244,8 +244,8 @@ class Push {
   }
 
   /**
-   * A layer as it is sent: nobody wants uncompressed layers at a registry. Where another image has it compressed, it is
-   * that image's blob.
+   * A layer in the form to send: compressed, as registries expect. If another image has a compressed blob of it, that
+   * is used.
    */
   async #compressed(layer: LayerBlob, signal: AbortSignal): Promise<LayerBlob> {
     const { content } = this.#parts;
@@ -264,7 +264,7 @@ class Push {
     return { ...layer, blob, compression: "gzip" };
   }
 
-  /** The blobs, other than the tar itself, that images here have of a layer. */
+  /** The blobs of a layer in images here, except the tar itself. */
   #blobsOf(diffId: string): ReadonlySet<string> {
     const digests = this.#parts.index.records().flatMap(({ diffIds, layerDigests, layerSizes }) => {
       const digest = layerSizes.length > 0 ? layerDigests[diffIds.indexOf(diffId)] : undefined;
@@ -273,16 +273,16 @@ class Push {
     return new Set(digests);
   }
 
-  /** Begins to make a blob durable, which takes long, while it is sent. */
+  /** Starts to sync a blob, which takes long, while it is sent. */
   #sync(digest: string): void {
     const synced = this.#parts.content.sync([digest]);
-    synced.catch(() => undefined); // Its failure is met at the end.
+    synced.catch(() => undefined); // A failure is thrown at the end.
     this.#syncs.push(synced);
   }
 
   /**
-   * The image has the layers and the manifest that the registry has, and can be named by the digest of that: another
-   * push compresses nothing. What they replace goes with the lease.
+   * Records the layers and the manifest that the registry now has, and their digest reference: another push compresses
+   * nothing. The lease removes what they replace.
    */
   async #remember({ digest, mediaType }: FetchedManifest, sent: readonly LayerBlob[]): Promise<void> {
     const { index, configs } = this.#parts;

@@ -4,9 +4,9 @@ import type { IndexedFile } from "./indexed-file.ts";
 import { entriesIn } from "./tar-reader.ts";
 
 /**
- * The content of one file, whole.
+ * Reads the content of a file.
  *
- * @throws invalid: larger than `maxBytes`; system: its source is not as it was
+ * @throws invalid if larger than `maxBytes`; system if its source has changed
  */
 export async function readIndexed(
   index: Pick<FileIndex, "open">,

@@ -1,4 +1,4 @@
-/** The start of a backend: clears what interrupted work left, and what did not reach the disk. */
+/** Recovery at a backend's start: removes what interrupted work left, and what did not reach the disk. */
 import type { Logger } from "../../common/logger.ts";
 import type { ImagePreparer } from "../driver/images.ts";
 import type { State } from "../state/state.ts";
@@ -9,7 +9,7 @@ import type { ImageIndex } from "./image-index.ts";
 import type { LayerDurability } from "./layer-durability.ts";
 import type { LayerRetention } from "./layer-retention.ts";
 
-/** Parts of the images that what nobody needs is found by. */
+/** Dependencies for finding unneeded content. */
 export interface CollectionParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
@@ -19,14 +19,14 @@ export interface CollectionParts {
   readonly logger: Logger;
 }
 
-/** Parts of the images that recovery works on. */
+/** Dependencies of recovery. */
 export interface RecoveryParts extends CollectionParts {
   readonly configs: ImageConfigs;
   readonly durability: LayerDurability;
   readonly disposal: ImageDisposal;
 }
 
-/** Makes content, index and unpacked layers fit each other, and reads the configurations. */
+/** Makes content, index and unpacked layers consistent, and reads the configurations. */
 export async function recoverImages(parts: RecoveryParts): Promise<void> {
   const { index, configs, content, durability, disposal, state, logger } = parts;
   if (state.losses.length === 0) {
@@ -49,13 +49,13 @@ export async function recoverImages(parts: RecoveryParts): Promise<void> {
   await sweepLayers(parts);
 }
 
-/** Deletes blobs and layers that no image and no container that the state knows needs. */
+/** Deletes blobs and layers that no image or container in the state needs. */
 export async function collectUnneeded(parts: CollectionParts): Promise<void> {
   await collectContent(parts);
   await sweepLayers(parts);
 }
 
-/** Whether there are blobs or layers that no image and no container that the state knows needs. */
+/** Whether there are blobs or layers that no image or container in the state needs. */
 export async function hasUnneeded({ content, index, preparer, state }: CollectionParts): Promise<boolean> {
   const referenced = index.referencedBlobs();
   const blobs = await content.unneeded((digest) => referenced.has(digest));
@@ -72,7 +72,7 @@ async function collectContent({ content, index, logger }: CollectionParts): Prom
   }
 }
 
-/** Clears away layers that a crash has left behind their image's record; failing is no reason not to start. */
+/** Deletes layers that a crash left behind without an image's record; a failure does not prevent the start. */
 async function sweepLayers({ retention, preparer: { unpacking }, logger }: CollectionParts): Promise<void> {
   if (unpacking.kind === "platform") {
     return;

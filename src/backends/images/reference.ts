@@ -1,23 +1,24 @@
 /**
- * Image references: the grammar of the `distribution/reference` module (docs: pkg.go.dev/github.com/distribution/reference)
- * with Docker's normalisation, so that `nginx`, `nginx:latest` and `docker.io/library/nginx:latest` are one name. The
- * only place that parses one; texts of refusals are moby's, clients match on them.
+ * Image references: the grammar of the `distribution/reference` module (docs:
+ * pkg.go.dev/github.com/distribution/reference) with Docker's normalization, so that `nginx`, `nginx:latest` and
+ * `docker.io/library/nginx:latest` are the same name. The only parser of references; error texts are moby's, as clients
+ * match on them.
  */
 import { invalid } from "../../common/errors.ts";
 import { parseDigest } from "./digest.ts";
 
-/** A normalised name: `domain/path`, with at least one of tag and digest once {@link withDefaultTag} was applied. */
+/** A normalized name: `domain/path`; has a tag or digest, or both, after {@link withDefaultTag}. */
 export interface NamedReference {
   /** Registry, with its port if it has one: `docker.io`, `localhost:5000`. */
   readonly domain: string;
   /** Repository at that registry: `library/nginx`. */
   readonly path: string;
   readonly tag: string | undefined;
-  /** `sha256:…`; where there is a tag too, the digest decides. */
+  /** `sha256:…`; takes precedence over a tag. */
   readonly digest: string | undefined;
 }
 
-/** A user's reference to an image: a name, or an image's whole ID. */
+/** A user's reference to an image: a name, or a complete image ID. */
 export type AnyReference =
   | { readonly kind: "named"; readonly named: NamedReference }
   | { readonly kind: "id"; readonly id: string };
@@ -41,11 +42,11 @@ const referenceExpression = new RegExp(
 const domainExpression = new RegExp(`^(?<domain>${domainPattern})/(?<path>${pathPattern})$`);
 const bareIdExpression = /^[0-9a-f]{64}$/;
 
-/** No reference is longer: a name of 255, a tag of 128 and the longest digest stay far below. Bounds the matching. */
+/** Limits matching; no valid reference is longer: a name of 255, a tag of 128 and the longest digest stay far below. */
 const maxReferenceLength = 4096;
 
 /**
- * Parses what a user wrote as a repository name with an optional tag and digest. No tag is added.
+ * Parses a user's repository name with an optional tag and digest. Adds no default tag.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -66,8 +67,8 @@ export function parseNamed(text: string): NamedReference {
 }
 
 /**
- * Parses what a user wrote where an image is meant: a name, 64 hexadecimal digits or a whole digest. A prefix of an ID
- * parses as a name; only the image index can tell.
+ * Parses a user's reference to an image: a name, 64 hexadecimal digits or a complete digest. A prefix of an ID is
+ * parsed as a name; only the image index can distinguish them.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -82,7 +83,7 @@ export function parseAny(text: string): AnyReference {
 }
 
 /**
- * Parses the new name of an image (`docker tag`, `docker import`): a digest cannot be given, `latest` is added.
+ * Parses the new name of an image (`docker tag`, `docker import`): must not have a digest; `latest` is the default tag.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -94,12 +95,12 @@ export function parseTarget(text: string): NamedReference {
   return withDefaultTag(named);
 }
 
-/** The same reference with `latest` where there is neither tag nor digest. */
+/** The reference with tag `latest` if it has neither tag nor digest. */
 export function withDefaultTag(named: NamedReference): NamedReference {
   return named.tag === undefined && named.digest === undefined ? { ...named, tag: defaultTag } : named;
 }
 
-/** The same repository addressed by a digest alone. */
+/** The repository with only a digest. */
 export function withDigest(named: NamedReference, digest: string): NamedReference {
   return { ...named, tag: undefined, digest };
 }
@@ -114,7 +115,7 @@ export function canonicalString(named: NamedReference): string {
   return repositoryName(named) + suffixOf(named);
 }
 
-/** The repository as people write it: `nginx`, `localhost:5000/x`. */
+/** The repository in short form: `nginx`, `localhost:5000/x`. */
 export function familiarName(named: NamedReference): string {
   if (named.domain !== defaultDomain) {
     return repositoryName(named);
@@ -123,7 +124,7 @@ export function familiarName(named: NamedReference): string {
   return named.path.startsWith(officialPrefix) && !rest.includes("/") ? rest : named.path;
 }
 
-/** The reference as people write it: `nginx:latest`. */
+/** The reference in short form: `nginx:latest`. */
 export function familiarString(named: NamedReference): string {
   return familiarName(named) + suffixOf(named);
 }
@@ -133,7 +134,9 @@ function suffixOf(named: NamedReference): string {
   return named.digest === undefined ? tag : `${tag}@${named.digest}`;
 }
 
-/** A first component is a registry where it cannot be a user's name: it has a dot, a port or upper case, or is localhost. */
+/**
+ * The first component is a registry if it cannot be a user's name: it has a dot, a port or upper case, or is localhost.
+ */
 function splitDomain(text: string): readonly [domain: string, remainder: string] {
   const slash = text.indexOf("/");
   if (slash < 0) {

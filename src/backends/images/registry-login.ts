@@ -1,4 +1,4 @@
-/** `docker login`: checks credentials at their registry. */
+/** `docker login`: verifies credentials at their registry. */
 import { invalid, messageOf } from "../../common/errors.ts";
 import type { Credentials } from "./registry/credentials.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
@@ -7,18 +7,18 @@ import { loginError } from "./registry/registry-errors.ts";
 /** The result of a login. */
 export interface LoginResult {
   readonly status: string;
-  /** Replaces the password where the registry has such tokens; else empty. */
+  /** Replaces the password, if the registry has such tokens; otherwise empty. */
   readonly identityToken: string;
 }
 
-/** How long a registry may take to say yes or no, in milliseconds. */
+/** Time limit for the registry's answer, in milliseconds. */
 const loginTimeoutMs = 15_000;
 
 /**
- * Checks credentials.
+ * Verifies credentials.
  *
- * @param serverAddress host, or the address that Docker keeps (`https://index.docker.io/v1/`); empty: Docker Hub
- * @throws unauthorized: refused; system: the registry's failure; invalid: no address
+ * @param serverAddress host, or the address that Docker stores (`https://index.docker.io/v1/`); empty: Docker Hub
+ * @throws unauthorized: refused; system: the registry's failure; invalid: not an address
  */
 export async function login(
   credentials: Credentials,

@@ -1,4 +1,4 @@
-/** Further tries where a registry fails, after pauses that grow. */
+/** Retries after failures of a registry, with growing pauses. */
 import type { Clock } from "../../common/clock.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ReportProgress } from "./progress.ts";
@@ -7,7 +7,7 @@ import { isWorthRetrying } from "./registry/registry-errors.ts";
 const maxAttempts = 5;
 const growth = { firstMs: 1000, longestMs: 8000 };
 
-/** Parts of a transfer that its tries work with. */
+/** Parts of a transfer that its retries need. */
 export interface RetryContext {
   readonly clock: Clock;
   readonly report: ReportProgress;
@@ -15,10 +15,10 @@ export interface RetryContext {
 }
 
 /**
- * Does work until it succeeds, or fails for good. The seconds to the next try are counted down, as Docker shows it.
+ * Runs work until it succeeds, or fails permanently. The seconds until the next attempt are counted down, as in Docker.
  *
- * @param id layer that the user is told of; empty: none
- * @throws what the work throws; the signal's reason
+ * @param id layer shown to the user; empty for none
+ * @throws the work's error; the signal's reason
  */
 export async function withRetries<T>(
   id: string,

@@ -1,4 +1,4 @@
-/** `docker rmi` and `docker image prune`: images go that a user names, or that nothing needs. */
+/** `docker rmi` and `docker image prune`: removes images that a user names, or that nothing needs. */
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { Platform, StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -16,7 +16,7 @@ import { isLeftOver, planRemoval } from "./image-removal.ts";
 import { sizesByChain } from "./layer-sizes.ts";
 import { familiarString, parseNamed } from "./reference.ts";
 
-/** One entry of what `docker rmi` answers. */
+/** An entry in the answer to `docker rmi`. */
 export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
 
 /** The outcome of a prune. */
@@ -26,7 +26,7 @@ export interface ImagePruneReport {
   readonly spaceReclaimed: bigint;
 }
 
-/** Parts of the images that removals work on. */
+/** Dependencies of removals. */
 export interface RemovalParts {
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
@@ -48,8 +48,8 @@ export class ImageRemoval {
   /**
    * Removes a name, or an image with its names.
    *
-   * @param noPrune the images that it was committed on stay, also those that nothing else needs
-   * @param platform the image must have it; undefined: any
+   * @param noPrune keep the images that it was committed on, even if nothing else needs them
+   * @param platform the platform that the image must have; undefined for any
    * @throws not-found, invalid; conflict: in use, named by several repositories, or others were committed on it
    */
   async remove(
@@ -87,7 +87,7 @@ export class ImageRemoval {
     return [record.id, ...chains].map((deleted) => ({ deleted }));
   }
 
-  /** Removes the parent of a removed image, if nothing else needs it, then the parent of that likewise. */
+  /** Removes the parent of a removed image if nothing else needs it, then that one's parent, and so on. */
   async #removeLeftOver(image: ImageRecord | undefined): Promise<RemovedEntry[]> {
     const { index, disposal } = this.#parts;
     const removed: RemovedEntry[] = [];
@@ -104,15 +104,15 @@ export class ImageRemoval {
   }
 
   /**
-   * Removes images that nothing needs; one that a container uses is left.
+   * Removes unneeded images; keeps those that a container uses.
    *
-   * @param signal ends the prune: what is left is spared
-   * @throws invalid: a filter; conflict: another prune is under way
+   * @param signal ends the prune; remaining images are kept
+   * @throws invalid: a filter; conflict: another prune is running
    */
   prune(filters: Readonly<Record<string, StringList>>, signal: AbortSignal): Promise<ImagePruneReport> {
     const { catalog, clock } = this.#parts;
     return this.#prunes.run(() =>
-      this.#removeUnused(referencesToPrune(catalog.seen(), filters, clock.nowMs()), signal),
+      this.#removeUnused(referencesToPrune(catalog.visible(), filters, clock.nowMs()), signal),
     );
   }
 
@@ -137,7 +137,7 @@ export class ImageRemoval {
     return { removed, spaceReclaimed };
   }
 
-  /** Stacks of layers that only this image stands on, top first: Docker reports them as deleted too. */
+  /** Stacks of layers that only this image uses, top first: Docker reports them as deleted too. */
   #chainsOfNoOther(record: ImageRecord): string[] {
     const others = this.#parts.index.records().filter((each) => each.id !== record.id);
     const kept = new Set(others.flatMap((each) => chainIds(each.diffIds)));

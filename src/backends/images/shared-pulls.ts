@@ -1,27 +1,30 @@
-/** Pulls of one reference at a time share their work: who comes later sees where it stands and waits for the same end. */
+/**
+ * Concurrent pulls of one reference share their work: a later caller sees the current progress and waits for the same
+ * result.
+ */
 import { unlessAborted } from "../concurrency/unless-aborted.ts";
 import type { ProgressLine, ReportProgress } from "./progress.ts";
 import type { FinishedPull } from "./pull.ts";
 
-/** Work that several wait for. */
+/** Work shared by several callers. */
 export type SharedWork = (report: ReportProgress, signal: AbortSignal) => Promise<FinishedPull>;
 
 interface SharedPull {
   readonly result: Promise<FinishedPull>;
   readonly listeners: Set<ReportProgress>;
-  /** The latest line of each layer, for those who come later. */
+  /** The latest line of each layer, for later callers. */
   readonly latest: Map<string, ProgressLine>;
   readonly abort: AbortController;
 }
 
-/** The pulls under way by key. */
+/** The pulls in progress, by key. */
 export class SharedPulls {
   readonly #pulls = new Map<string, SharedPull>();
 
   /**
-   * Joins the pull of that key or begins it. The work is aborted when the last who waits for it has left.
+   * Joins the pull with a key, or starts it. The work is aborted when its last caller has left.
    *
-   * @throws what the work throws; the signal's reason
+   * @throws the work's error; the signal's reason
    */
   async join(
     key: string,
@@ -58,7 +61,7 @@ export class SharedPulls {
       }
     };
     const result = Promise.try(work, report, abort.signal).finally(() => this.#end(key, pull));
-    // Those who wait get the failure; the promise alone must not count as unhandled.
+    // Callers get the failure; without this handler the promise itself would count as unhandled.
     result.catch(() => undefined);
     const pull: SharedPull = { result, listeners, latest, abort };
     this.#pulls.set(key, pull);

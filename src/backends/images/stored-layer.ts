@@ -1,12 +1,12 @@
-/** A layer that an archive leaves out because an image here has it. */
+/** A layer that an archive omits because an image here has it. */
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { compressionOfBlob, type LayerBlob } from "./layer-blobs.ts";
 
 /**
- * Finds a layer by its diff ID among the images that there are. The lease holds its blob.
+ * Finds a layer by its diff ID among existing images. The lease holds its blob.
  *
- * @returns undefined: no image has it, or those that have never fetched it
+ * @returns undefined if no image has it, or none of these has fetched it
  */
 export async function findStoredLayer(
   store: ContentStore,

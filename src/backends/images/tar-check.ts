@@ -1,32 +1,31 @@
 /**
- * Whether a stream is a whole tar, told block by block while it passes: nothing of it is kept but a header. It refuses
- * and allows what Go's archive/tar does, which is what dockerd unpacks with: an empty stream, blocks of zeros that are
- * missing at the end and anything behind them are allowed.
+ * Checks block by block whether a stream is a complete tar, keeping only a header. It accepts and rejects the same as
+ * Go's archive/tar, with which dockerd unpacks: an empty stream, missing zero blocks at the end and anything after them
+ * are allowed.
  */
 import { invalid } from "../../common/errors.ts";
 
 const blockSize = 512;
-/** The most that PAX records and long names may take, bytes. */
+/** Size limit for PAX records and long names, in bytes. */
 const maxSpecialBytes = 1024 ** 2;
-/** Types whose entries have no content, whatever size they name: links, devices, directories and FIFOs. */
+/** Types of entries without content, whatever size they state: links, devices, directories and FIFOs. */
 const withoutContent = "123456";
 
-/** A tar that is checked. */
 export class TarCheck {
-  /** The part awaited: a header, one behind a block of zeros, PAX records, part of a hole map, or none. */
+  /** The expected part: a header, a header or end after a zero block, PAX records, part of a hole map, or nothing. */
   #state: "header" | "zeros" | "records" | "holes" | "end" = "header";
-  /** The header or the records that are awaited, filled as they come. */
+  /** The current header or records, filled as they arrive. */
   #held = Buffer.alloc(blockSize);
   #filled = 0;
-  /** Bytes to pass over: they must come, and their padding, which need not. */
+  /** Bytes to skip: content, which must arrive, and its padding, which need not. */
   #content = 0;
   #padding = 0;
-  /** Bytes of content behind the map of holes. */
+  /** Bytes of content after the hole map. */
   #afterHoles = 0;
-  /** The size that PAX records name for the next entry. */
+  /** The next entry's size from PAX records. */
   #size: number | undefined;
 
-  /** Takes the next bytes. @throws invalid: not a tar */
+  /** Checks the next bytes. @throws invalid: not a tar */
   write(chunk: Uint8Array): void {
     for (let at = 0; at < chunk.length && this.#state !== "end"; ) {
       const left = chunk.length - at;
@@ -50,7 +49,7 @@ export class TarCheck {
     }
   }
 
-  /** The stream is over. @throws invalid: too early */
+  /** Checks the end of the stream. @throws invalid if it is premature */
   end(): void {
     const awaits = this.#state === "records" || this.#state === "holes";
     if (this.#state !== "end" && (this.#content > 0 || this.#filled > 0 || awaits)) {
@@ -86,7 +85,7 @@ export class TarCheck {
     }
   }
 
-  /** Takes a header and returns the part behind it and its content. @throws invalid: it is no header */
+  /** Parses a header and returns the part after it and its content. @throws invalid if it is not a header */
   #takeHeader(header: Buffer): "header" | "records" | "holes" {
     const named = sizeIn(header);
     const type = header[156] === 0 ? "\0" : header.toString("latin1", 156, 157);
@@ -126,7 +125,9 @@ export class TarCheck {
   }
 }
 
-/** A tar's bytes as they are, checked while they pass. @throws invalid: not a whole tar; what the source throws */
+/**
+ * Yields a tar's bytes unchanged while checking them. @throws invalid if it is not a complete tar; the source's error
+ */
 export async function* checkedTar(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const check = new TarCheck();
   for await (const chunk of source) {
@@ -136,13 +137,13 @@ export async function* checkedTar(source: AsyncIterable<Uint8Array>): AsyncGener
   check.end();
 }
 
-/** The size that a header names. @throws invalid: it is none, or the header's sum is wrong */
+/** The size in a header. @throws invalid if it is not a size, or the header's checksum is wrong */
 function sizeIn(header: Buffer): number {
   const sum = octal(header, 148, 8);
   let unsigned = 0;
   let signed = 0;
   for (let index = 0; index < blockSize; index++) {
-    const isSum = index >= 148 && index < 156; // Counts as blanks.
+    const isSum = index >= 148 && index < 156; // The checksum field counts as blanks.
     unsigned += isSum ? 0x20 : header.readUInt8(index);
     signed += isSum ? 0x20 : header.readInt8(index);
   }
@@ -152,12 +153,12 @@ function sizeIn(header: Buffer): number {
   return header.readUInt8(124) < 0x80 ? octal(header, 124, 12) : binary(header);
 }
 
-/** A size too large for octal digits: a number of bits, the first of which says that it is one. */
+/** A size too large for octal digits, in binary form, marked by its first bit. */
 function binary(header: Buffer): number {
   const isLarge = header.readUInt8(124) !== 0x80 || header.readUInt32BE(125) >>> 8 !== 0;
   const size = header.readBigUInt64BE(128);
   if (isLarge || size > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw invalidHeader(); // Negative, or larger than anything.
+    throw invalidHeader(); // Negative, or too large.
   }
   return Number(size);
 }
@@ -177,7 +178,7 @@ function textIn(header: Buffer, start: number, length: number): string {
   return header.toString("latin1", start, start + length).replace(/\0.*$/s, "");
 }
 
-/** The size among PAX records, each of them `LENGTH KEY=VALUE\n`. @throws invalid: they are none */
+/** The size in PAX records, each of the form `LENGTH KEY=VALUE\n`. @throws invalid if they are malformed */
 function sizeRecord(records: Buffer): number | undefined {
   let size: number | undefined;
   for (let at = 0; at < records.length; ) {

@@ -1,15 +1,15 @@
-/** Tars written by hand: what an image archive needs, and entries of files with everything that a tar tells of one. */
+/** Writes tars: the entries of image archives, and entries of files with all their metadata. */
 
 const blockSize = 512;
-/** The largest numbers that fit the fields' octal digits. */
+/** The largest numbers that fit into the fields' octal digits. */
 const largestSize = 8 ** 11 - 1;
 const largestId = 8 ** 7 - 1;
-/** Bytes that a name has room for. */
+/** Bytes of the name field. */
 const nameBytes = 100;
-/** As in every PAX record that holds an extended attribute. */
+/** The PAX key of the extended attribute. */
 export const capabilityRecord = "SCHILY.xattr.security.capability";
 
-/** Type flags of entries, as tars write them. */
+/** Type flags of entries. */
 const tarTypes = {
   file: "0",
   link: "1",
@@ -20,16 +20,15 @@ const tarTypes = {
   fifo: "6",
 } as const;
 
-/** An entry. */
 export interface TarHeader {
-  /** Name of the entry; a directory's has a slash at its end. */
+  /** Name of the entry; a directory's ends in a slash. */
   readonly name: string;
   readonly type: keyof typeof tarTypes;
-  /** Permission bits, set-user-ID, set-group-ID and sticky among them. */
+  /** Permission bits with set-user-ID, set-group-ID and sticky. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Bytes of content, which follow the header of a file, and {@link paddingAfter} them. */
+  /** Bytes of content, which follow a file's header, followed by {@link paddingAfter}. */
   readonly size: number;
   /** Unix seconds. */
   readonly mtime: number;
@@ -41,29 +40,29 @@ export interface TarHeader {
   readonly capability?: string | undefined;
 }
 
-/** The header of a directory: root's, of 1970, so that equal content gives equal bytes. */
+/** The header of a directory: owned by root, dated 1970, so that equal content gives equal bytes. */
 export function directoryHeader(name: string): Buffer {
-  return entryHeader({ ...ofNobody, name: `${name}/`, type: "directory", mode: 0o755, size: 0 });
+  return entryHeader({ ...ownedByRoot, name: `${name}/`, type: "directory", mode: 0o755, size: 0 });
 }
 
-/** The header of a file, as {@link directoryHeader}. @param mtime Unix seconds */
+/** The header of a file, like {@link directoryHeader}. @param mtime Unix seconds */
 export function fileHeader(name: string, size: number, mtime = 0): Buffer {
-  return entryHeader({ ...ofNobody, name, type: "file", mode: 0o644, size, mtime });
+  return entryHeader({ ...ownedByRoot, name, type: "file", mode: 0o644, size, mtime });
 }
 
-const ofNobody = { uid: 0, gid: 0, mtime: 0 } as const;
+const ownedByRoot = { uid: 0, gid: 0, mtime: 0 } as const;
 
-/** Zeros that fill the last block of a file of so many bytes. */
+/** Zeros that fill up a file's last block. @param size of the file in bytes */
 export function paddingAfter(size: number): Buffer {
   return Buffer.alloc((blockSize - (size % blockSize)) % blockSize);
 }
 
-/** The two blocks of zeros that end a tar. */
+/** The two zero blocks at the end of a tar. */
 export function endOfTar(): Buffer {
   return Buffer.alloc(2 * blockSize);
 }
 
-/** The header of an entry; what does not fit its fields stands in PAX records before it. */
+/** The header of an entry, preceded by PAX records for values that do not fit into its fields. */
 export function entryHeader(entry: TarHeader): Buffer {
   const { name, target = "", uid, gid, mtime, capability } = entry;
   const isMtimeKept = mtime >= 0 && mtime <= largestSize;
@@ -87,7 +86,7 @@ export function entryHeader(entry: TarHeader): Buffer {
   }
   const content = Buffer.concat(records);
   const size = content.length;
-  const before = block({ ...ofNobody, name: "PaxHeaders/entry", mode: 0o644, size, typeflag: "x" });
+  const before = block({ ...ownedByRoot, name: "PaxHeaders/entry", mode: 0o644, size, typeflag: "x" });
   return Buffer.concat([before, content, paddingAfter(size), header]);
 }
 
@@ -133,7 +132,7 @@ function block({ name, mode, uid, gid, size, mtime, typeflag, target = "", devic
   return bytes;
 }
 
-/** Sizes of 8 GiB and more are written in GNU's binary form, which every reader of Docker's archives knows. */
+/** Sizes of 8 GiB and more use GNU's binary form, which every reader of Docker's archives supports. */
 function writeSize(bytes: Buffer, size: number): void {
   if (size <= largestSize) {
     bytes.write(octal(size, 11), 124, "latin1");

@@ -1,21 +1,20 @@
-/** Tars of other people, entry by entry: an image's layers, archives that clients send. They may be compressed. */
+/** Reads tars from elsewhere entry by entry: image layers, clients' archives. They may be compressed. */
 import { Readable } from "node:stream";
 
 import { extract, type Header } from "tar-stream";
 
 import { decompressed } from "./layer-content.ts";
 
-/** An entry. */
 export interface TarEntry {
   readonly header: Header;
-  /** The file's bytes; those that are not read are skipped. */
+  /** The file's bytes; unread ones are skipped. */
   readonly content: AsyncIterable<Uint8Array>;
 }
 
 /**
  * The entries of a tar. A reader that stops early ends the source.
  *
- * @throws what the source throws; the error of a source that is no tar
+ * @throws the source's error; the error for a source that is not a tar
  */
 export async function* entriesIn(source: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
   const { content: tar } = await decompressed(source);
@@ -29,6 +28,6 @@ export async function* entriesIn(source: AsyncIterable<Uint8Array>): AsyncGenera
       entry.resume();
     }
   } finally {
-    input.destroy(); // The rest of a tar that cannot be read is not wanted.
+    input.destroy(); // Drops the rest of an unreadable tar.
   }
 }

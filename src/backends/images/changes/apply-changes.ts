@@ -1,5 +1,5 @@
 /**
- * `--change` of import and commit: Dockerfile instructions applied to a configuration. Texts of refusals are moby's and
+ * `--change` of import and commit: applies Dockerfile instructions to a configuration. Error texts are moby's and
  * BuildKit's.
  */
 import path from "node:path/posix";
@@ -21,19 +21,19 @@ import { type Instruction, parseInstructions } from "./parse-lines.ts";
 import { parseExposedPorts } from "./ports.ts";
 import { expandWord, expandWords, type Variables } from "./words.ts";
 
-/** The most text that a request's changes may have, in bytes. */
+/** Size limit for the text of a request's changes, in bytes. */
 const maxChangesLength = 1024 ** 2;
 
 /**
- * How much may be gone through for all instructions of a request: entries of the configuration, and characters that
- * variables have become. A thousand ENV have room; doubling a variable in each of thirty has not.
+ * Work limit for all instructions of a request: configuration entries scanned, and characters of expanded variables.
+ * Enough for a thousand ENV, but not for doubling a variable in each of thirty.
  */
 const maxCost = 1_000_000;
 
-/** The configuration that instructions change, and how far they have come with it. */
+/** The configuration being changed, and the progress of that. */
 interface Target {
   readonly config: ContainerConfig;
-  /** A CMD came before: ENTRYPOINT then leaves it. */
+  /** True after a CMD, which a later ENTRYPOINT then keeps. */
   commandSet: boolean;
   cost: number;
 }
@@ -57,7 +57,7 @@ const instructions: Readonly<Record<string, Apply>> = {
   },
   env: (target, { rest }) => {
     const { config } = target;
-    // All values of one instruction see the environment as it was before it.
+    // All values of an instruction see the environment before it.
     const variables = environmentOf(config);
     for (const [name, value] of parsePairs(rest, "ENV")) {
       spend(target, config.env.length);
@@ -133,7 +133,7 @@ const instructions: Readonly<Record<string, Apply>> = {
 };
 
 /**
- * A configuration with Dockerfile instructions applied; the one handed in stays as it is.
+ * Returns a configuration with Dockerfile instructions applied; the original is unchanged.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -155,7 +155,7 @@ export function applyChanges(config: ContainerConfig, changes: readonly string[]
     if (flag !== undefined && name !== "healthcheck") {
       throw invalid(`unknown flag: ${flag.replace(/=.*/, "").slice(2)}`);
     }
-    // Each looks through the environment and the lists that it adds to.
+    // Each instruction scans the environment and the lists that it adds to.
     spend(target, target.config.env.length + (target.config.onBuild?.values.length ?? 0));
     instructions[name]?.(target, instruction);
   }
@@ -175,7 +175,7 @@ function spend(target: Target, cost: number): void {
   }
 }
 
-/** The exec form as it is; the shell form through the image's shell. */
+/** The exec form unchanged; the shell form by means of the image's shell. */
 function commandOf(config: ContainerConfig, rest: string): StringList {
   const command = parseCommandArguments(rest);
   return command.form === "exec"

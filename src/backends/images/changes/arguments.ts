@@ -1,13 +1,13 @@
-/** The argument forms of Dockerfile instructions: JSON arrays, blank-separated lists, `name=value` pairs. */
+/** Arguments of Dockerfile instructions: JSON arrays, blank-separated lists, `name=value` pairs. */
 import { invalid } from "../../../common/errors.ts";
 
-/** Arguments of an instruction that takes a JSON array or plain text. */
+/** Arguments of an instruction that accepts a JSON array or plain text. */
 export type CommandArguments =
   | { readonly form: "exec"; readonly values: readonly string[] }
   | { readonly form: "shell"; readonly text: string };
 
 /**
- * A JSON array of strings, or the text as a shell's command.
+ * Parses a JSON array of strings, or the text of a shell command.
  *
  * @throws SockerlessError of kind `invalid` for an array of anything else
  */
@@ -16,7 +16,7 @@ export function parseCommandArguments(rest: string): CommandArguments {
   return values === undefined ? { form: "shell", text: rest } : { form: "exec", values };
 }
 
-/** A JSON array of strings, or blank-separated words. */
+/** Parses a JSON array of strings, or blank-separated words. */
 export function parseListArguments(rest: string): readonly string[] {
   return parseJsonArray(rest) ?? rest.split(/\s+/).filter((word) => word !== "");
 }
@@ -41,7 +41,7 @@ function parseJsonArray(text: string): readonly string[] | undefined {
 }
 
 /**
- * The pairs of ENV and LABEL, not yet expanded: `name=value …`, or the old `name rest of line`.
+ * The unexpanded pairs of ENV and LABEL: `name=value …`, or the old `name rest of line`.
  *
  * @param instruction in upper case, for the error
  */
@@ -71,7 +71,7 @@ export function parsePairs(rest: string, instruction: string): (readonly [name: 
   });
 }
 
-/** Splits at blanks outside of quotes and escapes, which stay in the words. */
+/** Splits at blanks outside of quotes and escapes, which are kept. */
 function splitWords(text: string): string[] {
   return text.match(/(?:[^\s"'\\]|\\[\s\S]|\\$|"(?:[^"\\]|\\[\s\S])*(?:"|$)|'[^']*(?:'|$))+/g) ?? [];
 }

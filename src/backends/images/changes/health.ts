@@ -15,7 +15,7 @@ const durations = {
 } as const;
 
 /**
- * The health check that an instruction describes.
+ * Parses the health check of an instruction.
  *
  * @throws SockerlessError of kind `invalid`
  */
@@ -66,7 +66,7 @@ function settingsOf(flags: readonly string[]): Partial<Omit<HealthConfig, "$type
   return settings;
 }
 
-/** Nanoseconds; 0 where nothing was said. */
+/** Nanoseconds; 0 if not specified. */
 function parseInterval(flag: string, value: string): bigint {
   if (value === "") {
     return 0n;

@@ -1,12 +1,15 @@
-/** Dockerfile text into instructions: comments, line continuation, flags. Texts of refusals are BuildKit's parser's. */
+/**
+ * Splits Dockerfile text into instructions: comments, line continuation, flags. Error texts are those of BuildKit's
+ * parser.
+ */
 
-/** One instruction as written. */
+/** An instruction as written. */
 export interface Instruction {
-  /** As written; compared without regard to case. */
+  /** Case-insensitive. */
   readonly name: string;
   /** `--interval=5s`, in order. */
   readonly flags: readonly string[];
-  /** The text behind name and flags, with continued lines joined. */
+  /** The text after name and flags, with continued lines joined. */
   readonly rest: string;
 }
 

@@ -4,13 +4,13 @@ import { invalid } from "../../../common/errors.ts";
 const maxPort = 65_535;
 
 /**
- * The ports that a specification names, each as `80/tcp`.
+ * The ports in a specification, each as `80/tcp`.
  *
  * @throws SockerlessError of kind `invalid`
  */
 export function parseExposedPorts(specification: string): string[] {
   const [written = "", protocol = "tcp"] = specification.split("/", 2);
-  // Host addresses and ports are allowed in the grammar and mean nothing here.
+  // Host addresses and ports are valid syntax, but have no effect here.
   const container = written.slice(written.lastIndexOf(":") + 1);
   if (container === "") {
     throw invalid(`no port specified: ${specification}<empty>`);

@@ -1,21 +1,21 @@
 /**
- * Words of a Dockerfile instruction: quotes, escapes and variables, as Docker's builder reads them. `$NAME`, `${NAME}`,
- * `${NAME:-default}`, `${NAME-default}`, `${NAME:+value}` and `${NAME+value}` are replaced; single quotes keep text as it is.
+ * Words of a Dockerfile instruction: quotes, escapes and variables, as in Docker's builder. `$NAME`, `${NAME}`,
+ * `${NAME:-default}`, `${NAME-default}`, `${NAME:+value}` and `${NAME+value}` are replaced; single quotes prevent that.
  */
 import { invalid, messageOf } from "../../../common/errors.ts";
 
-/** Looks a variable up; undefined: not set. */
+/** Looks up a variable; undefined if not set. */
 export type Variables = (name: string) => string | undefined;
 
-/** Defaults within defaults that are followed. */
+/** Limit for nested defaults. */
 const maxDepth = 32;
 
-/** One word with quotes removed and variables replaced. */
+/** Expands a word: removes quotes and replaces variables. */
 export function expandWord(text: string, variables: Variables): string {
   return read(text, variables).text;
 }
 
-/** Text split at unquoted blanks into words, expanded; a variable's value is split too. */
+/** Splits text at unquoted blanks and expands the words; variables' values are split too. */
 export function expandWords(text: string, variables: Variables): string[] {
   return read(text, variables).words;
 }
@@ -104,7 +104,7 @@ class WordReader {
     return inside;
   }
 
-  /** Reads a variable, the dollar sign already read, and returns its value. @throws invalid: its syntax */
+  /** Reads a variable after its dollar sign and returns its value. @throws invalid: its syntax */
   #variable(): string {
     const rest = this.#text.slice(this.#at);
     const plain = /^(?:[A-Za-z_][A-Za-z0-9_]*|[0-9])/.exec(rest)?.[0];
@@ -123,7 +123,7 @@ class WordReader {
     return this.#modified(rest.slice(1, end));
   }
 
-  /** The value of what stands between a variable's braces. @throws invalid: its syntax */
+  /** The value of an expression in a variable's braces. @throws invalid: its syntax */
   #modified(inside: string): string {
     const parts = /^([A-Za-z_][A-Za-z0-9_]*|[0-9])(?:(:?)([-+?])([\s\S]*))?$/.exec(inside);
     if (parts === null) {

@@ -1,6 +1,6 @@
-/** `WWW-Authenticate` headers (RFC 9110, 11.6.1), as far as registries use them. */
+/** `WWW-Authenticate` headers (RFC 9110, 11.6.1), to the extent that registries use them. */
 
-/** One way to authenticate that a server offers. */
+/** An authentication scheme offered by a server. */
 export interface AuthChallenge {
   /** In lower case: `bearer`, `basic`. */
   readonly scheme: string;
@@ -8,7 +8,7 @@ export interface AuthChallenge {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Longer headers are cut: they come from whoever answers at that address. */
+/** Size limit for headers, as they come from an untrusted server; longer ones are truncated. */
 const longestHeader = 8192;
 
 const token = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
@@ -18,7 +18,7 @@ const parameterExpression = new RegExp(
   "y",
 );
 
-/** The challenges of a header's value; several headers are joined by commas. What cannot be read ends the list. */
+/** The challenges in a header's value; several headers are joined by commas. Parsing stops at invalid syntax. */
 export function parseChallenges(header: string): AuthChallenge[] {
   const text = header.slice(0, longestHeader);
   const challenges: AuthChallenge[] = [];

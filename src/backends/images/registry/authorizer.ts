@@ -1,6 +1,6 @@
 /**
- * Authorization at a registry: what its `/v2/` asks for decides. Bearer tokens are fetched from the token server that
- * the registry names (Distribution specification, "Token Authentication" and "OAuth2"), once for each scope.
+ * Authorization at a registry, as required by its `/v2/`. Bearer tokens come from the token server that the registry
+ * names (Distribution specification, "Token Authentication" and "OAuth2"); they are fetched once per scope.
  */
 import * as v from "valibot";
 
@@ -16,7 +16,7 @@ import {
   refusalOf,
 } from "./registry-errors.ts";
 
-/** How Docker's client names itself to token servers; some keep rules by it. */
+/** The client ID of Docker's client; some token servers have rules for it. */
 const clientId = "docker";
 const maxTokenBytes = 1024 ** 2;
 const maxErrorBytes = 64 * 1024;
@@ -38,7 +38,7 @@ export class Authorizer {
 
   /**
    * @param registry the registry's base address
-   * @param authenticate its `WWW-Authenticate` header; empty: it asks for nothing
+   * @param authenticate its `WWW-Authenticate` header; empty if it requires nothing
    */
   constructor(http: HttpClient, registry: URL, authenticate: string, credentials: Credentials | undefined) {
     this.#http = http;
@@ -47,16 +47,16 @@ export class Authorizer {
     this.#credentials = credentials;
   }
 
-  /** A token that a token server answered in place of a password (`docker login` keeps it). */
+  /** A token that a token server issued in place of a password (stored by `docker login`). */
   get refreshToken(): string | undefined {
     return this.#refreshToken;
   }
 
   /**
-   * The header for a request; undefined where none is asked for.
+   * The header for a request; undefined if none is required.
    *
-   * @param scope `repository:library/x:pull`, several with a space between; undefined: none, to check credentials
-   * @throws RegistryRefusal by the token server; RegistryUnreachable: no credentials where they are needed
+   * @param scope `repository:library/x:pull`, several separated by spaces; undefined to check credentials
+   * @throws RegistryRefusal by the token server; RegistryUnreachable if required credentials are missing
    */
   async header(scope: string | undefined, signal: AbortSignal): Promise<string | undefined> {
     const bearer = this.#challenges.find(({ scheme }) => scheme === "bearer");
@@ -74,7 +74,7 @@ export class Authorizer {
     return undefined;
   }
 
-  /** Forgets a token that the registry no longer takes. */
+  /** Drops tokens that the registry no longer accepts. */
   forgetTokens(): void {
     this.#tokens.clear();
   }
@@ -135,7 +135,7 @@ export class Authorizer {
       url.searchParams.set("account", this.#credentials?.username ?? "");
     }
     if (scope === undefined && authorization !== undefined) {
-      // A login wants a token to keep instead of the password, where the server has such.
+      // A login stores a token instead of the password, if the server supports that.
       url.searchParams.set("offline_token", "true");
       url.searchParams.set("client_id", clientId);
     }
@@ -167,12 +167,12 @@ export class Authorizer {
   }
 }
 
-/** Credentials are needed and there are none. */
+/** Required credentials are missing. */
 export class NoCredentials extends Error {
   override readonly name = "NoCredentials";
 }
 
-/** Reads a refusal and its body. */
+/** Parses a refusal and its body. */
 export async function refusalOfResponse(response: HttpResponse): Promise<RegistryRefusal> {
   const body = await response.bytes(maxErrorBytes).catch(() => Buffer.alloc(0));
   return refusalOf({

@@ -1,4 +1,4 @@
-/** Credentials for a registry as users give them, and the headers that they become. */
+/** Users' credentials for a registry, and the headers made from them. */
 import { createHash } from "node:crypto";
 
 import type { RegistryAuth } from "../../../gen/sockerless/backend/v1/image_pb.ts";
@@ -6,7 +6,7 @@ import type { RegistryAuth } from "../../../gen/sockerless/backend/v1/image_pb.t
 /** A user's credentials for a registry; undefined: anonymous. */
 export type Credentials = Pick<RegistryAuth, "username" | "password" | "identityToken" | "registryToken">;
 
-/** Whether a client gave none. */
+/** True if a client provided none. */
 export function isAnonymous(credentials: Credentials | undefined): boolean {
   const { username = "", identityToken = "", registryToken = "" } = credentials ?? {};
   return `${username}${identityToken}${registryToken}` === "";
@@ -21,7 +21,7 @@ export function basicHeader(credentials: Credentials | undefined): string | unde
   return `Basic ${Buffer.from(pair).toString("base64")}`;
 }
 
-/** Equal for equal credentials, and tells nothing of them. */
+/** A digest that is equal for equal credentials and reveals nothing of them. */
 export function credentialsFingerprint(credentials: Credentials | undefined): string {
   const { username = "", password = "", identityToken = "", registryToken = "" } = credentials ?? {};
   return createHash("sha256")

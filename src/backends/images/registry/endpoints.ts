@@ -1,32 +1,32 @@
-/** Addresses of registries, and how far each is trusted. */
+/** Addresses of registries, and whether to trust each. */
 import { isIPv4 } from "node:net";
 
 import { isInRange } from "../../../common/address-range.ts";
 import { invalid } from "../../../common/errors.ts";
 
-/** One address at which a registry may be. */
+/** A possible address of a registry. */
 export interface RegistryEndpoint {
   readonly url: URL;
-  /** Its certificate is not checked. */
+  /** True if its certificate is not verified. */
   readonly insecure: boolean;
-  /** It is on this machine: no proxy stands between. */
+  /** True if it is on this machine, so that no proxy is used. */
   readonly local: boolean;
 }
 
 const dockerHub = "registry-1.docker.io";
 
 /**
- * The addresses to try, in this order. Registries on this machine and those configured as insecure are also asked
- * without TLS, as Docker does.
+ * The addresses to try, in order. Registries on this machine and those configured as insecure are also tried without
+ * TLS, as in Docker.
  *
  * @param domain as in a reference: `docker.io`, `localhost:5000`
- * @param insecureHosts `host`, `host:port`, or a range of addresses (`192.168.1.0/24`), which names are not looked up for
+ * @param insecureHosts `host`, `host:port`, or an address range (`192.168.1.0/24`), for which names are not resolved
  */
 export function registryEndpoints(domain: string, insecureHosts: readonly string[]): RegistryEndpoint[] {
   const host = domain === "docker.io" || domain === "index.docker.io" ? dockerHub : domain;
   const hostname = URL.parse(`https://${host}`)?.hostname;
   if (hostname === undefined) {
-    // The grammar of references allows ports that no URL has.
+    // The reference grammar permits ports that are invalid in a URL.
     throw invalid(`invalid registry address: ${host}`);
   }
   const local = isLoopback(hostname);
@@ -39,7 +39,7 @@ export function registryEndpoints(domain: string, insecureHosts: readonly string
   return insecure ? [secure, { url: new URL(`http://${host}`), insecure, local }] : [secure];
 }
 
-/** Whether a host is this machine, whatever its names. */
+/** Whether a host name is one of this machine's loopback names or addresses. */
 export function isLoopback(hostname: string): boolean {
   return (
     hostname === "localhost" || hostname === "[::1]" || (isIPv4(hostname) && hostname.startsWith("127."))

@@ -1,7 +1,7 @@
 /**
- * HTTP to one registry and whomever it names: keep-alive connections, redirects, bounded bodies. Credentials go to the
- * host that they were meant for: a redirect elsewhere is followed without them. A metadata service is never asked, whoever
- * names it: a user, a redirect, a registry that names its token server.
+ * HTTP to a registry and the servers that it names: keep-alive connections, redirects, bounded bodies. Credentials only
+ * go to their host: redirects to other hosts are followed without them. Metadata services are never contacted, whether
+ * named by a user, a redirect, or a registry's token server.
  */
 import { once } from "node:events";
 import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
@@ -14,7 +14,6 @@ import { errnoOf, invalid } from "../../../common/errors.ts";
 import { unreachable } from "./http-failures.ts";
 import { metadataServices } from "./metadata-services.ts";
 
-/** A request. */
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
   readonly url: URL;
@@ -30,20 +29,20 @@ export interface RequestStream {
   open(): AsyncIterable<Uint8Array>;
 }
 
-/** An answer, with its body still to be read or dropped. */
+/** A response whose body must be read or discarded. */
 export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingMessage["headers"];
-  /** URL that the answer came from, after redirects. */
+  /** URL of the response, after redirects. */
   readonly url: URL;
   readonly body: AsyncIterable<Uint8Array>;
-  /** The whole body as bytes; `invalid` where it is larger than `maxBytes`. */
+  /** Reads the whole body. @throws invalid if it is larger than `maxBytes` */
   bytes(maxBytes: number): Promise<Buffer>;
-  /** Drops the body; a long one's connection with it. */
+  /** Discards the body, and the connection if the body is long. */
   discard(): void;
 }
 
-/** How a client connects. */
+/** Connection options of a client. */
 export interface HttpClientOptions {
   /** Accept any certificate: for registries on this machine and those configured as insecure. */
   readonly insecure: boolean;
@@ -56,20 +55,20 @@ export interface HttpClientOptions {
 
 const maxRedirects = 10;
 
-/** A body that nobody wants is read up to this size, so that its connection can serve again. */
+/** An unwanted body is read up to this size, to make its connection reusable. */
 const drainedBytes = 64 * 1024;
 
-/** Methods of which a request that the registry may have seen can be sent again. */
+/** Methods of requests that may be repeated even if the registry may have received them. */
 const repeatableMethods: ReadonlySet<HttpRequest["method"]> = new Set(["GET", "HEAD", "PUT"]);
 
-/** Errors of a connection that the other side has closed. */
+/** Errors of a connection closed by the peer. */
 const closedErrnos: ReadonlySet<string | undefined> = new Set(["ECONNRESET", "EPIPE"]);
 
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
 let trusted: SecureContext | undefined;
 
-/** Node's own authorities and the system's: a company's own is installed in the system. Reading them takes a while. */
+/** Node's certificate authorities and the system's, where companies install their own. Reading them takes a while. */
 export function trustedAuthorities(): SecureContext {
   trusted ??= createSecureContext({
     ca: [...new Set([...getCACertificates("default"), ...getCACertificates("system")])],
@@ -77,7 +76,7 @@ export function trustedAuthorities(): SecureContext {
   return trusted;
 }
 
-/** A client; close it when its work is done. */
+/** An HTTP client; close it after use. */
 export class HttpClient {
   readonly #options: HttpClientOptions;
   readonly #http: HttpAgent;
@@ -90,7 +89,7 @@ export class HttpClient {
     this.#https = new HttpsAgent({ keepAlive: true, ...proxy });
   }
 
-  /** Closes idle connections and breaks off what is under way. */
+  /** Closes idle connections and aborts current requests. */
   close(): void {
     this.#http.destroy();
     this.#https.destroy();
@@ -122,8 +121,8 @@ export class HttpClient {
   }
 
   /**
-   * Without redirects. A registry may close a kept connection at the moment at which it is used again: what may be asked
-   * twice is asked again then, until a new connection has it.
+   * Sends a request without following redirects. A registry may close a kept-alive connection just as it is reused:
+   * repeatable requests are then sent again, in the end on a new connection.
    */
   async #sendOnce(request: HttpRequest): Promise<HttpResponse> {
     for (;;) {
@@ -134,7 +133,7 @@ export class HttpClient {
     }
   }
 
-  /** @returns undefined: a kept connection was closed before it answered a request that may be sent again */
+  /** @returns undefined if a kept-alive connection was closed without an answer to a repeatable request */
   async #sendOn(request: HttpRequest): Promise<HttpResponse | undefined> {
     const { method, url, headers, body, signal } = request;
     signal.throwIfAborted();
@@ -152,7 +151,7 @@ export class HttpClient {
         ? httpsRequest(url, { ...options, agent: this.#https, ...this.#verification() })
         : httpRequest(url, plain);
     let answer: IncomingMessage | undefined;
-    // Once there is an answer its reader is to hear why it breaks off.
+    // After the response has begun, its reader gets the error.
     outgoing.on("timeout", () => (answer ?? outgoing).destroy(timeoutError()));
     let sourceError: unknown;
     if (body === undefined || typeof body === "string" || body instanceof Uint8Array) {
@@ -162,7 +161,7 @@ export class HttpClient {
       source.once("error", (error) => {
         sourceError = error;
       });
-      // A server that refuses answers before it has read everything; then the response tells, not the broken pipe.
+      // A server may refuse before it has read everything: the response then has the error, not the broken pipe.
       pipeline(source, outgoing).catch(() => undefined);
     }
     try {
@@ -199,7 +198,7 @@ class NodeResponse implements HttpResponse {
     this.status = incoming.statusCode ?? 0;
     this.headers = incoming.headers;
     this.url = request.url;
-    // A body that breaks off before it is read has nobody else to tell.
+    // Without a reader, an aborted body has no other error handler.
     incoming.on("error", () => {});
   }
 

@@ -1,8 +1,8 @@
-/** Failures of connections in the words of Go's net package, which Docker's users know and search for. */
+/** Connection failures in the words of Go's net package, which Docker's users know and search for. */
 import { errnoOf, messageOf } from "../../../common/errors.ts";
 import { RegistryUnreachable } from "./registry-errors.ts";
 
-/** A request that got no answer, or whose answer broke off. */
+/** The error for a request without an answer, or with a truncated one. */
 export function unreachable(method: string, url: URL, error: unknown): RegistryUnreachable {
   const verb = method.charAt(0) + method.slice(1).toLowerCase();
   return new RegistryUnreachable(`${verb} "${url.href}": ${goText(url, error)}`, { cause: error });

@@ -1,6 +1,4 @@
-/**
- * Refusals of registries (Distribution specification, "Error Codes"), told in the words of Docker's client.
- */
+/** Refusals of registries (Distribution specification, "Error Codes"), in the words of Docker's client. */
 import { STATUS_CODES } from "node:http";
 
 import * as v from "valibot";
@@ -17,7 +15,7 @@ import { ownValue } from "../../../common/own-value.ts";
 import { familiarName, familiarString, type NamedReference } from "../reference.ts";
 import { parseChallenges } from "./auth-challenge.ts";
 
-/** Standard messages by code, for answers without one. */
+/** Standard messages by code, for responses without one. */
 const standardMessages: Readonly<Record<string, string>> = {
   BLOB_UNKNOWN: "blob unknown to registry",
   DENIED: "requested access to the resource is denied",
@@ -35,19 +33,19 @@ const bodySchema = object({
   details: v.nullish(v.string()),
 });
 
-/** Reason of a refusal where the registry asks for a password and the client has none. */
+/** Reason of a refusal if the registry requires a password and the client has none. */
 export const noBasicCredentials = "no basic auth credentials";
 
 /** A refusal by a registry or its token server. */
 export class RegistryRefusal extends Error {
   override readonly name = "RegistryRefusal";
-  /** `MANIFEST_UNKNOWN`; empty where the answer had no code. */
+  /** `MANIFEST_UNKNOWN`; empty if the response had no code. */
   readonly code: string;
   /** HTTP status code. */
   readonly status: number;
-  /** Why, without {@link request}. */
+  /** The reason, without {@link request}. */
   readonly reason: string;
-  /** The request whose token was refused (`Get "https://…"`), with which the message begins; else empty. */
+  /** The request for which no token was granted (`Get "https://…"`), which begins the message; otherwise empty. */
   readonly request: string;
 
   constructor(code: string, reason: string, status: number, request = "") {
@@ -59,7 +57,7 @@ export class RegistryRefusal extends Error {
   }
 }
 
-/** A refusal as it came. */
+/** A refusal in its original form. */
 export interface RefusalAnswer {
   readonly status: number;
   /** `WWW-Authenticate`. */
@@ -68,7 +66,7 @@ export interface RefusalAnswer {
   readonly body: string;
 }
 
-/** Reads the refusal out of an answer. */
+/** Parses a refusal. */
 export function refusalOf({ status, authenticate, contentType, body }: RefusalAnswer): RegistryRefusal {
   if (status === 401) {
     const codes: Readonly<Record<string, string>> = {
@@ -121,7 +119,7 @@ export function statusLine(status: number): string {
   return `${status} ${STATUS_CODES[status] ?? ""}`.trim();
 }
 
-/** The errors of a body, or why there are none. */
+/** The errors in a body, or the reason why there are none. */
 function parseBody(body: string): [parsed: v.InferOutput<typeof bodySchema> | undefined, failure: string] {
   try {
     const parsed = JSON.parse(body, withLowerKeys) as unknown;
@@ -131,19 +129,19 @@ function parseBody(body: string): [parsed: v.InferOutput<typeof bodySchema> | un
   }
 }
 
-/** Go's decoder, for which registries write, takes keys whatever their case. */
+/** Lower-cases keys: registries write for Go's decoder, which ignores their case. */
 function withLowerKeys(_: string, value: unknown): unknown {
   return typeof value === "object" && value !== null && !Array.isArray(value)
     ? Object.fromEntries(Object.entries(value).map(([key, each]) => [key.toLowerCase(), each]))
     : value;
 }
 
-/** A failure of the connection or before it, with what was asked of whom: `Get "https://…": …`. */
+/** A failure of the connection or before it, with method and URL: `Get "https://…": …`. */
 export class RegistryUnreachable extends Error {
   override readonly name = "RegistryUnreachable";
 }
 
-/** The error of a pull, as moby words it. */
+/** The error of a pull, in moby's words. */
 export function pullError(error: unknown, reference: NamedReference): unknown {
   if (error instanceof RegistryRefusal) {
     const { message } = error;
@@ -165,7 +163,7 @@ export function pullError(error: unknown, reference: NamedReference): unknown {
   return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;
 }
 
-/** The error of a push, as moby words it: the registry's own words, without the request at which it refused. */
+/** The error of a push, like moby's: the registry's own words, without the refused request. */
 export function pushError(error: unknown): unknown {
   if (error instanceof RegistryRefusal) {
     return systemError(error.reason, error);
@@ -173,7 +171,7 @@ export function pushError(error: unknown): unknown {
   return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;
 }
 
-/** The error of a login: wrong credentials are `unauthorized`, everything else a failure of the registry. */
+/** The error of a login: wrong credentials are `unauthorized`, everything else is a failure of the registry. */
 export function loginError(error: unknown, address: string): SockerlessError | unknown {
   if (error instanceof RegistryRefusal) {
     const message = `Get "${address}": ${error.reason}`;
@@ -182,7 +180,7 @@ export function loginError(error: unknown, address: string): SockerlessError | u
   return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;
 }
 
-/** Whether asking again may help: the connection failed, or the registry itself did. */
+/** Whether a retry may help: the connection failed, or the registry itself did. */
 export function isWorthRetrying(error: unknown): boolean {
   return error instanceof RegistryUnreachable || (error instanceof RegistryRefusal && error.status >= 500);
 }

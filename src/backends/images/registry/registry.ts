@@ -1,4 +1,4 @@
-/** One repository of a registry (Distribution specification v2): manifests and blobs, read and written. */
+/** A client for a registry's repositories (Distribution specification v2): reads and writes manifests and blobs. */
 import * as v from "valibot";
 
 import { mustRead, object } from "../../../common/documents.ts";
@@ -11,15 +11,15 @@ import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
 import { HttpClient, type HttpRequest, type HttpResponse, type RequestStream } from "./http-client.ts";
 import { RegistryRefusal, RegistryUnreachable, statusLine } from "./registry-errors.ts";
 
-/** A registry may page without end. */
+/** Limits, as a registry could return pages endlessly. */
 const maxTagPages = 10_000;
 const maxTags = 1_000_000;
 
 const tagListSchema = object({ tags: v.nullish(v.array(v.string())) });
 
-/** Settings of every connection to registries. */
+/** Settings of all connections to registries. */
 export interface RegistryOptions {
-  /** Registries that may be reached without TLS or with any certificate: `host` or `host:port`. */
+  /** Registries that may be contacted without TLS or with any certificate: `host` or `host:port`. */
   readonly insecureHosts: readonly string[];
   readonly userAgent: string;
   /** Milliseconds without a byte after which a connection counts as lost. */
@@ -27,32 +27,32 @@ export interface RegistryOptions {
 }
 
 /**
- * Settings for what a client has asked for, which the registry is told as moby tells it.
+ * Settings for requests on behalf of a client, which are announced to the registry as moby does.
  *
- * @param client its User-Agent; empty or absent: unknown
+ * @param client its User-Agent; empty or absent if unknown
  */
 export function onBehalfOf(options: RegistryOptions, client: string | undefined): RegistryOptions {
-  // Characters that a header must not have are left out.
+  // Drops characters that are invalid in a header.
   const named = (client ?? "").replace(/[^\x20-\x7e]/g, "").replace(/[();\\]/g, "\\$&");
   return named === "" ? options : { ...options, userAgent: `${options.userAgent} UpstreamClient(${named})` };
 }
 
-/** A manifest as fetched; its bytes have the digest. */
+/** A fetched manifest; its bytes match the digest. */
 export interface FetchedManifest {
   readonly bytes: Buffer;
   readonly digest: string;
   readonly mediaType: string;
 }
 
-/** A part of a blob on its way. */
+/** A part of a blob being downloaded. */
 export interface BlobPart {
-  /** Offset in the blob at which the part begins, bytes: the one that was asked for, or 0. */
+  /** Byte offset of the part in the blob: the requested one, or 0. */
   readonly offset: number;
   readonly body: AsyncIterable<Uint8Array>;
   discard(): void;
 }
 
-/** A registry that has answered, with what it wants as authorization. */
+/** A registry that has answered, and its authorization. */
 export class Registry implements Disposable {
   readonly url: URL;
   readonly #http: HttpClient;
@@ -65,7 +65,7 @@ export class Registry implements Disposable {
   }
 
   /**
-   * Finds the registry of a domain: the first of its addresses that answers.
+   * Connects to the registry of a domain: to the first of its addresses that answers.
    *
    * @throws RegistryUnreachable: the last address' failure
    */
@@ -116,7 +116,7 @@ export class Registry implements Disposable {
     return this.#authorizer.refreshToken;
   }
 
-  /** Asks for `/v2/` with the credentials; throws RegistryRefusal where they are refused. */
+  /** Requests `/v2/` with the credentials. @throws RegistryRefusal if they are refused */
   async checkCredentials(signal: AbortSignal): Promise<void> {
     const response = await this.#request("GET", "/v2/", undefined, {}, signal);
     response.discard();
@@ -128,12 +128,12 @@ export class Registry implements Disposable {
   }
 
   /**
-   * The manifest of a tag or digest, checked against its digest.
+   * The manifest of a tag or digest, verified against its digest.
    *
-   * @throws RegistryRefusal, RegistryUnreachable; invalid: too large, or not what the digest says
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: too large, or not matching the digest
    */
   async manifest(path: string, reference: string, signal: AbortSignal): Promise<FetchedManifest> {
-    // A HEAD is not counted as a pull by registries that count, so an image that is there already costs none.
+    // Registries that limit pulls do not count a HEAD, so an image that already exists costs nothing.
     const digest = isSha256Digest(reference) ? reference : await this.#digestOfTag(path, reference, signal);
     const response = await this.#get(
       `/v2/${path}/manifests/${digest ?? reference}`,
@@ -150,9 +150,9 @@ export class Registry implements Disposable {
   }
 
   /**
-   * All tags of a repository, of as many pages as the registry makes of them.
+   * All tags of a repository, over all pages.
    *
-   * @throws RegistryRefusal, RegistryUnreachable; invalid: no list of tags, or one that is too long
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: not a list of tags, or too long
    */
   async tags(path: string, signal: AbortSignal): Promise<readonly string[]> {
     const tags: string[] = [];
@@ -160,7 +160,7 @@ export class Registry implements Disposable {
     for (let read = 0; read < maxTagPages && tags.length < maxTags; read++) {
       const response = await this.#get(page, path, {}, signal);
       for (const tag of tagsOfPage(await response.bytes(maxJsonBytes))) {
-        tags.push(tag); // One by one: a page may have more than a call has room for arguments.
+        tags.push(tag); // No spread: a page may exceed the limit of arguments.
       }
       const next = nextPage(response);
       if (next === undefined) {
@@ -171,10 +171,10 @@ export class Registry implements Disposable {
     throw invalid(`the registry's list of tags of ${path} does not end`);
   }
 
-  /** A blob from an offset on; a server that knows no ranges sends it from the start. */
+  /** Fetches a blob from an offset; a server without support for ranges sends it from the start. */
   async blob(path: string, digest: string, offset: number, signal: AbortSignal): Promise<BlobPart> {
     const headers = {
-      // A layer is compressed already; another coding would only hide its length and break ranges.
+      // Layers are already compressed; another encoding would hide the length and break ranges.
       "accept-encoding": "identity",
       ...(offset === 0 ? {} : { range: `bytes=${offset}-` }),
     };
@@ -190,7 +190,7 @@ export class Registry implements Disposable {
     return { offset: start, body: response.body, discard: () => response.discard() };
   }
 
-  /** Whether the repository has a blob. Throws RegistryRefusal, RegistryUnreachable. */
+  /** Whether the repository has a blob. @throws RegistryRefusal, RegistryUnreachable */
   async hasBlob(path: string, digest: string, signal: AbortSignal): Promise<boolean> {
     const target = { method: "HEAD", url: this.#url(`/v2/${path}/blobs/${digest}`) } as const;
     const response = await this.#authorized({ ...target, signal }, pushScope(path));
@@ -204,8 +204,8 @@ export class Registry implements Disposable {
   /**
    * Uploads a blob in one piece.
    *
-   * @param from a repository of this registry that has the blob, so that nothing need be sent
-   * @returns whether the registry took it from there
+   * @param from a repository of this registry that has the blob, which may make sending it unnecessary
+   * @returns true if the registry mounted it from there
    * @throws RegistryRefusal, RegistryUnreachable; the content's own error
    */
   async uploadBlob(
@@ -238,7 +238,7 @@ export class Registry implements Disposable {
     return false;
   }
 
-  /** Gives a manifest a tag or its digest as name. Throws RegistryRefusal, RegistryUnreachable. */
+  /** Stores a manifest under a tag or its digest. @throws RegistryRefusal, RegistryUnreachable */
   async putManifest(
     path: string,
     reference: string,
@@ -251,9 +251,9 @@ export class Registry implements Disposable {
   }
 
   /**
-   * Removes what is at a path of the registry; what is not there is no error.
+   * Deletes the object at a path of the registry, if it exists.
    *
-   * @param scope right that it needs: `repository:name:delete`
+   * @param scope required permission: `repository:name:delete`
    * @throws RegistryRefusal, RegistryUnreachable
    */
   async remove(target: string, scope: string, signal: AbortSignal): Promise<void> {
@@ -265,10 +265,10 @@ export class Registry implements Disposable {
   }
 
   /**
-   * A document that is none of the distribution's, of an interface that a registry has beside it.
+   * Fetches a document that is not part of the Distribution specification, but of another API of the registry.
    *
-   * @returns its JSON; undefined: there is none
-   * @throws RegistryRefusal, RegistryUnreachable; invalid: no JSON
+   * @returns its JSON; undefined if it does not exist
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: not JSON
    */
   async document(target: string, scope: string, signal: AbortSignal): Promise<unknown> {
     const response = await this.#authorized({ method: "GET", url: this.#url(target), signal }, scope);
@@ -327,10 +327,10 @@ export class Registry implements Disposable {
     return this.#authorized({ method, url: this.#url(target), headers, signal }, scope);
   }
 
-  /** Sends a request with authorization; a token that has expired meanwhile is fetched anew, once. */
+  /** Sends a request with authorization; renews an expired token once. */
   async #authorized(request: HttpRequest, scope: string | undefined): Promise<HttpResponse> {
     const { method, url, headers, signal } = request;
-    // An upload may be sent to a store elsewhere, which is not to see what is meant for the registry.
+    // Another host, to which an upload was directed, must not see the registry's credentials.
     const isForeign = url.host !== this.url.host;
     for (let attempt = 0; ; attempt++) {
       const authorization = isForeign ? undefined : await this.#authorization(method, url, scope, signal);
@@ -344,7 +344,7 @@ export class Registry implements Disposable {
     }
   }
 
-  /** The authorization of a request; what the token server refuses is told as the request's own failure. */
+  /** The authorization of a request; a refusal by the token server is reported as the request's own failure. */
   async #authorization(
     method: string,
     url: URL,
@@ -374,9 +374,7 @@ function tagsOfPage(bytes: Buffer): readonly string[] {
   }
 }
 
-/**
- * URL of the next page (RFC 8288, as the Distribution specification uses it); undefined: this was the last.
- */
+/** URL of the next page (RFC 8288, as used by the Distribution specification); undefined for the last page. */
 function nextPage({ headers, url }: HttpResponse): string | undefined {
   const link = /^\s*<([^>]*)>\s*;.*\brel="?next\b/.exec([headers.link ?? ""].flat()[0] ?? "")?.[1];
   return link === undefined ? undefined : URL.parse(link, url)?.href;
