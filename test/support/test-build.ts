@@ -86,7 +86,7 @@ export async function testBuildEnv(
 }
 
 function reached(step: string, file: string): void {
-  const [name, count = "1"] = readIfThere(file).trim().split(":");
+  const [name, count = "1"] = readOrEmpty(file).trim().split(":");
   if (name !== step) {
     return;
   }
@@ -98,7 +98,7 @@ function reached(step: string, file: string): void {
   process.kill(process.pid, "SIGKILL");
 }
 
-function readIfThere(file: string): string {
+function readOrEmpty(file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch {

@@ -1,7 +1,7 @@
 import type { DiskMeter } from "../driver/machine.ts";
 import { type HostClient, orHostError } from "./host-client.ts";
 
-/** Measures by the host process. */
+/** Measures disk usage through the host process. */
 export function localDisk(host: HostClient["client"]): DiskMeter {
   return {
     kind: "meter",

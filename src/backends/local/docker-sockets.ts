@@ -1,19 +1,18 @@
 import type { ResolvedMount } from "../driver/workload-spec.ts";
 
-/** Paths at which Docker clients expect a daemon; a bind of one of them asks for the Docker API. */
+/** Default socket paths of Docker clients; binding one of them requests access to the Docker API. */
 const wellKnownSockets = ["/var/run/docker.sock", "/run/docker.sock"];
 
-/** Whether clients expect a daemon at a path, on any machine. */
+/** Whether a path is a default socket of Docker clients. */
 export function isWellKnownSocket(path: string): boolean {
   return wellKnownSockets.includes(path);
 }
 
 /**
- * Takes binds of the Docker socket out of a container's mounts: the container's
- * shim serves such a socket itself and forwards to the frontend, so that the
- * socket outlives any one frontend.
+ * Separates binds of the Docker socket from a container's other mounts: the container's shim serves that socket itself
+ * and forwards to the frontend, so that the socket outlives any one frontend.
  *
- * @param frontendSocket path at which the frontend listens; undefined: all mounts stay as they are
+ * @param frontendSocket path of the frontend's socket; undefined: all mounts stay as they are
  */
 export function dockerSocketMounts(
   mounts: readonly ResolvedMount[],

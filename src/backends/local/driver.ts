@@ -26,14 +26,14 @@ import { localSteps, localWorkloads } from "./workloads.ts";
 
 /** Settings of a {@link localDriver}. */
 export interface LocalDriverOptions {
-  /** The place at which the frontend serves the Docker API; undefined: not on a unix socket of this machine. */
+  /** The unix socket of the frontend's Docker API; undefined if it has none on this machine. */
   readonly frontendSocket: string | undefined;
 }
 
 /**
- * The driver of this machine, over its host process, which it closes.
+ * The driver of this machine, on top of its host process, which it closes.
  *
- * @param hello what the host process told of itself and the machine
+ * @param hello the host process's description of itself and the machine
  */
 export function localDriver(
   host: HostProcess,

@@ -21,13 +21,13 @@ export interface HostClient {
 
 /** Settings of {@link createHostClient}. */
 export interface HostClientOptions {
-  /** Milliseconds for which a call waits for a host process; for tests. */
+  /** Milliseconds that a call waits for a host process; for tests. */
   readonly awayMs?: number;
 }
 
 /**
- * A client of the host process that serves on the unix socket; dials on use, again after the process was replaced. Calls
- * that nobody answers meanwhile wait for that, bounded, and are repeated.
+ * A client of the host process at a unix socket; dials on demand, and again after the process was replaced. Calls that
+ * fail meanwhile wait for the new one, for a bounded time, and are repeated.
  */
 export function createHostClient(socket: string, { awayMs }: HostClientOptions = {}): HostClient {
   const connection = new AgentConnection({
@@ -45,10 +45,7 @@ export function createHostClient(socket: string, { awayMs }: HostClientOptions =
   };
 }
 
-/**
- * A failure of the host process as the engine knows errors. What the host
- * process says is worded for users already.
- */
+/** Converts a failure of the host process to the engine's errors. Its messages are already worded for users. */
 export function fromHostError(error: unknown): SockerlessError {
   if (!(error instanceof ConnectError)) {
     return fromUnknown(error);
@@ -68,7 +65,7 @@ export function fromHostError(error: unknown): SockerlessError {
   }
 }
 
-/** The answer to a call; its failure as {@link fromHostError} has it. */
+/** The result of a call; converts its failure by {@link fromHostError}. */
 export async function orHostError<T>(call: Promise<T>): Promise<T> {
   try {
     return await call;

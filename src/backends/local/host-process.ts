@@ -10,11 +10,11 @@ import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { createHostClient, fromHostError, type HostClient } from "./host-client.ts";
 import { isAway } from "./repeated-calls.ts";
 
-/** The time in which the host process has to answer its first call. */
+/** Time for the host process to answer its first call. */
 const readyTimeoutMs = 10_000;
-/** Waits between restarts of a host process that keeps dying. */
+/** Delays between restarts of a host process that keeps dying. */
 const restartDelaysMs = [0, 100, 500, 2_000, 5_000];
-/** A host process that lived this long starts the back-off anew. */
+/** A host process that lived this long resets the back-off. */
 const stableMs = 60_000;
 
 export interface HostProcessOptions {
@@ -22,20 +22,18 @@ export interface HostProcessOptions {
   readonly agentPath: string;
   readonly stateDir: string;
   readonly runDir: string;
-  /** OCI runtime by name or path; undefined: the first that works. */
+  /** OCI runtime by name or path; undefined for the first that works. */
   readonly runtime: string | undefined;
-  /** Bytes of a block volume that is made without a size. */
+  /** Default size of a block volume, in bytes. */
   readonly blockVolumeSize: number;
   readonly logger: Logger;
 }
 
 /**
- * The one process of the machine that does what needs privilege
- * (`sockerless-agent host`). It ends when this process ends, however that
- * happens: its stdin is a pipe from here. Containers do not notice either end.
+ * The machine's single privileged process (`sockerless-agent host`). It ends with this process, however that ends: its
+ * stdin is a pipe from here. Containers are not affected when either of them ends.
  *
- * It is spawned once, early, while this process is small, and again only when
- * it died.
+ * It is spawned once, early, while this process is small, and again only if it has died.
  */
 export class HostProcess {
   readonly #options: HostProcessOptions;
@@ -51,9 +49,9 @@ export class HostProcess {
   }
 
   /**
-   * Starts the host process and waits for it.
+   * Starts the host process and waits until it answers.
    *
-   * @throws SockerlessError `system` with the process's own words when it cannot run here
+   * @throws SockerlessError `system` with the process's own message if it cannot run here
    */
   static async start(options: HostProcessOptions): Promise<{ host: HostProcess; hello: HelloResponse }> {
     const host = new HostProcess(options);
@@ -75,7 +73,7 @@ export class HostProcess {
     return this.#host.client;
   }
 
-  /** Ends the host process; containers go on. */
+  /** Ends the host process; containers keep running. */
   async close(): Promise<void> {
     this.#closing = true;
     this.#host.close();
@@ -94,10 +92,10 @@ export class HostProcess {
     if (runtime !== undefined) {
       args.push("--runtime", runtime);
     }
-    // A session of its own keeps a terminal's Ctrl-C from it: this process needs it still, to end in good order.
+    // In its own session it does not get a terminal's Ctrl-C: this process still needs it for a clean shutdown.
     const child = spawn(agentPath, args, { stdio: ["pipe", "ignore", "pipe"], detached: true });
     this.#child = child;
-    child.stdin.on("error", () => {}); // it died: the exit says so
+    child.stdin.on("error", () => {}); // It has died: "exit" follows.
     this.#log.follow(child.stderr);
     return child;
   }
@@ -117,13 +115,13 @@ export class HostProcess {
       }
       const isSilent = error instanceof ConnectError && error.code === Code.DeadlineExceeded;
       if (!isAway(error) && !isSilent) {
-        throw fromHostError(error); // it answered: no runtime that works, say
+        throw fromHostError(error); // It has answered, for example that no runtime works.
       }
       throw unavailable(`the host process did not answer within ${readyTimeoutMs / 1000} s`, error);
     }
   }
 
-  /** Starts another one when this one dies. */
+  /** Starts a new host process when this one dies. */
   #keepAlive(child: ChildProcess, failures: number): void {
     const born = performance.now();
     const died = async (code: number | null, signal: NodeJS.Signals | null): Promise<void> => {

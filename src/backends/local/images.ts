@@ -18,12 +18,12 @@ import type {
 import type { ImagePreparer } from "../driver/images.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 
-/** Layers that are unpacked at one time: unpacking is bound by the disk, not by processors. */
+/** Layers unpacked at a time: the disk is the bottleneck, not the CPU. */
 const parallelUnpacks = 2;
 
-/** An image runs here once each of its layers lies unpacked on this machine. */
+/** An image can run here once all its layers are unpacked on this machine. */
 export function localImages(host: HostClient["client"], storedSocket: string): ImagePreparer {
-  /** Diff IDs of layers that are known to be there: an image of a build has as many as steps, and but one new one. */
+  /** Diff IDs of layers known to be unpacked: an image of a build has one per step, but only one new one. */
   const unpacked = new Set<string>();
   const expect = async (uploadId: string, blobPath: string, signal: AbortSignal): Promise<ExpectedUpload> => {
     const over = new AbortController();
@@ -31,7 +31,7 @@ export function localImages(host: HostClient["client"], storedSocket: string): I
     const messages = host.takeUpload({ uploadId, blobPath }, { signal: ended })[Symbol.asyncIterator]();
     await orHostError(nextOf(messages));
     const taken = orHostError(nextOf(messages)).then(takenOf);
-    taken.catch(() => {}); // For who waits for it.
+    taken.catch(() => {}); // The waiting caller handles it.
     return {
       address: { kind: "unix", path: storedSocket },
       taken,
@@ -79,7 +79,7 @@ export function localImages(host: HostClient["client"], storedSocket: string): I
     const request = { archiveId, parts: parts.map((part) => partOf(part, blobPath)) };
     const messages = host.offerArchive(request, { signal })[Symbol.asyncIterator]();
     await orHostError(nextOf(messages));
-    messages.next().catch(() => {}); // Its end is the signal's, or the host process's.
+    messages.next().catch(() => {}); // Ends with the signal, or with the host process.
     return { kind: "unix", path: storedSocket };
   };
 
@@ -103,7 +103,7 @@ export function localImages(host: HostClient["client"], storedSocket: string): I
         return "";
       } catch (error) {
         failed.abort();
-        // Nothing goes on behind the answer: the caller takes the layers away again.
+        // No unpacking may continue after the answer: the caller then removes the layers.
         await Promise.allSettled(unpacking);
         throw fromHostError(error);
       }
@@ -127,7 +127,7 @@ export function localImages(host: HostClient["client"], storedSocket: string): I
     },
     uploads: { kind: "direct", expect, expectArchive },
     downloads: { kind: "direct", offer },
-    discard: () => Promise.resolve(), // Its layers are all there is of it.
+    discard: () => Promise.resolve(), // An image has nothing here but its layers.
   };
 }
 

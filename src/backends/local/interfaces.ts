@@ -1,4 +1,4 @@
-/** Interfaces of containers, as the host process makes them. */
+/** Interfaces of containers, in the form for the host process. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -6,7 +6,7 @@ import type { InterfaceSchema } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { bridgeOptionsOf, endpointOptionsOf } from "../model/bridge-options.ts";
 
-/** The interface of an endpoint that has its addresses; without a default route. */
+/** The interface of an endpoint with addresses, without a default route. */
 export function interfaceOf(
   endpoint: NetworkEndpoint,
   { network, driverReference }: NetworkRecord,

@@ -1,9 +1,9 @@
-/** Limits that this machine's kernel cannot keep, by the controllers and files of its control groups. */
+/** Limits that this machine's kernel cannot enforce, judged by controllers and files of its control groups. */
 import { existsSync } from "node:fs";
 
 import type { LimitFeature } from "../driver/machine.ts";
 
-/** Files that show a feature in version 1 of control groups; each is in the controller's root group. */
+/** Files that indicate a feature in cgroup v1; each is in its controller's root group. */
 const files: Readonly<Record<LimitFeature, string>> = {
   memory: "memory/memory.limit_in_bytes",
   swap: "memory/memory.memsw.limit_in_bytes",
@@ -22,7 +22,7 @@ const files: Readonly<Record<LimitFeature, string>> = {
   "io-write-iops": "blkio/blkio.throttle.write_iops_device",
 };
 
-/** Controllers by feature in version 2, which lacks the features that are absent here. */
+/** Controllers by feature in cgroup v2, which lacks the features not listed here. */
 const controllers: Readonly<Partial<Record<LimitFeature, string>>> = {
   memory: "memory",
   swap: "memory",
@@ -40,10 +40,10 @@ const controllers: Readonly<Partial<Record<LimitFeature, string>>> = {
 };
 
 /**
- * The limits that cannot be kept here.
+ * The limits that cannot be enforced here.
  *
- * @param usable controllers of version 2
- * @param exists whether a file is there, under the control groups' mount
+ * @param usable controllers of cgroup v2
+ * @param exists whether a file exists below the mount of the control groups
  */
 export function missingLimits(
   cgroupVersion: string,

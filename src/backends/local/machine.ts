@@ -5,7 +5,7 @@ import type { Machine, MachineFacts } from "../driver/machine.ts";
 import { missingLimits } from "./limit-features.ts";
 import type { MachineProfile } from "./oci/spec.ts";
 
-/** Facts of this machine for `docker info`; they do not change while the process lives. */
+/** Facts about this machine for `docker info`; constant for the life of the process. */
 export function localMachine(hello: HelloResponse, profile: MachineProfile): Machine {
   const system = operatingSystem();
   const facts: MachineFacts = {
@@ -47,7 +47,7 @@ function memoryNodes(): string {
   try {
     return readFileSync("/sys/devices/system/node/has_memory", "utf8").trim();
   } catch {
-    return "0"; // A kernel without NUMA has one.
+    return "0"; // A kernel without NUMA has one node.
   }
 }
 

@@ -1,4 +1,4 @@
-/** The process of the local backend: what it is made of, in the order in which it starts and ends. */
+/** The process of the local backend: its parts, in the order in which they start and end. */
 import { chmod, stat } from "node:fs/promises";
 
 import { systemClock } from "../../common/clock.ts";
@@ -28,7 +28,8 @@ import { removeRunDirectory } from "./run-directory.ts";
 /**
  * Starts the backend; resolves once it serves.
  *
- * @throws SockerlessError with what is missing on this machine, or who uses the state directory or the socket already
+ * @throws SockerlessError that names what is missing on this machine, or that the state directory or the socket is in
+ *   use
  */
 export async function startBackend(
   config: LocalConfig,
@@ -45,7 +46,7 @@ export async function startBackend(
   await makeDirectories(config.runDir, 0o711);
   const opened = await openState({ directory: config.stateDir, clock: systemClock, logger });
   resources.defer(() => opened.close());
-  await chmodUnlessSo(config.stateDir, 0o711); // not to be listed by others; volumes below it have modes of their own
+  await ensureMode(config.stateDir, 0o711); // Others may pass but not list it; volumes below have their own modes.
 
   resources.defer(() =>
     removeRunDirectory(config.runDir).catch((error: unknown) => {
@@ -85,7 +86,7 @@ export async function startBackend(
   return { ...service, close: () => owned.disposeAsync() };
 }
 
-/** Containers' files without a record tell of others that are lost, where nothing in the database does. */
+/** Containers' files without a record indicate that others are lost, if nothing in the database does. */
 async function suspectLosses(state: State, driver: Driver): Promise<void> {
   const found = await driver.workloads.list();
   const unknown = found.filter(
@@ -96,14 +97,14 @@ async function suspectLosses(state: State, driver: Driver): Promise<void> {
   }
 }
 
-/** Leaves a directory alone that has the mode: on a read-only disk nothing could change it. */
-async function chmodUnlessSo(directory: string, mode: number): Promise<void> {
+/** Changes a directory's mode only if it differs: a read-only disk could not change it. */
+async function ensureMode(directory: string, mode: number): Promise<void> {
   if (((await stat(directory)).mode & 0o7777) !== mode) {
     await chmod(directory, mode);
   }
 }
 
-/** The first address of the frontend that is a unix socket: what a container's Docker socket leads to. */
+/** The frontend's first unix socket, to which containers' Docker sockets lead. */
 function frontendSocket(hosts: readonly string[]): string | undefined {
   return hosts.find((host) => host.startsWith("unix://"))?.slice("unix://".length);
 }

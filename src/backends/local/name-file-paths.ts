@@ -5,11 +5,11 @@ import type { NameFilePaths } from "../driver/workloads.ts";
 import { containerOfMode } from "../model/container-mode.ts";
 
 /**
- * The paths of a container's name files: its own, those of the container whose network it shares, directly or through
- * others that share it, or files that are mounted over them.
+ * The paths of a container's name files: its own, those of the container whose network it shares (directly or through
+ * others), or files that are mounted over them.
  *
- * @param stateDir absolute; its layout is in docs/formats.md
- * @param containerOf by full ID; undefined: it is gone
+ * @param stateDir absolute; docs/formats.md describes its layout
+ * @param containerOf looks up a container by full ID; undefined if it is gone
  */
 export function nameFilePaths(
   record: ContainerRecord,

@@ -1,18 +1,15 @@
-/**
- * /etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as dockerd
- * writes them.
- */
+/** /etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as written by dockerd. */
 import { readFileSync } from "node:fs";
 
 import { ownValue } from "../../common/own-value.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { LinkedHost, NetworkPlan } from "../driver/workload-spec.ts";
 
-/** Name files of the machine itself, which containers take over in part or whole. */
+/** The machine's own name files, from which those of containers are derived. */
 export interface MachineNames {
   readonly hosts: string;
   readonly resolvConf: string;
-  /** The address that `--add-host name:host-gateway` means. */
+  /** The address for `--add-host name:host-gateway`. */
   readonly hostGateway: string;
 }
 
@@ -22,10 +19,10 @@ export interface NameFile {
   readonly content: string;
 }
 
-/** Resolvers for a machine that has only one on its own loopback, which no container can reach. */
+/** Fallback resolvers for a machine whose only one is on its loopback, which containers cannot reach. */
 const publicResolvers = ["8.8.8.8", "8.8.4.4"];
 
-/** The resolver of containers on user-defined networks; their requests to it are redirected to the shim. */
+/** Resolver address for containers on user-defined networks; requests to it are redirected to the shim. */
 const innerResolver = "127.0.0.11";
 
 const localNames = [
@@ -37,7 +34,7 @@ const localNames = [
   "ff02::2\tip6-allrouters",
 ];
 
-/** The three files; a container that shares another's network shares that one's files and gets none. */
+/** The three files; none for a container that shares another's network, and thus its files. */
 export function nameFiles(
   record: ContainerRecord,
   network: NetworkPlan,
@@ -86,7 +83,7 @@ function extraHost(entry: string, machine: MachineNames): string {
   return `${resolved}\t${name}`;
 }
 
-/** The names by which a container finds itself in /etc/hosts: all of its host name, and what stands before the first dot. */
+/** A container's own names in /etc/hosts: its full host name, and the part before the first dot. */
 export function ownNames(record: ContainerRecord): string {
   const { hostname = "", domainname = "" } = record.config ?? {};
   const full = domainname === "" ? hostname : `${hostname}.${domainname}`;
@@ -95,10 +92,10 @@ export function ownNames(record: ContainerRecord): string {
 }
 
 /**
- * The resolver configuration of a container: on user-defined networks the shim's resolver at 127.0.0.11, which asks the
- * others itself; else the others.
+ * The resolver configuration of a container: on user-defined networks the shim's resolver at 127.0.0.11, which forwards
+ * to the others; otherwise the others.
  *
- * @param machine the machine's own
+ * @param machine content of the machine's resolv.conf
  */
 export function resolvConf(record: ContainerRecord, network: NetworkPlan, machine: string): string {
   const given = record.hostConfig;
@@ -124,7 +121,7 @@ export function resolvConf(record: ContainerRecord, network: NetworkPlan, machin
   ].join("\n");
 }
 
-/** Adds `ndots:0` unless a number is given, so that names without a dot, which peers have, are asked as they are. */
+/** Adds `ndots:0` unless a number is given, so that names without a dot, such as peers', are queried as they are. */
 function withNdots(options: readonly string[]): readonly string[] {
   const valid = options.filter((option) => !option.startsWith("ndots:") || /^ndots:\d+$/.test(option));
   return valid.some((option) => option.startsWith("ndots:")) ? valid : [...valid, "ndots:0"];
@@ -148,7 +145,7 @@ interface ResolverSettings {
   readonly options: readonly string[];
 }
 
-/** resolv.conf(5); the last `search` or `domain` line wins, options add up. */
+/** Parses resolv.conf(5); the last `search` or `domain` line wins, options accumulate. */
 function parseResolvConf(text: string): ResolverSettings {
   const nameservers: string[] = [];
   const options: string[] = [];
@@ -176,8 +173,8 @@ function parseResolvConf(text: string): ResolverSettings {
   return { nameservers, search, options };
 }
 
-/** The content of a file of the machine; empty: there is none to hand on. */
-export function readIfThere(path: string): string {
+/** The content of a file on the machine; empty if it cannot be read. */
+export function readOrEmpty(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch {

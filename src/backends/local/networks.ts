@@ -14,19 +14,19 @@ import { nothingFound } from "../driver/ready-made-roles.ts";
 import { bridgeNameOf, bridgeOptionsOf } from "../model/bridge-options.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
-import { ownNames, readIfThere, resolvConf } from "./name-files.ts";
+import { ownNames, readOrEmpty, resolvConf } from "./name-files.ts";
 
-/** The one that the network was made with, or as Docker names it: interface names have at most 15 characters. */
+/** The bridge's name as recorded, or in the options, or like Docker's: interface names have at most 15 characters. */
 function bridgeName({ network, driverReference }: NetworkRecord): string {
   return driverReference || bridgeNameOf(network?.options ?? {}) || `br-${(network?.id ?? "").slice(0, 12)}`;
 }
 
-/** One bridge per Docker network; `host` and `none` need nothing. */
+/** One bridge per Docker network; `host` and `none` need none. */
 export function localNetworks(host: HostClient["client"]): NetworkFabric {
   return {
     bridgeSettings: "apply",
     endpointAddresses: "real",
-    renamed: () => undefined, // Only agents know names.
+    renamed: () => undefined, // Only agents know the names.
     found: nothingFound, // The state is on the machine that has the networks.
     async ensure(record) {
       const network = record.network;
@@ -93,12 +93,12 @@ function isTaken(error: unknown): error is ConnectError {
   return error instanceof ConnectError && error.code === Code.ResourceExhausted;
 }
 
-/** A container that was on the default bridge alone asks the shim's resolver once it is on a user-defined network. */
+/** A container that was only on the default bridge uses the shim's resolver after joining a user-defined network. */
 function resolverChange({ before, after }: NetworkChange): {
   resolvConfBefore: Uint8Array<ArrayBuffer>;
   resolvConf: Uint8Array<ArrayBuffer>;
 } {
-  const machine = readIfThere("/etc/resolv.conf");
+  const machine = readOrEmpty("/etc/resolv.conf");
   const content = (record: ContainerRecord) => {
     const networks = Object.keys(record.endpoints).map((name) => ({
       name,

@@ -9,8 +9,8 @@ import { defaultGatewayOf } from "../model/default-gateway.ts";
 import { wantedPorts } from "../model/ports.ts";
 
 /**
- * The ports that a container's shim listens on: those of a container that has interfaces of its own, one at least on a
- * network that leads out. It forwards to the address by which the container leaves.
+ * The ports that a container's shim listens on, if the container has interfaces of its own, at least one of them on a
+ * network that is not internal. The shim forwards to the container's address on the network of the default route.
  */
 export function publishedPorts(record: ContainerRecord, plan: NetworkPlan): PublishedPort[] {
   const joined = plan.kind === "networks" ? plan.networks : [];

@@ -1,32 +1,32 @@
 /**
- * Calls of the host process that wait for another one where it died: each may be repeated (host.proto), and nothing is left
- * half made or half cleared away.
+ * Repeats calls after the host process has died, once another one runs: all calls may be repeated (host.proto), so that
+ * nothing stays half made or half removed.
  */
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 
 import { systemClock } from "../../common/clock.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 
-/** Milliseconds for which a call waits for the next host process, which is there within a second. */
+/** Milliseconds that a call waits for the next host process, which starts within a second. */
 const awayLimitMs = 10_000;
 const pauses = { firstMs: 5, longestMs: 100 };
-/** Codes of a call that failed because the host process is gone. */
+/** Codes of calls that failed because the host process has ended. */
 const awayCodes: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Aborted, Code.Canceled]);
 
-/** Tells whether a call failed because the host process is gone: another one is started. */
+/** True if a call failed because the host process has ended; another one is being started. */
 export function isAway(error: unknown): boolean {
   return error instanceof ConnectError && awayCodes.has(error.code);
 }
 
 /** Limits of {@link withRepeatedCalls}. */
 export interface RepeatLimits {
-  /** Ends each wait: there will be no other host process. */
+  /** Ends all waits, when there will be no other host process. */
   readonly closed: AbortSignal;
-  /** Milliseconds for which a call waits; for tests. */
+  /** Milliseconds that a call waits; for tests. */
   readonly awayMs?: number | undefined;
 }
 
-/** A transport whose calls are made again while nobody answers; streams, until they have begun to be answered. */
+/** A transport that repeats calls while nothing answers; streams only until their response begins. */
 export function withRepeatedCalls(transport: Transport, limits: RepeatLimits): Transport {
   return {
     unary: async (method, signal, timeoutMs, header, input, context) =>
@@ -34,7 +34,7 @@ export function withRepeatedCalls(transport: Transport, limits: RepeatLimits): T
         transport.unary(method, signal, leftMs, header, input, context),
       ),
     async stream(method, signal, timeoutMs, header, input, context) {
-      const messages = await Array.fromAsync(input); // The host process is sent one message at most.
+      const messages = await Array.fromAsync(input); // Requests to the host process have one message at most.
       return await repeated(limits, { signal, timeoutMs }, (leftMs) =>
         transport.stream(method, signal, leftMs, header, eachOf(messages), context),
       );
@@ -47,7 +47,7 @@ interface CallLimits {
   readonly timeoutMs: number | undefined;
 }
 
-/** @throws what the last attempt throws */
+/** @throws the last attempt's error */
 async function repeated<T>(
   { closed, awayMs = awayLimitMs }: RepeatLimits,
   { signal, timeoutMs }: CallLimits,
@@ -63,7 +63,7 @@ async function repeated<T>(
     } catch (error) {
       const now = performance.now();
       if (awayFrom === undefined || now - from > awayMs) {
-        awayFrom = now; // One that was there for long has died.
+        awayFrom = now; // A long-lived host process has died.
         failures = 1;
       }
       const pause = pauseAfter(failures, pauses);

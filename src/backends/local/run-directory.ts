@@ -1,16 +1,16 @@
-/** Removes the run directory of an instance at a clean end, but for what running containers need. */
+/** Removes an instance's run directory at a clean end, except what running containers need. */
 import { readdir, rmdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Directories of the host process; those with files of running containers are kept. */
+/** Directories of the host process; kept while they hold files of running containers. */
 const hostDirectories: ReadonlySet<string> = new Set(["c", "netns", "runc", "stored", "volumes"]);
 
-/** The lock that the host process holds while it lives. */
+/** The host process's lock file. */
 const lockFile = "host.lock";
 
 /**
- * Removes the directory unless something in it is needed: a socket in it is of another backend, which was given the same
- * directory and lives. Called by the only user of the state, without a host process.
+ * Removes the directory unless something in it is in use: a socket there belongs to another live backend with the same
+ * directory. To be called by the only user of the state, after the host process has ended.
  */
 export async function removeRunDirectory(directory: string): Promise<void> {
   const names = await readdir(directory);
@@ -27,5 +27,5 @@ export async function removeRunDirectory(directory: string): Promise<void> {
 }
 
 async function removeIfEmpty(directory: string): Promise<void> {
-  await rmdir(directory).catch(() => {}); // A directory that is not empty stays.
+  await rmdir(directory).catch(() => {}); // Keeps a directory that is not empty.
 }

@@ -3,18 +3,18 @@ import { invalid, notImplemented } from "../../common/errors.ts";
 import type { SecretFileSchema } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { StartSecrets } from "../driver/workload-spec.ts";
 
-/** Bytes of memory that the host process has for the secrets of a start. */
+/** Memory of the host process for the secrets of a start, in bytes. */
 const maxBytes = 16 * 1024 * 1024;
 
 const pageBytes = 4096;
 
-/** For what the host process adds to an OCI configuration, but for the mounts of secrets, which have a page each. */
+/** Reserve for the host process's additions to an OCI configuration, except secrets' mounts, which take a page each. */
 const addedBytes = 64 * 1024;
 
 /**
  * The files of a start's secrets.
- * @param ociConfig its OCI configuration as JSON, which takes of the same memory where it has secret variables
- * @throws invalid: they take more memory than there is for them; not-implemented: a socket, which is mounted here
+ * @param ociConfig its OCI configuration as JSON, which uses the same memory if it has secret variables
+ * @throws invalid if they need more memory than available; not-implemented for a socket, which is mounted here instead
  */
 export function hostSecrets(
   { files, env }: StartSecrets,
@@ -50,7 +50,7 @@ function pagesOf(bytes: number): number {
   return Math.ceil(bytes / pageBytes);
 }
 
-/** Bytes of JSON as the host process writes it: it escapes what HTML would take amiss. */
+/** Bytes of JSON as written by the host process, which escapes HTML characters. */
 function writtenBytes(json: string): number {
   return Buffer.byteLength(json.replaceAll(/[<>&\u2028\u2029]/g, String.raw`\u0000`));
 }

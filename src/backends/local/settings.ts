@@ -6,19 +6,19 @@ import { parseSecurityOptions } from "../security/options.ts";
 
 type Refusal = readonly [feature: string, asked: (host: HostConfig) => boolean];
 
-/** Names of what runs the containers; the last one is containerd's, and dockerd takes it, too. */
+/** Names of the default runtime; the last is containerd's, which dockerd accepts too. */
 const ownRuntimes = new Set(["", "runc", "crun", "io.containerd.runc.v2"]);
 
-/** Refuses what could not be a runtime's name under dockerd either. @throws invalid */
+/** Rejects names that are no valid runtime name under dockerd either. @throws invalid */
 function refuseUnknownRuntime(name: string): void {
-  // containerd takes the last two words for the program's name.
+  // containerd derives the program's name from the last two parts.
   const isContainerds = /^[^./][^/]*\.[^/]+$/.test(name);
   if (!ownRuntimes.has(name) && !isContainerds) {
     throw invalid(`unknown or invalid runtime name: ${name}`);
   }
 }
 
-/** Settings that cannot be honoured here, each by the name that its users know. */
+/** Settings that are not supported here, by the names that users know. */
 const refusals: readonly Refusal[] = [
   ["--userns", (host) => host.usernsMode !== "" && host.usernsMode !== "host"],
   ["--gpus", (host) => (host.resources?.deviceRequests.length ?? 0) > 0],
@@ -26,12 +26,12 @@ const refusals: readonly Refusal[] = [
   ["--runtime", (host) => !ownRuntimes.has(host.runtime)],
 ];
 
-/** The rules for settings of containers on this machine: which are refused, and which are not applied. */
+/** Rules for settings of containers on this machine: which are refused, and which have no effect. */
 export const localSettings: SettingRules = {
   unsupportedByExecs: () => [],
   unsupported(record) {
     const host = record.hostConfig;
-    parseSecurityOptions(host?.securityOpt ?? []); // refuses what it cannot read
+    parseSecurityOptions(host?.securityOpt ?? []); // Throws for invalid options.
     refuseUnknownRuntime(host?.runtime ?? "");
     return host === undefined
       ? []

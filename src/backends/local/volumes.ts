@@ -16,10 +16,10 @@ import { orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 import { isAway } from "./repeated-calls.ts";
 
-/** Time after which a watch that was cut off is begun again. */
-const watchAgainMs = 1_000;
+/** Delay before a watch that was cut is restarted. */
+const watchRetryMs = 1_000;
 
-/** Volumes of this machine: the host process has the drivers, and tells their rules. */
+/** Volumes of this machine: the host process implements the drivers and reports their rules. */
 export function localVolumes(
   host: Pick<HostProcess, "client" | "logger">,
   hello: HelloResponse,
@@ -29,7 +29,7 @@ export function localVolumes(
     parts: partsReady,
     async found() {
       const { volumes } = await orHostError(host.client.listVolumes({}));
-      // In creation: what users are told of it is found out by making what is there.
+      // Phase `creating`: the engine repeats the creation, which finds the volume and returns its details.
       return volumes.map(({ name, driver, options, created }) =>
         create(VolumeRecordSchema, {
           name,
@@ -42,34 +42,34 @@ export function localVolumes(
     },
     async create({ name, driver, options }) {
       const made = host.client.createVolume({ name, driver, options });
-      const { path, mountpoint, status } = await orHostError(made.catch(refuseOther));
+      const { path, mountpoint, status } = await orHostError(made.catch(toConflict));
       return { reference: path, mountpoint, status };
     },
     async remove(record) {
       await orHostError(host.client.removeVolume({ name: record.name }));
     },
-    async watchRoom(tell, signal) {
+    async watchRoom(report, signal) {
       let logged = "";
       for (;;) {
         try {
           for await (const shortage of host.client.watchVolumes({}, { signal })) {
-            await tell(shortage);
+            await report(shortage);
           }
         } catch (error) {
-          // The next host process is asked where one died.
+          // After the death of a host process, the next one is asked.
           if (!isAway(error) && messageOf(error) !== logged) {
             logged = messageOf(error);
             host.logger.error({ err: error }, "the room of volumes cannot be watched");
           }
         }
-        await systemClock.sleep(watchAgainMs, signal);
+        await systemClock.sleep(watchRetryMs, signal);
       }
     },
   };
 }
 
-/** @throws conflict: the volume is there, and other than asked; else the error */
-function refuseOther(error: unknown): never {
+/** @throws conflict if the volume exists with other options; otherwise the error */
+function toConflict(error: unknown): never {
   throw error instanceof ConnectError && error.code === Code.AlreadyExists
     ? conflict(error.rawMessage, error)
     : error;
@@ -86,7 +86,7 @@ function sharingOf(sharing: VolumeSharing): VolumeDriver["sharing"] {
     case VolumeSharing.EXCLUSIVE:
       return "exclusive";
     default:
-      throw systemError(`the host process tells a sharing of volumes that is not known: ${sharing}`);
+      throw systemError(`the host process reports an unknown sharing of volumes: ${sharing}`);
   }
 }
 
@@ -97,6 +97,6 @@ function contentOf(content: VolumeContent): VolumeDriver["content"] {
     case VolumeContent.HERE_WITHOUT_OPTIONS:
       return "here-without-options";
     default:
-      throw systemError(`the host process tells a content of volumes that is not known: ${content}`);
+      throw systemError(`the host process reports an unknown content of volumes: ${content}`);
   }
 }

@@ -22,26 +22,26 @@ import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
 import { logSettings } from "../logging/log-settings.ts";
 import { nameFilePaths } from "./name-file-paths.ts";
-import { type MachineNames, nameFiles, readIfThere } from "./name-files.ts";
+import { type MachineNames, nameFiles, readOrEmpty } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
 import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { publishedPorts } from "./ports.ts";
 import { hostSecrets } from "./secrets.ts";
 
-/** The parts of this machine that requests to the host process are made from. */
+/** The parts of this machine needed for requests to the host process. */
 export interface LocalMachineParts {
   readonly host: HostClient["client"];
   readonly profile: MachineProfile;
-  /** The state directory, as the host process names it; containers have their directories below. */
+  /** The state directory, as known to the host process; containers have their directories below it. */
   readonly stateDir: string;
-  /** Path of the unix socket at which the host process serves the files of containers that do not run. */
+  /** Path of the unix socket where the host process serves the files of stopped containers. */
   readonly storedSocket: string;
-  /** The unix socket on which the frontend serves the Docker API; undefined: none on this machine. */
+  /** The unix socket of the frontend's Docker API; undefined if it has none on this machine. */
   readonly frontendSocket: string | undefined;
 }
 
-/** Containers of this machine: the host process prepares them, a shim each runs them. */
+/** Containers of this machine: the host process prepares them, and a shim per container runs them. */
 export function localWorkloads(parts: LocalMachineParts): Workloads {
   const { host } = parts;
   const list = async (): Promise<readonly FoundWorkload[]> => {
@@ -84,7 +84,7 @@ export function localWorkloads(parts: LocalMachineParts): Workloads {
   };
 }
 
-/** Steps of builds whose shims keep what they ran in. */
+/** Steps of builds whose shims keep their sandboxes. */
 export function localSteps(host: HostClient["client"]): StepsOfStages {
   return {
     kind: "in-fresh-files",
@@ -103,13 +103,13 @@ function hostMount({ config }: ContainerRecord, mount: ResolvedMount): MessageIn
         readOnly,
         layerDiffIds: [...(mount.layerDiffIds ?? [])],
         subpath: mount.subpath ?? "",
-        // As BuildKit resolves sources of a RUN's mounts, and dockerd those of users.
+        // Like BuildKit for sources of a RUN's mounts, and dockerd for users' mounts.
         subpathInImage: isOfBuild(config?.labels ?? {}),
       }
     : { destination, readOnly, source: sourceOf(mount) };
 }
 
-/** Everything that the host process needs to know of a container before its first start. */
+/** The request for a container's creation. */
 function createRequest(
   { image, mounts, record }: WorkloadSpec,
   parts: LocalMachineParts,
@@ -123,7 +123,7 @@ function createRequest(
     volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
     mounts: [
       ...sockets.rest.filter((mount) => mount.type !== "tmpfs").map((mount) => hostMount(record, mount)),
-      // A socket's mount point is a file, whatever this machine has where clients expect one.
+      // The mount point of a socket is a file, whatever this machine has at the default path.
       ...sockets.sockets.map(({ containerPath, frontendSocket }) => ({
         destination: containerPath,
         source: frontendSocket,
@@ -134,7 +134,7 @@ function createRequest(
   };
 }
 
-/** Everything that the host process needs to know of one start. */
+/** The request for a start. */
 function launchRequest(
   workload: WorkloadSpec,
   parts: LocalMachineParts,
@@ -167,7 +167,7 @@ function launchRequest(
     stdinOnce: record.config?.stdinOnce ?? false,
     ...(size !== undefined && { consoleSize: size }),
     log: logSettings(record.hostConfig?.logConfig),
-    // Elsewhere there is an init already.
+    // With another PID namespace there already is an init.
     init: record.hostConfig?.init === true && record.hostConfig.pidMode === "",
     pidContainerId: workload.joined?.pid ?? "",
     ipcContainerId: workload.joined?.ipc ?? "",
@@ -213,15 +213,15 @@ function networkNamespace(workload: WorkloadSpec): MessageInitShape<typeof Netwo
   }
 }
 
-/** Read at each start: a machine that moves to another network has other resolvers. */
+/** Read at each start, as a machine that moves to another network gets other resolvers. */
 function machineNames(workload: WorkloadSpec): MachineNames {
   const { network, record } = workload;
-  // An internal network has no gateway, and yet an address of the machine.
+  // An internal network has no gateway, but the machine still has an address on it.
   const [joined] = network.kind === "networks" ? network.networks : [];
   const address = defaultGatewayOf(record.endpoints) ?? joined?.record.network?.pools[0]?.gateway;
   return {
-    hosts: readIfThere("/etc/hosts"),
-    resolvConf: readIfThere("/etc/resolv.conf"),
+    hosts: readOrEmpty("/etc/hosts"),
+    resolvConf: readOrEmpty("/etc/resolv.conf"),
     hostGateway: address || "127.0.0.1",
   };
 }

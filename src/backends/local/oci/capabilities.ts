@@ -8,20 +8,20 @@ import {
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { OciCapabilities } from "./types.ts";
 
-/** The capabilities of a bounding set as `/proc/<pid>/status` prints it (hexadecimal). */
+/** The capabilities of a bounding set in the format of `/proc/<pid>/status` (hexadecimal). */
 export function capabilitiesOfMask(mask: string): string[] {
   const bits = BigInt(`0x${mask.trim()}`);
   return capabilitiesByBit.filter((_, bit) => (bits >> BigInt(bit)) & 1n);
 }
 
-/** Capabilities that this process could hand on: its own bounding set. */
+/** Capabilities that this process can pass on: its own bounding set. */
 export function availableCapabilities(): string[] {
   const status = readFileSync("/proc/self/status", "utf8");
   const mask = /^CapBnd:\s*([0-9a-f]+)$/m.exec(status)?.[1];
   return mask === undefined ? [...defaultCapabilities] : capabilitiesOfMask(mask);
 }
 
-/** @throws SockerlessError `invalid` in dockerd's words for one that this machine does not have */
+/** @throws SockerlessError `invalid` in dockerd's words for a capability missing on this machine */
 function refuseUnavailable(names: readonly string[], available: readonly string[]): void {
   const missing = names.find((name) => name !== "ALL" && !available.includes(name));
   if (missing !== undefined) {
@@ -34,7 +34,7 @@ function refuseUnavailable(names: readonly string[], available: readonly string[
 /**
  * The bounding set of a container.
  *
- * @param available what the machine can give
+ * @param available capabilities available on the machine
  * @throws SockerlessError `invalid`
  */
 export function containerCapabilities(
@@ -53,7 +53,7 @@ export function containerCapabilities(
   return [...new Set([...(dropped.includes("ALL") ? [] : kept), ...added])];
 }
 
-/** The sets of a process; inheritable and ambient stay empty, as under dockerd. */
+/** A process's capability sets; inheritable and ambient stay empty, as under dockerd. */
 export function capabilitySets(bounding: readonly string[]): OciCapabilities {
   return { bounding, effective: bounding, permitted: bounding };
 }

@@ -8,7 +8,7 @@ const fileTypeMask = 0o170000;
 const characterDevice = 0o020000;
 const blockDevice = 0o060000;
 
-/** Numbers of a device node on this machine. */
+/** Type, numbers, mode and owner of a device node on this machine. */
 export interface DeviceNumbers {
   readonly kind: "c" | "b";
   readonly major: number;
@@ -18,21 +18,21 @@ export interface DeviceNumbers {
   readonly gid: number;
 }
 
-/** Looks a device node up; undefined where the path is no device. Throws what `stat` throws. */
+/** Looks up a device node; undefined if the path is not a device. @throws errors of `stat` */
 export type DeviceLookup = (path: string) => DeviceNumbers | undefined;
 
-/** A device node, by its path below the directory that was searched. */
+/** A device node, with its path relative to the searched directory. */
 export interface FoundDevice extends DeviceNumbers {
   readonly path: string;
 }
 
-/** Finds the device nodes in a directory and below; undefined where the path is no directory. */
+/** Finds the device nodes in a directory and below; undefined if the path is not a directory. */
 export type DeviceSearch = (directory: string) => readonly FoundDevice[] | undefined;
 
-/** The machine's own device nodes. */
+/** Looks up the machine's own device nodes. */
 export const machineDevices: DeviceLookup = (path) => deviceOf(statSync(path));
 
-/** Device nodes of the machine; links do not count, and what vanishes meanwhile is left out. */
+/** Finds device nodes of the machine; skips links, and nodes that vanish meanwhile. */
 export const machineDevicesBelow: DeviceSearch = (directory) => {
   try {
     return nodesBelow(directory, "");
@@ -67,7 +67,7 @@ function deviceOf(node: Stats): DeviceNumbers | undefined {
   if (format !== characterDevice && format !== blockDevice) {
     return undefined;
   }
-  // dev_t as glibc packs it: 12 bits of major and 20 of minor, each in two pieces.
+  // glibc's dev_t: 12 bits of major and 20 of minor, each split in two.
   const rdev = BigInt(node.rdev);
   return {
     kind: format === characterDevice ? "c" : "b",
@@ -94,7 +94,7 @@ function rule(
   };
 }
 
-/** Device rules of every container, as dockerd's: null, zero, full, random, urandom, tty, console; never fuse. */
+/** Device rules of every container, as in dockerd: null, zero, full, random, urandom, tty, console; never fuse. */
 const defaultDeviceRules: readonly OciDeviceRule[] = [
   { allow: false, access: "rwm" },
   rule(true, "c", 1, 5),
@@ -106,7 +106,7 @@ const defaultDeviceRules: readonly OciDeviceRule[] = [
   rule(false, "c", 10, 229),
 ];
 
-/** Devices that a container asks for. */
+/** Devices requested for a container. */
 export interface DeviceRequest {
   readonly mappings: readonly DeviceMapping[];
   readonly cgroupRules: readonly string[];
@@ -114,20 +114,20 @@ export interface DeviceRequest {
   readonly privileged: boolean;
 }
 
-/** The lookups by which device nodes are found. */
+/** How device nodes are found. */
 export interface DeviceSource {
   readonly lookUp: DeviceLookup;
   readonly below: DeviceSearch;
 }
 
-/** `--privileged`, `--device` and `--device-cgroup-rule` as the runtime takes them. */
+/** `--privileged`, `--device` and `--device-cgroup-rule`, converted for the runtime. */
 export function containerDevices(
   { mappings, cgroupRules, privileged }: DeviceRequest,
   source: DeviceSource,
 ): { devices: OciDevice[]; rules: OciDeviceRule[] } {
   const asked = mappings
     .map(({ pathInContainer, ...rest }) => ({ ...rest, pathInContainer: pathInContainer || rest.pathOnHost }))
-    // A privileged container has it there already.
+    // A privileged container already has it there.
     .filter(({ pathOnHost, pathInContainer }) => !privileged || pathOnHost !== pathInContainer)
     .flatMap((mapping) =>
       mappedDevices(mapping, source).map((device) => ({
@@ -151,10 +151,10 @@ export function containerDevices(
       };
 }
 
-/** Directories of /dev that hold no devices of the machine's, or that every container has of its own. As dockerd. */
+/** Directories of /dev without devices of the machine, or that each container has its own of; as in dockerd. */
 const ownDirectories = new Set(["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"]);
 
-/** The machine's devices, but for its console. */
+/** The machine's devices, except its console. */
 function hostDevices(below: DeviceSearch): OciDevice[] {
   return (below("/dev") ?? [])
     .filter(({ path }) => {
@@ -164,7 +164,7 @@ function hostDevices(below: DeviceSearch): OciDevice[] {
     .map((found) => deviceAt(join("/dev", found.path), found));
 }
 
-/** A device, or the devices of a directory. */
+/** A device, or all devices in a directory. */
 function mappedDevices(mapping: DeviceMapping, { lookUp, below }: DeviceSource): OciDevice[] {
   const { pathOnHost, pathInContainer } = mapping;
   let fault = "not a device node";
@@ -192,7 +192,7 @@ function deviceAt(path: string, { kind, major, minor, mode, uid, gid }: DeviceNu
   return { path, type: kind, major, minor, fileMode: mode, uid, gid };
 }
 
-/** A rule of `--device-cgroup-rule`, such as `c 42:* rmw`. */
+/** Parses a `--device-cgroup-rule` such as `c 42:* rmw`. */
 function parseCgroupRule(text: string): OciDeviceRule {
   const match = /^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$/.exec(text);
   if (match === null) {

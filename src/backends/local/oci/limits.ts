@@ -3,8 +3,8 @@ import { machineDevices } from "./devices.ts";
 import { containerResources } from "./resources.ts";
 
 /**
- * New limits of a running container as `runc update --resources` reads them: only those that are given. Unlike at a
- * start, swap does not follow from memory, and no limit of processes has to be said.
+ * New limits of a running container in the format of `runc update --resources`: only those given. Unlike at a start,
+ * swap is not derived from memory, and a limit of processes is optional.
  */
 export function encodeOciLimits(limits: Resources): Uint8Array {
   const {

@@ -2,10 +2,10 @@ import { systemError } from "../../../common/errors.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import type { OciMount } from "./types.ts";
 
-/** 64 MiB, when `--shm-size` does not say. */
+/** 64 MiB, the default of `--shm-size`. */
 const defaultShmSize = 67_108_864n;
 
-/** File systems that every container has, in the order in which they are mounted. As dockerd. */
+/** File systems of every container, in mount order, as in dockerd. */
 function defaultMounts(shmSize: bigint): OciMount[] {
   const mount = (destination: string, type: string, source: string, ...options: string[]): OciMount => ({
     destination,
@@ -41,17 +41,17 @@ export interface MountSettings {
   readonly shmSize: bigint;
   readonly readonlyRootfs: boolean;
   readonly privileged: boolean;
-  /** "none" leaves /dev/shm out, "host" shows the machine's; where containers share it the host process replaces it. */
+  /** "none" omits /dev/shm, "host" mounts the machine's; the host process replaces it if containers share it. */
   readonly ipcMode: string;
-  /** Whether the runtime can make a mount read-only with all that is mounted beneath. */
+  /** Whether the runtime can make a mount recursively read-only. */
   readonly recursiveReadOnly: boolean;
   /** Whether the container may change its control groups. */
   readonly writableCgroups: boolean;
 }
 
 /**
- * All mounts of a container: the default ones, but for those that the user
- * mounts over, then the user's, parents before children.
+ * All mounts of a container: the default ones, except those that the user's replace, then the user's, parents before
+ * children.
  */
 export function containerMounts(user: readonly ResolvedMount[], settings: MountSettings): OciMount[] {
   const taken = new Set(user.map((mount) => mount.destination));
@@ -109,7 +109,7 @@ function userMount(mount: ResolvedMount, settings: MountSettings): OciMount {
   };
 }
 
-/** `rro` means what is mounted beneath, too. @throws system: that was required, and the runtime does not know it */
+/** `rro` includes mounts beneath. @throws system if that is required and the runtime does not support it */
 function readOnlyOption(mount: ResolvedMount, { recursiveReadOnly }: MountSettings): "ro" | "rro" {
   if (mount.readOnlyBeneath === "required" && !recursiveReadOnly) {
     throw systemError("rro is not supported by the OCI runtime");
@@ -117,10 +117,10 @@ function readOnlyOption(mount: ResolvedMount, { recursiveReadOnly }: MountSettin
   return mount.readOnlyBeneath !== "no" && recursiveReadOnly ? "rro" : "ro";
 }
 
-/** The directory or file on this machine that a bind or volume mount shows. */
+/** The source of a bind or volume mount on this machine. */
 export function sourceOf(mount: ResolvedMount): string {
   if (mount.type === "image") {
-    return ""; // Mounted by the host process, which says where.
+    return ""; // The host process mounts it and knows the path.
   }
   const base = mount.volume === undefined ? (mount.source ?? "") : mount.volume.driverReference;
   return mount.subpath === undefined || mount.subpath === "" ? base : `${base}/${mount.subpath}`;

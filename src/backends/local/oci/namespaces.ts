@@ -3,11 +3,10 @@ import type { NetworkPlan } from "../../driver/workload-spec.ts";
 import type { OciNamespace } from "./types.ts";
 
 /**
- * The namespaces of a container. The host process adds the network
- * namespace's path.
+ * The namespaces of a container. The host process adds the network namespace's path.
  *
- * @param cgroupVersion "1": containers share the machine's cgroup namespace
- *   unless told otherwise; "2": each has its own. As dockerd.
+ * @param cgroupVersion "1": containers share the machine's cgroup namespace by default; "2": each has its own. As
+ *   dockerd.
  */
 export function containerNamespaces(
   given: HostConfig | undefined,

@@ -1,13 +1,13 @@
-/** Whether a mount of this machine passes mounts on, which a container can only take part in where it does. */
+/** Mount propagation: a container can only take part in it if the machine's mount propagates. */
 import { readFileSync, realpathSync } from "node:fs";
 
 import { systemError } from "../../../common/errors.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
 
-/** Answers the mount that a path lies on. */
+/** Finds the mount that contains a path. */
 export type MountLookup = (path: string) => SourceMount;
 
-/** A mount, with the kernel's words for how it passes mounts on: `shared:1`, `master:1`. */
+/** A mount with its propagation in the kernel's terms: `shared:1`, `master:1`. */
 export interface SourceMount {
   readonly mountPoint: string;
   readonly propagation: readonly string[];
@@ -17,7 +17,7 @@ export interface SourceMount {
 export const machineMounts: MountLookup = (path) =>
   mountOf(withoutLinks(path), readFileSync("/proc/self/mountinfo", "utf8"));
 
-/** One that does not exist yet is made at the launch. */
+/** A missing path is created at the launch. */
 function withoutLinks(path: string): string {
   try {
     return realpathSync(path);
@@ -26,7 +26,7 @@ function withoutLinks(path: string): string {
   }
 }
 
-/** The mount that a path without links lies on, by proc(5)'s mountinfo. */
+/** The mount that contains a path without links, according to proc(5)'s mountinfo. */
 export function mountOf(path: string, mountInfo: string): SourceMount {
   let found: SourceMount = { mountPoint: "/", propagation: [] };
   for (const line of mountInfo.split("\n")) {
@@ -35,7 +35,7 @@ export function mountOf(path: string, mountInfo: string): SourceMount {
     const [, , , , point, , ...propagation] = before.split(" ");
     const mountPoint = point === undefined ? undefined : unescaped(point);
     const isAbove = mountPoint === path || path.startsWith(mountPoint === "/" ? "/" : `${mountPoint}/`);
-    // The last of several at one place is the one that is seen.
+    // The last of several mounts at one place is visible.
     if (mountPoint !== undefined && isAbove && mountPoint.length >= found.mountPoint.length) {
       found = { mountPoint, propagation };
     }
@@ -43,7 +43,7 @@ export function mountOf(path: string, mountInfo: string): SourceMount {
   return found;
 }
 
-/** Blanks and backslashes are written in octal. */
+/** Decodes blanks and backslashes, which are written in octal. */
 function unescaped(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
@@ -51,10 +51,10 @@ function unescaped(text: string): string {
 }
 
 /**
- * How a container's root has to pass mounts on for its mounts to.
+ * The propagation that a container's root needs for that of its mounts.
  *
- * @returns undefined: as the runtime has it
- * @throws system, in Docker's words: a source does not pass mounts on
+ * @returns undefined for the runtime's default
+ * @throws system, in Docker's words, if a source does not propagate mounts
  */
 export function rootPropagation(
   mounts: readonly (readonly [mount: ResolvedMount, source: string])[],
@@ -67,7 +67,7 @@ export function rootPropagation(
       wanted = "shared";
     } else if (propagation === "slave" || propagation === "rslave") {
       if (propagationAsked === false && !hasOption(lookUp(source), slaveOptions)) {
-        continue; // The backend's own directories are mounted so where they can.
+        continue; // The default for the backend's own directories, only applied if the source propagates.
       }
       requireOption(source, lookUp, slaveOptions, "a shared or slave");
       wanted ??= "rslave";

@@ -3,10 +3,10 @@ import { invalid } from "../../../common/errors.ts";
 import type { DeviceLookup } from "./devices.ts";
 import type { OciDeviceRule, OciResources, OciThrottle } from "./types.ts";
 
-/** µs; the kernel's own default, in which `--cpus` is counted. */
+/** µs; the kernel's default, on which `--cpus` is based. */
 const defaultCpuPeriod = 100_000;
 
-/** Limits of the container's cgroup. Unset fields stay unset: no limit. */
+/** Limits of the container's cgroup; unset fields mean no limit. */
 export function containerResources(
   given: Resources | undefined,
   deviceRules: OciDeviceRule[],
@@ -39,7 +39,7 @@ function memoryLimits(given: Resources): NonNullable<OciResources["memory"]> {
   };
 }
 
-/** Memory and swap together; Docker's default for a limited container is as much swap as memory. */
+/** Limit for memory and swap together; by default a limited container gets as much swap as memory, as in Docker. */
 function swapLimit(given: Resources): number | undefined {
   if (given.memorySwap !== 0n) {
     return Number(given.memorySwap);

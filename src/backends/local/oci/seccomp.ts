@@ -9,10 +9,9 @@ import type { OciSeccomp } from "./types.ts";
 export const dockersProfile = parseSeccompProfile(JSON.stringify(defaultProfile));
 
 /**
- * The filter of a container on this machine. `privileged` turns the default
- * off, as dockerd does.
+ * The filter of a container on this machine. `privileged` disables the default, as in dockerd.
  *
- * @returns undefined: none
+ * @returns undefined for no filter
  */
 export function seccompFilter(
   asked: SecurityOptions["seccomp"],

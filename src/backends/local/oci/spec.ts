@@ -13,24 +13,24 @@ import { seccompFilter } from "./seccomp.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
 import type { OciSpec } from "./types.ts";
 
-/** Facts of the machine that the configuration of a container depends on. */
+/** Facts about the machine that containers' configurations depend on. */
 export interface MachineProfile {
-  /** Capabilities that the machine can give. */
+  /** Capabilities available on the machine. */
   readonly capabilities: readonly string[];
   readonly cgroupVersion: string;
-  /** Whether the runtime can make a mount read-only with all that is mounted beneath. */
+  /** Whether the runtime can make a mount recursively read-only. */
   readonly recursiveReadOnly: boolean;
   readonly mountOf: MountLookup;
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
-  /** Sysctls that exist, such as `net.ipv4.ping_group_range`. */
+  /** Whether a sysctl such as `net.ipv4.ping_group_range` exists. */
   hasSysctl(name: string): boolean;
   readonly devices: DeviceSource;
-  /** Whether the kernel confines processes by AppArmor's profiles. */
+  /** Whether the kernel confines processes by AppArmor profiles. */
   readonly appArmor: boolean;
 }
 
-/** Reads the profile of this machine. */
+/** Reads this machine's profile. */
 export function readMachineProfile(
   hello: Pick<HelloResponse, "apparmor" | "cgroupVersion" | "runtimeName" | "runtimeVersion">,
 ): MachineProfile {
@@ -47,13 +47,13 @@ export function readMachineProfile(
   };
 }
 
-/** `rro` came with runc 1.1 and crun 1.4. The kernel is as new as our own mounts need it. */
+/** `rro` needs runc 1.1 or crun 1.4. The kernel is new enough, as our own mounts need the same version. */
 export function knowsRecursiveReadOnly(runtime: string, version: string): boolean {
   const [major = 0, minor = 0] = version.split(".").map(Number);
   return major > 1 || (major === 1 && minor >= (runtime === "crun" ? 4 : 1));
 }
 
-/** Per-processor counters that tell of the machine's load; each exists only on some machines. */
+/** Per-CPU counters that reveal the machine's load; each exists only on some machines. */
 function thermalThrottlePaths(): string[] {
   const range = readFileSync("/sys/devices/system/cpu/possible", "utf8").trim();
   const last = Number(range.split("-").at(-1) ?? 0);
@@ -65,11 +65,10 @@ function thermalThrottlePaths(): string[] {
 }
 
 /**
- * The OCI runtime configuration of a container, but for what the host process
- * fills in (root.path, process.user, the network namespace, cgroup and
- * managed files).
+ * The OCI runtime configuration of a container, except for what the host process fills in (root.path, process.user, the
+ * network namespace, cgroup and managed files).
  *
- * @throws SockerlessError `invalid` for settings that contradict themselves or the machine
+ * @throws SockerlessError `invalid` for settings that contradict each other or the machine
  */
 export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpec {
   const { record } = workload;
@@ -143,7 +142,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
   };
 }
 
-/** In a network namespace of its own a container may ping and bind low ports without a capability. As dockerd. */
+/** Allows ping and low ports without a capability in a container's own network namespace, as in dockerd. */
 function sysctls(workload: WorkloadSpec, machine: MachineProfile): Record<string, string> {
   const own = workload.network.kind === "networks" || workload.network.kind === "none";
   const defaults: Record<string, string> = {};
@@ -153,7 +152,7 @@ function sysctls(workload: WorkloadSpec, machine: MachineProfile): Record<string
   if (own && machine.hasSysctl("net.ipv4.ip_unprivileged_port_start")) {
     defaults["net.ipv4.ip_unprivileged_port_start"] = "0";
   }
-  // The sysctl is as good as setdomainname(2), and runtimes that do not know the specification's field know it.
+  // The sysctl equals setdomainname(2), and works with runtimes that do not know the specification's field.
   const domainname = workload.record.config?.domainname ?? "";
   if (domainname !== "" && workload.record.hostConfig?.utsMode !== "host") {
     defaults["kernel.domainname"] = domainname;
@@ -161,15 +160,15 @@ function sysctls(workload: WorkloadSpec, machine: MachineProfile): Record<string
   return { ...defaults, ...(workload.record.hostConfig?.sysctls ?? {}) };
 }
 
-/** A control group below the parent that the user names, from the hierarchies' root, as dockerd's cgroupfs has it. */
+/** A control group below the user's parent, relative to the hierarchies' root, as with dockerd's cgroupfs driver. */
 function cgroupsPath(id: string, parent: string): { cgroupsPath?: string } {
   return parent === "" ? {} : { cgroupsPath: path.normalize(`/${parent}/${id}`) };
 }
 
 /**
- * The profile that was asked for; the runtime finds out whether it is loaded. As under dockerd, a privileged container
- * has none, and no profile means anything without AppArmor. `unconfined` is not passed on: sockerless loads no profile,
- * so a container is unconfined by default.
+ * The requested profile; the runtime checks whether it is loaded. As under dockerd, a privileged container has none,
+ * and profiles have no effect without AppArmor. `unconfined` is not passed on: sockerless loads no profile, so that is
+ * the default.
  */
 function appArmor(asked: string | undefined): { apparmorProfile?: string } {
   return asked === undefined || asked === "" || asked === "unconfined" ? {} : { apparmorProfile: asked };

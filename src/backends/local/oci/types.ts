@@ -1,13 +1,13 @@
 /**
- * The parts of the OCI runtime specification (1.0.2, config.json) that this
- * driver writes. Names are the specification's.
+ * The parts of the OCI runtime specification (1.0.2, config.json) that this driver writes, with the specification's
+ * names.
  */
 
 import type { ResolvedProfile } from "../../security/seccomp.ts";
 
 export interface OciSpec {
   ociVersion: string;
-  /** `root.path` is filled in by the host process. */
+  /** The host process fills in `root.path`. */
   root: { path: string; readonly: boolean };
   hostname?: string;
   process: OciProcess;
@@ -19,13 +19,13 @@ export interface OciSpec {
 export interface OciProcess {
   terminal: boolean;
   consoleSize?: { height: number; width: number };
-  /** `user` is filled in by the host process, which reads the container's passwd file. */
+  /** The host process fills in `user`, which needs the container's passwd file. */
   user: { uid: number; gid: number; additionalGids?: number[] };
   args: readonly string[];
   env: readonly string[];
   cwd: string;
   capabilities: OciCapabilities;
-  /** Unsigned 64 bit; 2^64 − 1 is unlimited. */
+  /** Unsigned 64-bit; 2^64 − 1 is unlimited. */
   rlimits: { type: string; soft: bigint; hard: bigint }[];
   noNewPrivileges: boolean;
   apparmorProfile?: string;
@@ -71,7 +71,7 @@ export interface OciDeviceRule {
 
 export interface OciLinux {
   namespaces: OciNamespace[];
-  /** Path of the container's control group; absent: the host process fills it in. */
+  /** Path of the container's control group; if absent, the host process fills it in. */
   cgroupsPath?: string;
   maskedPaths: readonly string[];
   readonlyPaths: readonly string[];
@@ -117,5 +117,5 @@ export interface OciThrottle {
   rate: number;
 }
 
-/** Operands of conditions are unsigned, of 64 bits. */
+/** Operands of conditions are unsigned 64-bit integers. */
 export type OciSeccomp = ResolvedProfile;
