@@ -32,7 +32,7 @@ import {
   portsOfFrontend,
   silentAgentsAreGone,
   uploadsRelayed,
-  writtenAsAgentsTell,
+  diskFromAgents,
 } from "../../src/backends/driver/ready-made-roles.ts";
 import { unlessAborted } from "../../src/backends/concurrency/unless-aborted.ts";
 import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
@@ -344,7 +344,7 @@ export class MemoryMachine {
           readonlyPaths: ["/proc/sys"],
         }),
       },
-      disk: writtenAsAgentsTell,
+      disk: diskFromAgents,
       close: async () => {
         closed.reject(unavailable("the machine is left"));
         await setImmediate(); // Calls that were cut are acted on while there is a state.

@@ -23,7 +23,7 @@ import {
   fixedLimits,
   hostPathsIgnored,
   portsOfFrontend,
-  writtenAsAgentsTell,
+  diskFromAgents,
 } from "../driver/ready-made-roles.ts";
 import { end } from "./tasks/endings.ts";
 import { listKnown, silencesOfTasks } from "./tasks/list.ts";
@@ -127,7 +127,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     sharing: agentsJoin,
     traffic: finder.traffic,
     agentReach: finder.agentReach,
-    disk: writtenAsAgentsTell,
+    disk: diskFromAgents,
     workloads: cloudWorkloads({ context, discovery, state }),
     images,
     networks,

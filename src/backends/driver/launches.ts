@@ -66,7 +66,7 @@ export interface LaunchProgress {
   /** Reports that there is room now: from here on it is a launch like any other. */
   goesOn(): void;
   /** Reports a phase, and updates to it; called until {@link Launched.settled} resolves. */
-  phase(told: ReportedPhase): void;
+  phase(reported: ReportedPhase): void;
 }
 
 /** The place where a build's next step runs, if the previous one of its stage has run. */

@@ -88,7 +88,7 @@ export const uploadsRelayed: LayerUploads = { kind: "relayed" };
 export const downloadsRelayed: ArchiveDownloads = { kind: "relayed" };
 
 /** Agents report what containers have written. */
-export const writtenAsAgentsTell: Disk = { kind: "agents" };
+export const diskFromAgents: Disk = { kind: "agents" };
 
 /** Containers have no name files on this machine. */
 export function noNameFiles(): NameFilePaths {

@@ -96,5 +96,5 @@ export interface VolumeStore {
    *
    * @throws the signal's reason
    */
-  watchRoom(tell: (shortage: VolumeShortage) => Promise<void>, signal: AbortSignal): Promise<void>;
+  watchRoom(report: (shortage: VolumeShortage) => Promise<void>, signal: AbortSignal): Promise<void>;
 }
