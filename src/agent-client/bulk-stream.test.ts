@@ -153,7 +153,7 @@ test("a refusal keeps its kind and its text, in trailers or in the header alone"
   }
 });
 
-test("what is not gRPC is a failure", async (t) => {
+test("anything but gRPC is a failure", async (t) => {
   const busy = await endOf(t, (stream) => stream.respond({ ":status": 503 }, { endStream: true }));
   assert.equal(busy.failure?.kind, "unavailable");
   const page = await endOf(t, (stream) => {

@@ -97,7 +97,7 @@ describe("the agent client", () => {
     assert.equal(sessions.size, 1);
   });
 
-  it("says unavailable when nobody listens", async () => {
+  it("fails with unavailable if nothing listens", async () => {
     const { client } = clientOf(nextPath());
     await assert.rejects(
       client.hello({}),
@@ -105,7 +105,7 @@ describe("the agent client", () => {
     );
   });
 
-  it("dials anew after the agent was replaced", async () => {
+  it("redials after the agent was replaced", async () => {
     const first = await serve({ hello: () => ({ version: "1" }) });
     const { client } = clientOf(first.path);
     await client.hello({});

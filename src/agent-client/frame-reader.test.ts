@@ -63,7 +63,7 @@ function cutAt(bytes: Buffer, places: readonly number[]): Buffer[] {
   return borders.slice(1).map((end, index) => bytes.subarray(borders[index], end));
 }
 
-test("what protobuf-es writes is read the same, wherever the stream is cut", () => {
+test("messages of protobuf-es are read the same, wherever the stream is split", () => {
   const out = Buffer.from("x".repeat(300));
   const bytes = Buffer.concat([
     session({ message: { case: "started", value: { pid: 3n } } }),
@@ -87,7 +87,7 @@ test("what protobuf-es writes is read the same, wherever the stream is cut", () 
   );
 });
 
-test("log chunks are told apart by their stream number, offsets count over both", () => {
+test("log chunks have their stream number as channel, with one offset over both", () => {
   const chunk = (stream: Stream, offset: bigint, text: string): Buffer =>
     framed(
       toBinary(
@@ -136,7 +136,7 @@ test("arbitrary bytes end in an error or in messages, never in a loop or a crash
   );
 });
 
-test("what is encoded by hand is what protobuf-es reads", () => {
+test("hand-encoded messages are read by protobuf-es", () => {
   for (const offset of [0, 1, 127, 128, 300_000, 2 ** 33, 2 ** 45]) {
     for (const length of [1, 127, 128, 65_536]) {
       const data = Buffer.alloc(length, 7);

@@ -105,7 +105,7 @@ export class FrameReader {
 
   #readPrefix(): number {
     if (this.#head[0] !== 0) {
-      throw new ConnectError("the agent sent a compressed message that nobody asked for", Code.DataLoss);
+      throw new ConnectError("the agent sent an unrequested compressed message", Code.DataLoss);
     }
     const length = announcedLength(this.#head);
     if (length > maxBulkMessage) {

@@ -109,7 +109,7 @@ test("a call that is refused while its message is being written has lost its age
   await assert.rejects(changes[Symbol.asyncIterator]().next(), { code: Code.Unavailable });
 });
 
-test("a call whose time is over ends, here and at the agent, which knows of the limit", async (t) => {
+test("a call that times out ends, here and at the agent, which received the limit", async (t) => {
   const given: (number | undefined)[] = [];
   let hasEnded = false;
   const { client } = await agentOf(t, {
@@ -125,7 +125,7 @@ test("a call whose time is over ends, here and at the agent, which knows of the 
   assert.ok(given.every((limit) => limit !== undefined && limit <= 50));
 });
 
-test("the time for a call is over also while nobody takes its connection", async (t) => {
+test("a call times out even while its connection is not accepted", async (t) => {
   const sockets: Socket[] = [];
   const { client } = await clientTo(
     t,
@@ -137,7 +137,7 @@ test("the time for a call is over also while nobody takes its connection", async
   }
 });
 
-test("a call that is given up ends with the reason, and the agent hears of it", async (t) => {
+test("a cancelled call ends with the reason, and the agent is notified", async (t) => {
   let calls = 0;
   let ends = 0;
   const { client } = await agentOf(t, {
@@ -181,7 +181,7 @@ test("an answer is one message with its status, and nothing less or more", async
   }
 });
 
-test("what is no gRPC is no answer", async (t) => {
+test("anything but gRPC is no answer", async (t) => {
   const server = createServer((_, response) => response.writeHead(502).end("<html>"));
   const { client } = await clientTo(t, server);
   await assert.rejects(client.hello({}), { code: Code.Unavailable });

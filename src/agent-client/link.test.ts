@@ -25,7 +25,7 @@ describe("a connection that was cut", () => {
     return { link: await Link.open(connect, limitMs === undefined ? {} : { limitMs }), agent };
   };
 
-  it("tells the agent on the next one that its client has left meanwhile", async (t) => {
+  it("notifies the agent on the next carrier that its client has left meanwhile", async (t) => {
     const awake = setInterval(() => {}, 1_000); // Nothing else would wait for the next one.
     t.after(() => clearInterval(awake));
     const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
@@ -45,7 +45,7 @@ describe("a connection that was cut", () => {
     assert.match(String((await failed)[0]), /the connection to the agent was cut: nobody is there/);
   });
 
-  it("ends at once where the agent is gone for good", async () => {
+  it("ends at once if the agent is gone for good", async () => {
     const { link, agent } = await openLink(new AgentGoneError("its task has ended"));
     const failed = once(link, "error");
     agent.destroy();
@@ -74,7 +74,7 @@ describe("a connection that was cut", () => {
     return head;
   };
 
-  it("ends where the agent tells again what was lost: that it has all, and sends no more", async () => {
+  it("ends if the agent repeats what was lost: that it has everything and sends no more", async () => {
     const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
     const carriers = [first, second];
     const link = await Link.open(async () => carriers.shift() ?? assert.fail());
@@ -85,7 +85,7 @@ describe("a connection that was cut", () => {
     await once(link.resume(), "end");
   });
 
-  it("ends with an error where the agent has given it up", async () => {
+  it("ends with an error if the agent has given it up", async () => {
     const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
     const carriers = [first, second];
     const link = await Link.open(async () => carriers.shift() ?? assert.fail());
@@ -97,7 +97,7 @@ describe("a connection that was cut", () => {
     assert.match(String((await failed)[0]), /the agent has given it up/);
   });
 
-  it("tells the agent what has come before it leaves", async () => {
+  it("acknowledges what it has received before it leaves", async () => {
     const { link, agent } = await openLink(new Error("nobody is there"));
     let told = Buffer.alloc(0);
     agent.on("data", (chunk: Buffer) => {
@@ -110,7 +110,7 @@ describe("a connection that was cut", () => {
     assert.equal(told.subarray(-12).readBigUInt64BE(), 3n);
   });
 
-  it("brings each byte once where the carrier before goes on while another is asked for", async () => {
+  it("delivers each byte once if the old carrier continues while a new one is sought", async () => {
     const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
     const carriers = [first, second];
     const link = await Link.open(async () => carriers.shift() ?? assert.fail());
@@ -132,7 +132,7 @@ describe("a connection that was cut", () => {
     link.destroy();
   });
 
-  it("goes on where another carrier was asked for in vain, without need", async () => {
+  it("continues after a needless search for a carrier that failed", async () => {
     const { link, agent } = await openLink(new AgentGoneError("nobody calls"));
     link.renew();
     await setImmediate();

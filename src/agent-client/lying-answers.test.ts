@@ -124,7 +124,7 @@ function bytesOfPiece(each: Piece, honest: Uint8Array): Buffer {
 for (const [name, [schema, honest, ask]] of Object.entries(asks)) {
   const message = toBinary(schema, create(schema, honest));
 
-  test(`whatever an agent answers ${name} with, it is what was said or an error`, async () => {
+  test(`${name} returns the agent's answer or an error, whatever the agent sends`, async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(piece, { maxLength: 6 }),
@@ -147,13 +147,13 @@ for (const [name, [schema, honest, ask]] of Object.entries(asks)) {
     );
   });
 
-  test(`what an agent says that it will answer ${name} with is not waited for beyond its bounds`, async () => {
+  test(`${name} does not wait for more than the limit, whatever length an agent announces`, async () => {
     raw.answer = { bytes: framed(Buffer.alloc(100), 0, messageLimit + 1), status: "0" };
     await assert.rejects(ask(), { code: Code.ResourceExhausted });
   });
 }
 
-test("whatever an agent answers with for an archive, it ends once, and whole only where it said so", async () => {
+test("an archive ends once, and completely only if the agent said so, whatever it sends", async () => {
   const stat = toBinary(
     ArchiveGetResponseSchema,
     create(ArchiveGetResponseSchema, { message: { case: "stat", value: { name: "a" } } }),

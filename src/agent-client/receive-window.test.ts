@@ -41,7 +41,7 @@ test("the window of a stream that is read grows, and is small again for the next
   assert.equal(told.at(-1), leastWindow);
 });
 
-test("one change is told at a time, then the latest", () => {
+test("one change is sent at a time, then the latest", () => {
   const { session, told, answer } = sessionOf();
   const window = new ReceiveWindow(session, new ByteBudget(32 * mib));
   window.opened();

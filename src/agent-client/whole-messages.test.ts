@@ -38,7 +38,7 @@ test("chunks end where messages end, and nothing is lost", async () => {
   assert.equal((await read(all, all.length)).length, 1);
 });
 
-test("a message that the end cuts is none, and of one that is too large what tells it is passed on", async () => {
+test("a message cut by the end is an error, and one that is too large is passed on as its prefix", async () => {
   const cut = framed(new Uint8Array(100)).subarray(0, 60);
   const large = framed(new Uint8Array(limit + 1));
   for (const pieceLength of [1, 7, 5000]) {

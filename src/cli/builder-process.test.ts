@@ -26,7 +26,7 @@ describe("a builder", () => {
     assert.match(builderRefusal({}, { ...host, userId: 1000 }) ?? "", /need root/);
   });
 
-  test("that cannot be started is told at once, with the reason", async () => {
+  test("that cannot be started fails at once, with the reason", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
     try {
       await writeFile(join(directory, "program"), "", { mode: 0o600 });
@@ -59,7 +59,7 @@ require("node:net").createServer(() => process.kill(process.pid, "SIGKILL")).lis
     }
   });
 
-  test("is started again where one was killed, with an earlier daemon too, and not where it ended in order", async () => {
+  test("is restarted after it was killed, also with an earlier daemon, but not after a clean end", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
     const first = builderIn(directory);
     const next = builderIn(directory);

@@ -16,7 +16,7 @@ describe("the line to paste", () => {
     );
   });
 
-  it("names this machine where every address is listened on", () => {
+  it("names this machine for a listener on every address", () => {
     for (const address of ["tcp://0.0.0.0:2376", "tcp://[::]:2376", "tcp://:2376"]) {
       assert.equal(
         dockerHostLine(address),

@@ -53,7 +53,7 @@ describe("the slots of execs", () => {
     assert.ok(!known.has(id(7)) && !known.has(id(maxExecs)) && known.has(id(maxExecs + 1)));
   });
 
-  test("have nothing of what a death cut off in the middle of a write", () => {
+  test("ignore a write that was cut by a crash", () => {
     const { own, descriptor, cut } = slots();
     for (const n of [1, 2, 3]) {
       own.streaming(id(n));
@@ -94,7 +94,7 @@ describe("the slots of execs", () => {
     }
   });
 
-  test("are told once if they cannot be written, and streams go on", () => {
+  test("report a failed write once, and streams continue", () => {
     const full = openSync("/dev/full", "w");
     const failures: unknown[] = [];
     const own = new ExecSlots(full, (error) => failures.push(error));
@@ -135,7 +135,7 @@ describe("cut execs", () => {
     }
   });
 
-  test("without a file are told, and processes are started without slots", () => {
+  test("report a missing file, and processes start without slots", () => {
     const failures: unknown[] = [];
     const cutExecs = new CutExecs((error) => failures.push(error), ["/missing"]);
     assert.equal(cutExecs.renewSlots(), undefined);

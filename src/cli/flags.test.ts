@@ -14,7 +14,7 @@ function parse(...args: string[]): Record<string, unknown> {
 }
 
 describe("flags", () => {
-  it("give values under the setting's name, and nothing for what was not said", () => {
+  it("give values by setting name, and none for flags left out", () => {
     assert.deepEqual(parse("--state-dir", "/s", "--ecs-cluster=c"), { state_dir: "/s", "ecs.cluster": "c" });
   });
 

@@ -24,7 +24,7 @@ describe("why a container starts as it does", () => {
     ["request", "backend", 0.5, 1],
   ] as const;
 
-  it("is its phases, each from the begin of the start, with its length and who tells it", () => {
+  it("lists the phases, each with its time since the start, its duration and its source", () => {
     assert.deepEqual(table(...asked, ["provisioning", "cloud", 0.75, 11], ["process", "agent", 12]), [
       "web is running",
       "Its last start began at 2026-11-21T10:00:00.000Z:",
@@ -73,7 +73,7 @@ describe("why a container starts as it does", () => {
     );
   });
 
-  it("is what it waits for, or what has failed", () => {
+  it("shows the cause of a wait or a failure", () => {
     const waits = { ...state, Status: "created", Error: "waits to be started: no room" };
     assert.deepEqual(why({ Name: "/web", State: waits }), [
       "web is created: waits to be started: no room",

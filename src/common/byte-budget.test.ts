@@ -32,7 +32,7 @@ test("those who hold no more than their share never hold more than the total, be
   );
 });
 
-test("a share lies between the least and the most, and shrinks by what would be taken", () => {
+test("a share stays within its bounds, and shrinks by the bytes to be taken", () => {
   const budget = new ByteBudget(800);
   assert.deepEqual([budget.share(10, 50), budget.share(10, 500), budget.share(200, 500)], [50, 100, 200]);
   assert.equal(budget.share(10, 500, 400), 50);

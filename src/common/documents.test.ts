@@ -25,7 +25,7 @@ describe("a document", () => {
   });
   const fitting = { name: "a", size: 1, version: 2 };
 
-  it("is read with the defaults of what is left out, and nothing else is added or kept", () => {
+  it("is read with defaults for missing values, and without unknown ones", () => {
     const document = JSON.parse(
       '{"name":"a","size":1,"version":2,"tags":null,"more":1,"__proto__":{"of":1}}',
     );
@@ -34,7 +34,7 @@ describe("a document", () => {
     assert.deepEqual(mustRead(nothing, { given: null }), { given: undefined });
   });
 
-  it("that does not fit is told by the first place and what is expected there", () => {
+  it("that does not match is reported with the first place and the expected type", () => {
     const misfit = (document: unknown, of: Schema = schema) => {
       const { place, message } = read(of, document).misfit ?? { place: "", message: "it fits" };
       return `${place}: ${message}`;
@@ -70,7 +70,7 @@ describe("a document", () => {
 });
 
 describe("a map of a document", () => {
-  it("keeps every key, and refuses what is no map or has other values", () => {
+  it("keeps every key, and rejects anything but a map of such values", () => {
     const texts = v.nullish(openMap(v.string()));
     for (const text of ['{"__proto__":"a","constructor":"b","toString":"c"}', "{}", "null"]) {
       assert.equal(JSON.stringify(mustRead(texts, JSON.parse(text))), text);

@@ -30,7 +30,7 @@ describe("errors", () => {
     }
   });
 
-  it("gives every kind a code of its own, so that clients without our header tell them apart", () => {
+  it("gives every kind a distinct code, for clients without our header", () => {
     const codes = errorKinds.map((kind) => toConnectError(new SockerlessError(kind, "m")).code);
     assert.equal(new Set(codes).size, errorKinds.length);
   });
@@ -54,7 +54,7 @@ describe("errors", () => {
     );
   });
 
-  it("keeps what was caught as the cause, also on the way out", () => {
+  it("keeps the original error as the cause, also on the way out", () => {
     const cause = new Error("the root of it");
     assert.equal(fromUnknown(cause).cause, cause);
     assert.equal(toConnectError(cause).cause, cause);
@@ -83,7 +83,7 @@ describe("errors", () => {
     assert.equal(fromUnknown(error).kind, "system");
   });
 
-  it("tells what became of a path that the user named, in the words given", async () => {
+  it("describes the failure of a user's path in the given words", async () => {
     const error = await readFile("/nonexistent/file").catch((caught: unknown) => caught);
     const converted = fromFileError(error, "Could not find the file /file in container c");
     assert.equal(converted.kind, "not-found");

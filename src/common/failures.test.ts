@@ -20,7 +20,7 @@ function logged(error: unknown, level: LoggerOptions["level"] = "info"): Record<
 describe("the log of a failure", () => {
   const foreseen = { level: "warn", status: 500, reason: "port is taken", msg: "failed" };
 
-  it("tells in one line what was foreseen, here or in the process that answered", () => {
+  it("logs an expected failure in one line, from here or from the answering process", () => {
     const error = systemError("port is taken");
     for (const each of [error, toConnectError(error), fromUnknown(toConnectError(error))]) {
       assert.deepEqual(logged(each), foreseen);
@@ -40,13 +40,13 @@ describe("the log of a failure", () => {
     }
   });
 
-  it("shows where that came from at level debug", () => {
+  it("shows its stack at level debug", () => {
     const { err, ...rest } = logged(systemError("port is taken"), "debug");
     assert.deepEqual(rest, foreseen);
     assert.match((err as { stack: string }).stack, /failures\.test/);
   });
 
-  it("shows where anything else came from", () => {
+  it("shows the stack of anything else", () => {
     const bug = new TypeError("x is not a function");
     for (const each of [bug, fromUnknown(bug), new ConnectError("protocol error")]) {
       const { err, level } = logged(each);

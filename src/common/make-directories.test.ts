@@ -33,7 +33,7 @@ describe("making directories", () => {
     assert.equal((await stat(path)).mode & 0o777, 0o700);
   });
 
-  it("fails where a directory takes no new ones, and does not try for ever", {
+  it("fails if a directory allows no new ones, and does not retry forever", {
     timeout: 10_000,
   }, async () => {
     await assert.rejects(makeDirectories("/proc/sockerless/state"), {
@@ -42,7 +42,7 @@ describe("making directories", () => {
     });
   });
 
-  it("fails where a file or a link to nowhere is in the way", async () => {
+  it("fails if a file or a dangling link is in the way", async () => {
     const file = join(directory, "file");
     await writeFile(file, "");
     await assert.rejects(makeDirectories(file), /EEXIST/);

@@ -25,7 +25,7 @@ test("a stranger who stays is cut after fifteen seconds, whatever he sends meanw
   assert.equal(await connectionsOf(listener), 0);
 });
 
-test("ten refusals a minute are told one by one, and the others as a number", (t) => {
+test("ten refusals a minute are reported one by one, the others as a number", (t) => {
   t.mock.timers.enable({ apis: ["setInterval"] });
   const told: StrangerNews[] = [];
   const strangers = new Strangers((news) => told.push(news));

@@ -10,7 +10,7 @@ import { takeEntries } from "./archive-reader.ts";
 import { ContentStore } from "./content-store.ts";
 import { sha256Of } from "./digest.ts";
 
-test("an upload that fails says why, though its files have gone before they were taken", async (context) => {
+test("a failed upload reports its cause, although its files were removed first", async (context) => {
   const directory = await mkdtemp(path.join(tmpdir(), "sockerless-archive-"));
   context.after(() => rm(directory, { recursive: true }));
   const store = await ContentStore.open(directory);

@@ -30,7 +30,7 @@ describe("a blob", () => {
     assert.equal((await stat(store.path(digest))).mode & 0o777, 0o600);
   });
 
-  it("is not stored where it is not what was expected", async (context) => {
+  it("is not stored if it does not match", async (context) => {
     const { store, directory } = await openStore(context);
     const lease = store.lease();
     await assert.rejects(store.put(lease, streamOf(bytes), { digest: sha256Of("other") }), {
@@ -42,7 +42,7 @@ describe("a blob", () => {
     assert.deepEqual(await readdir(path.join(directory, "ingest")), []);
   });
 
-  it("is synced once, and again where it was put there anew", async (context) => {
+  it("is synced once, and again if it was replaced", async (context) => {
     const { store } = await openStore(context);
     const lease = store.lease();
     for (let round = 0; round < 2; round++) {
@@ -57,7 +57,7 @@ describe("a blob", () => {
     await assert.rejects(store.sync([digest]), { kind: "system" });
   });
 
-  it("can be begun anew while it is written", async (context) => {
+  it("can be restarted while it is written", async (context) => {
     const { store } = await openStore(context);
     const lease = store.lease();
     await using writer = await store.write(lease);
@@ -68,7 +68,7 @@ describe("a blob", () => {
     assert.deepEqual(await readFile(store.path(digest)), bytes);
   });
 
-  it("is not read where it is larger than the reader can take", async (context) => {
+  it("is not read if it exceeds the reader's limit", async (context) => {
     const { store } = await openStore(context);
     await store.putBytes(store.lease(), bytes);
     await assert.rejects(store.read(digest, 5), { kind: "invalid" });
@@ -83,7 +83,7 @@ describe("a blob", () => {
 });
 
 describe("a lease", () => {
-  it("takes away what it took in, unless an image names it", async (context) => {
+  it("deletes its blobs, unless an image refers to them", async (context) => {
     const { store } = await openStore(context);
     const lease = store.lease();
     const kept = await store.putBytes(lease, Buffer.from("kept"));
@@ -93,7 +93,7 @@ describe("a lease", () => {
     assert.ok(await store.find(kept.digest));
   });
 
-  it("leaves what another lease holds", async (context) => {
+  it("keeps blobs that another lease holds", async (context) => {
     const { store } = await openStore(context);
     const [one, two] = [store.lease(), store.lease()];
     await Promise.all([store.putBytes(one, bytes), store.putBytes(two, bytes)]);

@@ -4,8 +4,8 @@ import { describe, it } from "node:test";
 import { openImageStore, streamOf } from "../../../test/support/image-store.ts";
 import { tarOf } from "../../../test/support/tar.ts";
 
-describe("what a driver runs an image from", () => {
-  it("is kept in the image's record, renewed once in each process, and told to the driver at the end", async (context) => {
+describe("a driver's reference to an image", () => {
+  it("is kept in the image's record, renewed once per process, and passed to the driver at the end", async (context) => {
     const store = await openImageStore(context);
     store.preparer.reference = "registry/repository@sha256:1";
     const archive = streamOf(await tarOf([{ name: "file", content: "text" }]));

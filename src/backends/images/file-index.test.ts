@@ -129,7 +129,7 @@ describe("the files of an image", () => {
 });
 
 describe("archives over an image", () => {
-  it("are unpacked where links lead, as far as the agent will unpack them", async () => {
+  it("are unpacked through links, as far as the agent will unpack them", async () => {
     const index = await indexOf([
       { name: "data/", type: "directory" },
       { name: "link", type: "symlink", linkname: "data" },
@@ -170,7 +170,7 @@ describe("archives over an image", () => {
     ]);
   });
 
-  it("are what differs from the image", async () => {
+  it("are the differences from the image", async () => {
     const index = await indexOf([
       { name: "etc/", type: "directory" },
       { name: "etc/kept", content: "x" },
@@ -195,7 +195,7 @@ describe("archives over an image", () => {
     assert.deepEqual(changes(true), ["none /etc", ...rest, "modified /etc/same", ...last]);
   });
 
-  it("count where they are in no mount point, whose files may be elsewhere", async () => {
+  it("count outside of mount points, whose files may be elsewhere", async () => {
     const index = await indexOf([
       { name: "own/in", content: "x" },
       { name: "shared/in", content: "x" },
@@ -228,7 +228,7 @@ describe("a tar of an image's files", () => {
     return Buffer.concat(chunks);
   };
 
-  it("has everything that the layers tell of a file", async () => {
+  it("has all metadata of a file in the layers", async () => {
     const long = `${"long/".repeat(30)}name`;
     const big = Buffer.alloc(200_000, "0123456789");
     const index = await indexOf(
@@ -273,7 +273,7 @@ describe("a tar of an image's files", () => {
     assert.deepEqual([pax("far")["uid"], pax("far")["mtime"]], ["3000000", "10000000000"]);
   });
 
-  it("fails where a source is not what it was", async () => {
+  it("fails if a source has changed", async () => {
     let tar = await tarOf([{ name: "a", content: "whole" }]);
     const index = new FileIndex();
     await index.addLayer({ open: () => streamOf(tar) });

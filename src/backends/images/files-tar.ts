@@ -86,7 +86,7 @@ async function* contentsOf(
       return;
     }
   }
-  throw systemError("the files are not what they were when they were looked up");
+  throw systemError("the files have changed since they were looked up");
 }
 
 function headerOf(name: string, file: IndexedFile): TarHeader {

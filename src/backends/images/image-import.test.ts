@@ -65,26 +65,26 @@ describe("an import", () => {
     assert.deepEqual(store.events(), ["import"]);
   });
 
-  it("is refused for a name that is none", async (context) => {
+  it("is refused for an invalid name", async (context) => {
     await assertRefused(context, { reference: "A:B:C" }, { kind: "invalid" });
   });
 
-  it("is refused for a change that is none", async (context) => {
+  it("is refused for an invalid change", async (context) => {
     await assertRefused(context, { changes: ["RUN x"] }, { message: "RUN is not a valid change command" });
   });
 
-  it("is refused where the compression is broken", async (context) => {
+  it("is refused if the compression is damaged", async (context) => {
     const archive = streamOf(gzipSync(rootfs).subarray(0, 40));
     await assertRefused(context, { archive }, { kind: "invalid", message: "unexpected EOF" });
   });
 
-  it("is refused where what is compressed is no tar or a part of one", async (context) => {
+  it("is refused if the compressed content is not a complete tar", async (context) => {
     await assertRefused(context, { archive: streamOf(gzipSync(noise)) }, notATar);
     await assertRefused(context, { archive: streamOf(gzipSync(rootfs.subarray(0, 520))) }, cutOff);
     await assertRefused(context, { archive: streamOf(zstdCompressSync(rootfs).subarray(0, -8)) }, cutOff);
   });
 
-  it("is refused where the tar is none or cut off", async (context) => {
+  it("is refused if the tar is invalid or cut", async (context) => {
     await assertRefused(context, { archive: streamOf(noise) }, notATar);
     await assertRefused(context, { archive: streamOf(rootfs.subarray(0, 520)) }, cutOff);
     await assertRefused(context, { archive: streamOf(rootfs.subarray(0, 100)) }, cutOff);
@@ -96,7 +96,7 @@ describe("an import", () => {
     assert.equal(store.state.images.size, 1);
   });
 
-  it("leaves nothing where the driver cannot unpack it", async (context) => {
+  it("leaves nothing if the driver cannot unpack it", async (context) => {
     const store = await openImageStore(context);
     store.preparer.failure = systemError("archive/tar: invalid tar header");
     await assert.rejects(importInto(store), { message: "archive/tar: invalid tar header" });

@@ -129,7 +129,7 @@ describe("a commit", () => {
     );
   });
 
-  it("refuses a configuration that has no layers, or is none", async (context) => {
+  it("refuses a configuration that is invalid or has no layers", async (context) => {
     const { store, id } = await storeOf(context);
     const before = await store.blobs();
     for (const text of ["", "{", "null", "[]", "{}", '{"rootfs":null}', '{"rootfs":{},"os":"plan9"}']) {
@@ -155,7 +155,7 @@ describe("a commit", () => {
     assert.equal(store.state.images.size, 1);
   });
 
-  it("leaves nothing of a layer that is no tar, where the platform is to unpack it", async (context) => {
+  it("leaves nothing of an invalid layer, if the platform unpacks layers", async (context) => {
     const preparer = new RecordingPreparer();
     preparer.unpacking = { kind: "platform" };
     const { store, id } = await storeOf(context, {}, { preparer });
@@ -167,14 +167,14 @@ describe("a commit", () => {
     assert.deepEqual([await store.blobs(), await store.ingests()], [before, []]);
   });
 
-  it("is refused where the container's image is gone", async (context) => {
+  it("is refused if the container's image is gone", async (context) => {
     const { store } = await storeOf(context);
     await assert.rejects(commit(store, `sha256:${"0".repeat(64)}`), { kind: "not-found" });
   });
 });
 
 describe("a save", () => {
-  it("breaks off where a layer is damaged, before the archive looks whole", async (context) => {
+  it("fails if a layer is damaged, before the archive is complete", async (context) => {
     const { store, image } = await storeOf(context);
     const digest = blobOf(image.layers[1] ?? Buffer.alloc(0)).digest.slice("sha256:".length);
     await truncate(path.join(store.directory, "blobs/sha256", digest), 512);
@@ -246,7 +246,7 @@ describe("a prune", () => {
     assert.equal(store.events().at(-1), "prune");
   });
 
-  it("spares what its filters spare", async (context) => {
+  it("spares images according to its filters", async (context) => {
     const { store, id } = await storeOf(context);
     await commit(store, id, { reference: "" });
     for (const spared of [

@@ -240,7 +240,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
 /** @throws system if a frontend on this machine could not reach it */
 function endpointOf({ address, uploadId }: UploadPlace): MessageInitShape<typeof AgentEndpointSchema> {
   if (address.kind !== "unix") {
-    throw systemError("uploads are taken on this machine alone");
+    throw systemError("uploads are only accepted on this machine");
   }
   return { address: { case: "unixPath", value: address.path }, containerId: uploadId };
 }

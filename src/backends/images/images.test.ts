@@ -78,7 +78,7 @@ describe("an image is found", () => {
     }
   });
 
-  it("not where there is none, and the name is told as people write it", async (context) => {
+  it("not if there is none, and the error has the short name", async (context) => {
     const { images } = await storeOf(context, "nginx:latest");
     for (const [reference, told] of [
       ["apache", "apache:latest"],
@@ -95,7 +95,7 @@ describe("an image is found", () => {
     }
   });
 
-  it("not by what is no reference", async (context) => {
+  it("not by an invalid reference", async (context) => {
     const { images } = await storeOf(context);
     await assert.rejects(images.containers.resolve("UPPER"), { kind: "invalid" });
     await assert.rejects(images.containers.resolve(""), {
@@ -118,7 +118,7 @@ describe("an image is found", () => {
     });
   });
 
-  it("only where it has the platform that was asked for", async (context) => {
+  it("only with the requested platform", async (context) => {
     const { images } = await storeOf(context, "a:1");
     const other = create(PlatformSchema, { os: "linux", architecture: "s390x" });
     await assert.rejects(images.containers.resolve("a:1", other), {
@@ -170,7 +170,7 @@ describe("a tag", () => {
     assert.deepEqual(store.state.images.get(id)?.names, []);
   });
 
-  it("is refused where its name is none", async (context) => {
+  it("is refused for an invalid name", async (context) => {
     const { images } = await storeOf(context, "a:1");
     await assert.rejects(images.catalog.tag("a:1", "b:c d"), {
       kind: "invalid",
@@ -201,7 +201,7 @@ describe("a removal", () => {
     assert.equal(images.containers.idOf(id), undefined);
   });
 
-  it("leaves what other images need", async (context) => {
+  it("keeps content that other images need", async (context) => {
     const { store, images } = await storeOf(context, "a:1");
     const other = await load(store, await image("y"), "b:1");
     const removed = await images.removal.remove("a:1", false);
@@ -217,7 +217,7 @@ describe("a removal", () => {
     assert.equal(images.containers.idOf("a:1"), undefined);
   });
 
-  it("by ID is refused where the image has several names, and can be forced", async (context) => {
+  it("by ID is refused if the image has several names, and can be forced", async (context) => {
     const { images, id } = await storeOf(context, "a:1", "b:1");
     const short = id.slice(7, 19);
     await assert.rejects(images.removal.remove(short, false), {
@@ -228,7 +228,7 @@ describe("a removal", () => {
     assert.deepEqual(removed.slice(0, 3), [{ untagged: "a:1" }, { untagged: "b:1" }, { deleted: id }]);
   });
 
-  it("is refused where a stopped container uses the image", async (context) => {
+  it("is refused if a stopped container uses the image", async (context) => {
     const { store, images, id } = await storeOf(context, "a:1");
     await addContainer(store, id, ContainerStatus.EXITED);
     const [container, short] = [containerId.slice(0, 12), id.slice(7, 19)];
@@ -282,7 +282,7 @@ describe("a removal", () => {
 });
 
 describe("a listing", () => {
-  it("tells of every image", async (context) => {
+  it("lists every image", async (context) => {
     const { store, id } = await storeOf(context, "a:1", "b:1");
     await addContainer(store, id, ContainerStatus.EXITED);
     const [summary, ...others] = list(store);
@@ -294,7 +294,7 @@ describe("a listing", () => {
     assert.equal(summary?.sharedSize, 0n);
   });
 
-  it("tells how much an image shares", async (context) => {
+  it("shows how much an image shares", async (context) => {
     const { store } = await storeOf(context, "a:1");
     await load(store, await image("y"), "b:1");
     for (const summary of list(store)) {
@@ -335,7 +335,7 @@ describe("a listing", () => {
 });
 
 describe("an inspection", () => {
-  it("tells what the image is", async (context) => {
+  it("describes the image", async (context) => {
     const { images, id } = await storeOf(context, "a:1");
     const detail = images.catalog.inspect("a:1");
     assert.equal(detail.id, id);
@@ -346,7 +346,7 @@ describe("an inspection", () => {
     assert.deepEqual({ ...detail.config?.labels }, { text: "x" });
   });
 
-  it("finds only what is there", async (context) => {
+  it("finds only existing images", async (context) => {
     const { images } = await storeOf(context, "a:1");
     assert.throws(() => images.catalog.inspect("a:2"), { kind: "not-found", message: "No such image: a:2" });
   });
@@ -370,7 +370,7 @@ describe("the built-in image", () => {
     assert.deepEqual(store.events(), []);
   });
 
-  it("comes back at the next start where it was removed", async (context) => {
+  it("is recreated at the next start if it was removed", async (context) => {
     const store = await openImageStore(context);
     const file = await binary(store, "v1");
     await store.images.builtIn.ensure(file, signal);
@@ -409,7 +409,7 @@ describe("the built-in image", () => {
 });
 
 describe("a start", () => {
-  it("deletes blobs that no image names and what interrupted work left", async (context) => {
+  it("deletes unreferenced blobs and the remains of interrupted work", async (context) => {
     const { store } = await storeOf(context, "a:1");
     const blobs = await store.blobs();
     await writeFile(path.join(store.directory, "blobs/sha256", "0".repeat(64)), "garbage");
@@ -429,7 +429,7 @@ describe("an image of a lost state", () => {
     return create(SealedImageSchema, { record, ...documents });
   };
 
-  it("is taken over with what describes it, and its layers are elsewhere", async (context) => {
+  it("is adopted with its documents, while its layers are elsewhere", async (context) => {
     const lost = await storeOf(context, "nginx:latest");
     const store = await openImageStore(context);
     await store.images.containers.adopt(await kept(lost));
@@ -447,7 +447,7 @@ describe("an image of a lost state", () => {
     assert.equal((await store.images.containers.resolve(lost.id)).record.id, lost.id);
   });
 
-  it("is refused where what describes it is not its own", async (context) => {
+  it("is refused if its documents do not match", async (context) => {
     const lost = await kept(await storeOf(context, "nginx:latest"));
     const store = await openImageStore(context);
     await assert.rejects(
@@ -457,7 +457,7 @@ describe("an image of a lost state", () => {
     assert.deepEqual(list(store), []);
   });
 
-  it("is not kept where what describes it is too much", async (context) => {
+  it("is not kept if its documents are too large", async (context) => {
     const { store, id, images } = await storeOf(context, "nginx:latest");
     const record = store.state.images.get(id);
     assert.ok(record);

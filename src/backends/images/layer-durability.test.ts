@@ -50,7 +50,7 @@ describe("layers of a new image", () => {
     await synced(store, id);
   });
 
-  it("are read after a crash of the machine, and are kept where they are whole", async (context) => {
+  it("are read after a crash of the machine, and kept if intact", async (context) => {
     const { store, machine, id } = await storeOf(context);
     await unsync(store, id, "first");
     machine.boot = "second";
@@ -59,7 +59,7 @@ describe("layers of a new image", () => {
     await synced(again, id);
   });
 
-  it("take the image with them where a crash of the machine has damaged them", async (context) => {
+  it("cause the removal of their image if a crash of the machine has damaged them", async (context) => {
     const { store, machine, id } = await storeOf(context);
     await unsync(store, id, "first");
     await damageLayer(store, id);
@@ -86,7 +86,7 @@ describe("layers of a new image", () => {
     }
   });
 
-  it("are synced by the next process where the machine went on", async (context) => {
+  it("are synced by the next process if the machine did not restart", async (context) => {
     const { store, id } = await storeOf(context);
     await unsync(store, id, "first");
     const again = await store.reopen();

@@ -110,7 +110,7 @@ describe("a legacy archive", () => {
     await assertRefused(context, [legacyTags({ a: { b: idOf("a") } })], `invalid target ID: ${idOf("a")}`);
   });
 
-  it("is refused where it is a root file system", async (context) => {
+  it("is refused if it is a root file system", async (context) => {
     await assertRefused(
       context,
       [
@@ -121,7 +121,7 @@ describe("a legacy archive", () => {
     );
   });
 
-  it("is refused without `repositories`, and with what is none", async (context) => {
+  it("is refused without `repositories`, or with an invalid one", async (context) => {
     const folder = legacyFolder(await step("a"));
     await assertRefused(context, folder, "open repositories: no such file or directory");
     await assertRefused(
@@ -153,7 +153,7 @@ describe("a legacy archive", () => {
     );
   });
 
-  it("is refused where a folder lacks a part", async (context) => {
+  it("is refused if a directory lacks a part", async (context) => {
     for (const part of ["json", "layer.tar"]) {
       const folder = legacyFolder(await step("a")).filter(({ name }) => !name.endsWith(part));
       await assertRefused(
@@ -164,7 +164,7 @@ describe("a legacy archive", () => {
     }
   });
 
-  it("is refused where a parent is not a folder of it, or is a link", async (context) => {
+  it("is refused if a parent is not one of its directories, or is a link", async (context) => {
     const tags = legacyTags({ a: { b: idOf("a") } });
     for (const parent of [idOf("b"), "..", ".", `../${idOf("a")}`, "/etc", "repositories", "__proto__"]) {
       const folder = legacyFolder({ ...(await step("a")), parent });
@@ -211,7 +211,7 @@ describe("a legacy archive", () => {
     assert.ok(atFirst !== undefined && atFirst < 40_000_000, `${atFirst} bytes, of 15 images' 9 MB`);
   });
 
-  it("is refused where images stand on each other", async (context) => {
+  it("is refused if images are each other's parents", async (context) => {
     const tags = legacyTags({ a: { b: idOf("a") } });
     await assertRefused(
       context,
@@ -222,7 +222,7 @@ describe("a legacy archive", () => {
     await assertRefused(context, [...circle, tags], `image ${idOf("a")} is its own ancestor`);
   });
 
-  it("is refused where an image has more than 125 layers", async (context) => {
+  it("is refused if an image has more than 125 layers", async (context) => {
     const { layer } = await step("a");
     const numbered = (number: number): string => String(number).padStart(64, "0");
     for (const order of [(number: number) => number, (number: number) => 1000 - number]) {
@@ -235,7 +235,7 @@ describe("a legacy archive", () => {
     }
   });
 
-  it("is refused where its images would say more than can be kept", async (context) => {
+  it("is refused if the configurations of its images are too large", async (context) => {
     const loud = legacyFolder(await step("a", undefined, { comment: "c".repeat(3_000_000) }));
     const others = await Promise.all(Array.from("bcdef0123456789", (digit) => step(digit, "a")));
     const more = others.flatMap((each) =>
@@ -248,7 +248,7 @@ describe("a legacy archive", () => {
     );
   });
 
-  it("is refused where an image is for Windows, or its `json` is none", async (context) => {
+  it("is refused if an image is for Windows, or its `json` is invalid", async (context) => {
     const tags = legacyTags({ a: { b: idOf("a") } });
     const windows = legacyFolder(await step("a", undefined, { os: "windows" }));
     await assertRefused(context, [...windows, tags], "cannot load windows image on linux");

@@ -99,7 +99,7 @@ describe("a docker archive", () => {
     assert.deepEqual(record.diffIds, [base?.digest, top?.digest]);
   });
 
-  it("of a build is neither listed nor pruned nor told, unless a filter asks for it", async (context) => {
+  it("of a build is neither listed nor pruned nor reported, unless a filter includes it", async (context) => {
     const store = await openImageStore(context);
     const state = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };
     await load(store, await dockerArchive([{ image: state, tags: [] }]), [], true);
@@ -158,7 +158,7 @@ describe("a docker archive", () => {
     assert.deepEqual(store.events(), ["load"]);
   });
 
-  it("tells of an image whose name it takes", async (context) => {
+  it("reports an image that loses its name", async (context) => {
     const store = await openImageStore(context);
     const named = async (cmd: string, progress: ProgressLine[]) => {
       const wanted = { ...(await image()), config: { Cmd: [cmd] } };
@@ -188,7 +188,7 @@ describe("a docker archive", () => {
     assert.deepEqual(await again.blobs(), blobs);
   });
 
-  it("is named by its ID where it has no name", async (context) => {
+  it("is reported by its ID if it has no name", async (context) => {
     const store = await openImageStore(context);
     const loaded = await load(store, await dockerArchive([{ image: await image(), tags: [] }]));
     assert.deepEqual(loaded, [{ reference: "", imageId: imageId(await image()) }]);
@@ -204,7 +204,7 @@ describe("a docker archive", () => {
     assert.equal(store.state.images.size, 2);
   });
 
-  it("takes a name from the image that had it", async (context) => {
+  it("moves a name from its previous image", async (context) => {
     const store = await openImageStore(context);
     await load(store, await dockerArchive([{ image: await image(1), tags: ["a:latest"] }]));
     await load(store, await dockerArchive([{ image: await image(2), tags: ["a:latest"] }]));
@@ -310,7 +310,7 @@ describe("a docker archive", () => {
     assert.deepEqual(await store.ingests(), []);
   });
 
-  it("leaves nothing where the driver cannot unpack it", async (context) => {
+  it("leaves nothing if the driver cannot unpack it", async (context) => {
     const store = await openImageStore(context);
     store.preparer.failure = systemError("no space left on device");
     const loading = load(store, await dockerArchive([{ image: await image(), tags: ["a:1"] }]));
@@ -343,10 +343,10 @@ describe("an archive that is broken", () => {
   const config = JSON.stringify({ os: "linux", rootfs: { diff_ids: [] } });
   const manifestOf = (content: string) => tarOf([{ name: "manifest.json", content }]);
 
-  it("is refused where it is no tar", async (context) => {
+  it("is refused if it is not a tar", async (context) => {
     await assertRefused(context, Buffer.alloc(2048, "x"), "archive/tar: invalid tar header");
   });
-  it("is refused where it is empty", async (context) => {
+  it("is refused if it is empty", async (context) => {
     await assertRefused(context, Buffer.alloc(0), /repositories: no such file/);
   });
   it("is refused without a manifest", async (context) => {
@@ -356,27 +356,27 @@ describe("an archive that is broken", () => {
       /repositories: no such file/,
     );
   });
-  it("is refused where the manifest is no JSON", async (context) => {
+  it("is refused if the manifest is not JSON", async (context) => {
     await assertRefused(context, await manifestOf("{"), /^invalid manifest: /);
   });
-  it("is refused where the manifest is null", async (context) => {
+  it("is refused if the manifest is null", async (context) => {
     await assertRefused(
       context,
       await manifestOf("null"),
       "invalid manifest, manifest cannot be null (but can be [])",
     );
   });
-  it("is refused where the manifest has the wrong shape", async (context) => {
+  it("is refused if the manifest does not match the schema", async (context) => {
     await assertRefused(context, await manifestOf('[{"Config":1}]'), /^invalid manifest at 0\.Config: /);
   });
-  it("is refused where the configuration is missing", async (context) => {
+  it("is refused if the configuration is missing", async (context) => {
     await assertRefused(
       context,
       await manifestOf(entryOf([{ Config: "../../etc/passwd" }])),
       "open ../../etc/passwd: no such file or directory",
     );
   });
-  it("is refused where a layer is missing", async (context) => {
+  it("is refused if a layer is missing", async (context) => {
     const wanted = await image();
     const archive = await tarOf([
       { name: "c", content: configBlob(wanted).bytes },
@@ -384,7 +384,7 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, "open a: no such file or directory");
   });
-  it("is refused where links lead in a circle", async (context) => {
+  it("is refused if links form a cycle", async (context) => {
     const archive = await tarOf([
       { name: "a", type: "symlink", linkname: "b" },
       { name: "b", type: "symlink", linkname: "a" },
@@ -392,7 +392,7 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, "open a: no such file or directory");
   });
-  it("is refused where layers and configuration do not fit", async (context) => {
+  it("is refused if layers and configuration do not match", async (context) => {
     const archive = await tarOf([
       { name: "c", content: config },
       { name: "l", content: "x" },
@@ -400,7 +400,7 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, "invalid manifest, layers length mismatch: expected 1, got 0");
   });
-  it("is refused where a layer is another than the configuration says", async (context) => {
+  it("is refused if a layer does not match the configuration", async (context) => {
     const wanted = await image();
     const archive = await tarOf([
       { name: "c", content: configBlob(wanted).bytes },
@@ -410,7 +410,7 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, /^invalid diffID for layer 0: expected "sha256:.*", got "sha256:/);
   });
-  it("is refused where a layer's compression is broken", async (context) => {
+  it("is refused if a layer's compression is damaged", async (context) => {
     const wanted = await image();
     const archive = await tarOf([
       { name: "c", content: configBlob(wanted).bytes },
@@ -420,21 +420,21 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, "unexpected EOF");
   });
-  it("is refused where an image is for Windows", async (context) => {
+  it("is refused if an image is for Windows", async (context) => {
     const archive = await tarOf([
       { name: "c", content: JSON.stringify({ os: "windows", rootfs: { diff_ids: [] } }) },
       { name: "manifest.json", content: entryOf([{ Config: "c" }]) },
     ]);
     await assertRefused(context, archive, "cannot load windows image on linux");
   });
-  it("is refused where the configuration has no layers", async (context) => {
+  it("is refused if the configuration has no layers", async (context) => {
     const archive = await tarOf([
       { name: "c", content: "{}" },
       { name: "manifest.json", content: entryOf([{ Config: "c" }]) },
     ]);
     await assertRefused(context, archive, "invalid image JSON, no RootFS key");
   });
-  it("is refused where a name is none", async (context) => {
+  it("is refused if a name is invalid", async (context) => {
     for (const [tag, message] of [
       ["UPPER:1", "invalid reference format: repository name (library/UPPER) must be lowercase"],
       ["untagged", 'invalid tag "untagged"'],
@@ -446,7 +446,7 @@ describe("an archive that is broken", () => {
       await assertRefused(context, archive, message);
     }
   });
-  it("is refused whole where only its second image is broken", async (context) => {
+  it("is refused as a whole if only its second image is damaged", async (context) => {
     const wanted = await image();
     const good = { Config: "c", Layers: ["0", "1"], RepoTags: ["good:1"] };
     const archive = await tarOf([
@@ -457,7 +457,7 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, /^invalid diffID for layer 0/);
   });
-  it("is refused where it is compressed with xz", async (context) => {
+  it("is refused if it is compressed with xz", async (context) => {
     await assertRefused(
       context,
       Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 0, 0]),
@@ -520,7 +520,7 @@ describe("an OCI layout", () => {
     assert.equal(store.state.images.size, 1);
   });
 
-  it("is refused where a blob is another than its name says", async (context) => {
+  it("is refused if a blob does not match its name", async (context) => {
     const wanted = await image();
     const archive = await tarOf([
       { name: "index.json", content: indexBlob([wanted]).bytes },
@@ -529,7 +529,7 @@ describe("an OCI layout", () => {
     await assertRefused(context, archive, /^invalid archive: content of blob sha256:/);
   });
 
-  it("is refused where a manifest is missing", async (context) => {
+  it("is refused if a manifest is missing", async (context) => {
     const wanted = await image();
     const archive = await tarOf([{ name: "index.json", content: indexBlob([wanted]).bytes }]);
     await assertRefused(context, archive, /^open blobs\/sha256\/.*: no such file or directory$/);

@@ -13,7 +13,7 @@ function parse(document: object, claimedType = "") {
 }
 
 describe("a manifest", () => {
-  it("is known by its type, by what the server calls it, or by its members", () => {
+  it("is recognized by its type, by the server's media type, or by its members", () => {
     for (const [document, claimed, kind, mediaType] of [
       [{ ...image, mediaType: mediaTypes.dockerManifest }, "", "manifest", mediaTypes.dockerManifest],
       [image, `${mediaTypes.ociManifest}; charset=utf-8`, "manifest", mediaTypes.ociManifest],
@@ -28,7 +28,7 @@ describe("a manifest", () => {
     }
   });
 
-  it("that can be read as an index too is refused, whoever calls it what", () => {
+  it("that can also be read as an index is refused, whatever its media type", () => {
     for (const [document, claimed] of [
       [{ ...image, ...index }, ""],
       [{ ...image, ...index }, mediaTypes.ociManifest],

@@ -33,7 +33,7 @@ describe("a point in time", () => {
 });
 
 describe("a duration", () => {
-  it("is what Go writes", () => {
+  it("has Go's format", () => {
     assert.equal(parseDurationMs("1.5s"), 1500);
     assert.equal(parseDurationMs("2us"), 0.002);
     assert.equal(parseDurationMs("0"), 0);

@@ -30,5 +30,5 @@ export async function readIndexed(
       return Buffer.concat(chunks);
     }
   }
-  throw systemError("a file is not where it was when it was looked up");
+  throw systemError("a file has moved since it was looked up");
 }

@@ -111,7 +111,7 @@ describe("a reference", () => {
     });
   }
 
-  it("is latest where it names neither tag nor digest", () => {
+  it("is latest without tag and digest", () => {
     assert.equal(familiarString(withDefaultTag(parseNamed("a"))), "a:latest");
     assert.equal(familiarString(withDefaultTag(parseNamed("a:1"))), "a:1");
     assert.equal(familiarString(withDefaultTag(parseNamed(`a@${digest}`))), `a@${digest}`);
@@ -123,13 +123,13 @@ describe("a reference", () => {
   });
 });
 
-describe("what a user writes for an image", () => {
-  it("is an ID where it is 64 digits or a whole digest", () => {
+describe("a user's reference to an image", () => {
+  it("is an ID if it is 64 digits or a complete digest", () => {
     assert.deepEqual(parseAny(hex), { kind: "id", id: digest });
     assert.deepEqual(parseAny(digest), { kind: "id", id: digest });
   });
 
-  it("is a name where it could be a prefix of an ID", () => {
+  it("is a name if it could be a prefix of an ID", () => {
     assert.equal(parseAny("0123456789ab").kind, "named");
     assert.equal(parseAny("sha256:0123").kind, "named");
   });

@@ -20,7 +20,7 @@ function controlled() {
 }
 
 describe("pulls of one key", () => {
-  it("run once; who comes later is told where it stands", async () => {
+  it("run once; later callers get the current progress", async () => {
     const pulls = new SharedPulls();
     const { result, runs, work } = controlled();
     const [early, late]: [ProgressLine[], ProgressLine[]] = [[], []];
@@ -39,7 +39,7 @@ describe("pulls of one key", () => {
     ]);
   });
 
-  it("begin anew after the end", async () => {
+  it("start again after the end", async () => {
     const pulls = new SharedPulls();
     const { result, runs, work } = controlled();
     result.resolve(pulled);

@@ -45,7 +45,7 @@ describe("the check of a tar", () => {
     });
   }
 
-  it("refuses what ends within a header, within content or among holes", () => {
+  it("refuses a tar that ends within a header, content or hole map", () => {
     const archive = tar("--format=gnu", "--sparse");
     const sparseAt = archive.indexOf("./sparse");
     for (const end of [100, sparseAt + 300, sparseAt + 512, sparseAt + 700]) {
@@ -57,7 +57,7 @@ describe("the check of a tar", () => {
     assert.throws(() => check(records.subarray(0, 512)), { message: "unexpected EOF" });
   });
 
-  it("takes what lacks blocks of zeros at its end, and what has anything behind them", () => {
+  it("accepts a tar without zero blocks at its end, or with anything after them", () => {
     check(Buffer.alloc(0));
     check(Buffer.alloc(512));
     check(Buffer.concat([Buffer.alloc(1024), Buffer.from("anything")]));

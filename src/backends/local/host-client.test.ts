@@ -101,7 +101,7 @@ test("a time limit and a signal end a call", async (t) => {
   await assert.rejects(client.launchContainer({}, { signal: AbortSignal.abort() }), { code: Code.Canceled });
 });
 
-test("a host process that breaks off, or is not there, is named once nobody takes its place", async (t) => {
+test("a host process that fails, or is missing, is reported if no other one replaces it", async (t) => {
   const { host, path, end } = await serve(
     t,
     {
@@ -167,7 +167,7 @@ test("a call under way when the host process dies is made again of the next one"
   assert.deepEqual(seen, ["c1", "u1", "u1"]);
 });
 
-test("a long call whose host process dies again is made again once more", async (t) => {
+test("a long call is repeated each time that its host process dies", async (t) => {
   let asked = 0;
   const awayMs = 200;
   const { host } = await serve(
@@ -187,7 +187,7 @@ test("a long call whose host process dies again is made again once more", async 
   assert.equal(asked, 3);
 });
 
-test("nobody waits for a host process who has left, has no more time, or has closed the client", async (t) => {
+test("a call stops waiting for a host process when it is cancelled, times out, or the client is closed", async (t) => {
   const { host, end } = await serve(t, {});
   end();
   const left = new AbortController();

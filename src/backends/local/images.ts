@@ -167,7 +167,7 @@ async function nextOf<T>(messages: AsyncIterator<T>): Promise<T> {
 
 function takenOf({ message }: TakeUploadResponse): TakenUpload {
   if (message.case !== "taken") {
-    throw systemError("the host process does not say what came");
+    throw systemError("the host process did not report the upload");
   }
   const { digest, size, diffId, tarSize, compression } = message.value;
   return {

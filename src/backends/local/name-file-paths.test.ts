@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { nameFilePaths } from "./name-file-paths.ts";
 
-test("name files are the container's own, its network's owner's, or what is mounted over them", () => {
+test("name files are the container's own, those of its network's owner, or files mounted over them", () => {
   const none = () => undefined;
   const own = create(ContainerRecordSchema, {
     id: "me",

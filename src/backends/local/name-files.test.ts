@@ -80,7 +80,7 @@ const userDefined: NetworkPlan = {
   networks: [{ name: "shop", record: create(NetworkRecordSchema) }],
 };
 
-test("a container on a user-defined network asks 127.0.0.11, for names without a dot as they are", () => {
+test("a container on a user-defined network queries 127.0.0.11, also for names without a dot", () => {
   const names = { ...machine, resolvConf: "nameserver 10.0.0.2\nsearch corp.example\noptions edns0\n" };
   assert.equal(
     fileOf("/etc/resolv.conf", { dns: ["9.9.9.9"] }, userDefined, names),

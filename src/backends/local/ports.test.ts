@@ -59,7 +59,7 @@ test("-P publishes every exposed port that -p does not name", () => {
   ]);
 });
 
-test("a port that is none is refused", () => {
+test("an invalid port is refused", () => {
   assert.throws(
     () => ports({ hostConfig: { portBindings: [{ containerPort: "80/tcp", hostPort: "70000" }] } }),
     {
@@ -79,7 +79,7 @@ test("of a container on internal networks alone nothing is published", () => {
   assert.deepEqual(publishedPorts(record, { kind: "none" }), []);
 });
 
-test("ports lead to the network that leads out, and are bound where that says", () => {
+test("ports forward to the network of the default route, and are bound to its host address", () => {
   const record = create(ContainerRecordSchema, {
     ...published,
     endpoints: {

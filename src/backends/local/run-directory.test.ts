@@ -22,7 +22,7 @@ describe("the end of a backend", () => {
     assert.ok(!existsSync(directory));
   });
 
-  it("keeps what running containers have in it", async () => {
+  it("keeps the files of running containers", async () => {
     await mkdir(join(directory, "c/0123456789abcdef"));
     await removeRunDirectory(directory);
     assert.deepEqual((await readdir(directory)).toSorted(), ["c", "host.lock"]);

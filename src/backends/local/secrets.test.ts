@@ -40,7 +40,7 @@ describe("the secrets of a start", () => {
     }
   });
 
-  it("take of the same memory, where some are variables, what the configuration that has them takes", () => {
+  it("share their memory with the configuration if some are variables", () => {
     const of = (bytes: number, character = "x") => [`TOKEN=${character.repeat(bytes)}`];
     assert.equal(given([14 * mib], of(mib)).length, 1);
     assert.equal(given([16 * mib], [], "x".repeat(mib)).length, 1);

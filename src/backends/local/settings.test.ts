@@ -10,7 +10,7 @@ const recordOf = (init: MessageInitShape<typeof ContainerRecordSchema>) =>
   create(ContainerRecordSchema, init);
 
 describe("SCTP ports on this machine", () => {
-  it("are refused where they are named, in any case of letters", () => {
+  it("are refused by name, ignoring case", () => {
     const record = recordOf({ hostConfig: { portBindings: [{ containerPort: "9/SCTP" }] } });
     assert.deepEqual(localSettings.unsupported(record), ["publishing SCTP ports"]);
     assert.deepEqual(localSettings.notApplied(record), []);

@@ -10,7 +10,7 @@ import { HelloResponseSchema, HostService } from "../../gen/sockerless/host/v1/h
 import { localVolumes } from "./volumes.ts";
 
 describe("the watch of the room of volumes", () => {
-  it("logs why it fails, once, unless the host process is gone, and begins again", async () => {
+  it("logs its failure once, unless the host process has ended, and restarts", async () => {
     const lines: string[] = [];
     const codes = [Code.Unavailable, Code.Canceled, Code.Aborted, Code.Internal, Code.Internal];
     const transport = createRouterTransport(({ service }) =>

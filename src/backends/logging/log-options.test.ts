@@ -8,7 +8,7 @@ import { validateLogOptions } from "./log-options.ts";
 const validate = (type: string, config: Record<string, string>) =>
   validateLogOptions(create(LogConfigSchema, { type, config }));
 
-test("what the drivers know is taken; values of sizes are looked at when a container starts", () => {
+test("known options are accepted; sizes are parsed when a container starts", () => {
   validate("json-file", {
     mode: "blocking",
     tag: "{{",
@@ -21,7 +21,7 @@ test("what the drivers know is taken; values of sizes are looked at when a conta
   validate("none", { anything: "goes", mode: "nonsense" });
 });
 
-test("what no driver knows is refused in moby's words", () => {
+test("unknown options are refused in moby's words", () => {
   for (const [type, config, message] of [
     ["json-file", { mode: "nonsense" }, "logger: logging mode not supported: nonsense"],
     [

@@ -7,7 +7,7 @@ import { logSettings } from "./log-settings.ts";
 const settings = (type: string, config: Record<string, string> = {}) =>
   logSettings(create(LogConfigSchema, { type, config }));
 
-test("json-file keeps everything unless it is told a size", () => {
+test("json-file keeps everything unless it has a size", () => {
   assert.deepEqual(settings("json-file"), { disabled: false, maxSize: 0n, maxFiles: 1 });
   assert.deepEqual(logSettings(undefined), { disabled: false, maxSize: 0n, maxFiles: 1 });
   assert.deepEqual(settings("json-file", { "max-size": "10m", "max-file": "3" }), {
@@ -34,7 +34,7 @@ test("sizes are taken in Docker's spellings", () => {
   }
 });
 
-test("output that cannot be recorded at once is dropped only where that is asked for", () => {
+test("output that cannot be recorded at once is only dropped on request", () => {
   assert.equal(settings("json-file", { mode: "blocking" }).bufferSize, undefined);
   assert.equal(settings("local", { mode: "non-blocking" }).bufferSize, 1_000_000n);
   const small = { mode: "non-blocking", "max-buffer-size": "4k" };

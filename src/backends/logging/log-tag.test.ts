@@ -5,7 +5,7 @@ import { renderLogTag } from "./log-tag.ts";
 
 const fields = { ID: "0123456789ab", Name: "web", ImageName: "shop/web:1", ContainerArgs: ["a", "b"] };
 
-test("a tag names what is known of a container, with Docker's functions", () => {
+test("a tag renders a container's properties, with Docker's functions", () => {
   for (const [template, text] of [
     ["", ""],
     ["plain", "plain"],
@@ -28,7 +28,7 @@ test("a tag names what is known of a container, with Docker's functions", () => 
   }
 });
 
-test("a template that is none is refused in Go's words", () => {
+test("an invalid template is refused in Go's words", () => {
   for (const [template, message] of [
     ["{{.Name", "template: log-tag:1: unclosed action"],
     ["{{}}", "template: log-tag:1: missing value for command"],

@@ -7,7 +7,7 @@ const prefixed = (options: Readonly<Record<string, string>>) =>
   Object.fromEntries(Object.entries(options).map(([key, value]) => [`com.docker.network.${key}`, value]));
 
 describe("the options of a bridge", () => {
-  it("are Docker's defaults where they say nothing", () => {
+  it("are Docker's defaults if not given", () => {
     assert.deepEqual(bridgeOptionsOf({ mine: "own" }, false), {
       name: "",
       mtu: 0,
@@ -39,7 +39,7 @@ describe("the options of a bridge", () => {
     );
   });
 
-  it("are refused where they are no values", () => {
+  it("are refused if invalid", () => {
     for (const options of [
       { "driver.mtu": "-1" },
       { "driver.mtu": "" },
@@ -49,7 +49,7 @@ describe("the options of a bridge", () => {
     }
   });
 
-  it("are known by name, but for what is not built", () => {
+  it("are known by name, except those not implemented", () => {
     const mode = "com.docker.network.bridge.gateway_mode_ipv4";
     assert.deepEqual(
       ["nat", "isolated", "wrong", "routed", "nat-unprotected"].map((value) => isBridgeOption(mode, value)),

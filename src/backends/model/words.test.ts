@@ -26,7 +26,7 @@ describe("a signal", () => {
     }
   });
 
-  it("is refused where there is none of that name or number", () => {
+  it("is refused for an unknown name or number", () => {
     for (const text of ["0", "SIGNOPE", "-9", "", "9.5", "RTMIN-1", "RTMAX+1", "RTMIN+31"]) {
       assert.throws(
         () => parseSignal(text),
@@ -65,7 +65,7 @@ describe("filters", () => {
     assert.ok(!filters({ label: ["constructor"] }).matchesPairs("label", {}));
   });
 
-  it("are refused by the key, and by a truth value that is none", () => {
+  it("are refused for an unknown key, and for an invalid boolean", () => {
     assert.throws(
       () => new Filters({ colour: create(StringListSchema) }, ["name"]),
       (error) => isErrorKind(error, "invalid") && messageOf(error) === "invalid filter 'colour'",
@@ -90,7 +90,7 @@ describe("ports", () => {
     assert.equal(parsePortRange("9-8"), undefined);
   });
 
-  it("are wanted as -p and -P say, but for those of SCTP", () => {
+  it("are those of -p and -P, except SCTP", () => {
     const record = create(ContainerRecordSchema, {
       config: { exposedPorts: ["80/tcp", "9/sctp", "10/SCTP", "53/udp"] },
       hostConfig: {
@@ -113,7 +113,7 @@ describe("ports", () => {
     assert.deepEqual(unpublishedPorts(plain), { named: [], exposed: [] });
   });
 
-  it("are shown as bound, and as exposed where they are not bound", () => {
+  it("are shown as bound, otherwise as exposed", () => {
     const shown = portMappings(
       [{ protocol: "tcp", hostIp: "0.0.0.0", hostPort: 8080, containerPort: 80 }],
       ["80/tcp", "443/tcp", "nonsense"],

@@ -33,7 +33,7 @@ test("operands keep all of their 64 bits", () => {
   ]);
 });
 
-test("rules are for architectures, capabilities and kernels, and the last stay for whoever knows the kernel", () => {
+test("rules depend on architectures, capabilities and kernels; the kernel is resolved later", () => {
   const rule = (name: string, conditions: object) => ({ name, action: "SCMP_ACT_ERRNO", ...conditions });
   const profile = read({
     defaultAction: "SCMP_ACT_ALLOW",
@@ -63,7 +63,7 @@ test("a profile that says nothing is no filter", () => {
   assert.equal(resolveSeccomp(read({ defaultAction: "", syscalls: [] }), target), undefined);
 });
 
-test("a profile that is none is refused, not ignored", () => {
+test("an invalid profile is refused, not ignored", () => {
   const rule = (fields: object) => JSON.stringify({ syscalls: [{ name: "mkdir", action: "A", ...fields }] });
   const argument = (fields: object) => rule({ args: [{ index: 0, op: "O", ...fields }] });
   for (const [text, words] of [

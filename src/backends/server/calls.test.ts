@@ -80,7 +80,7 @@ test("a message is answered with a message, headers and trailers", async () => {
   assert.match(lines.at(-1) ?? "", /SystemService\/GetInfo.*"status":"ok"/);
 });
 
-test("an error travels with its kind, and what nobody foresaw is logged", async () => {
+test("an error keeps its kind, and an unexpected one is logged", async () => {
   info = () => Promise.reject(conflict("the engine is busy"));
   await assert.rejects(client.getInfo({}), (error) => {
     const { kind, message } = fromUnknown(error);
@@ -126,7 +126,7 @@ async function passedOn(path: string): Promise<{ readonly path: string; close():
 
 const callsAtOnce = 20;
 
-test("a caller that leaves is told from one that is lost with its connection", async (t) => {
+test("a caller that cancels is distinguished from one that is lost with its connection", async (t) => {
   const passing = await passedOn(socket);
   t.after(() => passing.close());
   for (const [way, path] of [

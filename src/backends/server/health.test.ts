@@ -9,7 +9,7 @@ import {
 } from "../../gen/grpc/health/v1/health_pb.ts";
 import { registerHealth } from "./health.ts";
 
-test("a watch whose client left while it was told the status ends", async () => {
+test("a watch ends if its client left while the status was being sent", async () => {
   const served = Promise.withResolvers<ServiceImpl<typeof Health>>();
   const service = (_: typeof Health, its: ServiceImpl<typeof Health>): void => served.resolve(its);
   registerHealth({ service } as unknown as ConnectRouter);

@@ -83,7 +83,7 @@ async function collect(messages: AsyncIterable<LoadImageResponse>): Promise<Load
 }
 
 describe("the image service", () => {
-  it("loads an archive, tells what it loaded and ends with `end`", async (context) => {
+  it("loads an archive, reports the images and ends with `end`", async (context) => {
     const { client } = await serve(context);
     const archive = await dockerArchive([{ image, tags: ["a:1", "b:1"] }]);
     const messages = await collect(client.loadImage(upload(archive, { end: true })));

@@ -273,7 +273,7 @@ describe("a call of any protocol that is forwarded", () => {
     assert.deepEqual([headers[":status"], { ...trailers }, code], [204, {}, constants.NGHTTP2_NO_ERROR]);
   });
 
-  it("ends where it was answered before all of it was read", async () => {
+  it("ends if it was answered before all of it was read", async () => {
     const refuse: Answer = (stream) => {
       stream.once("data", () => {
         stream.pause();
@@ -285,7 +285,7 @@ describe("a call of any protocol that is forwarded", () => {
     assert.deepEqual([body, code], ["refused", constants.NGHTTP2_NO_ERROR]);
   });
 
-  it("is reset where it was cut, before its answer or in it", async () => {
+  it("is reset if it was cut, before its response or in it", async () => {
     for (const reset of [constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR]) {
       assert.equal((await call((stream) => stream.close(reset))).code, reset);
     }

@@ -117,7 +117,7 @@ describe("a backend's listener", () => {
     session.destroy();
   });
 
-  test("tells any gRPC client the kind and the words of an error", async () => {
+  test("sends any gRPC client the kind and the message of an error", async () => {
     const error = await unary(socket, `/${SystemService.typeName}/GetInfo`);
     assert.equal(error?.details, "the engine is busy");
     assert.deepEqual(error?.metadata.get("sockerless-error-kind"), ["conflict"]);
@@ -152,7 +152,7 @@ describe("a backend's listener", () => {
     }
   });
 
-  test("warns of a failure that nobody foresaw, with where it came from", async () => {
+  test("logs an unexpected failure with its stack", async () => {
     lines.length = 0;
     await unary(socket, `/${SystemService.typeName}/GetDiskUsage`);
     const [failed] = lines;

@@ -52,7 +52,7 @@ describe("a database whose log is not whole", () => {
     await rm(directory, { recursive: true });
   });
 
-  it("is believed where nothing is lost", async () => {
+  it("is trusted if nothing is lost", async () => {
     assert.equal(lossIn(whole), undefined);
     const state = await open();
     assert.deepEqual([state.losses, state.containers.size, await copies()], [[], records, []]);
@@ -83,7 +83,7 @@ describe("a database whose log is not whole", () => {
     assert.equal(lossIn(Buffer.concat([whole.subarray(0, 40_000), whole.subarray(50_000)]))?.kind, "damaged");
   });
 
-  it("is damaged by the length of its last record, where that leaves its block", () => {
+  it("is damaged if its last record's length exceeds the block", () => {
     const { offset } = lossIn(whole.subarray(0, whole.length - 1)) ?? assert.fail("it is not torn");
     const wrong = Buffer.from(whole);
     wrong.writeUInt16LE(0xffff, offset + 4);
@@ -91,7 +91,7 @@ describe("a database whose log is not whole", () => {
     assert.deepEqual(lossIn(Buffer.concat([wrong, Buffer.alloc(10)])), { kind: "damaged", offset });
   });
 
-  it("is left as it is where it is damaged and cannot be copied, and read where its end alone is torn", async () => {
+  it("is left alone if it is damaged and cannot be copied, and read if only its end is torn", async () => {
     const flipped = Buffer.from(whole);
     flipped.writeUInt8(flipped.readUInt8(1000) ^ 1, 1000);
     await writeFile(log, flipped);
@@ -106,7 +106,7 @@ describe("a database whose log is not whole", () => {
     assert.equal((await open()).containers.size, records - 1);
   });
 
-  it("is copied before what does not check is dropped, and the state says so until a user lets it go", async () => {
+  it("is copied before damaged data is dropped, and the state reports it until a user discards the copy", async () => {
     const random = new Random("flipped bytes");
     const flipped = Buffer.from(whole);
     for (let n = 0; n < whole.length / 1000; n++) {
@@ -129,7 +129,7 @@ describe("a database whose log is not whole", () => {
     assert.deepEqual((await reopen()).losses, []);
   });
 
-  it("keeps all records that are whole where its end is torn, and tells it", async () => {
+  it("keeps all intact records if its end is torn, and reports it", async () => {
     await writeFile(log, whole.subarray(0, whole.length - 20));
     const state = await open();
     assert.equal(state.containers.size, records - 1);

@@ -23,7 +23,7 @@ const contents = Array.from({ length: records }, (_, n) => {
   return Array.from({ length: 20 }, () => random.below(2 ** 31).toString(36)).join("");
 });
 
-describe("a database that LevelDB cannot open, or reads what is no record from", () => {
+describe("a database that LevelDB cannot open, or misreads", () => {
   let whole: string;
   let directory: string;
   let db: string;
@@ -104,7 +104,7 @@ describe("a database that LevelDB cannot open, or reads what is no record from",
     ],
     ["nothing is left of a table", /\.ldb$/, () => Buffer.alloc(0)],
   ] as const) {
-    it(`loses no more than a table where ${name}`, async () => {
+    it(`loses at most a table if ${name}`, async () => {
       const table = await named(pattern);
       const bytes = await readFile(table);
       await writeFile(table, damage(Buffer.from(bytes)));
@@ -116,7 +116,7 @@ describe("a database that LevelDB cannot open, or reads what is no record from",
     });
   }
 
-  it("goes on without a table that is missing, and has all again once it is put back", async () => {
+  it("works without a missing table, and is complete again once it is put back", async () => {
     const table = await named(/\.ldb$/);
     const backup = path.join(directory, "backup");
     await cp(db, backup, { recursive: true });
@@ -142,7 +142,7 @@ describe("a database that LevelDB cannot open, or reads what is no record from",
     ["the manifest has no beginning", /^MANIFEST/, "x".repeat(300), /MANIFEST is damaged/],
     ["the manifest is damaged", /^MANIFEST/, "x".repeat(40_000), /MANIFEST-\d+ is damaged at byte 0/],
   ] as const) {
-    it(`loses nothing where ${name}`, async () => {
+    it(`loses nothing if ${name}`, async () => {
       const file = await named(pattern);
       await (content === undefined ? rm(file) : writeFile(file, content));
       const opened = await openDamaged(losses);
@@ -177,7 +177,7 @@ describe("a database that LevelDB cannot open, or reads what is no record from",
     assert.equal((await openDamaged(/CURRENT is missing/)).containers.size, records);
   });
 
-  it("drops what is damaged in the log as well", async () => {
+  it("drops damaged data in the log as well", async () => {
     const opened = await open();
     for (let n = 0; n < records; n++) {
       await opened.commit((change) => change.containers.delete(n.toString(16).padStart(64, "0")));

@@ -68,7 +68,7 @@ describe("the spare of a state directory", () => {
     assert.equal(contentOf(of)["gone 0"], undefined);
   });
 
-  it("holds what was added before a record that is torn, at each of its bytes", async () => {
+  it("keeps everything before a record that is torn, at any of its bytes", async () => {
     const first = await reopen();
     await first.add([put("a", "first")]);
     const before = await readFile(file);
@@ -88,7 +88,7 @@ describe("the spare of a state directory", () => {
     assert.deepEqual(contentOf(await reopen()), { a: "second", b: "second" });
   });
 
-  it("forgets what the database has, for good", async () => {
+  it("drops for good what the database has", async () => {
     const first = await reopen();
     for (let n = 0; n < 40; n++) {
       await first.add([put("a", `value ${n}`)]);
@@ -101,7 +101,7 @@ describe("the spare of a state directory", () => {
     assert.deepEqual(contentOf(await reopen(taken)), { b: "later" });
   });
 
-  it("refuses what does not fit, and has what it had", async () => {
+  it("refuses operations that do not fit, and keeps its content", async () => {
     const first = await reopen();
     await first.add([put("a", "small")]);
     await assert.rejects(first.add([put("b", "x".repeat(halfBytes))]), /no space left/);
@@ -109,7 +109,7 @@ describe("the spare of a state directory", () => {
     assert.deepEqual(contentOf(await reopen()), { a: "small", c: "small" });
   });
 
-  it("holds nothing where its first record cannot be read", async () => {
+  it("is empty if its first record cannot be read", async () => {
     await reopen();
     await spare?.add([put("a", "kept")]);
     await spare?.close();

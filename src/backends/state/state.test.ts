@@ -84,7 +84,7 @@ describe("the state of a backend", () => {
     assert.equal((await reopen()).images.size, 0);
   });
 
-  it("writes what is told again with the change that follows, and at its end", async () => {
+  it("writes changes that will be reported again with the next change, and at its end", async () => {
     const put = (id: string, size: number) => (change: Change) =>
       change.images.put(create(ImageRecordSchema, { id, size: BigInt(size) }));
     const database = path.join(directory, "db");
@@ -107,7 +107,7 @@ describe("the state of a backend", () => {
     );
   });
 
-  it("finds containers by what else they are known by, as they are now and after it was opened again", async () => {
+  it("finds containers by other properties than the ID, now and after it was reopened", async () => {
     const first = await open();
     const record = {
       id: "a",
@@ -149,7 +149,7 @@ describe("the state of a backend", () => {
     assert.deepEqual(found(second, "www", "back"), [[], [], [], [], []]);
   });
 
-  it("finds networks by their names and by whose settings they have, as they are now and after it was opened again", async () => {
+  it("finds networks by name and by the source of their settings, now and after it was reopened", async () => {
     const first = await open();
     const record = (id: string, name: string, configFrom = "") =>
       create(NetworkRecordSchema, { network: { id, name, configFrom } });
@@ -170,7 +170,7 @@ describe("the state of a backend", () => {
     assert.deepEqual(found(await reopen()), ["a", "b", undefined, undefined, "b"]);
   });
 
-  it("gives events times that are unique and increase, even when one is told late", async () => {
+  it("gives events unique, increasing times, even if one is reported late", async () => {
     const first = await open();
     await first.commit((change) => {
       change.event({ type: "container", action: "start", actorId: "a", timeUnixNs: 5_000n });
@@ -183,7 +183,7 @@ describe("the state of a backend", () => {
     );
   });
 
-  it("tells listeners of events in order, once they are durable", async () => {
+  it("calls listeners with events in order, once they are durable", async () => {
     const first = await open();
     const heard: string[] = [];
     const stop = first.events.listen((event) => heard.push(event.action));

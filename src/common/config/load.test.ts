@@ -49,7 +49,7 @@ ecs:
 describe("configuration precedence", () => {
   const file = yamlFile("log_level: warn\nstate_dir: /from/file\nhosts: [unix:///file.sock]\n");
 
-  it("takes defaults where nothing is said", () => {
+  it("uses defaults for missing values", () => {
     assert.equal(load({}).logLevel, "info");
   });
 
@@ -163,7 +163,7 @@ describe("configuration of backends", () => {
     assert.doesNotMatch(message, /task_role_arn/);
   });
 
-  it("does not ask for a section that is not used, but checks what stands in it", () => {
+  it("does not require an unused section, but checks its values", () => {
     assert.equal(load({ file: yamlFile("ecs:\n  region: us-east-1\n") }).backend, "local");
     assert.match(refusal({ file: yamlFile("ecs:\n  linger: soon\n") }), /ecs\.linger must be a duration/);
   });
@@ -186,7 +186,7 @@ describe("configuration of backends", () => {
 });
 
 describe("configuration mistakes", () => {
-  it("are told with the nearest name", () => {
+  it("are reported with the nearest name", () => {
     assert.match(
       refusal({ file: yamlFile("stat_dir: /x\n") }),
       /unknown key stat_dir \(in .*\): did you mean state_dir\?/,
@@ -198,13 +198,13 @@ describe("configuration mistakes", () => {
     assert.match(refusal({ file: yamlFile("esc:\n  region: x\n") }), /did you mean ecs\?/);
   });
 
-  it("are told without a guess where no name is near", () => {
+  it("are reported without a suggestion if no name is near", () => {
     const message = refusal({ file: yamlFile("flavour: sweet\n") });
     assert.match(message, /unknown key flavour/);
     assert.doesNotMatch(message, /did you mean/);
   });
 
-  it("are told all at once, each with its origin", () => {
+  it("are reported all at once, each with its origin", () => {
     const message = refusal({
       file: yamlFile("log_level: loud\n"),
       environment: { SOCKERLESS_PUBLISH: "perhaps" },
@@ -263,7 +263,7 @@ describe("the state directory alone", () => {
     assert.equal(stateDir({ flags: { state_dir: "/s/../t" } }), "/t");
   });
 
-  it("is what serve makes of the same sources, with the log in it", () => {
+  it("is that of serve with the same sources, and contains the log", () => {
     const given = {
       file: yamlFile("state_dir: /from/file\n"),
       environment: { SOCKERLESS_STATE_DIR: "/from/env" },

@@ -17,7 +17,7 @@ describe("settings", () => {
     assert.equal(settings.find((each) => each.name === "hosts")?.flag, "host");
   });
 
-  it("are required where the seeds say so", () => {
+  it("are required as specified", () => {
     const required = settings.filter((each) => each.required).map((each) => each.name);
     assert.deepEqual(required, [
       "ecs.region",

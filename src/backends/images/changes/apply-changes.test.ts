@@ -62,7 +62,7 @@ describe("a change", () => {
     assert.deepEqual(apply('ENV P="80 81"', "EXPOSE $P").exposedPorts, ["80/tcp", "81/tcp"]);
   });
 
-  it("LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL and ONBUILD set what they name", () => {
+  it("LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL and ONBUILD set their values", () => {
     const config = apply(
       "LABEL a=b 'c d'=\"e f\"",
       "USER app:app",

@@ -9,7 +9,7 @@ const addresses = (domain: string, insecure: readonly string[] = []) =>
   );
 
 describe("a registry", () => {
-  it("is asked with TLS and a certificate that is checked", () => {
+  it("is requested with TLS and a verified certificate", () => {
     assert.deepEqual(addresses("ghcr.io"), ["https://ghcr.io"]);
     assert.deepEqual(addresses("reg.example.com:5000"), ["https://reg.example.com:5000"]);
     assert.deepEqual(addresses("docker.io"), ["https://registry-1.docker.io"]);
@@ -35,7 +35,7 @@ describe("a registry", () => {
     assert.equal(addresses("192.168.1.7", ["192.168.1.0/33"]).length, 1);
   });
 
-  it("whose name only looks local is none of this machine's", () => {
+  it("with a name that only looks local is not this machine", () => {
     assert.deepEqual(addresses("127.0.0.1.example.com"), ["https://127.0.0.1.example.com"]);
     assert.deepEqual(addresses("localhost.example.com"), ["https://localhost.example.com"]);
   });

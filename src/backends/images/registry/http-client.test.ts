@@ -121,7 +121,7 @@ describe("a kept connection that the registry closes when it is used again", () 
     });
   }
 
-  it("fails what must not be asked twice", async (t) => {
+  it("fails requests that must not be repeated", async (t) => {
     const { asked, send } = await fickle(t);
     await send({ method: "GET" });
     await assert.rejects(send({ method: "POST" }), /^RegistryUnreachable: Post .*: EOF$/);

@@ -5,7 +5,7 @@ import { unreachable } from "./http-failures.ts";
 
 const url = new URL("https://registry.example.com/v2/");
 
-describe("a failure of a connection is told in Go's words", () => {
+describe("a connection failure is reported in Go's words", () => {
   for (const [code, text] of [
     ["ECONNREFUSED", "dial tcp registry.example.com:443: connect: connection refused"],
     ["ENOTFOUND", "dial tcp: lookup registry.example.com: no such host"],

@@ -6,7 +6,7 @@ import { parseNamed } from "../reference.ts";
 
 const json = { authenticate: "", contentType: "application/json; charset=utf-8" };
 
-test("a refusal is told in the registry's words", () => {
+test("a refusal is reported in the registry's words", () => {
   const told = (status: number, body: string, contentType = json.contentType) =>
     refusalOf({ ...json, status, body, contentType }).message;
   assert.equal(
@@ -27,7 +27,7 @@ test("a refusal is told in the registry's words", () => {
   assert.equal(told(502, "<html>", "text/html"), "received unexpected HTTP status: 502 Bad Gateway");
 });
 
-test("the request at which a token server refused is told once, and not at a push", () => {
+test("the request that a token server refused is reported once, and not for a push", () => {
   const request = 'Get "https://reg.example.com/v2/"';
   const refused = new RegistryRefusal("", "no basic auth credentials", 401, request);
   const messageOf = (error: unknown) => (error as Error).message;
@@ -44,7 +44,7 @@ for (const [code, words] of [
   ["constructor", "constructor: unknown error"],
   ["__proto__", "  proto  : unknown error"],
 ] as const) {
-  test(`the code ${code} without a message is told as "${words}"`, () => {
+  test(`the code ${code} without a message is reported as "${words}"`, () => {
     const body = `{"errors":[{"code":"${code}"}]}`;
     assert.equal(refusalOf({ ...json, status: 404, body }).message, words);
   });

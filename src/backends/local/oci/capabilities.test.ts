@@ -16,7 +16,7 @@ test("without a word a container gets the default set", () => {
   assert.deepEqual(containerCapabilities(none, everything), defaultCapabilities);
 });
 
-test("what is added and dropped changes the default set", () => {
+test("added and dropped capabilities change the default set", () => {
   const given = containerCapabilities(
     { ...none, capAdd: ["CAP_NET_ADMIN", "CAP_SYS_TIME"], capDrop: ["CAP_CHOWN"] },
     everything,
@@ -25,7 +25,7 @@ test("what is added and dropped changes the default set", () => {
   assert.deepEqual(given, [...kept, "CAP_NET_ADMIN", "CAP_SYS_TIME"]);
 });
 
-test("ALL dropped leaves what was added, ALL added leaves out what was dropped", () => {
+test("dropping ALL keeps added capabilities, adding ALL omits dropped ones", () => {
   assert.deepEqual(containerCapabilities({ ...none, capDrop: ["ALL"], capAdd: ["CAP_KILL"] }, everything), [
     "CAP_KILL",
   ]);
@@ -47,12 +47,12 @@ test("a capability is the same whichever way it is written", () => {
   assert.deepEqual(containerCapabilities({ ...none, capDrop: ["all"] }, everything), []);
 });
 
-test("a privileged container gets what the machine has and no more", () => {
+test("a privileged container gets the machine's capabilities and no more", () => {
   const machine = everything.filter((name) => name !== "CAP_SYS_RESOURCE");
   assert.deepEqual(containerCapabilities({ ...none, privileged: true }, machine), machine);
 });
 
-test("what this machine cannot give is refused", () => {
+test("capabilities missing on this machine are refused", () => {
   const refusal = (capAdd: string[], machine: readonly string[]) => () =>
     containerCapabilities({ ...none, capAdd }, machine);
   assert.throws(refusal(["CAP_SYS_RESOURCE"], defaultCapabilities), {

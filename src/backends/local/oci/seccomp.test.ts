@@ -15,7 +15,7 @@ function allows(profile: ResolvedProfile | undefined, syscall: string): boolean 
   );
 }
 
-test("the default profile refuses what it does not name", () => {
+test("the default profile refuses syscalls that it does not list", () => {
   const profile = resolveSeccompOn(kernel, dockersProfile, target);
   assert.equal(profile?.defaultAction, "SCMP_ACT_ERRNO");
   assert.deepEqual(profile?.architectures, ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);

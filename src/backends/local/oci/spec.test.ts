@@ -64,7 +64,7 @@ test("a plain container runs its process with the default isolation", () => {
   assert.equal(spec.linux.sysctl?.["net.ipv4.ip_unprivileged_port_start"], "0");
 });
 
-test("an AppArmor profile that was asked for reaches the runtime where the machine has AppArmor", () => {
+test("a requested AppArmor profile is passed to the runtime if the machine has AppArmor", () => {
   const profileOf = (appArmor: boolean, option?: string, privileged = false) =>
     ociSpec(workload({ securityOpt: option === undefined ? [] : [option], privileged }), {
       ...machine,
@@ -193,7 +193,7 @@ test("a directory of devices is made as a tree, and nothing else is a device", (
   });
 });
 
-test("a privileged container has the machine's devices, but for those that are its own", () => {
+test("a privileged container has the machine's devices, except those of which it has its own", () => {
   const pathsOf = (...devices: { pathOnHost: string; pathInContainer?: string }[]) =>
     ociSpec(workload({ privileged: true, resources: { devices } }), machine).linux.devices.map(
       ({ path }) => path,
@@ -207,7 +207,7 @@ test("a privileged container has the machine's devices, but for those that are i
   ]);
 });
 
-test("control groups are writable where it is said, or else in a privileged container", () => {
+test("control groups are writable on request, and by default in a privileged container", () => {
   const isReadOnly = (privileged: boolean, ...securityOpt: string[]) =>
     ociSpec(workload({ privileged, securityOpt }), machine)
       .mounts.find(({ destination }) => destination === "/sys/fs/cgroup")
@@ -261,7 +261,7 @@ test("cpus and a quota contradict each other", () => {
   });
 });
 
-test("a read-only mount is read-only with all that is beneath, where nothing else is said and the runtime can", () => {
+test("a read-only mount is recursively read-only by default, if the runtime supports it", () => {
   const options = (mount: Partial<ResolvedMount>, recursiveReadOnly: boolean) => {
     const bind: ResolvedMount = { type: "bind", destination: "/x", source: "/h", readOnly: true, ...mount };
     const { mounts } = ociSpec(workload({}, [bind]), { ...machine, recursiveReadOnly });
@@ -282,7 +282,7 @@ test("a read-only mount is read-only with all that is beneath, where nothing els
   );
 });
 
-test("a container's root passes mounts on where one of its mounts does", () => {
+test("a container's root propagates mounts if one of its mounts does", () => {
   const shared: ResolvedMount = {
     type: "bind",
     destination: "/x",
@@ -294,7 +294,7 @@ test("a container's root passes mounts on where one of its mounts does", () => {
   assert.equal(ociSpec(workload(), machine).linux.rootfsPropagation, undefined);
 });
 
-test("a container's groups lie below the one that is asked for, and nowhere else", () => {
+test("a container's control groups are below the requested one, and nowhere else", () => {
   const pathOf = (cgroupParent: string) =>
     ociSpec(workload({ resources: { cgroupParent } }), machine).linux.cgroupsPath;
   const id = "ab".repeat(32);
