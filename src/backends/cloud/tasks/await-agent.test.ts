@@ -29,8 +29,10 @@ describe("waiting for a task's agent", () => {
   let clock: ManualClock;
   let limit: AbortController;
   let hastened: number;
+  let told: string[];
 
   beforeEach(() => {
+    told = [];
     listeners = new Set();
     clock = new ManualClock();
     limit = new AbortController();
@@ -49,7 +51,12 @@ describe("waiting for a task's agent", () => {
   };
   const waitWith = (authority: Pick<CloudAuthority, "credentialsFor">, at: Clock) => {
     const finder = dialledAgents({ authority, clock: at, hint });
-    const options = { cloud, poller, finder, clock: at, phase: () => {} };
+    const progress = {
+      phase: () => {},
+      waits: (reason: string) => void told.push(reason),
+      goesOn: () => void told.push("goes on"),
+    };
+    const options = { cloud, poller, finder, clock: at, ...progress };
     return awaitAgent("container", "task/1", limit.signal, options);
   };
   const wait = () => waitWith(nobody, clock);
@@ -85,6 +92,25 @@ describe("waiting for a task's agent", () => {
 
   const denied = failedCall("refused", "not authorized to describe tasks");
   const down = failedCall("unknown", "down");
+
+  it("tells at once that looks are denied, and once, while that may pass", async () => {
+    const waiting = wait();
+    const notYet = failedCall("refused", "not authorized to describe tasks", "denied");
+    const words = "it is denied, or not allowed yet, and asked for again: not authorized to describe tasks";
+    fail?.(notYet);
+    assert.deepEqual(told, [words]);
+    await clock.advance(5_000);
+    fail?.(notYet);
+    assert.deepEqual(told, [words]);
+    tell(taskView());
+    tell(taskView());
+    assert.deepEqual(told, [words, "goes on"]);
+    fail?.(notYet);
+    await clock.advance(cloud.grantDelayMs);
+    fail?.(notYet);
+    await assert.rejects(waiting, /not authorized to describe tasks/);
+    assert.deepEqual(told, [words, "goes on", words]);
+  });
 
   it("ends with the cloud's refusal to tell of the task, once that has lasted", async () => {
     const waiting = wait();

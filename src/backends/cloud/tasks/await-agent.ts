@@ -2,6 +2,7 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
+import type { LaunchProgress } from "../../driver/launches.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
 import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
@@ -17,6 +18,10 @@ export interface AwaitOptions {
   readonly finder: Pick<AgentFinder, "await" | "describeSilence">;
   readonly clock: Clock;
   readonly phase: TellPhase;
+  /** Hears that the cloud does not let it be asked for the task, which may pass. */
+  readonly waits: LaunchProgress["waits"];
+  /** Hears that it does. */
+  readonly goesOn: LaunchProgress["goesOn"];
 }
 
 /** Right after a start the cloud may not know a task; after this long it is lost. */
@@ -46,9 +51,14 @@ export async function awaitAgent(
   let failure: unknown;
   let address = "";
   let hastened = false;
+  let isDenied = false;
   const hear = (view: TaskView | "missing"): void => {
     refusedSinceMs = undefined;
     failure = undefined;
+    if (isDenied) {
+      isDenied = false;
+      options.goesOn();
+    }
     if (view === "missing") {
       missingSinceMs ??= clock.nowMs();
       if (clock.nowMs() - missingSinceMs > missingLimitMs) {
@@ -82,6 +92,10 @@ export async function awaitAgent(
       return;
     }
     refusedSinceMs ??= clock.nowMs();
+    if (error.prospect === "denied" && !isDenied) {
+      isDenied = true;
+      options.waits(`it is denied, or not allowed yet, and asked for again: ${error.message}`, "try");
+    }
     if (
       clock.nowMs() - refusedSinceMs >=
       (error.prospect === "denied" ? cloud.grantDelayMs : lastingLimitMs)

@@ -468,6 +468,20 @@ describe("a start", () => {
       assert.equal(asked.length, 3);
     });
 
+    it("tells before any time has passed that it is denied, and by what words", async () => {
+      const clock = new ManualClock();
+      const { logger, warnings } = capturedLogger();
+      const told: string[] = [];
+      const cloud = testCloud({ run: async () => refusal("you may not pass a role", "denied", "refused") });
+      const { start } = setUp({ ...unhurried, cloud, clock, logger });
+      const starting = start({ waits: (reason: string) => void told.push(reason) });
+      starting.catch(() => {});
+      await clock.advance(0);
+      assert.match(told.join(), /^it is denied, .* in 1 s: you may not pass a role$/);
+      assert.match(warnings().join(), /it is denied, .* in 1 s: you may not pass a role/);
+      await assert.rejects(passing(clock, starting), /you may not pass a role$/);
+    });
+
     it("asks again as long as a right may be new that it is denied, which is no try", async () => {
       const denied = refusal("denied", "denied", "refused");
       const { started, asked, told } = troubled([denied, denied, { task: "1" }, { task: "2" }], { 1: fog });
