@@ -22,9 +22,9 @@ export interface NetworkAddress {
 /** An agent that cannot be dialled: it calls its backend, whose relay connects it to its clients. */
 export interface CalledAddress {
   readonly kind: "called";
-  /** Like {@link NetworkAddress.pin}; picks this agent among all that call. */
+  /** Unix socket of the relay (docs/formats.md). */
   readonly path: string;
-  /** As {@link NetworkAddress.pin}: the agent that is meant, among all that call. */
+  /** Like {@link NetworkAddress.pin}; identifies this agent among all that call. */
   readonly pin: Uint8Array;
 }
 

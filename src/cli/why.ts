@@ -35,7 +35,7 @@ const order = [
 ];
 
 /** Smallest clock difference that is reported: a cloud that rounds to whole seconds differs by less. */
-const reportedFromMs = 1_000;
+const leastReportedMs = 1_000;
 
 /**
  * Describes a container's last start.
@@ -65,7 +65,7 @@ export function why(inspected: unknown): string[] {
     `Its last start began at ${accepted.From}:`,
     ...phases.map((phase) => `  ${phase.name.padEnd(width)}  ${timesOf(phase, Date.parse(accepted.From))}`),
     ...moved
-      .filter(([, byMs]) => Math.abs(byMs) >= reportedFromMs)
+      .filter(([, byMs]) => Math.abs(byMs) >= leastReportedMs)
       .map(([by, byMs]) => differenceOf(by, byMs)),
   ];
 }

@@ -89,10 +89,7 @@ export interface Workloads {
   /** All workloads of this instance, running or not; those that cannot be examined are marked `unanswered`. */
   list(): Promise<readonly FoundWorkload[]>;
 
-  /**
-   * One container of `list`; undefined if nothing of it exists. @throws if it cannot be examined; failures of others do
-   * not count
-   */
+  /** One container of `list`; undefined if nothing of it exists. @throws if this container cannot be examined */
   find(containerId: string): Promise<FoundWorkload | undefined>;
 
   /**
