@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// backlog is the output that waits to be written, so that Append need not wait.
-// Output that does not fit is dropped, by whole lines.
+// backlog queues output to be written, so that Append need not wait. Output that
+// does not fit is dropped in whole lines.
 type backlog struct {
 	write func(stream Stream, at time.Time, data []byte) error
 	limit uint64
@@ -20,8 +20,8 @@ type backlog struct {
 	size      uint64 // of what waits
 	writing   bool
 	closed    bool
-	failure   error // of a write: until an add has told it, and a later write was done
-	recovered bool  // the last write was done
+	failure   error // of a write: until an add has returned it and a later write has succeeded
+	recovered bool  // the last write succeeded
 	lines     [3]lineProgress
 }
 
@@ -29,10 +29,10 @@ type chunk struct {
 	stream Stream
 	at     time.Time
 	data   []byte
-	behind func() // instead of data: what happens at this place
+	behind func() // instead of data: called at this place in the queue
 }
 
-// lineProgress is where the output of a stream stands.
+// lineProgress is the state of a stream's current line.
 type lineProgress struct {
 	open    bool // what was taken last has no line's end
 	dropped bool // the line that goes on was dropped
@@ -45,8 +45,8 @@ func startBacklog(limit uint64, write func(Stream, time.Time, []byte) error) *ba
 	return b
 }
 
-// add takes a copy of data, or of as much as there is room for. The error is
-// that of an earlier chunk, told by every add until a write is done again.
+// add queues a copy of data, or of as much as there is room for. The error is
+// that of an earlier chunk, returned by every add until a write succeeds again.
 func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,8 +65,8 @@ func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
 	return err
 }
 
-// fit returns the part of data to take. It takes anything while nothing waits,
-// so that something is recorded however small the limit.
+// fit returns the part of data to queue. An empty queue takes anything, so that
+// something is recorded with any limit.
 func (b *backlog) fit(line *lineProgress, data []byte) []byte {
 	if line.dropped {
 		end := bytes.IndexByte(data, '\n')
@@ -74,7 +74,7 @@ func (b *backlog) fit(line *lineProgress, data []byte) []byte {
 			return nil
 		}
 		line.dropped = false
-		if !line.open { // else its begin was taken and is ended by this newline
+		if !line.open { // else its begin is queued, and ends with this newline
 			end++
 		}
 		data = data[end:]
@@ -88,7 +88,7 @@ func (b *backlog) fit(line *lineProgress, data []byte) []byte {
 		line.dropped = data[len(data)-1] != '\n'
 		data = data[:whole]
 		if len(data) == 0 {
-			// The rest of a line of which the begin was taken goes up to its own end.
+			// The rest of a queued line's begin is dropped up to its own end.
 			line.dropped = line.dropped || line.open
 			return nil
 		}
@@ -131,8 +131,8 @@ func (b *backlog) run() {
 	}
 }
 
-// behind calls do once everything that was added until now is written: before
-// it returns if it is written already, else later. do must not wait for a disk.
+// behind calls do once everything added until now is written: before it returns
+// if that is the case already, else later. do must not wait for a disk.
 func (b *backlog) behind(do func()) {
 	if b == nil {
 		do()
@@ -147,7 +147,7 @@ func (b *backlog) behind(do func()) {
 	b.waiting = append(b.waiting, chunk{behind: do})
 }
 
-// flush waits until everything that was added is written.
+// flush waits until everything added is written.
 func (b *backlog) flush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,7 +156,7 @@ func (b *backlog) flush() {
 	}
 }
 
-// close writes what waits and takes no more. The error is that of an earlier
+// close writes the queue and accepts no more. The error is that of an earlier
 // chunk.
 func (b *backlog) close() error {
 	if b == nil {

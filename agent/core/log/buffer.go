@@ -6,16 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// Two sizes: a follower that has caught up holds little memory, one that reads
-// in bulk holds a whole record of the largest size.
+// Two sizes: a follower that has caught up needs little memory, a bulk reader a
+// whole record of the largest size.
 const (
 	smallBuffer = 64 << 10
 	largeBuffer = MaxRecord + recordFraming
 )
 
-// maxLarge is how many readers have a large buffer for speed. Beyond it only
-// readers whose next record does not fit into a small one have one: readers may
-// be hundreds, and their clients may not read.
+// maxLarge is how many readers get a large buffer for speed. Beyond it only
+// readers with a record too large for a small buffer get one: there may be
+// hundreds of readers whose clients do not read.
 const maxLarge = 8
 
 // larges is how many large buffers are in use.
@@ -32,8 +32,8 @@ type buffer struct {
 	start, end int
 }
 
-// newBuffer takes a buffer for reading pending bytes, a large one where that
-// is of use and few have one.
+// newBuffer returns a buffer for reading pending bytes: a large one if it helps
+// and few are in use.
 func newBuffer(pending int64) *buffer {
 	if pending > smallBuffer && larges.Load() < maxLarge {
 		return newLargeBuffer()
@@ -43,7 +43,7 @@ func newBuffer(pending int64) *buffer {
 	return b
 }
 
-// newLargeBuffer takes a buffer that every record fits into.
+// newLargeBuffer returns a buffer for any record.
 func newLargeBuffer() *buffer {
 	larges.Add(1)
 	b := largeBuffers.Get().(*buffer)
@@ -62,7 +62,7 @@ func (b *buffer) release() {
 
 func (b *buffer) isLarge() bool { return len(b.bytes) == largeBuffer }
 
-// fits reports whether newBuffer would take none of another size.
+// fits reports whether newBuffer would return a buffer of the same size.
 func (b *buffer) fits(pending int64) bool {
 	if b.isLarge() {
 		return pending > smallBuffer && larges.Load() <= maxLarge
@@ -70,8 +70,8 @@ func (b *buffer) fits(pending int64) bool {
 	return pending <= smallBuffer || larges.Load() >= maxLarge
 }
 
-// cutsRecord reports whether it holds the beginning of a record that is larger
-// than it.
+// cutsRecord reports whether the buffer holds only the beginning of a record
+// larger than itself.
 func (b *buffer) cutsRecord() bool {
 	h, err := parseHeader(b.unread())
 	return err == nil && h.size() > int64(len(b.bytes))
@@ -81,14 +81,14 @@ func (b *buffer) unread() []byte { return b.bytes[b.start:b.end] }
 
 func (b *buffer) clear() { b.start, b.end = 0, 0 }
 
-// read replaces the content by the bytes of s from offset on, up to upTo or as
-// many as fit.
+// read replaces the content by the bytes of s from offset to upTo, or as many as
+// fit.
 func (b *buffer) read(s *segment, offset, upTo int64) error {
 	b.clear()
 	n, err := s.file.ReadAt(b.bytes[:min(int64(len(b.bytes)), upTo-offset)], offset)
 	b.end = n
 	if err == io.EOF {
-		err = nil // somebody cut the file: what is missing shows as a torn record, not as the end
+		err = nil // the file was truncated: the missing part shows as a torn record, not as the end
 	}
 	return err
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/change"
 )
 
-// Position is a place between two records of a log. It stays meaningful while
-// older files are dropped.
+// Position is a place between two records of a log. It stays valid while older
+// files are dropped.
 type Position struct {
 	segment uint64
 	offset  int64
@@ -20,8 +20,8 @@ func (p Position) before(q Position) bool {
 	return p.segment < q.segment || p.segment == q.segment && p.offset < q.offset
 }
 
-// droppedKept is how many files that rotation dropped stay open for readers
-// that are still on them. A follower further behind jumps to the oldest file.
+// droppedKept is how many files dropped by rotation stay open for readers still
+// in them. A follower further behind jumps to the oldest file.
 const droppedKept = 2
 
 // chain is the list of a log's files, shared by its writer and its readers.
@@ -31,14 +31,14 @@ type chain struct {
 	dropped  []*segment // unlinked, still open, oldest first
 	readers  int
 	closed   bool          // the files are closed, or will be when the last reader leaves
-	runs     uint64        // runs that have ended, their output written
+	runs     uint64        // ended runs whose output is written
 	runEnd   Position      // where the last of them ended
-	changed  change.Signal // told when the waiting readers have to look again
+	changed  change.Signal // notifies readers to look again
 	told     toldRuns
 }
 
-// toldRuns is what the writer was told of runs, whose output may still have to
-// be written.
+// toldRuns is the state of runs as told to the writer; their output may still
+// have to be written.
 type toldRuns struct {
 	mu    sync.Mutex // held before chain.mu where both are
 	runs  uint64     // runs that have ended
@@ -62,8 +62,8 @@ func (c *chain) append(s *segment) {
 	c.changed.Notify()
 }
 
-// dropOldest takes the oldest file out of the log; the caller unlinks it.
-// c.mu is held.
+// dropOldest removes the oldest file from the log; the caller unlinks it. c.mu is
+// held.
 func (c *chain) dropOldest() *segment {
 	s := c.segments[0]
 	c.segments = c.segments[1:]
@@ -79,7 +79,7 @@ func (c *chain) dropOldest() *segment {
 	return s
 }
 
-// leave ends what a reader held. The reader was counted when it was made.
+// leave releases a reader, which was counted at its creation.
 func (c *chain) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,7 +87,7 @@ func (c *chain) leave() {
 	c.closeUnread()
 }
 
-// close closes the files once nobody reads them any more.
+// close closes the files once nobody reads them.
 func (c *chain) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,7 +95,7 @@ func (c *chain) close() {
 	c.closeUnread()
 }
 
-// closeUnread closes what only readers held. c.mu is held.
+// closeUnread closes files that only readers needed. c.mu is held.
 func (c *chain) closeUnread() {
 	if c.readers > 0 {
 		return
@@ -107,7 +107,7 @@ func (c *chain) closeUnread() {
 	}
 }
 
-// cursor is a reader's place in the chain and what bounds it.
+// cursor is a reader's place in the chain, and its limits.
 type cursor struct {
 	segment *segment
 	offset  int64
@@ -115,8 +115,8 @@ type cursor struct {
 	run     uint64    // followed: how many ended before it
 }
 
-// state says what there is to read at c: bytes of its segment up to `upTo`,
-// the segment after it, or that nothing will come. c.mu is held.
+// state returns what can be read at c: bytes of its segment up to `upTo`, the
+// next segment, or that nothing follows. c.mu is held.
 func (c *chain) state(at *cursor) (upTo int64, next *segment, done bool) {
 	upTo = at.segment.size.Load()
 	limit := at.limit
@@ -136,8 +136,8 @@ func (c *chain) state(at *cursor) (upTo int64, next *segment, done bool) {
 	return upTo, at.segment.next, at.segment.next == nil && at.offset >= upTo
 }
 
-// await blocks until there is something to read at the cursor, a next file or
-// the end; at the deadline (zero: none) it reports the end.
+// await waits until there is something to read at the cursor, a next file or the
+// end; at the deadline (zero: none) it reports the end.
 func (c *chain) await(ctx context.Context, at *cursor, deadline time.Time) (upTo int64, next *segment, done bool, err error) {
 	var expired <-chan time.Time
 	for {

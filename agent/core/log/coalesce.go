@@ -1,14 +1,14 @@
 package log
 
-// next takes the next whole record out of the buffer and gives the part of it
-// that is delivered. ok is false when the buffer holds no whole record.
+// next takes the next whole record from the buffer and returns the part to
+// deliver. ok is false if the buffer has no whole record.
 func (r *Reader) next() (s selection, ok bool) {
 	if r.buf == nil {
 		return s, false
 	}
 	h, data, err := parseRecord(r.buf.unread())
 	if err != nil {
-		return s, false // fill reads it again, whole, and tells damage apart
+		return s, false // fill reads it again, whole, and detects damage
 	}
 	if r.passed(h.time) {
 		r.ended = true
@@ -20,8 +20,8 @@ func (r *Reader) next() (s selection, ok bool) {
 	return s, true
 }
 
-// buffered delivers what the buffer holds, as much of one stream as fits in a
-// chunk. It is empty when the buffer must be filled.
+// buffered delivers from the buffer, as much of one stream as fits in a chunk. An
+// empty chunk means that the buffer must be filled.
 func (r *Reader) buffered() Chunk {
 	if r.options.Records {
 		return r.records()
@@ -42,7 +42,7 @@ func (r *Reader) records() Chunk {
 		for r.buf.start-start < MaxChunk {
 			h, _, err := parseRecord(r.buf.unread())
 			if err != nil {
-				break // fill reads it again, whole, and tells damage apart
+				break // fill reads it again, whole, and detects damage
 			}
 			r.buf.start += int(h.size())
 			r.at.offset += h.size()
@@ -54,8 +54,7 @@ func (r *Reader) records() Chunk {
 	return Chunk{Data: part}
 }
 
-// joined closes the gaps that framing leaves between consecutive records, in
-// place.
+// joined removes the framing between consecutive records, in place.
 func (r *Reader) joined() Chunk {
 	var out []byte
 	var stream Stream
@@ -76,15 +75,15 @@ func (r *Reader) joined() Chunk {
 			r.held = s
 			return Chunk{stream, out}
 		default:
-			// The capacity of out reaches over the framing up to s.data and
-			// further: append moves s.data down within the buffer.
+			// out's capacity covers the framing up to s.data and beyond, so
+			// append moves s.data within the buffer.
 			out = append(out, s.data...)
 		}
 	}
 	return Chunk{stream, out}
 }
 
-// decorated delivers lines with their heads.
+// decorated delivers lines with their heads (time and prefix).
 func (r *Reader) decorated() Chunk {
 	out := r.out[:0]
 	stream := r.held.stream

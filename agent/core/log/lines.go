@@ -8,13 +8,13 @@ import (
 // timestampFormat is Docker's: RFC 3339 with nine digits.
 const timestampFormat = "2006-01-02T15:04:05.000000000Z"
 
-// lineState is where one stream stands between two records.
+// lineState is a stream's state between two records.
 type lineState struct {
 	open    bool // the last record ended within a line
 	include bool // that line is delivered
 }
 
-// selection is the part of a record's data that is delivered.
+// selection is the part of a record's data to deliver.
 type selection struct {
 	stream    Stream
 	time      int64
@@ -23,8 +23,8 @@ type selection struct {
 	fresh     bool // the stream's earlier line has ended with its run
 }
 
-// choose applies the options to one record. It delivers always one piece: the
-// rest of a line that began earlier, the lines that begin here, or both.
+// choose applies the options to one record. The result is always one piece: the
+// rest of an earlier line, the lines that begin here, or both.
 func (r *Reader) choose(at Position, h header, data []byte) selection {
 	s := selection{stream: h.stream, time: h.time, fresh: h.fresh()}
 	state := &r.lines[h.stream]
@@ -74,8 +74,8 @@ func (r *Reader) inTime(t int64) bool {
 	return (r.options.Since == nil || t >= *r.options.Since) && (r.options.Until == nil || t <= *r.options.Until)
 }
 
-// passed reports whether a record of time t and all that follow are too late: no
-// line of a chosen stream that is to be delivered is still open.
+// passed reports whether a record of time t and all later ones are past Until,
+// with no selected line still open.
 func (r *Reader) passed(t int64) bool {
 	if r.options.Until == nil || t <= *r.options.Until {
 		return false
@@ -88,8 +88,8 @@ func (r *Reader) passed(t int64) bool {
 	return true
 }
 
-// decorate moves lines from s to out, each with its head, until s is used up
-// or out holds a whole chunk.
+// decorate moves lines from s to out, each with its head, until s is empty or out
+// has a whole chunk.
 func (r *Reader) decorate(out []byte, s *selection) []byte {
 	for len(s.data) > 0 && len(out) < MaxChunk {
 		if !s.continued {

@@ -12,30 +12,30 @@ import (
 // MaxChunk bounds the data of one Chunk.
 const MaxChunk = 1 << 20
 
-// ReadOptions choose what a Reader delivers.
+// ReadOptions select what a Reader delivers.
 type ReadOptions struct {
 	Stdout bool
 	Stderr bool
-	// Follow waits for what the current run of the process still writes. Without
-	// it the reader ends where the log ended when it was made.
+	// Follow waits for further output of the current run. Without it the reader
+	// ends where the log ended at its creation.
 	Follow bool
-	// Timestamps puts the time of each line and a space before it. A line's
-	// time is that of the record in which it began.
+	// Timestamps prefixes each line with its time and a space. A line's time is
+	// that of the record in which it began.
 	Timestamps bool
 	// Prefix is put before each line, after its time.
 	Prefix string
 	Since  *int64 // Unix ns, inclusive: lines that began then or later
 	Until  *int64 // Unix ns, inclusive: lines that began then or earlier
 	// Tail is a number of lines from the end; nil: all. Lines of both streams
-	// count, whichever are chosen, as with Docker.
+	// count, even unselected ones, as with Docker.
 	Tail *uint64
-	// Form says how lines are delivered.
+	// Form is the form of delivered lines.
 	Form Form
-	// Records delivers the records of both streams as they stand in the files:
-	// the chunks' data, put together, is a log file. Chunks have no stream then,
-	// and no other option but Follow and UpTo has a meaning.
+	// Records delivers both streams' records as they are in the files: the
+	// chunks' concatenated data is a log file. The chunks then have no stream,
+	// and of the other options only Follow and UpTo apply.
 	Records bool
-	// UpTo ends the reader at a place that Writer.End gave; it excludes Follow.
+	// UpTo ends the reader at a place from Writer.End; it excludes Follow.
 	UpTo *Position
 }
 
@@ -46,8 +46,8 @@ type Chunk struct {
 	Data   []byte
 }
 
-// CorruptError says that a log file is damaged. Next may be called again and
-// goes on with the next whole record.
+// CorruptError reports a damaged log file. Next may be called again and continues
+// with the next whole record.
 type CorruptError struct {
 	File   string
 	Offset int64
@@ -77,8 +77,8 @@ type Reader struct {
 	deadline time.Time
 }
 
-// Stored opens the log of a container that no longer runs. The Reader must be
-// closed. A log that does not exist is empty.
+// Stored opens the log of a stopped container. The Reader must be closed. A
+// missing log counts as empty.
 func Stored(dir string, options ReadOptions) (*Reader, error) {
 	segments, err := openSegments(dir, os.O_RDONLY)
 	if err != nil {
@@ -94,7 +94,7 @@ func Stored(dir string, options ReadOptions) (*Reader, error) {
 		return nil, err
 	}
 	if !damaged {
-		last.size.Store(end) // a torn record is no part of the log
+		last.size.Store(end) // a torn record is not part of the log
 	}
 	c := newChain(segments)
 	c.told.ended = true
@@ -128,7 +128,7 @@ func newReader(c *chain, options ReadOptions, owns bool) (*Reader, error) {
 	case !options.Follow, isOver && c.runs >= told:
 		r.at.limit = &end
 	case isOver:
-		r.at.run = told - 1 // it has ended, and is not written yet
+		r.at.run = told - 1 // it has ended but is not written yet
 	}
 	c.readers++
 	c.mu.Unlock()
@@ -146,7 +146,7 @@ func newReader(c *chain, options ReadOptions, owns bool) (*Reader, error) {
 	return r, nil
 }
 
-// Close lets go of the log's files. It may be called twice.
+// Close releases the log's files; closing again is harmless.
 func (r *Reader) Close() {
 	r.ended, r.held, r.out, r.open = true, selection{}, nil, [3]openLine{}
 	if r.buf != nil {
@@ -162,8 +162,8 @@ func (r *Reader) Close() {
 	}
 }
 
-// Next returns the next output, io.EOF after the last, a *CorruptError where
-// the log is damaged, or why ctx ended.
+// Next returns the next output, io.EOF at the end, a *CorruptError where the log
+// is damaged, or ctx's cause.
 func (r *Reader) Next(ctx context.Context) (Chunk, error) {
 	for {
 		if chunk := r.buffered(); len(chunk.Data) > 0 {
@@ -178,7 +178,7 @@ func (r *Reader) Next(ctx context.Context) (Chunk, error) {
 	}
 }
 
-// fill reads more records, moves on to the next file or finds the end.
+// fill reads more records, switches to the next file or finds the end.
 func (r *Reader) fill(ctx context.Context) error {
 	upTo, next, done, err := r.chain.await(ctx, &r.at, r.deadline)
 	switch {
@@ -204,7 +204,7 @@ func (r *Reader) fill(ctx context.Context) error {
 		err = r.buf.read(r.at.segment, r.at.offset, upTo)
 	}
 	if errors.Is(err, os.ErrClosed) {
-		// Rotation overtook us: go on with the oldest file there is.
+		// Rotation overtook the reader: continue with the oldest file.
 		r.chain.mu.Lock()
 		r.at.segment, r.at.offset = r.chain.segments[0], 0
 		r.chain.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"hash/crc32"
 )
 
-// Stream says which of the container's outputs a record holds. The numbers are
-// those of the proto's Stream and are on disk: never renumber them.
+// Stream is the output that a record holds. The numbers are those of the proto's
+// Stream and are on disk: never renumber them.
 type Stream uint8
 
 // The two outputs. A terminal's output is all Stdout.
@@ -37,19 +37,19 @@ const (
 // MaxRecord bounds the data of one record that is read.
 const MaxRecord = 1 << 20
 
-// maxWritten bounds the data of one record that is written; Append splits what
-// is longer. Any number of readers can then do with small buffers.
+// maxWritten bounds the data of one written record; Append splits longer chunks,
+// so that readers can use small buffers.
 const maxWritten = smallBuffer - recordFraming
 
-// minRecordLimit is how small the files of a log can make its records: below it
-// framing would be what they hold.
+// minRecordLimit is the smallest record size that small files can impose: below
+// it they would hold mostly framing.
 const minRecordLimit = 512
 
 // flagFresh marks the first record of a stream in one run of the container: an
 // unfinished line of an earlier run ends before it.
 const flagFresh = 1 << 0
 
-// errTorn says that no whole record stands at a place.
+// errTorn means that there is no whole record at a place.
 var errTorn = errors.New("torn record")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -62,13 +62,13 @@ type header struct {
 	sum    uint32
 }
 
-// size is what the record takes on disk.
+// size is the record's size on disk.
 func (h header) size() int64 { return recordFraming + int64(h.length) }
 
 func (h header) fresh() bool { return h.flags&flagFresh != 0 }
 
-// encodeFraming fills in the header (first headerSize bytes) and the trailer of
-// a record.
+// encodeFraming fills the header (first headerSize bytes) and the trailer of a
+// record.
 func encodeFraming(framing *[recordFraming]byte, stream Stream, flags uint8, at int64, data []byte) {
 	b := framing[:]
 	binary.LittleEndian.PutUint16(b, recordMagic)
@@ -80,7 +80,7 @@ func encodeFraming(framing *[recordFraming]byte, stream Stream, flags uint8, at 
 	binary.LittleEndian.PutUint32(b[headerSize:], uint32(len(data)))
 }
 
-// parseHeader reads a header and refuses what cannot be one.
+// parseHeader parses a header and refuses invalid ones.
 func parseHeader(b []byte) (header, error) {
 	if len(b) < headerSize {
 		return header{}, errTorn
@@ -99,8 +99,8 @@ func parseHeader(b []byte) (header, error) {
 	return h, nil
 }
 
-// parseRecord reads the whole record at the start of b and verifies it. The
-// data is a slice of b.
+// parseRecord parses and verifies the whole record at the start of b. The data is
+// a slice of b.
 func parseRecord(b []byte) (header, []byte, error) {
 	h, err := parseHeader(b)
 	if err != nil {

@@ -5,15 +5,14 @@ import (
 	"encoding/binary"
 )
 
-// resyncBudget bounds the bytes that are checked as candidates behind one
-// damage: whoever writes into the file could make every byte look like a
-// record's begin.
+// resyncBudget bounds the bytes checked as candidates after a damage: a writer to
+// the file could make every byte look like a record's beginning.
 const resyncBudget = 64 << 20
 
 var magicBytes = binary.LittleEndian.AppendUint16(nil, recordMagic)
 
-// resync finds the first whole record at or behind from and before upTo; upTo
-// when there is none, or none is found within the budget.
+// resync finds the first whole record between from and upTo; upTo if there is
+// none within the budget.
 func (s *segment) resync(from, upTo int64) int64 {
 	b := newLargeBuffer()
 	defer b.release()
@@ -27,13 +26,13 @@ func (s *segment) resync(from, upTo int64) int64 {
 		for budget > 0 {
 			next := bytes.Index(window[at:], magicBytes)
 			if next < 0 {
-				at = len(window) - 1 // the first half of the magic may stand there
+				at = len(window) - 1 // it may be the first half of the magic
 				break
 			}
 			at += next
 			h, err := parseHeader(window[at:])
 			if err == nil && at > 0 && int64(len(window)-at) < h.size() && !last {
-				break // see all of it first
+				break // read all of it first
 			}
 			if err == nil {
 				budget -= int(h.length)

@@ -17,8 +17,8 @@ import (
 
 const segmentSuffix = ".log"
 
-// segment is one file of a log. Numbers count up for ever, so a file keeps its
-// name when older ones are dropped.
+// segment is one file of a log. Numbers only increase, so a file keeps its name
+// when older ones are dropped.
 type segment struct {
 	number uint64
 	path   string // empty: the file has no name (memory)
@@ -31,7 +31,7 @@ func segmentPath(dir string, number uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%016x%s", number, segmentSuffix))
 }
 
-// createSegment makes an empty file; in memory when dir is empty.
+// createSegment creates an empty file; in memory if dir is empty.
 func createSegment(dir string, number uint64) (*segment, error) {
 	if dir == "" {
 		fd, err := unix.MemfdCreate("sockerless-log", unix.MFD_CLOEXEC)
@@ -48,8 +48,8 @@ func createSegment(dir string, number uint64) (*segment, error) {
 	return &segment{number: number, path: path, file: file}, nil
 }
 
-// openSegments opens the log files of dir, oldest first, none when dir does
-// not exist.
+// openSegments opens the log files of dir, oldest first; none if dir does not
+// exist.
 func openSegments(dir string, flag int) ([]*segment, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -95,8 +95,8 @@ func closeSegments(segments []*segment) {
 	}
 }
 
-// wholeRecords finds where the whole records of the file end. damaged means
-// that more follows than a write that was cut short.
+// wholeRecords finds the end of the file's whole records. damaged means that more
+// than an interrupted write follows.
 func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
 	size := s.size.Load()
 	if size == 0 {
@@ -132,8 +132,9 @@ func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
 	return end, !torn, err
 }
 
-// isTorn reports whether what lies from offset to size is the beginning of a record,
-// or what a crash of the machine has left of a whole one: no trailer.
+// isTorn reports whether the bytes from offset to size are the beginning of a
+// record, or the remains of a whole one after a crash of the machine: without its
+// trailer.
 func (s *segment) isTorn(offset, size int64) (bool, error) {
 	if size-offset > recordFraming+MaxRecord {
 		return false, nil
@@ -153,8 +154,8 @@ func (s *segment) isTorn(offset, size int64) (bool, error) {
 	return h.size() > int64(len(tail)) || len(bytes.TrimRight(tail[h.size()-trailerSize:], "\x00")) == 0, nil
 }
 
-// recordBefore reads the record that ends at offset end. The data is read into
-// buf, which grows as needed and is returned as part of rec.
+// recordBefore reads the record that ends at offset end. It reads into buf, which
+// grows as needed and is returned as part of rec.
 func (s *segment) recordBefore(end int64, buf []byte) (start int64, rec []byte, err error) {
 	var trailer [trailerSize]byte
 	if end < recordFraming {

@@ -2,14 +2,14 @@ package log
 
 import "bytes"
 
-// start is where one stream's delivery begins: at the record at position,
-// after its first skip bytes of data.
+// start is where one stream's delivery begins: in the record at position, after
+// its first skip bytes.
 type start struct {
 	position Position
 	skip     int
 }
 
-// tailStarts says where the last lines begin.
+// tailStarts is where the last lines begin.
 type tailStarts struct {
 	segment *segment
 	offset  int64
@@ -20,15 +20,15 @@ func (t *tailStarts) first() (*segment, int64) { return t.segment, t.offset }
 
 func (t *tailStarts) of(stream Stream) start { return t.streams[stream] }
 
-// tailSearch walks backwards over the records before end and counts lines.
+// tailSearch walks backwards over the records before end, counting lines.
 type tailSearch struct {
 	left   uint64
 	starts [3]start
 	inLine [3]bool // walking within a line that is delivered and whose begin is not yet known
 }
 
-// findTail finds the begin of the last n lines before end. It reads no further
-// back than they reach. The tail of a damaged log begins behind the damage.
+// findTail finds the beginning of the last n lines before end. It reads no
+// further back. After a damage the tail begins behind it.
 func findTail(segments []*segment, end Position, n uint64) *tailStarts {
 	t := tailSearch{left: n}
 	none := start{position: end}
@@ -68,19 +68,19 @@ walk:
 	return at
 }
 
-// done reports whether every delivered line's begin is known.
+// done reports whether the beginning of every delivered line is known.
 func (t *tailSearch) done() bool {
 	return t.left == 0 && !t.inLine[Stdout] && !t.inLine[Stderr]
 }
 
-// visit takes the record before the ones visited so far.
+// visit handles the record before those visited so far.
 func (t *tailSearch) visit(at Position, h header, data []byte) {
 	stream := h.stream
 	if data[len(data)-1] == '\n' {
 		t.inLine[stream] = false // the line walked within began with the stream's next record
 	}
 	for rest := len(data); rest > 0; {
-		// Bytes up to rest belong to a line that ends at rest, or further on.
+		// Bytes up to rest belong to a line that ends there or later.
 		if !t.inLine[stream] {
 			if t.left == 0 {
 				return
@@ -91,8 +91,8 @@ func (t *tailSearch) visit(at Position, h header, data []byte) {
 		newline := bytes.LastIndexByte(data[:rest-1], '\n')
 		t.starts[stream] = start{position: at, skip: newline + 1}
 		if newline < 0 {
-			// The line began at this record's first byte or before it; whether
-			// it did shows in the stream's previous record.
+			// The line began at this record's first byte or earlier; the stream's
+			// previous record shows which.
 			break
 		}
 		t.inLine[stream] = false

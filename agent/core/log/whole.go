@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// Form is how a Reader delivers lines.
+// Form is the form in which a Reader delivers lines.
 type Form uint8
 
 const (
-	// Recorded is as they were written, unfinished lines too.
+	// Recorded delivers output as it was written, unfinished lines included.
 	Recorded Form = iota
-	// Lines are whole ones alone, in the order in which they end: one without an
-	// end is held until it has one, or its run or the reading has ended. A line
-	// longer than 16 KiB comes in pieces of that size, each with a head.
+	// Lines delivers only whole lines, in the order of their ends: an unfinished
+	// one is held until it, its run or the reading ends. A line longer than 16
+	// KiB is delivered in pieces of that size, each with a head.
 	Lines
-	// Framed are Lines with Docker's header before each; chunks hold whole frames.
+	// Framed delivers Lines with Docker's header before each; chunks hold whole
+	// frames.
 	Framed
 )
 
@@ -24,31 +25,31 @@ const (
 const Frames Stream = 3
 
 const (
-	// maxPiece is where dockerd cuts a long line.
+	// maxPiece is the length at which dockerd splits a line.
 	maxPiece = 16 << 10
-	// frameHead is what stands before a line: stream, three zeros, big-endian
+	// frameHead is the length of Docker's header: stream, three zeros, big-endian
 	// length.
 	frameHead = 8
-	// wholeChunk is how much is collected, which stays within a core's cache.
+	// wholeChunk is how much is collected for a chunk; it fits a core's cache.
 	wholeChunk = 256 << 10
-	// smallChunk is how much beside a small buffer.
+	// smallChunk is the same for readers with a small buffer.
 	smallChunk = 32 << 10
 )
 
-// openLine is a line whose end was not read yet.
+// openLine is a line whose end has not been read yet.
 type openLine struct {
 	begun bool
 	time  int64  // of the record in which it began
 	data  []byte // that was not delivered
 }
 
-// timestamp is the last one that was formatted: lines of a record share it.
+// timestamp is the last formatted one, since a record's lines share it.
 type timestamp struct {
 	time int64
 	text []byte
 }
 
-// whole delivers whole lines. It is empty where there is none yet.
+// whole delivers whole lines; an empty chunk means that there is none yet.
 func (r *Reader) whole() Chunk {
 	limit := r.wholeLimit()
 	out, stream := r.out[:0], Stream(0)
@@ -75,7 +76,7 @@ func (r *Reader) whole() Chunk {
 	}
 	r.out = out
 	if len(out) == 0 && (r.buf == nil || !r.buf.isLarge()) {
-		r.out = nil // a follower that has caught up holds little
+		r.out = nil // a follower that has caught up needs little memory
 	}
 	if r.options.Form == Framed {
 		stream = Frames
@@ -83,8 +84,8 @@ func (r *Reader) whole() Chunk {
 	return Chunk{stream, out}
 }
 
-// wholeLimit is how much is collected: readers may be hundreds, and frames may
-// be five times as large as their lines.
+// wholeLimit is how much is collected: there may be hundreds of readers, and
+// frames may be five times as large as their lines.
 func (r *Reader) wholeLimit() int {
 	if r.buf == nil || r.buf.isLarge() {
 		return wholeChunk
@@ -92,14 +93,14 @@ func (r *Reader) wholeLimit() int {
 	return smallChunk
 }
 
-// joins reports whether a line of stream s may stand in a chunk that has lines of
-// stream chunk; 0: none yet.
+// joins reports whether a line of stream s may be added to a chunk of stream
+// chunk; 0: none yet.
 func (r *Reader) joins(chunk, s Stream) bool {
 	return r.options.Form == Framed || chunk == 0 || chunk == s
 }
 
-// takeLine moves a line, a piece of one or the begin of one out of s, to out
-// where it can be delivered, until out has limit bytes.
+// takeLine moves a line, or a part of one, out of s, and to out once it can be
+// delivered, until out has limit bytes.
 func (r *Reader) takeLine(out []byte, s *selection, limit int) []byte {
 	open := &r.open[s.stream]
 	if s.fresh {
@@ -133,8 +134,7 @@ func (r *Reader) takeLine(out []byte, s *selection, limit int) []byte {
 	return out
 }
 
-// copyFrames is the short way of whole lines that get nothing but a frame: most
-// lines are such.
+// copyFrames is the fast path for whole lines that need only a frame, as most do.
 func (r *Reader) copyFrames(out []byte, s *selection, limit int) []byte {
 	if r.options.Form != Framed || r.options.Timestamps || r.options.Prefix != "" {
 		return out
@@ -151,7 +151,7 @@ func (r *Reader) copyFrames(out []byte, s *selection, limit int) []byte {
 	return out
 }
 
-// finish delivers what a stream's line has, which gets no end.
+// finish delivers a stream's unfinished line, which will get no end.
 func (r *Reader) finish(out []byte, stream Stream) []byte {
 	open := &r.open[stream]
 	if len(open.data) > 0 {
@@ -161,7 +161,7 @@ func (r *Reader) finish(out []byte, stream Stream) []byte {
 	return out
 }
 
-// unfinished delivers, behind everything, the lines that get no end.
+// unfinished delivers the lines without an end, after everything else.
 func (r *Reader) unfinished(out []byte, stream Stream) ([]byte, Stream) {
 	for _, each := range []Stream{Stdout, Stderr} {
 		if len(r.open[each].data) > 0 && r.joins(stream, each) {
@@ -171,7 +171,7 @@ func (r *Reader) unfinished(out []byte, stream Stream) ([]byte, Stream) {
 	return out, stream
 }
 
-// appendLine appends a line in two parts with what stands before it.
+// appendLine appends a line, given in two parts, with its head.
 func (r *Reader) appendLine(out []byte, stream Stream, at int64, begin, end []byte) []byte {
 	start := len(out)
 	if r.options.Form == Framed {

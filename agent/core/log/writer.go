@@ -2,9 +2,8 @@
 // size, written by the container's agent and read only by this package. The
 // format is described in docs/formats.md.
 //
-// A record is one chunk as it was read from the process, so writing costs one
-// system call a chunk; lines are found by the reader, when somebody asks for
-// them.
+// A record is one chunk as read from the process, so a chunk costs one system
+// call; readers find lines when they need them.
 package log
 
 import (
@@ -17,26 +16,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrDisabled answers a read of a log that keeps nothing.
+// ErrDisabled fails reads of a log that keeps nothing.
 var ErrDisabled = errors.New("configured logging driver does not support reading")
 
-// Settings bound a log, with the meaning of Docker's json-file options.
+// Settings limit a log like Docker's json-file options.
 type Settings struct {
 	Disabled bool   // keep nothing (log driver "none")
 	MaxSize  uint64 // bytes of a file, framing included; 0: no limit
 	MaxFiles uint32 // files altogether, the oldest is dropped; 0 or 1: one file
-	// Bytes that may wait to be written, so that Append never waits for a disk:
-	// output beyond is dropped, by lines. nil: Append writes.
+	// Limit of bytes waiting to be written, so that Append never waits for a
+	// disk: excess output is dropped in lines. nil: Append writes.
 	BufferSize *uint64
 }
 
-// Recovery tells what Open found at the end of an earlier log.
+// Recovery describes what Open found at the end of an earlier log.
 type Recovery struct {
 	CutBytes int64  // of a record that was being written when the writer died
 	Damaged  string // path of a file that is damaged otherwise and was left as it is; empty: none
 }
 
-// Writer appends to a log. All methods may be called at once.
+// Writer appends to a log. All methods may be called concurrently.
 type Writer struct {
 	dir      string
 	settings Settings
@@ -45,9 +44,9 @@ type Writer struct {
 	backlog  *backlog // nil: what is appended is written at once
 }
 
-// Open continues the log in dir, or begins it (the directory is made, mode
-// 0700). An empty dir keeps the log in memory: then MaxSize must be set. A
-// record that a dying writer left unfinished is cut off and reported.
+// Open continues or creates the log in dir (created with mode 0700). An empty dir
+// keeps the log in memory: then MaxSize must be set. A record left unfinished by
+// a dying writer is cut off and reported.
 func Open(dir string, settings Settings) (*Writer, Recovery, error) {
 	var recovery Recovery
 	w := &Writer{dir: dir, settings: settings}
@@ -85,7 +84,7 @@ func Open(dir string, settings Settings) (*Writer, Recovery, error) {
 	return w, recovery, nil
 }
 
-// recoverLast makes the last segment one that can be appended to.
+// recoverLast makes the last segment appendable.
 func recoverLast(dir string, segments []*segment) ([]*segment, Recovery, error) {
 	var recovery Recovery
 	next := uint64(1)
@@ -116,8 +115,8 @@ func recoverLast(dir string, segments []*segment) ([]*segment, Recovery, error) 
 	return append(segments, s), recovery, nil
 }
 
-// recordLimit is the most data of one record: what was written at once goes into
-// several files where it has to, for the sake of their size.
+// recordLimit is the maximum data of one record: longer chunks are split, over
+// several files if their size requires it.
 func (w *Writer) recordLimit() int {
 	if w.settings.MaxSize == 0 {
 		return maxWritten
@@ -126,9 +125,9 @@ func (w *Writer) recordLimit() int {
 	return int(max(room, minRecordLimit))
 }
 
-// Append records one chunk. data is not kept. After an error nothing of the
-// chunk is in the log (of a chunk above maxWritten, no more than whole parts).
-// With a BufferSize the error is one of what was appended before.
+// Append records one chunk without keeping data. After an error nothing of the
+// chunk is in the log (of one above maxWritten, only whole parts). With a
+// BufferSize the error is that of an earlier append.
 func (w *Writer) Append(stream Stream, at time.Time, data []byte) error {
 	if w.chain == nil {
 		return nil
@@ -186,8 +185,8 @@ func (w *Writer) appendRecord(stream Stream, at int64, data []byte) error {
 	return nil
 }
 
-// dropSurplus unlinks what is more than MaxFiles. chain.mu is held, or nobody
-// else knows the chain yet.
+// dropSurplus unlinks files beyond MaxFiles. chain.mu is held, or nobody else
+// knows the chain yet.
 func (w *Writer) dropSurplus() {
 	if w.settings.MaxSize == 0 && w.settings.MaxFiles <= 1 {
 		return // one file without limit never rotates
@@ -199,7 +198,7 @@ func (w *Writer) dropSurplus() {
 	}
 }
 
-// write appends one record, whole or not at all.
+// write appends one record, atomically.
 func (s *segment) write(stream Stream, flags uint8, at int64, data []byte) error {
 	var framing [recordFraming]byte
 	encodeFraming(&framing, stream, flags, at, data)
@@ -223,7 +222,7 @@ func (s *segment) write(stream Stream, flags uint8, at int64, data []byte) error
 	return nil
 }
 
-// Mark is a place in a log, which may still have to be written up to there.
+// Mark is a place in a log, perhaps not yet written.
 type Mark struct {
 	reached  chan struct{}
 	position Position
@@ -239,10 +238,10 @@ func (m *Mark) Wait(ctx context.Context) (Position, error) {
 	}
 }
 
-// End is the place after what was appended; later appends lie behind it. A
-// caller that takes End and subscribes to live output under one lock of its own
-// can replay up to it (ReadOptions.UpTo) with no gap and no repetition. End
-// itself does not wait for a disk where Append does not.
+// End returns the place after all appended output. A caller that takes End and
+// subscribes to live output under one lock of its own can replay up to it
+// (ReadOptions.UpTo) without gap or repetition. End waits for a disk only if
+// Append does.
 func (w *Writer) End() *Mark {
 	mark := &Mark{reached: make(chan struct{})}
 	if w.chain == nil {
@@ -258,16 +257,16 @@ func (w *Writer) End() *Mark {
 	return mark
 }
 
-// EndRun says that the main process has ended and all its output is appended:
-// followers end once they have sent it. Append may go on afterwards with the
-// next run's output. Like End it does not wait.
+// EndRun marks the end of the main process, with all its output appended:
+// followers end once they have sent it. Append may continue with the next run's
+// output. Like End it does not wait.
 func (w *Writer) EndRun() {
 	w.setEnded(true)
 }
 
-// BeginRun says that the main process is (re)started: readers made from now on
-// may follow, also where what was appended before is still being written. A new
-// Writer has begun.
+// BeginRun marks a (re)start of the main process: readers created from now on may
+// follow, even while earlier output is still being written. A new Writer starts
+// in a run.
 func (w *Writer) BeginRun() {
 	w.setEnded(false)
 }
@@ -296,10 +295,10 @@ func (w *Writer) setEnded(ended bool) {
 	})
 }
 
-// Close ends the log: followers end once they have sent all, nothing more is
-// appended, no new reader is made. The files are closed when the last reader
-// leaves. It may be called twice. The error is one of what was appended with a
-// BufferSize.
+// Close ends the log: followers end once they have sent everything, nothing more
+// is appended, no new reader is created. The last reader closes the files.
+// Closing again is harmless. With a BufferSize the error is that of an earlier
+// append.
 func (w *Writer) Close() error {
 	if w.chain == nil {
 		return nil

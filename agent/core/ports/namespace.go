@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DialInNamespace opens connections inside the network namespace at path.
-// An empty path is this process's own.
+// DialInNamespace dials inside the network namespace at path; an empty path means
+// this process's own.
 func DialInNamespace(path string) Dial {
 	if path == "" {
 		var dialer net.Dialer
@@ -27,8 +27,8 @@ func DialInNamespace(path string) Dial {
 	}
 }
 
-// dialFrom makes the socket on a thread that is in the namespace; the socket
-// stays there. The address is numeric, so the dialer uses no other goroutine.
+// dialFrom creates the socket on a thread inside the namespace, where it stays.
+// The address is numeric, so the dialer uses no other goroutine.
 func dialFrom(ctx context.Context, namespace *os.File, network, address string) (net.Conn, error) {
 	runtime.LockOSThread()
 	own, err := os.Open("/proc/thread-self/ns/net")

@@ -1,6 +1,5 @@
 // Package ports publishes a container's ports on the machine: it holds the
-// listening sockets and forwards what arrives, TCP both ways with half-closes
-// kept, UDP by client.
+// listening sockets and forwards TCP, half-closes included, and UDP, by client.
 package ports
 
 import (
@@ -18,17 +17,16 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// ErrAllocated says that a port is in use; the message is Docker's.
+// ErrAllocated means that a port is in use; the message is Docker's.
 var ErrAllocated = errors.New("port is already allocated")
 
 // freePortTries bounds the search for a port that is free in both families.
 const freePortTries = 64
 
-// Dial opens a connection to an address as seen from the container's network
-// namespace.
+// Dial opens a connection as from the container's network namespace.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Set is the published ports of one container.
+// Set holds the published ports of one container.
 type Set struct {
 	forwarders []forwarder
 	bound      []shimspec.BoundPort
@@ -61,10 +59,10 @@ func Bind(published []shimspec.PublishedPort, dialInside Dial, logger *slog.Logg
 	return set, nil
 }
 
-// Bound lists what is listened on.
+// Bound lists the bound ports.
 func (s *Set) Bound() []shimspec.BoundPort { return s.bound }
 
-// Serve begins to forward. Connections that came before it have waited.
+// Serve starts to forward. Earlier connections have waited.
 func (s *Set) Serve() {
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
@@ -78,15 +76,16 @@ func (s *Set) Serve() {
 }
 
 const (
-	// lastWords bounds how long connections go on once their ports were freed:
-	// what a process said right before its end is still on its way.
+	// lastWords bounds how long connections continue after their ports are freed,
+	// to deliver a process's last output.
 	lastWords = 2 * time.Second
-	// hangUp is how long a client has to hang up that has been told everything.
+	// hangUp bounds how long a client that has received everything may take to
+	// hang up.
 	hangUp = 200 * time.Millisecond
 )
 
-// Free frees the ports. Connections go on until they have ended, or Close. It
-// may be called twice.
+// Free frees the ports. Connections continue until they end, or until Close.
+// Calling it again is harmless.
 func (s *Set) Free() {
 	s.freeing.Do(func() {
 		for _, f := range s.forwarders {
@@ -96,8 +95,8 @@ func (s *Set) Free() {
 	})
 }
 
-// Close frees the ports and ends every connection, behind what the container
-// had said. It may be called twice.
+// Close frees the ports and ends every connection, after the container's output.
+// Closing again is harmless.
 func (s *Set) Close() {
 	s.Free()
 	ended := make(chan struct{})
@@ -144,8 +143,7 @@ func (s *Set) bind(port shimspec.PublishedPort) error {
 	return err
 }
 
-// hostAddresses are the addresses to listen on. No address means every one of
-// both families.
+// hostAddresses are the addresses to listen on. None means all of both families.
 func hostAddresses(hostIP string) ([]netip.Addr, error) {
 	if hostIP == "" {
 		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, nil
@@ -157,7 +155,7 @@ func hostAddresses(hostIP string) ([]netip.Addr, error) {
 	return []netip.Addr{address.Unmap()}, nil
 }
 
-// bindAll binds one port number on every address, or on none. With port 0 the
+// bindAll binds one port number on all addresses, or on none. With port 0 the
 // first address chooses.
 func (s *Set) bindAll(port shimspec.PublishedPort, addresses []netip.Addr, number uint16) error {
 	var opened []forwarder
@@ -191,7 +189,7 @@ func noSuchFamily(err error) bool {
 	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
-// bindFailure is a failure in Docker's words.
+// bindFailure is an error in Docker's words.
 type bindFailure struct {
 	message string
 	causes  []error
@@ -218,7 +216,7 @@ func bindError(port shimspec.PublishedPort, address netip.Addr, number uint16, e
 	}
 }
 
-// listen opens one socket and says which port it got.
+// listen opens one socket and returns its port.
 func (s *Set) listen(port shimspec.PublishedPort, address netip.AddrPort) (forwarder, uint16, error) {
 	family := "4"
 	if address.Addr().Is6() {
@@ -249,7 +247,7 @@ func (s *Set) listen(port shimspec.PublishedPort, address netip.AddrPort) (forwa
 	return nil, 0, fmt.Errorf("publishing a %s port is not supported", port.Protocol)
 }
 
-// target is where a published port leads.
+// target is the destination of a published port.
 type target struct {
 	port   shimspec.PublishedPort
 	inside Dial

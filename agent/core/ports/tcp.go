@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// dialTimeout bounds a connection's way into the container.
+// dialTimeout bounds the connection to the container.
 const dialTimeout = 10 * time.Second
 
-// acceptPause is the wait after an accept that failed (no descriptors left).
+// acceptPause is the wait after a failed accept (no descriptors left).
 const acceptPause = 50 * time.Millisecond
 
 type tcpForwarder struct {
@@ -25,8 +25,8 @@ type tcpForwarder struct {
 
 func (f *tcpForwarder) close() { f.listener.Close() }
 
-// serve forwards until the listener is closed; then, at the end of ctx, it
-// ends what is still connected.
+// serve forwards until the listener is closed; at the end of ctx it closes open
+// connections.
 func (f *tcpForwarder) serve(ctx context.Context) {
 	var connections sync.WaitGroup
 	defer connections.Wait()
@@ -64,7 +64,8 @@ func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {
 	defer server.Close()
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
-	// A client that keeps its half open does not keep a port's last connection.
+	// A client that keeps its half open does not hold a freed port's last
+	// connection.
 	join(ctx, client, server.(*net.TCPConn), func() {
 		select {
 		case <-f.freed:
@@ -79,38 +80,38 @@ func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {
 }
 
 const (
-	// dismissal bounds how long a client may take to leave with nobody behind its
-	// port.
+	// dismissal bounds how long a client may take to leave when nobody is behind
+	// its port.
 	dismissal = 2 * time.Second
-	// maxUnheard bounds what of its bytes are read until then.
+	// maxUnheard bounds how many of its bytes are read until then.
 	maxUnheard = 1 << 20
 )
 
-// dismiss ends a connection in order: clients that wait for a port take a reset
-// for a failure of theirs. It reads what they send, else the close would be a
-// reset.
+// dismiss closes a connection orderly, since clients that poll for a port treat a
+// reset as their own failure. It reads what they send, because a close with
+// unread data would be a reset.
 func dismiss(ctx context.Context, client *net.TCPConn) {
 	stop := context.AfterFunc(ctx, func() { client.Close() })
 	defer stop()
 	_ = client.SetReadDeadline(time.Now().Add(dismissal))
-	// After an error too: the connection is gone, and reading says so.
+	// After an error too: the connection is gone, and the read returns at once.
 	_ = client.CloseWrite()
 	_, _ = io.CopyN(io.Discard, client, maxUnheard)
 }
 
-// HalfCloser is a stream connection with two directions that end apart.
+// HalfCloser is a stream connection whose directions end separately.
 type HalfCloser interface {
 	net.Conn
 	CloseWrite() error
 	CloseRead() error
 }
 
-// Join copies both ways (by splice where the kernel can) until both directions
-// have ended or ctx is done. The end of one direction is passed on; the other
-// goes on.
+// Join copies in both directions (by splice if the kernel can) until both have
+// ended or ctx is done. It forwards the end of one direction; the other
+// continues.
 func Join(ctx context.Context, a, b HalfCloser) { join(ctx, a, b, func() {}) }
 
-// join is Join that calls ended, in a goroutine of its own, once b has ended its
+// join is Join, and calls ended, in its own goroutine, once b has ended its
 // direction.
 func join(ctx context.Context, a, b HalfCloser, ended func()) {
 	stop := context.AfterFunc(ctx, func() {
@@ -125,8 +126,8 @@ func join(ctx context.Context, a, b HalfCloser, ended func()) {
 			defer directions.Done()
 			from, to := pair[0], pair[1]
 			io.Copy(to, from)
-			// After an error too: the reader there gets no more, and the writer
-			// here finds out. Errors mean that the connection is gone already.
+			// After an error too: the reader gets no more, and the writer
+			// notices. Errors mean that the connection is already gone.
 			_ = to.CloseWrite()
 			_ = from.CloseRead()
 			if from == b {

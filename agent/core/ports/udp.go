@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// udpIdle is how long a client's association lives without a datagram,
-	// dockerd's value.
+	// udpIdle is how long an association lives without a datagram; dockerd's
+	// value.
 	udpIdle = 90 * time.Second
-	// udpClients bounds the associations of one port; a datagram of one client
-	// more is dropped.
+	// udpClients bounds the associations of one port; datagrams of further
+	// clients are dropped.
 	udpClients  = 1024
 	maxDatagram = 64 << 10
 )
@@ -26,8 +26,8 @@ const (
 // datagrams holds buffers for one datagram each.
 var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
-// udpForwarder gives every client a socket of its own towards the container,
-// so that answers find back.
+// udpForwarder gives every client its own socket to the container, so that
+// replies find their way back.
 type udpForwarder struct {
 	socket *net.UDPConn
 	dial   func(context.Context) (net.Conn, error)
@@ -40,14 +40,14 @@ type udpForwarder struct {
 
 type udpClient struct {
 	address netip.AddrPort
-	// source is the control message that makes answers come from the address
-	// that the client wrote to: a machine has several.
+	// source is the control message that sends replies from the address to which
+	// the client wrote: a machine has several.
 	source []byte
 	server net.Conn
 }
 
-// ForwardDatagrams gives every client of an IPv4 socket a connection of its own
-// from dial, which must not take long, until the socket is closed.
+// ForwardDatagrams gives every client of an IPv4 socket its own connection from
+// dial, which must be fast, until the socket is closed.
 func ForwardDatagrams(ctx context.Context, socket *net.UDPConn, dial func(context.Context) (net.Conn, error), logger *slog.Logger) error {
 	f, err := newUDPForwarder(socket, dial, false, logger)
 	if err != nil {
@@ -93,7 +93,7 @@ func (f *udpForwarder) serve(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			continue // an answer that could not be delivered (ICMP)
+			continue // a reply that could not be delivered (ICMP)
 		}
 		client := f.client(ctx, address, control[:controlLength], &answering)
 		if client == nil {
@@ -106,7 +106,7 @@ func (f *udpForwarder) serve(ctx context.Context) {
 	}
 }
 
-// client finds or makes the association of an address; nil drops the datagram.
+// client finds or creates the association of an address; nil drops the datagram.
 func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, control []byte, answering *sync.WaitGroup) *udpClient {
 	f.mu.Lock()
 	known, count := f.clients[address], len(f.clients)
@@ -169,8 +169,8 @@ func (f *udpForwarder) dropClients() {
 	}
 }
 
-// answerFrom turns the control message of a datagram that arrived into the one
-// for its answers. nil lets the kernel choose.
+// answerFrom converts a received datagram's control message to the one for its
+// replies. nil lets the kernel choose.
 func answerFrom(control []byte) []byte {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package processes reads what /proc tells of the processes beneath one, for an
-// agent that has no control group to list them by.
+// Package processes reads the descendants of a process from /proc, for an agent
+// without a cgroup to list.
 package processes
 
 import (
@@ -17,7 +17,7 @@ import (
 // that Go runs on.
 const TicksPerSecond = 100
 
-// Process is one, as proc(5)'s /proc/PID/stat has it.
+// Process is a process, from proc(5)'s /proc/PID/stat.
 type Process struct {
 	PID        int
 	Parent     int
@@ -31,19 +31,19 @@ type Process struct {
 	WaitedFor  uint64 // processor time of its children that have ended
 	Nice       int
 	Threads    int
-	Start      uint64 // ticks after the machine's boot; tells it from a later one of its number
+	Start      uint64 // ticks after the machine's boot; distinguishes it from a later one with its PID
 	Virtual    uint64 // bytes
 	Resident   uint64 // bytes
 }
 
-// Stopped reports whether it was stopped, by a signal or a tracer.
+// Stopped reports whether a signal or a tracer has stopped it.
 func (p Process) Stopped() bool { return p.State == 'T' || p.State == 't' }
 
 // Ended reports whether it only waits to be reaped.
 func (p Process) Ended() bool { return p.State == 'Z' || p.State == 'X' }
 
-// Descendants are the processes beneath one, parents before their children.
-// Those that end meanwhile may be missing.
+// Descendants are the processes beneath one, parents before their children. Those
+// that end meanwhile may be missing.
 func Descendants(of int) ([]Process, error) {
 	all, err := list()
 	if err != nil {
@@ -96,20 +96,20 @@ func list() ([]Process, error) {
 
 var errEnded = errors.New("the process has ended")
 
-// Read reads one. os.ErrNotExist: there is none.
+// Read reads one process, or returns os.ErrNotExist.
 func Read(pid int) (Process, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrNotExist) {
 			return Process{}, err
 		}
-		return Process{}, errEnded // ESRCH, between its opening and its reading
+		return Process{}, errEnded // ESRCH between open and read
 	}
 	return parseStat(content)
 }
 
-// parseStat reads /proc/PID/stat. The command stands in parentheses and may
-// hold anything, parentheses too.
+// parseStat parses /proc/PID/stat. The command is in parentheses and may hold
+// anything, parentheses too.
 func parseStat(content []byte) (Process, error) {
 	open, shut := bytes.IndexByte(content, '('), bytes.LastIndexByte(content, ')')
 	if open < 0 || shut < open {

@@ -16,7 +16,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/identity"
 )
 
-// Table lists processes as ps does, by number.
+// Table lists processes like ps, by PID.
 func Table(all []Process, psArguments string) (titles []string, rows [][]string, err error) {
 	columns, err := columnsFor(psArguments)
 	if err != nil {
@@ -41,7 +41,7 @@ func Table(all []Process, psArguments string) (titles []string, rows [][]string,
 	return titles, rows, nil
 }
 
-// machine is what rows are made with.
+// machine is the data about the machine that rows need.
 type machine struct {
 	now    time.Time
 	boot   time.Time
@@ -72,18 +72,19 @@ func thisMachine(all []Process) (*machine, error) {
 		return nil, fmt.Errorf("open the container's root: %w", err)
 	}
 	defer root.Close()
-	// Without names users have numbers: an unusable passwd file hides no process.
+	// Without names users are shown as numbers: an unusable passwd file hides no
+	// process.
 	m.users, _ = identity.NamesIn(root, func(uid uint32) bool { return uids[uid] })
 	return m, nil
 }
 
-// column is one of a table's.
+// column is a column of a table.
 type column struct {
 	title string
 	value func(*machine, Process) string
 }
 
-// The columns by the names that ps knows them by.
+// The columns by ps's names.
 var columnsByName = map[string]column{
 	"pid":     {"PID", func(_ *machine, p Process) string { return strconv.Itoa(p.PID) }},
 	"ppid":    {"PPID", func(_ *machine, p Process) string { return strconv.Itoa(p.Parent) }},
@@ -131,14 +132,13 @@ var (
 		columnsByName["args"]}
 )
 
-// unsupported says, as a ps does, which part of its arguments this ps does not
-// know.
+// unsupported returns, like ps, an error that names an unknown argument.
 func unsupported(argument string) error {
 	return fmt.Errorf("ps: %q is not supported here: -e, -f, -o, a, u, x and o are", argument)
 }
 
-// columnsFor chooses the columns that ps's arguments ask for. Their selection
-// of processes does not matter: the container's are shown.
+// columnsFor selects the columns that ps's arguments ask for. It ignores their
+// selection of processes: the container's are shown.
 func columnsFor(arguments string) ([]column, error) {
 	words := strings.Fields(arguments)
 	if len(words) == 0 {
@@ -188,8 +188,7 @@ func columnsFor(arguments string) ([]column, error) {
 	return format, nil
 }
 
-// columnsNamed reads a list as `-o` takes it: names, the last one perhaps with
-// a title.
+// columnsNamed parses a list for `-o`: names, the last one perhaps with a title.
 func columnsNamed(list string) ([]column, error) {
 	list, title, retitled := strings.Cut(list, "=")
 	var columns []column
@@ -237,7 +236,7 @@ func (m *machine) begun(p Process) time.Time { return m.boot.Add(ticks(p.Start))
 
 func (m *machine) age(p Process) time.Duration { return max(0, m.now.Sub(m.begun(p))) }
 
-// load is the share of its life that it spent on a processor, in percent.
+// load is the percentage of its life that it spent on a processor.
 func (m *machine) load(p Process) float64 {
 	age := m.age(p)
 	if age == 0 {
@@ -261,8 +260,8 @@ func (m *machine) started(p Process) string {
 	return begun.Format("15:04")
 }
 
-// elapsed writes a time as [days-]hours:minutes:seconds, without the hours
-// where they may be left out.
+// elapsed formats a time as [days-]hours:minutes:seconds, without hours where
+// they may be omitted.
 func elapsed(d time.Duration, hours bool) string {
 	seconds := int(d.Seconds())
 	text := fmt.Sprintf("%02d:%02d", seconds/60%60, seconds%60)
@@ -275,7 +274,7 @@ func elapsed(d time.Duration, hours bool) string {
 	return text
 }
 
-// minutes writes a time as minutes:seconds.
+// minutes formats a time as minutes:seconds.
 func minutes(d time.Duration) string {
 	seconds := int(d.Seconds())
 	return fmt.Sprintf("%d:%02d", seconds/60, seconds%60)
@@ -295,7 +294,7 @@ func terminal(device uint32) string {
 	return fmt.Sprintf("%d,%d", major, minor)
 }
 
-// state is ps's STAT: the state and what else is worth a letter.
+// state is ps's STAT column.
 func state(p Process) string {
 	text := string(p.State)
 	if p.Nice < 0 {
@@ -315,8 +314,8 @@ func state(p Process) string {
 	return text
 }
 
-// maxCommandLine bounds what is shown of arguments, which are the process's to
-// choose.
+// maxCommandLine bounds how many argument bytes are shown, since the process
+// chooses them.
 const maxCommandLine = 32 << 10
 
 func commandLine(_ *machine, p Process) string {
@@ -328,7 +327,7 @@ func commandLine(_ *machine, p Process) string {
 	return printable(string(bytes.ReplaceAll(content, []byte{0}, []byte{' '})))
 }
 
-// printable has no character that a terminal would act on.
+// printable replaces characters on which a terminal would act.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -10,23 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tables are the numbers and names of system calls, a file for each ABI and a line
-// for each call: those of github.com/elastic/go-seccomp-bpf/arch, which as a
-// package would fill maps of all of them whenever an agent starts.
+// tables are the numbers and names of system calls, a file for each ABI and a
+// line for each call. They come from github.com/elastic/go-seccomp-bpf/arch,
+// which as a package would fill maps of all of them whenever an agent starts.
 //
 //go:embed calls
 var tables embed.FS
 
-// abi is one of the sets of system calls that a kernel has.
+// abi is a kernel's set of system calls.
 type abi struct {
 	audit uint32 // AUDIT_ARCH_* constant, which the kernel shows to filters
 	bit   uint32 // set in the numbers of its calls
 	long  bool   // arguments have 64 bits
-	// besideX32: to the kernel x32's calls are of the same architecture.
+	// besideX32: the kernel reports x32's calls under the same architecture.
 	besideX32 bool
 	calls     map[string]uint32
-	// multiplexed are calls that are also made through another one, which takes
-	// their code as its first argument.
+	// multiplexed are calls that are also available through another one, which
+	// takes their code as its first argument.
 	multiplexed map[string]multiplexed
 }
 
@@ -38,8 +38,8 @@ type multiplexed struct {
 // x32Bit marks the calls of programs with 32 bit pointers in a 64 bit processor mode.
 const x32Bit = 0x40000000
 
-// machine is a processor with the ABIs that its kernel may know: the first is
-// the one that programs are expected to have.
+// machine is a processor with the ABIs that its kernel may support; the first is
+// the native one.
 type machine []*namedABI
 
 type namedABI struct {
@@ -47,7 +47,7 @@ type namedABI struct {
 	abi
 }
 
-// machineOf returns the machine of a GOARCH; nil: not known here.
+// machineOf returns the machine of a GOARCH; nil: unsupported.
 func machineOf(goarch string) machine {
 	switch goarch {
 	case "amd64":
@@ -66,7 +66,7 @@ func machineOf(goarch string) machine {
 	return nil
 }
 
-// numbers reads a table; of a name that stands there twice it answers the highest.
+// numbers parses a table; for a repeated name the highest number counts.
 func numbers(table string) map[string]uint32 {
 	text, err := tables.ReadFile("calls/" + table)
 	calls := map[string]uint32{}
@@ -79,18 +79,17 @@ func numbers(table string) map[string]uint32 {
 		calls[name] = max(calls[name], uint32(of))
 	}
 	if err != nil {
-		panic(fmt.Sprintf("the table of system calls of %s: %v", table, err)) // It is a part of the program.
+		panic(fmt.Sprintf("the table of system calls of %s: %v", table, err)) // it is part of the program
 	}
 	return calls
 }
 
-// notInX32 are in the table, which is common to both modes of the processor.
+// notInX32 are calls in the table, shared by both modes, that x32 lacks.
 var notInX32 = strings.Fields(`
 	_sysctl create_module epoll_ctl_old epoll_wait_old get_kernel_syms get_thread_area map_shadow_stack nfsservctl
 	query_module set_thread_area uretprobe uselib vserver`)
 
-// numbersX32 are those of calls that x32 has of its own (from 512 on) where the
-// table has both.
+// numbersX32 prefers x32's own numbers (from 512 on) where the table has both.
 func numbersX32() map[string]uint32 {
 	calls := numbers("x32")
 	for name := range calls {
@@ -102,8 +101,8 @@ func numbersX32() map[string]uint32 {
 	return calls
 }
 
-// numbersARM64 puts right what the table, made from a file that is common to
-// several architectures, has of others.
+// numbersARM64 corrects the table, which was made from a file shared by several
+// architectures.
 func numbersARM64() map[string]uint32 {
 	const firstTime64, lastTime64 = 403, 423 // for architectures with 32 bits
 	calls := numbers("aarch64")

@@ -10,8 +10,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Offsets and sizes in bytes of the fields of struct seccomp_data that filters
-// ask for. Both machines are little-endian.
+// Offsets and sizes, in bytes, of the fields of struct seccomp_data that filters
+// read. Both machines are little-endian.
 const (
 	numberOffset    = 0
 	archOffset      = 4
@@ -21,7 +21,7 @@ const (
 )
 
 // code is part of a program that always ends in a verdict, and so can stand
-// anywhere. But for rules, which go on behind themselves where they do not match.
+// anywhere. Only rules continue after themselves if they do not match.
 type code = []bpf.Instruction
 
 type section struct {
@@ -42,7 +42,7 @@ func branch(test bpf.JumpTest, value uint32, holds, otherwise code) code {
 	return append(append(both, holds...), otherwise...)
 }
 
-// dispatch chooses the section of the ABI by which a call is made.
+// dispatch selects the section of a call's ABI.
 func dispatch(sections []section) code {
 	var main, x32 *section
 	program := result(retKillThread) // of an architecture that nobody named
@@ -59,9 +59,9 @@ func dispatch(sections []section) code {
 	return append(code{load(archOffset)}, branch(bpf.JumpEqual, main.abi.audit, append(code{load(numberOffset)}, withX32(main, x32)...), program)...)
 }
 
-// withX32 tells the two ABIs with 64 bits apart that are one architecture to the
-// kernel. Without x32 in the profile its calls are of no architecture, all but
-// number −1, with which tracers suppress calls.
+// withX32 separates the two 64-bit ABIs that share an architecture. Without x32
+// in the profile its calls belong to no architecture, except number −1, with
+// which tracers suppress calls.
 func withX32(main, x32 *section) code {
 	const suppressed = math.MaxUint32
 	switch {
@@ -73,14 +73,14 @@ func withX32(main, x32 *section) code {
 	return branch(bpf.JumpGreaterOrEqual, x32Bit, branch(bpf.JumpEqual, suppressed, slices.Clone(main.code), result(retKillThread)), main.code)
 }
 
-// code decides by the number that is loaded: a binary search over runs of calls
-// with one verdict.
+// code decides by the loaded number: a binary search over runs of calls with the
+// same verdict.
 func (v *verdicts) code() code {
 	runs := []run{{0, &verdict{whole: true, action: v.unnamed}}}
 	for _, number := range slices.Sorted(maps.Keys(v.calls)) {
 		runs = append(runs, run{number, v.calls[number]}, run{number + 1, &verdict{whole: true, action: v.unnamed}})
 	}
-	// One begins where the one before it is empty, or goes on.
+	// Skips empty runs and those that continue the previous one.
 	var merged []run
 	for i, each := range runs {
 		if i+1 < len(runs) && runs[i+1].first == each.first {
@@ -94,7 +94,7 @@ func (v *verdicts) code() code {
 	return v.search(merged)
 }
 
-// run is a verdict on all calls from a number on.
+// run is the verdict on all calls from a number on.
 type run struct {
 	first   uint32
 	verdict *verdict
@@ -108,7 +108,7 @@ func (v *verdicts) search(runs []run) code {
 	return branch(bpf.JumpGreaterOrEqual, runs[middle].first, v.search(runs[middle:]), v.search(runs[:middle]))
 }
 
-// decide asks the rules of one call.
+// decide evaluates the rules of one call.
 func (v *verdicts) decide(on *verdict) code {
 	if on.whole {
 		return result(on.action)
@@ -120,7 +120,8 @@ func (v *verdicts) decide(on *verdict) code {
 	return append(all, result(v.unnamed)...)
 }
 
-// rule returns its action where all conditions hold and goes on behind itself otherwise.
+// rule returns its action if all conditions hold, and otherwise continues after
+// itself.
 func (v *verdicts) rule(rule conditional) code {
 	matched := result(rule.action)
 	for _, condition := range slices.Backward(rule.conditions) {
@@ -129,8 +130,8 @@ func (v *verdicts) rule(rule conditional) code {
 	return matched
 }
 
-// comparison of a condition. The steps are on halves of an argument: with
-// one that is not equal in its higher half nothing depends on the lower.
+// comparison is a condition's comparison, on halves of an argument: the lower
+// half only matters if the higher ones are equal.
 type comparison struct {
 	low     bpf.JumpTest // what must hold of the lower halves where the higher are equal
 	higher  bool         // holds where the argument's higher half is above the value's
@@ -148,8 +149,8 @@ var comparisons = map[string]comparison{
 	"SCMP_CMP_LE":        {low: bpf.JumpLessOrEqual, lower: true, isOrder: true},
 }
 
-// compare goes on where the condition holds, and otherwise behind the
-// instructions that follow, of which there are `rest`.
+// compare continues if the condition holds, and otherwise skips the next `rest`
+// instructions.
 func (v *verdicts) compare(condition *agentv1.SeccompCondition, rest uint8) code {
 	how := comparisons[condition.Operator]
 	mask, value := uint64(math.MaxUint64), condition.Value

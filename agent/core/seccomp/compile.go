@@ -10,27 +10,28 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// maxInstructions is what the kernel takes (BPF_MAXINSNS).
+// maxInstructions is the kernel's limit (BPF_MAXINSNS).
 const maxInstructions = 4096
 
-// maxArguments is how many a system call has.
+// maxArguments is the number of a system call's arguments.
 const maxArguments = 6
 
-// Filter is a program with the flags to load it with.
+// Filter is a program with its load flags.
 type Filter struct {
 	Instructions []unix.SockFilter
 	Flags        uintptr
 }
 
-// Compile makes the filter of a profile for a machine, as GOARCH, and a kernel
-// release as uname(2) tells it. All that is wrong with the profile is an error.
+// Compile compiles a profile for a machine, given as GOARCH, and a kernel release
+// as from uname(2). Any defect of the profile is an error.
 func Compile(profile *agentv1.SeccompProfile, goarch, kernel string) (*Filter, error) {
-	// As runc, which leaves new calls to a tracer, too.
+	// Like runc, which leaves new calls to a tracer, too.
 	lenient := []string{"SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"}
 	return compile(profile, goarch, kernel, !slices.Contains(lenient, profile.DefaultAction))
 }
 
-// compile does so with or without runc's own rule on calls above all that are named.
+// compile compiles with or without runc's own rule for calls above all named
+// ones.
 func compile(profile *agentv1.SeccompProfile, goarch, kernel string, newCalls bool) (*Filter, error) {
 	of := machineOf(goarch)
 	if of == nil {
@@ -74,7 +75,7 @@ func compile(profile *agentv1.SeccompProfile, goarch, kernel string, newCalls bo
 	return filter, nil
 }
 
-// verdicts are what a profile says of the calls of an ABI.
+// verdicts are a profile's decisions on an ABI's calls.
 type verdicts struct {
 	unnamed uint32
 	calls   map[uint32]*verdict
@@ -82,8 +83,8 @@ type verdicts struct {
 	long    bool
 }
 
-// verdict is on one system call: whole, or the rules whose conditions are asked
-// before the default holds.
+// verdict is the decision on one system call: for the whole call, or rules with
+// conditions that precede the default.
 type verdict struct {
 	whole  bool
 	action uint32
@@ -120,7 +121,7 @@ func collect(profile *agentv1.SeccompProfile, of *abi, unnamed uint32, kernel st
 				found.last = max(found.last, number)
 			}
 			if action == unnamed {
-				continue // says nothing new
+				continue // adds nothing
 			}
 			for _, conditions := range alternatives(rule.Conditions) {
 				if isMultiplexed {
@@ -135,7 +136,7 @@ func collect(profile *agentv1.SeccompProfile, of *abi, unnamed uint32, kernel st
 	return found, nil
 }
 
-// checkConditions returns an error for what is no condition.
+// checkConditions returns an error for an invalid condition.
 func checkConditions(conditions []*agentv1.SeccompCondition) error {
 	for _, condition := range conditions {
 		if condition.Index >= maxArguments {
@@ -148,8 +149,8 @@ func checkConditions(conditions []*agentv1.SeccompCondition) error {
 	return nil
 }
 
-// alternatives are the conditions that must hold together. As with runc,
-// each stands alone where two are on one argument.
+// alternatives groups conditions that must hold together. As in runc, each stands
+// alone if two concern the same argument.
 func alternatives(conditions []*agentv1.SeccompCondition) [][]*agentv1.SeccompCondition {
 	var seen [maxArguments]bool
 	for _, condition := range conditions {
@@ -161,8 +162,8 @@ func alternatives(conditions []*agentv1.SeccompCondition) [][]*agentv1.SeccompCo
 	return [][]*agentv1.SeccompCondition{conditions}
 }
 
-// throughCall are a call's conditions where it is made through another: that
-// one's first argument says which it is.
+// throughCall are a call's conditions when it is made through another, whose
+// first argument selects it.
 func throughCall(through multiplexed, conditions []*agentv1.SeccompCondition) []*agentv1.SeccompCondition {
 	all := []*agentv1.SeccompCondition{{Index: 0, Operator: "SCMP_CMP_EQ", Value: through.code}}
 	for _, condition := range conditions {
@@ -190,7 +191,7 @@ func (v *verdicts) add(number uint32, rule conditional) {
 	known.rules = append(known.rules, rule)
 }
 
-// alwaysHolds: nothing is left of the argument under the mask, and nothing is wanted.
+// alwaysHolds reports whether the mask leaves nothing of the argument to compare.
 func (v *verdicts) alwaysHolds(condition *agentv1.SeccompCondition) bool {
 	return condition.Operator == "SCMP_CMP_MASKED_EQ" && (condition.Value == 0 || !v.long && uint32(condition.Value) == 0)
 }

@@ -1,15 +1,15 @@
-// Package seccomp compiles a seccomp profile as OCI runtimes have it to the
-// program that the kernel loads (seccomp(2)). The verdicts are those of runc,
-// which has libseccomp do it and puts rules of its own before the result:
+// Package seccomp compiles a seccomp profile of OCI runtimes to the program that
+// the kernel loads (seccomp(2)). The verdicts are those of runc, which uses
+// libseccomp and puts its own rules before the result:
 //
-//   - a rule without conditions stands for all of a system call; where several
-//     name one, the first of them;
-//   - a system call above all that the profile names answers ENOSYS, unless the
-//     profile's default lets through what it does not name, so that programs
-//     which try new calls fall back to older ones;
+//   - a rule without conditions applies to all of a system call; if several
+//     name it, the first one does;
+//   - a system call above all that the profile names returns ENOSYS, unless the
+//     profile's default permits unnamed calls, so that programs which try new
+//     calls fall back to older ones;
 //   - an architecture that the profile does not name kills.
 //
-// What is in the profile and cannot be compiled is an error.
+// Anything in the profile that cannot be compiled is an error.
 package seccomp
 
 import (
@@ -36,13 +36,14 @@ const (
 	retData        = 0x0000ffff
 )
 
-// known are the architectures that OCI runtimes take; only the machine's own matter.
+// known are the architectures that OCI runtimes accept; only the machine's own
+// matter.
 var known = strings.Fields(`
 	SCMP_ARCH_X86 SCMP_ARCH_X86_64 SCMP_ARCH_X32 SCMP_ARCH_ARM SCMP_ARCH_AARCH64 SCMP_ARCH_MIPS SCMP_ARCH_MIPS64
 	SCMP_ARCH_MIPS64N32 SCMP_ARCH_MIPSEL SCMP_ARCH_MIPSEL64 SCMP_ARCH_MIPSEL64N32 SCMP_ARCH_PPC SCMP_ARCH_PPC64
 	SCMP_ARCH_PPC64LE SCMP_ARCH_RISCV64 SCMP_ARCH_S390 SCMP_ARCH_S390X`)
 
-// actionOf returns what the filter is to return.
+// actionOf returns the filter's return value for an action.
 func actionOf(name string, errno *uint32) (uint32, error) {
 	data := uint32(unix.EPERM)
 	if errno != nil {
@@ -69,8 +70,8 @@ func actionOf(name string, errno *uint32) (uint32, error) {
 	return 0, fmt.Errorf("string %s is not a valid action for seccomp", name)
 }
 
-// flagsOf are those of seccomp(2). Threads need not be synchronized: the one
-// that loads the filter executes the program.
+// flagsOf converts flags for seccomp(2). Threads need no synchronisation, because
+// the thread that loads the filter executes the program.
 func flagsOf(names []string) (uintptr, error) {
 	var flags uintptr
 	for _, name := range names {
@@ -87,7 +88,7 @@ func flagsOf(names []string) (uintptr, error) {
 	return flags, nil
 }
 
-// abisOf are those that the profile is for.
+// abisOf are the ABIs that the profile covers.
 func abisOf(names []string, of machine) (machine, error) {
 	for _, name := range names {
 		if !slices.Contains(known, name) {
@@ -103,7 +104,7 @@ func abisOf(names []string, of machine) (machine, error) {
 	return chosen, nil
 }
 
-// holds reports whether a rule is for a kernel release ("6.1.0-13-amd64").
+// holds reports whether a rule applies to a kernel release ("6.1.0-13-amd64").
 func holds(rule *agentv1.SeccompRule, kernel string) (bool, error) {
 	if rule.MinKernel != "" {
 		if reached, err := atLeast(kernel, rule.MinKernel); err != nil || !reached {
@@ -129,7 +130,7 @@ func atLeast(kernel, minimum string) (bool, error) {
 	return slices.Compare(has[:], needs[:]) >= 0, nil
 }
 
-// kernelVersion reads the first two numbers of a kernel's release.
+// kernelVersion parses the first two numbers of a kernel's release.
 func kernelVersion(kernel string) (version [2]uint64, err error) {
 	parts := strings.FieldsFunc(kernel, func(r rune) bool { return r == '.' || r == '-' || r == '+' })
 	if len(parts) < len(version) {

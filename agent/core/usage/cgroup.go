@@ -1,6 +1,6 @@
-// Package usage reads what the processes of one container use of the machine:
-// its control group's counters (cgroup version 1 or 2), its network
-// interfaces', and the machine's processor time to set them against.
+// Package usage measures the resource use of one container: its cgroup's counters
+// (version 1 or 2), its network interfaces', and the machine's processor time for
+// comparison.
 package usage
 
 import (
@@ -16,18 +16,17 @@ import (
 	"strings"
 )
 
-// cgroupMount is where the kernel's control groups are mounted.
+// cgroupMount is the mount point of the kernel's cgroups.
 const cgroupMount = "/sys/fs/cgroup"
 
-// Cgroup is where the counters of one control group are. The directories
-// outlive its processes, until whoever made them removes them.
+// Cgroup locates the counters of one cgroup. The directories outlive its
+// processes, until their creator removes them.
 type Cgroup struct {
 	unified     string            // directory in version 2; empty: version 1
 	controllers map[string]string // version 1: directory by controller
 }
 
-// CgroupOf finds the control group of a process that is alive: one that has
-// ended is in the root group.
+// CgroupOf finds the cgroup of a live process; an ended one is in the root group.
 func CgroupOf(pid int) (Cgroup, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
@@ -36,8 +35,8 @@ func CgroupOf(pid int) (Cgroup, error) {
 	return parseCgroup(content, cgroupMount), nil
 }
 
-// parseCgroup reads cgroups(7)'s /proc/PID/cgroup. Controllers of version 1 go
-// first: in the hybrid layout version 2 has none.
+// parseCgroup parses cgroups(7)'s /proc/PID/cgroup. Controllers of version 1 take
+// precedence: in the hybrid layout version 2 has none.
 func parseCgroup(content []byte, mount string) Cgroup {
 	group := Cgroup{controllers: map[string]string{}}
 	unified := ""
@@ -63,8 +62,7 @@ func parseCgroup(content []byte, mount string) Cgroup {
 	return group
 }
 
-// Processes are the numbers of the group's processes, of those in groups
-// beneath it too, ascending.
+// Processes are the PIDs in the group and the groups beneath it, ascending.
 func (c Cgroup) Processes() ([]int, error) {
 	root, err := c.directory()
 	if err != nil {
@@ -89,8 +87,8 @@ func (c Cgroup) Processes() ([]int, error) {
 	return slices.Compact(pids), nil
 }
 
-// directory is one of the group's: version 1 has one a controller, which come
-// and go together.
+// directory is one of the group's directories: version 1 has one for each
+// controller, and they come and go together.
 func (c Cgroup) directory() (string, error) {
 	if c.unified != "" {
 		return c.unified, nil
@@ -121,8 +119,8 @@ func readProcesses(name string) ([]int, error) {
 	return pids, nil
 }
 
-// number reads a file that holds one number. No limit ("max"), and a file that
-// this kernel does not have, is 0.
+// number reads a file with one number. No limit ("max") and a file missing from
+// this kernel are 0.
 func number(dir, name string) (uint64, error) {
 	content, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,7 +140,7 @@ func number(dir, name string) (uint64, error) {
 	return value, nil
 }
 
-// numbers reads a file of lines "key value". One that is missing has none.
+// numbers reads a file of lines "key value". A missing file has none.
 func numbers(dir, name string) (map[string]uint64, error) {
 	values := map[string]uint64{}
 	err := eachLine(dir, name, func(fields []string) error {
@@ -156,8 +154,7 @@ func numbers(dir, name string) (map[string]uint64, error) {
 	return values, err
 }
 
-// eachLine calls visit with each line's fields. A file that is missing has no
-// lines.
+// eachLine calls visit with each line's fields. A missing file has no lines.
 func eachLine(dir, name string, visit func(fields []string) error) error {
 	content, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,19 +12,18 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Meter reads the use of one container.
+// Meter measures the use of one container.
 type Meter struct {
 	Cgroup Cgroup
 	// NetworkOf is a process in the container's network namespace; 0: the
 	// container shares the machine's, whose traffic is not its own.
 	NetworkOf int
-	// DescendantsOf is a process; where it is set, what its descendants use is
-	// added up, since the control group does not tell.
+	// DescendantsOf, if set, is a process whose descendants' use is added up,
+	// because there is no usable cgroup.
 	DescendantsOf int
 }
 
-// Read is one reading. An error that is fs.ErrNotExist means that the
-// container has gone.
+// Read takes a reading. fs.ErrNotExist means that the container is gone.
 func (m Meter) Read() (*agentv1.StatsResponse, error) {
 	reading := &agentv1.StatsResponse{
 		Read: timestamppb.Now(), Cpu: &agentv1.CpuStats{}, Memory: &agentv1.MemoryStats{}, Pids: &agentv1.PidsStats{},
@@ -32,7 +31,7 @@ func (m Meter) Read() (*agentv1.StatsResponse, error) {
 	if err := m.readUse(reading); err != nil {
 		return nil, fmt.Errorf("read resource use: %w", err)
 	}
-	// Right after the container's own: the two are set against each other.
+	// Right after the container's own, since the two are compared.
 	machine, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return nil, fmt.Errorf("read the machine's processor time: %w", err)
@@ -71,7 +70,7 @@ func (c Cgroup) read(into *agentv1.StatsResponse) error {
 	if err != nil {
 		return err
 	}
-	// A group that was removed has no files, which would read as zeros.
+	// A removed group has no files, which would read as zeros.
 	if _, err := os.Stat(dir); err != nil {
 		return err
 	}
@@ -81,9 +80,9 @@ func (c Cgroup) read(into *agentv1.StatsResponse) error {
 	return c.readV2(into)
 }
 
-// machineProcessors reads /proc/stat: the machine's time in ns, idle included,
-// and the number of its processors. As in Docker, guests' time is not added:
-// it is in the user time already.
+// machineProcessors parses /proc/stat: the machine's time in ns, idle included,
+// and the number of its processors. As in Docker, guests' time is not added,
+// since user time includes it.
 func machineProcessors(stat []byte) (ns uint64, online uint32, err error) {
 	for line := range bytes.Lines(stat) {
 		fields := strings.Fields(string(line))
@@ -108,7 +107,7 @@ func machineProcessors(stat []byte) (ns uint64, online uint32, err error) {
 	return ns, online, nil
 }
 
-// machineMemory reads /proc/meminfo: bytes; 0 where it does not tell.
+// machineMemory parses /proc/meminfo: bytes; 0 if unknown.
 func machineMemory(info []byte) uint64 {
 	for line := range bytes.Lines(info) {
 		fields := strings.Fields(string(line))
@@ -120,8 +119,8 @@ func machineMemory(info []byte) uint64 {
 	return 0
 }
 
-// networkUse reads /proc/PID/net/dev, whose first two lines are titles. The
-// loopback interface carries nothing in or out.
+// networkUse parses /proc/PID/net/dev, whose first two lines are titles. Loopback
+// does not count.
 func networkUse(table []byte) (map[string]*agentv1.NetworkStats, error) {
 	use := map[string]*agentv1.NetworkStats{}
 	for line := range bytes.Lines(table) {

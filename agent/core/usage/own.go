@@ -9,9 +9,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// OwnCgroup finds the control group of this process as its container shows it:
-// with a namespace of its own, or with its directory mounted where the root
-// group's would be.
+// OwnCgroup finds the cgroup of this process as its container sees it: in its own
+// namespace, or with its directory mounted in place of the root group's.
 func OwnCgroup() (Cgroup, error) {
 	content, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -20,7 +19,7 @@ func OwnCgroup() (Cgroup, error) {
 	return parseCgroup(content, cgroupMount).shownIn(cgroupMount), nil
 }
 
-// shownIn replaces directories that are not there by the mounts' own.
+// shownIn replaces missing directories by the mounts' own.
 func (c Cgroup) shownIn(mount string) Cgroup {
 	shown := Cgroup{unified: c.unified, controllers: map[string]string{}}
 	if shown.unified != "" && !exists(shown.unified) {
@@ -37,7 +36,7 @@ func (c Cgroup) shownIn(mount string) Cgroup {
 	return shown
 }
 
-// Readable reports whether the group shows what its processes use.
+// Readable reports whether the group's use can be read.
 func (c Cgroup) Readable() bool {
 	if c.unified != "" {
 		return exists(filepath.Join(c.unified, "memory.current"))
@@ -45,8 +44,8 @@ func (c Cgroup) Readable() bool {
 	return c.controllers["memory"] != "" && c.controllers["cpuacct"] != ""
 }
 
-// readDescendants adds up what the processes beneath one use, where no control
-// group tells.
+// readDescendants adds up the use of a process's descendants, if no cgroup has
+// it.
 func readDescendants(of int, into *agentv1.StatsResponse) error {
 	all, err := processes.Descendants(of)
 	if err != nil {

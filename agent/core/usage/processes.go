@@ -11,14 +11,14 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// DefaultPsArguments are those of a `docker top` that says none.
+// DefaultPsArguments are those of `docker top` without any.
 const DefaultPsArguments = "-ef"
 
-// pidTitle finds columns that a format renames to something with PID, by which
-// processes of others would be taken for the container's.
+// pidTitle finds columns that a format renames to something with PID, so that
+// other processes would be mistaken for the container's.
 var pidTitle = regexp.MustCompile(`\s+([^\s]*)=\s*(PID[^\s]*)`)
 
-// CheckPsArguments refuses arguments of ps that make its answer ambiguous.
+// CheckPsArguments refuses arguments of ps that make its output ambiguous.
 func CheckPsArguments(arguments string) error {
 	for _, match := range pidTitle.FindAllStringSubmatch(arguments, -1) {
 		if match[1] != "pid" {
@@ -28,9 +28,8 @@ func CheckPsArguments(arguments string) error {
 	return nil
 }
 
-// PsArguments are ps's arguments for these processes alone. Some options do not
-// go together with `-q`: without it ps shows everybody's, and ProcessTable
-// chooses.
+// PsArguments are ps's arguments to list only these processes. Some options
+// exclude `-q`: without it ps lists all processes, and ProcessTable selects.
 func PsArguments(arguments string, pids []int) []string {
 	if arguments == "" {
 		arguments = DefaultPsArguments
@@ -46,7 +45,7 @@ func PsArguments(arguments string, pids []int) []string {
 	return append(words, "-q"+strings.Join(numbers, ","))
 }
 
-// ProcessTable takes the lines of these processes out of ps's output.
+// ProcessTable selects the lines of these processes from ps's output.
 func ProcessTable(output string, pids []int) (*agentv1.TopResponse, error) {
 	header, rest, _ := strings.Cut(output, "\n")
 	table := &agentv1.TopResponse{Titles: fieldsOf(header)}
@@ -54,7 +53,7 @@ func ProcessTable(output string, pids []int) (*agentv1.TopResponse, error) {
 	if column < 0 {
 		return nil, errors.New("Couldn't find PID field in ps output")
 	}
-	ours := false // whether the process before is: its threads follow it, with "-" for a PID
+	ours := false // whether the last process is: its threads follow it, with "-" for a PID
 	for line := range strings.SplitSeq(rest, "\n") {
 		fields := fieldsOf(line)
 		if len(fields) == 0 {

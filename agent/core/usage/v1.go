@@ -89,8 +89,8 @@ func (c Cgroup) pidsV1(into *agentv1.StatsResponse) (err error) {
 	return err
 }
 
-// blockV1 prefers the counters of whole subtrees; older kernels have the
-// group's own only.
+// blockV1 prefers the counters of whole subtrees; older kernels only have the
+// group's own.
 func (c Cgroup) blockV1(into *agentv1.StatsResponse) error {
 	dir := c.controllers["blkio"]
 	if dir == "" {
@@ -119,7 +119,7 @@ func (c Cgroup) blockV1(into *agentv1.StatsResponse) error {
 	return nil
 }
 
-// blockEntry makes an entry of a device's numbers "major:minor" and a value.
+// blockEntry builds an entry from a device "major:minor" and a value.
 func blockEntry(kind, device, op, value string) (*agentv1.BlockIoEntry, error) {
 	entry := &agentv1.BlockIoEntry{Kind: kind, Op: op}
 	major, minor, _ := strings.Cut(device, ":")

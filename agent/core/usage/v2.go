@@ -36,7 +36,7 @@ func (c Cgroup) readV2(into *agentv1.StatsResponse) (err error) {
 	if into.Memory.Stats, err = numbers(dir, "memory.stat"); err != nil {
 		return err
 	}
-	// Docker shows the group's wants of memory as its failures.
+	// Docker shows the group's OOM events as failures.
 	events, err := numbers(dir, "memory.events")
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (c Cgroup) readV2(into *agentv1.StatsResponse) (err error) {
 	})
 }
 
-// blockV2 takes a line "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0".
+// blockV2 parses a line "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0".
 func blockV2(into *agentv1.StatsResponse, fields []string) error {
 	if len(fields) == 0 {
 		return nil
