@@ -46,7 +46,7 @@ type container struct {
 	// The platform asked to stop while the main process ran.
 	platformStop bool
 	sealed       *agentv1.DescribeResponse // of the last start, or what has replaced it
-	changed      change.Signal             // told of each of these
+	changed      change.Signal             // of any of these
 }
 
 var (
@@ -120,9 +120,9 @@ func (c *container) fromBegin(request *agentv1.StartRequest, response *agentv1.S
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	told := proto.CloneOf(response)
-	told.GetStarted().StartedAt = timestamppb.New(c.begun)
-	return told
+	own := proto.CloneOf(response)
+	own.GetStarted().StartedAt = timestamppb.New(c.begun)
+	return own
 }
 
 // started records the outcome of a Start.
@@ -179,7 +179,7 @@ func (c *container) exitLineOf(request *agentv1.StartRequest, exit *agentv1.Exit
 	if len(request.ExitKey) == 0 {
 		return ""
 	}
-	whole := proto.CloneOf(exit) // others are told the same one
+	whole := proto.CloneOf(exit) // shared with others
 	whole.PlatformStop = c.stoppedByPlatform()
 	return exitLine(request.ExitKey, request.Generation, whole)
 }
@@ -236,14 +236,14 @@ func (w *countedWatcher) Next(ctx context.Context) (*agentv1.WatchResponse, erro
 	if err != nil || !w.container.stoppedByPlatform() {
 		return response, err
 	}
-	told := proto.CloneOf(response) // other watchers are told the same one
-	if exit := told.GetExited(); exit != nil {
+	own := proto.CloneOf(response) // shared with other watchers
+	if exit := own.GetExited(); exit != nil {
 		exit.PlatformStop = true
 	}
-	if exit := told.GetState().GetExit(); exit != nil {
+	if exit := own.GetState().GetExit(); exit != nil {
 		exit.PlatformStop = true
 	}
-	return told, nil
+	return own, nil
 }
 
 // stoppedByPlatform reports whether the platform has ended the main process.

@@ -41,7 +41,7 @@ func openManaged(path string) *managedFile {
 // stay.
 func (f *managedFile) readdress(entries []*agentv1.HostsEntry) error {
 	if f.refusal != nil || len(entries) == 0 {
-		return nil // a start says what cannot be written
+		return nil // a start reports the error
 	}
 	f.current = names.Readdress(f.current, entries)
 	return names.ReaddressFile(f.path, entries)

@@ -45,8 +45,8 @@ type nameService struct {
 	hosts    *managedFile
 	resolv   *managedFile
 	settings *agentv1.ResolverSettings // of the last start; nil: it set nothing
-	resolver *names.Resolver           // nil: no names were told
-	linked   []*agentv1.HostsEntry     // where linked containers are, as told last
+	resolver *names.Resolver           // nil: no names to serve
+	linked   []*agentv1.HostsEntry     // the latest addresses of linked containers
 }
 
 func newNameService(own *powers, asked func([]netip.Addr), logger *slog.Logger) *nameService {

@@ -24,7 +24,7 @@ const (
 // access to the cgroup freezer. Processes that were already stopped stay so when
 // it thaws the others.
 type freezer struct {
-	stopped []stoppedProcess // in the order in which they were stopped
+	stopped []stoppedProcess // in the order of their stops
 }
 
 type stoppedProcess struct {

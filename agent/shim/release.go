@@ -65,7 +65,7 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 		return fmt.Errorf("wait for the container's process: %w", err)
 	}
 	if n, err := unix.Read(fd, make([]byte, 1)); err != nil || n == 0 {
-		return runtimeOnly("the container's process does not wait") // it has ended, which the runtime words
+		return runtimeOnly("the container's process does not wait") // it has ended: the runtime words the error
 	}
 	if err := os.Remove(fifo); err != nil {
 		return fmt.Errorf("tell the runtime that the container runs: %w", err)

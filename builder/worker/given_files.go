@@ -21,7 +21,7 @@ const maxGivenFiles = 4 << 20
 func (s *step) giveFile(ctx context.Context, mount *pb.Mount, from *ref, name string) (ok bool, err error) {
 	file, info, err := from.regularFile(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && file == "" {
-		return false, nil // the mount tells what it is
+		return false, nil // the mount reports the error
 	}
 	if err != nil {
 		return false, err

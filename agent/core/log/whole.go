@@ -39,7 +39,7 @@ const (
 // openLine is a line whose end has not been read yet.
 type openLine struct {
 	begun bool
-	time  int64  // of the record in which it began
+	time  int64  // of its first record
 	data  []byte // that was not delivered
 }
 

@@ -209,7 +209,7 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 // unpack unpacks a tar stream and reads it to its end.
 func unpack(ctx context.Context, container Container, root *archive.Root, directory *os.File, open *agentv1.ArchivePutOpen, from io.Reader) error {
 	if open.WorkingDirectory != "" {
-		_ = root.MakeDirectory(open.WorkingDirectory) // the start says why it cannot be
+		_ = root.MakeDirectory(open.WorkingDirectory) // the start reports a failure
 	}
 	options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
 	if open.Layer {

@@ -20,7 +20,7 @@ const (
 	// healthUnknown is the exit code of a probe that could not start or timed
 	// out.
 	healthUnknown = -1
-	healthCutMark = "..." // ends an output of which more was written
+	healthCutMark = "..." // ends truncated output
 )
 
 // watchHealth probes on schedule until the returned function is called. The

@@ -50,7 +50,7 @@ type Sessions struct {
 	unkept     bool     // Persist has failed and is being retried
 	health     []*agentv1.HealthResult
 	hub        hub
-	changed    change.Signal // told of every change that Start or Ended waits for
+	changed    change.Signal // of anything that Start or a Wait function waits for
 	left       []leaving     // clients that detached by their keys, until that is acknowledged
 }
 

@@ -18,11 +18,11 @@ var errWatchBehind = errors.New("the watcher fell behind: watch again")
 // hub sends events to watchers. Sessions.mu serialises its calls, so that no
 // event is missing or repeated after a snapshot.
 type hub struct {
-	sequence uint64 // of the last event; the state in which the agent begins is 1
+	sequence uint64 // of the last event; the initial state has 1
 	// generation of the last accepted start; 0: none
 	generation uint64
-	// owed is the sequence of the last event to be acknowledged, acknowledged
-	// that of the last one that was.
+	// Sequences of the last event to be acknowledged, and of the last one
+	// acknowledged.
 	owed, acknowledged uint64
 	watchers           map[*Watcher]struct{}
 	released           bool

@@ -65,7 +65,7 @@ type launched struct {
 	ready shimspec.Readiness  // zero: not ready, or released
 	exit  shimspec.ExitRecord // zero: none of this generation
 	begun shimspec.Begun      // zero: its process has not executed the command
-	alive bool                // the shim answers on its socket
+	alive bool                // the shim listens on its socket
 	// The record of a running container is damaged: spec holds only what is
 	// needed to reach it.
 	damaged bool

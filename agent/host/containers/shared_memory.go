@@ -64,7 +64,7 @@ func sharedMemoryOptions(config []byte) ([]string, bool) {
 		Mounts []ociMount `json:"mounts"`
 	}
 	if json.Unmarshal(config, &spec) != nil {
-		return nil, false // completeConfig says what is wrong with it
+		return nil, false // completeConfig reports the error
 	}
 	if at := slices.IndexFunc(spec.Mounts, isSharedMemory); at >= 0 {
 		return spec.Mounts[at].Options, true

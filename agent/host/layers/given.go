@@ -146,7 +146,7 @@ func (s *Store) reviewGiven(dir string) {
 			s.flusher.Add(path)
 		}
 	}
-	tellGivenStays(dir, err)
+	warnGivenStays(dir, err)
 }
 
 // hasImage reports whether all layers beneath it exist, as far as is known.
@@ -167,7 +167,7 @@ func (s *Store) dropGiven(layer string) {
 			err = errors.Join(err, removeGiven(given))
 		}
 	}
-	tellGivenStays(layer, err)
+	warnGivenStays(layer, err)
 }
 
 // removeGiven renames it first, so that an interrupted removal does not look
@@ -180,8 +180,8 @@ func removeGiven(given string) error {
 	return confined.RemovePath(doomed)
 }
 
-func tellGivenStays(layer string, err error) {
+func warnGivenStays(layer string, err error) {
 	if err != nil {
-		slog.Warn("what containers were given stays on disk", "layer", filepath.Base(layer), "error", err)
+		slog.Warn("files for containers stay on disk", "layer", filepath.Base(layer), "error", err)
 	}
 }

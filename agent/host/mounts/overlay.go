@@ -171,7 +171,7 @@ func withLog(fs int, err error) error {
 // mounted a second time, deleted ones would keep their space. A missing mount is
 // not an error.
 func DropCaches(target string) error {
-	err := unix.Mount("", target, "", unix.MS_REMOUNT, "") // which drops what the kernel has cached of it
+	err := unix.Mount("", target, "", unix.MS_REMOUNT, "") // drops the kernel's caches of it
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "remount", Path: target, Err: err}
 	}

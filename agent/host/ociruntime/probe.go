@@ -27,7 +27,7 @@ var candidates = []string{"runc", "crun"}
 type Wanted struct {
 	Name    string // or a path; empty: the first candidate that works
 	Root    string // --root
-	Scratch string // directory for the probe's files, which go again
+	Scratch string // directory for the probe's temporary files
 	// CgroupOf returns the cgroup of a container with this name.
 	CgroupOf func(name string) string
 }

@@ -140,7 +140,7 @@ func (l *link) drop(arrived uint64) bool {
 
 // refuseLink tells a peer that the link does not exist.
 func refuseLink(carrier net.Conn) {
-	carrier.Write(frame(nil, 0, endsLink, nil)) // It hears of the end in any case.
+	carrier.Write(frame(nil, 0, endsLink, nil)) // if this fails, the peer sees the end
 	carrier.Close()
 }
 

@@ -121,7 +121,7 @@ func execute(spec *Spec, path string, failed []byte) {
 // clone forks, and waits in this process until the child has executed or ended.
 // The child has only a copy of this thread's stack: it makes system calls, and
 // Go's runtime no longer works in it. Its memory is separate (no CLONE_VM), so
-// that whoever takes it over in the container gets nothing of ours. If it fails
+// that a process that takes it over in the container gets nothing of ours. If it fails
 // to execute, it leaves the step and the error.
 //
 //go:noinline

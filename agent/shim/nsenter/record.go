@@ -18,7 +18,7 @@ const RecordSize = 9
 
 // Record is the progress of the entering process.
 type Record struct {
-	Kind         RecordKind // 0: nowhere
+	Kind         RecordKind // 0: nothing has happened
 	Value, Errno uint32
 }
 
@@ -35,7 +35,7 @@ var record []byte
 // with the child, where a child that fails to execute leaves the step and the
 // error. Neither stays a descriptor, which a process of the container could hold
 // open.
-func mapRecords() (ofChild []byte, errno syscall.Errno) {
+func mapRecords() (childRecord []byte, errno syscall.Errno) {
 	var err error
 	if record, err = syscall.Mmap(recordFD, 0, RecordSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED); err != nil {
 		return nil, err.(syscall.Errno)
@@ -43,10 +43,10 @@ func mapRecords() (ofChild []byte, errno syscall.Errno) {
 	if err := syscall.Madvise(record, syscall.MADV_DONTFORK); err != nil {
 		return nil, err.(syscall.Errno)
 	}
-	if ofChild, err = syscall.Mmap(-1, 0, RecordSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED|syscall.MAP_ANON); err != nil {
+	if childRecord, err = syscall.Mmap(-1, 0, RecordSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED|syscall.MAP_ANON); err != nil {
 		return nil, err.(syscall.Errno)
 	}
-	return ofChild, 0
+	return childRecord, 0
 }
 
 // report replaces the record. The kind is written last, since the process may be

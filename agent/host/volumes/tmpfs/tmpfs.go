@@ -37,14 +37,14 @@ func (Driver) Check(options map[string]string) error {
 			return invalid("invalid option: %q (tmpfs volumes have: size, nr_inodes, mode, uid, gid)", option)
 		}
 	}
-	root, err := memory(options).Open()
+	root, err := fileSystem(options).Open()
 	if err != nil {
 		return invalid("%v", err)
 	}
 	return unix.Close(root)
 }
 
-func memory(options map[string]string) mounts.FileSystem {
+func fileSystem(options map[string]string) mounts.FileSystem {
 	m := mounts.FileSystem{Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}}
 	for option, value := range options {
 		m.Options = append(m.Options, option+"="+value)
@@ -60,7 +60,7 @@ func (Driver) Make(_ context.Context, v driver.Volume) (driver.Made, error) {
 
 // Mount mounts an empty tmpfs.
 func (Driver) Mount(_ context.Context, v driver.Volume) error {
-	return memory(v.Options).Mount(v.Data())
+	return fileSystem(v.Options).Mount(v.Data())
 }
 
 // Measure returns the bytes of the volume's files.
