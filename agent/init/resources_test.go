@@ -102,7 +102,7 @@ func TestTheContainersProcessesAreListedWithoutPs(t *testing.T) {
 	}
 }
 
-func TestWhatTheContainerUsesIsTold(t *testing.T) {
+func TestResourceUseIsReported(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]taskOptions{
 		"by its control group": {arguments: none, resources: map[string]any{"memory": map[string]any{"limit": 256 << 20}}},

@@ -89,7 +89,7 @@ func stdoutOf(t *testing.T, output string) string {
 	return bytes.String()
 }
 
-func TestOutputReachesThePlatformUnlessItIsToldNot(t *testing.T) {
+func TestOutputReachesThePlatformUnlessDisabled(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong})
 	client := k.client()

@@ -74,7 +74,7 @@ func TestAnAgentThatWasNeverStartedIsReleased(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatIsNeverToldWhatToRunLeaves(t *testing.T) {
+func TestAnAgentWithoutAStartLeaves(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: append([]string{"--start-timeout", "2s"}, forLong...)})
 	if code := k.exitCode(); code != 125 || !strings.Contains(k.said(), "not told what to run within 2s") {

@@ -28,7 +28,7 @@ func TestAShimThatNobodyWatchesLeavesByItself(t *testing.T) {
 	}
 }
 
-func TestAReleasedShimTellsItsWatchersLast(t *testing.T) {
+func TestAReleasedShimNotifiesItsWatchersLast(t *testing.T) {
 	c := launch(t, launchOptions{args: sh("exit 0")})
 	events := c.watch()
 	c.mustRun()
@@ -96,7 +96,7 @@ func TestRunningExecsAreInTheExitRecord(t *testing.T) {
 	}
 }
 
-func TestWantOfMemoryIsTold(t *testing.T) {
+func TestOutOfMemoryIsReported(t *testing.T) {
 	c := launch(t, launchOptions{args: sh("x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo no"), config: func(config map[string]any) {
 		config["linux"].(map[string]any)["resources"] = map[string]any{"memory": map[string]any{"limit": 32 << 20, "swap": 32 << 20}}
 	}})

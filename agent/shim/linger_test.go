@@ -188,7 +188,7 @@ func TestACallThatDoesNotEndIsCutAloneAtARelease(t *testing.T) {
 	}
 }
 
-func TestAShimThatIsToldTwiceCutsItsClients(t *testing.T) {
+func TestASecondSIGTERMCutsTheShimsClients(t *testing.T) {
 	c := ended(t)
 	_, body := c.handedLog()
 	c.release()

@@ -60,7 +60,7 @@ func (c *container) bound(protocol, hostIP string) shimspec.BoundPort {
 	return shimspec.BoundPort{}
 }
 
-func TestAPortIsFreeOnceTheEndIsTold(t *testing.T) {
+func TestAPortIsFreeOnceTheEndIsReported(t *testing.T) {
 	namespace := newNamespace(t)
 	var port uint32 // any at first, then always the same
 	for range 10 {

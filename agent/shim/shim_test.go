@@ -33,7 +33,7 @@ func TestAnAttachmentBeforeTheStartGetsEveryByteAndTheExitCode(t *testing.T) {
 	}
 }
 
-func TestTheExitRecordIsWrittenBeforeTheExitIsTold(t *testing.T) {
+func TestTheExitRecordIsWrittenBeforeTheExitIsReported(t *testing.T) {
 	c := launch(t, launchOptions{args: sleeper})
 	events := c.watch()
 	c.mustRun()

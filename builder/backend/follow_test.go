@@ -30,7 +30,7 @@ func TestTheEndIsAskedForWhileOutputComes(t *testing.T) {
 	}
 }
 
-func TestAnEndThatCouldNotBeToldIsAskedForAgain(t *testing.T) {
+func TestALostExitIsRequestedAgain(t *testing.T) {
 	server, client := backendtest.Start(t)
 	server.ExitCode = 3
 	server.WaitError = connect.NewError(connect.CodeInternal, errors.New("a restart"))

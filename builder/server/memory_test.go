@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestBuildsThatExceedTheMemoryAreToldThoughTheyGoOn(t *testing.T) {
+func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
 	var inUse atomic.Int64
 	m := newMemory(0)
 	m.limit, m.inUse = 100, inUse.Load

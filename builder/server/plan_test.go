@@ -95,7 +95,7 @@ func TestPasswordsOfURLsAreMasked(t *testing.T) {
 	}
 }
 
-func TestACommandThatFailsIsToldAsItIsWritten(t *testing.T) {
+func TestAFailingCommandIsShownAsWritten(t *testing.T) {
 	answer := httptest.NewRecorder()
 	err := errors.Join(errors.New(`process "/bin/sh -c bad \\& a2\ta3" did not complete successfully: exit code: 127`), &gatewaypb.ExitError{ExitCode: 127})
 	(&messages{w: answer}).fail(err)

@@ -49,7 +49,7 @@ func TestStatDescribesTheLastElementItself(t *testing.T) {
 	}
 }
 
-func TestStatTellsWhyNot(t *testing.T) {
+func TestStatReportsErrors(t *testing.T) {
 	r, dir, _ := newRoot(t)
 	plant(t, dir, [2]string{"f", ""}, [2]string{"loop", "->loop"})
 	for path, kind := range map[string]error{

@@ -244,7 +244,7 @@ func TestWhiteoutNamesAreOrdinary(t *testing.T) {
 	}
 }
 
-func TestAReadOnlyFileSystemIsToldAsSuch(t *testing.T) {
+func TestAReadOnlyFileSystemHasItsOwnError(t *testing.T) {
 	needRoot(t)
 	r, dir, _ := newRoot(t)
 	plant(t, dir, [2]string{"m/", ""})

@@ -99,7 +99,7 @@ func TestABacklogHoldsOneChunkHoweverSmallItIs(t *testing.T) {
 	}
 }
 
-func TestAFailedWriteIsToldUntilOneIsDoneAgain(t *testing.T) {
+func TestAFailedWriteIsReportedUntilOneSucceeds(t *testing.T) {
 	disk := newStalled()
 	disk.err = errors.New("disk full")
 	close(disk.release)

@@ -302,7 +302,7 @@ func TestAChunkLargerThanARecordIsKeptWhole(t *testing.T) {
 	}
 }
 
-func TestAFullDiskIsToldAndLeavesWholeRecords(t *testing.T) {
+func TestAFullDiskIsReportedAndLeavesWholeRecords(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Skipf("cannot mount a small file system: %v", err)

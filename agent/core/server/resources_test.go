@@ -73,7 +73,7 @@ func TestOneShotIsOneReading(t *testing.T) {
 	}
 }
 
-func TestASingleAnswerTellsTheReadingBefore(t *testing.T) {
+func TestASingleResponseHasThePreviousReading(t *testing.T) {
 	stream := stats(t, &fakeMeter{}, &agentv1.StatsRequest{})
 	if !stream.Receive() {
 		t.Fatal(stream.Err())

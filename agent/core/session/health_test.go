@@ -39,7 +39,7 @@ func nextResult(t *testing.T, watcher *session.Watcher) *agentv1.HealthResult {
 	}
 }
 
-func TestAProbesResultIsTold(t *testing.T) {
+func TestAProbesResultIsReported(t *testing.T) {
 	runtime := newRuntime(t)
 	watcher := checked(t, runtime, time.Minute)
 	for code := range 3 {

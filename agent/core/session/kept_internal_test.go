@@ -8,7 +8,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-func TestAStateThatCannotBeKeptIsToldAndKeptLater(t *testing.T) {
+func TestAnUnsavedStateIsReportedAndSavedLater(t *testing.T) {
 	pause := persistRetry
 	persistRetry = time.Millisecond
 	t.Cleanup(func() { persistRetry = pause })

@@ -140,7 +140,7 @@ func TestABackgroundProcessDelaysTheExitOnlyForAWhile(t *testing.T) {
 	exec.stdout.Close()
 }
 
-func TestTheStateIsKeptBeforeAnybodyIsTold(t *testing.T) {
+func TestTheStateIsSavedBeforeItIsReported(t *testing.T) {
 	var kept *agentv1.ContainerState
 	var c *session.Sessions
 	c, _, main := running(t, session.Options{Persist: func(state *agentv1.ContainerState) error {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestResolveFollowsLinksInsideAndStopsWhereItIsTold(t *testing.T) {
+func TestResolveFollowsLinksInsideAndStopsWhereCovered(t *testing.T) {
 	root, dir := openRoot(t)
 	os.MkdirAll(filepath.Join(dir, "real/deep"), 0o755)
 	os.WriteFile(filepath.Join(dir, "file"), nil, 0o644)

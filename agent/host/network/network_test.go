@@ -267,7 +267,7 @@ func TestACreationThatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestReclaimKeepsOnlyWhatIsToldToKeep(t *testing.T) {
+func TestReclaimKeepsOnlyWhatItIsGiven(t *testing.T) {
 	l := newLab(t)
 	l.must(l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}))
 	l.bridge(Bridge{Name: "skl1", Gateway: "10.213.2.1/24"})

@@ -22,7 +22,7 @@ import (
 // patience bounds what is waited for, on a machine that does other work.
 const patience = 2 * time.Minute
 
-func TestAShortageIsToldOnceForEachCrossing(t *testing.T) {
+func TestAShortageIsReportedOnceForEachCrossing(t *testing.T) {
 	const gib = 1 << 30
 	type growths = map[string]growth
 	to := func(bytes uint64) growth { return growth{bytes: bytes, mount: 1} }
@@ -86,7 +86,7 @@ func openStoreOn(t *testing.T, disk string, period time.Duration) stored {
 	return stored{store, t, disk}
 }
 
-func TestADiskThatFillsBelowAVolumeIsToldOf(t *testing.T) {
+func TestADiskThatFillsBelowAVolumeIsReported(t *testing.T) {
 	disk := tmpfsDisk(t)
 	s := openStoreOn(t, disk, time.Millisecond)
 	small, whole := s.make("small", "block"), s.make("plain", "local")
@@ -128,7 +128,7 @@ func storeWithLargeVolume(t *testing.T) (_ stored, path string) {
 	return s, made.Path
 }
 
-func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
+func TestAVolumeWithoutRoomIsReportedAtItsMount(t *testing.T) {
 	s, path := storeWithLargeVolume(t)
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
@@ -147,7 +147,7 @@ func TestAVolumeWithoutRoomIsToldOfAtItsMount(t *testing.T) {
 }
 
 // A container that restarts has its volume mounted anew before the room is looked at again.
-func TestAVolumeWithoutRoomIsToldOfAtEachMount(t *testing.T) {
+func TestAVolumeWithoutRoomIsReportedAtEachMount(t *testing.T) {
 	s, path := storeWithLargeVolume(t)
 	s.must(s.Hold(t.Context(), "one", path))
 	told := make(chan string, 16)
@@ -212,7 +212,7 @@ func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 	}
 }
 
-func TestADiskThatAVolumeIsALinkToIsToldOf(t *testing.T) {
+func TestADiskBehindAVolumesLinkIsReported(t *testing.T) {
 	roomy := t.TempDir()
 	if err := unix.Mount("tmpfs", roomy, "tmpfs", 0, "size=4g"); err != nil {
 		t.Fatal(err)

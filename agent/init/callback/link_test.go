@@ -108,7 +108,7 @@ func bring(t *testing.T, peer net.Conn) string {
 	}
 }
 
-func TestAnEndThatWasLostIsToldAgain(t *testing.T) {
+func TestALostEndIsSentAgain(t *testing.T) {
 	l, agent, first := openLink(t)
 	go agent.Write([]byte("all"))
 	if got := bring(t, first); got != "all" {
@@ -222,7 +222,7 @@ func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
 	}
 }
 
-func TestOnlyTheRelaysOwnCloseFrameTellsThatTheClientHasLeft(t *testing.T) {
+func TestOnlyTheRelaysOwnCloseFrameMeansThatTheClientHasLeft(t *testing.T) {
 	if !hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}) {
 		t.Error("a close frame without a status was taken for a cut")
 	}

@@ -106,7 +106,7 @@ func linkTo(t *testing.T, container *served, change func(*Partner)) Link {
 	return link
 }
 
-func TestALinkTellsWhereThePartnerListens(t *testing.T) {
+func TestALinkReportsThePartnersListeners(t *testing.T) {
 	t.Parallel()
 	told := make(chan []netip.AddrPort, 1)
 	follow := func(link Link) error {

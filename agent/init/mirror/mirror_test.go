@@ -125,7 +125,7 @@ func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
 	until(t, "the mirror ends when the partner is none any more", func() bool { return !isOpen(port) })
 }
 
-func TestMirrorsAreNotToldToPartners(t *testing.T) {
+func TestMirrorsAreNotReportedToPartners(t *testing.T) {
 	t.Parallel()
 	link := newFakeLink()
 	m := newMirror(t, map[string]*fakeLink{"x": link})

@@ -404,7 +404,7 @@ func cleanNow(t *testing.T, v driver.Volume) {
 	}
 }
 
-func TestAFileSystemWithNotedErrorsIsCheckedAndThatIsTold(t *testing.T) {
+func TestAFileSystemWithRecordedErrorsIsCheckedAndTheCheckReported(t *testing.T) {
 	v := withNotedErrors(t)
 	var log bytes.Buffer
 	before := slog.Default()
