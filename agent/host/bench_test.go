@@ -10,7 +10,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// BenchmarkLaunch is what a client waits for between `docker start` and the
+// BenchmarkLaunch measures what a client waits for between `docker start` and the
 // first instruction of its command: launch and Start, on a bridge. Creating and
 // releasing are not counted.
 func BenchmarkLaunch(b *testing.B) {
@@ -40,8 +40,8 @@ func BenchmarkLaunch(b *testing.B) {
 	reportMilliseconds(b, map[string]time.Duration{"ms-launch": launching, "ms-start": starting, "ms-release": releasing})
 }
 
-// BenchmarkRestart is the next generation of a container whose process has just
-// ended: launching it includes releasing the last one.
+// BenchmarkRestart measures the next generation of a container whose process has
+// just ended: its launch includes releasing the last one.
 func BenchmarkRestart(b *testing.B) {
 	h := startHost(b)
 	layer := h.unpackImage(b)
@@ -67,7 +67,7 @@ func reportMilliseconds(b *testing.B, totals map[string]time.Duration) {
 	}
 }
 
-// BenchmarkCreate is a container's creation; its removal is not counted.
+// BenchmarkCreate measures a container's creation, without its removal.
 func BenchmarkCreate(b *testing.B) {
 	h := startHost(b)
 	layer := h.unpackImage(b)

@@ -7,11 +7,12 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// testBridge is of this run of the tests alone: another one may run at the same
-// time. It is as long as a name may be.
+// testBridge belongs to this run of the tests only: another may run at the same
+// time. Its name has the maximum length.
 var testBridge = fmt.Sprintf("skltest%08x", os.Getpid())
 
-// testAddress is one in the bridge's network, which is of this run as good as alone.
+// testAddress is in the bridge's network, which is very probably unique to this
+// run.
 func testAddress(number int) string { return fmt.Sprintf("10.213.%d.%d", 16+os.Getpid()%240, number) }
 
 func testNetwork() *hostv1.EnsureNetworkRequest {

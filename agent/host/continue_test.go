@@ -95,7 +95,7 @@ func TestAStepThatRunsIsEndedWithItsContainer(t *testing.T) {
 			before(id)
 			wantQuickRelease(t, h, id)
 			h.wantNothingLeft(t, id)
-			// A launch of its own follows as after any run.
+			// A launch of its own follows, as after any run.
 			next := stepOf(t, id, 3, []string{layer}, "true")
 			next.Continues = false
 			h.runStep(t, next)
@@ -152,8 +152,8 @@ func TestNothingIsContinuedThatIsNotKept(t *testing.T) {
 }
 
 // TestAStepThatIsCutShortIsReclaimed kills the host process at many moments of a
-// step's launch. The step can be launched again, in its place or by itself, and
-// has nothing of the last one.
+// step's launch. The step can be launched again, in its place or by itself,
+// without remains of the last one.
 func TestAStepThatIsCutShortIsReclaimed(t *testing.T) {
 	h := startHostOnBridge(t)
 	layer, above := h.unpackImage(t), h.unpackImage(t)

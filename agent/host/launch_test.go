@@ -61,7 +61,7 @@ func TestAContainerOnABridgeRunsAndEnds(t *testing.T) {
 	}
 }
 
-// leftovers lists what of a launch is still on the machine.
+// leftovers lists what remains of a launch on the machine.
 func (h *hostProcess) leftovers(t testing.TB, id string) (found []string) {
 	t.Helper()
 	for _, path := range []string{
@@ -483,7 +483,7 @@ func TestReleaseKillsEveryProcess(t *testing.T) {
 	}
 }
 
-// wantQuickRelease: no step had to run into its time limit.
+// wantQuickRelease checks that no step ran into its time limit.
 func wantQuickRelease(t *testing.T, h *hostProcess, id string) {
 	t.Helper()
 	begin := time.Now()

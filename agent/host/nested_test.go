@@ -44,8 +44,8 @@ func withDevice(t *testing.T, spec []byte, path string) []byte {
 	return changed
 }
 
-// makesNothingOutside launches containers with a volume at /v while somebody
-// replaces /v/part by a link. add has one more thing made there.
+// makesNothingOutside launches containers with a volume at /v while /v/part is
+// being replaced by a link. add requests one more thing there.
 func makesNothingOutside(t *testing.T, add func(spec []byte, launch, part int) []byte) {
 	t.Helper()
 	h := startHost(t)

@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// buildAgent builds it, and the program beside it that enters containers.
+// buildAgent builds the agent, and the program beside it that enters containers.
 func buildAgent(agent string, flags ...string) error {
 	enter := filepath.Join(filepath.Dir(agent), "sockerless-enter")
 	named := "-ldflags=-X github.com/sockerless/sockerless/agent/shim.enterProgram=" + filepath.Base(enter)
@@ -86,8 +86,8 @@ func requireRoot(t testing.TB) {
 	}
 }
 
-// startHost starts one on directories of its own; the test's end stops it, and
-// finds what is left.
+// startHost starts a host process on its own directories; the test's end stops
+// it, and checks for leftovers.
 func startHost(t testing.TB) *hostProcess {
 	t.Helper()
 	requireRoot(t)
@@ -161,8 +161,8 @@ func (h *hostProcess) layout() shimspec.Layout {
 	return shimspec.Layout{StateDir: h.stateDir, RunDir: h.runDir}
 }
 
-// record tells the check for what tests leave behind (scripts/leaks.ts), where
-// it runs, of an instance before that makes anything.
+// record registers an instance with the check for tests' leftovers
+// (scripts/leaks.ts), if that runs, before the instance creates anything.
 func (h *hostProcess) record() {
 	sum := sha256.Sum256([]byte(h.stateDir))
 	_ = os.WriteFile(filepath.Join(os.TempDir(), ".made", hex.EncodeToString(sum[:6])), nil, 0o600)
@@ -211,8 +211,8 @@ func randomID() string {
 	return hex.EncodeToString(id)
 }
 
-// unpackImage unpacks a layer with busybox, a passwd file and what is given
-// besides, and answers its diff ID.
+// unpackImage unpacks a layer with busybox, a passwd file and the given files,
+// and returns its diff ID.
 func (h *hostProcess) unpackImage(t testing.TB, extra ...tar.Header) string {
 	t.Helper()
 	if busybox == "" {
@@ -254,7 +254,7 @@ func (h *hostProcess) unpackImage(t testing.TB, extra ...tar.Header) string {
 	return h.unpack(t, layer.Bytes())
 }
 
-// unpack unpacks a tar as a layer and answers its diff ID.
+// unpack unpacks a tar as a layer and returns its diff ID.
 func (h *hostProcess) unpack(t testing.TB, layer []byte) string {
 	t.Helper()
 	sum := sha256.Sum256(layer)
@@ -303,7 +303,7 @@ func noNetwork() *hostv1.NetworkNamespace {
 	return &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_None{None: true}}
 }
 
-// create makes a container of the layer and answers its ID; the test's end
+// create creates a container of the layer and returns its ID; the test's end
 // removes it.
 func (h *hostProcess) create(t testing.TB, layer string, seeds ...*hostv1.VolumeSeed) string {
 	t.Helper()

@@ -63,8 +63,8 @@ func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 	h.mustLaunch(t, next).start(t, 2)
 }
 
-// A container whose shim.json is damaged runs on, and ends in order; who joins it is
-// told the file.
+// A container with a damaged shim.json runs on, and ends in order; joining it is
+// an error that names the file.
 func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
@@ -149,7 +149,7 @@ func TestALaunchThatIsCutShortIsReclaimed(t *testing.T) {
 		h.start(t)
 		state := h.onDisk(t, id)
 		if !state.ShimAlive {
-			// A shim that got no further than its own beginning ends by itself.
+			// A shim that got no further than its own start ends by itself.
 			eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, id)) == 0 })
 			continue
 		}

@@ -15,7 +15,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// withoutRoom are states in which a state directory, a tmpfs, takes nothing new.
+// withoutRoom are ways in which a state directory, a tmpfs, has no more room.
 var withoutRoom = map[string]struct {
 	reach func(stateDir string) error
 	told  string
@@ -35,7 +35,7 @@ var withoutRoom = map[string]struct {
 	}, "read-only file system"},
 }
 
-// A crash of the machine may have lost what the container was given.
+// A crash of the machine may have lost the files for the container.
 func TestAStoppedContainerIsReadWhereTheDiskTakesNothing(t *testing.T) {
 	for name, state := range withoutRoom {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// manyLines are more than the kernel holds for a client, however much it is asked to.
+// manyLines are more than the kernel buffers for a client at its maximum.
 const manyLines = 3_000_000
 
 // loud is a container that has written them and ended.
@@ -69,7 +69,7 @@ func slowReader(t *testing.T, client agentv1connect.AgentServiceClient, id strin
 	return body
 }
 
-// wantRest reads what is left, which is whole.
+// wantRest reads the remaining output, which must be complete.
 func wantRest(t *testing.T, body io.Reader) {
 	t.Helper()
 	rest, err := io.ReadAll(body)
@@ -102,7 +102,7 @@ func TestARemovalDoesNotCutAClientThatReadsTheLogSlowly(t *testing.T) {
 	c, request := h.loud(t)
 	rest := slowReader(t, c.AgentServiceClient, request.ContainerId)
 	h.wantRemoved(t, request.ContainerId)
-	// All that is left of it is the shim, for as long as its client reads.
+	// Only its shim remains, while its client reads.
 	left := h.leftovers(t, request.ContainerId)
 	if len(left) != 1 || !strings.HasPrefix(left[0], "process ") || !strings.Contains(left[0], " shim ") {
 		t.Errorf("left behind: %v", left)
@@ -149,7 +149,7 @@ func TestAReleaseThatIsRepeatedDoesNotCutAClientThatReadsTheLogSlowly(t *testing
 		t.Fatal(err)
 	}
 	h.release(t, request.ContainerId)
-	// As a host process leaves it that dies once the shim has let go.
+	// As left by a host process that dies after the shim's release.
 	if err := os.Mkdir(filepath.Dir(ready), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestALaunchThatComesToNothingDoesNotCutAClientThatReadsTheLastLogSlowly(t *
 	rest := slowReader(t, c.AgentServiceClient, request.ContainerId)
 	run := filepath.Dir(c.AgentSocket)
 	h.release(t, request.ContainerId)
-	// As a host process leaves it that dies at the launch's beginning.
+	// As left by a host process that dies at the start of the launch.
 	if err := os.Mkdir(run, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func (h *hostProcess) put(t testing.TB, id, directory, name, content string) err
 	return err
 }
 
-// offersLog says whether a client's connection would be taken for a log.
+// offersLog reports whether a client's connection would be accepted for a log.
 func (h *hostProcess) offersLog(t testing.TB, id string) bool {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -115,8 +115,8 @@ func TestTheLogOfAContainerThatHasEndedGoesToAClientsConnection(t *testing.T) {
 	}
 }
 
-// A damaged record of its files takes neither its log nor its state, and is named
-// to who asks for the files.
+// A damaged root record affects neither the log nor the state, and errors about
+// the files name it.
 func TestADamagedRecordOfFilesTakesNothingElse(t *testing.T) {
 	h := startHost(t)
 	request := sleeper(t, h.create(t, h.unpackImage(t)), h.unpackImage(t), noNetwork())

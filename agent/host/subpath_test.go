@@ -53,7 +53,7 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 	}
 	for _, link := range []string{"absolute", "relative", "indirect", "part/../absolute"} {
 		source := data + "/" + link
-		// As in Docker the launch tells, and whoever looks at the files.
+		// As in Docker the launch fails, and so does reading the files.
 		unlaunched := randomID()
 		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 			ContainerId: unlaunched, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: source, Destination: "/x"}},
@@ -149,8 +149,8 @@ func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 	t.Logf("%d launched, %d refused", launched, refused)
 }
 
-// swapPartAndLink swaps `part` and `link` of a directory again and again, as a container does that has the volume, too,
-// until it is told to stop.
+// swapPartAndLink swaps `part` and `link` of a directory repeatedly, as another
+// container with the volume could, until it is stopped.
 func swapPartAndLink(directory string) (stop func()) {
 	over, stopped := make(chan struct{}), make(chan struct{})
 	go func() {

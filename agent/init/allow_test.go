@@ -37,7 +37,7 @@ func TestAPartnerDoesNotReachTheAgentInAnotherNotation(t *testing.T) {
 	}
 }
 
-// tellingLink is the way to a partner that listens in one place.
+// tellingLink is the way to a partner with one listener.
 type tellingLink struct {
 	at    netip.AddrPort
 	taken chan struct{}
@@ -56,7 +56,7 @@ func (*tellingLink) Carry(_ context.Context, conn *net.TCPConn, _ netip.AddrPort
 
 func (*tellingLink) Close() {}
 
-// A connection that one partner's agent mirrors would go in a circle by another's.
+// A connection mirrored by one partner's agent would loop through another's.
 func TestAPartnerDoesNotReachMirrors(t *testing.T) {
 	t.Parallel()
 	free, err := net.Listen("tcp", "127.79.0.1:0")

@@ -18,13 +18,13 @@ import (
 	"github.com/sockerless/sockerless/agent/core/ports"
 )
 
-// The platform's texts in the files of names.
+// The platform's texts in the name files.
 const (
 	platformHosts  = "127.0.0.1 localhost\n10.1.2.3 ip-10-1-2-3.internal"
 	platformResolv = "nameserver 127.0.0.53\nsearch platform.internal\n"
 )
 
-// dockerCapabilities is what a container has that asks for nothing.
+// dockerCapabilities is a container's default set.
 var dockerCapabilities = strings.Fields(`CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID
 	CAP_SETUID CAP_SETFCAP CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE`)
 
@@ -55,9 +55,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// task is one container as a cloud would run it: a scratch image that holds
-// the user's program, read-only, the agent in a shared volume as its
-// entrypoint, and Docker's default capabilities and seccomp filter.
+// task is one container as a cloud would run it: a scratch image with the user's
+// program, read-only, the agent in a shared volume as its entrypoint, and
+// Docker's default capabilities and seccomp filter.
 type task struct {
 	t       *testing.T
 	id      string // Docker's
@@ -168,7 +168,7 @@ func (k *task) prepare(dir string, options taskOptions) {
 	if busybox, err := os.ReadFile("/bin/busybox"); err == nil {
 		must(k.t, os.WriteFile(filepath.Join(root, "busybox"), busybox, 0o755))
 	}
-	// As the init container does it.
+	// As the init container does.
 	if output, err := exec.Command(filepath.Join(built, "sockerless-agent"), "cp", volume).CombinedOutput(); err != nil {
 		k.t.Fatalf("cp: %v\n%s", err, output)
 	}
@@ -269,7 +269,7 @@ func (k *task) awaitReady() {
 	})
 }
 
-// signal is what a platform does to the container's PID 1.
+// signal signals the container's PID 1, like a platform.
 func (k *task) signal(signal syscall.Signal) {
 	k.t.Helper()
 	output, err := exec.Command("runc", "--root", k.runc, "kill", k.name, fmt.Sprint(int(signal))).CombinedOutput()

@@ -22,7 +22,7 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// backend is one that waits for agents to call.
+// backend waits for agents' calls.
 type backend struct {
 	t      *testing.T
 	ca     *authority
@@ -69,7 +69,7 @@ func (b *backend) accept(w http.ResponseWriter, r *http.Request) {
 	b.conns <- websocket.NetConn(context.Background(), socket, websocket.MessageBinary)
 }
 
-// client speaks to the agent over what it has offered.
+// client is a client of the agent over a connection that it has offered.
 func (b *backend) client(containerID string, authority *authority) agentv1connect.AgentServiceClient {
 	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{authority.issue(containerID, nil)}}
 	transport := &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

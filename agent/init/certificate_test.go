@@ -60,7 +60,7 @@ func (i *issuer) sign(template, parent *x509.Certificate) (*x509.Certificate, *e
 	return certificate, key
 }
 
-// client is the chain of a client of a container.
+// client is the certificate chain of a container's client.
 func (i *issuer) client(containerID string, change func(*x509.Certificate)) []*x509.Certificate {
 	i.t.Helper()
 	template := &x509.Certificate{
@@ -81,7 +81,7 @@ func (i *issuer) rule() *clientRule {
 	return &clientRule{pin: pin[:], containerID: someID, now: time.Now}
 }
 
-// Each rule by itself: the reason tells that no other refuses in its place.
+// Each rule on its own: the reason shows that no other one refuses.
 func TestEachRuleOfAdmissionRefusesByItself(t *testing.T) {
 	t.Parallel()
 	ca, stranger := newIssuer(t, nil), newIssuer(t, nil)
@@ -128,7 +128,7 @@ func TestEachRuleOfAdmissionRefusesByItself(t *testing.T) {
 	}
 }
 
-// The role is asked for by itself, should admission fail one day.
+// The role is checked separately, should admission fail one day.
 func TestWhoWasAdmittedForAnotherContainerHasNoRole(t *testing.T) {
 	t.Parallel()
 	ca := newIssuer(t, nil)
@@ -152,7 +152,7 @@ func TestWhoWasAdmittedForAnotherContainerHasNoRole(t *testing.T) {
 }
 
 // An agent's certificate is no credential for another's: it names its own
-// container, is nobody's CA, and is for servers only.
+// container, is not a CA, and is for servers only.
 func TestTheAgentsOwnCertificateOpensNothing(t *testing.T) {
 	t.Parallel()
 	made, err := newCertificate(someID, time.Now())
@@ -171,7 +171,7 @@ func TestTheAgentsOwnCertificateOpensNothing(t *testing.T) {
 	}
 }
 
-// Each connection proves itself, with a certificate and in TLS 1.3.
+// Each connection is authenticated, with a certificate and in TLS 1.3.
 func TestEachConnectionProvesItself(t *testing.T) {
 	t.Parallel()
 	ca := newIssuer(t, nil)

@@ -33,7 +33,7 @@ func changes(t *testing.T, client agentv1connect.AgentServiceClient) []string {
 	return nil
 }
 
-// export answers the entries of an export, with the content of small files.
+// export returns an export's entries, with the content of small files.
 func export(t *testing.T, client agentv1connect.AgentServiceClient, layer bool) map[string]string {
 	t.Helper()
 	stream, err := client.Export(patience(t), connect.NewRequest(&agentv1.ExportRequest{Layer: layer}))
@@ -98,14 +98,14 @@ func TestWhatAContainerChangedIsKnownWithoutLayers(t *testing.T) {
 			t.Errorf("the layer has %s", name)
 		}
 	}
-	// The next run's changes come on top.
+	// The next run's changes are added.
 	c = attach(t, client, "2")
 	start(t, client, &agentv1.StartRequest{Generation: 2, Process: &agentv1.ProcessSpec{Args: []string{"/probe", "write", "/second"}, Capabilities: dockerCapabilities}, AwaitAttachIds: []string{"2"}})
 	c.exit()
 	if told := changes(t, client); !slices.Contains(told, "A /second") || len(told) != len(want)+1 {
 		t.Errorf("changes %q", told)
 	}
-	// Unless that one begins them anew.
+	// Unless that run resets them.
 	c = attach(t, client, "3")
 	start(t, client, &agentv1.StartRequest{Generation: 3, ChangesAnew: true, Process: &agentv1.ProcessSpec{Args: []string{"/probe", "write", "/made/third"}, Capabilities: dockerCapabilities}, AwaitAttachIds: []string{"3"}})
 	c.exit()

@@ -54,7 +54,7 @@ func (a *authority) pin() string {
 	return "sha256/" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// issue makes a client certificate for a container, changed as the test wants.
+// issue makes a client certificate for a container, modified by the test.
 func (a *authority) issue(containerID string, change func(*x509.Certificate)) tls.Certificate {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -93,7 +93,7 @@ func dialFrom(t *testing.T, network ports.Dial, address string, config *tls.Conf
 	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "https://"+address, connect.WithGRPC())
 }
 
-// client is one that the agent admits.
+// client is a client that the agent admits.
 func (k *task) client() agentv1connect.AgentServiceClient {
 	k.t.Helper()
 	config := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{k.ca.issue(k.id, nil)}}
@@ -122,7 +122,7 @@ func start(t *testing.T, client agentv1connect.AgentServiceClient, request *agen
 	return response.Msg
 }
 
-// conversation is a session as a client sees it.
+// conversation is a client's view of a session.
 type conversation struct {
 	t      *testing.T
 	stream *connect.BidiStreamForClient[agentv1.SessionRequest, agentv1.SessionResponse]
@@ -179,7 +179,7 @@ func (c *conversation) until(text string) {
 	}
 }
 
-// receive takes one message and answers it if it is the last.
+// receive takes one message and returns it if it is the last.
 func (c *conversation) receive() *agentv1.SessionResponse {
 	c.t.Helper()
 	response, err := c.stream.Receive()
@@ -224,7 +224,7 @@ func (c *conversation) exit() int {
 	return int(last.GetExit().Code)
 }
 
-// run executes a program and answers what it wrote.
+// run executes a program and returns what it wrote.
 func run(t *testing.T, client agentv1connect.AgentServiceClient, id string, process *agentv1.ProcessSpec) (stdout string, code int) {
 	t.Helper()
 	c := execute(t, client, id, process)

@@ -13,7 +13,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// denying is a profile that lets everything through but two calls.
+// denying is a profile that forbids only two calls.
 func denying() *agentv1.SeccompProfile {
 	unsupported := uint32(unix.ENOTSUP)
 	return &agentv1.SeccompProfile{
@@ -77,8 +77,8 @@ func TestExecsAndHealthChecksAreUnderTheFilterOfTheMainProcess(t *testing.T) {
 	t.Error(watch.Err())
 }
 
-// TestAFilterMayForbidAllThatAProgramDoesNotDo: nothing that the agent does after it
-// has loaded the filter needs a permission of its own.
+// TestAFilterMayForbidAllThatAProgramDoesNotDo: after it has loaded the filter
+// the agent needs no permission of its own.
 func TestAFilterMayForbidAllThatAProgramDoesNotDo(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/bin/busybox"); err != nil {

@@ -14,7 +14,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// facts reads what `probe who` says.
+// facts parses the output of `probe who`.
 func facts(text string) map[string]string {
 	found := map[string]string{}
 	for line := range strings.Lines(text) {

@@ -262,7 +262,7 @@ func TestAStartWhoseCallerLeftKeepsTheAgentAndIsDescribed(t *testing.T) {
 	}
 }
 
-// state is what a watcher is told first.
+// state is a watcher's first message.
 func state(t *testing.T, client agentv1connect.AgentServiceClient) *agentv1.ContainerState {
 	t.Helper()
 	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))

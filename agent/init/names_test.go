@@ -19,8 +19,8 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// answering runs a server for names in the container's network, as the
-// platform's own; it answers everything with one address.
+// answering runs a DNS server in the container's network, as the platform's own;
+// it answers everything with one address.
 func (k *task) answering(server, address string) {
 	k.t.Helper()
 	var packets net.PacketConn
@@ -192,7 +192,8 @@ func TestNamesThatCannotBeGivenAreSaidBeforehand(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// The container's own name is no reason not to start, nor are settings that set nothing.
+	// Neither failing to write the container's own name nor empty settings
+	// prevent a start.
 	if response := start(t, client, &agentv1.StartRequest{Process: nobody("probe", "say", "x", "4"), Hostname: "own", Resolver: &agentv1.ResolverSettings{}}); response.GetStarted() == nil {
 		t.Errorf("start answered %v", response)
 	}

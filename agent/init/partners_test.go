@@ -14,10 +14,10 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// partner is a client that may do what a container with the same network may.
+// partner is a client with the rights of a container on the same network.
 func (k *task) partner() agentv1connect.AgentServiceClient { return k.as("partner") }
 
-// as is a client whose certificate names a role.
+// as is a client with a certificate for a role.
 func (k *task) as(role string) agentv1connect.AgentServiceClient {
 	k.t.Helper()
 	certificate := k.ca.issue(k.id, func(c *x509.Certificate) {

@@ -11,7 +11,7 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// column answers the values of one, of the processes whose command has all words.
+// column returns a column's values, for processes whose command has all words.
 func column(t *testing.T, client agentv1connect.AgentServiceClient, name, words string) []string {
 	t.Helper()
 	response, err := client.Top(patience(t), connect.NewRequest(&agentv1.TopRequest{PsArgs: "-eo pid," + name + "=WANTED -o args"}))
@@ -45,7 +45,7 @@ func TestAPausedContainerStandsStillWithAllItsProcesses(t *testing.T) {
 			_, err := client.Pause(patience(t), connect.NewRequest(&agentv1.PauseRequest{}))
 			must(t, err)
 		}
-		// D: one that waits for its child, stopped too, to execute.
+		// D: a parent that waits for its stopped child to execute.
 		if states := column(t, client, "s", ""); slices.ContainsFunc(states, func(state string) bool { return !strings.Contains("TZD", state) }) {
 			t.Errorf("paused, and yet %q", states)
 		}

@@ -54,7 +54,7 @@ func TestLinesForThePlatformAreWholeAndSayTheirStream(t *testing.T) {
 	}
 }
 
-// theirs are the lines of the platform's log that are not the agent's.
+// theirs are the lines of the platform's log except the agent's.
 func theirs(output string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(output) {
@@ -65,7 +65,7 @@ func theirs(output string) string {
 	return kept.String()
 }
 
-// stdoutOf takes the marks off what a platform has collected of stdout alone.
+// stdoutOf removes the marks from a platform's log of stdout alone.
 func stdoutOf(t *testing.T, output string) string {
 	t.Helper()
 	var bytes strings.Builder

@@ -13,7 +13,7 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// forLong are flags of an agent that would stay until the test is over.
+// forLong are flags of an agent that stays until the test is over.
 var forLong = []string{"--linger", "1h", "--drain-timeout", "1h"}
 
 func release(t *testing.T, client agentv1connect.AgentServiceClient, generation uint64) error {
@@ -86,7 +86,7 @@ func TestAStartInTimeIsNotCutByTheLimitOfWaitingForIt(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: append([]string{"--start-timeout", "10s"}, none...)})
 	client := k.client()
-	// The limit passes while the start waits for somebody who never comes.
+	// The limit passes while the start waits for an attachment that never comes.
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "forever"), AwaitAttachIds: []string{"nobody comes"},
 		AwaitAttachTimeoutMs: 12_000})
 	if out, code := run(t, client, "e", nobody("probe", "say", "here", "0")); out != "here" || code != 0 {

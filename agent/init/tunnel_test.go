@@ -17,7 +17,7 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// passage is a tunnel as a caller sees it.
+// passage is a caller's view of a tunnel.
 type passage struct {
 	t        *testing.T
 	stream   *connect.BidiStreamForClient[agentv1.TunnelRequest, agentv1.TunnelResponse]
@@ -54,7 +54,7 @@ func (p *passage) end() {
 	must(p.t, p.stream.Send(&agentv1.TunnelRequest{Message: &agentv1.TunnelRequest_End{End: &agentv1.TunnelEnd{TotalBytes: p.sent}}}))
 }
 
-// receive takes one message that is no heartbeat; data is kept.
+// receive takes one message other than a heartbeat; its data is kept.
 func (p *passage) receive() *agentv1.TunnelResponse {
 	p.t.Helper()
 	for {
@@ -73,7 +73,7 @@ func (p *passage) receive() *agentv1.TunnelResponse {
 	}
 }
 
-// until receives until the connection has brought so many bytes.
+// until receives until the connection has delivered n bytes.
 func (p *passage) until(length int) {
 	p.t.Helper()
 	for p.received.Len() < length {
@@ -108,7 +108,7 @@ func (p *passage) over() {
 	}
 }
 
-// serves starts a container that listens, and answers the port.
+// serves starts a container that listens, and returns the port.
 func serves(t *testing.T, network string) (client agentv1connect.AgentServiceClient, port uint32, main *conversation) {
 	t.Helper()
 	k := startTask(t, taskOptions{arguments: forLong})
@@ -116,7 +116,7 @@ func serves(t *testing.T, network string) (client agentv1connect.AgentServiceCli
 	return k.client(), port, main
 }
 
-// servesIn starts what listens on a container's loopback, and answers the port.
+// servesIn starts a server on a container's loopback, and returns the port.
 func servesIn(t *testing.T, k *task, network string) (port uint32, main *conversation) {
 	t.Helper()
 	main = attach(t, k.client(), "a")

@@ -14,7 +14,7 @@ import (
 	"github.com/sockerless/sockerless/agent/reaper"
 )
 
-// The test binary is the init when it is called so.
+// The test binary is the init when it is called by that name.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "docker-init" {
 		os.Exit(reaper.Main(os.Args[1:]))
@@ -99,8 +99,8 @@ func TestSignalsAreForwarded(t *testing.T) {
 }
 
 func TestOrphansAreReaped(t *testing.T) {
-	// The orphan's parent is gone when it ends; its end is seen as its entry's
-	// leaving /proc, which a zombie's does not.
+	// The orphan's parent is gone when it ends; its reaping is seen when it
+	// leaves /proc, which a zombie does not.
 	script := `
 		orphan=$(sh -c 'sleep 0.05 >/dev/null & echo $!')
 		while kill -0 $orphan 2>/dev/null; do sleep 0.01; done

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A machine with version 2 alone has no other way than the one that waits.
+// A machine with only version 2 has no other way than the one that waits.
 func TestExecsJoinControlGroupsWithoutWaiting(t *testing.T) {
 	mounts, err := cgroupMounts()
 	if err != nil || mounts["freezer"] == "" {
@@ -29,7 +29,8 @@ func TestExecsJoinControlGroupsWithoutWaiting(t *testing.T) {
 			t.Skipf("no control groups can be made here: %v", err)
 		}
 		t.Cleanup(func() {
-			// The kernel may be about to take out who has been waited for.
+			// The kernel may be about to remove a process that was already waited
+			// for.
 			err := os.Remove(group)
 			for end := time.Now().Add(30 * time.Second); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); err = os.Remove(group) {
 				time.Sleep(time.Millisecond)

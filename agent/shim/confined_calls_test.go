@@ -36,7 +36,7 @@ func TestAnExecsSeccompFilterIsTheMainProcesss(t *testing.T) {
 	}
 }
 
-// TestAnExecIsRefusedTheSystemCallsThatTheMainProcessIs has the kernel decide.
+// TestAnExecIsRefusedTheSystemCallsThatTheMainProcessIs lets the kernel decide.
 func TestAnExecIsRefusedTheSystemCallsThatTheMainProcessIs(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the calls are those of x86")

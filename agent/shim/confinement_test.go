@@ -14,8 +14,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// seccomp has what profiles have: rules on arguments, other errors than EPERM,
-// and foreign architectures.
+// seccomp has the features of real profiles: rules on arguments, errors other
+// than EPERM, and foreign architectures.
 func seccomp() map[string]any {
 	allowed := func(action string, more map[string]any, names ...string) map[string]any {
 		rule := map[string]any{"names": names, "action": action}
@@ -36,9 +36,9 @@ func seccomp() map[string]any {
 	}
 }
 
-// observe prints everything that the kernel knows of a process's confinement,
-// and what becomes of attempts to leave it. Nothing here may reach the machine:
-// some of it runs with every capability.
+// observe prints everything that the kernel reports about a process's
+// confinement, and the results of attempts to leave it. Nothing here may affect
+// the machine: some of it runs with every capability.
 const observe = `
 grep -vE '^(Pid|Tgid|NStgid|NSpid|NSpgid|NSsid|PPid|Vm|Rss|Hugetlb|voluntary|nonvoluntary|Threads|SigQ|FDSize|CoreDumping|THP_|untag|x86_|State|TracerPid|Ngid|Mems_allowed|Cpus_allowed)' /proc/self/status
 cat /proc/self/limits /proc/self/oom_score_adj /proc/self/cgroup
@@ -94,7 +94,7 @@ func TestAnExecIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 		t.Run(configName, func(t *testing.T) {
 			direct := confined(t, change, seccomp())
 			runtime := confined(t, func(config map[string]any) {
-				// It changes nothing, but leaves execs to the runtime.
+				// It changes nothing, but makes execs use the runtime.
 				config["process"].(map[string]any)["scheduler"] = map[string]any{"policy": "SCHED_OTHER"}
 				change(config)
 			}, seccomp())
@@ -117,9 +117,9 @@ func TestAnExecIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 	}
 }
 
-// TestAnExecOfAUserWithoutCapabilitiesIsInADirectoryOfRootsAlone compares with the
-// runtime, which enters it before it switches the user. Where processes may trace, it
-// does not take over.
+// TestAnExecOfAUserWithoutCapabilitiesIsInADirectoryOfRootsAlone compares with
+// the runtime, which enters the directory before it switches the user. Where
+// processes may trace, it does not take over.
 func TestAnExecOfAUserWithoutCapabilitiesIsInADirectoryOfRootsAlone(t *testing.T) {
 	needRuntime(t)
 	alone := filepath.Join(busyboxRoot(t), "alone")
@@ -211,11 +211,12 @@ func TestAnExecTakesNoRuntime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := confined(t, func(config map[string]any) {
-				// runc 1.1.5 would raise the first of these to the second now and then.
+				// runc 1.1.5 would now and then raise the first of these to the
+				// second.
 				config["process"].(map[string]any)["rlimits"] = []any{map[string]any{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}}
 				change(config)
 			}, seccomp())
-			// Gone: whatever runs it would fail.
+			// Removed: using it would fail.
 			must(t, os.Rename(c.spec.RuntimeRoot, c.spec.RuntimeRoot+".away"))
 			s := c.exec("e", &agentv1.ProcessSpec{Args: sh("ulimit -Sn; ulimit -Hn; exit 3")}).finish()
 			onTerminal := c.exec("f", &agentv1.ProcessSpec{Args: sh("test -t 0 -a -t 1 -a -t 2 && exit 4"), Tty: true}).finish()
@@ -243,11 +244,11 @@ func TestAFilterWithoutNewPrivilegesMayForbidWhatMakesAnExec(t *testing.T) {
 	}
 }
 
-// A process that runs is busy to writers anyway; it is afterwards that the mount
-// matters.
+// The executable of a running process is busy for writers anyway; the mount
+// protects it afterwards.
 func TestTheBinaryThatEntersAContainerCannotBeWrittenFromThere(t *testing.T) {
 	c := confined(t, func(map[string]any) {}, seccomp())
-	// The descriptor that execs are started from is the shim's.
+	// The descriptor from which execs start is the shim's.
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.shim.Process.Pid))
 	must(t, err)
 	program, err := enterProgram()

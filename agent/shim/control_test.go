@@ -23,7 +23,7 @@ type (
 	consoleSize = shimspec.ConsoleSize
 )
 
-// sleeper waits and ends at the first signal it can.
+// sleeper waits and ends at the first possible signal.
 var sleeper = []string{"/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"}
 
 func openStdin(s *spec) { s.OpenStdin, s.StdinOnce = true, true }
@@ -47,7 +47,7 @@ func (c *container) inspect(execID string) *agentv1.ExecInspectResponse {
 	return response.Msg
 }
 
-// awaitProcess waits until a process of the container has the name.
+// awaitProcess waits for a process with this name in the container.
 func (c *container) awaitProcess(name string) {
 	c.t.Helper()
 	id := 0
@@ -105,7 +105,7 @@ func (l *followedLog) finish() []byte {
 	return all
 }
 
-// untilQuiet reads until nothing came for a while.
+// untilQuiet reads until nothing has come for a while.
 func (l *followedLog) untilQuiet() []byte {
 	var all []byte
 	for {
@@ -257,8 +257,8 @@ func TestFilesGoInAndOut(t *testing.T) {
 	}
 }
 
-// A dying process shows no root before anybody can wait for it. A process that
-// is traced holds its container's first in that state, until its tracer lets go.
+// A dying process shows no root before it can be waited for. A traced process
+// keeps its container's first one in that state until its tracer releases it.
 func TestTheFilesOfAContainerThatIsDyingAreAskedForElsewhere(t *testing.T) {
 	c := launch(t, launchOptions{args: sh("sleep 1000 & wait")})
 	c.mustRun()

@@ -85,7 +85,8 @@ func TestAnExecThatCannotBeExecutedSaysWhy(t *testing.T) {
 	}
 }
 
-// A container that traces never meets the runtime, so the words are not its.
+// A container that traces never uses the runtime, so the message is not the
+// runtime's.
 func TestAnExecThatCannotBeExecutedSaysWhyInTheRuntimesWordsWithoutIt(t *testing.T) {
 	runtimes, ours := launch(t, launchOptions{args: sleeper}), launch(t, launchOptions{args: sleeper, config: func(config map[string]any) {
 		sets := config["process"].(map[string]any)["capabilities"].(map[string]any)
@@ -167,7 +168,7 @@ func TestAnExecsEndIsKnownBeforeItsSessionEnds(t *testing.T) {
 		}
 		await(t, events, func(e *agentv1.WatchResponse) bool { return e.GetExecEnded().GetExecId() == id })
 	}
-	// A watcher that comes later has them in its first message.
+	// A later watcher has them in its first message.
 	state := await(t, c.watch(), func(*agentv1.WatchResponse) bool { return true }).GetState()
 	if len(state.EndedExecs) != 20 {
 		t.Fatalf("%d execs in the state", len(state.EndedExecs))

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A signal after the start is the command's, not the runtime's, whose handlers
-// would make an exit code of their own of it.
+// A signal after the start goes to the command, not to the runtime, whose
+// handlers would produce their own exit code.
 func TestAStartIsAnsweredOnceTheCommandIsExecuted(t *testing.T) {
 	command, err := os.Stat(filepath.Join(busyboxRoot(t), "bin/busybox"))
 	must(t, err)

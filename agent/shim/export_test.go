@@ -5,7 +5,7 @@ import "time"
 // SetEnterProgram does what the build does.
 func SetEnterProgram(name string) { enterProgram = name }
 
-// SetLimits shortens what a test would wait for; 0: as it is.
+// SetLimits shortens limits for tests; 0: unchanged.
 func SetLimits(slow, kept, drain time.Duration) {
 	if slow > 0 {
 		slowLimit = slow
@@ -18,5 +18,5 @@ func SetLimits(slow, kept, drain time.Duration) {
 	}
 }
 
-// SeccompFilterOf is for tests of what confines a process.
+// SeccompFilterOf is for tests of confinement.
 var SeccompFilterOf = seccompFilterOf

@@ -18,10 +18,12 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// defaultProfile is Docker's, of which the rules are taken here that hold without capabilities.
+// defaultProfile is Docker's, of which the tests use the rules that apply without
+// capabilities.
 const defaultProfile = "../../src/backends/local/oci/default-seccomp.json"
 
-// newerCalls are those that the runtime's libseccomp may not know: of Linux 6.8 and later.
+// newerCalls are calls of Linux 6.8 and later, which the runtime's libseccomp may
+// not know.
 var newerCalls = strings.Fields(`
 	statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat
 	removexattrat open_tree_attr uretprobe`)
@@ -54,7 +56,7 @@ type ociCondition struct {
 	Op       string `json:"op"`
 }
 
-// message is the profile as an agent in the cloud gets it.
+// message is the profile as sent to a cloud agent.
 func (p *ociProfile) message() *agentv1.SeccompProfile {
 	message := &agentv1.SeccompProfile{DefaultAction: p.DefaultAction, DefaultErrnoRet: p.DefaultErrnoRet, Architectures: p.Architectures}
 	for _, each := range p.Syscalls {
@@ -67,7 +69,7 @@ func (p *ociProfile) message() *agentv1.SeccompProfile {
 	return message
 }
 
-// dockerProfile is the default one, and what the runtime gets of it.
+// dockerProfile is the default profile, and the runtime's form of it.
 func dockerProfile(t *testing.T) (ociProfile, map[string]any) {
 	t.Helper()
 	content, err := os.ReadFile(defaultProfile)
@@ -95,8 +97,9 @@ func dockerProfile(t *testing.T) (ociProfile, map[string]any) {
 	return profile, asOCI
 }
 
-// TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile reads the filter that the OCI
-// runtime has loaded and compares its verdicts with those of the agent's own.
+// TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile compares the
+// verdicts of the filter that the OCI runtime has loaded with those of the
+// agent's own.
 func TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the questions are for x86")

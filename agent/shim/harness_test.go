@@ -30,8 +30,7 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// limit bounds what a test waits for; nothing here takes a second where nothing
-// else is done.
+// limit bounds waits; on an idle machine nothing here takes a second.
 const limit = 2 * time.Minute
 
 // The test binary is its own shim: the real one, in a process of its own.
@@ -48,11 +47,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// enterVariable has the name of the program for execs, which lies beside the test
-// binary; empty: the test binary does it.
+// enterVariable holds the name of the program for execs, beside the test binary;
+// empty: the test binary itself.
 const enterVariable = "SOCKERLESS_TEST_ENTER"
 
-// Variables of limits that a shim has shorter than it would; empty: it has not.
+// Variables that shorten a shim's limits; empty: unchanged.
 const (
 	slowVariable  = "SOCKERLESS_TEST_SLOW_LIMIT"
 	keptVariable  = "SOCKERLESS_TEST_KEPT_LIMIT"
@@ -64,7 +63,7 @@ func limitOf(variable string) time.Duration {
 	return limit
 }
 
-// enterProgram builds it, once, and answers its path.
+// enterProgram builds the program for execs once, and returns its path.
 var enterProgram = sync.OnceValues(func() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -138,8 +137,8 @@ type launchOptions struct {
 	config func(map[string]any)
 }
 
-// launch starts a shim and waits for its readiness. Everything is gone again
-// at the end of the test.
+// launch starts a shim and waits for its readiness. The test's end removes
+// everything.
 func launch(t testing.TB, options launchOptions) *container {
 	t.Helper()
 	c := start(t, options)
@@ -184,7 +183,7 @@ func start(t testing.TB, options launchOptions) *container {
 	return c
 }
 
-// startShim does what the host process does.
+// startShim does the host process's part.
 func (c *container) startShim(specFile string) {
 	c.t.Helper()
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.spec.AgentSocket, Net: "unix"})
@@ -221,8 +220,8 @@ func (c *container) startShim(specFile string) {
 	must(c.t, json.Unmarshal(line, &c.ready))
 }
 
-// end releases the container as the host process does, and checks that the
-// shim leaves.
+// end releases the container like the host process, and checks that the shim
+// leaves.
 func (c *container) end() {
 	exec.Command(c.spec.Runtime, "--root", c.spec.RuntimeRoot, "delete", "--force", c.spec.ContainerID).Run()
 	c.shim.Process.Signal(unix.SIGTERM)
@@ -288,8 +287,8 @@ func clientOf(t testing.TB, socket string) agentv1connect.AgentServiceClient {
 	return client
 }
 
-// connectTo makes a client, and a function that cuts its connections as a kill
-// of the client's process does.
+// connectTo returns a client, and a function that cuts its connections like a
+// kill of the client's process.
 func connectTo(t testing.TB, socket string) (client agentv1connect.AgentServiceClient, cut func()) {
 	var mu sync.Mutex
 	var connections []net.Conn
@@ -324,7 +323,7 @@ func contextFor(t testing.TB) context.Context {
 	return ctx
 }
 
-// run starts the main process, and answers what Start said.
+// run starts the main process, and returns Start's response.
 func (c *container) run(attachIDs ...string) *agentv1.StartResponse {
 	c.t.Helper()
 	response, err := c.client.Start(contextFor(c.t), connect.NewRequest(&agentv1.StartRequest{
@@ -342,7 +341,7 @@ func (c *container) mustRun(attachIDs ...string) {
 	}
 }
 
-// testSession is a session and all that came out of it.
+// testSession is a session and its output.
 type testSession struct {
 	t      testing.TB
 	stream *connect.BidiStreamForClient[agentv1.SessionRequest, agentv1.SessionResponse]
@@ -357,8 +356,8 @@ type testSession struct {
 	detached       bool
 }
 
-// open has a connection of its own, as sessions of different clients have: the
-// streams of one connection share its flow control window.
+// open uses its own connection, like different clients: the streams of one
+// connection share its flow control window.
 func (c *container) open(request *agentv1.SessionRequest) *testSession {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -477,7 +476,7 @@ func (c *container) watch() <-chan *agentv1.WatchResponse {
 	return events
 }
 
-// await takes events until one is as wanted.
+// await takes events until one matches.
 func await[E any](t testing.TB, events <-chan E, wanted func(E) bool) E {
 	t.Helper()
 	timeout := time.After(limit)

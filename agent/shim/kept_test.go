@@ -12,7 +12,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// keptNamespaces counts those that the shim holds open.
+// keptNamespaces counts the namespaces that the shim holds open.
 func (c *container) keptNamespaces() (count int) {
 	c.t.Helper()
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.shim.Process.Pid))

@@ -61,7 +61,7 @@ func TestAReleasedShimDrainsItsSessions(t *testing.T) {
 	events := c.watch()
 	s := c.attach(&agentv1.OpenAttach{AttachId: "a"})
 	c.mustRun("a")
-	// A reader that is slow holds back no exit: all is recorded and waits.
+	// A slow reader does not delay an exit: all output is recorded and queued.
 	await(t, events, exitedEvent)
 	must(t, c.shim.Process.Signal(unix.SIGTERM))
 	s.finish().expectExit(3)

@@ -16,8 +16,8 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// A shim may leave by itself just before the container is released, and a host
-// process that dies meanwhile may release it again.
+// A shim may leave by itself just before its container is released, and a host
+// process that dies meanwhile may have released it before.
 func TestClientsAreCutByTheFirstWordAfterThatOfTheRelease(t *testing.T) {
 	for name, word := range map[string]struct {
 		isTold, isRepeated bool

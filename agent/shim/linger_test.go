@@ -20,7 +20,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// manyLines are more than the kernel holds for a client, however much it is asked to.
+// manyLines are more than the kernel buffers for a client at its maximum.
 const manyLines = 3_000_000
 
 func wantLines(t *testing.T, got []byte) {
@@ -54,7 +54,8 @@ func (c *container) handedLog() (client *net.UnixConn, body io.Reader) {
 	return client, httputil.NewChunkedReader(bufio.NewReader(client))
 }
 
-// release does what the host process does, and waits until the shim has let go.
+// release does the host process's part, and waits until the shim has released the
+// container.
 func (c *container) release() {
 	c.t.Helper()
 	must(c.t, c.shim.Process.Signal(unix.SIGTERM))

@@ -11,7 +11,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// Pieces that are spliced have a place of the pipe each.
+// Each spliced piece occupies a slot of the pipe.
 func TestAProcessThatDoesNotReadTakesSmallPiecesOfAnySize(t *testing.T) {
 	for _, size := range []int{60, 120, 256, 512, 1000} {
 		c := launch(t, launchOptions{args: sleeper})
@@ -31,7 +31,8 @@ func TestAProcessThatDoesNotReadTakesSmallPiecesOfAnySize(t *testing.T) {
 			}
 		}()
 		must(t, client.SetWriteDeadline(time.Now().Add(4*time.Second)))
-		// The client is held up once the socket is full; the connection is handed on then.
+		// The client stalls once the socket is full; then its connection is
+		// handed over.
 		for before := -1; ; time.Sleep(20 * time.Millisecond) {
 			held, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
 			must(t, err)

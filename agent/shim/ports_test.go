@@ -18,8 +18,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// newNamespace makes a network namespace with its loopback, as the host process
-// does, and answers its path.
+// newNamespace creates a network namespace with its loopback, like the host
+// process, and returns its path.
 func newNamespace(t testing.TB) string {
 	t.Helper()
 	needRuntime(t)
@@ -129,8 +129,8 @@ func openInNamespace[S io.Closer](t testing.TB, namespace string, open func() (S
 	return socket
 }
 
-// countInNamespace answers each connection, once its sender has closed its
-// half, with the number of bytes that came.
+// countInNamespace sends each connection, after the sender's half-close, the
+// number of received bytes.
 func countInNamespace(t testing.TB, namespace string, port int) {
 	t.Helper()
 	listener := openInNamespace(t, namespace, func() (net.Listener, error) { return net.Listen("tcp4", address("0.0.0.0", uint32(port))) })
@@ -149,8 +149,8 @@ func countInNamespace(t testing.TB, namespace string, port int) {
 	}()
 }
 
-// echoInNamespace answers each datagram that comes to a port there with what it
-// holds and the number of its sender.
+// echoInNamespace replies to each datagram on a port there with its content and
+// its sender's number.
 func echoInNamespace(t testing.TB, namespace string, port int) {
 	t.Helper()
 	socket := openInNamespace(t, namespace, func() (*net.UDPConn, error) { return net.ListenUDP("udp4", &net.UDPAddr{Port: port}) })
@@ -176,8 +176,8 @@ func TestAPublishedUDPPortAnswersEachClient(t *testing.T) {
 	c.mustRun()
 	port := c.bound("udp", "0.0.0.0")
 	seen := map[string]bool{}
-	// 127.0.0.2 is the machine too: its answer must come from there, or a
-	// connected socket does not take it.
+	// 127.0.0.2 is the machine too: replies must come from there, or a connected
+	// socket discards them.
 	for _, ip := range []string{"127.0.0.1", "127.0.0.2", "::1"} {
 		conn, err := net.Dial("udp", address(ip, port.HostPort))
 		must(t, err)
@@ -248,7 +248,7 @@ func TestADockerSocketLeadsToTheFrontendOfTheMoment(t *testing.T) {
 	needRuntime(t)
 	dir := t.TempDir()
 	frontend := filepath.Join(dir, "frontend.sock")
-	// Answers with what came, once the client has closed its half.
+	// Replies with the received data after the client's half-close.
 	serve := func() net.Listener {
 		listener, err := net.Listen("unix", frontend)
 		must(t, err)

@@ -35,7 +35,8 @@ func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {
 		if err := json.Unmarshal(content, &record); err != nil || record.Generation != 7 {
 			t.Fatalf("%q: %v", content, err)
 		}
-		// All goroutines at one moment: descriptors are looked at one after the other.
+		// All goroutines at the same moment: descriptors are checked one after
+		// the other.
 		if syncing := bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte(".(*exitRecords).sync(")); syncing > 1 {
 			t.Fatalf("%d goroutines sync the record", syncing)
 		}

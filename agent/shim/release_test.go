@@ -44,7 +44,7 @@ func TestAnotherRuntimesContainersAreStartedByItself(t *testing.T) {
 	}
 }
 
-// runtimeStatus is what the runtime's own records say.
+// runtimeStatus is the status in the runtime's own records.
 func (c *container) runtimeStatus(runtime string) string {
 	c.t.Helper()
 	output, err := exec.Command(runtime, "--root", c.spec.RuntimeRoot, "state", c.spec.ContainerID).Output()

@@ -93,8 +93,8 @@ func TestAShimWhoseContainerIsNotPreparedLeaves(t *testing.T) {
 	}
 }
 
-// Its executable is replaced while it runs: it starts shims once all is prepared,
-// and gives them no third descriptor.
+// A host process whose executable is replaced while it runs starts shims after
+// the preparation, and gives them no third descriptor.
 func TestAShimOfAnEarlierHostProcessDoesNotWait(t *testing.T) {
 	readiness, ready, err := os.Pipe()
 	must(t, err)

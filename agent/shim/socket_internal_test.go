@@ -12,8 +12,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
-// A client that reads late gets the header of a stream's answer alone, as it does
-// where nobody stands between.
+// A client that reads late gets a stream's header separately, as without a relay
+// in between.
 func TestOutputFollowsTheHeaderThroughADockerSocket(t *testing.T) {
 	for name, header := range map[string]string{
 		"upgraded": "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n\r\n",

@@ -15,7 +15,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// waiting has a script wait until letGo.
+// waiting makes a script wait until it is released.
 const waiting = "until [ -e /go ]; do usleep 1000; done; "
 
 func (c *container) letGo() {
@@ -29,7 +29,7 @@ func noise(length int) []byte {
 	return data
 }
 
-// sendAll sends what a client has, and that it has no more.
+// sendAll sends a client's input, and its end.
 func sendAll(client *net.UnixConn, data []byte) error {
 	_, err := client.Write(data)
 	return errors.Join(err, client.CloseWrite())
@@ -102,7 +102,7 @@ func TestInputOfAClientThatHasLeftReachesAProcessThatReadsLater(t *testing.T) {
 	}
 }
 
-// As many places as a pipe has, each for a piece that was spliced, are soon taken.
+// Spliced pieces soon occupy all slots of a pipe.
 func TestAProcessThatDoesNotReadHoldsUpNobodyWhoSendsManySmallPieces(t *testing.T) {
 	c := launch(t, launchOptions{args: sleeper})
 	c.mustRun()

@@ -24,8 +24,8 @@ var dockerDefaults = []string{
 	"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
 }
 
-// asOfBuild gives a configuration what that of a step of a build has. directory
-// has the files that are bound.
+// asOfBuild adds what a build step's configuration has. directory holds the files
+// to bind.
 func asOfBuild(config map[string]any, directory string) {
 	config["process"].(map[string]any)["capabilities"] = map[string]any{
 		"bounding": dockerDefaults, "effective": dockerDefaults, "permitted": dockerDefaults,
@@ -53,7 +53,7 @@ func asOfBuild(config map[string]any, directory string) {
 	linux["seccomp"] = seccomp()
 }
 
-// stage is a container whose steps follow each other.
+// stage is a container with successive steps.
 type stage struct {
 	*container
 	directory string
@@ -62,7 +62,7 @@ type stage struct {
 
 var nameFiles = []string{"resolv.conf", "hostname", "hosts"}
 
-// writeFiles makes anew what is bound.
+// writeFiles rewrites the bound files.
 func (s *stage) writeFiles() {
 	s.t.Helper()
 	for _, name := range nameFiles {
@@ -74,13 +74,13 @@ func (s *stage) writeFiles() {
 	}
 }
 
-// beginStage launches the first step, which is not started yet.
+// beginStage launches the first step without starting it.
 func beginStage(t *testing.T, args []string, changes ...func(map[string]any)) *stage {
 	t.Helper()
 	return beginAs(t, func(spec *shimspec.Spec) { spec.Keep = true }, args, changes...)
 }
 
-// beginAs launches a container as of a step.
+// beginAs launches a container like a step.
 func beginAs(t *testing.T, as func(*shimspec.Spec), args []string, changes ...func(map[string]any)) *stage {
 	t.Helper()
 	needRuntime(t)
@@ -118,7 +118,7 @@ func beginAs(t *testing.T, as func(*shimspec.Spec), args []string, changes ...fu
 
 func (s *stage) merged() string { return filepath.Join(s.directory, "merged") }
 
-// upper is where a generation writes.
+// upper is the directory of a generation's changes.
 func (s *stage) upper(generation uint64) string {
 	return filepath.Join(s.directory, fmt.Sprintf("upper%d", generation))
 }
@@ -138,7 +138,7 @@ func (s *stage) mountRoot(t *testing.T, generation uint64) {
 		fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(lower, ":"), s.upper(generation), work)))
 }
 
-// prepare does what the host process does for the next step.
+// prepare does the host process's part for the next step.
 func (s *stage) prepare(args []string, changes ...func(map[string]any)) {
 	s.t.Helper()
 	spec := *s.spec
@@ -181,7 +181,7 @@ func (s *stage) next(args []string, changes ...func(map[string]any)) *testSessio
 	return s.step()
 }
 
-// observeAll adds what an exec does not have of its own.
+// observeAll adds what execs do not have.
 const observeAll = observe + `
 cat /proc/self/mountinfo | while read id parent device root rest; do echo "mount $root $rest"; done | sort
 cat /etc/hosts; hostname; ls -lanR /dev | grep -v '^total'; ls -la /proc/self/fd | wc -l
@@ -193,7 +193,7 @@ trap; cat /proc/sysvipc/shm /proc/sysvipc/sem; grep -E '^(Sig[BIC]|Shd)' /proc/1
 
 var keyringLine = regexp.MustCompile(`^[0-9a-f]{8} .{7} .* keyring  `)
 
-// incidental differs between any two processes.
+// incidental is what differs between any two processes.
 var incidental = []struct {
 	pattern *regexp.Regexp
 	with    string
@@ -208,7 +208,7 @@ var incidental = []struct {
 }
 
 func (s *stage) withoutIncidentals(session *testSession) string {
-	// Keyrings of others are seen, too: one that has ended goes a moment later.
+	// Other keyrings show too: an ended one disappears a moment later.
 	lines := strings.Split(session.stdout.String()+session.stderr.String(), "\n")
 	isOthers := func(line string) bool {
 		return keyringLine.MatchString(line) && !strings.Contains(line, s.spec.ContainerID)
@@ -266,8 +266,8 @@ func TestAStepThatIsEnteredIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 	}
 }
 
-// TestAStepOfAnotherUserRunsWhereTheLastOneRan has the steps' capabilities as the
-// host process gives them: another user than root has the bounding set alone.
+// TestAStepOfAnotherUserRunsWhereTheLastOneRan has the steps' capabilities as set
+// by the host process: a user other than root has only the bounding set.
 func TestAStepOfAnotherUserRunsWhereTheLastOneRan(t *testing.T) {
 	as := func(uid int, sets ...string) func(map[string]any) {
 		return func(config map[string]any) {
@@ -294,8 +294,8 @@ func TestAStepOfAnotherUserRunsWhereTheLastOneRan(t *testing.T) {
 	}
 }
 
-// leave leaves something at every place that a program can write to besides its
-// root, and look shows what is there.
+// leave leaves something everywhere outside its root where a program can write,
+// and look prints what it finds.
 const (
 	leave = `
 echo secret >/dev/left; echo secret >/dev/shm/left; echo >/dev/mqueue/left; mkdir /dev/shm/directory; mknod /dev/null2 c 1 3
@@ -349,7 +349,7 @@ func TestWhatTheFirstStepLeavesInMemoryTakesNoRoomOfTheNext(t *testing.T) {
 	}
 }
 
-// memory is what is charged to the container's control groups.
+// memory is the memory charged to the container's cgroups.
 func (c *container) memory() (usages []int) {
 	c.t.Helper()
 	for _, name := range []string{"/sys/fs/cgroup/memory/*/%s/memory.usage_in_bytes", "/sys/fs/cgroup/*/%s/memory.current"} {
@@ -369,7 +369,7 @@ func (c *container) memory() (usages []int) {
 	return usages
 }
 
-// members are the processes in the container's control groups.
+// members are the processes in the container's cgroups.
 func (c *container) members() (members []string) {
 	c.t.Helper()
 	groups, err := filepath.Glob("/sys/fs/cgroup/*/sockerless-shim-test/" + c.spec.ContainerID + "/cgroup.procs")
@@ -387,7 +387,7 @@ func (c *container) members() (members []string) {
 	return members
 }
 
-// Go's runtime raises the limit of whatever it starts in.
+// Go's runtime raises the limit for the program that it starts.
 func TestAStepAndAnExecMayOpenAsManyFilesAsTheRuntimesProcess(t *testing.T) {
 	var own unix.Rlimit
 	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &own))
@@ -464,7 +464,7 @@ func (s *testSession) expectFailure(text string) {
 	}
 }
 
-// The caller begins another container then.
+// The caller then starts another container.
 func TestAStepThatCannotBeEnteredHasNotRun(t *testing.T) {
 	process := func(config map[string]any) map[string]any { return config["process"].(map[string]any) }
 	for name, change := range map[string]func(*stage, map[string]any){
@@ -508,7 +508,7 @@ func TestAStepThatCannotBeEnteredHasNotRun(t *testing.T) {
 	}
 }
 
-// The end of the test has the shim leave.
+// The test's end makes the shim leave.
 func TestAStepThatIsNotPreparedFailsAsItself(t *testing.T) {
 	stage := beginStage(t, sh("true"))
 	stage.step().expectExit(0)

@@ -15,7 +15,7 @@ import (
 const bulk = 64 << 20
 
 // pour sends bulk random bytes as stdin in uneven pieces, closes stdin, and
-// answers their hash.
+// returns their hash.
 func pour(s *testSession) (sum func() string) {
 	done := make(chan string, 1)
 	go func() {
@@ -159,7 +159,7 @@ func TestASlowReaderHoldsTheProcessAndAVanishedOneDoesNot(t *testing.T) {
 	must(t, second(slow.stream.Receive())) // started; nothing more is read
 	c.mustRun("a")
 	logs := c.follow()
-	// The process cannot have finished: its output is far more than what waits.
+	// The process cannot have finished: its output far exceeds all queues.
 	if bytes.Contains(logs.untilQuiet(), []byte("done")) {
 		t.Fatal("nobody waited for the slow reader")
 	}

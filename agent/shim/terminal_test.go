@@ -39,7 +39,7 @@ func TestAShellOnATerminal(t *testing.T) {
 	s.write([]byte("echo still here\n"))
 	s.until("still here\r\n")
 
-	// A half-close ends no terminal; a second client takes over.
+	// A half-close does not end a terminal; a second client takes over.
 	s.closeStdin()
 	s.vanish()
 	again := c.attach(&agentv1.OpenAttach{Stdin: true})
@@ -50,8 +50,8 @@ func TestAShellOnATerminal(t *testing.T) {
 	}
 }
 
-// The multiplexer is the container's to replace: what is there is not waited
-// for, and is no terminal.
+// The container can replace the multiplexer: a replacement must not block, and is
+// not accepted as a terminal.
 func TestAnExecOnATerminalWhoseMultiplexerIsNoneFails(t *testing.T) {
 	c := launch(t, launchOptions{args: sleeper})
 	c.mustRun()

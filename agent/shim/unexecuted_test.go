@@ -31,7 +31,7 @@ func descriptorsOf(t *testing.T, pid int) map[int]string {
 	return found
 }
 
-// remembers answers which of the texts a process has in its memory.
+// remembers returns which of the texts are in a process's memory.
 func remembers(t *testing.T, pid int, texts []string) []string {
 	t.Helper()
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
@@ -121,7 +121,7 @@ func TestAProcessThatIsNotYetTheExecsProgramHoldsNothingButWhatThatGets(t *testi
 func TestTheRuntimesExecIsGivenTheStandardStreamsAndNoOtherDescriptor(t *testing.T) {
 	file := copyOfBusybox(t)
 	c := confined(t, func(config map[string]any) {
-		// It changes nothing, but leaves execs to the runtime.
+		// It changes nothing, but makes execs use the runtime.
 		config["process"].(map[string]any)["scheduler"] = map[string]any{"policy": "SCHED_OTHER"}
 	}, seccomp())
 	hold, err := exechold.Executions(file)
@@ -139,7 +139,7 @@ func TestTheRuntimesExecIsGivenTheStandardStreamsAndNoOtherDescriptor(t *testing
 	s.finish().expectExit(0)
 }
 
-// A descriptor of the machine's would be a way out (CVE-2024-21626).
+// A descriptor of the machine would be a way out (CVE-2024-21626).
 func TestADescriptorIsNoWorkingDirectory(t *testing.T) {
 	ours := confined(t, func(map[string]any) {}, seccomp())
 	runtimes := confined(t, func(config map[string]any) {

@@ -14,7 +14,7 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// speaking runs a container that repeats what is said to it, and answers what it has said and how many were made.
+// speaking runs a container that echoes its input, and returns its output and how many containers were created.
 func speaking(server *backendtest.Backend, client *backend.Client, cut func(procedure string, times int) bool) (said string, made int, err error) {
 	var mu sync.Mutex
 	times := map[string]int{}

@@ -9,7 +9,7 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// cancelledIn has a build be cancelled while the backend does a call's work.
+// cancelledIn cancels a build while the backend executes a call.
 func cancelledIn(server *backendtest.Backend, procedure string) context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	server.Before = func(called string) {

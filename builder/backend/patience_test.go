@@ -17,7 +17,7 @@ func TestPatienceEndsWithABackendThatAnswers(t *testing.T) {
 		most    int
 	}{
 		{answered, 2},
-		// A call that has lasted is one that another process of the backend may answer, each time.
+		// Each long call may be answered by another process of the backend.
 		{cut, 10},
 	} {
 		synctest.Test(t, func(t *testing.T) {

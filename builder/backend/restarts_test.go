@@ -16,7 +16,7 @@ import (
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
 
-// cutting has the answer of a procedure's first call be lost, after its work was done.
+// cutting loses the response of a procedure's first call, after its work.
 func cutting(server *backendtest.Backend, procedure string) {
 	isCut := false
 	server.After = func(called string) {

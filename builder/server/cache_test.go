@@ -20,8 +20,8 @@ import (
 	"github.com/sockerless/sockerless/builder/worker"
 )
 
-// cacheOf serves a cache of two states with a key for each, which was last used an hour ago, and answers the keys that
-// the server has once it has ended.
+// cacheOf serves a cache of two states with a key for each, last used an hour ago, and returns the keys that the server
+// has at its end.
 func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 	t.Helper()
 	_, client := backendtest.Start(t)
@@ -100,7 +100,7 @@ func TestAPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
 	}
 }
 
-// pruneStream takes BuildKit's answers to a prune.
+// pruneStream receives BuildKit's responses to a prune.
 type pruneStream struct{ grpc.ServerStream }
 
 func (pruneStream) Context() context.Context           { return context.Background() }

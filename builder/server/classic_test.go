@@ -109,7 +109,7 @@ func TestARegistrysTokenIsPassedOn(t *testing.T) {
 	}
 }
 
-// countingBody tells how many builds are under way when a context is read.
+// countingBody records how many builds are running when a context is read.
 type countingBody struct {
 	server *Server
 	during int

@@ -15,8 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// shown is the text of a build of a Dockerfile whose vertices have these names, end one after the other and say
-// their numbers.
+// shown is the output for a Dockerfile's build whose vertices have these names, end in order and print their numbers.
 func shown(t *testing.T, dockerfile string, names ...string) string {
 	t.Helper()
 	directory := t.TempDir()

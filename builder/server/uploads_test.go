@@ -46,7 +46,7 @@ func TestAnUploadThatWasTakenMayLast(t *testing.T) {
 	})
 }
 
-// giving gives an empty context, and tells when it was taken and read.
+// giving offers an empty context, and reports when it was taken and read.
 func giving(t *testing.T, to *uploads) chan error {
 	given := make(chan error, 1)
 	go func() { given <- to.give(t.Context(), "one", strings.NewReader("")) }()
@@ -57,7 +57,7 @@ func giving(t *testing.T, to *uploads) chan error {
 func TestWhoLeavesSplitsNoOthersOfItsID(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		// Leaves while another upload waits, which is answered.
+		// Leaves while another upload waits, which is then served.
 		leave func(*testing.T, *uploads) chan error
 	}{
 		{"before it has met anybody", func(t *testing.T, of *uploads) chan error {

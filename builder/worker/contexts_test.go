@@ -22,7 +22,7 @@ func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
 	return &Worker{contexts: &contexts{root: t.TempDir()}, limits: Limits{Context: limits}}
 }
 
-// sent has a session send a directory, as a client with this shared key does.
+// sent makes a session send a directory, like a client with this shared key.
 func sent(t *testing.T, w *Worker, dir, key string) (cache.ImmutableRef, error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -60,7 +60,7 @@ func write(t *testing.T, dir, name, content string) {
 	}
 }
 
-// sumOf is the checksum of a context, which is let go afterwards.
+// sumOf is the checksum of a context, which is released afterwards.
 func sumOf(t *testing.T, w *Worker, dir, key string) digest.Digest {
 	t.Helper()
 	received, err := sent(t, w, dir, key)
@@ -80,7 +80,7 @@ func TestTheChecksumsOfAContextAreKeptAsLongAsItsFiles(t *testing.T) {
 	write(t, dir, "kept", "kept")
 	write(t, dir, "changed", "before")
 	sumOf(t, w, dir, "mine")
-	// More of other builds than BuildKit's own cache has room for.
+	// More of other builds than BuildKit's own cache can hold.
 	for number := range 40 {
 		if _, err := contenthash.GetCacheContext(context.Background(), &content{id: fmt.Sprint("other-", number)}); err != nil {
 			t.Fatal(err)

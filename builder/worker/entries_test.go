@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tarOf reads entries, whose content is as long as they say.
+// tarOf makes a tar of entries with content of their stated sizes.
 func tarOf(t *testing.T, headers ...*tar.Header) *tar.Reader {
 	t.Helper()
 	var buffer bytes.Buffer

@@ -18,7 +18,7 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// mounting answers what makes steps that mount the same file of a context.
+// mounting returns a factory of steps that mount the same file of a context.
 func mounting(t *testing.T) (*Worker, *backendtest.Backend, func() *step) {
 	t.Helper()
 	w, server := workerOf(t)
@@ -42,7 +42,7 @@ func mounting(t *testing.T) (*Worker, *backendtest.Backend, func() *step) {
 	}
 }
 
-// copied installs, as a COPY does, the state that equals the one that is mounted, and lets go of it.
+// copied installs, like a COPY, the state that equals the mounted one, and releases it.
 func copied(t *testing.T, w *Worker, mounted *step) string {
 	t.Helper()
 	ctx := context.Background()
@@ -88,7 +88,7 @@ func TestAMountOfTheContextLeavesACopysEqualState(t *testing.T) {
 		if there := server.Images(); !slices.Equal(there, []string{id}) {
 			t.Errorf("the backend has %v", there)
 		}
-		// Now the copy is there first.
+		// Now the copy comes first.
 		mounted = mount()
 	}
 	mounted.end(context.Background())
@@ -188,7 +188,7 @@ func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
 	if len(w.removals.underWay) != 0 {
 		t.Errorf("still known are %v", w.removals.underWay)
 	}
-	// A step that has more to let go of does that after its container.
+	// A step with more to release does that after its container.
 	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
 	if done.removeBehind(id) {
 		t.Error("it is removed behind a step that has more to let go of")
@@ -322,7 +322,7 @@ func TestAStepMountsOneCacheAtSeveralPlaces(t *testing.T) {
 	w, _ := workerOf(t)
 	for _, sharing := range []pb.CacheSharingOpt{pb.CacheSharingOpt_SHARED, pb.CacheSharingOpt_PRIVATE, pb.CacheSharingOpt_LOCKED} {
 		made := &step{execOp: &execOp{worker: w}, host: &backendv1.HostConfig{}}
-		// One that waited for itself would do so for ever.
+		// A step that waited for itself would never end.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		for _, dest := range []string{"/one", "/two"} {
 			must(t, made.mountCache(ctx, &pb.Mount{Input: -1, Dest: dest, CacheOpt: &pb.CacheOpt{ID: "id", Sharing: sharing}}))

@@ -21,7 +21,7 @@ import (
 	"github.com/moby/buildkit/source/git"
 )
 
-// workerOfGit is one whose git asks by a proxy of its own.
+// workerOfGit is a worker with its own git proxy.
 func workerOfGit(t *testing.T, limits ContextLimits) *Worker {
 	t.Helper()
 	t.Setenv("PATH", os.Getenv("PATH"))
@@ -41,13 +41,13 @@ func workerOfGit(t *testing.T, limits ContextLimits) *Worker {
 	return w
 }
 
-// repository is a git repository of files by name, and the server of it.
+// repository is a git repository of files by name, with its server.
 func repository(t *testing.T, files map[string]string) (address string) {
 	t.Helper()
 	return repositoryOf(t, files, "all")
 }
 
-// repositoryOf is one whose commit has a message.
+// repositoryOf is a repository whose commit has a message.
 func repositoryOf(t *testing.T, files map[string]string, message string) (address string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -313,7 +313,7 @@ func TestTheProxyOfGitTunnelsByTheMachinesOwn(t *testing.T) {
 	if through, err := nethttp.ProxyFromEnvironment(registry); err != nil || (through != nil && through.String() == os.Getenv("HTTPS_PROXY")) {
 		t.Errorf("registries are asked by git's: %v", err)
 	}
-	// Go asks no proxy for this machine by itself.
+	// Go itself uses no proxy for this machine.
 	machines := own()
 	for range 2 {
 		client := server.Client()

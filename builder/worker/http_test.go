@@ -20,7 +20,7 @@ import (
 
 const wantedRefusal = "the address of a metadata service"
 
-// refused expects that a URL is not asked.
+// refused expects that a URL is not requested.
 func refused(t *testing.T, transport nethttp.RoundTripper, address string) {
 	t.Helper()
 	response, err := (&nethttp.Client{Transport: transport}).Get(address)
@@ -73,7 +73,7 @@ func TestADownloadAsksNoMetadataServiceByItsName(t *testing.T) {
 	refused(t, downloading(nil, 1<<20), "http://metadata.example./")
 }
 
-// answerNames answers a question of a name server's client, as over TCP: each name has one address.
+// answerNames answers a DNS client's question, as over TCP: each name has one address.
 func answerNames(conn net.Conn, address [4]byte) {
 	defer conn.Close()
 	var size uint16
@@ -123,13 +123,12 @@ func TestAProxyIsAskedForNoMetadataService(t *testing.T) {
 	}
 }
 
-// resolvingJob is a build that shares nothing with others that ask for the same.
+// resolvingJob is a build that shares no resolutions with others.
 type resolvingJob struct{ job }
 
 func (*resolvingJob) ResolverCache() solver.ResolverCache { return nil }
 
-// sending answers a source of files that no answer to is larger than 1000 bytes, and the session of a client with what it
-// sends.
+// sending returns a source limited to files of 1000 bytes, and the session of a client with the files that it sends.
 func sending(t *testing.T) (*httpSource, *session.Manager, *session.Session, *uploadprovider.Uploader) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -15,7 +15,7 @@ import (
 	"github.com/sockerless/sockerless/builder/backend"
 )
 
-// layerOf is what a change makes of a directory, as a layer that was read.
+// layerOf is the layer, as read, that a change makes of a directory.
 func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string) {
 	t.Helper()
 	before, err := marksOf(dir)

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountedAt is a directory as file operations have it.
+// mountedAt is a directory in the form of file operations.
 func mountedAt(t *testing.T, dir string) fileoptypes.Mount {
 	t.Helper()
 	reference := (&Worker{}).contextRef("context", &contextDir{path: dir})
@@ -28,7 +28,7 @@ func mountedAt(t *testing.T, dir string) fileoptypes.Mount {
 	return mounted
 }
 
-// filesAt tells all that a copy may give the entries of a directory.
+// filesAt lists everything that a copy may set on the entries of a directory.
 func filesAt(t *testing.T, dir string) []string {
 	t.Helper()
 	var found []string
@@ -88,7 +88,7 @@ func TestALinkingCopyMakesWhatBuildKitsMakes(t *testing.T) {
 	}
 	for name, each := range map[string]struct {
 		actions []*pb.FileActionCopy
-		// Makes what is there before.
+		// Creates the existing files.
 		before  func(dir string) error
 		isError bool
 	}{
@@ -168,7 +168,7 @@ func TestAFileIsLinkedOnceAndNeverWhereItWouldChange(t *testing.T) {
 		isLinked bool
 	}{
 		{"/first", func(*pb.FileActionCopy) {}, true},
-		// The layer would make one file of the two.
+		// The layer would make both one file.
 		{"/second", func(*pb.FileActionCopy) {}, false},
 		{"/owned", func(action *pb.FileActionCopy) { action.Owner = &pb.ChownOpt{} }, false},
 		{"/mode", func(action *pb.FileActionCopy) { action.Mode = 0o755 }, false},
@@ -213,7 +213,7 @@ func TestNoOperationLinksWhoseArchiveOrOwnerCouldChangeFiles(t *testing.T) {
 	}
 }
 
-// TestNothingIsWrittenToAFileThatIsThere holds BuildKit to what linking stands on: its operations make files anew.
+// TestNothingIsWrittenToAFileThatIsThere checks that BuildKit's operations recreate files, on which linking relies.
 func TestNothingIsWrittenToAFileThatIsThere(t *testing.T) {
 	source, target, other := t.TempDir(), t.TempDir(), t.TempDir()
 	at := filepath.Join(source, "file")

@@ -16,7 +16,7 @@ import (
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
-// job is a build as a step sees it.
+// job is a step's view of a build.
 type job struct {
 	solver.JobContext
 	session string
@@ -84,7 +84,7 @@ func TestAStepIsContinuedAcrossLayersThatCameBetween(t *testing.T) {
 	}
 }
 
-// containerThatWaits is left by a build's step, with "state", for the next one.
+// containerThatWaits is a container left by a build's step, with "state", for the next one.
 func containerThatWaits(t *testing.T) (w *Worker, server *backendtest.Backend, build *job, id string) {
 	t.Helper()
 	w, server = workerOf(t)

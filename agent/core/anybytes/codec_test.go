@@ -8,7 +8,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// sent is a message as its receiver has it.
+// sent is a message as received.
 func sent[Message proto.Message](t *testing.T, message, received Message) Message {
 	t.Helper()
 	encoded, err := codec{}.Marshal(message)

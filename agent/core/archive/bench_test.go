@@ -60,7 +60,7 @@ func BenchmarkPutSmallFiles(b *testing.B) {
 	b.ReportMetric(float64(b.N*count)/b.Elapsed().Seconds(), "files/s")
 }
 
-// inPieces reads as little at once as comes over a connection.
+// inPieces reads in the small pieces of a connection.
 type inPieces struct{ io.Reader }
 
 func (p inPieces) Read(data []byte) (int, error) {

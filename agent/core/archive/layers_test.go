@@ -129,7 +129,7 @@ func entriesOf(t testing.TB, stream *bytes.Buffer) map[string]string {
 	}
 }
 
-// laidOver adds what a container is given to the image.
+// laidOver adds the files that every container gets to the image.
 func laidOver(t *testing.T, l Layers) (Layers, string) {
 	t.Helper()
 	directory := t.TempDir()
@@ -254,7 +254,7 @@ func TestALayerHoldsWhiteoutsAndEveryWrittenFile(t *testing.T) {
 	l := newLayers(t)
 	plant(t, l.Lower[0], [2]string{"etc/a", "1"}, [2]string{"etc/gone", "1"}, [2]string{"d/old", "x"}, [2]string{"untouched/x", "x"})
 	plant(t, l.Upper, [2]string{"etc/a", "2"}, [2]string{"etc/hosts", ""}, [2]string{"untouched/", ""})
-	for _, root := range []string{l.Upper, l.Lower[0]} { // nothing tells it from the image's
+	for _, root := range []string{l.Upper, l.Lower[0]} { // looks the same as the image's
 		must(t, os.Chtimes(filepath.Join(root, "etc/a"), time.Unix(1, 0), time.Unix(1, 0)))
 	}
 	whiteout(t, l.Upper, "etc/gone")

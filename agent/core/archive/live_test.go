@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// live takes the inventory of a directory as it is.
+// live takes the inventory of a directory.
 func live(t testing.TB, dir string, bounds Bounds) Live {
 	t.Helper()
 	root, err := os.Open(dir)
@@ -43,7 +43,7 @@ func (l Live) wantChanges(t testing.TB, want ...string) {
 	}
 }
 
-// afterwards makes sure that what is written from now on has another time.
+// afterwards ensures that later writes get another time.
 func afterwards(t testing.TB, dir string) {
 	t.Helper()
 	stamp := func() int64 {

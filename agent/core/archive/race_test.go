@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// flip exchanges, as fast as it can, a directory and a link that leads outside
-// under one name, until the test's work is done.
+// flip exchanges a directory and a link that leads outside, under one name, as
+// fast as it can until the test's work is done.
 func flip(t *testing.T, name, target string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -35,7 +35,7 @@ func TestAContainerThatSwapsLinksWhileWeWalkGainsNothing(t *testing.T) {
 	r, dir, outside := newRoot(t)
 	plant(t, outside, [2]string{"host/secret", "SECRET"}, [2]string{"host/sub/f", "SECRET"})
 	plant(t, dir, [2]string{"d/sub/f", "inside"}, [2]string{"d/sub/secret", "inside"})
-	// The test itself must not walk through what it flips.
+	// The test itself must not walk through the flipped name.
 	d, err := os.Open(filepath.Join(dir, "d"))
 	must(t, err)
 	defer d.Close()

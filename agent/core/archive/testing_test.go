@@ -72,7 +72,7 @@ func get(t testing.TB, r *Root, name string) []byte {
 	return out.Bytes()
 }
 
-// headers lists a tar stream, and fails on one that is not whole.
+// headers lists a tar stream, and fails if it is incomplete.
 func headers(t testing.TB, stream []byte) []*tar.Header {
 	t.Helper()
 	var all []*tar.Header

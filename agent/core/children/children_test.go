@@ -53,7 +53,7 @@ func TestEveryStatusArrives(t *testing.T) {
 	}
 }
 
-// orphan leaves a process behind and answers its PID.
+// orphan leaves a process behind and returns its PID.
 func orphan(t *testing.T, r *children.Reaper, script string) int {
 	t.Helper()
 	reader, writer, err := os.Pipe()
@@ -89,7 +89,7 @@ func TestAnOrphanIsAdoptedBeforeAndAfterItsEnd(t *testing.T) {
 	r := reaper(t)
 	for round := range 10 {
 		done := r.ExpectAdoption()
-		// It ends after its parent, which might collect it else.
+		// It ends after its parent, which might otherwise reap it.
 		parentEnded := filepath.Join(t.TempDir(), strconv.Itoa(round))
 		quick := orphan(t, r, "until test -e "+parentEnded+"; do sleep 0.01; done; exit 3")
 		if err := os.WriteFile(parentEnded, nil, 0o600); err != nil {

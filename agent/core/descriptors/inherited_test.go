@@ -12,7 +12,7 @@ import (
 
 const marker = "SOCKERLESS_TEST_INHERITS"
 
-// The test binary is also the process that inherits, and the child of that.
+// The test binary also acts as the inheriting process, and as its child.
 func TestMain(m *testing.M) {
 	switch os.Getenv(marker) {
 	case "":

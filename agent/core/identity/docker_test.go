@@ -11,7 +11,7 @@ import (
 	"github.com/moby/sys/user"
 )
 
-// some joins as many of the choices as chance has it.
+// some joins a random number of the choices.
 func some(chance *rand.Rand, separator string, choices ...string) string {
 	var taken []string
 	for range chance.Intn(4) {
@@ -20,7 +20,7 @@ func some(chance *rand.Rand, separator string, choices ...string) string {
 	return strings.Join(taken, separator)
 }
 
-// The library is what dockerd looks users up with.
+// dockerd looks users up with this library.
 func TestResolveAgreesWithDockersLibrary(t *testing.T) {
 	names := []string{"root", "alice", "bob", "1000", "7", "0", "#alice", "", " alice"}
 	numbers := []string{"0", "7", "07", "1000", "5", "2147483647"}

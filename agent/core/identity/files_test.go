@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rootOf makes a root file system with an empty etc beside a directory of the
+// rootOf creates a root file system with an empty etc beside a directory of the
 // host's, and opens it.
 func rootOf(t *testing.T) (dir string, root *os.File) {
 	t.Helper()
@@ -94,7 +94,8 @@ func TestWhatIsNoRegularFileIsNotOpened(t *testing.T) {
 	}
 }
 
-// openings watches a file; the function answers whether it has been opened.
+// openings watches a file; the returned function reports whether it has been
+// opened.
 func openings(t *testing.T, name string) func() bool {
 	t.Helper()
 	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
@@ -110,7 +111,7 @@ func openings(t *testing.T, name string) func() bool {
 	}
 }
 
-// Reading /proc/kmsg takes the machine's messages away and waits for the next.
+// Reading /proc/kmsg consumes the machine's messages and waits for the next.
 func TestFilesOfTheKernelAreNotRead(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: mounts")

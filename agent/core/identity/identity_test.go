@@ -81,7 +81,7 @@ func TestANumberIsNeverAName(t *testing.T) {
 	}
 }
 
-// The kernel has 32 bits for what a file may write longer.
+// The kernel has 32 bits for numbers that the file may write longer.
 func TestNumbersOfTheFilesDoNotWrapAround(t *testing.T) {
 	for line, want := range map[string]error{
 		"alice:x:4294967296:100::/:":                   ErrOutOfRange,

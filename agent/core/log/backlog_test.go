@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// stalled is a disk that takes nothing until it is released.
+// stalled is a disk that blocks until it is released.
 type stalled struct {
 	release chan struct{}
 	begun   chan struct{}
@@ -46,7 +46,7 @@ func TestABacklogDropsWholeLinesWhenTheDiskStalls(t *testing.T) {
 		}
 	}
 	add("first\n")
-	<-disk.begun         // is being written, and waits no more
+	<-disk.begun         // being written, so no longer queued
 	add("12345678\n")    // 9 of 10
 	add("dropped\nand ") // no room; a line is left in its middle
 	add("so on\nx")      // its end is dropped with it; what follows has room
@@ -118,7 +118,7 @@ func TestAFailedWriteIsReportedUntilOneSucceeds(t *testing.T) {
 	disk.mu.Lock()
 	disk.err = nil
 	disk.mu.Unlock()
-	add(full) // of the chunk before; this one is written
+	add(full) // the error of the previous chunk; this one is written
 	add(full)
 	add(nil)
 	disk.mu.Lock()

@@ -218,8 +218,8 @@ func TestClosingTheWriterLetsReadersFinish(t *testing.T) {
 	}
 }
 
-// Readers may be hundreds: only a few have large buffers, and those whose next
-// record does not fit into a small one.
+// There may be hundreds of readers: only a few get large buffers, and those with
+// a record too large for a small one.
 func TestManyReadersHoldSmallBuffers(t *testing.T) {
 	const readers = 40
 	w := open(t, t.TempDir(), Settings{})

@@ -10,7 +10,7 @@ import (
 )
 
 // FuzzDamagedFile reads any bytes as a log file: a cloud container can write
-// what it likes into its own. Reading ends, and a writer goes on behind it.
+// anything into its own. Reading must end, and a writer must continue after it.
 func FuzzDamagedFile(f *testing.F) {
 	seed, _, err := Open(f.TempDir(), Settings{})
 	if err != nil {

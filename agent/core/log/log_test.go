@@ -78,7 +78,7 @@ func TestEveryByteOfBothStreamsComesBack(t *testing.T) {
 	}
 }
 
-// endOf waits for what was appended.
+// endOf waits for all appended output.
 func endOf(t testing.TB, w *Writer) Position {
 	t.Helper()
 	end, err := w.End().Wait(t.Context())

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// modelLine is a line as the package's comments define it, found the plain way.
+// modelLine is a line by the package's definition, found by a straightforward
+// search.
 type modelLine struct {
 	stream Stream
 	begin  int64 // time of the record in which it began
@@ -17,7 +18,7 @@ type modelLine struct {
 	end    int // place of its last byte among all bytes of the log
 }
 
-// modelLines splits what was written, in the order in which lines end.
+// modelLines splits the written output, in the order of the lines' ends.
 func modelLines(entries []entry, freshAt map[int]bool) []modelLine {
 	var lines []modelLine
 	open := map[Stream]*modelLine{}

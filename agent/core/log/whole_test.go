@@ -20,7 +20,7 @@ type frame struct {
 	text   string
 }
 
-// framesOf takes a chunk apart. Every chunk must hold whole frames.
+// framesOf parses a chunk, which must hold whole frames.
 func framesOf(t testing.TB, chunk Chunk) []frame {
 	t.Helper()
 	if chunk.Stream != Frames {

@@ -13,14 +13,14 @@ import (
 	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
-// collections counts those that the runtime has begun.
+// collections counts the runtime's collections.
 func collections() uint32 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return stats.NumGC
 }
 
-// sink keeps allocations from being left out.
+// sink keeps allocations from being optimised away.
 var sink []byte
 
 func TestTheFirstCollectionComesAfterTheStart(t *testing.T) {
@@ -49,7 +49,7 @@ func TestTheFirstCollectionComesAfterTheStart(t *testing.T) {
 	}
 }
 
-// asSmallProcess says that this process is the one of TestASmallProcessIsCollectedOnceItGrows.
+// asSmallProcess marks the process of TestASmallProcessIsCollectedOnceItGrows.
 const asSmallProcess = "SMALL_PROCESS"
 
 func TestASmallProcessIsCollectedOnceItGrows(t *testing.T) {
@@ -80,7 +80,7 @@ func TestASmallProcessIsCollectedOnceItGrows(t *testing.T) {
 	}
 }
 
-// percent is that of the collector; off is more than any.
+// percent is the collector's setting; off counts as above any.
 func percent() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	metrics.Read(sample)

@@ -25,7 +25,7 @@ func request() *agentv1.NamesRequest {
 	}}}
 }
 
-// resolve serves on loopback and answers a function that asks by UDP or TCP.
+// resolve serves on loopback and returns a function that asks by UDP or TCP.
 func resolve(t *testing.T, told *agentv1.NamesRequest) (*Resolver, func(network, name string, kind uint16) *dns.Msg) {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -111,7 +111,7 @@ func TestATableReplacesTheOneBefore(t *testing.T) {
 	}
 }
 
-// upstream is a server that counts what it is asked.
+// upstream is a server that records its questions.
 func upstream(t *testing.T, answer func(query *dns.Msg) *dns.Msg) (port string, asked chan string) {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")

@@ -110,7 +110,7 @@ func TestTheSamePortServesBothProtocolsAndFamilies(t *testing.T) {
 	}
 }
 
-// connected publishes a port and answers both ends of a connection to it.
+// connected publishes a port and returns both ends of a connection to it.
 func connected(t *testing.T) (set *Set, client, inside net.Conn) {
 	t.Helper()
 	server, err := net.Listen("tcp", "127.0.0.1:0")

@@ -20,7 +20,7 @@ const (
 	arm     = 0x40000028
 )
 
-// ask compiles for a current kernel and asks.
+// ask compiles for a current kernel and evaluates.
 func ask(t *testing.T, own *profile, goarch string, asked question) uint32 {
 	t.Helper()
 	return askOn(t, own.message(), goarch, "6.1.0-13-amd64", asked)
@@ -181,8 +181,8 @@ func TestFlagsAreTheKernels(t *testing.T) {
 	}
 }
 
-// TestVerdictsAreWhatTheRulesSay compares programs for profiles made at random
-// with a plain reading of their rules.
+// TestVerdictsAreWhatTheRulesSay compares programs for random profiles with a
+// straightforward evaluation of their rules.
 func TestVerdictsAreWhatTheRulesSay(t *testing.T) {
 	t.Parallel()
 	names := strings.Fields("read mkdirat socket newfstatat set_tls cacheflush clone mmap mmap2 no_such_call clock_gettime64 rt_sigreturn openat2 fcntl")
@@ -228,7 +228,7 @@ func TestVerdictsAreWhatTheRulesSay(t *testing.T) {
 	}
 }
 
-// says reads the rules one by one.
+// says evaluates the rules one by one.
 func (p *profile) says(t *testing.T, name string, asked question, long bool) uint32 {
 	t.Helper()
 	unnamed, err := actionOf(p.DefaultAction, p.DefaultErrnoRet)

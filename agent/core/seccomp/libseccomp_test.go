@@ -22,7 +22,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// libseccomp is the real one, asked by way of Python where both are installed.
+// libseccomp is the real library, called through Python if both are installed.
 type libseccomp struct {
 	ask  *json.Encoder
 	read *bufio.Reader
@@ -48,7 +48,7 @@ func startLibseccomp(t *testing.T) *libseccomp {
 	return &libseccomp{json.NewEncoder(stdin), bufio.NewReaderSize(stdout, 1<<20)}
 }
 
-// compile answers what it makes of a profile, without runc's own rules.
+// compile returns what it makes of a profile, without runc's own rules.
 func (l *libseccomp) compile(t *testing.T, profile *profile) *bpf.VM {
 	t.Helper()
 	must(t, l.ask.Encode(profile))
@@ -64,11 +64,12 @@ func (l *libseccomp) compile(t *testing.T, profile *profile) *bpf.VM {
 	return machineFor(t, instructions)
 }
 
-// operands are where comparisons of halves and wholes differ.
+// operands are values at which comparisons of halves and wholes differ.
 var operands = []uint64{0, 1, 2, 3, 7, 40, math.MaxInt32, 1 << 31, math.MaxUint32, 1 << 32, 1<<32 + 1, 1<<33 + 5, math.MaxUint64 - 1, math.MaxUint64}
 
-// TestConditionsAreThoseOfLibseccomp compiles one rule at a time: of several
-// libseccomp before 2.6.1 merges comparisons that differ (GHSA-4q85-33p6-j5g6).
+// TestConditionsAreThoseOfLibseccomp compiles one rule at a time: libseccomp
+// before 2.6.1 merges differing comparisons of several rules
+// (GHSA-4q85-33p6-j5g6).
 func TestConditionsAreThoseOfLibseccomp(t *testing.T) {
 	oracle := startLibseccomp(t)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -105,8 +106,8 @@ func TestDockersProfileIsThatOfLibseccomp(t *testing.T) {
 	}
 }
 
-// agree compares the verdicts of libseccomp's filter with those of ours, but for
-// the rule on new calls, which is runc's own.
+// agree compares the verdicts of libseccomp's filter with ours, except for runc's
+// own rule on new calls.
 func agree(t *testing.T, own *profile, goarch string, theirs *bpf.VM, asked []question) {
 	t.Helper()
 	filter, err := compile(own.message(), goarch, "6.1.0", false)
@@ -158,7 +159,7 @@ func dockers(t *testing.T, goarch string) *profile {
 	return own
 }
 
-// question is a system call as a filter sees it.
+// question is a system call as seen by a filter.
 type question struct {
 	audit, number uint32
 	arguments     [6]uint64
@@ -168,7 +169,7 @@ func (q question) String() string {
 	return fmt.Sprintf("call %#x of %#x with %#x", q.number, q.audit, q.arguments)
 }
 
-// to asks a filter. The VM reads big-endian words; the kernel reads its own.
+// to evaluates a filter. The VM reads big-endian words; the kernel reads its own.
 func (q question) to(t *testing.T, vm *bpf.VM) uint32 {
 	t.Helper()
 	var data [64]byte
@@ -184,8 +185,8 @@ func (q question) to(t *testing.T, vm *bpf.VM) uint32 {
 	return uint32(verdict)
 }
 
-// questions are calls by the names and by numbers that ask for trouble, with
-// arguments around the operands.
+// questions are calls by name and by edge-case numbers, with arguments around the
+// operands.
 func questions(goarch string, names []string, random *rand.Rand) []question {
 	const foreign = 8 // MIPS
 	var all []question

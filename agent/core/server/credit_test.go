@@ -38,8 +38,8 @@ type sinkConn struct {
 func (c *sinkConn) Read(p []byte) (int, error)  { return c.Buffer.Read(p) }
 func (c *sinkConn) Write(p []byte) (int, error) { return c.Buffer.Write(p) }
 
-// frames takes what was written apart: the credit of each stream, and the other
-// frames as they are.
+// frames parses what was written: the credit of each stream, and the other frames
+// unchanged.
 func frames(t *testing.T, written []byte) (credit map[uint32]uint32, times int, others []byte) {
 	t.Helper()
 	credit = map[uint32]uint32{}

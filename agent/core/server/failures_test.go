@@ -16,8 +16,8 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// A failing call is logged with the request that it was made for; a refused one,
-// and an ID that would write lines of its own, are not.
+// A failing call is logged with its client's request ID; a refused call is not,
+// nor an ID that would inject log lines.
 func TestAFailedCallNamesItsRequest(t *testing.T) {
 	var failure error
 	var said bytes.Buffer

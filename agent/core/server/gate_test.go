@@ -10,7 +10,7 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// slowCaller takes what is written for it piece by piece.
+// slowCaller accepts written data piece by piece.
 type slowCaller struct {
 	*httptest.ResponseRecorder
 	pieces chan int
@@ -34,7 +34,7 @@ func (c *slowCaller) SetWriteDeadline(time.Time) error {
 	return nil
 }
 
-// callSlowly makes a call whose answer is one message of so many bytes.
+// callSlowly makes a call whose response is one message of the given size.
 func callSlowly(gate *Gate, procedure string, size int) *slowCaller {
 	caller := &slowCaller{httptest.NewRecorder(), make(chan int), make(chan struct{}), make(chan error, 1)}
 	entered := make(chan struct{})

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A peer on TCP may be lost with its machine; on a unix socket the kernel tells,
-// and an idle agent sleeps.
+// A peer on TCP may vanish with its machine; on a unix socket the kernel reports
+// that, and an idle agent sleeps.
 func TestAQuietPeerIsPingedOnTCPOnly(t *testing.T) {
 	after := pingAfter
 	pingAfter = time.Millisecond

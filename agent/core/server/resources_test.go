@@ -41,7 +41,7 @@ type meteredContainer struct {
 
 func (c *meteredContainer) Meter(context.Context) (Meter, error) { return c.meter, nil }
 
-// stats asks for readings of a meter.
+// stats requests readings of a meter.
 func stats(t *testing.T, meter *fakeMeter, request *agentv1.StatsRequest) *connect.ServerStreamForClient[agentv1.StatsResponse] {
 	t.Helper()
 	every := statsEvery

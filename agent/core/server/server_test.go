@@ -20,7 +20,7 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// quietSession says `started`, takes stdin, and ends when it is told.
+// quietSession sends `started`, takes stdin, and ends on demand.
 type quietSession struct {
 	Session
 	opened bool
@@ -60,7 +60,7 @@ func (c *fakeContainer) Attach(context.Context, *agentv1.OpenAttach) (Session, e
 	return c.session, nil
 }
 
-// serve serves one quiet session and answers a client.
+// serve serves one quiet session and returns a client.
 func serve(t *testing.T) (*quietSession, *Gate, agentv1connect.AgentServiceClient) {
 	t.Helper()
 	s := &quietSession{stdin: make(chan string, 10), end: make(chan struct{}), closed: make(chan struct{})}
@@ -69,7 +69,7 @@ func serve(t *testing.T) (*quietSession, *Gate, agentv1connect.AgentServiceClien
 	return s, gate, serveBehind(t, gate, container)
 }
 
-// serveBehind serves a container behind a gate and answers a client.
+// serveBehind serves a container behind a gate and returns a client.
 func serveBehind(t *testing.T, gate *Gate, container Container) agentv1connect.AgentServiceClient {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -282,7 +282,7 @@ func TestWhatManyCallsTookIsGivenBack(t *testing.T) {
 	}
 }
 
-// forcedCollections counts those that did not come by themselves.
+// forcedCollections counts collections that code has requested.
 func forcedCollections() uint32 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)

@@ -17,7 +17,7 @@ func TestWhatIsInAPipeIsTakenAndMoreIsNotWaitedFor(t *testing.T) {
 	if _, err := writer.Write(bytes.Repeat([]byte("x"), 5000)); err != nil {
 		t.Fatal(err)
 	}
-	// As it is once a process has ended before anybody read its output.
+	// As when a process has ended before anybody read its output.
 	if err := reader.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 
 const limit = 2 * time.Minute
 
-// fakeProcess is a process that a test plays: it holds the process's side of
+// fakeProcess is a process played by a test, which holds the process's side of
 // real pipes.
 type fakeProcess struct {
 	stdin          *os.File
@@ -59,7 +59,7 @@ func (p *fakeProcess) die(code int) {
 	close(p.done)
 }
 
-// fakeRuntime hands out processes that the test plays.
+// fakeRuntime starts fake processes.
 type fakeRuntime struct {
 	t        testing.TB
 	launched chan *fakeProcess
@@ -150,7 +150,7 @@ func attachAll() *agentv1.OpenAttach {
 	return &agentv1.OpenAttach{Stdout: true, Stderr: true, Stream: true}
 }
 
-// collected is all that came out of a session.
+// collected is all output of a session.
 type collected struct {
 	stdout, stderr []byte
 	messages       int

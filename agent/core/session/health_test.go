@@ -12,7 +12,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// checked starts a container with a health check and answers what tells of it.
+// checked starts a container with a health check and returns what tells of it.
 func checked(t *testing.T, runtime *fakeRuntime, timeout time.Duration) *session.Watcher {
 	t.Helper()
 	c := session.New(session.MainProcess{}, session.Options{Runtime: runtime})

@@ -12,7 +12,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// dyingRuntime's main process is killed while it is being started.
+// dyingRuntime's main process is killed during its start.
 type dyingRuntime struct{ container *Sessions }
 
 func (r *dyingRuntime) Launch(context.Context, *agentv1.StartRequest) (Process, Stdio, error) {
@@ -39,7 +39,7 @@ func TestAStartIsAnsweredWhoseProcessIsKilledMeanwhile(t *testing.T) {
 	}
 }
 
-// anewRuntime's process is another one than that which waited for the start.
+// anewRuntime starts another process than the one that waited for the start.
 type anewRuntime struct{ dyingRuntime }
 
 func (anewRuntime) Launch(context.Context, *agentv1.StartRequest) (Process, Stdio, error) {

@@ -105,7 +105,8 @@ func TestAnExitWaitsForNoReader(t *testing.T) {
 	c, _, main := running(t, session.Options{Log: memoryLog(t)})
 	stuck := c.Attach(attachAll())
 	defer stuck.Close()
-	// More than waits for a reader, less than what waits and the pipe together.
+	// More than is queued for a reader, less than the queue and the pipe hold
+	// together.
 	data := bytes.Repeat([]byte("x"), 1<<20+100<<10)
 	go func() {
 		write(t, main, data)
@@ -220,7 +221,7 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 	}
 }
 
-// A run may be asked for by somebody who heard of its end when the next one runs.
+// A watcher of a run's end may request the next run while that already runs.
 func TestARunThatGoesOnIsNotTheLast(t *testing.T) {
 	c, runtime, first := running(t, session.Options{Restartable: true, Log: memoryLog(t)})
 	first.exit(0)
@@ -320,8 +321,7 @@ func TestAWriterWhoLeavesLeavesNoTraceForTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Close()
-	// The part that the first one did write is read, then the second's comes
-	// whole.
+	// The part that the first one wrote is read, then the second's comes whole.
 	go func() {
 		buffer := make([]byte, 64<<10)
 		for {

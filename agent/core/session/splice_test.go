@@ -15,7 +15,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// sent is a socket that holds what its other end has sent.
+// sent is a socket that holds its peer's data.
 func sent(t *testing.T, data []byte) (socket int) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)

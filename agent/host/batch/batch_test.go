@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// recorded is a queue that hands on what it is to work on.
+// recorded is a queue that records its batches.
 func recorded(gathering time.Duration, most int) (*Queue, chan []string) {
 	batches := make(chan []string)
 	return New(gathering, most, func(items []string) { batches <- items }), batches

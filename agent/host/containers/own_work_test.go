@@ -22,9 +22,8 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// The test program is its own shim: one that is ready at once, or what
-// shimMarker says. So a launch costs what the host process adds to the shim's and
-// the runtime's work.
+// The test program is its own shim: one that is ready at once, or behaves as
+// shimMarker says. So a launch costs only the host process's own work.
 const netnsMarker = "SOCKERLESS_TEST_NETNS"
 
 func TestMain(m *testing.M) {
@@ -87,8 +86,8 @@ func newContainers(t testing.TB) *Containers {
 	return c
 }
 
-// BenchmarkOwnWork is a launch on a bridge without the shim's and the runtime's
-// share, but for the start of a process.
+// BenchmarkOwnWork measures a launch on a bridge without the shim's and the
+// runtime's share, except starting a process.
 func BenchmarkOwnWork(b *testing.B) {
 	c := newContainers(b)
 	if err := c.network.Ensure(network.Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}); err != nil {

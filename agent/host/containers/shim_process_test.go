@@ -20,10 +20,11 @@ import (
 
 const (
 	shimMarker = "SOCKERLESS_TEST_SHIM"
-	// The values of shimMarker: what a shim does before it would be ready.
+	// The values of shimMarker: what a shim does before it is ready.
 	staysUnready = "stays"
 	diesAtWork   = "dies"
-	// runtimeMarker holds the arguments of the runtime's command that a shim which dies leaves behind.
+	// runtimeMarker holds the arguments of a runtime's command that a dying shim
+	// leaves behind.
 	runtimeMarker = "SOCKERLESS_TEST_RUNTIME"
 )
 
@@ -46,7 +47,7 @@ func runtimeArguments(rootAndID string) []string {
 	return []string{"runc", "--root", root, "create", "--bundle", "/nowhere", id}
 }
 
-// launchableContainer answers a launch whose shim does not get ready.
+// launchableContainer returns a launch whose shim does not get ready.
 func launchableContainer(t *testing.T, c *Containers, number int) *launch {
 	t.Helper()
 	id := fmt.Sprintf("%016x%048x", number, os.Getpid()) // no other run's has it in its command line
@@ -60,7 +61,7 @@ func launchableContainer(t *testing.T, c *Containers, number int) *launch {
 	return &launch{Containers: c, request: request, paths: c.layout.Container(id)}
 }
 
-// running answers the processes alive whose command line has the text.
+// running returns the live processes with the text in their command line.
 func running(text string) []string {
 	output, _ := exec.Command("pgrep", "--runstates", "RSD", "-f", text).Output()
 	return strings.Fields(string(output))
@@ -74,8 +75,8 @@ func wantNoneRunning(t *testing.T, text string) {
 	}
 }
 
-// A shim has no command line at its very first moment, which is the one it is
-// looked for at when nobody waits for it.
+// A shim has no command line at its very first moment, at which it is looked for
+// if nobody waits.
 func TestAShimIsEndedFromItsFirstMomentOn(t *testing.T) {
 	t.Setenv(shimMarker, staysUnready)
 	c := newContainers(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/batch"
 )
 
-// Synced behind the return, records are there at once.
+// Records synced in the background are there at once.
 func TestSoonDurable(t *testing.T) {
 	dir := t.TempDir()
 	const records = 4 * mostGathered
@@ -33,7 +33,8 @@ func TestSoonDurable(t *testing.T) {
 	}
 }
 
-// A waiting record is not open, so that the space of a deleted one is free at once.
+// A queued record is not open, so that the space of a deleted one is free at
+// once.
 func TestRecordsThatWaitAreNotOpen(t *testing.T) {
 	dir := t.TempDir()
 	syncing, synced := make(chan struct{}), make(chan struct{})
@@ -57,7 +58,7 @@ func TestRecordsThatWaitAreNotOpen(t *testing.T) {
 	}
 }
 
-// recordedSyncer answers the content of each file that it syncs, too.
+// recordedSyncer also returns the content of each file that it syncs.
 func recordedSyncer(gathering time.Duration) (s *batch.Queue, synced chan string) {
 	synced = make(chan string, 2*mostGathered)
 	return newSyncer(gathering, func(file *os.File) error {
@@ -94,7 +95,7 @@ func TestSoonDurableRecordsThatAreGoneAreNotSynced(t *testing.T) {
 	}
 }
 
-// A process that leaves does not wait until records have been gathered.
+// A process that is about to exit does not wait for the gathering.
 func TestWhoLeavesWaitsForSoonDurableRecords(t *testing.T) {
 	s, synced := recordedSyncer(time.Hour)
 	dir := t.TempDir()

@@ -27,7 +27,7 @@ func layerPart(t testing.TB, blob, plain []byte) *hostv1.LayerTar {
 	return &hostv1.LayerTar{BlobPath: path, DiffId: "sha256:" + hex.EncodeToString(digest[:]), Size: uint64(len(plain))}
 }
 
-// written is what an archive of a layer between two words writes.
+// written is the archive of a layer between two words.
 func written(t testing.TB, layer *hostv1.LayerTar) (string, error) {
 	t.Helper()
 	store, _ := openStore(t)

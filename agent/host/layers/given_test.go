@@ -35,7 +35,7 @@ func containerStack(t *testing.T, store *Store, diffIDs ...string) Stack {
 	return stack
 }
 
-// givenIn are the directories of what containers are given, unfinished ones too.
+// givenIn are the directories of files for containers, unfinished ones too.
 func givenIn(t *testing.T, store *Store) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(store.dir, "*", "*given-*"))
@@ -106,7 +106,7 @@ func TestAnImageWithoutLayersHasAContainerStack(t *testing.T) {
 	}
 }
 
-// The topmost layer may be there for another image: many end with an empty one.
+// The topmost layer may exist for another image: many end with an empty one.
 func TestWhatContainersAreGivenGoesWithEachLayerOfTheImage(t *testing.T) {
 	store, top := unpackedLayer(t, entry{Name: "top", Linkname: "content"})
 	plain := tarOf(t, entry{Name: "bottom", Linkname: "content"})
@@ -129,7 +129,7 @@ func TestWhatContainersAreGivenGoesWithEachLayerOfTheImage(t *testing.T) {
 	}
 }
 
-// A process that was killed leaves it to the next one.
+// Left to the next process by a killed one.
 func TestWhatLiesOverAnImageThatIsGoneIsDeletedAtTheStart(t *testing.T) {
 	store, top := unpackedLayer(t, entry{Name: "top", Linkname: "content"})
 	plain := tarOf(t, entry{Name: "bottom", Linkname: "content"})
@@ -198,14 +198,14 @@ func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
 	}
 }
 
-// bootAnew makes a store, once it is synced, one of the next boot of the machine.
+// bootAnew simulates a reboot of the machine for a synced store.
 func bootAnew(store *Store) {
 	store.flusher.Settle(time.Hour)
 	store.boot = "the next boot of the machine"
 }
 
-// storeWithGiven is a store after a boot, and what containers are given over its layer and over
-// none.
+// storeWithGiven is a store after a reboot, with the files for containers over
+// its layer and over none.
 func storeWithGiven(t *testing.T) (store *Store, images [][]string, given []string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

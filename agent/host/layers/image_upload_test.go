@@ -14,7 +14,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// imageUpload announces an archive, and takes its entries until the end.
+// imageUpload announces an archive, and collects its entries until the end.
 func imageUpload(t testing.TB) (upload *ImageUpload, dir string, entries <-chan []*hostv1.ArchiveEntry) {
 	t.Helper()
 	store, layers := openStore(t)
@@ -37,7 +37,7 @@ func imageUpload(t testing.TB) (upload *ImageUpload, dir string, entries <-chan 
 	return upload, dir, all
 }
 
-// closed closes an upload, of which nothing may be left.
+// closed closes an upload and checks that nothing remains.
 func closed(t testing.TB, upload *ImageUpload, dir string) {
 	t.Helper()
 	if err := upload.Close(); err != nil {

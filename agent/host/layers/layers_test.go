@@ -75,7 +75,7 @@ func openStore(t testing.TB) (*Store, string) {
 	return store, dir
 }
 
-// unpack unpacks a blob whose uncompressed bytes are plain.
+// unpack unpacks a blob with plain as its uncompressed bytes.
 func unpack(t testing.TB, store *Store, plain, blob []byte) (diff string, size uint64, err error) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "blob")

@@ -189,7 +189,7 @@ func TestAnUploadIsTakenOnceAndNotOverAFile(t *testing.T) {
 }
 
 // TestASilentPeerHoldsUpNobodyWhoHasLeft: the end of Take makes the reader fail,
-// as that of a call does.
+// like that of a call.
 func TestASilentPeerHoldsUpNobodyWhoHasLeft(t *testing.T) {
 	store, dir := openStore(t)
 	announced, _ := upload(t, store, dir)

@@ -98,7 +98,7 @@ func TestOverlayWithoutUpperIsReadOnly(t *testing.T) {
 	}
 }
 
-// The namespaces that a step of a build leaves keep its overlay mounted.
+// The namespaces kept from a build's step keep its overlay mounted.
 func TestFilesOfAnOverlayThatIsMountedElsewhereToo(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")

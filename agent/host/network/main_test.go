@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain runs the tests in a network namespace of their own, so that neither
-// they nor the machine can tell the other is there.
+// TestMain runs the tests in their own network namespace, isolated from the
+// machine.
 func TestMain(m *testing.M) {
 	const marker = "SOCKERLESS_TEST_NETNS"
 	if os.Geteuid() != 0 {
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 }
 
 // lab is an instance, its bridges and containers' namespaces, and a namespace
-// that plays the outside world: 10.214.9.2, behind our 10.214.9.1.
+// that represents the outside world: 10.214.9.2, behind our 10.214.9.1.
 type lab struct {
 	*Instance
 	t   testing.TB
@@ -132,7 +132,7 @@ func (l *lab) container(name, bridge, address string) string {
 	return namespace.Path
 }
 
-// listen answers each connection in the namespace with its peer's address.
+// listen sends each connection in the namespace its peer's address.
 func (l *lab) listen(path, address string) string {
 	l.t.Helper()
 	var listener net.Listener
@@ -163,12 +163,12 @@ func (l *lab) in(path string, work func() error) {
 	l.must(onThreadIn(int(file.Fd()), work))
 }
 
-// patience covers a second attempt of the kernel's, one second after the first:
-// a port of a bridge lets packets through a moment after it has come up.
+// patience covers the kernel's second attempt, one second after the first: a
+// bridge port forwards packets only a moment after it has come up.
 const patience = 2500 * time.Millisecond
 
-// dial answers what the listener sees as our address, or "" where nothing comes
-// back in time.
+// dial returns our address as the listener sees it, or "" if nothing comes back
+// in time.
 func (l *lab) dial(path, address string) (seen string) {
 	l.t.Helper()
 	l.in(path, func() error {

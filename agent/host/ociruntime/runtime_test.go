@@ -67,7 +67,7 @@ func TestAnUnknownContainerIsDeletedAlready(t *testing.T) {
 	if err := r.Delete(t.Context(), "unknown"); err != nil {
 		t.Error(err)
 	}
-	// A runtime that is killed early leaves a directory without a state.
+	// A runtime killed early leaves a directory without a state.
 	if err := os.Mkdir(filepath.Join(r.Root, "half"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +76,8 @@ func TestAnUnknownContainerIsDeletedAlready(t *testing.T) {
 	}
 }
 
-// A runtime that is killed while it opens its own executable read-only leaves
-// that mounted in the container's directory.
+// A runtime killed while it opens its own executable read-only leaves that
+// mounted in the container's directory.
 func TestAContainerIsDeletedWhereAKilledRuntimeLeftAMount(t *testing.T) {
 	r := Runtime{Path: requireRuntime(t), Root: t.TempDir()}
 	copied := filepath.Join(r.Root, "half", "runc.4R2jUW")
@@ -93,8 +93,8 @@ func TestAContainerIsDeletedWhereAKilledRuntimeLeftAMount(t *testing.T) {
 	}
 }
 
-// endedState is what runc keeps of a container that has ended, with a cgroup that
-// is not empty.
+// endedState is runc's record of an ended container with a cgroup that is not
+// empty.
 func endedState(t *testing.T, id string) (cgroup string, state map[string]any) {
 	t.Helper()
 	cgroup = filepath.Join("/sys/fs/cgroup/pids", id)
@@ -116,7 +116,7 @@ func endedState(t *testing.T, id string) (cgroup string, state map[string]any) {
 	}
 }
 
-// writeState makes a container known to a runtime that is not there.
+// writeState makes a container known to a runtime that is not installed.
 func writeState(t *testing.T, id string, state any) Runtime {
 	t.Helper()
 	r := Runtime{Path: filepath.Join(t.TempDir(), "runc"), Root: t.TempDir()}
@@ -167,7 +167,7 @@ func TestTheRuntimeDeletesContainersThatItAloneKnows(t *testing.T) {
 	}
 }
 
-// startOf is when a process began, in clock ticks since the boot.
+// startOf is a process's start, in clock ticks since the boot.
 func startOf(t *testing.T, pid int) uint64 {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

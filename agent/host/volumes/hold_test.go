@@ -211,7 +211,7 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 	}
 }
 
-// Its image lies in the directory, also while the volume is not mounted.
+// Its image lies in the directory even while the volume is not mounted.
 func TestAVolumeOfOneContainerIsNotBoundByAnotherMountOfItsDirectory(t *testing.T) {
 	s := openStore(t)
 	directory := filepath.Dir(s.make("disk", "block"))
@@ -246,8 +246,8 @@ func TestAVolumeOfOneContainerIsNotBoundByAnotherMountOfItsDirectory(t *testing.
 	}
 }
 
-// The kernel mounts all that the words of an option lead to: layers of an overlay, a
-// path from where this process is, a device.
+// The kernel mounts everything that an option's words lead to: layers of an
+// overlay, a path relative to this process, a device.
 func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 	s := openStore(t)
 	block, shared := s.make("disk", "block"), s.make("plain", "local")
@@ -287,7 +287,8 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 			t.Errorf("%v: %v", options, err)
 		}
 	}
-	// Overlay takes a backslash its comma, others and what takes flags out of options do not.
+	// Overlay lets a backslash escape a comma; other file systems, and the
+	// removal of flags, do not.
 	for _, o := range []string{"device=" + s.dir + `/g\,h`, "lowerdir=" + s.dir + `/g\,ro,h`} {
 		_, err := s.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "other", Driver: "local", Options: overlay(o)})
 		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "a comma in a path") {
@@ -320,7 +321,7 @@ func TestAVolumeOfOneContainerIsNotBoundWhereItsDirectoryIsALink(t *testing.T) {
 	}
 }
 
-// A link is led into a volume once the volume with the option is made.
+// A link leads into a volume after the volume with the option was created.
 func TestAnOptionsPathIsLookedAtAgainAtTheMount(t *testing.T) {
 	s := openStore(t)
 	block := s.make("disk", "block")

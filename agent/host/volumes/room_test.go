@@ -19,7 +19,7 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// patience bounds what is waited for, on a machine that does other work.
+// patience bounds waits, on a busy machine.
 const patience = 2 * time.Minute
 
 func TestAShortageIsReportedOnceForEachCrossing(t *testing.T) {
@@ -57,7 +57,7 @@ func TestAShortageIsReportedOnceForEachCrossing(t *testing.T) {
 	}
 }
 
-// tmpfsDisk is a disk of 96 MiB, which nobody else writes to.
+// tmpfsDisk is a private disk of 96 MiB.
 func tmpfsDisk(t *testing.T) string {
 	t.Helper()
 	disk := t.TempDir()
@@ -68,7 +68,7 @@ func tmpfsDisk(t *testing.T) string {
 	return disk
 }
 
-// openStoreOn opens a store on a disk, whose room is looked at each period.
+// openStoreOn opens a store on a disk that is checked at each period.
 func openStoreOn(t *testing.T, disk string, period time.Duration) stored {
 	t.Helper()
 	can, err := trash.Open(filepath.Join(disk, "trash"))
@@ -115,8 +115,8 @@ func TestADiskThatFillsBelowAVolumeIsReported(t *testing.T) {
 	}
 }
 
-// storeWithLargeVolume opens a store with a block volume that its disk has no room for,
-// and answers the volume's path. Nobody looks at the room but at mounts.
+// storeWithLargeVolume opens a store with a block volume too large for its disk,
+// and returns the volume's path. The disk is checked only at mounts.
 func storeWithLargeVolume(t *testing.T) (_ stored, path string) {
 	t.Helper()
 	s := openStoreOn(t, tmpfsDisk(t), time.Hour)
@@ -146,7 +146,7 @@ func TestAVolumeWithoutRoomIsReportedAtItsMount(t *testing.T) {
 	s.must(s.Release(t.Context(), "one"))
 }
 
-// A container that restarts has its volume mounted anew before the room is looked at again.
+// A restarting container has its volume mounted anew before the next check.
 func TestAVolumeWithoutRoomIsReportedAtEachMount(t *testing.T) {
 	s, path := storeWithLargeVolume(t)
 	s.must(s.Hold(t.Context(), "one", path))
@@ -155,7 +155,7 @@ func TestAVolumeWithoutRoomIsReportedAtEachMount(t *testing.T) {
 	ended := make(chan error)
 	go func() {
 		ended <- s.WatchRoom(ctx, func(shortage *hostv1.WatchVolumesResponse) error {
-			if len(told) == 0 { // The watch does not look while it tells.
+			if len(told) == 0 { // the watch does not check while it reports
 				if err := errors.Join(s.Release(ctx, "one"), s.Hold(ctx, "one", path)); err != nil {
 					return err
 				}

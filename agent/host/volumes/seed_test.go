@@ -58,7 +58,7 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	// As far as a process had got that was killed meanwhile.
+	// As left by a process killed meanwhile.
 	os.WriteFile(filepath.Join(volume, "a"), []byte("half"), 0o600)
 	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,8 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
 		t.Errorf("the marker is left: %v", entries)
 	}
-	// A container that has the volume, too, swaps the part for a link that leads out of it.
+	// Another container with the volume swaps the part for a link that leads out
+	// of it.
 	ctx, done := context.WithCancel(t.Context())
 	swapped := make(chan struct{})
 	go func() {

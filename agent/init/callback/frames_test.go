@@ -13,7 +13,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// countedConn tells how much each write takes.
+// countedConn records the size of each write.
 type countedConn struct {
 	net.Conn
 	mu    sync.Mutex
@@ -27,7 +27,8 @@ func (c *countedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestFramesAreWrittenWhole: a link's frame leaves in one write, and so do small ones.
+// TestFramesAreWrittenWhole: a link's frame leaves in one write, and so do small
+// ones.
 func TestFramesAreWrittenWhole(t *testing.T) {
 	received := make(chan int)
 	server := httptest.NewTLSServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {

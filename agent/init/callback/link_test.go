@@ -13,8 +13,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// linkTo has a link that was cut be carried by a connection, and returns its
-// peer's end.
+// linkTo gives a cut link a new carrier, and returns its peer's end.
 func linkTo(l *link, arrived uint64) net.Conn {
 	carrier, peer := net.Pipe()
 	go l.carry(carrier, bufio.NewReader(carrier), arrived)
@@ -70,7 +69,7 @@ func TestAPeerMayHaveGotMoreThanItsCarrierBrought(t *testing.T) {
 	<-ended
 }
 
-// openLink makes one with a carrier.
+// openLink returns a new link with a carrier.
 func openLink(t *testing.T) (l *link, agent, carrier net.Conn) {
 	t.Helper()
 	ended := make(chan struct{})
@@ -85,7 +84,7 @@ func openLink(t *testing.T) (l *link, agent, carrier net.Conn) {
 	return l, agent, linkTo(l, 0)
 }
 
-// confirm tells a link what has come of it, and waits until it knows.
+// confirm confirms received bytes to a link, and waits until it knows.
 func confirm(t *testing.T, l *link, peer net.Conn, arrived uint64) {
 	t.Helper()
 	if _, err := peer.Write(frame(nil, arrived, 0, nil)); err != nil {
@@ -98,7 +97,7 @@ func confirm(t *testing.T, l *link, peer net.Conn, arrived uint64) {
 	}
 }
 
-// bring reads frames until data has come.
+// bring reads frames until data has arrived.
 func bring(t *testing.T, peer net.Conn) string {
 	t.Helper()
 	for {

@@ -78,7 +78,7 @@ func selfSigned(t *testing.T, notAfter time.Time) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// linkTo serves a container and answers a link to it.
+// linkTo serves a container and returns a link to it.
 func linkTo(t *testing.T, container *served, change func(*Partner)) Link {
 	t.Helper()
 	end := time.Now().Add(time.Hour)
@@ -178,7 +178,7 @@ func TestAConnectionThatThePartnerDoesNotTakeIsReset(t *testing.T) {
 	}
 }
 
-// following begins to follow the partner of a link, until the test ends.
+// following follows the partner of a link until the test ends.
 func following(t *testing.T, link Link) {
 	t.Helper()
 	told := make(chan struct{})
@@ -217,7 +217,8 @@ func process(t *testing.T, serve func(net.Conn)) netip.AddrPort {
 
 func TestConnectionsThatStallHoldUpNoOther(t *testing.T) {
 	t.Parallel()
-	// Each direction: without end to a client, or a process, that does not read.
+	// Each direction: endless output to a client, or a process, that does not
+	// read.
 	const pieces = 64
 	floods := process(t, func(conn net.Conn) {
 		piece := make([]byte, 1<<20)

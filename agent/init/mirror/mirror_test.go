@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// patience is far above what anything takes here.
+// patience far exceeds every wait here.
 const patience = 2 * time.Minute
 
-// fakeLink is a partner as the test has it.
+// fakeLink is a partner controlled by the test.
 type fakeLink struct {
 	tables  chan []netip.AddrPort
 	lost    chan error
@@ -62,7 +62,7 @@ func newMirror(t *testing.T, links map[string]*fakeLink) *Mirror {
 	return m
 }
 
-// freePort is one on an address of the loopback that nobody else uses.
+// freePort is a port on a loopback address that nobody else uses.
 func freePort(t *testing.T, address string) netip.AddrPort {
 	t.Helper()
 	listener, err := net.Listen("tcp", address+":0")

@@ -42,7 +42,7 @@ func TestWhereAListenerIsMirrored(t *testing.T) {
 	own := netip.MustParseAddr("10.0.0.1")
 	for _, c := range []struct {
 		listeners string
-		want      map[string]string // place to the partner's address
+		want      map[string]string // place → the partner's address
 	}{
 		{"127.0.0.1:80", map[string]string{"tcp4 127.0.0.1:80": "127.0.0.1"}},
 		{"[::1]:80", map[string]string{"tcp6 [::1]:80": "::1"}},

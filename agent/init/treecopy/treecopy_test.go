@@ -19,7 +19,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// describe tells everything that a copy has to keep, file by file.
+// describe lists everything that a copy must preserve, file by file.
 func describe(t *testing.T, root string) []string {
 	t.Helper()
 	var lines []string

@@ -23,8 +23,8 @@ import (
 
 var small = Driver{DefaultSize: 64 << 20}
 
-// makeFor and mountFor name the directory of a volume that this program is to make
-// or to mount in place of testing.
+// makeFor and mountFor name the directory of a volume that this program makes or
+// mounts instead of testing.
 const (
 	makeFor  = "SOCKERLESS_TEST_MAKE"
 	mountFor = "SOCKERLESS_TEST_MOUNT"
@@ -56,7 +56,7 @@ func newVolume(t *testing.T, options map[string]string) driver.Volume {
 	return v
 }
 
-// patience bounds what is waited for, on a machine that does other work.
+// patience bounds waits, on a busy machine.
 const patience = 2 * time.Minute
 
 func waitForNoLoop(t *testing.T, v driver.Volume) {
@@ -213,7 +213,8 @@ func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
 	}
 }
 
-// unwritten answers where the first bytes are that nobody has written; the size: all are.
+// unwritten returns the offset of the first unwritten bytes; the size: all are
+// written.
 func unwritten(v driver.Volume) (int64, error) {
 	image, err := os.Open(imageOf(v))
 	if err != nil {
@@ -253,7 +254,7 @@ func TestAllOfItIsWrittenWhereThatIsAskedFor(t *testing.T) {
 	}
 }
 
-// A mount that somebody keeps in another place has the device, which the next mount shares.
+// A mount kept elsewhere has the device, which the next mount shares.
 func TestAnImageHasOneDevice(t *testing.T) {
 	v := newVolume(t, nil)
 	if _, err := small.Make(t.Context(), v); err != nil {
@@ -302,7 +303,7 @@ func TestADirtyImageIsReplayed(t *testing.T) {
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		t.Fatal(err)
 	}
-	// As the machine's death leaves it.
+	// As left by a crash of the machine.
 	died := newVolume(t, nil)
 	begun, _ := heldUp(t, "e2fsck", "begins")
 	if output, err := exec.Command("cp", "--sparse=always", imageOf(v), imageOf(died)).CombinedOutput(); err != nil {
@@ -350,7 +351,7 @@ func TestADamagedImageIsRefusedByName(t *testing.T) {
 	refused("no EXT4 superblock")
 }
 
-// A link is not followed, and nothing is waited for.
+// A link is not followed, and nothing blocks.
 func TestWhatIsNoImageIsRefusedByName(t *testing.T) {
 	for what, replace := range map[string]func(image string) error{
 		"shorter":   func(image string) error { return os.Truncate(image, 32<<20) },
@@ -381,7 +382,7 @@ func TestWhatIsNoImageIsRefusedByName(t *testing.T) {
 	}
 }
 
-// withNotedErrors is a volume in which the kernel has noted errors.
+// withNotedErrors is a volume in which the kernel has recorded errors.
 func withNotedErrors(t *testing.T) driver.Volume {
 	t.Helper()
 	v := newVolume(t, nil)
@@ -417,7 +418,7 @@ func TestAFileSystemWithRecordedErrorsIsCheckedAndTheCheckReported(t *testing.T)
 	cleanNow(t, v)
 }
 
-// e2fsck -p leaves alone what somebody has to decide.
+// e2fsck -p does not repair what needs a decision.
 func TestErrorsThatNeedADecisionAreRefusedByName(t *testing.T) {
 	v := withNotedErrors(t)
 	if output, err := exec.Command("debugfs", "-w", "-R", "clri <2>", imageOf(v)).CombinedOutput(); err != nil {
@@ -440,7 +441,8 @@ func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
 	}
 }
 
-// A device that a probe has open, say, would show the file system as it was before the check.
+// A device that a probe has open, for example, would show the file system as it
+// was before the check.
 func TestACheckWaitsForADeviceThatLingers(t *testing.T) {
 	v := withNotedErrors(t)
 	image, err := os.OpenFile(imageOf(v), os.O_RDWR, 0)
@@ -465,8 +467,8 @@ func TestACheckWaitsForADeviceThatLingers(t *testing.T) {
 	cleanNow(t, v)
 }
 
-// heldUp makes a program wait before its work until it is let go, and say the words
-// then, if there are any. The file tells each time that it is run.
+// heldUp makes a program wait before its work until it is released, and then
+// print the words, if any. The file reports each start.
 func heldUp(t *testing.T, program, words string) (begun string, letGo func()) {
 	t.Helper()
 	real, err := exec.LookPath(program)
@@ -514,7 +516,7 @@ func TestACheckThatHasBegunOutlivesItsCaller(t *testing.T) {
 	cleanNow(t, v)
 }
 
-// killedOnce runs this program on the volume, and kills it once the file is there.
+// killedOnce runs this program on the volume, and kills it once the file exists.
 func killedOnce(t *testing.T, begun, job string, v driver.Volume) {
 	t.Helper()
 	process := exec.Command("/proc/self/exe")
@@ -542,7 +544,8 @@ func refusedMeanwhile(t *testing.T, err error) {
 	}
 }
 
-// The process dies, mkfs.ext4 goes on, and does not meet the image of the next one.
+// The process dies, mkfs.ext4 continues, and does not affect the next process's
+// image.
 func TestAnImageThatIsBeingMadeIsWaitedFor(t *testing.T) {
 	v := newVolume(t, nil)
 	begun, letGo := heldUp(t, "mkfs.ext4", "") // Its words would go to a pipe that nobody reads.
@@ -558,7 +561,8 @@ func TestAnImageThatIsBeingMadeIsWaitedFor(t *testing.T) {
 	}
 }
 
-// The process dies, e2fsck goes on, and the next process does not mount what it writes to.
+// The process dies, e2fsck continues, and the next process does not mount what it
+// writes to.
 func TestAnImageThatIsBeingCheckedIsWaitedFor(t *testing.T) {
 	v := withNotedErrors(t)
 	begun, letGo := heldUp(t, "e2fsck", "begins")

@@ -69,8 +69,8 @@ func TestNamesOfNetworkFileSystemsBecomeAddresses(t *testing.T) {
 	}
 }
 
-// The kernel refuses the version whether it has NFS or not, and the error tells what
-// mount(2) was called with.
+// The kernel refuses the version even without NFS, and the error shows mount(2)'s
+// arguments.
 func TestNFSIsMountedByTheAddressOfItsServer(t *testing.T) {
 	v := driver.Volume{Name: "v", Dir: t.TempDir(), Options: map[string]string{"type": "nfs", "device": ":/export", "o": "addr=localhost,vers=9,ro"}}
 	if err := os.Mkdir(v.Data(), 0o755); err != nil {
