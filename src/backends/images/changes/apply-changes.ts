@@ -171,7 +171,7 @@ function expand(target: Target, word: string, variables: Variables): string {
 function spend(target: Target, cost: number): void {
   target.cost += cost;
   if (target.cost > maxCost) {
-    throw invalid("too many changes, or the values of variables are too long");
+    throw invalid("changes are too many, or the values of variables are too long");
   }
 }
 
