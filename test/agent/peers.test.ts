@@ -69,13 +69,13 @@ describe("containers on a network that do not reach one another", () => {
     const met = new Map<string, Pick<FoundWorkload, "agent" | "generation">>();
     machine.driver = (): Driver => {
       const driver = inMemory();
-      const { platform } = driver;
-      assert.ok(platform.kind === "remote");
+      const { site } = driver;
+      assert.ok(site.kind === "remote");
       const withAgent = (each: FoundWorkload): FoundWorkload => ({ ...each, ...met.get(each.containerId) });
       const withAgents = (listed: readonly FoundWorkload[]): FoundWorkload[] => listed.map(withAgent);
       return {
         ...driver,
-        platform: { ...platform, known: () => withAgents(platform.known()) },
+        site: { ...site, known: () => withAgents(site.known()) },
         traffic: finder.traffic,
         agentReach: finder.agentReach,
         authority,

@@ -27,7 +27,7 @@ import {
   nothingFound,
   nothingSealed,
   plainLaunches,
-  platformAtHand,
+  siteAtHand,
   portsOfDriver,
   portsOfFrontend,
   silentAgentsAreGone,
@@ -173,14 +173,14 @@ export class MemoryMachine {
         unsupportedByExecs: ({ privileged }) => (this.cloud && privileged ? ["exec --privileged"] : []),
         notApplied: (record) => this.notApplied(record),
       },
-      platform: this.cloud
+      site: this.cloud
         ? {
             kind: "remote",
             startPatienceMs: 200,
             known: () => [...this.#books].map(([id, workload]) => found(id, workload)),
             abandon: () => undefined,
           }
-        : platformAtHand,
+        : siteAtHand,
       launches: {
         stopDuringLaunch: this.cloud ? "end" : "await",
         steps: this.#steps(),

@@ -108,7 +108,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     name,
     capabilities,
     settings,
-    platform: {
+    site: {
       kind: "remote",
       startPatienceMs,
       known: () => listKnown(context),

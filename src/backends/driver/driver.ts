@@ -19,7 +19,7 @@ import type { ImagePreparer } from "./images.ts";
 import type { Launches } from "./launches.ts";
 import type { Disk, Machine } from "./machine.ts";
 import type { ContainerTraffic, NetworkFabric, NetworkSharing, PublishedPorts } from "./networks.ts";
-import type { Platform } from "./platform.ts";
+import type { Site } from "./site.ts";
 import type { HostPaths, LimitChanges, SettingRules } from "./settings.ts";
 import type { VolumeStore } from "./volumes.ts";
 import type { Workloads } from "./workloads.ts";
@@ -31,7 +31,7 @@ export interface Driver {
   /** Names the features that the engine accepts; it refuses all others. */
   readonly capabilities: Capabilities;
   readonly settings: SettingRules;
-  readonly platform: Platform;
+  readonly site: Site;
   readonly workloads: Workloads;
   readonly launches: Launches;
   readonly silentAgents: SilentAgents;

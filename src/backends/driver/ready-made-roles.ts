@@ -6,13 +6,13 @@ import type { LayerUnpacking } from "./images.ts";
 import type { Launches } from "./launches.ts";
 import type { Disk } from "./machine.ts";
 import type { ContainerTraffic, NetworkSharing, PublishedPorts } from "./networks.ts";
-import type { PlatformAtHand } from "./platform.ts";
+import type { SiteAtHand } from "./site.ts";
 import type { HostPaths, LimitChanges } from "./settings.ts";
 import type { VolumeParts } from "./volumes.ts";
 import type { NameFilePaths } from "./workloads.ts";
 
 /** A machine that answers at once. */
-export const platformAtHand: PlatformAtHand = { kind: "at-hand" };
+export const siteAtHand: SiteAtHand = { kind: "at-hand" };
 
 /** Short launches without phases, waits or leftovers. No step of a build continues another. */
 export const plainLaunches: Launches = {

@@ -1,15 +1,15 @@
-/** The platform that containers run on: this machine, or a cloud that may answer slowly. */
+/** The site that containers run on: this machine, or a cloud that may answer slowly. */
 import type { FoundWorkload } from "./workloads.ts";
 
-export type Platform = PlatformAtHand | RemotePlatform;
+export type Site = SiteAtHand | RemoteSite;
 
 /** A machine: the backend waits for its answers, and does not start if they fail. */
-export interface PlatformAtHand {
+export interface SiteAtHand {
   readonly kind: "at-hand";
 }
 
 /** A cloud: it may be slow or unreachable while the backend starts and ends. */
-export interface RemotePlatform {
+export interface RemoteSite {
   readonly kind: "remote";
   /**
    * Milliseconds that the backend's start waits for the cloud's answers altogether; requests still open then continue

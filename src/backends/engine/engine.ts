@@ -54,9 +54,9 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-function abandonOthers({ platform }: Driver): void {
-  if (platform.kind === "remote") {
-    platform.abandon();
+function abandonOthers({ site }: Driver): void {
+  if (site.kind === "remote") {
+    site.abandon();
   }
 }
 

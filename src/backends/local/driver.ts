@@ -7,7 +7,7 @@ import {
   namespacesShared,
   nothingSealed,
   plainLaunches,
-  platformAtHand,
+  siteAtHand,
   portsOfDriver,
   silentAgentsAreGone,
 } from "../driver/ready-made-roles.ts";
@@ -47,7 +47,7 @@ export function localDriver(
     name: "local",
     capabilities: localCapabilities,
     settings: localSettings,
-    platform: platformAtHand,
+    site: siteAtHand,
     launches: { ...plainLaunches, steps: localSteps(host.client) },
     silentAgents: silentAgentsAreGone,
     authority: agentsOnSockets,

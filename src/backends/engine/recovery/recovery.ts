@@ -148,7 +148,7 @@ async function releasedRemains(context: EngineContext, found: readonly FoundWork
 }
 
 /**
- * Workloads that exist; where the platform does not answer in time, as far as they are known here. Workloads
+ * Workloads that exist; where the site does not answer in time, as far as they are known here. Workloads
  * that it tells later, and containers whose agents answer later, are taken over then.
  */
 async function foundWorkloads(
@@ -156,8 +156,8 @@ async function foundWorkloads(
   start: StartWork,
   lost: LostState,
 ): Promise<readonly FoundWorkload[]> {
-  const { platform, workloads } = context.driver;
-  if (platform.kind === "at-hand") {
+  const { site, workloads } = context.driver;
+  if (site.kind === "at-hand") {
     return await workloads.list();
   }
   let found: readonly FoundWorkload[] | undefined;
@@ -172,7 +172,7 @@ async function foundWorkloads(
     refuseUnanswered(context, listed);
   });
   isLate = true;
-  return found ?? platform.known();
+  return found ?? site.known();
 }
 
 /** @throws unavailable: there are containers that nobody knows, and of which their agents may tell when asked again */
@@ -343,7 +343,7 @@ function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, Fo
       );
       continue;
     }
-    const isKept = context.driver.platform.kind === "at-hand" || context.state.losses.length > 0;
+    const isKept = context.driver.site.kind === "at-hand" || context.state.losses.length > 0;
     if (isKept && workload.unfinished !== true) {
       context.unclaimed.add(workload.containerId);
       context.logger.warn(

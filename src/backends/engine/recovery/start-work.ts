@@ -1,6 +1,6 @@
 /**
  * Work of a start that asks others, such as the API of a cloud. The start waits for them as long as the
- * driver's platform says, for all the work together; work that they have not answered or have refused until
+ * driver's site says, for all the work together; work that they have not answered or have refused until
  * then is retried behind it.
  */
 import { setImmediate } from "node:timers/promises";
@@ -30,8 +30,8 @@ export class StartWork {
     const { clock, driver, shutdown } = context;
     const over = Promise.withResolvers<void>();
     this.#over = over.promise;
-    if (driver.platform.kind === "remote") {
-      clock.sleep(driver.platform.startPatienceMs, AbortSignal.any([shutdown, this.#patience.signal])).then(
+    if (driver.site.kind === "remote") {
+      clock.sleep(driver.site.startPatienceMs, AbortSignal.any([shutdown, this.#patience.signal])).then(
         () => over.resolve(),
         () => over.resolve(),
       );
@@ -60,7 +60,7 @@ export class StartWork {
     if (outcome === "late") {
       this.#context.logger.error(`cannot ${what} yet: nobody has answered; it is tried behind`);
     }
-    if (outcome !== "done" && this.#context.driver.platform.kind === "remote") {
+    if (outcome !== "done" && this.#context.driver.site.kind === "remote") {
       this.#left.push({ what, work, attempt: outcome === "late" ? attempt : undefined });
     }
   }

@@ -40,7 +40,7 @@ export async function buryLost(
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
   const exit = exitOfWorkload(context, found);
   const wasHeard = live.link?.generation === generation && live.link.wasHeard; // It was lost with what its streams carried.
-  const isCut = wasHeard && context.driver.platform.kind === "remote";
+  const isCut = wasHeard && context.driver.site.kind === "remote";
   const told =
     isCut && exit.error === ""
       ? { ...exit, error: "the container's agent was lost: its output may not be whole" }

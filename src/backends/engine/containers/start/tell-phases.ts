@@ -26,7 +26,7 @@ export function tellPhase(
  * @param phase undefined: nothing is new
  */
 export function publishPhase(context: EngineContext, id: string, phase: StartPhase | undefined): void {
-  const isKept = context.driver.platform.kind === "remote";
+  const isKept = context.driver.site.kind === "remote";
   if (phase?.from === undefined || phase.until === undefined) {
     return;
   }
