@@ -155,12 +155,12 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		return self, nil
 	})
 	web = server.NewServer(byRole(gate.Wrap(handler)), logger)
-	if settings.callback == nil {
+	if settings.callback == nil && settings.joined == "" {
 		web = server.WithPings(web)
 	} else {
-		// A cut connection is silent until it resumes; WebSockets have their own
+		// A cut connection is silent until it resumes; what carries it has its own
 		// pings.
-		server.TolerateOutages(settings.callback.resumeWithin)
+		server.TolerateOutages(settings.resumeWithin)
 	}
 	web.ConnContext = rule.withRole
 	ended := make(chan error, 1)
@@ -194,9 +194,18 @@ func listen(settings *settings, self *container, certificate tls.Certificate, ru
 		}
 		listeners = append(listeners, listener)
 	}
+	if settings.joined != "" {
+		listener, err := net.Listen("tcp", settings.joined)
+		if err != nil {
+			return nil, nil, fmt.Errorf("serve the agent: %w", err)
+		}
+		joined := callback.Joined(listener, settings.resumeWithin, logger)
+		listeners = append(listeners, joined)
+		drain = joined.Drain
+	}
 	if c := settings.callback; c != nil {
 		calling := callback.Listen(callback.Options{URL: c.url, Instance: settings.pin, ContainerID: settings.containerID,
-			Certificate: certificate, PingEvery: c.pingEvery, ResumeWithin: c.resumeWithin, Logger: logger})
+			Certificate: certificate, PingEvery: c.pingEvery, ResumeWithin: settings.resumeWithin, Logger: logger})
 		self.partners.call = calling.DialPeer
 		listeners = append(listeners, calling)
 		drain = calling.Drain

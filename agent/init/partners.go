@@ -1,6 +1,7 @@
 package containerinit
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -41,7 +42,7 @@ func newPartnership(settings *settings, logger *slog.Logger) (*partnership, erro
 	if err != nil {
 		return nil, fmt.Errorf("make the key for partners: %w", err)
 	}
-	p := &partnership{key: key, port: portOf(settings.listen)}
+	p := &partnership{key: key, port: portOf(cmp.Or(settings.listen, settings.joined))}
 	if p.publicKey, err = x509.MarshalPKIXPublicKey(&key.PublicKey); err != nil {
 		return nil, fmt.Errorf("make the key for partners: %w", err)
 	}

@@ -25,23 +25,24 @@ import (
 type settings struct {
 	containerID string
 	listen      string            // empty: not at all
+	joined      string            // address of a [callback.JoinedListener]; empty: none
 	callback    *callbackSettings // nil: the agent waits to be dialled
-	pin         []byte            // SHA-256 of the client CA's public key
-	stopSignal  unix.Signal
-	linger      time.Duration
-	drain       time.Duration
-	await       time.Duration // for the first start; 0: as long as it takes
-	logDir      string
-	log         log.Settings
+	// resumeWithin is how long a connection may be cut that is called or joined; above 0.
+	resumeWithin time.Duration
+	pin          []byte // SHA-256 of the client CA's public key
+	stopSignal   unix.Signal
+	linger       time.Duration
+	drain        time.Duration
+	await        time.Duration // for the first start; 0: as long as it takes
+	logDir       string
+	log          log.Settings
 }
 
 // callbackSettings are for an agent that cannot be dialled.
 type callbackSettings struct {
 	url       *url.URL
 	pingEvery time.Duration
-	// resumeWithin is how long a connection may be cut; above 0.
-	resumeWithin time.Duration
-	secret       string // empty: the platform has delivered none
+	secret    string // empty: the platform has delivered none
 }
 
 const (
@@ -66,9 +67,10 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	}
 	id := text("container-id", "SOCKERLESS_CONTAINER_ID", "", "full ID of the container, 64 hexadecimal digits")
 	listen := text("listen", "SOCKERLESS_LISTEN", "", "TCP address to serve on; "+defaultListen+" unless there is a callback")
+	joined := text("joined-listen", "SOCKERLESS_JOINED_LISTEN", "", "TCP address to serve on for a backend that comes by way of the platform, which may cut connections")
 	callbackURL := text("callback-url", "SOCKERLESS_CALLBACK_URL", "", "where the backend waits for an agent that nobody can dial, https or wss")
 	ping := text("callback-ping", "SOCKERLESS_CALLBACK_PING", callback.PingEvery.String(), "how often connections to there are pinged")
-	resume := text("callback-resume", "SOCKERLESS_CALLBACK_RESUME", callback.ResumeWithin.String(), "how long a connection to there may be cut before it is given up")
+	resume := text("callback-resume", "SOCKERLESS_CALLBACK_RESUME", callback.ResumeWithin.String(), "how long a connection to a backend that is called, or joined, may be cut before it is given up")
 	pin := text("client-ca-pin", "SOCKERLESS_CLIENT_CA_PIN", "", "sha256/BASE64 of the client CA's public key")
 	signal := text("stop-signal", "SOCKERLESS_STOP_SIGNAL", "SIGTERM", "the container's own stop signal, name or number")
 	linger := text("linger", "SOCKERLESS_LINGER", defaultLinger.String(), "how long to stay after the main process has exited")
@@ -84,9 +86,9 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 
-	s := &settings{containerID: *id, listen: *listen, logDir: *logDir}
-	var errs [8]error
-	if *callbackURL == "" && s.listen == "" {
+	s := &settings{containerID: *id, listen: *listen, joined: *joined, logDir: *logDir}
+	var errs [9]error
+	if *callbackURL == "" && s.joined == "" && s.listen == "" {
 		s.listen = defaultListen
 	}
 	if !containerIDForm().MatchString(s.containerID) {
@@ -98,29 +100,34 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	s.drain, errs[4] = parseDuration("drain timeout", *drain)
 	s.log, errs[5] = parseLog(*logSize, *logFiles)
 	s.await, errs[6] = parseDuration("start timeout", *await)
+	s.resumeWithin, errs[8] = parseResume(*resume)
 	if *callbackURL != "" {
-		s.callback, errs[7] = parseCallback(*callbackURL, *ping, *resume, getenv("SOCKERLESS_CALLBACK_SECRET"))
+		s.callback, errs[7] = parseCallback(*callbackURL, *ping, getenv("SOCKERLESS_CALLBACK_SECRET"))
 	}
 	return s, errors.Join(errs[:]...)
 }
 
 // parseCallback takes the secret only from the environment, since everybody can
 // read a command line.
-func parseCallback(text, ping, resume, secret string) (*callbackSettings, error) {
+func parseCallback(text, ping, secret string) (*callbackSettings, error) {
 	where, err := url.Parse(text)
 	if err != nil || where.Scheme != "https" && where.Scheme != "wss" || where.Host == "" || where.User != nil {
 		return nil, fmt.Errorf("callback URL %q: an https or wss URL is wanted", text)
 	}
 	where.Scheme = "https"
-	every, pingErr := parseDuration("callback ping", ping)
-	within, resumeErr := parseDuration("callback resume", resume)
-	if err := errors.Join(pingErr, resumeErr); err != nil {
-		return nil, err
+	every, err := parseDuration("callback ping", ping)
+	if err == nil && every == 0 {
+		err = errors.New("callback ping: a time above 0 is wanted")
 	}
-	if every == 0 || within == 0 {
-		return nil, errors.New("callback ping, callback resume: times above 0 are wanted")
+	return &callbackSettings{url: where, pingEvery: every, secret: secret}, err
+}
+
+func parseResume(text string) (time.Duration, error) {
+	within, err := parseDuration("callback resume", text)
+	if err == nil && within == 0 {
+		err = errors.New("callback resume: a time above 0 is wanted")
 	}
-	return &callbackSettings{url: where, pingEvery: every, resumeWithin: within, secret: secret}, nil
+	return within, err
 }
 
 func parsePin(text string) ([]byte, error) {

@@ -72,6 +72,19 @@ func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 	}
 }
 
+func TestABackendThatComesByThePlatformTakesThePlaceOfListening(t *testing.T) {
+	env := map[string]string{"SOCKERLESS_CONTAINER_ID": someID, "SOCKERLESS_CLIENT_CA_PIN": somePin, "SOCKERLESS_JOINED_LISTEN": "127.0.0.1:9111"}
+	parse := func(arguments ...string) (*settings, error) {
+		return parseSettings(arguments, func(name string) string { return env[name] }, io.Discard)
+	}
+	if s, err := parse(); err != nil || s.listen != "" || s.joined != "127.0.0.1:9111" || s.callback != nil || s.resumeWithin != 2*time.Minute {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := parse("--callback-resume", "0"); err == nil {
+		t.Error("no time at all is taken")
+	}
+}
+
 func TestSignalsHaveNamesAndNumbers(t *testing.T) {
 	for text, want := range map[string]unix.Signal{"15": unix.SIGTERM, "SIGTERM": unix.SIGTERM, "term": unix.SIGTERM, "SIGRTMIN+3": 37, "RTMIN": 34, "rtmax-1": 63, "RTMIN+31": 0, "RTMAX-31": 0, "RTMIN+x": 0, "0": 0, "65": 0, "": 0} {
 		if got, _ := parseSignal(text); got != want {

@@ -15,19 +15,14 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -47,10 +42,6 @@ const (
 	// ResumeWithin is how long a connection may stay cut. Noticing the cut and
 	// reaching the backend again take part of that time.
 	ResumeWithin = 2 * time.Minute
-	drainPoll    = 5 * time.Millisecond
-	// afterCut is how long a link that was cut while the agent left may take to
-	// deliver the rest.
-	afterCut = 10 * time.Second
 	// toldEvery is how often continuing failures are logged.
 	toldEvery = 10 * time.Second
 	// maxConnections bounds the connections in use by the backend, most of which
@@ -88,9 +79,7 @@ type Listener struct {
 	close  context.CancelFunc
 	taken  chan net.Conn
 	places chan struct{}
-
-	mu    sync.Mutex
-	links map[linkID]*link
+	links  *links
 }
 
 // Listen starts to dial the backend.
@@ -99,8 +88,8 @@ func Listen(options Options) *Listener {
 		options: options,
 		where:   options.URL.JoinPath("agents", instanceOf(options.Instance), options.ContainerID),
 		taken:   make(chan net.Conn), places: make(chan struct{}, maxConnections),
-		links: map[linkID]*link{},
 	}
+	l.links = newLinks(options.ResumeWithin, l.hand, options.Logger)
 	l.client = &http.Client{
 		Transport: framing{&http.Transport{
 			// The certificate may be a proxy's, from any authority: nothing is
@@ -191,7 +180,7 @@ func (l *Listener) offer() error {
 		return fmt.Errorf("a connection that waited for the backend: %w", err)
 	}
 	if first[0] == opensLink || first[0] == resumesLink {
-		go l.link(used)
+		go l.links.carry(used)
 		return nil
 	}
 	return l.hand(used)
@@ -208,62 +197,11 @@ func (l *Listener) hand(conn net.Conn) error {
 	}
 }
 
-// link lets a connection carry the link that it names, until it is lost.
-func (l *Listener) link(carrier *usedConn) {
-	defer carrier.Close()
-	var opening [openingSize]byte
-	carrier.SetReadDeadline(time.Now().Add(handshakeTimeout))
-	if _, err := io.ReadFull(carrier.reader, opening[:]); err != nil {
-		return
-	}
-	carrier.SetReadDeadline(time.Time{})
-	id := linkID(opening[1:])
-	arrived := binary.BigEndian.Uint64(opening[1+linkIDSize:])
-	l.mu.Lock()
-	known := l.links[id]
-	isNew := opening[0] == opensLink && known == nil && len(l.links) < maxConnections
-	var outer net.Conn
-	if isNew {
-		known, outer = newLink(l.options.ResumeWithin, l.options.Logger, func() { l.forget(id) })
-		l.links[id] = known
-	}
-	l.mu.Unlock()
-	if known == nil || (opening[0] == opensLink) != isNew {
-		refuseLink(carrier)
-		return
-	}
-	if isNew && l.hand(outer) != nil {
-		known.abandon()
-		refuseLink(carrier)
-		return
-	}
-	known.carry(carrier, carrier.reader, arrived)
-}
-
-func (l *Listener) forget(id linkID) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.links, id)
-}
-
 // Drain waits, after all links are closed, until the peers have received what was
-// written: until ctx ends or, if isPatient, until cut links have been abandoned
-// or had afterCut on another connection. Then the dialling stops.
+// written: see [links.drain]. Then the dialling stops.
 func (l *Listener) Drain(ctx context.Context, isPatient bool) {
 	defer l.cancel(net.ErrClosed)
-	var lastCut time.Time
-	for {
-		l.mu.Lock()
-		links := slices.Collect(maps.Values(l.links))
-		l.mu.Unlock()
-		if slices.ContainsFunc(links, (*link).isCut) {
-			lastCut = time.Now()
-		}
-		if len(links) == 0 || ctx.Err() != nil && !(isPatient && time.Since(lastCut) < afterCut) {
-			return
-		}
-		time.Sleep(drainPoll)
-	}
+	l.links.drain(ctx, isPatient)
 }
 
 // DialPeer makes a connection that the backend joins with one of another

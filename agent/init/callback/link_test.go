@@ -150,8 +150,9 @@ func TestALateOpeningIsPassedOver(t *testing.T) {
 func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 	l := &Listener{
 		options: Options{ResumeWithin: time.Hour, Logger: slog.New(slog.DiscardHandler)},
-		taken:   make(chan net.Conn), places: make(chan struct{}, 1), links: map[linkID]*link{},
+		taken:   make(chan net.Conn), places: make(chan struct{}, 1),
 	}
+	l.links = newLinks(time.Hour, l.hand, l.options.Logger)
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.closed, l.close = context.WithCancel(l.ctx)
 	if err := l.Close(); err != nil {
@@ -163,11 +164,11 @@ func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 		peer.Write(opening[:])
 		io.Copy(io.Discard, peer)
 	}()
-	l.link(&usedConn{Conn: carrier, reader: bufio.NewReader(carrier), free: func() {}})
+	l.links.carry(&usedConn{Conn: carrier, reader: bufio.NewReader(carrier), free: func() {}})
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		l.mu.Lock()
-		links := len(l.links)
-		l.mu.Unlock()
+		l.links.mu.Lock()
+		links := len(l.links.known)
+		l.links.mu.Unlock()
 		if links == 0 {
 			return
 		}
@@ -180,13 +181,14 @@ func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
 	l := &Listener{
 		options: Options{ResumeWithin: time.Hour, Logger: slog.New(slog.DiscardHandler)},
-		taken:   make(chan net.Conn, 1), places: make(chan struct{}, 1), links: map[linkID]*link{},
+		taken:   make(chan net.Conn, 1), places: make(chan struct{}, 1),
 	}
+	l.links = newLinks(time.Hour, l.hand, l.options.Logger)
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.closed, l.close = context.WithCancel(l.ctx)
 	open := func(kind byte) net.Conn {
 		carrier, peer := net.Pipe()
-		go l.link(&usedConn{Conn: carrier, reader: bufio.NewReader(carrier), free: func() {}})
+		go l.links.carry(&usedConn{Conn: carrier, reader: bufio.NewReader(carrier), free: func() {}})
 		opening := [openingSize]byte{kind}
 		peer.Write(opening[:])
 		return peer
@@ -194,7 +196,7 @@ func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
 	first := open(opensLink)
 	agent := <-l.taken
 	first.Close()
-	for !l.links[linkID{}].isCut() {
+	for !l.links.known[linkID{}].isCut() {
 		time.Sleep(time.Millisecond)
 	}
 	go func() {

@@ -1,0 +1,87 @@
+package callback
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+)
+
+func joined(t *testing.T) *JoinedListener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Joined(listener, time.Hour, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() {
+		l.Close()
+		listener.Close()
+	})
+	return l
+}
+
+func comeTo(t *testing.T, l *JoinedListener, first ...byte) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.Write(first)
+	return conn
+}
+
+func openingOf(kind byte) []byte {
+	opening := [openingSize]byte{kind}
+	return opening[:]
+}
+
+func TestAConnectionThatCarriesNoLinkIsHandedOnAsItCame(t *testing.T) {
+	l := joined(t)
+	peer := comeTo(t, l, []byte("\x16hello")...)
+	agent, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(agent); err != nil || string(got) != "\x16hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestALinkGoesOnByTheNextConnectionOfAPlatformThatHasCutOne(t *testing.T) {
+	l := joined(t)
+	first := comeTo(t, l, openingOf(opensLink)...)
+	agent, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	for !l.links.known[linkID{}].isCut() {
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		agent.Write([]byte("the rest"))
+		agent.Close()
+	}()
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.Close() // The agent leaves, and what it has said is still wanted.
+	drained := make(chan struct{})
+	go func() {
+		l.Drain(over, true)
+		close(drained)
+	}()
+	second := comeTo(t, l, openingOf(resumesLink)...)
+	if got := bring(t, second); got != "the rest" {
+		t.Errorf("%q", got)
+	}
+	second.Write(frame(nil, uint64(len("the rest")), endsLink, nil))
+	<-drained
+	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		t.Error("an agent that has left still listens")
+	}
+}
