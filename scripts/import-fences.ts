@@ -58,7 +58,7 @@ export const fences: readonly Fence[] = [
   { folder: "src/backends/server", mayImport: [engine, ...belowDrivers] },
   { folder: `${cloud}/contract`, mayImport: belowDrivers },
   ...[cloud, ...rooms("local")].map((folder) => ({ folder, mayImport: belowDrivers })),
-  ...rooms("ecs", "aca").map((folder) => ({ folder, mayImport: [cloud, ...belowDrivers] })),
+  ...rooms("ecs", "aca", "kubernetes").map((folder) => ({ folder, mayImport: [cloud, ...belowDrivers] })),
   { folder: "src/backends", mayImport: ["src/common"] },
   { folder: "src/frontend", mayImport: ["src/agent-client", "src/common", "src/gen"] },
   { folder: "src/cli", mayImport: ["src"] },
@@ -74,6 +74,7 @@ export const fences: readonly Fence[] = [
 const ownPackages: readonly { readonly prefix: string; readonly folder: string }[] = [
   { prefix: "@aws-sdk/", folder: "src/backends/ecs" },
   { prefix: "@azure/", folder: "src/backends/aca" },
+  { prefix: "@kubernetes/", folder: "src/backends/kubernetes" },
   { prefix: "level", folder: "src/backends" },
 ];
 

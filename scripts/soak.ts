@@ -1,8 +1,8 @@
 /**
  * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
  * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
- * each Go fuzz target for a while; all clients on ECS once more with agents that call, and on Azure, with a kill at each
- * step and cuts of the network there. Arguments choose steps by their names, or are those of the integration tests, whose
+ * each Go fuzz target for a while; the backend of Kubernetes on a real one; all clients on ECS once more with agents that
+ * call, and on Azure, with a kill at each step and cuts of the network there. Arguments choose steps by their names, or are those of the integration tests, whose
  * flags go to every step of these: `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
  */
 import { spawn } from "node:child_process";
@@ -66,6 +66,12 @@ const steps: readonly Step[] = [
   integration("postgres on Azure", ["test/aca/postgres.test.ts"]),
   integration("untold ends", ["test/aca/untold-ends.test.ts"]),
   integration("missing permissions", ["test/ecs/permissions.test.ts", "test/aca/permissions.test.ts"]),
+  {
+    name: "kubernetes",
+    program: process.execPath,
+    args: ["--import", "tsx", "scripts/kubernetes.ts", ...flags],
+    cwd: root,
+  },
   {
     name: "Docker's own suites",
     program: process.execPath,

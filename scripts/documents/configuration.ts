@@ -44,6 +44,7 @@ export function render(): string {
     section("`builder`: `docker build`", "builder"),
     section("`ecs`: AWS ECS Fargate", "ecs"),
     section("`aca`: Azure Container Apps", "aca"),
+    section("`kubernetes`: pods of a cluster", "kubernetes"),
     example,
   ];
   return parts.join("\n");

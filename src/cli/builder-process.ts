@@ -12,7 +12,7 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { checkout } from "../common/built-programs.ts";
-import type { Config, EcsSection } from "../common/config/load.ts";
+import type { Config, EcsSection, KubernetesSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
 import { portSocketOf } from "../common/port-socket.ts";
 import { ProcessLog } from "../common/process-log.ts";
@@ -43,6 +43,7 @@ export type BuilderConfig = Pick<
 > & {
   readonly ecs?: Pick<EcsSection, "architecture">;
   readonly aca?: object;
+  readonly kubernetes?: Pick<KubernetesSection, "architecture">;
 };
 
 /** The machine and user that a builder would run on; `architecture` is Node's `process.arch`. */
@@ -53,15 +54,16 @@ export interface BuilderHost {
 
 /** The reason why no builder can run here; undefined if one can. */
 export function builderRefusal(
-  { ecs, aca }: Pick<BuilderConfig, "ecs" | "aca">,
+  { ecs, aca, kubernetes }: Pick<BuilderConfig, "ecs" | "aca" | "kubernetes">,
   { architecture, userId }: BuilderHost,
 ): string | undefined {
   if (userId !== 0) {
     return "builds are not possible here: they need root on the machine of `sockerless serve`, as files of images have many owners";
   }
   const own = architecture === "x64" ? "amd64" : architecture;
-  const asked = aca === undefined ? "ecs.architecture" : "as jobs of Container Apps are";
-  const wanted = aca === undefined ? (ecs?.architecture ?? own) : "amd64";
+  const section = kubernetes === undefined ? "ecs" : "kubernetes";
+  const asked = aca === undefined ? `${section}.architecture` : "as jobs of Container Apps are";
+  const wanted = aca === undefined ? ((kubernetes ?? ecs)?.architecture ?? own) : "amd64";
   return wanted === own
     ? undefined
     : `builds for linux/${wanted} (${asked}) are not possible here: this machine is linux/${own}`;

@@ -4,7 +4,12 @@ import { type Command as CommanderCommand, Option } from "commander";
 import type { BackendName } from "../common/config/schema.ts";
 import { type Command, type Setting, settings } from "../common/config/settings.ts";
 
-const groupTitles = { builder: "Builder:", ecs: "Backend ecs:", aca: "Backend aca:" } as const;
+const groupTitles = {
+  builder: "Builder:",
+  ecs: "Backend ecs:",
+  aca: "Backend aca:",
+  kubernetes: "Backend kubernetes:",
+} as const;
 
 /** The settings that a command has as flags; for a named backend, without the sections of other backends. */
 export function settingsOfCommand(command: Command, backend?: BackendName): Setting[] {

@@ -117,6 +117,24 @@ configured(aca.command("prune"), "backend", "aca")
     }
   });
 
+const kubernetes = program
+  .command("kubernetes")
+  .description("Prepare what the kubernetes backend uses in a cluster.");
+configured(kubernetes.command("push-agent"), "backend", "kubernetes")
+  .description("Put the image that brings the agent into pods into kubernetes.registry, and print its name.")
+  .option(
+    "--agent <file>",
+    "An agent for kubernetes.architecture, where the one that was built here is for another.",
+  )
+  .action(async ({ agent }: { readonly agent?: string }, command: Command) => {
+    const config = configOf(command, "backend", "kubernetes");
+    if (config.backend === "kubernetes") {
+      const { pushAgent } = await import("../backends/kubernetes/push-agent.ts");
+      const { reference, isNew } = await pushAgent(config, agent);
+      process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+    }
+  });
+
 configured(program.command("why"), "frontend")
   .description("Tell how far a container's start has come, what took how long, and what went wrong.")
   .argument("<container>", "Its name or ID, at DOCKER_HOST or --host.")

@@ -22,7 +22,7 @@ export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
 export type AnsweredBy = "frontend" | readonly BackendName[];
 
 /** The backends that are built. An endpoint that the engine answers means the same on all of them. */
-export const builtBackends: AnsweredBy = ["local", "ecs", "aca"];
+export const builtBackends: AnsweredBy = ["local", "ecs", "aca", "kubernetes"];
 
 interface RouteDescription {
   readonly method: HttpMethod;

@@ -4,7 +4,7 @@ import { rmdir } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 
 import { type Clock, systemClock } from "../../common/clock.ts";
-import type { AcaConfig, EcsConfig } from "../../common/config/load.ts";
+import type { AcaConfig, EcsConfig, KubernetesConfig } from "../../common/config/load.ts";
 import { unavailable } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import { type Logger, processLogger } from "../../common/logger.ts";
@@ -43,7 +43,7 @@ export interface CloudSurroundings {
 
 /** A backend. */
 export interface CloudBackend {
-  readonly config: AcaConfig | EcsConfig;
+  readonly config: AcaConfig | EcsConfig | KubernetesConfig;
   readonly section: CloudSection & {
     /** The authority over agents: a path, or the PEM text itself. */
     readonly agentCa: string;

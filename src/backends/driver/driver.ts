@@ -1,6 +1,6 @@
 /**
- * The contract between the engine (Docker's semantics, `../engine`) and a driver (`local`, `ecs`, `aca`). A driver is
- * small: it creates and removes things, and knows nothing of Docker's HTTP or JSON. One contract suite
+ * The contract between the engine (Docker's semantics, `../engine`) and a driver (`local`, `ecs`, `aca`, `kubernetes`). A
+ * driver is small: it creates and removes things, and knows nothing of Docker's HTTP or JSON. One contract suite
  * (`test/contract`) runs against every driver.
  *
  * A driver is composed of roles. Every driver has every role and every method, and uses ready-made roles
@@ -27,7 +27,7 @@ import type { Workloads } from "./workloads.ts";
 /** All roles of one backend's driver. */
 export interface Driver {
   /** The backend's name as users write it. */
-  readonly name: "local" | "ecs" | "aca";
+  readonly name: "local" | "ecs" | "aca" | "kubernetes";
   /** Names the features that the engine accepts; it refuses all others. */
   readonly capabilities: Capabilities;
   readonly settings: SettingRules;

@@ -9,7 +9,14 @@ import type { Schema } from "../documents.ts";
 import { fromFileError, invalid, messageOf } from "../errors.ts";
 import { type DefaultPaths, defaultPaths, runDirOf, type Surroundings } from "./defaults.ts";
 import { nearestName } from "./nearest-name.ts";
-import { acaSchema, type BackendName, builderSchema, ecsSchema, topSchema } from "./schema.ts";
+import {
+  acaSchema,
+  type BackendName,
+  builderSchema,
+  ecsSchema,
+  kubernetesSchema,
+  topSchema,
+} from "./schema.ts";
 import { type Command, type SectionName, sectionNames, type Setting, settings } from "./settings.ts";
 
 /** `state_dir` as `stateDir`. */
@@ -25,6 +32,11 @@ export type EcsSection = CamelCased<Omit<v.InferOutput<typeof ecsSchema>, "agent
 
 /** The `aca` section: durations in milliseconds, sizes in bytes. */
 export type AcaSection = CamelCased<Omit<v.InferOutput<typeof acaSchema>, "agent_ca">> & { agentCa: string };
+
+/** The `kubernetes` section: durations in milliseconds, sizes in bytes. */
+export type KubernetesSection = CamelCased<Omit<v.InferOutput<typeof kubernetesSchema>, "agent_ca">> & {
+  agentCa: string;
+};
 
 /** Certificates for mutual TLS, as paths of PEM files. */
 export interface TlsFiles {
@@ -79,8 +91,14 @@ export type EcsConfig = CommonConfig & { readonly backend: "ecs"; readonly ecs: 
 /** The configuration of an `aca` backend. */
 export type AcaConfig = CommonConfig & { readonly backend: "aca"; readonly aca: AcaSection };
 
+/** The configuration of a `kubernetes` backend. */
+export type KubernetesConfig = CommonConfig & {
+  readonly backend: "kubernetes";
+  readonly kubernetes: KubernetesSection;
+};
+
 /** A complete, checked configuration: plain data, so that it can be sent to another process. */
-export type Config = LocalConfig | EcsConfig | AcaConfig;
+export type Config = LocalConfig | EcsConfig | AcaConfig | KubernetesConfig;
 
 /** Sources of the configured values. */
 export interface ConfigSources extends Surroundings {
@@ -116,6 +134,11 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const builder = problems.parse(builderSchema, given.builder, "builder");
   const ecs = problems.parse(backend === "ecs" ? ecsSchema : v.partial(ecsSchema), given.ecs, "ecs");
   const aca = problems.parse(backend === "aca" ? acaSchema : v.partial(acaSchema), given.aca, "aca");
+  const kubernetes = problems.parse(
+    backend === "kubernetes" ? kubernetesSchema : v.partial(kubernetesSchema),
+    given.kubernetes,
+    "kubernetes",
+  );
   problems.throwIfAny();
 
   const defaults = defaultPaths(backend, sources);
@@ -132,6 +155,11 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   if (backend === "aca") {
     const section = aca as v.InferOutput<typeof acaSchema>;
     return { config: { ...common, backend, aca: cloudSection(section, defaults) as AcaSection }, warnings };
+  }
+  if (backend === "kubernetes") {
+    const section = kubernetes as v.InferOutput<typeof kubernetesSchema>;
+    const kubernetesSection = cloudSection(section, defaults) as KubernetesSection;
+    return { config: { ...common, backend, kubernetes: kubernetesSection }, warnings };
   }
   return { config: { ...common, backend }, warnings };
 }
@@ -162,7 +190,7 @@ type GivenValues = Readonly<Record<"top" | SectionName, Record<string, unknown>>
 
 /** Later sources overwrite earlier ones, key by key. */
 function mergeSources(sources: ConfigSources, problems: Problems): GivenValues {
-  const given: GivenValues = { top: {}, builder: {}, ecs: {}, aca: {} };
+  const given: GivenValues = { top: {}, builder: {}, ecs: {}, aca: {}, kubernetes: {} };
   const put = (setting: Setting, value: unknown, origin: string): void => {
     given[setting.section ?? "top"][setting.key] = value;
     problems.origins.set(setting.name, origin);
@@ -294,7 +322,7 @@ function checkAddresses(common: CommonConfig, command: Command): void {
 }
 
 function cloudSection(
-  section: v.InferOutput<typeof ecsSchema> | v.InferOutput<typeof acaSchema>,
+  section: Readonly<Record<string, unknown>> & { readonly agent_ca?: string | undefined },
   defaults: DefaultPaths,
 ): Record<string, unknown> {
   return { ...camelCased(section), agentCa: section.agent_ca ?? defaults.agentCa };

@@ -20,7 +20,7 @@ import {
 } from "./values.ts";
 
 /** Names of the backends. */
-export const backendNames = ["local", "ecs", "aca"] as const;
+export const backendNames = ["local", "ecs", "aca", "kubernetes"] as const;
 /** One of {@link backendNames}. */
 export type BackendName = (typeof backendNames)[number];
 
@@ -34,7 +34,7 @@ const backendAddress = matching(
 );
 const arn = matching(/^arn:[^\s]+$/, "an ARN");
 
-/** Settings of cloud agents, shared by both cloud backends. */
+/** Settings of cloud agents, shared by all cloud backends. */
 const cloudAgentShape = {
   agent_ca: describe(
     optional(text("path or PEM")),
@@ -240,6 +240,58 @@ export const acaSchema = object({
     optional(matching(/^https?:\/\/\S+$/, "a URL")),
     "Another address of the queries of Log Analytics.",
     { defaultText: "`https://api.loganalytics.io`" },
+  ),
+  ...cloudAgentShape,
+});
+
+/** The `kubernetes:` section. */
+export const kubernetesSchema = object({
+  kubeconfig: describe(optional(path()), "File that says how the cluster is reached.", {
+    defaultText:
+      "`$KUBECONFIG`, else `~/.kube/config`, else the service account of the pod that this backend runs in",
+  }),
+  context: describe(optional(text()), "Context of the kubeconfig.", { defaultText: "its current one" }),
+  namespace: describe(optional(text()), "Namespace of the pods; it must exist.", {
+    defaultText: "that of the context, else `default`",
+  }),
+  registry: describe(
+    optional(text("repository")),
+    "Repository that the nodes pull from, for the agent's image and for images that are loaded, imported, committed or built: `registry.example.com/sockerless`.",
+  ),
+  registry_username: describe(optional(text()), "User name with which this backend pushes to that registry."),
+  registry_password: describe(optional(text()), "Password at that registry.", { secret: true }),
+  pull_secrets: describe(
+    withDefault(listOf(text("names of secrets")), []),
+    "Secrets of the namespace with which nodes pull images (`imagePullSecrets`).",
+  ),
+  agent_image: describe(optional(text("image reference")), "Image that brings the agent into a pod.", {
+    defaultText: "the one that `sockerless kubernetes push-agent` puts into `registry`",
+  }),
+  architecture: describe(
+    withDefault(oneOf("amd64", "arm64"), "amd64"),
+    "Processor of the nodes that pods run on.",
+  ),
+  node_selector: describe(
+    withDefault(listOf(matching(/^[^=\s]+=[^=\s]*$/, "`label=value`")), []),
+    "Labels of the nodes that pods run on, besides that of their processor.",
+  ),
+  service_account: describe(
+    optional(text()),
+    "Service account of pods, for rights to pull images and for admission. No container gets its token.",
+    { defaultText: "the namespace's own" },
+  ),
+  runtime_class: describe(optional(text()), "Runtime class of pods.", { defaultText: "the cluster's own" }),
+  cpu_request: describe(
+    withDefault(matching(/^\d+(\.\d+)?$|^\d+m$/, "a number of processors, or thousandths: `250m`"), "0"),
+    "Processors that are reserved for a container that asks for none.",
+  ),
+  memory_request: describe(
+    withDefault(size(), 0),
+    "Memory that is reserved for a container that asks for none.",
+  ),
+  quota_timeout: describe(
+    withDefault(duration(), 60 * 60_000),
+    "How long a start waits at most while a quota of the namespace is used up. This is not counted as `start_timeout`, but for the time in which nothing runs there whose end would make room.",
   ),
   ...cloudAgentShape,
 });

@@ -2,14 +2,14 @@
 import * as v from "valibot";
 
 import type { Schema } from "../documents.ts";
-import { acaSchema, builderSchema, ecsSchema, topSchema } from "./schema.ts";
+import { acaSchema, builderSchema, ecsSchema, kubernetesSchema, topSchema } from "./schema.ts";
 import { descriptions, type SettingDescription } from "./values.ts";
 
 /** The commands that read a configuration. */
 export type Command = "serve" | "frontend" | "backend" | "stop";
 
 /** The sections of the YAML file. */
-export const sectionNames = ["builder", "ecs", "aca"] as const;
+export const sectionNames = ["builder", "ecs", "aca", "kubernetes"] as const;
 /** One of {@link sectionNames}. */
 export type SectionName = (typeof sectionNames)[number];
 
@@ -56,6 +56,7 @@ export const settings: readonly Setting[] = [
   ...settingsOf(builderSchema, "builder"),
   ...settingsOf(ecsSchema, "ecs"),
   ...settingsOf(acaSchema, "aca"),
+  ...settingsOf(kubernetesSchema, "kubernetes"),
 ];
 
 function settingsOf(

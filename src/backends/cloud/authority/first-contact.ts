@@ -1,5 +1,6 @@
 /** The first connection to an agent whose key nobody knows yet. */
 import { createHash } from "node:crypto";
+import type { Duplex } from "node:stream";
 import { connect } from "node:tls";
 
 import type { ClientCredentials } from "../../../agent-client/address.ts";
@@ -12,6 +13,11 @@ import { after } from "../../../common/timers.ts";
 /** A connection that the agent has not closed by then, once the handshake is over, is given up. */
 const closeLimitMs = 10_000;
 
+/** An address, or a connection that something else has opened, with its name for messages. */
+export type FirstWay =
+  | { readonly host: string; readonly port: number }
+  | { readonly socket: Duplex; readonly name: string };
+
 /**
  * Connects to the address that the cloud has named for a container and learns the key of the agent there, to be pinned.
  *
@@ -20,7 +26,7 @@ const closeLimitMs = 10_000;
  * @throws unavailable: nobody answers there (yet), or no agent; the signal's reason
  */
 export function learnPin(
-  target: { readonly host: string; readonly port: number },
+  way: FirstWay,
   credentials: ClientCredentials,
   signal: AbortSignal,
   reached: () => void = () => {},
@@ -28,9 +34,9 @@ export function learnPin(
 ): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
+    const name = "socket" in way ? way.name : `${way.host}:${way.port}`;
     const socket = connect({
-      host: target.host,
-      port: target.port,
+      ...way,
       secureContext: secureContextOf(credentials),
       ALPNProtocols: ["h2"],
       rejectUnauthorized: false, // The agent made its certificate itself; from now on its key is what it is known by.
@@ -41,7 +47,7 @@ export function learnPin(
     });
     const fail = (error?: Error): void => {
       const reason = messageOf(error ?? new Error("the connection was closed"));
-      reject(unavailable(`cannot reach the agent at ${target.host}:${target.port}: ${reason}`, error));
+      reject(unavailable(`cannot reach the agent at ${name}: ${reason}`, error));
     };
     socket.once("error", fail);
     socket.once("close", () => {

@@ -1,0 +1,140 @@
+/**
+ * Agents of pods, reached through the API server: whoever may call it reaches them. A gate on a unix socket joins those who
+ * ask for an agent with a port forward into its pod, and reads nothing of what passes: that is TLS between the two. A port
+ * forward that is cut is followed by another, since what it carries is a link (docs/formats.md).
+ */
+import { chmod, rm } from "node:fs/promises";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import { type Duplex, pipeline } from "node:stream";
+
+import { agentPinHeader } from "../../agent-client/dial.ts";
+import type { Clock } from "../../common/clock.ts";
+import { messageOf } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import { agentPort } from "../cloud/agents/agent-port.ts";
+import type { CloudAuthority } from "../cloud/authority/authority.ts";
+import { learnPin } from "../cloud/authority/first-contact.ts";
+import type { AgentFinder, FoundAgent } from "../cloud/contract/agent-finder.ts";
+import { agentsDialled, directTraffic } from "../driver/ready-made-roles.ts";
+import type { KubernetesClient } from "./api/client.ts";
+import { isMissing } from "./api/errors.ts";
+import { forwardPort } from "./api/port-forward.ts";
+import { parseAddress } from "./names.ts";
+
+/** Agents of pods. */
+export interface PodAgents {
+  readonly finder: AgentFinder;
+  close(): Promise<void>;
+}
+
+/** Parts of {@link podAgents}. */
+export interface PodAgentsOptions {
+  readonly client: KubernetesClient;
+  readonly authority: Pick<CloudAuthority, "credentialsFor">;
+  /** Unix socket of the gate. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A way into a pod is had in this time, or is asked for again. */
+const forwardLimitMs = 10_000;
+const firstPauseMs = 50;
+const longestPauseMs = 1_000;
+
+/** Opens the gate. @throws system: its socket cannot be had */
+export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
+  const { client, authority, path, clock } = options;
+  /** Pods by the keys of their agents, hexadecimal. */
+  const pods = new Map<string, string>();
+  const gate = await openGate(options, pods);
+
+  const meet = async (containerId: string, address: string, signal: AbortSignal): Promise<FoundAgent> => {
+    const { pod } = parseAddress(address);
+    const credentials = await authority.credentialsFor(containerId);
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(forwardLimitMs)]);
+    const socket = await forwardPort(client, pod, agentPort, limited);
+    return { address, pin: await learnPin({ socket, name: `pod ${pod}` }, credentials, limited) };
+  };
+
+  return {
+    finder: {
+      traffic: directTraffic,
+      agentReach: agentsDialled,
+      addressOf({ address, pin }) {
+        pods.set(hexOf(pin), parseAddress(address).pod);
+        return { kind: "called", path, pin };
+      },
+      containerAddressOf: ({ address }) => parseAddress(address).ip,
+      async await(containerId, { address }, signal) {
+        for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+          signal.throwIfAborted();
+          try {
+            return await meet(containerId, address, signal);
+          } catch {
+            // It is not there yet; the pod's end is heard of elsewhere.
+          }
+          await clock.sleep(pauseMs, signal);
+        }
+      },
+      meet: (containerId, { address }, signal) => meet(containerId, address, signal),
+      forget: (_containerId, { pin }) => void pods.delete(hexOf(pin)),
+      describeSilence: (address) =>
+        `its agent does not answer in pod ${parseAddress(address).pod} (may this backend create pods/portforward?)`,
+    },
+    async close() {
+      gate.close();
+      gate.closeAllConnections();
+      await rm(path, { force: true });
+    },
+  };
+}
+
+async function openGate(options: PodAgentsOptions, pods: ReadonlyMap<string, string>): Promise<Server> {
+  const { path } = options;
+  await rm(path, { force: true });
+  const gate = createServer((_request, response) => {
+    response.writeHead(405).end();
+  });
+  gate.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    void join(options, pods, request, socket, head);
+  });
+  await new Promise<void>((resolve, reject) => {
+    gate.once("error", reject);
+    gate.listen(path, resolve);
+  });
+  await chmod(path, 0o600);
+  return gate;
+}
+
+async function join(
+  { client, logger }: PodAgentsOptions,
+  pods: ReadonlyMap<string, string>,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const gone = new AbortController();
+  socket.on("error", () => {});
+  socket.once("close", () => gone.abort());
+  const pod = pods.get(String(request.headers[agentPinHeader]));
+  try {
+    if (pod === undefined) {
+      socket.end("HTTP/1.1 410 the agent is gone\r\n\r\n");
+      return;
+    }
+    const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(forwardLimitMs)]);
+    const forward = await forwardPort(client, pod, agentPort, signal);
+    socket.write("HTTP/1.1 200 OK\r\n\r\n");
+    forward.write(head);
+    pipeline(socket, forward, () => {});
+    pipeline(forward, socket, () => forward.destroy());
+  } catch (error) {
+    logger.debug({ pod, err: error }, `a pod is not reached: ${messageOf(error)}`);
+    socket.end(`HTTP/1.1 ${isMissing(error) ? "410 the pod is gone" : "503 the pod is not reached"}\r\n\r\n`);
+  }
+}
+
+function hexOf(pin: Uint8Array): string {
+  return Buffer.from(pin).toString("hex");
+}

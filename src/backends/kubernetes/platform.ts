@@ -1,0 +1,105 @@
+import { join } from "node:path";
+
+import type { KubernetesConfig } from "../../common/config/load.ts";
+import { invalid } from "../../common/errors.ts";
+import { componentLogger } from "../../common/logger.ts";
+import { instanceOf } from "../cloud/authority/instance.ts";
+import type { CloudPlatform } from "../cloud/contract/platform.ts";
+import { noDiscovery } from "../cloud/contract/service-discovery.ts";
+import type { CloudSurroundings } from "../cloud/main.ts";
+import { registryOptions } from "../server/serve-engine.ts";
+import { podAgents } from "./agents.ts";
+import { KubernetesClient } from "./api/client.ts";
+import { kubernetesCapabilities } from "./capabilities.ts";
+import { agentImageChecks, agentImageOf, kubernetesImages } from "./images.ts";
+import { noLog } from "./log.ts";
+import { kubernetesMachine } from "./machine.ts";
+import { instanceLabel, instanceValue } from "./names.ts";
+import { internalNetworks, kubernetesNetworks } from "./networks.ts";
+import { EndedPods } from "./pods/ended-pods.ts";
+import { podRequests } from "./pods/pod-requests.ts";
+import { PodWatch } from "./pods/pod-watch.ts";
+import { podTasks } from "./pods/pods.ts";
+import { kubernetesSettings } from "./settings.ts";
+import { kubernetesChecks } from "./start-checks.ts";
+import { kubernetesVolumes } from "./volumes.ts";
+
+/** Kubernetes: pods of one namespace. @throws invalid: a setting is missing, or names what is not there */
+export async function kubernetesPlatform(
+  config: KubernetesConfig,
+  { authority, state, clock, logger }: CloudSurroundings,
+): Promise<CloudPlatform> {
+  const { kubernetes, runDir, stateDir } = config;
+  const instance = instanceOf(authority);
+  const agentImage = agentImageOf(kubernetes);
+  if (agentImage === undefined) {
+    throw invalid(
+      "configuration: nothing brings the agent into a pod: set kubernetes.registry and run `sockerless kubernetes push-agent`, or set kubernetes.agent_image",
+    );
+  }
+  const client = new KubernetesClient(kubernetes, clock);
+  const registry = registryOptions(config);
+  const images = kubernetesImages({ config: kubernetes, registry, stateDir, instance, logger });
+  const watch = new PodWatch({
+    client,
+    selector: `${instanceLabel}=${instanceValue(instance)}`,
+    changed: (pod) => endedPods.hear(pod),
+    clock,
+    logger: componentLogger(logger, "pods"),
+  });
+  const tasks = podTasks({ client, watch });
+  const endedPods = new EndedPods({
+    remove: (task) => tasks.stop(task, "it has ended"),
+    recordOf: (containerId) => state.tasks.get(containerId),
+    clock,
+    logger: componentLogger(logger, "pods"),
+  });
+  const agents = await podAgents({
+    ...{ client, authority, clock },
+    path: join(runDir, "agents.sock"),
+    logger: componentLogger(logger, "agents"),
+  });
+  return {
+    name: "kubernetes",
+    capabilities: kubernetesCapabilities,
+    settings: kubernetesSettings(
+      [internalNetworks((name) => state.networks.named(name)?.network?.internal === true)],
+      kubernetes.architecture,
+    ),
+    tasks,
+    requests: podRequests({
+      namespace: client.namespace,
+      instance,
+      agentImage,
+      architecture: kubernetes.architecture,
+      pullSecrets: kubernetes.pullSecrets,
+      nodeSelector: kubernetes.nodeSelector,
+      serviceAccount: kubernetes.serviceAccount,
+      runtimeClass: kubernetes.runtimeClass,
+      cpuRequest: kubernetes.cpuRequest,
+      memoryRequest: kubernetes.memoryRequest,
+      authorityPin: authority.pin,
+      startTimeoutMs: kubernetes.startTimeout,
+    }),
+    finder: agents.finder,
+    log: noLog,
+    discovery: noDiscovery,
+    images,
+    networks: kubernetesNetworks,
+    volumes: kubernetesVolumes,
+    machine: kubernetesMachine(client, kubernetes.architecture),
+    checks: [
+      ...kubernetesChecks(client, logger),
+      ...agentImageChecks({
+        ...{ config: kubernetes, registry, instance },
+        workDirectory: join(stateDir, "uploads"),
+      }),
+    ],
+    sweeps: [],
+    abandon: () => client.abandon(),
+    async close() {
+      client.abandon();
+      await Promise.all([watch.close(), endedPods.close(), agents.close()]);
+    },
+  };
+}

@@ -1,0 +1,51 @@
+/** Requests to the API server for the start of a container: the pod to be made. */
+import type { V1Pod } from "@kubernetes/client-node";
+
+import { generationVariable } from "../../cloud/agents/agent-environment.ts";
+import type { TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
+import { withMissingAgent } from "../../cloud/images/agent-image.ts";
+import { nextPodName } from "../names.ts";
+import { type PodSettings, podOf, unmountedVolumes } from "./pod-spec.ts";
+
+/** Requests as JSON of {@link V1Pod}; nothing in it is secret. */
+export function podRequests(settings: PodSettings): TaskRequests {
+  return {
+    make: async (spec) => JSON.stringify(podOf(spec, settings)),
+    async renew(request, spec) {
+      return JSON.stringify(renamed(podOf(spec, settings), nameIn(request)));
+    },
+    another(request, last) {
+      return last === ""
+        ? request
+        : JSON.stringify(renamed(parseRequest(request), nextPodName(nameIn(request), last)));
+    },
+    otherCapacity: () => undefined,
+    isAlike: (one, other) => withoutStart(one) === withoutStart(other),
+    sizeOf: (request) => JSON.stringify(parseRequest(request).spec?.containers[0]?.resources ?? {}),
+    refuseUnfit: () => Promise.resolve(),
+    fitsQuota: () => Promise.resolve(undefined),
+    unmountedVolumes,
+    explainFailure: (error) => withMissingAgent(error, settings.agentImage, "kubernetes"),
+  };
+}
+
+/** Reads a request. */
+export function parseRequest(request: string): V1Pod {
+  return JSON.parse(request) as V1Pod;
+}
+
+/** The name of the pod that a request asks for. */
+export function nameIn(request: string): string {
+  return parseRequest(request).metadata?.name ?? "";
+}
+
+function renamed(pod: V1Pod, name: string): V1Pod {
+  return { ...pod, metadata: { ...pod.metadata, name } };
+}
+
+/** A pod without the start that it is for. */
+function withoutStart(request: string): string {
+  return JSON.stringify(parseRequest(request).spec, (_key, value: unknown) =>
+    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
+  );
+}

@@ -1,0 +1,159 @@
+/** Pods as Kubernetes tells of them. Pure. */
+import type { V1ContainerStatus, V1Pod } from "@kubernetes/client-node";
+
+import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
+import { type Prospect, quotesRefusal } from "../../cloud/contract/start-prospect.ts";
+import {
+  containerAnnotation,
+  formatAddress,
+  formatTask,
+  generationAnnotation,
+  instanceLabel,
+} from "../names.ts";
+import { mainContainerName } from "./pod-spec.ts";
+
+/** Knowledge of a pod beside its description. */
+export interface PodKnowledge {
+  /** The pod is gone from Kubernetes: this is what was told of it last. */
+  readonly deleted: boolean;
+  /** This backend has had it deleted. */
+  readonly stopped: boolean;
+}
+
+/** Reasons of a container that waits, which do not pass by themselves within a start's time. */
+const failedWaits =
+  /^(ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|ImageInspectError|CreateContainerConfigError|CreateContainerError|RunContainerError|CrashLoopBackOff)$/;
+const pullFailures = /Image/;
+/** Reasons of pods that a node, or the cluster, has ended: another pod may fare better. */
+const passingEnds =
+  /^(Evicted|Preempting|NodeLost|NodeShutdown|Shutdown|Terminated|OutOf\w+|UnexpectedAdmissionError|NodeAffinity)$/;
+
+/** Whether a pod has ended, for whatever reason. */
+export function isOver({ status }: V1Pod): boolean {
+  return status?.phase === "Succeeded" || status?.phase === "Failed";
+}
+
+/** Reads Kubernetes' description of a pod. */
+export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): TaskView {
+  const { metadata, status, spec } = pod;
+  const { name = "", uid = "", labels = {}, annotations = {} } = metadata ?? {};
+  const main = status?.containerStatuses?.find((each) => each.name === mainContainerName);
+  const ended = main?.state?.terminated;
+  const over = deleted || isOver(pod);
+  const leaving = over || metadata?.deletionTimestamp !== undefined;
+  const failed = over ? undefined : failedWait(pod);
+  const interruption = isOurs || !leaving ? "" : interruptionOf(pod);
+  const reason = failed ?? reasonOf(pod, over, interruption);
+  return {
+    task: formatTask({ pod: name, uid }),
+    status: statusOf(pod),
+    isUntold: false,
+    stopping: leaving || failed !== undefined,
+    stopped: over,
+    isReasonTold: over || failed !== undefined || interruption !== "",
+    instance: labels[instanceLabel] === undefined ? "" : `sockerless/${labels[instanceLabel]}`,
+    containerId: annotations[containerAnnotation] ?? "",
+    generation: BigInt(/^\d+$/.exec(annotations[generationAnnotation] ?? "")?.[0] ?? 0),
+    address:
+      main?.state?.running === undefined || !status?.podIP
+        ? undefined
+        : formatAddress({ pod: name, ip: status.podIP }),
+    exitCode: ended?.exitCode,
+    outOfMemory:
+      ended?.reason === "OOMKilled"
+        ? `the container was killed for lack of memory (OOMKilled${limitOf(spec?.containers?.[0]?.resources?.limits)})`
+        : "",
+    interruption,
+    reason,
+    prospect: prospectOf(pod, failed, reason),
+    stoppedAt: ended?.finishedAt,
+    times: { created: metadata?.creationTimestamp, started: main?.state?.running?.startedAt },
+  };
+}
+
+/** How a start goes on whose pod has ended, or cannot begin: the reason of an agent that has ended by itself lasts. */
+function prospectOf({ status }: V1Pod, failed: string | undefined, reason: string): Prospect {
+  if (failed !== undefined) {
+    return quotesRefusal(failed) || !pullFailures.test(failed) ? "lasts" : "passes";
+  }
+  return passingEnds.test(status?.reason ?? "") || disruption(status) !== undefined || quotesNode(reason)
+    ? "passes"
+    : "lasts";
+}
+
+function quotesNode(reason: string): boolean {
+  return /\bdeleted in Kubernetes\b/.test(reason);
+}
+
+/** The words of a container that waits for what does not come; undefined: none does. */
+function failedWait({ status }: V1Pod): string | undefined {
+  for (const { name, state } of statusesOf(status)) {
+    const { reason = "", message = "" } = state?.waiting ?? {};
+    if (failedWaits.test(reason)) {
+      const of = name === mainContainerName ? "" : ` (${name})`;
+      return message === "" || message === reason ? `${reason}${of}` : `${message} (${reason}${of})`;
+    }
+  }
+  return undefined;
+}
+
+function statusesOf(status: V1Pod["status"]): readonly V1ContainerStatus[] {
+  return [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
+}
+
+/** The status for users: the phase, and what is waited for. */
+function statusOf({ metadata, status }: V1Pod): string {
+  const phase = metadata?.deletionTimestamp === undefined ? (status?.phase ?? "Pending") : "Terminating";
+  const waiting = statusesOf(status).find(({ state }) => state?.waiting?.reason !== undefined)?.state
+    ?.waiting;
+  const unscheduled = status?.conditions?.find(
+    ({ type, status: isTrue }) => type === "PodScheduled" && isTrue === "False",
+  );
+  const why =
+    unscheduled === undefined
+      ? [waiting?.reason, waiting?.message]
+      : [unscheduled.reason, unscheduled.message];
+  const words = why.filter((each) => each !== undefined && each !== "").join(": ");
+  return words === "" || phase === "Running" ? phase : `${phase} (${words})`;
+}
+
+function disruption(status: V1Pod["status"]) {
+  return status?.conditions?.find((each) => each.type === "DisruptionTarget" && each.status === "True");
+}
+
+/** Words for what Kubernetes, or somebody in it, has done to a pod; empty: its container has ended by itself. */
+function interruptionOf({ metadata, status }: V1Pod): string {
+  const disrupted = disruption(status);
+  const told = [
+    status?.reason ?? disrupted?.reason ?? "",
+    status?.message ?? disrupted?.message ?? "",
+  ].filter((each) => each !== "");
+  if (told.length > 0) {
+    return `the pod was ended by Kubernetes: ${told.join(": ")}`;
+  }
+  return metadata?.deletionTimestamp === undefined || isOver({ status } as V1Pod)
+    ? ""
+    : "the pod was deleted in Kubernetes";
+}
+
+/** Everything that Kubernetes says of a pod's end. */
+function reasonOf({ status }: V1Pod, over: boolean, interruption: string): string {
+  if (!over) {
+    return interruption;
+  }
+  const ends = statusesOf(status).flatMap(({ name, state }) => {
+    const { exitCode = 0, reason = "", message = "" } = state?.terminated ?? {};
+    if (exitCode === 0) {
+      return [];
+    }
+    const who = name === mainContainerName ? "the agent" : `the container ${name}`;
+    const words = [reason, message].filter((each) => each !== "" && each !== "Error").join(": ");
+    return [`${who} ended with exit code ${exitCode}${words === "" ? "" : ` (${words})`}`];
+  });
+  const all = [interruption, ...ends].filter((each) => each !== "");
+  return all.length > 0 ? all.join("; ") : `the pod has ended (${status?.phase ?? "deleted"})`;
+}
+
+function limitOf(limits: Readonly<Record<string, string>> | undefined): string {
+  return limits?.["memory"] === undefined ? "" : `, its limit is ${limits["memory"]}`;
+}

@@ -1,0 +1,231 @@
+/**
+ * The pods of this instance, as a watch of the API server tells of them: listed once, and again where the watch has lost its
+ * place. A watch that ends or breaks is made again; until it is, nobody knows how pods stand.
+ */
+import { type V1Pod, Watch } from "@kubernetes/client-node";
+
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf, unavailable } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { pauseAfter } from "../../../common/pauses.ts";
+import { unlessAborted } from "../../concurrency/unless-aborted.ts";
+import type { KubernetesClient } from "../api/client.ts";
+import { KubernetesError } from "../api/errors.ts";
+import { formatTask } from "../names.ts";
+
+/** Parts and settings of a {@link PodWatch}. */
+export interface PodWatchOptions {
+  readonly client: KubernetesClient;
+  readonly selector: string;
+  /** Hears of each pod that is new, or has changed. */
+  readonly changed: (pod: V1Pod) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The last that was told of a pod. */
+export interface SeenPod {
+  readonly pod: V1Pod;
+  readonly deleted: boolean;
+  /** This backend has had it deleted. */
+  readonly stopped: boolean;
+}
+
+const pauses = { firstMs: 100, longestMs: 5_000 };
+const pageSize = 500;
+/** The last of a pod that is gone is kept so long: whoever waits for an end has heard of it. */
+const rememberedMs = 10 * 60_000;
+/** The watch has lost its place. */
+const goneStatus = 410;
+
+/** Tells how the pods stand. */
+export class PodWatch {
+  readonly #options: PodWatchOptions;
+  readonly #pods = new Map<string, SeenPod>();
+  readonly #closed = new AbortController();
+  #running: Promise<void> | undefined;
+  #inSync = Promise.withResolvers<void>();
+  /** Why nothing is known now; undefined: it is, or is being asked for the first time. */
+  #failure: unknown;
+
+  constructor(options: PodWatchOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The pods that are known, by task.
+   *
+   * @throws KubernetesError: the API server does not tell; the signal's reason
+   */
+  async pods(signal: AbortSignal): Promise<ReadonlyMap<string, SeenPod>> {
+    this.#running ??= this.#run();
+    if (this.#failure !== undefined) {
+      throw this.#failure;
+    }
+    await unlessAborted(signal, this.#inSync.promise);
+    return this.#pods;
+  }
+
+  /** Takes in what a call has answered of a pod, which the watch may not have told yet. */
+  note(pod: V1Pod): void {
+    const task = taskOf(pod);
+    if (!this.#pods.has(task)) {
+      this.#pods.set(task, { pod, deleted: false, stopped: false });
+    }
+  }
+
+  /** Notes that a pod is deleted by this backend. @returns false: it is already */
+  noteStop(task: string): boolean {
+    const seen = this.#pods.get(task);
+    if (seen === undefined || seen.stopped) {
+      return seen === undefined;
+    }
+    this.#pods.set(task, { ...seen, stopped: true });
+    return true;
+  }
+
+  /** The deletion has failed: it is asked for again. */
+  forgetStop(task: string): void {
+    const seen = this.#pods.get(task);
+    if (seen !== undefined) {
+      this.#pods.set(task, { ...seen, stopped: false });
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort(unavailable("the backend is shutting down"));
+    this.#inSync.promise.catch(() => {});
+    this.#inSync.reject(this.#closed.signal.reason);
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, logger } = this.#options;
+    const { signal } = this.#closed;
+    let version: string | undefined;
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        version ??= await this.#list();
+        this.#failure = undefined;
+        this.#inSync.resolve();
+        version = await this.#watch(version);
+        failures = 0;
+      } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
+        version = undefined; // A list has what was missed.
+        if (failures++ === 0) {
+          logger.warn({ err: error }, `pods are not watched: ${messageOf(error)}`);
+        }
+        this.#lose(error);
+        await clock.sleep(pauseAfter(failures, pauses), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  #lose(error: unknown): void {
+    this.#failure = error;
+    this.#inSync.promise.catch(() => {});
+    this.#inSync.reject(error);
+    this.#inSync = Promise.withResolvers();
+  }
+
+  /** Lists all pods. @returns the version that the list is of */
+  async #list(): Promise<string> {
+    const { client, selector: labelSelector } = this.#options;
+    const { namespace } = client;
+    const found = new Set<string>();
+    let _continue: string | undefined;
+    let version = "";
+    do {
+      const page = { namespace, labelSelector, limit: pageSize, ...(_continue && { _continue }) };
+      const { items, metadata } = await client.call("list pods", (options) =>
+        client.core.listNamespacedPod(page, options),
+      );
+      for (const pod of items) {
+        found.add(this.#put(pod, false));
+      }
+      _continue = metadata?._continue || undefined;
+      version = metadata?.resourceVersion ?? "";
+    } while (_continue !== undefined);
+    for (const [task, { pod, deleted }] of this.#pods) {
+      if (!deleted && !found.has(task)) {
+        this.#put(pod, true);
+      }
+    }
+    return version;
+  }
+
+  /** Watches from a version on. @returns the one that it has come to; throws KubernetesError: it has broken */
+  async #watch(from: string): Promise<string> {
+    const { client, selector: labelSelector } = this.#options;
+    const path = `/api/v1/namespaces/${client.namespace}/pods`;
+    const query = { labelSelector, resourceVersion: from, allowWatchBookmarks: true };
+    let version = from;
+    const over = Promise.withResolvers<void>();
+    const hear = (kind: string, pod: V1Pod & { readonly code?: number; readonly message?: string }): void => {
+      if (kind === "ERROR") {
+        over.reject(
+          new KubernetesError(
+            "watch pods",
+            pod.code === goneStatus ? new Error("410") : new Error(pod.message),
+          ),
+        );
+        return;
+      }
+      version = pod.metadata?.resourceVersion ?? version;
+      if (kind !== "BOOKMARK") {
+        this.#put(withDates(pod), kind === "DELETED");
+      }
+    };
+    const request = await new Watch(client.config).watch(path, query, hear, (error: unknown) => {
+      if (error === null || error === undefined || isSilence(error)) {
+        over.resolve();
+      } else {
+        over.reject(new KubernetesError("watch pods", error));
+      }
+    });
+    const leave = (): void => {
+      request.abort();
+      over.reject(this.#closed.signal.reason);
+    };
+    this.#closed.signal.addEventListener("abort", leave, { once: true });
+    try {
+      await over.promise;
+      return version;
+    } finally {
+      this.#closed.signal.removeEventListener("abort", leave);
+      request.abort();
+    }
+  }
+
+  #put(pod: V1Pod, deleted: boolean): string {
+    const task = taskOf(pod);
+    const seen = this.#pods.get(task);
+    if (seen?.deleted !== true) {
+      this.#pods.set(task, { pod, deleted, stopped: seen?.stopped === true });
+      if (deleted) {
+        setTimeout(() => this.#pods.delete(task), rememberedMs).unref();
+      }
+      this.#options.changed(pod);
+    }
+    return task;
+  }
+}
+
+/** Nothing has come for half a minute: nothing has changed, or the connection is dead. Another is made, from the same place. */
+function isSilence(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "TimeoutError";
+}
+
+function taskOf({ metadata }: V1Pod): string {
+  return formatTask({ pod: metadata?.name ?? "", uid: metadata?.uid ?? "" });
+}
+
+/** A watch tells times as text, the API's calls as dates. */
+function withDates(pod: V1Pod): V1Pod {
+  return JSON.parse(JSON.stringify(pod), (key, value: unknown) =>
+    typeof value === "string" && /(Timestamp|At|Time)$/.test(key) ? new Date(value) : value,
+  ) as V1Pod;
+}

@@ -1,0 +1,113 @@
+/** Containers' tasks: pods of one namespace. */
+import type { V1Pod } from "@kubernetes/client-node";
+
+import type { CloudTasks, DescribedTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
+import type { KubernetesClient } from "../api/client.ts";
+import { isConflict, isMissing, KubernetesError } from "../api/errors.ts";
+import { containerAnnotation, formatTask, generationAnnotation, parseTask } from "../names.ts";
+import { parseRequest } from "./pod-requests.ts";
+import { isOver, viewOf } from "./pod-view.ts";
+import type { PodWatch } from "./pod-watch.ts";
+
+/** Parts of {@link podTasks}. */
+export interface PodTasksOptions {
+  readonly client: KubernetesClient;
+  readonly watch: PodWatch;
+}
+
+/** How many tasks one look tells of: it makes no call. */
+const describedAtOnce = 10_000;
+
+/** The pods of a namespace. Every call throws KubernetesError. */
+export function podTasks({ client, watch }: PodTasksOptions): CloudTasks {
+  const { core, namespace } = client;
+  const find = async (name: string): Promise<V1Pod> =>
+    await client.call("get pods", (options) => core.readNamespacedPod({ name, namespace }, options));
+
+  return {
+    names: {
+      service: "Kubernetes",
+      run: "create pods",
+      place: "namespace",
+      log: "the pod's log",
+      section: "kubernetes",
+    },
+    describedAtOnce,
+    tellsPhases: false,
+
+    async run(request): Promise<TaskAnswer> {
+      const body = parseRequest(request);
+      try {
+        const pod = await client
+          .call("create pods", (options) => core.createNamespacedPod({ namespace, body }, options))
+          .catch(async (error: unknown) => {
+            const found = isConflict(error) ? await find(body.metadata?.name ?? "") : undefined;
+            if (found === undefined || !isSameStart(found, body)) {
+              throw error;
+            }
+            return found;
+          });
+        watch.note(pod);
+        return { task: formatTask({ pod: pod.metadata?.name ?? "", uid: pod.metadata?.uid ?? "" }) };
+      } catch (error) {
+        if (error instanceof KubernetesError) {
+          return { reason: error.message, cause: error, prospect: error.prospect };
+        }
+        throw error;
+      }
+    },
+
+    async stop(task) {
+      if (!watch.noteStop(task)) {
+        return; // It is being deleted, in the time that it has for that.
+      }
+      const { pod: name, uid } = parseTask(task);
+      try {
+        await client.call("delete pods", (options) =>
+          core.deleteNamespacedPod({ name, namespace, body: { preconditions: { uid } } }, options),
+        );
+      } catch (error) {
+        if (!isMissing(error) && !isConflict(error)) {
+          watch.forgetStop(task);
+          throw error;
+        }
+      }
+    },
+
+    async describe(tasks, signal): Promise<DescribedTasks> {
+      const pods = await watch.pods(signal);
+      const views: TaskView[] = [];
+      const missing: string[] = [];
+      for (const task of tasks) {
+        const seen = pods.get(task);
+        if (seen === undefined) {
+          missing.push(task);
+        } else {
+          views.push(viewOf(seen.pod, seen));
+        }
+      }
+      return { views, missing };
+    },
+
+    async listOwn() {
+      const pods = await watch.pods(client.abandoned);
+      return [...pods].filter(([, { pod, deleted }]) => !deleted && !isOver(pod)).map(([task]) => task);
+    },
+
+    async isAnyRunning() {
+      const { items } = await client.call("list pods", (options) =>
+        core.listNamespacedPod({ namespace, fieldSelector: "status.phase=Running", limit: 1 }, options),
+      );
+      return items.length > 0;
+    },
+
+    logStreamOf: (task) => parseTask(task).pod,
+    grantDelayMs: 0, // A right holds as soon as it is given.
+  };
+}
+
+function isSameStart(one: V1Pod, other: V1Pod): boolean {
+  return [containerAnnotation, generationAnnotation].every(
+    (name) => one.metadata?.annotations?.[name] === other.metadata?.annotations?.[name],
+  );
+}

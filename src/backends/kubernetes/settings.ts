@@ -1,0 +1,149 @@
+/**
+ * Docker's settings that pods cannot honour, or that are not built yet: those that are refused with 501, and those that are
+ * accepted and not applied, with a warning. `docs/backends/kubernetes.md` has the same tables.
+ */
+import * as asks from "../cloud/ready-made/asked-settings.ts";
+import { type CloudSetting, settingRules } from "../cloud/ready-made/setting-rules.ts";
+import type { SettingRules } from "../driver/settings.ts";
+import { isContainerMode } from "../model/container-mode.ts";
+import { askedCapabilities } from "../security/linux-capabilities.ts";
+
+/** Refused: the container would be another one than was asked for. */
+const refused: readonly CloudSetting[] = [
+  { name: "--privileged", why: "not built yet", isSet: (host) => host.privileged },
+  {
+    name: "--cap-add ALL",
+    why: "not built yet; capabilities are added by name, where the namespace allows it",
+    isSet: (host) => askedCapabilities(host).added.includes("ALL"),
+  },
+  {
+    name: "--device, --device-cgroup-rule, --gpus",
+    why: "a pod gets devices by resources of its node, which is not built yet",
+    isSet: ({ resources }) =>
+      [resources?.devices, resources?.deviceCgroupRules, resources?.deviceRequests].some(
+        (each) => (each?.length ?? 0) > 0,
+      ),
+  },
+  {
+    name: "--pid, --ipc (host and container:NAME)",
+    why: "a pod has namespaces of its own, and cannot join another's",
+    isSet: ({ pidMode, ipcMode }) =>
+      [pidMode, ipcMode].some((mode) => mode === "host" || isContainerMode(mode)),
+  },
+  {
+    name: "--network container:NAME",
+    why: "one pod cannot join another's network",
+    isSet: (host) => isContainerMode(host.networkMode),
+  },
+  {
+    name: "--network none",
+    why: "every pod has a network",
+    isSet: (host) => host.networkMode === "none",
+  },
+  {
+    name: "--cgroup-parent",
+    why: "the nodes' control groups are the kubelet's",
+    isSet: asks.cgroupParent,
+  },
+  {
+    name: "RUN --network=host",
+    why: "a pod has a network of its own; `docker run --network host` is accepted and not applied",
+    isSet: asks.hostNetworkOfStep,
+  },
+  {
+    name: "RUN --mount=type=cache",
+    why: "it is a named volume, which is not built yet",
+    isSet: (host, record) => asks.isStep(record) && host.mounts.some(({ type }) => type === "volume"),
+  },
+  {
+    name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
+    why: "profiles of pods are files of the nodes, and a process may load a filter itself only with CAP_SYS_ADMIN or with no-new-privileges (seccomp(2)): with `--security-opt no-new-privileges` the agent loads it",
+    isSet: asks.profileWithPrivileges,
+  },
+  {
+    name: "--security-opt seccomp=PROFILE (SCMP_ACT_NOTIFY, listenerPath)",
+    why: "who listens would be a process of the node",
+    isSet: asks.profileWithListener,
+  },
+  {
+    name: "--security-opt (others)",
+    why: "not built yet",
+    isSet: (host) => asks.otherSecurityOptions(host).length > 0,
+  },
+];
+
+/** Accepted and not applied: the container works without it. */
+const notApplied: readonly CloudSetting[] = [
+  {
+    name: "host paths in --volume and --mount",
+    why: "a pod is on any node; the path is what the image has there",
+    isSet: asks.hostPaths,
+  },
+  {
+    name: "options of --tmpfs (all but size)",
+    why: "memory that a pod mounts is for everybody to write to, and has no options",
+    isSet: ({ tmpfs, mounts }) =>
+      Object.values(tmpfs).some((options) => /(^|,)(?!size=|$)/.test(options)) ||
+      mounts.some(({ tmpfsOptions }) => (tmpfsOptions?.mode ?? 0) !== 0),
+  },
+  {
+    name: "--publish and --publish-all of SCTP ports",
+    why: "connections to containers are forwarded by TCP and UDP",
+    isSet: asks.unforwardedPorts,
+  },
+  { name: "--ipc none", why: "every pod has a /dev/shm", isSet: (host) => host.ipcMode === "none" },
+  {
+    name: "--cpu-rt-period, --cpu-rt-runtime",
+    why: "the kubelet has no setting for it",
+    isSet: asks.realtime,
+  },
+  { name: "--memory-swap", why: "swap is the node's matter", isSet: asks.memorySwap },
+  {
+    name: "--oom-score-adj",
+    why: "the kubelet sets it by what is reserved for a pod",
+    isSet: (host) => host.oomScoreAdj !== 0,
+  },
+  { name: "--uts host", why: "a pod has a name of its own", isSet: (host) => host.utsMode === "host" },
+  {
+    name: "--cgroupns host",
+    why: "the nodes' control groups are the kubelet's",
+    isSet: asks.hostCgroupNamespace,
+  },
+  {
+    name: "--mac-address, --link-local-ip, options of endpoints (com.docker.network.endpoint.…)",
+    why: "the interface is the one that the cluster gives a pod",
+    isSet: (host, record) =>
+      [asks.macAddress, asks.linkLocalIps, asks.endpointOptions].some((isAsked) => isAsked(host, record)),
+  },
+  {
+    name: "--security-opt seccomp=unconfined, apparmor=unconfined, systempaths=unconfined",
+    why: "the namespace's own rules hold",
+    isSet: (host) => asks.unconfined(host) || asks.openPaths(host),
+  },
+  {
+    name: "MaskedPaths and ReadonlyPaths of the user's own",
+    why: "the container runtime masks paths of its own choice",
+    isSet: asks.ownPaths,
+  },
+  { name: "--userns", why: "the node maps users", isSet: (host) => host.usernsMode !== "" },
+  {
+    name: "--network host",
+    why: "a pod has a network of its own, on the default network",
+    isSet: asks.hostNetwork,
+  },
+  {
+    name: "--runtime",
+    why: "the runtime class is a setting of the backend (kubernetes.runtime_class)",
+    isSet: (host) => !["", "kubernetes"].includes(host.runtime),
+  },
+  {
+    name: "--storage-opt (all but size)",
+    why: "pods have one kind of disk",
+    isSet: asks.storageOptions,
+  },
+];
+
+/** The rules for settings of pods. @param more settings that are not applied, which other parts of the backend know */
+export function kubernetesSettings(more: readonly CloudSetting[], architecture: string): SettingRules {
+  return settingRules({ refused, notApplied: [...notApplied, ...more], architecture });
+}

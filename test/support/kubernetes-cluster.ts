@@ -1,0 +1,271 @@
+/**
+ * A real Kubernetes of one node, in the namespaces that scripts/kubernetes.ts has made for the tests: etcd, API server,
+ * controller manager, scheduler and kubelet, over the machine's containerd, runc and CNI plugins.
+ */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { runCommand, type CommandResult } from "./command.ts";
+import { busyboxImage } from "./images.ts";
+import { TestRegistry } from "./registry.ts";
+import { until, untilTrue } from "./until.ts";
+
+/** Why no test can have a cluster here; false: it can. */
+export const withoutCluster: string | false =
+  process.env["SOCKERLESS_TEST_KUBERNETES"] === undefined
+    ? "on a real Kubernetes: npm run soak -- kubernetes"
+    : false;
+
+const node = "10.99.0.1";
+const apiServer = `https://${node}:26443`;
+const etcd = "http://127.0.0.1:22379";
+const token = "token-of-the-tests";
+
+/** A cluster of one node, which pulls from a registry that anybody may use: it has `busybox:latest`. */
+export class Cluster implements AsyncDisposable {
+  readonly registry: TestRegistry;
+  readonly #directory: string;
+  readonly #programs = process.env["SOCKERLESS_TEST_KUBERNETES"] ?? "";
+  readonly #processes: ChildProcess[] = [];
+
+  private constructor(directory: string, registry: TestRegistry) {
+    this.#directory = directory;
+    this.registry = registry;
+  }
+
+  /** Starts one; it is ready once its node is. */
+  static async start(): Promise<Cluster> {
+    await using resources = new AsyncDisposableStack();
+    prepareNetwork();
+    const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-"));
+    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const registry = resources.use(await TestRegistry.start());
+    await registry.push("busybox", "latest", await busyboxImage());
+    await registry.push(
+      "pause",
+      "latest",
+      await busyboxImage({ Entrypoint: ["sleep"], Cmd: ["2147483647"] }),
+    );
+    const cluster = new Cluster(directory, registry);
+    resources.defer(() => cluster.#end());
+    await cluster.#begin();
+    cluster.#owned = resources.move();
+    return cluster;
+  }
+
+  #owned = new AsyncDisposableStack();
+
+  /** The kubeconfig of its administrator. */
+  get kubeconfig(): string {
+    return join(this.#directory, "admin.conf");
+  }
+
+  /** Runs kubectl as its administrator. @throws where it fails */
+  async kubectl(...args: readonly string[]): Promise<string> {
+    const result = await this.#kubectl(args);
+    if (result.code !== 0) {
+      throw new Error(`kubectl ${args.join(" ")}: ${result.text}`);
+    }
+    return result.text;
+  }
+
+  async #kubectl(args: readonly string[]): Promise<CommandResult> {
+    return await runCommand(join(this.#programs, "kubectl"), ["--kubeconfig", this.kubeconfig, ...args]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#owned.disposeAsync();
+  }
+
+  async #begin(): Promise<void> {
+    await this.#configure();
+    this.#run("etcd", [
+      ...["--data-dir", "etcd", "--listen-client-urls", etcd, "--advertise-client-urls", etcd],
+      ...["--listen-peer-urls", "http://127.0.0.1:22380"],
+    ]);
+    await this.startApiServer();
+    const admin = ["--kubeconfig", "admin.conf"];
+    const leads = "--leader-elect=false";
+    this.#run("kube-controller-manager", [
+      ...admin,
+      ...["--service-account-private-key-file", "pki/sa.key", leads],
+    ]);
+    this.#run("kube-scheduler", [...admin, leads]);
+    this.#run("containerd", ["-c", "containerd.toml"], "");
+    await untilTrue(() => existsSync(join(this.#directory, "containerd.sock")));
+    this.#run("kubelet", [
+      ...["--config", "kubelet.yaml", ...admin, "--root-dir", join(this.#directory, "kubelet")],
+      ...["--hostname-override", "node1", "--node-ip", node],
+    ]);
+    await until(async () => {
+      const { text } = await this.#kubectl(["get", "nodes,serviceaccounts"]);
+      return (/ Ready/.test(text) && /serviceaccount\/default/.test(text)) || undefined;
+    });
+  }
+
+  #apiServer: ChildProcess | undefined;
+
+  /** Starts the API server, and waits until it answers. */
+  async startApiServer(): Promise<void> {
+    this.#apiServer = this.#run("kube-apiserver", [
+      ...["--etcd-servers", etcd, "--secure-port", "26443", "--bind-address", node, "--cert-dir", "pki"],
+      ...["--advertise-address", node, "--service-account-issuer", "https://kubernetes.default.svc"],
+      ...["--service-account-key-file", "pki/sa.key", "--service-account-signing-key-file", "pki/sa.key"],
+      ...["--token-auth-file", "pki/tokens.csv", "--authorization-mode", "Node,RBAC", "--allow-privileged"],
+      ...["--service-cluster-ip-range", "10.96.0.0/16", "--kubelet-preferred-address-types", "InternalIP"],
+      ...["--enable-admission-plugins", "NodeRestriction"],
+    ]);
+    await until(async () => (await this.#kubectl(["get", "--raw", "/readyz"])).code === 0 || undefined);
+  }
+
+  /** Kills the API server. */
+  async killApiServer(): Promise<void> {
+    if (this.#apiServer !== undefined) {
+      const ended = once(this.#apiServer, "exit");
+      this.#apiServer.kill("SIGKILL");
+      await ended;
+    }
+  }
+
+  #run(program: string, args: readonly string[], folder = this.#programs): ChildProcess {
+    const log = openSync(join(this.#directory, `${program}.log`), "a");
+    const child = spawn(join(folder, program), args, { cwd: this.#directory, stdio: ["ignore", log, log] });
+    this.#processes.push(child);
+    return child;
+  }
+
+  async #configure(): Promise<void> {
+    const at = (name: string): string => join(this.#directory, name);
+    await mkdir(at("pki"));
+    await mkdir(at("cni"));
+    spawnSync("openssl", ["genrsa", "-out", at("pki/sa.key"), "2048"], { stdio: "ignore" });
+    await writeFile(at("pki/tokens.csv"), `${token},admin,admin,"system:masters"\n`);
+    await writeFile(
+      this.kubeconfig,
+      // JSON is YAML.
+      JSON.stringify({
+        ...{ apiVersion: "v1", kind: "Config", "current-context": "tests" },
+        clusters: [{ name: "tests", cluster: { server: apiServer, "insecure-skip-tls-verify": true } }],
+        users: [{ name: "admin", user: { token } }],
+        contexts: [{ name: "tests", context: { cluster: "tests", user: "admin" } }],
+      }),
+    );
+    await writeFile(
+      at("cni/10-bridge.conf"),
+      JSON.stringify({
+        ...{ cniVersion: "0.4.0", name: "bridge", type: "bridge", bridge: "cni0", isGateway: true },
+        ipam: {
+          type: "host-local",
+          subnet: "10.98.0.0/24",
+          routes: [{ dst: "0.0.0.0/0" }],
+          dataDir: at("ipam"),
+        },
+      }),
+    );
+    const cri = `plugins."io.containerd.grpc.v1.cri"`;
+    await writeFile(
+      at("containerd.toml"),
+      `version = 2
+root = "${at("containerd-root")}"
+state = "${at("containerd-state")}"
+[grpc]
+  address = "${at("containerd.sock")}"
+[${cri}]
+  restrict_oom_score_adj = true # Without CAP_SYS_RESOURCE no sandbox starts otherwise.
+  sandbox_image = "${this.registry.host}/pause:latest"
+  [${cri}.cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "${at("cni")}"
+  [${cri}.containerd]
+    snapshotter = "native"
+`,
+    );
+    await writeFile(
+      at("kubelet.yaml"),
+      JSON.stringify({
+        ...{ apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration" },
+        authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
+        authorization: { mode: "AlwaysAllow" },
+        containerRuntimeEndpoint: `unix://${at("containerd.sock")}`,
+        ...{ cgroupDriver: "cgroupfs", cgroupRoot: `/${process.env["SOCKERLESS_TEST_CONTROL_GROUP"] ?? ""}` },
+        ...{ failSwapOn: false, evictionHard: {}, imageGCHighThresholdPercent: 100, maxPods: 250 },
+        ...{ localStorageCapacityIsolation: false, enforceNodeAllocatable: [] },
+      }),
+    );
+  }
+
+  /** The output of a process, for a test that fails. */
+  async log(program: string): Promise<string> {
+    return await readFile(join(this.#directory, `${program}.log`), "utf8");
+  }
+
+  /** Ends all processes, those of containers included: there are no others in this namespace but the tests'. */
+  async #end(): Promise<void> {
+    for (const child of this.#processes.reverse()) {
+      if (child.exitCode === null && child.signalCode === null) {
+        const ended = once(child, "exit");
+        child.kill("SIGKILL");
+        await ended;
+      }
+    }
+    await untilTrue(() => {
+      const left = processesOf(this.#directory);
+      for (const pid of left) {
+        process.kill(pid, "SIGKILL");
+      }
+      return left.length === 0;
+    });
+    for (const mount of mountsBelow(this.#directory)) {
+      spawnSync("umount", ["--lazy", mount]);
+    }
+    spawnSync("ip", ["link", "delete", "cni0"], { stdio: "ignore" });
+  }
+}
+
+/** Gives the namespace an interface with a default route, which the API server and the kubelet want to have. */
+function prepareNetwork(): void {
+  const peer = ["type", "veth", "peer", "name", "node0peer"];
+  for (const command of [
+    ["link", "set", "lo", "up"],
+    ["link", "add", "node0", ...peer],
+    ["link", "set", "node0peer", "up"],
+    ["address", "add", `${node}/24`, "dev", "node0"],
+    ["link", "set", "node0", "up"],
+    ["route", "add", "default", "via", "10.99.0.254", "dev", "node0"],
+  ]) {
+    spawnSync("ip", command, { stdio: "ignore" }); // A cluster before this one has made it.
+  }
+}
+
+/** Processes of containers, which are in the cluster's control group, and their shims, which know its directory. */
+function processesOf(directory: string): number[] {
+  const group = process.env["SOCKERLESS_TEST_CONTROL_GROUP"] ?? "";
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((pid) => {
+      const commandLine = read(`/proc/${pid}/cmdline`);
+      const isShim = commandLine.includes("containerd-shim") && commandLine.includes(directory);
+      return isShim || (commandLine !== "" && read(`/proc/${pid}/cgroup`).includes(`/${group}/`));
+    })
+    .map(Number);
+}
+
+function mountsBelow(directory: string): string[] {
+  return read("/proc/self/mounts")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "")
+    .filter((path) => path.startsWith(`${directory}/`))
+    .reverse();
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return ""; // The process is gone.
+  }
+}
