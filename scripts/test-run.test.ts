@@ -126,6 +126,15 @@ describe("a run of tests leaves nothing", () => {
     assertNothingIsLeft(begun);
   });
 
+  it("behind an npm that was killed: no shell stands between it and what it runs", () => {
+    const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+      readonly scripts: Readonly<Record<string, string>>;
+    };
+    for (const name of ["test", "check", "test:integration", "soak"]) {
+      assert.match(scripts[name] ?? "", /^exec node /, name);
+    }
+  });
+
   it("once the next run has begun, where its keeper was killed too", async () => {
     const begun = await begin(...node);
     process.kill(begun.run.keeper, "SIGKILL");
