@@ -45,7 +45,7 @@ const steps: readonly Step[] = [
     ...["test/builds/programs.test.ts", "test/builds/damaged-cache.test.ts", "test/ecs/moto.test.ts"],
     ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
     ...["test/local/floods.test.ts", "test/agent/strangers.test.ts"],
-    ...["test/contract/engine/crash.test.ts", "test/bench/interruption.test.ts"],
+    ...["test/contract/engine/{crash,recovery}.test.ts", "test/bench/interruption.test.ts"],
   ]),
   integration("builds beside BuildKit", [
     ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.test.ts"],

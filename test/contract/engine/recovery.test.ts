@@ -257,6 +257,23 @@ describe("a container whose agent dies", () => {
     });
   }
 
+  const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "takes half a minute";
+  it("is asked for at its platform as soon as it has been silent for too long", { skip }, async () => {
+    const bench = await EngineBench.start({ cloud: true });
+    try {
+      const id = await bench.runScript("exec sleep 600");
+      const { workloads } = bench.machine.driver();
+      const found = Promise.withResolvers<string>();
+      bench.engine.context.driver.workloads.find = (asked) => {
+        found.resolve(asked);
+        return workloads.find(asked);
+      };
+      assert.equal(await found.promise, id); // Its watch has told its state, and is silent since.
+    } finally {
+      await bench.close();
+    }
+  });
+
   it("is stopped by a stop all the same, with 255 as nobody knows better", async () => {
     const bench = await EngineBench.start();
     try {

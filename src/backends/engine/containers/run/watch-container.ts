@@ -34,6 +34,8 @@ const maxUnwritten = 256;
 const unfinishedCode = 255;
 /** Pauses between attempts to reach an agent again. */
 const retryDelaysMs = [0, 50, 200] as const;
+/** An agent has told nothing for {@link silenceMs}: the driver is asked at once. */
+const silent = new Error("the agent is silent");
 /** Pause between attempts to reach an agent that may well be alive. */
 const longestDelayMs = 5_000;
 
@@ -53,6 +55,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
           return;
         }
         context.logger.debug({ err: error, container: live.id }, "the watch was cut");
+        failures = error === silent ? retryDelaysMs.length : failures;
       }
       const delay = retryDelaysMs[failures];
       failures += 1;
@@ -76,7 +79,7 @@ async function followWatch(
   let timer: NodeJS.Timeout | undefined;
   const restartTimer = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => silence.abort(new Error("the agent is silent")), silenceMs).unref();
+    timer = setTimeout(() => silence.abort(silent), silenceMs).unref();
   };
   restartTimer();
   const records = new Records(link, (error) => silence.abort(error));
@@ -90,6 +93,8 @@ async function followWatch(
       }
     }
     await records.written;
+  } catch (error) {
+    throw silence.signal.reason ?? error;
   } finally {
     clearTimeout(timer);
     silence.abort(); // Lets go of what the call left on the signals.
