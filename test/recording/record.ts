@@ -33,11 +33,11 @@ const [lineHeight, charWidth, margin] = [19, 8.1, 14];
 
 await using daemon = await Daemon.start();
 await daemon.ok("load", "-i", await busyboxArchiveFile());
+const [frontend, backend] = processesOf(daemon.pid);
 const lines: Line[] = [];
 let now = 0;
 for (const command of commands) {
   lines.push({ text: `$ ${command}`, at: now });
-  const [frontend, backend] = processesOf(daemon.pid);
   const startedAt = performance.now();
   const { stdout, status, stderr } = spawnSync("bash", ["-c", command], {
     env: { ...daemon.clientEnv, FRONTEND: frontend, BACKEND: backend },
