@@ -2,7 +2,8 @@
  * A storm of kill -9 over a daemon whose clients run, exec, follow, stop, remove and build: nothing runs twice, no client is
  * told an exit code without the whole output, no policy is given up, no wait is without an end, and nothing is left.
  * `npm run soak -- storm` makes 2,000 kills; `npm test` a few. SOCKERLESS_STORM_SEED=… makes those of a seed again, and
- * SOCKERLESS_STORM_KILLS=… so many. Of a round that shows a violation the log is kept in build/storm.
+ * SOCKERLESS_STORM_KILLS=… so many. Of a round that shows a violation, and of a kill after which the daemon is not back, the
+ * log is kept in build/storm.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -11,6 +12,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { inspect } from "node:util";
 
 import { compileBuilder } from "../support/builds.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
@@ -97,7 +99,10 @@ async function storm(
   for (let n = 0; n < kills; n++) {
     const kill = planKill(random);
     told.push(`${new Date().toISOString()} ${JSON.stringify(kill)}`);
-    const processes = await killer.kill(kill);
+    const processes = await killer.kill(kill).catch((error: unknown) => {
+      keep(`${round}-${n}`, [...told, inspect(error), daemon.output]);
+      throw error;
+    });
     const sum = table.kills.get(kindOf(kill)) ?? { kills: 0, processes: 0 };
     table.kills.set(kindOf(kill), { kills: sum.kills + 1, processes: sum.processes + processes });
   }

@@ -113,9 +113,10 @@ export class Daemon {
     }
     this.#process = child;
     const ready = Promise.withResolvers<void>();
+    const before = this.#output.length; // Output of an earlier process that was killed.
     const read = (chunk: Buffer): void => {
       this.#output += chunk.toString();
-      if (this.#output.includes("DOCKER_HOST=")) {
+      if (this.#output.includes("DOCKER_HOST=", before)) {
         ready.resolve();
       }
     };

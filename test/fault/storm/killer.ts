@@ -105,7 +105,7 @@ export class Killer {
     await delay(after);
     // Looking for processes takes longer than what is to be hit.
     const found = victims.map((victim) => this.#find(victim));
-    const children = childrenOf(this.#daemon.pid).map((pid) => new Life(pid));
+    const orphans: Life[] = [];
     const isTaken = await this.#moment(at);
     let died = isTaken ? 1 : 0;
     for (const [index, victim] of victims.entries()) {
@@ -116,10 +116,13 @@ export class Killer {
         await (between === "back" ? this.#back(victims[0], found[0]) : between > 0 && delay(between));
       }
       const lives = index > 0 && between !== 0 ? this.#find(victim) : (found[index] ?? []);
+      if (victim === "supervisor" && lives.some(({ isOver }) => !isOver)) {
+        orphans.push(...this.#stopSupervisor());
+      }
       died += lives.filter((life) => life.kill()).length;
     }
     if (victims.includes("supervisor")) {
-      await this.#launchAgain(children);
+      await this.#launchAgain(orphans);
     }
     if (settles) {
       await untilTrue(async () => (await this.#daemon.docker("ps")).code === 0);
@@ -127,14 +130,20 @@ export class Killer {
     return died;
   }
 
-  /** The supervisor of that moment is gone. */
-  async #launchAgain(children: readonly Life[]): Promise<void> {
+  /** Stops the supervisor before it is killed: it starts no other child then. @returns its children */
+  #stopSupervisor(): Life[] {
+    const { pid } = this.#daemon;
+    process.kill(pid, "SIGSTOP");
+    return childrenOf(pid).map((child) => new Life(child));
+  }
+
+  /** Starts the daemon again once its dead supervisor's children have ended. */
+  async #launchAgain(orphans: readonly Life[]): Promise<void> {
     try {
-      await untilTrue(() => children.every(({ isOver }) => isOver));
+      await untilTrue(() => orphans.every(({ isOver }) => isOver));
     } catch (error) {
-      const living = children.filter(({ isOver }) => !isOver);
-      const log = this.#daemon.output.split("\n").slice(-200);
-      throw new Error(`outlive their supervisor:\n${[...living, ...log].join("\n")}`, { cause: error });
+      const living = orphans.filter(({ isOver }) => !isOver);
+      throw new Error(`outlive their supervisor:\n${living.join("\n")}`, { cause: error });
     }
     await this.#daemon.launch();
   }
