@@ -12,7 +12,7 @@ import { tellProcess } from "./tell-phases.ts";
 
 describe("the phases of a process", () => {
   const context = {
-    driver: { platform: { kind: "at-hand" } },
+    driver: { site: { kind: "at-hand" } },
     state: { events: { listeners: 0 } },
   } as unknown as EngineContext;
   const agentStarted = new Date("2026-11-21T10:00:00Z");
