@@ -32,7 +32,7 @@ import { checkHost, parseRequestTarget, type RequestTarget } from "./http/reques
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
-import { closeBehindAnswer, writeRawError } from "./http/raw-response.ts";
+import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
@@ -301,7 +301,7 @@ export class DockerApiServer {
       }
     } finally {
       if (socket.writableEnded) {
-        closeBehindAnswer(socket);
+        closeBehindAnswer(socket, takenOver ? longestLingerMs : lingerMs);
       }
       this.#exchanges.finish(exchange);
       this.#trace(request, takenOver ? 101 : undefined, started);

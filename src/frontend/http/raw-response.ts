@@ -37,12 +37,26 @@ export function writeRawError(
  */
 export const lingerMs = 500;
 
+/** Milliseconds that a client of a stream has to read its end while it still sends: closed then, it would lose the rest. */
+export const longestLingerMs = 30_000;
+
 /**
- * Closes a connection whose answer has ended, once all of it was sent, where its client does not: it would keep its descriptor
- * for as long as it likes. What the client still sends is dropped.
+ * Closes a connection whose answer has ended and was sent, unless the client does: it would keep its descriptor for as long
+ * as it likes. Drops what the client still sends.
+ *
+ * @param mostMs time that a client has which does not stop sending; one that does has {@link lingerMs}
  */
-export function closeBehindAnswer(socket: Socket): void {
-  const close = (): void => void setTimeout(() => socket.destroy(), lingerMs).unref();
+export function closeBehindAnswer(socket: Socket, mostMs: number): void {
+  const destroy = (): void => void socket.destroy();
+  const close = (): void => {
+    const silence = setTimeout(destroy, lingerMs).unref();
+    const limit = setTimeout(destroy, mostMs).unref();
+    socket.on("data", () => silence.refresh());
+    socket.once("close", () => {
+      clearTimeout(silence);
+      clearTimeout(limit);
+    });
+  };
   socket.resume();
   if (socket.writableFinished) {
     close();
