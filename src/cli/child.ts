@@ -105,6 +105,7 @@ function execSlotsOf({ execSlots, config }: ServeMessage): ExecSlots | undefined
 async function reload(): Promise<void> {
   const { config } = await configured.promise;
   await reloadService(running, processLogger(config, name));
+  send({ type: "reloaded" });
 }
 
 function startBuilder({ onlyIfUsed, onCompile }: BuilderRequest): Promise<string | undefined> {

@@ -7,10 +7,12 @@ const closeOnExec = 0o2000000;
 /**
  * Closes all inherited descriptors except the standard streams, so that no service inherits them in turn. Node opens
  * everything close-on-exec; a descriptor that is not was inherited.
+ *
+ * @param kept descriptors to leave open
  */
-export function closeInheritedDescriptors(): void {
+export function closeInheritedDescriptors(kept: readonly number[]): void {
   for (const fd of readdirSync("/proc/self/fd").map(Number)) {
-    if (fd >= firstAfterStandard && isInheritable(fd)) {
+    if (fd >= firstAfterStandard && !kept.includes(fd) && isInheritable(fd)) {
       closeSync(fd);
     }
   }

@@ -47,6 +47,8 @@ export type ChildMessage =
   | { readonly type: "listens"; readonly socket: HeldSocket }
   /** It needs the builder. */
   | { readonly type: "builder"; readonly request: number; readonly onlyIfUsed: boolean }
+  /** It has answered a request to reload. */
+  | { readonly type: "reloaded" }
   | ReadyMessage;
 
 /** The child serves. */

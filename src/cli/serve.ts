@@ -4,10 +4,12 @@ import { onAbort } from "../common/on-abort.ts";
 import { daemonTitle, endingDaemonTitle, holdStateDirectory } from "./daemon-mark.ts";
 import { dockerHostLine } from "./docker-host.ts";
 import { giveMemoryBackOnceSettled } from "./give-memory-back.ts";
+import { activatedSockets } from "./activated-sockets.ts";
 import { closeInheritedDescriptors } from "./inherited-descriptors.ts";
 import { rareLogger } from "./rare-logger.ts";
 import { backendService, frontendService } from "./services.ts";
 import { onEndRequested, onReloadRequested } from "./signals.ts";
+import { ServiceManager } from "./service-manager.ts";
 import { type Supervised, supervise } from "./supervisor.ts";
 
 /** Reports that Docker clients are answered, with a line to paste; without one if the daemon has no address. */
@@ -25,7 +27,10 @@ export async function serve(config: Config, reportServing: ReportServing = print
     const { processLogger } = await import("../common/logger.ts");
     return processLogger(config, "supervisor");
   });
-  closeInheritedDescriptors(); // Only now: the configuration may have come from /dev/fd/63.
+  const manager = ServiceManager.of(process.env, logger);
+  const activated = activatedSockets(config.hosts, process.env);
+  // Only now: the configuration may have come from /dev/fd/63.
+  closeInheritedDescriptors(activated.map(({ handle }) => handle.fd));
   const services = [backendService(config.backend), frontendService()];
 
   const ending = new AbortController();
@@ -33,6 +38,7 @@ export async function serve(config: Config, reportServing: ReportServing = print
   onEndRequested(
     () => {
       process.title = endingDaemonTitle;
+      manager?.stopping();
       ending.abort();
     },
     () => {
@@ -40,10 +46,10 @@ export async function serve(config: Config, reportServing: ReportServing = print
       process.exit(1);
     },
   );
-  onReloadRequested(() => supervised?.reload());
+  onReloadRequested(() => void reload());
   holdStateDirectory(config);
   try {
-    supervised = await supervise(services, config, logger, ending.signal);
+    supervised = await supervise(services, config, logger, ending.signal, activated);
   } catch (error) {
     if (ending.signal.aborted) {
       return;
@@ -53,9 +59,20 @@ export async function serve(config: Config, reportServing: ReportServing = print
   const addresses = supervised.addresses.get("frontend") ?? [];
   const [address] = addresses.length > 0 ? addresses : config.hosts;
   reportServing(address === undefined ? undefined : dockerHostLine(address));
+  manager?.ready();
   giveMemoryBackOnceSettled();
   await new Promise<void>((resolve) => onAbort(ending.signal, resolve));
   await supervised.stop();
+
+  async function reload(): Promise<void> {
+    if (supervised !== undefined && !ending.signal.aborted) {
+      manager?.reloading();
+      await supervised.reload();
+      if (!ending.signal.aborted) {
+        manager?.ready();
+      }
+    }
+  }
 }
 
 function print(line?: string): void {

@@ -11,6 +11,7 @@ import type { Config } from "../common/config/load.ts";
 import { messageOf, systemError } from "../common/errors.ts";
 import type { HeldSocket } from "../common/held-sockets.ts";
 import { onAbort } from "../common/on-abort.ts";
+import type { ActivatedSocket } from "./activated-sockets.ts";
 import { BuilderProcess } from "./builder-process.ts";
 import { CutExecs, unknownCuts } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
@@ -48,8 +49,8 @@ const nodeSwitches = [
 export interface Supervised {
   /** The addresses that each service reported, by service name. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
-  /** Makes all services reload their certificates. */
-  reload(): void;
+  /** Makes all services reload their certificates; resolves when each has, or has ended. */
+  reload(): Promise<void>;
   /** Ends all services in reverse order. */
   stop(): Promise<void>;
   /** Kills all services. */
@@ -61,6 +62,7 @@ export interface Supervised {
  * are restarted.
  *
  * @param services in order of dependency
+ * @param activated sockets that the frontend serves, open before it starts
  * @throws SockerlessError if one ends before it is ready; the others are ended first
  */
 export async function supervise(
@@ -68,9 +70,12 @@ export async function supervise(
   config: Config,
   logger: RareLogger,
   signal: AbortSignal,
+  activated: readonly ActivatedSocket[] = [],
 ): Promise<Supervised> {
   const builder = new BuilderProcess(config, logger);
-  const children = services.map((service) => new Child(service, config, logger, builder));
+  const children = services.map(
+    (service) => new Child(service, config, logger, builder, service.streamsExecs ? activated : []),
+  );
   const stop = async (): Promise<void> => {
     await builder.stop();
     for (const child of children.toReversed()) {
@@ -104,10 +109,8 @@ export async function supervise(
     child.keepRunning();
   }
   builder.resume();
-  const reload = (): void => {
-    for (const child of children) {
-      child.reload();
-    }
+  const reload = async (): Promise<void> => {
+    await Promise.all(children.map((child) => child.reload()));
   };
   return { addresses, reload, stop, kill };
 }
@@ -126,7 +129,16 @@ class Child {
   #restarting: NodeJS.Timeout | undefined;
   #stopping = false;
 
-  constructor(service: Service, config: Config, logger: RareLogger, builder: BuilderProcess) {
+  constructor(
+    service: Service,
+    config: Config,
+    logger: RareLogger,
+    builder: BuilderProcess,
+    activated: readonly ActivatedSocket[],
+  ) {
+    for (const each of activated) {
+      this.#sockets.set(each.socket.address, each);
+    }
     this.name = service.name;
     this.#service = service;
     this.#config = config;
@@ -192,8 +204,17 @@ class Child {
     clearTimeout(limit);
   }
 
-  reload(): void {
+  async reload(): Promise<void> {
+    const child = this.#process;
+    if (!child.connected) {
+      return;
+    }
+    const done = Promise.withResolvers<void>();
+    const onMessage = ({ type }: ChildMessage): void => (type === "reloaded" ? done.resolve() : undefined);
+    child.on("message", onMessage).once("disconnect", done.resolve);
     this.#send({ type: "reload" });
+    await done.promise;
+    child.off("message", onMessage).off("disconnect", done.resolve);
   }
 
   kill(): void {

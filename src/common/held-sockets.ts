@@ -2,6 +2,7 @@
  * Listening sockets that outlive their process: the supervisor keeps them open, so that a client which connects between
  * a crash and the restart waits in the socket's queue instead of failing.
  */
+import { lstatSync } from "node:fs";
 import type { Server, Socket } from "node:net";
 
 /** A socket with a listener, or that had one. */
@@ -12,6 +13,14 @@ export interface HeldSocket {
   readonly boundAddress: string;
   /** Device and inode of a unix socket's file; absent for TCP. */
   readonly file?: string;
+  /** The service manager made it, and keeps its file. */
+  readonly isOfServiceManager?: true;
+}
+
+/** Unique identity of the file at a path; undefined if there is none. */
+export function socketFileOf(path: string): string | undefined {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return stat === undefined ? undefined : `${stat.dev}:${stat.ino}:${stat.birthtimeMs}`;
 }
 
 /** A socket passed to this process. */

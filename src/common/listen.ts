@@ -1,13 +1,13 @@
 /** Listening on the addresses that users configure. */
 import { constants } from "node:crypto";
-import { lstatSync, readFileSync, unlinkSync } from "node:fs";
+import { readFileSync, unlinkSync } from "node:fs";
 import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
 import { type AddressInfo, connect, type Server } from "node:net";
 import { dirname } from "node:path";
 import { createSecureContext, type TlsOptions } from "node:tls";
 
 import type { TlsFiles } from "./config/load.ts";
-import type { HeldSockets, InheritedSocket } from "./held-sockets.ts";
+import { type HeldSockets, type InheritedSocket, socketFileOf } from "./held-sockets.ts";
 import { conflict, errnoOf, fromFileError, messageOf, systemError } from "./errors.ts";
 import { makeDirectories } from "./make-directories.ts";
 import { checkOwnCertificate } from "./own-certificate.ts";
@@ -46,7 +46,7 @@ export async function listen(
   const path = address.startsWith("unix://") ? address.slice("unix://".length) : undefined;
   const inherited = held?.inherited.find((each) => each.address === address);
   // If its file is gone or replaced, no client can connect to the inherited socket.
-  if (inherited !== undefined && (path === undefined || fileOf(path) === inherited.file)) {
+  if (inherited !== undefined && (path === undefined || socketFileOf(path) === inherited.file)) {
     await listenOnInherited(listener, inherited, path);
     return inherited.boundAddress;
   }
@@ -56,7 +56,7 @@ export async function listen(
     return boundAddress;
   }
   await listenOnSocket(listener, path, access);
-  held?.hold({ address, boundAddress: address, file: fileOf(path) ?? "" }, listener);
+  held?.hold({ address, boundAddress: address, file: socketFileOf(path) ?? "" }, listener);
   return address;
 }
 
@@ -142,27 +142,21 @@ async function listenOnSocket(listener: Server, path: string, access: SocketAcce
 
 async function listenOnInherited(
   listener: Server,
-  { descriptor, boundAddress, file }: InheritedSocket,
+  { descriptor, boundAddress, file, isOfServiceManager }: InheritedSocket,
   path: string | undefined,
 ): Promise<void> {
   await bound(listener, boundAddress, () => listener.listen({ fd: descriptor }, backlog));
-  if (path === undefined) {
+  if (path === undefined || isOfServiceManager === true) {
     return;
   }
   // Removes the file, as libuv does on closing a socket bound by the same process.
   const close = listener.close.bind(listener);
   listener.close = (callback) => {
-    if (fileOf(path) === file) {
+    if (socketFileOf(path) === file) {
       unlinkSync(path);
     }
     return close(callback);
   };
-}
-
-/** Unique identity of the file at a path; undefined if there is none. */
-function fileOf(path: string): string | undefined {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
-  return stat === undefined ? undefined : `${stat.dev}:${stat.ino}:${stat.birthtimeMs}`;
 }
 
 async function listenOnTcp(listener: Server, address: string): Promise<string> {

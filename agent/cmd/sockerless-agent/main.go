@@ -13,6 +13,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/nested"
 	containerinit "github.com/sockerless/sockerless/agent/init"
 	"github.com/sockerless/sockerless/agent/init/setpriv"
+	"github.com/sockerless/sockerless/agent/notify"
 	"github.com/sockerless/sockerless/agent/reaper"
 	"github.com/sockerless/sockerless/agent/shim"
 )
@@ -30,6 +31,7 @@ var modes = map[string]func(arguments []string) int{
 	"forwarder":  forwarder.Main,
 	"cp":         containerinit.Copy,
 	"copy-image": containerinit.CopyImage,
+	"notify":     notify.Main,
 	"version":    printVersion,
 	setpriv.Name: setpriv.Main,
 	nested.Name:  nested.Main,
@@ -44,7 +46,7 @@ func main() {
 			os.Exit(mode(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|init|cp|copy-image|version …")
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|init|cp|copy-image|notify|version …")
 	os.Exit(2)
 }
 

@@ -1,0 +1,33 @@
+package notify
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestEachMessageIsADatagram(t *testing.T) {
+	for name, socket := range map[string]string{
+		"path":     filepath.Join(t.TempDir(), "notify"),
+		"abstract": "@sockerless-" + filepath.Base(t.TempDir()) + t.Name(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer manager.Close()
+			if err := forward(strings.NewReader("READY=1\nSTATUS=serves\n\nSTOPPING=1\n\n"), socket); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{"READY=1\nSTATUS=serves", "STOPPING=1"} {
+				buffer := make([]byte, 1024)
+				n, err := manager.Read(buffer)
+				if err != nil || string(buffer[:n]) != want {
+					t.Fatalf("got %q, %v; want %q", buffer[:n], err, want)
+				}
+			}
+		})
+	}
+}

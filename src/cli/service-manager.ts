@@ -1,0 +1,72 @@
+/** Messages to the service manager that has started this process, as systemd: sd_notify(3). */
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Socket } from "node:net";
+
+import { builtPrograms } from "../common/built-programs.ts";
+import { ProcessLog } from "../common/process-log.ts";
+import type { RareLogger } from "./rare-logger.ts";
+
+/** Microseconds in a millisecond. */
+const microseconds = 1000;
+
+/** The service manager of a process. */
+export class ServiceManager {
+  readonly #helper: ChildProcess;
+
+  private constructor(helper: ChildProcess, watchdogMs: number | undefined) {
+    this.#helper = helper;
+    if (watchdogMs !== undefined) {
+      // Half of the time, as sd_watchdog_enabled(3) recommends.
+      setInterval(() => this.#tell("WATCHDOG=1"), watchdogMs / 2).unref();
+    }
+  }
+
+  /**
+   * Finds the service manager in the environment, and removes its variables: no process started from here is the
+   * service.
+   *
+   * @returns undefined if none asks for messages
+   */
+  static of(environment: NodeJS.ProcessEnv, logger: RareLogger): ServiceManager | undefined {
+    const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID = String(process.pid) } = environment;
+    delete environment["NOTIFY_SOCKET"];
+    delete environment["WATCHDOG_USEC"];
+    delete environment["WATCHDOG_PID"];
+    if (NOTIFY_SOCKET === undefined || NOTIFY_SOCKET === "") {
+      return undefined;
+    }
+    const helper = spawn(builtPrograms.agent, ["notify"], {
+      env: { NOTIFY_SOCKET },
+      stdio: ["pipe", "ignore", "pipe"],
+    });
+    new ProcessLog(logger, "notify").follow(helper.stderr);
+    helper.stdin?.on("error", () => {}); // It has ended, and has said why.
+    helper.on("error", (error) => logger.error({ err: error }, "the service manager is told nothing"));
+    // It ends with this process, and does not keep it.
+    helper.unref();
+    for (const pipe of [helper.stdin, helper.stderr] as readonly unknown[]) {
+      (pipe as Socket | null)?.unref();
+    }
+    const usec = WATCHDOG_PID === String(process.pid) ? Number(WATCHDOG_USEC) : 0;
+    return new ServiceManager(helper, usec >= microseconds ? usec / microseconds : undefined);
+  }
+
+  /** Reports that Docker clients are answered, for the first time or after a reload. */
+  ready(): void {
+    this.#tell("READY=1");
+  }
+
+  /** Reports that files are being read again; {@link ready} ends it. */
+  reloading(): void {
+    const monotonic = process.hrtime.bigint() / 1000n;
+    this.#tell("RELOADING=1", `MONOTONIC_USEC=${monotonic}`);
+  }
+
+  stopping(): void {
+    this.#tell("STOPPING=1");
+  }
+
+  #tell(...lines: readonly string[]): void {
+    this.#helper.stdin?.write(`${lines.join("\n")}\n\n`);
+  }
+}
