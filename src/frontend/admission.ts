@@ -1,10 +1,10 @@
 /**
- * How many requests are under way, and how many are worked on at once. Each kind has its part of the process's descriptors,
- * so that none takes those of another. Those that are let in wait for a place in the order in which they came: as a
- * connection has one request under way, its clients take turns.
+ * Admission control: bounds on open requests and on requests in progress. Each kind has a share of the process's
+ * descriptors of its own, so that no kind starves another. Admitted requests wait for a slot in order of arrival; since
+ * a connection has one request under way, clients take turns.
  *
- * Why: each request that is worked on costs time of the one thread, here and in the backend; thousands that begin
- * together are all late, and everybody else's with them.
+ * Why: every request in progress costs time of the single thread, here and in the backend. Thousands that begin
+ * together would all be late, and delay everybody else.
  */
 import { SockerlessError } from "../common/errors.ts";
 import { openFilesLimit } from "../common/open-files.ts";
@@ -12,61 +12,60 @@ import { Slots } from "./http/slots.ts";
 import { Yielding } from "./http/yielding.ts";
 
 /**
- * The kinds of requests, by what they hold and for how long:
- * - `call`: is answered soon, and has come whole;
+ * Kinds of requests, by the resources that they hold and for how long:
+ * - `call`: answered soon, its body fully read;
  * - `exec`: the streams of an exec;
- * - `stream`: follows something;
- * - `session`: a stream that is joined with another process;
- * - `transfer`: sends or is sent much, or has not sent all that it has announced.
+ * - `stream`: follows logs, events or statistics;
+ * - `session`: a stream that is joined to another process;
+ * - `transfer`: a large upload or download, or a body that is still incomplete.
  */
 export type RequestKind = "call" | "exec" | "stream" | "session" | "transfer";
 
-/** Descriptors of a kind. */
+/** Descriptor budget of one kind. */
 interface KindBound {
-  /** Part of those for clients which all requests of the kind may have. */
+  /** Share of the clients' descriptors that all requests of the kind may take together. */
   readonly share: number;
-  /** Descriptors of one request, its connection's included. */
+  /** Descriptors per request, its connection included. */
   readonly descriptors: number;
-  /** Whether it lets others begin first. */
+  /** Whether requests of this kind yield to others that wait. */
   readonly yields: boolean;
 }
 
-/** An eighth is nobody's: connections on which no request has come, and pings, which are let in whatever there is. */
+/** An eighth stays unassigned: for idle connections, and for pings, which are always admitted. */
 const kinds: Readonly<Record<RequestKind, KindBound>> = {
   call: { share: 3 / 16, descriptors: 1, yields: false },
   exec: { share: 3 / 16, descriptors: 1, yields: false },
   stream: { share: 4 / 16, descriptors: 1, yields: true },
   session: { share: 2 / 16, descriptors: 2, yields: true },
-  // Agents, the host process and the builder have up to six open for each.
+  // The agents, the host process and the builder hold up to six connections for each.
   transfer: { share: 2 / 16, descriptors: 2, yields: true },
 };
 
-/** The bounds; a test has its own. */
+/** Bounds; tests set their own. */
 export interface AdmissionLimits {
-  /** Requests that are worked on. */
+  /** Requests in progress at once. */
   readonly working: number;
   /**
-   * Milliseconds for which a request counts as worked on. One that takes longer waits for something else, a
-   * container's end or a cloud, and so does one that has begun to answer: a thousand `docker wait` keep
-   * nobody out.
+   * Milliseconds for which a request counts as in progress. A longer one waits for something external, such as a
+   * container's end or a cloud, and so does one that has begun to answer: a thousand `docker wait` block nobody.
    */
   readonly workingMs: number;
-  /** Descriptors for clients: their connections, and what their requests take beside these. */
+  /** Descriptors for clients: their connections, and those that their requests open. */
   readonly descriptors: number;
 }
 
-/** More connections than this take more memory than a machine may have to give. */
+/** Upper bound of connections, which bounds their memory. */
 const mostDescriptors = 20_000;
 
-/** The usual bounds: a quarter of the descriptors is for what is no client's, agents' connections and published ports. */
+/** Default bounds: a quarter of the descriptors is kept for agents' connections and published ports. */
 export function usualLimits(): AdmissionLimits {
   const descriptors = Math.floor((Math.min(openFilesLimit(), mostDescriptors) * 3) / 4);
   return { working: 256, workingMs: 250, descriptors };
 }
 
-/** A request that was let in. */
+/** An admitted request. */
 export interface Admitted extends Disposable {
-  /** Notes that it has begun to answer: it does not count as worked on any more. */
+  /** Marks that its answer has begun; it no longer counts as in progress. */
   answers(): void;
 }
 
@@ -77,7 +76,7 @@ export class TooManyRequests extends SockerlessError {
   }
 }
 
-/** Lets requests in. */
+/** Admits requests. */
 export class Admission {
   readonly #limits: AdmissionLimits;
   readonly #slots: Slots;
@@ -89,7 +88,7 @@ export class Admission {
     this.#slots = new Slots(limits.working);
   }
 
-  /** Somebody has come to whom those who yield give way. */
+  /** Signals that a request has arrived to which yielding ones give way. */
   arrived(): void {
     this.#yielding.arrived();
   }
@@ -127,5 +126,5 @@ export class Admission {
   }
 }
 
-/** A request that the frontend answers by itself, a ping above all: it waits for nobody. */
+/** Admits a request that the frontend answers by itself, such as a ping, without waiting. */
 export const admittedAtOnce: Admitted = { answers: () => {}, [Symbol.dispose]: () => {} };

@@ -1,7 +1,4 @@
-/**
- * The way to the builder, which serves Docker's build endpoints itself: its requests and answers are Docker's, and pass
- * as they are.
- */
+/** Proxy to the builder, which serves Docker's build endpoints itself: requests and answers pass unchanged. */
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
@@ -10,10 +7,10 @@ import { systemError } from "../common/errors.ts";
 import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
 import type { HijackContext, ReplyContext } from "./request-context.ts";
 
-/** Headers of a client's connection to the frontend, which its connection to the builder does not have. */
+/** Hop-by-hop headers, which are not forwarded to the builder. */
 const hopHeaders = new Set(["host", "connection", "keep-alive", "transfer-encoding", "upgrade", "expect"]);
 
-/** Asks the builder, without a body. */
+/** Sends a request without a body to the builder. */
 export async function askBuilder(
   socketPath: string,
   method: string,
@@ -46,7 +43,7 @@ export async function forwardToBuilder(
   );
   const forwarded = httpRequest({ socketPath, method: request.method ?? "", path, headers, signal }, resolve);
   forwarded.once("error", reject);
-  // An answer may come before the body has been read; its end then is of no interest.
+  // The answer may precede the end of the body, which is then irrelevant.
   const sending = pipeline(request, forwarded).catch(() => undefined);
   const answer = await promise.catch((error: unknown) => {
     throw systemError("the builder is gone", error);
@@ -62,7 +59,7 @@ export async function forwardToBuilder(
   await sending;
 }
 
-/** Continues an answer that began while the builder was compiled: a refusal is one more message of it. */
+/** Continues an answer that began while the builder was compiled: a refusal becomes one more message. */
 async function finishBegun(answer: IncomingMessage, response: ReplyContext["response"]): Promise<void> {
   if (answer.statusCode === 200) {
     await pipeline(answer, response);
@@ -76,7 +73,7 @@ async function finishBegun(answer: IncomingMessage, response: ReplyContext["resp
   response.end(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`);
 }
 
-/** Joins a client's connection and one to the builder, from the request's header on. */
+/** Joins a client's connection to one of the builder, starting with the request's header. */
 export async function joinBuilder(context: HijackContext, socketPath: string, path: string): Promise<void> {
   const { request, socket, head } = context;
   const builder = await dial(socketPath);
@@ -92,13 +89,13 @@ export async function joinBuilder(context: HijackContext, socketPath: string, pa
     }
   }
   context.takeOver();
-  // A builder that refuses closes its end while the client still writes: the refusal is to be read all the same.
+  // A builder that refuses closes its end while the client still writes: the client must still read the refusal.
   keepReadingWithoutOutput(builder);
   builder.write(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
   builder.on("error", () => {}); // The pipeline has an end of its own for it.
   socket.once("close", () => builder.destroy());
   socket.pipe(builder);
-  // The loss of either ends both: there is nobody to tell.
+  // The loss of either connection ends both; nobody is left to report it to.
   await pipeline(builder, socket).catch(() => socket.destroy());
   builder.destroy();
 }

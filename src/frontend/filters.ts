@@ -8,7 +8,7 @@ import { type StringList, StringListSchema } from "../gen/sockerless/backend/v1/
 export type FilterValues = Record<string, StringList>;
 
 /**
- * The most values of all filters together: each is compared with each object, some as a regular expression.
+ * Maximum number of values in all filters together: each is compared with every object, some as a regular expression.
  */
 const maxFilterValues = 2048;
 const maxFilterChars = 128 * 1024;
@@ -45,8 +45,8 @@ export const filterKeys = {
 /**
  * Reads the query's `filters`: `{"key": {"value": true}}` or `{"key": ["value"]}`.
  *
- * @param accepted the keys that there are; undefined: all, an unknown key matches nothing
- * @param unreadable what is answered where it is no such JSON
+ * @param accepted the valid keys; undefined: any key, where an unknown one matches nothing
+ * @param unreadable the error message for malformed JSON
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */
 export function readFilters(

@@ -1,6 +1,7 @@
 /**
- * Requests whose client's connection may be handed over to whoever holds the bytes: which they are is decided here, before
- * their routes run, and how each part is handed over. Where nobody takes a connection, its request is answered here.
+ * Requests whose client connection may be handed over to the process that holds the bytes. Which requests these are,
+ * and how each part is handed over, is decided here, before their routes run. If no process takes the connection, the
+ * request is answered here.
  */
 import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
@@ -17,7 +18,7 @@ import type { HandOver } from "./streams/hand-over.ts";
 
 /** The server of the requests. */
 export interface Answerer {
-  /** Waits for a request's turn. @throws what it is refused with */
+  /** Waits for a request's turn. @throws the reason if it is refused */
   turnOf(match: RouteMatch, request: IncomingMessage, exchange: Exchange): Promise<Admitted>;
   contextOf(request: IncomingMessage, match: RouteMatch, exchange: Exchange): RequestContext;
   /** Answers a request by its handler. */
@@ -26,9 +27,9 @@ export interface Answerer {
     response: ApiResponse,
     raw: Pick<ReplyContext, "connection" | "taken">,
   ): Promise<void>;
-  /** Tells of a failure. */
+  /** Reports a failure. */
   log(request: IncomingMessage, error: unknown, exchange: Exchange): void;
-  /** Tells that a request was answered. */
+  /** Reports that a request was answered. */
   trace(request: IncomingMessage, status: number, started: number): void;
 }
 
@@ -43,13 +44,13 @@ export interface HandedRequestsOptions {
   readonly logger: Logger;
 }
 
-/** A request's connection, taken from Node's server right behind the header. */
+/** A request's connection, taken from Node's server right after the header. */
 export interface TakenConnection {
   readonly match: RouteMatch;
   readonly socket: Socket;
-  /** Bytes that were read behind the header. */
+  /** Bytes that were read after the header. */
   readonly rest: Buffer;
-  /** The server that it may be given back to. */
+  /** The server that it can be given back to. */
   readonly listener: Server;
 }
 
@@ -59,14 +60,14 @@ type Handing<Part extends HandsOver["part"]> = Extract<HandsOver, { readonly par
 /** Hands over the connections of a server's requests. */
 export class HandedRequests {
   readonly #options: HandedRequestsOptions;
-  /** Connections that no agent wanted: bodies that come over them are read here. */
+  /** Connections that no agent took: their bodies are read here. */
   readonly #ordinary = new WeakSet<Socket>();
 
   constructor(options: HandedRequestsOptions) {
     this.#options = options;
   }
 
-  /** Whether a request's connection may be handed over: it is to be taken from Node's server then. */
+  /** Whether a request's connection may be handed over; it must then be taken from Node's server. */
   mayHand(request: IncomingMessage, { route }: RouteMatch): boolean {
     const part = handsOverOf(route)?.part;
     return (
@@ -76,7 +77,7 @@ export class HandedRequests {
     );
   }
 
-  /** Has a request answered on its connection, by whoever takes it, or else here: as the last of the connection. */
+  /** Has a request answered as the last one of its connection, by the process that takes it, or else here. */
   async answer(request: IncomingMessage, connection: TakenConnection): Promise<void> {
     const { socket, match } = connection;
     const handsOver = handsOverOf(match.route);
@@ -103,7 +104,7 @@ export class HandedRequests {
     await this.#options.server.answer(request, lastResponse(request, socket), raw);
   }
 
-  /** @param turns gets the turn, which lasts until the request is answered */
+  /** @param turns receives the turn, which lasts until the request is answered */
   async #upload(
     request: IncomingMessage,
     { match, socket }: TakenConnection,
@@ -136,7 +137,7 @@ export class HandedRequests {
     socket.resume();
   }
 
-  /** @returns false where the request is to be answered here */
+  /** @returns false if the request must be answered here */
   async #isHeld(
     request: IncomingMessage,
     { match, socket }: TakenConnection,

@@ -1,7 +1,6 @@
 /**
- * The client's side of a hijacked request: its body, the answer's header, and then a raw connection. Nothing
- * behind the request's header has been parsed, both if the client asked for an upgrade (101) and if not
- * (200).
+ * The client's side of a hijacked request: its body, the answer's header, and then a raw connection. Nothing after the
+ * request's header has been parsed, whether the client asked for an upgrade (101) or not (200).
  */
 import { availableParallelism, loadavg } from "node:os";
 import type { Duplex } from "node:stream";
@@ -17,15 +16,15 @@ export const rawStream = "application/vnd.docker.raw-stream";
 /** Content type of frames with Docker's headers. */
 const multiplexedStream = "application/vnd.docker.multiplexed-stream";
 
-/** The content type of a stream, which only newer versions tell apart. */
+/** The content type of a stream; only newer API versions distinguish the two. */
 export function streamContentType({ version }: Pick<HijackContext, "version">, multiplexed: boolean): string {
   return multiplexed && version.atLeast("1.42") ? multiplexedStream : rawStream;
 }
 
 /**
- * Milliseconds by which the first output stays behind the header, at least, where nobody tells that it was read. Clients
- * in Python and Java read the header through a buffer and drop what came along with it: dockerd needs so long to start a
- * process. A client on a machine that has more to do than processors is woken late.
+ * Minimum milliseconds between the header and the first output, if nothing shows that the header was read. Clients in
+ * Python and Java read the header through a buffer and drop what came with it; dockerd takes that long to start a
+ * process. On an overloaded machine the client may be scheduled late.
  */
 const headerLeadMs = { idle: 10, busy: 30 } as const;
 
@@ -37,7 +36,7 @@ function isMachineBusy(): boolean {
 /** The connection of one hijacked request. */
 export class HijackedConnection {
   readonly #context: HijackContext;
-  /** Paused until somebody listens to it. */
+  /** Paused until it has a listener. */
   readonly socket: Duplex;
   #acceptedAt = 0;
   #headerLead: Promise<void> | undefined;
@@ -64,24 +63,24 @@ export class HijackedConnection {
     return parseJsonBody(bytes, { optional: true });
   }
 
-  /** Reads the body and forgets it: attach has no use for it, but it is not stdin. */
+  /** Reads and discards the body, which attach does not use but which is not stdin. */
   async skipBody(): Promise<void> {
     await this.#readBody();
   }
 
   async #readBody(): Promise<Buffer> {
     const { headers, httpVersion } = this.#context.request;
-    // Node answers so only for requests that it parses itself.
+    // Node sends this itself only for requests that it parses.
     if (httpVersion !== "1.0" && headers.expect?.toLowerCase() === "100-continue") {
       this.socket.write("HTTP/1.1 100 Continue\r\n\r\n");
     }
-    // The body of such a request is a handful of words.
+    // The body of such a request is small.
     return await readRawBody(this.socket, headers, smallBodyBytes);
   }
 
   /**
-   * Answers that the stream begins: 101 where the client asked for an upgrade, else 200. From here on errors travel in
-   * the stream, which has to wait for {@link headerLead}.
+   * Writes the answer's header: 101 if the client asked for an upgrade, else 200. From here on errors travel in the
+   * stream, which has to wait for {@link headerLead}.
    *
    * @param multiplexed whether output has Docker's frame headers
    */
@@ -104,8 +103,8 @@ export class HijackedConnection {
   }
 
   /**
-   * Resolves once a client that waits for its answer has read the header by itself, or has had time to. An agent that takes
-   * the connection sees to that on its own.
+   * Resolves once the client has read the header by itself, or has had time to. An agent that takes the connection does
+   * this itself.
    */
   headerLead(): Promise<void> {
     this.#headerLead ??= this.#untilRead();
@@ -119,7 +118,7 @@ export class HijackedConnection {
     }
   }
 
-  /** Answers 200 without a body, where there is no stream after all. */
+  /** Answers 200 without a body, if there is no stream after all. */
   replyEmpty(): void {
     this.#context.takeOver();
     this.socket.resume();

@@ -1,13 +1,13 @@
-/** The one exit of errors: every failure of a request becomes an HTTP status and Docker's `{"message"}` here. */
+/** The single place where a request's failure becomes an HTTP status and Docker's `{"message"}`. */
 import { STATUS_CODES } from "node:http";
 
 import { type ErrorKind, fromUnknown } from "../common/errors.ts";
 import { maskSecrets } from "../common/mask-secrets.ts";
 
-/** An error as a client is told of it. */
+/** An error as sent to a client. */
 export interface ErrorReply {
   readonly status: number;
-  /** For people, without secrets; clients match on it too, so it is dockerd's wording wherever dockerd has one. */
+  /** For people, without secrets. Clients match on it too, so it is dockerd's wording where dockerd has one. */
   readonly message: string;
 }
 
@@ -23,7 +23,7 @@ const statusOfKind: Readonly<Record<ErrorKind, number>> = {
   system: 500,
 };
 
-/** The answer to a request that failed with any caught value. */
+/** The answer for a request that failed with a caught value. */
 export function errorReply(error: unknown): ErrorReply {
   const { kind, message } = fromUnknown(error);
   return {

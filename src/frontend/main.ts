@@ -27,10 +27,9 @@ import { ExecEnds } from "./streams/exec-ends.ts";
 const socketAccess = { mode: 0o660, group: "docker", serves: "the Docker API" } as const;
 
 /**
- * Starts the frontend. The backend need not be there yet: requests that need it, and pings, answer 503 until it is.
+ * Starts the frontend. The backend need not run yet: requests that need it, and pings, answer 503 until it does.
  *
- * @throws SockerlessError where an address cannot be listened on or a certificate cannot be read; nothing is left
- *   listening then
+ * @throws SockerlessError if an address cannot be listened on or a certificate cannot be read; nothing listens then
  */
 export async function startFrontend(
   config: Config,

@@ -1,14 +1,14 @@
-/** Endpoints that exist in Docker and are not built here: refused by name, never answered as if they had worked. */
+/** Endpoints of Docker that are not implemented: refused by name, never answered as if they had worked. */
 import { notImplemented } from "../common/errors.ts";
 import { backendName } from "./backend/backend-name.ts";
 import type { ReplyContext } from "./request-context.ts";
 import type { HttpMethod, ReplyRoute } from "./router.ts";
 
 /**
- * The route of an endpoint that is not built.
+ * The route of an endpoint that is not implemented.
  *
- * @param feature what the user wanted, in his words: `docker commit`
- * @param instead what he can do, a sentence's end: `build elsewhere and …`
+ * @param feature the feature in the user's words: `docker commit`
+ * @param instead an alternative, as the end of a sentence: `build elsewhere and …`
  */
 export function notBuilt(method: HttpMethod, path: string, feature: string, instead?: string): ReplyRoute {
   return {

@@ -1,8 +1,8 @@
-/** The name of the backend, where it makes a difference to clients. */
+/** The backend's name, for answers that depend on it. */
 import type { ReplyContext } from "../request-context.ts";
 import type { BackendClients } from "./clients.ts";
 
-/** A backend keeps its name, which should not cost a call each time. */
+/** Cached, as a backend never changes its name. */
 const knownNames = new WeakMap<BackendClients, string>();
 
 /** The backend's name as users write it: `local`. @throws unavailable: it cannot be reached */

@@ -20,7 +20,7 @@ export interface BackendClients {
   readonly events: Client<typeof EventsService>;
 }
 
-/** The clients of all services over one transport; a test hands in `createRouterTransport`. */
+/** Clients of all services over one transport; tests pass `createRouterTransport`. */
 export function createBackendClients(transport: Transport): BackendClients {
   return {
     containers: createClient(ContainerService, transport),

@@ -5,9 +5,9 @@ import { connect, type TLSSocket } from "node:tls";
 import type { BackendReach } from "../streams/agent-targets.ts";
 
 /**
- * Connects to a port by TLS, for HTTP/2.
+ * Connects to a port over TLS, for HTTP/2.
  *
- * @param tls our certificate and the authority; undefined: no certificate is shown
+ * @param tls client certificate and certificate authority; undefined: no client certificate is presented
  */
 export function dialTls({ address, tls }: BackendReach): TLSSocket {
   const { hostname, port } = new URL(address);

@@ -1,6 +1,6 @@
 /**
- * The backend's presence, known at any time without a call: the health service's watch is held open, so that
- * a client that pings is told that the API is there only while it is.
+ * The backend's availability, known at any time without a call from an open watch of the health service: a ping
+ * succeeds only while the backend serves.
  */
 import { type Client, ConnectError } from "@connectrpc/connect";
 
@@ -11,12 +11,12 @@ import type { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { refusalOf } from "./refusal.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
 
-/** Pause between attempts, in milliseconds: a backend that was started again is noticed soon. */
+/** Pause between attempts, in milliseconds; short, so that a restarted backend is noticed soon. */
 const pauseMs = 200;
-/** A backend that is started again takes connections before it answers; nobody is told that it is away meanwhile. */
+/** A restarting backend accepts connections before it answers; it does not count as unavailable meanwhile. */
 const answerLimitMs = 10_000;
 
-/** The health service to watch, and how the backend is dialled. */
+/** The health service to watch, and how to dial the backend. */
 export interface BackendPresenceOptions {
   readonly health: Pick<Client<typeof Health>, "watch">;
   readonly reach: BackendReach;
@@ -24,11 +24,11 @@ export interface BackendPresenceOptions {
   readonly logger: Logger;
 }
 
-/** Follows the backend until it is closed. */
+/** Watches the backend's health until closed. */
 export class BackendPresence {
   readonly #options: BackendPresenceOptions;
   readonly #closing = new AbortController();
-  /** Resolves once the attempt that is under way has told. */
+  /** Resolves once the current attempt has a result. */
   #told = Promise.withResolvers<void>();
   #absence: string | undefined;
   #watching: Promise<void> | undefined;
@@ -38,8 +38,8 @@ export class BackendPresence {
   }
 
   /**
-   * The reason why the backend is not there, for people; undefined while it is. If that is not known because
-   * a connection was just lost, it waits for the next attempt.
+   * Why the backend is unavailable, in words; undefined while it serves. Right after a connection was lost it waits for
+   * the next attempt's result.
    */
   async absence(): Promise<string | undefined> {
     const late = Promise.withResolvers<string>();
@@ -47,7 +47,7 @@ export class BackendPresence {
     return await Promise.race([this.#told.promise.then(() => this.#absence), late.promise]);
   }
 
-  /** Begins to follow. The log tells each change, and the reason once. */
+  /** Begins to watch. Logs each change, and each reason once. */
   watch(): void {
     this.#watching ??= this.#follow();
   }
@@ -72,7 +72,7 @@ export class BackendPresence {
     this.#told.resolve();
   }
 
-  /** @returns whether the backend was there, and why there is nothing to watch any more */
+  /** @returns whether the backend had answered, and why the watch ended */
   async #watchOnce(signal: AbortSignal): Promise<{ readonly wasThere: boolean; readonly reason: string }> {
     let wasThere = false;
     const silence = new AbortController();

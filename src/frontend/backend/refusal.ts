@@ -1,6 +1,4 @@
-/**
- * Reasons why a backend on TCP does not talk to us: the HTTP/2 client only sees streams that are cancelled.
- */
+/** Diagnosis of a TLS refusal by a backend on TCP: the HTTP/2 client itself sees only cancelled streams. */
 import type { TLSSocket } from "node:tls";
 
 import { errnoOf, messageOf } from "../../common/errors.ts";
@@ -10,9 +8,9 @@ import { dialTls } from "./dial.ts";
 const limitMs = 10_000;
 
 /**
- * Connects once more and looks at what goes wrong.
+ * Connects once more and reports what fails.
  *
- * @returns a sentence with address and file; undefined where nothing is wrong with the connection
+ * @returns a sentence with address and file; undefined where the connection works
  */
 export async function refusalOf(reach: BackendReach): Promise<string | undefined> {
   const { address, tls } = reach;
@@ -38,9 +36,9 @@ function outcomeOf(
     socket.on("secureConnect", () => {
       isSecure = true;
     });
-    // The first thing that an HTTP/2 server says are its settings: it has taken us then.
+    // An HTTP/2 server sends its SETTINGS first: by then it has accepted the connection.
     socket.on("data", () => resolve(undefined));
-    // Node's server ends the connection behind the handshake; others send an alert, which is an error here.
+    // Node's server closes the connection after the handshake; others send an alert, which arrives as an error.
     socket.on("end", () => resolve(notOurs));
     socket.on("timeout", () => resolve(`the backend at ${address} does not answer`));
     socket.on("error", (error: Error & { readonly reason?: string }) => {

@@ -1,6 +1,6 @@
 /**
- * Calls whose backend was lost before it had answered: one that is killed is started again. What changes nothing is asked
- * again at once, and what is done once for a token after a while too. Of all else nobody knows whether it was done.
+ * Retries of calls whose backend died before it answered, as a killed backend is restarted. Read-only calls are retried
+ * at once, and so are calls with an idempotency token. Whether any other call took effect is unknown, so it fails.
  */
 import { setTimeout } from "node:timers/promises";
 
@@ -9,22 +9,25 @@ import { createContextKey, type Interceptor, type UnaryResponse } from "@connect
 
 import { isLost } from "../../agent-client/grpc-transport.ts";
 
-/** How long a backend may be away, in all, before a request is not made again; it waits as long before it undoes a start. */
+/**
+ * How long a backend may be away, in all, before a call is no longer retried; recovery waits as long before it undoes a
+ * start.
+ */
 const awayLimitMs = 10_000;
 const awayPauseMs = 100;
 
-/** Whether a call with a token may still be made again after its answer was lost; asked each time. */
+/** Whether a call with a token may still be retried after its answer was lost; evaluated at each retry. */
 export const mayAskAgain = createContextKey((): boolean => true, { description: "mayAskAgain" });
 
-/** The backend, for calls that are made again. */
+/** The backend, for calls that are retried. */
 export interface Repeats {
-  /** True from when this process ends: nobody wants an answer any more. */
+  /** True once this process is shutting down: nobody needs an answer any more. */
   isClosed(): boolean;
-  /** Makes a call without side effects. @param timeoutMs whole milliseconds @throws where it is not answered */
+  /** Makes a call without side effects. @param timeoutMs whole milliseconds @throws if it is not answered */
   probe(timeoutMs: number, signal: AbortSignal): Promise<unknown>;
 }
 
-/** Makes unary calls again where they may be, without the caller's knowing. */
+/** Interceptor that retries unary calls where that is safe, transparently to the caller. */
 export function repeating(backend: Repeats): Interceptor {
   return (next) => async (request) => {
     try {
@@ -50,12 +53,12 @@ function mayRepeat(backend: Repeats, error: unknown, signal: AbortSignal): boole
   return isLost(error) && !signal.aborted && !backend.isClosed();
 }
 
-/** Whether a request may be made again: what comes twice with one token is done once. */
+/** Whether a request may be retried: one that arrives twice with the same token takes effect once. */
 function hasToken(input: object): boolean {
   return "clientToken" in input && input.clientToken !== "";
 }
 
-/** A call that is to be made again. */
+/** A call that is to be retried. */
 interface LostCall {
   ask(): Promise<UnaryResponse>;
   mayAsk(): boolean;
@@ -64,11 +67,11 @@ interface LostCall {
 }
 
 /**
- * Asks again once the backend answers, after a pause each time. It is a call without side effects that finds that out: a
- * request on a connection that nobody has accepted yet would be read by the next backend even after this process has given
+ * Retries once the backend answers, with a pause before each attempt. A call without side effects probes for that: a
+ * request on a connection that is not accepted yet would be read by the next backend even after this process has given
  * up.
  *
- * @throws the last loss, where the backend was away for ten seconds in all, or it may not be asked again
+ * @throws the last connection error, if the backend was away for ten seconds in all or the call may not be retried
  */
 async function askAgain(backend: Repeats, { ask, mayAsk, signal, lost }: LostCall): Promise<UnaryResponse> {
   let leftMs = awayLimitMs;
@@ -92,7 +95,7 @@ async function askAgain(backend: Repeats, { ask, mayAsk, signal, lost }: LostCal
   }
 }
 
-/** Whether the backend answers within a time. */
+/** Whether the backend answers within a time limit. */
 async function isThere(backend: Repeats, limitMs: number, signal: AbortSignal): Promise<boolean> {
   try {
     await backend.probe(Math.max(Math.ceil(limitMs), 1), signal);

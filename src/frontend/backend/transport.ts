@@ -15,20 +15,20 @@ import { requestOf } from "../bodies/encoded-fields.ts";
 import { dialTls } from "./dial.ts";
 import { repeating } from "./repeated-calls.ts";
 
-/** A connection to the backend that is opened by the first call and again by the first call after it was lost. */
+/** A connection to the backend, opened by the first call, and by the first call after a loss. */
 export interface BackendTransport {
   readonly transport: Transport;
-  /** Ends the connection and every call on it, which are not made again: the backend takes their callers for lost. */
+  /** Closes the connection and every call on it without a retry: the backend counts their callers as lost. */
   close(): void;
 }
 
 /** A backend behind a network may vanish without a word. */
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 20_000 } as const;
 
-/** Longer than the supervisor's longest pause and a backend's start. */
+/** Longer than the supervisor's longest back-off plus a backend's start. */
 const restartLimitMs = 30_000;
 
-/** The errors of a connection that was never made. */
+/** Error codes of connections that were never established. */
 const notListening: ReadonlySet<string> = new Set([
   "ENOENT",
   "ECONNREFUSED",
@@ -38,11 +38,11 @@ const notListening: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Reads what dialling the backend takes.
+ * Reads the address and the certificates for dialling the backend.
  *
  * @param address `unix:///path` or `https://host:port`
  * @param files certificates, for `https`
- * @throws SockerlessError that names the certificate file which cannot be read or used
+ * @throws SockerlessError that names the certificate file that cannot be read or used
  */
 export async function readBackendReach(address: string, files: TlsFiles | undefined): Promise<BackendReach> {
   if (files === undefined || address.startsWith("unix://")) {
@@ -53,7 +53,7 @@ export async function readBackendReach(address: string, files: TlsFiles | undefi
   return { address, tls: { authority: ca, certificate: cert, key, files } };
 }
 
-/** Makes the transport; dials nothing yet. */
+/** Creates the transport; dials nothing yet. */
 export function createBackendTransport(reach: BackendReach): BackendTransport {
   const { address } = reach;
   const onSocket = address.startsWith("unix://");
@@ -94,7 +94,7 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
   };
 }
 
-/** Connects to a socket that may be held for a backend which is started again: the connection waits for it, and not for ever. */
+/** Connects to a socket that the supervisor may hold for a restarting backend; waits for it for a bounded time. */
 function connectSoonAnswered(path: string): Socket {
   const socket = connect(path);
   const limit = setTimeout(() => {
@@ -114,7 +114,7 @@ async function readPem(path: string): Promise<string> {
   }
 }
 
-/** Says what to look at where nobody listens: a user who reads "connect ENOENT" does not know what to do. */
+/** Names what to check when nobody listens: "connect ENOENT" alone does not help a user. */
 function explaining(address: string): Interceptor {
   return (next) => async (request) => {
     try {

@@ -1,7 +1,7 @@
-/** Bound on the values of a large body: the backend's cost of decoding and keeping is by the value. */
+/** Bound on the number of values in a large body: the backend's cost of decoding and storing grows with it. */
 import { invalid } from "../../common/errors.ts";
 
-/** The most values: enough for 25,000 ports, exposed and bound. */
+/** Maximum number of values: enough for 25,000 ports, exposed and bound. */
 const maxValues = 50_000;
 
 const quote = 0x22;
@@ -9,7 +9,7 @@ const backslash = 0x5c;
 const comma = 0x2c;
 
 /**
- * Counts the values of a JSON text, which need not be one.
+ * Counts the values in a text that may be JSON.
  *
  * @throws SockerlessError of kind `invalid` where they are too many
  */

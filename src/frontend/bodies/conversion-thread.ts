@@ -1,4 +1,4 @@
-/** The thread that converts one large body: parses it, converts it, encodes what it has become, and ends. */
+/** The worker thread that parses, converts and encodes one large body, and then ends. */
 import { parentPort, workerData } from "node:worker_threads";
 
 import { create, type DescMessage, toBinary } from "@bufbuild/protobuf";

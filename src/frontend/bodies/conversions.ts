@@ -1,4 +1,4 @@
-/** Conversions of JSON bodies to fields of the backend's request: plain functions for either thread. */
+/** Conversions of JSON bodies to fields of the backend's request: pure functions that run in either thread. */
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 
 import {
@@ -25,22 +25,22 @@ import { updateRequestFromJson } from "../convert/update-request.ts";
 import { createVolumeRequestFromJson } from "../convert/volumes.ts";
 import { registryAuthFromJson } from "../registry-auth.ts";
 
-/** A body that was understood. */
+/** A converted body. */
 export interface Converted<Desc extends DescMessage = DescMessage> {
   readonly fields: MessageInitShape<Desc>;
-  /** Warnings about the request itself, beside the backend's own. */
+  /** Warnings about the request itself, in addition to the backend's. */
   readonly warnings: readonly string[];
 }
 
-/** One kind of body. */
+/** The conversion of one kind of body. */
 export interface Conversion<Desc extends DescMessage = DescMessage> {
-  /** The message that the fields are of. */
+  /** The message type that the fields belong to. */
   readonly schema: Desc;
   /** @throws SockerlessError of kind `invalid` in dockerd's words */
   readonly convert: (body: unknown, version: ApiVersion) => Converted<Desc>;
 }
 
-/** Every body of JSON but those that are read behind a hijacked request's header, which are small. */
+/** Every JSON body except those of hijacked requests, which are small. */
 export const conversions = {
   createContainer: conversion(CreateContainerRequestSchema, (body, version) => {
     const { warnings, ...fields } = createRequestFromJson(body, version);
@@ -82,7 +82,7 @@ export const conversions = {
 /** One of {@link conversions}. */
 export type ConversionName = keyof typeof conversions;
 
-/** The message that a conversion's fields are of. */
+/** The message type of a conversion's fields. */
 export type ConvertedSchema<Name extends ConversionName> = (typeof conversions)[Name]["schema"];
 
 function conversion<Desc extends DescMessage>(

@@ -1,4 +1,4 @@
-/** Fields of a backend's request that another thread has encoded already. */
+/** Fields of a backend's request that another thread has encoded. */
 import {
   create,
   type DescMessage,
@@ -8,19 +8,19 @@ import {
 } from "@bufbuild/protobuf";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 
-/** Stands for fields among those of a message; it can be spread into others. */
+/** Stands for encoded fields among those of a message; can be spread into others. */
 export function fieldsFromBytes<Desc extends DescMessage>(bytes: Uint8Array): MessageInitShape<Desc> {
   const reader = new BinaryReader(bytes);
   if (reader.len === 0) {
     return {} as MessageInitShape<Desc>;
   }
-  // The first field's tag, and everything behind that as its value: two halves of a message, one behind the other, are one.
+  // The first field's tag, with everything after it as the value: concatenated protobuf messages merge into one.
   const [no, wireType] = reader.tag();
   const $unknown: UnknownField[] = [{ no, wireType, data: bytes.subarray(reader.pos) }];
   return { $unknown } as unknown as MessageInitShape<Desc>;
 }
 
-/** A request of fields of which some may be encoded already: the encoder writes those as they are, behind the others. */
+/** Creates a request whose fields may partly be encoded: the encoder appends those as they are. */
 export function requestOf<Desc extends DescMessage>(
   schema: Desc,
   fields: MessageInitShape<Desc>,

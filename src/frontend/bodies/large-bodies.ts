@@ -1,6 +1,6 @@
 /**
- * Conversion of large bodies in a thread of its own: a hostile body of 4 MB would keep everybody else waiting
- * for a second. One is converted at a time, and few are in memory.
+ * Conversion of large bodies in a worker thread: a hostile body of 4 MB would block the event loop for a second. One is
+ * converted at a time, and few are held in memory.
  */
 import { Worker } from "node:worker_threads";
 
@@ -8,13 +8,13 @@ import { type ErrorData, SockerlessError, systemError } from "../../common/error
 import type { ConversionName } from "./conversions.ts";
 import { Slots } from "../http/slots.ts";
 
-/** Milliseconds for which a body that does not come holds one of the places for large ones. */
+/** Milliseconds after which an incomplete body loses its slot for large ones. */
 const bodyLimitMs = 60_000;
 
-/** A body of 4 MB becomes at most some hundred bytes a value. */
+/** Converted, a body of 4 MB takes at most some hundred bytes per value. */
 const resourceLimits = { maxOldGenerationSizeMb: 512, stackSizeMb: 4 } as const;
 
-/** A large body and the name of its conversion, as given to the thread. */
+/** A large body and the name of its conversion, as sent to the thread. */
 export interface ConversionTask {
   readonly name: ConversionName;
   readonly bytes: Uint8Array;
@@ -22,20 +22,20 @@ export interface ConversionTask {
   readonly isOptional: boolean;
 }
 
-/** The thread's answer: the encoded fields, or why there are none. */
+/** The thread's answer: the encoded fields, or an error. */
 export type ConversionOutcome =
   | { readonly fields: Uint8Array; readonly warnings: readonly string[] }
   | { readonly error: ErrorData };
 
-/** Places for large bodies in memory. */
+/** Slots for large bodies in memory. */
 const places = new Slots(32);
-/** Places for threads that convert. */
+/** Slots for converting threads. */
 const threads = new Slots(1);
 
 /**
- * Reads a large body once there is a place for it.
+ * Reads a large body once there is a free slot.
  *
- * @param cut ends a client that does not send its body
+ * @param cut disconnects a client that does not send its body
  */
 export async function withLargeBody<Result>(cut: () => void, read: () => Promise<Result>): Promise<Result> {
   using _place = await places.enter();
@@ -48,9 +48,9 @@ export async function withLargeBody<Result>(cut: () => void, read: () => Promise
 }
 
 /**
- * Converts a body in a thread.
+ * Converts a body in a worker thread.
  *
- * @throws SockerlessError that the conversion threw
+ * @throws the conversion's SockerlessError
  */
 export async function convertInThread(
   task: ConversionTask,

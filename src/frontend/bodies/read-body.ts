@@ -19,7 +19,7 @@ import { fieldsFromBytes } from "./encoded-fields.ts";
 import { convertInThread, withLargeBody } from "./large-bodies.ts";
 
 /**
- * Reads and converts the body: a small one here, a large one in a thread, whose fields stay encoded.
+ * Reads and converts the body: a small one here, a large one in a worker thread that returns encoded fields.
  *
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */

@@ -41,7 +41,7 @@ const configKeys = [
   "Shell",
 ] as const;
 
-/** Reads `Config`; undefined where the object has none of its keys. */
+/** Reads `Config`; undefined if the object has none of its keys. */
 export function containerConfigFromJson(fields: JsonFields): ContainerConfig | undefined {
   if (!configKeys.some((key) => fields.has(key))) {
     return undefined;
@@ -111,7 +111,7 @@ export function containerConfigToJson(config: ContainerConfig): Record<string, u
 /**
  * `Config` of an image's inspect.
  *
- * @param withContainerFields whether the fields that make sense for containers only are there, empty: until API 1.49
+ * @param withContainerFields whether to add the empty fields that only make sense for containers: until API 1.49
  */
 export function imageConfigToJson(
   config: ContainerConfig,
@@ -171,7 +171,7 @@ function healthConfigToJson(config: HealthConfig): Record<string, unknown> {
   };
 }
 
-/** The initialiser of a field that tells null from empty. */
+/** The initialiser of a field that distinguishes null from empty. */
 function optionalList<Name extends string>(
   name: Name,
   values: readonly string[] | undefined,

@@ -4,7 +4,7 @@ import type {
   NetworkingConfig,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
 
-/** Settings that a create request asks for, in the meaning of the newest API version. */
+/** Settings of a create request, translated to the newest API version. */
 export interface ContainerSettings {
   readonly config: ContainerConfig;
   readonly hostConfig: HostConfig;

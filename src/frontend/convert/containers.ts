@@ -39,7 +39,7 @@ import { healthName, statusName, statusText } from "./status-text.ts";
 /**
  * One element of `GET /containers/json`.
  *
- * @param nowMs milliseconds since the epoch, which the status text is relative to
+ * @param nowMs milliseconds since the epoch, to which the status text is relative
  */
 export function containerSummaryToJson(
   summary: ContainerSummary,
@@ -69,14 +69,14 @@ export function containerSummaryToJson(
   };
 }
 
-/** One element of `GET /containers/json` as JSON text, but for its `Status`, which tells the time that has passed. */
+/** One element of `GET /containers/json` as JSON text, without its `Status`, which depends on the current time. */
 export interface SummaryText {
-  /** An object without its last brace. */
+  /** JSON object without its closing brace. */
   readonly text: string;
   readonly state: ContainerState | undefined;
 }
 
-/** Makes it, as {@link containerSummaryToJson} does. */
+/** Creates it, as {@link containerSummaryToJson} does. */
 export function containerSummaryToText(summary: ContainerSummary, version: ApiVersion): SummaryText {
   const { Status: _, ...others } = containerSummaryToJson(summary, version, 0);
   return { text: stringifyJson(others).slice(0, -1), state: summary.state };
@@ -85,7 +85,7 @@ export function containerSummaryToText(summary: ContainerSummary, version: ApiVe
 /**
  * The body of `GET /containers/json`.
  *
- * @param nowMs milliseconds since the epoch, which the status texts are relative to
+ * @param nowMs milliseconds since the epoch, to which the status texts are relative
  */
 export function containerListText(summaries: readonly SummaryText[], nowMs: number): string {
   const elements = summaries.map(
@@ -135,7 +135,7 @@ export function containerDetailToJson(detail: ContainerDetail, version: ApiVersi
   };
 }
 
-/** A phase of the container's last start; none of Docker's. */
+/** A phase of the container's last start; an extension of ours. */
 function phaseToJson({ name, by, from, until }: StartPhase): Record<string, unknown> {
   return {
     Name: name,
@@ -146,8 +146,8 @@ function phaseToJson({ name, by, from, until }: StartPhase): Record<string, unkn
 }
 
 /**
- * Adds the address that was asked for on the container's network, at every version: until 1.44 the container
- * had it, and clients that name no version read it there.
+ * Adds the MAC address that was requested for the container's network, in every API version: before 1.44 the container
+ * had it, and clients without a version read it there.
  */
 function withMacAddress(config: ContainerConfig, detail: ContainerDetail): ContainerConfig {
   const mode = detail.hostConfig?.networkMode ?? "";
@@ -158,7 +158,7 @@ function withMacAddress(config: ContainerConfig, detail: ContainerDetail): Conta
   return { ...config, macAddress };
 }
 
-/** The command of a list: arguments with blanks are quoted, nothing is escaped. */
+/** The command as lists show it: arguments with blanks are quoted, nothing is escaped. */
 function commandText(path: string, args: readonly string[]): string {
   return [path, ...args.map((arg) => (arg.includes(" ") ? `'${arg}'` : arg))].join(" ");
 }
@@ -198,7 +198,7 @@ function healthToJson(health: Health): Record<string, unknown> {
   };
 }
 
-/** `NetworkSettings` without its networks; the flat fields are those of the default bridge. */
+/** `NetworkSettings` without `Networks`; the flat fields are those of the default bridge. */
 function networkSettingsToJson(settings: NetworkSettings | undefined): Record<string, unknown> {
   const bridge: NetworkEndpoint | undefined = settings?.networks["bridge"];
   return {

@@ -19,22 +19,22 @@ import { hostConfigFromJson } from "./host-config.ts";
 import { JsonFields } from "./json-fields.ts";
 import { isContainerNetwork } from "./network-mode.ts";
 
-/** A create request that was understood. */
+/** A parsed create request. */
 export interface CreateRequest extends ContainerSettings {
-  /** Warnings about the request itself, beside the backend's own. */
+  /** Warnings about the request itself, in addition to the backend's. */
   readonly warnings: readonly string[];
 }
 
 /**
- * Reads and checks the body as far as no machine has to be asked: types, combinations that mean nothing, and what the
- * client's API version did not know yet.
+ * Parses and validates the body as far as no machine is involved: types, meaningless combinations, and fields that the
+ * client's API version lacks.
  *
  * @param body parsed JSON
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */
 export function createRequestFromJson(body: unknown, version: ApiVersion): CreateRequest {
   const fields = new JsonFields(body ?? {}, "CreateRequest");
-  // Fields of a structure that is embedded in Go.
+  // Fields of a struct that is embedded in Go.
   const config = containerConfigFromJson(new JsonFields(body ?? {}, "CreateRequest.Config"));
   const hostFields = fields.object("HostConfig");
   const networkingFields = fields.object("NetworkingConfig");
@@ -116,7 +116,7 @@ function checkContainerNetwork(config: ContainerConfig, hostConfig: HostConfig):
   }
 }
 
-/** Replaces `default`, which a client says that does not know the machine, by the bridge. */
+/** Replaces `default`, by which clients mean the platform's default network, by the bridge. */
 function resolveDefaultNetwork({ hostConfig, networking }: ContainerSettings): void {
   if (hostConfig.networkMode !== "" && hostConfig.networkMode !== "default") {
     return;

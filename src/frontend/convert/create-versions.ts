@@ -17,7 +17,7 @@ import { hasEndpointSettings, isContainerNetwork } from "./network-mode.ts";
 const endpointSysctls = "com.docker.network.endpoint.sysctls";
 
 /**
- * Drops what the client's version did not have, refuses what it cannot have meant, and moves old fields to where they
+ * Drops fields that the client's version lacks, refuses what it cannot have meant, and moves old fields to where they
  * stand now.
  *
  * @param settings changed in place
@@ -208,7 +208,7 @@ function migrateInterfaceSysctls(settings: ContainerSettings, version: ApiVersio
   const endpoint = endpointOfNetworkMode(settings, version);
   const given = endpoint.driverOpts[endpointSysctls];
   const added = moved.map(([, setting]) => setting).join(",");
-  // The last one counts, and what was said for the endpoint goes before what was said for the container.
+  // The last one counts, and the endpoint's setting takes precedence over the container's.
   endpoint.driverOpts[endpointSysctls] = given === undefined ? added : `${added},${given}`;
   for (const [name] of moved) {
     delete hostConfig.sysctls[name];
@@ -217,7 +217,7 @@ function migrateInterfaceSysctls(settings: ContainerSettings, version: ApiVersio
   return `Migrated sysctl ${JSON.stringify(names)} to DriverOpts{${JSON.stringify(endpointSysctls)}:${JSON.stringify(added)}}.`;
 }
 
-/** The endpoint of the network that `NetworkMode` names; made where no endpoint was given at all. */
+/** The endpoint of the network that `NetworkMode` names; created if no endpoint was given at all. */
 function endpointOfNetworkMode(
   { hostConfig, networking }: ContainerSettings,
   version: ApiVersion,

@@ -6,8 +6,8 @@ import { imageSummaryToJson } from "./images.ts";
 import { volumeToJson } from "./volumes.ts";
 
 /**
- * @param buildCache as the builder tells it
- * @param wants which types were asked for: what was not is `null`
+ * @param buildCache as the builder reports it
+ * @param wants the requested types; all others are `null`
  */
 export function diskUsageToJson(
   usage: GetDiskUsageResponse,

@@ -13,9 +13,9 @@ import type { NetworkEndpoint, PortMapping } from "../../gen/sockerless/backend/
 import { JsonFields } from "./json-fields.ts";
 import { listOrNull, mapOrNull, unlessEmpty } from "./json-values.ts";
 
-/** The driver option under which inspect tells the real address of a container whose `IPAddress` is virtual. */
+/** The driver option in which inspect shows the real address of a container whose `IPAddress` is virtual. */
 const addressOption = "com.sockerless.address";
-/** The prefix of every subnet of IPv6 in a cloud. RFC 4291, section 2.5.4. */
+/** The prefix length of every IPv6 subnet in a cloud. RFC 4291, section 2.5.4. */
 const ipv6SubnetBits = 64;
 
 /** Reads `NetworkingConfig` of a create request. */
@@ -27,7 +27,7 @@ export function networkingConfigFromJson(fields: JsonFields): NetworkingConfig {
   return create(NetworkingConfigSchema, { endpoints: Object.fromEntries(endpoints) });
 }
 
-/** Reads what a client asks of one endpoint; the rest of `EndpointSettings` is the daemon's to fill. */
+/** Reads a client's settings of one endpoint; the daemon fills the rest of `EndpointSettings`. */
 export function endpointConfigFromJson(fields: JsonFields): EndpointConfig {
   const ipam = fields.object("IPAMConfig");
   return create(EndpointConfigSchema, {
@@ -50,7 +50,7 @@ export function endpointsToJson(
   return Object.fromEntries(Object.entries(networks).map(([name, each]) => [name, endpointToJson(each)]));
 }
 
-/** The endpoints of a list, which say less than those of an inspect. */
+/** The endpoints in a list, which have fewer fields than those of an inspect. */
 export function endpointSummariesToJson(
   networks: Readonly<Record<string, NetworkEndpoint>>,
 ): Record<string, Record<string, unknown>> {
@@ -114,7 +114,7 @@ export function globalIpv6Of(endpoint: NetworkEndpoint | undefined) {
     : { GlobalIPv6Address: globalIpv6Address, GlobalIPv6PrefixLen: globalIpv6PrefixLen };
 }
 
-/** Tells the real address, where addresses are virtual, as a driver's option: Docker has no field for it. */
+/** Shows the real address, where addresses are virtual, as a driver option: Docker has no field for it. */
 function driverOptions(
   { reachableAddress }: NetworkEndpoint,
   { driverOpts }: EndpointConfig,

@@ -1,4 +1,4 @@
-/** Events, and the times that a client asks for them by. */
+/** Events, and the time range of a client's query. */
 import { invalid } from "../../common/errors.ts";
 import type { Event } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { unlessEmpty } from "./json-values.ts";
@@ -21,7 +21,7 @@ export function eventToJson(event: Event): Record<string, unknown> {
 /**
  * Reads a time of the query: Unix seconds, with decimals or without.
  *
- * @returns nanoseconds since the epoch; undefined where nothing was given
+ * @returns nanoseconds since the epoch; undefined if not given
  * @throws SockerlessError of kind `invalid`
  */
 export function unixNanoseconds(value: string): bigint | undefined {
@@ -36,7 +36,7 @@ export function unixNanoseconds(value: string): bigint | undefined {
   return BigInt(seconds) * nsPerSecond + BigInt(decimals.slice(0, 9).padEnd(9, "0"));
 }
 
-/** The fields from before events had types; containers and images still have them. */
+/** Legacy fields from before events had types; those of containers and images still have them. */
 function legacyFields(event: Event): Record<string, unknown> {
   if (event.type === "container") {
     return {

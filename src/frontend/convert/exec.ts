@@ -13,7 +13,7 @@ import { parseDetachKeys } from "../streams/detach-keys.ts";
 import { JsonFields } from "./json-fields.ts";
 import { unlessEmpty } from "./json-values.ts";
 
-/** The first version whose execs know the size of the console. */
+/** The first API version whose execs have a console size. */
 const consoleSizeSince = "1.42";
 
 /**
@@ -49,7 +49,7 @@ export function execConfigFromJson(body: unknown, version: ApiVersion): ExecConf
 /** Settings of an exec's start. */
 export interface ExecStart {
   readonly detach: boolean;
-  /** True if the client reads a terminal's bytes rather than frames. */
+  /** True if the client expects a terminal's raw bytes instead of frames. */
   readonly tty: boolean;
   readonly consoleHeight: number;
   readonly consoleWidth: number;

@@ -1,7 +1,7 @@
 /** Names of images as requests spell them: a repository and a tag in two places, or one text. */
 import { forbidden, invalid } from "../../common/errors.ts";
 
-/** The reference of a pull. A tag in the query goes before one in the name, and may be a digest. */
+/** The reference of a pull. A tag in the query takes precedence over one in the name, and may be a digest. */
 export function pullReference(image: string, tag: string): string {
   const name = image.replace(/:$/, ""); // `docker pull --all-tags` sends "name:".
   if (name === "scratch" || name.startsWith("scratch:")) {
@@ -20,7 +20,7 @@ export function namesOneImage(reference: string): boolean {
   return reference.includes("@") || /:[^/:]+$/.test(reference);
 }
 
-/** The name for a new image; empty where none was given. */
+/** The name for a new image; empty if none was given. */
 export function namedReference(repository: string, tag: string): string {
   if (repository === "") {
     return "";

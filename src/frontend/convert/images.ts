@@ -1,4 +1,4 @@
-/** Images in a list and in an inspect, progress lines, and what a removal did. */
+/** Images in lists and inspects, progress lines, and the results of a removal. */
 import { create } from "@bufbuild/protobuf";
 
 import { ContainerConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -99,7 +99,7 @@ export function historyEntryToJson(entry: ImageHistoryEntry): Record<string, unk
 export function progressToJson(progress: Progress): Record<string, unknown> {
   const { id, status, current, total } = progress;
   const counted = current > 0n || total > 0n;
-  // A line about a layer has details even where there is nothing to tell; one about the whole has none.
+  // A layer's line always has `progressDetail`, even if empty; a line about the whole image has none.
   const ofLayer = layerId.test(id) && !status.startsWith("Pulling from ");
   return {
     status,
@@ -118,14 +118,14 @@ function progressDetail(current: bigint, total: bigint): Record<string, unknown>
   return { current: unlessZero(current), total: unlessZero(total) };
 }
 
-/** A progress bar that old clients print as it is: "[=====>     ]  1.2MB/3.4MB", fifty columns wide. */
+/** A progress bar that old clients print verbatim: "[=====>     ]  1.2MB/3.4MB", fifty columns wide. */
 function progressBar(current: number, total: number): string {
   if (total <= 0) {
     return humanSize(current).padStart(8);
   }
   const percent = Math.min(50, Math.trunc((current / total) * 50));
   const bar = `[${"=".repeat(percent)}>${" ".repeat(50 - percent)}]`;
-  // A transfer can turn out longer than it was announced; then the total is not worth showing.
+  // A transfer can exceed its announced size; the total is then left out.
   const numbers =
     current > total
       ? humanSize(current).padStart(8)

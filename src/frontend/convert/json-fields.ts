@@ -20,7 +20,7 @@ export class JsonFields {
 
   /**
    * @param value any parsed JSON
-   * @param path what the object is called in errors: a type's name, then the fields that lead here
+   * @param path the object's name in errors: a type's name, then the path of fields
    * @throws SockerlessError of kind `invalid` where the value is not an object
    */
   constructor(value: unknown, path: string) {
@@ -30,23 +30,23 @@ export class JsonFields {
     }
   }
 
-  /** True if the key is there with something else than `null`. */
+  /** True if the key is present and not `null`. */
   has(name: string): boolean {
     return this.#value(name) !== undefined;
   }
 
-  /** A text; empty where it is missing. */
+  /** A string; empty if missing. */
   string(name: string): string {
     const value = this.#value(name);
     return value === undefined ? "" : stringOf(value, this.#pathOf(name));
   }
 
-  /** A truth value; false where it is missing. */
+  /** A boolean; false if missing. */
   boolean(name: string): boolean {
     return this.optionalBoolean(name) ?? false;
   }
 
-  /** A truth value that may be missing. */
+  /** An optional boolean. */
   optionalBoolean(name: string): boolean | undefined {
     const value = this.#value(name);
     if (value !== undefined && typeof value !== "boolean") {
@@ -55,54 +55,54 @@ export class JsonFields {
     return value;
   }
 
-  /** A Go `int`, of which we take 32 bits. */
+  /** A Go `int`, limited to 32 bits. */
   int32(name: string): number {
     return Number(this.#integer(name, int32) ?? 0n);
   }
 
-  /** A Go `int` that may be missing. */
+  /** An optional Go `int`. */
   optionalInt32(name: string): number | undefined {
     const value = this.#integer(name, int32);
     return value === undefined ? undefined : Number(value);
   }
 
-  /** A 64-bit number; 0 where it is missing. */
+  /** A 64-bit integer; 0 if missing. */
   int64(name: string): bigint {
     return this.#integer(name, int64) ?? 0n;
   }
 
-  /** A 64-bit number that may be missing. */
+  /** An optional 64-bit integer. */
   optionalInt64(name: string): bigint | undefined {
     return this.#integer(name, int64);
   }
 
-  /** A 16-bit number without a sign. */
+  /** An unsigned 16-bit integer. */
   uint16(name: string): number {
     return Number(this.#integer(name, uint16) ?? 0n);
   }
 
-  /** A 32-bit number without a sign. */
+  /** An unsigned 32-bit integer. */
   uint32(name: string): number {
     return Number(this.#integer(name, uint32) ?? 0n);
   }
 
-  /** A 64-bit number without a sign. */
+  /** An unsigned 64-bit integer. */
   uint64(name: string): bigint {
     return this.#integer(name, uint64) ?? 0n;
   }
 
-  /** A list of texts; empty where it is missing. */
+  /** A list of strings; empty if missing. */
   strings(name: string): string[] {
     return this.optionalStrings(name) ?? [];
   }
 
-  /** A list of texts that may be missing. */
+  /** An optional list of strings. */
   optionalStrings(name: string): string[] | undefined {
     const path = this.#pathOf(name);
     return this.#list(name, "[]string")?.map((each) => (each === null ? "" : stringOf(each, path)));
   }
 
-  /** A command: a list of texts, or one text, which is a list of one. */
+  /** A command: a list of strings, or a single string as a list of one. */
   command(name: string): string[] | undefined {
     const value = this.#value(name);
     if (Array.isArray(value)) {
@@ -119,7 +119,7 @@ export class JsonFields {
       .map((each) => new JsonFields(each, path));
   }
 
-  /** A list of lists of texts. */
+  /** A list of lists of strings. */
   stringLists(name: string): string[][] {
     const path = this.#pathOf(name);
     return (this.#list(name, "[][]string") ?? []).map((each) => {
@@ -130,20 +130,20 @@ export class JsonFields {
     });
   }
 
-  /** A fixed number of numbers without a sign; missing ones are 0. */
+  /** A fixed number of unsigned integers; missing ones are 0. */
   uint32s(name: string, count: number): number[] {
     const path = this.#pathOf(name);
     const values = this.#list(name, "[]uint") ?? [];
     return Array.from({ length: count }, (_, index) => Number(integerOf(values[index] ?? 0, path, uint32)));
   }
 
-  /** An object that may be missing. */
+  /** An optional object. */
   object(name: string): JsonFields | undefined {
     const value = this.#value(name);
     return value === undefined ? undefined : new JsonFields(value, this.#pathOf(name));
   }
 
-  /** An object whose keys are data, with texts as values. */
+  /** An object whose keys are data, with strings as values. */
   stringMap(name: string): Record<string, string> {
     const path = this.#pathOf(name);
     return Object.fromEntries(
@@ -171,7 +171,7 @@ export class JsonFields {
     return value === undefined ? [] : Object.entries(objectOf(value, this.#pathOf(name), type));
   }
 
-  /** The name of a field in errors. */
+  /** A field's name in errors. */
   pathOf(name: string): string {
     return this.#pathOf(name);
   }
@@ -199,7 +199,7 @@ export class JsonFields {
   }
 }
 
-/** A text, or the refusal. */
+/** A string, or the refusal. */
 function stringOf(value: unknown, path: string): string {
   if (typeof value !== "string") {
     throw wrongType(value, path, "string");
@@ -231,7 +231,7 @@ function wrongType(value: unknown, path: string, type: string): SockerlessError 
   return invalid(`invalid JSON: json: cannot unmarshal ${kindOf(value, wantsNumber)} into ${place}`);
 }
 
-/** Go's decoder's name for a value; a number that does not fit is told as it is. */
+/** The name of a value's type in errors of Go's decoder; a number out of range is shown verbatim. */
 function kindOf(value: unknown, wantsNumber: boolean): string {
   switch (typeof value) {
     case "string":

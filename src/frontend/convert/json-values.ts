@@ -1,4 +1,4 @@
-/** Values as Go marshals them: what is null, what is left out, and how times are written. */
+/** Values as Go marshals them: null, omitted fields and the format of times. */
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 /** A nil slice is `null`. */
@@ -13,7 +13,7 @@ export function mapOrNull<Value>(
   return Object.keys(map).length === 0 ? null : map;
 }
 
-/** `omitempty` of a text. */
+/** `omitempty` of a string. */
 export function unlessEmpty(text: string): string | undefined {
   return text === "" ? undefined : text;
 }
@@ -42,7 +42,7 @@ export const zeroTime = "0001-01-01T00:00:00Z";
 const firstSecond = -62_135_596_800n;
 const lastSecond = 253_402_300_799n;
 
-/** RFC 3339 with as many decimals as there are, up to nanoseconds. */
+/** RFC 3339 with as many decimals as needed, up to nanoseconds. */
 export function rfc3339Nano(time: Timestamp | undefined): string {
   if (time === undefined || !isWritable(time)) {
     return zeroTime;
@@ -56,12 +56,12 @@ export function rfc3339(time: Timestamp | undefined): string {
   return time === undefined || !isWritable(time) ? zeroTime : `${withoutDecimals(time)}Z`;
 }
 
-/** True if RFC 3339 has a form for a time, years 1 to 9999: an agent may say anything. */
+/** True if RFC 3339 can express a time, years 1 to 9999: an agent may send anything. */
 function isWritable({ seconds, nanos }: Timestamp): boolean {
   return seconds >= firstSecond && seconds <= lastSecond && nanos >= 0 && nanos < 1_000_000_000;
 }
 
-/** A time as Unix seconds; 0 where it never was. */
+/** A time as Unix seconds; 0 if unset. */
 export function unixSeconds(time: Timestamp | undefined): number {
   return time === undefined ? 0 : Number(time.seconds);
 }

@@ -1,4 +1,4 @@
-/** The query of a log request as the agent takes it. */
+/** The query of a log request, as sent to the agent. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { invalid } from "../../common/errors.ts";
@@ -6,13 +6,13 @@ import type { LogsRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.t
 import { flag, text } from "../http/query.ts";
 import { parseQueryTime } from "./query-time.ts";
 
-/** More lines than any log has; what is larger means all of them. */
+/** More lines than any log has; larger numbers mean all lines. */
 const maxTail = 2n ** 63n - 1n;
 
 /** A client's query of a log. */
 export interface LogsQuery {
   readonly request: MessageInitShape<typeof LogsRequestSchema>;
-  /** True if each line is to begin with the attributes that the log driver was told to show. */
+  /** True if each line begins with the attributes that the log driver is configured to show. */
   readonly details: boolean;
 }
 
@@ -37,7 +37,7 @@ export function logsQueryOf(query: URLSearchParams): LogsQuery {
       follow: flag(query, "follow"),
       ...(tail === undefined ? {} : { tail }),
       timestamps: flag(query, "timestamps"),
-      // 0 is what clients send for "not given".
+      // Clients send 0 for "not given".
       ...(since === undefined || since === 0n ? {} : { sinceUnixNs: since }),
       ...(until === undefined || until === 0n ? {} : { untilUnixNs: until }),
     },
@@ -45,7 +45,7 @@ export function logsQueryOf(query: URLSearchParams): LogsQuery {
   };
 }
 
-/** A number of lines; as in dockerd everything that is none, `all` first of all, means all. */
+/** A number of lines; as in dockerd anything else, such as `all`, means all. */
 function tailOf(value: string): bigint | undefined {
   if (!/^\+?\d+$/.test(value)) {
     return undefined;
@@ -54,7 +54,7 @@ function tailOf(value: string): bigint | undefined {
   return lines > maxTail ? undefined : lines;
 }
 
-/** The text before each line that `details` asks for: sorted `key=value` pairs and a space. */
+/** The prefix of each line with `details`: sorted `key=value` pairs and a space. */
 export function detailsPrefix(details: Readonly<Record<string, string>>): string {
   const pairs = Object.entries(details)
     .toSorted(([left], [right]) => (left < right ? -1 : 1))

@@ -1,8 +1,8 @@
-/** Readings of a `HostConfig.NetworkMode`. */
+/** Predicates of a `HostConfig.NetworkMode`. */
 
 const builtIn: ReadonlySet<string> = new Set(["default", "bridge", "host", "none"]);
 
-/** True if the mode names a network that somebody made. */
+/** True if the mode names a user-defined network. */
 export function isUserDefinedNetwork(mode: string): boolean {
   return !builtIn.has(mode) && !isContainerNetwork(mode);
 }
@@ -12,7 +12,7 @@ export function isContainerNetwork(mode: string): boolean {
   return mode.startsWith("container:");
 }
 
-/** True if endpoint settings mean anything in this mode: the default bridge and user-defined networks. */
+/** True if endpoint settings apply in this mode: the default bridge and user-defined networks. */
 export function hasEndpointSettings(mode: string): boolean {
   return mode === "bridge" || isUserDefinedNetwork(mode);
 }

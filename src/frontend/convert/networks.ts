@@ -1,4 +1,4 @@
-/** Networks: the body of a create, and what is told of one in a list and in an inspect. */
+/** Networks: the body of a create, and their JSON in lists and inspects. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -52,9 +52,9 @@ function poolFromJson(fields: JsonFields): IpamPool {
 }
 
 /**
- * A network as inspect and list have it.
+ * A network's JSON in inspect and list.
  *
- * @param withMembers whether the containers on it are told; a list does so until API 1.27
+ * @param withMembers whether its containers are included; in lists until API 1.27
  */
 export function networkToJson(network: Network, withMembers: boolean): Record<string, unknown> {
   return {

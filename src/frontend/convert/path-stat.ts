@@ -1,12 +1,12 @@
-/** A path's metadata as Docker puts it into a header. */
+/** A path's metadata in Docker's header. */
 import type { ArchivedPath } from "../../agent-client/agent-stream.ts";
 import { stringifyJson } from "../http/reply.ts";
 import { rfc3339Nano } from "./json-values.ts";
 
-/** The name of the header. */
+/** The header's name. */
 export const pathStatHeader = "X-Docker-Container-Path-Stat";
 
-/** Its value: base64 of a JSON object. */
+/** The header's value: base64 of a JSON object. */
 export function pathStatHeaderValue(stat: ArchivedPath): string {
   const json = stringifyJson({
     name: stat.name,

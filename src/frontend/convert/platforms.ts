@@ -9,7 +9,7 @@ import { JsonFields } from "./json-fields.ts";
 const component = /^[A-Za-z0-9_.-]+$/;
 const osAndVersion = /^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?$/;
 
-/** The systems and architectures that Go knows, which a word alone must be one of. */
+/** The operating systems and architectures that Go knows; a single word must be one of them. */
 const operatingSystems = wordsOf(
   "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos",
 );
@@ -17,13 +17,13 @@ const architectures = wordsOf(
   "386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le " +
     "ppc riscv riscv64 s390 s390x sparc sparc64 wasm",
 );
-/** Other spellings of architectures that name the same. */
+/** Aliases of architectures. */
 const spellings = wordsOf("i386 x86_64 x86-64 aarch64 armhf armel");
 
 /**
  * Reads `os/architecture/variant`, or one of the first two alone, as containerd's package `platforms` does.
  *
- * @returns undefined for an empty text and for `linux`, which says nothing here
+ * @returns undefined for an empty text and for `linux`, which restricts nothing here
  * @throws SockerlessError of kind `invalid`, in the package's words
  */
 export function platformFromText(text: string): Platform | undefined {
@@ -71,7 +71,7 @@ function componentRefusal(what: string, part: string, text: string, specifier: s
   return `${quotedPart} is an invalid ${what} of ${quotedText}: ${specifier} specifier component must match ${quotedRule}`;
 }
 
-/** A refusal with the word that the package ends each with. */
+/** An error with the suffix that the package gives all of them. */
 function refused(message: string): Error {
   return invalid(`${message}: invalid argument`);
 }

@@ -1,4 +1,4 @@
-/** Points in time as clients write them into a query. */
+/** Timestamps in query strings. */
 import { invalid } from "../../common/errors.ts";
 
 const nsPerSecond = 1_000_000_000n;
@@ -8,7 +8,7 @@ const rfc3339Time = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\
 /**
  * Reads Unix seconds with or without a fraction, or RFC 3339.
  *
- * @param text as it stands in the query; empty: none
+ * @param text the query's value; empty: none
  * @returns nanoseconds since the epoch
  * @throws SockerlessError of kind `invalid`
  */
@@ -32,7 +32,7 @@ export function parseQueryTime(text: string): bigint | undefined {
   return BigInt(milliseconds) * 1_000_000n + fraction(rfc3339?.[2]);
 }
 
-/** Digits after the point as nanoseconds; what is finer is dropped. */
+/** Digits after the decimal point as nanoseconds; finer ones are dropped. */
 function fraction(digits = ""): bigint {
   return BigInt(digits.slice(0, 9).padEnd(9, "0"));
 }

@@ -10,7 +10,7 @@ import {
 import type { JsonFields } from "./json-fields.ts";
 import { listOrNull, unlessZero } from "./json-values.ts";
 
-/** Reads the limits, whose keys stand directly in `HostConfig`. */
+/** Reads the limits, whose keys are direct members of `HostConfig`. */
 export function resourcesFromJson(fields: JsonFields): Resources {
   const resources = create(ResourcesSchema, {
     cpuShares: fields.int64("CpuShares"),
@@ -73,7 +73,7 @@ export function resourcesFromJson(fields: JsonFields): Resources {
   return resources;
 }
 
-/** The limits as they stand in the `HostConfig` of an inspect. */
+/** The limits as members of an inspect's `HostConfig`. */
 export function resourcesToJson(given: Resources | undefined): Record<string, unknown> {
   const resources = given ?? create(ResourcesSchema);
   return {

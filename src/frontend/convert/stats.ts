@@ -1,4 +1,4 @@
-/** Resource use: the agent's readings as Docker's JSON, of control groups of version 1 and 2. */
+/** Resource usage: the agent's readings of cgroup v1 or v2 as Docker's JSON. */
 import type {
   BlockIoEntry,
   CpuStats,
@@ -11,7 +11,7 @@ import { rfc3339Nano, unlessEmpty, unlessNoKeys, unlessZero } from "./json-value
 /** Go's number for "no limit" of processes in cgroup version 2. */
 const noLimit = 2n ** 64n - 1n;
 
-/** The lines of `memory.stat` that Docker shows. */
+/** The keys of `memory.stat` that Docker shows. */
 const memoryKeysV1 = [
   ...["cache", "rss", "rss_huge", "mapped_file", "dirty", "writeback", "pgpgin", "pgpgout", "pgfault"],
   ...["pgmajfault", "inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable"],
@@ -32,15 +32,15 @@ const memoryKeysV2 = [
 /**
  * One element of `GET /containers/{id}/stats`.
  *
- * @param reading undefined: the container does not run, and everything is zero
- * @param name with the slash
+ * @param reading undefined if the container does not run: everything is zero
+ * @param name with its leading slash
  */
 export function statsToJson(
   id: string,
   name: string,
   reading: StatsResponse | undefined,
 ): Record<string, unknown> {
-  // Only version 1 counts each processor.
+  // Only cgroup v1 counts per processor.
   const isV1 = (reading?.cpu?.perCpuUsageNs.length ?? 0) > 0;
   return {
     name: unlessEmpty(name),
@@ -100,7 +100,7 @@ function memoryToJson(memory: MemoryStats, isV1: boolean): Record<string, unknow
   };
 }
 
-/** The kinds that there are no counters of are lists of version 1, empty, and null in version 2. */
+/** Kinds without counters are empty lists with cgroup v1, and null with v2. */
 function blockIoToJson(entries: readonly BlockIoEntry[], isV1: boolean): Record<string, unknown> {
   const none = isV1 ? [] : null;
   const of = (kind: string) => {

@@ -17,7 +17,7 @@ export function statusText(state: ContainerState, nowMs: number): string {
     : `${settledText(state, nowMs)} (waits: ${shortened(state.waitsFor)})`;
 }
 
-/** The most of a reason that stands beside others in a table. */
+/** Maximum length of a reason within a table. */
 const longestReason = 60;
 
 function shortened(text: string): string {
@@ -58,7 +58,7 @@ export function healthName(status: HealthStatus): string {
   return status === HealthStatus.UNSPECIFIED ? "none" : HealthStatus[status].toLowerCase();
 }
 
-/** A duration in the words that dockerd has for it. */
+/** A duration in dockerd's words. */
 export function humanDuration(ms: number): string {
   const seconds = Math.trunc(ms / 1000);
   if (seconds < 1) {
@@ -71,7 +71,7 @@ export function humanDuration(ms: number): string {
   if (minutes < 60) {
     return minutes === 1 ? "About a minute" : `${minutes} minutes`;
   }
-  // Rounded, where the steps above and below are cut off.
+  // Rounded, while the units above and below are truncated.
   const hours = Math.trunc(ms / 3_600_000 + 0.5);
   if (hours < 48) {
     return hours === 1 ? "About an hour" : `${hours} hours`;

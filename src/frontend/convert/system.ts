@@ -4,10 +4,10 @@ import type { Component, GetInfoResponse } from "../../gen/sockerless/backend/v1
 import { type ApiVersion, maximumApiVersion, minimumApiVersion, mobyVersion } from "../api-version.ts";
 import { listOrNull, rfc3339Nano, unlessEmpty } from "./json-values.ts";
 
-/** The registry of names without one. */
+/** The default registry. */
 const indexServer = "https://index.docker.io/v1/";
 
-/** Docker's name for each processor that the kernel names otherwise. */
+/** Docker's names of architectures that the kernel names differently. */
 const goArchitectures: Readonly<Record<string, string>> = {
   x86_64: "amd64",
   aarch64: "arm64",
@@ -19,7 +19,7 @@ const goArchitectures: Readonly<Record<string, string>> = {
 export interface FrontendFacts {
   readonly isDebugging: boolean;
   readonly openFiles: number;
-  /** The number of things that its event loop waits for: told in place of goroutines. */
+  /** The number of active resources of the event loop, reported in place of goroutines. */
   readonly waits: number;
 }
 
@@ -110,7 +110,7 @@ export function infoToJson(
   };
 }
 
-/** Stands for the version of Go, which the engine is not written in: the CLI shows it, and docker-java's tests want some. */
+/** Stands in for Go's version: the CLI shows the field, and docker-java's tests require it. */
 const noGo = "N/A";
 
 /** The body of `GET /version`. */
@@ -174,7 +174,7 @@ function runtimes(info: GetInfoResponse): Record<string, unknown> {
   return Object.fromEntries(info.runtimes.map(({ name, path }) => [name, { path: unlessEmpty(path) }]));
 }
 
-/** Some builds name no commit, but a version. */
+/** Some builds name a version instead of a commit. */
 function runtimeCommit(info: GetInfoResponse): string {
   const runtime = info.runtimes.find(({ name }) => name === info.defaultRuntime);
   return runtime?.commit || runtime?.version || "N/A";

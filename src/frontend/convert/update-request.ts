@@ -17,7 +17,7 @@ export interface UpdateSettings {
 }
 
 /**
- * Reads the body; what the client's API version did not know is ignored, as dockerd does.
+ * Reads the body; fields that the client's API version lacks are ignored, as in dockerd.
  *
  * @param body parsed JSON
  * @throws SockerlessError of kind `invalid`

@@ -1,4 +1,4 @@
-/** Volumes: the body of a create, and what is told of one. */
+/** Volumes: the body of a create, and their JSON. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -24,7 +24,7 @@ export function createVolumeRequestFromJson(body: unknown): CreateVolumeRequest 
   });
 }
 
-/** A volume as create, inspect and list tell it. */
+/** A volume's JSON in create, inspect and list. */
 export function volumeToJson(volume: Volume): Record<string, unknown> {
   return {
     CreatedAt: volume.created === undefined ? undefined : rfc3339(volume.created),

@@ -1,10 +1,10 @@
 import { ServerResponse } from "node:http";
 
-/** A response that tells when its header is about to be written, by whichever method. */
+/** A response with a hook that runs before its header is written, by whichever method. */
 export class ApiResponse extends ServerResponse {
   /**
-   * Called then. Not a `writeHead` that each response is given: of those V8's young collections found a third still in
-   * use, with their requests, and left them to a collection of everything (docs/performance.md).
+   * Called before the header is written. An overridden `writeHead` per response would keep a third of responses and
+   * their requests alive through V8's young collections, until a full one (docs/performance.md).
    */
   beforeHeader: (() => void) | undefined;
 

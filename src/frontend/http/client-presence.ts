@@ -1,19 +1,18 @@
-/** Noticing that the client of an ordinary request is gone. */
+/** Detection of a client that leaves an ordinary request. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 
 import type { Clock } from "../../common/clock.ts";
 import { after } from "../../common/timers.ts";
 import type { Exchange } from "./exchanges.ts";
 
-/** How long the answer to a client that sends no more may still take. */
+/** How long the answer to a half-closed client may still take. */
 const halfCloseGraceMs = 1000;
 
 /**
- * Aborts the exchange when the client is gone. A client that only sends no more looks the same as one that closed its
- * end altogether, so it is given a moment to read an answer that is on its way; nobody waits longer for an exit or an
- * event.
+ * Aborts the exchange when the client is gone. A half-close looks the same as a full close, so a half-closed client
+ * gets a moment to read an answer that is on its way, but not long enough to wait for an exit or an event.
  *
- * @returns stops watching; to be called once the request is answered
+ * @returns a function that stops watching, to be called once the request is answered
  */
 export function watchClient(
   request: IncomingMessage,

@@ -1,14 +1,14 @@
-/** The requests that are being answered, so that a shutdown can wait for them and then end them, and their connections. */
+/** Requests in progress and their connections, so that a shutdown can wait for them and then end them. */
 import type { Socket } from "node:net";
 
 import { unavailable } from "../../common/errors.ts";
 
-/** How long a shutdown lets requests end by themselves. Waits, logs and events never do. */
+/** How long a shutdown waits for requests to end by themselves. Waits, followed logs and events never do. */
 const drainMs = 5000;
-/** How long a request that was told to end may take to say so to its client. */
+/** How long an aborted request may take to tell its client. */
 const farewellMs = 1000;
 
-/** A request that is being answered. */
+/** A request in progress. */
 export interface Exchange {
   /** Aborts when the client is gone or the time to drain is over. */
   readonly end: AbortController;
@@ -19,23 +19,23 @@ export interface Exchange {
 export class Exchanges {
   readonly #current = new Set<Exchange>();
   readonly #sockets = new Set<Socket>();
-  /** Clients' connections without a request, the one that has been so for longest first. */
+  /** Idle client connections, the longest idle first. */
   readonly #idle = new Set<Socket>();
   readonly #mostSockets: number;
   #whenIdle: (() => void) | undefined;
 
-  /** @param mostSockets connections; of more the one is closed that has been without a request for longest */
+  /** @param mostSockets maximum number of connections; beyond it the longest idle one is closed */
   constructor(mostSockets: number) {
     this.#mostSockets = mostSockets;
   }
 
-  /** Remembers a connection until it is closed. */
+  /** Tracks a connection until it is closed. */
   track(socket: Socket): void {
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
   }
 
-  /** Takes requests of a connection from now on. */
+  /** Accepts requests of a connection from now on. */
   serve(socket: Socket): void {
     this.#idle.add(socket);
     socket.once("close", () => this.#idle.delete(socket));
@@ -67,9 +67,9 @@ export class Exchanges {
   }
 
   /**
-   * Lets requests end for a moment, then tells them to, then cuts every connection. Never rejects.
+   * Waits a moment for requests to end, then aborts them, then closes every connection. Never rejects.
    *
-   * @param outlasted called before they are told, if there are any
+   * @param outlasted called before remaining requests are aborted, if there are any
    */
   async drain(outlasted: () => void): Promise<void> {
     await this.#untilIdle(drainMs);

@@ -4,23 +4,23 @@ import type { IncomingMessage } from "node:http";
 import { invalid } from "../../common/errors.ts";
 import { describeSyntaxError } from "./json-syntax.ts";
 
-/** The most bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
+/** Maximum size in bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
 const maxJsonBodyBytes = 4 * 1024 ** 2;
 
-/** Bodies up to this size are parsed where they are read, larger ones in a thread. */
+/** Bodies up to this size in bytes are parsed in this thread, larger ones in a worker thread. */
 export const smallBodyBytes = 64 * 1024;
 
 /**
- * Bytes of a body that is too large which are read and dropped before the refusal: a client that is still
- * writing when its connection closes sees a broken pipe instead of the reason.
+ * Bytes of an oversized body that are read and dropped before the refusal: a client that still writes when its
+ * connection closes would see a broken pipe instead of the reason.
  */
 const maxDroppedBytes = 16 * maxJsonBodyBytes;
 
-/** Exceptions to the rule that a body is needed and is named as JSON. */
+/** Exceptions to the rule that a body is required and has the content type JSON. */
 export interface JsonBodyOptions {
-  /** True if a request without a body is one with an empty object. */
+  /** True if a missing body counts as an empty object. */
   readonly optional?: boolean;
-  /** True if the content type is not looked at; dockerd's `/auth` does not. */
+  /** True if the content type is ignored, as by dockerd's `/auth`. */
   readonly anyContentType?: boolean;
 }
 
@@ -44,7 +44,7 @@ export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions = {}): unk
 /**
  * Parses JSON text, in a body or a query.
  *
- * @throws SockerlessError of kind `invalid`, worded as Go's decoder words the same mistake where it has one wording
+ * @throws SockerlessError of kind `invalid`, in the words of Go's decoder where these are known
  */
 export function parseJson(source: string): unknown {
   try {
@@ -71,7 +71,8 @@ export function checkJsonContentType(request: IncomingMessage): void {
   if (type === "" && !hasBody(request)) {
     return;
   }
-  // No two parts may both take a blank: a header of a mebibyte of them would be tried in each division.
+  // No two parts may both match a blank: on a header of a mebibyte of blanks the expression would backtrack over every
+  // division.
   const mediaType =
     /^\s*([^\s;/]+\/[^\s;/]+)\s*(?:;\s*[^\s=;]+\s*=\s*(?:"[^"]*"|[^\s;"]+)\s*)*(?:;\s*)?$/.exec(type)?.[1];
   if (mediaType === undefined) {
@@ -90,17 +91,16 @@ function hasBody(request: IncomingMessage): boolean {
 }
 
 /**
- * Reads a body in one step, or in two where it is large: then it yields once in between, and no more is read before it is
- * asked for the rest.
+ * Reads a small body in one step. For a large one it yields once, and reads the rest only when resumed.
  *
- * @throws SockerlessError of kind `invalid` where it is too large
+ * @throws SockerlessError of kind `invalid` if it is too large
  */
 export async function* readBoundedBody(request: IncomingMessage): AsyncGenerator<undefined, Buffer, void> {
   const announced = Number(request.headers["content-length"] ?? 0);
   const chunks: Buffer[] = [];
   let length = 0;
   let isLarge = false;
-  // Leaving the loop early must not destroy the request: the refusal still has to be written on its socket.
+  // Leaving the loop early must not destroy the request: the refusal must still be written to its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
     if (!isLarge && Math.max(length, announced) > smallBodyBytes) {
@@ -123,7 +123,7 @@ function tooLarge(): Error {
   return invalid(`invalid JSON: http: request body too large (more than ${maxJsonBodyBytes} bytes)`);
 }
 
-/** Keeps the digits of whole numbers that a `number` would round. */
+/** Keeps integers exact that a `number` would round. */
 function exactInteger(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
   const source = context?.source;
   if (

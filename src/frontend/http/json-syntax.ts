@@ -1,6 +1,6 @@
-/** Naming a syntax error in JSON as Go's decoder names it: people search for that text, and tests of clients match it. */
+/** JSON syntax errors in the words of Go's decoder: people search for that text, and tests of clients match it. */
 
-/** The position of a scan, and the values that are open there, outermost first. */
+/** A scanner's position, and the values that are open there, outermost first. */
 interface Scan {
   readonly source: string;
   at: number;
@@ -30,10 +30,10 @@ export function describeSyntaxError(source: string): string | undefined {
 
 const done = Symbol("the first value is complete");
 const wantsValue = Symbol("a value has to follow");
-/** A text: what is wrong. Undefined: a value is complete. */
+/** A string is the error. Undefined: a value is complete. */
 type Outcome = string | typeof done | typeof wantsValue | undefined;
 
-/** The beginning of a list or an object, or the whole of any other value. */
+/** Scans the beginning of a list or an object, or the whole of any other value. */
 function scanValue(scan: Scan): Outcome {
   skipSpace(scan);
   const char = scan.source[scan.at];
@@ -57,7 +57,7 @@ function scanValue(scan: Scan): Outcome {
   }
 }
 
-/** Scans what follows a complete value: the next one, or the end of what is open. */
+/** Scans what follows a complete value: the next value, or the end of the enclosing one. */
 function scanNext(scan: Scan): Outcome {
   const inside = scan.open.at(-1);
   if (inside === undefined) {

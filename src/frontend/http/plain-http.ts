@@ -1,4 +1,6 @@
-/** Clients that speak plain HTTP to a TLS port: they are told, as by Go's server, rather than cut. */
+/**
+ * Clients that speak plain HTTP to a TLS port: they get an error, as from Go's server, instead of a closed connection.
+ */
 import type { Server } from "node:https";
 import type { Socket } from "node:net";
 
@@ -9,9 +11,9 @@ const answer =
 const isLetter = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x41 && byte <= 0x5a;
 
 /**
- * Has a TLS listener, which takes connections as they come, get them once their first bytes are there and are no HTTP
- * request. To be called before other listeners for connections are added, one of which bounds those that say nothing, and
- * those that do not leave with their answer.
+ * Passes connections to a TLS listener only once their first bytes have arrived and are not an HTTP request. To be
+ * called before other listeners for connections are added: one of them bounds connections that stay silent, or stay
+ * open after their answer.
  */
 export function refusePlainHttp(listener: Server): void {
   const takeOver = listener.listeners("connection");

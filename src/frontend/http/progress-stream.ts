@@ -1,4 +1,4 @@
-/** Docker's progress stream: one JSON object a line, errors in band once the first line is out. */
+/** Docker's progress stream: one JSON object per line, errors in band once the first line has been sent. */
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 
@@ -17,7 +17,7 @@ export class ProgressStream {
     this.#signal = signal;
   }
 
-  /** True if a line is out, so that the status can no longer tell of an error. */
+  /** True if a line has been sent, so that the status can no longer report an error. */
   get #begun(): boolean {
     return this.#response.headersSent;
   }
@@ -33,13 +33,13 @@ export class ProgressStream {
   }
 
   /**
-   * Writes what the backend tells of a task, and ends the stream. Once a line is out, or with `alwaysInBand` at once, a
-   * failure is one more line.
+   * Writes the backend's messages about a task, and ends the stream. Once a line has been sent, or always with
+   * `alwaysInBand`, a failure is one more line.
    *
-   * @param task for an error: `pull`
+   * @param task name for error messages: `pull`
    * @param lineOf the line for a message; undefined: none
-   * @throws the task's failure, where no line is out; SockerlessError of kind `system` where the messages end without an
-   *   `end`
+   * @throws the task's failure, if no line has been sent; SockerlessError of kind `system` if the messages stop without
+   *   an `end`
    */
   async relay<Message extends { readonly case: string | undefined }>(
     task: string,
@@ -68,7 +68,7 @@ export class ProgressStream {
     this.end();
   }
 
-  /** Writes an error as clients look for it, in both of its forms. */
+  /** Writes an error in both of the forms that clients look for. */
   async #writeError(error: unknown): Promise<void> {
     const { message } = errorReply(error);
     await this.write({ errorDetail: { message }, error: message });

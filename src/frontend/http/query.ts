@@ -3,25 +3,25 @@ import { invalid } from "../../common/errors.ts";
 
 const falseTexts: ReadonlySet<string> = new Set(["", "0", "no", "false", "none"]);
 
-/** A switch: anything but nothing, `0`, `no`, `false` and `none` is true. */
+/** A boolean: anything but nothing, `0`, `no`, `false` and `none` is true. */
 export function flag(query: URLSearchParams, name: string): boolean {
   return !falseTexts.has((query.get(name) ?? "").trim().toLowerCase());
 }
 
-/** A switch that has a default where the query does not name it at all. */
+/** A boolean with a default for when the query does not have it. */
 export function flagOr(query: URLSearchParams, name: string, otherwise: boolean): boolean {
   return query.has(name) ? flag(query, name) : otherwise;
 }
 
-/** A text; empty where it is not given. */
+/** A string; empty if missing. */
 export function text(query: URLSearchParams, name: string): string {
   return query.get(name) ?? "";
 }
 
 /**
- * A whole number of at most 32 bits.
+ * An integer of at most 32 bits.
  *
- * @returns undefined where it is missing or empty
+ * @returns undefined if missing or empty
  * @throws SockerlessError of kind `invalid`
  */
 export function integer(query: URLSearchParams, name: string): number | undefined {
@@ -46,7 +46,7 @@ export function integer(query: URLSearchParams, name: string): number | undefine
 /**
  * A height or width of a terminal.
  *
- * @param title what it is called in the error message (`height`)
+ * @param title its name in the error message (`height`)
  * @throws SockerlessError of kind `invalid`
  */
 export function terminalSize(query: URLSearchParams, name: string, title: string): number {

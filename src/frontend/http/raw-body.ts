@@ -4,14 +4,14 @@ import type { Duplex } from "node:stream";
 
 import { invalid, notImplemented } from "../../common/errors.ts";
 
-/** Bytes that a chunk's size line and the trailer may have; both end up nowhere. */
+/** Maximum bytes of a chunk's size line and of the trailer; both are discarded. */
 const maxLineBytes = 4096;
 
 /**
  * Reads the body that the header announces. The socket must be paused; what follows the body stays in it.
  *
  * @param headers of the request
- * @param limit the most bytes of the body
+ * @param limit maximum bytes of the body
  * @throws SockerlessError of kind `invalid` for a body that is cut, too long or not framed as HTTP says, and
  *   `not-implemented` for a transfer encoding other than `chunked`, as in Go's server
  */
@@ -24,7 +24,7 @@ export async function readRawBody(
   try {
     const coding = headers["transfer-encoding"];
     if (coding !== undefined) {
-      // Bytes behind a body of another coding, or ahead of it, could be taken for the body.
+      // With any other coding, bytes before or after the body could be mistaken for it.
       if (coding.trim().toLowerCase() !== "chunked") {
         throw notImplemented(`unsupported transfer encoding: ${JSON.stringify(coding)}`);
       }
@@ -63,7 +63,7 @@ async function readChunks(reader: ExactReader, limit: number): Promise<Buffer> {
     }
   }
   while ((await reader.readLine()) !== "") {
-    // Trailer fields mean nothing to us.
+    // Trailer fields are ignored.
   }
   return Buffer.concat(chunks, total);
 }
@@ -72,7 +72,7 @@ function tooLarge(limit: number): Error {
   return invalid(`invalid JSON: http: request body too large (more than ${limit} bytes)`);
 }
 
-/** Takes exactly as much from a stream as is asked for. */
+/** Reads exactly the requested number of bytes from a stream. */
 class ExactReader {
   readonly #stream: Duplex;
   #wake: () => void = () => {};

@@ -7,17 +7,17 @@ interface RequestParser {
   onIncoming: (request: IncomingMessage, keepAlive: boolean) => number | undefined;
 }
 
-/** To the parser: the message ends here and what follows is not HTTP. */
+/** Tells the parser that the message ends here and that no HTTP follows. */
 const stopParsing = 2;
 
 /**
  * Hands the requests that `mayHijack` names to the server's `upgrade` event with everything after the header unparsed,
  * in the event's `head` and on the socket.
  *
- * Why Node's own upgrade does not do: it takes only requests that have an `Upgrade` header, but Docker hijacks without
- * one too, and what a client then sends as stdin would be parsed as its next request. And from Node 26 on it parses the
- * body before the event, where earlier versions leave it raw. Both are settled here, in the one place that knows Node's
- * parser; `raw-handover.test.ts` shows it.
+ * Why not Node's own upgrade: it only handles requests with an `Upgrade` header, but Docker hijacks without one too,
+ * and the client's stdin would then be parsed as its next request. And from Node 26 on it parses the body before the
+ * event, which earlier versions leave raw. This is the only place that knows Node's parser; `raw-handover.test.ts`
+ * covers both cases.
  *
  * @param socket of a server's `connection` or `secureConnection` event
  */

@@ -1,4 +1,4 @@
-/** An HTTP response on a connection that Node no longer speaks HTTP on. */
+/** An HTTP response on a connection that was taken from Node's HTTP server. */
 import { type IncomingMessage, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 
@@ -9,7 +9,7 @@ import { ApiResponse } from "./api-response.ts";
 /**
  * Writes an error to a client that asked for an upgrade, and closes the connection.
  *
- * @param isText whether it is a text under the stream's content type, as dockerd refuses an attach; else JSON
+ * @param isText whether it is plain text with the stream's content type, as dockerd refuses an attach; else JSON
  */
 export function writeRawError(
   socket: Socket,
@@ -25,26 +25,26 @@ export function writeRawError(
     `Content-Length: ${Buffer.byteLength(body)}`,
     "Connection: close",
   ];
-  // Bytes that the client still sends are read and dropped: left unread they would turn the close into a
-  // reset, and the client would never see the answer.
+  // Bytes that the client still sends are read and dropped: unread bytes would turn the close into a reset, and the
+  // client would never see the answer.
   socket.resume();
   socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
 }
 
 /**
- * Milliseconds that a connection stays open behind its answer, for a client that still sends: closed at once, it would fail in
- * its write and never read the answer. As in Go's server.
+ * Milliseconds for which a connection stays open after its answer, for a client that still sends: if closed at once,
+ * the client's write would fail and it would never read the answer. As in Go's server.
  */
 export const lingerMs = 500;
 
-/** Milliseconds that a client of a stream has to read its end while it still sends: closed then, it would lose the rest. */
+/** Milliseconds for a stream's client to read the rest of the output while it still sends. */
 export const longestLingerMs = 30_000;
 
 /**
- * Closes a connection whose answer has ended and was sent, unless the client does: it would keep its descriptor for as long
- * as it likes. Drops what the client still sends.
+ * Closes a connection after its complete answer, unless the client does so first, which could hold the descriptor open
+ * for as long as it likes. Drops what the client still sends.
  *
- * @param mostMs time that a client has which does not stop sending; one that does has {@link lingerMs}
+ * @param mostMs time limit for a client that keeps sending; one that has stopped has {@link lingerMs}
  */
 export function closeBehindAnswer(socket: Socket, mostMs: number): void {
   const destroy = (): void => void socket.destroy();
@@ -65,7 +65,7 @@ export function closeBehindAnswer(socket: Socket, mostMs: number): void {
   }
 }
 
-/** The header of an answer whose body comes later, in chunks, and ends the connection. */
+/** The header of an answer whose chunked body follows later and ends the connection. */
 export function chunksHead(headers: Readonly<Record<string, string>>): string {
   const lines = [
     "HTTP/1.1 200 OK",
@@ -86,7 +86,7 @@ export function lastResponse(request: IncomingMessage, socket: Socket): ApiRespo
   return response;
 }
 
-/** The header of a request as it came, for a parser, one byte a character. */
+/** A request's header as received, for a parser, one byte per character. */
 export function headerText({ method, url, rawHeaders }: IncomingMessage): string {
   const lines = [`${method} ${url} HTTP/1.1`];
   for (let index = 0; index < rawHeaders.length; index += 2) {

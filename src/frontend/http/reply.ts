@@ -20,13 +20,13 @@ export function replyJsonText(response: ServerResponse, status: number, text: st
   response.end(body);
 }
 
-/** Writes a status without a body: 204 for what was done, 200 and 201 where dockerd answers them empty. */
+/** Writes a status without a body: 204, or 200 and 201 where dockerd answers them empty. */
 export function replyEmpty(response: ServerResponse, status: 200 | 201 | 204): void {
   response.writeHead(status, status === 204 ? {} : { "Content-Length": 0 });
   response.end();
 }
 
-/** Writes an error. Nothing may have been written before. */
+/** Writes an error. Nothing may have been written yet. */
 export function replyError(response: ServerResponse, reply: ErrorReply): void {
   const body = errorBody(reply);
   response.writeHead(
@@ -50,7 +50,7 @@ export function replyError(response: ServerResponse, reply: ErrorReply): void {
 const rawJson = (JSON as unknown as { readonly rawJSON: (text: string) => object }).rawJSON;
 
 /**
- * JSON text in which a `bigint` is a number. Sizes and nanosecond times are 64-bit in Docker's JSON, more than a
+ * Encodes JSON with `bigint` as a number: sizes and nanosecond times in Docker's JSON have 64 bits, more than a
  * `number` holds.
  */
 export function stringifyJson(value: unknown): string {

@@ -1,9 +1,9 @@
 /**
- * One request of a connection at a time, as in Go's server: what a client sends behind it is not read before it is
- * answered and the client has taken the answer.
+ * One request of a connection at a time, as in Go's server: the next one is not read before the current one is answered
+ * and the client has read the answer.
  *
- * Why: Node's server parses and dispatches all that it has read, and goes on reading; a client that pipelines and does
- * not take the answers would have it hold thousands of requests and answers.
+ * Why: Node's server parses and dispatches all that it has read, and keeps reading; a client that pipelines without
+ * reading answers would make it hold thousands of requests and answers.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
@@ -12,8 +12,8 @@ import type { Socket } from "node:net";
 const blankLine = "\r\n\r\n";
 
 /**
- * The longest time in milliseconds that bytes which a client sent behind a request may wait. A client that
- * leaves is not noticed behind such bytes, and its request would be kept for as long as a container runs.
+ * Maximum milliseconds for which bytes after a request may stay unread. Behind unread bytes a client's leaving goes
+ * unnoticed, and its request would be kept for as long as a container runs.
  */
 const aheadLimitMs = 60_000;
 
@@ -22,23 +22,23 @@ interface RequestParser {
   onIncoming: (request: IncomingMessage, keepAlive: boolean) => number | undefined;
 }
 
-/** The pace of one connection. Made in the server's `connection` event, after Node's own listeners. */
+/** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
   readonly #socket: Socket;
   readonly #parse: ((chunk: Buffer) => void) | undefined;
   readonly #onData = (chunk: Buffer): void => this.#take(chunk);
   #request: IncomingMessage | undefined;
   #response: ServerResponse | undefined;
-  /** Bytes of the body that Content-Length still announces; undefined for a chunked one. */
+  /** Remaining bytes of the body by Content-Length; undefined for a chunked one. */
   #bodyLeft: number | undefined = 0;
-  /** The last bytes that were parsed, in which a blank line may have begun. */
+  /** The last parsed bytes, which may hold the beginning of a blank line. */
   #tail: Buffer = Buffer.alloc(0);
-  /** Bytes that were read and not yet parsed, while the parser is at work. */
+  /** Bytes that were read but not parsed yet. */
   #rest: Buffer = Buffer.alloc(0);
   #isOver = false;
   #cut: NodeJS.Timeout | undefined;
 
-  /** @param mayHijack true if everything behind a request's header is to be left unparsed */
+  /** @param mayHijack true if everything after a request's header must stay unparsed */
   constructor(socket: Socket, mayHijack: (request: IncomingMessage) => boolean) {
     this.#socket = socket;
     const [parse] = socket.listeners("data") as ((chunk: Buffer) => void)[];
@@ -69,16 +69,16 @@ export class RequestPace {
     socket.once("close", () => clearTimeout(this.#cut));
   }
 
-  /** The request that has just come is answered by this response. */
+  /** Registers the response to the request that was just read. */
   began(response: ServerResponse): void {
     this.#response = response;
     response.once("close", () => {
-      // Not at once: other connections have their turn in between.
+      // Deferred, so that other connections get their turn.
       setImmediate(() => this.#goOn());
     });
   }
 
-  /** Takes the bytes of a hijacked connection that were read and not parsed. */
+  /** Takes the bytes of a hijacked connection that were read but not parsed. */
   takeRest(): Buffer {
     const rest = this.#rest;
     this.#rest = Buffer.alloc(0);
@@ -102,12 +102,12 @@ export class RequestPace {
     }
   }
 
-  /** True if a request has come whole and its answer is not on its way yet. */
+  /** True if a request was read in full and its answer has not begun. */
   #isUnanswered(): boolean {
     return this.#request?.complete === true && this.#response?.closed === false;
   }
 
-  /** The number of bytes that can be parsed without reaching into the request behind the current one. */
+  /** The number of bytes that can be parsed without reaching into the next request. */
   #sliceLength(bytes: Buffer): number {
     const isInBody = this.#request?.complete === false;
     if (isInBody && this.#bodyLeft !== undefined) {
@@ -145,7 +145,7 @@ export class RequestPace {
   }
 }
 
-/** Line ends between requests, which some clients send behind a body and which mean nothing. */
+/** Line ends between requests, which some clients send after a body; ignored. */
 function isBlank(bytes: Buffer): boolean {
   return bytes.length < 8 && /^[\r\n]*$/.test(bytes.toString("latin1"));
 }

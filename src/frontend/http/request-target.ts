@@ -3,13 +3,13 @@ import type { IncomingMessage } from "node:http";
 
 import { invalid } from "../../common/errors.ts";
 
-/** The most parameters of a query: reading a mebibyte of empty ones takes seconds. */
+/** Maximum number of parameters in a query: parsing a mebibyte of empty ones takes seconds. */
 const maxParameters = 4096;
 
-/** A host as Go's server takes it: characters of names and addresses, escapes, and none at all. */
+/** A Host header that Go's server accepts: characters of names and addresses, escapes, or empty. */
 const hostForm = /^[\w!$%&'()*+,\-.:;=[\]~]*$/;
 
-/** A request target, taken apart. */
+/** A parsed request target. */
 export interface RequestTarget {
   /** Decoded; begins with a slash. */
   readonly path: string;
@@ -17,10 +17,9 @@ export interface RequestTarget {
 }
 
 /**
- * Takes a request target apart. Nothing is normalised: `..` and double slashes stand for themselves, they are parts of
- * names that simply will not be found.
+ * Parses a request target. Nothing is normalised: `..` and double slashes are parts of names, which will not be found.
  *
- * @param target as in the request line, `/v1.51/images/a%2Fb/json?x=1`; proxies send it with scheme and host
+ * @param target as in the request line, `/v1.51/images/a%2Fb/json?x=1`; proxies add scheme and host
  * @throws SockerlessError of kind `invalid` where percent signs are misused; `query` throws it where it has more than
  *   {@link maxParameters} of them
  */
@@ -32,7 +31,7 @@ export function parseRequestTarget(target: string): RequestTarget {
   try {
     return {
       path: decodeURIComponent(rawPath === "" ? "/" : rawPath),
-      // The query is parsed only when it is asked for: it may be a mebibyte.
+      // The query is parsed lazily: it may have a mebibyte.
       get query() {
         query ??= queryOf(mark < 0 ? "" : relative.slice(mark + 1));
         return query;
@@ -55,7 +54,7 @@ function queryOf(source: string): URLSearchParams {
 }
 
 /**
- * Refuses a request whose Host is none, or not one alone: a proxy before us may have judged by another one.
+ * Refuses a request without exactly one valid Host: a proxy in front may have judged by a different one.
  *
  * @throws SockerlessError of kind `invalid`, in the words of Go's server
  */

@@ -1,14 +1,14 @@
-/** A number of places, which are taken in the order in which they are asked for. */
+/** A counting semaphore that serves waiters in order of arrival. */
 export class Slots {
   #free: number;
   readonly #waiting: (() => void)[] = [];
 
-  /** @param count of the places */
+  /** @param count number of slots */
   constructor(count: number) {
     this.#free = count;
   }
 
-  /** Waits for a place; disposing gives it back, once. */
+  /** Waits for a slot; disposing releases it, once. */
   async enter(): Promise<Disposable> {
     if (this.#free === 0) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -26,7 +26,7 @@ export class Slots {
     };
   }
 
-  /** A place goes to who waits longest without being free in between. */
+  /** A released slot passes directly to the longest waiter. */
   #leave(): void {
     const next = this.#waiting.shift();
     if (next === undefined) {

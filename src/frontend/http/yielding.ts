@@ -1,21 +1,21 @@
-/** The most turns of the event loop, in a row, in which those who yield give way to others: few where few of them wait. */
+/** Maximum number of consecutive event-loop turns for which yielding requests wait; lower when few of them wait. */
 const mostGivenWay = 64;
 
 /**
- * Requests that last begin one by one, each in a turn of the event loop in which nobody else has come, or after some in which
- * somebody has. Who connects behind a thousand followers is accepted, and answered, before they have begun.
+ * Starts long requests one by one, each in an event-loop turn without other arrivals, or after a bounded number of
+ * turns. A client that connects after a thousand followers is accepted and answered before they have begun.
  */
 export class Yielding {
   readonly #waiting: (() => void)[] = [];
   #hasArrived = false;
   #givenWay = 0;
 
-  /** Somebody has come to whom the others give way in this turn. */
+  /** Notes an arrival that the others yield to in this turn. */
   arrived(): void {
     this.#hasArrived = true;
   }
 
-  /** Waits for a turn, in the order of those who ask. */
+  /** Waits for a turn, in order of arrival. */
   async turn(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.push(resolve);

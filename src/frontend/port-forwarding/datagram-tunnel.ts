@@ -8,23 +8,23 @@ import { onAbort } from "../../common/on-abort.ts";
 import type { TunnelOpen, TunnelRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { DatagramFlow } from "./udp-port.ts";
 
-/** Datagrams that wait for the tunnel; more are lost, as in any queue of a network. */
+/** Maximum number of queued datagrams; further ones are dropped, as in any network queue. */
 const maxQueued = 64;
-/** The proto's rule. */
+/** Bound of the protocol definition. */
 const heartbeatMs = 10_000;
 
 type Request = MessageInitShape<typeof TunnelRequestSchema>;
 
-/** The agent of an exchange, and the callbacks that take its datagrams and its end. */
+/** The agent of an exchange, and callbacks for its datagrams and its end. */
 export interface DatagramTunnelOptions {
-  /** Asks where the tunnel is had. */
+  /** Resolves the tunnel's endpoint. */
   readonly place: () => Promise<{ readonly target: DialTarget; readonly open: TunnelOpen }>;
   readonly answer: (datagram: Uint8Array) => void;
-  /** Called once. @param error unless it was closed from here */
+  /** Called once. @param error undefined if it was closed from here */
   readonly ended: (error: unknown) => void;
 }
 
-/** Opens an exchange; what is sent before it is open waits. */
+/** Opens an exchange; datagrams sent before it is open are queued. */
 export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptions): DatagramFlow {
   const queue = new DatagramQueue();
   const closed = new AbortController();
@@ -52,7 +52,7 @@ export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptio
   return { send: (datagram) => queue.push(datagram), close: () => closed.abort() };
 }
 
-/** Datagrams between a socket's event and a call that asks for them. */
+/** Queue of datagrams between a socket's events and a reader. */
 class DatagramQueue {
   readonly #waiting: Uint8Array[] = [];
   #wake: (() => void) | undefined;
@@ -78,7 +78,7 @@ class DatagramQueue {
     }
   }
 
-  /** @returns false: nothing has come for so long that a heartbeat is due */
+  /** @returns false if a heartbeat is due because nothing has arrived for long */
   async #filled(closed: AbortSignal): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#wake = () => resolve(true);

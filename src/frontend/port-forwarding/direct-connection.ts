@@ -1,24 +1,27 @@
-/** The short way to a container: its own address, where this machine is let through to it. */
+/** The direct way to a container: its own address, if this machine is admitted there. */
 import { connect, type Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 
 import { errnoOf, unavailable } from "../../common/errors.ts";
 
-/** Milliseconds of silence that mean that there is no way: groups of a cloud drop what they do not allow. */
+/**
+ * Milliseconds without an answer after which the address counts as unreachable: a cloud's security groups drop
+ * silently.
+ */
 const silenceMs = 500;
 
 /**
  * Connects to a container's address.
  *
- * @returns undefined: there is no way there
- * @throws SockerlessError of kind `unavailable`: there is, but nobody listens
+ * @returns undefined if it is unreachable
+ * @throws SockerlessError of kind `unavailable` if it is reachable but nobody listens
  */
 export function connectDirectly(host: string, port: number): Promise<Socket | undefined> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
     let givingUp: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
-      // An answer that came while this process was busy is taken first.
+      // An answer that arrived while this process was busy counts.
       givingUp = setImmediate(() => {
         socket.destroy();
         resolve(undefined);
@@ -43,7 +46,7 @@ export function connectDirectly(host: string, port: number): Promise<Socket | un
   });
 }
 
-/** Copies both ways, each direction to its own end. @throws when either side breaks; both are destroyed then */
+/** Copies both ways, each direction to its own end. @throws if either side breaks; both are then destroyed */
 export async function joinDirectly(client: Socket, container: Socket): Promise<void> {
   try {
     await Promise.all([pipeline(client, container), pipeline(container, client)]);

@@ -1,8 +1,8 @@
-/** Finding the addresses and the number on which a published port listens. */
+/** Choice of the addresses and the number of a published port. */
 import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
 import type { WantedPort } from "../../gen/sockerless/backend/v1/container_pb.ts";
 
-/** A socket that listens. */
+/** A listening socket. */
 export interface BoundSocket {
   readonly address: string;
   readonly port: number;
@@ -17,15 +17,15 @@ export interface BoundSocket {
  */
 export type BindSocket = (address: string, port: number) => Promise<BoundSocket>;
 
-/** No address means every one of both families. */
+/** No address means all addresses of both families. */
 const everyAddress = ["0.0.0.0", "::"];
-/** Bounds the search for a number that is free in both families. */
+/** Maximum attempts to find a number that is free in both families. */
 const freePortTries = 64;
-/** The machine has no IPv6, or not on this interface. */
+/** True if the machine, or this interface, has no IPv6. */
 const noSuchFamily = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"]);
 
 /**
- * Binds a wanted port on all its addresses with one number, or on none.
+ * Binds a published port on all its addresses with the same number, or on none.
  *
  * @throws SockerlessError of kind `system` in Docker's words
  */
@@ -48,7 +48,7 @@ export async function bindPort(wanted: WantedPort, bind: BindSocket): Promise<Bo
   throw tries === 1 ? systemError(messageOf(taken), taken) : systemError("all ports are allocated", taken);
 }
 
-/** Another process listens there. */
+/** True if another process listens there. */
 class PortTaken extends Error {}
 
 async function bindAll(

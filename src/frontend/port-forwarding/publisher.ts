@@ -1,7 +1,7 @@
 /**
- * Published ports of containers that run somewhere else. This process listens for them: before it asks the backend to
- * start a container, so that a port that is taken fails the start; and as long as the container is active, so that what
- * happens without a request here (exits, restart policies, another frontend) is followed by watching.
+ * Published ports of containers that run elsewhere. This process binds them before it asks the backend to start a
+ * container, so that a port in use fails the start, and for as long as the container is active: exits, restart policies
+ * and other frontends' requests are followed by watching events.
  */
 import { create } from "@bufbuild/protobuf";
 
@@ -25,25 +25,25 @@ import { pauseAfter } from "../../common/pauses.ts";
 
 /** Events that may make a container start or stop being active. */
 const watchedActions = ["start", "die", "restart", "destroy"];
-/** Pause before the backend is asked again after it was away, in milliseconds. */
+/** Pause before the next request to a backend that was unavailable, in milliseconds. */
 const retryMs = 1_000;
-/** Pauses before a port that could not be bound is tried again, in milliseconds: twice as long each time. */
+/** Back-off before a port that could not be bound is tried again, in milliseconds: doubles each time. */
 const rebindPauses = { firstMs: 1_000, longestMs: 30_000 };
 
-/** One container's ports. */
+/** Ports of one container. */
 interface Published {
   readonly sockets: readonly BoundSocket[];
   readonly mappings: readonly PortMapping[];
 }
 
-/** The state of a container's ports, as a start tells it to the backend. */
+/** The state of a container's ports, as a start reports it to the backend. */
 export interface Listening {
   readonly published: PortMapping[];
-  /** The reason why they cannot be listened for; empty: they are. */
+  /** Why they cannot be bound; empty if they are. */
   readonly publishFailure: string;
 }
 
-/** The backend, the tunnels, the clock and the log that a publisher works with. */
+/** Dependencies of a publisher. */
 export interface PublisherOptions {
   readonly backend: Pick<BackendClients, "containers" | "events">;
   readonly tunnels: ContainerTunnels;
@@ -55,11 +55,13 @@ export interface PublisherOptions {
 export class Publisher {
   readonly #options: PublisherOptions;
   readonly #published = new Map<string, Published>();
-  /** Containers that a request of ours is starting; their ports are kept whatever the backend says of them. */
+  /**
+   * Containers that a request of this frontend is starting; their ports stay bound whatever state the backend reports.
+   */
   readonly #starting = new Map<string, number>();
-  /** The last step of each container; steps of one container go one after the other. */
+  /** The last step of each container; steps of one container run one after the other. */
   readonly #steps = new Map<string, Promise<void>>();
-  /** Containers whose ports could not be brought in line, with the failures in a row. */
+  /** Containers whose ports could not be updated, with the number of consecutive failures. */
   readonly #failing = new Map<string, number>();
   readonly #shutdown = new AbortController();
   #watching: Promise<void> | undefined;
@@ -70,7 +72,7 @@ export class Publisher {
     this.#options = options;
   }
 
-  /** Begins to follow containers, those that run already included. */
+  /** Begins to watch containers, running ones included. */
   watch(): void {
     this.#watching ??= this.#watchForEver();
   }
@@ -79,9 +81,9 @@ export class Publisher {
    * Starts a container: its ports are bound first.
    *
    * @param container name or ID
-   * @param start asks the backend, telling it what was bound, or that it was not: the backend, too, has to know of a
+   * @param start makes the call to the backend with the bound ports, or with the error: the backend must also know of a
    *   start that failed
-   * @throws SockerlessError of kind `system` where a port is taken; what `start` throws. Nothing stays bound then.
+   * @throws SockerlessError of kind `system` if a port is in use; what `start` throws. Nothing stays bound then.
    */
   async start(container: string, start: (listening: Listening) => Promise<unknown>): Promise<void> {
     const ports = this.#idle ? undefined : await this.#describe(container);
@@ -135,7 +137,7 @@ export class Publisher {
     try {
       return await this.#bind(containerId, wanted);
     } catch (error) {
-      // An endpoint gets its ID at the start, and with a start that fails it goes: this one was never there.
+      // An endpoint gets its ID at the start and loses it when the start fails: this one never existed.
       const endpoint = `${name} (${newId()})`;
       throw new SockerlessError(
         "system",
@@ -196,7 +198,7 @@ export class Publisher {
     }
   }
 
-  /** Brings a container's ports in line with what the backend says of it now, sooner or later. Never rejects. */
+  /** Updates a container's ports, eventually, to the state that the backend reports now. Never rejects. */
   #settle(containerId: string): Promise<void> {
     return this.#step(containerId, async () => {
       try {
@@ -216,7 +218,7 @@ export class Publisher {
     });
   }
 
-  /** Tries again after a pause: no further event may come, and the process that has the port may go. */
+  /** Tries again after a pause: there may be no further event, and the process that has the port may end. */
   async #settleLater(containerId: string, failures: number): Promise<void> {
     const pause = pauseAfter(failures, rebindPauses);
     const { signal } = this.#shutdown;
