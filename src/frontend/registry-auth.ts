@@ -1,4 +1,4 @@
-/** Credentials for a registry, in a header or a body. */
+/** Registry credentials in a header or a body. */
 import { create } from "@bufbuild/protobuf";
 
 import { invalid } from "../common/errors.ts";
@@ -6,7 +6,7 @@ import { type RegistryAuth, RegistryAuthSchema } from "../gen/sockerless/backend
 import { JsonFields } from "./convert/json-fields.ts";
 import { parseJson } from "./http/json-body.ts";
 
-/** Tokens are some kilobytes long. */
+/** Maximum length in characters; tokens have some kilobytes. */
 const maxHeaderChars = 64 * 1024;
 
 /**
@@ -45,7 +45,7 @@ export function registryAuthFromJson(value: unknown): RegistryAuth {
   });
 }
 
-/** Strict, as Go's `URLEncoding` is: Node's own decoder takes anything for base64. */
+/** Strict like Go's `URLEncoding`: Node's own decoder accepts anything as base64. */
 function decodeBase64Url(text: string): string {
   const compact = text.replace(/[\r\n]/g, "");
   if (!/^(?:[\w-]{4})*(?:[\w-]{2}==|[\w-]{3}=)?$/.test(compact)) {

@@ -15,7 +15,7 @@ import type { HandOver } from "./streams/hand-over.ts";
 import type { ExecEnds } from "./streams/exec-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
 
-/** Services that live as long as the frontend and serve every request. */
+/** Services that live as long as the frontend and are shared by all requests. */
 export interface FrontendServices {
   readonly backend: BackendClients;
   readonly clock: Clock;
@@ -26,13 +26,13 @@ export interface FrontendServices {
   readonly agents: AgentTargets;
   readonly execEnds: ExecEnds;
   readonly askedStarts: AskedStarts;
-  /** Gives clients' connections to agents; undefined: all streams go through the workers. */
+  /** Hands clients' connections over to agents; undefined: all streams go through the workers. */
   readonly handOver: HandOver | undefined;
-  /** The log tells everything: what `/info` calls debugging. */
+  /** True if the log level is debug: `Debug` in `/info`. */
   readonly isDebugging: boolean;
-  /** Listens for published ports; undefined: this frontend does not. */
+  /** Listens on published ports; undefined if this frontend does not. */
   readonly publisher: Publisher | undefined;
-  /** Undefined: nothing can be built here. */
+  /** Undefined if this frontend has no builder. */
   readonly startBuilder: Supervision["startBuilder"] | undefined;
 }
 
@@ -41,15 +41,14 @@ export interface RequestContext {
   readonly request: IncomingMessage;
   /** The named parts of the route's path, decoded. */
   readonly parameters: Readonly<Record<string, string>>;
-  /** The query string; the readers of single values stand in `query.ts`. */
+  /** The query string; `query.ts` reads single values. */
   readonly query: URLSearchParams;
   readonly version: ApiVersion;
   /**
-   * Aborts when the client is gone or the frontend's time to drain is over. Not by a client's half-close.
-   * Given to calls that only read or that stream; one that changes something goes on without its client, as
-   * in dockerd: a client that leaves a stop half-way still wants the container stopped. The backend is told
-   * of a client that leaves a stop which may wait for ever, or a start, which may wait for room on the
-   * platform.
+   * Aborts when the client is gone or the frontend's drain time is over, but not on a client's half-close. Passed to
+   * calls that only read or stream. A call that changes something continues without its client, as in dockerd: a client
+   * that leaves during a stop still wants the container stopped. The backend is told of a client that leaves a stop
+   * without time limit, or a start, which may wait for capacity on the platform.
    */
   readonly signal: AbortSignal;
   readonly services: FrontendServices;
@@ -59,30 +58,30 @@ export interface RequestContext {
 /** A request that is answered by an ordinary HTTP response. */
 export interface ReplyContext extends RequestContext {
   readonly response: ServerResponse;
-  /** Has the request count as under way beyond its handler's end, until a promise settles. */
+  /** Keeps the request in progress after its handler has returned, until a promise settles. */
   readonly keepTurn: (until: Promise<unknown>) => void;
-  /** The client's connection, where this is its last request and Node's server reads no more of it. */
+  /** The client's connection, if this is its last request and Node's server no longer reads it. */
   readonly connection?: Socket;
-  /** The request's body, where an agent reads it from that connection. */
+  /** The request's body, if an agent reads it from that connection. */
   readonly taken?: TakenUpload;
 }
 
-/** A body that an agent has. */
+/** A body that an agent reads. */
 export interface TakenUpload {
-  /** The client's. */
+  /** The client's connection. */
   readonly connection: Socket;
   /**
-   * Resolves with the size in bytes of the archive once it is unpacked. Rejects in the agent's words, or with a
-   * `OutOfSight`. Once the client is answered its connection is to be closed: the agent answers it otherwise.
+   * Resolves with the archive's size in bytes once it is unpacked. Rejects with the agent's error, or with
+   * `OutOfSight`. The connection must be closed once the client is answered here, or else the agent answers it.
    */
   readonly ended: Promise<number>;
-  /** Gives the call up: the agent answers. */
+  /** Abandons the call: the agent answers. */
   readonly lose: (reason: unknown) => void;
-  /** Answers the request, where somebody else knows what became of the upload. */
+  /** Answers the request, if another process knows the upload's outcome. */
   readonly answer?: (context: ReplyContext) => Promise<void>;
 }
 
-/** A request whose body nobody has read yet, and may be read by an agent. */
+/** A request whose unread body may be read by an agent. */
 export interface TakeContext extends RequestContext {
   readonly connection: Socket;
   /** Headers of every answer. */
@@ -90,9 +89,9 @@ export interface TakeContext extends RequestContext {
 }
 
 /**
- * A request to a route that declares `hijack`, with an `Upgrade` header or without. Nothing has been parsed after the
- * request's header: its body (as many bytes as Content-Length says) and what follows are in `head` and then on `socket`,
- * which is paused. The handler writes the whole answer.
+ * A request to a route that declares `hijack`, with or without an `Upgrade` header. Nothing has been parsed after the
+ * request's header: its body (as many bytes as Content-Length says) and all that follows are in `head` and then on
+ * `socket`, which is paused. The handler writes the whole answer.
  */
 export interface HijackContext extends RequestContext {
   readonly socket: Socket;

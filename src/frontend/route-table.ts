@@ -1,4 +1,4 @@
-/** Every endpoint. The order matters only among routes whose paths overlap: the first one that matches is taken. */
+/** All endpoints. The order matters only among routes whose paths overlap: the first match is taken. */
 import type { Route } from "./router.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { attachRoutes } from "./routes/attach.ts";

@@ -15,13 +15,13 @@ import type { HeldCall } from "./streams/hand-over.ts";
 export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
 
 /**
- * Answerers of an endpoint, for `docs/api-coverage.md`:
+ * Implementations of an endpoint, for `docs/api-coverage.md`:
  * - `frontend`: the frontend alone, the same for every backend;
  * - a list: these backends; the others refuse it with 501. An empty list: refused everywhere.
  */
 export type AnsweredBy = "frontend" | readonly BackendName[];
 
-/** The backends that are built. An endpoint that the engine answers means the same on all of them. */
+/** All backends. An endpoint that the engine answers means the same on all of them. */
 export const builtBackends: AnsweredBy = ["local", "ecs", "aca", "kubernetes"];
 
 interface RouteDescription {
@@ -43,25 +43,26 @@ interface RouteDescription {
 }
 
 /**
- * Parts of a request that whoever holds the bytes sees to on the client's own connection, where that may be handed over
- * ({@link HandOver.mayHandOver}): decided before the route runs. Everywhere else its handler does, through a worker.
+ * Parts of a request that the process that holds the bytes can serve on the client's own connection, if that may be
+ * handed over ({@link HandOver.mayHandOver}). Decided before the route runs; otherwise its handler serves them, through
+ * a worker.
  */
 export type HandsOver =
-  /** The forwarder answers, by this call; undefined, or a rejection: the handler does. */
+  /** The call by which the forwarder answers; if undefined or rejected, the handler answers. */
   | {
       readonly part: "answer";
       readonly call: (context: RequestContext) => Promise<HeldCall | undefined>;
       readonly contentType: (context: RequestContext, call: HeldCall) => string;
     }
-  /** An agent writes the body behind the handler's header. */
+  /** An agent writes the body after the handler's header. */
   | { readonly part: "body" }
-  /** An agent reads the body; undefined, or a rejection: it comes to the handler. */
+  /** An agent reads the body; if undefined or rejected, the handler does. */
   | { readonly part: "upload"; readonly take: (context: TakeContext) => Promise<TakenUpload | undefined> };
 
 /** An endpoint that answers with an ordinary response. */
 export interface ReplyRoute extends RouteDescription {
   readonly hijack?: false;
-  /** Undefined: every answer is the handler's, and every body comes to it. */
+  /** Undefined if the handler always reads the body and writes the answer. */
   readonly handsOver?: HandsOver;
   /** Named by method and path, as in dockerd: `postContainersStart`. */
   readonly handler: (context: ReplyContext) => Promise<void>;
@@ -70,7 +71,7 @@ export interface ReplyRoute extends RouteDescription {
 /** An endpoint that may turn the connection into a raw stream. Only these let Node upgrade a connection. */
 export interface HijackRoute extends RouteDescription {
   readonly hijack: true;
-  /** Refusals are written as a text under the stream's content type. */
+  /** Errors are written as plain text with the stream's content type. */
   readonly refusesInText?: true;
   readonly handler: (context: HijackContext) => Promise<void>;
 }
@@ -78,7 +79,7 @@ export interface HijackRoute extends RouteDescription {
 /** One endpoint. */
 export type Route = ReplyRoute | HijackRoute;
 
-/** A route, and what the path says. */
+/** A route and its path parameters. */
 export interface RouteMatch {
   readonly route: Route;
   readonly parameters: Readonly<Record<string, string>>;
@@ -100,7 +101,7 @@ export class Router {
   /**
    * @param path the request's path, decoded, without the query
    * @returns undefined for a path that no route has (dockerd answers the same 404 where only the method is wrong)
-   * @throws SockerlessError of kind `invalid` for a known path in a version that is not spoken
+   * @throws SockerlessError of kind `invalid` for a known path in an unsupported version
    */
   match(method: string, path: string): RouteMatch | undefined {
     const prefixed = versionPrefix.exec(path);

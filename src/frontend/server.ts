@@ -37,19 +37,19 @@ import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./h
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
 
-/** Milliseconds that the rest of a call's body may take, where there is no room for it among the transfers. */
+/** Milliseconds for the rest of a call's body, if no transfer slot is free for it. */
 const restOfBodyMs = 250;
 
 type ApiServer = Server<typeof IncomingMessage, typeof ApiResponse>;
 type ApiServerOptions = ServerOptions<typeof IncomingMessage, typeof ApiResponse>;
 
-/** A request line taken apart, and the route that it leads to; undefined: none. */
+/** A parsed request line with its route; undefined if there is none. */
 interface RequestLine {
   readonly target: RequestTarget;
   readonly match: RouteMatch | undefined;
 }
 
-/** Parts of a server. */
+/** Dependencies of a server. */
 export interface DockerApiServerOptions {
   readonly routes: readonly Route[];
   readonly services: FrontendServices;
@@ -102,23 +102,23 @@ export class DockerApiServer {
   }
 
   /**
-   * A listener that is not listening yet. The caller binds it.
+   * Creates a listener that the caller binds.
    *
-   * @param tls certificates; without them it is plain HTTP, for unix sockets only
+   * @param tls certificates; undefined means plain HTTP, for unix sockets only
    */
   createListener(tls?: TlsOptions): ApiServer {
     const options: ApiServerOptions = {
       ServerResponse: ApiResponse,
       maxHeaderSize: maxHeaderBytes,
       keepAlive: true,
-      // Docker's SDKs keep idle connections; one that we close under them fails their next request.
+      // Docker's SDKs keep idle connections; if we closed one, their next request would fail.
       keepAliveTimeout: 0,
       // An upload may take as long as it takes.
       requestTimeout: 0,
       shouldUpgradeCallback: (request) => this.#mayHijack(request),
     };
     const listener = tls === undefined ? createServer(options) : this.#tlsListener({ ...options, ...tls });
-    // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
+    // As in Go's server: a client may half-close and still read its answer (`printf … | nc -NU`).
     (listener as ApiServer & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => {
       this.#admission.arrived();
@@ -145,7 +145,7 @@ export class DockerApiServer {
         }
       });
     });
-    // Node's own answer would not be counted.
+    // Node's own answer would bypass the accounting.
     listener.on("checkExpectation", (request, response) => {
       this.#paces.get(request.socket)?.began(response);
       response.writeHead(417, { "Content-Length": 0 }).end();
@@ -159,8 +159,8 @@ export class DockerApiServer {
     const listener = createTlsServer(options);
     refusePlainHttp(listener);
     this.#strangers.guard(listener, "a certificate");
-    // node:http leaves connections half open by itself, node:https does not: a client that ends its stdin would lose
-    // the output that is still to come.
+    // node:http keeps half-open connections by itself, node:https does not: a client that closes its stdin would lose
+    // the remaining output.
     listener.on("secureConnection", (socket) => {
       socket.allowHalfOpen = true;
     });
@@ -168,9 +168,9 @@ export class DockerApiServer {
   }
 
   /**
-   * Stops accepting, lets requests end for a moment, then ends them and cuts every connection.
+   * Stops accepting, waits a moment for requests to end, then aborts them and closes every connection.
    *
-   * @param outlasted called before requests are ended that do not by themselves
+   * @param outlasted called before remaining requests are aborted
    */
   async close(outlasted: () => void = () => {}): Promise<void> {
     this.#closing ??= this.#drain(outlasted);
@@ -185,7 +185,7 @@ export class DockerApiServer {
     await Promise.all(closed);
   }
 
-  /** Node asks before it hands a connection over: everything is ordinary HTTP but a hijacking route, and what is handed on. */
+  /** Node's check before an upgrade: only hijacking routes and handed-over requests leave ordinary HTTP. */
   #mayHijack(request: IncomingMessage): boolean {
     const match = this.#matchOf(request);
     return match !== undefined && (match.route.hijack === true || this.#handed.mayHand(request, match));
@@ -203,7 +203,7 @@ export class DockerApiServer {
     return this.#lineOf(request).match;
   }
 
-  /** Takes a request line apart, which is asked for several times. @throws what the target and the version are refused with */
+  /** Parses a request line; cached, as it is needed several times. @throws the refusal of the target or the version */
   #lineOf(request: IncomingMessage): RequestLine {
     let line = this.#lines.get(request);
     if (line === undefined) {
@@ -239,7 +239,7 @@ export class DockerApiServer {
       if (match.route.hijack === true) {
         throw new Error("a request to hijack that was parsed"); // handOverRaw sent it to #answerRaw.
       }
-      // A request whose body an agent reads was let in before that: nobody refuses it now.
+      // A request whose body an agent reads was admitted before that.
       using turns = new DisposableStack();
       const turn = raw.taken === undefined ? await this.#turnOf(match, request, exchange) : admittedAtOnce;
       turns.use(turn);
@@ -275,7 +275,7 @@ export class DockerApiServer {
     const headers = { ...this.#headers, ...requestIdHeaders() };
     let takenOver = false;
     let isText = false;
-    // Node took its own listener off; without one a reset by the client would end the process.
+    // Node has removed its own listener; without one a reset by the client would crash the process.
     socket.on("error", () => {});
     socket.once("close", () => exchange.end.abort(new Error("the client is gone")));
     try {
@@ -325,7 +325,7 @@ export class DockerApiServer {
     return turn;
   }
 
-  /** Lets a request in as one of its kind; a call that has yet to send a part of its body is a transfer. */
+  /** Admits a request by its kind; a call whose body is still incomplete counts as a transfer. */
   async #enter({ kind = "call" }: Route, request: IncomingMessage, signal: AbortSignal): Promise<Admitted> {
     if (kind !== "call" || (await hasComeWhole(request))) {
       return await this.#admission.enter(kind);
@@ -333,7 +333,7 @@ export class DockerApiServer {
     try {
       return await this.#admission.enter("transfer");
     } catch (error) {
-      // Clients that send a header and its body apart, as docker-py, get in beside a flood of transfers.
+      // Clients that send header and body separately, such as docker-py, are admitted beside a flood of transfers.
       await this.#services.clock.sleep(restOfBodyMs, signal);
       if (!request.complete) {
         throw error;
@@ -372,7 +372,7 @@ export class DockerApiServer {
     }
   }
 
-  /** Warns of a flood at its beginning, and tells how many requests were refused in the minute that followed. */
+  /** Warns when a flood begins, and logs how many requests were refused in the following minute. */
   #noteTooMany(reason: string): void {
     this.#tooMany += 1;
     if (this.#tooMany === 1) {
@@ -390,7 +390,7 @@ export class DockerApiServer {
   }
 }
 
-/** Tells whether a request's body has come along with its header. */
+/** Whether a request's body arrived with its header. */
 async function hasComeWhole(request: IncomingMessage): Promise<boolean> {
   const { "transfer-encoding": coding, "content-length": length } = request.headers;
   if (coding === undefined && length === undefined) {
@@ -400,7 +400,7 @@ async function hasComeWhole(request: IncomingMessage): Promise<boolean> {
   return request.complete;
 }
 
-/** The reason why a request failed: an abort of ours says more than the "cancelled" that it caused. */
+/** Why a request failed: our abort's reason says more than the "cancelled" that it caused. */
 function failureOf(caught: unknown, { end: { signal } }: Exchange): unknown {
   return signal.aborted && signal.reason instanceof SockerlessError ? signal.reason : caught;
 }

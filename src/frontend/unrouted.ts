@@ -1,4 +1,4 @@
-/** Answers to requests that reach no handler. */
+/** Answers to requests without a handler. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 
 import { ApiVersion, minimumApiVersion } from "./api-version.ts";
@@ -8,7 +8,7 @@ import { type ErrorReply, errorReply } from "./http-status.ts";
 export const pageNotFound: ErrorReply = { status: 404, message: "page not found" };
 
 /**
- * Answers a client of a version before 1.24 in plain text: such clients print the body as it is.
+ * Answers a client of an API version before 1.24 in plain text: such clients print the body verbatim.
  *
  * @returns false, with nothing written, for any other client
  */

@@ -288,7 +288,7 @@ export class Publisher {
     }
   }
 
-  /** Follows events. None is missed once the backend has accepted; the state before is asked for. */
+  /** Watches events. None is missed once the backend has accepted the call; the state before that is queried. */
   async #watchOnce(signal: AbortSignal): Promise<void> {
     const { containers, events } = this.#options.backend;
     const filters = { type: { values: ["container"] }, event: { values: watchedActions } };
@@ -305,7 +305,7 @@ export class Publisher {
   }
 }
 
-/** The port exactly as it was bound. */
+/** The port with the addresses that were bound. */
 function wantedAgain({ ip, privatePort, publicPort, type }: PortMapping): WantedPort {
   return create(WantedPortSchema, {
     containerPort: privatePort,

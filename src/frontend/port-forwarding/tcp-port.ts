@@ -5,7 +5,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { backlog } from "../../common/listen.ts";
 import type { BoundSocket } from "./port-binding.ts";
 
-/** Joins an accepted connection to the container. Owns the socket from the call on and never rejects. */
+/** Joins an accepted connection to the container. Takes ownership of the socket and never rejects. */
 export type ServeConnection = (socket: Socket) => Promise<void>;
 
 /**
@@ -16,7 +16,7 @@ export type ServeConnection = (socket: Socket) => Promise<void>;
  */
 export async function listenTcp(address: string, port: number, serve: ServeConnection): Promise<BoundSocket> {
   const connections = new Set<Socket>();
-  // Each side ends its direction for itself, and nothing is read before there is somewhere to put it.
+  // Each direction ends separately, and nothing is read before the other side is open.
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
     connections.add(socket);
     socket.once("close", () => connections.delete(socket));
@@ -38,12 +38,12 @@ export async function listenTcp(address: string, port: number, serve: ServeConne
   };
 }
 
-/** How long a client may take to leave with nobody behind its port. */
+/** How long a client may take to close when nobody listens in the container. */
 const dismissalMs = 2_000;
 
 /**
- * Ends a connection in order: clients that wait for a port take a reset for a failure of theirs. Bytes that
- * they send are read, else the close would be a reset.
+ * Closes a connection without a reset, which clients that wait for a port take for an error. Bytes that they send are
+ * read, as unread ones would cause a reset.
  */
 export function dismiss(socket: Socket): void {
   if (socket.destroyed) {

@@ -1,5 +1,5 @@
 /**
- * Ways of a published port's bytes into the container: to its own address where this machine is let through,
+ * Routes of a published port's bytes into the container: directly to its address if this machine is admitted there,
  * else through its agent's tunnel.
  */
 import type { Socket } from "node:net";
@@ -25,10 +25,10 @@ import { openDatagramTunnel } from "./datagram-tunnel.ts";
 import { dismiss } from "./tcp-port.ts";
 import type { DatagramFlow } from "./udp-port.ts";
 
-/** Addresses without a way that are remembered. */
+/** Maximum number of remembered unreachable addresses. */
 const maxRemembered = 10_000;
 
-/** The backend, the stream workers and the dialling that tunnels are made with. */
+/** Dependencies of tunnels. */
 export interface TunnelServices {
   readonly backend: Pick<BackendClients, "containers">;
   readonly streams: Pick<StreamPool, "open">;
@@ -39,14 +39,14 @@ export interface TunnelServices {
 interface Place {
   readonly target: DialTarget;
   readonly open: TunnelOpen;
-  /** True if the container's network may be this machine's. */
+  /** True if this machine may reach the container's network directly. */
   readonly near: boolean;
 }
 
 /** Tunnels to containers' ports. */
 export class ContainerTunnels {
   readonly #services: TunnelServices;
-  /** Addresses to which there was no way. Bounded: a container that starts again may have its own again. */
+  /** Addresses that were unreachable. Bounded: a container that starts again may get the same address. */
   readonly #unreachable = new Set<string>();
 
   constructor(services: TunnelServices) {
@@ -54,8 +54,8 @@ export class ContainerTunnels {
   }
 
   /**
-   * Joins an accepted connection to a port of a container. Each direction ends for itself; where the container's side
-   * breaks, the client's connection is reset, and where nobody listens there, it is ended.
+   * Joins an accepted connection to a port of a container. Each direction ends separately. If the container's side
+   * breaks, the client's connection is reset; if nobody listens there, it is closed.
    */
   async connect(socket: Socket, containerId: string, port: number): Promise<void> {
     prepareForStreaming(socket);
@@ -105,7 +105,7 @@ export class ContainerTunnels {
     return direct;
   }
 
-  /** Opens one client's way to a UDP port. Datagrams are lost where there is none. */
+  /** Opens one client's flow to a UDP port. Datagrams are lost if it is unreachable. */
   openFlow(
     containerId: string,
     port: number,
@@ -138,7 +138,7 @@ export class ContainerTunnels {
   }
 }
 
-/** Copies both ways until both directions have ended. @throws StreamError when the tunnel broke, or the client left */
+/** Copies both ways until both directions have ended. @throws StreamError if the tunnel broke or the client left */
 async function joinSocket(socket: Socket, link: StreamLink): Promise<void> {
   socket.on("data", (chunk: Buffer) => {
     if (!link.write(chunk)) {
@@ -147,7 +147,7 @@ async function joinSocket(socket: Socket, link: StreamLink): Promise<void> {
   });
   socket.once("end", () => link.endInput());
   socket.once("close", (hadError) => {
-    // A socket also closes when both its directions have ended, with input perhaps still on its way.
+    // A socket also closes when both its directions have ended, perhaps with input still in flight.
     if (hadError || !socket.readableEnded) {
       link.cancel();
     }

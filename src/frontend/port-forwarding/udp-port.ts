@@ -1,10 +1,10 @@
-/** A published UDP port: each client's datagrams travel through a flow of their own, so that answers find back. */
+/** A published UDP port: each client has a flow of its own, so that answers reach the right client. */
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 
 import type { BoundSocket } from "./port-binding.ts";
 
-/** One client's way to the container. */
+/** One client's flow to the container. */
 export interface DatagramFlow {
   send(datagram: Uint8Array): void;
   close(): void;
@@ -13,14 +13,14 @@ export interface DatagramFlow {
 /**
  * Opens a flow.
  *
- * @param answer takes what the container sends
- * @param ended called once when the flow has ended, for whatever reason
+ * @param answer receives the container's datagrams
+ * @param ended called once when the flow ends, for whatever reason
  */
 export type OpenFlow = (answer: (datagram: Uint8Array) => void, ended: () => void) => DatagramFlow;
 
-/** How long a flow lives without a datagram: dockerd's value. */
+/** How long a flow lives without a datagram, as in dockerd. */
 const idleMs = 90_000;
-/** Datagrams of one client more are dropped. */
+/** Maximum queued datagrams of one client; further ones are dropped. */
 const maxFlows = 1024;
 
 interface Flow {

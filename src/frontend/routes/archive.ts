@@ -20,7 +20,7 @@ import type { StreamOperation } from "../streams/thread-messages.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 import { takeUpload } from "../streams/taken-upload.ts";
 
-/** Milliseconds that an agent may take to say that it takes an archive; an earlier version says nothing. */
+/** Milliseconds for an agent to accept an archive; earlier versions send no acceptance. */
 const takenLimitMs = 1_000;
 
 /** The endpoints of archives. */
@@ -95,13 +95,13 @@ async function getContainersArchive(context: ReplyContext): Promise<void> {
   await archiveToClient(context, link, open);
 }
 
-/** Has the container's agent read the archive from the client's connection. */
+/** Lets the container's agent read the archive from the client's connection. */
 async function takeContainersArchive(context: TakeContext): Promise<TakenUpload | undefined> {
   const { endpoint, user } = await opener(context, true)(context.services.agents.access);
   return await takeUpload(context, endpoint, archivePutOf(context, user));
 }
 
-/** Answers for an archive that the agent reads, unless the agent does. */
+/** Answers for an archive that the agent reads, unless the agent answers itself. */
 async function answerTaken(context: ReplyContext, { connection, ended, lose }: TakenUpload): Promise<void> {
   const { response, signal } = context;
   try {
@@ -138,7 +138,7 @@ async function putContainersArchive(context: ReplyContext): Promise<void> {
     });
     await requestToStream(context, link).catch(inWords);
   } catch (error) {
-    // The rest of the upload is of no use to anybody, but a client that is still sending has to be able to finish.
+    // The rest of the upload is discarded, but a client that still sends must be able to finish.
     request.resume();
     throw error;
   }
@@ -146,19 +146,19 @@ async function putContainersArchive(context: ReplyContext): Promise<void> {
   replyEmpty(response, 200);
 }
 
-/** The place that an archive goes to. @param user the container's */
+/** The target of an archive. @param user the container's user */
 function archivePutOf(context: RequestContext, user: string) {
   const { query } = context;
   return {
     path: pathOf(context),
     noOverwriteDirNonDir: flag(query, "noOverwriteDirNonDir"),
-    // The entries keep their owners where there is no user of the container's own, as in dockerd.
+    // Entries keep their owners if the container has no user of its own, as in dockerd.
     copyUidGid: user !== "" && flag(query, "copyUIDGID"),
     user,
   };
 }
 
-/** Waits until the agent says that it takes the archive: one that refuses it before has had no byte of it. */
+/** Waits until the agent accepts the archive: an agent that refuses before that has not read a byte of it. */
 async function untilTaken({ services, signal }: ReplyContext, link: StreamLink): Promise<void> {
   const over = new AbortController();
   const limit = services.clock.sleep(takenLimitMs, AbortSignal.any([signal, over.signal]));
@@ -190,7 +190,7 @@ function opener(context: RequestContext, write: boolean): (access: Access) => Pr
   return (access) => services.backend.containers.openArchive({ container, access, write }, { signal });
 }
 
-/** Puts an agent's error into Docker's words, which name the container as the client did. */
+/** Converts an agent's error to Docker's words, which name the container as the client did. */
 function inDockersWords(error: unknown, context: ReplyContext, path: string): Error {
   const converted = fromUnknown(error);
   return converted.kind === "not-found"

@@ -58,8 +58,8 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const opened = await openAtOnce(context, attachment, request);
   prepareForStreaming(connection.socket);
   const socket = connection.accept(multiplexed);
-  // Nothing is read until the container runs, but as much as tells that a client reset the connection. A
-  // client that had closed it before takes no answer.
+  // Until the container runs, only enough is read to detect a reset by the client. A client that had closed its
+  // connection before gets no answer.
   socket.read(0);
   onOutputLoss(socket, () => attachment.cancel());
   const headerLead = () => connection.headerLead();
@@ -109,14 +109,14 @@ const detached =
   () =>
     recordStreamUse(context, accepted.id, StreamUse.DETACHED);
 
-/** The container that is attached to, and how. */
+/** The container to attach to, and the streams. */
 type Opening = Parameters<typeof openAttachment>;
 
 /**
- * Opens the stream of a running container before its client is answered, so that the client misses nothing
- * from then on. The stream of any other container opens behind the answer.
+ * Opens the stream of a running container before its client is answered, so that the client misses nothing from then
+ * on. The stream of any other container opens behind the answer.
  *
- * @returns undefined where the stream is still to be opened
+ * @returns undefined if the stream still has to be opened
  * @throws StreamError or ConnectError
  */
 async function openAtOnce(...opening: Opening): Promise<OpenedAtOnce | undefined> {
@@ -124,22 +124,22 @@ async function openAtOnce(...opening: Opening): Promise<OpenedAtOnce | undefined
   return accepted.running ? { link: await openAttachment(...opening) } : undefined;
 }
 
-/** The stream, where there is one. */
+/** The stream, if there is one. */
 interface OpenedAtOnce {
   readonly link: StreamLink | undefined;
 }
 
-/** A client that was answered. */
+/** A client that has been answered. */
 interface AnsweredClient {
-  /** The container, as it names it. */
+  /** The container's name in its request. */
   readonly name: string;
   readonly socket: Duplex;
-  /** Resolves once something may follow the answer. */
+  /** Resolves once output may follow the answer's header. */
   readonly headerLead?: () => Promise<void>;
   readonly guarded?: GuardedRequest | undefined;
 }
 
-/** The stream of a client that was answered; without a stream its connection is closed. */
+/** Runs the stream of a client that has been answered; without a stream, closes its connection. */
 async function openInBand(
   { name, socket, headerLead, guarded }: AnsweredClient,
   opened: OpenedAtOnce | undefined,
@@ -173,7 +173,7 @@ function hasLeft({ signal }: Pick<HijackContext, "signal">): boolean {
   return signal.aborted && !(signal.reason instanceof SockerlessError);
 }
 
-/** True if the container did not start, which is told to the client that asked for the start. */
+/** True if the container's start failed, which the client that requested the start is told. */
 function isStartFailure(error: unknown): boolean {
   return error instanceof StreamError && error.kind === "invalid";
 }

@@ -1,4 +1,4 @@
-/** `/build` and what clients of BuildKit call: the builder serves them, where there is one. */
+/** `/build` and the endpoints of BuildKit's clients, served by the builder if there is one. */
 import { invalid } from "../../common/errors.ts";
 import { momentOf } from "../../common/moments.ts";
 import { askBuilder, forwardToBuilder, joinBuilder } from "../builder.ts";
@@ -16,7 +16,7 @@ const timeFilters = ["until", "unused-for"] as const;
 const cacheFilters = ["id", "parent", "type", "description", "inuse", "shared", "private"] as const;
 const acceptedFilters: ReadonlySet<string> = new Set([...timeFilters, ...cacheFilters, "label", "label!"]);
 
-/** The routes of a builder. */
+/** The builder's routes. */
 export const buildRoutes: readonly Route[] = [
   {
     method: "POST",
@@ -52,7 +52,7 @@ export const buildRoutes: readonly Route[] = [
   },
 ];
 
-/** Told in the answer's stream, as the first build has to wait. */
+/** Sent in the answer's stream while the first build has to wait. */
 const compilingMessage = `${JSON.stringify({
   stream: "sockerless: the builder is compiled, which takes minutes once\n",
 })}\r\n`;
@@ -81,7 +81,7 @@ function join(path: "/session" | "/grpc"): (context: HijackContext) => Promise<v
   };
 }
 
-/** The builder's socket. @throws not-implemented, naming the feature, where nothing can be built */
+/** The builder's socket. @throws not-implemented, naming the feature, if there is no builder */
 async function builderFor(
   context: RequestContext,
   feature: string,
@@ -94,7 +94,10 @@ async function builderFor(
   return (await started) ?? refuse(context, feature, instead);
 }
 
-/** `docker system prune` and `docker builder prune`: mistakes are told as dockerd does, then the builder prunes. */
+/**
+ * `docker system prune` and `docker builder prune`: validates the filters with dockerd's errors, then the builder
+ * prunes.
+ */
 async function postBuildPrune({
   request,
   query,
@@ -134,7 +137,7 @@ function checkBytes(query: URLSearchParams, name: string): void {
   }
 }
 
-/** The filters with their moment as the builder takes it, in Unix seconds. */
+/** The filters with `until` in Unix seconds, as the builder expects it. */
 function withMoment(filters: FilterValues, moment: number): string {
   const others = Object.entries(filters)
     .filter(([key]) => !(timeFilters as readonly string[]).includes(key))
@@ -143,7 +146,7 @@ function withMoment(filters: FilterValues, moment: number): string {
 }
 
 /**
- * Milliseconds since the epoch before which the cache was last used that goes; undefined: all of it.
+ * Milliseconds since the epoch: cache that was last used before is pruned; undefined: all of it.
  *
  * @throws invalid in the words of moby's builder, which keeps `mutable` and `immutable` to itself
  */

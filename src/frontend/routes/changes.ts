@@ -1,4 +1,4 @@
-/** Changed files of a container: `/containers/{name}/changes`, `/containers/{name}/export`, `/commit`. */
+/** A container's changed files: `/containers/{name}/changes`, `/containers/{name}/export`, `/commit`. */
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
@@ -59,7 +59,7 @@ async function getContainersChanges(context: ReplyContext): Promise<void> {
   }
 }
 
-/** Writes the changes as they come: a container may have millions. None at all is `null`, as in moby. */
+/** Streams the changes, as a container may have millions. No changes are `null`, as in moby. */
 async function writeChanges(
   response: ServerResponse,
   first: IteratorResult<ChangesResponse>,

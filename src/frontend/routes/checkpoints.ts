@@ -5,7 +5,7 @@ import type { HttpMethod, ReplyRoute, Route } from "../router.ts";
 const disabled =
   "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.";
 
-/** The routes of checkpoints; they go before those of containers, whose names may have slashes. */
+/** The routes of checkpoints; they precede those of containers, whose names may have slashes. */
 export const checkpointRoutes: readonly Route[] = [
   experimental("GET", "/containers/{name}/checkpoints"),
   experimental("POST", "/containers/{name}/checkpoints"),

@@ -102,7 +102,7 @@ async function getContainersByName(context: ReplyContext): Promise<void> {
 async function postContainersStart(context: ReplyContext): Promise<void> {
   const { request, query, signal, services, response } = context;
   const length = request.headers["content-length"];
-  // Seven bytes are no configuration: some clients send "null" or "{}".
+  // Seven bytes or fewer hold no configuration: some clients send "null" or "{}".
   if (Number(length ?? 0) > 7 || request.headers["transfer-encoding"] !== undefined) {
     throw invalid(
       "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
@@ -134,8 +134,7 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
 
 async function postContainersStop(context: ReplyContext): Promise<void> {
   const { signal, services, response } = context;
-  // The backend hears of a client that leaves, and lets the stop go on all the same unless it may last for
-  // ever.
+  // The backend is told of a client that leaves, and continues the stop unless that has no time limit.
   await services.backend.containers.stopContainer(
     { container: nameOf(context), ...stopOptions(context) },
     { signal },
@@ -198,7 +197,7 @@ const waitConditions: Readonly<Record<string, WaitCondition>> = {
   removed: WaitCondition.REMOVED,
 };
 
-/** The forwarder's wait, which answers with a header at once, and is told of a removal that failed. */
+/** The forwarder's wait, which sends its header at once, and reports a removal that failed. */
 async function heldWait({ parameters, query, version }: RequestContext): Promise<HeldCall | undefined> {
   const condition = ownValue(waitConditions, text(query, "condition"));
   if (condition === undefined || !version.atLeast("1.34")) {
@@ -208,7 +207,9 @@ async function heldWait({ parameters, query, version }: RequestContext): Promise
   return { kind: "wait", request: toJson(WaitContainerRequestSchema, wait) };
 }
 
-/** Writes the header once the wait stands, as the CLI starts the container then; the body at the exit. */
+/**
+ * Writes the header once the wait is registered, as the CLI then starts the container; the body follows at the exit.
+ */
 async function postContainersWait(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
   const hasCondition = version.atLeast("1.30");

@@ -38,7 +38,7 @@ async function getEvents({ query, version, signal, services, response }: ReplyCo
         break;
       case "event": {
         const event = message.value;
-        // Image create events came with 1.46; older clients do not know what to do with them.
+        // Image create events exist since 1.46; older clients cannot handle them.
         if (event.type === "image" && event.action === "create" && version.before("1.46")) {
           break;
         }

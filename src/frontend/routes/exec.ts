@@ -128,7 +128,7 @@ async function postExecStart(context: HijackContext): Promise<void> {
   });
 }
 
-/** Sees to it that an inspect tells the exit code of an exec that did not start: its client asks for it next. */
+/** Ensures that an inspect shows the exit code of an exec that did not start, which its client asks for next. */
 async function settleFailedStart(
   { logger }: HijackContext,
   execId: string,
@@ -143,7 +143,7 @@ async function settleFailedStart(
   }
 }
 
-/** An exec as an inspect tells it, but for its process. */
+/** An exec's inspect, without its process. */
 function startedExec(id: string, { containerId, config }: StartExecResponse): InspectExecResponse {
   return create(InspectExecResponseSchema, {
     id,
@@ -192,7 +192,7 @@ async function openExec(
   }
 }
 
-/** @throws what the backend refuses an exec for whose run has ended, once that is known */
+/** @throws the backend's refusal of an exec whose container run has ended, once that is known */
 async function refuseEndedRun(
   { services, signal }: HijackContext,
   execId: string,
@@ -202,7 +202,7 @@ async function refuseEndedRun(
   await services.backend.execs.startExec({ execId, access }, { signal });
 }
 
-/** Aborts with a request, but not because its client has left: an exec that was started runs, as in dockerd. */
+/** Aborts with a request, but not when its client leaves: a started exec continues, as in dockerd. */
 function endOfFrontend(request: AbortSignal): AbortSignal {
   const end = new AbortController();
   onAbort(request, () => {

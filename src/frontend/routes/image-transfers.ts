@@ -32,7 +32,7 @@ import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 import { takeUpload } from "../streams/taken-upload.ts";
 
-/** How long a backend may take to say why an upload has failed. */
+/** Milliseconds for a backend to report why an upload has failed. */
 const wordLimitMs = 2_000;
 
 /** The routes of transfers. */
@@ -139,8 +139,8 @@ async function importImage(context: ReplyContext, options: PlatformOption): Prom
 }
 
 /**
- * Sends the body to where the backend wants it, or through the backend where it names no place, and answers the image's
- * ID.
+ * Sends the body to the endpoint that the backend names, or through the backend if it names none, and answers the
+ * image's ID.
  */
 async function importUpload(
   context: ReplyContext,
@@ -158,7 +158,7 @@ async function importUpload(
   }
 }
 
-/** @returns undefined: the backend names no place, or is of an earlier version, which knows of none */
+/** @returns undefined if the backend names no endpoint, or is of an earlier version without any */
 async function importAtPlace(
   context: ReplyContext,
   image: MessageInitShape<typeof ImportOpenSchema>,
@@ -181,7 +181,7 @@ async function importAtPlace(
       if (message.case === "ready") {
         const target = services.agents.targetOf(message.value.endpoint);
         link = services.streams.open(target, { kind: "archive-put", open: encodeArchivePut({}) }, "raw");
-        // The backend knows why an upload fails that has reached its place.
+        // The backend knows why an upload fails that has reached its endpoint.
         requestToStream(context, link).catch((error: unknown) => {
           after(services.clock, wordLimitMs, () => lost.abort(error));
         });
@@ -208,7 +208,7 @@ async function postImagesLoad(context: ReplyContext): Promise<void> {
   await answerLoad(context, services.backend.images.loadImage(uploadOf(request, options), { signal }));
 }
 
-/** Has the host process read the archive from the client's connection, where the backend names it. */
+/** Lets the host process read the archive from the client's connection, if the backend names it. */
 async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undefined> {
   const { connection, services, signal } = context;
   const over = new AbortController();
@@ -245,7 +245,7 @@ async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undef
             letGo(reply.response, connection);
             over.abort(error);
           } else {
-            // The backend knows why a load fails that has reached its place.
+            // The backend knows why a load fails that has reached its endpoint.
             after(services.clock, wordLimitMs, () => over.abort(error));
           }
         });
@@ -352,10 +352,10 @@ async function getImagesGet(context: ReplyContext): Promise<void> {
 }
 
 /**
- * Writes the archive that an endpoint gives.
+ * Writes an endpoint's archive.
  *
- * @param over is aborted when the place is needed no more, which may be after this
- * @param leaving what aborts it when the client leaves: not once somebody else has its connection
+ * @param over is aborted when the endpoint is no longer needed, which may be after this returns
+ * @param leaving aborts when the client leaves, but not once its connection is handed over
  */
 async function archiveFromPlace(
   context: ReplyContext,
@@ -382,7 +382,7 @@ async function archiveFromPlace(
   }
 }
 
-/** The platform of which an archive has, or is to have, the image. @throws invalid: several */
+/** The image's platform in an archive. @throws invalid if there are several */
 function platformOfArchive({ query, version }: RequestContext): PlatformOption {
   const platforms = version.atLeast("1.48") ? query.getAll("platform") : [];
   if (platforms.length > 1) {
@@ -392,7 +392,7 @@ function platformOfArchive({ query, version }: RequestContext): PlatformOption {
   return platform === undefined ? {} : { platform };
 }
 
-/** The messages of an upload: what it is, the body, and the word that nothing is missing. */
+/** The messages of an upload: its description, the body, and the mark of completeness. */
 async function* uploadOf<Open>(
   request: IncomingMessage,
   open: Open,
@@ -402,7 +402,7 @@ async function* uploadOf<Open>(
   | { readonly message: { readonly case: "end"; readonly value: Record<string, never> } }
 > {
   yield { message: { case: "open", value: open } };
-  // The backend may refuse before it has read everything; the refusal still has to be written on this socket.
+  // The backend may refuse before it has read everything; the refusal must still be written to this socket.
   for await (const value of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     yield { message: { case: "chunk", value } };
   }

@@ -1,4 +1,4 @@
-/** `/images`: what is there, and what becomes of it. */
+/** `/images`: lists, inspects, tags, removals and prunes. */
 import { create } from "@bufbuild/protobuf";
 
 import { invalid, systemError } from "../../common/errors.ts";
@@ -138,7 +138,7 @@ function nameOf({ parameters }: ReplyContext): string {
   return parameters["name"] ?? "";
 }
 
-/** A mistake in the filters is told before that there is no search. */
+/** Invalid filters are reported before the lack of a search. */
 async function getImagesSearch(context: ReplyContext): Promise<void> {
   const filters = readFilters(context.query, filterKeys.search);
   for (const key of ["is-automated", "is-official", "stars"]) {

@@ -40,14 +40,14 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
     }),
   );
   response.writeHead(200, { "Content-Type": streamContentType(context, !place.tty) });
-  // A log that is followed may stay silent for hours; the client must know that it is served.
+  // A followed log may stay silent for hours; the header tells the client that it is served.
   response.flushHeaders();
   await streamToResponse(context, link, (error) =>
     inBandText(`Error grabbing logs: ${messageOf(error)}\n`, !place.tty, "systemError"),
   );
 }
 
-/** A log that the forwarder has read, at an agent on this machine. */
+/** A log that the forwarder reads from an agent on this machine. */
 async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
   const { request, details } = logsQueryOf(context.query);
   const place = await openLogs(context, context.parameters["id"] ?? "", context.services.agents.access);
@@ -64,7 +64,7 @@ async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
   };
 }
 
-/** The agent's request for a log at a place. */
+/** The request for a log to the agent at an endpoint. */
 function requestFor(
   { tty, details: shown }: OpenLogsResponse,
   request: ReturnType<typeof logsQueryOf>["request"],

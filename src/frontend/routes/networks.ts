@@ -79,7 +79,10 @@ async function postNetworksPrune(context: ReplyContext): Promise<void> {
   replyJson(response, 200, { NetworksDeleted: listOrNull(removed.map((name) => ids.get(name) ?? name)) });
 }
 
-/** IDs of networks, by name, where a prune tells these: `aca` does, Docker tells names. A network made since has its name. */
+/**
+ * IDs of networks by name, for backends whose prune reports IDs (`aca`); Docker reports names. A network created since
+ * may have taken a name.
+ */
 async function idsToTell(context: ReplyContext): Promise<ReadonlyMap<string, string>> {
   if ((await backendName(context)) !== "aca") {
     return new Map();

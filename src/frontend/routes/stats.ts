@@ -1,4 +1,4 @@
-/** `/containers/{name}/stats`: what a container uses of the machine. */
+/** `/containers/{name}/stats`: a container's resource usage. */
 import { once } from "node:events";
 
 import { createAgentClient } from "../../agent-client/client.ts";
@@ -11,10 +11,10 @@ import { replyJson, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
-/** How often a container that does not run is told to use nothing. */
+/** Interval of the empty readings of a stopped container. */
 const emptyEveryMs = 1_000;
 
-/** The route of resource use. */
+/** The route of resource usage. */
 export const statsRoutes: readonly Route[] = [
   {
     method: "GET",
@@ -44,7 +44,7 @@ async function getContainersStats(context: ReplyContext): Promise<void> {
   replyJson(response, 200, statsToJson(place.id, place.name, reading));
 }
 
-/** Writes one object a second for as long as the container exists: all zeros while it does not run. */
+/** Writes one object per second for as long as the container exists, with zeros while it does not run. */
 async function streamStats(context: ReplyContext, first: OpenStatsResponse): Promise<void> {
   const { signal, response } = context;
   response.writeHead(200);
@@ -53,7 +53,7 @@ async function streamStats(context: ReplyContext, first: OpenStatsResponse): Pro
     for await (const reading of readingsAt(context, place, { stream: true })) {
       await writeLine(context, place, reading);
     }
-    // It does not run, or has just ended; it may be started at any time.
+    // It does not run or has just ended, and may be started at any time.
     await writeLine(context, place, undefined);
     await context.services.clock.sleep(emptyEveryMs, signal);
     place = await openStatsAgain(context);
@@ -71,7 +71,7 @@ async function writeLine(
   }
 }
 
-/** Yields the readings of a container's agent; none, or no more, if the container does not run. */
+/** Yields the readings of a container's agent; ends if the container does not run. */
 async function* readingsAt(
   { services, signal }: ReplyContext,
   { endpoint }: OpenStatsResponse,
@@ -86,7 +86,7 @@ async function* readingsAt(
     yield* agent.client.stats(request, { signal });
   } catch (error) {
     const { kind } = fromUnknown(error);
-    // It ended between the two questions.
+    // It ended between the two calls.
     if (signal.aborted || (kind !== "conflict" && kind !== "unavailable")) {
       throw error;
     }

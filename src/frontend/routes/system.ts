@@ -1,4 +1,4 @@
-/** `/_ping`, `/version`, `/info`, `/auth`, and what exists in Docker around containers and is not ours to have. */
+/** `/_ping`, `/version`, `/info`, `/auth`, and Docker's endpoints of swarm and plugins. */
 import { readdir } from "node:fs/promises";
 
 import { create } from "@bufbuild/protobuf";
@@ -54,10 +54,10 @@ const swarmEndpoints: readonly (readonly [HttpMethod, string])[] = [
   }),
 ];
 
-/** Refusal in place of dockerd's for a node outside a swarm, which advises this very command. */
+/** Error in place of dockerd's for a node outside a swarm, which would suggest this very command. */
 const noSwarm = "sockerless takes part in no swarm";
 
-/** The routes of a swarm, which this never is part of: dockerd's answers where it is not either. */
+/** The routes of swarm: answers of a dockerd that is not part of one. */
 export const swarmRoutes: readonly Route[] = [
   swarmRoute("POST", "/swarm/leave", "This node is not part of a swarm"),
   swarmRoute("POST", "/swarm/init", noSwarm),
@@ -72,7 +72,7 @@ export const swarmRoutes: readonly Route[] = [
 ];
 
 /**
- * Answers without a call to the backend: whether that is there is known.
+ * Answers without a call to the backend, whose availability is known.
  *
  * @throws SockerlessError of kind `unavailable` with the reason while it is not
  */
@@ -106,7 +106,7 @@ async function getInfo({ version, signal, services, response }: ReplyContext): P
   replyJson(response, 200, infoToJson(info, frontend, version));
 }
 
-/** How many files this process has open; -1, as in dockerd, where the system does not tell. */
+/** Number of this process's open files; -1, as in dockerd, if the system does not provide it. */
 async function countOpenFiles(): Promise<number> {
   try {
     return (await readdir("/dev/fd")).length;
@@ -128,7 +128,7 @@ async function getSystemDf({ query, version, signal, services, response }: Reply
   replyJson(response, 200, diskUsageToJson(usage, buildCache, wants, version));
 }
 
-/** The records of the build cache. A builder that was never used is not started for it. */
+/** The records of the build cache. Does not start a builder that was never used. */
 async function buildCacheOf(
   { startBuilder }: ReplyContext["services"],
   signal: AbortSignal,

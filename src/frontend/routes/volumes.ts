@@ -52,7 +52,7 @@ async function postVolumesPrune(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
   const filters = readFilters(query, filterKeys.volumesToPrune);
   if (version.before("1.42")) {
-    // Clients of that time mean everything that is not used: there was no other prune.
+    // Such clients mean all unused volumes: there was no other prune.
     filters["all"] = create(StringListSchema, { values: ["true"] });
   }
   const { removed, spaceReclaimed } = await services.backend.volumes.pruneVolumes({ filters }, { signal });

@@ -1,4 +1,4 @@
-/** From the endpoint that a backend answers to what a worker dials. */
+/** Converts the endpoint of a backend's answer to a target that a worker dials. */
 import { generateKeyPairSync, X509Certificate } from "node:crypto";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -17,22 +17,22 @@ import {
 export interface BackendReach {
   /** `unix:///path` or `https://host:port`. */
   readonly address: string;
-  /** PEM texts; required for `https`. */
+  /** PEM; required for `https`. */
   readonly tls?: {
     readonly authority: string;
     readonly certificate: string;
     readonly key: string;
-    /** Files that they were read from, for messages. */
+    /** Their files, for error messages. */
     readonly files: TlsFiles;
   };
 }
 
-/** Knows what the frontend can dial, and proves to agents who it is. */
+/** Targets that the frontend can dial, with its credentials towards agents. */
 export class AgentTargets {
   readonly #relay: Pick<DialTarget, "address" | "credentials">;
   /** For agents over TLS, PEM; the backend signs a certificate for it per endpoint. */
   readonly #key: string;
-  /** The key and the reach that go with every call that yields an endpoint. */
+  /** The public key and the reach that every call for an endpoint carries. */
   readonly access: MessageInitShape<typeof AgentAccessSchema>;
 
   constructor(backend: BackendReach) {

@@ -1,4 +1,4 @@
-/** A tar stream as the body of an answer, which the agent writes itself where it takes the client's connection. */
+/** A tar stream as the body of an answer, which the agent writes itself if it takes the client's connection. */
 import { encodeExportRequest } from "../../agent-client/export.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { endOfHanded, letGo, OutOfSight } from "./handed-on.ts";
@@ -7,18 +7,18 @@ import type { StreamLink } from "./stream-link.ts";
 import { streamToResponse } from "./stream-to-response.ts";
 import type { StreamOperation } from "./thread-messages.ts";
 
-/** The call that exports what an endpoint names. */
+/** The call that exports an endpoint's archive. */
 export function exportOperation(handOver: boolean): StreamOperation {
   return { kind: "export", request: encodeExportRequest({ handOver }) };
 }
 
 /**
- * Writes an archive as the rest of a response whose header was written. Where the agent takes the client's connection, this
- * is over as soon as it has; the request counts as under way until the agent is done.
+ * Writes an archive as the rest of a response whose header was written. Returns as soon as the agent has taken the
+ * client's connection; the request then stays in progress until the agent is done.
  *
- * @param open opens the archive anew, through a worker: an agent whose offer is not taken sends nothing
- * @param handedOn is called once the agent has the connection, before ours is closed
- * @throws StreamError when the archive was cut
+ * @param open reopens the archive through a worker: an agent whose offer is declined sends nothing
+ * @param handedOn called once the agent has the connection, before our copy is closed
+ * @throws StreamError if the archive was cut
  */
 export async function archiveToClient(
   context: ReplyContext,

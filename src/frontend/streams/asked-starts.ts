@@ -1,19 +1,20 @@
 /**
- * Starts that are asked for. One whose backend is lost is asked of the next one, but not if an attachment to its container was
- * lost as well: its client, which may be the same, has been told, and nothing runs without the output that somebody waits for.
+ * Pending starts. A start whose backend died is retried with the next backend, unless an attachment to its container
+ * was lost as well: that client, possibly the same, was told of the failure, and nothing may run whose output somebody
+ * waits for in vain.
  */
 
-/** A start that is asked for. */
+/** A pending start. */
 export interface AskedStart extends Disposable {
-  /** Whether an attachment to its container was lost since. */
+  /** Whether an attachment to its container was lost meanwhile. */
   readonly hasLostOutput: boolean;
 }
 
-/** The starts of one frontend. */
+/** Pending starts of one frontend. */
 export class AskedStarts {
   readonly #starts = new Set<{ readonly container: string; hasLostOutput: boolean }>();
 
-  /** Notes a start until it is answered. @param container as the client names it */
+  /** Registers a start until it is answered. @param container as the client names it */
   begin(container: string): AskedStart {
     const start = {
       container,
@@ -24,7 +25,7 @@ export class AskedStarts {
     return start;
   }
 
-  /** An attachment was lost. @param names the container's ID, and as the client names it */
+  /** Reports a lost attachment. @param names the container's ID, and its name in the client's request */
   loseOutput(...[id, name]: readonly [id: string, name: string]): void {
     for (const start of this.#starts) {
       start.hasLostOutput ||= start.container === name || id.startsWith(start.container);

@@ -12,7 +12,7 @@ import { openStream, openStreamAt } from "./open-stream.ts";
 import type { StreamLink } from "./stream-link.ts";
 import type { Framing, StreamOperation } from "./thread-messages.ts";
 
-/** How often an attachment that its agent refused is tried again while the container runs. */
+/** Maximum retries of an attachment that its agent refused while the container runs. */
 const maxAttempts = 4;
 
 type AttachContext = Pick<RequestContext, "services" | "signal" | "logger">;
@@ -22,14 +22,14 @@ export interface AttachRequest {
   readonly wanted: WantedStreams;
   readonly detachKeys: Uint8Array;
   readonly framing: Framing;
-  /** The client's connection, where it may be handed on. */
+  /** The client's connection, if it may be handed over. */
   readonly client?: Duplex;
 }
 
 /**
- * The stream of an attachment, as soon as there is one.
+ * Opens the stream of an attachment as soon as the container runs.
  *
- * @returns undefined when there will be none: the container is gone, has ended, or nothing was asked for
+ * @returns undefined if there will be none: the container is gone, has ended, or no stream was requested
  * @throws StreamError or ConnectError
  */
 export async function openAttachment(
@@ -72,7 +72,7 @@ export async function openAttachment(
       if (!left || context.signal.aborted) {
         throw error;
       }
-      // The process ended between the backend's answer and ours: that is the end of the stream, not an error.
+      // The process ended between the backend's answer and our call: the stream is at its end, not in error.
       if (!(await isContainerUp(context, id))) {
         return undefined;
       }
@@ -88,7 +88,7 @@ export async function openAttachment(
   }
 }
 
-/** Opens what was recorded, without waiting for more: the same as the container's log. */
+/** Opens the recorded output without waiting for more: the container's log. */
 async function openRecorded(
   context: AttachContext,
   container: string,
@@ -106,12 +106,12 @@ async function openRecorded(
   return link;
 }
 
-/** The last words to a client whose stream does not come; a client that takes frames reports them as an error. */
+/** The error text to a client whose stream cannot be opened; a client that reads frames reports it as an error. */
 export function lostAttachment(reason: string, multiplexed: boolean): Buffer {
   return inBandText(`Error attaching: ${reason}\r\n`, multiplexed, "systemError");
 }
 
-/** Tells a client whose stream could not be opened after its answer had begun. */
+/** Reports to a client that its stream could not be opened, after its answer has begun. */
 export function refuseInBand(
   { signal, logger }: AttachContext,
   socket: Duplex,

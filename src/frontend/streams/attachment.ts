@@ -1,4 +1,4 @@
-/** Attaching to a container that may not be running yet: the backend's side of it. */
+/** The backend's side of attaching to a container that may not run yet. */
 import { isErrorKind, systemError } from "../../common/errors.ts";
 import {
   type AttachAccepted,
@@ -8,14 +8,14 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { RequestContext } from "../request-context.ts";
 
-/** Streams of the main process that are wanted. */
+/** Requested streams of the main process. */
 export interface WantedStreams {
   readonly stdin: boolean;
   readonly stdout: boolean;
   readonly stderr: boolean;
-  /** The output that was recorded so far, first. */
+  /** Whether to replay recorded output first. */
   readonly logs: boolean;
-  /** The output to come, until the process ends. */
+  /** Whether to follow new output until the process ends. */
   readonly stream: boolean;
 }
 
@@ -26,9 +26,9 @@ export class Attachment {
   readonly #call: AbortController;
 
   /**
-   * Reserves an attachment. It is given up when the context's signal aborts, or by {@link cancel}.
+   * Reserves an attachment, until the context's signal aborts or {@link cancel} is called.
    *
-   * @throws ConnectError where the container does not exist or cannot be attached to
+   * @throws ConnectError if the container does not exist or cannot be attached to
    */
   static async reserve(
     { services, signal }: Pick<RequestContext, "services" | "signal">,
@@ -61,11 +61,11 @@ export class Attachment {
   }
 
   /**
-   * Waits for the place where the attachment is served, once the container runs.
+   * Waits until the container runs, for the endpoint that serves the attachment.
    *
-   * @returns undefined when it never will: the container was removed, its start failed, or the attachment was given up.
+   * @returns undefined if it never will: the container was removed, its start failed, or the attachment was cancelled.
    *   The client that asked for the start is told why; dockerd ends attachments without a word.
-   * @throws ConnectError when the backend was lost, which a call may tell as cancelled too
+   * @throws ConnectError if the backend was lost, which a call may also report as cancelled
    */
   async endpoint(): Promise<AttachEndpoint | undefined> {
     for (;;) {
@@ -82,7 +82,7 @@ export class Attachment {
     }
   }
 
-  /** Gives a reservation up that has not been used. May be called again. */
+  /** Cancels a reservation that has not been used. May be called again. */
   cancel(): void {
     this.#call.abort(new Error("the attachment is not needed any more"));
   }
@@ -91,7 +91,7 @@ export class Attachment {
 /**
  * True if the container has a process that could be attached to.
  *
- * @throws ConnectError when that cannot be known
+ * @throws ConnectError if that cannot be known
  */
 export async function isContainerUp(
   { services, signal }: Pick<RequestContext, "services" | "signal">,

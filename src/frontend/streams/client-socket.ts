@@ -7,16 +7,16 @@ import { messageOf } from "../../common/errors.ts";
 import { outputLoss } from "./lost-output.ts";
 import type { StreamLink } from "./stream-link.ts";
 
-/** A connection over a network may die without a word; after so long the kernel asks. */
+/** TCP keep-alive in milliseconds, as a connection over a network may die silently. */
 const keepAliveMs = 30_000;
 
-/** How long a client that does not read is given to take the last line. */
+/** Milliseconds for a client that does not read to take the last line. */
 const farewellMs = 2_000;
 
-/** The streams of Docker's frames that a text of ours can travel on. */
+/** Stream numbers of Docker's frames for messages of ours. */
 const channels = { stdout: 1, stderr: 2, systemError: 3 } as const;
 
-/** Keystrokes go out at once, and a dead peer is noticed. */
+/** Sends keystrokes at once and detects a dead peer. */
 export function prepareForStreaming(socket: Duplex): void {
   if (socket instanceof Socket) {
     socket.setNoDelay(true);
@@ -26,12 +26,12 @@ export function prepareForStreaming(socket: Duplex): void {
 }
 
 /**
- * Copies both ways until the stream ends: output to the socket, and, where `stdin` says so, the client's bytes to the
- * agent, its half-close as their end. A client that leaves ends the stream, and so does the signal; the process gets all
- * that the client had sent, also where it left without reading. `early` was read of the socket before.
+ * Copies both ways until the stream ends: output to the socket and, with `stdin`, the client's bytes and half-close to
+ * the agent. The stream also ends when the client leaves or the signal aborts; the process still gets all that the
+ * client had sent, even if the client never read. `early` holds bytes that were already read from the socket.
  *
- * @returns once all output was given to the socket, which stays open
- * @throws StreamError when the stream was cut or failed, the client left, or the signal aborted
+ * @returns once all output was written to the socket, which stays open
+ * @throws StreamError if the stream was cut or failed, the client left, or the signal aborted
  */
 export async function joinClient(
   socket: Duplex,
@@ -46,8 +46,8 @@ export async function joinClient(
   };
   const loss = outputLoss(socket);
   /**
-   * Hands on the bytes that were read while the link had no room: they are left in the socket, also in one
-   * that a reset has destroyed.
+   * Passes on the bytes that were read while the link was full: they stay in the socket's buffer, even after a reset
+   * has destroyed it.
    */
   const handOver = (): void => {
     socket.off("data", receive);
@@ -75,7 +75,7 @@ export async function joinClient(
     }
   };
   const deaf = (): void => {
-    // With standard input attached the client's last bytes may still be on their way.
+    // With stdin attached the client's last bytes may still be in flight.
     if (!stdin || socket.readableEnded) {
       gone();
     }
@@ -110,12 +110,12 @@ export async function joinClient(
     socket.off("close", gone);
     signal.removeEventListener("abort", leave);
     loss?.removeEventListener("abort", deaf);
-    // Bytes that the client still sends are dropped: left unread they would turn the close into a reset.
+    // Bytes that the client still sends are dropped: unread, they would turn the close into a reset.
     socket.resume();
   }
 }
 
-/** A text in the stream: as a frame, or as it is where there are no frames. */
+/** A message in the stream: as a frame, or as is in a stream without frames. */
 export function inBandText(text: string, multiplexed: boolean, channel: keyof typeof channels): Buffer {
   const bytes = Buffer.from(text);
   return multiplexed ? Buffer.concat([frameHeader(channels[channel], bytes.length), bytes]) : bytes;
@@ -130,8 +130,8 @@ function frameHeader(channel: number, length: number): Buffer {
 }
 
 /**
- * Says in the stream what went wrong and ends the connection so that no client takes it for the end of a stream: by a
- * reset where the transport has one.
+ * Writes the error into the stream and closes the connection abnormally, by a reset if the transport has one, so that
+ * no client takes it for the end of the stream.
  */
 export function abortClient(socket: Duplex, text: Buffer): void {
   if (socket.destroyed) {

@@ -4,14 +4,14 @@ import { invalid } from "../../common/errors.ts";
 /** ctrl-p, ctrl-q. */
 export const defaultDetachKeys: Uint8Array = Uint8Array.of(0x10, 0x11);
 
-/** The characters that can follow `ctrl-`, in the order of the codes that they make: 0 to 31. */
+/** The characters that can follow `ctrl-`, in the order of their control codes 0 to 31. */
 const controlCharacters = "@abcdefghijklmnopqrstuvwxyz[\\]^_";
 
 /**
  * Reads Docker's notation: single characters, `ctrl-` and one of `@`, a to z, `[`, `\`, `]`, `^`, `_`, or `DEL`,
  * separated by commas.
  *
- * @returns undefined for what is not that notation
+ * @returns undefined for any other notation
  */
 export function parseDetachKeys(text: string): Uint8Array | undefined {
   const codes: number[] = [];
@@ -33,9 +33,9 @@ export function parseDetachKeys(text: string): Uint8Array | undefined {
 }
 
 /**
- * The keys of one attachment.
+ * The detach keys of one attachment.
  *
- * @param text as the client gave it; empty: the default
+ * @param text the client's setting; empty: the default
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */
 export function detachKeysOf(text: string): Uint8Array {
@@ -49,17 +49,17 @@ export function detachKeysOf(text: string): Uint8Array {
   return keys;
 }
 
-/** The outcome of one chunk of input. */
+/** The result of one chunk of input. */
 export interface ScannedInput {
   /** Bytes that go to the process, in order. */
   readonly pass: readonly Uint8Array[];
-  /** The keys were typed; what came after them is dropped. */
+  /** True if the keys were typed; input after them is dropped. */
   readonly detached: boolean;
 }
 
 /**
- * Looks for the keys in terminal input, across chunk borders. As in dockerd, bytes that may be the beginning of the keys
- * are held back until the next byte decides, and a byte that disappoints does not itself begin the keys anew.
+ * Detects the keys in terminal input, across chunk borders. As in dockerd, bytes that may begin the keys are held back
+ * until the next byte decides, and a byte that breaks the match cannot begin a new one.
  */
 export class DetachScanner {
   readonly #keys: Uint8Array;
@@ -73,7 +73,7 @@ export class DetachScanner {
   scan(chunk: Uint8Array): ScannedInput {
     const pass: Uint8Array[] = [];
     const heldBefore = this.#matched;
-    /** The index of the first byte that matches so far; negative: in an earlier chunk. */
+    /** Index of the first byte of the current match; negative if in an earlier chunk. */
     let matchStart = -heldBefore;
     for (let index = 0; index < chunk.length; index++) {
       if (chunk[index] !== this.#keys[this.#matched]) {
@@ -92,7 +92,7 @@ export class DetachScanner {
     return { pass, detached: false };
   }
 
-  /** Adds what comes before the match at hand: keys held back earlier, if they were none, and bytes of the chunk. */
+  /** Adds the input before the current match: bytes held back earlier that did not match, and bytes of the chunk. */
   #append(pass: Uint8Array[], chunk: Uint8Array, heldBefore: number, matchStart: number): void {
     if (heldBefore > 0 && matchStart > -heldBefore) {
       pass.push(this.#keys.slice(0, heldBefore));

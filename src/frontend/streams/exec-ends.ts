@@ -1,7 +1,7 @@
 /**
- * Ends of execs on their way to clients, which ask for the exit code right after the stream and take none for 0. The
- * backend's record has it. This frontend remembers only the ends that the backend does not know (yet, or any more): a
- * stream that was cut, or that has ended while the backend could not be told, or while the container was being removed.
+ * Exit codes of execs that clients ask for right after the stream; they take a missing one for 0. The backend's record
+ * has the code. This frontend remembers only what the backend does not know yet, or no longer knows: streams that were
+ * cut, or that ended while the backend was unreachable or the container was being removed.
  */
 import { create } from "@bufbuild/protobuf";
 
@@ -14,24 +14,24 @@ import {
 } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import type { BackendClients } from "../backend/clients.ts";
 
-/** Exit code of an exec whose stream was cut, so that nobody knows how it ends. */
+/** Exit code of an exec whose stream was cut, so that its outcome is unknown. */
 const unknownExitCode = 255;
 
-/** Exit code of an exec whose start failed without a code of its own, as dockerd has it. */
+/** Exit code of an exec whose start failed without a code of its own, as in dockerd. */
 const failedStartCode = 126;
 
-/** How long the client of a cut stream is kept waiting for the backend to learn of the end. */
+/** Milliseconds for which the client of a cut stream waits until the backend learns of the end. */
 const cutLimitMs = 5_000;
 
-/** The number of ends to remember; the oldest are forgotten beyond it, as clients ask at once. */
+/** Maximum number of remembered ends; the oldest are dropped first, as clients ask immediately. */
 const maxRemembered = 10_000;
 
-/** The end of one exec that this frontend streams, settled before its client sees that the stream has ended. */
+/** The end of one exec that this frontend streams, recorded before its client sees the end of the stream. */
 export interface ExecEnd {
   exited(exitCode: number): Promise<void>;
   /** The output was cut. */
   cut(): Promise<void>;
-  /** Its stream could not be opened, and nobody has told an exit code. */
+  /** Its stream could not be opened, and there is no exit code. */
   unopened(): void;
 }
 
@@ -40,10 +40,10 @@ export class ExecEnds {
   readonly #execs: BackendClients["execs"];
   readonly #supervision: Supervision | undefined;
   readonly #remembered = new Map<string, InspectExecResponse>();
-  /** Cut streams of which the frontend after this one is told, as long as they are remembered. */
+  /** Cut streams that are reported to the next frontend, as long as they are remembered. */
   readonly #cutNotes = new Map<string, Disposable>();
 
-  /** @param supervision tells what a frontend before this one has cut off by its death */
+  /** @param supervision reports streams that the death of an earlier frontend has cut */
   constructor(execs: BackendClients["execs"], supervision?: Supervision) {
     this.#execs = execs;
     this.#supervision = supervision;
@@ -53,8 +53,8 @@ export class ExecEnds {
   }
 
   /**
-   * The stream of an exec begins; disposing says that its client was given all that there is to tell. One that was cut
-   * stays noted: that it was is known to this frontend alone.
+   * Registers the stream of an exec; disposing marks that its client got everything. A cut stream stays registered, as
+   * only this frontend knows of the cut.
    */
   streaming(execId: string): Disposable {
     const note = this.#supervision?.streamingExec(execId);
@@ -71,7 +71,7 @@ export class ExecEnds {
   }
 
   /**
-   * Settles the end of an exec, so that {@link inspect} tells it.
+   * Records the end of an exec for {@link inspect}.
    *
    * @param exec as it was started
    */
@@ -98,7 +98,7 @@ export class ExecEnds {
     };
   }
 
-  /** An exec with the exit code to tell. @throws what the backend throws */
+  /** An exec with the exit code to report. @throws the backend's errors */
   async inspect(execId: string, signal: AbortSignal): Promise<InspectExecResponse> {
     const remembered = this.#remembered.get(execId);
     try {
@@ -132,7 +132,7 @@ export class ExecEnds {
   }
 }
 
-/** True of a cut stream: a process's own code, whatever it is, vouches for its whole output. */
+/** True for a cut stream: reporting a process's own code would promise its whole output. */
 function isCut(remembered: InspectExecResponse | undefined): boolean {
   return remembered?.exitCode === unknownExitCode;
 }

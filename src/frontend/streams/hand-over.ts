@@ -1,9 +1,9 @@
 /**
- * Handing clients' connections on: the agent beside a local container has the bytes, and takes the client's unix socket
- * itself. The forwarder, a process, passes the descriptor on, which Node cannot do but to a child. Which connections are handed on
- * is decided here alone, before a route runs ({@link HandOver.mayHandOver}) and by the place of the bytes
- * ({@link HandOver.mayTake}); all others go through the workers. Of those the forwarder sees when the answer's header was read
- * ({@link HandOver.isRead}).
+ * Hand-over of clients' connections: the agent beside a local container holds the bytes and takes over the client's
+ * unix socket. The forwarder, a separate process, passes the descriptor on, as Node can pass one only to a child. Only
+ * this module decides which connections are handed over, before a route runs ({@link HandOver.mayHandOver}) and by the
+ * location of the bytes ({@link HandOver.mayTake}); all others go through the workers. For those the forwarder detects
+ * when the answer's header was read ({@link HandOver.isRead}).
  */
 import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
 import type { IncomingMessage } from "node:http";
@@ -22,43 +22,43 @@ import { pauseAfter } from "../../common/pauses.ts";
 import { ProcessLog } from "../../common/process-log.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 
-/** A forwarder that has run this long is no longer held to the ends of those before it. */
+/** A forwarder that has run this long resets the count of earlier crashes. */
 const stableAfterMs = 60_000;
 
-/** The forwarder gives a client a second to read: one that has not said so by then is stuck, and nothing waits for it. */
+/** The forwarder gives a client a second to read; without a reply by then it counts as stuck. */
 const tellingMs = 3_000;
 
-/** An agent that takes a connection, and does not lose it in this time, lives. */
+/** An agent that holds a connection for this long counts as alive. */
 const dyingMs = 1_000;
 
-/** The forwarder's word on a connection: it holds it, or it could not pass it on. */
+/** The forwarder's reply about a connection: it holds it, or could not pass it on. */
 interface Answer {
   readonly id: number;
-  /** Empty: the forwarder holds it. */
+  /** Empty if the forwarder holds it. */
   readonly error: string;
-  /** False: it is ours still. */
+  /** False if the connection is still ours. */
   readonly sent: boolean;
 }
 
-/** The forwarder's word, with what was read of the connection before. */
+/** The forwarder's reply, with the bytes that were read from the connection before. */
 type Passed = Omit<Answer, "id"> & { readonly early: Buffer };
 
-/** Something that a request's connection may be handed over with, beside the sessions of hijacked ones. */
+/** Parts of a request that its connection may be handed over for, besides hijacked sessions. */
 export type HandedPart =
   /** The whole answer. */
   | "answer"
-  /** The body of the answer, behind its header. */
+  /** The body of the answer, after its header. */
   | "body"
   /** The body of the request. */
   | "upload";
 
 /** A call that answers a request. */
 export type HeldCall =
-  /** A wait for the end of a container: the backend's request, in JSON. */
+  /** A wait for the end of a container: the backend's request as JSON. */
   | { readonly kind: "wait"; readonly request: JsonValue }
   /**
-   * A log, of the agent at a socket, to which the forwarder gives the client if it offers to take it: its encoded request,
-   * and whether its lines come with Docker's headers.
+   * A log from the agent at a socket, to which the forwarder hands the client if the agent offers to take it: the
+   * encoded request, and whether its lines have Docker's frame headers.
    */
   | {
       readonly kind: "log";
@@ -73,29 +73,29 @@ export interface HeldAnswer {
   readonly call: HeldCall;
   /** Headers of the call. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The beginning of the answer, up to its body, which comes in chunks. */
+  /** The beginning of the answer, up to its chunked body. */
   readonly head: string;
 }
 
-/** A request that the forwarder looks after. */
+/** A request that the forwarder guards. */
 export interface Guard {
-  /** As its client names it. */
+  /** The container's name in the client's request. */
   readonly container: string;
-  /** True if a wait that comes after the loss breaks as well. */
+  /** True if waits that arrive after the loss break as well. */
   readonly attached?: boolean;
-  /** Written where this process dies before {@link GuardedRequest.begun}. */
+  /** Written if this process dies before {@link GuardedRequest.begun}. */
   readonly farewell?: Buffer;
 }
 
-/** Says what becomes of a request; disposing, that it was answered. */
+/** Reports the progress of a request; disposing reports that it was answered. */
 export interface GuardedRequest extends Disposable {
-  /** Its stream is carried here. */
+  /** Its stream is served by this process. */
   begun(): void;
   /** Breaks the waits of its client's process for the same container. */
   lost(): void;
 }
 
-/** A request that is looked after, as the forwarder is told. */
+/** A guarded request, as sent to the forwarder. */
 interface Guarded {
   readonly guarded: number;
   guard: { readonly container: string; readonly attached: boolean; readonly farewell: string };
@@ -107,7 +107,10 @@ interface Handle {
   readStart(): void;
 }
 
-/** The forwarder beside this frontend, which it outlives as long as it has something to pass on, or somebody waits. */
+/**
+ * The forwarder beside this frontend; it outlives the frontend while it has connections to pass on or clients that
+ * wait.
+ */
 export class HandOver {
   readonly #program: string;
   readonly #backend: string | undefined;
@@ -124,7 +127,7 @@ export class HandOver {
 
   /**
    * @param program the agent's executable
-   * @param backend path of the backend's socket; undefined: nothing is handed on
+   * @param backend path of the backend's socket; undefined: nothing is handed over
    */
   constructor(program: string, backend: string | undefined, logger: Logger) {
     this.#program = program;
@@ -135,16 +138,16 @@ export class HandOver {
   }
 
   /**
-   * True for a client on a unix socket whose stream an agent on this machine has: it is worth asking the agent for an
-   * offer. Not over TLS, and not where what the client gets is framed by us, as on a WebSocket, which has no such socket.
+   * True for a client on a unix socket whose stream comes from an agent on this machine, which is then asked for an
+   * offer. Not over TLS, and not if the output is framed by us, as on a WebSocket.
    */
   mayTake(client: Duplex, endpoint: AgentEndpoint | undefined): boolean {
     return this.#mayHandOn(client) && endpoint?.address.case === "unixPath";
   }
 
   /**
-   * True for a request on a unix socket of which somebody else may write the answer, or read the body, as the last of its
-   * connection: for an answer nothing follows the header, and nobody waits for the word to send it.
+   * True for a request on a unix socket whose answer another process may write, or whose body it may read, as the last
+   * request of its connection: nothing follows the header, and the client does not wait for `100 Continue`.
    */
   mayHandOver({ socket, httpVersion, headers }: IncomingMessage, part: HandedPart): boolean {
     const { "transfer-encoding": coding, "content-length": length, expect } = headers;
@@ -160,14 +163,14 @@ export class HandOver {
   }
 
   /**
-   * Gives a client's connection to the agent that has made an offer, with what was read of it. From then on this process
-   * has a copy of it, in which nothing is to be read or written while the agent lives. Of a session it keeps the client from
-   * taking the agent's death for the end of the stream; otherwise one that is written to is to be closed: an answer whose
-   * agent dies is unfinished, which every client takes for an error.
+   * Passes a client's connection, with the bytes already read from it, to the agent that has made an offer. This
+   * process keeps a copy that must not be read or written while the agent lives. For a session the copy keeps the
+   * client from taking the agent's death for the end of the stream; otherwise it must be closed: an answer whose agent
+   * dies is unfinished, which every client takes for an error.
    *
-   * @param handed resolves once the agent says that it has the connection; undefined: the forwarder says so
-   * @returns undefined once it is handed on; else the connection stays here after all, as its client is gone, or the
-   *   forwarder, or nobody was there to take it: what was read of it comes before all that is still to be read
+   * @param handed resolves once the agent confirms that it has the connection; undefined: the forwarder confirms
+   * @returns undefined once it is handed over; else the connection stays here, because the client or the forwarder is
+   *   gone or no agent took it: the returned bytes precede all that is still to be read
    * @throws SockerlessError when nobody knows who has it
    */
   async give(
@@ -191,8 +194,8 @@ export class HandOver {
    * Has the forwarder answer a client. It holds the client's connection from the answer's header on, which is when this
    * resolves: our copy is to be closed then. What was read of it is dropped: no other request follows.
    *
-   * @returns false where the forwarder is gone, or the call is refused: the request is to be answered here
-   * @throws SockerlessError when nobody knows whether the client was answered
+   * @returns false if the forwarder is gone or the call is refused: the request must be answered here
+   * @throws SockerlessError if it is unknown whether the client was answered
    */
   async hold(client: Socket, { call, headers, head }: HeldAnswer): Promise<boolean> {
     const held =
@@ -205,10 +208,10 @@ export class HandOver {
   }
 
   /**
-   * Has the forwarder look after a request for a container, which may hold a wait of the same client for it: what a wait is
-   * for may never come, or without its output, where the request is lost, by the death of this process too.
+   * Has the forwarder guard a request for a container. If the request is lost, also by the death of this process, a
+   * wait of the same client for that container may never end, or end without the output.
    *
-   * @returns once that is so; at once where no wait of the client can be held
+   * @returns once it is guarded; at once if the client can have no wait
    */
   async guard(client: Duplex, { container, attached = false, farewell }: Guard): Promise<GuardedRequest> {
     const guard = { container, attached, farewell: farewell?.toString("base64") ?? "" };
@@ -244,10 +247,10 @@ export class HandOver {
   }
 
   /**
-   * Resolves once a client on a unix socket has read all that was written to it, or has not for a second: only a process
-   * that has the connection's descriptor can ask the kernel.
+   * Resolves once a client on a unix socket has read all that was written to it, or after a second: only a process with
+   * the connection's descriptor can ask the kernel.
    *
-   * @returns false where nobody can tell
+   * @returns false if that cannot be known
    */
   async isRead(client: Duplex): Promise<boolean> {
     await written(client);
@@ -258,7 +261,9 @@ export class HandOver {
     return await this.#isDone(handle, { read: true });
   }
 
-  /** True if the forwarder does something with a connection that stays ours; false where it fails, or says nothing. */
+  /**
+   * Whether the forwarder performs an operation on a connection that stays ours; false if it fails or does not reply.
+   */
   async #isDone(handle: Handle, message: object): Promise<boolean> {
     const told = new AbortController();
     try {
@@ -274,11 +279,11 @@ export class HandOver {
   }
 
   /**
-   * Sends a connection to the forwarder, with what was read of it.
+   * Sends a connection and the bytes already read from it to the forwarder.
    *
-   * @param handed resolves once somebody else says that he has it
-   * @returns the forwarder's word, with what was read; undefined: there was none, and the promise has resolved
-   * @throws SockerlessError when the forwarder has ended with it
+   * @param handed resolves once another process confirms that it has the connection
+   * @returns the forwarder's reply, with the bytes read; undefined if `handed` has resolved first
+   * @throws SockerlessError if the forwarder has died with it
    */
   async #pass(client: Duplex, message: object): Promise<Passed>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined>;
@@ -306,7 +311,7 @@ export class HandOver {
    * Sends a connection's descriptor to the forwarder.
    *
    * @param handed as of {@link #pass}
-   * @throws SockerlessError when the forwarder has ended with it
+   * @throws SockerlessError if the forwarder has died with it
    */
   async #ask(handle: Handle, message: object): Promise<Answer>;
   async #ask(handle: Handle, message: object, handed: Promise<void> | undefined): Promise<Answer | undefined>;
@@ -329,7 +334,7 @@ export class HandOver {
     }
   }
 
-  /** Lets the forwarder end. Streams that were handed on go on, and so do waits. */
+  /** Lets the forwarder end. Streams that were handed over continue, and so do waits. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#restarting);
@@ -342,7 +347,7 @@ export class HandOver {
     return this.#backend !== undefined && this.#reaches(client);
   }
 
-  /** True for a client on a unix socket, as it is. */
+  /** True for a client on a plain unix socket. */
   #reaches(client: Duplex): client is Socket {
     return this.#isReady && isOnUnixSocket(client);
   }
@@ -353,7 +358,7 @@ export class HandOver {
 
   #start(): void {
     this.#startedAt = performance.now();
-    // In a session of its own: it may have something to pass on when a terminal's Ctrl-C ends this process.
+    // In a session of its own: it may have connections to pass on when a terminal's Ctrl-C ends this process.
     let forwarder: ChildProcess;
     try {
       forwarder = spawn(this.#program, ["forwarder"], {
@@ -384,7 +389,7 @@ export class HandOver {
       this.#log.follow(forwarder.stderr);
     }
     forwarder.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
-    // It may hold clients for long without listening to us.
+    // It may hold clients for long without reading our messages.
     forwarder.once("disconnect", () => {
       if (!this.#isClosed) {
         this.#lost(forwarder, "it has left its channel");
@@ -418,7 +423,7 @@ export class HandOver {
   }
 }
 
-/** True if the agent that made an offer at a socket is dead: then nobody writes to the connections that it has taken. */
+/** True if the agent that made an offer at a socket is dead, so that nobody writes to the connections that it took. */
 export async function hasDied(socket: string): Promise<boolean> {
   const probe = connect(socket);
   const closed = new AbortController();
@@ -446,7 +451,7 @@ function isOnUnixSocket(client: Duplex): client is Socket {
   );
 }
 
-/** Waits until everything that was written to a socket is the kernel's. */
+/** Waits until everything written to a socket has reached the kernel. */
 async function written(client: Duplex): Promise<void> {
   if (client.writableLength > 0 && !client.destroyed) {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -460,8 +465,8 @@ function handleOf(client: Duplex): Handle | undefined {
 }
 
 /**
- * Takes what was read of a socket, and has no more read. The two are one step: the kernel is read between steps only. Not a
- * byte more is asked for than there is: a client's end that was read too would be told, and nothing could be put back.
+ * Takes the bytes read from a socket and stops reading, in one step, as the kernel is read between steps only. Requests
+ * no more bytes than are buffered: reading on could also report the client's end, and nothing could be put back.
  */
 function takeRead(client: Duplex, handle: Handle): Buffer {
   client.pause();

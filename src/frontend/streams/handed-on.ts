@@ -1,20 +1,20 @@
-/** Streams whose client's connection their agent has: how they end, as it is seen from here. */
+/** Streams whose agent has taken the client's connection: how their end is observed here. */
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
 import type { Logger } from "../../common/logger.ts";
 import { hasDied } from "./hand-over.ts";
 
-/** A stream that goes on out of our sight: its agent lives, and sees to its client. */
+/** A stream that continues unobserved: its agent lives and serves the client. */
 export class OutOfSight extends Error {}
 
 /**
- * Follows a stream to its end, for the log too.
+ * Follows a stream to its end, and logs it.
  *
- * @param what it is: "an archive"
+ * @param what kind of stream: "an archive"
  * @param socket at which its agent made its offer
- * @param ended as the agent tells it
- * @throws OutOfSight; what `ended` rejects with, where its agent is dead: then nobody writes to the client
+ * @param ended the end that the agent reports
+ * @throws OutOfSight; the rejection of `ended`, if the agent is dead and nobody writes to the client
  */
 export async function endOfHanded<End extends object>(
   logger: Logger,
@@ -38,7 +38,7 @@ export async function endOfHanded<End extends object>(
   }
 }
 
-/** Closes our copy of a connection whose agent answers the client: two may not. */
+/** Closes our copy of a connection whose agent answers the client. */
 export function letGo(response: ServerResponse, connection: Socket): void {
   response.detachSocket(connection);
   connection.destroy();

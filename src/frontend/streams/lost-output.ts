@@ -1,4 +1,4 @@
-/** Clients that take no more output, and what they had sent before. */
+/** Clients that read no more output: keeps the input that they had sent before. */
 import { onAbort } from "../../common/on-abort.ts";
 
 import type { Duplex } from "node:stream";
@@ -6,8 +6,8 @@ import type { Duplex } from "node:stream";
 const losses = new WeakMap<Duplex, AbortController>();
 
 /**
- * Has writes that fail drop what they write. Node would destroy the socket, and with it what the client had sent before
- * it closed its end: that is still to be read, up to its end.
+ * Makes failing writes drop their data. Node would destroy the socket together with unread input, which must still be
+ * read to its end.
  */
 export function keepReadingWithoutOutput(socket: Duplex): void {
   const loss = new AbortController();
@@ -39,12 +39,12 @@ export function keepReadingWithoutOutput(socket: Duplex): void {
   }
 }
 
-/** Signal that aborts when output to a socket is lost; undefined for a socket of which that is not known. */
+/** Signal that aborts when output to a socket is lost; undefined for sockets without that detection. */
 export function outputLoss(socket: Duplex): AbortSignal | undefined {
   return losses.get(socket)?.signal;
 }
 
-/** Calls `lost` once output to a socket is lost, at once where it is already. */
+/** Calls `lost` once output to a socket is lost; at once if it already is. */
 export function onOutputLoss(socket: Duplex, lost: () => void): void {
   onAbort(outputLoss(socket), lost);
 }

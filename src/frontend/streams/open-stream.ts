@@ -1,4 +1,4 @@
-/** Work at a container's agent, which the backend names: opening a stream, above all. */
+/** Calls to a container's agent at the endpoint that the backend names, above all to open a stream. */
 import type { Duplex } from "node:stream";
 
 import type { Opened } from "../../agent-client/agent-stream.ts";
@@ -9,31 +9,31 @@ import type { StreamLink } from "./stream-link.ts";
 import type { Framing, StreamOperation } from "./thread-messages.ts";
 import { onAbort } from "../../common/on-abort.ts";
 
-/** The number of places that the backend is asked for before the stream is given up. */
+/** Maximum number of endpoints to try before the stream fails. */
 const maxAttempts = 4;
 
 type OpeningContext = Pick<RequestContext, "services" | "signal">;
 
-/** A stream that an agent is asked for. */
+/** A stream to request from an agent. */
 export interface AskedStream {
-  /** @param handOver whether the client's connection is to be handed over */
+  /** @param handOver whether to hand over the client's connection */
   readonly operation: (handOver: boolean) => StreamOperation;
   readonly framing: Framing;
-  /** The client's connection, where it may be handed over; undefined: the stream goes through a worker. */
+  /** The client's connection, if it may be handed over; undefined: the stream goes through a worker. */
   readonly client?: Duplex | undefined;
 }
 
-/** A stream that its agent has taken. */
+/** A stream that its agent has accepted. */
 export interface OpenStream {
   readonly link: StreamLink;
   readonly opened: Opened;
 }
 
 /**
- * Opens a stream at an endpoint and waits until the agent has taken it. Here is decided which clients agents are asked to
+ * Opens a stream at an endpoint and waits until the agent has accepted it. Decides which clients an agent is asked to
  * take over: {@link HandOver.mayTake}.
  *
- * @throws StreamError; of kind `unavailable` when the agent is leaving or away
+ * @throws StreamError; of kind `unavailable` if the agent is leaving or unreachable
  */
 export async function openStreamAt(
   { services, signal }: OpeningContext,
@@ -49,18 +49,18 @@ export async function openStreamAt(
 }
 
 /**
- * The frontend's reach and key and, after a failure, the generation of the run whose agent failed, so that
- * the backend sends elsewhere.
+ * The frontend's reach and key and, after a failure, the generation of the run whose agent failed, so that the backend
+ * names another endpoint.
  */
 export type Access = RequestContext["services"]["agents"]["access"];
 
 /**
- * Does what needs the agent that serves a container, at the place that the backend names. An agent that is
- * leaving or away answers `unavailable`; the backend is told so, and knows another place. If it knows none,
- * that agent has the last word.
+ * Runs work at the agent that serves a container, at the endpoint that the backend names. If that agent is leaving or
+ * unreachable (`unavailable`), the backend is told and names another endpoint; if there is none, the agent's error
+ * stands.
  *
- * @param place asks the backend; may be repeated
- * @param work may be repeated at another place after it has thrown `unavailable`
+ * @param place asks the backend for the endpoint; may be repeated
+ * @param work may be repeated at another endpoint after it has thrown `unavailable`
  */
 export async function atAgent<Place extends { readonly endpoint?: AgentEndpoint | undefined }, T>(
   { services, signal }: OpeningContext,
@@ -84,7 +84,7 @@ export async function atAgent<Place extends { readonly endpoint?: AgentEndpoint 
   }
 }
 
-/** Opens a stream as {@link openStreamAt}, as {@link atAgent}. */
+/** Opens a stream with {@link openStreamAt} by {@link atAgent}. */
 export async function openStream<Place extends { readonly endpoint?: AgentEndpoint | undefined }>(
   context: OpeningContext,
   place: (access: Access) => Promise<Place>,

@@ -1,28 +1,28 @@
-/** Output on its way out of a worker: framed into large buffers that are handed over and come back. */
+/** Output of a worker's streams, framed into large buffers that are transferred to the main thread and returned. */
 import { framesChannel } from "../../agent-client/bulk-messages.ts";
 import type { ByteBudget } from "../../common/byte-budget.ts";
 import { type Framing, onItsWay, outputBufferSize, smallBufferSize } from "./thread-messages.ts";
 
 const headerLength = 8;
 
-/** The buffers of all streams of a worker: an idle stream holds none, and together they hold what the budget allows. */
+/** The buffers of all streams of a worker: an idle stream holds none, and their total is bounded by the budget. */
 export class BufferSupply {
   readonly #free: Uint8Array[] = [];
   readonly #limit: number;
   readonly #budget: ByteBudget;
 
-  /** @param limit how many free buffers are kept */
+  /** @param limit number of free buffers to keep */
   constructor(limit: number, budget: ByteBudget) {
     this.#limit = limit;
     this.#budget = budget;
   }
 
-  /** How many bytes of buffers a stream may hold now. */
+  /** Bytes of buffers that a stream may hold now. */
   get share(): number {
     return this.#budget.share(onItsWay.output.least, onItsWay.output.most);
   }
 
-  /** @param held by the stream that takes it, in bytes: one that has its share gets a small buffer */
+  /** @param held bytes that the stream holds already: one that has its share gets a small buffer */
   take(held: number): Uint8Array {
     const size = held + outputBufferSize <= this.share ? outputBufferSize : smallBufferSize;
     this.#budget.take(size);
@@ -36,27 +36,27 @@ export class BufferSupply {
     }
   }
 
-  /** Notes that buffers will not come back. @param bytes their size, all together */
+  /** Records buffers that will not be returned. @param bytes their total size */
   forget(bytes: number): void {
     this.#budget.give(bytes);
   }
 }
 
-/** The surroundings of an {@link OutputBuffers}. */
+/** Callbacks of an {@link OutputBuffers}. */
 export interface OutputPort {
-  /** Hands a buffer over: its first `length` bytes are output. */
+  /** Transfers a buffer whose first `length` bytes are output. */
   post(buffer: Uint8Array, length: number): void;
-  /** Too much is on its way: nothing more should be written. */
+  /** Too much is in flight: nothing more should be written. */
   exhausted(): void;
   /** There is room again. */
   available(): void;
 }
 
 /**
- * Frames the output of one stream. Output that is written in one turn of the event loop leaves as one buffer,
- * or as soon as a buffer is full; consecutive output of one channel in a buffer is one frame. Every buffer
- * ends with a frame, so that wherever a stream is cut a client has whole frames. Output that comes in frames
- * stays in them; only a frame that is larger than a small buffer is divided.
+ * Frames the output of one stream. Output written in one turn of the event loop leaves as one buffer, or as soon as a
+ * buffer is full; consecutive output of one channel in a buffer is one frame. Every buffer ends at the end of a frame,
+ * so that a client has whole frames wherever a stream is cut. Output that arrives in frames keeps them; only a frame
+ * larger than a small buffer is split.
  */
 export class OutputBuffers {
   readonly #framing: Framing;
@@ -67,11 +67,11 @@ export class OutputBuffers {
   /** The offset of the open frame's header in the buffer; -1: none is open. */
   #frameStart = -1;
   #frameChannel = 0;
-  /** True if the buffer has frames that came as such, the last of them perhaps in part. */
+  /** True if the buffer has frames that arrived as such, the last of them perhaps incomplete. */
   #hasCutFrames: boolean = false;
-  /** The number of bytes at the buffer's begin that belong to a frame that began in an earlier one. */
+  /** Bytes at the beginning of the buffer that belong to a frame of an earlier one. */
   #restOfFrame = 0;
-  /** Bytes of the buffers that were handed over and are not back. */
+  /** Bytes of buffers that were transferred and not returned yet. */
   #handedOver = 0;
   #paused: boolean = false;
   #flush: NodeJS.Immediate | undefined;
@@ -98,7 +98,7 @@ export class OutputBuffers {
     if (this.#length > 0) {
       this.#flush ??= setImmediate(() => {
         this.#flush = undefined;
-        // Without room the buffer waits: what is written meanwhile leaves with it.
+        // Without room the buffer stays here, and further output is added to it.
         if (this.#hasRoom) {
           this.#post();
         }
@@ -106,7 +106,7 @@ export class OutputBuffers {
     }
   }
 
-  /** A buffer came back. */
+  /** Takes a returned buffer. */
   returned(buffer: Uint8Array): void {
     this.#handedOver -= buffer.byteLength;
     this.#supply.give(buffer);
@@ -119,19 +119,19 @@ export class OutputBuffers {
     }
   }
 
-  /** Nothing more is written: what is left goes out now. */
+  /** Flushes the rest; nothing more is written. */
   end(): void {
     clearImmediate(this.#flush);
     this.#flush = undefined;
     this.#post();
   }
 
-  /** True if the client has taken so much that what is left counts no more. */
+  /** True if the client has taken so much that the rest is negligible. */
   get isMostlyTaken(): boolean {
     return this.#handedOver <= outputBufferSize;
   }
 
-  /** Nobody wants the output any more, and no buffer comes back. */
+  /** Discards the output; no buffer will be returned. */
   discard(): void {
     clearImmediate(this.#flush);
     this.#flush = undefined;
@@ -144,7 +144,7 @@ export class OutputBuffers {
     }
   }
 
-  /** The buffer at hand with room for at least one byte of this channel. */
+  /** The current buffer, with room for at least one byte of this channel. */
   #room(channel: number): Uint8Array {
     if (this.#framing === "raw") {
       this.#buffer ??= this.#supply.take(this.#handedOver);
@@ -183,7 +183,7 @@ export class OutputBuffers {
     this.#frameStart = -1;
   }
 
-  /** The number of bytes that can go: to the end of the last whole frame, or all of a very large one. */
+  /** The number of bytes that can be sent: to the end of the last whole frame, or all of a very large one. */
   #wholeFrames(buffer: Uint8Array): number {
     const view = new DataView(buffer.buffer, buffer.byteOffset, this.#length);
     let whole = this.#restOfFrame;

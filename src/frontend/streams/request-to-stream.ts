@@ -5,10 +5,10 @@ import type { ReplyContext } from "../request-context.ts";
 import type { StreamLink } from "./stream-link.ts";
 
 /**
- * Sends the whole body, then waits for the stream's end. A body that is cut ends the stream without its last message, so
- * that the agent knows.
+ * Sends the whole body, then waits for the stream's end. A truncated body ends the stream without its last message,
+ * which tells the agent.
  *
- * @throws StreamError when the agent refused, the stream was cut or the client left
+ * @throws StreamError if the agent refused, the stream was cut or the client left
  */
 export async function requestToStream(
   { request, signal }: Pick<ReplyContext, "request" | "signal">,

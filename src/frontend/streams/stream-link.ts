@@ -1,4 +1,4 @@
-/** One stream as the main thread sees it; its other end is in a worker. */
+/** The main thread's end of a stream that runs in a worker. */
 import type {
   CarriedBytes,
   HandOverOffer,
@@ -13,7 +13,7 @@ import type { StreamPort } from "./thread-ports.ts";
 
 /** A stream that failed. */
 export class StreamError extends SockerlessError {
-  /** 126 or 127 where the process could not start; else 0. */
+  /** 126 or 127 if the process could not start; else 0. */
   readonly exitCode: number;
 
   constructor({ kind, message, exitCode }: StreamFailure) {
@@ -22,7 +22,7 @@ export class StreamError extends SockerlessError {
   }
 }
 
-/** Takes output. `written` must be called once the memory of `chunk` is not needed any more. */
+/** Takes output. `written` must be called once the memory of `chunk` is no longer needed. */
 export type OutputSink = (chunk: Uint8Array, written: () => void) => void;
 
 /** A stream to an agent. */
@@ -32,10 +32,10 @@ export class StreamLink {
   readonly #opened = Promise.withResolvers<Opened>();
   readonly #ended = Promise.withResolvers<Outcome>();
   readonly #handed = Promise.withResolvers<void>();
-  /** Output that came before somebody took it; the budget of the worker bounds it. */
+  /** Output that arrived before there was a sink; the worker's budget bounds it. */
   #waiting: { readonly buffer: Uint8Array; readonly length: number }[] = [];
   #sink: OutputSink | undefined;
-  /** Input that leaves together, at the end of this turn of the event loop at the latest. */
+  /** Input that is sent together, at the latest at the end of this turn of the event loop. */
   #batch: Uint8Array[] = [];
   #flush: NodeJS.Immediate | undefined;
   /** Bytes of input that the worker has not acknowledged. */
@@ -49,12 +49,12 @@ export class StreamLink {
 
   /**
    * @param died rejects when the worker's thread ends before the stream does
-   * @param inputBudget what the input of all streams is taken from
+   * @param inputBudget shared budget for the input of all streams
    */
   constructor(port: StreamPort<FromWorker>, died: Promise<never>, inputBudget: ByteBudget) {
     this.#port = port;
     this.#inputBudget = inputBudget;
-    // A failure is heard by the caller that waits for one of them; the other must not count as unhandled.
+    // The caller that waits for one of them handles the failure; the other must not count as unhandled.
     this.#opened.promise.catch(() => {});
     this.#ended.promise.catch(() => {});
     this.#handed.promise.catch(() => {});
@@ -65,40 +65,40 @@ export class StreamLink {
     });
   }
 
-  /** Resolves once the agent has taken the stream. Rejects with a {@link StreamError}. */
+  /** Resolves once the agent has accepted the stream. Rejects with a {@link StreamError}. */
   get opened(): Promise<Opened> {
     return this.#opened.promise;
   }
 
   /**
-   * Once the stream has ended and all its output has been given to the sink. Rejects with a {@link StreamError} when it
-   * failed or was cut: then it is not known how the process ended.
+   * Resolves once the stream has ended and the sink has got all its output. Rejects with a {@link StreamError} if it
+   * failed or was cut: how the process ended is then unknown.
    */
   get ended(): Promise<Outcome> {
     return this.#ended.promise;
   }
 
-  /** Resolves once the agent has the client's connection. Rejects with a {@link StreamError} when it never will. */
+  /** Resolves once the agent has the client's connection. Rejects with a {@link StreamError} if it never will. */
   get handed(): Promise<void> {
     return this.#handed.promise;
   }
 
-  /** The agent's offer to take the client's connection, once the stream is open; undefined: it made none. */
+  /** The agent's offer to take the client's connection, once the stream is open; undefined if it made none. */
   get offer(): HandOverOffer | undefined {
     return this.#offer;
   }
 
-  /** Bytes that the agent carried, once the stream has ended; undefined: it told none. */
+  /** Bytes that the agent transferred, once the stream has ended; undefined if it reported none. */
   get carried(): CarriedBytes | undefined {
     return this.#carried;
   }
 
-  /** Says that the client's connection is not handed on, before any input. */
+  /** Declines the hand-over of the client's connection, before any input. */
   keep(): void {
     this.#post({ type: "keep" });
   }
 
-  /** Takes the output, what came before included. May be called once. */
+  /** Sets the sink for the output, earlier output included. May be called once. */
   pipeTo(sink: OutputSink): void {
     this.#sink = sink;
     const waiting = this.#waiting;
@@ -109,9 +109,9 @@ export class StreamLink {
   }
 
   /**
-   * Sends input. The chunk is given away where its memory is its own.
+   * Sends input. The chunk's memory is transferred if the chunk owns it.
    *
-   * @returns whether there is room for more; if not, `onDrain` tells when
+   * @returns whether there is room for more; if not, `onDrain` is called when there is
    */
   write(chunk: Uint8Array): boolean {
     if (this.#over) {
@@ -130,26 +130,26 @@ export class StreamLink {
     return this.#hasRoom;
   }
 
-  /** Sets the callback for when input that did not find room has left. */
+  /** Sets the callback for when queued input has been sent. */
   onDrain(drained: () => void): void {
     this.#drained = drained;
   }
 
-  /** Sets the callback for when no more output comes, though input may; called before the stream opens. */
+  /** Sets the callback for the end of output, after which input may continue; called before the stream opens. */
   onOutputEnd(ended: () => void): void {
     this.#outputEnd = ended;
   }
 
-  /** No more input. */
+  /** Ends the input. */
   endInput(): void {
     this.#sendBatch();
     this.#post({ type: "input-end" });
   }
 
   /**
-   * The client is gone: the process goes on, and gets what the client sent before.
+   * Reports that the client is gone: the process continues, and gets what the client sent before.
    *
-   * @param reason what `opened` and `ended` reject with, where they are still pending
+   * @param reason the error with which `opened` and `ended` reject, if still pending
    */
   leave(reason: StreamFailure = { kind: "system", message: "the client is gone", exitCode: 0 }): void {
     this.#sendBatch();
@@ -158,9 +158,9 @@ export class StreamLink {
   }
 
   /**
-   * Gives the stream up; what was sent last may be lost. The process goes on.
+   * Abandons the stream; the last input may be lost. The process continues.
    *
-   * @param reason what `opened` and `ended` reject with, where they are still pending
+   * @param reason the error with which `opened` and `ended` reject, if still pending
    */
   cancel(reason: StreamFailure = { kind: "system", message: "the client is gone", exitCode: 0 }): void {
     this.#post({ type: "cancel" });

@@ -19,56 +19,56 @@ const require = createRequire(import.meta.url);
 
 type TransferList = NonNullable<NonNullable<Parameters<Piscina["run"]>[1]>["transferList"]>;
 
-/** Streams of one thread; far more than there will be, because a stream that waits costs a thread nothing. */
+/** Maximum number of streams per thread; far more than there will be, because an idle stream costs a thread nothing. */
 const streamsPerThread = 100_000;
-/** One thread frames about 1 GB/s: more threads than these would outrun the main thread that writes. */
+/** Maximum number of threads: one frames about 1 GB/s, and more would outrun the main thread that writes. */
 const maxThreads = 4;
-/** Bytes of input of all streams that agents have not taken yet, at most. */
+/** Maximum bytes of input, of all streams, that agents have not taken yet. */
 const inputBudget = 32 * 1024 * 1024;
 
-/** Bytes of windows, and of output, of all streams whose clients were to be handed over, and were not. */
+/** Bytes of windows and output of all streams that were to be handed over but were not. */
 const hereBudget = 4 * 1024 * 1024;
 
 /**
- * Opens streams to agents, in worker threads but for those whose clients are handed over. The threads start, and their
- * library is loaded, with the first stream that needs them: where connections are handed on, there may never be one.
+ * Opens streams to agents, in worker threads except those whose clients are handed over. The threads start, and load
+ * their library, with the first stream that needs them: where all connections are handed over, there may never be one.
  */
 export class StreamPool {
   readonly #threads: number;
   #pool: Piscina<StreamTask, void> | undefined;
   readonly #links = new Set<StreamLink>();
   readonly #input = new ByteBudget(inputBudget);
-  /** Resources of the streams that this thread runs itself. */
+  /** Resources of streams that run in this thread. */
   readonly #here: WorkerResources = {
     connections: new ConnectionPool(new ByteBudget(hereBudget)),
     supply: new BufferSupply(1, new ByteBudget(hereBudget)),
   };
 
-  /** @param threads how many workers; by default one less than the machine has cores, at least one */
+  /** @param threads number of workers; by default one less than the machine's cores, at least one */
   constructor(threads = Math.min(maxThreads, Math.max(1, availableParallelism() - 1))) {
     this.#threads = threads;
   }
 
-  /** Starts the threads, for whoever will need them soon: the first stream would wait for them. */
+  /** Starts the threads ahead of the first stream, which would otherwise wait for them. */
   startThreads(): void {
     this.#started();
   }
 
-  /** How many streams are open. */
+  /** Number of open streams. */
   get size(): number {
     return this.#links.size;
   }
 
-  /** The workers' threads, once they are started. One that ends is replaced. */
+  /** The worker threads, once started. One that ends is replaced. */
   get threads(): readonly Worker[] {
     return this.#pool?.threads ?? [];
   }
 
   /**
-   * Opens a stream. Failures are told by the link.
+   * Opens a stream. The link reports failures.
    *
-   * @param handOver whether its client is to be handed over: of a session comes nothing here then but that it was opened,
-   *   and its end. Of an archive all comes here where its agent has no offer to make
+   * @param handOver whether to hand over its client: of a session only its opening and its end then arrive here; of an
+   *   archive everything, if its agent makes no offer
    */
   open(target: DialTarget, operation: StreamOperation, framing: Framing, handOver = false): StreamLink {
     return handOver && operation.kind === "session"
@@ -86,10 +86,10 @@ export class StreamPool {
         maxThreads: this.#threads,
         idleTimeout: Number.POSITIVE_INFINITY,
         concurrentTasksPerWorker: streamsPerThread,
-        // A thread without tasks would otherwise sleep on a lock, deaf to its HTTP/2 connections.
+        // A thread without tasks would otherwise block on a lock and not serve its HTTP/2 connections.
         atomics: "disabled",
       });
-      // A thread that ends while it has no stream: the pool replaces it.
+      // The pool replaces a thread that ends while it has no stream.
       this.#pool.on("error", () => {});
     }
     return this.#pool;
@@ -104,10 +104,10 @@ export class StreamPool {
 
   #openInWorker(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
     const { port1, port2 } = new MessageChannel();
-    // Never with an AbortSignal: that would take a whole thread, and an abort would end it with all its streams.
+    // Never with an AbortSignal: it would reserve a whole thread, and an abort would end it with all its streams.
     const run = this.#started().run(
       { target, operation, framing, requestId: currentRequestId(), port: port2 },
-      // Piscina derives its type from an overload of postMessage that is not the one it calls.
+      // Piscina derives its type from the wrong overload of postMessage.
       { transferList: [port2] as unknown as TransferList },
     );
     const died = new Promise<never>((_, reject) => {

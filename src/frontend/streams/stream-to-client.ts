@@ -1,4 +1,4 @@
-/** A hijacked stream from its first byte to the client's last, whatever becomes of it. */
+/** A hijacked stream, from its first byte to the client's last, whatever its outcome. */
 import type { Duplex } from "node:stream";
 
 import type { Outcome } from "../../agent-client/agent-stream.ts";
@@ -9,25 +9,25 @@ import type { ExecEnd } from "./exec-ends.ts";
 import { endOfHanded, OutOfSight } from "./handed-on.ts";
 import type { StreamLink } from "./stream-link.ts";
 
-/** How a stream is shown to its client. */
+/** How a stream is presented to its client. */
 export interface StreamToClient {
-  /** True if the client's bytes go to the process. */
+  /** True if the client's input goes to the process. */
   readonly stdin: boolean;
   readonly multiplexed: boolean;
-  /** Resolves once something may follow the answer's header; who takes the connection sees to that by itself. */
+  /** Resolves once output may follow the answer's header; an agent that takes the connection waits by itself. */
   readonly headerLead?: () => Promise<void>;
-  /** The process, where its end is told in another answer. */
+  /** The process, if another answer reports its end. */
   readonly processEnd?: Pick<ExecEnd, "exited" | "cut">;
-  /** True if the client hears of a failure in another answer: its stream ends without a word then. */
+  /** True if another answer reports a failure to the client; its stream then ends silently. */
   readonly isToldElsewhere?: (error: unknown) => boolean;
-  /** Tells what has to be known before a client that has typed its detach keys sees that it has left. */
+  /** Called before a client that has typed its detach keys sees the stream end. */
   readonly onDetach: () => Promise<void>;
 }
 
 /**
- * Copies both ways, then closes the client's connection: as usual when the process ended or the client detached, with a
- * message and abnormally when the stream was cut, so that nobody takes that for success. Where the agent takes the client's
- * connection, this is over as soon as it has.
+ * Copies both ways, then closes the client's connection: normally if the process ended or the client detached, else
+ * with an error message and abnormally, so that a cut stream is not taken for success. Returns as soon as the agent has
+ * taken the client's connection.
  */
 export async function streamToClient(
   context: Pick<HijackContext, "logger" | "signal"> & {
@@ -77,7 +77,7 @@ async function cut(
     socket.end();
   } else if (!socket.destroyed) {
     logger.warn({ err: error }, "a stream was cut");
-    // Its next request is for the exit code, and takes the absence of one for 0.
+    // The client asks for the exit code next, and takes a missing one for 0.
     await processEnd?.cut();
     await headerLead?.();
     abortClient(socket, inBandText(`${messageOf(error)}\r\n`, multiplexed, "stderr"));
@@ -85,9 +85,9 @@ async function cut(
 }
 
 /**
- * Follows a stream whose connection the agent has, because the agent's death would look like the end: the copy
- * of the connection that is held here is closed once the agent has said how it ended. While an agent lives nothing is
- * written: it may have more for its client, though its word does not come here any more.
+ * Follows a stream whose connection the agent has, as the agent's death would look like its end: our copy of the
+ * connection is closed once the agent has reported the end. Nothing is written while the agent lives: it may have more
+ * output, even if its reports no longer arrive here.
  */
 async function followHanded(
   context: Pick<HijackContext, "logger">,

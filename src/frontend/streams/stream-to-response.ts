@@ -5,11 +5,11 @@ import type { StreamLink } from "./stream-link.ts";
 import { onAbort } from "../../common/on-abort.ts";
 
 /**
- * Writes a stream's output as the rest of a response whose header was written. A client that leaves ends the stream.
+ * Writes a stream's output as the rest of a response whose header was sent. A client that leaves ends the stream.
  *
- * @param lastWords what is written when the stream was cut; the response then stays unfinished, which every client
- *   takes for an error
- * @throws StreamError when the stream was cut
+ * @param lastWords the message for a stream that was cut; the response then stays unfinished, which every client takes
+ *   for an error
+ * @throws StreamError if the stream was cut
  */
 export async function streamToResponse(
   { response, signal }: Pick<ReplyContext, "response" | "signal">,
@@ -33,12 +33,12 @@ export async function streamToResponse(
   response.end();
 }
 
-/** Writes the last of a response that stays unfinished, and waits until it has gone. */
+/** Writes the end of a response that stays unfinished, and waits until it is sent. */
 async function sayLast(response: ReplyContext["response"], text: Buffer): Promise<void> {
   if (response.destroyed) {
     return;
   }
-  // A `destroy`, which ends the response for good, drops bytes that the client has not been sent.
+  // `destroy`, which ends the response, would drop unsent bytes.
   const sent = Promise.withResolvers<void>();
   response.once("close", sent.resolve);
   response.write(text, () => sent.resolve());

@@ -1,14 +1,14 @@
-/** Telling the backend what clients did with streams that do not pass it. */
+/** Reports to the backend what clients did with streams that bypass it. */
 import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { RequestContext } from "../request-context.ts";
 
-/** How long a client is kept waiting for the event of what it did. */
+/** Milliseconds for which a client waits for the event of its action. */
 const limitMs = 5_000;
 
 /**
- * Has an event journalled. The client's wish is done by then: it does not fail if the event cannot be told.
+ * Has an event journalled. The client's action is complete by then and does not fail if this does.
  *
- * @param execId of an exec that was left
+ * @param execId ID of the exec that was detached
  */
 export async function recordStreamUse(
   { services, logger }: Pick<RequestContext, "services" | "logger">,

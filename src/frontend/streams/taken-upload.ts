@@ -1,4 +1,4 @@
-/** The body of a client's request, which the agent of a container reads from the client's own connection. */
+/** The body of a client's request, which a container's agent reads from the client's own connection. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 
@@ -14,12 +14,12 @@ import type { TakeContext, TakenUpload } from "../request-context.ts";
 import { endOfHanded } from "./handed-on.ts";
 
 /**
- * Has the agent at an endpoint unpack the body of a request.
+ * Lets the agent at an endpoint unpack the body of a request.
  *
- * @param open where the archive goes
- * @returns undefined where the body is still to be read, from its beginning
- * @throws ConnectError when the agent refuses, SockerlessError when nobody knows who has the client's connection: then
- *   our copy is closed
+ * @param open the call, with the archive's target
+ * @returns undefined if the body still has to be read, from its beginning
+ * @throws ConnectError if the agent refuses; SockerlessError if it is unknown which process has the client's
+ *   connection: our copy is then closed
  */
 export async function takeUpload(
   { connection, request, services, headers, logger }: TakeContext,
@@ -68,7 +68,7 @@ export async function takeUpload(
     logger.debug("an archive is handed on");
     const ended = endOfHanded(logger, "an archive", offer.socket, resultOf(results)).then(sizeOf);
     ended.catch(() => {}); // It is heard later.
-    // The agent ends the call once it knows; a call that is broken off before has it answer.
+    // The agent ends the call once it knows the outcome; if the call is cancelled before, the agent answers the client.
     const writtenBefore = connection.bytesWritten;
     const finish = (): void => {
       if (connection.bytesWritten > writtenBefore) {
@@ -91,7 +91,7 @@ export async function takeUpload(
   }
 }
 
-/** The agent's word on an archive. */
+/** The agent's report about an archive. */
 type Result =
   | { readonly totalBytes: number }
   | { readonly refusal: Pick<ArchiveFailure, "code" | "message"> };

@@ -1,16 +1,16 @@
 /**
- * The whole contract between the main thread and the stream workers: one {@link StreamTask} starts a stream, then these
- * messages go over the port that came with it. Errors are data.
+ * The contract between the main thread and the stream workers: a {@link StreamTask} starts a stream, then these
+ * messages are exchanged over its port. Errors are data.
  *
  * Why threads: a worker talks to agents and frames their output for Docker clients, which is most of the work per byte;
- * the main thread owns the clients' sockets, which cannot move, and only writes what it is given. A session whose client is to
- * be handed over is opened in the main thread, by the same messages: none of its bytes come there.
+ * the main thread owns the clients' sockets, which cannot be moved, and only writes. A session that is to be handed
+ * over is opened in the main thread by the same messages, as none of its bytes pass there.
  *
  * INVARIANTS:
  * - `opened` comes at most once and before any `output`; `ended` or `failed` comes once and last.
- * - The main thread gives each output buffer back with `returned`, once the client took it. How many a stream has there
- *   is the worker's to say; `ended` and `failed` wait until they are few.
- * - The worker acknowledges each `input` with `input-taken`. How many bytes it has is the main thread's to say.
+ * - The main thread returns each output buffer with `returned`, once the client took it. The worker bounds how many a
+ *   stream has there; `ended` and `failed` wait until they are few.
+ * - The worker acknowledges each `input` with `input-taken`. The main thread bounds the unacknowledged bytes.
  */
 import type { DialTarget } from "../../agent-client/address.ts";
 import type {
@@ -24,35 +24,36 @@ import type { StreamPort } from "./thread-ports.ts";
 
 /** The size of an output buffer in bytes. */
 export const outputBufferSize = 256 * 1024;
-/** Size in bytes of the output buffers of a stream that has little left of the memory that all share. */
+/** The size in bytes of output buffers while the shared memory budget is nearly used up. */
 export const smallBufferSize = 64 * 1024;
 
 /**
- * Bytes of one stream that may be on their way in one direction: what is sure, and what brings no more speed.
+ * Bytes of one stream in flight in one direction: the guaranteed minimum, and the maximum beyond which throughput no
+ * longer grows.
  */
 export const onItsWay = {
   output: { least: 2 * smallBufferSize, most: 16 * outputBufferSize },
   input: { least: 128 * 1024, most: 2 * 1024 * 1024 },
 } as const;
 
-/** Chunks that travel as one message: a message costs as much as the bytes of several chunks. */
+/** Chunks that are sent as one message: a message costs as much as the bytes of several chunks. */
 export const inputBatch = 8;
 
 /** How output is laid out for the client. */
 export type Framing =
-  /** The bytes as they are: a terminal's output, a tar stream. */
+  /** Raw bytes: a terminal's output, a tar stream. */
   | "raw"
   /** Docker's headers of eight bytes: stream number, three zeros, big-endian length. */
   | "multiplexed";
 
-/** The agent's call to make. Requests are encoded messages. */
+/** The call to make at the agent. Requests are encoded messages. */
 export type StreamOperation =
   | {
       readonly kind: "session";
       readonly open: Uint8Array;
       /** True if the client's bytes go to the process. */
       readonly carriesInput: boolean;
-      /** Keys in the input that end the session; empty: none. */
+      /** Detach keys in the input; empty: none. */
       readonly detachKeys: Uint8Array;
     }
   | { readonly kind: "logs"; readonly request: Uint8Array }
@@ -66,7 +67,7 @@ export interface StreamTask {
   readonly target: DialTarget;
   readonly operation: StreamOperation;
   readonly framing: Framing;
-  /** The client's request that the stream is for. */
+  /** ID of the client's request. */
   readonly requestId: string | undefined;
   readonly port: StreamPort<ToWorker>;
 }
@@ -75,25 +76,25 @@ export interface StreamTask {
 export type ToWorker =
   | { readonly type: "input"; readonly chunks: readonly Uint8Array[] }
   | { readonly type: "input-end" }
-  /** The client's connection is not handed on, whatever was offered. */
+  /** Declines the hand-over of the client's connection. */
   | { readonly type: "keep" }
   | { readonly type: "returned"; readonly buffer: Uint8Array }
-  /** The stream is given up. The worker answers nothing more. */
+  /** Abandons the stream. The worker answers nothing more. */
   | { readonly type: "cancel" }
-  /** The client is gone: what it sent before is still for the process. The worker answers nothing more. */
+  /** The client is gone: its earlier input still goes to the process. The worker answers nothing more. */
   | { readonly type: "leave" };
 
 /** From the worker to the main thread. */
 export type FromWorker =
   | { readonly type: "opened"; readonly opened: Opened }
-  /** The client's connection may be handed on, in place of all output and input. Before `opened`. */
+  /** The client's connection may be handed over, instead of all output and input. Before `opened`. */
   | { readonly type: "offered"; readonly offer: HandOverOffer }
-  /** The agent has the client's connection: of output and input nothing more comes this way. */
+  /** The agent has the client's connection: no more output or input passes here. */
   | { readonly type: "handed" }
   | { readonly type: "carried"; readonly bytes: CarriedBytes }
   | { readonly type: "output"; readonly buffer: Uint8Array; readonly length: number }
   | { readonly type: "input-taken"; readonly bytes: number }
-  /** No more output; input may go on. */
+  /** No more output; input may continue. */
   | { readonly type: "output-end" }
   | { readonly type: "ended"; readonly outcome: Outcome }
   | { readonly type: "failed"; readonly failure: StreamFailure };

@@ -1,16 +1,19 @@
-/** Two ports in one thread, for a stream that is not worth a worker. What is posted is taken over, not copied. */
+/**
+ * Two connected ports in one thread, for a stream that needs no worker. Posted values are passed by reference, not
+ * copied.
+ */
 import { EventEmitter } from "node:events";
 
-/** The members of a `MessagePort` that a stream uses, at the end where such messages come. */
+/** The members of a `MessagePort` that a stream uses, at its receiving end. */
 export interface StreamPort<Message> {
   on(event: "message", listener: (message: Message) => void): unknown;
   once(event: "close", listener: () => void): unknown;
   postMessage(message: unknown, transfer: ArrayBuffer[]): void;
-  /** Ends both ports, behind what was posted. */
+  /** Closes both ports after all posted messages. */
   close(): void;
 }
 
-/** Makes two ports: what is posted to one arrives at the other, in order, behind what runs now. */
+/** Creates two ports: messages posted to one arrive at the other, in order and asynchronously. */
 export function portsInThread<One, Other>(): {
   readonly port1: StreamPort<One>;
   readonly port2: StreamPort<Other>;

@@ -9,13 +9,13 @@ import { prepareForStreaming } from "./client-socket.ts";
 
 const require = createRequire(import.meta.url);
 
-/** The most bytes of one message from a client; it is stdin, so whoever has more sends more messages. */
+/** Maximum bytes of one message from a client; longer stdin is sent as several messages. */
 const maxMessageBytes = 1024 * 1024;
 
-/** Answers the handshake and gives the connection as a stream: what is written becomes messages. */
+/** Answers the handshake and returns the connection as a stream whose writes become messages. */
 export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
   const { socket, head, request, version } = context;
-  // With the first client that asks for one: most daemons meet none.
+  // Loaded with the first such client, as most daemons never have one.
   const { WebSocketServer } = require("ws") as typeof import("ws");
   const server = new WebSocketServer({
     noServer: true,
@@ -23,7 +23,7 @@ export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
     maxPayload: maxMessageBytes,
     perMessageDeflate: false,
   });
-  // A handshake that is none is answered by the library.
+  // The library answers an invalid handshake.
   context.takeOver();
   prepareForStreaming(socket);
   const webSocket = await new Promise<WebSocket>((resolve, reject) => {
@@ -31,11 +31,14 @@ export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
     socket.once("close", () => reject(new Error("the client left during the handshake")));
     server.handleUpgrade(request, socket, head, resolve);
   });
-  // From 1.28 on output is binary, before it was text.
+  // Output is binary from API 1.28 on, and text before.
   return new WebSocketStream(webSocket, version.atLeast("1.28"));
 }
 
-/** Messages as bytes, with back-pressure both ways. A WebSocket has no half-close: its end is the client's leaving. */
+/**
+ * Messages as a byte stream, with back-pressure both ways. A WebSocket has no half-close: its close means that the
+ * client left.
+ */
 class WebSocketStream extends Duplex {
   readonly #webSocket: WebSocket;
   readonly #binary: boolean;
@@ -52,7 +55,7 @@ class WebSocketStream extends Duplex {
     });
     webSocket.on("error", (error) => this.destroy(error));
     webSocket.on("close", () => this.destroy());
-    // Those who use the stream hear of its end by 'close'.
+    // Users of the stream learn of its end by 'close'.
     this.on("error", () => {});
   }
 
@@ -71,7 +74,7 @@ class WebSocketStream extends Duplex {
 
   override _destroy(error: Error | null, destroyed: (error: Error | null) => void): void {
     if (this.#webSocket.readyState === this.#webSocket.OPEN) {
-      // Without a closing handshake: to the client the stream was cut.
+      // Without a closing handshake, so that the client sees the stream as cut.
       this.#webSocket.terminate();
     }
     destroyed(error);

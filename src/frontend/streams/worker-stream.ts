@@ -31,7 +31,7 @@ export interface WorkerResources {
   readonly supply: BufferSupply;
 }
 
-/** Runs a stream to its end, which is told over the port; it never rejects. */
+/** Runs a stream to its end, which is reported over the port; never rejects. */
 export function runStream(task: StreamTask, resources: WorkerResources): Promise<void> {
   return new Promise((resolve) => {
     new WorkerStream(task, resources, resolve).open();
@@ -44,12 +44,12 @@ class WorkerStream {
   readonly #done: () => void;
   readonly #output: OutputBuffers;
   readonly #scanner: DetachScanner | undefined;
-  /** Undefined until it is dialled; what the client sends meanwhile waits. */
+  /** Undefined until dialled; the client's input is queued meanwhile. */
   #agent: AgentStream | undefined;
   #early: (() => void)[] = [];
   #over: boolean = false;
   #isCancelled: boolean = false;
-  /** The end, which waits for the client to take the output. */
+  /** The end, which is held until the client has taken the output. */
   #end: (FromWorker & { readonly type: "ended" }) | undefined;
 
   constructor(task: StreamTask, resources: WorkerResources, done: () => void) {
@@ -164,7 +164,7 @@ class WorkerStream {
     this.#sendInput(pass, taken);
   }
 
-  /** Sends chunks of input; `taken` is called once the last of them is on its way. */
+  /** Sends chunks of input; `taken` is called once the last of them has been sent. */
   #sendInput(chunks: readonly Uint8Array[], taken: () => void): void {
     const last = chunks.at(-1);
     if (last === undefined) {
@@ -183,8 +183,8 @@ class WorkerStream {
   }
 
   /**
-   * The last word to the main thread, after all output. While its client reads little of that, a stream that has ended is
-   * one still; one that was cut is over at once, so that a client that only sends does not go on for nobody.
+   * Sends the final message to the main thread, after all output. A stream that has ended normally waits for a slow
+   * client; one that was cut ends at once, so that a client that only sends does not continue in vain.
    */
   #finish(last: FromWorker & { readonly type: "ended" | "failed" }): void {
     if (this.#over || this.#end !== undefined) {
@@ -212,7 +212,7 @@ class WorkerStream {
     this.#done();
   }
 
-  /** The agent is told behind the client's last bytes; nobody waits for that. */
+  /** The agent is told after the client's last bytes, without waiting for it. */
   #leave(): void {
     this.#whenDialled(() => this.#agent?.leave());
     this.#over = true;
