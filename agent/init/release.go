@@ -9,11 +9,16 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/init/setpriv"
 )
 
 var _ server.Releasable = (*container)(nil)
 
-// Release lets the agent leave at once: the container is no longer needed.
+// errWithdrawn is the outcome of a start that is released before its process has begun.
+var errWithdrawn = &session.StartError{ExitCode: setpriv.Unknown, Message: "the start was withdrawn"}
+
+// Release lets the agent leave at once: the container is no longer needed. A start
+// that waits for its attachments is withdrawn.
 func (c *container) Release(_ context.Context, generation uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -22,7 +27,7 @@ func (c *container) Release(_ context.Context, generation uint64) error {
 	switch {
 	case c.released:
 		return nil
-	case c.starting > 0, state.Started != nil && state.Exit == nil:
+	case state.Started != nil && state.Exit == nil, c.starting > 0 && !c.Sessions.WithdrawStart(generation, errWithdrawn):
 		reason = errors.New("the container is running")
 	case generation < c.generation:
 		reason = fmt.Errorf("the container was started again: the last start was number %d, not %d", c.generation, generation)

@@ -74,6 +74,39 @@ func TestAnAgentThatWasNeverStartedIsReleased(t *testing.T) {
 	}
 }
 
+func TestAStartThatWaitsForAnAttachmentIsReleasedWithoutRunning(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: forLong})
+	client := k.client()
+	failed := make(chan *agentv1.StartFailure, 1)
+	go func() {
+		response, err := client.Start(patience(t), connect.NewRequest(&agentv1.StartRequest{Generation: 2, Process: nobody("probe", "forever"),
+			AwaitAttachIds: []string{"nobody comes"}, AwaitAttachTimeoutMs: 3_600_000}))
+		if err != nil {
+			t.Error(err)
+			failed <- nil
+			return
+		}
+		failed <- response.Msg.GetFailure()
+	}()
+	k.await("the start", func() bool {
+		watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
+		must(t, err)
+		defer watch.Close()
+		return watch.Receive() && watch.Msg().Generation == 2
+	})
+	if err := release(t, client, 1); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("of an earlier start: %v", err)
+	}
+	must(t, release(t, client, 2))
+	if failure := <-failed; failure.GetExitCode() != 128 || failure.GetMessage() != "the start was withdrawn" {
+		t.Errorf("the start was answered with %v", failure)
+	}
+	if code := k.exitCode(); code != 128 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
 func TestAnAgentWithoutAStartLeaves(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: append([]string{"--start-timeout", "2s"}, forLong...)})

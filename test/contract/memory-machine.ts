@@ -134,6 +134,10 @@ export class MemoryMachine {
   agentFeatures: readonly string[] = ["seccomp", "partners"];
   /** Agents begin what they are told to, and their answers are lost. */
   losesStarts = false;
+  /** Agents wait for the attachments of a start however long they take. */
+  hasPatientAgents = false;
+  /** Agents answer a start only then. */
+  startAnswers: Promise<void> = Promise.resolve();
   /** Agents in a cloud that are lost after they have answered, each of which another one follows. */
   lostAgents = 0;
   #sockets = 0;
@@ -433,6 +437,8 @@ export class MemoryMachine {
         env: spec.env,
         features: this.agentFeatures,
         losesStarts: this.losesStarts,
+        isPatient: this.hasPatientAgents,
+        startAnswers: this.startAnswers,
       });
     }
     return {

@@ -44,6 +44,10 @@ export interface ProcessAgentOptions {
   readonly features: readonly string[];
   /** Starts are made, and not answered. */
   readonly losesStarts: boolean;
+  /** Starts wait for attachments however long they take. */
+  readonly isPatient: boolean;
+  /** Starts are made, and answered only then. */
+  readonly startAnswers: Promise<void>;
 }
 
 interface Running {
@@ -189,6 +193,7 @@ export class ProcessAgent {
         this.starts.push(request);
         this.#result ??= this.#start(request);
         const result = await this.#result;
+        await this.options.startAnswers;
         if (this.options.losesStarts) {
           throw new ConnectError("lost on the way", Code.Unavailable);
         }
@@ -312,7 +317,7 @@ export class ProcessAgent {
   async #start(request: StartRequest): Promise<StartResponse> {
     const attached = Promise.all(request.awaitAttachIds.map((id) => this.#attachment(id).promise));
     const timeout = new Promise((resolve) => setTimeout(resolve, request.awaitAttachTimeoutMs).unref());
-    await Promise.race([attached, timeout]);
+    await (this.options.isPatient ? attached : Promise.race([attached, timeout]));
     const env = Object.fromEntries(this.options.env.map((entry) => entry.split("=", 2)));
     try {
       this.#main = await run(this.options.args, { ...env }, (stream, data) =>

@@ -65,6 +65,7 @@ type run struct {
 	generation uint64
 	begun      bool            // Start was called
 	attached   map[string]bool // reservations with an opened session
+	launching  bool            // no longer waiting for them
 
 	response *agentv1.StartResponse // of Start, once it is known
 	process  Process                // once started

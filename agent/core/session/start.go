@@ -91,6 +91,9 @@ func (c *Sessions) refuseStart(r *run, generation uint64) {
 
 func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartRequest) {
 	c.awaitAttachments(r, request)
+	if !c.beginLaunch(r) {
+		return
+	}
 	process, stdio, err := c.options.Runtime.Launch(ctx, request)
 	if err != nil {
 		failure := &StartError{ExitCode: 128, Message: err.Error()}
@@ -118,6 +121,28 @@ func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartR
 	r.outputs.drain()
 	r.input.close()
 	c.endRun(r, process.Status())
+}
+
+// beginLaunch reports whether the process is to be launched: not after the start
+// has failed. From then on it cannot be withdrawn.
+func (c *Sessions) beginLaunch(r *run) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.launching = r.response == nil
+	return r.launching
+}
+
+// WithdrawStart fails the start of a generation while that waits for its
+// attachments, and reports whether it did: a process that is being launched runs.
+func (c *Sessions) WithdrawStart(generation uint64, failure *StartError) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.run
+	if !r.begun || r.generation != generation || r.launching || r.over() {
+		return false
+	}
+	c.failStart(failure)
+	return true
 }
 
 // awaitAttachments waits, for at most the request's time, until every reservation
@@ -148,6 +173,11 @@ func (c *Sessions) awaitAttachments(r *run, request *agentv1.StartRequest) {
 func (c *Sessions) FailStart(failure *StartError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.failStart(failure)
+}
+
+// failStart is FailStart with c.mu held.
+func (c *Sessions) failStart(failure *StartError) {
 	r := c.run
 	if r.over() {
 		if r.begun && r.response == nil { // it was killed while it was being started

@@ -129,15 +129,21 @@ for (const cloud of [false, true]) {
       assert.deepEqual([statusOf(id), recordOf(id)?.state?.error], [ContainerStatus.RUNNING, ""]);
     });
 
-    /** A start whose launch waits, asked for by a call that can be ended with a reason. */
-    const called = async (more: MessageInitShape<typeof CreateContainerRequestSchema> = {}) => {
-      const id = await bench.createScript("exec sleep 60", more);
-      bench.machine.busyLaunches = Promise.withResolvers();
+    /** A start that is asked for by a call that can be ended with a reason. */
+    const callFor = (id: string) => {
       const call = new AbortController();
       const outcome = startContainer(bench.engine.context, id, "user", undefined, call.signal, {
         clientToken: "first",
       });
       outcome.catch(() => undefined);
+      return { call, outcome };
+    };
+
+    /** A start whose launch waits. */
+    const called = async (more: MessageInitShape<typeof CreateContainerRequestSchema> = {}) => {
+      const id = await bench.createScript("exec sleep 60", more);
+      bench.machine.busyLaunches = Promise.withResolvers();
+      const { call, outcome } = callFor(id);
       await untilTrue(() => bench.machine.calls.includes("launch"));
       assert.equal(recordOf(id)?.startAwaited, true);
       return { id, call, outcome };
@@ -151,6 +157,50 @@ for (const cloud of [false, true]) {
       await clock.advance(repeatedWithinMs);
       await assert.rejects(outcome, (error) => isErrorKind(error, "conflict"));
       assert.equal(startsOf(id), 0);
+    });
+
+    /** A start whose agent waits for the session of an attachment. */
+    const awaitingAttachment = async () => {
+      bench.machine.hasPatientAgents = true;
+      const id = await bench.createScript("exec sleep 60");
+      const attached = bench.containers.attachContainer({ container: id, stream: true, stdout: true });
+      await attached[Symbol.asyncIterator]().next();
+      const { call, outcome } = callFor(id);
+      await untilTrue(() => startsOf(id) === 1);
+      return { id, call, outcome, agent: bench.machine.agentOf(id) };
+    };
+
+    it("is undone where the agent still waits for the attachment of a frontend that has ended", async () => {
+      const { id, call, outcome, agent } = await awaitingAttachment();
+      call.abort(callerLost);
+      await clock.advance(repeatedWithinMs);
+      await assert.rejects(outcome, undone);
+      assert.equal(agent.pid, 0);
+      assert.deepEqual(inState(id)(), [ContainerStatus.CREATED, 128]);
+      await untilTrue(() => bench.machine.workloads.get(id)?.agent === undefined);
+      const [first] = agent.starts;
+      assert.ok(Number(first?.awaitAttachTimeoutMs) > repeatedWithinMs, "its agent waits longer");
+    });
+
+    it("gives way to another start while the agent waits for such an attachment", async () => {
+      const { id, call, outcome, agent } = await awaitingAttachment();
+      call.abort(callerLost);
+      await bench.containers.startContainer({ container: id, clientToken: "second" });
+      await assert.rejects(outcome, undone);
+      assert.deepEqual([agent.pid, statusOf(id), startsOf(id)], [0, ContainerStatus.RUNNING, 1]);
+    });
+
+    it("stays begun where its agent has begun the process before the call is given up", async () => {
+      const answers = Promise.withResolvers<void>();
+      bench.machine.startAnswers = answers.promise;
+      const id = await bench.createScript("exec sleep 60");
+      const { call, outcome } = callFor(id);
+      await untilTrue(() => (bench.machine.workloads.get(id)?.agent?.pid ?? 0) !== 0);
+      call.abort(callerLost);
+      await clock.advance(repeatedWithinMs);
+      await outcome;
+      answers.resolve();
+      assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
     });
 
     it("goes on where only the frontend has ended and a restart policy wants it", async () => {

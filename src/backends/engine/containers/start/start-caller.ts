@@ -30,6 +30,7 @@ export class StartCaller implements Disposable {
   readonly token: string;
   readonly #options: StartCallerOptions;
   readonly #leaving = new AbortController();
+  readonly #givingUp = new AbortController();
   #call: Disposable | undefined;
   #patience: Disposable | undefined;
   #wanted = Promise.withResolvers<void>();
@@ -44,6 +45,11 @@ export class StartCaller implements Disposable {
   /** Aborts when the client has left. */
   get left(): AbortSignal {
     return this.#leaving.signal;
+  }
+
+  /** Aborts, with the start's failure as its reason, once the caller is lost for good: nobody wants what its agent has not begun. */
+  get unwanted(): AbortSignal {
+    return this.#givingUp.signal;
   }
 
   /** Whether the call was lost, and has not come again. */
@@ -80,6 +86,7 @@ export class StartCaller implements Disposable {
       this[Symbol.dispose]();
       const failure = lostCaller(this.#options.containerId);
       this.#wanted.reject(failure);
+      this.#givingUp.abort(failure);
       this.#options.lost(failure);
     }
   }

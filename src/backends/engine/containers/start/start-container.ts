@@ -152,7 +152,7 @@ function isDue(
  * them from the first on: each finds what is there of it. Whatever fails in one takes back those before it.
  */
 async function runJournalled(start: Start): Promise<void> {
-  const { context, record, ended } = start;
+  const { context, live, record, ended } = start;
   try {
     requireLog(record);
     await unlessAborted(ended, ensureVolumeParts(context, record));
@@ -160,7 +160,8 @@ async function runJournalled(start: Start): Promise<void> {
     const met = await launch(start);
     const request = await prepareAgent(start, met);
     await stillWanted(start, met.link);
-    const started = await startProcess(met.link, request).catch((error: unknown) =>
+    const unwanted = live.run.start?.caller?.unwanted;
+    const started = await startProcess(met.link, request, unwanted).catch((error: unknown) =>
       begunBefore(context, record, met.link, error),
     );
     await recordStarted(start, met, started);

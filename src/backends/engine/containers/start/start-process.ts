@@ -20,9 +20,10 @@ import type { AgentLink } from "../live/agent-link.ts";
 import { foundRun } from "../run/lost-container.ts";
 import { isOfEarlierRun } from "../run/watch-container.ts";
 import type { LiveContainer } from "../live/live.ts";
+import { repeatedWithinMs } from "./start-caller.ts";
 
-/** How long attach sessions of reservations are awaited. */
-const attachTimeoutMs = 10_000;
+/** How long attach sessions of reservations are awaited: a start whose caller is lost meanwhile can be undone before it is over. */
+const attachTimeoutMs = repeatedWithinMs + 4_000;
 /** How long the agent may take beyond that. */
 const startTimeoutMs = 60_000;
 /** The feature in `Hello.features` of agents that load seccomp profiles. */
@@ -39,6 +40,16 @@ export class FailedStart extends Error {
   constructor(exitCode: number, reason: SockerlessError) {
     super(reason.message, { cause: reason });
     this.exitCode = exitCode;
+    this.reason = reason;
+  }
+}
+
+/** A call of an agent's start that was given up: the process may have begun all the same. */
+export class AbortedStart extends Error {
+  readonly reason: unknown;
+
+  constructor(reason: unknown) {
+    super("the start was given up", { cause: reason });
     this.reason = reason;
   }
 }
@@ -94,10 +105,10 @@ export async function refuseOldAgent(
 }
 
 /**
- * Finds out what became of a process whose start was not answered. One that had begun runs, or has run: then the watch of its
- * agent, or of none, is to bury it.
+ * Finds out what became of a process whose start was not answered, or given up. One that had begun runs, or has run: then the
+ * watch of its agent, or of none, is to bury it.
  *
- * @throws the error, where it had not
+ * @throws the error, where it had not; of a start that was given up, why
  */
 export async function begunBefore(
   context: EngineContext,
@@ -105,7 +116,8 @@ export async function begunBefore(
   link: AgentLink,
   error: unknown,
 ): Promise<StartedProcess> {
-  if (!isErrorKind(fromUnknown(error), "unavailable")) {
+  const isAborted = error instanceof AbortedStart;
+  if (!isAborted && !isErrorKind(fromUnknown(error), "unavailable")) {
     throw error;
   }
   const begun = await begunOf(link);
@@ -114,7 +126,7 @@ export async function begunBefore(
   }
   const found = await foundRun(context, id, generation);
   if (found?.begunAt === undefined || found.agent !== undefined) {
-    throw error;
+    throw isAborted ? error.reason : error;
   }
   return create(StartedProcessSchema, { startedAt: timestampFromDate(found.begunAt) });
 }
@@ -134,9 +146,20 @@ export async function begunOf(link: AgentLink): Promise<StartedProcess | undefin
   }
 }
 
-/** Has the agent start the main process. @throws FailedStart: it cannot be executed; what the call throws */
-export async function startProcess(link: AgentLink, request: StartRequest): Promise<StartedProcess> {
-  const { result } = await callStart(link, request);
+/**
+ * Has the agent start the main process.
+ *
+ * @param unwanted ends the call; undefined: it is wanted in any case
+ * @throws FailedStart: it cannot be executed; AbortedStart: the signal has aborted; what the call throws
+ */
+export async function startProcess(
+  link: AgentLink,
+  request: StartRequest,
+  unwanted: AbortSignal | undefined,
+): Promise<StartedProcess> {
+  const { result } = await callStart(link, request, unwanted).catch((error: unknown) => {
+    throw unwanted?.aborted === true ? new AbortedStart(unwanted.reason) : error;
+  });
   switch (result.case) {
     case "started":
       return result.value;
@@ -148,8 +171,11 @@ export async function startProcess(link: AgentLink, request: StartRequest): Prom
 }
 
 /** A start may be repeated with the same generation: once, where its answer was lost. */
-async function callStart(link: AgentLink, request: StartRequest) {
-  const options = { timeoutMs: attachTimeoutMs + startTimeoutMs };
+async function callStart(link: AgentLink, request: StartRequest, unwanted: AbortSignal | undefined) {
+  const options = {
+    timeoutMs: attachTimeoutMs + startTimeoutMs,
+    ...(unwanted === undefined ? {} : { signal: unwanted }),
+  };
   try {
     return await link.agent.client.start(request, options);
   } catch (error) {

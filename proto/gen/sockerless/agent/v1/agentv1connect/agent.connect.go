@@ -252,9 +252,10 @@ type AgentServiceClient interface {
 	// The caller has all it needs of a container that does not run, its exit, log
 	// and files: the agent need not linger. Calls under way are let finish,
 	// watches get `released`, and the agent ends with the main process's exit
-	// code (0 where nothing was ever started). May be repeated.
-	// FAILED_PRECONDITION while the container runs or starts, or when it has been
-	// started again since the caller's generation. init mode only.
+	// code (0 where nothing was ever started). May be repeated. The caller's start
+	// fails if it still waits for attachments. FAILED_PRECONDITION while the
+	// container runs or is launched, or when it has been started again since the
+	// caller's generation. init mode only.
 	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 	// Proves which task the agent runs in to a backend that it has called, and that
 	// knows its key only. FAILED_PRECONDITION: it has nothing to prove it by; the
@@ -775,9 +776,10 @@ type AgentServiceHandler interface {
 	// The caller has all it needs of a container that does not run, its exit, log
 	// and files: the agent need not linger. Calls under way are let finish,
 	// watches get `released`, and the agent ends with the main process's exit
-	// code (0 where nothing was ever started). May be repeated.
-	// FAILED_PRECONDITION while the container runs or starts, or when it has been
-	// started again since the caller's generation. init mode only.
+	// code (0 where nothing was ever started). May be repeated. The caller's start
+	// fails if it still waits for attachments. FAILED_PRECONDITION while the
+	// container runs or is launched, or when it has been started again since the
+	// caller's generation. init mode only.
 	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 	// Proves which task the agent runs in to a backend that it has called, and that
 	// knows its key only. FAILED_PRECONDITION: it has nothing to prove it by; the
