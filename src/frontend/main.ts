@@ -7,12 +7,14 @@ import type { Config } from "../common/config/load.ts";
 import type { Supervision } from "../common/held-sockets.ts";
 import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../common/listen.ts";
 import { processLogger } from "../common/logger.ts";
+import type { MetricsListener } from "../common/metrics/serve-metrics.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { version } from "../common/version.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { createBackendClients } from "./backend/clients.ts";
 import { BackendPresence } from "./backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend/transport.ts";
+import type { MeasuredFrontend } from "./metrics.ts";
 import { Publisher } from "./port-forwarding/publisher.ts";
 import { ContainerTunnels } from "./port-forwarding/tunnels.ts";
 import { routes } from "./route-table.ts";
@@ -61,6 +63,7 @@ export async function startFrontend(
   const isHelped = config.handOver && process.platform === "linux" && config.hosts.some(isUnix);
   const handOver = isHelped ? new HandOver(builtPrograms.agent, backendSocket, logger) : undefined;
   const areAllHandedOn = isHelped && backendSocket !== undefined && config.hosts.every(isUnix);
+  let metrics: MetricsListener | undefined;
   if (!areAllHandedOn) {
     ways.streams.startThreads();
   }
@@ -77,6 +80,7 @@ export async function startFrontend(
   };
   const server = new DockerApiServer({ routes, services, version, logger });
   const close = async (): Promise<void> => {
+    await metrics?.close();
     await server.close(() => backend.close()); // The backend takes callers whose connection ends for lost, and not for left.
     handOver?.close();
     await publisher?.close();
@@ -99,15 +103,39 @@ export async function startFrontend(
     }
     presence.watch();
     publisher?.watch();
-    return {
-      addresses,
-      close,
-      ...(tlsListeners.length === 0 ? {} : { reload: () => reloadCertificates(tlsListeners, config.tls) }),
-    };
+    metrics = await openMetrics(config, { ...ways, presence, logger }, supervision);
+    const reloads = [
+      ...(tlsListeners.length === 0 ? [] : [() => reloadCertificates(tlsListeners, config.tls)]),
+      ...(metrics?.reload === undefined ? [] : [metrics.reload]),
+    ];
+    const reload = async (): Promise<string> => (await Promise.all(reloads.map((each) => each()))).join("; ");
+    return { addresses, close, ...(reloads.length === 0 ? {} : { reload }) };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** Serves metrics where an address is configured; their code is loaded only then. */
+async function openMetrics(
+  { metricsAddr, tls }: Config,
+  parts: Omit<MeasuredFrontend, "supervisorPid">,
+  supervision: Supervision | undefined,
+): Promise<MetricsListener | undefined> {
+  if (metricsAddr === undefined) {
+    return undefined;
+  }
+  const [{ measureFrontend }, { serveMetrics }] = await Promise.all([
+    import("./metrics.ts"),
+    import("../common/metrics/serve-metrics.ts"),
+  ]);
+  const supervisorPid = supervision === undefined ? undefined : process.ppid;
+  const listener = await serveMetrics(
+    { address: metricsAddr, tls, held: supervision },
+    measureFrontend({ ...parts, supervisorPid }),
+  );
+  parts.logger.info({ address: listener.address }, "metrics are served");
+  return listener;
 }
 
 async function tlsOf({ tls }: Config): ReturnType<typeof mutualTlsOptions> {

@@ -8,6 +8,7 @@ import type { TlsOptions } from "node:tls";
 import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
+import { requestAnswered } from "../common/metrics/measure.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
 import { logStrangers, Strangers } from "../common/strangers.ts";
 import {
@@ -274,6 +275,7 @@ export class DockerApiServer {
     const started = performance.now();
     const headers = { ...this.#headers, ...requestIdHeaders() };
     let takenOver = false;
+    let status: number | undefined;
     let isText = false;
     // Node has removed its own listener; without one a reset by the client would crash the process.
     socket.on("error", () => {});
@@ -288,6 +290,7 @@ export class DockerApiServer {
       const context = this.#context(request, match, exchange);
       const takeOver = (): void => {
         takenOver = true;
+        status = 101;
         turn.answers();
       };
       await match.route.handler({ ...context, socket, head, headers, takeOver });
@@ -297,14 +300,16 @@ export class DockerApiServer {
       if (takenOver) {
         socket.destroy();
       } else {
-        writeRawError(socket, errorReply(error), headers, isText);
+        const reply = errorReply(error);
+        status = reply.status;
+        writeRawError(socket, reply, headers, isText);
       }
     } finally {
       if (socket.writableEnded) {
         closeBehindAnswer(socket, takenOver ? longestLingerMs : lingerMs);
       }
       this.#exchanges.finish(exchange);
-      this.#trace(request, takenOver ? 101 : undefined, started);
+      this.#trace(request, status, started);
     }
   }
 
@@ -385,8 +390,13 @@ export class DockerApiServer {
   }
 
   #trace(request: IncomingMessage, status: number | undefined, started: number): void {
-    const ms = Math.round(performance.now() - started);
+    const took = performance.now() - started;
+    const ms = Math.round(took);
     this.#logger.debug({ method: request.method, url: request.url, status, ms }, "request");
+    requestAnswered.report(() => {
+      const route = this.#matchOf(request)?.route;
+      return { method: route?.method ?? "other", route: route?.path, status, seconds: took / 1000 };
+    });
   }
 }
 

@@ -12,6 +12,7 @@ import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts"
 import type { Driver } from "../driver/driver.ts";
 import type { ImagePreparer } from "../driver/images.ts";
 import { createEngine } from "../engine/engine.ts";
+import { partsOf } from "../engine/services/readiness.ts";
 import { registerServices } from "../engine/services/register.ts";
 import { registerImageService } from "../images/image-service.ts";
 import type { Credentials } from "../images/registry/credentials.ts";
@@ -37,7 +38,10 @@ export interface ImageParts {
 
 /** The parts to serve. The caller closes them after the service. */
 export interface ServedParts {
-  readonly config: Pick<CommonConfig, "stateDir" | "runDir" | "listen" | "tls" | "insecureRegistries">;
+  readonly config: Pick<
+    CommonConfig,
+    "stateDir" | "runDir" | "listen" | "tls" | "insecureRegistries" | "metricsAddr"
+  >;
   readonly driver: Driver;
   readonly state: State;
   /** Closed with the service; closing again is harmless. */
@@ -82,6 +86,22 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   });
   resources.defer(() => engine.close());
 
+  const { metricsAddr } = config;
+  const metrics =
+    metricsAddr === undefined
+      ? undefined
+      : (await import("./metrics.ts")).measureBackend(engine.context, config.stateDir);
+  if (metrics !== undefined && metricsAddr !== undefined && parts.sockets === undefined) {
+    // In `serve` the frontend serves the metrics of all processes.
+    const { serveMetrics } = await import("../../common/metrics/serve-metrics.ts");
+    const listener = await serveMetrics(
+      { address: metricsAddr, tls: config.tls },
+      { metrics, parts: () => partsOf(engine.context) },
+    );
+    resources.defer(() => listener.close());
+    logger.info({ address: listener.address }, "metrics are served");
+  }
+
   const served = await serveBackend({
     address: config.listen,
     tls: config.tls,
@@ -92,6 +112,7 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
       registerServices(router, engine, {
         stateDirectory: config.stateDir,
         insecureRegistries: config.insecureRegistries,
+        metrics,
         authenticate: (auth, signal) =>
           login(
             auth ?? create(RegistryAuthSchema),

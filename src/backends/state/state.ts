@@ -82,6 +82,8 @@ export interface State {
    * deleted.
    */
   readonly losses: readonly string[];
+  /** The reason, for users, why the database takes no changes now; undefined if it does. */
+  readonly failure: string | undefined;
   /** Whether all of them are torn ends after crashes, which may have lost nothing. */
   readonly mayBeWhole: boolean;
   /** Adds a reason for the life of this process. */
@@ -271,6 +273,10 @@ class LevelState implements State {
 
   get losses(): readonly string[] {
     return [...new Set([...this.#storage.losses.map(inWords), ...this.#suspicions])];
+  }
+
+  get failure(): string | undefined {
+    return this.#storage.failure?.message;
   }
 
   get mayBeWhole(): boolean {

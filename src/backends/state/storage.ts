@@ -11,6 +11,7 @@ import { setTimeout } from "node:timers/promises";
 
 import { isErrorKind, messageOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
+import { stateWritten } from "../../common/metrics/measure.ts";
 import {
   type Database,
   isCorruption,
@@ -164,10 +165,15 @@ export class Storage {
     if (this.#failure !== undefined && !(await this.restore())) {
       return false;
     }
+    const begin = performance.now();
+    const report = (outcome: "written" | "failed"): void =>
+      stateWritten.report(() => ({ outcome, seconds: (performance.now() - begin) / 1000 }));
     try {
       await this.#database?.batch([...operations]);
+      report("written");
       return true;
     } catch (error) {
+      report("failed");
       this.#fail(error);
       return false;
     }

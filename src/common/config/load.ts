@@ -8,6 +8,7 @@ import * as v from "valibot";
 import type { Schema } from "../documents.ts";
 import { fromFileError, invalid, messageOf } from "../errors.ts";
 import { type DefaultPaths, defaultPaths, runDirOf, type Surroundings } from "./defaults.ts";
+import { isLoopback } from "./loopback.ts";
 import { nearestName } from "./nearest-name.ts";
 import {
   acaSchema,
@@ -67,6 +68,8 @@ export interface CommonConfig {
   readonly logFormat: LogFormat;
   /** Log file of a daemon started by `serve --detach`. */
   readonly logFile: string;
+  /** Address of metrics, `unix:///path` or `tcp://address:port`; undefined: nothing is measured. */
+  readonly metricsAddr: string | undefined;
   /** Set whenever an address of this process is TCP. */
   readonly tls: TlsFiles | undefined;
   /** The OCI runtime's name or path; undefined for the first that works. */
@@ -298,6 +301,7 @@ function resolveCommon(
     logLevel: top.log_level,
     logFormat: top.log_format,
     logFile: top.log_file ?? join(stateDir, "sockerless.log"),
+    metricsAddr: top.metrics_addr,
     tls: ca !== undefined && cert !== undefined && key !== undefined ? { ca, cert, key } : undefined,
     runtime: top.runtime,
     blockVolumeSize: top.block_volume_size,
@@ -309,13 +313,14 @@ function checkAddresses(common: CommonConfig, command: Command): void {
   const used = [
     ...(command === "backend" ? [] : common.hosts),
     ...(command === "frontend" ? [common.backendAddress] : [common.listen]),
+    ...(common.metricsAddr === undefined ? [] : [common.metricsAddr]),
   ];
   for (const address of used) {
     if (address.startsWith("unix://")) {
       if (Buffer.byteLength(address.slice("unix://".length)) > maxSocketPathBytes) {
         throw invalid(`${address}: the path of a socket has at most ${maxSocketPathBytes} bytes`);
       }
-    } else if (common.tls === undefined) {
+    } else if (common.tls === undefined && !(address === common.metricsAddr && isLoopback(address))) {
       throw invalid(`${address}: TCP demands mutual TLS: set tlscacert, tlscert and tlskey`);
     }
   }

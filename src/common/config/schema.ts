@@ -359,6 +359,11 @@ export const topSchema = object({
     withDefault(onOff(), true),
     "Clients on a unix socket are handed to the agents of local containers, which serve `exec` and `attach` themselves: these streams are faster and outlive the frontend. Archives of running containers and of images, and logs, go the same way. Waits for a container's end and logs that are followed outlive it too. On clouds a process beside the frontend sees when such a client has read its answer's header, so that output follows at once. Off: all streams go through the frontend, and output follows a header after 10 ms or more.",
   ),
+  metrics_addr: describe(
+    optional(listenAddress),
+    "Address of `/metrics` (Prometheus), `/livez` and `/readyz`. A loopback address and a unix socket are served as they are, any other address demands mutual TLS. Without it nothing is measured.",
+    { defaultText: "none" },
+  ),
   tlscacert: describe(optional(path()), "Certificates that a peer's certificate must be signed by."),
   tlscert: describe(
     optional(path()),

@@ -8,6 +8,7 @@ import type {
 } from "../../agent-client/agent-stream.ts";
 import type { ByteBudget } from "../../common/byte-budget.ts";
 import { SockerlessError } from "../../common/errors.ts";
+import { streamBytes, streamEnded } from "../../common/metrics/measure.ts";
 import { type FromWorker, inputBatch, onItsWay, type ToWorker } from "./thread-messages.ts";
 import type { StreamPort } from "./thread-ports.ts";
 
@@ -120,6 +121,7 @@ export class StreamLink {
     const whole = chunk.byteLength === chunk.buffer.byteLength;
     const own = whole ? chunk : new Uint8Array(chunk);
     this.#inputOnItsWay += own.byteLength;
+    streamBytes.report(() => ({ direction: "input", bytes: own.byteLength }));
     this.#inputBudget.take(own.byteLength);
     this.#batch.push(own);
     if (this.#batch.length >= inputBatch) {
@@ -196,6 +198,8 @@ export class StreamLink {
         break;
       case "carried":
         this.#carried = message.bytes;
+        streamBytes.report(() => ({ direction: "input", bytes: message.bytes.input }));
+        streamBytes.report(() => ({ direction: "output", bytes: message.bytes.output }));
         break;
       case "output-end":
         this.#outputEnd?.();
@@ -221,6 +225,7 @@ export class StreamLink {
           }),
         );
         this.#ended.resolve(message.outcome);
+        streamEnded.report(() => ({ outcome: "ended" }));
         this.#close();
         break;
       case "failed":
@@ -240,6 +245,7 @@ export class StreamLink {
   }
 
   #deliver(sink: OutputSink, buffer: Uint8Array, length: number): void {
+    streamBytes.report(() => ({ direction: "output", bytes: length }));
     sink(buffer.subarray(0, length), () => this.#post({ type: "returned", buffer }, buffer));
   }
 
@@ -248,6 +254,7 @@ export class StreamLink {
       return;
     }
     const error = new StreamError(failure);
+    streamEnded.report(() => ({ outcome: "failed" }));
     this.#opened.reject(error);
     this.#ended.reject(error);
     this.#handed.reject(error);

@@ -3,6 +3,7 @@ import type { PipelinePolicy, PipelineRequest, PipelineResponse } from "@azure/c
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
+import { cloudCalled } from "../../../common/metrics/measure.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
@@ -104,18 +105,35 @@ async function once(
   using _hangs = onAbort(hung.signal, () => unanswered.reject(hung.signal.reason)); // Also where a login hangs.
   const begunMs = clock.nowMs();
   const { method, url } = request;
+  const report = (status: number): void =>
+    cloudCalled.report(() => ({
+      ...actionOf(method, url),
+      status,
+      isThrottled: isThrottledStatus(status),
+      seconds: (clock.nowMs() - begunMs) / 1000,
+    }));
   const about = () => ({ method, path: new URL(url).pathname, durationMs: clock.nowMs() - begunMs });
   try {
     const response = await Promise.race([next(request), unanswered.promise]);
     const { status, headers } = response;
     const requestId = headers.get("x-ms-request-id");
     const level = isThrottledStatus(status) ? "info" : "debug";
+    report(status);
     logger[level]({ ...about(), status, requestId }, status < 400 ? "called Azure" : "Azure refused a call");
     return { response, failure: undefined };
   } catch (failure) {
+    report(0);
     logger.debug({ ...about(), reason: messageOf(failure) }, "a call has not reached Azure");
     return { response: undefined, failure };
   }
+}
+
+/** A request without the names in its path: `PUT jobs/executions` of `Microsoft.App`. */
+function actionOf(method: string, url: string): { readonly service: string; readonly action: string } {
+  const [, provided = ""] = /\/providers\/(.*)$/.exec(new URL(url).pathname) ?? [];
+  const [service = "", ...segments] = provided.split("/");
+  const types = segments.filter((_, index) => index % 2 === 0).join("/");
+  return service === "" ? { service: "other", action: method } : { service, action: `${method} ${types}` };
 }
 
 /** Attempts in all at a request that ended like this. */

@@ -2,6 +2,7 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
+import { cloudCalled } from "../../../common/metrics/measure.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
 import { isThrottled, isUndone } from "../../cloud/contract/cloud-error.ts";
@@ -139,19 +140,32 @@ async function once(
   try {
     const answer = await client.send(command as never, { abortSignal: signal });
     const requestId = (answer as { $metadata?: { requestId?: string } }).$metadata?.requestId;
-    logger.debug({ ...call, requestId, durationMs: clock.nowMs() - begunMs }, "called AWS");
+    const durationMs = clock.nowMs() - begunMs;
+    logger.debug({ ...call, requestId, durationMs }, "called AWS");
+    reportCall(call, { status: 200, isThrottled: false, durationMs });
     return answer;
   } catch (caught) {
     const error = new AwsError(call, caught);
     const { code, requestId, status } = error;
     // A refusal is often an answer, such as that something does not exist yet: the caller knows what it means.
     const level = isThrottled(error) ? "info" : "debug";
+    const durationMs = clock.nowMs() - begunMs;
     logger[level](
-      { ...call, code, requestId, status, durationMs: clock.nowMs() - begunMs, reason: error.message },
+      { ...call, code, requestId, status, durationMs, reason: error.message },
       "AWS refused a call",
     );
+    reportCall(call, { status, isThrottled: isThrottled(error), durationMs });
     return error;
   }
+}
+
+/** Reports a call that has ended, for metrics. */
+function reportCall(
+  { service, operation }: AwsCall,
+  outcome: { readonly status: number; readonly isThrottled: boolean; readonly durationMs: number },
+): void {
+  const { durationMs, ...told } = outcome;
+  cloudCalled.report(() => ({ service, action: operation, ...told, seconds: durationMs / 1000 }));
 }
 
 /** Has a client's credentials read again. @returns whether they could be */

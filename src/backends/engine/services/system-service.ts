@@ -8,9 +8,12 @@ import type { SystemService } from "../../../gen/sockerless/backend/v1/system_pb
 import type { EngineContext } from "../context.ts";
 import { diskUsageOf } from "./disk-usage.ts";
 import { type BackendFacts, infoOf } from "./info.ts";
+import { partsOf } from "./readiness.ts";
 
 /** Facts and functions that the services need beside the engine. */
 export interface ServiceOptions extends BackendFacts {
+  /** Tells metrics in Prometheus' text format; undefined: nothing is measured. */
+  readonly metrics?: (() => Promise<string>) | undefined;
   /** Checks credentials against their registry; undefined: this backend has no registry client. */
   readonly authenticate?: (
     auth: RegistryAuth | undefined,
@@ -27,6 +30,8 @@ export function systemService(
   return {
     getCapabilities: () => ({ backend: driver.name, version, capabilities: driver.capabilities }),
     getDiskUsage: ({ types }) => diskUsageOf(context, types),
+    getMetrics: async () => ({ text: (await options.metrics?.()) ?? "" }),
+    getReadiness: async () => ({ parts: [...(await partsOf(context))] }),
     getInfo: () => infoOf(context, options),
     authenticate: async ({ auth }, call) => {
       if (options.authenticate === undefined) {

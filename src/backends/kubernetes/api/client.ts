@@ -13,6 +13,7 @@ import { WebSocket } from "ws";
 import type { Clock } from "../../../common/clock.ts";
 import type { KubernetesSection } from "../../../common/config/load.ts";
 import { invalid, messageOf, unavailable } from "../../../common/errors.ts";
+import { cloudCalled } from "../../../common/metrics/measure.ts";
 import { KubernetesError } from "./errors.ts";
 
 /** Settings of a {@link KubernetesClient}. */
@@ -70,12 +71,20 @@ export class KubernetesClient {
    */
   async call<T>(name: string, make: (options: CallOptions) => Promise<T>, signal?: AbortSignal): Promise<T> {
     for (let tries = 0; ; tries++) {
+      const begunMs = this.#clock.nowMs();
+      const report = (status: number, isThrottled: boolean): void => {
+        const seconds = (this.#clock.nowMs() - begunMs) / 1000;
+        cloudCalled.report(() => ({ service: "kubernetes", action: name, status, isThrottled, seconds }));
+      };
       try {
-        return await make(bounded([this.abandoned, ...(signal === undefined ? [] : [signal])]));
+        const answer = await make(bounded([this.abandoned, ...(signal === undefined ? [] : [signal])]));
+        report(200, false);
+        return answer;
       } catch (error) {
         this.abandoned.throwIfAborted();
         signal?.throwIfAborted();
         const failure = new KubernetesError(name, error);
+        report(failure.status, failure.outcome === "throttled");
         if (failure.outcome !== "throttled" || tries >= mostRetries) {
           throw failure;
         }

@@ -24,6 +24,219 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type GetMetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsRequest) Reset() {
+	*x = GetMetricsRequest{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsRequest) ProtoMessage() {}
+
+func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
+func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{0}
+}
+
+type GetMetricsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsResponse) Reset() {
+	*x = GetMetricsResponse{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsResponse) ProtoMessage() {}
+
+func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
+func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetMetricsResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type GetReadinessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReadinessRequest) Reset() {
+	*x = GetReadinessRequest{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReadinessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReadinessRequest) ProtoMessage() {}
+
+func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReadinessRequest.ProtoReflect.Descriptor instead.
+func (*GetReadinessRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{2}
+}
+
+type GetReadinessResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parts         []*PartReadiness       `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReadinessResponse) Reset() {
+	*x = GetReadinessResponse{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReadinessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReadinessResponse) ProtoMessage() {}
+
+func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReadinessResponse.ProtoReflect.Descriptor instead.
+func (*GetReadinessResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetReadinessResponse) GetParts() []*PartReadiness {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+type PartReadiness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The reason, for people, why the part is not ready; empty: it is.
+	Problem       string `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartReadiness) Reset() {
+	*x = PartReadiness{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartReadiness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartReadiness) ProtoMessage() {}
+
+func (x *PartReadiness) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartReadiness.ProtoReflect.Descriptor instead.
+func (*PartReadiness) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PartReadiness) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PartReadiness) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 type GetCapabilitiesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -32,7 +245,7 @@ type GetCapabilitiesRequest struct {
 
 func (x *GetCapabilitiesRequest) Reset() {
 	*x = GetCapabilitiesRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -44,7 +257,7 @@ func (x *GetCapabilitiesRequest) String() string {
 func (*GetCapabilitiesRequest) ProtoMessage() {}
 
 func (x *GetCapabilitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -57,7 +270,7 @@ func (x *GetCapabilitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCapabilitiesRequest.ProtoReflect.Descriptor instead.
 func (*GetCapabilitiesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{0}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{5}
 }
 
 type GetCapabilitiesResponse struct {
@@ -71,7 +284,7 @@ type GetCapabilitiesResponse struct {
 
 func (x *GetCapabilitiesResponse) Reset() {
 	*x = GetCapabilitiesResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -83,7 +296,7 @@ func (x *GetCapabilitiesResponse) String() string {
 func (*GetCapabilitiesResponse) ProtoMessage() {}
 
 func (x *GetCapabilitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -96,7 +309,7 @@ func (x *GetCapabilitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCapabilitiesResponse.ProtoReflect.Descriptor instead.
 func (*GetCapabilitiesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{1}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetCapabilitiesResponse) GetBackend() string {
@@ -139,7 +352,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +364,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +377,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{2}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Capabilities) GetExec() bool {
@@ -252,7 +465,7 @@ type GetInfoRequest struct {
 
 func (x *GetInfoRequest) Reset() {
 	*x = GetInfoRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +477,7 @@ func (x *GetInfoRequest) String() string {
 func (*GetInfoRequest) ProtoMessage() {}
 
 func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +490,7 @@ func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetInfoRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{8}
 }
 
 type GetInfoResponse struct {
@@ -328,7 +541,7 @@ type GetInfoResponse struct {
 
 func (x *GetInfoResponse) Reset() {
 	*x = GetInfoResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +553,7 @@ func (x *GetInfoResponse) String() string {
 func (*GetInfoResponse) ProtoMessage() {}
 
 func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +566,7 @@ func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetInfoResponse) GetId() string {
@@ -632,7 +845,7 @@ type KeyValue struct {
 
 func (x *KeyValue) Reset() {
 	*x = KeyValue{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +857,7 @@ func (x *KeyValue) String() string {
 func (*KeyValue) ProtoMessage() {}
 
 func (x *KeyValue) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +870,7 @@ func (x *KeyValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyValue.ProtoReflect.Descriptor instead.
 func (*KeyValue) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *KeyValue) GetKey() string {
@@ -686,7 +899,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +911,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +924,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Runtime) GetName() string {
@@ -753,7 +966,7 @@ type Component struct {
 
 func (x *Component) Reset() {
 	*x = Component{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +978,7 @@ func (x *Component) String() string {
 func (*Component) ProtoMessage() {}
 
 func (x *Component) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +991,7 @@ func (x *Component) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Component.ProtoReflect.Descriptor instead.
 func (*Component) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Component) GetName() string {
@@ -812,7 +1025,7 @@ type AddressPool struct {
 
 func (x *AddressPool) Reset() {
 	*x = AddressPool{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1037,7 @@ func (x *AddressPool) String() string {
 func (*AddressPool) ProtoMessage() {}
 
 func (x *AddressPool) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1050,7 @@ func (x *AddressPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressPool.ProtoReflect.Descriptor instead.
 func (*AddressPool) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AddressPool) GetBase() string {
@@ -863,7 +1076,7 @@ type AuthenticateRequest struct {
 
 func (x *AuthenticateRequest) Reset() {
 	*x = AuthenticateRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1088,7 @@ func (x *AuthenticateRequest) String() string {
 func (*AuthenticateRequest) ProtoMessage() {}
 
 func (x *AuthenticateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1101,7 @@ func (x *AuthenticateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthenticateRequest.ProtoReflect.Descriptor instead.
 func (*AuthenticateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AuthenticateRequest) GetAuth() *RegistryAuth {
@@ -908,7 +1121,7 @@ type AuthenticateResponse struct {
 
 func (x *AuthenticateResponse) Reset() {
 	*x = AuthenticateResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1133,7 @@ func (x *AuthenticateResponse) String() string {
 func (*AuthenticateResponse) ProtoMessage() {}
 
 func (x *AuthenticateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1146,7 @@ func (x *AuthenticateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthenticateResponse.ProtoReflect.Descriptor instead.
 func (*AuthenticateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AuthenticateResponse) GetStatus() string {
@@ -960,7 +1173,7 @@ type GetDiskUsageRequest struct {
 
 func (x *GetDiskUsageRequest) Reset() {
 	*x = GetDiskUsageRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1185,7 @@ func (x *GetDiskUsageRequest) String() string {
 func (*GetDiskUsageRequest) ProtoMessage() {}
 
 func (x *GetDiskUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1198,7 @@ func (x *GetDiskUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiskUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetDiskUsageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetDiskUsageRequest) GetTypes() []string {
@@ -1007,7 +1220,7 @@ type GetDiskUsageResponse struct {
 
 func (x *GetDiskUsageResponse) Reset() {
 	*x = GetDiskUsageResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1232,7 @@ func (x *GetDiskUsageResponse) String() string {
 func (*GetDiskUsageResponse) ProtoMessage() {}
 
 func (x *GetDiskUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1245,7 @@ func (x *GetDiskUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiskUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetDiskUsageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetDiskUsageResponse) GetLayersSize() int64 {
@@ -1074,7 +1287,7 @@ type VolumeUsage struct {
 
 func (x *VolumeUsage) Reset() {
 	*x = VolumeUsage{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1299,7 @@ func (x *VolumeUsage) String() string {
 func (*VolumeUsage) ProtoMessage() {}
 
 func (x *VolumeUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1312,7 @@ func (x *VolumeUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeUsage.ProtoReflect.Descriptor instead.
 func (*VolumeUsage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VolumeUsage) GetVolume() *Volume {
@@ -1127,7 +1340,16 @@ var File_sockerless_backend_v1_system_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\n" +
-	"\"sockerless/backend/v1/system.proto\x12\x15sockerless.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sockerless/backend/v1/container.proto\x1a!sockerless/backend/v1/image.proto\x1a\"sockerless/backend/v1/volume.proto\"\x18\n" +
+	"\"sockerless/backend/v1/system.proto\x12\x15sockerless.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sockerless/backend/v1/container.proto\x1a!sockerless/backend/v1/image.proto\x1a\"sockerless/backend/v1/volume.proto\"\x13\n" +
+	"\x11GetMetricsRequest\"(\n" +
+	"\x12GetMetricsResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x15\n" +
+	"\x13GetReadinessRequest\"R\n" +
+	"\x14GetReadinessResponse\x12:\n" +
+	"\x05parts\x18\x01 \x03(\v2$.sockerless.backend.v1.PartReadinessR\x05parts\"=\n" +
+	"\rPartReadiness\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\"\x18\n" +
 	"\x16GetCapabilitiesRequest\"\x96\x01\n" +
 	"\x17GetCapabilitiesResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x18\n" +
@@ -1230,12 +1452,15 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\vVolumeUsage\x125\n" +
 	"\x06volume\x18\x01 \x01(\v2\x1d.sockerless.backend.v1.VolumeR\x06volume\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12'\n" +
-	"\x0freference_count\x18\x03 \x01(\x03R\x0ereferenceCount2\xbc\x03\n" +
+	"\x0freference_count\x18\x03 \x01(\x03R\x0ereferenceCount2\x92\x05\n" +
 	"\rSystemService\x12u\n" +
 	"\x0fGetCapabilities\x12-.sockerless.backend.v1.GetCapabilitiesRequest\x1a..sockerless.backend.v1.GetCapabilitiesResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\aGetInfo\x12%.sockerless.backend.v1.GetInfoRequest\x1a&.sockerless.backend.v1.GetInfoResponse\"\x03\x90\x02\x01\x12g\n" +
 	"\fAuthenticate\x12*.sockerless.backend.v1.AuthenticateRequest\x1a+.sockerless.backend.v1.AuthenticateResponse\x12l\n" +
-	"\fGetDiskUsage\x12*.sockerless.backend.v1.GetDiskUsageRequest\x1a+.sockerless.backend.v1.GetDiskUsageResponse\"\x03\x90\x02\x01B\xea\x01\n" +
+	"\fGetDiskUsage\x12*.sockerless.backend.v1.GetDiskUsageRequest\x1a+.sockerless.backend.v1.GetDiskUsageResponse\"\x03\x90\x02\x01\x12f\n" +
+	"\n" +
+	"GetMetrics\x12(.sockerless.backend.v1.GetMetricsRequest\x1a).sockerless.backend.v1.GetMetricsResponse\"\x03\x90\x02\x01\x12l\n" +
+	"\fGetReadiness\x12*.sockerless.backend.v1.GetReadinessRequest\x1a+.sockerless.backend.v1.GetReadinessResponse\"\x03\x90\x02\x01B\xea\x01\n" +
 	"\x19com.sockerless.backend.v1B\vSystemProtoP\x01ZJgithub.com/sockerless/sockerless/proto/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
 
 var (
@@ -1250,55 +1475,65 @@ func file_sockerless_backend_v1_system_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_system_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_sockerless_backend_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_sockerless_backend_v1_system_proto_goTypes = []any{
-	(*GetCapabilitiesRequest)(nil),  // 0: sockerless.backend.v1.GetCapabilitiesRequest
-	(*GetCapabilitiesResponse)(nil), // 1: sockerless.backend.v1.GetCapabilitiesResponse
-	(*Capabilities)(nil),            // 2: sockerless.backend.v1.Capabilities
-	(*GetInfoRequest)(nil),          // 3: sockerless.backend.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),         // 4: sockerless.backend.v1.GetInfoResponse
-	(*KeyValue)(nil),                // 5: sockerless.backend.v1.KeyValue
-	(*Runtime)(nil),                 // 6: sockerless.backend.v1.Runtime
-	(*Component)(nil),               // 7: sockerless.backend.v1.Component
-	(*AddressPool)(nil),             // 8: sockerless.backend.v1.AddressPool
-	(*AuthenticateRequest)(nil),     // 9: sockerless.backend.v1.AuthenticateRequest
-	(*AuthenticateResponse)(nil),    // 10: sockerless.backend.v1.AuthenticateResponse
-	(*GetDiskUsageRequest)(nil),     // 11: sockerless.backend.v1.GetDiskUsageRequest
-	(*GetDiskUsageResponse)(nil),    // 12: sockerless.backend.v1.GetDiskUsageResponse
-	(*VolumeUsage)(nil),             // 13: sockerless.backend.v1.VolumeUsage
-	nil,                             // 14: sockerless.backend.v1.Component.DetailsEntry
-	(*timestamppb.Timestamp)(nil),   // 15: google.protobuf.Timestamp
-	(*RegistryAuth)(nil),            // 16: sockerless.backend.v1.RegistryAuth
-	(*ImageSummary)(nil),            // 17: sockerless.backend.v1.ImageSummary
-	(*ContainerSummary)(nil),        // 18: sockerless.backend.v1.ContainerSummary
-	(*Volume)(nil),                  // 19: sockerless.backend.v1.Volume
+	(*GetMetricsRequest)(nil),       // 0: sockerless.backend.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),      // 1: sockerless.backend.v1.GetMetricsResponse
+	(*GetReadinessRequest)(nil),     // 2: sockerless.backend.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),    // 3: sockerless.backend.v1.GetReadinessResponse
+	(*PartReadiness)(nil),           // 4: sockerless.backend.v1.PartReadiness
+	(*GetCapabilitiesRequest)(nil),  // 5: sockerless.backend.v1.GetCapabilitiesRequest
+	(*GetCapabilitiesResponse)(nil), // 6: sockerless.backend.v1.GetCapabilitiesResponse
+	(*Capabilities)(nil),            // 7: sockerless.backend.v1.Capabilities
+	(*GetInfoRequest)(nil),          // 8: sockerless.backend.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),         // 9: sockerless.backend.v1.GetInfoResponse
+	(*KeyValue)(nil),                // 10: sockerless.backend.v1.KeyValue
+	(*Runtime)(nil),                 // 11: sockerless.backend.v1.Runtime
+	(*Component)(nil),               // 12: sockerless.backend.v1.Component
+	(*AddressPool)(nil),             // 13: sockerless.backend.v1.AddressPool
+	(*AuthenticateRequest)(nil),     // 14: sockerless.backend.v1.AuthenticateRequest
+	(*AuthenticateResponse)(nil),    // 15: sockerless.backend.v1.AuthenticateResponse
+	(*GetDiskUsageRequest)(nil),     // 16: sockerless.backend.v1.GetDiskUsageRequest
+	(*GetDiskUsageResponse)(nil),    // 17: sockerless.backend.v1.GetDiskUsageResponse
+	(*VolumeUsage)(nil),             // 18: sockerless.backend.v1.VolumeUsage
+	nil,                             // 19: sockerless.backend.v1.Component.DetailsEntry
+	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
+	(*RegistryAuth)(nil),            // 21: sockerless.backend.v1.RegistryAuth
+	(*ImageSummary)(nil),            // 22: sockerless.backend.v1.ImageSummary
+	(*ContainerSummary)(nil),        // 23: sockerless.backend.v1.ContainerSummary
+	(*Volume)(nil),                  // 24: sockerless.backend.v1.Volume
 }
 var file_sockerless_backend_v1_system_proto_depIdxs = []int32{
-	2,  // 0: sockerless.backend.v1.GetCapabilitiesResponse.capabilities:type_name -> sockerless.backend.v1.Capabilities
-	5,  // 1: sockerless.backend.v1.GetInfoResponse.driver_status:type_name -> sockerless.backend.v1.KeyValue
-	6,  // 2: sockerless.backend.v1.GetInfoResponse.runtimes:type_name -> sockerless.backend.v1.Runtime
-	15, // 3: sockerless.backend.v1.GetInfoResponse.now:type_name -> google.protobuf.Timestamp
-	7,  // 4: sockerless.backend.v1.GetInfoResponse.components:type_name -> sockerless.backend.v1.Component
-	8,  // 5: sockerless.backend.v1.GetInfoResponse.default_address_pools:type_name -> sockerless.backend.v1.AddressPool
-	14, // 6: sockerless.backend.v1.Component.details:type_name -> sockerless.backend.v1.Component.DetailsEntry
-	16, // 7: sockerless.backend.v1.AuthenticateRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	17, // 8: sockerless.backend.v1.GetDiskUsageResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	18, // 9: sockerless.backend.v1.GetDiskUsageResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	13, // 10: sockerless.backend.v1.GetDiskUsageResponse.volumes:type_name -> sockerless.backend.v1.VolumeUsage
-	19, // 11: sockerless.backend.v1.VolumeUsage.volume:type_name -> sockerless.backend.v1.Volume
-	0,  // 12: sockerless.backend.v1.SystemService.GetCapabilities:input_type -> sockerless.backend.v1.GetCapabilitiesRequest
-	3,  // 13: sockerless.backend.v1.SystemService.GetInfo:input_type -> sockerless.backend.v1.GetInfoRequest
-	9,  // 14: sockerless.backend.v1.SystemService.Authenticate:input_type -> sockerless.backend.v1.AuthenticateRequest
-	11, // 15: sockerless.backend.v1.SystemService.GetDiskUsage:input_type -> sockerless.backend.v1.GetDiskUsageRequest
-	1,  // 16: sockerless.backend.v1.SystemService.GetCapabilities:output_type -> sockerless.backend.v1.GetCapabilitiesResponse
-	4,  // 17: sockerless.backend.v1.SystemService.GetInfo:output_type -> sockerless.backend.v1.GetInfoResponse
-	10, // 18: sockerless.backend.v1.SystemService.Authenticate:output_type -> sockerless.backend.v1.AuthenticateResponse
-	12, // 19: sockerless.backend.v1.SystemService.GetDiskUsage:output_type -> sockerless.backend.v1.GetDiskUsageResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	4,  // 0: sockerless.backend.v1.GetReadinessResponse.parts:type_name -> sockerless.backend.v1.PartReadiness
+	7,  // 1: sockerless.backend.v1.GetCapabilitiesResponse.capabilities:type_name -> sockerless.backend.v1.Capabilities
+	10, // 2: sockerless.backend.v1.GetInfoResponse.driver_status:type_name -> sockerless.backend.v1.KeyValue
+	11, // 3: sockerless.backend.v1.GetInfoResponse.runtimes:type_name -> sockerless.backend.v1.Runtime
+	20, // 4: sockerless.backend.v1.GetInfoResponse.now:type_name -> google.protobuf.Timestamp
+	12, // 5: sockerless.backend.v1.GetInfoResponse.components:type_name -> sockerless.backend.v1.Component
+	13, // 6: sockerless.backend.v1.GetInfoResponse.default_address_pools:type_name -> sockerless.backend.v1.AddressPool
+	19, // 7: sockerless.backend.v1.Component.details:type_name -> sockerless.backend.v1.Component.DetailsEntry
+	21, // 8: sockerless.backend.v1.AuthenticateRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	22, // 9: sockerless.backend.v1.GetDiskUsageResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	23, // 10: sockerless.backend.v1.GetDiskUsageResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	18, // 11: sockerless.backend.v1.GetDiskUsageResponse.volumes:type_name -> sockerless.backend.v1.VolumeUsage
+	24, // 12: sockerless.backend.v1.VolumeUsage.volume:type_name -> sockerless.backend.v1.Volume
+	5,  // 13: sockerless.backend.v1.SystemService.GetCapabilities:input_type -> sockerless.backend.v1.GetCapabilitiesRequest
+	8,  // 14: sockerless.backend.v1.SystemService.GetInfo:input_type -> sockerless.backend.v1.GetInfoRequest
+	14, // 15: sockerless.backend.v1.SystemService.Authenticate:input_type -> sockerless.backend.v1.AuthenticateRequest
+	16, // 16: sockerless.backend.v1.SystemService.GetDiskUsage:input_type -> sockerless.backend.v1.GetDiskUsageRequest
+	0,  // 17: sockerless.backend.v1.SystemService.GetMetrics:input_type -> sockerless.backend.v1.GetMetricsRequest
+	2,  // 18: sockerless.backend.v1.SystemService.GetReadiness:input_type -> sockerless.backend.v1.GetReadinessRequest
+	6,  // 19: sockerless.backend.v1.SystemService.GetCapabilities:output_type -> sockerless.backend.v1.GetCapabilitiesResponse
+	9,  // 20: sockerless.backend.v1.SystemService.GetInfo:output_type -> sockerless.backend.v1.GetInfoResponse
+	15, // 21: sockerless.backend.v1.SystemService.Authenticate:output_type -> sockerless.backend.v1.AuthenticateResponse
+	17, // 22: sockerless.backend.v1.SystemService.GetDiskUsage:output_type -> sockerless.backend.v1.GetDiskUsageResponse
+	1,  // 23: sockerless.backend.v1.SystemService.GetMetrics:output_type -> sockerless.backend.v1.GetMetricsResponse
+	3,  // 24: sockerless.backend.v1.SystemService.GetReadiness:output_type -> sockerless.backend.v1.GetReadinessResponse
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_system_proto_init() }
@@ -1315,7 +1550,7 @@ func file_sockerless_backend_v1_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_system_proto_rawDesc), len(file_sockerless_backend_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -98,7 +98,7 @@ export function seconds(ms: number): string {
 }
 
 /** How long a phase has lasted, in milliseconds; clocks may have been set meanwhile. */
-function durationMs({ from, until }: StartPhase): number {
+export function durationMs({ from, until }: StartPhase): number {
   return from === undefined || until === undefined ? 0 : Math.max(0, timestampMs(until) - timestampMs(from));
 }
 

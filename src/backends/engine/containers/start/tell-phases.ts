@@ -1,13 +1,14 @@
 /** Telling how a start goes on: to whoever follows the events, in the container's record, and in the log. */
 import { timestampDate, timestampMs } from "@bufbuild/protobuf/wkt";
 
+import { startEnded } from "../../../../common/metrics/measure.ts";
 import type { StartedProcess } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { StartPhase } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Launched, ReportedPhase } from "../../../driver/launches.ts";
 import { withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
-import { phasesInWords, seconds, type StartPhases } from "../live/start-phases.ts";
+import { durationMs, phasesInWords, seconds, type StartPhases } from "../live/start-phases.ts";
 
 /** Takes in a phase, of which whoever follows the events may hear. */
 export function tellPhase(
@@ -68,7 +69,7 @@ export function tellStarted(
   phases: StartPhases,
   { settled }: Launched,
 ): void {
-  const took = tookSince(context, phases.list);
+  const tookMs = msSince(context, phases.list);
   void context.background.run(`tell how container ${id} has started`, async () => {
     await settled;
     const { list } = phases;
@@ -78,6 +79,8 @@ export function tellStarted(
         change.containers.put(withFields(record, { startPhases: list })),
       );
     }
+    reportEnd("started", tookMs, list);
+    const took = seconds(tookMs);
     context.logger.info({ container: id }, `a container has started in ${took}: ${phasesInWords(list)}`);
   });
 }
@@ -90,14 +93,27 @@ export function tellFailed(
   { message }: Error,
 ): void {
   const words = phasesInWords(phases);
-  const after = words === "" ? tookSince(context, phases) : `${tookSince(context, phases)} (${words})`;
+  const tookMs = msSince(context, phases);
+  reportEnd("failed", tookMs, phases);
+  const after = words === "" ? seconds(tookMs) : `${seconds(tookMs)} (${words})`;
   context.logger.info({ container: id }, `a container was not started, after ${after}: ${message}`);
 }
 
-/** The time since a start was accepted, by this process's clock alone. */
-function tookSince({ clock }: EngineContext, phases: readonly StartPhase[]): string {
+/** Milliseconds since a start was accepted, by this process's clock alone. */
+function msSince({ clock }: EngineContext, phases: readonly StartPhase[]): number {
   const from = phases.find(({ name }) => name === "accepted")?.from;
-  return seconds(from === undefined ? 0 : Math.max(0, clock.nowMs() - timestampMs(from)));
+  return from === undefined ? 0 : Math.max(0, clock.nowMs() - timestampMs(from));
+}
+
+/** Reports a start that has ended, for metrics. */
+function reportEnd(outcome: "started" | "failed", tookMs: number, phases: readonly StartPhase[]): void {
+  startEnded.report(() => ({
+    outcome,
+    seconds: tookMs / 1000,
+    phases: phases
+      .filter(({ until }) => until !== undefined)
+      .map((phase) => ({ name: phase.name, seconds: durationMs(phase) / 1000 })),
+  }));
 }
 
 /** Whether two lists are of one start, and not of one before it. */

@@ -20,7 +20,91 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/system.proto.
  */
 export const file_sockerless_backend_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("CiJzb2NrZXJsZXNzL2JhY2tlbmQvdjEvc3lzdGVtLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEiGAoWR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdCJ2ChdHZXRDYXBhYmlsaXRpZXNSZXNwb25zZRIPCgdiYWNrZW5kGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSOQoMY2FwYWJpbGl0aWVzGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNhcGFiaWxpdGllcyLmAQoMQ2FwYWJpbGl0aWVzEgwKBGV4ZWMYASABKAgSDgoGYXR0YWNoGAIgASgIEgwKBGxvZ3MYAyABKAgSEwoLbG9nc19mb2xsb3cYBCABKAgSDwoHdm9sdW1lcxgFIAEoCBIQCghuZXR3b3JrcxgGIAEoCBIVCg1oZWFsdGhfY2hlY2tzGAcgASgIEhIKCmltYWdlX3B1bGwYCCABKAgSEgoKaW1hZ2VfbG9hZBgJIAEoCBIbChNtYXhfdGltZW91dF9zZWNvbmRzGAogASgFEhYKDmFnZW50X3JlcXVpcmVkGAsgASgIIhAKDkdldEluZm9SZXF1ZXN0IoUICg9HZXRJbmZvUmVzcG9uc2USCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdiYWNrZW5kGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSGgoSY29udGFpbmVyc19ydW5uaW5nGAUgASgFEhkKEWNvbnRhaW5lcnNfcGF1c2VkGAYgASgFEhoKEmNvbnRhaW5lcnNfc3RvcHBlZBgHIAEoBRIOCgZpbWFnZXMYCCABKAUSFgoOc3RvcmFnZV9kcml2ZXIYCSABKAkSNgoNZHJpdmVyX3N0YXR1cxgKIAMoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5LZXlWYWx1ZRIQCghyb290X2RpchgLIAEoCRIWCg5rZXJuZWxfdmVyc2lvbhgMIAEoCRIYChBvcGVyYXRpbmdfc3lzdGVtGA0gASgJEhIKCm9zX3ZlcnNpb24YDiABKAkSDwoHb3NfdHlwZRgPIAEoCRIUCgxhcmNoaXRlY3R1cmUYECABKAkSDAoEbmNwdRgRIAEoBRIRCgltZW1fdG90YWwYEiABKAMSFQoNY2dyb3VwX2RyaXZlchgTIAEoCRIWCg5jZ3JvdXBfdmVyc2lvbhgUIAEoCRIaChJjZ3JvdXBfY29udHJvbGxlcnMYFSADKAkSMAoIcnVudGltZXMYFiADKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUnVudGltZRIXCg9kZWZhdWx0X3J1bnRpbWUYFyABKAkSGAoQc2VjdXJpdHlfb3B0aW9ucxgYIAMoCRIWCg5sb2dnaW5nX2RyaXZlchgZIAEoCRITCgtsb2dfZHJpdmVycxgaIAMoCRIWCg52b2x1bWVfZHJpdmVycxgbIAMoCRIXCg9uZXR3b3JrX2RyaXZlcnMYHCADKAkSJwoDbm93GB0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBldmVudHNfbGlzdGVuZXJzGB4gASgFEhAKCHdhcm5pbmdzGB8gAygJEjQKCmNvbXBvbmVudHMYICADKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29tcG9uZW50EhcKD2lwdjRfZm9yd2FyZGluZxghIAEoCBJBChVkZWZhdWx0X2FkZHJlc3NfcG9vbHMYIiADKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWRkcmVzc1Bvb2wSGAoQZmlyZXdhbGxfYmFja2VuZBgjIAEoCRIbChNpbnNlY3VyZV9yZWdpc3RyaWVzGCQgAygJEhYKDmNvbnRpbnVlc19ydW5zGCUgASgIEh8KF21vdW50c19kaXJlY3Rvcmllc19vbmx5GCYgASgIIiYKCEtleVZhbHVlEgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCSJGCgdSdW50aW1lEgwKBG5hbWUYASABKAkSDAoEcGF0aBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEg4KBmNvbW1pdBgEIAEoCSKaAQoJQ29tcG9uZW50EgwKBG5hbWUYASABKAkSDwoHdmVyc2lvbhgCIAEoCRI+CgdkZXRhaWxzGAMgAygLMi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbXBvbmVudC5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKQoLQWRkcmVzc1Bvb2wSDAoEYmFzZRgBIAEoCRIMCgRzaXplGAIgASgFIkgKE0F1dGhlbnRpY2F0ZVJlcXVlc3QSMQoEYXV0aBgBIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWdpc3RyeUF1dGgiPgoUQXV0aGVudGljYXRlUmVzcG9uc2USDgoGc3RhdHVzGAEgASgJEhYKDmlkZW50aXR5X3Rva2VuGAIgASgJIiQKE0dldERpc2tVc2FnZVJlcXVlc3QSDQoFdHlwZXMYASADKAki0gEKFEdldERpc2tVc2FnZVJlc3BvbnNlEhMKC2xheWVyc19zaXplGAEgASgDEjMKBmltYWdlcxgCIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnkSOwoKY29udGFpbmVycxgDIAMoCzInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJTdW1tYXJ5EjMKB3ZvbHVtZXMYBCADKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVm9sdW1lVXNhZ2UiYwoLVm9sdW1lVXNhZ2USLQoGdm9sdW1lGAEgASgLMh0uc29ja2VybGVzcy5iYWNrZW5kLnYxLlZvbHVtZRIMCgRzaXplGAIgASgDEhcKD3JlZmVyZW5jZV9jb3VudBgDIAEoAzK8AwoNU3lzdGVtU2VydmljZRJ1Cg9HZXRDYXBhYmlsaXRpZXMSLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBouLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZSIDkAIBEl0KB0dldEluZm8SJS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW5mb1JlcXVlc3QaJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW5mb1Jlc3BvbnNlIgOQAgESZwoMQXV0aGVudGljYXRlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkF1dGhlbnRpY2F0ZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQXV0aGVudGljYXRlUmVzcG9uc2USbAoMR2V0RGlza1VzYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldERpc2tVc2FnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_backend_v1_container, file_sockerless_backend_v1_image, file_sockerless_backend_v1_volume]);
+  fileDesc("CiJzb2NrZXJsZXNzL2JhY2tlbmQvdjEvc3lzdGVtLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEiEwoRR2V0TWV0cmljc1JlcXVlc3QiIgoSR2V0TWV0cmljc1Jlc3BvbnNlEgwKBHRleHQYASABKAkiFQoTR2V0UmVhZGluZXNzUmVxdWVzdCJLChRHZXRSZWFkaW5lc3NSZXNwb25zZRIzCgVwYXJ0cxgBIAMoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QYXJ0UmVhZGluZXNzIi4KDVBhcnRSZWFkaW5lc3MSDAoEbmFtZRgBIAEoCRIPCgdwcm9ibGVtGAIgASgJIhgKFkdldENhcGFiaWxpdGllc1JlcXVlc3QidgoXR2V0Q2FwYWJpbGl0aWVzUmVzcG9uc2USDwoHYmFja2VuZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEjkKDGNhcGFiaWxpdGllcxgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5DYXBhYmlsaXRpZXMi5gEKDENhcGFiaWxpdGllcxIMCgRleGVjGAEgASgIEg4KBmF0dGFjaBgCIAEoCBIMCgRsb2dzGAMgASgIEhMKC2xvZ3NfZm9sbG93GAQgASgIEg8KB3ZvbHVtZXMYBSABKAgSEAoIbmV0d29ya3MYBiABKAgSFQoNaGVhbHRoX2NoZWNrcxgHIAEoCBISCgppbWFnZV9wdWxsGAggASgIEhIKCmltYWdlX2xvYWQYCSABKAgSGwoTbWF4X3RpbWVvdXRfc2Vjb25kcxgKIAEoBRIWCg5hZ2VudF9yZXF1aXJlZBgLIAEoCCIQCg5HZXRJbmZvUmVxdWVzdCKFCAoPR2V0SW5mb1Jlc3BvbnNlEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYmFja2VuZBgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEhoKEmNvbnRhaW5lcnNfcnVubmluZxgFIAEoBRIZChFjb250YWluZXJzX3BhdXNlZBgGIAEoBRIaChJjb250YWluZXJzX3N0b3BwZWQYByABKAUSDgoGaW1hZ2VzGAggASgFEhYKDnN0b3JhZ2VfZHJpdmVyGAkgASgJEjYKDWRyaXZlcl9zdGF0dXMYCiADKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuS2V5VmFsdWUSEAoIcm9vdF9kaXIYCyABKAkSFgoOa2VybmVsX3ZlcnNpb24YDCABKAkSGAoQb3BlcmF0aW5nX3N5c3RlbRgNIAEoCRISCgpvc192ZXJzaW9uGA4gASgJEg8KB29zX3R5cGUYDyABKAkSFAoMYXJjaGl0ZWN0dXJlGBAgASgJEgwKBG5jcHUYESABKAUSEQoJbWVtX3RvdGFsGBIgASgDEhUKDWNncm91cF9kcml2ZXIYEyABKAkSFgoOY2dyb3VwX3ZlcnNpb24YFCABKAkSGgoSY2dyb3VwX2NvbnRyb2xsZXJzGBUgAygJEjAKCHJ1bnRpbWVzGBYgAygLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlJ1bnRpbWUSFwoPZGVmYXVsdF9ydW50aW1lGBcgASgJEhgKEHNlY3VyaXR5X29wdGlvbnMYGCADKAkSFgoObG9nZ2luZ19kcml2ZXIYGSABKAkSEwoLbG9nX2RyaXZlcnMYGiADKAkSFgoOdm9sdW1lX2RyaXZlcnMYGyADKAkSFwoPbmV0d29ya19kcml2ZXJzGBwgAygJEicKA25vdxgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQZXZlbnRzX2xpc3RlbmVycxgeIAEoBRIQCgh3YXJuaW5ncxgfIAMoCRI0Cgpjb21wb25lbnRzGCAgAygLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbXBvbmVudBIXCg9pcHY0X2ZvcndhcmRpbmcYISABKAgSQQoVZGVmYXVsdF9hZGRyZXNzX3Bvb2xzGCIgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFkZHJlc3NQb29sEhgKEGZpcmV3YWxsX2JhY2tlbmQYIyABKAkSGwoTaW5zZWN1cmVfcmVnaXN0cmllcxgkIAMoCRIWCg5jb250aW51ZXNfcnVucxglIAEoCBIfChdtb3VudHNfZGlyZWN0b3JpZXNfb25seRgmIAEoCCImCghLZXlWYWx1ZRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAkiRgoHUnVudGltZRIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRIOCgZjb21taXQYBCABKAkimgEKCUNvbXBvbmVudBIMCgRuYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSPgoHZGV0YWlscxgDIAMoCzItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db21wb25lbnQuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIikKC0FkZHJlc3NQb29sEgwKBGJhc2UYASABKAkSDAoEc2l6ZRgCIAEoBSJIChNBdXRoZW50aWNhdGVSZXF1ZXN0EjEKBGF1dGgYASABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIj4KFEF1dGhlbnRpY2F0ZVJlc3BvbnNlEg4KBnN0YXR1cxgBIAEoCRIWCg5pZGVudGl0eV90b2tlbhgCIAEoCSIkChNHZXREaXNrVXNhZ2VSZXF1ZXN0Eg0KBXR5cGVzGAEgAygJItIBChRHZXREaXNrVXNhZ2VSZXNwb25zZRITCgtsYXllcnNfc2l6ZRgBIAEoAxIzCgZpbWFnZXMYAiADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5EjsKCmNvbnRhaW5lcnMYAyADKAsyJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyU3VtbWFyeRIzCgd2b2x1bWVzGAQgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLlZvbHVtZVVzYWdlImMKC1ZvbHVtZVVzYWdlEi0KBnZvbHVtZRgBIAEoCzIdLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Wb2x1bWUSDAoEc2l6ZRgCIAEoAxIXCg9yZWZlcmVuY2VfY291bnQYAyABKAMykgUKDVN5c3RlbVNlcnZpY2USdQoPR2V0Q2FwYWJpbGl0aWVzEi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldENhcGFiaWxpdGllc1JlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0Q2FwYWJpbGl0aWVzUmVzcG9uc2UiA5ACARJdCgdHZXRJbmZvEiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEluZm9SZXF1ZXN0GiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEluZm9SZXNwb25zZSIDkAIBEmcKDEF1dGhlbnRpY2F0ZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BdXRoZW50aWNhdGVSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkF1dGhlbnRpY2F0ZVJlc3BvbnNlEmwKDEdldERpc2tVc2FnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXREaXNrVXNhZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldERpc2tVc2FnZVJlc3BvbnNlIgOQAgESZgoKR2V0TWV0cmljcxIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRNZXRyaWNzUmVxdWVzdBopLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRNZXRyaWNzUmVzcG9uc2UiA5ACARJsCgxHZXRSZWFkaW5lc3MSKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0UmVhZGluZXNzUmVxdWVzdBorLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRSZWFkaW5lc3NSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_container, file_sockerless_backend_v1_image, file_sockerless_backend_v1_volume]);
+
+/**
+ * @generated from message sockerless.backend.v1.GetMetricsRequest
+ */
+export type GetMetricsRequest = Message<"sockerless.backend.v1.GetMetricsRequest"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetMetricsRequest.
+ * Use `create(GetMetricsRequestSchema)` to create a new message.
+ */
+export const GetMetricsRequestSchema: GenMessage<GetMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 0);
+
+/**
+ * @generated from message sockerless.backend.v1.GetMetricsResponse
+ */
+export type GetMetricsResponse = Message<"sockerless.backend.v1.GetMetricsResponse"> & {
+  /**
+   * @generated from field: string text = 1;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetMetricsResponse.
+ * Use `create(GetMetricsResponseSchema)` to create a new message.
+ */
+export const GetMetricsResponseSchema: GenMessage<GetMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 1);
+
+/**
+ * @generated from message sockerless.backend.v1.GetReadinessRequest
+ */
+export type GetReadinessRequest = Message<"sockerless.backend.v1.GetReadinessRequest"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetReadinessRequest.
+ * Use `create(GetReadinessRequestSchema)` to create a new message.
+ */
+export const GetReadinessRequestSchema: GenMessage<GetReadinessRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 2);
+
+/**
+ * @generated from message sockerless.backend.v1.GetReadinessResponse
+ */
+export type GetReadinessResponse = Message<"sockerless.backend.v1.GetReadinessResponse"> & {
+  /**
+   * @generated from field: repeated sockerless.backend.v1.PartReadiness parts = 1;
+   */
+  parts: PartReadiness[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetReadinessResponse.
+ * Use `create(GetReadinessResponseSchema)` to create a new message.
+ */
+export const GetReadinessResponseSchema: GenMessage<GetReadinessResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 3);
+
+/**
+ * @generated from message sockerless.backend.v1.PartReadiness
+ */
+export type PartReadiness = Message<"sockerless.backend.v1.PartReadiness"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The reason, for people, why the part is not ready; empty: it is.
+   *
+   * @generated from field: string problem = 2;
+   */
+  problem: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PartReadiness.
+ * Use `create(PartReadinessSchema)` to create a new message.
+ */
+export const PartReadinessSchema: GenMessage<PartReadiness> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 4);
 
 /**
  * @generated from message sockerless.backend.v1.GetCapabilitiesRequest
@@ -33,7 +117,7 @@ export type GetCapabilitiesRequest = Message<"sockerless.backend.v1.GetCapabilit
  * Use `create(GetCapabilitiesRequestSchema)` to create a new message.
  */
 export const GetCapabilitiesRequestSchema: GenMessage<GetCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 0);
+  messageDesc(file_sockerless_backend_v1_system, 5);
 
 /**
  * @generated from message sockerless.backend.v1.GetCapabilitiesResponse
@@ -62,7 +146,7 @@ export type GetCapabilitiesResponse = Message<"sockerless.backend.v1.GetCapabili
  * Use `create(GetCapabilitiesResponseSchema)` to create a new message.
  */
 export const GetCapabilitiesResponseSchema: GenMessage<GetCapabilitiesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 1);
+  messageDesc(file_sockerless_backend_v1_system, 6);
 
 /**
  * @generated from message sockerless.backend.v1.Capabilities
@@ -131,7 +215,7 @@ export type Capabilities = Message<"sockerless.backend.v1.Capabilities"> & {
  * Use `create(CapabilitiesSchema)` to create a new message.
  */
 export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 2);
+  messageDesc(file_sockerless_backend_v1_system, 7);
 
 /**
  * @generated from message sockerless.backend.v1.GetInfoRequest
@@ -144,7 +228,7 @@ export type GetInfoRequest = Message<"sockerless.backend.v1.GetInfoRequest"> & {
  * Use `create(GetInfoRequestSchema)` to create a new message.
  */
 export const GetInfoRequestSchema: GenMessage<GetInfoRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 3);
+  messageDesc(file_sockerless_backend_v1_system, 8);
 
 /**
  * @generated from message sockerless.backend.v1.GetInfoResponse
@@ -361,7 +445,7 @@ export type GetInfoResponse = Message<"sockerless.backend.v1.GetInfoResponse"> &
  * Use `create(GetInfoResponseSchema)` to create a new message.
  */
 export const GetInfoResponseSchema: GenMessage<GetInfoResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 4);
+  messageDesc(file_sockerless_backend_v1_system, 9);
 
 /**
  * @generated from message sockerless.backend.v1.KeyValue
@@ -383,7 +467,7 @@ export type KeyValue = Message<"sockerless.backend.v1.KeyValue"> & {
  * Use `create(KeyValueSchema)` to create a new message.
  */
 export const KeyValueSchema: GenMessage<KeyValue> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 5);
+  messageDesc(file_sockerless_backend_v1_system, 10);
 
 /**
  * @generated from message sockerless.backend.v1.Runtime
@@ -417,7 +501,7 @@ export type Runtime = Message<"sockerless.backend.v1.Runtime"> & {
  * Use `create(RuntimeSchema)` to create a new message.
  */
 export const RuntimeSchema: GenMessage<Runtime> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 6);
+  messageDesc(file_sockerless_backend_v1_system, 11);
 
 /**
  * @generated from message sockerless.backend.v1.Component
@@ -444,7 +528,7 @@ export type Component = Message<"sockerless.backend.v1.Component"> & {
  * Use `create(ComponentSchema)` to create a new message.
  */
 export const ComponentSchema: GenMessage<Component> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 7);
+  messageDesc(file_sockerless_backend_v1_system, 12);
 
 /**
  * @generated from message sockerless.backend.v1.AddressPool
@@ -466,7 +550,7 @@ export type AddressPool = Message<"sockerless.backend.v1.AddressPool"> & {
  * Use `create(AddressPoolSchema)` to create a new message.
  */
 export const AddressPoolSchema: GenMessage<AddressPool> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 8);
+  messageDesc(file_sockerless_backend_v1_system, 13);
 
 /**
  * @generated from message sockerless.backend.v1.AuthenticateRequest
@@ -483,7 +567,7 @@ export type AuthenticateRequest = Message<"sockerless.backend.v1.AuthenticateReq
  * Use `create(AuthenticateRequestSchema)` to create a new message.
  */
 export const AuthenticateRequestSchema: GenMessage<AuthenticateRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 9);
+  messageDesc(file_sockerless_backend_v1_system, 14);
 
 /**
  * @generated from message sockerless.backend.v1.AuthenticateResponse
@@ -507,7 +591,7 @@ export type AuthenticateResponse = Message<"sockerless.backend.v1.AuthenticateRe
  * Use `create(AuthenticateResponseSchema)` to create a new message.
  */
 export const AuthenticateResponseSchema: GenMessage<AuthenticateResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 10);
+  messageDesc(file_sockerless_backend_v1_system, 15);
 
 /**
  * @generated from message sockerless.backend.v1.GetDiskUsageRequest
@@ -526,7 +610,7 @@ export type GetDiskUsageRequest = Message<"sockerless.backend.v1.GetDiskUsageReq
  * Use `create(GetDiskUsageRequestSchema)` to create a new message.
  */
 export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 11);
+  messageDesc(file_sockerless_backend_v1_system, 16);
 
 /**
  * @generated from message sockerless.backend.v1.GetDiskUsageResponse
@@ -564,7 +648,7 @@ export type GetDiskUsageResponse = Message<"sockerless.backend.v1.GetDiskUsageRe
  * Use `create(GetDiskUsageResponseSchema)` to create a new message.
  */
 export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 12);
+  messageDesc(file_sockerless_backend_v1_system, 17);
 
 /**
  * @generated from message sockerless.backend.v1.VolumeUsage
@@ -593,7 +677,7 @@ export type VolumeUsage = Message<"sockerless.backend.v1.VolumeUsage"> & {
  * Use `create(VolumeUsageSchema)` to create a new message.
  */
 export const VolumeUsageSchema: GenMessage<VolumeUsage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 13);
+  messageDesc(file_sockerless_backend_v1_system, 18);
 
 /**
  * @generated from service sockerless.backend.v1.SystemService
@@ -638,6 +722,27 @@ export const SystemService: GenService<{
     methodKind: "unary";
     input: typeof GetDiskUsageRequestSchema;
     output: typeof GetDiskUsageResponseSchema;
+  },
+  /**
+   * Metrics of this backend in Prometheus' text format, version 0.0.4. Empty if
+   * it was started without a metrics address.
+   *
+   * @generated from rpc sockerless.backend.v1.SystemService.GetMetrics
+   */
+  getMetrics: {
+    methodKind: "unary";
+    input: typeof GetMetricsRequestSchema;
+    output: typeof GetMetricsResponseSchema;
+  },
+  /**
+   * Tells which parts of this backend are ready.
+   *
+   * @generated from rpc sockerless.backend.v1.SystemService.GetReadiness
+   */
+  getReadiness: {
+    methodKind: "unary";
+    input: typeof GetReadinessRequestSchema;
+    output: typeof GetReadinessResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sockerless_backend_v1_system, 0);

@@ -46,6 +46,12 @@ const (
 	// SystemServiceGetDiskUsageProcedure is the fully-qualified name of the SystemService's
 	// GetDiskUsage RPC.
 	SystemServiceGetDiskUsageProcedure = "/sockerless.backend.v1.SystemService/GetDiskUsage"
+	// SystemServiceGetMetricsProcedure is the fully-qualified name of the SystemService's GetMetrics
+	// RPC.
+	SystemServiceGetMetricsProcedure = "/sockerless.backend.v1.SystemService/GetMetrics"
+	// SystemServiceGetReadinessProcedure is the fully-qualified name of the SystemService's
+	// GetReadiness RPC.
+	SystemServiceGetReadinessProcedure = "/sockerless.backend.v1.SystemService/GetReadiness"
 )
 
 // SystemServiceClient is a client for the sockerless.backend.v1.SystemService service.
@@ -59,6 +65,11 @@ type SystemServiceClient interface {
 	Authenticate(context.Context, *connect.Request[v1.AuthenticateRequest]) (*connect.Response[v1.AuthenticateResponse], error)
 	// Tells what takes space on this backend.
 	GetDiskUsage(context.Context, *connect.Request[v1.GetDiskUsageRequest]) (*connect.Response[v1.GetDiskUsageResponse], error)
+	// Metrics of this backend in Prometheus' text format, version 0.0.4. Empty if
+	// it was started without a metrics address.
+	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error)
+	// Tells which parts of this backend are ready.
+	GetReadiness(context.Context, *connect.Request[v1.GetReadinessRequest]) (*connect.Response[v1.GetReadinessResponse], error)
 }
 
 // NewSystemServiceClient constructs a client for the sockerless.backend.v1.SystemService service.
@@ -99,6 +110,20 @@ func NewSystemServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		getMetrics: connect.NewClient[v1.GetMetricsRequest, v1.GetMetricsResponse](
+			httpClient,
+			baseURL+SystemServiceGetMetricsProcedure,
+			connect.WithSchema(systemServiceMethods.ByName("GetMetrics")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		getReadiness: connect.NewClient[v1.GetReadinessRequest, v1.GetReadinessResponse](
+			httpClient,
+			baseURL+SystemServiceGetReadinessProcedure,
+			connect.WithSchema(systemServiceMethods.ByName("GetReadiness")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -108,6 +133,8 @@ type systemServiceClient struct {
 	getInfo         *connect.Client[v1.GetInfoRequest, v1.GetInfoResponse]
 	authenticate    *connect.Client[v1.AuthenticateRequest, v1.AuthenticateResponse]
 	getDiskUsage    *connect.Client[v1.GetDiskUsageRequest, v1.GetDiskUsageResponse]
+	getMetrics      *connect.Client[v1.GetMetricsRequest, v1.GetMetricsResponse]
+	getReadiness    *connect.Client[v1.GetReadinessRequest, v1.GetReadinessResponse]
 }
 
 // GetCapabilities calls sockerless.backend.v1.SystemService.GetCapabilities.
@@ -130,6 +157,16 @@ func (c *systemServiceClient) GetDiskUsage(ctx context.Context, req *connect.Req
 	return c.getDiskUsage.CallUnary(ctx, req)
 }
 
+// GetMetrics calls sockerless.backend.v1.SystemService.GetMetrics.
+func (c *systemServiceClient) GetMetrics(ctx context.Context, req *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error) {
+	return c.getMetrics.CallUnary(ctx, req)
+}
+
+// GetReadiness calls sockerless.backend.v1.SystemService.GetReadiness.
+func (c *systemServiceClient) GetReadiness(ctx context.Context, req *connect.Request[v1.GetReadinessRequest]) (*connect.Response[v1.GetReadinessResponse], error) {
+	return c.getReadiness.CallUnary(ctx, req)
+}
+
 // SystemServiceHandler is an implementation of the sockerless.backend.v1.SystemService service.
 type SystemServiceHandler interface {
 	// Tells what this backend can do. Served as a GET by Connect; its JSON (proto
@@ -141,6 +178,11 @@ type SystemServiceHandler interface {
 	Authenticate(context.Context, *connect.Request[v1.AuthenticateRequest]) (*connect.Response[v1.AuthenticateResponse], error)
 	// Tells what takes space on this backend.
 	GetDiskUsage(context.Context, *connect.Request[v1.GetDiskUsageRequest]) (*connect.Response[v1.GetDiskUsageResponse], error)
+	// Metrics of this backend in Prometheus' text format, version 0.0.4. Empty if
+	// it was started without a metrics address.
+	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error)
+	// Tells which parts of this backend are ready.
+	GetReadiness(context.Context, *connect.Request[v1.GetReadinessRequest]) (*connect.Response[v1.GetReadinessResponse], error)
 }
 
 // NewSystemServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -177,6 +219,20 @@ func NewSystemServiceHandler(svc SystemServiceHandler, opts ...connect.HandlerOp
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	systemServiceGetMetricsHandler := connect.NewUnaryHandler(
+		SystemServiceGetMetricsProcedure,
+		svc.GetMetrics,
+		connect.WithSchema(systemServiceMethods.ByName("GetMetrics")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	systemServiceGetReadinessHandler := connect.NewUnaryHandler(
+		SystemServiceGetReadinessProcedure,
+		svc.GetReadiness,
+		connect.WithSchema(systemServiceMethods.ByName("GetReadiness")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.backend.v1.SystemService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SystemServiceGetCapabilitiesProcedure:
@@ -187,6 +243,10 @@ func NewSystemServiceHandler(svc SystemServiceHandler, opts ...connect.HandlerOp
 			systemServiceAuthenticateHandler.ServeHTTP(w, r)
 		case SystemServiceGetDiskUsageProcedure:
 			systemServiceGetDiskUsageHandler.ServeHTTP(w, r)
+		case SystemServiceGetMetricsProcedure:
+			systemServiceGetMetricsHandler.ServeHTTP(w, r)
+		case SystemServiceGetReadinessProcedure:
+			systemServiceGetReadinessHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -210,4 +270,12 @@ func (UnimplementedSystemServiceHandler) Authenticate(context.Context, *connect.
 
 func (UnimplementedSystemServiceHandler) GetDiskUsage(context.Context, *connect.Request[v1.GetDiskUsageRequest]) (*connect.Response[v1.GetDiskUsageResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.GetDiskUsage is not implemented"))
+}
+
+func (UnimplementedSystemServiceHandler) GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.GetMetrics is not implemented"))
+}
+
+func (UnimplementedSystemServiceHandler) GetReadiness(context.Context, *connect.Request[v1.GetReadinessRequest]) (*connect.Response[v1.GetReadinessResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.GetReadiness is not implemented"))
 }

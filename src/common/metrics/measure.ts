@@ -1,0 +1,71 @@
+/**
+ * Measures that parts of the program report, for metrics. Each is a channel of `node:diagnostics_channel`:
+ * while nobody observes it, a report costs one comparison.
+ */
+import { type Channel, channel } from "node:diagnostics_channel";
+
+/** Reports of one kind. */
+export class Measure<Values extends object> {
+  readonly #channel: Channel;
+
+  constructor(name: string) {
+    this.#channel = channel(`sockerless:${name}`);
+  }
+
+  /** @param values called only if somebody observes */
+  report(values: () => Values): void {
+    if (this.#channel.hasSubscribers) {
+      this.#channel.publish(values());
+    }
+  }
+
+  /** Observes for the rest of the process's life. */
+  observe(observer: (values: Values) => void): void {
+    this.#channel.subscribe((values) => observer(values as Values));
+  }
+}
+
+/** A request of a Docker client was answered. */
+export const requestAnswered = new Measure<{
+  readonly method: string;
+  /** The path of the route table; undefined for a path that is in no route. */
+  readonly route: string | undefined;
+  /** Undefined where the client left before an answer. */
+  readonly status: number | undefined;
+  readonly seconds: number;
+}>("request-answered");
+
+/** Bytes have passed between a client and an agent. */
+export const streamBytes = new Measure<{
+  readonly direction: "input" | "output";
+  readonly bytes: number;
+}>("stream-bytes");
+
+/** A stream to an agent has ended. */
+export const streamEnded = new Measure<{ readonly outcome: "ended" | "failed" }>("stream-ended");
+
+/** A start of a container has ended, well or not. */
+export const startEnded = new Measure<{
+  readonly outcome: "started" | "failed";
+  readonly seconds: number;
+  /** Phases that are over, by name. */
+  readonly phases: readonly { readonly name: string; readonly seconds: number }[];
+}>("start-ended");
+
+/** A call of a cloud was answered or lost. */
+export const cloudCalled = new Measure<{
+  /** `ecs`, `Microsoft.App`, `kubernetes`. */
+  readonly service: string;
+  /** `RunTask`, `PUT jobs`, `create pods`: one of a fixed number. */
+  readonly action: string;
+  /** HTTP status; 0 where nobody answered. */
+  readonly status: number;
+  readonly isThrottled: boolean;
+  readonly seconds: number;
+}>("cloud-called");
+
+/** A batch was written to the state's database, or refused by it. */
+export const stateWritten = new Measure<{
+  readonly outcome: "written" | "failed";
+  readonly seconds: number;
+}>("state-written");

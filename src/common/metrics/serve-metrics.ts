@@ -1,0 +1,108 @@
+/** The listener of `--metrics-addr`: metrics, and whether the program lives and is ready. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+
+import type { TlsFiles } from "../config/load.ts";
+import { isLoopback } from "../config/loopback.ts";
+import { messageOf } from "../errors.ts";
+import type { HeldSockets } from "../held-sockets.ts";
+import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../listen.ts";
+
+/** A part of the program that is ready or not. */
+export interface Part {
+  /** `backend`, `state`. */
+  readonly name: string;
+  /** The reason why it is not ready; empty: it is. */
+  readonly problem: string;
+}
+
+/** The source of the answers. */
+export interface MetricsSource {
+  /** Prometheus' text format. */
+  metrics(): Promise<string>;
+  parts(): Promise<readonly Part[]>;
+}
+
+/** A listener that serves. */
+export interface MetricsListener {
+  /** The address in use, with the actual port in place of 0. */
+  readonly address: string;
+  /** Reads the certificates again; absent without TLS. */
+  reload?(): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** The address, and how it is served. */
+export interface MetricsAddress {
+  /** `unix:///path` or `tcp://address:port`. */
+  readonly address: string;
+  /** Demanded of addresses that others than this machine reach. */
+  readonly tls: TlsFiles | undefined;
+  readonly held?: HeldSockets | undefined;
+}
+
+/**
+ * Serves `/metrics`, `/livez` and `/readyz`.
+ *
+ * @throws SockerlessError where the address cannot be listened on or a certificate cannot be read
+ */
+export async function serveMetrics(
+  { address, tls, held }: MetricsAddress,
+  source: MetricsSource,
+): Promise<MetricsListener> {
+  const answer = (request: IncomingMessage, response: ServerResponse): void => {
+    void reply(source, request, response);
+  };
+  const isPlain = address.startsWith("unix://") || isLoopback(address);
+  let server: Server;
+  if (isPlain || tls === undefined) {
+    server = createServer(answer);
+  } else {
+    server = createTlsServer(await mutualTlsOptions(tls), answer);
+  }
+  const bound = await listen(server, address, { mode: 0o660, serves: "metrics" }, held);
+  return {
+    address: bound,
+    ...(isPlain ? {} : { reload: () => reloadCertificates([server as unknown as TlsListener], tls) }),
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+async function reply(
+  source: MetricsSource,
+  { method, url }: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const text = (status: number, body: string, type = "text/plain; charset=utf-8"): void => {
+    response.writeHead(status, { "Content-Type": type }).end(method === "HEAD" ? undefined : body);
+  };
+  if (method !== "GET" && method !== "HEAD") {
+    text(405, "only GET\n");
+    return;
+  }
+  try {
+    switch (url?.replace(/\?.*$/s, "")) {
+      case "/metrics":
+        text(200, await source.metrics(), "text/plain; version=0.0.4; charset=utf-8");
+        break;
+      case "/livez":
+        text(200, "ok\n");
+        break;
+      case "/readyz": {
+        const parts = await source.parts();
+        const isReady = parts.every(({ problem }) => problem === "");
+        const lines = parts.map(({ name, problem }) => `${name}: ${problem === "" ? "ok" : problem}\n`);
+        text(isReady ? 200 : 503, lines.join(""));
+        break;
+      }
+      default:
+        text(404, "there are /metrics, /livez and /readyz\n");
+    }
+  } catch (error) {
+    text(500, `${messageOf(error)}\n`);
+  }
+}

@@ -1,0 +1,152 @@
+/** The metrics of a frontend, of the daemon's other processes and of the backend; loaded only where they are served. */
+import { readFileSync } from "node:fs";
+
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+
+import { messageOf } from "../common/errors.ts";
+import type { Logger } from "../common/logger.ts";
+import { requestAnswered, streamBytes, streamEnded } from "../common/metrics/measure.ts";
+import { joinMetrics, processRegistry } from "../common/metrics/process-metrics.ts";
+import type { MetricsSource } from "../common/metrics/serve-metrics.ts";
+import type { BackendClients } from "./backend/clients.ts";
+import type { BackendPresence } from "./backend/presence.ts";
+import type { StreamPool } from "./streams/stream-pool.ts";
+
+const requestBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120];
+
+/** How long a backend may take to tell its metrics or what is ready. */
+const backendLimitMs = 5_000;
+
+/** Parts of the frontend that are measured or asked. */
+export interface MeasuredFrontend {
+  readonly backend: Pick<BackendClients, "system">;
+  readonly presence: Pick<BackendPresence, "absence">;
+  readonly streams: Pick<StreamPool, "size">;
+  /** The supervisor; undefined if the frontend runs alone. */
+  readonly supervisorPid: number | undefined;
+  readonly logger: Logger;
+}
+
+/** Begins to measure a frontend. */
+export function measureFrontend(parts: MeasuredFrontend): MetricsSource {
+  const { backend, presence, streams, supervisorPid, logger } = parts;
+  const registry = processRegistry("frontend");
+  const registers = [registry];
+  measureRequests(registers);
+  measureStreams(streams, registers);
+  const isUp = new Gauge({
+    name: "sockerless_backend_up",
+    help: "1 if the backend has told its metrics for this scrape, else 0.",
+    registers,
+  });
+  if (supervisorPid !== undefined) {
+    new Gauge({
+      name: "sockerless_program_memory_bytes",
+      help: "Resident memory of the daemon's processes by program; containers and their agents are not among them.",
+      labelNames: ["program"],
+      registers,
+      collect() {
+        this.reset();
+        for (const { program, bytes } of memoryOfTree(supervisorPid)) {
+          this.inc({ program }, bytes);
+        }
+      },
+    });
+  }
+  return {
+    async metrics() {
+      const theirs = await backend.system
+        .getMetrics({}, { timeoutMs: backendLimitMs })
+        .catch((error: unknown) => {
+          logger.debug({ err: error }, "the backend does not tell its metrics");
+          return undefined;
+        });
+      isUp.set(theirs === undefined ? 0 : 1);
+      return joinMetrics([await registry.metrics(), theirs?.text ?? ""]);
+    },
+    async parts() {
+      const absence = await presence.absence();
+      if (absence !== undefined) {
+        return [{ name: "backend", problem: absence }];
+      }
+      try {
+        const { parts: theirs } = await backend.system.getReadiness({}, { timeoutMs: backendLimitMs });
+        return [{ name: "backend", problem: "" }, ...theirs];
+      } catch (error) {
+        return [{ name: "backend", problem: messageOf(error) }];
+      }
+    },
+  };
+}
+
+function measureRequests(registers: Registry[]): void {
+  const requests = new Counter({
+    name: "sockerless_http_requests_total",
+    help: "Requests of Docker clients by route and status; an empty status: the client left.",
+    labelNames: ["method", "route", "status"],
+    registers,
+  });
+  const durations = new Histogram({
+    name: "sockerless_http_request_duration_seconds",
+    help: "Time until a request was answered whole; of a stream until it has begun or, where it is an answer, has ended.",
+    labelNames: ["method"],
+    buckets: requestBuckets,
+    registers,
+  });
+  requestAnswered.observe(({ method, route = "none", status, seconds }) => {
+    requests.inc({ method, route, status: status ?? "" });
+    durations.observe({ method }, seconds);
+  });
+}
+
+function measureStreams(streams: Pick<StreamPool, "size">, registers: Registry[]): void {
+  new Gauge({
+    name: "sockerless_streams",
+    help: "Streams between clients and agents that are open; those handed on without the frontend are not among them.",
+    registers,
+    collect() {
+      this.set(streams.size);
+    },
+  });
+  const ended = new Counter({
+    name: "sockerless_streams_ended_total",
+    help: "Streams between clients and agents that have ended, or were cut or refused.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  const bytes = new Counter({
+    name: "sockerless_stream_bytes_total",
+    help: "Bytes of streams: input goes to containers, output comes from them. Of a stream that was handed on they count at its end.",
+    labelNames: ["direction"],
+    registers,
+  });
+  streamEnded.observe(({ outcome }) => ended.inc({ outcome }));
+  streamBytes.observe(({ direction, bytes: passed }) => bytes.inc({ direction }, passed));
+}
+
+/** Programs of the daemon that are told apart; all others are `other`. */
+const programs = new Map([
+  ["sockerless", "supervisor"],
+  ["sockerless-frontend", "frontend"],
+  ["sockerless-backend", "backend"],
+  ["sockerless-builder", "builder"],
+  ["sockerless-agent host", "host"],
+  ["sockerless-agent forwarder", "forwarder"],
+]);
+
+/** Resident memory of a process and its descendants; nothing of those that have ended, or where there is no /proc. */
+function memoryOfTree(pid: number): { readonly program: string; readonly bytes: number }[] {
+  try {
+    const [command = "", mode = ""] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    const name = command.trim().replace(/^.*\//, "");
+    const program = programs.get(name) ?? programs.get(`${name} ${mode}`) ?? "other";
+    const kilobytes = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+    return [
+      { program, bytes: kilobytes * 1024 },
+      ...children.filter((child) => child !== "").flatMap((child) => memoryOfTree(Number(child))),
+    ];
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,214 @@
+/** The metrics address of a daemon, read by raw HTTP. */
+import assert from "node:assert/strict";
+import { request } from "node:http";
+import { request as tlsRequest } from "node:https";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { Daemon } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { makeCertificates } from "../support/certificates.ts";
+import { processOf } from "../support/processes.ts";
+import { until, untilTrue } from "../support/until.ts";
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly text: string;
+}
+
+/** A scrape: each sample by its name and labels as they are written. */
+async function get(socketPath: string, path: string): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  request({ socketPath, path, agent: false }, (incoming) => {
+    let text = "";
+    incoming.setEncoding("utf8").on("data", (chunk: string) => {
+      text += chunk;
+    });
+    incoming.on("end", () =>
+      resolve({ status: incoming.statusCode ?? 0, type: incoming.headers["content-type"] ?? "", text }),
+    );
+  })
+    .on("error", reject)
+    .end();
+  return await promise;
+}
+
+/** The sum of the samples of a metric that have all these labels. */
+function sumOf(text: string, name: string, labels: Readonly<Record<string, string>> = {}): number {
+  const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+  const samples = text.split("\n").filter((line) => new RegExp(`^${name}[{ ]`).test(line));
+  return samples
+    .filter((line) => wanted.every((label) => line.includes(label)))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+}
+
+describe("the metrics of a daemon", () => {
+  let directory = "";
+  let socket = "";
+  let daemon: Daemon;
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
+    socket = join(directory, "metrics.sock");
+    daemon = await Daemon.start({ args: ["--metrics-addr", `unix://${socket}`] });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(async () => {
+    await daemon.stop();
+    await rm(directory, { recursive: true });
+  });
+
+  it("tell containers, starts, requests, streams, images, memory and the state of all processes", async () => {
+    const id = (await daemon.ok("run", "--detach", "busybox", "sleep", "1000")).trim();
+    assert.equal(await daemon.ok("exec", id, "echo", "hello"), "hello");
+    await daemon.docker("exec", "nobody", "true");
+    await daemon.docker("run", "busybox", "no-such-command");
+    // The log line of a start, which is its report too, comes behind the answer.
+    const text = await until(async () => {
+      const { text: scraped } = await get(socket, "/metrics");
+      const starts = sumOf(scraped, "sockerless_container_start_duration_seconds_count");
+      return starts >= 2 ? scraped : undefined;
+    });
+    const expected: readonly (readonly [string, Record<string, string>, number])[] = [
+      ["sockerless_containers", { state: "running" }, 1],
+      ["sockerless_containers", { state: "created" }, 1],
+      ["sockerless_containers", { state: "paused" }, 0],
+      ["sockerless_container_start_duration_seconds_count", { backend: "local", outcome: "started" }, 1],
+      ["sockerless_container_start_duration_seconds_count", { backend: "local", outcome: "failed" }, 1],
+      ["sockerless_http_requests_total", { route: "/containers/{name}/start", status: "204" }, 1],
+      ["sockerless_http_requests_total", { route: "/containers/{name}/json", status: "404" }, 1],
+      ["sockerless_backend_up", {}, 1],
+    ];
+    for (const [name, labels, value] of expected) {
+      assert.ok(sumOf(text, name, labels) >= value, `${name} ${JSON.stringify(labels)}:\n${text}`);
+    }
+    assert.equal(sumOf(text, "sockerless_containers", { state: "running" }), 1);
+    assert.ok(
+      sumOf(text, "sockerless_container_start_phase_duration_seconds_count", { phase: "launch" }) > 0,
+      text,
+    );
+    for (const [name, labels] of [
+      ["sockerless_objects", { kind: "image" }],
+      ["sockerless_image_layers_bytes", {}],
+      ["sockerless_state_database_bytes", {}],
+      ["sockerless_state_disk_available_bytes", {}],
+      ["sockerless_state_write_duration_seconds_count", { outcome: "written" }],
+      ["process_resident_memory_bytes", { process: "frontend" }],
+      ["process_resident_memory_bytes", { process: "backend" }],
+      ["nodejs_eventloop_lag_p99_seconds", { process: "frontend" }],
+      ["nodejs_eventloop_lag_p99_seconds", { process: "backend" }],
+      ...["supervisor", "frontend", "backend", "host"].map(
+        (program) => ["sockerless_program_memory_bytes", { program }] as const,
+      ),
+    ] as const) {
+      assert.ok(sumOf(text, name, labels) > 0, `${name} ${JSON.stringify(labels)}:\n${text}`);
+    }
+    await daemon.ok("rm", "--force", id);
+  });
+
+  it("are in Prometheus' format: each has one help text and one type, before all its samples", async () => {
+    const { type, text } = await get(socket, "/metrics");
+    assert.equal(type, "text/plain; version=0.0.4; charset=utf-8");
+    const helps = [...text.matchAll(/^# HELP (\S+) \S+/gm)].map(([, name]) => name);
+    const types = [...text.matchAll(/^# TYPE (\S+) \S+/gm)].map(([, name]) => name);
+    assert.deepEqual(helps, types);
+    assert.equal(new Set(helps).size, helps.length);
+    let family = "";
+    for (const line of text.split("\n").filter((each) => each !== "")) {
+      family = /^# HELP (\S+)/.exec(line)?.[1] ?? family;
+      assert.ok(line.startsWith("#") || line.startsWith(family), `${line} stands at ${family}`);
+    }
+  });
+
+  it("do not grow with what clients ask for", async () => {
+    const seriesOf = async (): Promise<string[]> =>
+      (await get(socket, "/metrics")).text
+        .split("\n")
+        .filter((line) => line.startsWith("sockerless_http_"))
+        .map((line) => line.slice(0, line.lastIndexOf(" ")));
+    const ask = async (round: string): Promise<void> => {
+      for (const path of [`/containers/${round}/json`, `/${round}`, `/v1.51/images/${round}/json`]) {
+        await get(daemon.socket, path);
+      }
+    };
+    await ask("first");
+    const before = await seriesOf();
+    await Promise.all(Array.from({ length: 20 }, (_, index) => ask(`other${index}`)));
+    assert.deepEqual(await seriesOf(), before);
+  });
+
+  it("say that the program lives, and which part is not ready and why", async () => {
+    assert.deepEqual(await get(socket, "/livez"), {
+      status: 200,
+      type: "text/plain; charset=utf-8",
+      text: "ok\n",
+    });
+    const ready = await get(socket, "/readyz");
+    assert.deepEqual([ready.status, ready.text], [200, "backend: ok\nstate: ok\nlocal: ok\n"]);
+    for (const [role, part] of [
+      ["host", "local"],
+      ["backend", "backend"],
+    ] as const) {
+      const pid = await processOf(daemon, role);
+      process.kill(pid, "SIGSTOP");
+      try {
+        const silent = await get(socket, "/readyz");
+        assert.equal(silent.status, 503, silent.text);
+        const problems = silent.text.split("\n").filter((line) => line !== "" && !line.endsWith(": ok"));
+        assert.equal(problems.length, 1, silent.text);
+        assert.match(problems[0] ?? "", new RegExp(`^${part}: .`));
+        assert.equal((await get(socket, "/livez")).status, 200);
+      } finally {
+        process.kill(pid, "SIGCONT");
+      }
+      await untilTrue(async () => (await get(socket, "/readyz")).status === 200);
+    }
+  });
+
+  it("say of a path that is none of theirs what there is", async () => {
+    const { status, text } = await get(socket, "/");
+    assert.deepEqual([status, text], [404, "there are /metrics, /livez and /readyz\n"]);
+  });
+});
+
+/** The bound address of metrics, from the log. */
+function addressOf({ output }: Daemon): URL {
+  const address = /"address":"(tcp:[^"]+)","msg":"metrics are served"/.exec(output)?.[1];
+  assert.ok(address !== undefined, output);
+  return new URL(address.replace("tcp:", "https:"));
+}
+
+it("metrics on the loopback are served as they are, elsewhere to clients with a certificate only", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => rm(directory, { recursive: true }));
+  {
+    await using daemon = await Daemon.start({ args: ["--metrics-addr", "tcp://127.0.0.1:0"] });
+    const { port } = addressOf(daemon);
+    const answer = await fetch(`http://127.0.0.1:${port}/livez`);
+    assert.equal(await answer.text(), "ok\n");
+  }
+  const { server, client } = await makeCertificates(directory);
+  const tls = ["--tlscacert", server.ca, "--tlscert", server.cert, "--tlskey", server.key];
+  await using daemon = await Daemon.start({ args: ["--metrics-addr", "tcp://0.0.0.0:0", ...tls] });
+  const { port } = addressOf(daemon);
+  const [ca, cert, key] = await Promise.all(
+    [client.ca, client.cert, client.key].map((file) => readFile(file)),
+  );
+  const ask = (own: object): Promise<number> =>
+    new Promise((resolve, reject) => {
+      tlsRequest(
+        { host: "127.0.0.1", port, path: "/livez", servername: "localhost", agent: false, ca, ...own },
+        (incoming) => {
+          incoming.resume();
+          resolve(incoming.statusCode ?? 0);
+        },
+      )
+        .on("error", reject)
+        .end();
+    });
+  assert.equal(await ask({ cert, key }), 200);
+  await assert.rejects(ask({}));
+});
