@@ -172,6 +172,50 @@ test("two Host headers and one that is none are refused, of a request to hijack 
   }
 });
 
+test("a body in any transfer coding but chunked alone is refused, and ends its connection", async (t) => {
+  const reached = async (): Promise<void> => assert.fail("a handler was reached");
+  const api = await serveApi(t, () => {}, [
+    { ...route("/plain", reached), method: "POST" },
+    { method: "POST", path: "/raw", answeredBy: "frontend", hijack: true, handler: reached },
+    route("/next", reached),
+  ]);
+  const behind = "3\r\nabc\r\n0\r\n\r\nGET /next HTTP/1.1\r\nHost: d\r\n\r\n";
+  const listed = ["gzip, chunked", "identity, chunked", ",chunked", "gzip\r\nTransfer-Encoding: chunked"];
+  const others = [
+    "identity",
+    "gzip",
+    "chunked, chunked",
+    "chunked\r\nTransfer-Encoding: chunked",
+    "xchunked",
+    "",
+  ];
+  const withLength = ["chunked\r\nContent-Length: 3"];
+  for (const path of ["/plain", "/raw", "/nowhere"]) {
+    for (const upgrade of ["", "Connection: Upgrade\r\nUpgrade: tcp\r\n"]) {
+      for (const [codings, status] of [
+        [listed, "501"],
+        [[...others, ...withLength], "(400|501)"],
+      ] as const) {
+        for (const coding of codings) {
+          const client = connect({ path: api.socket, allowHalfOpen: true });
+          client.end(
+            `POST ${path} HTTP/1.1\r\nHost: d\r\n${upgrade}Transfer-Encoding: ${coding}\r\n\r\n${behind}`,
+          );
+          const answer = Buffer.concat((await client.toArray()) as Buffer[]).toString();
+          assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), `${path} ${upgrade} ${coding}`);
+          assert.equal(answer.split("HTTP/1.1 ").length, 2, answer);
+          client.destroy();
+        }
+      }
+    }
+  }
+  const { status, text } = await api.call("POST", "/nowhere", {
+    body: "abc",
+    headers: { "Transfer-Encoding": "Chunked" },
+  });
+  assert.equal(status, 404, text);
+});
+
 test("an idle connection is kept for the client's next request", async (t) => {
   const api = await serveApi(t, () => {}, [route("/a", async ({ response }) => replyEmpty(response, 200))]);
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });

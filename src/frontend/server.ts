@@ -29,7 +29,13 @@ import { refusePlainHttp } from "./http/plain-http.ts";
 import { replyError } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
-import { checkHost, parseRequestTarget, type RequestTarget } from "./http/request-target.ts";
+import {
+  checkHost,
+  checkTransferEncoding,
+  parseRequestTarget,
+  type RequestTarget,
+  UnsupportedTransferEncoding,
+} from "./http/request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
@@ -209,6 +215,7 @@ export class DockerApiServer {
     let line = this.#lines.get(request);
     if (line === undefined) {
       checkHost(request);
+      checkTransferEncoding(request);
       const target = parseRequestTarget(request.url ?? "/");
       line = { target, match: this.#router.match(request.method ?? "", target.path) };
       this.#lines.set(request, line);
@@ -254,9 +261,13 @@ export class DockerApiServer {
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
-      if (error instanceof TooManyRequests) {
-        response.shouldKeepAlive = false; // Its connection is another's, and so is the room for what it still sends.
+      if (error instanceof TooManyRequests || error instanceof UnsupportedTransferEncoding) {
+        // The connection is another's, and so is the room for what is still sent; or its next request may be anywhere.
+        response.shouldKeepAlive = false;
         request.resume();
+      }
+      if (error instanceof UnsupportedTransferEncoding) {
+        await nextTurn(); // Node's parser answers most of them itself, and cuts what is being written.
       }
       if (response.headersSent || response.destroyed) {
         request.socket.destroy();

@@ -2,7 +2,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Duplex } from "node:stream";
 
-import { invalid, notImplemented } from "../../common/errors.ts";
+import { invalid } from "../../common/errors.ts";
 
 /** Maximum bytes of a chunk's size line and of the trailer; both are discarded. */
 const maxLineBytes = 4096;
@@ -10,10 +10,9 @@ const maxLineBytes = 4096;
 /**
  * Reads the body that the header announces. The socket must be paused; what follows the body stays in it.
  *
- * @param headers of the request
+ * @param headers of a request that has no transfer coding but `chunked`
  * @param limit maximum bytes of the body
- * @throws SockerlessError of kind `invalid` for a body that is cut, too long or not framed as HTTP says, and
- *   `not-implemented` for a transfer encoding other than `chunked`, as in Go's server
+ * @throws SockerlessError of kind `invalid` for a body that is cut, too long or not framed as HTTP says
  */
 export async function readRawBody(
   socket: Duplex,
@@ -22,12 +21,7 @@ export async function readRawBody(
 ): Promise<Buffer> {
   const reader = new ExactReader(socket);
   try {
-    const coding = headers["transfer-encoding"];
-    if (coding !== undefined) {
-      // With any other coding, bytes before or after the body could be mistaken for it.
-      if (coding.trim().toLowerCase() !== "chunked") {
-        throw notImplemented(`unsupported transfer encoding: ${JSON.stringify(coding)}`);
-      }
+    if (headers["transfer-encoding"] !== undefined) {
       return await readChunks(reader, limit);
     }
     const length = Number(headers["content-length"] ?? 0);

@@ -211,7 +211,7 @@ test("what is not quite HTTP is refused, and no byte of it reaches a process", a
       `${post("Content-Length: 2", "Transfer-Encoding: chunked")}2\r\n{}\r\n0\r\n\r\n`,
       400,
     ],
-    ["a coding that is not known", `${post("Transfer-Encoding: identity")}{}`, 501],
+    ["a coding that is not known", `${post("Transfer-Encoding: identity")}{}`, 400],
     ["two codings", `${post("Transfer-Encoding: gzip, chunked")}2\r\n{}\r\n0\r\n\r\n`, 501],
     ["chunks that do not end", `${post("Transfer-Encoding: chunked")}2\r\n{}\r\n`, 400],
     ["chunks of another size", `${post("Transfer-Encoding: chunked")}1\r\n{}\r\n0\r\n\r\n`, 400],

@@ -1,7 +1,7 @@
-/** The request target (path and query) and the Host header of a request. */
+/** The request target (path and query), the Host header and the transfer coding of a request. */
 import type { IncomingMessage } from "node:http";
 
-import { invalid } from "../../common/errors.ts";
+import { invalid, SockerlessError } from "../../common/errors.ts";
 
 /** Maximum number of parameters in a query: parsing a mebibyte of empty ones takes seconds. */
 const maxParameters = 4096;
@@ -64,5 +64,23 @@ export function checkHost({ headersDistinct: { host = [] } }: IncomingMessage): 
   }
   if (!host.every((each) => hostForm.test(each))) {
     throw invalid("malformed Host header");
+  }
+}
+
+/** A body in another transfer coding than `chunked`, whose end is not where a proxy may see it. */
+export class UnsupportedTransferEncoding extends SockerlessError {
+  constructor(coding: string) {
+    super("not-implemented", `unsupported transfer encoding: ${JSON.stringify(coding)}`);
+  }
+}
+
+/**
+ * Refuses a body in any transfer coding but `chunked`, once. Node's parser takes each list that ends with it.
+ *
+ * @throws UnsupportedTransferEncoding in the words of Go's server
+ */
+export function checkTransferEncoding({ headers: { "transfer-encoding": coding } }: IncomingMessage): void {
+  if (coding !== undefined && coding.toLowerCase() !== "chunked") {
+    throw new UnsupportedTransferEncoding(coding);
   }
 }
