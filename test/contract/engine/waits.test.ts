@@ -161,14 +161,14 @@ describe("a wait whose frontend is gone", () => {
     it(`breaks where the container is not started (${WaitCondition[condition]})`, async () => {
       const id = await bench.createScript("exit 3", { hostConfig });
       const { end } = await waiting(id, condition);
-      await clock.advance(10_000);
+      await clock.advance(20_000);
       assert.match(String(await end), /was not started: the request for that may have been lost/);
     });
 
     it(`stands where it is started, or has been (${WaitCondition[condition]})`, async () => {
       const id = await bench.createScript("sleep 60", { hostConfig });
       const waits = [await waiting(id, condition)];
-      await clock.advance(9_999);
+      await clock.advance(19_999);
       await bench.containers.startContainer({ container: id });
       waits.push(await waiting(id, condition));
       await clock.advance(60_000);
@@ -176,4 +176,32 @@ describe("a wait whose frontend is gone", () => {
       assert.deepEqual(await Promise.all(waits.map(({ end }) => end)), [137, 137]);
     });
   }
+
+  it("breaks where a container that has run before is not started anew", async () => {
+    const id = await bench.runScript("exit 3");
+    await bench.wait(id);
+    const { end } = await waiting(id, WaitCondition.NEXT_EXIT);
+    await clock.advance(20_000);
+    assert.match(String(await end), /was not started/);
+  });
+
+  it("stands where a container that has run before is to be removed", async () => {
+    const id = await bench.runScript("exit 3");
+    await bench.wait(id);
+    const { end } = await waiting(id, WaitCondition.REMOVED);
+    await clock.advance(60_000);
+    await bench.containers.removeContainer({ container: id });
+    assert.equal(await end, 3);
+  });
+
+  it("breaks at once where the start that is under way comes to nothing", async () => {
+    bench.machine.busyLaunches = Promise.withResolvers();
+    const id = await bench.createScript("exit 3");
+    const starting = bench.containers.startContainer({ container: id });
+    await untilTrue(() => bench.machine.calls.includes("launch"));
+    const { end } = await waiting(id, WaitCondition.NEXT_EXIT);
+    bench.machine.busyLaunches.reject(new Error("no room"));
+    await assert.rejects(starting, /no room/);
+    assert.match(String(await end), /was not started/);
+  });
 });

@@ -1420,7 +1420,7 @@ type WaitContainerRequest struct {
 	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	Condition     WaitCondition          `protobuf:"varint,2,opt,name=condition,proto3,enum=sockerless.backend.v1.WaitCondition" json:"condition,omitempty"`
 	SinceUnixNs   *int64                 `protobuf:"varint,3,opt,name=since_unix_ns,json=sinceUnixNs,proto3,oneof" json:"since_unix_ns,omitempty"` // what has happened later counts
-	NeedsStart    bool                   `protobuf:"varint,4,opt,name=needs_start,json=needsStart,proto3" json:"needs_start,omitempty"`            // a conflict, unless a container that was never started is within ten seconds
+	NeedsStart    bool                   `protobuf:"varint,4,opt,name=needs_start,json=needsStart,proto3" json:"needs_start,omitempty"`            // a conflict, unless a container that does not run is started within twenty seconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -1,6 +1,5 @@
 /** Waiting for a container. */
 import {
-  ContainerStatus,
   WaitCondition,
   type WaitContainerRequest,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -9,14 +8,17 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import type { LiveContainer } from "../live/live.ts";
-import { isActive, stateOf } from "../../../model/records.ts";
+import { isActive, isNew, stateOf } from "../../../model/records.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { WaitResult } from "../live/waiters.ts";
 import { startSettled } from "../start/start-under-way.ts";
 
-/** How long a container that was never started may take to be, where a wait needs it: as long as a lost start is repeated. */
-const startPatienceMs = 10_000;
+/**
+ * How long a container that does not run may take to be started, where a wait needs it: on a busy machine the next frontend, which
+ * may have the request for that, takes half of it to begin.
+ */
+const startPatienceMs = 20_000;
 
 /** A wait that was accepted. */
 export interface ContainerWait {
@@ -48,7 +50,10 @@ export function waitForContainer(
   const live = context.live.of(record.id);
   const accepted = { id: record.id, sinceUnixNs: context.state.events.past().at(-1)?.timeUnixNs ?? 0n };
   const result = resultOf(context, live, record, condition, signal);
-  return { ...accepted, result: needsStart ? onceStarted(context, live, result, signal) : result };
+  return {
+    ...accepted,
+    result: needsStart ? onceStarted(context, record, condition, result, signal) : result,
+  };
 }
 
 async function resultOf(
@@ -73,22 +78,26 @@ async function resultOf(
 
 /** A result that comes only if the container is started soon, or has been. @throws conflict */
 async function onceStarted(
-  { state, clock }: EngineContext,
-  live: LiveContainer,
+  { state, clock, live: containers }: EngineContext,
+  { id }: ContainerRecord,
+  condition: WaitCondition,
   result: Promise<WaitResult>,
   signal: AbortSignal,
 ): Promise<WaitResult> {
+  const live = containers.of(id);
   const isUnstarted = (): boolean => {
-    const record = state.containers.get(live.id);
-    return record !== undefined && stateOf(record).status === ContainerStatus.CREATED;
+    const record = state.containers.get(id);
+    return (
+      record !== undefined && !isActive(record) && (isNew(record) || condition === WaitCondition.NEXT_EXIT)
+    );
   };
   const refusedUnlessStarted = async (scope: AbortSignal): Promise<WaitResult> => {
-    if (isUnstarted()) {
+    if (isUnstarted() && live.run.start === undefined) {
       await clock.sleep(startPatienceMs, scope);
-      await unlessAborted(scope, startSettled(live));
     }
+    await unlessAborted(scope, startSettled(live));
     if (isUnstarted()) {
-      throw conflict(`container ${live.id} was not started: the request for that may have been lost`);
+      throw conflict(`container ${id} was not started: the request for that may have been lost`);
     }
     return await result;
   };

@@ -648,7 +648,7 @@ export type WaitContainerRequest = Message<"sockerless.backend.v1.WaitContainerR
   sinceUnixNs?: bigint | undefined;
 
   /**
-   * a conflict, unless a container that was never started is within ten seconds
+   * a conflict, unless a container that does not run is started within twenty seconds
    *
    * @generated from field: bool needs_start = 4;
    */
