@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
 import { createHttpHeaders, createPipelineRequest, RestError } from "@azure/core-rest-pipeline";
-import { CredentialUnavailableError } from "@azure/identity";
+import {
+  AggregateAuthenticationError,
+  AuthenticationError,
+  AuthenticationRequiredError,
+  CredentialUnavailableError,
+} from "@azure/identity";
 
 import { remedyOf } from "../../../common/errors.ts";
 import { AzureError, isMissing } from "./errors.ts";
@@ -64,6 +69,34 @@ describe("an error of Azure", () => {
     const error = new AzureError("Jobs_Get", new CredentialUnavailableError("nobody is logged in\nmore"));
     assert.match(error.message, /^Jobs_Get: there are no credentials for Azure/);
     assert.match(remedyOf(error) ?? "", /run `az login`.*\(nobody is logged in\)$/);
+  });
+
+  it("keeps the words of a login that was refused, and names this machine's clock where it is another than Entra's", () => {
+    const refusedAt = (ms: number): readonly Error[] => {
+      const timestamp = new Date(Date.now() + ms).toISOString().replace("T", " ").replace(/\.\d+/, "");
+      const ids = `Trace ID: 1\r\nCorrelation ID: 2\r\nTimestamp: ${timestamp}`;
+      const description = `AADSTS700024: Client assertion is not within its valid time range. ${ids}`;
+      // As MSAL puts it.
+      const message = `invalid_client: Error(s): 700024 - Timestamp: ${timestamp} - Description: ${description} - Correlation ID: 2 - Trace ID: 1`;
+      const required = new AuthenticationRequiredError({ scopes: ["https://management.azure.com"], message });
+      return [
+        new AggregateAuthenticationError([required], "ChainedTokenCredential authentication failed."),
+        new AuthenticationError(400, { error: "invalid_client", error_description: message }),
+        new AuthenticationError(401, { error: "invalid_client", error_description: description }),
+      ];
+    };
+    const told =
+      "Azure has refused the login: AADSTS700024: Client assertion is not within its valid time range.";
+    for (const refused of refusedAt(-20 * 60_000)) {
+      const error = new AzureError("Jobs_Get", refused);
+      const clock = "this machine's clock is 20 minutes ahead of the cloud's: set it";
+      assert.equal(error.message, `Jobs_Get: ${told}; ${clock} (AADSTS700024)`);
+      assert.deepEqual([error.outcome, error.prospect], ["refused", "passes"]);
+      assert.equal(remedyOf(error), `${told}; ${clock}`);
+    }
+    for (const refused of refusedAt(0)) {
+      assert.equal(new AzureError("Jobs_Get", refused).message, `Jobs_Get: ${told} (AADSTS700024)`);
+    }
   });
 
   it("has no page of a gateway in it", () => {

@@ -20,20 +20,26 @@ export class AzureError extends CloudError {
   /** HTTP status; 0 where nobody answered, or where an operation that was accepted has failed later. */
   readonly status: number;
   readonly outcome: CallOutcome;
+  readonly #remedy: string | undefined;
 
   constructor(operation: string, error: unknown) {
     const status = statusOf(error);
-    const code = codeOf(error, status);
-    const isLogin = isWithoutCredentials(error);
-    const words = isLogin ? withoutCredentials : wordsOf(error, status);
+    const login = isWithoutCredentials(error) ? loginOf(error) : undefined;
+    const code = login?.refusal?.code ?? codeOf(error, status);
+    const words = login?.words ?? wordsOf(error, status);
     const role = status === forbiddenStatus ? roleFor(operation, words) : undefined;
     const needed = role === undefined ? "" : `; that is for the role ${role}`;
-    const clauses = needed + clockClause(dateOf(error), code);
-    super(kindOf(code, status), `${operation}: ${words}${clauses} (${code})`, error);
+    const clock = clockClause(login?.refusal?.date ?? dateOf(error), code);
+    super(kindOf(code, status), `${operation}: ${words}${needed}${clock} (${code})`, error);
     this.operation = operation;
     this.code = code;
     this.status = status;
-    this.outcome = outcomeOf(error, code, status);
+    this.outcome = login?.refusal === undefined ? outcomeOf(error, code, status) : "refused";
+    this.#remedy = login && login.remedy + clock;
+  }
+
+  override get remedy(): string | undefined {
+    return this.#remedy;
   }
 
   override get isDenied(): boolean {
@@ -44,7 +50,7 @@ export class AzureError extends CloudError {
     if (room.test(this.message)) {
       return "room";
     }
-    if (isJustMade(this)) {
+    if (isJustMade(this) || isRefusedLogin(this)) {
       return "passes";
     }
     if (this.status === 0 || image.test(this.message)) {
@@ -52,12 +58,6 @@ export class AzureError extends CloudError {
     }
     const isNoRole = this.isDenied && !/Authori[sz]/.test(this.code); // A policy, or a key.
     return isNoRole || isLastingCode(this.code) ? "lasts" : super.prospect;
-  }
-
-  override get remedy(): string | undefined {
-    return isWithoutCredentials(this.cause)
-      ? `${howToGiveCredentials} (${messageOf(this.cause).split("\n", 1)[0]})`
-      : undefined;
   }
 }
 
@@ -141,6 +141,41 @@ const loginErrors: ReadonlySet<string> = new Set([
 
 function isWithoutCredentials(error: unknown): boolean {
   return error instanceof Error && loginErrors.has(error.name);
+}
+
+/** A login that has failed. */
+interface FailedLogin {
+  readonly words: string;
+  /** What to do about it, for whoever runs the backend. */
+  readonly remedy: string;
+  /** The answer of Entra ID; undefined: it was not asked, or has not answered. */
+  readonly refusal: { readonly code: string; readonly date: string | undefined } | undefined;
+}
+
+/** A code and a sentence of Entra ID's, which the SDK only quotes; IDs of the request follow. */
+const entraRefusal = /(?<code>AADSTS\d+): (?<words>[^\r\n]*?)\s*(?=Trace ID:| - Correlation ID:|[\r\n]|$)/;
+/** Entra ID's time of its answer: its header `Date` does not come through. */
+const entraTime = /Timestamp: (?<day>\d{4}-\d\d-\d\d) (?<time>\d\d:\d\d:\d\dZ)/;
+
+function loginOf(error: unknown): FailedLogin {
+  const message = messageOf(error);
+  const { code, words = "" } = entraRefusal.exec(message)?.groups ?? {};
+  if (code === undefined) {
+    const remedy = `${howToGiveCredentials} (${message.split("\n", 1)[0]})`;
+    return { words: withoutCredentials, remedy, refusal: undefined };
+  }
+  const { day, time } = entraTime.exec(message)?.groups ?? {};
+  const told = `Azure has refused the login: ${code}: ${words}`;
+  return {
+    words: told,
+    remedy: told,
+    refusal: { code, date: day === undefined ? undefined : `${day}T${time}` },
+  };
+}
+
+/** Credentials may be renewed meanwhile, and clocks set. */
+function isRefusedLogin({ code }: AzureError): boolean {
+  return code.startsWith("AADSTS");
 }
 
 /** The kinds of Azure's errors that are not `system`, which are no fault of the Docker client. */

@@ -49,7 +49,7 @@ describe("a step of a start", () => {
       goesOn: () => void told.push("goes on"),
     });
 
-  it("is done again while the cloud fails or is asked too much, however often, and the log says so once", async () => {
+  it("is done again while the cloud fails or is asked too much, however often, and log and start say so once", async () => {
     const wrapped = startFailure(down.message, down);
     const outcomes = [
       ...Array.from({ length: 20 }, () => down),
@@ -66,6 +66,7 @@ describe("a step of a start", () => {
       log.warnings(),
       said.map((each) => `a container waits to be started: ${each}`),
     );
+    assert.deepEqual(told, [...said, "goes on"]);
   });
 
   it("may be done already where nobody knows what the call has done", () => {

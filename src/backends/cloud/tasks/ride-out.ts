@@ -26,7 +26,7 @@ const goesOnAfter: ReadonlySet<Prospect> = new Set(["passes", "capacity", "denie
 
 /**
  * Does a step of a container's start again and again until the cloud has answered it, as long as the start may take. The log
- * says what it waits for.
+ * and the start's wait say what for.
  *
  * @param step may be done again
  * @throws system: the time is over, with what the cloud has said last; what the step throws
@@ -40,7 +40,11 @@ export async function rideOut<T>(
   let last: CloudError | undefined;
   for (let failures = 1; ; failures++) {
     try {
-      return await step();
+      const made = await step();
+      if (told !== "") {
+        tries.goesOn();
+      }
+      return made;
     } catch (error) {
       const refused = error instanceof PassingFailure ? undefined : cloudErrorOf(error);
       if (refused !== undefined && isRefusal(refused) && goesOnAfter.has(refused.prospect)) {
@@ -56,6 +60,7 @@ export async function rideOut<T>(
       if (passing.message !== told) {
         told = passing.message;
         logger.warn({ container: containerId, err: passing }, `a container waits to be started: ${told}`);
+        tries.waits(told);
       }
     }
     try {

@@ -66,6 +66,11 @@ export class StartTries {
     }
   }
 
+  /** Tells that the start waits, which is no try: the cloud fails, or cannot be reached. */
+  waits(reason: string): void {
+    this.#options.waits(reason);
+  }
+
   /** Tells that the start goes on: it has waited enough. */
   goesOn(): void {
     this.#options.goesOn();
