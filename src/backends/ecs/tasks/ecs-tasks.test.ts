@@ -11,6 +11,7 @@ import { ecsTasks } from "./ecs-tasks.ts";
 
 const quota = "You've reached the limit on the number of vCPUs you can run concurrently";
 const { signal } = new AbortController();
+const request = JSON.stringify({ clientToken: "token", taskDefinition: "definition:1" });
 
 function setUp(operations: Operations) {
   const { client, made } = fakeClient<AwsService<ECSClient>>(operations);
@@ -18,7 +19,8 @@ function setUp(operations: Operations) {
 }
 
 function run(answer: () => unknown): Promise<TaskAnswer> {
-  return setUp({ RunTask: answer }).tasks.run(JSON.stringify({ clientToken: "token" }), signal);
+  const there = () => ({ taskDefinition: { status: "ACTIVE" } });
+  return setUp({ RunTask: answer, DescribeTaskDefinition: there }).tasks.run(request, signal);
 }
 
 function refusing(error: Error): () => never {
@@ -61,19 +63,36 @@ describe("RunTask", () => {
     });
   });
 
-  it("tells a definition that is gone from other refusals", async () => {
-    const words = [
-      "TaskDefinition is inactive",
-      "TaskDefinition not found.",
-      "Unable to describe task definition.",
-      "The specified task definition does not exist.",
+  it("tells a definition that is gone from other refusals by a look at it, whatever the words", async () => {
+    const refuse = refusing(refusal("ecs", "RunTask", "InvalidParameterException", "Nobody has seen this."));
+    const look = (answer: () => unknown): Promise<TaskAnswer> =>
+      setUp({ RunTask: refuse, DescribeTaskDefinition: answer }).tasks.run(request, signal);
+    const unknown = refusal("ecs", "DescribeTaskDefinition", "ClientException", "Unable to describe");
+    const gone = [
+      ...["INACTIVE", "DELETE_IN_PROGRESS"].map((status) => () => ({ taskDefinition: { status } })),
+      refusing(unknown),
     ];
-    for (const message of words) {
-      const gone = refusal("ecs", "RunTask", "ClientException", message);
-      await assert.rejects(run(refusing(gone)), RequestStale, message);
+    for (const answer of gone) {
+      await assert.rejects(look(answer), RequestStale);
     }
-    const other = refusal("ecs", "RunTask", "ClientException", "Role not found.");
-    assert.ok("reason" in (await run(refusing(other))));
+    const denied = refusal("ecs", "DescribeTaskDefinition", "AccessDeniedException", "not authorized");
+    const there = [() => ({ taskDefinition: { status: "ACTIVE" } }), refusing(denied)];
+    for (const answer of there) {
+      assert.ok("reason" in (await look(answer)));
+    }
+  });
+
+  it("is followed by no look where its refusal has another reason for certain", async () => {
+    for (const [code, words] of [
+      ["AccessDeniedException", "not authorized"],
+      ["ThrottlingException", "Rate exceeded"],
+      ["ClientException", quota],
+      ["ServerException", "Service Unavailable"],
+    ] as const) {
+      const { tasks, made } = setUp({ RunTask: refusing(refusal("ecs", "RunTask", code, words)) });
+      assert.ok("reason" in (await tasks.run(request, signal)));
+      assert.equal(made("DescribeTaskDefinition").length, 0);
+    }
   });
 
   it("that was not made is no answer of AWS's", async () => {

@@ -1,6 +1,7 @@
 /** Tasks of one ECS cluster. */
 import {
   ConflictException,
+  DescribeTaskDefinitionCommand,
   DescribeTasksCommand,
   type ECSClient,
   type Failure,
@@ -17,6 +18,8 @@ import {
   type TaskAnswer,
   type TaskRefusal,
 } from "../../cloud/contract/cloud-tasks.ts";
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
+import type { Prospect } from "../../cloud/contract/start-prospect.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";
@@ -32,9 +35,8 @@ export interface EcsTasksOptions {
   readonly instance: string;
 }
 
-/** ECS' words for a definition that was deregistered, is being deleted or was deleted; all are a `ClientException`. */
-const noDefinition =
-  /task ?definition .*(inactive|not found|does not exist)|unable to describe task definition/i;
+/** Refusals by other reasons than a definition that is gone. */
+const otherReasons: ReadonlySet<Prospect> = new Set(["denied", "room", "capacity"]);
 /** Tasks that one call of DescribeTasks takes, and a page of ListTasks has. */
 const pageSize = 100;
 /** A policy of IAM holds everywhere after some seconds. */
@@ -67,6 +69,20 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
     return false;
   };
 
+  /**
+   * Whether the definition of a request was deregistered, or deleted: each version of ECS refuses a task of it in other words.
+   * Where ECS does not tell, nobody knows that it was.
+   */
+  const isGone = async (request: string, abortSignal: AbortSignal): Promise<boolean> => {
+    const { taskDefinition: reference } = JSON.parse(request) as RunTaskCommandInput;
+    try {
+      const command = new DescribeTaskDefinitionCommand({ taskDefinition: reference });
+      return (await ecs.send(command, { abortSignal })).taskDefinition?.status !== "ACTIVE";
+    } catch (error) {
+      return isAwsError(error, "ClientException", "InvalidParameterException");
+    }
+  };
+
   return {
     names: { service: "ECS", run: "RunTask", place: "cluster", log: "CloudWatch", section: "ecs" },
     describedAtOnce: pageSize,
@@ -83,10 +99,10 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
         if (task !== undefined) {
           return { task };
         }
-        if (isAwsError(error, "ClientException") && noDefinition.test(error.message)) {
-          throw new RequestStale(error.message, { cause: error });
-        }
         if (error instanceof AwsError) {
+          if (isRefusal(error) && !otherReasons.has(error.prospect) && (await isGone(request, abortSignal))) {
+            throw new RequestStale(error.message, { cause: error });
+          }
           return { reason: error.message, cause: error, prospect: error.prospect };
         }
         throw error;
