@@ -11,7 +11,8 @@ import { parseRates } from "./arm/rates.ts";
 import { acaRepository } from "./images.ts";
 import { ContainerJobs } from "./jobs/jobs.ts";
 import { environmentIdOf, repositoryPath } from "./platform.ts";
-import { AzureFiles } from "./shares/azure-files.ts";
+import type { AzureFiles } from "./shares/azure-files.ts";
+import { configuredFiles } from "./shares/configured-files.ts";
 import { instanceOfShare, volumeOfShare } from "./shares/metadata.ts";
 import { formatShare } from "./shares/reference.ts";
 
@@ -67,15 +68,8 @@ async function findOrphans(
   const { aca } = config;
   const { instance: own, clock } = surroundings;
   const found = await orphanedJobs(jobsOf(config, azure, own, surroundings), own, known);
-  if (aca.storageAccountName !== undefined) {
-    const files = new AzureFiles({
-      azure,
-      clock,
-      resourceGroup: aca.resourceGroup,
-      environment: aca.managedEnvironmentName,
-      account: aca.storageAccountName,
-      accountKey: aca.storageAccountKey,
-    });
+  const files = configuredFiles(aca, azure, clock);
+  if (files !== undefined) {
     found.push(...(await orphanedShares(files, own, known)));
   }
   if (aca.registryServer !== undefined) {

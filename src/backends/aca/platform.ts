@@ -1,5 +1,4 @@
 import type { AcaSection } from "../../common/config/load.ts";
-import type { Clock } from "../../common/clock.ts";
 import { invalid } from "../../common/errors.ts";
 import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { CloudPlatform, StartCheck } from "../cloud/contract/platform.ts";
@@ -19,7 +18,8 @@ import { logAnalyticsLog } from "./logs/log-analytics.ts";
 import { acaMachine } from "./machine.ts";
 import { acaNetworks, internalNetworks } from "./networks.ts";
 import { acaSettings } from "./settings.ts";
-import { AzureFiles } from "./shares/azure-files.ts";
+import { configuredFiles } from "./shares/configured-files.ts";
+import type { AzureFiles } from "./shares/azure-files.ts";
 import { acaChecks } from "./start-checks.ts";
 import { acaVolumes, unsharedVolumes } from "./volumes.ts";
 
@@ -56,7 +56,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
       ),
     stateDir: parts.stateDir,
   });
-  const files = filesOf(config, azure, clock);
+  const files = configuredFiles(config, azure, clock);
   const volumes = acaVolumes({
     files,
     dropIdleJobs: () => idleJobs.sweep(),
@@ -127,19 +127,6 @@ function keyChecks(files: AzureFiles | undefined): readonly StartCheck[] {
   return files === undefined
     ? []
     : [{ what: "the storage account's key", run: () => files.key().then(() => undefined) }];
-}
-
-function filesOf(
-  { resourceGroup, managedEnvironmentName, storageAccountName, storageAccountKey }: AcaSection,
-  azure: AzureClients,
-  clock: Clock,
-): AzureFiles | undefined {
-  return storageAccountName === undefined
-    ? undefined
-    : new AzureFiles({
-        ...{ azure, resourceGroup, environment: managedEnvironmentName, clock },
-        ...{ account: storageAccountName, accountKey: storageAccountKey },
-      });
 }
 
 /** Resource ID of the configured environment. */

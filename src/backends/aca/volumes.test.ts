@@ -126,6 +126,7 @@ function setUp({ listsMetadata = true, configuredKey = "secret" } = {}) {
         environment: "environment",
         account,
         accountKey: configuredKey === "" ? undefined : configuredKey,
+        refusalOfKey: async (key) => (keys.includes(key) ? undefined : "AuthenticationFailed"),
         clock,
       }),
       dropIdleJobs: async () => {
@@ -328,6 +329,10 @@ describe("a named volume", () => {
       message: /aca\.storage_account_key is none/,
     });
     azure.failing.set("StorageAccounts_ListKeys", "refused"); // Nobody may ask.
+    await assert.rejects(azure.volumes.partsOf(workloadSpec({}, { mounts: [mount(record)] }), step), {
+      message: /the storage account account refuses aca\.storage_account_key \(AuthenticationFailed\)/,
+    });
+    azure.keys[1] = "secret";
     await azure.volumes.partsOf(workloadSpec({}, { mounts: [mount(record)] }), step);
   });
 

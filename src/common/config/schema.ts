@@ -241,6 +241,11 @@ export const acaSchema = object({
     "Another address of the queries of Log Analytics.",
     { defaultText: "`https://api.loganalytics.io`" },
   ),
+  files_endpoint: describe(
+    optional(matching(/^https?:\/\/\S+$/, "a URL")),
+    "Another address of the storage account's files, of which only is asked whether they take `storage_account_key`, where nobody may list the account's keys.",
+    { defaultText: "`https://<account>.file.core.windows.net`" },
+  ),
   ...cloudAgentShape,
 });
 

@@ -145,6 +145,7 @@ export class Azure implements AsyncDisposable {
       registry_password: this.registry.password,
       endpoint: this.endpoint,
       logs_endpoint: this.endpoint,
+      files_endpoint: `${this.endpoint}/files/${subscription.storageAccount}`,
     };
   }
 
@@ -231,8 +232,12 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
   for (const provider of providers) {
     arm.add(provider);
   }
-  const { endpoint, caFile } = await listen(context, stack, (request, requestId) =>
-    logs.serves(request) ? logs.serve(request, requestId) : arm.serve(request, requestId),
+  const { endpoint, caFile } = await listen(
+    context,
+    stack,
+    async (request, requestId) =>
+      storage.serveFiles(request) ??
+      (await (logs.serves(request) ? logs.serve(request, requestId) : arm.serve(request, requestId))),
   );
   const identity = new HttpEndpoint("Azure's identities", (request) =>
     Promise.resolve(serveIdentity(context, request)),

@@ -8,6 +8,7 @@ import {
   createPipelineFromOptions,
   createPipelineRequest,
   type Pipeline,
+  type PipelinePolicy,
   type PipelineResponse,
 } from "@azure/core-rest-pipeline";
 import { DefaultAzureCredential, type TokenCredential } from "@azure/identity";
@@ -58,6 +59,8 @@ export interface PlainRequest {
   readonly url: string;
   /** The audience of the token: `https://api.loganalytics.io/.default`; undefined: the Resource Manager's. */
   readonly scope?: string | undefined;
+  /** Authorizes the request in place of a token. */
+  readonly signing?: PipelinePolicy;
   /** Sent as JSON. */
   readonly body?: unknown;
 }
@@ -111,14 +114,15 @@ export function createAzureClients(options: AzureOptions): AzureClients {
   };
   const http = createDefaultHttpClient();
   const plain = new Map<string, Pipeline>();
+  const pipelineWith = (authorization: PipelinePolicy): Pipeline => {
+    const pipeline = createPipelineFromOptions(settings);
+    pipeline.addPolicy(authorization, { phase: "Sign" });
+    pipeline.addPolicy(pacing, { phase: "Retry" });
+    return pipeline;
+  };
   const pipelineFor = (scope: string): Pipeline => {
     const known = plain.get(scope);
-    if (known !== undefined) {
-      return known;
-    }
-    const pipeline = createPipelineFromOptions(settings);
-    pipeline.addPolicy(bearerTokenAuthenticationPolicy({ credential, scopes: scope }));
-    pipeline.addPolicy(pacing, { phase: "Retry" });
+    const pipeline = known ?? pipelineWith(bearerTokenAuthenticationPolicy({ credential, scopes: scope }));
     plain.set(scope, pipeline);
     return pipeline;
   };
@@ -127,7 +131,7 @@ export function createAzureClients(options: AzureOptions): AzureClients {
     storage: paced(new StorageManagementClient(credential, subscriptionId, settings)),
     credential,
     call: createCall(abandoned.signal, new Denials(componentLogger(options.logger, "azure"))),
-    async request({ method, url, scope = armScope, body }, { abortSignal }) {
+    async request({ method, url, scope = armScope, signing, body }, { abortSignal }) {
       const request = createPipelineRequest({
         method,
         url,
@@ -139,7 +143,8 @@ export function createAzureClients(options: AzureOptions): AzureClients {
               headers: createHttpHeaders({ "content-type": "application/json" }),
             }),
       });
-      return answerOf(await pipelineFor(scope).sendRequest(http, request));
+      const pipeline = signing === undefined ? pipelineFor(scope) : pipelineWith(signing);
+      return answerOf(await pipeline.sendRequest(http, request));
     },
     armUrl: (path, apiVersion) => `${endpoint.replace(/\/+$/, "")}${path}?api-version=${apiVersion}`,
     abandon: () => abandoned.abort(unavailable("the backend is shutting down")),
@@ -172,21 +177,24 @@ function createCall(abandoned: AbortSignal, denials: Denials): AzureCall {
 class RefusedRequest extends Error {
   readonly statusCode: number;
   readonly code: string | undefined;
+  readonly response: PipelineResponse;
 
-  constructor(status: number, body: unknown) {
+  constructor(response: PipelineResponse, body: unknown) {
     const { error } = (body ?? {}) as {
       readonly error?: { readonly code?: string; readonly message?: string };
     };
     super(error?.message ?? "");
-    this.statusCode = status;
-    this.code = error?.code;
+    this.statusCode = response.status;
+    this.code = error?.code ?? response.headers.get("x-ms-error-code"); // Storage answers with XML.
+    this.response = response;
   }
 }
 
-function answerOf({ status, headers, bodyAsText }: PipelineResponse): PlainAnswer {
+function answerOf(response: PipelineResponse): PlainAnswer {
+  const { status, headers, bodyAsText } = response;
   const body = parsed(bodyAsText ?? "");
   if (status >= 400) {
-    throw new RefusedRequest(status, body);
+    throw new RefusedRequest(response, body);
   }
   return { status, header: (name) => headers.get(name), body };
 }

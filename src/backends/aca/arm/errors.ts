@@ -20,6 +20,8 @@ export class AzureError extends CloudError {
   /** HTTP status; 0 where nobody answered, or where an operation that was accepted has failed later. */
   readonly status: number;
   readonly outcome: CallOutcome;
+  /** Whether this machine's clock is another than Azure's, which may be the reason. */
+  readonly isUntimely: boolean;
   readonly #remedy: string | undefined;
 
   constructor(operation: string, error: unknown) {
@@ -35,6 +37,7 @@ export class AzureError extends CloudError {
     this.code = code;
     this.status = status;
     this.outcome = login?.refusal === undefined ? outcomeOf(error, code, status) : "refused";
+    this.isUntimely = clock !== "";
     this.#remedy = login && login.remedy + clock;
   }
 
@@ -146,7 +149,7 @@ function isWithoutCredentials(error: unknown): boolean {
 /** A login that has failed. */
 interface FailedLogin {
   readonly words: string;
-  /** What to do about it, for whoever runs the backend. */
+  /** A sentence on what to do about it, for whoever runs the backend. */
   readonly remedy: string;
   /** The answer of Entra ID; undefined: it was not asked, or has not answered. */
   readonly refusal: { readonly code: string; readonly date: string | undefined } | undefined;

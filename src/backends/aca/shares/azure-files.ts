@@ -17,6 +17,8 @@ export interface AzureFilesOptions {
   readonly account: string;
   /** Jobs mount shares with it: a managed identity mounts none. Undefined: Azure is asked for it. */
   readonly accountKey: string | undefined;
+  /** Asks the account itself for the code of its refusal of a key; undefined: it takes it, or does not tell. */
+  readonly refusalOfKey: (key: string) => Promise<string | undefined>;
   readonly clock: Clock;
 }
 
@@ -199,10 +201,21 @@ export class AzureFiles {
       }
       return accountKey;
     } catch (error) {
-      if (accountKey !== undefined && isRefusal(error)) {
-        return accountKey; // It is configured where nobody may ask for it.
+      if (accountKey === undefined || !isRefusal(error)) {
+        throw error;
       }
-      throw error;
+      await this.#refuseWrong(accountKey); // It is configured where nobody may ask for it.
+      return accountKey;
+    }
+  }
+
+  async #refuseWrong(key: string): Promise<void> {
+    const { account, refusalOfKey } = this.#options;
+    const code = await refusalOfKey(key);
+    if (code !== undefined) {
+      throw systemError(
+        `the storage account ${account} refuses aca.storage_account_key (${code}): no container can mount its shares; set one of its keys of today`,
+      );
     }
   }
 

@@ -14,6 +14,8 @@ import {
   inGroup,
   type ResourceProvider,
 } from "../../wire/provider.ts";
+import type { WireAnswer, WireRequest } from "../../../common/wire/http-endpoint.ts";
+import { serveProperties } from "./file-service.ts";
 import { fileShare, type ShareBody } from "./shares-model.ts";
 
 /** A share. */
@@ -87,6 +89,19 @@ export class Storage {
     if (account !== undefined) {
       account.keys = [randomBytes(64).toString("base64"), account.keys[0]];
     }
+  }
+
+  /**
+   * Answers a request to the file service of an account, `/files/ACCOUNT/`, of which only its properties are simulated; undefined:
+   * it is none.
+   */
+  serveFiles(request: WireRequest): WireAnswer | undefined {
+    const [, name = ""] = /^\/files\/([^/]+)\/$/.exec(request.url.pathname) ?? [];
+    const account = this.account(name);
+    if (account === undefined) {
+      return undefined;
+    }
+    return serveProperties(account, request);
   }
 
   #operations(): ArmOperation[] {
