@@ -1,4 +1,4 @@
-/** Finds the agent that serves a container, and the way to it for a frontend or this process. */
+/** Finds the agent that serves a container, and its address for a frontend or this process. */
 import { create } from "@bufbuild/protobuf";
 
 import { type AgentAddress, type AgentTarget, describeAddress } from "../../../../agent-client/address.ts";
@@ -14,8 +14,8 @@ import type { EngineContext } from "../../context.ts";
 import { isRemoved } from "../../../model/records.ts";
 
 /**
- * Address at which the agent of a container that exists answers now: its own agent while it starts or runs,
- * else the one of stored containers.
+ * Address of the agent that serves an existing container now: its own agent while it starts or runs, else the one of
+ * stored containers.
  *
  * @param containerId full ID
  */
@@ -23,7 +23,7 @@ export function servingAddressOf(context: EngineContext, containerId: string): A
   return context.live.peek(containerId)?.link?.address ?? context.driver.workloads.stored(containerId);
 }
 
-/** As {@link servingAddressOf}; undefined where there is no such container. */
+/** Like {@link servingAddressOf}; undefined if there is no such container. */
 export function agentAddressOf(context: EngineContext, containerId: string): AgentAddress | undefined {
   const record = context.state.containers.get(containerId);
   return record === undefined || isRemoved(record) ? undefined : servingAddressOf(context, containerId);
@@ -40,16 +40,16 @@ export function agentOptions(
   };
 }
 
-/** How the agent of a container is dialled now, as {@link agentAddressOf}. */
+/** Dialling parameters of a container's agent, by {@link agentAddressOf}. */
 export function agentTargetOf(context: EngineContext, containerId: string): AgentTarget | undefined {
   const address = agentAddressOf(context, containerId);
   return address === undefined ? undefined : { address, ...agentOptions(context, containerId) };
 }
 
 /**
- * Endpoint that a frontend is told for an agent: its address where the frontend can dial it, else the relay.
+ * Endpoint of an agent for a frontend: the agent's address if the frontend can dial it, else the relay.
  *
- * @throws invalid: the frontend's key is none
+ * @throws invalid: the frontend's key is malformed
  */
 export async function endpointFor(
   { driver: { authority }, live }: Pick<EngineContext, "driver" | "live">,
@@ -82,7 +82,7 @@ export async function endpointFor(
   }
 }
 
-/** How far a frontend has to dial for an agent that asks for a certificate. */
+/** Required reach of a frontend for an agent that asks for a certificate. */
 function reachFor({ kind }: AgentAddress): AgentReach {
   return kind === "tcp" ? AgentReach.NETWORK : AgentReach.LOCAL;
 }

@@ -1,4 +1,4 @@
-/** How much containers have written, as their agents tell it where no driver measures disks. */
+/** Disk usage of containers as reported by their agents, if the driver does not measure disks. */
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import { messageOf } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -7,32 +7,32 @@ import { agentAddressOf, agentOptions } from "./agent-endpoint.ts";
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 
-/** An agent reads a whole file system to answer. */
+/** Time limit of one agent in milliseconds: it reads a whole file system to answer. */
 const keptMs = 30_000;
 const answerTimeoutMs = 10_000;
-/** A listing takes no longer, however many agents are away. */
+/** Time limit of a listing in milliseconds, however many agents are unreachable. */
 const listingLimitMs = 10_000;
-/** The most that a listing waits for an agent that did not answer when it was asked last. */
+/** Maximum wait for an agent that did not answer the last time. */
 const failedLimitMs = 1_000;
 const askedAtOnce = 8;
-/** An agent that takes longer than this to answer lets the next be asked meanwhile. */
+/** After this time without an answer the next agent is asked as well. */
 const turnMs = 250;
 
 interface Told {
   readonly atMs: number;
-  /** Bytes; undefined: nobody can tell. */
+  /** Bytes; undefined if unknown. */
   readonly written: Promise<bigint | undefined>;
-  /** Until then a listing waits for it. */
+  /** Deadline until which a listing waits for it. */
   readonly dueMs: number;
   failed: boolean;
 }
 
-/** Recent answers by container; callers at the same time share one. */
+/** Recent answers by container; concurrent callers share one. */
 const told = new WeakMap<LiveContainer, Told>();
 
 /**
- * Bytes that containers have written, by ID. Containers for which nobody can tell are left out, above all
- * those whose files are gone or whose agents have not answered in time.
+ * Bytes that containers have written, by ID. Containers of unknown size are omitted, such as those whose files are gone
+ * or whose agents have not answered in time.
  */
 export async function sizesFromAgents(
   context: EngineContext,
@@ -69,7 +69,7 @@ export async function sizesFromAgents(
   }
 }
 
-/** Waits for what is settled already, and for nothing else. */
+/** Yields only to promises that are already settled. */
 async function settled(work: Promise<void>): Promise<void> {
   await Promise.race([work, Promise.resolve()]);
 }

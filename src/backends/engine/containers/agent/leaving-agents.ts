@@ -1,4 +1,4 @@
-/** Has calls to agents that are leaving or away wait for the end of the run, and then sends them elsewhere. */
+/** Redirects calls to agents that are leaving or unreachable, once the end of their run is recorded. */
 import { isErrorKind } from "../../../../common/errors.ts";
 import type { AgentAccess } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { EngineContext } from "../../context.ts";
@@ -7,19 +7,19 @@ import { findContainer } from "../decisions/lookup.ts";
 import { startSettled } from "../start/start-under-way.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 
-/** How long the end of a run may take to be recorded; an agent that is only cut off for a moment is asked again then. */
+/** Time limit for recording the end of a run; an agent that was only cut off for a moment is then called again. */
 const endLimitMs = 10_000;
-/** How often work is done anew: a container that ends again and again has another agent each time. */
+/** Maximum retries: a container that ends repeatedly has another agent each time. */
 const maxAttempts = 4;
 
 /**
- * Does what needs the agent that serves a container. Where that is leaving or away, the work is done anew once the end of
- * its run is on record: then it finds another agent, or that nothing runs.
+ * Runs work that needs the agent serving a container. If that agent is leaving or unreachable, the work is retried once
+ * the end of its run is recorded: it then finds another agent, or that nothing runs.
  *
  * @param containerId full ID
- * @param left ends the wait
+ * @param left aborts the wait
  * @param work may be repeated after it has thrown `unavailable`
- * @throws what the work throws; unavailable: the agent that cannot be reached still counts as running the container
+ * @throws the work's errors; unavailable: the unreachable agent still counts as running the container
  */
 export async function atServingAgent<T>(
   context: EngineContext,
@@ -44,7 +44,9 @@ export async function atServingAgent<T>(
   }
 }
 
-/** {@link atServingAgent} with the container's lock held for the work, and not while the end of a run is waited for. */
+/**
+ * {@link atServingAgent} with the container's lock held during the work, but not while waiting for the end of a run.
+ */
 export function lockedAtServingAgent<T>(
   context: EngineContext,
   live: LiveContainer,
@@ -54,10 +56,9 @@ export function lockedAtServingAgent<T>(
 }
 
 /**
- * Waits until a frontend that asks again, because the agent it was sent to has failed it, can be sent
- * elsewhere.
+ * Waits until a frontend whose agent has failed can be given another endpoint.
  *
- * @param left ends the wait
+ * @param left aborts the wait
  * @throws not-found; the signal's reason
  */
 export async function failedAgentReplaced(
@@ -73,11 +74,11 @@ export async function failedAgentReplaced(
 }
 
 /**
- * Waits, bounded, until the agent of a run serves its container no more.
+ * Waits, bounded, until the agent of a run no longer serves its container.
  *
- * @param generation of the run; 0: none, since the agent serves the container while it does not run, until the
- *   last run is released and a start is over
- * @returns whether it is so
+ * @param generation of the run; 0 for the agent that serves the stopped container, until the last run is released and a
+ *   start is over
+ * @returns whether it no longer does
  */
 async function agentReplaced(
   context: EngineContext,

@@ -1,4 +1,4 @@
-/** Keeps the records that agents hold of their containers up to date, for a backend that loses its state. */
+/** Keeps the records that agents store of their containers up to date, for a backend that loses its state. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { messageOf } from "../../../../common/errors.ts";
@@ -7,12 +7,12 @@ import type { EngineContext } from "../../context.ts";
 import { imageRecordOf } from "../decisions/mounts/image-mounts.ts";
 import { hasProcess } from "../../../model/records.ts";
 
-/** An agent that does not take it in this time is told again at the next change, and by the next backend. */
+/** Time limit of a call; an agent that misses it is updated at the next change, and by the next backend. */
 const timeoutMs = 2_000;
 
 /**
- * Has the agent of a container that runs keep its record as it is now. Nothing happens where the driver's agents keep
- * none, or the container does not run; that an agent cannot be told is only logged.
+ * Sends a running container's current record to its agent. Does nothing if the driver's agents store none or the
+ * container does not run; failures are only logged.
  */
 export async function reseal(context: EngineContext, containerId: string): Promise<void> {
   const { driver, logger } = context;
@@ -21,7 +21,7 @@ export async function reseal(context: EngineContext, containerId: string): Promi
     return;
   }
   try {
-    // One after the other, so that the last told is the latest.
+    // One after the other, so that the last one sent is the latest.
     await link.sealing.run(async () => {
       const record = context.state.containers.get(containerId);
       if (record === undefined || link.generation !== record.generation || !hasProcess(record)) {

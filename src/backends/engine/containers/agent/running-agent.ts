@@ -1,18 +1,18 @@
-/** Calls to the agent of a container that runs. */
+/** Calls to the agent of a running container. */
 import type { Client } from "@connectrpc/connect";
 
 import { conflict, fromUnknown, SockerlessError, unavailable } from "../../../../common/errors.ts";
 import type { AgentService } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { LiveContainer } from "../live/live.ts";
 
-/** How long an agent may take to answer. */
+/** Time limit for an agent's answer. */
 const callTimeoutMs = 10_000;
 
 /**
- * Asks the agent of a container that runs.
+ * Calls the agent of a running container.
  *
  * @param prefix put before the message of a failure, with a colon
- * @throws conflict: the container has just ended; unavailable: the agent cannot be reached; what the call throws
+ * @throws conflict: the container has just ended; unavailable: the agent cannot be reached; the call's errors
  */
 export async function askAgent<T>(
   live: LiveContainer,

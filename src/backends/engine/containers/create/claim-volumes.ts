@@ -7,7 +7,10 @@ import { withFields } from "../../../model/records.ts";
 import { admissionTo } from "../../volumes/decisions/exclusive-volumes.ts";
 import { ensureVolume } from "../../volumes/volumes.ts";
 
-/** Makes or finds the volumes that a container in creation mounts, and claims them. @returns its record, which is committed with each */
+/**
+ * Creates or finds the volumes that a new container mounts, and claims them. @returns its record, which is committed
+ * with each
+ */
 export async function claimVolumes(
   context: EngineContext,
   record: ContainerRecord,
@@ -43,7 +46,7 @@ export async function claimVolumes(
         const mounted: MountPoint = { ...point, name, driver, source: mountpoint };
         next = withFields(next, {
           mounts: [...next.mounts, mounted],
-          // Goes with whoever is the last to have it.
+          // Removed with its last user.
           ...(taken?.isAnonymous === true ? { anonymousVolumes: [...next.anonymousVolumes, name] } : {}),
         });
         change.containers.put(next);

@@ -1,9 +1,9 @@
-/** Requests that may come twice because an answer was lost: the second gets the first one's. */
+/** Idempotency tokens: a request that is repeated because its answer was lost gets the first one's answer. */
 import type { Clock } from "../../../../common/clock.ts";
 
-/** How long an answer is kept. */
+/** Milliseconds for which an answer is kept. */
 export const tokenLifetimeMs = 3_600_000;
-/** How many are kept at most; the oldest goes first. */
+/** Maximum number of kept answers; the oldest is dropped first. */
 const mostTokens = 10_000;
 
 interface Kept<T> {
@@ -11,7 +11,7 @@ interface Kept<T> {
   readonly expiresMs: number;
 }
 
-/** The answers to requests of one kind, by the clients' tokens. */
+/** Answers to requests of one kind, by client token. */
 export class ClientTokens<T> {
   readonly #kept = new Map<string, Kept<T>>();
   readonly #clock: Clock;
@@ -20,7 +20,7 @@ export class ClientTokens<T> {
     this.#clock = clock;
   }
 
-  /** Answers as the first request with that token was answered, or is going to be. Failures are kept no longer than they last. */
+  /** Answers like the first request with the same token, finished or not. Failures are not kept. */
   once(token: string, task: () => Promise<T>): Promise<T> {
     if (token === "") {
       return task();

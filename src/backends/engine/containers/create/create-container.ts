@@ -1,4 +1,4 @@
-/** Making a container: its steps, in the order in which they are done, and what takes them back. */
+/** Creation of a container: its steps in order, and how they are undone. */
 import { messageOf, notFound } from "../../../../common/errors.ts";
 import { newId, shortId } from "../../../../common/ids.ts";
 import type { CreateContainerRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -21,14 +21,14 @@ import { keepTrying } from "../../work/keep-trying.ts";
 import { claimVolumes } from "./claim-volumes.ts";
 import { planContainer } from "./plan-container.ts";
 
-/** The answer to a creation. */
+/** The result of a creation. */
 export interface CreatedContainer {
   readonly id: string;
   readonly warnings: readonly string[];
 }
 
 /**
- * Makes a container from a request.
+ * Creates a container from a request.
  *
  * @throws not-found: the image; conflict: the name; invalid; not-implemented: settings, by name
  */
@@ -37,7 +37,7 @@ export async function createContainer(
   request: CreateContainerRequest,
 ): Promise<CreatedContainer> {
   const planned = await planContainer(context, request);
-  // No await between the check of the name and the commit that takes it.
+  // No await between the check of the name and the commit that reserves it.
   const reserved = identified(context, planned.record, request.name);
   const { id } = reserved;
   let record = reserved;
@@ -61,7 +61,7 @@ export async function createContainer(
   return { id, warnings: [...planned.warnings, ...unapplied, ...waitWarnings(context)] };
 }
 
-/** Images of a container whose record is committed: they are in use from then on; before, somebody may have removed one. */
+/** Images of a container whose record is committed: in use from then on; one may have been removed before. */
 async function makeImagesReady(
   { images, state, shutdown }: EngineContext,
   used: readonly ImageRecord[],
@@ -75,7 +75,7 @@ async function makeImagesReady(
   }
 }
 
-/** Tells a user who is about to attach and to start, which shows nothing of a wait, that there may be one. */
+/** Warns of a possible wait at the start, which the attached client would not see. */
 function waitWarnings({ live }: EngineContext): readonly string[] {
   const [reason, ...others] = live.waits;
   if (reason === undefined) {
@@ -86,8 +86,8 @@ function waitWarnings({ live }: EngineContext): readonly string[] {
 }
 
 /**
- * Takes away a container whose creation has failed; till then its name is taken. A failure is tried again
- * behind the return until it works; if the backend ends first, its next start goes on with it.
+ * Removes a container whose creation has failed; its name stays reserved until then. A failed removal is retried in the
+ * background until it succeeds; if the backend ends first, its next start continues.
  */
 export async function discard(context: EngineContext, record: ContainerRecord): Promise<void> {
   try {
@@ -111,7 +111,7 @@ async function takeAway(context: EngineContext, record: ContainerRecord): Promis
 }
 
 /**
- * A planned container with its name, its ID, and the host name that follows from it.
+ * A planned container with its name, ID and default host name.
  *
  * @throws invalid, conflict: the name
  */

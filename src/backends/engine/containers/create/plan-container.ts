@@ -1,4 +1,4 @@
-/** Planning a container from a request: everything is checked, and nothing is made. */
+/** Plans a container from a request: validates everything and creates nothing. */
 import { stat } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 
@@ -31,7 +31,7 @@ import { plannedEndpoints, validateNetworking } from "../../networks/decisions/e
 import { isOfBuild } from "../../../model/build-label.ts";
 import { resourcesOf, timestampOfNs } from "../../../model/records.ts";
 
-/** The container as far as nobody has to name it. @throws as a creation */
+/** The container without name and ID. @throws as a creation */
 export async function planContainer(context: EngineContext, request: CreateContainerRequest) {
   const { driver, state, facts } = context;
   if (request.config === undefined) {
@@ -94,7 +94,7 @@ export async function planContainer(context: EngineContext, request: CreateConta
   return { record, images: [image.record, ...mounted.images], mounts, warnings };
 }
 
-/** Subpaths, by destination, of volumes taken from other containers (`VolumesFrom`), as those mount them. */
+/** Subpaths, by destination, of volumes from other containers (`VolumesFrom`), as mounted there. */
 function takenSubpaths(mounts: readonly PlannedMount[]): Record<string, string> {
   return Object.fromEntries(
     mounts.flatMap(({ point, taken }) => (taken === undefined ? [] : [[point.destination, taken.subpath]])),
@@ -137,8 +137,8 @@ async function refuseMissingSources(context: EngineContext, mounts: readonly Pla
 }
 
 /**
- * The container that `VolumesFrom` names. A missing one is a mistake in the request, as in Docker: for a 404
- * the CLI would pull the image and try again.
+ * The container in `VolumesFrom`. A missing one is `invalid`, as in Docker: at a 404 the CLI would pull the image and
+ * retry.
  */
 function findDonor({ state }: EngineContext, reference: string): ContainerRecord {
   try {

@@ -1,4 +1,4 @@
-/** Tells the log and the user which settings a backend accepts and does not apply. */
+/** Reports settings that a backend accepts but does not apply. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { UnappliedSetting } from "../../../driver/settings.ts";
 import type { EngineContext } from "../../context.ts";
@@ -6,7 +6,7 @@ import type { EngineContext } from "../../context.ts";
 /**
  * Logs the settings of a container that the driver does not apply.
  *
- * @returns what its user is told
+ * @returns warnings for the user
  */
 export function tellUnapplied(
   { driver, logger }: Pick<EngineContext, "driver" | "logger">,

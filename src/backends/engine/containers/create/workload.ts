@@ -1,4 +1,4 @@
-/** Builds the workload that a driver is asked to run from a container's record. */
+/** Builds the workload for a driver from a container's record. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../../../driver/workload-spec.ts";
 import type { EngineContext } from "../../context.ts";
@@ -14,9 +14,9 @@ import { configOf } from "../../../model/records.ts";
 /**
  * The workload of a container.
  *
- * @param network whether networks are looked up: nothing is joined before a start
- * @throws not-found: a volume or a network has gone; conflict: the container whose network is shared does not run; what
- *   {@link joinedContainers} and {@link takenLinks} throw
+ * @param network whether to resolve networks: none are joined before a start
+ * @throws not-found: a volume or a network is gone; conflict: the container whose network is shared does not run;
+ *   errors of {@link joinedContainers} and {@link takenLinks}
  */
 export function workloadOf(
   context: EngineContext,

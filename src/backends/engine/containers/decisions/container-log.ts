@@ -1,6 +1,4 @@
-/**
- * A container's log configuration: its check at a start, and the details that `docker logs --details` shows.
- */
+/** A container's log configuration: its validation at a start, and the details of `docker logs --details`. */
 import { systemError } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { logSettings } from "../../../logging/log-settings.ts";
@@ -10,7 +8,7 @@ import { configOf, hostConfigOf } from "../../../model/records.ts";
 
 const shortIdLength = 12;
 
-/** Refuses a start whose log cannot be kept as asked for. @throws system, in dockerd's words */
+/** Refuses a start whose log options are invalid. @throws system, in dockerd's words */
 export function requireLog(record: ContainerRecord): void {
   try {
     logSettings(hostConfigOf(record).logConfig);
@@ -24,7 +22,7 @@ export function requireLog(record: ContainerRecord): void {
 /**
  * The labels and variables that the log options `labels` and `env` (and their `-regex`) name, and the tag.
  *
- * @throws Error in Go's words: an expression or a template that is none
+ * @throws Error in Go's words: an invalid expression or template
  */
 export function logDetails(record: ContainerRecord): Record<string, string> {
   const logConfig = hostConfigOf(record).logConfig;
@@ -39,7 +37,7 @@ export function logDetails(record: ContainerRecord): Record<string, string> {
   const tag = renderLogTag(options["tag"] ?? "", tagFields(record));
   return {
     ...chosen(labels, options["labels"], options["labels-regex"]),
-    // Without variables dockerd does not read the expression.
+    // Without variables dockerd ignores the expression.
     ...(Object.keys(pairs).length > 0 && chosen(pairs, options["env"], options["env-regex"])),
     ...(tag !== "" && { tag }),
   };

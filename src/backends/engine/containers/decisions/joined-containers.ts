@@ -9,7 +9,7 @@ import { findContainer } from "./lookup.ts";
 import { hasProcess, hostConfigOf, stateOf } from "../../../model/records.ts";
 
 /**
- * Refuses a new container that would join one that does not exist: unlike that of a network this is told at once.
+ * Refuses a new container that would join a missing one, at its creation; a missing network only fails the start.
  *
  * @throws invalid
  */
@@ -25,10 +25,9 @@ export function requireDonors(
 }
 
 /**
- * The containers that a container joins when it starts.
+ * The containers whose namespaces a starting container joins.
  *
- * @throws as Docker, which calls the one the state's fault and the other its own: conflict or invalid for IPC, system
- *   for PID
+ * @throws as Docker: conflict or invalid for IPC, system for PID
  */
 export function joinedContainers(state: State, record: ContainerRecord): JoinedContainers {
   const { ipcMode, pidMode } = hostConfigOf(record);
@@ -72,7 +71,7 @@ function runningDonor(state: State, reference: string): ContainerRecord {
 function shareableDonor(state: State, reference: string): string {
   const donor = runningDonor(state, reference);
   const { ipcMode } = hostConfigOf(donor);
-  // One that has joined another shares what it got there; whether that is still so, the driver sees.
+  // A container that has joined another shares that one's namespace; the driver checks whether it still exists.
   if (ipcMode !== "shareable" && ipcMode !== "host" && containerOfMode(ipcMode) === undefined) {
     throw invalid(
       `container ${reference}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,

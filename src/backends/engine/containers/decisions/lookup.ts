@@ -1,4 +1,4 @@
-/** Finding what a user names: by full ID, by name or that of a link, by an unambiguous prefix of the ID. */
+/** Resolves users' references: full ID, name, name of a link, or unambiguous prefix of the ID. */
 import { invalid, notFound } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../../state/state.ts";
@@ -6,10 +6,10 @@ import { linkNamed } from "./links/link-names.ts";
 import { hasProcess, isRemoved, isVisible } from "../../../model/records.ts";
 
 /**
- * The container that a user names.
+ * Resolves a user's reference to a container.
  *
  * @param reference full ID, name with or without the slash, name of a link (`parent/alias`), or prefix of an ID
- * @throws not-found; invalid: empty, or several IDs begin so
+ * @throws not-found; invalid: empty, or an ambiguous prefix
  */
 export function findContainer(state: State, reference: string): ContainerRecord {
   if (reference === "") {
@@ -44,7 +44,7 @@ export function findContainer(state: State, reference: string): ContainerRecord 
   return byPrefix;
 }
 
-/** The container of that ID; not-found where it has gone, in the words for that reference. */
+/** The container with an ID. @throws not-found, naming the reference, if it is gone */
 export function containerOfId(state: State, id: string, reference = id): ContainerRecord {
   const record = state.containers.get(id);
   if (record === undefined || !isVisible(record)) {
@@ -53,13 +53,13 @@ export function containerOfId(state: State, id: string, reference = id): Contain
   return record;
 }
 
-/** The container's record while that run of it goes on. @param generation its start counter */
+/** The container's record, if a given run is still going on. @param generation the run's start counter */
 export function runningContainer(state: State, id: string, generation: bigint): ContainerRecord | undefined {
   const record = state.containers.get(id);
   return record?.generation === generation && hasProcess(record) ? record : undefined;
 }
 
-/** The container that holds a name (without the slash), visible or still being made. */
+/** The container that has a name (without the slash), visible or still being created. */
 export function holderOfName(state: State, name: string): ContainerRecord | undefined {
   return state.containers.named(name).find((record) => !isRemoved(record));
 }

@@ -7,13 +7,13 @@ import { holderOfName } from "./lookup.ts";
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 const pattern = new RegExp(`^${allowed}+$`);
 
-/** How many generated names are tried before the ID stands in. */
+/** Maximum number of generated names before the ID is used instead. */
 const attempts = 6;
 
 /**
- * The name, without the slash, that a new container gets.
+ * The name of a new container, without the slash.
  *
- * @param asked as the user wrote it; empty: one is made up
+ * @param asked the user's name; empty to generate one
  * @throws invalid: characters; conflict: taken
  */
 export function nameFor(state: State, id: string, asked: string): string {

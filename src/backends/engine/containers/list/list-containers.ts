@@ -1,4 +1,4 @@
-/** `docker ps`: which containers a listing shows, newest first. */
+/** `docker ps`: selects the containers of a listing, newest first. */
 import { ownValue } from "../../../../common/own-value.ts";
 import { invalid, notFound } from "../../../../common/errors.ts";
 import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -41,7 +41,7 @@ const acceptedFilters = [
 
 const healthNames = ["none", "starting", "healthy", "unhealthy"];
 
-/** Lists containers. @throws invalid: a filter; not-found: a container that `before` or `since` names */
+/** Lists containers. @throws invalid: a filter; not-found: the container in `before` or `since` */
 export function listContainers(context: EngineContext, request: ListContainersRequest): ContainerRecord[] {
   const query = new ListQuery(context, request);
   const showsBuilds = asksForBuilds(request.filters);
@@ -51,7 +51,7 @@ export function listContainers(context: EngineContext, request: ListContainersRe
   return query.choose(containers);
 }
 
-/** Newer containers come first; of two made in the same instant, the one that the state has later. */
+/** Newest containers first; with equal times, the one that is later in the state. */
 function newestFirst(a: ContainerRecord, b: ContainerRecord): number {
   const [at, bt] = [createdNs(a), createdNs(b)];
   if (at !== bt) {
@@ -64,7 +64,7 @@ function createdNs(record: ContainerRecord): bigint {
   return record.created === undefined ? 0n : nanosecondsOf(record.created);
 }
 
-/** IDs of the image and of those that stand on it; none where there is no such image. */
+/** IDs of the image and its descendants; none if there is no such image. */
 function descentOf({ images }: EngineContext, image: string): readonly string[] {
   const id = images.idOf(image);
   return id === undefined ? [] : [...images.descentOf(id)];
@@ -150,7 +150,7 @@ class ListQuery {
     );
   }
 
-  /** With or without the slash before it. */
+  /** With or without leading slash. */
   #includesName(record: ContainerRecord): boolean {
     return namesOf(this.#state, record)
       .flatMap((name) => [name, name.slice(1)])

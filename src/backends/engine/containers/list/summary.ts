@@ -1,4 +1,4 @@
-/** Containers as listings and inspect show them. */
+/** Containers in listings and inspect. */
 import { createHash } from "node:crypto";
 
 import { create } from "@bufbuild/protobuf";
@@ -23,7 +23,7 @@ import { configOf, hasProcess, hostConfigOf, isActive, stateOf } from "../../../
 export function summaryOf(context: EngineContext, record: ContainerRecord): ContainerSummary {
   const config = configOf(record);
   const hostConfig = hostConfigOf(record);
-  // A name that means another image now would mislead.
+  // The image's name is not shown if it refers to another image now.
   const meansSame = config.image === record.imageId || context.images.idOf(config.image) === record.imageId;
   return create(ContainerSummarySchema, {
     id: record.id,
@@ -43,7 +43,7 @@ export function summaryOf(context: EngineContext, record: ContainerRecord): Cont
   });
 }
 
-/** Everything about a container. */
+/** A container's inspect. */
 export function detailOf(context: EngineContext, record: ContainerRecord): ContainerDetail {
   return create(ContainerDetailSchema, {
     id: record.id,
@@ -60,7 +60,7 @@ export function detailOf(context: EngineContext, record: ContainerRecord): Conta
     config: configOf(record),
     hostConfig: { ...hostConfigOf(record), links: shownLinks(context.state, record) },
     mounts: record.mounts,
-    // Until its first start a container has none, as under dockerd.
+    // A container has none before its first start, as in dockerd.
     ...(record.generation > 0n &&
       context.driver.workloads.nameFilePaths(record, (id) => context.state.containers.get(id))),
     startPhases: context.live.peek(record.id)?.run.start?.phases.list ?? record.startPhases,
@@ -79,14 +79,14 @@ function withoutHealthLog(state: ContainerState): ContainerState {
 function shownState(context: EngineContext, record: ContainerRecord): ContainerState {
   const waitsFor = context.live.peek(record.id)?.run.start?.waitsFor ?? "";
   const state = { ...stateOf(record), waitsFor };
-  // A container that still runs is shown running until it has ended.
+  // A container that is being removed shows as running until it has ended.
   const removing = context.live.peek(record.id)?.run.isRemoving === true && !isActive(record);
   return removing ? { ...state, status: ContainerStatus.REMOVING } : state;
 }
 
 /**
- * Network sandbox of a container's run; empty strings where there is no run, or where it shares another's
- * network. The ID is told nowhere else, so it need not be kept.
+ * Network sandbox of a container's run; empty strings if it does not run or shares another's network. The ID is
+ * derived, as nothing else refers to it.
  */
 function sandboxOf(record: ContainerRecord): { readonly sandboxId: string; readonly sandboxKey: string } {
   if (!isActive(record) || isContainerMode(hostConfigOf(record).networkMode)) {

@@ -1,13 +1,13 @@
 /** Lists of processors and memory nodes: `0-2,4`. Pure. */
 
-/** The largest number that a list may name, as in Docker: a range beyond it is no machine's. */
+/** The largest number in a list, as in Docker. */
 const largest = 8192;
 
 /**
- * Whether a machine has all that a list names.
+ * Whether a machine has all processors or nodes of a list.
  *
- * @param list without a fault
- * @param available what the machine has, as a list, too
+ * @param list a valid list
+ * @param available the machine's list
  */
 export function isAvailable(list: string, available: string): boolean {
   const has = rangesOf(available);
@@ -28,7 +28,7 @@ function rangesOf(list: string): (readonly [first: number, last: number])[] {
   });
 }
 
-/** @returns what is wrong with a list, in Docker's words; undefined where nothing is. */
+/** @returns the error in a list, in Docker's words; undefined if it is valid. */
 export function cpusetFault(list: string): string | undefined {
   for (const range of list === "" ? [] : list.split(",")) {
     const [, first, last = first] = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(range) ?? [];

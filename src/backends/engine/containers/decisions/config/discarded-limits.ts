@@ -1,16 +1,16 @@
-/** Limits that the machine's kernel cannot keep: dockerd warns and goes on without them. Pure. */
+/** Limits that the machine's kernel does not support: discarded with a warning, as in dockerd. Pure. */
 import type { Resources } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { LimitFeature } from "../../../../driver/machine.ts";
 
-/** Resource settings of which some were discarded, and what their owner should know. */
+/** Resource settings without the discarded ones, and warnings. */
 export interface KeptLimits {
   readonly resources: Resources;
   readonly warnings: readonly string[];
 }
 
-/** One feature, what needs it, and how things go on without it; Docker's texts. */
+/** A kernel feature, the settings that need it, and Docker's warning. */
 interface Discard {
-  /** Absent: no kernel has it any more. */
+  /** Absent if current kernels no longer have it. */
   readonly feature?: LimitFeature;
   readonly isAsked: (resources: Resources) => boolean;
   readonly warning: string;
@@ -118,9 +118,9 @@ const discards: readonly Discard[] = [
 ];
 
 /**
- * The settings without those that the machine cannot keep. The argument is not changed.
+ * The settings without those that the machine does not support. The argument is unchanged.
  *
- * @param missing what the machine lacks
+ * @param missing features that the machine lacks
  */
 export function discardMissingLimits(
   resources: Resources,

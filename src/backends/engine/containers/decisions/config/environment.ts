@@ -1,4 +1,4 @@
-/** The environment that processes of a container start with. */
+/** The environment of a container's processes. */
 import type { ExecConfig } from "../../../../../gen/sockerless/backend/v1/exec_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import { isOfBuild } from "../../../../model/build-label.ts";
@@ -8,12 +8,12 @@ import { nameOf } from "./merge-config.ts";
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
- * The whole environment: PATH, HOSTNAME and, on a terminal, TERM, under the container's own entries. A step of a build has no
- * HOSTNAME, as in BuildKit.
+ * The complete environment: PATH, HOSTNAME and, on a terminal, TERM, overridden by the container's own entries. A build
+ * step has no HOSTNAME, as in BuildKit.
  *
  * @param tty whether this process has a terminal (an exec may where the main process has none)
- * @param extra entries over all of these: an exec's own; one without `=` removes the variable
- * @param linked entries under the container's own: what it is told of linked containers
+ * @param extra an exec's entries, which override all others; one without `=` removes the variable
+ * @param linked variables of linked containers, overridden by the container's own entries
  */
 export function environmentOf(
   record: ContainerRecord,
@@ -40,10 +40,10 @@ export function environmentOf(
 }
 
 /**
- * The environment of an exec, as agents take it: laid over the main process's, so what that one has and the exec does not
- * (TERM, where only the container has a terminal) is removed by its name alone.
+ * The environment of an exec, for agents: a difference to the main process's. A variable that only the main process has
+ * (TERM, if only the container has a terminal) is removed by its bare name.
  *
- * @param linked what the container is told of linked containers
+ * @param linked variables of linked containers
  */
 export function execEnvironment(
   record: ContainerRecord,

@@ -1,4 +1,4 @@
-/** A host configuration with Docker's defaults in place, as inspect shows it. Pure. */
+/** Host configurations with Docker's defaults filled in, as inspect shows them. Pure. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -16,9 +16,9 @@ import { resourcesOf } from "../../../../model/records.ts";
 const defaultShmSize = 64n * 1024n * 1024n;
 
 /**
- * The host configuration of a new container. The argument is not changed.
+ * The host configuration of a new container. The argument is unchanged.
  *
- * @param resolveContainer the ID of the container that a reference means; the reference itself where there is none
+ * @param resolveContainer resolves a reference to a container's ID; the reference itself if there is none
  * @throws invalid
  */
 export function withHostDefaults(

@@ -1,4 +1,4 @@
-/** A container's configuration: what the user said over what the image says, by Docker's rules. */
+/** A container's configuration: the user's settings over the image's, by Docker's rules. */
 import { create } from "@bufbuild/protobuf";
 
 import { invalid } from "../../../../../common/errors.ts";
@@ -12,7 +12,7 @@ import { withoutBuildLabel } from "../../../../model/build-label.ts";
 import { cleanPath } from "../mounts/plan-mounts.ts";
 
 /**
- * The configuration of a new container. Neither argument is changed.
+ * The configuration of a new container. The arguments are unchanged.
  *
  * @throws invalid: neither names a command
  */
@@ -46,7 +46,7 @@ export function commandOf(config: ContainerConfig): { readonly path: string; rea
   return { path, args };
 }
 
-/** An entry point of the user's own drops the image's command; `[""]` drops the image's entry point and no more. */
+/** A user's entry point drops the image's command; `[""]` drops only the image's entry point. */
 function mergeCommand(
   user: ContainerConfig,
   image: ContainerConfig,
@@ -77,7 +77,7 @@ function mergeHealthcheck(
   });
 }
 
-/** The user's entries, then those of the image whose names the user does not set. */
+/** The user's entries, then the image's entries that the user does not override. */
 function mergeEnv(user: readonly string[], image: readonly string[]): string[] {
   const names = new Set(user.map(nameOf));
   return [...user, ...image.filter((entry) => !names.has(nameOf(entry)))];

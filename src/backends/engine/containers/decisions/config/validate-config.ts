@@ -1,4 +1,4 @@
-/** Refuses container configurations that are wrong in themselves, on any backend; Docker's texts. */
+/** Refuses container configurations that are invalid on any backend; Docker's texts. */
 import { isIP } from "node:net";
 import path from "node:path/posix";
 
@@ -15,7 +15,7 @@ import { validateMount } from "../mounts/validate-mount.ts";
 import { validatePortBindings } from "../../../../model/ports.ts";
 import { parseSignal } from "../../../../model/signals.ts";
 
-/** Refuses a configuration that cannot be. @throws invalid */
+/** Refuses an invalid configuration. @throws invalid */
 export function validateConfig(config: ContainerConfig): void {
   if (config.workingDir !== "" && !path.isAbsolute(config.workingDir)) {
     throw invalid(`the working directory '${config.workingDir}' is invalid, it needs to be an absolute path`);
@@ -61,7 +61,7 @@ function validateHealthcheck(check: HealthConfig): void {
   }
 }
 
-/** Refuses a host configuration that cannot be. @throws invalid */
+/** Refuses an invalid host configuration. @throws invalid */
 export function validateHostConfig(hostConfig: HostConfig): void {
   const restartPolicy = hostConfig.restartPolicy;
   if (hostConfig.autoRemove && !isNone(restartPolicy)) {

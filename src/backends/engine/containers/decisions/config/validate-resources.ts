@@ -1,4 +1,4 @@
-/** Limits on memory and processors that contradict themselves or the machine; Docker's texts. */
+/** Validates limits on memory and processors, also against the machine; Docker's texts. */
 import { invalid } from "../../../../../common/errors.ts";
 import type { Resources } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MachineFacts } from "../../../../driver/machine.ts";
@@ -8,10 +8,10 @@ const smallestMemory = 6n * 1024n * 1024n;
 const nsPerCpu = 1_000_000_000n;
 
 /**
- * Refuses resource settings that cannot be.
+ * Refuses invalid resource settings.
  *
- * @param machine or the cloud's largest
- * @param isUpdate the settings change some of a container's: what is not said stays
+ * @param machine the machine, or the cloud's largest
+ * @param isUpdate whether missing settings stay as they are
  * @throws invalid
  */
 export function validateResources(

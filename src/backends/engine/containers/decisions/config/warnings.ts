@@ -4,10 +4,10 @@ import { hasHealthcheck } from "../life/health.ts";
 import { configOf, hostConfigOf } from "../../../../model/records.ts";
 
 /**
- * The warnings of a creation but for those of its limits.
+ * The warnings of a creation, except those about limits.
  *
- * @param runsHealthChecks whether the backend does
- * @param ownHealthcheck whether the user asked for the check, not the image
+ * @param runsHealthChecks whether the backend runs health checks
+ * @param ownHealthcheck whether the check comes from the user, not the image
  */
 export function warningsOf(
   record: ContainerRecord,

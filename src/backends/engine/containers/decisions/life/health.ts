@@ -20,12 +20,12 @@ const second = 1_000_000_000n;
 const keptResults = 5;
 const longestOutput = 4096;
 
-/** Whether a configuration asks for checks: it may also say that there are none. */
+/** Whether a configuration enables checks; it can also disable them. */
 export function hasHealthcheck(config: HealthConfig | undefined): config is HealthConfig {
   return config !== undefined && config.test.length > 0 && config.test[0] !== "NONE";
 }
 
-/** The check as the agent runs it, with the groups of the host configuration; undefined where there is none. */
+/** The check as the agent runs it, with the host configuration's groups; undefined if there is none. */
 export function agentHealthCheck(
   config: ContainerConfig,
   additionalGroups: readonly string[] = [],
@@ -77,12 +77,12 @@ export function healthAfter(
   });
 }
 
-/** The health of a container whose check is not run now: as in Docker it counts as unhealthy, whatever it was. */
+/** The health of a container whose check does not run now: unhealthy, as in Docker. */
 export function unwatchedHealth(health: Health | undefined): Health | undefined {
   return health === undefined ? undefined : { ...health, status: HealthStatus.UNHEALTHY };
 }
 
-/** A health status as clients see it. */
+/** A health status in Docker's words. */
 export function healthName(status: HealthStatus | undefined): string {
   switch (status) {
     case HealthStatus.STARTING:

@@ -1,4 +1,4 @@
-/** Refusals of operations that a container's state forbids, in Docker's words. Pure. */
+/** Errors of operations that a container's state forbids, in Docker's words. Pure. */
 import { conflict, notModified, systemError } from "../../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -19,7 +19,7 @@ export function startRefusal(record: ContainerRecord, removing: boolean): Error 
   return undefined;
 }
 
-/** @returns why there is nothing to stop */
+/** @returns why the container cannot be stopped */
 export function stopRefusal(record: ContainerRecord): Error | undefined {
   return isActive(record) ? undefined : notModified("container is already stopped");
 }
@@ -29,7 +29,7 @@ export function processRefusal(record: ContainerRecord): Error | undefined {
   return hasProcess(record) ? undefined : conflict(`container ${record.id} is not running`);
 }
 
-/** @returns why no exec can be made or started in the container */
+/** @returns why no exec can be created or started in the container */
 export function execRefusal(record: ContainerRecord, reference: string): Error | undefined {
   const { status } = stateOf(record);
   if (status === ContainerStatus.PAUSED) {
@@ -38,7 +38,7 @@ export function execRefusal(record: ContainerRecord, reference: string): Error |
   return restartingRefusal(record) ?? processRefusal(record);
 }
 
-/** @returns why the container cannot be frozen */
+/** @returns why the container cannot be paused */
 export function pauseRefusal(record: ContainerRecord): Error | undefined {
   const { status } = stateOf(record);
   if (status === ContainerStatus.PAUSED) {
@@ -47,7 +47,7 @@ export function pauseRefusal(record: ContainerRecord): Error | undefined {
   return restartingRefusal(record) ?? processRefusal(record);
 }
 
-/** @returns why the container cannot be thawed; Docker answers a container that is not paused with a fault of its own */
+/** @returns why the container cannot be unpaused; for a container that is not paused Docker answers 500 */
 export function unpauseRefusal(record: ContainerRecord): Error | undefined {
   return stateOf(record).status === ContainerStatus.PAUSED
     ? undefined
@@ -73,7 +73,7 @@ function restartingRefusal(record: ContainerRecord): Error | undefined {
     : undefined;
 }
 
-/** @returns why nobody can attach to the container */
+/** @returns why a client cannot attach to the container */
 export function attachRefusal(record: ContainerRecord, reference: string): Error | undefined {
   const { status } = stateOf(record);
   if (status === ContainerStatus.PAUSED) {

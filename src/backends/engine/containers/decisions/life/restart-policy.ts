@@ -1,23 +1,23 @@
-/** Whether and when a restart policy starts a container again. Pure. */
+/** Whether and when a restart policy restarts a container. Pure. */
 import type { RestartPolicy } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 
 const shortestDelayMs = 100;
 const longestDelayMs = 60_000;
-/** A container that ran this long is not in a loop of crashes. */
+/** A container that ran this long is not in a crash loop. */
 const settledMs = 10_000;
 
-/** An exit as a restart policy sees it. */
+/** An exit, as input of a restart policy. */
 export interface PolicyExit {
   readonly code: number;
-  /** A user has ended it: stopped, killed, restarted or removed it. */
+  /** True if a user has stopped, killed, restarted or removed it. */
   readonly stoppedByUser: boolean;
-  /** A user has sent it a signal, whether that was to end it or not. */
+  /** True if a user has sent it any signal. */
   readonly signalledByUser?: boolean;
-  /** How often the policy has restarted the container since a user started it. */
+  /** Number of restarts by the policy since a user started the container. */
   readonly restartCount: number;
 }
 
-/** Whether the container is started again. */
+/** Whether the policy restarts the container. */
 export function restarts(policy: RestartPolicy | undefined, exit: PolicyExit): boolean {
   if (policy === undefined || exit.stoppedByUser) {
     return false;
@@ -37,8 +37,8 @@ export function restarts(policy: RestartPolicy | undefined, exit: PolicyExit): b
 }
 
 /**
- * Whether a container that does not run is started when the backend is. As in Docker, one that a user has stopped is, by
- * the policy `always`: nobody remembers then that it was to stay stopped.
+ * Whether a stopped container is started when the backend starts. As in Docker, the policy `always` also restarts one
+ * that a user has stopped.
  */
 export function restartsAtBoot(
   policy: RestartPolicy | undefined,
@@ -47,7 +47,7 @@ export function restartsAtBoot(
   return restarts(policy, { ...exit, stoppedByUser: false });
 }
 
-/** How long the next restart waits: doubled from crash to crash, up to a minute. */
+/** Delay of the next restart: doubles with each crash, up to a minute. */
 export function nextRestartDelay(previousMs: number, ranMs: number): number {
   return previousMs === 0 || ranMs >= settledMs ? shortestDelayMs : Math.min(previousMs * 2, longestDelayMs);
 }

@@ -1,4 +1,4 @@
-/** How a container's record follows from what happened. Pure: records in, records out. */
+/** State transitions of a container's record. Pure: records in, records out. */
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
@@ -20,11 +20,11 @@ export interface Exit {
   readonly code: number;
   readonly oomKilled: boolean;
   readonly finishedAt: Timestamp;
-  /** Why the end is known otherwise than by the process's own exit; empty: it exited. */
+  /** The reason if the process did not simply exit; empty if it did. */
   readonly error: string;
 }
 
-/** A start begins: the next generation, journalled before anything is launched. */
+/** Begins a start: the next generation, journalled before anything is launched. */
 export function starting(
   record: ContainerRecord,
   endpoints: Record<string, NetworkEndpoint>,
@@ -37,7 +37,10 @@ export function starting(
   });
 }
 
-/** The main process runs. @param checksHealth whether this backend runs health checks: a check that is not run has no state */
+/**
+ * Records that the main process runs. @param checksHealth whether this backend runs health checks; otherwise health has
+ * no state
+ */
 export function running(
   record: ContainerRecord,
   started: { readonly pid: bigint; readonly startedAt: Timestamp },
@@ -70,7 +73,7 @@ export function running(
   );
 }
 
-/** Every process of the container is frozen. */
+/** Pauses the container. */
 export function paused(record: ContainerRecord): ContainerRecord {
   return withState(record, {
     status: ContainerStatus.PAUSED,
@@ -78,25 +81,25 @@ export function paused(record: ContainerRecord): ContainerRecord {
   });
 }
 
-/** The processes go on. The next good result of its check makes the container healthy again. */
+/** Unpauses the container. The next successful health check makes it healthy again. */
 export function resumed(record: ContainerRecord): ContainerRecord {
   return withState(withFields(record, { frozenGeneration: 0n }), { status: ContainerStatus.RUNNING });
 }
 
-/** It is about to be paused: by a user, until a user says otherwise, or by a commit, while that lasts. */
+/** Records that it is about to be paused: by a user, until a user unpauses it, or for the duration of a commit. */
 export function frozenBy(record: ContainerRecord, by: "user" | "commit"): ContainerRecord {
   return withFields(record, { frozenGeneration: by === "commit" ? record.generation : 0n });
 }
 
-/** Whether a commit has frozen this run of the container, or was about to. */
+/** Whether a commit has paused this run of the container, or was about to. */
 export function isFrozenByCommit(record: ContainerRecord): boolean {
   return record.frozenGeneration !== 0n && record.frozenGeneration === record.generation;
 }
 
-/** Marks of a start that has not worked: a call that repeats it makes it anew. */
+/** Fields of a failed start, cleared so that a repeated call starts anew. */
 const notStarted = { startToken: "", startAwaited: false } as const;
 
-/** The start failed: the container is what it was, with the reason and an exit code. */
+/** Records a failed start: the previous state, with the reason and an exit code. */
 export function startFailed(record: ContainerRecord, exitCode: number, error: string): ContainerRecord {
   const { startedAt } = stateOf(record);
   return withState(withFields(withoutRun(record), notStarted), {
@@ -107,12 +110,14 @@ export function startFailed(record: ContainerRecord, exitCode: number, error: st
   });
 }
 
-/** The start could not be made, which is no failure of the container: it is what it was, with the reason. */
+/**
+ * Records a start that could not be made, which is not the container's failure: the previous state, with the reason.
+ */
 export function startNotMade(record: ContainerRecord, error: string): ContainerRecord {
   return withState(withFields(withoutRun(record), notStarted), { error });
 }
 
-/** The main process ended. @param restarting whether the restart policy starts it again */
+/** Records the end of the main process. @param restarting whether the restart policy restarts it */
 export function exited(record: ContainerRecord, exit: Exit, restarting: boolean): ContainerRecord {
   const next = withState(withoutRun(record), {
     status: restarting ? ContainerStatus.RESTARTING : ContainerStatus.EXITED,
@@ -126,7 +131,7 @@ export function exited(record: ContainerRecord, exit: Exit, restarting: boolean)
   return restarting ? withFields(next, { restartCount: record.restartCount + 1 }) : next;
 }
 
-/** The removal is answered; what remains goes behind the answer. */
+/** Records a removal; remains are cleared away in the background. */
 export function removed(record: ContainerRecord): ContainerRecord {
   return withState(withFields(record, { phase: Phase.REMOVING }), { status: ContainerStatus.REMOVING });
 }

@@ -1,4 +1,4 @@
-/** New limits over a container's. Pure. */
+/** Updates of a container's limits. Pure. */
 import { conflict } from "../../../../../common/errors.ts";
 import type {
   HostConfig,
@@ -8,9 +8,9 @@ import type {
 import { resourcesOf } from "../../../../model/records.ts";
 
 /**
- * A host configuration after an update; what is zero or unset stays. Neither argument is changed.
+ * A host configuration after an update; zero or unset settings stay as they are. The arguments are unchanged.
  *
- * @throws conflict: the changes contradict what is set
+ * @throws conflict: the changes contradict other settings
  */
 export function updatedHostConfig(
   hostConfig: HostConfig,
@@ -34,7 +34,7 @@ export function updatedHostConfig(
   };
 }
 
-/** The settings that are given, of those that can be changed. */
+/** The given settings, of those that can be changed. */
 export function saidOf(changes: Resources): Partial<Resources> {
   const { pidsLimit } = changes;
   const numbers = {
@@ -54,12 +54,12 @@ export function saidOf(changes: Resources): Partial<Resources> {
   const said = Object.entries(numbers).filter(([, value]) => value !== 0n && value !== 0 && value !== "");
   return {
     ...(Object.fromEntries(said) as Partial<Resources>),
-    // Any of Docker's words for "unlimited" is kept as 0.
+    // All of Docker's values for "unlimited" are stored as 0.
     ...(pidsLimit === undefined ? {} : { pidsLimit: pidsLimit > 0n ? pidsLimit : 0n }),
   };
 }
 
-/** Docker's texts. Processors are counted in one way or in the other, and swap includes memory. */
+/** Docker's texts. CPU limits are set in one of two ways, and swap includes memory. */
 function contradictions(known: Resources, changes: Resources): readonly (readonly [boolean, string])[] {
   return [
     [

@@ -1,4 +1,4 @@
-/** Environment variables that tell a container of another that it is linked to (`--link`). Pure. */
+/** Environment variables that describe linked containers (`--link`). Pure. */
 
 /** A linked container, while it runs. */
 export interface LinkedContainer {
@@ -6,7 +6,7 @@ export interface LinkedContainer {
   /** The link's own name: `/parent/alias`. */
   readonly name: string;
   readonly address: string;
-  /** `KEY=value` of its configuration. */
+  /** `KEY=value` entries of its configuration. */
   readonly env: readonly string[];
   /** `80/tcp`. */
   readonly exposedPorts: readonly string[];
@@ -17,7 +17,7 @@ interface Port {
   readonly protocol: string;
 }
 
-/** Variables that come from images and say nothing of a link. */
+/** Variables of images that are not passed to linked containers. */
 const unrelated = new Set(["HOME", "PATH"]);
 
 /** The variables of one link, in Docker's order. */
@@ -62,7 +62,7 @@ function tcpFirst(a: Port, b: Port): number {
   return a.protocol < b.protocol ? -1 : 1;
 }
 
-/** Ports of one protocol that follow each other. */
+/** Consecutive ports of one protocol. */
 function rangesOf(ports: readonly Port[]): Port[][] {
   const ranges: Port[][] = [];
   for (const port of ports) {

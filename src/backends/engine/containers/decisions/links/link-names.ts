@@ -1,9 +1,9 @@
-/** Names that links give: `/parent/alias` is one more of the linked container's. Pure. */
+/** Names by links: `/parent/alias` is an additional name of the linked container. Pure. */
 import type { ContainerRecord, Link } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../../../state/state.ts";
 import { isRemoved, isVisible } from "../../../../model/records.ts";
 
-/** A link, and the container that has it. */
+/** A link and its container. */
 export interface NamedLink {
   readonly parent: ContainerRecord;
   readonly link: Link;
@@ -14,7 +14,7 @@ export function linkName(parent: ContainerRecord, alias: string): string {
   return `/${parent.name}/${alias}`;
 }
 
-/** The link of that name, with or without the slash before it; undefined: there is none. */
+/** The link with a name, with or without leading slash; undefined if there is none. */
 export function linkNamed(state: State, reference: string): NamedLink | undefined {
   const [, name = "", alias] = /^\/?([^/]+)\/(.+)$/.exec(reference) ?? [];
   const parent = state.containers.named(name).find(isVisible);
@@ -22,7 +22,7 @@ export function linkNamed(state: State, reference: string): NamedLink | undefine
   return parent === undefined || link === undefined ? undefined : { parent, link };
 }
 
-/** All names of a container, as listings show them: sorted, and with the slash. */
+/** All names of a container, as in listings: sorted, with leading slash. */
 export function namesOf(state: State, record: ContainerRecord): string[] {
   const linked = state.containers
     .linkedTo(record.id)

@@ -1,4 +1,4 @@
-/** Links between containers on the default bridge (`--link`): kept by ID, so that a new name does not break them. */
+/** Links between containers on the default bridge (`--link`): stored by ID, so that renaming does not break them. */
 import { create } from "@bufbuild/protobuf";
 
 import { fromUnknown, invalid, systemError } from "../../../../../common/errors.ts";
@@ -23,10 +23,9 @@ import { parseLink } from "./parse-link.ts";
 const bridge = "bridge";
 
 /**
- * The links that a new container asks for. On a user-defined network there are none of this kind: its endpoint has its
- * own.
+ * The links of a new container. On a user-defined network links belong to the endpoint instead.
  *
- * @throws invalid: malformed, or to a container that is not there
+ * @throws invalid: malformed, or to a missing container
  */
 export function planLinks(state: State, { links, networkMode }: HostConfig): Link[] {
   if (isUserDefined(networkMode)) {
@@ -44,7 +43,7 @@ export function planLinks(state: State, { links, networkMode }: HostConfig): Lin
   });
 }
 
-/** The container whose network another one has (`--network container:…`), or itself. @throws invalid */
+/** The container whose network a container shares (`--network container:…`), or itself. @throws invalid */
 function ownerOfNetwork(state: State, record: ContainerRecord): ContainerRecord {
   const reference = containerOfMode(hostConfigOf(record).networkMode);
   return reference === undefined ? record : ownerOfNetwork(state, linkedContainer(state, reference));
@@ -58,7 +57,7 @@ function linkedContainer(state: State, name: string): ContainerRecord {
   }
 }
 
-/** A container's links as inspect shows them: `/name:/parent/alias`; without those to containers that are gone. */
+/** A container's links as in inspect: `/name:/parent/alias`; without those to removed containers. */
 export function shownLinks(state: State, record: ContainerRecord): string[] {
   return record.links.flatMap(({ containerId, alias }) => {
     const other = state.containers.get(containerId);
@@ -66,13 +65,13 @@ export function shownLinks(state: State, record: ContainerRecord): string[] {
   });
 }
 
-/** Variables and hosts that tell a starting container of those it is linked to. */
+/** Variables and hosts of a starting container's linked containers. */
 export interface TakenLinks {
   readonly env: readonly string[];
   readonly hosts: readonly LinkedHost[];
 }
 
-/** @throws system, as Docker at a start: one of them does not run, or is not on the default bridge */
+/** @throws system, as in Docker: a linked container does not run, or is not on the default bridge */
 export function takenLinks(context: NamesContext, record: ContainerRecord): TakenLinks {
   const { state } = context;
   const links = record.links.flatMap(({ containerId, alias }) => {
@@ -99,7 +98,7 @@ export function takenLinks(context: NamesContext, record: ContainerRecord): Take
 }
 
 /**
- * Current hosts of a container's links: the part of {@link takenLinks} that changes when a host starts again.
+ * Current hosts of a container's links: the part of {@link takenLinks} that changes when a linked container restarts.
  */
 export function linkedHosts(context: NamesContext, record: ContainerRecord): LinkedHost[] {
   return record.links.flatMap(({ containerId, alias }) => {
@@ -108,7 +107,7 @@ export function linkedHosts(context: NamesContext, record: ContainerRecord): Lin
   });
 }
 
-/** IDs of the containers that are linked to one. */
+/** IDs of the containers that link to a container. */
 export function linkedFrom(state: State, containerId: string): string[] {
   return state.containers.linkedTo(containerId).map(({ id }) => id);
 }
@@ -118,9 +117,7 @@ function hostOfLink(context: NamesContext, other: ContainerRecord, alias: string
   return { address: addressOf(context, other), names: [...names].filter((name) => name !== "") };
 }
 
-/**
- * Variables for an exec that tell of its container's links; linked containers that do not run are left out.
- */
+/** Variables of an exec for its container's links, without stopped containers. */
 export function linkedEnvironment(context: NamesContext, record: ContainerRecord): string[] {
   return record.links.flatMap(({ containerId, alias }) => {
     const other = context.state.containers.get(containerId);
@@ -144,7 +141,7 @@ function environmentOfLink(
   });
 }
 
-/** The address by which it is reached on the default bridge; empty: it is not there now. */
+/** Its address on the default bridge; empty if it has none now. */
 function addressOf({ driver }: NamesContext, record: ContainerRecord): string {
   return peerAddressOf(record.endpoints[bridge], driver);
 }

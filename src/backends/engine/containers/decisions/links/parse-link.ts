@@ -1,14 +1,14 @@
-/** How links are written (`--link`, `EndpointsConfig.*.Links`). Pure. */
+/** Syntax of links (`--link`, `EndpointsConfig.*.Links`). Pure. */
 import { invalid } from "../../../../../common/errors.ts";
 
-/** A link as it was asked for. */
+/** A parsed link. */
 export interface ParsedLink {
   /** Name or ID of the other container. */
   readonly name: string;
   readonly alias: string;
 }
 
-/** `name`, `name:alias`, or, as inspect shows it, `/name:/parent/alias`. @throws invalid, Docker's texts */
+/** Parses `name`, `name:alias` or, as in inspect, `/name:/parent/alias`. @throws invalid, Docker's texts */
 export function parseLink(text: string): ParsedLink {
   if (text === "") {
     throw invalid("empty string specified for links");

@@ -1,4 +1,4 @@
-/** Images that a container mounts beside the one it is made from (`--mount type=image`). */
+/** Images that a container mounts in addition to its own (`--mount type=image`). */
 import { create } from "@bufbuild/protobuf";
 
 import type { Mount } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
@@ -16,13 +16,13 @@ import { cleanPath } from "./plan-mounts.ts";
 /** Warning for a user who mounts an image. */
 export const imageMountWarning = "Image mount is an experimental feature";
 
-/** The images that are to be mounted, as they are now, by destination. */
+/** The images to mount, as they are now, by destination. */
 export interface PlannedImageMounts {
   readonly mounts: readonly ImageMount[];
   readonly images: readonly ImageRecord[];
 }
 
-/** Looks the images up that mounts name. @throws not-found; invalid: not a reference */
+/** Resolves the images of mounts. @throws not-found; invalid: not a reference */
 export async function planImageMounts(
   images: ImageSource,
   mounts: readonly Mount[],
@@ -44,7 +44,7 @@ export async function planImageMounts(
   return { mounts: planned, images: records };
 }
 
-/** The image of that ID, or what the container itself remembers of one that was removed by force. */
+/** The image with an ID, or the container's own copy of its record if it was removed by force. */
 export function imageRecordOf(
   images: Table<ImageRecord>,
   { platform }: ContainerRecord,

@@ -9,9 +9,9 @@ import { propagations, validateMount } from "./validate-mount.ts";
 
 /** A parsed entry of `Binds`. */
 export interface ParsedBind {
-  /** The entry as if it had been given in `Mounts`. */
+  /** The equivalent entry of `Mounts`. */
   readonly mount: Mount;
-  /** The options as written. */
+  /** The options, verbatim. */
   readonly mode: string;
 }
 
@@ -77,7 +77,7 @@ export function parseVolumesFrom(text: string): VolumesFrom {
   return { container: colon === -1 ? text : text.slice(0, colon), readOnly: options.includes("ro") };
 }
 
-/** Options of which at most one may be given. */
+/** Groups of mutually exclusive options. */
 const exclusive: readonly ReadonlySet<string>[] = [
   new Set(["rw", "ro"]),
   new Set(["z", "Z"]),

@@ -17,33 +17,32 @@ import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/sta
 import { hostConfigOf } from "../../../../model/records.ts";
 import { parseBind, parseVolumesFrom } from "./parse-bind.ts";
 
-/** A volume that a mount needs; it is made where it does not exist. */
+/** A volume that a mount needs; created if it does not exist. */
 export interface WantedVolume {
-  /** Empty: anonymous, the container's own. */
+  /** Empty for an anonymous volume. */
   readonly name: string;
-  /** Empty: the backend's first. */
+  /** Empty for the backend's default driver. */
   readonly driver: string;
   readonly options: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
 }
 
-/** A mount before its volume is looked up. */
+/** A mount whose volume is not resolved yet. */
 export interface PlannedMount {
   readonly point: MountPoint;
   readonly volume?: WantedVolume;
-  /** Bind mount from `Mounts`: the source must be there already. */
+  /** True for a bind mount from `Mounts`, whose source must exist. */
   readonly mustExist?: boolean;
-  /** Volume taken from another container: its subpath there, and whether it goes with its last container. */
+  /** For a volume from another container: its subpath there, and whether it is removed with its last container. */
   readonly taken?: { readonly subpath: string; readonly isAnonymous: boolean };
 }
 
 /**
  * The mounts of a new container.
  *
- * @param findOther the container that an entry of `VolumesFrom` names; throws where there is none
- * @param stateDirectory the backend's own; no bind may keep the mounts in it alive
- * @throws invalid: an entry is malformed, two want the same destination, or one would keep mounts of the
- *   backend alive
+ * @param findOther resolves an entry of `VolumesFrom`; throws if there is no such container
+ * @param stateDirectory the backend's state directory; no bind may keep mounts in it alive
+ * @throws invalid: a malformed entry, a duplicate destination, or a bind that would keep the backend's mounts alive
  */
 export function planMounts(
   config: ContainerConfig,
@@ -87,15 +86,16 @@ export function planMounts(
   return [...planned.values()];
 }
 
-/** A path as moby keeps it: normalized, without a slash at its end. */
+/** A path in moby's form: normalized, without trailing slash. */
 export function cleanPath(text: string): string {
   return path.normalize(text).replace(/(.)\/$/, "$1");
 }
 
 /**
- * How a bind passes mounts on. One that shows the backend's own mounts must not keep them alive when they are unmounted.
+ * The propagation of a bind. A bind that contains the backend's own mounts must not keep them alive after they are
+ * unmounted.
  *
- * @throws invalid: it was asked to
+ * @throws invalid: the requested propagation would
  */
 function propagationOf({ source, bindOptions }: Mount, stateDirectory: string | undefined): string {
   const asked = bindOptions?.propagation ?? "";
@@ -131,7 +131,7 @@ function mountOf(mount: Mount, mode: string, stateDirectory: string | undefined)
     }
     case "volume":
       return {
-        // Docker shows the SELinux mode that it would relabel the volume with.
+        // Docker shows the SELinux mode for relabelling the volume.
         point: create(MountPointSchema, { ...common, mode: mode || "z" }),
         volume: {
           name: mount.source,
@@ -161,7 +161,7 @@ function anonymousVolume(destination: string, driver: string): PlannedMount {
   };
 }
 
-/** The part of a volume that a container mounts at a destination, normalized; empty: all of it. */
+/** The subpath of a volume that a container mounts at a destination, normalized; empty for the whole volume. */
 export function subpathAt(record: ContainerRecord, destination: string): string {
   const own = hostConfigOf(record).mounts.find(({ target }) => cleanPath(target) === destination);
   const subpath =
@@ -170,7 +170,7 @@ export function subpathAt(record: ContainerRecord, destination: string): string 
 }
 
 function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
-  // An image is mounted only by the container that names it.
+  // Image mounts are not inherited by other containers.
   const shared = other.mounts.filter(({ type }) => type !== "image");
   return shared.map((point) => {
     const copy = create(MountPointSchema, { ...point, rw: point.rw && !readOnly });

@@ -1,4 +1,4 @@
-/** The mounts of a container as a driver needs them, from its record. */
+/** Resolves the mounts of a container's record for a driver. */
 import path from "node:path/posix";
 
 import { invalid, notFound } from "../../../../../common/errors.ts";
@@ -19,9 +19,9 @@ import { parseBind } from "./parse-bind.ts";
 import { cleanPath, subpathAt } from "./plan-mounts.ts";
 
 /**
- * Every mount of a container, those nearer to the root first.
+ * All mounts of a container, those nearer to the root first.
  *
- * @throws not-found: a volume has gone
+ * @throws not-found: a volume is gone
  */
 export function resolveMounts(
   record: ContainerRecord,
@@ -45,7 +45,7 @@ export function resolveMounts(
   return resolved.sort((a, b) => depth(a) - depth(b));
 }
 
-/** The user's entry for a destination, as one of `Mounts`. */
+/** The user's entry for a destination, in the form of `Mounts`. */
 interface Said {
   readonly mount: Mount;
   readonly inBinds: boolean;
@@ -78,7 +78,7 @@ function mountedImage(
   return {
     type: "image",
     destination,
-    // Users' are for reading alone; steps of builds may write, and nothing of it is kept.
+    // Users' image mounts are read-only; build steps may write, which is discarded.
     readOnly: said?.mount.readOnly !== false || !isOfBuild(record.config?.labels ?? {}),
     image: imageRecordOf(images, record, imageId, layerDiffIds),
     layerDiffIds,
@@ -92,7 +92,7 @@ function resolveMount(
   said: Said | undefined,
   volumes: Table<VolumeRecord>,
 ): ResolvedMount {
-  // An anonymous volume may be relative (`-v data`): runtimes mount it below the root.
+  // An anonymous volume's path may be relative (`-v data`): runtimes mount it below the root.
   const common = { destination: path.resolve("/", point.destination), readOnly: !point.rw };
   switch (point.type) {
     case "volume": {
@@ -101,13 +101,13 @@ function resolveMount(
         throw notFound(`get ${point.name}: no such volume`);
       }
       const subpath = subpathAt(record, point.destination);
-      // Volumes of another container come as they are there: nothing is copied into them.
+      // Volumes from another container are mounted as they are: nothing is copied into them.
       const isTaken = said === undefined && Object.hasOwn(record.takenSubpaths, point.destination);
       return {
         ...common,
         type: "volume",
         volume,
-        // The container that has the volume first was to fill it.
+        // Only the volume's first container copies files into it.
         copyUp: said?.mount.volumeOptions?.noCopy !== true && !isTaken && record.replaces === "",
         ...(subpath === "" ? {} : { subpath }),
       };
@@ -134,7 +134,7 @@ function resolveMount(
   }
 }
 
-/** @throws invalid: options that contradict each other; Docker says so only at the start */
+/** @throws invalid: contradictory options, which Docker reports only at the start */
 function readOnlyBeneath(mount: Mount | undefined): Pick<ResolvedMount, "readOnlyBeneath"> {
   const { readOnlyNonRecursive = false, readOnlyForceRecursive = false } = mount?.bindOptions ?? {};
   const asked = [

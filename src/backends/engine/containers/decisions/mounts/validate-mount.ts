@@ -1,10 +1,10 @@
-/** Checks one entry of `Mounts`, in Docker's texts. */
+/** Validates an entry of `Mounts`, with Docker's texts. */
 import path from "node:path/posix";
 
 import { invalid } from "../../../../../common/errors.ts";
 import type { Mount, TmpfsOptions } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 
-/** Ways in which mounts propagate. */
+/** Values of mount propagation. */
 export const propagations: ReadonlySet<string> = new Set([
   "private",
   "rprivate",
@@ -15,7 +15,7 @@ export const propagations: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Refuses a mount that cannot be.
+ * Refuses an invalid mount.
  *
  * @throws invalid, `invalid mount config for type "…": …`
  */
@@ -26,7 +26,7 @@ export function validateMount(mount: Mount): void {
   }
 }
 
-/** The error of a bind mount whose source does not exist; whoever can look at the machine's files throws it. */
+/** The error of a bind mount whose source does not exist; thrown where the machine's files are accessible. */
 export function bindSourceMissing(source: string): Error {
   return invalid(`invalid mount config for type "bind": bind source path does not exist: ${source}`);
 }
@@ -139,7 +139,7 @@ function extraField(mount: Mount, fields: readonly OptionsField[]): string | und
   return extra === undefined ? undefined : `field ${optionNames[extra]} must not be specified`;
 }
 
-/** Whether a relative path stays, by its letters, in the directory it is relative to. */
+/** Whether a relative path lexically stays within its base directory. */
 function isLocalPath(text: string): boolean {
   const normal = path.normalize(text);
   return !path.isAbsolute(text) && normal !== ".." && !normal.startsWith("../");
