@@ -1,4 +1,4 @@
-/** The parts that every operation of the engine works with. */
+/** Dependencies of all operations of the engine. */
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { Driver } from "../driver/driver.ts";
@@ -10,13 +10,11 @@ import type { LiveContainers } from "./containers/live/live.ts";
 import type { AddressBook } from "./networks/address-book.ts";
 import type { KeyedLocks } from "../concurrency/serial.ts";
 
-/**
- * Operations that follow others without a caller; wired in one place, since they lead back to those others.
- */
+/** Operations triggered by others without a caller; wired in one place to avoid import cycles. */
 export interface FollowUps {
-  /** Starts a container because its restart policy says so. */
+  /** Starts a container by its restart policy. */
   restart(containerId: string): Promise<void>;
-  /** Removes a container that asked for it (`--rm`), behind the answers. */
+  /** Removes an auto-remove container (`--rm`) in the background. */
   autoRemove(containerId: string): void;
 }
 
@@ -34,7 +32,7 @@ export interface EngineContext {
   readonly networkLocks: KeyedLocks;
   readonly background: BackgroundWork;
   readonly followUps: FollowUps;
-  /** IDs of containers whose files are there and that the state does not know: a user's prune removes them. */
+  /** IDs of containers with files that the state does not know: removed by a user's prune. */
   readonly unclaimed: Set<string>;
   /** Aborts when the engine closes. */
   readonly shutdown: AbortSignal;

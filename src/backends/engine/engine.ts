@@ -1,7 +1,7 @@
 /**
- * The engine: everything Docker means, over a driver. A folder holds one subject (containers, execs, networks, volumes,
- * events, recovery); the pure decisions of a subject stand in its `decisions/`, what is done stands beside that. services/
- * puts all of it on the wire; work/ is how things are done behind answers and again.
+ * The engine: Docker's semantics on top of a driver. Each folder holds one subject (containers, execs, networks,
+ * volumes, events, recovery), with its pure decisions in `decisions/` and its operations beside them. `services/`
+ * exposes them by RPC; `work/` has background work and retries.
  */
 import type { Clock } from "../../common/clock.ts";
 import type { AgentTarget } from "../../agent-client/address.ts";
@@ -30,26 +30,26 @@ import { StartWork } from "./recovery/start-work.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import { after } from "../../common/timers.ts";
 
-/** The parts that an engine works with; it owns none of them. */
+/** Dependencies of an engine, none of which it owns. */
 export interface EngineOptions {
   readonly driver: Driver;
   readonly state: State;
   readonly images: ImageSource;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Ends the start, which may have to wait for others. */
+  /** Aborts the start, which may have to wait for other services. */
   readonly signal?: AbortSignal;
 }
 
 /** A running engine. */
 export interface Engine {
-  /** For the services. */
+  /** For the RPC services. */
   readonly context: EngineContext;
-  /** For the relay: how the agent of a container (full ID) is dialled now; undefined where there is no such container. */
+  /** For the relay: how to dial a container's agent now, by full ID; undefined if there is no such container. */
   agentTargetOf(containerId: string): AgentTarget | undefined;
   /**
-   * Ends watches, waits and streams, and waits for what is being written. Containers go on. The driver and the state
-   * are to be closed afterwards.
+   * Ends watches, waits and streams, and waits for pending writes. Containers continue to run. Driver and state must be
+   * closed afterwards.
    */
   close(): Promise<void>;
 }
@@ -60,13 +60,13 @@ function abandonOthers({ site }: Driver): void {
   }
 }
 
-/** Time that work under way may take when the engine closes, before it stops waiting for others' answers. */
+/** Time for work in progress when the engine closes, before it stops waiting for external answers. */
 const closePatienceMs = 3_000;
 
 /**
- * Starts an engine: networks are there and containers recovered when it resolves.
+ * Starts an engine: when it resolves, networks exist and containers are recovered.
  *
- * @throws unavailable: the signal has ended the start; what it had begun is taken up by the next
+ * @throws unavailable: the signal has aborted the start; the next one continues what it began
  */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const logger = componentLogger(options.logger, "engine");

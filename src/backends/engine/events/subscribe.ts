@@ -1,26 +1,26 @@
-/** Past and live events as one stream, none missed and none twice. */
+/** Past and live events as one stream without gaps or duplicates. */
 import type { Clock } from "../../../common/clock.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
 import type { EventJournal } from "../../state/journal.ts";
 
-/** A subscriber that does not keep up is cut off beyond so many events. */
+/** Maximum backlog of events; a subscriber beyond it is disconnected. */
 const longestBacklog = 16_384;
 
 /** A subscriber's request; times in nanoseconds since the epoch, both inclusive. */
 export interface Subscription {
-  /** Undefined: live events only, or, where there is an end, all past ones too. */
+  /** Undefined for live events only or, with an end, all past ones too. */
   readonly sinceNs: bigint | undefined;
-  /** Undefined: for ever. */
+  /** Undefined for no end. */
   readonly untilNs: bigint | undefined;
   readonly wants: (event: Event) => boolean;
 }
 
 /**
- * The events of a subscription. Subscribes at once, not at the first read.
+ * Returns the events of a subscription, which begins at once, not at the first read.
  *
- * @param signal ends the stream without an error
+ * @param signal ends the stream normally
  * @throws unavailable, in the stream: the reader is too slow
  */
 export function subscribe(
@@ -100,12 +100,12 @@ async function reach(
 ): Promise<void> {
   try {
     const ms = Number((untilNs - clock.nowNs()) / 1_000_000n) + 1;
-    // Timers cannot be set further ahead than 2^31 ms.
+    // Timers are limited to 2^31 ms.
     for (let left = ms; left > 0; left -= 1e9) {
       await clock.sleep(Math.min(left, 1e9), ended);
     }
     until.abort();
   } catch {
-    // The stream ended before.
+    // The stream has already ended.
   }
 }

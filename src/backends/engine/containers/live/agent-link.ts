@@ -8,7 +8,7 @@ import { LatestOnly } from "../../../concurrency/latest-only.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
 
-/** One link: it is made when the agent is known, and closed once, with its run. */
+/** A link: created when the agent is known, and closed with its run. */
 export class AgentLink {
   readonly address: AgentAddress;
   /** Generation of the run. */
@@ -16,19 +16,19 @@ export class AgentLink {
   readonly agent: AgentClient;
   /** Ends the watch of this run. */
   readonly ended = new AbortController();
-  /** Calls that tell names: those that wait share the next. */
+  /** Calls that send names: waiting ones share the next call. */
   readonly names = new LatestOnly();
-  /** Calls that tell who shares the container's network. */
+  /** Calls that send the containers that share the network. */
   readonly partners = new Lock();
-  /** Calls that tell what the agent is to keep of the container. */
+  /** Calls that send the container's record for the agent to store. */
   readonly sealing = new Lock();
-  /** Whether names that could not be told are being told again; that call may take longer. */
+  /** Whether names are being resent after a failure; that call may take longer. */
   namesAreLate: boolean = false;
-  /** Whether the log has already told that the agent answers no names. */
+  /** Whether it is already logged that the agent resolves no names. */
   namesAreRefused: boolean = false;
-  /** Whether the agent has told this process anything of the run. */
+  /** Whether the agent has reported anything about the run to this process. */
   wasHeard: boolean = false;
-  /** Whether this process has paused or thawed the container: the watch may tell of a state before that. */
+  /** Whether this process has paused or unpaused the container: the watch may report an earlier state. */
   pauseChanged: boolean = false;
 
   constructor(address: AgentAddress, generation: bigint, options: AgentClientOptions) {
@@ -37,7 +37,7 @@ export class AgentLink {
     this.agent = createAgentClient(address, options);
   }
 
-  /** Ends what goes on over the link. */
+  /** Ends everything in progress over the link. */
   close(): void {
     this.ended.abort();
     this.agent.close();

@@ -1,4 +1,4 @@
-/** Containers as this process alone knows them: their runs, and those who wait for them. */
+/** In-memory state of containers: their runs and waiters. */
 import type { SockerlessError } from "../../../../common/errors.ts";
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { Lock } from "../../../concurrency/serial.ts";
@@ -10,18 +10,18 @@ import { Waiters } from "./waiters.ts";
 /** The live part of one container. */
 export class LiveContainer {
   readonly id: string;
-  /** Held while the container changes its state: starts, exits, is signalled, goes. Never while waiting for an exit. */
+  /** Held during state changes: start, exit, signal, removal. Never while waiting for an exit. */
   readonly lock = new Lock();
   readonly run = new LiveRun();
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();
-  /** The answer of the last start that a user has ended; those that had waited for it answer the same. */
+  /** The error of the last start that a user has cancelled; calls that waited for it fail with the same. */
   startEnded: SockerlessError | undefined;
-  /** Resolves when the remains of the last run are taken away, or could not be. */
+  /** Resolves when the remains of the last run are removed, or that has failed. */
   released: Promise<void> = Promise.resolve();
-  /** Endpoints of the last run, whose addresses are in use while the driver keeps what it ran in. */
+  /** Endpoints of the last run, whose addresses are in use while the driver keeps its sandbox. */
   kept: Record<string, NetworkEndpoint> | undefined;
-  /** How long the last restart by policy waited. */
+  /** Delay of the last restart by policy. */
   restartDelayMs: number = 0;
 
   constructor(id: string) {
@@ -38,7 +38,7 @@ export class LiveContainer {
 export class LiveContainers {
   readonly #containers = new Map<string, LiveContainer>();
 
-  /** The live part of a container, made when it is first asked for. */
+  /** The live part of a container, created on first use. */
   of(id: string): LiveContainer {
     const known = this.#containers.get(id);
     if (known !== undefined) {
@@ -49,24 +49,24 @@ export class LiveContainers {
     return live;
   }
 
-  /** The live part of a container; undefined: nobody has asked for it yet. */
+  /** The live part of a container; undefined if it has not been used yet. */
   peek(id: string): LiveContainer | undefined {
     return this.#containers.get(id);
   }
 
-  /** Why starts wait for the platform, in its words: one for each that does. */
+  /** Reasons for which starts wait for the platform, in its words, one per start. */
   get waits(): readonly string[] {
     const reasons = [...this.#containers.values()].map(({ run }) => run.start?.waitsFor ?? "");
     return reasons.filter((reason) => reason !== "");
   }
 
-  /** Forgets a container that is gone. */
+  /** Drops a removed container. */
   forget(id: string): void {
     this.#containers.get(id)?.run.leave();
     this.#containers.delete(id);
   }
 
-  /** Ends every link, and every wait of a restart; containers go on. */
+  /** Ends all links and restart delays; containers continue to run. */
   disconnect(): void {
     for (const { run } of this.#containers.values()) {
       run.endWait();

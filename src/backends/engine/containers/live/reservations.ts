@@ -1,6 +1,6 @@
 /**
- * Attachments to a container that does not run yet. Each is known from before the start, is told where the agent is as
- * soon as that is known, and the main process waits, bounded, for its session.
+ * Attachments to a container that does not run yet. Each is registered before the start and gets the agent's address as
+ * soon as it is known; the main process waits, bounded, for its session.
  */
 import { newId } from "../../../../common/ids.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
@@ -10,7 +10,7 @@ import type { AgentAddress } from "../../../../agent-client/address.ts";
 export interface Reservation {
   /** For `OpenAttach`. */
   readonly attachId: string;
-  /** Resolves at the start with where to attach; rejects when the start fails or the container goes. */
+  /** Resolves at the start with the address to attach to; rejects if the start fails or the container is removed. */
   readonly address: Promise<AgentAddress>;
 }
 
@@ -22,7 +22,7 @@ interface Pending {
 /** The reservations of one container. */
 export class Reservations {
   readonly #pending = new Map<string, Pending>();
-  /** Reservations that were told the address of the run that is being started. */
+  /** Reservations that have the address of the run that is being started. */
   readonly #served = new Set<string>();
   #starting: AgentAddress | undefined;
 
@@ -42,12 +42,12 @@ export class Reservations {
     return { attachId, address: promise.finally(() => leaving[Symbol.dispose]()) };
   }
 
-  /** The IDs for whose sessions a process that starts now would wait. */
+  /** IDs of the sessions that a process waits for if it starts now. */
   ids(): string[] {
     return [...this.#served, ...this.#pending.keys()];
   }
 
-  /** Tells all where the agent is, also those that come until {@link end}. */
+  /** Gives all reservations the agent's address, including new ones until {@link end}. */
   serve(address: AgentAddress): void {
     this.#starting = address;
     for (const [attachId, pending] of this.#pending) {
@@ -57,13 +57,13 @@ export class Reservations {
     this.#pending.clear();
   }
 
-  /** The start is over: later reservations are for the next one. */
+  /** Ends the start: later reservations are for the next one. */
   end(): void {
     this.#starting = undefined;
     this.#served.clear();
   }
 
-  /** The start failed, or the container goes: those who still wait are told why. */
+  /** Rejects the remaining reservations: the start failed or the container is removed. */
   fail(error: unknown): void {
     this.end();
     const pending = [...this.#pending.values()];

@@ -1,28 +1,28 @@
 /**
- * The live run of a container: what this process knows it to be doing. One state at a time, and every transition is here.
+ * The live run of a container as a state machine with all of its transitions.
  *
  *     idle ──begin──▶ starting ──succeed──▶ running ──endByUser, endForRestart──▶ ending
  *      ▲                 │                     │                                     │
  *      └─────settle──────┴────────exit─────────┴────────────────exit─────────────────┘
  *
- * A removal may begin in any of them and lasts until the container is gone, or stays after all: what its run does
- * meanwhile goes on inside of it.
+ * A removal may begin in any state and lasts until the container is gone or the removal fails; the run continues
+ * meanwhile.
  */
 import type { AgentLink } from "./agent-link.ts";
 import type { StartCaller } from "../start/start-caller.ts";
 import type { StartPhases } from "./start-phases.ts";
 
-/** A start that is under way. */
+/** A start in progress. */
 export interface StartUnderWay {
-  /** Resolves when it is over, well or not. */
+  /** Resolves when it has succeeded or failed. */
   readonly over: Promise<void>;
-  /** Ends as it does. */
+  /** Settles like the start. */
   readonly outcome: Promise<void>;
-  /** The call that is answered with that; undefined: nobody has asked for it. */
+  /** The call that gets its result; undefined if there is none. */
   caller: StartCaller | undefined;
-  /** Ends it, with what it is to answer. */
+  /** Cancels it with an error for its caller. */
   readonly ending: AbortController;
-  /** Why it waits for the platform, in the platform's words; empty: it does not. */
+  /** Why it waits for the platform, in the platform's words; empty if it does not. */
   waitsFor: string;
   readonly phases: StartPhases;
 }
@@ -30,15 +30,15 @@ export interface StartUnderWay {
 /** Nothing runs. */
 interface Idle {
   readonly kind: "idle";
-  /** Cause of the next start: none, a user who restarts it, or its policy, when this wait is over. */
+  /** Cause of the next start: none, a user's restart, or the policy after its delay. */
   readonly next: "nothing" | "user" | AbortController;
 }
 
-/** A start is under way; it holds the container's lock. */
+/** A start is in progress and holds the container's lock. */
 interface Starting {
   readonly kind: "starting";
   readonly start: StartUnderWay;
-  /** Once its agent answers, until the start fails. */
+  /** Set once its agent answers, until the start fails. */
   readonly link: AgentLink | undefined;
 }
 
@@ -47,17 +47,17 @@ interface Running {
   readonly link: AgentLink;
 }
 
-/** A user ends it: no policy starts it again. */
+/** A user ends it: no policy restarts it. */
 interface Ending {
   readonly kind: "ending";
   readonly link: AgentLink;
-  /** A user's signal, or a restart that has sent one, or is about to. */
+  /** A user's signal, or a restart that has sent or is about to send one. */
   readonly by: "signal" | "signal-of-restart" | "restart";
 }
 
 type Phase = Idle | Starting | Running | Ending;
 
-/** A removal is under way. */
+/** A removal is in progress. */
 interface Removing {
   readonly kind: "removing";
   readonly run: Phase;
@@ -69,7 +69,7 @@ const idle: Idle = { kind: "idle", next: "nothing" };
 export class LiveRun {
   #state: Phase | Removing = idle;
 
-  /** The start that is under way. */
+  /** The start in progress. */
   get start(): StartUnderWay | undefined {
     return this.#phase.kind === "starting" ? this.#phase.start : undefined;
   }
@@ -79,23 +79,23 @@ export class LiveRun {
     return this.#phase.kind === "idle" ? undefined : this.#phase.link;
   }
 
-  /** A removal is under way. */
+  /** A removal is in progress. */
   get isRemoving(): boolean {
     return this.#state.kind === "removing";
   }
 
-  /** A user wants the run to end: no policy starts the container again. */
+  /** A user wants the run to end: no policy restarts the container. */
   get isEndedByUser(): boolean {
     return this.#state.kind === "removing" || this.#phase.kind === "ending" || this.isRestarted;
   }
 
-  /** A user restarts the container, and the start that follows is not under way yet. */
+  /** A user restarts the container, and the start has not begun yet. */
   get isRestarted(): boolean {
     const phase = this.#phase;
     return phase.kind === "idle" ? phase.next === "user" : phase.kind === "ending" && phase.by !== "signal";
   }
 
-  /** A start begins. */
+  /** Begins a start. */
   begin(start: StartUnderWay): void {
     if (this.#phase.kind !== "idle") {
       throw new Error(`a container that is ${this.#phase.kind} cannot be started`);
@@ -103,14 +103,14 @@ export class LiveRun {
     this.#phase = { kind: "starting", start, link: undefined };
   }
 
-  /** The agent answers: of the start that is under way, or of a run that went on while no backend was there. */
+  /** Sets the link to the agent of the current start, or of a run that continued while no backend was there. */
   meet(link: AgentLink): void {
     const phase = this.#phase;
     this.link?.close();
     this.#phase = phase.kind === "starting" ? { ...phase, link } : { kind: "running", link };
   }
 
-  /** The start that is under way has succeeded. */
+  /** Marks the current start as successful. */
   succeed(): void {
     const phase = this.#phase;
     if (phase.kind === "starting" && phase.link !== undefined) {
@@ -118,7 +118,7 @@ export class LiveRun {
     }
   }
 
-  /** The start is over: one that has not succeeded has left nothing that runs. */
+  /** Ends the current start; if it has not succeeded, nothing runs. */
   settle(): void {
     const phase = this.#phase;
     if (phase.kind === "starting") {
@@ -127,7 +127,7 @@ export class LiveRun {
     }
   }
 
-  /** A user sends a signal by which the run is to end. */
+  /** Marks that a user's signal is to end the run. */
   endByUser(): void {
     const phase = this.#phase;
     if (phase.kind === "running") {
@@ -137,7 +137,7 @@ export class LiveRun {
     }
   }
 
-  /** A user restarts the container: its exit is no reason to remove it, and its policy need not start it. */
+  /** Begins a user's restart: the exit neither removes the container nor triggers its policy. */
   endForRestart(): void {
     const phase = this.#phase;
     if (phase.kind === "running") {
@@ -150,7 +150,7 @@ export class LiveRun {
     }
   }
 
-  /** The user's restart is over, also one that has failed before it started anything. */
+  /** Ends a user's restart, even one that failed before its start. */
   endRestart(): void {
     const phase = this.#phase;
     if (phase.kind === "ending") {
@@ -161,14 +161,14 @@ export class LiveRun {
     }
   }
 
-  /** The policy starts the container when the wait is over. @param wait ends it */
+  /** Begins the delay of a restart by policy. @param wait aborts it */
   awaitRestart(wait: AbortController): void {
     if (this.#phase.kind === "idle") {
       this.#phase = { kind: "idle", next: wait };
     }
   }
 
-  /** No restart by policy comes any more; one that has begun goes on. */
+  /** Cancels a pending restart by policy; one that has begun continues. */
   endWait(): void {
     const phase = this.#phase;
     if (phase.kind === "idle" && phase.next instanceof AbortController) {
@@ -177,7 +177,7 @@ export class LiveRun {
     }
   }
 
-  /** The run has ended, or its agent is left: there is no link any more. A start that is under way goes on to its end. */
+  /** Drops the link, as the run has ended or its agent is abandoned. A start in progress continues. */
   leave(): void {
     const phase = this.#phase;
     const { link } = this;
@@ -189,14 +189,14 @@ export class LiveRun {
     link?.close();
   }
 
-  /** This process pauses or thaws the container. */
+  /** Notes that this process pauses or unpauses the container. */
   changePause(): void {
     if (this.link !== undefined) {
       this.link.pauseChanged = true;
     }
   }
 
-  /** Does what removes the container; meanwhile nobody else starts or removes it. */
+  /** Runs a removal, during which the container is neither started nor removed otherwise. */
   async remove(work: () => Promise<void>): Promise<void> {
     this.#state = { kind: "removing", run: this.#phase };
     try {

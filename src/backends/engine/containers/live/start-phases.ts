@@ -1,31 +1,31 @@
-/** Phases of one start, as inspect, events and the log tell them. */
+/** Phases of one start, for inspect, events and the log. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { type StartPhase, StartPhaseSchema } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ReportedPhase } from "../../../driver/launches.ts";
 
-/** The phases of a start; each is told again as more of it is known. */
+/** The phases of a start; each is reported again as more of it becomes known. */
 export class StartPhases {
   readonly #phases = new Map<string, StartPhase>();
   #waits = 0;
 
-  /** @param known from a process that has ended meanwhile */
+  /** @param known phases recorded by an earlier process */
   constructor(known: readonly StartPhase[] = []) {
     for (const phase of known) {
       this.#phases.set(phase.name === "wait" ? this.#nextWait() : phase.name, phase);
     }
   }
 
-  /** In the order of their begin. */
+  /** In order of their beginning. */
   get list(): StartPhase[] {
     return [...this.#phases.values()].sort((one, other) => fromMs(one) - fromMs(other));
   }
 
   /**
-   * Takes in a phase. A request for a task takes away what the cloud has told of the one before it, which came to nothing.
+   * Adds a phase. A new request for a task drops the phases of the previous one, which has failed.
    *
-   * @returns the phase; undefined: nothing of it is new
+   * @returns the phase; undefined if nothing is new
    */
   tell(told: ReportedPhase): StartPhase | undefined {
     const phase = this.#set(told.name, told);
@@ -39,7 +39,7 @@ export class StartPhases {
     return phase;
   }
 
-  /** A wait begins: there may be several. One that a process before this one has left goes on. */
+  /** Begins a wait, of which there may be several. Continues one left by an earlier process. */
   wait(from: Date): void {
     const last = this.#phases.get(`wait ${this.#waits}`);
     if (last === undefined || last.until !== undefined) {
@@ -47,7 +47,7 @@ export class StartPhases {
     }
   }
 
-  /** The wait is over. @returns it */
+  /** Ends the wait and returns it. */
   endWait(until: Date): StartPhase | undefined {
     const key = `wait ${this.#waits}`;
     const wait = this.#phases.get(key);
@@ -84,7 +84,7 @@ export class StartPhases {
   }
 }
 
-/** Phases in words, with how long each has lasted: `provisioning 11.2 s, pull 8.05 s`. */
+/** Phases with their durations as text: `provisioning 11.2 s, pull 8.05 s`. */
 export function phasesInWords(phases: readonly StartPhase[]): string {
   return phases
     .filter(({ until }) => until !== undefined)
@@ -92,12 +92,12 @@ export function phasesInWords(phases: readonly StartPhase[]): string {
     .join(", ");
 }
 
-/** A time in seconds, with three digits that count. */
+/** A duration in seconds, with three significant digits. */
 export function seconds(ms: number): string {
   return `${Number((ms / 1000).toPrecision(3))} s`;
 }
 
-/** How long a phase has lasted, in milliseconds; clocks may have been set meanwhile. */
+/** Duration of a phase in milliseconds; not negative even if a clock was set back. */
 export function durationMs({ from, until }: StartPhase): number {
   return from === undefined || until === undefined ? 0 : Math.max(0, timestampMs(until) - timestampMs(from));
 }

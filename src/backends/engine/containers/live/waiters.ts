@@ -1,10 +1,10 @@
-/** Those who wait for a container to exit or to be gone. */
+/** Waiters for a container's exit or removal. */
 import { onAbort } from "../../../../common/on-abort.ts";
 
-/** The end of a container, as a waiter is told it. */
+/** The end of a container, as reported to waiters. */
 export interface WaitResult {
   readonly exitCode: number;
-  /** Reason of an end that is no exit; empty: it exited. */
+  /** The reason if the process did not simply exit; empty if it did. */
   readonly error: string;
 }
 
@@ -17,22 +17,22 @@ export class Waiters {
   readonly #forExit = new Set<Waiter>();
   readonly #forRemoval = new Set<Waiter>();
 
-  /** The next exit, or the removal of a container that does not exit before. Rejects with the signal's reason. */
+  /** Waits for the next exit, or the removal of a container that does not run. Rejects with the signal's reason. */
   nextExit(signal: AbortSignal): Promise<WaitResult> {
     return wait(this.#forExit, signal);
   }
 
-  /** The removal. Rejects with the signal's reason. */
+  /** Waits for the removal. Rejects with the signal's reason. */
   removal(signal: AbortSignal): Promise<WaitResult> {
     return wait(this.#forRemoval, signal);
   }
 
-  /** Tells those who wait for an exit. */
+  /** Notifies waiters for an exit. */
   tellExit(result: WaitResult): void {
     tell(this.#forExit, result);
   }
 
-  /** Tells everybody: a container that is gone will not exit any more. */
+  /** Notifies all waiters: a removed container will not exit any more. */
   tellRemoval(result: WaitResult): void {
     tell(this.#forExit, result);
     tell(this.#forRemoval, result);

@@ -1,4 +1,4 @@
-/** Removing all containers that do not run. */
+/** `docker container prune`. */
 import { conflict } from "../../../../common/errors.ts";
 import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -15,10 +15,10 @@ import { letGo } from "../../recovery/losses.ts";
 import { removeContainer } from "./remove-container.ts";
 
 /**
- * Removes every container that neither runs nor starts and passes the filters; one that cannot be removed is left. Without
- * filters, what the state does not know goes as well.
+ * Removes all containers that neither run nor start and pass the filters; those that cannot be removed stay. Without
+ * filters, files of containers that the state does not know are removed too.
  *
- * @param signal ends the prune: what is left is spared
+ * @param signal ends the prune: remaining containers are kept
  * @throws invalid: a filter
  */
 export async function pruneContainers(

@@ -1,6 +1,6 @@
 /**
- * Removing a container: its steps, in the order in which they are done. It is gone for clients at the answer; its remains are
- * cleared away behind it.
+ * Removal of a container: its steps in order. For clients it is gone with the answer; its remains are cleared away in
+ * the background.
  */
 import { layersOf } from "../../../model/container-images.ts";
 import { conflict, isErrorKind, messageOf } from "../../../../common/errors.ts";
@@ -27,16 +27,16 @@ import { removeLink } from "./remove-link.ts";
 /** Options of `docker rm`. */
 export interface RemoveOptions {
   readonly force: boolean;
-  /** Anonymous volumes too. */
+  /** Whether to remove anonymous volumes too. */
   readonly volumes: boolean;
   readonly link: boolean;
 }
 
 /**
- * Removes a container. A start that is under way is waited for, as by Docker, and its container not removed without force;
- * with force the start is ended where its launch may take long, or waits for room on the platform.
+ * Removes a container. Waits for a start in progress, as Docker does, and then refuses without force; with force the
+ * start is cancelled if its launch may take long or waits for capacity on the platform.
  *
- * @throws not-found; conflict: it runs and force was not asked for, or it is being removed already
+ * @throws not-found; conflict: it runs and there is no force, or it is already being removed
  */
 export async function removeContainer(
   context: EngineContext,
@@ -75,7 +75,7 @@ async function removeByForce(
   live: LiveContainer,
   options: RemoveOptions,
 ): Promise<void> {
-  // It may be started again between its end and the lock.
+  // It may be restarted between its end and the lock.
   for (;;) {
     await endStart(context, live, "removed");
     const record = containerOfId(context.state, live.id);
@@ -98,8 +98,8 @@ async function removeByForce(
 }
 
 /**
- * The steps of a removal, with the container's lock held. From the first one on nobody sees the container any more, and nothing
- * takes it back: a process of the backend that finds it removed removes its volumes, and clears away its remains.
+ * The steps of a removal, with the container's lock held. After the first one the container is invisible and the
+ * removal is final: a later process that finds it marked as removed removes its volumes and clears away its remains.
  */
 async function runRemoval(
   context: EngineContext,
@@ -140,8 +140,8 @@ async function recordRemoval(
 }
 
 /**
- * Removes volumes that are out of sight already; one that cannot be removed now is removed behind the answer,
- * or at the next start of the backend.
+ * Removes volumes that are already invisible; one that cannot be removed now is removed in the background, or at the
+ * backend's next start.
  */
 async function removeVolumes(
   context: EngineContext,
@@ -163,7 +163,7 @@ async function removeVolumes(
   }
 }
 
-/** Clears away what remains of a container whose removal was answered; tried until it works or the backend ends. */
+/** Clears away the remains of a removed container; retried until it succeeds or the backend ends. */
 export function clearRemains(context: EngineContext, record: ContainerRecord): void {
   const live = context.live.of(record.id);
   void context.background.run(`clear away container ${record.id}`, async () => {
@@ -178,7 +178,7 @@ export function clearRemains(context: EngineContext, record: ContainerRecord): v
   });
 }
 
-/** Removes a container that asked for it (`--rm`), with its anonymous volumes; one that is gone is no error. */
+/** Removes an auto-remove container (`--rm`) with its anonymous volumes; no error if it is gone already. */
 export function removeInBackground(context: EngineContext, containerId: string): void {
   void context.background.run(`remove container ${containerId}`, async () => {
     try {

@@ -1,4 +1,4 @@
-/** Removing a link (`docker rm --link`). */
+/** Removal of a link (`docker rm --link`). */
 import { invalid } from "../../../../common/errors.ts";
 import { withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
@@ -6,7 +6,7 @@ import { push } from "../../networks/name-pushes.ts";
 import { linkNamed } from "../decisions/links/link-names.ts";
 import { containerOfId } from "../decisions/lookup.ts";
 
-/** Removes the link of a name, not the container. @throws invalid: the name is none of a link */
+/** Removes the link with a name, not the container. @throws invalid: not the name of a link */
 export async function removeLink(context: EngineContext, reference: string): Promise<void> {
   const named = linkNamed(context.state, reference);
   if (named === undefined) {

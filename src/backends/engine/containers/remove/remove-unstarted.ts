@@ -1,14 +1,14 @@
-/** Containers of `docker run --rm` whose client was cut off between the creation and the start: nobody else removes them. */
+/** Removal of `--rm` containers whose client was cut off between creation and start. */
 import { isErrorKind } from "../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { hostConfigOf, isVisible, stateOf } from "../../../model/records.ts";
 import { removeContainer } from "./remove-container.ts";
 
-/** How long a client has to start a container that was made before the backend began. */
+/** Time for a client to start a container that was created before the backend started. */
 const patienceMs = 60_000;
 
-/** Removes those that are there now with `--rm` and have not been started, unless somebody starts them in time. */
+/** Removes present `--rm` containers that have never been started, unless a client starts them in time. */
 export function removeUnstarted(context: EngineContext): void {
   const ids = unstartedWithRm(context);
   if (ids.length === 0) {
@@ -36,7 +36,7 @@ function unstartedWithRm(context: EngineContext): string[] {
     .map((record) => record.id);
 }
 
-/** A start that is under way keeps it, and one that somebody else removes is no error. */
+/** Keeps a container that is being started; no error if it is removed meanwhile. */
 async function removeUnlessStarted(context: EngineContext, id: string): Promise<void> {
   if (context.live.of(id).run.start !== undefined) {
     return;

@@ -1,4 +1,4 @@
-/** Handles the end of a main process: the record, those who wait, and the restart or removal that follows. */
+/** Handles the end of a main process: record, waiters, and the following restart or removal. */
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 import { isErrorKind, messageOf } from "../../../../common/errors.ts";
@@ -26,14 +26,14 @@ import {
 } from "../../../model/records.ts";
 import { releaseRun } from "./release-run.ts";
 
-/** Code of an exec that the end of the container's main process killed (128 + SIGKILL). */
+/** Exit code of an exec killed by the end of the container's main process (128 + SIGKILL). */
 const killedCode = 137;
 
 /**
- * Records the exit of a run, tells those who wait, and starts, removes or leaves the container as it wants. May be told
- * twice, or late: only the exit of the run that is on record counts.
+ * Records the exit of a run, notifies waiters, and restarts, removes or keeps the container by its settings. May be
+ * called twice or late: only the exit of the recorded run counts.
  *
- * @param execExits codes of execs that are known to have ended with it
+ * @param execExits known exit codes of execs that ended with it
  */
 export async function containerExited(
   context: EngineContext,
@@ -83,8 +83,8 @@ export async function containerExited(
 }
 
 /**
- * When a run can have ended: not before it started, and not later than now. The journal's times only rise, so an agent
- * that is wrong about the time, or lies, would date everybody's later events.
+ * The possible end time of a run: between its start and now. As the journal's times only rise, an agent with a wrong or
+ * forged time would shift all later events.
  */
 function plausibleEnd(told: Timestamp, record: ContainerRecord, nowNs: bigint): Timestamp {
   const { startedAt } = stateOf(record);
@@ -94,7 +94,7 @@ function plausibleEnd(told: Timestamp, record: ContainerRecord, nowNs: bigint): 
   return timestampOfNs(notBeforeStart > nowNs ? nowNs : notBeforeStart);
 }
 
-/** Starts a container whose policy wants it, when its delay is over. */
+/** Restarts a container by its policy after the delay. */
 export function scheduleRestart(context: EngineContext, live: LiveContainer): void {
   const pending = new AbortController();
   live.run.awaitRestart(pending);
@@ -116,9 +116,9 @@ export function scheduleRestart(context: EngineContext, live: LiveContainer): vo
 }
 
 /**
- * Schedules a policy's restart again that could not be made: the container still waits for it.
+ * Reschedules a policy's restart that could not be made, if the container still waits for it.
  *
- * @throws the error, where it does not
+ * @throws the error, if it does not
  */
 export function restartLater(context: EngineContext, live: LiveContainer, error: unknown): void {
   const record = context.state.containers.get(live.id);
@@ -131,7 +131,7 @@ export function restartLater(context: EngineContext, live: LiveContainer, error:
   scheduleRestart(context, live);
 }
 
-/** An event's time is when the process ended, so that what is told late is told right. */
+/** The event has the time at which the process ended, even if reported late. */
 function exitEvents(record: ContainerRecord, exit: Exit, ranMs: number) {
   const at = nanosecondsOf(exit.finishedAt);
   return [

@@ -1,4 +1,4 @@
-/** Containers that are to end while their agents cannot be reached. */
+/** Stops containers whose agents cannot be reached. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { isErrorKind } from "../../../../common/errors.ts";
@@ -8,14 +8,14 @@ import { runningContainer } from "../decisions/lookup.ts";
 import { buryLost } from "./lost-container.ts";
 import type { NotedSignal } from "./send-signal.ts";
 
-/** How long a run that is ended past its agent may take: its stop timeout, and what the platform adds. */
+/** Time limit for stopping a run without its agent: its stop timeout plus the platform's overhead. */
 const endTimeoutMs = 180_000;
 
 /**
- * Ends a run past its agent if the agent could not be reached with the signal that was to end it, and records
- * the end. Where the driver cannot do so, a silent agent is gone, and so is the container.
+ * Stops a run through the driver, if its agent could not be reached with the signal, and records the end. If the driver
+ * cannot do so, an unreachable agent is gone, and so is the container.
  *
- * @param error rejection of the signal; rethrown if it says anything else
+ * @param error rejection of the signal; rethrown if it has another cause
  */
 export async function endPastAgent(
   context: EngineContext,
@@ -38,7 +38,7 @@ export async function endPastAgent(
   await buryLost(context, live, generation);
 }
 
-/** Whether an agent cannot be reached. If it is gone, so is the container, and its watch is about to tell. */
+/** Whether an agent cannot be reached. If it is gone, so is the container, and its watch will report that. */
 export function isAway(error: unknown): boolean {
   const isSilent = error instanceof ConnectError && error.code === Code.DeadlineExceeded;
   return isSilent || isErrorKind(error, "unavailable");

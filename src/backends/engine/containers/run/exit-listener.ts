@@ -1,21 +1,20 @@
-/** Waiting for the exit of a run of a container. */
+/** Waits for the exit of a container's run. */
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { runningContainer } from "../decisions/lookup.ts";
 
-/** A listener for the exit of one run, made before the call that is to bring the exit about, until it is disposed of. */
+/** A listener for the exit of one run, created before the call that causes the exit. */
 export interface ExitListener extends Disposable {
   /**
-   * @param ms undefined: for ever
-   * @param cut ends the wait, as the end of that time does. Only with a time
+   * @param ms time limit; undefined for none
+   * @param cut ends the wait early, like the time limit; only used with one
    * @returns whether it exited in time
    */
   within(ms: number | undefined, cut?: AbortSignal): Promise<boolean>;
 }
 
 /**
- * Listens for the exit of one run of a container from now on; the exit of a run that is over has come
- * already.
+ * Listens for the exit of one run of a container from now on; resolves at once if that run is over.
  *
  * @param generation of the run
  */

@@ -1,4 +1,4 @@
-/** Killing a container. */
+/** Kills a container. */
 import { isErrorKind, systemError } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
@@ -9,13 +9,13 @@ import { settleRestarting } from "../start/pending-restart.ts";
 import { noteSignal, sendSignal } from "./send-signal.ts";
 import { endStart } from "../start/start-under-way.ts";
 
-/** How long the end of a killed process is awaited, as in Docker. */
+/** Time limit for the end of a killed process, as in Docker. */
 const killTimeoutMs = 10_000;
-/** The same where the agent is not on this machine: the end is told late where the way to it was cut. Clients wait a minute. */
+/** The same for an agent on another machine: a cut connection delays the report. Clients wait a minute. */
 const farKillTimeoutMs = 45_000;
 
 /**
- * Kills a container and waits until its end is recorded; a start that is under way is ended or waited for.
+ * Kills a container and waits until its end is recorded; cancels a start in progress, or waits for it.
  *
  * @throws conflict: it does not run
  */
@@ -38,9 +38,7 @@ export async function killContainer(context: EngineContext, record: ContainerRec
   }
 }
 
-/**
- * Ignores a rejection because the container ended by itself in the meantime, as was wanted. @throws any other
- */
+/** Ignores a rejection because the container has ended meanwhile. @throws any other */
 export function ignoreNotRunning(error: unknown): undefined {
   if (!isErrorKind(error, "conflict") && !isErrorKind(error, "not-found")) {
     throw error;

@@ -1,4 +1,4 @@
-/** Freezing a container's processes, and letting them go on. */
+/** Pauses and unpauses containers. */
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
@@ -10,7 +10,7 @@ import { frozenBy, isFrozenByCommit, paused, resumed } from "../decisions/life/t
 import { hasProcess, stateOf } from "../../../model/records.ts";
 import { askAgent } from "../agent/running-agent.ts";
 
-/** Freezes every process of a container. @throws not-found; conflict: it does not run, or is paused */
+/** Pauses a container. @throws not-found; conflict: it does not run, or is paused */
 export async function pauseContainer(
   context: EngineContext,
   reference: string,
@@ -27,7 +27,7 @@ export async function pauseContainer(
     live.run.changePause();
     const record = frozenBy(found, by);
     if (by === "commit") {
-      // Recorded first: a backend that dies from here on is followed by one that thaws.
+      // Recorded first, so that after a crash the next backend unpauses it.
       await context.state.commit((change) => change.containers.put(record));
     }
     await askAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
@@ -38,9 +38,7 @@ export async function pauseContainer(
   });
 }
 
-/**
- * Thaws, behind the return, a container that an earlier backend froze for a commit and did not live to thaw.
- */
+/** Unpauses, in the background, a container that an earlier backend had paused for a commit when it died. */
 export function thawAfterCommit(context: EngineContext, live: LiveContainer): void {
   live.run.changePause(); // The agent's watch may tell of a pause from before.
   void context.background.run(`thaw container ${live.id}, whose commit was cut`, () =>
@@ -60,7 +58,7 @@ export function thawAfterCommit(context: EngineContext, live: LiveContainer): vo
   );
 }
 
-/** Lets the processes of a paused container go on. @throws not-found; system: it is not paused */
+/** Unpauses a container. @throws not-found; system: it is not paused */
 export async function unpauseContainer(context: EngineContext, reference: string): Promise<void> {
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
@@ -79,10 +77,7 @@ export async function unpauseContainer(context: EngineContext, reference: string
   });
 }
 
-/**
- * Takes over from the agent whether a container is frozen: an earlier backend may have frozen or thawed it
- * and not lived to record it.
- */
+/** Records from the agent whether a container is paused: an earlier backend may have died before it recorded that. */
 export async function adoptPause(
   context: EngineContext,
   live: LiveContainer,

@@ -1,4 +1,4 @@
-/** Taking away what a run leaves, behind the answers. */
+/** Releases the resources of ended runs, in the background. */
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -8,12 +8,12 @@ import { configOf, hasProcess, isRemoved, withState } from "../../../model/recor
 import { keepTrying } from "../../work/keep-trying.ts";
 
 /**
- * Has the driver release the run, again and again until that works, the backend ends, or it is nobody's concern any more.
- * `live.released` resolves when the first attempt is over, well or not, and after it anew with every one that is under
- * way; only then are the run's addresses free, for which others wait.
+ * Has the driver release the run, retrying until that succeeds, the backend ends, or it is no longer necessary.
+ * `live.released` resolves with the first attempt, successful or not, and is replaced for each further one; only then
+ * are the run's addresses free, for which others wait.
  *
- * @param endpoints as they were during the run
- * @param canBeFollowed the run has ended well, and if it was a step of a build, another one may follow it
+ * @param endpoints those of the run
+ * @param canBeFollowed the run ended successfully, so that another step of the same build may follow in its sandbox
  */
 export function releaseRun(
   context: EngineContext,
@@ -55,7 +55,7 @@ export function releaseRun(
   void context.background.run(what, () => keepTrying(context, what, work));
 }
 
-/** Releases a run, unless it was a step of a build that another one can follow: then it is kept. */
+/** Releases a run, unless it was a build step whose sandbox is kept for the next one. */
 async function releaseOrLeave(
   { driver, state }: EngineContext,
   live: LiveContainer,
@@ -72,8 +72,8 @@ async function releaseOrLeave(
 }
 
 /**
- * Releases again, unless the container was started since, which a release would end, or removed, which
- * releases too.
+ * Retries the release, unless the container was started since, which a release would end, or removed, which includes
+ * the release.
  */
 async function releaseAgain(
   { state }: EngineContext,
@@ -93,7 +93,7 @@ async function releaseAgain(
   await begun?.releasing;
 }
 
-/** Puts what ended a run from outside into the record of its end. */
+/** Adds the external cause of a run's end to its record. */
 async function tellInterruption(
   context: EngineContext,
   live: LiveContainer,

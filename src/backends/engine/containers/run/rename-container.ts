@@ -1,4 +1,4 @@
-/** Giving a container another name. */
+/** Renames containers. */
 import { setOwnValue } from "../../../../common/own-value.ts";
 import { invalid } from "../../../../common/errors.ts";
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -17,7 +17,7 @@ import { withErrorPrefix } from "../../work/error-prefix.ts";
  * Renames a container.
  *
  * @param name with or without the slash
- * @throws not-found; invalid: characters, or no other name; conflict: taken
+ * @throws not-found; invalid: characters, or the same name; conflict: taken
  */
 export async function renameContainer(
   context: EngineContext,

@@ -1,4 +1,4 @@
-/** Restarting a container: a stop, and a start. */
+/** Restarts a container: a stop and a start. */
 import { isErrorKind } from "../../../../common/errors.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
@@ -11,17 +11,17 @@ import { endRun, type StopOptions, stopOrder } from "./stop-container.ts";
 
 /** Options of `docker restart`. */
 export interface RestartOptions extends StopOptions {
-  /** As for a start. */
+  /** As in a start. */
   readonly clientToken?: string | undefined;
 }
 
 /**
- * Stops a container, if it runs, and starts it. Goes on without the client as `stopContainer` does, once no start is
- * under way, for which it waits only with the client.
+ * Stops a container if it runs, and starts it. Waits for a start in progress only while the client is there; after that
+ * continues without the client, as `stopContainer` does.
  *
- * @param left the client has left
- * @param ports as for a start
- * @throws not-found; what the start throws
+ * @param left aborts when the client has left
+ * @param ports as in a start
+ * @throws not-found; the start's errors
  */
 export async function restartContainer(
   context: EngineContext,

@@ -1,4 +1,4 @@
-/** One signal to a container's main process: written down, then sent by its agent. */
+/** A signal to a container's main process: journalled, then sent by its agent. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -12,27 +12,26 @@ import { processRefusal } from "../decisions/life/refusals.ts";
 import { resumed } from "../decisions/life/transitions.ts";
 import { stateOf, withFields } from "../../../model/records.ts";
 
-/** How long an agent may take to answer. */
+/** Time limit for an agent's answer. */
 const callTimeoutMs = 10_000;
-/** The same where the driver can end a run past it. */
+/** The same if the driver can stop a run without its agent. */
 const endableCallTimeoutMs = 5_000;
 
 /** A signal to one run of a container. */
 export interface NotedSignal {
   /** Linux number. */
   readonly number: number;
-  /** The container is meant to end by it. */
+  /** Whether it is meant to end the container. */
   readonly isEnding: boolean;
-  /** Generation of the run that it is meant for. */
+  /** Generation of the targeted run. */
   readonly generation: bigint;
 }
 
 /**
- * Writes down that a user sends a signal, with its event, before it is sent: if this process dies meanwhile
- * or the agent's answer is lost, the state alone must tell that a user wanted the container to end. As in
- * Docker it stays written down when the signal cannot be sent.
+ * Journals a user's signal with its event before it is sent: if this process dies or the agent's answer is lost, the
+ * state must show that a user wanted the container to end. As in Docker the entry stays if the signal cannot be sent.
  *
- * @param isEnding the container is meant to end by it: no policy starts it again
+ * @param isEnding whether it is meant to end the container, so that no policy restarts it
  * @throws conflict: it does not run
  */
 export async function noteSignal(
@@ -59,11 +58,11 @@ export async function noteSignal(
 }
 
 /**
- * Sends a signal that has been written down. A container that is meant to end by it and is paused is thawed, since a
- * frozen process gets no signal. While the agent is asked nothing else waits.
+ * Sends a journalled signal. A paused container is unpaused if the signal is meant to end it, since a frozen process
+ * gets no signals. Does not hold the lock during the agent's call.
  *
- * @param clientToken the same for all attempts to send one signal; empty: there is one attempt
- * @throws unavailable, or a deadline that has passed: the agent does not answer. Nothing where the run is over
+ * @param clientToken the same for all attempts to send one signal; empty for a single attempt
+ * @throws unavailable or a deadline error if the agent does not answer; nothing if the run is over
  */
 export async function sendSignal(
   context: EngineContext,
@@ -88,7 +87,7 @@ export async function sendSignal(
   }
 }
 
-/** Lets the processes of a paused container go on. */
+/** Unpauses the container. */
 async function thaw(
   context: EngineContext,
   live: LiveContainer,
@@ -99,7 +98,7 @@ async function thaw(
   if (recordNow() === undefined) {
     return;
   }
-  // A pause that is under way has the lock: it may have frozen the process, and not have recorded it.
+  // A pause in progress holds the lock: it may have frozen the process without having recorded that.
   await live.lock.run(async () => {
     const record = recordNow();
     if (record === undefined || stateOf(record).status !== ContainerStatus.PAUSED) {
@@ -114,7 +113,7 @@ async function thaw(
   });
 }
 
-/** The agent has no such process any more: its exit is about to be told. */
+/** The agent no longer has the process: its exit is about to be reported. */
 function isOnItsWayOut(error: unknown): boolean {
   return error instanceof ConnectError && error.code === Code.FailedPrecondition;
 }

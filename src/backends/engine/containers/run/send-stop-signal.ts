@@ -1,4 +1,4 @@
-/** The signal at which a container is to end in its own time. */
+/** Sends the stop signal, after which a container has time to end by itself. */
 import { unavailable } from "../../../../common/errors.ts";
 import { newId } from "../../../../common/ids.ts";
 import type { EngineContext } from "../../context.ts";
@@ -11,15 +11,14 @@ import { type NotedSignal, sendSignal } from "./send-signal.ts";
 const retryPauseMs = 1_000;
 
 /**
- * Sends the signal at which a container is to end in its own time. Where the driver can end runs past their agents, an
- * agent that cannot be reached is tried again as long as the container may take to end: a task that is stopped has less
- * time.
+ * Sends the stop signal. If the driver can stop runs without their agents, an unreachable agent is retried for as long
+ * as the container may take to end, because stopping the task would give it less time.
  *
- * @param signal written down
- * @param exit of its run, listened for since before
- * @param graceMs undefined: for ever
- * @param left the client has left: nobody waits any more for what may last for ever
- * @throws unavailable: the client has left while the agent was away
+ * @param signal journalled
+ * @param exit listener for the run's exit
+ * @param graceMs time limit; undefined for none
+ * @param left aborts when the client has left, which ends an unlimited wait
+ * @throws unavailable: the client has left while the agent was unreachable
  */
 export async function sendStopSignal(
   context: EngineContext,

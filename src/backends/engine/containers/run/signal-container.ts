@@ -1,4 +1,4 @@
-/** Carries out a user's signal to a container (`docker kill`). */
+/** Sends a user's signal to a container (`docker kill`). */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
@@ -9,16 +9,14 @@ import { killContainer } from "./kill-container.ts";
 import { noteSignal, sendSignal } from "./send-signal.ts";
 import { endStart } from "../start/start-under-way.ts";
 
-/**
- * Signals that docker run passes on and that end a process which does not handle them: they may end a start.
- */
+/** Signals that `docker run` forwards and that by default end a process: they may cancel a start. */
 const endingSignals: ReadonlySet<number> = new Set(
   ["SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"].map(parseSignal),
 );
 
 /**
- * Sends a signal; KILL is answered once the container has exited. A start that is under way is ended, as by
- * {@link killContainer}, where the signal would end its process.
+ * Sends a signal; KILL returns once the container has exited. A start in progress is cancelled, as by {@link
+ * killContainer}, if the signal would end its process.
  *
  * @param signal name or number; empty: KILL
  * @throws not-found; conflict: it does not run; invalid: the signal
@@ -45,7 +43,7 @@ export async function signalContainer(
   });
 }
 
-/** Whether a user who sends it means the container to end: KILL, its stop signal, any signal where it names none. */
+/** Whether a signal is meant to end the container: KILL, its stop signal, or any signal if it has no stop signal. */
 function isStopSignal(record: ContainerRecord, signal: number): boolean {
   const { stopSignal } = configOf(record);
   return signal === sigkill || stopSignal === "" || parseSignal(stopSignal) === signal;

@@ -1,4 +1,4 @@
-/** Stopping a container: its steps, in the order in which they are done. */
+/** Stopping a container: its steps in order. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { configOf } from "../../../model/records.ts";
 import { parseSignal, sigterm } from "../../../model/signals.ts";
@@ -15,21 +15,21 @@ import { ignoreNotRunning, killContainer } from "./kill-container.ts";
 import { noteSignal } from "./send-signal.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 
-/** How long a stopped container has, where nobody says. */
+/** Default stop timeout. */
 const defaultTimeoutSeconds = 10;
 
 /** Options of `docker stop` and `docker restart`. */
 export interface StopOptions {
-  /** -1: for ever; undefined: the container's. */
+  /** Seconds; -1 for no limit; undefined for the container's setting. */
   readonly timeoutSeconds?: number | undefined;
-  /** Empty: the container's. */
+  /** Empty for the container's stop signal. */
   readonly signal: string;
 }
 
 /**
- * Stops a container and answers once it has exited; a start that is under way is ended where its launch may take long, or
- * waits for room on the platform, and else waited for. Goes on when the client leaves; only an agent that is away is not
- * waited for for ever then.
+ * Stops a container and returns once it has exited. A start in progress is cancelled if its launch may take long or
+ * waits for capacity on the platform, else waited for. Continues when the client leaves, but then does not wait without
+ * limit for an unreachable agent.
  *
  * @param left the client has left
  * @throws not-found; not-modified: it does not run; invalid: the signal
@@ -55,8 +55,8 @@ export async function stopContainer(
 }
 
 /**
- * The steps of a stop, until the end of the run is on record. The user's signal is its journal: where the backend ends
- * behind that, no policy starts the container again, and whoever stops it next walks them from the first on.
+ * The steps of a stop, until the end of the run is recorded. The user's signal is its journal entry: if the backend
+ * dies after that, no policy restarts the container, and the next stop repeats the steps from the first.
  */
 export async function endRun(
   context: EngineContext,
@@ -72,9 +72,9 @@ export async function endRun(
 }
 
 /**
- * Has a process end by its stop signal, and by force where its time is over.
+ * Ends a process by its stop signal, and by SIGKILL after the timeout.
  *
- * @throws conflict, not-found: it ended by itself meanwhile
+ * @throws conflict, not-found: it has ended meanwhile
  */
 async function endProcess(
   context: EngineContext,
@@ -102,11 +102,11 @@ async function recordStop(context: EngineContext, record: ContainerRecord): Prom
   );
 }
 
-/** A stop of one container: the options, with the container's own settings for those that are not given. */
+/** The options of a stop, with the container's settings as defaults. */
 export interface StopOrder {
   /** Linux number. */
   readonly signal: number;
-  /** Seconds; negative: for ever. */
+  /** Seconds; negative for no limit. */
   readonly timeout: number;
 }
 

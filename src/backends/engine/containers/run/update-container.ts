@@ -1,4 +1,4 @@
-/** Changing a container's limits and restart policy. */
+/** Updates a container's limits and restart policy. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -22,12 +22,12 @@ import { askAgent } from "../agent/running-agent.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
 
 /**
- * Changes a container's settings; the limits of one that runs at once.
+ * Updates a container's settings; a running container's limits take effect at once.
  *
- * @param resources what is zero or unset stays
- * @param restartPolicy absent, or without a name: stays
- * @returns warnings of limits that the machine cannot keep
- * @throws not-found; invalid; conflict: what is asked contradicts what is set, or it is being removed; not-implemented:
+ * @param resources zero or unset values stay as they are
+ * @param restartPolicy unchanged if absent or without a name
+ * @returns warnings about limits that the machine does not support
+ * @throws not-found; invalid; conflict: a contradiction to other settings, or it is being removed; not-implemented:
  *   this backend cannot change the limits of a running container
  */
 export async function updateContainer(

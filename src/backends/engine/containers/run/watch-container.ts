@@ -1,6 +1,6 @@
 /**
- * Watching a container: its agent tells what happens, and when the agent cannot be reached any more, the driver's
- * records tell how it ended.
+ * Watches a container: its agent reports events, and once the agent is gone, the driver's records tell how the run
+ * ended.
  */
 import type {
   ContainerState as AgentState,
@@ -24,22 +24,22 @@ import { containerExited } from "./container-exit.ts";
 import { buryLost } from "./lost-container.ts";
 import { adoptPause } from "./pause-container.ts";
 
-/** How long a receiver waits for a heartbeat before it takes the stream as cut. */
+/** Milliseconds without a heartbeat after which the stream counts as cut. */
 const silenceMs = 30_000;
-/** How long an agent may take to be told that what it told is recorded. */
+/** Time limit of an acknowledgement to an agent. */
 const callTimeoutMs = 10_000;
-/** Messages of an agent that may wait for the disk at once: one that was taken over tells as many as it likes. */
+/** Maximum messages of an agent that wait for the disk: a compromised agent may send any number. */
 const maxUnwritten = 256;
-/** Exit code on record for a process that ended with 0 because its platform stopped it. */
+/** Exit code of a process that ended with 0 because the platform stopped it. */
 const unfinishedCode = 255;
-/** Pauses between attempts to reach an agent again. */
+/** Pauses between attempts to reconnect to an agent. */
 const retryDelaysMs = [0, 50, 200] as const;
-/** An agent has told nothing for {@link silenceMs}: the driver is asked at once. */
+/** Reason for a watch that was silent for {@link silenceMs}: the driver is queried at once. */
 const silent = new Error("the agent is silent");
-/** Pause between attempts to reach an agent that may well be alive. */
+/** Pause between attempts to reach an agent that is probably alive. */
 const longestDelayMs = 5_000;
 
-/** Watches one run, until it has exited and been recorded or the link ends. */
+/** Watches one run until its exit is recorded or the link ends. */
 export function watchContainer(context: EngineContext, live: LiveContainer, link: AgentLink): void {
   void context.background.run(`watch container ${live.id}`, async () => {
     const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
@@ -67,7 +67,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
   });
 }
 
-/** Follows one stream to its end; returns without an error when the agent has left (`released`). */
+/** Reads one stream to its end; returns normally if the agent has left (`released`). */
 async function followWatch(
   context: EngineContext,
   live: LiveContainer,
@@ -98,15 +98,15 @@ async function followWatch(
   } finally {
     clearTimeout(timer);
     silence.abort(); // Lets go of what the call left on the signals.
-    // The next watch is told again what was not acknowledged, finds it in the state, and acknowledges that at once.
+    // The next watch gets unacknowledged messages again, finds them in the state, and acknowledges them at once.
     await records.written.catch(() => undefined);
   }
 }
 
 /**
- * Waits for what a watch has told to be on record, and tells the agent where a client waits for it. Starts and ends of execs
- * change the state in the step that hears of them: many at once share a write and an acknowledgement, which means everything
- * before it too.
+ * Acknowledges a watch's messages to the agent once they are recorded, if a client waits for that. Starts and ends of
+ * execs change the state synchronously, so that many share a write and an acknowledgement, which covers everything
+ * before it.
  */
 class Records {
   readonly #link: AgentLink;
@@ -116,19 +116,19 @@ class Records {
   #wanted: bigint | undefined;
   #isCalling = false;
 
-  /** @param failed called where something cannot be recorded, or the agent cannot be told */
+  /** @param failed called if something cannot be recorded or acknowledged */
   constructor(link: AgentLink, failed: (error: unknown) => void) {
     this.#link = link;
     this.#failed = failed;
   }
 
-  /** Resolves once everything that was added is on record. */
+  /** Resolves once everything added is recorded. */
   get written(): Promise<void> {
     return this.#written;
   }
 
   /**
-   * Adds what is being recorded of a message.
+   * Adds the pending write of a message.
    *
    * @returns once the next message can be handled
    */
@@ -166,7 +166,7 @@ class Records {
   }
 }
 
-/** An agent that lingers has served runs before this one, and tells of the last until it is told to start anew. */
+/** A lingering agent has served earlier runs, and reports the last one until it is told to start anew. */
 export function isOfEarlierRun({ generation }: WatchResponse, link: AgentLink): boolean {
   return generation !== 0n && generation < link.generation;
 }
@@ -204,7 +204,7 @@ async function handleMessage(
   }
 }
 
-/** Journals that a client has left a stream that its agent carries. Of a container that is gone there is nothing to tell. */
+/** Journals that a client has left a stream served by the agent. Nothing to journal for a removed container. */
 async function recordDetached(
   context: EngineContext,
   container: string,
@@ -215,7 +215,7 @@ async function recordDetached(
   }
 }
 
-/** Catches up with what the watcher has missed while it was away. */
+/** Catches up with events missed while not connected. */
 async function handleState(
   context: EngineContext,
   live: LiveContainer,
@@ -308,7 +308,7 @@ function isRun(record: Parameters<typeof hasProcess>[0], link: AgentLink): boole
 
 function exitOf(context: EngineContext, status: ExitStatus): Exit {
   return {
-    // A process that its platform cut off may have ended in good order, yet it has not done its work.
+    // A process stopped by its platform may exit with 0 without having finished its work.
     code: status.platformStop && status.code === 0 ? unfinishedCode : status.code,
     oomKilled: status.oomKilled,
     finishedAt: status.finishedAt ?? timestampOfNs(context.clock.nowNs()),

@@ -1,4 +1,4 @@
-/** Attaching: at once to a container that runs, by reservation to one that does not. */
+/** Attaches at once to a running container, by reservation to any other. */
 import type { AttachContainerRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
 import { servingAddressOf } from "../agent/agent-endpoint.ts";
@@ -8,23 +8,23 @@ import { findContainer } from "../decisions/lookup.ts";
 import { attachRefusal } from "../decisions/life/refusals.ts";
 import { configOf, hasProcess } from "../../../model/records.ts";
 
-/** An attachment that was accepted. */
+/** An accepted attachment. */
 export interface AcceptedAttachment {
   readonly id: string;
   readonly tty: boolean;
   readonly openStdin: boolean;
-  /** Whether it has a process now: the address comes at once. */
+  /** Whether it has a process now, so that the address is available at once. */
   readonly running: boolean;
-  /** Empty on a container that runs. */
+  /** Empty for a running container. */
   readonly attachId: string;
-  /** At once for a running container, at its start for another; rejects when that fails or the signal aborts. */
+  /** Resolves at once for a running container, else at its start; rejects if that fails or the signal aborts. */
   readonly address: Promise<AgentAddress>;
 }
 
 /**
  * Accepts an attachment.
  *
- * @param signal ends a reservation that was not served yet
+ * @param signal cancels a reservation that is not served yet
  * @throws not-found; conflict: paused, restarting
  */
 export async function attachContainer(
@@ -43,7 +43,7 @@ export async function attachContainer(
     running || !request.stream
       ? { attachId: "", address: Promise.resolve(servingAddressOf(context, record.id)) }
       : context.live.of(record.id).reservations.reserve(signal);
-  // The rejection has no other handler where the client leaves before it asks for the address.
+  // The rejection has no other handler if the client leaves before it asks for the address.
   served.address.catch(() => undefined);
   await context.state.commit((change) => change.event(containerEvent(record, "attach")));
   return { id: record.id, tty, openStdin, running, ...served };

@@ -1,4 +1,4 @@
-/** `docker commit`: what a container changed becomes an image. */
+/** `docker commit`: creates an image from a container's changes. */
 import { exportedBytes } from "../../../../agent-client/export.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import { conflict, invalid } from "../../../../common/errors.ts";
@@ -21,9 +21,10 @@ import { configOf, stateOf } from "../../../model/records.ts";
 import { pauseContainer, unpauseContainer } from "../run/pause-container.ts";
 
 /**
- * Makes an image.
+ * Creates an image.
  *
- * @throws not-found: no such container, or its image is gone; conflict: it goes; invalid: changes, name or configuration
+ * @throws not-found: no such container, or its image is gone; conflict: it is being removed; invalid: changes, name or
+ *   configuration
  */
 export async function commitContainer(
   context: EngineContext,
@@ -71,7 +72,7 @@ function refuseGoing(context: EngineContext, record: ContainerRecord): void {
   }
 }
 
-/** Pauses a running container until disposed of, so that no file changes half-way. */
+/** Pauses a running container until disposed, so that its files are consistent. */
 async function frozen(
   context: EngineContext,
   containerId: string,
@@ -84,7 +85,7 @@ async function frozen(
   try {
     await pauseContainer(context, record.id, "commit");
   } catch (error) {
-    // As in Docker, what cannot be paused (it may just have ended) is committed as it is.
+    // As in Docker, a container that cannot be paused, perhaps because it has just ended, is committed as it is.
     context.logger.warn({ err: error, container: record.id }, "a container is committed without a pause");
     return { [Symbol.asyncDispose]: async () => {} };
   }

@@ -7,10 +7,10 @@ import { containerEvent } from "../../events/decisions/container-events.ts";
 import { findContainer } from "../decisions/lookup.ts";
 
 /**
- * Names the agent that knows what a container changed.
+ * Resolves the agent that knows a container's changes.
  *
- * @param isExport its whole file system is fetched, which is an event
- * @throws not-found; conflict: it goes
+ * @param isExport whether its whole file system is exported, which emits an event
+ * @throws not-found; conflict: it is being removed
  */
 export async function openChanges(
   context: EngineContext,

@@ -1,6 +1,4 @@
-/**
- * Tells a frontend that publishes which ports to listen on, and which agent tunnels the traffic that arrives.
- */
+/** Provides a publishing frontend with the ports to listen on, and with the agent that tunnels their traffic. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { conflict } from "../../../../common/errors.ts";
@@ -18,10 +16,10 @@ import { reachableAddressOf } from "../../../model/endpoints.ts";
 import { wantedPorts } from "../../../model/ports.ts";
 import { hasProcess } from "../../../model/records.ts";
 
-/** Names to an agent whatever address its container's interface has. */
+/** Stands for the address of the container's interface, in requests to its agent. */
 const interfaceAddress = "0.0.0.0";
 
-/** Ports that a container wants published. @throws not-found; invalid: it names no port */
+/** A container's published ports. @throws not-found; invalid: a malformed port */
 export function describePorts(context: EngineContext, reference: string): DescribePortsResponse {
   const record = findContainer(context.state, reference);
   const containerId = record.id;
@@ -39,7 +37,7 @@ export function describePorts(context: EngineContext, reference: string): Descri
 }
 
 /**
- * Endpoint of the agent that tunnels to a container's ports, and the container's address to name there.
+ * Endpoint of the agent that tunnels to a container's ports, and the container's address for requests to it.
  *
  * @throws not-found; conflict: it does not run
  */

@@ -1,20 +1,20 @@
-/** Opens a container's resource use (`docker stats`). */
+/** Resolves the source of a container's resource usage (`docker stats`). */
 import type { AgentAccess, AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import { agentAddressOf, endpointFor } from "../agent/agent-endpoint.ts";
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { hasProcess } from "../../../model/records.ts";
 
-/** Endpoint at which a container's resource use is read, with the container's ID and name. */
+/** Endpoint for reading a container's resource usage, with the container's ID and name. */
 export interface OpenedStats {
-  /** Absent: it does not run and uses nothing. */
+  /** Absent if it does not run. */
   readonly endpoint?: AgentEndpoint;
   readonly id: string;
-  /** With the slash. */
+  /** With leading slash. */
   readonly name: string;
 }
 
-/** Opens a container's resource use. @throws not-found */
+/** Resolves the source of a container's resource usage. @throws not-found */
 export async function openStats(
   context: EngineContext,
   reference: string,

@@ -8,14 +8,14 @@ import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { configOf, hostConfigOf } from "../../../model/records.ts";
 
-/** Endpoint that serves a log, and what a reader needs to show it. */
+/** Endpoint that serves a log, with details for the reader. */
 export interface OpenedLogs {
   readonly endpoint: AgentEndpoint;
   readonly tty: boolean;
   readonly details: Record<string, string>;
 }
 
-/** Opens a container's log. @throws not-found; conflict: it goes; not-implemented: it keeps none */
+/** Opens a container's log. @throws not-found; conflict: it is being removed; not-implemented: it keeps none */
 export async function openLogs(
   context: EngineContext,
   reference: string,
@@ -46,7 +46,7 @@ export interface OpenedArchive {
 /**
  * Opens a container's files.
  *
- * @param write refuses a container in which nothing can be written; the agent knows which paths can
+ * @param write whether to refuse a read-only container; the agent checks individual paths
  * @throws not-found; forbidden: read-only
  */
 export async function openArchive(
@@ -65,7 +65,7 @@ export async function openArchive(
   return { endpoint, user: configOf(record).user };
 }
 
-/** Details of a container's log; none where its options are in error: such a container has not started. */
+/** Details of a container's log; none if its options are invalid, as such a container has never started. */
 function shownDetails({ logger }: EngineContext, record: ContainerRecord): Record<string, string> {
   try {
     return logDetails(record);

@@ -1,4 +1,4 @@
-/** Events of what clients do with streams, which go past the backend. */
+/** Events of clients' actions on streams that bypass the backend. */
 import { invalid } from "../../../../common/errors.ts";
 import {
   type RecordStreamUseRequest,
@@ -8,7 +8,7 @@ import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { findContainer } from "../decisions/lookup.ts";
 
-/** Journals one use. @throws not-found; invalid: no such use */
+/** Journals an action. @throws not-found; invalid: unknown action */
 export async function recordStreamUse(
   context: EngineContext,
   { container, use, execId }: Pick<RecordStreamUseRequest, "container" | "use" | "execId">,

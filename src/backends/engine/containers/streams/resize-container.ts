@@ -1,4 +1,4 @@
-/** The size of a container's terminal. */
+/** Resizes a container's terminal. */
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { atServingAgent } from "../agent/leaving-agents.ts";

@@ -1,4 +1,4 @@
-/** The processes of a container. */
+/** Lists a container's processes. */
 import type { TopResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
@@ -11,9 +11,9 @@ import { containerOnceStarted } from "../start/start-under-way.ts";
 /**
  * Lists a container's processes as `ps` does.
  *
- * @param psArgs arguments of ps; empty: `-ef`
+ * @param psArgs arguments of `ps`; default `-ef`
  * @param left the client has left
- * @throws not-found; conflict: it does not run; system: what ps says of its arguments
+ * @throws not-found; conflict: it does not run; system: ps's error about its arguments
  */
 export async function topContainer(
   context: EngineContext,

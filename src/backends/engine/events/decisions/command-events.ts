@@ -1,4 +1,4 @@
-/** Events of a further process in a container: an exec, or a health check's probe. Pure. */
+/** Events of an additional process in a container: an exec, or a health check's probe. Pure. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../../../state/journal.ts";
 import { containerEvent } from "./container-events.ts";
@@ -11,7 +11,7 @@ export function commandEvent(
   command: readonly string[],
   timeUnixNs?: bigint,
 ): NewEvent {
-  // Docker puts a space behind a command that has no arguments.
+  // Docker appends a space to a command without arguments.
   const [path = "", ...args] = command;
   return containerEvent(container, `${action}: ${path} ${args.join(" ")}`, { execID }, timeUnixNs);
 }

@@ -1,4 +1,4 @@
-/** Events as moby words them. Pure. */
+/** Events of containers in moby's form. Pure. */
 import type { MountPoint, NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../../../state/journal.ts";
@@ -6,9 +6,9 @@ import { builtinNetworks } from "../../networks/decisions/networks.ts";
 import { configOf } from "../../../model/records.ts";
 
 /**
- * An event of a container: its labels, the event's own attributes, image and name.
+ * An event of a container, with its labels, image, name and the event's own attributes.
  *
- * @param timeUnixNs when it happened, where that is not now
+ * @param timeUnixNs time of the event; default now
  */
 export function containerEvent(
   record: ContainerRecord,

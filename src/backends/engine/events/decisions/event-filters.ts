@@ -3,18 +3,18 @@ import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb
 import type { Event } from "../../../../gen/sockerless/backend/v1/events_pb.ts";
 import { Filters } from "../../../model/filters.ts";
 
-/** Kinds of objects that events are about; each is a filter by the object's ID or name. */
+/** Kinds of objects of events; each is a filter by the object's ID or name. */
 const types = ["container", "daemon", "network", "plugin", "volume", "service", "node", "secret", "config"];
 
 const accepted = [...types, "event", "image", "label", "scope", "type"];
 
-/** Actions that carry a text behind a colon: naming them without it means all. */
+/** Actions with a text after a colon: without it, a filter matches all of them. */
 const actionsWithText = ["health_status", "exec_create", "exec_start", "start_phase"];
 
-/** A kind of action that nobody else's daemon has: whoever counts Docker's events does not meet it unless it is named. */
+/** An action that Docker does not have: only included if a filter names it, as clients may count Docker's events. */
 const startPhase = "start_phase";
 
-/** The test that filters make. @throws invalid: an unknown filter */
+/** Compiles filters to a predicate. @throws invalid: an unknown filter */
 export function eventFilter(values: Readonly<Record<string, StringList>>): (event: Event) => boolean {
   const filters = new Filters(values, accepted);
   const byPrefix = filters.get("event").some((action) => actionsWithText.includes(action));
@@ -35,7 +35,7 @@ export function eventFilter(values: Readonly<Record<string, StringList>>): (even
     filters.matchesPairs("label", event.attributes);
 }
 
-/** An image's own events, and those of containers made from it; with or without its tag. */
+/** Matches an image's own events and those of its containers, with or without the tag. */
 function matchesImage(filters: Filters, event: Event): boolean {
   const name = event.attributes[event.type === "image" ? "name" : "image"] ?? "";
   return [event.actorId, name, withoutTag(event.actorId), withoutTag(name)].some((text) =>

@@ -1,4 +1,4 @@
-/** A health check's probe as the exec that it is. Pure. */
+/** Events of a health check's probe, which is an exec. Pure. */
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 import { newId } from "../../../../common/ids.ts";
@@ -13,10 +13,10 @@ import { commandEndEvent, commandEvent } from "./command-events.ts";
 const killedCode = 137;
 
 /**
- * The events of a probe that has ended, with the times at which it began and ended: the agent runs it by itself and
- * tells of it once. One that could not be started has no end.
+ * The events of a finished probe, with its start and end times: the agent runs it by itself and reports it once. One
+ * that could not be started has no end event.
  *
- * @param nowNs no event is later than that
+ * @param nowNs upper bound of event times
  */
 export function probeEvents(container: ContainerRecord, result: HealthResult, nowNs: bigint): NewEvent[] {
   const command = agentHealthCheck(configOf(container))?.args ?? [];
@@ -31,7 +31,7 @@ export function probeEvents(container: ContainerRecord, result: HealthResult, no
   ];
 }
 
-/** The journal's times only rise: an agent that is wrong about the time would date everybody's later events. */
+/** The journal's times only rise: an agent with a wrong clock would shift all later events. */
 function notAfter(nowNs: bigint, told: Timestamp | undefined): bigint | undefined {
   const toldNs = told && nanosecondsOf(told);
   return toldNs !== undefined && toldNs > nowNs ? nowNs : toldNs;
