@@ -1,24 +1,22 @@
-/** Starts and ends of execs as the watch tells them, and waiting for an end. */
+/** Records starts and ends of execs from the watch, and waits for ends. */
 import { onAbort } from "../../../common/on-abort.ts";
 import { ExecPhase, type ExecRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { endedExec, execEndEvent, lostExecCode, runningExec } from "./decisions/exec-machine.ts";
 
-/**
- * Records that the agent has started an exec. May be told twice; an exec that is not on record is ignored.
- */
+/** Records that the agent has started an exec. Idempotent; unknown execs are ignored. */
 export async function execStarted(context: EngineContext, execId: string, pid: bigint): Promise<void> {
   const exec = context.state.execs.get(execId);
   if (exec === undefined || exec.phase === ExecPhase.ENDED) {
     return;
   }
   if (exec.phase !== ExecPhase.RUNNING || exec.pid !== pid) {
-    // Its agent tells the next backend of those that run.
+    // Its agent reports running execs to the next backend.
     await context.state.commit((change) => change.execs.put(runningExec(exec, pid)), "reported-again");
   }
 }
 
-/** Records that an exec has ended. May be told twice. @param code undefined: nobody knows it */
+/** Records that an exec has ended. Idempotent. @param code undefined if unknown */
 export async function execEnded(
   context: EngineContext,
   execId: string,

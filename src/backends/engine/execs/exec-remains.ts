@@ -1,4 +1,4 @@
-/** Forgets execs that nobody starts or asks for any more, beyond those that stay on record. */
+/** Drops old records of execs. */
 import { messageOf } from "../../../common/errors.ts";
 import { every } from "../../../common/timers.ts";
 import {
@@ -9,18 +9,16 @@ import {
 import type { EngineContext } from "../context.ts";
 import { hasProcess } from "../../model/records.ts";
 
-/**
- * Number of a container's execs that stay on record: of those that have ended, and of those never started.
- */
+/** Maximum number of recorded execs per container: of ended ones, and of those never started. */
 const kept = { ended: 256, unstarted: 1024 } as const;
-/** Number that is forgotten at once. */
+/** Number of records dropped at once. */
 const together = 64;
-/** Interval at which execs that can never be started are looked for, as in dockerd. */
+/** Interval of the search for execs that can never be started, as in dockerd. */
 const sweepEveryMs = 5 * 60_000;
 
 /**
- * Execs of a container beyond as many as are kept, those first that have ended first: some containers see one a second for
- * months. One that has just ended is asked for its exit code next, however long it ran.
+ * Execs of a container beyond the limit, earliest end first, as some containers see one per second for months. Ordered
+ * by end rather than start, because a client asks for the exit code right after the end.
  */
 export function surplusExecs(context: EngineContext, containerId: string): readonly ExecRecord[] {
   const { execs } = context.state;
@@ -31,7 +29,7 @@ export function surplusExecs(context: EngineContext, containerId: string): reado
   return [...beyond(ExecPhase.ENDED, kept.ended), ...beyond(ExecPhase.CREATED, kept.unstarted)];
 }
 
-/** Sweeps now and then, until the engine ends. */
+/** Sweeps periodically until the engine ends. */
 export function sweepExecsRegularly(context: EngineContext): void {
   const sweep = (): void => {
     sweepExecs(context).catch((error: unknown) =>
@@ -41,7 +39,7 @@ export function sweepExecsRegularly(context: EngineContext): void {
   every(context.clock, sweepEveryMs, sweep, context.shutdown);
 }
 
-/** Forgets execs that were made for a run that is over and never started. */
+/** Drops execs of ended runs that were never started. */
 async function sweepExecs(context: EngineContext): Promise<void> {
   const dead = [...context.state.execs.values()].filter(
     (exec) =>

@@ -1,4 +1,4 @@
-/** Execs: made, started once, awaited. */
+/** Execs: creation, single start, waiting. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -43,22 +43,22 @@ import {
   startingExec,
 } from "./decisions/exec-machine.ts";
 
-/** How long the session of an exec that was handed out may take to come. */
+/** Time limit for the session of an exec that was handed out. */
 const sessionTimeoutMs = 30_000;
-/** How long a resize waits for the exec's process. */
+/** Time for which a resize waits for the exec's process. */
 const resizeTimeoutMs = 10_000;
 const resizeRetryMs = 50;
-/** How long an agent may take to answer. */
+/** Time limit for an agent's answer. */
 const callTimeoutMs = 10_000;
-/** How long an inspect waits for the end of an exec of which its agent does not say that it runs. */
+/** Time for which an inspect waits for the end of an exec whose agent does not confirm that it runs. */
 const endTimeoutMs = 5_000;
 const endRetryMs = 50;
 
 /**
- * Makes an exec.
+ * Creates an exec.
  *
- * @param left the client has left: a start is not waited for any more
- * @throws not-found; conflict: the container does not run; invalid: no command, or a user that the container does not have
+ * @param left aborts when the client has left, which ends the wait for a start
+ * @throws not-found; conflict: the container does not run; invalid: no command, or an unknown user
  */
 export async function createExec(
   context: EngineContext,
@@ -97,8 +97,8 @@ export async function createExec(
 }
 
 /**
- * Refuses a user that the agent does not find. Where it cannot tell, since it is of an earlier version or
- * does not answer, the exec's start finds out.
+ * Refuses a user that the agent does not find. If the agent is of an earlier version or does not answer, the exec's
+ * start will fail instead.
  *
  * @throws invalid
  */
@@ -121,7 +121,7 @@ async function refuseUnknownUser(
   }
 }
 
-/** An exec that its caller is to open at the agent. */
+/** An exec that its caller opens at the agent. */
 export interface HandedExec {
   readonly endpoint: AgentEndpoint;
   readonly config: ExecConfig;
@@ -129,18 +129,18 @@ export interface HandedExec {
   readonly additionalGroups: string[];
 }
 
-/** An exec that was handed out before; its caller tells why in the stream. */
+/** An exec that was handed out before; its caller reports that in the stream. */
 interface RefusedExec {
   readonly refusal: string;
 }
 
 /**
- * Hands an exec out, once: its steps, in the order in which they are done. Once its start is on record, an exec whose session
- * does not come is ended ({@link expectSession}), by the next process of the backend too ({@link expectSessions}).
+ * Hands an exec out, once: its steps in order. Once its start is recorded, an exec without a session is ended ({@link
+ * expectSession}), also by the next process of the backend ({@link expectSessions}).
  *
- * @param left ends the wait for an agent that has failed the caller
- * @throws not-found: the run of its container has ended, too; conflict: that is paused or ends meanwhile, as in dockerd,
- *   or a detached one was started before
+ * @param left aborts the wait for another agent
+ * @throws not-found, also if the container's run has ended; conflict, as in dockerd: the container is paused or ends
+ *   meanwhile, or a detached exec was started before
  */
 export async function startExec(
   context: EngineContext,
@@ -195,10 +195,10 @@ function handedExec(
 }
 
 /**
- * An exec as it is now. What the agent knows of it is recorded first, so that whoever saw its stream begin sees its
- * process, and whoever saw it end its exit code. Clients ask once the stream has ended, and take an exec that runs for
- * one that has succeeded: so it runs only if its agent has just said so, and else has ended, with 255 where that is not
- * on record in time.
+ * An exec's current state. The agent's knowledge is recorded first: a client that has seen the stream begin must see
+ * the process, and one that has seen it end must see the exit code. Clients ask once the stream has ended, and take a
+ * running exec for a successful one. So it only counts as running if its agent has just confirmed that; else it has
+ * ended, with 255 if its end is not recorded in time.
  *
  * @param left the client has left
  * @throws not-found; the signal's reason
@@ -209,7 +209,7 @@ export async function inspectExec(
   left: AbortSignal,
 ): Promise<ExecRecord> {
   const found = findExec(context, execId);
-  // A record goes with its container.
+  // The record was removed with its container.
   const now = (): ExecRecord => context.state.execs.get(execId) ?? endedExec(found, lostExecCode);
   const signal = AbortSignal.any([left, context.shutdown]);
   const deadline = context.clock.nowMs() + endTimeoutMs;
@@ -231,12 +231,12 @@ export async function inspectExec(
   return exec;
 }
 
-/** True for an exec whose end its client learns from a stream. */
+/** True for an exec whose client learns of its end from a stream. */
 function hasStream({ config }: ExecRecord): boolean {
   return config !== undefined && (config.attachStdin || config.attachStdout || config.attachStderr);
 }
 
-/** Sets the size of an exec's terminal; waits, bounded, for its process. @throws not-found; conflict; invalid */
+/** Resizes an exec's terminal; waits, bounded, for its process. @throws not-found; conflict; invalid */
 export async function resizeExec(
   context: EngineContext,
   execId: string,
@@ -265,7 +265,7 @@ export async function resizeExec(
   }
 }
 
-/** The exec of that ID. @throws not-found */
+/** The exec with an ID. @throws not-found */
 export function findExec(context: EngineContext, execId: string): ExecRecord {
   const exec = context.state.execs.get(execId);
   const container = exec && context.state.containers.get(exec.containerId);
@@ -275,14 +275,14 @@ export function findExec(context: EngineContext, execId: string): ExecRecord {
   return exec;
 }
 
-/** Execs of a container that inspect lists: those that have not ended. */
+/** Execs of a container for inspect: those that have not ended. */
 export function openExecIds(context: EngineContext, container: ContainerRecord): string[] {
   return [...context.state.execs.values()]
     .filter((exec) => exec.containerId === container.id && exec.phase !== ExecPhase.ENDED)
     .map((exec) => exec.id);
 }
 
-/** Ends execs that an earlier backend handed out if their sessions never come, like those of this one. */
+/** Ends execs without a session that an earlier backend handed out, like those of this one. */
 export function expectSessions(context: EngineContext, link: AgentLink, containerId: string): void {
   for (const exec of context.state.execs.values()) {
     if (exec.containerId === containerId && isExecOpen(exec)) {
@@ -291,7 +291,7 @@ export function expectSessions(context: EngineContext, link: AgentLink, containe
   }
 }
 
-/** A start does not find an exec whose container has ended; a resize is told that the container does not run. */
+/** Error of an exec whose container has ended: not-found for a start, conflict for a resize. */
 function refuseExecOfEndedRun(context: EngineContext, execId: string): void {
   if (!hasProcess(findContainer(context.state, findExec(context, execId).containerId))) {
     throw notFound(`No such exec instance: ${execId}`);
@@ -309,7 +309,7 @@ function runningExecOf(context: EngineContext, execId: string) {
   return { exec, container, link };
 }
 
-/** Ends an exec with 255 if its session never comes; its agent is told to refuse it, and runs it no more. */
+/** Ends an exec with 255 if its session never comes; its agent is told to refuse it. */
 function expectSession(context: EngineContext, link: AgentLink, execId: string): void {
   void context.background.run(`await the session of exec ${execId}`, async () => {
     const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
@@ -327,10 +327,10 @@ function expectSession(context: EngineContext, link: AgentLink, execId: string):
 }
 
 /**
- * Asks what the agent knows of an exec, and records a process or an end that it tells.
+ * Asks the agent about an exec, and records a reported process or end.
  *
- * @param refuse whether one that it does not know is to be refused from now on, and has ended
- * @returns whether it runs, as the agent says
+ * @param refuse whether the agent must refuse an unknown exec from now on, so that it has ended
+ * @returns whether the agent reports it as running
  */
 async function askAgent(
   context: EngineContext,

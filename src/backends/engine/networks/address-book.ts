@@ -1,9 +1,9 @@
-/** Addresses of the networks that are in use. */
+/** Allocation of networks' addresses. */
 import { forbidden, invalid, unavailable } from "../../../common/errors.ts";
 import type { IpamPool, Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import { type Cidr, formatAddress, parseAddress, parseCidr, sizeOf } from "./decisions/cidr.ts";
 
-/** Addresses that a container holds on one network. */
+/** Addresses of a container on one network. */
 export interface HeldAddress {
   readonly address: string;
   readonly prefixLength: number;
@@ -11,21 +11,21 @@ export interface HeldAddress {
 }
 
 /**
- * The addresses of every network that are held. Held in memory: at its start the engine takes again those of the
- * containers that run. An address is let go only when its interface is gone, since the kernel answers for it till then.
+ * The allocated addresses of all networks, in memory: at its start the engine reallocates those of running containers.
+ * An address is freed only when its interface is gone, since the kernel answers for it until then.
  */
 export class AddressBook {
   readonly #held = new Map<string, Set<number>>();
-  /** By network: every address below is held, or never given away. */
+  /** By network: all addresses below are allocated or reserved. */
   readonly #full = new Map<string, number>();
-  /** By network: when the addresses of runs that have ended are released, or kept after all. */
+  /** By network: promises for the release, or keeping, of ended runs' addresses. */
   readonly #releasing = new Map<string, Map<number, Promise<void>>>();
 
   /**
-   * Takes the address that was asked for, or the lowest that is free.
+   * Allocates the requested address, or the lowest free one.
    *
-   * @returns undefined where the network has no addresses (`host`, `none`)
-   * @throws invalid: not of this network; forbidden: taken; unavailable: none is free
+   * @returns undefined if the network has no addresses (`host`, `none`)
+   * @throws invalid: not of this network; forbidden: in use; unavailable: none is free
    */
   take(network: Network, wanted: string): HeldAddress | undefined {
     const [pool] = network.pools;
@@ -57,12 +57,12 @@ export class AddressBook {
     return answer(free);
   }
 
-  /** The lowest address that may be given to anybody. */
+  /** The lowest address that may be allocated. */
   #lowestFree(networkId: string, pool: IpamPool, subnet: Cidr): number | undefined {
     const held = this.#heldOf(networkId);
     const reserved = reservedOf(pool);
     const range = parseCidr(pool.ipRange) ?? subnet;
-    // A subnet of two addresses has neither a network's own nor one for broadcasts (RFC 3021).
+    // A subnet of two addresses has neither a network nor a broadcast address (RFC 3021).
     const own = subnet.prefix < 31 ? subnet.base : undefined;
     const broadcast = subnet.prefix < 31 ? subnet.base + sizeOf(subnet) - 1 : undefined;
     const first = Math.max(range.base, this.#full.get(networkId) ?? 0);
@@ -75,11 +75,11 @@ export class AddressBook {
   }
 
   /**
-   * The release to wait for before an address is taken, after which there may be another; undefined: none, also where the
-   * address is refused. Clients that were told of a run's end find its addresses free, though its network is taken away
-   * behind that answer.
+   * The release to wait for before an address is allocated, after which there may be another; undefined if none, or if
+   * the address will be refused. Clients that know of a run's end thus find its addresses free, although its interface
+   * is removed after the answer.
    *
-   * @param wanted as for {@link take}
+   * @param wanted as in {@link take}
    */
   pendingRelease(network: Network, wanted: string): Promise<void> | undefined {
     const releasing = this.#releasing.get(network.id);
@@ -96,7 +96,7 @@ export class AddressBook {
     return isFull ? Promise.race(releasing.values()) : undefined;
   }
 
-  /** Announces that an address is released, or kept after all, by when something is over. */
+  /** Announces that an address will be released, or kept, once a promise settles. */
   announceRelease(networkId: string, address: string, over: Promise<void>): void {
     const number = parseAddress(address);
     if (number === undefined) {
@@ -114,7 +114,7 @@ export class AddressBook {
     });
   }
 
-  /** Takes an address that a running container has. */
+  /** Allocates an address of a running container. */
   hold(networkId: string, address: string): void {
     const number = parseAddress(address);
     if (number !== undefined) {
@@ -122,7 +122,7 @@ export class AddressBook {
     }
   }
 
-  /** Lets an address go; one that is not held is no error. */
+  /** Frees an address; no error if it is not allocated. */
   release(networkId: string, address: string): void {
     const number = parseAddress(address);
     if (number !== undefined && this.#held.get(networkId)?.delete(number) === true) {
@@ -137,7 +137,7 @@ export class AddressBook {
   }
 }
 
-/** Addresses of a pool that are given away only to those who have them already: its gateway's, and what its user has set aside. */
+/** Reserved addresses of a pool: its gateway, and those excluded by its user. */
 function reservedOf({ gateway, auxiliaryAddresses }: IpamPool): ReadonlySet<number | undefined> {
   return new Set([gateway, ...Object.values(auxiliaryAddresses)].map(parseAddress));
 }

@@ -1,4 +1,4 @@
-/** The networks of a container that ran on while the backend was away. */
+/** Networks of a container that continued to run while the backend was away. */
 import { create } from "@bufbuild/protobuf";
 
 import { NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -10,8 +10,8 @@ import { push } from "./name-pushes.ts";
 import { namedNetworks } from "./decisions/names.ts";
 
 /**
- * Brings an adopted container in line with its record, behind the return: a connection or disconnection that a crash cut
- * is made or taken back, and the names that it missed are told.
+ * Reconciles an adopted container with its record, in the background: completes or undoes an interrupted connection or
+ * disconnection, and sends missed names.
  */
 export function adoptEndpoints(context: EngineContext, live: LiveContainer): void {
   const { networks } = context.driver;

@@ -1,4 +1,4 @@
-/** Joining and leaving networks: at once where the container runs, else at its next start. */
+/** Connects and disconnects networks: at once for a running container, else at its next start. */
 import { create } from "@bufbuild/protobuf";
 
 import { ownValue } from "../../../common/own-value.ts";
@@ -35,8 +35,8 @@ import { builtinNetworks, findNetwork } from "./decisions/networks.ts";
 /**
  * Connects a container to a network.
  *
- * @throws not-found; invalid: settings, or networks that exclude each other; forbidden: it is on it, or the address is
- *   taken
+ * @throws not-found; invalid: settings, or mutually exclusive networks; forbidden: already connected, or the address is
+ *   in use
  */
 export async function connectNetwork(
   context: EngineContext,
@@ -70,7 +70,7 @@ export async function connectNetwork(
   });
 }
 
-/** Takes a container off a network. @throws not-found; invalid: the host's network; system: it is not on it, as moby */
+/** Disconnects a container. @throws not-found; invalid: the host's network; system, as in moby: it is not connected */
 export async function disconnectNetwork(
   context: EngineContext,
   networkReference: string,
@@ -100,8 +100,8 @@ export async function disconnectNetwork(
 type KnownNetwork = NetworkRecord & { network: Network };
 
 /**
- * The network that a container leaves; undefined: it is gone, and the container is freed of it all the same,
- * since it does not run or `force` was asked for.
+ * The network to disconnect; undefined if it is gone but the container does not run or `force` is set, so that its
+ * endpoint can be removed.
  *
  * @throws not-found
  */
@@ -138,7 +138,7 @@ async function connectRunning(
   const endpoint = placedEndpoint(taken, reachableAddressOf(record));
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
   const named = namedNetworks({ [name]: endpoint });
-  // Recorded first: the network cannot be removed meanwhile, nor the address be given to somebody else.
+  // Recorded first, so that meanwhile the network is not removed and the address not reallocated.
   await context.state.commit((change) => change.containers.put(next));
   try {
     await networks.connect({
@@ -213,7 +213,7 @@ function gatewayOf({ endpoints }: ContainerRecord): string {
   return defaultGatewayOf(endpoints) ?? "";
 }
 
-/** With the container's lock held. @throws not-found; conflict: it goes */
+/** With the container's lock held. @throws not-found; conflict: it is being removed */
 function changeable(context: EngineContext, live: LiveContainer, reference: string): ContainerRecord {
   const record = containerOfId(context.state, live.id, reference);
   if (live.run.isRemoving) {

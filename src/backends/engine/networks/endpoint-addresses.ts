@@ -1,4 +1,4 @@
-/** Taking the addresses of a container's endpoints from the book, and letting them go. */
+/** Allocates and frees the addresses of a container's endpoints. */
 import { create } from "@bufbuild/protobuf";
 
 import { setOwnValue } from "../../../common/own-value.ts";
@@ -19,9 +19,9 @@ import { dnsNamesOf, isPredefined, refuseForeignAddress } from "./decisions/endp
 import { findNetwork } from "./decisions/networks.ts";
 
 /**
- * The endpoints of a container that starts, with addresses taken from the book.
+ * The endpoints of a starting container, with allocated addresses.
  *
- * @throws what taking an address throws; not-found: the network. Addresses taken before are let go.
+ * @throws as the allocation; not-found: the network. Addresses allocated before are freed.
  */
 export function connectedEndpoints(
   state: State,
@@ -40,7 +40,7 @@ export function connectedEndpoints(
   return connected;
 }
 
-/** One more endpoint of a container that runs. @throws as {@link connectedEndpoints} */
+/** An additional endpoint of a running container. @throws as {@link connectedEndpoints} */
 export function connectedEndpoint(
   state: State,
   addresses: AddressBook,
@@ -73,7 +73,7 @@ export function connectedEndpoint(
 }
 
 /**
- * Waits for addresses that endpoints are to have and that runs which have ended have not released yet.
+ * Waits for addresses of endpoints that ended runs have not released yet.
  *
  * @throws the signal's reason
  */
@@ -92,14 +92,14 @@ export async function awaitAddresses(
   }
 }
 
-/** Announces that the addresses of endpoints are released, or kept after all, by when something is over. */
+/** Announces that endpoints' addresses will be released, or kept, once a promise settles. */
 export function announceRelease(addresses: AddressBook, endpoints: Endpoints, over: Promise<void>): void {
   for (const { networkId, ipAddress } of Object.values(endpoints)) {
     addresses.announceRelease(networkId, ipAddress, over);
   }
 }
 
-/** Lets the addresses of endpoints go. */
+/** Frees the addresses of endpoints. */
 export function releaseAddresses(addresses: AddressBook, endpoints: Endpoints): void {
   for (const { networkId, ipAddress } of Object.values(endpoints)) {
     addresses.release(networkId, ipAddress);

@@ -1,23 +1,23 @@
-/** Making a network of the driver's in an address pool that nobody else takes meanwhile. */
+/** Creates a driver's network in an address pool that stays free meanwhile. */
 import { isErrorKind } from "../../../common/errors.ts";
 import type { IpamPool } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkFabric } from "../../driver/networks.ts";
 
-/** A network that was made. */
+/** A created network. */
 export interface MadeNetwork {
-  /** With the pool that it has. */
+  /** With its pool. */
   readonly record: NetworkRecord;
-  /** The driver's. */
+  /** The driver's data. */
   readonly reference: string;
 }
 
 /**
- * Has the driver make a network. Where its pool, which nobody asked for, turns out to be taken, by another instance on
- * the same machine say, it gets another.
+ * Has the driver create a network. If its automatically chosen pool turns out to be in use, perhaps by another instance
+ * on the same machine, another one is chosen.
  *
- * @param choose another pool, and journals it, if need be
- * @throws what the driver and `choose` throw
+ * @param choose chooses and journals another pool
+ * @throws the errors of the driver and of `choose`
  */
 export async function makeInFreePool(
   networks: Pick<NetworkFabric, "ensure">,
@@ -40,7 +40,7 @@ export async function makeInFreePool(
   }
 }
 
-/** A network with another pool. */
+/** The network with another pool. */
 export function withPool(record: NetworkRecord, pool: IpamPool): NetworkRecord {
   return record.network === undefined ? record : { ...record, network: { ...record.network, pools: [pool] } };
 }

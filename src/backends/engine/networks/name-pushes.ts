@@ -1,4 +1,4 @@
-/** Telling the agents of containers the names of their peers. */
+/** Sends the names of peers to containers' agents. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { messageOf } from "../../../common/errors.ts";
@@ -12,21 +12,18 @@ import { namedNetworks, namesFor, peersOn } from "./decisions/names.ts";
 import { networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
 import { allowAgents, ownPortsOf, relayedPeers } from "./relayed-peers.ts";
 
-/** A peer's agent that does not take its names in this time is told them again, and nobody waits for it. */
+/** Time limit of the first attempt; after that names are resent in the background. */
 const pushTimeoutMs = 2_000;
-/**
- * Limit of the second attempt, and of the push to a starting container, whose start fails where names do not
- * arrive.
- */
+/** Time limit of the second attempt, and of the push to a starting container, whose start fails without names. */
 const patientTimeoutMs = 20_000;
-/** Certificates of peers are good for an hour; the authority makes new ones after half of it. */
+/** Certificates of peers are valid for an hour; the authority renews them after half of it. */
 const renewalMs = 10 * 60_000;
 
 /**
- * Tells a container that starts, its peers, and those that are linked to it, each other's names: when the promise
- * resolves they all know. One of the others that cannot be told now is told behind the answer.
+ * Sends names among a starting container, its peers and the containers linked to it, and waits until all have them.
+ * Others that cannot be reached now get them in the background.
  *
- * @throws what the container's own agent answers
+ * @throws the errors of the container's own agent
  */
 export async function introduce(context: EngineContext, record: ContainerRecord): Promise<void> {
   const networks = namedNetworks(record.endpoints);
@@ -39,12 +36,12 @@ export async function introduce(context: EngineContext, record: ContainerRecord)
   ]);
 }
 
-/** Tells the containers that are linked to one where it is now. */
+/** Sends a container's current address to the containers linked to it. */
 export async function tellLinked(context: EngineContext, containerId: string): Promise<void> {
   await tellEach(context, linkedFrom(context.state, containerId));
 }
 
-/** Tells everybody on the container's networks how it is now: gone, renamed. Behind the return. */
+/** Sends a container's change, such as its removal or renaming, to all peers in the background. */
 export function announceChange(context: EngineContext, containerId: string, endpoints: Endpoints): void {
   const networks = namedNetworks(endpoints);
   allowAgents(context, containerId);
@@ -55,7 +52,7 @@ export function announceChange(context: EngineContext, containerId: string, endp
   }
 }
 
-/** Tells the containers on some networks their names, as {@link introduce} does with peers. */
+/** Sends names to the containers on some networks, as {@link introduce} does. */
 export async function tellPeers(
   context: EngineContext,
   networks: readonly string[],
@@ -69,8 +66,8 @@ export async function tellPeers(
 }
 
 /**
- * Tells all containers their peers now, and again before their certificates end, until the engine does: where they reach
- * one another by their agents alone.
+ * Sends all containers their peers now, and again before certificates expire, until the engine ends; for drivers whose
+ * containers reach each other only by agents.
  */
 export function keepPeers(context: EngineContext): void {
   if (context.driver.traffic.kind !== "relayed") {
@@ -93,9 +90,7 @@ async function tellEach(context: EngineContext, containerIds: readonly string[])
   );
 }
 
-/**
- * Tells a container its peers again, once, behind the answer; if that fails it is told at the next change.
- */
+/** Resends a container its peers once, in the background; if that fails, at the next change. */
 function tellAgain(context: EngineContext, containerId: string, error: unknown): void {
   context.logger.warn(
     { err: error, container: containerId },
@@ -114,8 +109,8 @@ function tellAgain(context: EngineContext, containerId: string, error: unknown):
 }
 
 /**
- * Tells one container, and those that have its network, its names as they are when the agents are called. One of the
- * others that cannot be told now is told later.
+ * Sends the current names to a container and those that share its network. Others that cannot be reached now get them
+ * later.
  */
 export async function push(context: EngineContext, containerId: string): Promise<void> {
   const record = context.state.containers.get(containerId);
@@ -127,7 +122,7 @@ export async function push(context: EngineContext, containerId: string): Promise
   ]);
 }
 
-/** Calls to one agent go one after the other, so that the last told is the latest; those that wait share the next. */
+/** Calls to one agent are sequential, so that the last one is the latest; waiting ones share the next call. */
 async function pushTo(context: EngineContext, containerId: string): Promise<void> {
   const link = context.live.peek(containerId)?.link;
   allowAgents(context, containerId); // At once, whatever its agent does.
@@ -164,5 +159,5 @@ async function tell(context: EngineContext, containerId: string, link: AgentLink
   }
 }
 
-/** Codes of agents that cannot answer names where they run, or are of a version that does not. */
+/** Error codes of agents that cannot resolve names in their environment or version. */
 const refusals: ReadonlySet<Code> = new Set([Code.FailedPrecondition, Code.Unimplemented]);

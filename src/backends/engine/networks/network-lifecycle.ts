@@ -1,4 +1,4 @@
-/** Makes and removes networks; both are journalled beforehand, so that a crash leaves none half done. */
+/** Creates and removes networks; both are journalled beforehand, so that a crash leaves none half done. */
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
@@ -34,21 +34,21 @@ import {
   withIpVersions,
 } from "./decisions/validate-network.ts";
 
-/** The default bridge's own pool, which no user's network takes even while it is free. */
+/** The default bridge's pool, reserved even while it is free. */
 const bridgePool = "172.17.0.0/16";
 
-/** A network that was made. */
+/** A created network. */
 interface CreatedNetwork {
   readonly id: string;
-  /** Names what was accepted and is not applied; else empty. */
+  /** Names settings that are accepted but not applied; else empty. */
   readonly warning: string;
 }
 
 /**
- * Makes a network.
+ * Creates a network.
  *
- * @throws conflict: the name; invalid; not-found: a driver, or the network with the settings; forbidden: subnets that
- *   overlap, settings of one network that come from another; not-implemented: options, by name
+ * @throws conflict: the name; invalid; not-found: a driver, or the source network; forbidden: overlapping subnets, or
+ *   settings that conflict with the source network; not-implemented, naming the option
  */
 export async function createNetwork(
   context: EngineContext,
@@ -62,7 +62,7 @@ export async function createNetwork(
     return createConfiguration(context, asked);
   }
   const routes = asked.pools.some(isIpv4) ? [] : await driver.networks.usedRoutes();
-  // No await between the checks and the commit that takes name, subnet and settings.
+  // No await between the checks and the commit that reserves name, subnet and settings.
   refuseTakenName(state, asked.name);
   const configured = withConfiguration(state, asked);
   const unapplied = validateNetwork(configured, driver.name, driver.networks.bridgeSettings);
@@ -101,7 +101,7 @@ export async function createNetwork(
   return { id: record.network?.id ?? "", warning };
 }
 
-/** Makes a network that only holds settings: a record of which the driver hears nothing. */
+/** Creates a network that only holds settings: a record unknown to the driver. */
 async function createConfiguration(
   { state, clock }: EngineContext,
   request: CreateNetworkRequest,
@@ -125,7 +125,7 @@ async function createConfiguration(
   return { id: network.id, warning: "" };
 }
 
-/** Fields of a new network of any kind: its ID and time, and the rest from its request. */
+/** Fields of a new network of any kind: ID, time, and those of its request. */
 function createdFrom(
   { clock }: Pick<EngineContext, "clock">,
   { name, ipamOptions, options, labels }: CreateNetworkRequest,
@@ -140,7 +140,7 @@ function refuseTakenName(state: State, name: string): void {
   }
 }
 
-/** A pool with the gateway that was asked for alone, where the network's options say that it needs none. */
+/** A pool with only a requested gateway, if the network's options make a default one unnecessary. */
 function withoutNeedlessGateway(
   { driver }: EngineContext,
   { options, internal }: Pick<Network, "options" | "internal">,
@@ -215,7 +215,7 @@ async function removeLocked(context: EngineContext, reference: string): Promise<
   }
 }
 
-/** Finishes, behind a crash, what was begun with a network. */
+/** Finishes a creation or removal that a crash interrupted. */
 export async function settleNetwork(context: EngineContext, record: NetworkRecord): Promise<void> {
   if (record.phase === Phase.REMOVING) {
     await finishRemoval(context, record, [networkEvent(record, "destroy")]);
@@ -240,7 +240,7 @@ async function inAnotherPool(
   refused: readonly string[],
 ): Promise<NetworkRecord> {
   const routes = await context.driver.networks.usedRoutes();
-  // No await between the choice and the commit that takes the subnet.
+  // No await between the choice and the commit that reserves the subnet.
   const pool = freePool(context, [...subnetsOf(context.state.networks.values()), ...routes, ...refused]);
   const moved = withPool(
     record,
@@ -273,7 +273,7 @@ function networkEvent({ network }: NetworkRecord, action: "create" | "destroy"):
   };
 }
 
-/** The endpoints on a network of containers that run, as a refusal names them. */
+/** The active endpoints of a network, as listed in the refusal of a removal. */
 export function activeEndpoints(state: State, networkId: string): string[] {
   return [...state.containers.values()].flatMap((container) =>
     Object.values(container.endpoints)
@@ -313,13 +313,13 @@ function poolFor(
   });
 }
 
-/** The next pool that overlaps none of these. @throws unavailable: all are taken */
+/** The next pool without overlap. @throws unavailable: all are in use */
 function freePool({ driver }: EngineContext, used: readonly string[]): IpamPool {
   const subnet = choosePool([bridgePool, ...used], driver.networks.addressPools);
   return create(IpamPoolSchema, { subnet: formatCidr(subnet), gateway: formatAddress(subnet.base + 1) });
 }
 
-/** The subnets that networks have. One for settings alone has none: its pools are what others will ask for. */
+/** The subnets of networks; a config-only network has none, its pools are for others. */
 function subnetsOf(networks: Iterable<NetworkRecord>): string[] {
   return [...networks].flatMap(({ network }) =>
     network === undefined || network.configOnly ? [] : network.pools.map(({ subnet }) => subnet),

@@ -1,4 +1,4 @@
-/** Telling the agents of containers that share a network of one another: each makes the others' listeners its own. */
+/** Tells the agents of containers that share a network of each other: each mirrors the others' listeners. */
 import { create } from "@bufbuild/protobuf";
 
 import type { AgentAddress } from "../../../agent-client/address.ts";
@@ -11,25 +11,25 @@ import type { AgentLink } from "../containers/live/agent-link.ts";
 import { isJoined, networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
 import { allowAgents } from "./relayed-peers.ts";
 
-/** How long the start of a container waits for those that have the network already. */
+/** Time for which a container's start waits for the others on its network. */
 const startWaitMs = 10_000;
-/** An agent answers in this time beside what it waits for. */
+/** Additional time for an agent's answer. */
 const callLimitMs = 5_000;
-/** An agent that did not answer is told again after this time. */
+/** Delay of a retry for an agent that did not answer. */
 const retryMs = 5_000;
-/** The feature of an agent that reaches partners by the relay. */
+/** The feature of agents that reach partners by the relay. */
 const calledPartners = "called-partners";
-/** Certificates of partners are good for an hour; the authority makes new ones after half of it. */
+/** Certificates of partners are valid for an hour; the authority renews them after half of it. */
 const renewalMs = 10 * 60_000;
 
-/** The agent of a container has no means to share a network with others. */
+/** Error of a container's agent that cannot share a network. */
 class TooOldAgent extends SockerlessError {}
 
 /**
- * Makes a container that starts, and those that have its network, one another's partners. When the promise resolves its
- * agent listens where the others' processes do. That one of the others cannot be told, or reached, is only logged.
+ * Makes a starting container and those that share its network each other's partners. When the promise resolves, its
+ * agent listens on the others' ports. Failures of others are only logged.
  *
- * @throws system: its agent is too old for that, or does not reach the one whose network it shares; what its agent answers
+ * @throws system: its agent is too old, or does not reach the network's owner; the agent's errors
  */
 export async function joinPartners(context: EngineContext, record: ContainerRecord): Promise<void> {
   const sharers = sharersOf(context, record);
@@ -53,7 +53,7 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
   }
 }
 
-/** Tells those that have the network of a container who still does, behind the return. */
+/** Sends the remaining partners to all containers of a network, in the background. */
 export function announceSharers(context: EngineContext, record: ContainerRecord): void {
   allowAgents(context, record.id);
   for (const { id } of sharersOf(context, record)) {
@@ -63,7 +63,7 @@ export function announceSharers(context: EngineContext, record: ContainerRecord)
   }
 }
 
-/** Tells all of them now, and again before their certificates end, until the engine does. */
+/** Sends partners to all containers now, and again before certificates expire, until the engine ends. */
 export function keepPartners(context: EngineContext): void {
   if (context.driver.sharing.kind !== "agents") {
     return;
@@ -79,12 +79,12 @@ export function keepPartners(context: EngineContext): void {
   every(context.clock, renewalMs, tellAll, context.shutdown);
 }
 
-/** Agents that are being told behind a return; an outdated one is told again what has changed meanwhile. */
+/** Agents with a call in the background; outdated ones are called again. */
 const toldBehind = new WeakMap<AgentLink, { isOutdated: boolean }>();
 
 /**
- * Tells a container its partners, again and again until its agent has answered, its run ends, or the engine
- * does. The agent itself goes on trying partners that it does not reach: nobody hears of them here.
+ * Sends a container its partners, retrying until its agent has answered, or its run or the engine ends. The agent
+ * itself keeps trying unreachable partners, without reporting them here.
  */
 function tellBehind(context: EngineContext, containerId: string): void {
   allowAgents(context, containerId); // At once, whatever its agent does.
@@ -122,10 +122,9 @@ function tellBehind(context: EngineContext, containerId: string): void {
 }
 
 /**
- * Tells one container its partners as they are when the agent is called: calls to one agent go one after the other, so
- * that the last told is the latest.
+ * Sends a container its current partners; calls to one agent are sequential, so that the last one is the latest.
  *
- * @returns why some of them are not reached
+ * @returns why some of them are unreachable
  */
 async function push(
   context: EngineContext,
@@ -169,7 +168,7 @@ async function tell(
   }
 }
 
-/** The others that have its network, as its agent dials theirs. */
+/** The others that share its network, with the addresses for its agent. */
 async function partnersOf(
   context: EngineContext,
   record: ContainerRecord,
@@ -195,7 +194,7 @@ async function partnerOf(
   return create(PartnerSchema, { containerId, ...dialled, pin: address.pin, certificates });
 }
 
-/** Whether agents of other containers reach a container's. */
+/** Whether agents of other containers can reach a container's agent. */
 function isReached({ reachableAddress }: ContainerRecord, way: AgentAddress | undefined): boolean {
   return way?.kind !== "unix" || reachableAddress !== "";
 }

@@ -1,4 +1,4 @@
-/** Removing all networks that nobody is on. */
+/** `docker network prune`. */
 import { create } from "@bufbuild/protobuf";
 
 import { messageOf } from "../../../common/errors.ts";
@@ -12,9 +12,9 @@ import { activeEndpoints, removeNetwork } from "./network-lifecycle.ts";
 import { builtinNetworks, isMade } from "./decisions/networks.ts";
 
 /**
- * Removes every network that no container is on.
+ * Removes all unused networks.
  *
- * @returns the names of those removed
+ * @returns the names of removed networks
  * @throws invalid: a filter
  */
 export async function pruneNetworks(

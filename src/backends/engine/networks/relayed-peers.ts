@@ -1,4 +1,4 @@
-/** Containers that reach one another by their agents and a relay, since they do not by themselves. */
+/** Containers that reach each other only by agents and a relay. */
 import { create } from "@bufbuild/protobuf";
 import type { CallOptions } from "@connectrpc/connect";
 
@@ -24,8 +24,8 @@ import { networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
 const bridge = "bridge";
 
 /**
- * Has the relay, if there is one, join a container's agent with those of the containers that it reaches by it, or shares its
- * network with, as they are now, and no others.
+ * Has the relay, if there is one, connect a container's agent with those of its current peers and network partners, and
+ * no others.
  */
 export function allowAgents(context: EngineContext, containerId: string): void {
   const { traffic, agentReach } = context.driver;
@@ -47,9 +47,9 @@ export function allowAgents(context: EngineContext, containerId: string): void {
 }
 
 /**
- * Those containers as its agent is told them.
+ * Those containers, in the form for its agent.
  *
- * @param limits of the call by which the agent is asked for its key
+ * @param limits of the call for the agent's key
  * @throws as that call
  */
 export async function relayedPeers(
@@ -77,7 +77,7 @@ export async function relayedPeers(
   );
 }
 
-/** Ports that a container's processes are going to listen on: those that it publishes. */
+/** Ports that a container's processes are expected to listen on: the published ones. */
 export function ownPortsOf({ driver }: EngineContext, record: ContainerRecord): OwnPort[] {
   if (driver.traffic.kind !== "relayed") {
     return [];
@@ -94,7 +94,7 @@ const carriedProtocols: ReadonlyMap<string, TransportProtocol> = new Map([
   ["udp", TransportProtocol.UDP],
 ]);
 
-/** The addresses at which a container reaches others, by their IDs: those on its networks, and those that it is linked to. */
+/** The addresses of a container's peers on its networks and linked containers, by ID. */
 function reachedBy(
   context: EngineContext,
   record: ContainerRecord,
@@ -128,12 +128,12 @@ function reachedBy(
   return reached;
 }
 
-/** Whether containers of a network reach one another: it may be made without that (`enable_icc`). */
+/** Whether containers of a network may reach each other (`enable_icc`). */
 function joinsContainers({ state }: EngineContext, networkId: string): boolean {
   return isInterconnected(state.networks.get(networkId)?.network?.options ?? {});
 }
 
-/** The agent of a container's run that goes on, if it is one that calls. */
+/** The agent of a container's current run, if it is a callback agent. */
 function keyedAgentOf(context: EngineContext, containerId: string): KeyedAgent | undefined {
   const link = context.live.peek(containerId)?.link;
   return link?.address.kind === "called" && !link.ended.signal.aborted

@@ -1,4 +1,4 @@
-/** Calls that a backend's driver is not capable of are refused, in one place. */
+/** Refuses calls that a backend's driver does not support, in one place. */
 import type { ConnectRouter } from "@connectrpc/connect";
 
 import { ownValue } from "../../../common/own-value.ts";
@@ -13,8 +13,8 @@ import type { Driver } from "../../driver/driver.ts";
 type Capability = "attach" | "exec" | "imageLoad" | "imagePull" | "logs" | "networks" | "volumes";
 
 /**
- * The methods that need a capability, by service. Health checks are settings of containers, and refused with these;
- * `logs_follow`, `agent_required` and `max_timeout_seconds` tell clients of the backend.
+ * Required capabilities of methods, by service. Health checks are refused with containers' settings; `logs_follow`,
+ * `agent_required` and `max_timeout_seconds` only inform clients.
  */
 const needs: Readonly<Record<string, Readonly<Record<string, Capability>>>> = {
   [ContainerService.typeName]: { attachContainer: "attach", openLogs: "logs" },
@@ -24,7 +24,7 @@ const needs: Readonly<Record<string, Readonly<Record<string, Capability>>>> = {
   [VolumeService.typeName]: { createVolume: "volumes" },
 };
 
-/** A router that registers services without what the driver is not capable of: that is answered with 501. */
+/** A router that answers unsupported methods with 501. */
 export function capableRouter(
   router: ConnectRouter,
   { name, capabilities }: Pick<Driver, "name" | "capabilities">,

@@ -1,4 +1,4 @@
-/** ContainerService on the wire. */
+/** RPC implementation of ContainerService. */
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 
@@ -40,7 +40,7 @@ import { withHeartbeats } from "../../concurrency/heartbeats.ts";
 
 const noSizes: ReadonlyMap<string, ContainerSize> = new Map();
 
-/** The service of an engine. */
+/** Implements the service for an engine. */
 export function containerService(context: EngineContext): Partial<ServiceImpl<typeof ContainerService>> {
   const creations = new ClientTokens<CreatedContainer>(context.clock);
   return {
@@ -127,7 +127,7 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
   };
 }
 
-/** The container that a creation with that token made before the backend was last started. */
+/** The container that a creation with this token made before the backend's last start. */
 function createdBefore(context: EngineContext, token: string): CreatedContainer | undefined {
   const oldest = context.clock.nowMs() - tokenLifetimeMs;
   const made = context.state.containers
@@ -143,7 +143,7 @@ async function* waitContainer(
 ): AsyncGenerator<WaitContainerResponse> {
   const signal = AbortSignal.any([call.signal, context.shutdown]);
   const wait = waitForContainer(context, request, signal);
-  // From here on the result is wanted, even before anybody reads the stream as far as it.
+  // From here on the result is computed, even before the stream is read that far.
   wait.result.catch(() => undefined);
   async function* messages(): AsyncGenerator<WaitContainerResponse> {
     const { id, sinceUnixNs } = wait;

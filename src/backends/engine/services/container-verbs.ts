@@ -1,4 +1,4 @@
-/** The part of ContainerService that looks at containers and changes them while they are there. */
+/** The methods of ContainerService that inspect and change existing containers. */
 import type { ServiceImpl } from "@connectrpc/connect";
 
 import type { ContainerService } from "../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -11,7 +11,7 @@ import { renameContainer } from "../containers/run/rename-container.ts";
 import { topContainer } from "../containers/streams/top-container.ts";
 import { updateContainer } from "../containers/run/update-container.ts";
 
-/** The verbs of an engine. */
+/** Implements them for an engine. */
 export function containerVerbs(context: EngineContext) {
   const prunes = new OneAtATime();
   return {

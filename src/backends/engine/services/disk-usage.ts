@@ -1,4 +1,4 @@
-/** `docker system df`: what takes space. */
+/** `docker system df`. */
 import { create } from "@bufbuild/protobuf";
 
 import { invalid } from "../../../common/errors.ts";
@@ -15,10 +15,10 @@ import { isKeptHere, listVolumes, usersOf, volumeOf } from "../volumes/decisions
 const kinds = ["container", "image", "volume"] as const;
 
 /**
- * The usage of the kinds that are asked for.
+ * The usage of the requested kinds of objects.
  *
- * @param requested names of kinds; empty: all
- * @throws invalid: another kind
+ * @param requested names of kinds; empty for all
+ * @throws invalid: an unknown kind
  */
 export async function diskUsageOf(
   context: EngineContext,

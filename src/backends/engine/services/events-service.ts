@@ -1,4 +1,4 @@
-/** EventsService on the wire. */
+/** RPC implementation of EventsService. */
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 
@@ -13,7 +13,7 @@ import { eventFilter } from "../events/decisions/event-filters.ts";
 import { subscribe } from "../events/subscribe.ts";
 import { withHeartbeats } from "../../concurrency/heartbeats.ts";
 
-/** The service of an engine. */
+/** Implements the service for an engine. */
 export function eventsService(context: EngineContext): ServiceImpl<typeof EventsService> {
   return { subscribeEvents: (request, call) => subscribeEvents(context, request, call) };
 }

@@ -1,4 +1,4 @@
-/** ExecService on the wire. */
+/** RPC implementation of ExecService. */
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 
@@ -9,7 +9,7 @@ import { exitCodeOf } from "../execs/exec-ends.ts";
 import { isExecOpen } from "../execs/decisions/exec-machine.ts";
 import { createExec, findExec, inspectExec, resizeExec, startExec } from "../execs/execs.ts";
 
-/** The service of an engine. */
+/** Implements the service for an engine. */
 export function execService(context: EngineContext): ServiceImpl<typeof ExecService> {
   return {
     createExec: async ({ container, config }, { signal }) => ({

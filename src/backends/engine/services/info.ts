@@ -11,15 +11,15 @@ import { toldPools } from "../networks/decisions/address-pools.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
 import { isVisible, stateOf, timestampOfNs } from "../../model/records.ts";
 
-/** Facts about the backend that the engine in it does not know. */
+/** Facts about the backend that the engine does not know. */
 export interface BackendFacts {
-  /** Path of the directory in which the backend keeps its state. */
+  /** Path of the state directory. */
   readonly stateDirectory: string;
-  /** `host`, `host:port`, or a range of addresses. */
+  /** `host`, `host:port`, or an address range. */
   readonly insecureRegistries: readonly string[];
 }
 
-/** The backend as a whole. */
+/** The backend's description. */
 export async function infoOf(context: EngineContext, backend: BackendFacts): Promise<GetInfoResponse> {
   const { driver, state } = context;
   const facts = await driver.machine.facts();

@@ -1,4 +1,4 @@
-/** NetworkService on the wire. */
+/** RPC implementation of NetworkService. */
 import type { ServiceImpl } from "@connectrpc/connect";
 
 import type { NetworkService } from "../../../gen/sockerless/backend/v1/network_pb.ts";
@@ -9,7 +9,7 @@ import { findNetwork, listNetworks, withMembers } from "../networks/decisions/ne
 import { createNetwork, removeNetwork } from "../networks/network-lifecycle.ts";
 import { pruneNetworks } from "../networks/prune-networks.ts";
 
-/** The service of an engine. */
+/** Implements the service for an engine. */
 export function networkService(context: EngineContext): ServiceImpl<typeof NetworkService> {
   const { state } = context;
   const prunes = new OneAtATime();

@@ -1,4 +1,4 @@
-/** All of the engine's services on one router; ImageService is that of the images. */
+/** Registers all services of the engine on one router; ImageService belongs to the images. */
 import type { ConnectRouter } from "@connectrpc/connect";
 
 import { ContainerService } from "../../../gen/sockerless/backend/v1/container_pb.ts";

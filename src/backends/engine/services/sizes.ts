@@ -1,17 +1,17 @@
-/** How much disk containers take. */
+/** Disk usage of containers and volumes. */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { sizesFromAgents } from "../containers/agent/agent-sizes.ts";
 import type { EngineContext } from "../context.ts";
 
 /** One container's. */
 export interface ContainerSize {
-  /** Bytes that it has written. */
+  /** Bytes in its writable layer. */
   readonly sizeRw: bigint;
-  /** Bytes of its root: what it has written and its image. */
+  /** Bytes of its root file system: writable layer and image. */
   readonly sizeRootFs: bigint;
 }
 
-/** Bytes that containers have written, by ID; without those of which nobody can tell. */
+/** Bytes in containers' writable layers, by ID, where known. */
 export async function writableSizes(
   context: EngineContext,
   records: readonly ContainerRecord[],
@@ -28,7 +28,7 @@ export async function writableSizes(
   return containers;
 }
 
-/** The sizes of containers, by ID; without those of which nobody can tell. */
+/** The sizes of containers, by ID, where known. */
 export async function sizesOf(
   context: EngineContext,
   records: readonly ContainerRecord[],
@@ -46,7 +46,7 @@ export async function sizesOf(
   return sizes;
 }
 
-/** Bytes of volumes, by name; none where this backend cannot tell. */
+/** Bytes of volumes, by name; empty if this backend cannot measure them. */
 export async function volumeSizes(
   context: EngineContext,
   names: readonly string[],

@@ -1,4 +1,4 @@
-/** SystemService on the wire. */
+/** RPC implementation of SystemService. */
 import type { ServiceImpl } from "@connectrpc/connect";
 
 import { notImplemented } from "../../../common/errors.ts";
@@ -10,18 +10,18 @@ import { diskUsageOf } from "./disk-usage.ts";
 import { type BackendFacts, infoOf } from "./info.ts";
 import { partsOf } from "./readiness.ts";
 
-/** Facts and functions that the services need beside the engine. */
+/** Dependencies of the services besides the engine. */
 export interface ServiceOptions extends BackendFacts {
-  /** Tells metrics in Prometheus' text format; undefined: nothing is measured. */
+  /** Metrics in Prometheus' text format; undefined if nothing is measured. */
   readonly metrics?: (() => Promise<string>) | undefined;
-  /** Checks credentials against their registry; undefined: this backend has no registry client. */
+  /** Verifies credentials at their registry; undefined if this backend has no registry client. */
   readonly authenticate?: (
     auth: RegistryAuth | undefined,
     signal: AbortSignal,
   ) => Promise<{ readonly status: string; readonly identityToken: string }>;
 }
 
-/** The service of an engine. */
+/** Implements the service for an engine. */
 export function systemService(
   context: EngineContext,
   options: ServiceOptions,

@@ -1,4 +1,4 @@
-/** VolumeService on the wire. */
+/** RPC implementation of VolumeService. */
 import type { ServiceImpl } from "@connectrpc/connect";
 
 import type { VolumeService } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
@@ -9,7 +9,7 @@ import { findVolume, listVolumes, volumeOf } from "../volumes/decisions/volumes.
 import { pruneVolumes } from "../volumes/prune-volumes.ts";
 import { ensureVolume, removeVolume } from "../volumes/volumes.ts";
 
-/** The service of an engine. */
+/** Implements the service for an engine. */
 export function volumeService(context: EngineContext): ServiceImpl<typeof VolumeService> {
   const { state } = context;
   const prunes = new OneAtATime();

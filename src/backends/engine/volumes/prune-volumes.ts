@@ -1,4 +1,4 @@
-/** Removing all volumes that no container uses. */
+/** `docker volume prune`. */
 import { invalid } from "../../../common/errors.ts";
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { EngineContext } from "../context.ts";
@@ -9,10 +9,9 @@ import { removeVolume } from "./volumes.ts";
 import { type PruneReport, pruneEach } from "../work/prune-each.ts";
 
 /**
- * Removes the anonymous volumes that nothing uses, or with `all` every such volume, as far as this backend keeps what is
- * in them.
+ * Removes unused anonymous volumes, or with `all` all unused volumes, if their content belongs to this backend.
  *
- * @param signal ends the prune: what is left is spared
+ * @param signal ends the prune: remaining volumes are kept
  * @throws invalid: a filter
  */
 export async function pruneVolumes(
@@ -42,7 +41,7 @@ export async function pruneVolumes(
   );
 }
 
-/** The truth value of the filter `all`, as Go reads one. */
+/** The boolean value of the filter `all`, parsed as by Go. */
 function isAll(filters: Filters): boolean {
   const [value, ...others] = filters.get("all");
   if (others.length > 0) {

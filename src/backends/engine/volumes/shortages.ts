@@ -1,9 +1,9 @@
-/** Telling users in time that a disk is about to fill up below volumes. */
+/** Warns before the disk below volumes is full. */
 import type { VolumeShortage } from "../../driver/volumes.ts";
 import type { EngineContext } from "../context.ts";
 import { isMade } from "./decisions/volumes.ts";
 
-/** Tells of shortages of room by an event and in the log, until the engine ends. */
+/** Reports low disk space by an event and in the log, until the engine ends. */
 export function tellShortages(context: EngineContext): void {
   const tell = (shortage: VolumeShortage): Promise<void> => tellShortage(context, shortage);
   void context.background.run("watch the room of volumes", () =>
@@ -11,7 +11,7 @@ export function tellShortages(context: EngineContext): void {
   );
 }
 
-/** An event that cannot be recorded is in the log all the same. */
+/** Logged even if the event cannot be recorded. */
 async function tellShortage(context: EngineContext, { name, free, growth }: VolumeShortage): Promise<void> {
   const volume = context.state.volumes.get(name);
   if (volume === undefined || !isMade(volume)) {

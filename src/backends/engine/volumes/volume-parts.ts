@@ -1,4 +1,4 @@
-/** Directories of volumes that containers mount apart from the whole, where the driver needs something for each. */
+/** Subpaths of volumes that containers mount, for drivers that must create something for each. */
 import { create } from "@bufbuild/protobuf";
 
 import { systemError } from "../../../common/errors.ts";
@@ -13,11 +13,11 @@ import { subpathAt } from "../containers/decisions/mounts/plan-mounts.ts";
 import { findVolume } from "./decisions/volumes.ts";
 
 /**
- * Has the driver make what a container that starts needs to mount parts of volumes. That one is being made is journalled
- * before, so that it goes with its volume whatever happens. One that is not made in time is finished behind the failure,
- * for the next start.
+ * Has the driver create what a starting container needs to mount subpaths of volumes. Each creation is journalled
+ * beforehand, so that it is removed with its volume in any case. One that misses its time limit is finished in the
+ * background, for the next start.
  *
- * @throws not-found: the volume has gone; system: it takes longer than the driver allows; what the driver throws
+ * @throws not-found: the volume is gone; system: the driver's time limit has passed; the driver's errors
  */
 export async function ensureVolumeParts(context: EngineContext, record: ContainerRecord): Promise<void> {
   const { clock, driver } = context;
@@ -61,7 +61,7 @@ async function ensureEach(
   }
 }
 
-/** Function that makes a part of a volume, as {@link VolumeParts} has it. */
+/** Creates a subpath of a volume, as in {@link VolumeParts}. */
 type CreatePart = (record: VolumeRecord, subpath: string) => Promise<string>;
 
 /** With the volume's lock held. */
@@ -79,7 +79,7 @@ async function ensurePart(
   const write = (parts: VolumePart[]): Promise<void> =>
     context.state.commit((change) => change.volumes.put({ ...volume, parts }));
   await write([...others, create(VolumePartSchema, { subpath })]);
-  // A creation that fails may have made the part all the same: its entry stays, for a removal to look for it.
+  // A failed creation may still have taken effect: its entry stays, so that the removal looks for it.
   const driverReference = await createPart(volume, subpath);
   await write([...others, create(VolumePartSchema, { subpath, driverReference })]);
 }

@@ -1,4 +1,4 @@
-/** The volume registry: made once by name, removed when nobody uses them. */
+/** The volume registry: creates a volume once per name, removes it when unused. */
 import { create } from "@bufbuild/protobuf";
 
 import { conflict, notFound } from "../../../common/errors.ts";
@@ -19,23 +19,24 @@ import { timestampOfNs } from "../../model/records.ts";
 import { throwIfShuttingDown } from "../work/shutting-down.ts";
 import { isUpOrComing } from "../containers/live/up-or-coming.ts";
 
-/** A container's additions to the changes of a volume that it is to have. */
+/** A container's additions to the changes of its volumes. */
 export interface VolumeOwner {
-  /** Refuses the container the volume by an error; right before `use`. */
+  /** Throws if the container may not use the volume; called right before `use`. */
   readonly admit?: (volume: VolumeRecord) => void;
-  /** Makes a new volume of that name the container's. */
+  /** Makes a new volume with this name the container's. */
   readonly claim?: (change: Change, name: string) => void;
   /** Makes the container a user of the volume. */
   readonly use?: (change: Change, volume: VolumeRecord) => void;
 }
 
 /**
- * The volume of that name, made where it does not exist; an anonymous one is always new. That it is being made is
- * journalled before the driver makes it, so that a crash leaves none that nobody knows.
+ * The volume with a name, created if it does not exist; an anonymous one is always new. The creation is journalled
+ * before the driver's, so that a crash leaves no unknown volume.
  *
- * @param owner additions of the container that the volume is for: to the change that announces a new one, and
- *   to the one that makes it a user. Both happen under the volume's lock, so nobody removes it in between.
- * @throws invalid: name or driver options; not-found: driver; conflict: it exists with another driver, or is not to be had
+ * @param owner additions of the container that the volume is for: to the change that announces a new volume, and to the
+ *   one that registers its user. Both happen under the volume's lock, so that it cannot be removed in between.
+ * @throws invalid: name or driver options; not-found: driver; conflict: it exists with another driver, or may not be
+ *   used
  */
 export async function ensureVolume(
   context: EngineContext,
@@ -96,10 +97,10 @@ export async function ensureVolume(
 }
 
 /**
- * Removes a volume. One that nobody sees, since its creation failed and it may have been made all the same, is taken away
- * before the answer, too.
+ * Removes a volume. An invisible one, whose creation failed but may have taken effect, is removed before the answer
+ * too.
  *
- * @throws not-found, unless forced; conflict: in use; what the driver throws
+ * @throws not-found, unless forced; conflict: in use; the driver's errors
  */
 export async function removeVolume(context: EngineContext, name: string, force: boolean): Promise<void> {
   await context.volumeLocks.run(name, async () => {
@@ -119,7 +120,7 @@ export async function removeVolume(context: EngineContext, name: string, force: 
       await finishRemoval(context, record, force);
     } catch (error) {
       throwIfShuttingDown(context, error);
-      // Parts may be gone: each is looked for at the next removal, and made again for the next mount.
+      // Subpaths may be gone: each is searched for at the next removal, and recreated for the next mount.
       const parts = record.parts.map(({ subpath }) => create(VolumePartSchema, { subpath }));
       await context.state.commit((change) => change.volumes.put({ ...record, parts }));
       throw error;
@@ -127,12 +128,12 @@ export async function removeVolume(context: EngineContext, name: string, force: 
   });
 }
 
-/** Finishes, behind a crash or a removal that was journalled, what was begun with a volume; if nothing was, does nothing. */
+/** Finishes a volume's journalled creation or removal after a crash; does nothing if there is none. */
 export async function settleVolume(context: EngineContext, name: string): Promise<void> {
   await context.volumeLocks.run(name, () => settleLocked(context, name));
 }
 
-/** Removes a volume of a container that never came to be, whatever was done of it. */
+/** Removes a volume of a container whose creation failed, whatever its own state. */
 export async function discardVolume(context: EngineContext, record: VolumeRecord): Promise<void> {
   await context.volumeLocks.run(record.name, () => finishRemoval(context, record));
 }
@@ -151,8 +152,8 @@ async function settleLocked(context: EngineContext, name: string): Promise<void>
 }
 
 /**
- * Settles a volume that an earlier process began, before its name is used: one that was made is not made
- * twice, and one that cannot be made does not keep the name. With the volume's lock held.
+ * Settles a creation that an earlier process began, before the volume's name is used: a created volume is not created
+ * twice, and a failed creation does not occupy the name. With the volume's lock held.
  */
 async function settleForReuse(context: EngineContext, name: string): Promise<void> {
   try {
@@ -168,7 +169,7 @@ async function settleForReuse(context: EngineContext, name: string): Promise<voi
   }
 }
 
-/** Asks the driver whether a volume that exists is what other options ask for. @throws conflict */
+/** Checks with the driver whether an existing volume matches other options. @throws conflict */
 async function refuseOther(
   { driver }: EngineContext,
   known: VolumeRecord,
@@ -195,7 +196,7 @@ async function finishCreation(
   return record;
 }
 
-/** Has the driver make a volume, or find what is made of it. @returns its record once it is made. @throws as the driver */
+/** Has the driver create a volume, or find one of an earlier attempt. @returns its record. @throws as the driver */
 export async function madeVolume({ driver }: EngineContext, planned: VolumeRecord): Promise<VolumeRecord> {
   const { reference, mountpoint, status } = await driver.volumes.create(planned);
   return {

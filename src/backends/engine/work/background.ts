@@ -1,8 +1,8 @@
-/** Work behind the answers: nobody awaits it but the engine's end, and its failures are logged. */
+/** Background work: only the engine's end waits for it, and failures are logged. */
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 
-/** The work that goes on. */
+/** Pending background work. */
 export class BackgroundWork {
   readonly #running = new Set<Promise<void>>();
   readonly #logger: Logger;
@@ -15,7 +15,7 @@ export class BackgroundWork {
   }
 
   /**
-   * Starts a task. The promise resolves when it has ended, well or not.
+   * Starts a task. The promise resolves when it has succeeded or failed.
    *
    * @param what for the log: `release container 0123`
    */
@@ -33,7 +33,7 @@ export class BackgroundWork {
     return running;
   }
 
-  /** Waits until nothing goes on. */
+  /** Waits until no work is pending. */
   async settle(): Promise<void> {
     while (this.#running.size > 0) {
       await Promise.all(this.#running);

@@ -1,7 +1,7 @@
-/** Prefixes errors with the operation that failed, as Docker words the failures of some operations. */
+/** Prefixes errors with the failed operation, as Docker does for some operations. */
 import { fromUnknown, SockerlessError } from "../../../common/errors.ts";
 
-/** Puts `what` before the message of an error that the task throws; a 304 stays as it is. */
+/** Prefixes the task's error messages with `what`; a 304 is unchanged. */
 export async function withErrorPrefix<T>(what: string, task: () => Promise<T>): Promise<T> {
   try {
     return await task();

@@ -1,6 +1,4 @@
-/**
- * Repeats work behind the answers that has to be done, although others that it needs may be away for long.
- */
+/** Retries necessary background work while services that it needs are unavailable. */
 import { messageOf } from "../../../common/errors.ts";
 import type { EngineContext } from "../context.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
@@ -8,11 +6,11 @@ import { pauseAfter } from "../../../common/pauses.ts";
 const pauses = { firstMs: 200, longestMs: 5 * 60_000, factor: 5 };
 
 /**
- * Does work again and again until it succeeds.
+ * Retries work until it succeeds.
  *
  * @param what for the log, after "cannot"
- * @param mayPass whether a failure is worth another try; absent: each is
- * @throws the reason of the shutdown, which ends it, and a failure that does not pass
+ * @param mayPass whether a failure may be transient; default: each
+ * @throws the reason of the shutdown, and a permanent failure
  */
 export async function keepTrying(
   { clock, logger, shutdown }: Pick<EngineContext, "clock" | "logger" | "shutdown">,

@@ -1,4 +1,4 @@
-/** The part that all prunes of things with a size have in common. */
+/** The common part of prunes that report freed space. */
 import { messageOf } from "../../../common/errors.ts";
 import type { EngineContext } from "../context.ts";
 
@@ -11,10 +11,10 @@ export interface PruneReport {
 }
 
 /**
- * Removes one after the other and journals the prune; what cannot be removed is logged and left.
+ * Removes objects one after the other and journals the prune; failures are logged and skipped.
  *
- * @param sizes bytes by ID; what has none counts 0
- * @param signal ends the prune: what is left is spared
+ * @param sizes bytes by ID; missing ones count as 0
+ * @param signal ends the prune: remaining objects are kept
  */
 export async function pruneEach(
   context: EngineContext,

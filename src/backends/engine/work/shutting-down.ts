@@ -1,11 +1,11 @@
-/** Failures of work that was begun and that the end of the backend has cut. */
+/** Failures of work that the backend's shutdown has interrupted. */
 import type { EngineContext } from "../context.ts";
 
 /**
- * Passes on a failure of journalled work once the backend ends: calls are cut then and nobody knows what they
- * have done, so the journal stays as it is, and the next process finishes the work or takes it back.
+ * Rethrows a failure of journalled work during shutdown: interrupted calls have an unknown outcome, so the journal
+ * stays as it is, and the next process finishes or undoes the work.
  *
- * @throws the failure, if the backend ends
+ * @throws the failure, if the backend is shutting down
  */
 export function throwIfShuttingDown({ shutdown }: EngineContext, error: unknown): void {
   if (shutdown.aborted) {

@@ -1,4 +1,4 @@
-/** The states of an exec: created, handed out to be started, running, ended. Pure. */
+/** The state machine of an exec: created, handed out for its start, running, ended. Pure. */
 import { conflict } from "../../../../common/errors.ts";
 import {
   type ContainerRecord,
@@ -8,10 +8,10 @@ import {
 import type { NewEvent } from "../../../state/journal.ts";
 import { commandEndEvent, commandEvent } from "../../events/decisions/command-events.ts";
 
-/** The exit code of an exec whose end nobody can tell any more. */
+/** The exit code of an exec whose end can no longer be known. */
 export const lostExecCode = 255;
 
-/** @returns why an exec cannot be started: it starts once */
+/** @returns why an exec cannot be started, which is possible only once */
 export function execStartRefusal(exec: ExecRecord): Error | undefined {
   switch (exec.phase) {
     case ExecPhase.ENDED:
@@ -24,22 +24,22 @@ export function execStartRefusal(exec: ExecRecord): Error | undefined {
   }
 }
 
-/** It was handed out: its session is to come. */
+/** Hands it out: its session is expected. */
 export function startingExec(exec: ExecRecord): ExecRecord {
   return { ...exec, phase: ExecPhase.STARTING };
 }
 
-/** The agent has its process. */
+/** Records that the agent has started its process. */
 export function runningExec(exec: ExecRecord, pid: bigint): ExecRecord {
   return exec.phase === ExecPhase.ENDED ? exec : { ...exec, phase: ExecPhase.RUNNING, pid };
 }
 
-/** It ended; an exec ends once. */
+/** Records its end, once. */
 export function endedExec(exec: ExecRecord, exitCode: number): ExecRecord {
   return exec.phase === ExecPhase.ENDED ? exec : { ...exec, phase: ExecPhase.ENDED, exitCode };
 }
 
-/** Whether it was started and has not ended. */
+/** Whether it is started and has not ended. */
 export function isExecOpen(exec: ExecRecord): boolean {
   return exec.phase === ExecPhase.STARTING || exec.phase === ExecPhase.RUNNING;
 }

@@ -3,7 +3,7 @@ import { unavailable } from "../../../../common/errors.ts";
 import type { AddressPool } from "../../../driver/networks.ts";
 import { type Cidr, overlaps, parseCidr, sizeOf } from "./cidr.ts";
 
-/** Docker's pools, in the order in which they are taken; the first slice of all is the default bridge's. */
+/** Docker's pools in order of use; the first slice is the default bridge's. */
 const dockersPools: readonly AddressPool[] = [
   { base: "172.17.0.0/16", size: 16 },
   { base: "172.18.0.0/15", size: 16 },
@@ -12,7 +12,7 @@ const dockersPools: readonly AddressPool[] = [
   { base: "192.168.0.0/16", size: 20 },
 ];
 
-/** The address pools as `docker info` tells them. */
+/** The address pools as in `docker info`. */
 export function toldPools(pools: readonly AddressPool[] | undefined): readonly AddressPool[] {
   return (
     pools ?? [
@@ -23,11 +23,11 @@ export function toldPools(pools: readonly AddressPool[] | undefined): readonly A
 }
 
 /**
- * The first slice of the pools that overlaps nothing that is in use.
+ * The first slice of the pools that overlaps nothing in use.
  *
- * @param used destinations in CIDR form: routes of the host and subnets of other networks; what is not IPv4 is ignored
+ * @param used CIDR destinations: the host's routes and other networks' subnets; anything but IPv4 is ignored
  * @param pools the driver's; undefined: Docker's
- * @throws unavailable: all are taken
+ * @throws unavailable: all are in use
  */
 export function choosePool(used: readonly string[], pools: readonly AddressPool[] = dockersPools): Cidr {
   const taken = used.map(parseCidr).filter((cidr) => cidr !== undefined && cidr.prefix > 0) as Cidr[];

@@ -1,10 +1,10 @@
-/** Networks that hold settings for others and nothing else (`--config-only`), and those made from them (`--config-from`). */
+/** Networks that only hold settings (`--config-only`), and those created from them (`--config-from`). */
 import { forbidden, notFound } from "../../../../common/errors.ts";
 import type { CreateNetworkRequest, Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { State } from "../../../state/state.ts";
 import { isMade } from "./networks.ts";
 
-/** Refuses settings that a network of either kind cannot be asked for with. @throws forbidden */
+/** Refuses settings that either kind of network cannot have. @throws forbidden */
 export function validateConfiguration(request: CreateNetworkRequest): void {
   const { configOnly, configFrom } = request;
   if (configOnly && (request.ingress || request.internal || request.attachable || request.scope !== "")) {
@@ -37,7 +37,7 @@ export function validateConfiguration(request: CreateNetworkRequest): void {
   }
 }
 
-/** A request with the settings of the network that it names as their source. @throws not-found */
+/** A request completed with the settings of its source network. @throws not-found */
 export function withConfiguration(state: State, request: CreateNetworkRequest): CreateNetworkRequest {
   const { configFrom } = request;
   if (configFrom === "") {
@@ -61,7 +61,7 @@ export function withConfiguration(state: State, request: CreateNetworkRequest): 
   };
 }
 
-/** Whether a network was made from this one and is there. */
+/** Whether there is a network that was created from this one. */
 export function isConfigurationInUse(state: State, { name, configOnly }: Network): boolean {
   return configOnly && state.networks.configuredFrom(name).length > 0;
 }

@@ -1,22 +1,22 @@
 /**
- * Links on a user-defined network (`EndpointsConfig.*.Links`; the docker CLI writes `--link` there, compose its `links`):
- * names of peers that one container alone knows. Pure.
+ * Links on a user-defined network (`EndpointsConfig.*.Links`, from `--link` of the CLI and `links` of compose): names
+ * of peers that only one container resolves. Pure.
  */
 import { parseLink } from "../../containers/decisions/links/parse-link.ts";
 
-/** A peer as it is told to a container. */
+/** A peer as sent to a container. */
 export interface NamedPeer {
   readonly names: readonly string[];
   readonly addresses: readonly string[];
-  /** Whether it is the container that is told. */
+  /** Whether it is the receiving container itself. */
   readonly itself?: boolean;
 }
 
 /**
- * Peers that a container with links finds on a network. An alias is one more name of each peer that has the
- * linked name, and never the name of another peer there, even while no linked one runs.
+ * Peers of a container with links on a network. An alias is an additional name of each peer that has the linked name;
+ * it never resolves to any other peer, even while no linked one runs.
  *
- * @throws invalid: a link that is malformed
+ * @throws invalid: a malformed link
  */
 export function withLinks(peers: readonly NamedPeer[], links: readonly string[]): readonly NamedPeer[] {
   if (links.length === 0) {
@@ -33,7 +33,7 @@ export function withLinks(peers: readonly NamedPeer[], links: readonly string[])
     .filter(({ names }) => names.length > 0);
 }
 
-/** A host's name in lower case: the case of such names does not count. */
+/** A host name in lower case, as such names are case-insensitive. */
 function folded(name: string): string {
   return name.toLowerCase();
 }

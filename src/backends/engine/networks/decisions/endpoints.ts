@@ -1,4 +1,4 @@
-/** A container's endpoints: what it asks of its networks, and how it is joined to them. Pure. */
+/** A container's endpoints: requested settings, and how it joins its networks. Pure. */
 import { isIP, isIPv4, isIPv6 } from "node:net";
 
 import { create } from "@bufbuild/protobuf";
@@ -30,7 +30,7 @@ const ownSubnetsOnly =
   "user specified IP address is supported only when connecting to networks with user configured subnets";
 const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 
-/** Refuses endpoint settings that cannot be. @throws invalid */
+/** Refuses invalid endpoint settings. @throws invalid */
 export function validateNetworking(networking: NetworkingConfig): void {
   for (const [network, endpoint] of Object.entries(networking.endpoints)) {
     const faults: string[] = [];
@@ -64,9 +64,9 @@ export function validateNetworking(networking: NetworkingConfig): void {
 }
 
 /**
- * The endpoints of a new container: those asked for, and the one that its network mode means.
+ * The endpoints of a new container: the requested ones, and the one of its network mode.
  *
- * @throws invalid: an address that its network does not have
+ * @throws invalid: an address outside of its network
  */
 export function plannedEndpoints(
   state: State,
@@ -90,7 +90,7 @@ export function plannedEndpoints(
   return endpoints;
 }
 
-/** A container that shares another's network has its host name too, from the start on; others keep theirs. */
+/** The host name: a container that shares another's network gets that one's host name at the start. */
 export function withSharedHostname(state: State, record: ContainerRecord): ContainerRecord {
   const reference = containerOfMode(hostConfigOf(record).networkMode);
   if (reference === undefined) {
@@ -101,9 +101,9 @@ export function withSharedHostname(state: State, record: ContainerRecord): Conta
 }
 
 /**
- * How a container that starts is joined to networks.
+ * How a starting container joins networks.
  *
- * @throws not-found: a network; system: the container whose network is shared; conflict: that does not run
+ * @throws not-found: a network; system: no container to share the network of; conflict: that one does not run
  */
 export function networkPlanOf(state: State, record: ContainerRecord): NetworkPlan {
   const { networkMode } = hostConfigOf(record);
@@ -122,9 +122,9 @@ export function networkPlanOf(state: State, record: ContainerRecord): NetworkPla
 }
 
 /**
- * A running container whose network is to be shared.
+ * A running container to share the network of.
  *
- * @throws system: it is not there, or the container itself; conflict: it does not run
+ * @throws system: it is missing, or the container itself; conflict: it does not run
  */
 function networkDonor(state: State, { id }: ContainerRecord, reference: string): ContainerRecord {
   const donor = donorNamed(state, reference);
@@ -139,7 +139,7 @@ function networkDonor(state: State, { id }: ContainerRecord, reference: string):
   return donor;
 }
 
-/** A start that finds no donor is refused as dockerd does: the container that was asked for is there. */
+/** Error of a start without that container, as in dockerd, where a 404 would mean the container to start. */
 function donorNamed(state: State, reference: string): ContainerRecord {
   try {
     return findContainer(state, reference);
@@ -148,7 +148,7 @@ function donorNamed(state: State, reference: string): ContainerRecord {
   }
 }
 
-/** An endpoint of a container that has not started yet; Docker shows the MAC address then that was asked for. */
+/** An endpoint of a container that has not started yet; as in Docker with the requested MAC address. */
 export function plannedEndpoint(state: State, name: string, config: EndpointConfig): NetworkEndpoint {
   const { macAddress } = config;
   const networkId = state.networks.named(name)?.network?.id ?? "";
@@ -156,7 +156,7 @@ export function plannedEndpoint(state: State, name: string, config: EndpointConf
 }
 
 /**
- * Refuses an address that containers cannot ask for on a network; one that does not exist says so at the start.
+ * Refuses an address that containers cannot request on a network; a missing network fails the start instead.
  *
  * @throws invalid
  */
@@ -178,7 +178,7 @@ export function refuseForeignAddress(state: State, name: string, address: string
   }
 }
 
-/** The names that peers on a user-defined network find the container by. */
+/** The container's names for peers on a user-defined network. */
 export function dnsNamesOf(record: ContainerRecord, aliases: readonly string[]): string[] {
   const { hostname } = configOf(record);
   const names = [record.name, ...aliases, shortId(record.id), hostname];
@@ -193,7 +193,7 @@ function nameOfNetwork(state: State, reference: string): string {
   }
 }
 
-/** Whether a network is always there. */
+/** Whether a network is predefined. */
 export function isPredefined(network: string): boolean {
   return network === "default" || builtinNetworks.has(network);
 }

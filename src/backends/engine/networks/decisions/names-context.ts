@@ -1,7 +1,7 @@
 import type { Reach } from "../../../model/endpoints.ts";
 import type { State } from "../../../state/state.ts";
 
-/** The engine's parts that decisions on names and links need. */
+/** Dependencies of decisions about names and links. */
 export interface NamesContext {
   readonly state: State;
   readonly driver: Reach;

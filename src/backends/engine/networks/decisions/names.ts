@@ -1,4 +1,4 @@
-/** Names and addresses that a container's resolver answers. Pure. */
+/** Names and addresses for a container's resolver. Pure. */
 import { create } from "@bufbuild/protobuf";
 
 import { ownValue } from "../../../../common/own-value.ts";
@@ -19,14 +19,14 @@ import { type Endpoints, peerAddressOf } from "../../../model/endpoints.ts";
 import type { NamesContext } from "./names-context.ts";
 import { builtinNetworks } from "./networks.ts";
 
-/** The user-defined networks among endpoints, by name: those on which names resolve. */
+/** The user-defined networks of endpoints, by name: only there do names resolve. */
 export function namedNetworks(endpoints: Endpoints): readonly string[] {
   return Object.keys(endpoints).filter((name) => !builtinNetworks.has(name));
 }
 
 /**
- * All names that a container may ask for: its own, those of peers that start or run on its user-defined
- * networks, and those of containers that it is linked to on the default bridge.
+ * All names that a container can resolve: its own, those of starting or running peers on its user-defined networks, and
+ * those of linked containers on the default bridge.
  */
 export function namesFor(context: NamesContext, record: ContainerRecord): NamesRequest {
   return create(NamesRequestSchema, {
@@ -37,7 +37,7 @@ export function namesFor(context: NamesContext, record: ContainerRecord): NamesR
   });
 }
 
-/** The containers that start or run on any of the networks. */
+/** The starting or running containers on any of the networks. */
 export function peersOn(state: State, networks: readonly string[]): readonly ContainerRecord[] {
   return [...new Set(networks.flatMap((name) => state.containers.addressedOn(name)))];
 }

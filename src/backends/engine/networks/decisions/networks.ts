@@ -1,4 +1,4 @@
-/** The networks there are: finding, listing, and what they look like to clients. */
+/** Existing networks: lookup, listing, and their form for clients. */
 import { create } from "@bufbuild/protobuf";
 
 import { ownValue } from "../../../../common/own-value.ts";
@@ -14,7 +14,7 @@ import type { State } from "../../../state/state.ts";
 import { Filters } from "../../../model/filters.ts";
 import { hasProcess, nanosecondsOf } from "../../../model/records.ts";
 
-/** The networks that always exist, and the driver of each. */
+/** The predefined networks, and the driver of each. */
 export const builtinNetworks: ReadonlyMap<string, string> = new Map([
   ["bridge", "bridge"],
   ["host", "host"],
@@ -22,7 +22,7 @@ export const builtinNetworks: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * The network that a user names: by full ID, name or unambiguous prefix of the ID.
+ * Resolves a user's reference to a network: full ID, name or unambiguous prefix of the ID.
  *
  * @throws not-found; invalid: ambiguous
  */
@@ -46,7 +46,7 @@ export function findNetwork(state: State, reference: string): NetworkRecord & { 
   return found;
 }
 
-/** The networks that pass the filters. @throws invalid */
+/** The networks that match the filters. @throws invalid */
 export function listNetworks(
   state: State,
   filterValues: Readonly<Record<string, StringList>>,
@@ -78,7 +78,7 @@ export function listNetworks(
     });
 }
 
-/** A network with the containers that are on it now. */
+/** A network with its current containers. */
 export function withMembers(state: State, record: NetworkRecord & { network: Network }): Network {
   const { network } = record;
   const containers: Record<string, NetworkMember> = {};
@@ -107,12 +107,12 @@ function danglingOf(filters: Filters): boolean | undefined {
   return values.length === 0 ? undefined : filters.boolean("dangling");
 }
 
-/** Precise to a few hundred nanoseconds, which is enough for an order. */
+/** Precise to a few hundred nanoseconds, sufficient for ordering. */
 function createdNs({ created }: Network): number {
   return created === undefined ? 0 : Number(nanosecondsOf(created));
 }
 
-/** Whether clients see a network: not while it is being made or removed. */
+/** Whether a network is visible to clients: not while it is being created or removed. */
 export function isMade(record: NetworkRecord): record is NetworkRecord & { network: Network } {
   return record.network !== undefined && record.phase === Phase.UNSPECIFIED;
 }

@@ -10,17 +10,17 @@ import { containerOfId, holderOfName } from "../../containers/decisions/lookup.t
 import { hasProcess, hostConfigOf } from "../../../model/records.ts";
 import { networkPlanOf } from "./endpoints.ts";
 
-/** The engine's parts that these decisions need. */
+/** Dependencies of these decisions. */
 export interface SharingContext {
   readonly driver: Pick<Driver, "sharing">;
   readonly state: State;
 }
 
 /**
- * The network that a starting container shares, with its owner; undefined: it shares none, or the driver sees
- * to it.
+ * The network that a starting container shares, with its owner; undefined if it shares none, or the driver implements
+ * sharing.
  *
- * @throws as {@link networkPlanOf}, for each of a chain
+ * @throws as {@link networkPlanOf}, for each container of a chain
  */
 export function joinedNetworkOf(context: SharingContext, record: ContainerRecord): JoinedNetwork | undefined {
   if (context.driver.sharing.kind !== "agents") {
@@ -36,8 +36,8 @@ export function joinedNetworkOf(context: SharingContext, record: ContainerRecord
 }
 
 /**
- * Owner of the network that a container has: itself, unless it shares another's. If a chain leads to a
- * container that is gone, the last one in it that is there.
+ * Owner of a container's network: itself, unless it shares another's. If a chain leads to a removed container, the last
+ * existing one in it.
  */
 export function networkOwnerOf(context: SharingContext, record: ContainerRecord): ContainerRecord {
   let owner = record;
@@ -47,7 +47,7 @@ export function networkOwnerOf(context: SharingContext, record: ContainerRecord)
   return owner;
 }
 
-/** The container that another one has joined to share its network; undefined: none that is there. */
+/** The container whose network another one has joined; undefined if it does not exist. */
 export function joinedBy(context: SharingContext, record: ContainerRecord): ContainerRecord | undefined {
   const { state } = context;
   const reference = referenceOf(context, record);
@@ -56,7 +56,7 @@ export function joinedBy(context: SharingContext, record: ContainerRecord): Cont
     : (state.containers.get(reference) ?? holderOfName(state, reference));
 }
 
-/** Name or ID of the container whose network another one shares by agents; undefined: it shares none. */
+/** Name or ID of the container whose network another one shares by agents; undefined if it shares none. */
 function referenceOf({ driver }: SharingContext, record: ContainerRecord): string | undefined {
   const { networkMode } = hostConfigOf(record);
   return driver.sharing.kind === "agents" ? containerOfMode(networkMode) : undefined;
@@ -68,8 +68,8 @@ export function isJoined(context: SharingContext, record: ContainerRecord): bool
 }
 
 /**
- * The containers that start or run and have one network, the given one among them; those that shared the
- * network of a container that is gone still share it with each other. Empty: the driver sees to it.
+ * The starting or running containers that share one network, including the given one; those that shared a removed
+ * container's network still share it with each other. Empty if the driver implements sharing.
  */
 export function sharersOf(context: SharingContext, record: ContainerRecord): readonly ContainerRecord[] {
   if (context.driver.sharing.kind !== "agents") {
@@ -80,7 +80,7 @@ export function sharersOf(context: SharingContext, record: ContainerRecord): rea
   const owner = containers.get(network);
   const members = new Set(owner === undefined ? containers.inMode(modeOfContainer(network)) : [owner]);
   for (const { id, name } of members) {
-    // The loop reaches what is added meanwhile.
+    // The loop also visits elements that it adds.
     for (const each of [id, name].flatMap((reference) => containers.inMode(modeOfContainer(reference)))) {
       if (joinedBy(context, each)?.id === id) {
         members.add(each);
@@ -90,7 +90,7 @@ export function sharersOf(context: SharingContext, record: ContainerRecord): rea
   return [...members].filter((each) => hasProcess(each) || each.phase === Phase.STARTING);
 }
 
-/** Key of a network: the same for all that share it. */
+/** Key of a network, the same for all containers that share it. */
 function networkKeyOf(context: SharingContext, record: ContainerRecord): string {
   const owner = networkOwnerOf(context, record);
   return referenceOf(context, owner) ?? owner.id;

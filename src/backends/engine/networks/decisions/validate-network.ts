@@ -1,4 +1,4 @@
-/** Checks requests for new networks. Pure. */
+/** Validates requests for new networks. Pure. */
 import { forbidden, invalid, notFound, notImplemented, SockerlessError } from "../../../../common/errors.ts";
 import type { CreateNetworkRequest, IpamPool } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkFabric } from "../../../driver/networks.ts";
@@ -7,14 +7,14 @@ import { bridgeOptionsOf, isBridgeOption } from "../../../model/bridge-options.t
 import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
 import { builtinNetworks } from "./networks.ts";
 
-/** Whether containers on a network reach one another. */
+/** Option for communication between containers on a network. */
 const iccOption = "com.docker.network.bridge.enable_icc";
 
-/** Options that say which IP versions a network has. */
+/** Options for a network's IP versions. */
 const ipv4Option = "com.docker.network.enable_ipv4";
 const ipv6Option = "com.docker.network.enable_ipv6";
 
-/** Options of Docker's bridge driver that say what holds anywhere, with the values that say so. */
+/** Options of Docker's bridge driver that are accepted with the values that hold on any backend. */
 const neutralOptions: ReadonlyMap<string, readonly string[]> = new Map([
   ["com.docker.network.bridge.default_bridge", ["false"]],
   [iccOption, ["true", "1"]],
@@ -25,13 +25,13 @@ const neutralOptions: ReadonlyMap<string, readonly string[]> = new Map([
   ["com.docker.network.driver.mtu", ["1500"]],
 ]);
 const dockersOption = "com.docker.network.";
-/** Drivers of networks, and of their addresses (IPAM). */
+/** Drivers of networks and of IPAM. */
 const knownDrivers: readonly (readonly string[])[] = [
   ["", "bridge"],
   ["", "default"],
 ];
 
-/** Refuses names and address pools that no network can have. @throws invalid; forbidden: predefined names */
+/** Refuses invalid names and address pools. @throws invalid; forbidden: predefined names */
 export function validateNameAndPools({ name, pools }: CreateNetworkRequest): void {
   if (builtinNetworks.has(name) || name === "default") {
     throw forbidden(`operation is not permitted on predefined ${name} network `);
@@ -46,12 +46,13 @@ export function validateNameAndPools({ name, pools }: CreateNetworkRequest): voi
 }
 
 /**
- * Refuses a network that cannot be made.
+ * Refuses a network that cannot be created.
  *
- * @param request with the IP versions that it asks for
- * @param backend its name, for what it cannot do
- * @returns the names of settings that are accepted and not applied
- * @throws invalid; not-found: a driver; forbidden: predefined drivers, what needs a swarm; not-implemented: by name
+ * @param request with its IP versions resolved
+ * @param backend the backend's name, for errors
+ * @returns names of settings that are accepted but not applied
+ * @throws invalid; not-found: a driver; forbidden: predefined drivers, or a swarm's; not-implemented, naming the
+ *   setting
  */
 export function validateNetwork(
   request: CreateNetworkRequest,
@@ -99,9 +100,9 @@ export function validateNetwork(
 }
 
 /**
- * A request that says which IP versions it asks for, by its own fields or by options of theirs.
+ * A request with its IP versions resolved from fields and options.
  *
- * @throws invalid: an option that is no truth value
+ * @throws invalid: an option that is not a boolean
  */
 export function withIpVersions(request: CreateNetworkRequest): CreateNetworkRequest {
   const { [ipv4Option]: ipv4 = "true", [ipv6Option]: ipv6 = "false" } = request.options;
@@ -120,7 +121,7 @@ function truthOf(option: string, value: string): boolean {
   }
 }
 
-/** Whether a pool is one of IPv4 addresses, or meant to be. */
+/** Whether a pool is an IPv4 pool, or a malformed one. */
 export function isIpv4({ subnet }: IpamPool): boolean {
   return !subnet.includes(":");
 }

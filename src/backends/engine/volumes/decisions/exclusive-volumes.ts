@@ -1,6 +1,6 @@
 /**
- * Volumes that one container alone may have. The claim is in the container's own record: whoever mounts such a volume has
- * it, until its removal is on record. Pure.
+ * Exclusive volumes, which only one container may use. The claim is in the container's own record: a container that
+ * mounts such a volume owns it until the container's removal is recorded. Pure.
  */
 import { conflict, type SockerlessError } from "../../../../common/errors.ts";
 import { shortId } from "../../../../common/ids.ts";
@@ -10,38 +10,38 @@ import type { VolumeRules } from "../../../driver/volumes.ts";
 import type { State } from "../../../state/state.ts";
 import { containersWith, volumeOf } from "./volumes.ts";
 
-/** Compose marks with it a container that it makes before it removes the one that this replaces. */
+/** Label by which compose marks a container that it creates before it removes the replaced one. */
 const replaceLabel = "com.docker.compose.replace";
 
-/** Whether a volume's driver lets one container alone have it. */
+/** Whether a volume's driver makes it exclusive. */
 function isExclusive({ drivers }: VolumeRules, { driver }: VolumeRecord): boolean {
   return drivers.some(({ name, sharing }) => name === driver && sharing === "exclusive");
 }
 
-/** The container that has an exclusive volume. One that waits to replace another has it once that is gone. */
+/** The owner of an exclusive volume. A container that replaces another owns it once that one is gone. */
 function ownerOf(state: State, name: string): ContainerRecord | undefined {
   const users = containersWith(state, name);
   return users.find(({ replaces }) => !users.some(({ id }) => id === replaces));
 }
 
-/** A volume as its inspect tells it: with what its driver says of it, and who has it to itself. */
+/** A volume's inspect: with its driver's details and its exclusive owner. */
 export function inspectedVolume(state: State, rules: VolumeRules, record: VolumeRecord): Volume {
   const owner = isExclusive(rules, record) ? ownerOf(state, record.name) : undefined;
   const status = owner === undefined ? record.status : { ...record.status, owner: owner.id };
   return { ...volumeOf(record), status };
 }
 
-/** The answer to a container that wants a volume. */
+/** The decision about a container's claim. */
 export type Admission =
   | { readonly kind: "granted" }
-  /** It has the volume once this container, which it replaces, is gone. */
+  /** Set if it owns the volume only once this replaced container is gone. */
   | { readonly kind: "after"; readonly ownerId: string }
   | { readonly kind: "refused"; readonly error: SockerlessError };
 
 /**
- * Whether a new container may have a volume.
+ * Decides whether a new container may use a volume.
  *
- * @param isTaken whether it comes with the mounts of another (`VolumesFrom`)
+ * @param isTaken whether it is inherited from another container (`VolumesFrom`)
  */
 export function admissionTo(
   state: State,
@@ -67,7 +67,7 @@ export function admissionTo(
   return { kind: "refused", error: inUse(rules, volume, first, advice) };
 }
 
-/** Why a container cannot start yet: one that it replaces has its volume still; undefined: it can. */
+/** Why a container cannot start yet, as the container that it replaces still owns its volume; undefined if it can. */
 export function waitRefusal(
   state: State,
   rules: VolumeRules,
@@ -84,7 +84,7 @@ export function waitRefusal(
   return undefined;
 }
 
-/** Compose's label says the ID of what is replaced, its name, or the service's with a number. */
+/** Compose's label holds the replaced container's ID or name, or the service's name with a number. */
 function isReplaced(owner: ContainerRecord, { config }: ContainerRecord): boolean {
   const named = config?.labels[replaceLabel] ?? "";
   const own = owner.config?.labels ?? {};

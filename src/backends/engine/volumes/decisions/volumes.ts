@@ -1,4 +1,4 @@
-/** Volumes as the state knows them: their names, who uses them, and how clients see them. Pure. */
+/** Volumes in the state: names, users, and their form for clients. Pure. */
 import { create } from "@bufbuild/protobuf";
 
 import { invalid, notFound } from "../../../../common/errors.ts";
@@ -22,7 +22,7 @@ const longestName = 255;
 /** Docker marks anonymous volumes with this label. */
 export const anonymousLabel = "com.docker.volume.anonymous";
 
-/** Refuses what cannot be the name of a volume. @throws invalid */
+/** Refuses invalid volume names. @throws invalid */
 export function refuseName(name: string): void {
   if (name.length === 1) {
     throw invalid(
@@ -40,7 +40,7 @@ export function refuseName(name: string): void {
   }
 }
 
-/** The driver that a name means: nothing and `local` mean the backend's first. @throws not-found */
+/** Resolves a driver's name: empty and `local` mean the backend's default driver. @throws not-found */
 export function driverOf({ drivers, elsewhere = {} }: VolumeRules, volume: string, asked: string): string {
   const [first] = drivers;
   if (first !== undefined && (asked === "" || asked === "local")) {
@@ -56,13 +56,13 @@ export function driverOf({ drivers, elsewhere = {} }: VolumeRules, volume: strin
   return asked;
 }
 
-/** Whether what is in a volume is this backend's to measure and to prune: one made with options may be somebody's own. */
+/** Whether this backend may measure and prune a volume's content: one with options may belong to the user. */
 export function isKeptHere({ drivers }: VolumeRules, { driver, options }: VolumeRecord): boolean {
   const content = drivers.find(({ name }) => name === driver)?.content;
   return content === "here" || (content !== undefined && Object.keys(options).length === 0);
 }
 
-/** The volume of that name. @throws not-found */
+/** The volume with a name. @throws not-found */
 export function findVolume(state: State, name: string): VolumeRecord {
   const record = state.volumes.get(name);
   if (record === undefined || !isMade(record)) {
@@ -71,7 +71,7 @@ export function findVolume(state: State, name: string): VolumeRecord {
   return record;
 }
 
-/** The volumes that pass the filters, by name. @throws invalid */
+/** The volumes that match the filters, sorted by name. @throws invalid */
 export function listVolumes(
   state: State,
   filterValues: Readonly<Record<string, StringList>>,
@@ -90,7 +90,7 @@ export function listVolumes(
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Those of a container's anonymous volumes that no other container uses. */
+/** A container's anonymous volumes that no other container uses. */
 export function ownVolumes(state: State, record: ContainerRecord): readonly VolumeRecord[] {
   return record.anonymousVolumes
     .filter((name) => usersOf(state, name).every((id) => id === record.id))
@@ -99,9 +99,9 @@ export function ownVolumes(state: State, record: ContainerRecord): readonly Volu
 }
 
 /**
- * IDs of the containers that mount a volume, those that are being made among them.
+ * IDs of the containers that mount a volume, including those being created.
  *
- * @param counts which of them are meant; absent: all
+ * @param counts selects containers; default all
  */
 export function usersOf(
   state: State,
@@ -113,7 +113,7 @@ export function usersOf(
     .map((record) => record.id);
 }
 
-/** The containers that mount a volume, those that are being made among them. */
+/** The containers that mount a volume, including those being created. */
 export function containersWith(state: State, name: string): readonly ContainerRecord[] {
   return [...state.containers.values()].filter(
     (record) =>
@@ -121,12 +121,12 @@ export function containersWith(state: State, name: string): readonly ContainerRe
   );
 }
 
-/** Whether clients see a volume: not while it is being made or removed. */
+/** Whether a volume is visible to clients: not while it is being created or removed. */
 export function isMade(record: VolumeRecord): boolean {
   return record.phase === Phase.UNSPECIFIED;
 }
 
-/** A volume as clients see it. */
+/** A volume's form for clients. */
 export function volumeOf(record: VolumeRecord): Volume {
   return create(VolumeSchema, {
     name: record.name,
