@@ -4,6 +4,7 @@
  *     key                      value
  *     meta!schema              decimal number of the last migration that ran (migrations.ts)
  *     meta!instance            instance ID: 64 hex digits, made with the database, the `ID` of `docker info`
+ *     meta!release             version of sockerless that ran it
  *     meta!spare               decimal number of the last record of the spare (spare.ts) that the database has
  *     container!<64 hex>       sockerless.state.v1.ContainerRecord
  *     exec!<64 hex>            sockerless.state.v1.ExecRecord
@@ -32,6 +33,9 @@ export type TableName =
 
 /** Key of the last migration's number. */
 export const schemaKey = "meta!schema";
+
+/** Key of the version of sockerless that ran the last migration. */
+export const releaseKey = "meta!release";
 
 /** Key of the instance ID. */
 export const instanceKey = "meta!instance";

@@ -30,11 +30,12 @@ import type { Loss } from "./damage.ts";
 import { damaged, type Operation } from "./database.ts";
 import { type Execs, ExecTable } from "./exec-table.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
-import { idOfKey, instanceKey, schemaKey, type TableName, tableRange } from "./keys.ts";
+import { idOfKey, instanceKey, type TableName, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
 import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
 import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
+import { upgrade } from "./upgrade.ts";
 
 /** A change: everything in it becomes durable together, or not at all. */
 export interface Change {
@@ -119,38 +120,13 @@ export interface StateOptions {
 export async function openState(options: StateOptions): Promise<State> {
   const storage = await Storage.open(options);
   try {
-    await migrate(storage, options);
+    await upgrade(storage, options.directory, options.migrations ?? migrations);
     const state = new LevelState(storage, options);
     await state.load();
     return state;
   } catch (error) {
     await storage.close();
     throw error;
-  }
-}
-
-async function migrate(storage: Storage, options: StateOptions): Promise<void> {
-  const steps = options.migrations ?? migrations;
-  const stored = await storage.get(schemaKey);
-  const done = stored === undefined ? 0 : Number(new TextDecoder().decode(stored));
-  const isLost = stored === undefined && storage.losses.length === 0 && !(await storage.isEmpty());
-  if (!Number.isSafeInteger(done) || done < 0 || isLost) {
-    throw damaged(options.directory, `no valid value at ${schemaKey}`);
-  }
-  if (done > steps.length) {
-    throw systemError(
-      `state directory ${options.directory} was written by a newer sockerless ` +
-        `(schema ${done}; this one knows ${steps.length})`,
-    );
-  }
-  for (const [index, step] of steps.entries()) {
-    if (index >= done) {
-      const schema = new TextEncoder().encode(String(index + 1));
-      const operations = await step.plan(storage.writable);
-      if (!(await storage.write([...operations, { type: "put", key: schemaKey, value: schema }]))) {
-        throw storage.failure ?? systemError("the schema cannot be changed");
-      }
-    }
   }
 }
 

@@ -148,14 +148,6 @@ export class Storage {
     this.#view = undefined;
   }
 
-  /** The database itself, for a schema migration. @throws the user's error if it cannot be written */
-  get writable(): Database {
-    if (this.#failure !== undefined || this.#database === undefined) {
-      throw this.#failure ?? new Error("the database is not open");
-    }
-    return this.#database;
-  }
-
   /**
    * Writes to the database, all or nothing.
    *
