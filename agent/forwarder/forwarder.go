@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -124,7 +125,7 @@ func newForwarder() (*forwarder, error) {
 		return nil, err
 	}
 	// The other half is for connections that are passed on, and for calls.
-	return &forwarder{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2)}, nil
+	return &forwarder{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2), headerLead: handover.HeaderLead}, nil
 }
 
 // missing stands for a descriptor for which this process had no room.
@@ -140,6 +141,8 @@ type forwarder struct {
 	mostHeld  int64
 	holding   atomic.Int64
 	guards    guards
+	// headerLead is how long a client is given to read the header of its answer.
+	headerLead time.Duration
 	// frontend ends once that is gone.
 	frontend context.Context
 }
@@ -235,7 +238,7 @@ func (f *forwarder) awaitRead(fd, id int) {
 	if conn, err := handover.ConnectionOf(fd); err != nil {
 		told.Error = err.Error()
 	} else {
-		handover.AwaitRead(conn, handover.HeaderLead)
+		handover.AwaitRead(conn, f.headerLead)
 		conn.Close() // ours alone: it is not shut down
 	}
 	_ = f.tell(told)

@@ -26,7 +26,7 @@ func ends(t *testing.T) (int, *net.UnixConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	return pair[0], conn.(*net.UnixConn)
 }
 
@@ -127,7 +127,7 @@ func TestAHelperThatServesNoMoreLeavesItsChannelWhileClientsWait(t *testing.T) {
 }
 
 func TestAFrontendIsToldOnceAClientHasReadItsHeader(t *testing.T) {
-	frontend, lines := started(t, &forwarder{})
+	frontend, lines := started(t, &forwarder{headerLead: time.Minute})
 	fd, client := ends(t)
 	defer unix.Close(fd)
 	write := func(text string) {

@@ -17,7 +17,8 @@ import (
 
 const (
 	// maxHandshakes bounds the connections that are not authenticated yet.
-	maxHandshakes    = 64
+	maxHandshakes = 64
+	// handshakeTimeout bounds the handshake of each.
 	handshakeTimeout = 5 * time.Second
 	// refusalsLogged is how many refusals a minute are logged individually:
 	// neighbours can reach the port, and log lines cost money in some clouds.
@@ -27,8 +28,9 @@ const (
 // gatekeeper is a listener that returns only connections of admitted clients.
 type gatekeeper struct {
 	net.Listener
-	tls    *tls.Config
-	logger *slog.Logger
+	tls     *tls.Config
+	timeout time.Duration // of each handshake
+	logger  *slog.Logger
 
 	admitted chan net.Conn
 	closing  context.Context
@@ -41,10 +43,11 @@ type gatekeeper struct {
 	refused    int
 }
 
-func newGatekeeper(listener net.Listener, config *tls.Config, logger *slog.Logger) *gatekeeper {
+func newGatekeeper(listener net.Listener, config *tls.Config, timeout time.Duration, logger *slog.Logger) *gatekeeper {
 	g := &gatekeeper{
 		Listener: listener,
 		tls:      config,
+		timeout:  timeout,
 		logger:   logger,
 		admitted: make(chan net.Conn),
 	}
@@ -124,7 +127,7 @@ func (g *gatekeeper) begin() (ctx context.Context, end func()) {
 }
 
 func (g *gatekeeper) handshake(ctx context.Context, conn net.Conn) {
-	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	limited, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
 	secure := tls.Server(conn, g.tls)
 	if err := secure.HandshakeContext(limited); err != nil {

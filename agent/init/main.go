@@ -211,7 +211,7 @@ func listen(settings *settings, self *container, certificate tls.Certificate, ru
 		drain = calling.Drain
 	}
 	for i, listener := range listeners {
-		listeners[i] = newGatekeeper(listener, rule.tlsConfig(certificate), logger)
+		listeners[i] = newGatekeeper(listener, rule.tlsConfig(certificate), handshakeTimeout, logger)
 	}
 	return listeners, drain, nil
 }

@@ -14,7 +14,7 @@ func TestARunningContainerIsConnectedAndDisconnected(t *testing.T) {
 	peer := l.listen(l.container("bbbbbbbbbbbb", "skl1", "10.213.2.9"), "10.213.2.9")
 	a := Namespace{ContainerID: "aaaaaaaaaaaa", Generation: 1, Path: path}
 	second := Interface{Bridge: "skl1", Address: "10.213.2.2/24", MAC: "02:42:0a:d5:02:02"}
-	if seen := l.dial(path, peer); seen != "" {
+	if seen := l.dialOnce(path, peer); seen != "" {
 		t.Fatalf("the peer answered %q before the connection", seen)
 	}
 	for range 2 { // it may be repeated

@@ -167,9 +167,22 @@ func (l *lab) in(path string, work func() error) {
 // bridge port forwards packets only a moment after it has come up.
 const patience = 2500 * time.Millisecond
 
-// dial returns our address as the listener sees it, or "" if nothing comes back
-// in time.
-func (l *lab) dial(path, address string) (seen string) {
+// limit is far longer than a way takes to open on a machine that does other work.
+const limit = 2 * time.Minute
+
+// dial returns our address as the listener sees it, once there is a way to it.
+func (l *lab) dial(path, address string) string {
+	l.t.Helper()
+	for deadline := time.Now().Add(limit); ; {
+		if seen := l.dialOnce(path, address); seen != "" || time.Now().After(deadline) {
+			return seen
+		}
+	}
+}
+
+// dialOnce returns our address as the listener sees it, or "" if nothing comes
+// back in time.
+func (l *lab) dialOnce(path, address string) (seen string) {
 	l.t.Helper()
 	l.in(path, func() error {
 		conn, err := net.DialTimeout("tcp", address, patience)
