@@ -65,7 +65,7 @@ describe("agents that call", () => {
 
   it("stay connected through a proxy that drops what is silent", async () => {
     const backend = await startBackend();
-    const idleMs = 3_000;
+    const idleMs = 15_000; // Pings of each second are not this late on a busy machine.
     const proxy = await startProxy(backend, idleMs);
     const containerId = newId();
     const ping = { SOCKERLESS_CALLBACK_PING: "1s" };
@@ -74,7 +74,7 @@ describe("agents that call", () => {
     // Those that wait, and one that is in use without a word.
     const watch = clientOf(backend, containerId, found).watch({})[Symbol.asyncIterator]();
     await watch.next();
-    await untilTrue(() => proxy.oldestMs() > 2 * idleMs);
+    await untilTrue(() => proxy.oldestMs() > idleMs + 1_000);
     assert.equal(proxy.dropped(), 0);
   });
 
@@ -172,7 +172,7 @@ describe("agents that call", () => {
       },
     });
     const place = { task: "task", address: "" };
-    const { pin } = await finder.await(containerId, place, AbortSignal.timeout(20_000));
+    const { pin } = await finder.await(containerId, place, AbortSignal.timeout(120_000));
     assert.equal(Buffer.from(pin).toString("hex"), second.value?.pin);
   });
 

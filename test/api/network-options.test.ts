@@ -167,10 +167,11 @@ describe("a network", onBridges, () => {
     await ok("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "apart");
     await sleeping("one", "--network", "apart");
     await sleeping("two", "--network", "apart");
-    const ping = (target: string) => docker("exec", "one", "ping", "-c1", "-W2", target);
-    assert.equal((await ping("two")).code, 1);
+    const ping = (target: string, seconds: number) =>
+      docker("exec", "one", "ping", "-c1", `-W${seconds}`, target);
+    assert.equal((await ping("two", 2)).code, 1);
     const gateway = await ok("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "apart");
-    assert.equal((await ping(gateway)).code, 0);
+    assert.equal((await ping(gateway, 60)).code, 0);
   });
 
   test("of two addresses is enough for two containers where the machine has none there", async () => {
@@ -180,7 +181,7 @@ describe("a network", onBridges, () => {
         ...["-o", `com.docker.network.${option}`, "pair"],
       );
       await sleeping("one", "--network", "pair");
-      await ok("run", "--rm", "--network", "pair", "busybox", "ping", "-c1", "-W5", "one");
+      await ok("run", "--rm", "--network", "pair", "busybox", "ping", "-c1", "-W60", "one");
       await ok("rm", "--force", "one");
       await ok("network", "rm", "pair");
     }

@@ -59,7 +59,7 @@ describe("the agent of a cloud container", () => {
   });
 
   const pinWith = async (vouching: CloudAuthority, forContainer = containerId): Promise<Uint8Array> =>
-    await learnPin({ host, port }, await vouching.credentialsFor(forContainer), AbortSignal.timeout(10_000));
+    await learnPin({ host, port }, await vouching.credentialsFor(forContainer), AbortSignal.timeout(120_000));
 
   const hello = async (vouching: CloudAuthority, forContainer: string, pin: Uint8Array) => {
     const client = createAgentClient(
@@ -67,7 +67,7 @@ describe("the agent of a cloud container", () => {
       { containerId, credentials: () => vouching.credentialsFor(forContainer) },
     );
     try {
-      return await client.client.hello({}, { timeoutMs: 10_000 });
+      return await client.client.hello({}, { timeoutMs: 120_000 });
     } finally {
       client.close();
     }
@@ -100,7 +100,7 @@ describe("the agent of a cloud container", () => {
     };
     const address = { kind: "tcp", host, port, pin: await pinWith(authority) } as const;
     const { client, close } = createAgentClient(address, { containerId, credentials });
-    const asPartner = { timeoutMs: 10_000 };
+    const asPartner = { timeoutMs: 120_000 };
     try {
       for await (const { message } of client.listeners({}, asPartner)) {
         assert.equal(message.case, "table");

@@ -151,7 +151,7 @@ describe("who is near a container in the cloud", () => {
       { kind: "tcp", host: address, port: agentPort, pin },
       { containerId: id, credentials },
     );
-    const exec = agent.client.session(openExec(), { timeoutMs: 30_000 });
+    const exec = agent.client.session(openExec(), { timeoutMs: 120_000 });
     await assert.rejects(exec[Symbol.asyncIterator]().next(), { code: Code.Unavailable });
     agent.close();
   });

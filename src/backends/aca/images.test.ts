@@ -185,7 +185,7 @@ class FakeAcr {
     };
     return {
       call: (_operation: string, send: (options: object) => Promise<unknown>) =>
-        send({ abortSignal: AbortSignal.timeout(10_000) }),
+        send({ abortSignal: AbortSignal.timeout(120_000) }),
       request,
       armUrl: (armPath: string) => `http://arm${armPath}?api-version=1`,
       credential: { getToken: async () => ({ token: "login", expiresOnTimestamp: 0 }) },
@@ -348,7 +348,7 @@ describe("an image that runs as another user", () => {
     await images.forJobs(image, container, step, noPhase);
     const sweep = async (): Promise<void> => {
       for (const { run } of images.sweeps) {
-        await run(AbortSignal.timeout(10_000));
+        await run(AbortSignal.timeout(120_000));
       }
     };
     await sweep();
@@ -365,7 +365,7 @@ describe("an image that runs as another user", () => {
     const images = open();
     const sweep = async (): Promise<void> => {
       for (const { run } of images.sweeps) {
-        await run(AbortSignal.timeout(10_000));
+        await run(AbortSignal.timeout(120_000));
       }
     };
     const isThere = ({ reference }: { readonly reference: string }): boolean =>

@@ -188,7 +188,7 @@ describe("a legacy archive", () => {
     await assertRefused(context, [...folder, legacyTags({})], /^invalid image configuration at created/);
   });
 
-  it("is read at once, however many names it gives an image", { timeout: 20_000 }, async (context) => {
+  it("is read at once, however many names it gives an image", { timeout: 120_000 }, async (context) => {
     const store = await openImageStore(context);
     const names = 80_000;
     const tags = Array.from({ length: names }, (_, tag) => [tag, "a"]);

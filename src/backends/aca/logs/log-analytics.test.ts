@@ -69,7 +69,7 @@ async function linesOf(
   for await (const { stream, data } of log.lines(
     "c",
     { tail: undefined, sinceNs: undefined, ...range },
-    AbortSignal.timeout(10_000),
+    AbortSignal.timeout(120_000),
   )) {
     found.push(`${stream === Stream.STDERR ? "err" : "out"}:${Buffer.from(data).toString().trimEnd()}`);
   }
@@ -155,11 +155,11 @@ describe("a log in Log Analytics", () => {
 
 describe("the end of a run in Log Analytics", () => {
   const read = async (space: ReturnType<typeof workspace>): Promise<string[]> =>
-    await Array.fromAsync(space.log.agentLines("c", AbortSignal.timeout(10_000)));
+    await Array.fromAsync(space.log.agentLines("c", AbortSignal.timeout(120_000)));
 
   it("is among the agent's own lines, newest first", async () => {
     const space = workspace({ one: [[1, "[sockerless] hello"], [2, "x"], ended] });
-    for await (const line of space.log.agentLines("c", AbortSignal.timeout(10_000))) {
+    for await (const line of space.log.agentLines("c", AbortSignal.timeout(120_000))) {
       assert.match(line, /^exit generation=1/);
       break;
     }

@@ -38,7 +38,7 @@ describe("the first contact with an agent", () => {
       const taken = once(server, "secureConnection") as Promise<[TLSSocket]>;
       const { port } = server.address() as AddressInfo;
       const target = { host: "127.0.0.1", port };
-      const pin = await learnPin(target, credentials, AbortSignal.timeout(30_000), () => {}, clock);
+      const pin = await learnPin(target, credentials, AbortSignal.timeout(120_000), () => {}, clock);
       assert.equal(pin.length, 32);
       const [connection] = await taken;
       t.after(() => connection.destroy());

@@ -40,7 +40,7 @@ async function read(
   const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf: () => ["one", "two"] });
   const lines: string[] = [];
   const wanted = { tail: range.tail, sinceNs: range.sinceNs };
-  for await (const { stream, data } of log.lines("c", wanted, AbortSignal.timeout(10_000))) {
+  for await (const { stream, data } of log.lines("c", wanted, AbortSignal.timeout(120_000))) {
     lines.push(`${stream === Stream.STDERR ? "err" : "out"}:${Buffer.from(data).toString().trimEnd()}`);
   }
   return { lines, calls: calls.length };
@@ -88,7 +88,7 @@ describe("a log in CloudWatch", () => {
       for await (const { stream, data } of log.lines(
         "c",
         { tail, sinceNs: undefined },
-        AbortSignal.timeout(10_000),
+        AbortSignal.timeout(120_000),
       )) {
         told[stream]?.push(Buffer.from(data));
       }
@@ -113,7 +113,7 @@ describe("a log in CloudWatch", () => {
     for await (const { timeNs } of log.lines(
       "c",
       { tail: undefined, sinceNs: undefined },
-      AbortSignal.timeout(10_000),
+      AbortSignal.timeout(120_000),
     )) {
       times.push(timeNs / 1_000_000n);
     }
@@ -165,7 +165,7 @@ describe("a log in CloudWatch", () => {
       const { client } = cloudWatch({ one: ["[sockerless] of another task"], two });
       const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf: () => ["one", "two"] });
       const lines: string[] = [];
-      for await (const line of log.agentLines("c", AbortSignal.timeout(10_000))) {
+      for await (const line of log.agentLines("c", AbortSignal.timeout(120_000))) {
         lines.push(line);
       }
       return lines;

@@ -17,8 +17,9 @@ test("addresses of the VPC reach one another and this machine as their groups al
   const one = await attach("4", "0a:00:00:00:00:04", ["sg-1"]);
   const two = await attach("5", "0a:00:00:00:00:05", ["sg-2"]);
   await vpc.setGroup("sg-1", { ingress: [], egress: [{ protocol: "-1", cidr: "0.0.0.0/0" }] });
-  const pings = async (namespace: string, address: string): Promise<boolean> => {
-    const ping = ["/bin/busybox", "ping", "-c1", "-W1", address];
+  /** @param seconds that an answer may take */
+  const pings = async (namespace: string, address: string, seconds = 60): Promise<boolean> => {
+    const ping = ["/bin/busybox", "ping", "-c1", `-W${seconds}`, address];
     try {
       await enclosure.run(["nsenter", `--net=${namespace}`, ...ping]);
       return true;
@@ -28,14 +29,14 @@ test("addresses of the VPC reach one another and this machine as their groups al
     }
   };
 
-  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), false);
+  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress, 1), false);
   await vpc.setGroup("sg-2", { ingress: [{ protocol: "icmp", groupId: "sg-1" }], egress: [] });
   assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), true);
-  assert.equal(await pings(two.namespace, one.endpoint.privateIpAddress), false);
-  assert.equal(await pings(two.namespace, vpc.hostAddress), false, "the second group lets nothing out");
+  assert.equal(await pings(two.namespace, one.endpoint.privateIpAddress, 1), false);
+  assert.equal(await pings(two.namespace, vpc.hostAddress, 1), false, "the second group lets nothing out");
   assert.equal(await pings(one.namespace, vpc.hostAddress), true);
   await vpc.setCut(one, true);
-  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), false);
+  assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress, 1), false);
   await vpc.setCut(one, false);
   assert.equal(await pings(one.namespace, two.endpoint.privateIpAddress), true);
   const pinged = { ingress: [{ protocol: "icmp", groupId: "sg-1" }], egress: [] };
