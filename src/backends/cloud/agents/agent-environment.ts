@@ -1,4 +1,4 @@
-/** The environment with which a task is started: what its agent has to know before anybody talks to it. */
+/** The environment of a task: the settings that its agent needs before anyone connects to it. */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { logSettings } from "../../logging/log-settings.ts";
 
@@ -8,29 +8,29 @@ export const containerVariable = "SOCKERLESS_CONTAINER_ID";
 export const generationVariable = "SOCKERLESS_GENERATION";
 /** Pin of the authority whose clients the agent admits, `sha256/<base64>`. */
 const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
-/** Address at which the agent calls its backend; absent: it waits to be dialled. */
+/** Address at which the agent calls its backend; absent if it is dialled. */
 const callbackVariable = "SOCKERLESS_CALLBACK_URL";
-/** Time that the agent waits to be told what to run, as Go's durations: `720s`. */
+/** Time for which the agent waits for its start, as a Go duration: `720s`. */
 const startTimeoutVariable = "SOCKERLESS_START_TIMEOUT";
 const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
-/** Bytes of output after which the agent begins another log file. */
+/** Bytes of output after which the agent rotates its log file. */
 const logSizeVariable = "SOCKERLESS_LOG_MAX_SIZE";
 const logFilesVariable = "SOCKERLESS_LOG_MAX_FILES";
 
-/** Settings that the agents of one backend share. */
+/** Settings shared by all agents of a backend. */
 export interface AgentSettings {
   /** SHA-256 of the public key of the authority over the agents. */
   readonly authorityPin: Uint8Array;
-  /** How long this backend tries to start a container, milliseconds. */
+  /** Time limit of a container's start, in milliseconds. */
   readonly startTimeoutMs: number;
-  /** Address at which agents call; undefined: they are dialled. */
+  /** Address at which agents call; undefined if they are dialled. */
   readonly callbackUrl?: string | undefined;
 }
 
-/** Seconds that an agent waits longer than its backend tries: files are unpacked, attachments come. */
+/** Seconds that an agent waits beyond its backend's limit, for unpacking files and attachments. */
 const agentMarginS = 120;
 
-/** The environment of a start's agent. */
+/** The environment of the agent of one start. */
 export function agentEnvironment(
   record: ContainerRecord,
   { authorityPin, startTimeoutMs, callbackUrl }: AgentSettings,
@@ -47,7 +47,7 @@ export function agentEnvironment(
   ];
 }
 
-/** Limits of the log; where the container asks for none, the agent has its own defaults. */
+/** Limits of the log; the agent has its own defaults. */
 function logLimitsOf({ hostConfig }: ContainerRecord) {
   const { maxSize, maxFiles } = logSettings(hostConfig?.logConfig);
   return maxSize === 0n

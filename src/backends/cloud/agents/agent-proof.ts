@@ -1,34 +1,34 @@
-/** Proofs by which the agent of a task is known from others that call and claim to be it. */
+/** Proofs that distinguish a task's agent from callers that claim to be it. */
 import { createHash, timingSafeEqual } from "node:crypto";
 
 import type { AgentClient } from "../../../agent-client/client.ts";
 import { forbidden } from "../../../common/errors.ts";
 import type { TaskPlace } from "../contract/agent-finder.ts";
 
-/** An agent that has called, on a connection that is its own and was opened with this backend's certificate. */
+/** An agent that has called, on its own connection, opened with this backend's certificate. */
 export interface UnprovenAgent {
   readonly containerId: string;
-  /** SHA-256 of the SubjectPublicKeyInfo that this connection was opened with. */
+  /** SHA-256 of the SubjectPublicKeyInfo of this connection's certificate. */
   readonly pin: Uint8Array;
   readonly client: Pick<AgentClient["client"], "prove">;
 }
 
-/** Has agents prove which task they run in. */
+/** Verifies which task an agent runs in. */
 export interface AgentProof {
   /**
    * Resolves once the agent has proven that it runs in the task.
    *
-   * @throws conflict: it runs in another task of ours; forbidden: in none; others: nobody knows yet
+   * @throws conflict: it runs in another task of ours; forbidden: in none; other errors: unknown yet
    */
   check(agent: UnprovenAgent, place: TaskPlace, signal: AbortSignal): Promise<void>;
 }
 
 /**
- * The secret that the platform has delivered to the task. Good for one key: an agent that was met is known by its key, and
- * whoever shows its secret with another is not asked for it again.
+ * Proof by the secret that the platform has delivered to the task. It is valid for one key: a known agent is identified
+ * by its key, and a caller that shows the secret with another key is refused.
  *
- * @param secretOf the secret that a container's task was given; a launch has one of its own, and the cloud knows of which
- *   launch a task is
+ * @param secretOf the secret of a container's task; each launch has its own, and the cloud knows which launch a task
+ *   belongs to
  */
 export function secretProof(
   secretOf: (containerId: string, place: TaskPlace) => string | Promise<string>,

@@ -1,4 +1,4 @@
-/** Agents that call: they are waited for, asked to prove themselves, and from then on known by their key. */
+/** Callback agents: waits for their calls, verifies their proofs, and then identifies them by their keys. */
 import { createAgentClient } from "../../../agent-client/client.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { fromUnknown, messageOf, unavailable } from "../../../common/errors.ts";
@@ -11,32 +11,32 @@ import type { Relay } from "../callback/relay.ts";
 import type { AgentFinder, FoundAgent, TaskPlace } from "../contract/agent-finder.ts";
 import type { AgentProof } from "./agent-proof.ts";
 
-/** Parts of the backend that waiting for agents needs. */
+/** Dependencies of the wait for agents. */
 export interface CalledAgentsOptions {
   readonly relay: Pick<Relay, "path" | "callersOf" | "has" | "doubt" | "refuse" | "allow">;
   readonly authority: Pick<CloudAuthority, "credentialsFor">;
   readonly proof: AgentProof;
-  /** Address at which agents call, as they are told. */
+  /** Address at which agents call, as sent to them. */
   readonly url: string;
   /**
-   * Whether containers reach one another at the addresses that the cloud tells. Where they do not, agents carry what
-   * containers of one network send one another, through the relay.
+   * Whether containers reach each other at the cloud's addresses. If not, agents forward the traffic of a network
+   * through the relay.
    */
   readonly reachOneAnother: boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** Times that a key has to prove itself: more with each attempt, so that those who only stall take little. */
+/** Time limits of a key's proof, which grow per attempt, so that a stalling key holds a slot only briefly. */
 const proofLimitsMs = [4_000, 8_000, 15_000] as const;
-/** Keys of one container that are asked for their proof at once: those that called last. */
+/** Maximum number of keys of one container that prove themselves at once: the latest callers. */
 const maxAsked = 128;
-/** Pauses after a proof that could be neither had nor refused; none is kept waiting for another's. */
+/** Pauses after an inconclusive proof; each key waits only for its own. */
 const pausesMs = [1_000, 2_000, 5_000, 10_000] as const;
-/** Keys that have not proven themselves are told one by one up to here. */
+/** Maximum number of unproven keys that are logged individually. */
 const maxTold = 10;
 
-/** Reaches agents by the connections that they make. */
+/** Reaches agents by the connections that they open. */
 export function calledAgents(options: CalledAgentsOptions): AgentFinder {
   const { relay, url } = options;
   const firstProven = (containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent> =>
@@ -53,7 +53,7 @@ export function calledAgents(options: CalledAgentsOptions): AgentFinder {
   };
 }
 
-/** Agents reach one another through the relay that they call. */
+/** Agents reach each other through the relay that they call. */
 function relayedBy(relay: Pick<Relay, "allow">): AgentReach {
   const named = (containerId: string, pin: Uint8Array): Caller => ({
     containerId,
@@ -107,12 +107,12 @@ async function meetFirstProven(
   }
 }
 
-/** Keys of one container that are asked to prove that they run in a task. */
+/** Keys of one container that must prove that they run in its task. */
 class Asking {
   readonly #options: CalledAgentsOptions;
   readonly #place: TaskPlace;
   readonly #signal: AbortSignal;
-  /** Keys that are asked now, by what ends it; in a flood it is the flood that is asked longest. */
+  /** Keys with a pending proof, by their abort controllers; in a flood, the flood's own are the oldest. */
   readonly #asked = new Set<AbortController>();
   #told = 0;
 
@@ -123,9 +123,9 @@ class Asking {
   }
 
   /**
-   * Asks a key until it has proven itself or cannot.
+   * Requests proofs from a key until one is conclusive.
    *
-   * @returns "refused": it is another's; "left": it is not there any more
+   * @returns "refused": it belongs to another task; "left": it has disconnected
    * @throws the signal's reason
    */
   async ask(caller: Caller): Promise<FoundAgent | "refused" | "left"> {
@@ -179,7 +179,7 @@ class Asking {
     }
   }
 
-  /** Begins to ask one more, in the place of the one that has been asked longest where they are too many. */
+  /** Begins a proof; if there are too many, the oldest is dropped. */
   #begin(): AbortController {
     const asked = new AbortController();
     this.#asked.add(asked);

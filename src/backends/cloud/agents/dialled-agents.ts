@@ -1,4 +1,4 @@
-/** Agents that listen: they are dialled at the addresses that the cloud tells of their tasks. */
+/** Listening agents: dialled at the addresses that the cloud reports for their tasks. */
 import { isIPv6 } from "node:net";
 
 import type { ClientCredentials } from "../../../agent-client/address.ts";
@@ -9,33 +9,30 @@ import { learnPin } from "../authority/first-contact.ts";
 import { agentPort } from "./agent-port.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 
-/** Parts of the backend that dialling needs. */
+/** Dependencies of dialling. */
 export interface DialOptions {
   readonly authority: Pick<CloudAuthority, "credentialsFor">;
   readonly clock: Clock;
-  /** A question to whoever operates the backend, for agents that do not answer: `do its … let this backend in?` */
+  /** A hint for the operator if agents do not answer: `do its … let this backend in?` */
   readonly hint: string;
 }
 
-/** A pause's share of the time that the agent has been awaited so far, within the limits below. */
+/** A pause, as a share of the time waited so far, within the limits below. */
 const pauseShare = 1 / 8;
-/**
- * A pause delays the start and the moment when peers know of it; an attempt that nobody takes costs a sixth
- * of a millisecond.
- */
+/** A pause delays the start, while an unanswered attempt costs a sixth of a millisecond. */
 const shortestPauseMs = 20;
 const longestPauseMs = 500;
-/** Attempts at all agents together; more come only once every pause is the longest. */
+/** Maximum rate of attempts at all agents together; exceeded only once all pauses have their maximum. */
 const attemptsPerSecond = 100;
 /**
- * An attempt's share of the time that the agent has been awaited so far: a packet to an address that nobody
- * has yet is dropped silently, and sent again only after a second.
+ * Time limit of an attempt, as a share of the time waited so far: a packet to an unassigned address is dropped
+ * silently, and resent only after a second.
  */
 const connectShare = 1 / 2;
 const shortestConnectMs = 250;
 const longestConnectMs = 2_000;
 const handshakeLimitMs = 30_000;
-/** Ends waits that are over. Made once: the signal's own reason is an error with a stack each time. */
+/** Abort reason of finished waits. Created once, as a default reason is an error with a stack each time. */
 const over = new Error("over");
 
 /** Reaches agents by dialling them. */
@@ -57,7 +54,7 @@ export function dialledAgents(options: DialOptions): AgentFinder {
   };
 }
 
-/** Agents that are dialled, of all backends of this process. */
+/** Agents being dialled, of all backends of this process. */
 let dialled = 0;
 
 async function dialUntilAnswered(
@@ -90,7 +87,7 @@ async function dialAgainAndAgain(
       const limitMs = share(connectShare, shortestConnectMs, longestConnectMs);
       return { address, pin: await attempt(address, credentials, limitMs, signal, clock) };
     } catch {
-      // It is not there yet; the task's end is heard of elsewhere.
+      // It is not up yet; the task's end is detected elsewhere.
     }
     const longestMs = Math.min(
       longestPauseMs,
@@ -101,8 +98,8 @@ async function dialAgainAndAgain(
 }
 
 /**
- * Makes one attempt. Its limit is meant for addresses that nobody has; a busy machine, which needs long for a
- * handshake, would need longer still for repeated ones.
+ * Makes one attempt. The limit only covers the connection, since it is meant for unassigned addresses: on a busy
+ * machine repeated handshakes would take longer than one slow handshake.
  */
 async function attempt(
   address: string,
@@ -116,7 +113,7 @@ async function attempt(
   const limit = new AbortController();
   const giveUpAfter = (ms: number, unless: AbortSignal): void => {
     clock.sleep(ms, unless).then(
-      // An answer that has arrived, but is not read yet, is still in time.
+      // An answer that has arrived but is not read yet is in time.
       () => setImmediate(() => unless.aborted || limit.abort(over)),
       () => {},
     );

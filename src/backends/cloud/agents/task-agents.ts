@@ -1,4 +1,4 @@
-/** Calls of the backend to the agents of tasks. */
+/** The backend's calls to tasks' agents. */
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -13,28 +13,26 @@ import type { FoundExit } from "../../driver/workloads.ts";
 import { sigkill } from "../../model/signals.ts";
 import type { AgentFinder, FoundAgent, TaskPlace } from "../contract/agent-finder.ts";
 
-/** A stranger's agent answers in this time, or is left alone. */
+/** Time limit for the answer of an unknown task's agent. */
 const callLimitMs = 5_000;
-/** A killed process ends in this time. */
+/** Time limit for the end of a killed process. */
 const endLimitMs = 20_000;
 
-/** An agent's account of its own container, which the state does not know. */
+/** An agent's report about its container, which the state does not know. */
 export interface Described extends FoundAgent {
-  /**
-   * The record that was sealed last; undefined: it was never started, or what it handed back is not believed.
-   */
+  /** The record that was sealed last; undefined if it was never started, or its seal is invalid. */
   readonly record: ContainerRecord | undefined;
-  /** The images that the record needs, as far as they were sealed with it. */
+  /** The sealed images that the record needs. */
   readonly images: readonly SealedImage[];
 }
 
-/** How a run has ended, as its agent tells. */
+/** How a run has ended, as its agent reports. */
 export interface ToldExit extends FoundExit {
-  /** Its platform had told it to stop; nobody here had. */
+  /** True if its platform stopped it, rather than a user. */
   readonly platformStop: boolean;
 }
 
-/** Agents as this process reaches them. */
+/** This process's access to agents. */
 export class TaskAgents {
   readonly #finder: AgentFinder;
   readonly #authority: Pick<CloudAuthority, "credentialsFor">;
@@ -46,25 +44,25 @@ export class TaskAgents {
     this.#sealer = sealer;
   }
 
-  /** The address of a task's agent; undefined while nobody knows it. */
+  /** The address of a task's agent; undefined while unknown. */
   addressOf(task: TaskRecord): AgentAddress | undefined {
     const agent = metAgent(task);
     return agent === undefined ? undefined : this.#finder.addressOf(agent);
   }
 
-  /** The address at which others reach a task's container itself; empty: they do not. */
+  /** The address at which others reach a task's container itself; empty if they cannot. */
   containerAddressOf(task: TaskRecord): string {
     const agent = metAgent(task);
     return agent === undefined ? "" : this.#finder.containerAddressOf(agent);
   }
 
-  /** How a task's agent is reached; undefined while nobody knows. */
+  /** How to dial a task's agent; undefined while unknown. */
   targetOf(task: TaskRecord): AgentTarget | undefined {
     const address = this.addressOf(task);
     return address === undefined ? undefined : { address, ...this.#optionsFor(task.containerId) };
   }
 
-  /** Has nobody wait for the agent of a task that has stopped. */
+  /** Ends all waits for the agent of a stopped task. */
   forget(task: TaskRecord): void {
     const agent = metAgent(task);
     if (agent !== undefined) {
@@ -80,9 +78,9 @@ export class TaskAgents {
   }
 
   /**
-   * Waits until the agent has listed the files of its image, without which it starts no process.
+   * Waits until the agent has listed its image's files, which it needs before it starts a process.
    *
-   * @returns false: it does not say that it has
+   * @returns false if it does not report that
    * @throws the signal's reason
    */
   async awaitFiles(task: TaskRecord, signal: AbortSignal): Promise<boolean> {
@@ -94,9 +92,9 @@ export class TaskAgents {
   }
 
   /**
-   * Lets the agent go: its task ends now.
+   * Releases the agent, so that its task ends.
    *
-   * @returns false where it does not answer, or does not go (its container was started again, or never)
+   * @returns false if it does not answer or does not leave (its container was restarted, or never started)
    */
   async letGo(task: TaskRecord): Promise<boolean> {
     return await this.#call(task, async ({ client }) => {
@@ -105,9 +103,9 @@ export class TaskAgents {
   }
 
   /**
-   * Sees to it that a task's last run has ended, and how.
+   * Makes sure that a task's last run has ended, and returns how.
    *
-   * @returns undefined: its agent was not told to start
+   * @returns undefined if its agent was never told to start
    * @throws ConnectError: the agent does not answer
    */
   async endRun(task: TaskRecord): Promise<ToldExit | undefined> {
@@ -124,7 +122,7 @@ export class TaskAgents {
   }
 
   /**
-   * Asks the agent of a container that nobody remembers what it was started with.
+   * Asks an unknown container's agent for its record.
    *
    * @throws unavailable: it does not answer
    */
@@ -162,14 +160,14 @@ export class TaskAgents {
   }
 }
 
-/** The agent that has answered for a task; undefined: none has yet. */
+/** The agent that has answered for a task; undefined if none has yet. */
 function metAgent({ address, agentPin: pin }: TaskRecord): FoundAgent | undefined {
   return address === "" || pin.length === 0 ? undefined : { address, pin };
 }
 
 /**
- * Lets the failure of an agent that was never started pass, as it has nothing to tell. Others are thrown: an
- * agent that does not answer now may run what somebody needs.
+ * Ignores the error of an agent that was never started, as it has nothing to report. Rethrows others: an agent that
+ * does not answer now may run a needed container.
  */
 function undefinedIfNew(error: unknown): undefined {
   if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) {
@@ -205,8 +203,8 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<To
 }
 
 /**
- * How a run has ended: not before its start as its agent tells it, and not later than now. An agent may be wrong about
- * the time, or lie, and tell one that is none.
+ * How a run has ended, with an end between its reported start and now: an agent's clock may be wrong, and its times
+ * forged or invalid.
  */
 export function exitOf(
   { code, oomKilled, finishedAt, platformStop }: ExitStatus,

@@ -1,4 +1,4 @@
-/** The key and certificate of an instance's authority over its agents, as the configuration names them. */
+/** The key and certificate of an instance's certificate authority for agents, as configured. */
 import "reflect-metadata";
 
 import { link, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -17,28 +17,28 @@ import { errnoOf, fromFileError, invalid, messageOf, systemError } from "../../.
 import { makeDirectories } from "../../../common/make-directories.ts";
 import { randomSerial } from "./serial-number.ts";
 
-/** ECDSA on P-256: what every TLS library has. */
+/** ECDSA on P-256, supported by every TLS library. */
 export const keyAlgorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 
-/** An authority as read. */
+/** An authority's key and certificate. */
 export interface AuthorityKey {
   readonly certificate: X509Certificate;
   readonly privateKey: CryptoKey;
-  /** The private key, PKCS #8: other keys of the instance are derived from it. */
+  /** The private key, PKCS #8; other keys of the instance are derived from it. */
   readonly secret: Uint8Array;
 }
 
 const pemBeginning = "-----BEGIN ";
 const privateKeyLabel = "PRIVATE KEY";
 const certificateLabel = "CERTIFICATE";
-/** An authority is replaced by hand, with its tasks; its certificate never ends of itself. */
+/** The certificate does not expire: an authority is replaced by hand, with its tasks. */
 const validYears = 50;
 
 /**
- * Reads the authority; makes its file where there is none.
+ * Reads the authority; creates its file if missing.
  *
  * @param given a path, or the PEM text itself: a private key (PKCS #8, P-256) and its certificate
- * @throws invalid: it is none, or the file can be read by others
+ * @throws invalid: malformed, or the file is readable by others
  */
 export async function readAuthority(given: string): Promise<AuthorityKey> {
   if (given.includes(pemBeginning)) {
@@ -86,7 +86,7 @@ async function checkPair(privateKey: CryptoKey, certificate: X509Certificate): P
   }
 }
 
-/** Puts a new authority in place, whole or not at all; another process may have been quicker. */
+/** Writes a new authority atomically, unless another process has done so meanwhile. */
 async function makeFile(path: string): Promise<void> {
   const temporary = `${path}.${process.pid}.new`;
   try {

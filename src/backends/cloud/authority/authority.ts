@@ -1,4 +1,7 @@
-/** The authority over this instance's agents: each admits only holders of a certificate for its container. */
+/**
+ * The certificate authority of this instance's agents: each agent admits only holders of a certificate for its
+ * container.
+ */
 import "reflect-metadata";
 
 import { createHash } from "node:crypto";
@@ -22,36 +25,33 @@ import type { AgentAuthority } from "../../driver/agents.ts";
 import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
 import { randomSerial } from "./serial-number.ts";
 
-/** The authority of a cloud backend, with what its tasks are told of it. */
+/** The authority of a cloud backend, with its pin for tasks. */
 export interface CloudAuthority extends AgentAuthority {
   credentialsFor(containerId: string): Promise<ClientCredentials>;
-  /** SHA-256 of its SubjectPublicKeyInfo: what an agent knows it by. */
+  /** SHA-256 of its SubjectPublicKeyInfo, by which agents identify it. */
   readonly pin: Uint8Array;
 }
 
-/** Roles that a certificate may give at a container's agent. */
+/** Roles that a certificate can grant at a container's agent. */
 type Holder = "client" | "partner" | "peer";
 
-/** How long certificates are good, milliseconds. */
+/** Validity of certificates in milliseconds. */
 interface Term {
   readonly validMs: number;
-  /**
-   * A certificate is handed out again until only this is left of it: clients with the same one share a
-   * connection.
-   */
+  /** Remaining validity below which a certificate is no longer reused; clients with the same one share a connection. */
   readonly renewedMs: number;
 }
 
-/** Checked when a connection is made, so that it need not be good for longer than a few attempts. */
+/** Only checked when a connection is opened, so it need not outlast a few attempts. */
 const clientTerm: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
-/** Agents are told theirs, and make connections while this process may be away. */
+/** Sent to agents, which open connections even while this process is away. */
 const partnerTerm: Term = { validMs: 60 * 60_000, renewedMs: 30 * 60_000 };
-/** Certificates are dated back so far, because clocks differ. */
+/** Certificates are backdated by this, because clocks differ. */
 const backdatedMs = 5 * 60_000;
-/** Most certificates that are kept; beyond it the oldest go. */
+/** Maximum number of cached certificates; the oldest are dropped first. */
 const maxKept = 10_000;
 
-/** The authority over an instance's agents. */
+/** The certificate authority of an instance's agents. */
 export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<CloudAuthority> {
   const own = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
   const ownKey = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", own.privateKey), "PRIVATE KEY");
@@ -114,7 +114,7 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   };
 }
 
-/** Certificates that were issued and are still good for a while, by their holders. */
+/** Cache of issued certificates that are still valid for a while, by holder. */
 class Kept<Issued> {
   readonly #term: Term;
   readonly #clock: Clock;
@@ -145,14 +145,14 @@ class Kept<Issued> {
   }
 }
 
-/** The key of a certificate in {@link Kept}: its container and its holder's public key. */
+/** The cache key of a certificate: its container and its holder's public key. */
 function holding(containerId: string, publicKey: Uint8Array): string {
   return `${containerId} ${Buffer.from(publicKey).toString("base64")}`;
 }
 
 /**
- * The name in both certificates of a connection: the agent's, and those of the clients that may speak to it. Partners have
- * `/partner` behind it and peers `/peer`, which an agent that knows neither refuses.
+ * The name in both certificates of a connection: the agent's, and those of its clients. Partners have the suffix
+ * `/partner` and peers `/peer`; agents that know neither refuse these.
  */
 function containerUri(containerId: string): string {
   return `sockerless://container/${containerId}`;

@@ -1,4 +1,4 @@
-/** The first connection to an agent whose key nobody knows yet. */
+/** The first connection to an agent whose key is unknown. */
 import { createHash } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { connect } from "node:tls";
@@ -10,20 +10,20 @@ import { messageOf, unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
 
-/** A connection that the agent has not closed by then, once the handshake is over, is given up. */
+/** Time after the handshake by which the agent must have closed the connection. */
 const closeLimitMs = 10_000;
 
-/** An address, or a connection that something else has opened, with its name for messages. */
+/** An address, or an open connection with its name for messages. */
 export type FirstWay =
   | { readonly host: string; readonly port: number }
   | { readonly socket: Duplex; readonly name: string };
 
 /**
- * Connects to the address that the cloud has named for a container and learns the key of the agent there, to be pinned.
+ * Connects to the address that the cloud reports for a container and returns the key of the agent there, to be pinned.
  *
- * @param reached called once somebody has taken the connection
+ * @param reached called once the connection is accepted
  * @returns SHA-256 of the SubjectPublicKeyInfo of the agent's certificate
- * @throws unavailable: nobody answers there (yet), or no agent; the signal's reason
+ * @throws unavailable: no answer (yet), or not an agent; the signal's reason
  */
 export function learnPin(
   way: FirstWay,
@@ -61,7 +61,7 @@ export function learnPin(
         socket.destroy(new Error("no certificate came"));
         return;
       }
-      // The handshake is brought to its end whatever the signal says: one that is cut is an alarm in the agent's log.
+      // The handshake is completed even if the signal aborts: an interrupted one is an alarm in the agent's log.
       leaving[Symbol.dispose]();
       resolve(createHash("sha256").update(spki).digest());
       socket.end();

@@ -1,6 +1,6 @@
 /**
- * Sealing what an agent keeps for us. Root in a container can own its agent, so what an agent hands back counts only
- * where the seal, under a key that no container ever sees, verifies.
+ * Seals of records that agents store for us. Root in a container can take over its agent, so a returned record only
+ * counts if its seal verifies, under a key that no container ever sees.
  */
 import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
 
@@ -8,20 +8,22 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 
 import { type SealedContainer, SealedContainerSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
-/** A container's record as an agent keeps it. */
+/** A container's record as an agent stores it. */
 export interface SealedRecord {
   readonly specification: Uint8Array;
   readonly seal: Uint8Array;
 }
 
-/** Seals records, and opens those that it has sealed. */
+/** Seals records and verifies seals. */
 export interface Sealer {
   seal(container: MessageInitShape<typeof SealedContainerSchema>): SealedRecord;
-  /** @returns undefined where the seal is not ours, or is that of another container */
+  /** @returns undefined if the seal is not ours, or another container's */
   open(containerId: string, sealed: SealedRecord): SealedContainer | undefined;
-  /** The key with which an agent seals the end of one run of its container: of no use for another's. */
+  /** The key with which an agent seals the end of one run of its container; useless for any other run. */
   exitKey(containerId: string, generation: bigint): Uint8Array;
-  /** The secret by which the agent of one launch is known when it calls first; its platform delivers it to that task alone. */
+  /**
+   * The secret that identifies the agent of one launch at its first call; the platform delivers it only to that task.
+   */
   callbackSecret(containerId: string, generation: bigint): string;
 }
 
@@ -30,7 +32,7 @@ const exitKeyPurpose = "sockerless: seal of the ends of runs, version 1";
 const callbackPurpose = "sockerless: secrets of agents that call, version 1";
 const keyBytes = 32;
 
-/** @param secret of the instance, kept apart from its state; the keys are derived from it */
+/** @param secret of the instance, stored apart from its state; the keys are derived from it */
 export function createSealer(secret: Uint8Array): Sealer {
   const keyFor = (purpose: string): Uint8Array =>
     new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), purpose, keyBytes));
@@ -63,7 +65,7 @@ function mac(key: Uint8Array, message: Uint8Array): Uint8Array {
   return createHmac("sha256", key).update(message).digest();
 }
 
-/** Whether a message authentication code is that of a message, under a key. */
+/** Verifies a message authentication code. */
 export function isSeal(seal: Uint8Array, key: Uint8Array, message: Uint8Array): boolean {
   const expected = mac(key, message);
   return seal.length === expected.length && timingSafeEqual(seal, expected);

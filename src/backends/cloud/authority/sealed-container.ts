@@ -1,4 +1,4 @@
-/** Content of a seal: a container's record, and the images it needs, as far as an agent can keep them. */
+/** Content of a seal: a container's record and its images, up to a size limit. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -14,14 +14,14 @@ import type { ImageDocuments } from "../../images/image-documents.ts";
 /**
  * Reads an image's documents.
  *
- * @returns undefined: they are gone, or have more bytes than that
+ * @returns undefined if they are gone or exceed the limit
  */
 export type DocumentsOfImage = (image: ImageRecord, mostBytes: number) => Promise<ImageDocuments | undefined>;
 
-/** Most bytes of documents that an agent keeps, of all images together: those of one have a few KiB. */
+/** Maximum bytes of documents of all images together; one image has a few KiB. */
 const mostImageBytes = 1024 * 1024;
 
-/** The record with those of the images whose documents there are. */
+/** The record with the images whose documents exist. */
 export async function sealedContainerOf(
   container: ContainerRecord,
   images: readonly ImageRecord[],

@@ -1,39 +1,41 @@
 import { WebSocket } from "ws";
 
-/** Messages of one that is not joined with anybody: its key, and how TLS begins where it calls another agent. */
+/** Maximum messages of an unjoined agent: its key, and the beginning of TLS if it calls another agent. */
 const maxUnasked = 8;
 
 /**
- * An agent's connection. It is closed when its client leaves, by a frame that the agent tells from a cut, however the stream
- * over it ends: `createWebSocketStream` terminates what its user destroys.
+ * An agent's connection. When its client leaves it is closed by a frame, which the agent distinguishes from a cut;
+ * `createWebSocketStream` would terminate it without one when destroyed.
  */
 export class AgentSocket extends WebSocket {
   #hasClient = false;
   #isJoined = false;
   #unasked = 0;
-  /** The last ping that is not answered. */
+  /** The last unanswered ping. */
   #ping: Buffer | undefined;
   #isAnswering = false;
 
-  /** Somebody uses it from now on. */
+  /** Marks it as in use. */
   use(): void {
     this.#hasClient = true;
     this.join();
   }
 
-  /** Lets what comes be passed on from now on. */
+  /** Passes on messages from now on. */
   join(): void {
     this.#isJoined = true;
   }
 
-  /** Takes note of a message. Those that nobody has asked for are kept, at more than their bytes, and so are few. */
+  /** Takes a message. Unrequested ones are buffered, which costs more than their bytes, so their number is bounded. */
   noteMessage(): void {
     if (!this.#isJoined && ++this.#unasked > maxUnasked) {
       this.cut();
     }
   }
 
-  /** Answers the last ping once the answer before has left: an agent may ping without reading (RFC 6455, 5.5.3). */
+  /**
+   * Answers the last ping once the previous answer has been sent: an agent may ping without reading (RFC 6455, 5.5.3).
+   */
   answer(ping: Buffer): void {
     this.#ping = ping;
     if (!this.#isAnswering) {
@@ -60,7 +62,7 @@ export class AgentSocket extends WebSocket {
     }
   }
 
-  /** Drops it, as its agent says nothing. */
+  /** Terminates it, as its agent is silent. */
   cut(): void {
     super.terminate();
   }

@@ -1,4 +1,4 @@
-/** The first thing that an agent shows on a connection that it has made: that it has the key of its certificate. */
+/** The first exchange on an agent's connection: it proves that it has its certificate's key. */
 import { createHash, randomBytes, verify, X509Certificate } from "node:crypto";
 
 import type { WebSocket } from "ws";
@@ -6,7 +6,7 @@ import * as v from "valibot";
 
 import { mustRead, object } from "../../../common/documents.ts";
 
-/** The most bytes of an agent's answer. */
+/** Maximum bytes of an agent's answer. */
 const maxProofBytes = 8 * 1024;
 
 const shownSchema = object({
@@ -15,11 +15,11 @@ const shownSchema = object({
 });
 
 /**
- * Sends an agent a nonce to be signed, and resolves once it was.
+ * Sends an agent a nonce and verifies its signature.
  *
  * @param instance name of this backend's instance
  * @returns SHA-256 of the SubjectPublicKeyInfo, hexadecimal
- * @throws Error: too much came, it is not signed, or not by the certificate's key
+ * @throws Error: the answer is too long, or not signed by the certificate's key
  */
 export async function learnKey(socket: WebSocket, instance: string, containerId: string): Promise<string> {
   const nonce = randomBytes(32);

@@ -1,40 +1,40 @@
-/** Connections that agents offer, and those who want one: joined by container and key. */
+/** Matches agents' connections with clients that want one, by container and key. */
 import type { Duplex } from "node:stream";
 
 import type { Caller } from "./relay-messages.ts";
 
-/** Connections of one agent that wait; it offers one, and another while that is being taken. */
+/** Maximum waiting connections of one agent: it offers one, and another while that is being taken. */
 const maxOffers = 4;
-/** Connections that wait of agents that nobody has wanted yet: anybody can make a key. */
+/** Maximum waiting connections of agents without clients, as anyone can create a key. */
 const maxUnwanted = 256;
 
-/** Somebody wants an agent that is refused. */
+/** Error for clients of a refused agent. */
 export const agentRefused = new Error("the agent is refused");
 
 /**
- * Those who want an agent: who has its control, and agents of other containers. These may want many connections at once,
- * and the agent makes one at a time; they wait until nobody of the others does.
+ * Priorities of an agent's clients: its backend and frontends, then agents of other containers. The latter may want
+ * many connections at once, while the agent opens one at a time, so they yield.
  */
 export type Wanting = "controls" | "peers";
 
-/** One agent's side and its clients' side. */
+/** An agent's connections and its waiting clients. */
 interface Meeting {
   readonly caller: Caller;
   readonly offers: Set<Duplex>;
-  /** Told of an offer, or that there will be none. */
+  /** Waiting clients, resolved with a connection or rejected. */
   readonly wants: Readonly<Record<Wanting, Set<(offer: Duplex | undefined) => void>>>;
-  /** Somebody has asked for this agent and not called it another since. */
+  /** True once a client wants this agent, unless it was refused since. */
   isWanted: boolean;
   used: number;
 }
 
-/** Told of agents. */
+/** Callbacks about agents. */
 export interface MeetingListener {
   called(caller: Caller): void;
   left(caller: Caller): void;
 }
 
-/** Joins the two sides. */
+/** Matches agents and clients. */
 export class Meetings {
   readonly #meetings = new Map<string, Meeting>();
   readonly #listener: MeetingListener;
@@ -44,7 +44,7 @@ export class Meetings {
     this.#listener = listener;
   }
 
-  /** Takes an agent's connection, which is gone once it is closed. @returns why it is not wanted; undefined: it is taken */
+  /** Adds an agent's connection until it closes. @returns why it is refused; undefined if accepted */
   offer(caller: Caller, connection: Duplex): string | undefined {
     if (this.#refused.has(keyOf(caller))) {
       return "its agent is another";
@@ -71,7 +71,7 @@ export class Meetings {
     return undefined;
   }
 
-  /** Forgets a connection whose other end is gone, if it waits: nobody reads it, so it would not close by itself. */
+  /** Drops a waiting connection whose other end is gone, as without a reader it would not close by itself. */
   lose(caller: Caller, connection: Duplex): void {
     if (this.#meetings.get(keyOf(caller))?.offers.has(connection) === true) {
       connection.destroy();
@@ -79,7 +79,7 @@ export class Meetings {
   }
 
   /**
-   * A connection of an agent, as soon as there is one.
+   * Waits for a connection of an agent.
    *
    * @throws the signal's reason; {@link agentRefused}
    */
@@ -117,7 +117,7 @@ export class Meetings {
     });
   }
 
-  /** Has no more to do with an agent that is not whom it was taken for. */
+  /** Refuses an agent with a wrong identity. */
   refuse(caller: Caller): void {
     const key = keyOf(caller);
     const [oldest] = this.#refused;
@@ -134,7 +134,7 @@ export class Meetings {
     }
   }
 
-  /** Takes an agent for one that nobody wants. */
+  /** Marks an agent as unwanted. */
   doubt(caller: Caller): void {
     const meeting = this.#meetings.get(keyOf(caller));
     if (meeting !== undefined) {
@@ -177,7 +177,7 @@ export class Meetings {
     }
   }
 
-  /** Lets the connections go that have waited longest for somebody to want them. */
+  /** Closes the unwanted connections that have waited longest. */
   #limitUnwanted(): void {
     const unwanted = [...this.#meetings.values()]
       .filter(({ isWanted }) => !isWanted)
@@ -188,7 +188,7 @@ export class Meetings {
   }
 }
 
-/** In the order of their turn. */
+/** In order of arrival. */
 function wantsOf({ wants }: Meeting): readonly ((offer: Duplex | undefined) => void)[] {
   return [...wants.controls, ...wants.peers];
 }

@@ -1,24 +1,26 @@
-/** Connections between agents that call: who may have one with whom, and who has. */
+/** Connections between callback agents: which are allowed, and which exist. */
 import type { Caller, Grant } from "./relay-messages.ts";
 
-/** Connections of one agent to another, at once; and of all others to one, which has 512 for them and its backend. */
+/**
+ * Maximum connections from one agent to another, and from all others to one, which has 512 for them and its backend.
+ */
 const maxOfPair = 128;
 const maxToOne = 384;
 
-/** One connection that an agent has asked for. */
+/** A connection requested by an agent. */
 export interface Passage {
   readonly from: Caller;
   readonly to: Caller;
-  /** Aborted once the two may not be joined any more. */
+  /** Aborts once the two may no longer be joined. */
   readonly cut: AbortController;
 }
 
-/** Passages of one relay. */
+/** Connections between agents of one relay. */
 export class Passages {
   readonly #grants = new Map<string, Grant>();
   readonly #open = new Set<Passage>();
 
-  /** Has an agent reach these others and nobody else. Undefined: it is gone, and reaches nobody. */
+  /** Sets the agents that an agent may reach; undefined if it is gone. */
   allow(containerId: string, grant: Grant | undefined): void {
     if (grant === undefined) {
       this.#grants.delete(containerId);
@@ -33,9 +35,9 @@ export class Passages {
   }
 
   /**
-   * Begins a connection, which the caller ends.
+   * Opens a connection, which the caller closes.
    *
-   * @throws Error: that agent may not reach the container, or has connections enough
+   * @throws Error: the agent may not reach the container, or has too many connections
    */
   open(from: Caller, containerId: string): Passage {
     const to = this.#granted(from, containerId);
@@ -52,7 +54,7 @@ export class Passages {
     return passage;
   }
 
-  /** Forgets one that has ended. */
+  /** Removes a closed connection. */
   end(passage: Passage): void {
     this.#open.delete(passage);
   }

@@ -1,7 +1,7 @@
 /**
- * The thread of the relay: agents that nobody can dial call here, and whoever wants one asks on a unix socket and is joined
- * with a connection of it. The bytes that pass are TLS between the two: nothing is read of them. A thread of its own, so
- * that bulk streams do not hold up the one that owns the state (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
+ * The relay's thread: agents that cannot be dialled call here, and a client connects to a unix socket and is joined
+ * with one of the agent's connections. The bytes are end-to-end TLS and not inspected. A separate thread, so that bulk
+ * streams do not delay the one that owns the state (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
  */
 import { once } from "node:events";
 import { chmodSync } from "node:fs";
@@ -24,17 +24,17 @@ import type { Caller, FromRelay, RelaySettings, ToRelay } from "./relay-messages
 
 /** The protocol inside the WebSocket: TLS, whose server is the agent. */
 const subprotocol = "sockerless.agent.v1";
-/** After this time a client is told that the agent has not called. */
+/** Time limit for a client whose agent does not call. */
 const wantedWithinMs = 8_000;
 /** Agents ping each connection every 20 s. */
 const silentForMs = 65_000;
-/** Messages are records of TLS, which have 16 KiB at most. Whoever has shown no key makes us keep no more than that either. */
+/** Messages are TLS records of at most 16 KiB. A peer without a proven key can make us buffer no more than that. */
 const maxMessageBytes = 64 * 1024;
-/** Parts that a message may come in, frames and reads of the connection: each costs more than its bytes. */
+/** Maximum parts of a message, frames and reads of the connection: each costs more than its bytes. */
 const maxParts = 256;
 /** The first byte of a TLS connection. */
 const tlsHandshake = 22;
-/** Chunks that are under way on one connection, each way. */
+/** Maximum chunks in flight on one connection, each way. */
 const highWaterMark = 256 * 1024;
 
 const port = parentPort;
@@ -88,7 +88,7 @@ agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
   );
 });
 
-/** Alive connections of agents, and when each was heard last. */
+/** Live connections of agents, and when each was last heard. */
 const heard = new Map<AgentSocket, number>();
 setInterval(() => {
   for (const [webSocket, atMs] of heard) {
@@ -98,7 +98,7 @@ setInterval(() => {
   }
 }, silentForMs / 4).unref();
 
-/** The sockets beneath connections. */
+/** The underlying sockets of connections. */
 const socketOf = new WeakMap<Duplex, AgentSocket>();
 
 async function meet(
@@ -143,7 +143,7 @@ async function meet(
 
 const passages = new Passages();
 
-/** Joins an agent that calls with one that waits, until one of the two ends it or they may not be joined any more. */
+/** Joins a calling agent with a waiting one, until either closes or they may no longer be joined. */
 async function joinPeers(
   webSocket: AgentSocket,
   connection: Duplex,
@@ -176,9 +176,10 @@ async function joinPeers(
 }
 
 /**
- * Resolves once TLS has begun. Links are for those who have an agent's control: one agent could keep all of another's.
+ * Resolves once TLS has begun. Resumable links are reserved for backend and frontends: an agent could exhaust
+ * another's.
  *
- * @throws Error: something else has; the signal's reason
+ * @throws Error: anything but TLS; the signal's reason
  */
 async function beginsTls(connection: Duplex, signal: AbortSignal): Promise<void> {
   if (connection.readableLength === 0) {
@@ -217,7 +218,7 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
     socket.write("HTTP/1.1 200 OK\r\n\r\n");
     connection.write(head);
     pipeline(socket, connection, () => {});
-    // The stream of a WebSocket that has closed neither finishes nor closes by itself: all that came of it was passed on.
+    // The stream of a closed WebSocket neither finishes nor closes by itself; all of its data was passed on.
     pipeline(connection, socket, () => connection.destroy());
   } catch (error) {
     const status = error === agentRefused ? "410 the agent is gone" : "503 the agent has not called";
@@ -242,7 +243,7 @@ port.on("message", (message: ToRelay) => {
 });
 
 const { hostname, port: number } = new URL(listen);
-// Without an address Node takes [::], which is IPv4's too, and 0.0.0.0 where there is no IPv6.
+// Without an address Node listens on [::], which includes IPv4, or on 0.0.0.0 if there is no IPv6.
 const host = hostname === "[::]" ? undefined : hostname.replace(/^\[(.*)\]$/, "$1");
 clients.listen(path, () => {
   chmodSync(path, 0o600);

@@ -1,4 +1,4 @@
-/** The relay of agents that call, as the backend has it: a thread, and what it has told. */
+/** The backend's side of the relay for callback agents: a thread, and what it has reported. */
 import "reflect-metadata";
 
 import { rm } from "node:fs/promises";
@@ -14,7 +14,7 @@ import { keyAlgorithm } from "../authority/authority-file.ts";
 import { randomSerial } from "../authority/serial-number.ts";
 import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
 
-/** A thread that has ended is followed by another after this time. */
+/** Delay before a thread that has ended is replaced. */
 const restartMs = 1_000;
 
 /** Settings of a {@link Relay}. */
@@ -22,23 +22,23 @@ export interface RelayOptions extends Pick<RelaySettings, "listen" | "path" | "i
   readonly logger: Logger;
 }
 
-/** Agents that call, and the socket at which they are had. */
+/** Callback agents, and the socket for reaching them. */
 export class Relay implements AsyncDisposable {
   /** Unix socket. */
   readonly path: string;
   readonly #settings: RelaySettings;
   readonly #logger: Logger;
-  /** The last call of each agent that is there, by container and key: who has waited longest comes first. */
+  /** The last call of each connected agent, by container and key; the longest waiting first. */
   readonly #callers = new Map<string, Map<string, number>>();
   #calls = 0;
-  /** By container: told again to a thread that follows another. */
+  /** By container; sent again to a replaced thread. */
   readonly #grants = new Map<string, Grant>();
   readonly #changed = new EventTarget();
   readonly #ended = new AbortController();
   #thread: Worker | undefined;
   #address = "";
 
-  /** Listens. @throws system: the address cannot be had */
+  /** Listens. @throws system: the address cannot be bound */
   static async start(options: RelayOptions): Promise<Relay> {
     const { key, certificate } = await listenerCertificate();
     const relay = new Relay({ ...options, key, certificate }, options.logger);
@@ -52,13 +52,13 @@ export class Relay implements AsyncDisposable {
     this.#logger = logger;
   }
 
-  /** Address at which agents call: `tcp://address:port`, with the port that was chosen where 0 was asked for. */
+  /** Address at which agents call: `tcp://address:port`, with the actual port if 0 was configured. */
   get address(): string {
     return this.#address;
   }
 
   /**
-   * Keys that wait for a container now, and those that come, each as often as it calls, in the order of their calls.
+   * Keys that call for a container, now waiting and future ones, each as often as it calls, in order of their calls.
    *
    * @throws the signal's reason; unavailable: the relay was closed
    */
@@ -77,22 +77,22 @@ export class Relay implements AsyncDisposable {
     }
   }
 
-  /** Whether a connection of a caller is there, in use or not. */
+  /** Whether a caller has a connection, in use or not. */
   has({ containerId, pin }: Caller): boolean {
     return this.#callers.get(containerId)?.has(pin) === true;
   }
 
-  /** Takes a caller for one that nobody wants, until it is wanted again: it has not proven itself. */
+  /** Marks a caller as unwanted until it is wanted again, as it has not proven itself. */
   doubt(caller: Caller): void {
     this.#tell({ kind: "doubt", caller });
   }
 
-  /** Has no more to do with a caller that is not whom it was taken for. */
+  /** Refuses a caller with a wrong identity. */
   refuse(caller: Caller): void {
     this.#tell({ kind: "refuse", caller });
   }
 
-  /** Joins a container's agent with these others and nobody else from now on. Undefined: with nobody. */
+  /** Sets the agents that a container's agent may be joined with; undefined for none. */
   allow(containerId: string, grant: Grant | undefined): void {
     if (grant === undefined) {
       this.#grants.delete(containerId);
@@ -102,7 +102,7 @@ export class Relay implements AsyncDisposable {
     this.#tell({ kind: "allow", containerId, grant });
   }
 
-  /** Cuts every connection. */
+  /** Closes all connections. */
   async close(): Promise<void> {
     this.#ended.abort(unavailable("the relay of agents was closed"));
     const thread = this.#thread;
@@ -194,7 +194,7 @@ export class Relay implements AsyncDisposable {
   }
 }
 
-/** A key and certificate for the listener's own TLS, which proxies may end and agents do not look at. */
+/** A key and certificate for the listener's outer TLS, which proxies may terminate and agents do not verify. */
 async function listenerCertificate(): Promise<Pick<RelaySettings, "key" | "certificate">> {
   const keys = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
   const certificate = await X509CertificateGenerator.createSelfSigned({

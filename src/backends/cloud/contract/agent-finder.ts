@@ -4,7 +4,7 @@ import type { ContainerTraffic } from "../../driver/networks.ts";
 
 /** An agent that has answered. */
 export interface FoundAgent {
-  /** Address at which it was met, as the cloud tells it. */
+  /** Its address, as reported by the cloud. */
   readonly address: string;
   /** SHA-256 of its SubjectPublicKeyInfo. */
   readonly pin: Uint8Array;
@@ -14,37 +14,34 @@ export interface FoundAgent {
 export interface TaskPlace {
   /** The cloud's name of the task. */
   readonly task: string;
-  /** Its address, as the cloud tells it. */
+  /** Its address, as reported by the cloud. */
   readonly address: string;
 }
 
-/** How the agents of tasks are reached: dialled at addresses that the cloud tells, or waited for until they call in. */
+/** How to reach tasks' agents: dialled at addresses that the cloud reports, or waited for until they call. */
 export interface AgentFinder {
-  /** How containers whose agents are reached so reach one another. */
+  /** How containers with such agents reach each other. */
   readonly traffic: ContainerTraffic;
-  /** How these agents reach one another. */
+  /** How these agents reach each other. */
   readonly agentReach: AgentReach;
-  /** The address at which a frontend or backend reaches an agent that was met. */
+  /** The address at which a frontend or backend reaches a known agent. */
   addressOf(agent: FoundAgent): AgentAddress;
-  /** The address at which others in the cloud reach that agent's container; empty: they do not. */
+  /** The address at which others in the cloud reach that agent's container; empty if they cannot. */
   containerAddressOf(agent: FoundAgent): string;
   /**
-   * Waits until the agent of a task that is coming up answers.
+   * Waits until the agent of a starting task answers.
    *
    * @throws the signal's reason
    */
   await(containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent>;
   /**
-   * Meets an agent that should be there.
+   * Connects to an agent that should be running.
    *
    * @throws unavailable: it does not answer
    */
   meet(containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent>;
-  /** Its task has stopped: whoever waits for its agent to call again hears so. */
+  /** Notes that its task has stopped: ends waits for its agent to call again. */
   forget(containerId: string, agent: FoundAgent): void;
-  /**
-   * A clause for an agent that was awaited in vain: that it does not answer at this address, or has not called, and
-   * why that may be.
-   */
+  /** A clause for messages about an agent that did not answer at its address or did not call, with a possible cause. */
   describeSilence(address: string): string;
 }

@@ -1,7 +1,7 @@
 import { SockerlessError } from "../../../common/errors.ts";
 import type { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 
-/** The agent's last lines have not come to the cloud's log, and may yet come: a log is late by minutes on some clouds. */
+/** The agent's last lines have not reached the cloud's log yet, which on some clouds is late by minutes. */
 export class LinesLate extends SockerlessError {
   constructor(message: string) {
     super("unavailable", message);
@@ -14,36 +14,36 @@ export interface LogPiece {
   /** Unix time in nanoseconds of the record in which the line began. */
   readonly timeNs: bigint;
   readonly data: Uint8Array;
-  /** It begins its line. */
+  /** True if it begins its line. */
   readonly begins: boolean;
-  /** It ends its line, with or without a newline. */
+  /** True if it ends its line, with or without a newline. */
   readonly ends: boolean;
 }
 
-/** The log that a cloud keeps of a container. */
+/** A container's log as kept by a cloud. */
 export interface CloudLog {
-  /** The cloud keeps it: else nothing is known but what was taken from agents. */
+  /** Whether the cloud keeps it; otherwise only logs taken from agents exist. */
   readonly isKept: boolean;
   /**
    * Its lines, oldest first; a log that does not exist has none.
    *
-   * @param range what of it is wanted at least; more may come
+   * @param range the minimum range to return
    */
   lines(containerId: string, range: CloudLogRange, signal: AbortSignal): AsyncIterable<LogPiece>;
   /**
-   * The agent's own lines of the container's last task without their mark, newest first, as far as they are near the end.
+   * The agent's own lines near the end of the container's last task, without their mark, newest first.
    *
-   * @throws LinesLate, behind those that there are
+   * @throws LinesLate, after all available lines
    */
   agentLines(containerId: string, signal: AbortSignal): AsyncIterable<string>;
 }
 
-/** The part of a cloud's log that is wanted. */
+/** The requested part of a cloud's log. */
 export interface CloudLogRange {
-  /** The last lines only, exactly so many. */
+  /** Exact number of last lines. */
   readonly tail: bigint | undefined;
-  /** From here on; earlier lines may come too. Not together with `tail`. */
+  /** Start of the range; earlier lines may be included. Not combined with `tail`. */
   readonly sinceNs: bigint | undefined;
-  /** Nothing of the task that the container runs in. */
+  /** Excludes the task that the container runs in. */
   readonly beforeLastTask?: boolean;
 }

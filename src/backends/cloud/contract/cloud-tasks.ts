@@ -1,69 +1,68 @@
 /**
- * The port of a cloud in which every container that runs is a task of its own. What becomes of a task (`tasks/`) is the
- * same in all clouds; a cloud supplies what is here, in words of its own: requests, names of tasks and reasons stand in
- * the books and are shown to users as the cloud writes them.
+ * The interface of a cloud in which every running container is a task. The life of a task (`tasks/`) is the same in all
+ * clouds; a cloud supplies what is here, in its own words: requests, task names and reasons are recorded and shown to
+ * users as the cloud writes them.
  *
  * Rules for every role:
- * - What is already there is left as it is, what is already gone is no error: calls are repeated after a crash.
- * - Failures of the cloud's are {@link CloudError}s, which tell what is known of what they have done.
+ * - Operations are idempotent, as calls are repeated after a crash: what exists already is kept, and what is gone
+ *   already is no error.
+ * - Failures of the cloud are {@link CloudError}s, which tell what is known about their effect.
  */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { Prospect } from "./start-prospect.ts";
 
-/** A cloud's own terms, for messages to users. */
+/** A cloud's terms, for messages to users. */
 export interface CloudNames {
-  /** The service that runs tasks, as users know it. */
+  /** The name of the service that runs tasks. */
   readonly service: string;
-  /** The call that asks for one, as the cloud documents it. */
+  /** The name of the call that requests a task. */
   readonly run: string;
-  /** The thing that tasks run in: `cluster`. */
+  /** The kind of resource that tasks run in: `cluster`. */
   readonly place: string;
-  /** The place where the cloud keeps output, as users know it. */
+  /** The name of the place where the cloud keeps output. */
   readonly log: string;
   /** The section of the configuration. */
   readonly section: string;
 }
 
-/** A task as the cloud tells of it, reduced to what matters here. */
+/** A task's description by the cloud, reduced to what matters here. */
 export interface TaskView {
-  /** The cloud's name of it. */
+  /** The cloud's name of the task. */
   readonly task: string;
-  /** How it stands, in the cloud's word, for users. */
+  /** Its state in the cloud's words, for users. */
   readonly status: string;
-  /** The cloud does not know (any more) how it stands: what is told here is what it said before. */
+  /** True if the cloud no longer knows its state: this is the last known one. */
   readonly isUntold: boolean;
-  /** Nothing will make it run (again). */
+  /** True if it will never run (again). */
   readonly stopping: boolean;
   readonly stopped: boolean;
-  /** The cloud has told why it ends. */
+  /** True if the cloud has given the reason for its end. */
   readonly isReasonTold: boolean;
-  /** The instance of sockerless that had it started; empty: none. */
+  /** The instance of sockerless that started it; empty if none. */
   readonly instance: string;
-  /** Empty where it is not ours. */
+  /** Empty if it is not ours. */
   readonly containerId: string;
   readonly generation: bigint;
-  /** The address of its agent, as {@link AgentFinder} takes it; undefined while nobody knows. */
+  /** The address of its agent for {@link AgentFinder}; undefined while unknown. */
   readonly address: string | undefined;
-  /** Exit code of the container's own process, or its agent's; undefined while it runs, or where it never did. */
+  /** Exit code of the container's process or its agent; undefined while it runs, or if it never did. */
   readonly exitCode: number | undefined;
-  /** The cloud's words for an end by lack of memory; empty: it was none. */
+  /** The cloud's words for an out-of-memory end; empty otherwise. */
   readonly outOfMemory: string;
-  /**
-   * Words for what the cloud, or somebody in it, has done to the task; empty: it ended by itself, or by us.
-   */
+  /** What the cloud, or someone using it, did to the task; empty if it ended by itself or was stopped by us. */
   readonly interruption: string;
-  /** Why it has ended, all that the cloud says of it. */
+  /** The cloud's complete reason for its end. */
   readonly reason: string;
-  /** How its start goes on where it has ended before its agent was told to run. */
+  /** How its start continues if it ended before its agent was told to run. */
   readonly prospect: Prospect;
   readonly stoppedAt: Date | undefined;
-  /** How it came up, by the cloud's clock, as far as the cloud has told. */
+  /** The times of its start by the cloud's clock, as far as reported. */
   readonly times: TaskTimes;
 }
 
-/** Times of a task that comes up; undefined: not yet, or the cloud does not tell. */
+/** Times of a task's start; undefined if not reached yet, or not reported. */
 export interface TaskTimes {
   readonly created?: Date | undefined;
   readonly pullStarted?: Date | undefined;
@@ -72,83 +71,84 @@ export interface TaskTimes {
   readonly started?: Date | undefined;
 }
 
-/** Whether a task's container has ended: that of one that is stopping may still run. */
+/** Whether a task's container has ended; the container of a stopping task may still run. */
 export function hasEnded({ stopped, stopping, exitCode }: TaskView): boolean {
   return stopped || (stopping && exitCode !== undefined);
 }
 
-/** The cloud's answer about tasks that it was asked for by name. */
+/** The cloud's answer about named tasks. */
 export interface DescribedTasks {
   readonly views: readonly TaskView[];
-  /** Those that it does not know (yet, or any more). */
+  /** Tasks that it does not know (yet, or any more). */
   readonly missing: readonly string[];
 }
 
 /** No task was given. */
 export interface TaskRefusal {
-  /** The cloud's words. */
+  /** The reason in the cloud's words. */
   readonly reason: string;
-  /** The failure of the call; undefined: the cloud has answered, with no task. */
+  /** The failure of the call; undefined if the cloud answered without a task. */
   readonly cause: unknown;
   readonly prospect: Prospect;
 }
 
-/** The cloud's answer to a request for a task. */
+/** The result of a request for a task. */
 export type TaskAnswer = { readonly task: string } | TaskRefusal;
 
-/** A request names what is not there any more: it has to be made anew. No task was given. */
+/** A request refers to something that no longer exists and must be made anew. No task was given. */
 export class RequestStale extends Error {}
 
 /** Tasks. */
 export interface CloudTasks {
   readonly names: CloudNames;
-  /** How many tasks one call tells of; what fails or hangs is a call. */
+  /** Maximum number of tasks that one call describes; calls fail or hang as a whole. */
   readonly describedAtOnce: number;
-  /** Whether it tells, some time after the agent has answered, when a task's images were pulled and its containers started. */
+  /**
+   * Whether it reports, some time after the agent has answered, when a task's images were pulled and its containers
+   * started.
+   */
   readonly tellsPhases: boolean;
   /**
-   * Asks for a task; the same request again is answered with the task of the first time. Once the call is on its way it
-   * is seen through: whoever asked may leave it when the signal aborts, and come back for the answer.
+   * Requests a task; idempotent per request. Once sent, the call is completed: the caller may leave when the signal
+   * aborts, and come back for the answer.
    *
-   * @throws RequestStale; the signal's reason: nothing was asked
+   * @throws RequestStale; the signal's reason if nothing was requested
    */
   run(request: string, signal: AbortSignal): Promise<TaskAnswer>;
   /**
-   * Has a task stopped.
+   * Stops a task.
    *
    * @param reason shown in the cloud; a stop with it does not count as an interruption
    */
   stop(task: string, reason: string): Promise<void>;
-  /** Tells of tasks, {@link describedAtOnce} at most. */
+  /** Describes tasks, at most {@link describedAtOnce}. */
   describe(tasks: readonly string[], signal: AbortSignal): Promise<DescribedTasks>;
-  /** The names of this instance's tasks that are meant to run; those that have ended may be among them. */
+  /** The names of this instance's tasks that should be running; may include ended ones. */
   listOwn(): Promise<readonly string[]>;
-  /** Whether any task is there, whoever owns it, whose end makes room for another. */
+  /** Whether there is any task, of any owner, whose end would make room for another. */
   isAnyRunning(): Promise<boolean>;
-  /** The stream of the cloud's log to which a task writes. */
+  /** A task's stream in the cloud's log. */
   logStreamOf(task: string): string;
-  /** How long a right that was just granted may be denied all the same, milliseconds. */
+  /** Milliseconds for which a new permission may still be denied. */
   readonly grantDelayMs: number;
 }
 
 /**
- * Does a step of a start, again and again while the cloud fails.
+ * Runs a step of a start, retrying while the cloud fails.
  *
- * @param stillTo what is told of the start if its time is over before the step is done: `the cloud has not …`
+ * @param stillTo the message if the start's time is over before the step is done: `the cloud has not …`
  */
 export type StartStep = <T>(stillTo: string, step: () => Promise<T>) => Promise<T>;
 
-/**
- * The requests for containers' tasks: text that is kept in the books and tells a later process everything.
- */
+/** Requests for containers' tasks, recorded as text that is self-contained for a later process. */
 export interface TaskRequests {
   /**
-   * Makes ready what a task is made from, and the request: the same for the same start, whoever asks.
+   * Prepares a task's resources and the request; deterministic for a start.
    *
-   * @param phase hears of parts that take their time; absent: nobody does
+   * @param phase receives the phases that take long
    */
   make(spec: WorkloadSpec, step: StartStep, phase?: LaunchProgress["phase"]): Promise<string>;
-  /** The request that is {@link RequestStale}, made anew for the same task. */
+  /** Renews a stale request ({@link RequestStale}) for the same task. */
   renew(
     request: string,
     spec: WorkloadSpec,
@@ -156,23 +156,25 @@ export interface TaskRequests {
     phase?: LaunchProgress["phase"],
   ): Promise<string>;
   /**
-   * The same request for another task than the last that was asked for: the same whoever asks.
+   * The same request for another task than the last one; deterministic.
    *
-   * @param last the cloud's name of the task that has ended; empty: none was given
+   * @param last the cloud's name of the ended task; empty if none was given
    */
   another(request: string, last: string): string;
-  /** The request for capacity of another kind, where there is none of the kind asked for; undefined: it is not wanted. */
+  /**
+   * The request for another kind of capacity if the requested kind is unavailable; undefined if that is not allowed.
+   */
   otherCapacity(request: string): string | undefined;
-  /** Whether two starts of a container ask for the same task, but for their numbers. */
+  /** Whether two starts of a container request the same task, except for their numbers. */
   isAlike(one: string, other: string): boolean;
-  /** The size of the task that a request asks for, as text: starts of one size wait for room in one line. */
+  /** The size of the requested task, as text: starts of one size share a queue for capacity. */
   sizeOf(request: string): string;
-  /** Refuses a container that no task can be, or that the account's quota has no room for at all. @throws invalid */
+  /** Refuses a container that cannot be a task, or that exceeds the account's quota by itself. @throws invalid */
   refuseUnfit(record: ContainerRecord, mounts: readonly ResolvedMount[]): Promise<void>;
-  /** Whether the account's quota has room for a task where no other runs; undefined: nobody knows the quota. */
+  /** Whether the account's quota has room for a task if no other runs; undefined if the quota is unknown. */
   fitsQuota(request: string): Promise<boolean | undefined>;
-  /** Paths of the volumes that a task has without a mount: the agent makes their directories. */
+  /** Paths of volumes that a task does not mount: the agent creates directories there. */
   unmountedVolumes(spec: WorkloadSpec): readonly string[];
-  /** The failure of a start, in Docker's words where the cloud's own say less. */
+  /** The error of a start, in Docker's words if the cloud's say less. */
   explainFailure(error: unknown, mounts: readonly ResolvedMount[]): unknown;
 }

@@ -6,25 +6,25 @@ import type { CloudTasks, TaskRequests } from "./cloud-tasks.ts";
 import type { ServiceDiscovery } from "./service-discovery.ts";
 import type { CloudLog } from "./cloud-log.ts";
 
-/** Images, and credentials for the registries that the cloud itself knows. */
+/** Images, and credentials for the cloud's own registries. */
 export interface CloudImages extends ImagePreparer {
-  /** Whether there is a repository for images that no registry has. */
+  /** Whether there is a repository for images without a registry. */
   readonly keepsOwn: boolean;
-  /** Credentials for a pull that has none of its own; undefined: none are known for the host. */
+  /** Credentials for a pull that has none; undefined if none are known for the host. */
   credentialsFor(domain: string): Promise<Credentials | undefined>;
 }
 
-/** One thing of the cloud that is looked at. */
+/** A check of one cloud resource. */
 export interface StartCheck {
-  /** Name of the thing, for the log. */
+  /** Name of the resource, for the log. */
   readonly what: string;
-  /** @returns what containers will trip over; undefined: nothing */
+  /** @returns a problem for containers; undefined if there is none */
   run(signal: AbortSignal): Promise<string | undefined>;
 }
 
-/** Something that is cleared away. */
+/** A kind of resource to clean up. */
 export interface Sweep {
-  /** Name of what is cleared away, for the log. */
+  /** Its name, for the log. */
   readonly what: string;
   run(signal: AbortSignal): Promise<void>;
 }
@@ -41,10 +41,10 @@ export interface CloudPlatform
   readonly discovery: ServiceDiscovery;
   /** Checks of the cloud at the backend's start. */
   readonly checks: readonly StartCheck[];
-  /** Rounds of clearing away what is not used any more. */
+  /** Periodic cleanups of unused resources. */
   readonly sweeps: readonly Sweep[];
-  /** Ends the calls that are under way, and refuses others. */
+  /** Aborts calls in progress and refuses others. */
   abandon(): void;
-  /** The same, and ends what goes on behind answers. */
+  /** The same, and ends background work. */
   close(): Promise<void>;
 }

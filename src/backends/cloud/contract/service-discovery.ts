@@ -1,20 +1,20 @@
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
-/** Tells clients outside the names of containers, which themselves ask their agents. Every method answers at once. */
+/** Publishes containers' names for external clients; containers themselves ask their agents. Methods do not block. */
 export interface ServiceDiscovery {
-  /** A container runs at an address: it has its names on its user-defined networks. */
+  /** A container runs at an address: publishes its names on its user-defined networks. */
   announce(record: ContainerRecord, address: string): void;
-  /** It has them no more, on one network (by ID) or on all. */
+  /** Removes its names on one network (by ID) or on all. */
   withdraw(containerId: string, networkId?: string): void;
-  /** A network is gone, and every name on it. */
+  /** Removes a network and all names on it. */
   forgetNetwork(networkId: string): void;
-  /** These containers run, by ID: names of others that an earlier process left are cleared away. */
+  /** Removes names that an earlier process left, except those of these running containers (by ID). */
   reconcile(running: ReadonlySet<string>): void;
-  /** Ends what is under way; the next process goes on. */
+  /** Aborts pending work; the next process continues. */
   close(): Promise<void>;
 }
 
-/** Tells nobody. */
+/** Publishes nothing. */
 export const noDiscovery: ServiceDiscovery = {
   announce() {},
   withdraw() {},

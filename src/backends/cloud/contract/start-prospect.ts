@@ -1,6 +1,6 @@
 /**
- * How a start goes on that has failed before its command has begun: it is tried again, unless the reason is known to last. A
- * cloud reads its failures so, by their codes where it tells codes.
+ * How a start continues that has failed before its command began: it is retried, unless the reason is known to be
+ * permanent. Clouds classify their failures this way, by error codes where available.
  */
 
 /**
@@ -13,18 +13,18 @@ export type Prospect = "room" | "capacity" | "passes" | "denied" | "lasts";
 /** Codes for what does not exist, is not valid, or is more than a quota that no end of a task makes room in. */
 const lastingCode = /NotFound|^(Invalid|Validation|BadRequest|Malformed|Unsupported)|(Limit|Quota)Exceeded/;
 
-/** Whether a cloud's code says that the same request is refused again. */
+/** Whether a cloud's error code means that the same request will be refused again. */
 export function isLastingCode(code: string): boolean {
   return lastingCode.test(code);
 }
 
-/** Refusals by registries, file servers and other services, in the words that clouds quote. */
+/** Refusals of registries, file servers and other services, as quoted by clouds. */
 const refusal =
   /denied|unauthorized|not authorized|authorization failed|forbidden|not ?found|(manifest|name)[ _](unknown|invalid)|matching platform/i;
 
 /**
- * Whether a text without a code of its own quotes a refusal: an image, a secret or a file system does not exist, or is not
- * given.
+ * Whether a text without an error code quotes a refusal: an image, secret or file system does not exist, or access is
+ * denied.
  */
 export function quotesRefusal(words: string): boolean {
   return refusal.test(words);
