@@ -29,18 +29,18 @@ import { end } from "./tasks/endings.ts";
 import { listKnown, silencesOfTasks } from "./tasks/list.ts";
 import { cloudLaunches, cloudSeals, cloudWorkloads } from "./workloads.ts";
 
-/** Settings that all clouds' sections of the configuration have; durations in milliseconds. */
+/** Settings common to all clouds' configuration sections; durations in milliseconds. */
 export interface CloudSection {
   readonly pollInterval: number;
   readonly startTimeout: number;
   readonly quotaTimeout: number;
   readonly linger: number;
   readonly drainTimeout: number;
-  /** Processor of the tasks, as GOARCH. */
+  /** Architecture of the tasks, as GOARCH. */
   readonly architecture: string;
 }
 
-/** Parts of the driver, which owns the platform. */
+/** Dependencies of the driver, which owns the platform. */
 export interface CloudDriverParts {
   readonly platform: CloudPlatform;
   readonly section: CloudSection;
@@ -53,12 +53,12 @@ export interface CloudDriverParts {
   readonly logger: Logger;
 }
 
-/** How often tasks that linger are looked at. */
+/** Interval of checks on lingering tasks. */
 const patientPollMs = 5_000;
-/** How long the backend's start waits for the cloud. */
+/** Time for which the backend's start waits for the cloud. */
 const startPatienceMs = 10_000;
 
-/** Makes the driver; what was left under way by the last process is taken up. */
+/** Creates the driver; continues what the last process left in progress. */
 export function cloudDriver(parts: CloudDriverParts): Driver {
   const { platform, section, authority, sealer, state, clock } = parts;
   const { name, capabilities, settings, machine, images, networks, volumes } = platform;

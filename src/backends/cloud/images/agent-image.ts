@@ -1,4 +1,4 @@
-/** The image that brings the agent into tasks, made here and put into the configured repository. */
+/** The image that brings the agent into tasks, built here and pushed to the configured repository. */
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -18,21 +18,21 @@ import type { OwnRepository } from "./own-repository.ts";
 /** The binary in the agent's image. */
 export const agentInImage = "/sockerless-agent";
 
-/** Part of the image's digest, so not the time of the build. */
+/** Part of the image's digest, therefore not the build time. */
 const createdMs = Date.UTC(2025, 0, 1);
 
-/** Processors of tasks, as GOARCH. */
+/** Architectures of tasks, as GOARCH. */
 export type AgentArchitecture = "amd64" | "arm64";
 
-/** Offset of `e_machine` in an ELF file, bytes, and its value for each processor. */
+/** Offset of `e_machine` in an ELF file in bytes, and its value for each architecture. */
 const elfMachineOffset = 18;
 const elfMachines: Readonly<Record<AgentArchitecture, number>> = { amd64: 0x3e, arm64: 0xb7 };
 
 /** An image in the repository. */
 export interface PushedAgent {
-  /** Reference with a digest, by which tasks can pull it. */
+  /** Reference by digest, for tasks to pull it. */
   readonly reference: string;
-  /** It was not there before. */
+  /** True if it was not there before. */
   readonly isNew: boolean;
 }
 
@@ -42,9 +42,9 @@ export function agentTag(architecture: AgentArchitecture): string {
 }
 
 /**
- * The ID of the image that {@link pushAgentImage} makes of an agent, whatever its layer's compression.
+ * The ID of the image that {@link pushAgentImage} makes from an agent, independent of its layer's compression.
  *
- * @returns undefined: the agent is none for that architecture
+ * @returns undefined if the agent is for another architecture
  */
 export async function agentImageId(
   agentFile: string,
@@ -57,11 +57,11 @@ export async function agentImageId(
 }
 
 /**
- * The fault of the agent's image in a repository, for users.
+ * The problem of the agent's image in a repository, for users.
  *
- * @param manifest what the tag leads to; undefined: it is not there
- * @param section of the configuration: `ecs`, `aca`
- * @returns undefined: there is none
+ * @param manifest the tag's manifest; undefined if there is no such tag
+ * @param section the configuration's section: `ecs`, `aca`
+ * @returns undefined if there is none
  */
 export async function agentImageFault(
   reference: string,
@@ -80,15 +80,15 @@ export async function agentImageFault(
     : `the agent's image ${reference} is of another build than this backend: ${remedy}`;
 }
 
-/** The digest of the configuration that a manifest names; undefined: it is that of several images. */
+/** The digest of a manifest's configuration; undefined for an index of several images. */
 function configIn(manifest: string): string | undefined {
   return (JSON.parse(manifest) as { config?: { digest?: string } }).config?.digest;
 }
 
-/** Words of registries, and of clouds that repeat them, for an image that is not there. */
+/** Words of registries, and clouds that quote them, for a missing image. */
 const imageMissing = /MANIFEST_UNKNOWN|NAME_UNKNOWN|\bnot found\b|does not exist/i;
 
-/** The failure of a start; where it is that of the agent's image, which users have not named, with what to do. */
+/** The error of a start; if it is about the agent's image, which users have not named, with instructions. */
 export function withMissingAgent(error: unknown, reference: string, section: string): unknown {
   const { kind, message } = fromUnknown(error);
   return message.includes(reference) && imageMissing.test(message)
@@ -101,11 +101,11 @@ export function withMissingAgent(error: unknown, reference: string, section: str
 }
 
 /**
- * Makes an image of the agent alone and puts it into a repository, under this version's tag.
+ * Builds an image of only the agent and pushes it to a repository, under this version's tag.
  *
- * @param agentFile an agent for that architecture
- * @param repositoryIn the repository, which may put files on their way into a directory
- * @throws invalid: the agent is none for that architecture; what the repository throws
+ * @param agentFile path of an agent for that architecture
+ * @param repositoryIn opens the repository with a directory for temporary files
+ * @throws invalid: the agent is for another architecture; the repository's errors
  */
 export async function pushAgentImage(
   agentFile: string,

@@ -1,6 +1,6 @@
 /**
- * Images as tasks run them. One that was pulled runs from the registry that it came from, and nothing of it is fetched
- * here but manifest and configuration; one that was loaded, imported or committed is put into the configured repository.
+ * Images for tasks. A pulled image runs from its own registry, and only its manifest and configuration are fetched
+ * here; a loaded, imported or committed one is pushed to the configured repository.
  */
 import { invalid, messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
@@ -10,18 +10,18 @@ import type { CloudImages } from "../contract/platform.ts";
 import { clearUploads, type OwnRepository, type RepositoryCredentials } from "./own-repository.ts";
 import { downloadsRelayed, unpackedByPlatform, uploadsRelayed } from "../../driver/ready-made-roles.ts";
 
-/** Parts and settings that images are prepared with. */
+/** Dependencies and settings of images. */
 export interface CloudImagesOptions {
-  /** Undefined: only images that were pulled can run. */
+  /** If undefined, only pulled images can run. */
   readonly repository: OwnRepository | undefined;
-  /** The setting that names it, for users: `<section>.<key>`. */
+  /** The repository's setting, for messages: `<section>.<key>`. */
   readonly setting: string;
-  /** The cloud's registry, as users know it. */
+  /** The name of the cloud's registry. */
   readonly registryName: string;
   readonly credentials: RepositoryCredentials;
-  /** Whether the credentials are for a registry, by its host. */
+  /** Whether the credentials are for a registry's host. */
   readonly isOwnRegistry: (domain: string) => boolean;
-  /** The repository's directory, in which files that a killed process left are cleared away. */
+  /** The repository's directory, cleared of files that a killed process left. */
   readonly workDirectory: string;
   readonly logger: Logger;
 }
@@ -74,12 +74,12 @@ export function cloudImages(options: CloudImagesOptions): CloudImages {
   };
 }
 
-/** Whether the image's layers are in the content store; one without layers came from a registry or did not. */
+/** Whether the image's layers are in the content store; for one without layers, whether it was not pulled. */
 function isHere({ layerSizes, diffIds, digests }: ImageRecord): boolean {
   return diffIds.length === 0 ? digests.length === 0 : layerSizes.length === diffIds.length;
 }
 
-/** The image of the platform that was pulled, where it was pulled from. */
+/** The pulled image of the platform, by its original reference. */
 function pulledReference({ digests, manifestDigest }: ImageRecord): string {
   const [first] = digests;
   return first === undefined ? "" : `${repositoryName(parseNamed(first))}@${manifestDigest}`;

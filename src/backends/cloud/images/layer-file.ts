@@ -1,4 +1,4 @@
-/** A layer as it is uploaded: a file with its digest. */
+/** A layer for upload: a file with its digest. */
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { open, rm, stat } from "node:fs/promises";
@@ -9,10 +9,10 @@ import { createGzip } from "node:zlib";
 
 import { type Compression, compressionOf } from "../../images/layer-content.ts";
 
-/** Enough to recognise how a blob is compressed. */
+/** Enough bytes to detect a blob's compression. */
 const sniffedBytes = 16;
 
-/** A file to upload; disposing removes it where it was made for that. */
+/** A file to upload; disposing removes it if it is temporary. */
 export interface LayerFile extends AsyncDisposable {
   readonly path: string;
   readonly digest: string;
@@ -21,9 +21,10 @@ export interface LayerFile extends AsyncDisposable {
 }
 
 /**
- * The file of a layer's blob; one that is not compressed is, into a directory: every task that runs the image fetches it.
+ * The file of a layer's blob; an uncompressed one is first compressed into a directory, as every task that runs the
+ * image downloads it.
  *
- * @param blob where the blob lies, and its digest
+ * @param blob the blob's path and digest
  */
 export async function layerFile(
   blob: { readonly path: string; readonly digest: string },

@@ -1,4 +1,4 @@
-/** The configured repository: images of this backend's own are put there for tasks to run. */
+/** The configured repository, to which this backend pushes its own images for tasks. */
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rm, stat } from "node:fs/promises";
 
@@ -14,49 +14,49 @@ import { type FetchedManifest, Registry, type RegistryOptions } from "../../imag
 import { pushError, RegistryRefusal } from "../../images/registry/registry-errors.ts";
 import { type LayerFile, layerFile } from "./layer-file.ts";
 
-/** Credentials for the cloud's registries, by their hosts, which the cloud gives. */
+/** Credentials that the cloud issues for its registries, by host. */
 export interface RepositoryCredentials {
   /** @throws CloudError */
   get(domain: string): Promise<RegistryAuth>;
-  /** The registry took the last ones no more. */
+  /** Drops the last ones, as the registry refuses them. */
   forget(domain: string): void;
 }
 
-/** The names of images in a repository, which its cloud knows by calls of its own. Every call throws CloudError. */
+/** Tags in a repository, by the cloud's own API. Every call throws CloudError. */
 export interface RepositoryTags {
-  /** @param path of the repository in its registry */
+  /** @param path the repository's path in its registry */
   list(path: string): Promise<readonly string[]>;
-  /** Takes a tag from its image, which goes with its last one; one that is not there is no error. */
+  /** Removes a tag, and the image with its last one; no error if it is missing. */
   remove(path: string, tag: string): Promise<void>;
 }
 
-/** Parts and settings that the repository is used with. */
+/** Dependencies and settings of the repository. */
 export interface OwnRepositoryOptions {
   /** `registry.example.com/sockerless`. */
   readonly uri: string;
   /** The setting that names it, for users: `<section>.<key>`. */
   readonly setting: string;
-  /** The cloud's rights to look whether a layer is there, and to push, for users: of refusals that have no words of their own. */
+  /** Names of the cloud's permissions to look for a layer and to push, for refusals without a message. */
   readonly rights: { readonly look: string; readonly push?: string };
   readonly credentials: RepositoryCredentials;
   readonly tags: RepositoryTags;
   readonly registry: RegistryOptions;
-  /** For files on their way, and nothing else. */
+  /** Directory for temporary files only. */
   readonly workDirectory: string;
-  /** This sockerless: others may keep the same images in the same repository. */
+  /** This instance's name, as others may keep the same images in the same repository. */
   readonly instance: string;
 }
 
 const ownTag = /^image-([0-9a-f]{64})-/;
-/** Layers on their way at a time. */
+/** Maximum number of concurrent layer uploads. */
 const parallelUploads = 3;
 
-/** Puts images into one repository, by digest, and tagged so that rules that end untagged images spare them. */
+/** Pushes images to one repository, by digest, and tagged so that lifecycle rules for untagged images spare them. */
 export class OwnRepository {
   readonly #options: OwnRepositoryOptions;
   readonly #named: NamedReference;
 
-  /** @throws invalid: the configuration names no repository */
+  /** @throws invalid: no repository is configured */
   constructor(options: OwnRepositoryOptions) {
     this.#options = options;
     this.#named = parseNamed(options.uri);
@@ -65,7 +65,7 @@ export class OwnRepository {
     }
   }
 
-  /** The host of the registry. */
+  /** The registry's host. */
   get domain(): string {
     return this.#named.domain;
   }
@@ -75,21 +75,21 @@ export class OwnRepository {
     return this.#named.path;
   }
 
-  /** Name with a digest, by which tasks pull an image that is there. */
+  /** Reference by digest, for tasks to pull an image from there. */
   reference(digest: string): string {
     return `${repositoryName(this.#named)}@${digest}`;
   }
 
-  /** Whether a reference that {@link putImage} answered is this repository's. */
+  /** Whether a reference from {@link putImage} is in this repository. */
   holds(reference: string): boolean {
     return reference.startsWith(`${repositoryName(this.#named)}@`);
   }
 
   /**
-   * Puts an image there, unless it is there.
+   * Pushes an image unless it exists there.
    *
-   * @param blobPath the path of a blob's file
-   * @returns the reference by which tasks pull it: `repository@sha256:…`
+   * @param blobPath returns the path of a blob's file
+   * @returns the reference for tasks: `repository@sha256:…`
    * @throws system: the registry's refusal in its words; CloudError
    */
   async putImage(
@@ -107,7 +107,7 @@ export class OwnRepository {
   }
 
   /**
-   * Puts an image of one layer there, under a tag, which it takes from another image.
+   * Pushes an image of one layer under a tag, replacing the tag's previous image.
    *
    * @returns `repository@sha256:…`, and whether it was not there before
    * @throws as {@link putImage}
@@ -132,17 +132,17 @@ export class OwnRepository {
     });
   }
 
-  /** Removes an image that nobody runs any more; one that is not there is no error. @throws CloudError */
+  /** Removes an unused image; no error if it is missing. @throws CloudError */
   async removeImage(image: ImageRecord): Promise<void> {
     await this.removeTag(this.#tagOf(image));
   }
 
-  /** Names an image by its own ID: what is put there under it does not change. */
+  /** The tag of an image, derived from its ID, so that its content never changes. */
   #tagOf(image: Pick<ImageRecord, "id">): string {
     return `image-${hexOf(image.id)}-${shortId(hexOf(sha256Of(this.#options.instance)))}`;
   }
 
-  /** The images of this instance that are there. @throws CloudError */
+  /** This instance's images in the repository. @throws CloudError */
   async ownTags(): Promise<{ readonly tag: string; readonly imageId: string }[]> {
     const tags = await this.#options.tags.list(this.#named.path);
     return tags.flatMap((tag) => {
@@ -152,13 +152,13 @@ export class OwnRepository {
     });
   }
 
-  /** Takes a tag from its image, which goes with its last one. @throws CloudError */
+  /** Removes a tag, and the image with its last one. @throws CloudError */
   async removeTag(tag: string): Promise<void> {
     await this.#options.tags.remove(this.#named.path, tag);
   }
 
   /**
-   * Does something with the registry. A token that is refused is asked for anew, once.
+   * Runs work with the registry. A refused token is renewed once.
    *
    * @throws as {@link putImage}
    */
@@ -180,7 +180,7 @@ export class OwnRepository {
     }
   }
 
-  /** Does a part of {@link connected}'s work that needs a right of its own, which its refusal names. */
+  /** Runs a part of {@link connected}'s work that needs its own permission, which an error then names. */
   async needing<T>(right: string, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -189,13 +189,13 @@ export class OwnRepository {
     }
   }
 
-  /** A tag's manifest; undefined: there is no such tag. @throws as {@link putImage} */
+  /** A tag's manifest; undefined if there is no such tag. @throws as {@link putImage} */
   async manifestOf(tag: string, signal: AbortSignal): Promise<string | undefined> {
     const found = await this.connected(signal, (registry) => this.#find(registry, tag, signal));
     return found?.bytes.toString("utf8");
   }
 
-  /** The digest of a tag's manifest; undefined: there is no such tag. */
+  /** The digest of a tag's manifest; undefined if there is no such tag. */
   async digestOf(registry: Registry, tag: string, signal: AbortSignal): Promise<string | undefined> {
     return (await this.#find(registry, tag, signal))?.digest;
   }
@@ -232,7 +232,7 @@ export class OwnRepository {
     return manifest.digest;
   }
 
-  /** Each layer once, some at a time; the first failure ends the others. */
+  /** Uploads each layer once, several at a time; the first failure aborts the others. */
   async #uploadLayers(
     registry: Registry,
     image: ImageRecord,
@@ -270,7 +270,7 @@ export class OwnRepository {
     return systemError(`${repositoryName(this.#named)}: ${refusal.reason}${needed}`, refusal);
   }
 
-  /** Whether a blob is there. */
+  /** Whether a blob exists. */
   async #hasBlob(registry: Registry, digest: string, signal: AbortSignal): Promise<boolean> {
     return await this.needing(this.#options.rights.look, () =>
       registry.hasBlob(this.#named.path, digest, signal),
@@ -307,7 +307,7 @@ export class OwnRepository {
   }
 }
 
-/** A refusal of what needs another right than a push. */
+/** A refusal for lack of a permission other than to push. */
 class RightRefused extends RegistryRefusal {
   readonly right: string;
 
@@ -323,7 +323,7 @@ function isForbidden({ status }: RegistryRefusal): boolean {
 
 type SentLayer = Pick<LayerFile, "digest" | "size" | "compression">;
 
-/** Clears what a process that was killed left of files on their way. */
+/** Removes temporary files that a killed process left. */
 export async function clearUploads(workDirectory: string): Promise<void> {
   await rm(workDirectory, { recursive: true, force: true });
 }
@@ -337,7 +337,7 @@ function manifestOf(
   return { bytes, digest: sha256Of(bytes), mediaType: mediaTypes.ociManifest };
 }
 
-/** The image's own, where its layers are uploaded as they are. */
+/** The image's own manifest, if its layers are uploaded unchanged. */
 async function manifestAt(file: string, image: ImageRecord): Promise<FetchedManifest> {
   const { size } = await stat(file);
   if (size > maxJsonBytes) {

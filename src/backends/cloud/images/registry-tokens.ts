@@ -4,14 +4,14 @@ import type { RegistryAuth } from "../../../gen/sockerless/backend/v1/image_pb.t
 /** A token of a registry. */
 export interface RegistryToken {
   readonly auth: RegistryAuth;
-  /** Its end, Unix milliseconds. */
+  /** Its expiry, Unix milliseconds. */
   readonly expiresMs: number;
 }
 
-/** A token that ends sooner is not used for an upload that may take as long. */
+/** Minimum remaining validity, as an upload may take this long. */
 const spareMs = 30 * 60_000;
 
-/** Tokens by registry: one is asked for once for all who need it at a time, and again when it ends. */
+/** Cache of tokens by registry: concurrent callers share a request, and expired ones are renewed. */
 export class RegistryTokens {
   readonly #ask: (domain: string) => Promise<RegistryToken>;
   readonly #clock: Clock;
@@ -22,7 +22,7 @@ export class RegistryTokens {
     this.#clock = clock;
   }
 
-  /** The token of a registry, by its host. @throws Error: as asking for it does */
+  /** The token for a registry's host. @throws the request's error */
   async get(domain: string): Promise<RegistryAuth> {
     const known = this.#tokens.get(domain);
     if (known !== undefined) {
@@ -38,7 +38,7 @@ export class RegistryTokens {
     return (await asked).auth;
   }
 
-  /** The registry took the token no more. */
+  /** Drops a token that the registry refuses. */
   forget(domain: string): void {
     this.#tokens.delete(domain);
   }

@@ -1,7 +1,7 @@
 import type { OwnRepository } from "../images/own-repository.ts";
 import type { Known, Orphan } from "./orphan.ts";
 
-/** Images of this instance's own in the repository; those of others cannot be told by the instance's name. */
+/** This instance's images in the repository; those of other instances cannot be identified. */
 export async function orphanedImages(
   repository: OwnRepository,
   own: string,

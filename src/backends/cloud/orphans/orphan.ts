@@ -1,20 +1,20 @@
-/** Something of sockerless in the cloud that no backend's state knows. */
+/** Resources of sockerless in the cloud that no backend's state knows. */
 
-/** One thing that can be removed. */
+/** A removable resource. */
 export interface Orphan {
-  /** The cloud's word for such a thing: `access point`. */
+  /** The cloud's term for its kind: `access point`. */
   readonly kind: string;
-  /** The cloud's ID of it. */
+  /** Its ID in the cloud. */
   readonly id: string;
   /** Its purpose: `volume cache`. */
   readonly purpose: string;
-  /** The instance that made it. */
+  /** The instance that created it. */
   readonly instance: string;
-  /** Removes it; what is gone is no error. @returns why it cannot be now; undefined: it is gone */
+  /** Removes it; no error if it is gone. @returns why it cannot be removed now; undefined if it is gone */
   remove(): Promise<string | undefined>;
 }
 
-/** The things that a backend's state knows. */
+/** The resources that a backend's state knows. */
 export interface Known {
   /** @param reference the driver's */
   readonly hasVolume: (reference: string) => boolean;

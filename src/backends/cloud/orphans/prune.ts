@@ -1,4 +1,4 @@
-/** Orphans of a cloud, which no backend's state knows: reported, and removed on request. */
+/** Reports orphans in a cloud, which no backend's state knows, and removes them on request. */
 import { type Clock, systemClock } from "../../../common/clock.ts";
 import type { CommonConfig } from "../../../common/config/load.ts";
 import { conflict } from "../../../common/errors.ts";
@@ -12,40 +12,40 @@ import { instanceOf } from "../authority/instance.ts";
 import type { Known, Orphan } from "./orphan.ts";
 import { orphanedTasks, runningTasks } from "./tasks.ts";
 
-/** Choices of one prune. */
+/** Options of a prune. */
 export interface PruneRequest {
-  /** Remove what is found; else it is only told. */
+  /** Whether to remove orphans, or only report them. */
   readonly remove: boolean;
-  /** Another instance, lost for good, whose things are removed instead of this one's; undefined: this one. */
+  /** Another, permanently lost instance to remove orphans of; undefined for this one. */
   readonly instance: string | undefined;
-  /** Takes each line of the report. */
+  /** Receives each line of the report. */
   readonly report: (line: string) => void;
 }
 
-/** A cloud in which orphans are looked for. */
+/** A cloud to search for orphans. */
 export interface PrunedCloud {
   /** The tasks of an instance. */
   tasksOf(instance: string): CloudTasks;
   readonly finder: Pick<AgentFinder, "meet">;
-  /** Orphans other than tasks, in the order in which they can be removed. */
+  /** Orphans other than tasks, in a possible order of removal. */
   orphans(known: Known): Promise<readonly Orphan[]>;
   close(): void;
 }
 
-/** Parts of the process that a cloud is searched with. */
+/** Dependencies of the search. */
 export interface PruneSurroundings {
   readonly authority: CloudAuthority;
-  /** This instance. */
+  /** This instance's name. */
   readonly instance: string;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 /**
- * Tells, and removes where that is asked for, what is in the cloud and not in the state of this instance. Its backend must
- * not run, and must have run: what of this instance's can be adopted is adopted by its start.
+ * Reports, and on request removes, what is in the cloud but not in this instance's state. The backend must not be
+ * running, but must have run before, since its start adopts what it can.
  *
- * @param agentCa as the configuration has it
+ * @param agentCa as configured
  * @throws conflict: the backend runs, has never run on this state, or the other instance's containers run; CloudError
  */
 export async function pruneCloud(
@@ -76,7 +76,7 @@ export async function pruneCloud(
     }
   }
   const known = knownOf(state);
-  // Tasks first: what they use can be removed only after them.
+  // Tasks first, as their resources can only be removed after them.
   const tasks = await orphanedTasks(cloud.tasksOf(own), cloud.finder, own, known);
   for (const orphan of [...tasks, ...(await cloud.orphans(known))]) {
     await treat(orphan, orphan.instance === instance, request);

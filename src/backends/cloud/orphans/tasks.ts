@@ -4,10 +4,10 @@ import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import { describeAll, whole } from "../tasks/describe-all.ts";
 import type { Known, Orphan } from "./orphan.ts";
 
-/** An agent answers in this time, or is told not to. */
+/** Time limit for an agent's answer. */
 const agentLimitMs = 5_000;
 
-/** An instance's tasks that run: what a cloud lists may have ended since. @throws CloudError */
+/** An instance's running tasks; a cloud's list may include ended ones. @throws CloudError */
 export async function runningTasks(
   cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce">,
 ): Promise<readonly TaskView[]> {
@@ -16,8 +16,8 @@ export async function runningTasks(
 }
 
 /**
- * Tasks of this instance's that run a container which the state does not know. A backend that starts takes over one whose
- * agent answers; one whose agent does not may only be out of reach.
+ * This instance's tasks of containers that the state does not know. A starting backend adopts one whose agent answers;
+ * another one's agent may just be unreachable.
  */
 export async function orphanedTasks(
   cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce" | "stop">,
@@ -54,7 +54,7 @@ async function doesAgentAnswer(
   }
 }
 
-/** Says, to whoever is about to have it stopped, how a running container would go on. */
+/** Describes what would become of a running container, for the user who is about to stop it. */
 function hint(isAnswering: boolean): string {
   return isAnswering
     ? ", which a backend that starts takes over"

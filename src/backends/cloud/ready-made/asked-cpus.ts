@@ -5,7 +5,7 @@ const nanos = 1_000_000_000;
 const cpuPeriodUs = 100_000;
 const sharesPerCpu = 1024;
 
-/** The processors that a container asks for, by `--cpus` or a CPU quota, else by `--cpu-shares`; 0: nothing is asked for. */
+/** The CPUs that a container requests, by `--cpus` or a CPU quota, else by `--cpu-shares`; 0 for none. */
 export function askedCpus(resources: Resources | undefined): number {
   if (resources === undefined) {
     return 0;

@@ -1,4 +1,4 @@
-/** Whether a container asks for a setting that clouds have in common not to have. The tables of each cloud say what becomes of it. */
+/** Predicates for settings that no cloud supports; each cloud's tables decide whether to refuse or ignore them. */
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { NetworkEndpoint } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -9,15 +9,15 @@ import { parseSecurityOptions } from "../../security/options.ts";
 import type { SeccompProfile } from "../../security/seccomp.ts";
 import { askedProfile, hasListener } from "../tasks/agent-seccomp.ts";
 
-/** Neutral for a container whose platform confines it anyway; `docker-default` holds only where a host has AppArmor. */
+/** Neutral for a container that its platform confines anyway; `docker-default` only applies on hosts with AppArmor. */
 const neutralSecurityOption =
   /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin|apparmor[=:](docker-default)?)$/;
-/** Takes a confinement away: a container that asks for it works within the platform's, too. */
+/** Removes a confinement: such a container also works within the platform's. */
 const unconfinedOption = /^(seccomp|apparmor)[=:]unconfined$/;
 const seccompOption = /^seccomp[=:]/;
 const openPathsOption = "systempaths=unconfined";
 
-/** Whether a container is a step of a build. */
+/** Whether a container is a build step. */
 export function isStep({ config }: ContainerRecord): boolean {
   return isOfBuild(config?.labels ?? {});
 }
@@ -42,7 +42,7 @@ export function hostPaths(_host: HostConfig, { mounts }: ContainerRecord): boole
   return mounts.some(({ type }) => type === "bind");
 }
 
-/** `--publish` and `--publish-all` of ports that no forwarding has. */
+/** `--publish` and `--publish-all` of ports that cannot be forwarded. */
 export function unforwardedPorts(_host: HostConfig, record: ContainerRecord): boolean {
   const { named, exposed } = unpublishedPorts(record);
   return named.length + exposed.length > 0;
@@ -53,7 +53,7 @@ export function realtime({ resources }: HostConfig): boolean {
   return (resources?.cpuRealtimePeriod ?? 0n) > 0n || (resources?.cpuRealtimeRuntime ?? 0n) > 0n;
 }
 
-/** `--memory-swap` other than that of a container that does not name one. */
+/** `--memory-swap` other than the default. */
 export function memorySwap({ resources }: HostConfig): boolean {
   return (
     resources !== undefined &&
@@ -92,7 +92,7 @@ function hasEndpoint(
   return Object.values(endpoints).some(isSuch);
 }
 
-/** `--storage-opt`, but the size. */
+/** `--storage-opt`, except the size. */
 export function storageOptions({ storageOpt }: HostConfig): boolean {
   return Object.keys(storageOpt).some((name) => name !== "size");
 }
@@ -102,7 +102,7 @@ export function unconfined({ securityOpt }: HostConfig): boolean {
   return securityOpt.some((option) => unconfinedOption.test(option));
 }
 
-/** `--security-opt systempaths=unconfined` by its name, or as Docker's own clients say it: with empty lists of paths. */
+/** `--security-opt systempaths=unconfined` by name or, as Docker's clients send it, by empty lists of paths. */
 export function openPaths({ securityOpt, maskedPaths, readonlyPaths }: HostConfig): boolean {
   return (
     securityOpt.includes(openPathsOption) ||
@@ -110,7 +110,7 @@ export function openPaths({ securityOpt, maskedPaths, readonlyPaths }: HostConfi
   );
 }
 
-/** MaskedPaths or ReadonlyPaths that are not Docker's, in whatever order. None at all is {@link openPaths}. */
+/** MaskedPaths or ReadonlyPaths that differ from Docker's, in any order. Empty ones are {@link openPaths}. */
 export function ownPaths({ maskedPaths, readonlyPaths }: HostConfig): boolean {
   const areOwn = (paths: readonly string[] | undefined, dockers: readonly string[]): boolean =>
     paths !== undefined && paths.length > 0 && new Set(paths).symmetricDifference(new Set(dockers)).size > 0;
@@ -120,18 +120,18 @@ export function ownPaths({ maskedPaths, readonlyPaths }: HostConfig): boolean {
   );
 }
 
-/** `--security-opt seccomp=PROFILE` that no agent may load. @throws SockerlessError `invalid`: it is no profile */
+/** `--security-opt seccomp=PROFILE` that agents cannot load. @throws SockerlessError `invalid`: malformed profile */
 export function profileWithPrivileges(host: HostConfig): boolean {
   return profileOf(host) !== undefined && !parseSecurityOptions(readable(host)).noNewPrivileges;
 }
 
-/** `--security-opt seccomp=PROFILE` with somebody who listens. @throws SockerlessError `invalid`: it is no profile */
+/** `--security-opt seccomp=PROFILE` with a listener. @throws SockerlessError `invalid`: malformed profile */
 export function profileWithListener(host: HostConfig): boolean {
   const profile = profileOf(host);
   return profile !== undefined && hasListener(profile);
 }
 
-/** Options of `--security-opt` that are neither neutral, nor seccomp's, nor take a confinement away. */
+/** Options of `--security-opt` that are neither neutral, nor about seccomp, nor remove a confinement. */
 export function otherSecurityOptions({ securityOpt }: HostConfig): readonly string[] {
   return securityOpt.filter(
     (option) =>
@@ -142,7 +142,7 @@ export function otherSecurityOptions({ securityOpt }: HostConfig): readonly stri
   );
 }
 
-/** Options that are not refused for what they are. */
+/** Options that are not refused by their kind. */
 function readable(host: HostConfig): readonly string[] {
   const others = new Set(otherSecurityOptions(host));
   return host.securityOpt.filter((option) => !others.has(option));

@@ -1,15 +1,15 @@
 /**
- * Images that a container mounts beside its own (`--mount type=image`), on platforms that mount none: for each one a
- * container of that image, which puts its files into a volume and ends before the main container starts.
+ * Image mounts (`--mount type=image`) on platforms without them: for each, a container of that image copies its files
+ * to a volume and ends before the main container starts.
  */
 import { createHash } from "node:crypto";
 
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
 
-/** An image, or a part of one, that is copied. */
+/** A copied image, or a subpath of one. */
 export interface ImageCopy {
-  /** Name of the container that copies, and of the volume: lowercase letters, digits and hyphens. */
+  /** Name of the copying container and of the volume: lowercase letters, digits and hyphens. */
   readonly name: string;
   readonly image: ImageRecord;
   /** Arguments of the agent in that container. */
@@ -23,18 +23,18 @@ export interface CopyMount {
   readonly readOnly: boolean;
 }
 
-/** The copies that a container mounts, and its mounts of them in their order. */
+/** The copies for a container, and its mounts of them in order. */
 export interface CopiedImages {
   readonly copies: readonly ImageCopy[];
   readonly mounts: readonly CopyMount[];
 }
 
-/** Path of the volume in the container that copies the image's files to it. */
+/** Path of the volume in the copying container. */
 export const copiedTo = "/.sockerless-image";
 
 const nameDigits = 12;
 
-/** The copies for a container's mounts; other mounts are passed over. */
+/** The copies for a container's image mounts. */
 export function copiedImages(mounts: readonly ResolvedMount[]): CopiedImages {
   const copies = new Map<string, ImageCopy>();
   const mounted: CopyMount[] = [];
@@ -50,7 +50,7 @@ export function copiedImages(mounts: readonly ResolvedMount[]): CopiedImages {
   return { copies: [...copies.values()], mounts: mounted };
 }
 
-/** The name of a copy: the same for mounts that show the same, which those that are written to do not. */
+/** The name of a copy: shared by mounts with the same content, except writable ones. */
 function nameOf({ id }: ImageRecord, { subpath = "", destination, readOnly }: ResolvedMount): string {
   const shown = [id, subpath, ...(readOnly ? [] : [destination])].join("\n");
   return `image-${createHash("sha256").update(shown).digest("hex").slice(0, nameDigits)}`;

@@ -6,11 +6,11 @@ export type CloudFacts = Pick<
   MachineFacts,
   "name" | "operatingSystem" | "architecture" | "ncpu" | "memTotal"
 > & {
-  /** The name of its runtime, and of how it stores files. */
+  /** The names of its runtime and storage driver. */
   readonly runtime: string;
 };
 
-/** A cloud's machine, which no cloud shows: all that is known is said by the cloud's facts. */
+/** A cloud's machine, described only by the cloud's facts. */
 export function cloudMachine({ runtime, ...known }: CloudFacts): Machine {
   const facts: MachineFacts = {
     ...known,
@@ -31,7 +31,7 @@ export function cloudMachine({ runtime, ...known }: CloudFacts): Machine {
   return { facts: () => Promise.resolve(facts) };
 }
 
-/** A task has processors, memory and disk to itself, and the cloud keeps its other limits. */
+/** A task has CPUs, memory and disk of its own, and the cloud enforces its other limits. */
 export const limitsMissing: ReadonlySet<LimitFeature> = new Set([
   "swappiness",
   "reservation",

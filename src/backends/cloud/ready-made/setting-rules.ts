@@ -1,4 +1,4 @@
-/** Rules for Docker's settings from a cloud's tables. */
+/** Rules for Docker's settings, by a cloud's tables. */
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { SettingRules, UnappliedSetting } from "../../driver/settings.ts";
@@ -6,21 +6,21 @@ import { agentSeccomp } from "../tasks/agent-seccomp.ts";
 
 /** One row of a table. */
 export interface CloudSetting extends UnappliedSetting {
-  /** Whether a container has it at other than its neutral value. */
+  /** Whether a container sets it to other than its neutral value. */
   readonly isSet: (hostConfig: HostConfig, record: ContainerRecord) => boolean;
 }
 
 /** A cloud's tables. */
 export interface SettingTables {
-  /** Refused: the container would be another one than was asked for. */
+  /** Refused, as the container would differ from the request. */
   readonly refused: readonly CloudSetting[];
-  /** Accepted and not applied: the container works without it. */
+  /** Accepted but not applied, as the container works without it. */
   readonly notApplied: readonly CloudSetting[];
-  /** The tasks', as GOARCH. */
+  /** The tasks' architecture, as GOARCH. */
   readonly architecture: string;
 }
 
-/** The rules that tables make. */
+/** Creates rules from tables. */
 export function settingRules({ refused, notApplied, architecture }: SettingTables): SettingRules {
   return {
     unsupportedByExecs: ({ privileged }) => (privileged ? ["exec --privileged"] : []),
@@ -35,7 +35,7 @@ export function settingRules({ refused, notApplied, architecture }: SettingTable
   };
 }
 
-/** Those of a table that a container has. */
+/** The entries of a table that apply to a container. */
 function settingsOf(table: readonly CloudSetting[], record: ContainerRecord): readonly CloudSetting[] {
   const host = record.hostConfig;
   return host === undefined ? [] : table.filter(({ isSet }) => isSet(host, record));

@@ -1,16 +1,16 @@
-/** The records of the log that an agent has, read by its backend. */
+/** Reads the log records of an agent. */
 import type { AgentTarget } from "../../../agent-client/address.ts";
 import { agentLog } from "../../../agent-client/agent-log.ts";
 import type { LogChunk } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { piecesOf } from "./log-pieces.ts";
 import { type RawRecord, readRecords } from "./log-record.ts";
 
-/** All records that an agent has. @throws as {@link agentLog}; system: what comes is no log */
+/** All log records of an agent. @throws as {@link agentLog}; system: malformed log */
 export function agentRecords(agent: AgentTarget, containerId: string): AsyncGenerator<RawRecord> {
   return readRecords(dataOf(agentLog(agent, containerId, { records: true })));
 }
 
-/** How many lines an agent has, counted up to a limit. */
+/** Number of log lines of an agent, counted up to a limit. */
 export async function countLines(agent: AgentTarget, containerId: string, limit: bigint): Promise<bigint> {
   let lines = 0n;
   if (limit > 0n) {

@@ -1,18 +1,18 @@
-/** User and group of a container that has not run yet, by its own passwd and group files. */
+/** Resolves the user and group of a container that has not run yet, by its passwd and group files. */
 import type { FileIndex, FileOwner } from "../../images/file-index.ts";
 import { readIndexed } from "../../images/read-indexed.ts";
 
-/** Most bytes of either file that are read. */
+/** Maximum bytes to read of either file. */
 const maxBytes = 1024 ** 2;
-/** The largest ID that a process can have as a user or group. */
+/** The largest user or group ID. */
 const maxId = 2 ** 31 - 1;
 const number = /^[+-]?\d+$/;
 
 /**
- * Looks a user (`name`, `1000`, `name:group`, …) up as the agent does: a number needs no entry, and nothing
- * that looks like one is taken for a name.
+ * Resolves a user (`name`, `1000`, `name:group`, …) as the agent does: a number needs no entry and is never taken for a
+ * name.
  *
- * @returns undefined: no such user or group, which the start will say
+ * @returns undefined if there is no such user or group, which the start will report
  */
 export async function ownerIn(index: FileIndex, user: string): Promise<FileOwner | undefined> {
   const [name = "", group = ""] = user.split(":", 2);
@@ -31,7 +31,7 @@ async function groupIn(index: FileIndex, group: string): Promise<number | undefi
   return entry?.[0]?.startsWith("#") === true ? undefined : idOf(entry?.[2] ?? group);
 }
 
-/** Whether a line of either file is that of a name, or of a number. */
+/** Whether a line of either file matches a name or number. */
 function named(wanted: string): (fields: readonly string[]) => boolean {
   return number.test(wanted)
     ? ([, , id = ""]) => idOf(id) !== undefined && idOf(id) === idOf(wanted)
@@ -43,7 +43,7 @@ function idOf(text: string): number | undefined {
   return number.test(text) && id >= 0 && id <= maxId ? id : undefined;
 }
 
-/** The fields of each line; none of a file that is not there. */
+/** The fields of each line; none if the file is missing. */
 async function linesOf(index: FileIndex, name: string): Promise<string[][]> {
   const found = index.find(index.targetOf(name));
   if (found.kind !== "file" || found.file.type !== "file") {

@@ -1,7 +1,7 @@
 /**
- * The files of a container that has not run yet: those of its image's layers, and what was put into it. Everything is
- * read where it lies, once for what there is, unless a layer's headers are known, and once for the contents, so that
- * nothing but names is held in memory.
+ * The files of a container that has not run yet: its image's layers, and files copied into it. Everything is read in
+ * place: once for the headers, unless they are cached, and once for the contents, so that only names are held in
+ * memory.
  */
 import path from "node:path";
 
@@ -13,16 +13,16 @@ import type { LayerReader } from "../../images/layer-headers.ts";
 import { type NamedFile, tarOfFiles } from "../../images/files-tar.ts";
 import type { StagedFiles } from "./staged-files.ts";
 
-/** Parts of a container before its start; disposing of it lets go of the layers. */
+/** The sources of a container's files before its start; disposing releases the layers. */
 export interface NewContainer extends AsyncDisposable {
   /** Readers of the image's layers, bottom first. */
   readonly layers: readonly LayerReader[];
   readonly mounts: readonly { readonly destination: string; readonly shows: MountedFiles }[];
-  /** The root is read-only: only mounts can be written to. */
+  /** True if the root is read-only, so that only mounts are writable. */
   readonly isReadOnly: boolean;
 }
 
-/** Directories that a container has whether its image has them or not. */
+/** Directories that every container has, even if its image does not. */
 const givenDirectories: ReadonlySet<string> = new Set([
   "/dev",
   "/dev/pts",
@@ -32,22 +32,22 @@ const givenDirectories: ReadonlySet<string> = new Set([
   "/sys",
 ]);
 
-/** A path's metadata, in the terms of the agent's `PathStat`. */
+/** A path's metadata, like the agent's `PathStat`. */
 export interface CreatedPath {
-  /** Last element of the path as it was asked for. */
+  /** Last element of the requested path. */
   readonly name: string;
   readonly file: IndexedFile;
-  /** Absolute path that a symlink leads to in the end; empty for anything else. */
+  /** Absolute path that a symlink resolves to; empty for anything else. */
   readonly linkTarget: string;
 }
 
-/** A change as `docker diff` shows it. */
+/** A change for `docker diff`. */
 export interface CreatedChange {
   readonly path: string;
   readonly kind: "added" | "modified";
 }
 
-/** Files of one container. */
+/** The files of one container. */
 export class CreatedFiles {
   readonly #containerId: string;
   readonly #index: FileIndex;
@@ -59,7 +59,7 @@ export class CreatedFiles {
     this.#isReadOnly = isReadOnly;
   }
 
-  /** @throws invalid: a layer or an archive cannot be read, or there are too many files */
+  /** @throws invalid: an unreadable layer or archive, or too many files */
   static async read(
     containerId: string,
     container: NewContainer,
@@ -77,10 +77,9 @@ export class CreatedFiles {
   }
 
   /**
-   * Refuses a directory into which nothing can be unpacked. What is in volumes is not known from here, nor what every
-   * container is given.
+   * Refuses a directory into which nothing can be unpacked. The content of volumes is unknown here.
    *
-   * @throws not-found; invalid: it is no directory; forbidden: it cannot be written to
+   * @throws not-found; invalid: not a directory; forbidden: not writable
    */
   refuseUnpacking(directory: string): void {
     const asked = path.posix.resolve("/", directory);
@@ -96,16 +95,16 @@ export class CreatedFiles {
     }
   }
 
-  /** @throws not-found; system: something on the way is no directory */
+  /** @throws not-found; system: an element of the path is not a directory */
   stat(asked: string): CreatedPath {
     return this.#pathOf(asked, this.#find(asked).file);
   }
 
   /**
-   * Reads a path: its metadata, and a tar of it with what is beneath it, in which names begin with the path's
-   * last element.
+   * Reads a path: its metadata, and a tar of it and everything beneath, with names that begin with the path's last
+   * element.
    *
-   * @throws as {@link stat}; conflict: it is in a volume, which cannot be read from here
+   * @throws as {@link stat}; conflict: it is in a volume, which cannot be read here
    */
   get(asked: string): { readonly stat: CreatedPath; readonly tar: AsyncIterable<Uint8Array> } {
     const found = this.#index.find(asked);
@@ -127,17 +126,17 @@ export class CreatedFiles {
     };
   }
 
-  /** The whole file system as a tar, mount points empty. */
+  /** The whole file system as a tar, with empty mount points. */
   whole(): AsyncIterable<Uint8Array> {
     return tarOfFiles(wholeOf(this.#index), this.#index);
   }
 
-  /** The files that were put into the container, as a layer over its image, a tar. */
+  /** The files copied into the container, as a layer over its image. */
   layer(): AsyncIterable<Uint8Array> {
     return tarOfFiles(layerOf(this.#index), this.#index);
   }
 
-  /** The files that were put into the container, and the directories in which something was. */
+  /** The files copied into the container, and their directories. */
   *changes(): Generator<CreatedChange, void> {
     for (const { path: changed, kind } of this.#index.changes(false)) {
       yield { path: changed, kind: kind === "none" ? "modified" : kind };
@@ -190,19 +189,19 @@ function* wholeOf(index: FileIndex): Generator<NamedFile> {
 
 function* layerOf(index: FileIndex): Generator<NamedFile> {
   for (const { path: changed, file } of index.changes(true)) {
-    // No layer can have a file of such a name.
+    // No layer can have a file with such a name.
     if (!path.posix.basename(changed).startsWith(".wh.")) {
       yield { name: tarName(changed.slice(1), file), file };
     }
   }
 }
 
-/** Name of a file in a tar: a directory's has a slash at its end. */
+/** Name of a file in a tar, with a trailing slash for directories. */
 function tarName(name: string, { type }: IndexedFile): string {
   return type === "directory" && !name.endsWith("/") ? `${name}/` : name;
 }
 
-/** The last element of a path as Docker takes it, which tells `/dir/.` from `/dir`. */
+/** The last element of a path as in Docker, which distinguishes `/dir/.` from `/dir`. */
 function baseOf(asked: string): string {
   const clean = path.posix.resolve("/", asked);
   if (path.posix.basename(asked) === ".") {

@@ -1,8 +1,8 @@
 /**
- * Logs of containers that have ended, taken from their agents. `<state>/logs` has for each of a container's
- * tasks a log file as agents write it, `<container ID>.<number>.<agent>.<generation>.log`, numbered in the tasks' order,
- * with the generation of the last run that it has. It gets this name once it is whole. A file `<container ID>.cloud` says
- * that a log could not be taken whole, so that the cloud's own is shown.
+ * Logs of ended containers, copied from their agents. `<state>/logs` has a log file in the agents' format for each of a
+ * container's tasks: `<container ID>.<number>.<agent>.<generation>.log`, numbered in the tasks' order, with the
+ * generation of the last run in it. It gets this name once it is complete. A file `<container ID>.cloud` marks that a
+ * log could not be copied completely, so that the cloud's own is shown.
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -15,36 +15,36 @@ import type { CloudLog } from "../contract/cloud-log.ts";
 import { agentRecords } from "./agent-records.ts";
 import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 
-/** Records that are written together: a write takes longer than the bytes of many short lines. */
+/** Bytes of records that are written together, as many small writes are slow. */
 const batchBytes = 256 * 1024;
 
 /** The name of a {@link Part}'s file. */
 const partName = /^[^.]+\.(\d+)\.([0-9a-f]+)(?:\.(\d+))?\.log$/;
 
-/** A run of a container, whose end its agent has told. */
+/** A run of a container whose end its agent has reported. */
 export interface EndedRun {
   readonly agent: AgentTarget;
   readonly generation: bigint;
 }
 
-/** The log that one agent had. */
+/** The log of one agent. */
 interface Part {
   readonly number: number;
   /** The agent, by a hash of its pin: 16 hexadecimal digits. */
   readonly source: string;
-  /** The last run that it has; 0: taken by a version that did not say. */
+  /** The last run in it; 0 if copied by a version that did not record it. */
   readonly generation: bigint;
   readonly file: string;
 }
 
 /** Settings of {@link DrainedLogs}. */
 export interface DrainedLogsOptions {
-  /** Most bytes of one container's log that are kept. */
+  /** Maximum bytes to keep of one container's log. */
   readonly logDrainMax: number;
   readonly cloud: Pick<CloudLog, "isKept">;
 }
 
-/** A log is larger than is kept. */
+/** Error for a log that is too large to keep. */
 class TooLarge extends Error {
   constructor() {
     super("it is larger than log_drain_max");
@@ -63,17 +63,16 @@ export class DrainedLogs {
     this.#cloud = cloud;
   }
 
-  /** Makes the directory. */
+  /** Creates the directory. */
   async open(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
   }
 
   /**
-   * Takes the whole log of a container's agent, once for each run. What an earlier task of the container wrote is kept
-   * before it; what was taken from the same agent before is replaced. No clock has a part in that: those of tasks may
-   * differ.
+   * Copies the whole log of a container's agent, once for each run. Logs of earlier tasks are kept before it; an
+   * earlier copy from the same agent is replaced. The order does not depend on clocks, as those of tasks may differ.
    *
-   * @throws what the agent's call throws; then, and for a log that is too large, it is left to the cloud. Error: it is too
+   * @throws the errors of the agent's call; then, as for a log that is too large, the cloud's log is used. Error: too
    *   large, and the cloud keeps none
    */
   async drain(containerId: string, { agent, generation }: EndedRun): Promise<void> {
@@ -108,10 +107,10 @@ export class DrainedLogs {
   }
 
   /**
-   * The log of a run can be taken no more, and what was taken of others would be shown as if it were all: the cloud's log is
-   * shown from now on, where there is one, unless the run's lies here whole.
+   * Records that a run's log can no longer be copied. As the other copies would look complete without it, the cloud's
+   * log is shown from now on, if there is one and the run's log is not already here.
    *
-   * @param run undefined: it never had an agent, or its log could not be taken
+   * @param run undefined if it never had an agent, or its log could not be copied
    */
   async leaveToCloud(containerId: string, run?: EndedRun): Promise<void> {
     if (!this.#cloud.isKept || (run !== undefined && (await this.#has(containerId, run)))) {
@@ -125,10 +124,10 @@ export class DrainedLogs {
   }
 
   /**
-   * The log of a container as a source that can be read several times.
+   * The log of a container as a source that can be reread.
    *
-   * @param except an agent whose part is left out
-   * @returns undefined: nothing was taken, or not all
+   * @param except an agent whose part is excluded
+   * @returns undefined if nothing was copied, or not everything
    */
   async find(
     containerId: string,
@@ -140,7 +139,7 @@ export class DrainedLogs {
     return wanted.length === 0 ? undefined : () => recordsOf(wanted);
   }
 
-  /** Removes what there is of a container. */
+  /** Removes everything of a container. */
   async remove(containerId: string): Promise<void> {
     await this.#removeFiles(`${containerId}.`);
     await rm(this.#marker(containerId), { force: true });
@@ -177,7 +176,7 @@ export class DrainedLogs {
     return parts.some((part) => part.source === source && part.generation === generation);
   }
 
-  /** The logs taken from each agent, oldest first; the last one of an agent, where a crash has left two. */
+  /** The logs copied from each agent, oldest first; an agent's last one, if a crash has left two. */
   async #parts(containerId: string): Promise<readonly Part[]> {
     const names = (await readdir(this.#directory))
       .filter((name) => name.startsWith(`${containerId}.`))
@@ -193,7 +192,7 @@ export class DrainedLogs {
     return [...parts.values()];
   }
 
-  /** Removes parts, and what a crash has left of one that was being taken. */
+  /** Removes parts, including incomplete ones left by a crash. */
   async #removeFiles(beginning: string, except?: string): Promise<void> {
     for (const name of await readdir(this.#directory)) {
       const file = this.#file(name);

@@ -10,7 +10,7 @@ const kinds: Readonly<Record<IndexedFile["type"], number>> = {
   other: 2 ** 19, // irregular
 };
 
-/** A file's kind and permissions as the bits of Go's `os.FileMode`. */
+/** A file's type and permissions as bits of Go's `os.FileMode`. */
 export function goMode({ type, mode }: Pick<IndexedFile, "type" | "mode">): number {
   const special = (bit: number, meaning: number): number => ((mode & bit) === 0 ? 0 : meaning);
   return (

@@ -1,7 +1,7 @@
 /**
- * Selects the part of a log that a client is shown, and gives it its form, by the same rules as the agent's
- * own reader. A line's time is that of the record in which it began; `tail` counts the lines of both streams
- * in the order in which they end, even if one stream alone is shown.
+ * Selects and formats the requested part of a log, by the same rules as the agent's own reader. A line's time is that
+ * of the record in which it began; `tail` counts the lines of both streams in the order of their ends, even if only one
+ * stream is shown.
  */
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { LogPiece } from "../contract/cloud-log.ts";
@@ -12,19 +12,19 @@ import { frameOf } from "./whole-lines.ts";
 export interface LogSelection {
   readonly stdout: boolean;
   readonly stderr: boolean;
-  /** Each line gets its time (RFC 3339, nanoseconds, UTC) and a space before it. */
+  /** Whether to prefix each line with its time (RFC 3339, nanoseconds, UTC) and a space. */
   readonly timestamps: boolean;
   /** Inclusive. */
   readonly sinceNs: bigint | undefined;
   /** Inclusive. */
   readonly untilNs: bigint | undefined;
-  /** Put before each line, after its time. */
+  /** Prefix of each line, after its time. */
   readonly prefix: string;
-  /** Each piece, with its head, is one of Docker's frames. */
+  /** Whether each piece, with its prefix, is one of Docker's frames. */
   readonly framed: boolean;
 }
 
-/** Output as it is sent: at most {@link maxChunk} bytes of one stream, or of frames. */
+/** A chunk of output: at most {@link maxChunk} bytes of one stream, or of frames. */
 export interface LogOutput {
   readonly stream: LogRecord["stream"] | Stream.FRAMES;
   readonly data: Uint8Array;
@@ -32,7 +32,7 @@ export interface LogOutput {
 
 const maxChunk = 1024 * 1024;
 
-/** The last lines of a log that can be read again and again. Three readings cost less than remembering lines. */
+/** The last lines of a rereadable log. Three passes cost less than buffering lines. */
 export async function* lastLines(
   open: () => AsyncIterable<LogPiece>,
   count: bigint,
@@ -41,7 +41,7 @@ export async function* lastLines(
   for await (const piece of open()) {
     begun += piece.begins ? 1n : 0n;
   }
-  // Lines of one stream end in the order in which they begin: how many of each are left out says which.
+  // Lines of one stream end in the order in which they begin, so a count per stream determines the skipped ones.
   let left = begun > count ? begun - count : 0n;
   const skipped = new Map<LogRecord["stream"], bigint>();
   const unended = new Set<LogRecord["stream"]>();
@@ -92,7 +92,7 @@ export async function* lastLines(
 /**
  * Yields the selected output of some pieces in chunks.
  *
- * @throws what the pieces throw, behind all that came before
+ * @throws the pieces' error, after all earlier output
  */
 export async function* shown(
   pieces: AsyncIterable<LogPiece>,

@@ -1,10 +1,10 @@
-/** Lines, and parts of lines, as records of a log hold them. */
+/** Lines, and parts of lines, in log records. */
 import type { LogPiece } from "../contract/cloud-log.ts";
 import type { LogRecord } from "./log-record.ts";
 
 const newline = 0x0a;
 
-/** Cuts records into lines and parts of lines. A line without an end ends with the log. */
+/** Splits records into lines and parts of lines. An unterminated line ends with the log. */
 export async function* piecesOf(records: AsyncIterable<LogRecord>): AsyncGenerator<LogPiece> {
   const open = new Map<LogRecord["stream"], bigint>();
   for await (const { stream, timeNs, fresh, data } of records) {

@@ -1,4 +1,4 @@
-/** Log records as agents write them (docs/formats.md, "Log records"), read. */
+/** Reader for agents' log records (docs/formats.md, "Log records"). */
 import { systemError } from "../../../common/errors.ts";
 import { FillingBytes } from "../../../common/filling-bytes.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
@@ -9,7 +9,9 @@ export interface LogRecord {
   readonly stream: Stream.STDOUT | Stream.STDERR;
   /** Unix time in nanoseconds. */
   readonly timeNs: bigint;
-  /** The stream's first record in one run of the container: an unfinished line of an earlier run ends before it. */
+  /**
+   * True for the stream's first record in a run of the container: an unfinished line of an earlier run ends before it.
+   */
   readonly fresh: boolean;
   readonly data: Uint8Array;
 }
@@ -18,21 +20,21 @@ const magic = 0x4c53;
 const headerBytes = 20;
 const checkedBytes = 16;
 const trailerBytes = 4;
-/** The most that one record holds. */
+/** Maximum bytes of a record. */
 const maxData = 1024 * 1024;
 
-/** A record with its bytes as they stand in the file. */
+/** A record with its original bytes. */
 export interface RawRecord extends LogRecord {
   readonly bytes: Uint8Array;
 }
 
 /**
- * The records of a log file, whose bytes come in chunks of any size: an agent is not trusted, and may cut them as it likes.
+ * The records of a log file, in chunks of any size, as an untrusted agent may split them arbitrarily.
  *
- * @throws system: what comes is not a sequence of whole records
+ * @throws system: not a sequence of whole records
  */
 export async function* readRecords(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<RawRecord> {
-  /** The record that goes on in the next chunk: its header first, then all of it. */
+  /** The record that continues in the next chunk: first its header, then all of it. */
   let cut: FillingBytes | undefined;
   for await (const chunk of chunks) {
     let at = 0;
@@ -57,7 +59,7 @@ export async function* readRecords(chunks: AsyncIterable<Uint8Array>): AsyncGene
   }
 }
 
-/** The buffer for the rest of a record: as long as the header says, once that is there. */
+/** The buffer for the rest of a record, sized by the header once that is complete. */
 function grown(cut: FillingBytes): FillingBytes {
   if (!cut.isFull) {
     return cut;
@@ -67,7 +69,7 @@ function grown(cut: FillingBytes): FillingBytes {
   return whole;
 }
 
-/** Bytes of the record that begins with this header. @throws system: it is no header */
+/** Size of the record with this header. @throws system: invalid header */
 function lengthOf(header: Buffer): number {
   const stream = header.readUInt8(2);
   const length = header.readUInt32LE(4);
@@ -80,7 +82,7 @@ function lengthOf(header: Buffer): number {
   return headerBytes + length + trailerBytes;
 }
 
-/** The record that some bytes begin with; undefined: more are needed. @throws system: none does */
+/** The record at the beginning of some bytes; undefined if more are needed. @throws system: not a record */
 function recordAt(source: Uint8Array): RawRecord | undefined {
   const bytes = viewOf(source);
   if (bytes.length < headerBytes) {

@@ -1,20 +1,20 @@
-/** Marks before lines of the cloud's log, which tell stderr and the agent's own lines from stdout. Pure. */
+/** Prefixes of lines in the cloud's log, which distinguish stderr and the agent's own lines from stdout. Pure. */
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { LogPiece } from "../contract/cloud-log.ts";
 
-/** A mark of the container's output: the stream, and signs of what the line is. */
+/** The prefix of a container's output: stream and flags of the line. */
 const outputMark = /^\[(?<name>stdout|stderr)(?: (?<signs>%?-?\+?))?\] /;
 const agentMark = "[sockerless] ";
 
-/** A line, or a part of one, as the container wrote it. */
+/** A line, or a part of one, as written by the container. */
 export type TeedLine = Omit<LogPiece, "timeNs">;
 
-/** The agent's own line, which is no output of the container; undefined: it is the container's. */
+/** The agent's own line, which is not the container's output; undefined for output. */
 export function agentLine(message: string): string | undefined {
   return message.startsWith(agentMark) ? message.slice(agentMark.length) : undefined;
 }
 
-/** Takes off what the agent put before a line, and gives it the newline that it had. */
+/** Removes the agent's prefix from a line, and restores its newline. */
 export function untee(message: string): TeedLine {
   const mark = outputMark.exec(message);
   const { name, signs = "" } = mark?.groups ?? {};
@@ -29,7 +29,7 @@ export function untee(message: string): TeedLine {
   };
 }
 
-/** Bytes that are no UTF-8 are written as `%` and two digits. */
+/** Bytes that are not valid UTF-8 are encoded as `%` and two digits. */
 function unescaped(text: string): Buffer {
   const [first = "", ...rest] = text.split("%");
   return Buffer.concat([

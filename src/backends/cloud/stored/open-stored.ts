@@ -9,12 +9,12 @@ import { openStoredContainers, type StoredContainers } from "./stored-containers
 import type { CloudLog } from "../contract/cloud-log.ts";
 import { unstartedMounts } from "./unstarted-mounts.ts";
 
-/** Parts of the backend that containers without an agent are served from. */
+/** Dependencies for serving containers without an agent. */
 export interface CloudStoredOptions {
   readonly config: { readonly stateDir: string; readonly runDir: string };
-  /** Most bytes of one container's log that are kept. */
+  /** Maximum bytes to keep of one container's log. */
   readonly logDrainMax: number;
-  /** The backend's name. */
+  /** The backend's name, for messages. */
   readonly backend: string;
   readonly log: CloudLog;
   readonly agents: Pick<TaskAgents, "targetOf">;
@@ -23,10 +23,7 @@ export interface CloudStoredOptions {
   readonly clock: Clock;
 }
 
-/**
- * Opens and serves the containers that have no agent: their logs are in the cloud's, what they are made of is in the image
- * store.
- */
+/** Opens and serves containers without an agent: logs from the cloud, files from the image store. */
 export function openCloudStored(options: CloudStoredOptions): Promise<StoredContainers> {
   const { config, logDrainMax, backend, log, agents, layers, clock } = options;
   const { containers, tasks, volumes } = options.state;

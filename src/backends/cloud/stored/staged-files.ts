@@ -1,7 +1,7 @@
 /**
- * Files that were put into containers that have not run yet, and their working directories. The files lie in `<state>/staged/<container ID>/`, one tar for
- * each call and beside it what the call asked for, and are unpacked by the agent before the main process starts. They
- * stay until it has: a start that fails is followed by another, in a task that may have none of them.
+ * Files copied into containers that have not run yet, and their working directories. `<state>/staged/<container ID>/`
+ * holds one tar per call with its request; the agent unpacks them before the main process starts. They are kept until
+ * it has started, as a failed start may be followed by another one in a new task.
  */
 import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -32,39 +32,39 @@ import {
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-/** Most bytes staged for one container. */
+/** Maximum bytes staged for one container. */
 const maxBytes = 1024 ** 3;
-/** Most archives staged for one container: each is a call of the agent at the start. */
+/** Maximum archives staged for one container, as each is a call to the agent at the start. */
 const maxCalls = 1000;
 const chunkBytes = 256 * 1024;
-/** Longer than any unpacking that makes progress. */
+/** Time limit of a call: longer than any unpacking that makes progress. */
 const applyTimeoutMs = 10 * 60_000;
 
-/** The archives that one agent has unpacked for its container. */
+/** The archives that an agent has unpacked for its container. */
 interface Given {
-  /** The agent, by its address and pin. */
+  /** The agent's address and pin. */
   readonly agent: string;
-  /** The numbers of the calls. */
+  /** The calls' numbers. */
   readonly numbers: Set<string>;
 }
 
-/** Answers about containers, whose starts decide what becomes of staged files. */
+/** Queries about containers, whose starts determine the fate of staged files. */
 export interface ContainerLives {
-  /** Whether a container has never been started; undefined: there is no such container. */
+  /** Whether a container has never been started; undefined if there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
-  /** Whether a start of a container is under way. */
+  /** Whether a start of a container is in progress. */
   readonly isStarting: (containerId: string) => boolean;
-  /** The directory that a container's process begins in, which the container has whether its image has it or not. */
+  /** A container's working directory, which exists even if its image does not have it. */
   readonly workingDirectoryOf: (containerId: string) => string;
 }
 
-/** The staged files of one backend. They are kept until their container has really started: a start may fail. */
+/** The staged files of one backend, kept until their container has actually started. */
 export class StagedFiles {
   readonly #directory: string;
   readonly #lives: ContainerLives;
-  /** By container: two calls may end at once, and a start may come between. */
+  /** Locks by container, as calls may end concurrently, and a start may intervene. */
   readonly #locks = new KeyedLocks();
-  /** By container. An agent whose container's start failed may serve the next one, too. */
+  /** By container. An agent whose container's start failed may also serve the next start. */
   readonly #given = new Map<string, Given>();
 
   constructor(directory: string, lives: ContainerLives) {
@@ -72,7 +72,7 @@ export class StagedFiles {
     this.#lives = lives;
   }
 
-  /** Makes the directory and clears what interrupted calls left. */
+  /** Creates the directory and removes remains of interrupted calls. */
   async open(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     for (const container of await readdir(this.#directory)) {
@@ -85,12 +85,12 @@ export class StagedFiles {
   }
 
   /**
-   * Keeps the tar of one `ArchivePut` call.
+   * Stores the tar of one `ArchivePut` call.
    *
-   * @param refuse told where it is to be unpacked, and throws where that cannot be
+   * @param refuse receives the target and throws if it is invalid
    * @returns its bytes
-   * @throws invalid: the stream is not whole; forbidden: too much; conflict: the container was started meanwhile; what
-   *   `refuse` throws
+   * @throws invalid: a truncated stream; forbidden: too large; conflict: the container was started meanwhile; the
+   *   errors of `refuse`
    */
   async put(
     containerId: string,
@@ -115,7 +115,7 @@ export class StagedFiles {
     }
   }
 
-  /** Gives a tar that is whole its number: the next, in the order in which calls end. */
+  /** Numbers a complete tar, in the order in which calls end. */
   async #add(containerId: string, opened: ArchivePutOpen, tar: string): Promise<void> {
     const { isNew, isStarting } = this.#lives;
     if (isNew(containerId) !== true || (this.#given.has(containerId) && isStarting(containerId))) {
@@ -137,9 +137,9 @@ export class StagedFiles {
   }
 
   /**
-   * Adds a container's working directory and what is staged for it to the files of its image.
+   * Adds a container's working directory and staged files to the files of its image.
    *
-   * @throws invalid: an archive that cannot be read; conflict: the container was started meanwhile
+   * @throws invalid: an unreadable archive; conflict: the container was started meanwhile
    */
   async addTo(files: FileIndex, containerId: string): Promise<void> {
     files.addDirectory(this.#lives.workingDirectoryOf(containerId));
@@ -151,7 +151,7 @@ export class StagedFiles {
     });
   }
 
-  /** Bytes of the files that are staged for a container; one that another replaces counts too. */
+  /** Bytes of a container's staged files, including replaced ones. */
   async writtenBytes(containerId: string): Promise<bigint> {
     let bytes = 0;
     for (const number of await this.#staged(containerId)) {
@@ -163,19 +163,18 @@ export class StagedFiles {
     return BigInt(bytes);
   }
 
-  /** Whether a container may have more than its image. */
+  /** Whether a container may have files beyond its image. */
   async adds(containerId: string): Promise<boolean> {
     const directory = this.#lives.workingDirectoryOf(containerId);
     return !["", "/"].includes(directory) || (await this.#staged(containerId)).length > 0;
   }
 
   /**
-   * Has the agent of a container that has never run unpack its staged files, in order. An archive for a
-   * directory that is missing (in a volume nobody could tell) waits until a later one has brought that. The
-   * files stay until {@link StagedFiles.settle}, for another agent after a start that fails; the same agent
-   * gets nothing twice.
+   * Has the agent of a container that has never run unpack its staged files, in order. An archive for a missing
+   * directory (possible in volumes, whose content is unknown) waits until a later one has created it. The files stay
+   * until {@link StagedFiles.settle}, for another agent after a failed start; the same agent gets nothing twice.
    *
-   * @throws what the agent refuses, with where it was to be unpacked; the signal's reason
+   * @throws the agent's refusal, with the target; the signal's reason
    */
   async apply(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void> {
     await this.#locks.run(containerId, () => this.#apply(containerId, agent, signal));
@@ -234,7 +233,7 @@ export class StagedFiles {
     return given;
   }
 
-  /** Forgets the staged files of a container that has run; a new container's are kept. May be repeated. */
+  /** Removes the staged files of a container that has run; keeps those of a new one. Idempotent. */
   async settle(containerId: string): Promise<void> {
     await this.#locks.run(containerId, async () => {
       if (this.#lives.isNew(containerId) === false) {
@@ -243,7 +242,7 @@ export class StagedFiles {
     });
   }
 
-  /** Forgets what was put into a container. */
+  /** Removes all staged files of a container. */
   async remove(containerId: string): Promise<void> {
     await this.#locks.run(containerId, () => this.#forget(containerId));
   }
@@ -253,7 +252,7 @@ export class StagedFiles {
     await rm(path.join(this.#directory, containerId), { recursive: true, force: true });
   }
 
-  /** The numbers of the calls whose tar is whole, in order. */
+  /** The numbers of calls with a complete tar, in order. */
   async #staged(containerId: string): Promise<string[]> {
     return (await this.#names(containerId))
       .filter((name) => name.endsWith(".tar"))
@@ -282,10 +281,10 @@ export class StagedFiles {
 }
 
 /**
- * Does something for each in order, and again for those that did not fit in, for as long as there is progress.
+ * Runs a function for each element in order, and again for those that failed to fit, while there is progress.
  *
- * @param fit returns false: it does not fit in yet
- * @returns those that do not
+ * @param fit returns false if the element does not fit yet
+ * @returns the elements that do not fit
  */
 async function eachOnceItFits(
   numbers: readonly string[],
@@ -306,7 +305,7 @@ async function eachOnceItFits(
   }
 }
 
-/** Why a start fails with what was put into its container, and what helps. */
+/** The error of a start because of staged files, with a remedy. */
 function doNotFit(directory: string, error: unknown): SockerlessError {
   const { kind, message } = fromUnknown(error);
   const refusal = `files that were put into the container before its start do not fit in at ${directory}: ${message}`;
@@ -319,13 +318,13 @@ function doNotFit(directory: string, error: unknown): SockerlessError {
     : new SockerlessError(kind, refusal, error);
 }
 
-/** Each task's agent has a certificate of its own. */
+/** Each task's agent has its own certificate. */
 function nameOf(address: AgentTarget["address"]): string {
   const pin = "pin" in address ? Buffer.from(address.pin).toString("hex") : "";
   return JSON.stringify({ ...address, pin });
 }
 
-/** A staged tar, for as long as its container has not been started. */
+/** A staged tar, valid until its container is started. */
 async function* readStaged(file: string): AsyncGenerator<Uint8Array> {
   try {
     yield* createReadStream(file, { highWaterMark: chunkBytes }) as AsyncIterable<Uint8Array>;
@@ -338,12 +337,12 @@ function startedMeanwhile(error: unknown): never {
   throw errnoOf(error) === "ENOENT" ? conflict("the container was started meanwhile", error) : error;
 }
 
-/** Reads the request of the call that brought `<file>.tar`. */
+/** Reads the request of the call for `<file>.tar`. */
 async function readOpened(file: string): Promise<ArchivePutOpen> {
   return fromJson(ArchivePutOpenSchema, JSON.parse(await readFile(`${file}.json`, "utf8")) as JsonValue);
 }
 
-/** Writes a call's tar into a file. */
+/** Writes a call's tar to a file. */
 async function receive(
   file: string,
   requests: AsyncIterable<ArchivePutRequest>,

@@ -1,7 +1,4 @@
-/**
- * Logs and files of containers that have no agent, kept by a cloud backend, and the socket on which they are
- * served.
- */
+/** Logs and files of containers without an agent, kept by a cloud backend and served on a socket. */
 import path from "node:path";
 
 import { ConnectError, type Interceptor } from "@connectrpc/connect";
@@ -18,24 +15,24 @@ import { StagedFiles } from "./staged-files.ts";
 import type { CloudLog } from "../contract/cloud-log.ts";
 import { registerStoredService } from "./stored-service.ts";
 
-/** Parts and settings of the stored containers. */
+/** Dependencies and settings of stored containers. */
 export interface StoredContainersOptions {
   readonly stateDir: string;
   readonly runDir: string;
-  /** Most bytes of one container's log that are kept. */
+  /** Maximum bytes to keep of one container's log. */
   readonly logDrainMax: number;
   readonly cloud: CloudLog;
-  /** The agent of a container that runs; undefined: it has ended, or is not known. */
+  /** The agent of a running container; undefined if it has ended or is unknown. */
   readonly liveAgent: (containerId: string) => AgentTarget | undefined;
-  /** Whether a container has never been started; undefined: there is no such container. */
+  /** Whether a container has never been started; undefined if there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
-  /** Whether a start of a container is under way. */
+  /** Whether a start of a container is in progress. */
   readonly isStarting: (containerId: string) => boolean;
-  /** The directory that a container's process begins in. */
+  /** A container's working directory. */
   readonly workingDirectoryOf: (containerId: string) => string;
-  /** Makes the layers and mounts of a container that has not run readable. */
+  /** Opens the layers and mounts of a container that has not run. */
   readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
-  /** The backend's name. */
+  /** The backend's name, for messages. */
   readonly backend: string;
   readonly clock: Clock;
 }
@@ -44,22 +41,24 @@ export interface StoredContainersOptions {
 export interface StoredContainers {
   /** The unix socket on which they are served. */
   readonly socket: string;
-  /** Whether the cloud keeps logs, so that one which cannot be taken is read there. */
+  /** Whether the cloud keeps logs, so that one that cannot be copied can be read there. */
   readonly isLogKept: boolean;
-  /** Gives files that were put into a container before its start to its agent. May be repeated. */
+  /** Sends files staged for a container to its agent. Idempotent. */
   applyStaged(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void>;
-  /** Forgets files that were put into a container which has run since. May be repeated. */
+  /** Removes files staged for a container that has run since. Idempotent. */
   settleStaged(containerId: string): Promise<void>;
-  /** Takes the log of a container that has ended from its agent. May be repeated. */
+  /** Copies the log of an ended container from its agent. Idempotent. */
   drain(containerId: string, run: EndedRun): Promise<void>;
-  /** The log of a run cannot be taken any more: unless it was, the cloud's is shown from now on. May be repeated. */
+  /**
+   * Records that a run's log can no longer be copied: unless it has been, the cloud's is shown from now on. Idempotent.
+   */
   leaveToCloud(containerId: string, run: EndedRun | undefined): Promise<void>;
-  /** The container is gone. */
+  /** Removes everything of a container. */
   remove(containerId: string): Promise<void>;
   close(): Promise<void>;
 }
 
-/** The agent's own status codes pass; our errors are told as everywhere. */
+/** The agent's own status codes pass unchanged; our errors are converted as everywhere. */
 const tellErrors: Interceptor = (next) => async (request) => {
   const told = (error: unknown): Error => (error instanceof ConnectError ? error : toConnectError(error));
   async function* each<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
@@ -77,7 +76,7 @@ const tellErrors: Interceptor = (next) => async (request) => {
   }
 };
 
-/** Opens what is there and serves it. */
+/** Opens and serves the stored containers. */
 export async function openStoredContainers(options: StoredContainersOptions): Promise<StoredContainers> {
   const drained = new DrainedLogs(path.join(options.stateDir, "logs"), options);
   const staged = new StagedFiles(path.join(options.stateDir, "staged"), options);

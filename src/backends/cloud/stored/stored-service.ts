@@ -1,6 +1,6 @@
 /**
- * `AgentService` for containers without an agent, in the backend's own process: logs of those that have
- * ended, or have run before, and files of those that have not begun. Every other call says why it cannot be.
+ * `AgentService` for containers without an agent, in the backend's own process: logs of those that have run, and files
+ * of those that have not. Every other call fails with its reason.
  */
 import { clone, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
@@ -34,7 +34,7 @@ import { goMode } from "./go-mode.ts";
 import type { StagedFiles } from "./staged-files.ts";
 import { wholeLines } from "./whole-lines.ts";
 
-/** Parts that the service answers from. */
+/** Dependencies of the service. */
 export interface StoredServiceOptions {
   readonly drained: DrainedLogs;
   readonly staged: StagedFiles;
@@ -50,7 +50,7 @@ export interface StoredServiceOptions {
   readonly clock: Clock;
 }
 
-/** How much of a tar travels as one message, at least. */
+/** Minimum bytes of a tar per message. */
 const chunkBytes = 256 * 1024;
 
 /** Serves stored containers. */
@@ -92,7 +92,7 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
   });
 }
 
-/** A stream that says that it is alive while layers are read. */
+/** A stream with heartbeats while layers are read. */
 function alive<T>(
   { clock }: StoredServiceOptions,
   { signal }: HandlerContext,
@@ -105,7 +105,7 @@ interface Heartbeating {
   readonly message: { readonly case: "heartbeat"; readonly value: Record<string, never> };
 }
 
-/** Does something with the files of the container of a call, which has not run yet. */
+/** Runs work with the files of a call's container, which has not run yet. */
 async function withFiles<T>(
   options: StoredServiceOptions,
   context: HandlerContext,
@@ -117,9 +117,7 @@ async function withFiles<T>(
   return use(await CreatedFiles.read(container, made, options.staged));
 }
 
-/**
- * Refuses what cannot be unpacked; where the files cannot be read, the start will say what does not fit in.
- */
+/** Refuses an archive that cannot be unpacked; if the files cannot be read, the start will report what does not fit. */
 async function refuseUnpacking(
   options: StoredServiceOptions,
   context: HandlerContext,
@@ -165,7 +163,7 @@ async function* changes(
   const container = containerOf(context);
   refuseEnded(options, container);
   let count = 0n;
-  // Without anything more nothing of the image needs to be read.
+  // Without staged files the image need not be read.
   if (await options.staged.adds(container)) {
     const found = await withFiles(options, context, (files) => [...files.changes()]);
     for (const { path, kind } of found) {
@@ -194,7 +192,7 @@ async function* exported(
   yield* chunked(layer ? files.layer() : files.whole());
 }
 
-/** A tar as the messages of a stream, the last among them. */
+/** A tar as the messages of a stream, including the last one. */
 async function* chunked(tar: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<TarMessage> {
   let offset = 0n;
   let held: Uint8Array[] = [];
@@ -258,7 +256,7 @@ async function* logs(
   let offset = 0n;
   try {
     let step = await earlier.next(); // Its failure is the answer.
-    // The answer begins with it: what follows may say nothing for long.
+    // Sent first, as the rest of the answer may take long.
     yield { message: { case: "heartbeat", value: {} } };
     for (; step.done !== true; step = await earlier.next()) {
       const { stream, data } = step.value;
@@ -281,7 +279,7 @@ async function* logs(
   yield { message: { case: "end", value: { totalBytes: offset } } };
 }
 
-/** The cloud's log, or why there is none to show. */
+/** The cloud's log, or why there is none. */
 async function* hadOrWhyNot(pieces: AsyncIterable<LogPiece>): AsyncGenerator<LogPiece> {
   try {
     yield* pieces;
@@ -302,7 +300,7 @@ function containerOf({ requestHeader }: HandlerContext): string {
   return container;
 }
 
-/** @throws FAILED_PRECONDITION: the container has run, and its files went with its task */
+/** @throws FAILED_PRECONDITION: the container has run, and its files are gone with its task */
 function refuseEnded(options: StoredServiceOptions, container: string): void {
   const isNew = options.isNew(container);
   if (isNew === undefined) {

@@ -1,33 +1,33 @@
-/** The log of a container where a cloud keeps one stream for each of its tasks, an event for each line. */
+/** The log of a container for clouds with one stream per task and one event per line. */
 import { lastLines } from "./log-lines.ts";
 import { agentLine, untee } from "./markers.ts";
 import type { CloudLog, CloudLogRange, LogPiece } from "../contract/cloud-log.ts";
 
-/** A line as the agent has written it to its task's output, or a part of one. */
+/** A line, or a part of one, as written by the agent to its task's output. */
 export interface LogEvent {
   readonly message: string;
   /** Unix time in nanoseconds, by the cloud's clock. */
   readonly timeNs: bigint;
 }
 
-/** Streams of events, as a cloud is asked for them. A stream that does not exist has none. */
+/** Access to a cloud's streams of events. A missing stream has no events. */
 export interface LogStreams {
   /** The streams of a container's tasks, oldest first. */
   streamsOf(containerId: string): readonly string[];
-  /** Reads a stream from its begin, or from a time on. */
+  /** Reads a stream from its beginning, or from a time on. */
   forward(stream: string, fromNs: bigint | undefined, signal: AbortSignal): AsyncIterable<LogEvent>;
-  /** Reads a stream from its end, newest first, so many pages at most. */
+  /** Reads a stream from its end, newest first, up to a number of pages. */
   backward(stream: string, mostPages: number, signal: AbortSignal): AsyncIterable<LogEvent>;
 }
 
-/** An agent tells the end of a run behind its output: what follows are a few lines of its own. */
+/** An agent writes the end of a run after its output, followed only by a few lines of its own. */
 const mostPagesBack = 5;
-/** The last lines of a log are held in memory up to this, and read again where they are more. */
+/** Maximum bytes of last lines held in memory; larger ones are reread. */
 const mostHeldBytes = 8 * 1024 * 1024;
-/** An event without its message, about. */
+/** Approximate overhead of an event in bytes. */
 const eventBytes = 200;
 
-/** The log that streams make. Reading throws what the streams do. */
+/** A log made of streams. Reading throws the streams' errors. */
 export function streamLog(streams: LogStreams): CloudLog {
   return {
     isKept: true,
@@ -59,9 +59,9 @@ export function streamLog(streams: LogStreams): CloudLog {
 }
 
 /**
- * Looks from the end for the events of the last lines of all streams together: none without the begin of its line.
+ * Finds, from the end, the events of the last lines of all streams together, each with the beginning of its line.
  *
- * @returns reads them, and some before them where they are more than are held; again and again
+ * @returns a rereadable source of them, with some earlier ones if they exceed the memory limit
  */
 async function lastEvents(
   streams: LogStreams,
@@ -72,7 +72,7 @@ async function lastEvents(
   const held: LogEvent[] = [];
   let heldBytes = 0;
   let left = count;
-  /** The streams as far as they were looked at, oldest first. */
+  /** The inspected streams, oldest first. */
   const spans: { readonly stream: string; fromNs: bigint }[] = [];
   for (const stream of wanted.toReversed()) {
     if (left <= 0n) {
@@ -80,7 +80,7 @@ async function lastEvents(
     }
     const span = { stream, fromNs: 0n };
     spans.unshift(span);
-    /** Streams of output whose last line that was found begins earlier. */
+    /** Streams whose earliest found line begins before the found events. */
     const unbegun = new Set<LogPiece["stream"]>();
     for await (const event of outputOf(streams.backward(stream, Number.POSITIVE_INFINITY, signal))) {
       heldBytes += eventBytes + event.message.length;
@@ -113,7 +113,7 @@ async function lastEvents(
   };
 }
 
-/** Leaves out the agent's own lines. */
+/** Excludes the agent's own lines. */
 async function* outputOf(events: AsyncIterable<LogEvent>): AsyncGenerator<LogEvent> {
   for await (const event of events) {
     if (agentLine(event.message) === undefined) {
@@ -122,7 +122,7 @@ async function* outputOf(events: AsyncIterable<LogEvent>): AsyncGenerator<LogEve
   }
 }
 
-/** A line that was cut has the time of its begin. */
+/** A split line has the time of its beginning. */
 async function* piecesOf(events: AsyncIterable<LogEvent>): AsyncGenerator<LogPiece> {
   const begun = new Map<LogPiece["stream"], bigint>();
   for await (const { message, timeNs: ownNs } of events) {

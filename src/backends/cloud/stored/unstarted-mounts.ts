@@ -4,9 +4,8 @@ import type { ContainerRecord, VolumeRecord } from "../../../gen/sockerless/stat
 import type { NewContainer } from "./created-files.ts";
 
 /**
- * The mounts of a container that has not run yet, and what each will show: a volume on a file system its own
- * files, one that is a directory of the task's own those of the image, or nothing. Bind mounts are left out:
- * no path of a host is mounted.
+ * The mounts of a container that has not run yet, and their future content: a shared volume's own files, the image's
+ * files for a volume in a directory of the task, or nothing. There are no bind mounts.
  */
 export function unstartedMounts(
   { mounts, hostConfig }: ContainerRecord,

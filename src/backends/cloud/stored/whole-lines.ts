@@ -1,8 +1,8 @@
-/** Lines as dockerd tells them: one by one, each whole, those that are long in pieces. */
+/** Lines in dockerd's form: one by one, complete, with long ones split. */
 import type { LogRecord } from "./log-record.ts";
 import type { LogPiece } from "../contract/cloud-log.ts";
 
-/** Bytes after which dockerd cuts a long line. */
+/** Bytes after which dockerd splits a line. */
 const maxPiece = 16 * 1024;
 const newline = 0x0a;
 
@@ -13,10 +13,10 @@ interface OpenLine {
 }
 
 /**
- * Puts pieces together to lines, in the order in which they end; a line longer than 16 KiB to pieces of that size, which
- * are told as lines of their own.
+ * Joins pieces to lines, in the order of their ends; a line longer than 16 KiB becomes pieces of that size, each
+ * reported as a line.
  *
- * @throws what the pieces throw, behind all that came before
+ * @throws the pieces' error, after all earlier lines
  */
 export async function* wholeLines(pieces: AsyncIterable<LogPiece>): AsyncGenerator<LogPiece> {
   const open = new Map<LogRecord["stream"], OpenLine>();
@@ -54,7 +54,7 @@ export async function* wholeLines(pieces: AsyncIterable<LogPiece>): AsyncGenerat
   }
 }
 
-/** Docker's header before a line, and the line. */
+/** A line with Docker's frame header. */
 export function frameOf(stream: LogRecord["stream"], parts: readonly Uint8Array[]): Uint8Array {
   const header = Buffer.alloc(8);
   header[0] = stream;
