@@ -245,7 +245,11 @@ export class MemoryMachine {
           this.workloads.delete(containerId);
         },
         list: () => this.#list(),
-        find: async (id) => (await this.#list()).find(({ containerId }) => containerId === id),
+        find: async (id) => {
+          const workload = (await this.#list()).find(({ containerId }) => containerId === id);
+          const isOver = this.cloud && workload?.agent === undefined && workload?.exit !== undefined;
+          return isOver ? { ...workload, begunAt: workload.exit.finishedAt } : workload;
+        },
         nameFilePaths: noNameFiles,
         interruptionOf: () => "",
         wholeLog: () => undefined,

@@ -2,6 +2,7 @@ import { isFullId } from "../../common/ids.ts";
 import {
   type ContainerRecord,
   type ImageRecord,
+  Phase,
   TaskPhase,
   type TaskRecord,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -20,6 +21,7 @@ import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
 import { find, list } from "./tasks/list.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
+import { withBegin } from "./tasks/unrecorded-start.ts";
 
 /** Parts of the driver that workloads need beside the tasks. */
 export interface CloudWorkloadsOptions {
@@ -64,7 +66,12 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
     interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
     remove: (containerId) => remove(context, containerId),
     list: listAll,
-    find: (containerId) => find(context, containerId),
+    async find(containerId) {
+      const found = await find(context, containerId);
+      const isStartRecorded = state.containers.get(containerId)?.phase !== Phase.STARTING;
+      const isOver = found !== undefined && found.agent === undefined && found.exit !== undefined;
+      return isOver && !isStartRecorded ? await withBegin(context, found) : found;
+    },
     nameFilePaths: noNameFiles,
     wholeLog(containerId) {
       const { phase, logStreams = [] } = context.book.of(containerId) ?? {};

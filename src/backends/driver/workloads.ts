@@ -23,7 +23,7 @@ export interface FoundWorkload {
   readonly boundPorts: readonly BoundPort[];
   /** From a durable record of the machine or the cloud, if no agent lives. */
   readonly exit: FoundExit | undefined;
-  /** Set if a record on the machine shows that its process was started, however it ended. */
+  /** Set if its process was started, however it ended, as a record on the machine shows, or as `find` learns from the cloud. */
   readonly begunAt?: Date;
   /** Exit codes of execs in the record, by exec ID. */
   readonly execExits: ReadonlyMap<string, number>;

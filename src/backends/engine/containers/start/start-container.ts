@@ -1,5 +1,5 @@
 /** Starting a container: its steps, in the order in which they are done, and what takes them back. */
-import { systemError } from "../../../../common/errors.ts";
+import { messageOf, systemError } from "../../../../common/errors.ts";
 import {
   ContainerStatus,
   type NextStep,
@@ -8,6 +8,7 @@ import {
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { StartSecrets } from "../../../driver/workload-spec.ts";
+import type { FoundWorkload } from "../../../driver/workloads.ts";
 import { stateOf, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { joinedBy } from "../../networks/decisions/shared-network.ts";
@@ -18,11 +19,13 @@ import { startRefusal } from "../decisions/life/refusals.ts";
 import { containerOfId } from "../decisions/lookup.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { StartPhases } from "../live/start-phases.ts";
+import { containerExited } from "../run/container-exit.ts";
+import { exitOfWorkload, foundRun } from "../run/lost-container.ts";
 import { journalStart, refuseUnlessKept, releasedBefore } from "./journal-start.ts";
 import { launch, makeImagesRunnable } from "./launch-start.ts";
 import { withNextStep } from "./next-step.ts";
 import { prepareAgent } from "./prepare-agent.ts";
-import { recordFailure, recordStarted, takeBack } from "./record-start.ts";
+import { recordBegun, recordFailure, recordStarted, takeBack } from "./record-start.ts";
 import type { Start } from "./start.ts";
 import { begunBefore, startProcess } from "./start-process.ts";
 import { asStartUnderWay, endedStart, repeatedStart } from "./start-under-way.ts";
@@ -40,6 +43,8 @@ export interface StartOnce {
 
 /** Pause between looks at a start that another one waits for. */
 const donorPollMs = 50;
+/** Pause between questions for a run whose driver does not know it yet. */
+const askAgainMs = 5_000;
 
 /** A container's ports as the frontend that publishes them reports them. */
 export interface FrontendPorts {
@@ -186,6 +191,7 @@ export async function resumeStart(
   const caller = callerOf(context, live, { token: record.startToken, isWantedAnyway }, mayHaveBegun);
   const phases = new StartPhases(record.startPhases);
   let isEnded = record.stoppedByUser;
+  let past: FoundWorkload | undefined;
   const start = async (ended: AbortSignal): Promise<void> => {
     live.run.start?.caller?.lose();
     if (isEnded) {
@@ -193,8 +199,11 @@ export async function resumeStart(
     }
     const taken = { context, live, record, ended, phases, mayHaveBegun, secrets: undefined, step: undefined };
     try {
-      await settledDonor(taken);
-      await runJournalled(taken);
+      past = mayHaveBegun ? undefined : await pastRun(taken);
+      if (past === undefined) {
+        await settledDonor(taken);
+        await runJournalled(taken);
+      }
     } catch (error) {
       isEnded = ended.aborted;
       throw error;
@@ -205,6 +214,47 @@ export async function resumeStart(
   } catch (error) {
     if (!isEnded) {
       throw error;
+    }
+  }
+  if (past !== undefined) {
+    await containerExited(context, live, record.generation, exitOfWorkload(context, past), past.execExits);
+  }
+}
+
+/**
+ * Finds a run that had begun and has ended, both while no backend could record it, and records its begin.
+ *
+ * @returns undefined: nothing has begun, or its agent lives
+ */
+async function pastRun(start: Start): Promise<FoundWorkload | undefined> {
+  const { context, live, record, ended } = start;
+  const signal = AbortSignal.any([ended, context.shutdown]);
+  try {
+    const found = await untilFound(start, signal);
+    if (found?.begunAt === undefined || found.agent !== undefined) {
+      return undefined;
+    }
+    await recordBegun(context, record, found.begunAt);
+    live.reservations.end();
+    return found;
+  } catch (error) {
+    throw await takeBack(start, error);
+  }
+}
+
+/** Asks the driver for the run until it knows. @throws the signal's reason */
+async function untilFound(
+  { context, record }: Start,
+  signal: AbortSignal,
+): Promise<FoundWorkload | undefined> {
+  for (;;) {
+    try {
+      return await unlessAborted(signal, foundRun(context, record.id, record.generation));
+    } catch (error) {
+      signal.throwIfAborted();
+      const about = { container: record.id, err: error };
+      context.logger.warn(about, `whether a start has begun anything is asked again: ${messageOf(error)}`);
+      await context.clock.sleep(askAgainMs, signal);
     }
   }
 }

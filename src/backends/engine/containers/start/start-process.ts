@@ -124,7 +124,7 @@ export async function begunBefore(
   if (begun !== undefined) {
     return begun;
   }
-  const found = await foundRun(context, id, generation);
+  const found = await foundRun(context, id, generation).catch(() => undefined); // The start's own error tells more.
   if (found?.begunAt === undefined || found.agent !== undefined) {
     throw isAborted ? error.reason : error;
   }
