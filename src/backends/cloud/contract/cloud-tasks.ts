@@ -51,7 +51,7 @@ export interface TaskView {
   readonly exitCode: number | undefined;
   /** The cloud's words for an out-of-memory end; empty otherwise. */
   readonly outOfMemory: string;
-  /** What the cloud, or someone using it, did to the task; empty if it ended by itself or was stopped by us. */
+  /** Words for what the cloud, or someone using it, did to the task; empty if it ended by itself or was stopped by us. */
   readonly interruption: string;
   /** The cloud's complete reason for its end. */
   readonly reason: string;
