@@ -43,7 +43,7 @@ describe("the state of an earlier version", () => {
   const names = (of: State): string[] => [...of.volumes.values()].map(({ name }) => name);
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "upgrade-"));
+    directory = await mkdtemp(path.join(tmpdir(), "sockerless-upgrade-"));
     const first = await open();
     await first.commit((change) => change.volumes.put(create(VolumeRecordSchema, { name: "data" })));
     await close();
