@@ -25,7 +25,7 @@ import { findLeftovers, packetRules, recordName, runVariable } from "./leaks.ts"
 import { root } from "./program.ts";
 
 /** Deleting namespaces and mounts happens behind the answers that tests wait for. */
-const settleLimitMs = 60_000;
+const settleLimitMs = 180_000;
 
 /** File, in the directory of a run, that says whose it is. */
 const keeperFile = ".keeper";
