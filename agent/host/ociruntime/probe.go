@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/sockerless/sockerless/agent/host/machine"
 )
 
 // Probed is a runtime that has run a container on this machine.
@@ -23,11 +26,14 @@ type Probed struct {
 // candidates in order of preference.
 var candidates = []string{"runc", "crun"}
 
+// bundlePrefix begins the names of the probes' containers, and of their bundles.
+const bundlePrefix = "probe-"
+
 // Wanted selects the runtime.
 type Wanted struct {
 	Name    string // or a path; empty: the first candidate that works
 	Root    string // --root
-	Scratch string // directory for the probe's temporary files
+	Scratch string // directory for the probe's temporary files, of one probe at a time
 	// CgroupOf returns the cgroup of a container with this name.
 	CgroupOf func(name string) string
 }
@@ -51,6 +57,9 @@ func (w Wanted) Probe(ctx context.Context, executable string, arguments ...strin
 		if err := found.readVersion(ctx); err != nil {
 			failures = append(failures, err)
 			continue
+		}
+		if err := w.clearAway(ctx, found.Runtime); err != nil {
+			slog.Warn("something is left of an earlier search for an OCI runtime", "error", err)
 		}
 		if err := w.try(ctx, found, executable, arguments); err != nil {
 			failures = append(failures, err)
@@ -110,9 +119,30 @@ func (p *Probed) parseVersion(output string) {
 	}
 }
 
+// clearAway removes the containers of probes that were killed, with their cgroups.
+func (w Wanted) clearAway(ctx context.Context, runtime Runtime) error {
+	bundles, err := filepath.Glob(filepath.Join(w.Scratch, bundlePrefix+"*"))
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, bundle := range bundles {
+		id := filepath.Base(bundle)
+		err := runtime.Delete(ctx, id)
+		if err == nil {
+			err = machine.RemoveCgroups(ctx, w.CgroupOf(id))
+		}
+		if err == nil { // else the next probe finds it
+			err = os.RemoveAll(bundle)
+		}
+		failures = append(failures, err)
+	}
+	return errors.Join(failures...)
+}
+
 // try runs a container that exits at once.
 func (w Wanted) try(ctx context.Context, p Probed, executable string, arguments []string) error {
-	bundle, err := os.MkdirTemp(w.Scratch, "probe-")
+	bundle, err := os.MkdirTemp(w.Scratch, bundlePrefix)
 	if err != nil {
 		return err
 	}

@@ -2,17 +2,21 @@ package ociruntime
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/machine"
 )
 
 func TestVersionsAsRuntimesPrintThem(t *testing.T) {
@@ -180,6 +184,57 @@ func startOf(t *testing.T, pid int) uint64 {
 		t.Fatal(err)
 	}
 	return started
+}
+
+func TestAProbeClearsAwayWhatAKilledOneHasLeft(t *testing.T) {
+	requireRuntime(t)
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := t.TempDir()
+	root := filepath.Join(scratch, "runc")
+	wanted := Wanted{Root: root, Scratch: scratch, CgroupOf: func(name string) string { return "/sockerless/" + name }}
+	id := "probe-killed-" + strconv.Itoa(os.Getpid())
+	bundle := filepath.Join(scratch, id)
+	if err := os.MkdirAll(filepath.Join(bundle, "rootfs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config, err := json.Marshal(probeConfig(wanted.CgroupOf(id), program, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runc, err := lookUp("runc")
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := exec.Command(runc, "--root", root, "create", "--bundle", bundle, id).Run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = Runtime{Path: runc, Root: root}.Delete(context.Background(), id)
+		_ = machine.RemoveCgroups(context.Background(), wanted.CgroupOf(id))
+	})
+	left := func() []string {
+		var found []string
+		for _, pattern := range []string{bundle, filepath.Join(root, id), "/sys/fs/cgroup/sockerless/" + id, "/sys/fs/cgroup/*/sockerless/" + id} {
+			matches, _ := filepath.Glob(pattern)
+			found = append(found, matches...)
+		}
+		return found
+	}
+	if len(left()) < 3 {
+		t.Fatalf("no cgroup of it is found: %v", left())
+	}
+	if _, err := wanted.Probe(t.Context(), program, "-test.run=^$"); err != nil {
+		t.Error(err)
+	}
+	if len(left()) > 0 {
+		t.Errorf("left: %v", left())
+	}
 }
 
 func TestProbeRunsAContainer(t *testing.T) {
