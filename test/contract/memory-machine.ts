@@ -134,6 +134,8 @@ export class MemoryMachine {
   agentFeatures: readonly string[] = ["seccomp", "partners"];
   /** Agents begin what they are told to, and their answers are lost. */
   losesStarts = false;
+  /** A container that is asked for by itself is not told yet. */
+  endsAreLate = false;
   /** Agents wait for the attachments of a start however long they take. */
   hasPatientAgents = false;
   /** Agents answer a start only then. */
@@ -247,6 +249,9 @@ export class MemoryMachine {
         list: () => this.#list(),
         find: async (id) => {
           const workload = (await this.#list()).find(({ containerId }) => containerId === id);
+          if (this.endsAreLate) {
+            throw unavailable("how a run has ended is told later");
+          }
           const isOver = this.cloud && workload?.agent === undefined && workload?.exit !== undefined;
           return isOver ? { ...workload, begunAt: workload.exit.finishedAt } : workload;
         },

@@ -75,7 +75,8 @@ for (const cloud of [false, true]) {
     });
 
     const skip = cloud ? false : "a machine lists what its processes have begun";
-    it("has begun and ended while no backend could record either: it counts as run", { skip }, async () => {
+    /** A container whose process has begun and ended with 3, both while its start was not answered; then there is another backend. */
+    const ranUnseen = async () => {
       const answers = Promise.withResolvers<void>();
       bench.machine.startAnswers = answers.promise;
       const id = await bench.createScript("exit 3");
@@ -87,10 +88,36 @@ for (const cloud of [false, true]) {
       answers.resolve();
       await outcome.catch(() => undefined);
       await bench.startBackend();
+      return { id, agent };
+    };
+    const launches = () => bench.machine.calls.filter((call) => call === "launch").length;
+
+    it("has begun and ended while no backend could record either: it counts as run", { skip }, async () => {
+      const { id, agent } = await ranUnseen();
       await untilTrue(() => statusOf(id) === ContainerStatus.EXITED);
       assert.deepEqual([recordOf(id)?.phase, recordOf(id)?.state?.exitCode], [Phase.UNSPECIFIED, 3]);
-      assert.equal(agent.starts.length, 1);
-      assert.ok(!bench.machine.calls.slice(bench.machine.calls.indexOf("launch") + 1).includes("launch"));
+      assert.deepEqual([agent.starts.length, launches()], [1, 1]);
+    });
+
+    it("is not undone while nobody knows whether it has run", { skip }, async () => {
+      bench.machine.endsAreLate = true;
+      const { id } = await ranUnseen();
+      await clock.advance(2 * repeatedWithinMs);
+      assert.equal(recordOf(id)?.phase, Phase.STARTING);
+      bench.machine.endsAreLate = false;
+      await untilTrue(async () => {
+        await clock.advance(5_000);
+        return statusOf(id) === ContainerStatus.EXITED;
+      });
+      assert.deepEqual([recordOf(id)?.state?.exitCode, launches()], [3, 1]);
+    });
+
+    it("is ended by a user while nobody knows whether it has run", { skip }, async () => {
+      bench.machine.endsAreLate = true;
+      const { id } = await ranUnseen();
+      await bench.containers.removeContainer({ container: id, force: true });
+      assert.equal(statusOf(id) ?? ContainerStatus.REMOVING, ContainerStatus.REMOVING);
+      assert.equal(launches(), 1);
     });
 
     it("is undone where nobody asks again, and made anew when somebody does later", async () => {

@@ -1,5 +1,6 @@
 /** Starting a container: its steps, in the order in which they are done, and what takes them back. */
 import { messageOf, systemError } from "../../../../common/errors.ts";
+import { onAbort } from "../../../../common/on-abort.ts";
 import {
   ContainerStatus,
   type NextStep,
@@ -222,15 +223,21 @@ export async function resumeStart(
 }
 
 /**
- * Finds a run that had begun and has ended, both while no backend could record it, and records its begin.
+ * Finds a run that had begun and has ended, both while no backend could record it, and records its begin. Only a user ends the
+ * search: that the caller is lost undoes nothing that has run.
  *
  * @returns undefined: nothing has begun, or its agent lives
  */
 async function pastRun(start: Start): Promise<FoundWorkload | undefined> {
   const { context, live, record, ended } = start;
-  const signal = AbortSignal.any([ended, context.shutdown]);
+  const byUser = new AbortController();
+  using _ending = onAbort(ended, () => {
+    if (ended.reason === live.startEnded) {
+      byUser.abort(ended.reason);
+    }
+  });
   try {
-    const found = await untilFound(start, signal);
+    const found = await untilFound(start, AbortSignal.any([byUser.signal, context.shutdown]));
     if (found?.begunAt === undefined || found.agent !== undefined) {
       return undefined;
     }
