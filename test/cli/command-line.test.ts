@@ -19,16 +19,17 @@ function run(program: string, ...args: string[]) {
 const stack = /^ +at /m;
 
 describe("bin/sockerless", () => {
-  it("prints its version, from any directory and through a link", (context) => {
+  it("prints its version with its commit's date, from any directory and through a link", (context) => {
     const directory = mkdtempSync(join(tmpdir(), "sockerless-bin-"));
     context.after(() => rmSync(directory, { recursive: true }));
     symlinkSync(join(bin, "sockerless"), join(directory, "sockerless"));
     for (const program of [join(bin, "sockerless"), join(directory, "sockerless")]) {
-      assert.deepEqual(run(program, "version"), {
-        status: 0,
-        stdout: `sockerless ${version}\n`,
-        stderr: "",
-      });
+      const { status, stdout, stderr } = run(program, "version");
+      assert.deepEqual({ status, stderr }, { status: 0, stderr: "" });
+      const [own, commit, date] = stdout.trimEnd().split(", ");
+      assert.equal(own, `sockerless ${version}`);
+      assert.match(commit ?? "", /^commit [0-9a-f]{40}$/);
+      assert.match(date ?? "", /^\d{4}-\d{2}-\d{2}$/);
     }
   });
 

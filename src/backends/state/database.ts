@@ -106,7 +106,8 @@ export function openError(stateDirectory: string, error: unknown): Error {
 /** The error for a database with unreadable content. */
 export function damaged(stateDirectory: string, reason: string, cause?: unknown): Error {
   return systemError(
-    `the database in state directory ${stateDirectory} is damaged: ${reason}; it is left as it is`,
+    `the database in state directory ${stateDirectory} is damaged: ${reason}; it is left as it is: ` +
+      `\`sockerless check --repair --state-dir ${stateDirectory}\` mends what can be mended`,
     cause,
   );
 }

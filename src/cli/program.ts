@@ -1,0 +1,187 @@
+/** The commands of sockerless, with what each does. */
+import type { Command } from "commander";
+
+import { backendNames } from "../common/config/schema.ts";
+import { release } from "../common/release.ts";
+import { version } from "../common/version.ts";
+import { configOf, configured, newProgram, serveCommand, stateDirOf } from "./commands.ts";
+import { backendService, frontendService } from "./services.ts";
+
+/** The program with all of its commands. */
+export function sockerlessProgram(): Command {
+  const program = newProgram();
+
+  // `bin/sockerless serve` starts with serve-process.ts, which parses the command line itself and loads nothing of this
+  // file.
+  serveCommand(program).action(async () => {
+    await import("./serve-process.ts");
+  });
+
+  configured(program.command("stop"), "stop")
+    .description(
+      "End the daemon of a state directory and wait until it has ended; it is no error if none runs.",
+    )
+    .action(async (_, command: Command) => {
+      const stateDir = stateDirOf(command);
+      const { stop } = await import("./stop.ts");
+      const ended = await stop(stateDir, (line) => process.stderr.write(`sockerless stop: ${line}\n`));
+      process.stdout.write(`${ended}\n`);
+    });
+
+  configured(program.command("check"), "stop")
+    .description(
+      "Find what a broken disk has left of a state directory. The daemon must not run. The exit code is 2 if there is damage.",
+    )
+    .option("--repair", "Mend what can be mended, and put aside what cannot.")
+    .action(async ({ repair }: { readonly repair?: true }, command: Command) => {
+      const { checkState, reportFindings } = await import("./check.ts");
+      const findings = await checkState(stateDirOf(command), repair === true);
+      process.stdout.write(reportFindings(findings));
+      process.exitCode = findings.length === 0 || repair === true ? 0 : 2;
+    });
+
+  configured(program.command("frontend"), "frontend")
+    .description("Run the frontend alone: the Docker API for a backend that runs elsewhere.")
+    .action(async (_, command: Command) => {
+      const config = configOf(command, "frontend");
+      const [{ serveAlone }, { dockerHostLine }] = await Promise.all([
+        import("./alone.ts"),
+        import("./docker-host.ts"),
+      ]);
+      await serveAlone(frontendService(), config, ([address = config.hosts[0] ?? ""]) =>
+        dockerHostLine(address),
+      );
+    });
+
+  const backend = program.command("backend").description("Run a backend alone.");
+  for (const name of backendNames) {
+    configured(backend.command(name), "backend", name)
+      .description(`Run the ${name} backend.`)
+      .action(async (_, command: Command) => {
+        const config = configOf(command, "backend", name);
+        const { serveAlone } = await import("./alone.ts");
+        await serveAlone(
+          backendService(name),
+          config,
+          ([address = config.listen]) => `sockerless backend ${name} listens on ${address}`,
+        );
+      });
+  }
+
+  const ecs = program.command("ecs").description("Prepare and tidy what the ecs backend uses in AWS.");
+  configured(ecs.command("push-agent"), "backend", "ecs")
+    .description(
+      "Put the image that brings the agent into tasks into ecs.ecr_repository, and print its name.",
+    )
+    .option(
+      "--agent <file>",
+      "An agent for ecs.architecture, where the one that was built here is for another.",
+    )
+    .action(async ({ agent }: { readonly agent?: string }, command: Command) => {
+      const config = configOf(command, "backend", "ecs");
+      if (config.backend === "ecs") {
+        const { pushAgent } = await import("../backends/ecs/push-agent.ts");
+        const { reference, isNew } = await pushAgent(config, agent);
+        process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+      }
+    });
+  configured(ecs.command("prune"), "backend", "ecs")
+    .description(
+      "Tell what sockerless has made in AWS and no backend's state knows. The backend must not run.",
+    )
+    .option("--orphans", "Remove it.")
+    .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
+    .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
+      const config = configOf(command, "backend", "ecs");
+      if (config.backend === "ecs") {
+        const { prune } = await import("../backends/ecs/orphans.ts");
+        await prune(config, {
+          remove: options.orphans === true,
+          instance: options.instance,
+          report: (line) => process.stdout.write(`${line}\n`),
+        });
+      }
+    });
+
+  const aca = program.command("aca").description("Prepare and tidy what the aca backend uses in Azure.");
+  configured(aca.command("push-agent"), "backend", "aca")
+    .description(
+      "Put the image that brings the agent into jobs into aca.registry_server, and print its name.",
+    )
+    .option(
+      "--agent <file>",
+      "An agent for amd64, where the one that was built here is for another processor.",
+    )
+    .action(async ({ agent }: { readonly agent?: string }, command: Command) => {
+      const config = configOf(command, "backend", "aca");
+      if (config.backend === "aca") {
+        const { pushAgent } = await import("../backends/aca/push-agent.ts");
+        const { reference, isNew } = await pushAgent(config, agent);
+        process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+      }
+    });
+  configured(aca.command("prune"), "backend", "aca")
+    .description(
+      "Tell what sockerless has made in Azure and no backend's state knows. The backend must not run.",
+    )
+    .option("--orphans", "Remove it.")
+    .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
+    .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
+      const config = configOf(command, "backend", "aca");
+      if (config.backend === "aca") {
+        const { prune } = await import("../backends/aca/orphans.ts");
+        await prune(config, {
+          remove: options.orphans === true,
+          instance: options.instance,
+          report: (line) => process.stdout.write(`${line}\n`),
+        });
+      }
+    });
+
+  const kubernetes = program
+    .command("kubernetes")
+    .description("Prepare what the kubernetes backend uses in a cluster.");
+  configured(kubernetes.command("push-agent"), "backend", "kubernetes")
+    .description(
+      "Put the image that brings the agent into pods into kubernetes.registry, and print its name.",
+    )
+    .option(
+      "--agent <file>",
+      "An agent for kubernetes.architecture, where the one that was built here is for another.",
+    )
+    .action(async ({ agent }: { readonly agent?: string }, command: Command) => {
+      const config = configOf(command, "backend", "kubernetes");
+      if (config.backend === "kubernetes") {
+        const { pushAgent } = await import("../backends/kubernetes/push-agent.ts");
+        const { reference, isNew } = await pushAgent(config, agent);
+        process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+      }
+    });
+
+  configured(program.command("why"), "frontend")
+    .description("Tell how far a container's start has come, what took how long, and what went wrong.")
+    .argument("<container>", "Its name or ID, at DOCKER_HOST or --host.")
+    .action(async (container: string, _, command: Command) => {
+      const [{ inspectContainer }, { why }] = await Promise.all([
+        import("./inspect-container.ts"),
+        import("./why.ts"),
+      ]);
+      const [asked] = command.getOptionValueSource("host") === undefined ? [process.env["DOCKER_HOST"]] : [];
+      const host = asked ?? configOf(command, "frontend").hosts[0] ?? "";
+      const lines = why(await inspectContainer(host, container, process.env));
+      process.stdout.write(`${lines.join("\n")}\n`);
+    });
+
+  program
+    .command("version")
+    .description("Print the version, and the commit that it was made from with its date.")
+    .action(() => {
+      const built = release();
+      process.stdout.write(
+        built === undefined
+          ? `sockerless ${version}\n`
+          : `sockerless ${version}, commit ${built.commit}, ${built.date}\n`,
+      );
+    });
+  return program;
+}
