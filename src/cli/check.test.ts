@@ -51,7 +51,7 @@ const files: Readonly<Record<string, Buffer>> = {
 };
 
 async function makeState(context: TestContext): Promise<string> {
-  const directory = await mkdtemp(path.join(tmpdir(), "check-"));
+  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-check-"));
   context.after(() => rm(directory, { recursive: true }));
   const state = await open(directory);
   for (const name of volumes) {
@@ -82,7 +82,7 @@ describe("sockerless check", () => {
   });
 
   it("finds nothing where there is no state yet", async (context) => {
-    const directory = await mkdtemp(path.join(tmpdir(), "check-"));
+    const directory = await mkdtemp(path.join(tmpdir(), "sockerless-check-"));
     context.after(() => rm(directory, { recursive: true }));
     assert.deepEqual(await checkState(directory, false), []);
   });

@@ -160,7 +160,7 @@ async function filesOf(stateDirectory: string): Promise<readonly string[]> {
       files.push(...(await namesIn(stateDirectory, directory, "file")));
     }
   }
-  return files.sort();
+  return files.toSorted((one, other) => one.localeCompare(other));
 }
 
 async function expand(stateDirectory: string, segments: readonly string[]): Promise<readonly string[]> {

@@ -26,7 +26,7 @@ export interface Finding {
   /** Path in the state directory, or the key of a record. */
   readonly what: string;
   readonly fault: string;
-  /** What has been done about it, or what it means as long as nothing is. */
+  /** The remedy that was applied, or the consequence as long as none is. */
   readonly outcome: string;
 }
 
