@@ -15,7 +15,7 @@ describe("a newcomer", () => {
       /^(exec )?node scripts\/run\.mjs( --build)? --tests /.test(scripts[name] ?? ""),
     );
     const whole = ["start", "build", "test"]; // They prepare by programs of their own.
-    const without = ["generate", "image", "proto:baseline"]; // npm packages are enough.
+    const without = ["generate", "image", "package", "proto:baseline"]; // npm packages are enough.
     const bare = ["stop"]; // It prepares nothing: there is nothing to end where nothing was built.
     assert.deepEqual(new Set([...prepared, ...whole, ...without, ...bare]), new Set(Object.keys(scripts)));
     for (const name of prepared) {

@@ -65,6 +65,7 @@ const steps: readonly Step[] = [
   integration("cuts on Azure", ["test/aca/cut.test.ts"]),
   integration("postgres on Azure", ["test/aca/postgres.test.ts"]),
   integration("untold ends", ["test/aca/untold-ends.test.ts"]),
+  integration("packages", ["test/packages"]),
   integration("missing permissions", ["test/ecs/permissions.test.ts", "test/aca/permissions.test.ts"]),
   {
     name: "kubernetes",

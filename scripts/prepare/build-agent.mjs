@@ -21,30 +21,44 @@ export async function buildAgent() {
     return;
   }
   const isBuilt =
-    wanted.every((program) => existsSync(join(root, "build", program))) && builtEnters().length === 1;
+    wanted.every((program) => existsSync(join(root, "build", program))) &&
+    builtEnters(join(root, "build")).length === 1;
   if (isBuilt && isStamped(stamp, current)) {
     return;
   }
-  const go = await ensureGo();
   announce("building the agent");
-  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const small = "-s -w";
-  const variable = (name, value) => `-X github.com/sockerless/sockerless/agent/${name}=${value}`;
-  await build(go, enter, small);
-  const named = nameByDigest(enter);
-  for (const program of wanted) {
-    const flags = [small, variable("core/version.Version", version), variable("shim.enterProgram", named)];
-    await build(go, program, flags.join(" "));
-  }
+  await buildPrograms(join(root, "build"), wanted);
   writeStamp(stamp, current);
 }
 
-async function build(go, program, flags) {
-  const file = join(root, "build", program);
+/**
+ * Builds the Go programs, whatever there is.
+ *
+ * @param {string} directory that they are put into
+ * @param {string[]} wanted their names
+ * @param {string | undefined} architecture as GOARCH; undefined: this machine's
+ */
+export async function buildPrograms(directory, wanted = programs, architecture = undefined) {
+  const go = await ensureGo();
+  const build = (program, flags) => buildProgram(go, program, flags, directory, architecture);
+  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const small = "-s -w";
+  const variable = (name, value) => `-X github.com/sockerless/sockerless/agent/${name}=${value}`;
+  await build(enter, small);
+  const named = nameByDigest(enter, directory);
+  for (const program of wanted) {
+    const flags = [small, variable("core/version.Version", version), variable("shim.enterProgram", named)];
+    await build(program, flags.join(" "));
+  }
+}
+
+async function buildProgram(go, program, flags, directory, architecture) {
+  const file = join(directory, program);
+  const target = architecture === undefined ? {} : { GOARCH: architecture };
   const code = await run(
     go,
     ["build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", file, `./cmd/${program}`],
-    { cwd: join(root, "agent"), env: { CGO_ENABLED: "0", GOTOOLCHAIN: "local" } },
+    { cwd: join(root, "agent"), env: { CGO_ENABLED: "0", GOTOOLCHAIN: "local", ...target } },
   );
   if (code !== 0) {
     throw new Failure(`agent/cmd/${program} does not build: see above`);
@@ -53,18 +67,18 @@ async function build(go, program, flags) {
 }
 
 /** Names of the programs for execs that are built. */
-function builtEnters() {
-  return readdirSync(join(root, "build")).filter((name) => name.startsWith(`${enter}-`));
+function builtEnters(directory) {
+  return readdirSync(directory).filter((name) => name.startsWith(`${enter}-`));
 }
 
 /** Puts the digest behind a program's name, and takes those of other digests away: shims that run have theirs open. */
-function nameByDigest(program) {
-  const file = join(root, "build", program);
+function nameByDigest(program, directory) {
+  const file = join(directory, program);
   const digest = createHash("sha256").update(readFileSync(file)).digest("hex");
   const named = `${program}-${digest.slice(0, 12)}`;
-  for (const other of builtEnters()) {
-    rmSync(join(root, "build", other));
+  for (const other of builtEnters(directory)) {
+    rmSync(join(directory, other));
   }
-  renameSync(file, join(root, "build", named));
+  renameSync(file, join(directory, named));
   return named;
 }

@@ -1,0 +1,34 @@
+/** Roots of a bare Debian 12, made by debootstrap once and kept outside the checkout. */
+import { existsSync } from "node:fs";
+import { cp, mkdir, rename, rm } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+import { runCommand } from "./command.ts";
+
+const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sockerless");
+const installLimitMs = 20 * 60_000;
+
+/**
+ * Copies a root that has the packages named, and those that they need.
+ *
+ * @throws if there is no debootstrap, or it fails
+ */
+export async function copyDebianRoot(target: string, packages: readonly string[]): Promise<void> {
+  const kept = join(cache, "debian", packages.join("+"));
+  if (!existsSync(kept)) {
+    const begun = `${kept}.${process.pid}`;
+    await mkdir(begun, { recursive: true });
+    const made = await runCommand(
+      "debootstrap",
+      ["--variant=minbase", `--include=${packages.join(",")}`, "bookworm", begun],
+      { timeout: installLimitMs },
+    );
+    if (made.code !== 0) {
+      await rm(begun, { recursive: true, force: true });
+      throw new Error(`debootstrap: ${made.text.slice(-1000)}${made.errorText}`);
+    }
+    await rename(begun, kept);
+  }
+  await cp(kept, target, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+}
