@@ -68,7 +68,7 @@ describe("a life on Azure in which the backend has not the role", () => {
       await using account = await AcaAccount.open({
         aca: (azure) =>
           Promise.resolve({
-            ...{ linger: "0s", drain_timeout: "2s", start_timeout: "20s" },
+            ...{ linger: "0s", drain_timeout: "2s", start_timeout: "60s" },
             identity: identityOf(azure),
             registry_id: azure.registry.id,
             registry_username: undefined,

@@ -33,7 +33,7 @@ describe("a life on ECS in which the backend must not", () => {
     it(`${action} tells so`, async (test) => {
       await using account = await EcsAccount.open({
         leastPrivilege: true,
-        ecs: { linger: "1s", start_timeout: "20s" },
+        ecs: { linger: "1s", start_timeout: "120s" },
       });
       const { aws } = account;
       const whole = aws.fillPolicy(text);
