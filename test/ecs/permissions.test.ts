@@ -13,11 +13,14 @@ import { awsEnvironment, EcsAccount } from "../support/ecs-daemon.ts";
 import { liveWithout } from "../support/missing-permission.ts";
 
 const sample = ["ecs:RunTask", "ecr:BatchCheckLayerAvailability"];
-/** Actions that one short life does without: of sweeps and prunes, of layers that are large or shared, of a lost state. */
+/**
+ * Actions that one short life does without: of sweeps and prunes, of layers that are large or shared, of a lost state, and of
+ * agents that do not answer.
+ */
 const unneeded: readonly string[] = [
   ...["ecr:GetDownloadUrlForLayer", "ecr:ListImages", "ecr:UploadLayerPart"],
   ...["ecs:DeleteTaskDefinitions", "ecs:DeregisterTaskDefinition"],
-  ...["ecs:ListTaskDefinitionFamilies", "ecs:ListTaskDefinitions", "ecs:TagResource"],
+  ...["ecs:ListTaskDefinitionFamilies", "ecs:ListTaskDefinitions", "ecs:StopTask", "ecs:TagResource"],
   ...["logs:GetLogEvents", "servicediscovery:ListInstances"],
 ];
 
