@@ -38,11 +38,15 @@ import {
 } from "./http/request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
+import { UnfinishedHeaders } from "./http/unfinished-headers.ts";
 import { handOverRaw } from "./http/raw-handover.ts";
 import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
+
+/** Bytes of all headers beyond ordinary ones that have begun and not ended. */
+const unfinishedHeadersBytes = 64 * 1024 ** 2;
 
 /** Milliseconds for the rest of a call's body, if no transfer slot is free for it. */
 const restOfBodyMs = 250;
@@ -77,6 +81,7 @@ export class DockerApiServer {
   readonly #admission: Admission;
   readonly #strangers = new Strangers((news) => logStrangers(this.#logger, news));
   readonly #paces = new WeakMap<Socket, RequestPace>();
+  readonly #unfinished = new UnfinishedHeaders(unfinishedHeadersBytes, (reason) => this.#noteTooMany(reason));
   readonly #handed: HandedRequests;
   readonly #lines = new WeakMap<IncomingMessage, RequestLine>();
   #tooMany = 0;
@@ -135,7 +140,7 @@ export class DockerApiServer {
       this.#exchanges.serve(socket);
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
       handOverRaw(socket, mayHijack);
-      this.#paces.set(socket, new RequestPace(socket, mayHijack));
+      this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#unfinished));
     });
     listener.on("request", (request, response) =>
       forRequest(newRequestId(), () => void this.#answer(request, response)),

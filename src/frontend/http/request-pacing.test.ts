@@ -337,3 +337,22 @@ test("an upload that came while its connection was held comes whole", async (t) 
   slow.resolve();
   await until(() => client.bytes.toString().endsWith(`<${length}>`) || undefined);
 });
+
+test("unfinished headers take no more than their room together, and a header that ends is served beside them", async (t) => {
+  const api = await serveApi(t, () => {}, [
+    route("GET", "/fine", async ({ response }) => void response.end("fine")),
+  ]);
+  const mebibyte = `GET /fine HTTP/1.1\r\nHost: d\r\nX-Long: ${"a".repeat(1_000_000)}`;
+  const flood = Array.from({ length: 100 }, () => new RawClient(api.socket).send(mebibyte));
+  const isCut = ({ ended, closed }: RawClient): boolean => ended || closed;
+  const short = new RawClient(api.socket).send("GET /fine HTTP/1.1\r\nHost: d\r\nX-Short: ");
+  t.after(() => [short, ...flood].map((client) => client.close()));
+  await until(() => flood.filter(isCut).length >= flood.length - 67 || undefined);
+  const last = new RawClient(api.socket);
+  t.after(() => last.close());
+  for (const client of [last.send(mebibyte), short]) {
+    client.send("\r\n\r\n");
+    assert.match(await client.answered(), /^HTTP\/1\.1 200 /);
+  }
+  assert.equal(flood.filter(isCut).length, flood.length - 66);
+});

@@ -8,6 +8,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
+import type { UnfinishedHeaders } from "./unfinished-headers.ts";
+
 /** The end of a request's header, and of a chunked body. */
 const blankLine = "\r\n\r\n";
 
@@ -25,6 +27,7 @@ interface RequestParser {
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
   readonly #socket: Socket;
+  readonly #unfinished: UnfinishedHeaders;
   readonly #parse: ((chunk: Buffer) => void) | undefined;
   readonly #onData = (chunk: Buffer): void => this.#take(chunk);
   #request: IncomingMessage | undefined;
@@ -35,12 +38,22 @@ export class RequestPace {
   #tail: Buffer = Buffer.alloc(0);
   /** Bytes that were read but not parsed yet. */
   #rest: Buffer = Buffer.alloc(0);
+  /** Bytes of the header that has begun. */
+  #headerBytes = 0;
   #isOver = false;
   #cut: NodeJS.Timeout | undefined;
 
-  /** @param mayHijack true if everything after a request's header must stay unparsed */
-  constructor(socket: Socket, mayHijack: (request: IncomingMessage) => boolean) {
+  /**
+   * @param mayHijack true if everything behind a request's header is to be left unparsed
+   * @param unfinished told of the headers
+   */
+  constructor(
+    socket: Socket,
+    mayHijack: (request: IncomingMessage) => boolean,
+    unfinished: UnfinishedHeaders,
+  ) {
     this.#socket = socket;
+    this.#unfinished = unfinished;
     const [parse] = socket.listeners("data") as ((chunk: Buffer) => void)[];
     const { parser } = socket as Socket & { readonly parser?: RequestParser | null };
     if (parse === undefined || parser === undefined || parser === null) {
@@ -51,6 +64,8 @@ export class RequestPace {
     parser.onIncoming = (request, keepAlive) => {
       this.#request = request;
       this.#response = undefined;
+      this.#headerBytes = 0;
+      unfinished.delete(socket);
       const length = request.headers["content-length"];
       const isChunked = request.headers["transfer-encoding"] !== undefined;
       this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
@@ -66,7 +81,10 @@ export class RequestPace {
     };
     socket.removeListener("data", parse);
     socket.on("data", this.#onData);
-    socket.once("close", () => clearTimeout(this.#cut));
+    socket.once("close", () => {
+      clearTimeout(this.#cut);
+      unfinished.delete(socket);
+    });
   }
 
   /** Registers the response to the request that was just read. */
@@ -98,6 +116,10 @@ export class RequestPace {
       const end = this.#sliceLength(rest);
       const slice = rest.subarray(0, end);
       this.#rest = rest.subarray(end);
+      if (this.#request?.complete !== false) {
+        this.#headerBytes += slice.length;
+        this.#unfinished.set(this.#socket, this.#headerBytes);
+      }
       this.#parse?.call(this.#socket, slice);
     }
   }
