@@ -30,7 +30,6 @@ import (
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/buildkit/util/urlutil"
-	"github.com/moby/go-archive/compression"
 	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -260,7 +259,7 @@ func (s *Server) unpackFile(content io.Reader, directory string, attributes map[
 
 // unpackBody unpacks a context with the compressions that dockerd supports. A broken one gives dockerd's error.
 func (s *Server) unpackBody(body io.Reader, directory string) error {
-	content, err := compression.DecompressStream(body)
+	content, err := worker.Decompress(body)
 	if err != nil {
 		return &refused{http.StatusBadRequest, err.Error()}
 	}

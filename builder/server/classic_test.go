@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -90,6 +91,20 @@ func TestAContextMayBeCompressedAsDockerdTakesIt(t *testing.T) {
 		}
 		if content, err := os.ReadFile(filepath.Join(dir, "file")); string(content) != "content" {
 			t.Errorf("%s: %q, %v", name, content, err)
+		}
+	}
+}
+
+func TestAContextDemandsNoLargeWindow(t *testing.T) {
+	s, _ := serverOf(t)
+	for name, start := range map[string][]byte{
+		"256 MiB":                   {0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3},
+		"256 MiB behind a skipped":  {0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 0, 0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3},
+		"a whole content of 16 GiB": {0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 4, 0, 0, 0},
+	} {
+		err := s.unpackBody(bytes.NewReader(append(start, 3, 0, 16, 0)), t.TempDir())
+		if err == nil || !strings.Contains(err.Error(), "exceed") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"os"
 	"path"
 	"strings"
-
-	"github.com/moby/go-archive/compression"
 )
 
 // showArchive fills a skeleton with the existing files at the paths of an archive that an ADD unpacks. It refuses an
@@ -25,7 +23,7 @@ func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, de
 		return false, err
 	}
 	defer packed.Close()
-	content, err := compression.DecompressStream(packed)
+	content, err := Decompress(packed)
 	if err != nil {
 		// BuildKit's own reading reports a missing decompression program.
 		return false, nil
@@ -33,6 +31,9 @@ func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, de
 	defer content.Close()
 	archive := tar.NewReader(content)
 	header, err := archive.Next()
+	if demandsTooMuch(err) {
+		return true, err
+	}
 	if err != nil {
 		return false, nil
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	ctdcontent "github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/cache"
@@ -438,7 +437,7 @@ func (w *Worker) inflate(ctx context.Context, provider ctdcontent.Provider, desc
 		return 0, err
 	}
 	defer source.Close()
-	unpacked, err := compression.DecompressStream(ctdcontent.NewReader(source))
+	unpacked, err := Decompress(ctdcontent.NewReader(source))
 	if err != nil {
 		return 0, err
 	}

@@ -119,6 +119,20 @@ func TestAnArchiveThatIsAddedIsMeasuredBeforeItIsUnpacked(t *testing.T) {
 	}
 }
 
+func TestAnArchiveThatIsAddedDemandsNoLargeWindow(t *testing.T) {
+	w := &Worker{limits: Limits{Context: wide}, scratch: t.TempDir()}
+	skeleton := newTree(w, "", true)
+	defer skeleton.close()
+	packed := filepath.Join(t.TempDir(), "a.tar.zst")
+	if err := os.WriteFile(packed, []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 3, 0, 16, 0}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// BuildKit would unpack what is said to be no archive.
+	if isArchive, err := w.showArchive(context.Background(), skeleton, packed, "a.tar.zst", "/to"); !isArchive || !demandsTooMuch(err) {
+		t.Errorf("%v, %v", isArchive, err)
+	}
+}
+
 func TestAnEntryOfManyDirectoriesIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	err := unpackContext(dir, tarOf(t, file(strings.Repeat("d/", 3000)+"f", 0)), wide)

@@ -7,7 +7,7 @@ import (
 	"compress/gzip"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/sockerless/sockerless/agent/core/zstdstream"
 )
 
 var (
@@ -16,10 +16,6 @@ var (
 	xzMagic    = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
 	zstdMagic  = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
-
-// maxZstdWindow bounds the memory that a client's stream can demand: `zstd
-// --ultra` uses 128 MiB at most.
-const maxZstdWindow = 128 << 20
 
 // decompress recognises a compressed stream by its first bytes. release frees the
 // decompressor's memory.
@@ -32,11 +28,11 @@ func decompress(in *bufio.Reader) (plain io.Reader, release func(), err error) {
 	case bytes.HasPrefix(magic, bzip2Magic):
 		return bzip2.NewReader(in), func() {}, nil
 	case bytes.HasPrefix(magic, zstdMagic):
-		decoder, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		plain, err := zstdstream.Clients.Open(in, 1)
 		if err != nil {
 			return nil, nil, err
 		}
-		return decoder, decoder.Close, nil
+		return plain, func() { plain.Close() }, nil
 	case bytes.HasPrefix(magic, xzMagic):
 		return nil, nil, badStream("the tar stream is compressed with xz: send it plain, or with gzip, bzip2 or zstd")
 	}

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/zstdstream"
 )
 
 func TestATreeComesBackAsItWasTaken(t *testing.T) {
@@ -223,6 +226,25 @@ func TestCompressedStreamsAreRecognised(t *testing.T) {
 		if got := content(t, filepath.Join(dir, "f")); got != "compressed" {
 			t.Errorf("%s: %q", name, got)
 		}
+	}
+}
+
+func TestWindowsOfZstdAreBounded(t *testing.T) {
+	r, _, _ := newRoot(t)
+	quarterGiB := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 3, 0, 1, 0}
+	if err := put(t, r, "/", quarterGiB, PutOptions{}); !errors.Is(err, zstdstream.ErrWindow) {
+		t.Errorf("a large one: %v", err)
+	}
+	for {
+		held, err := zstdstream.Clients.Open(bufio.NewReader(bytes.NewReader(nil)), 1)
+		if err != nil {
+			break
+		}
+		defer held.Close()
+	}
+	small := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 10 << 3, 1, 0, 0}
+	if err := put(t, r, "/", small, PutOptions{}); !errors.Is(err, zstdstream.ErrNoRoom) {
+		t.Errorf("one too many: %v", err)
 	}
 }
 

@@ -3,17 +3,19 @@ package layers
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 
+	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+
+	"github.com/sockerless/sockerless/agent/core/zstdstream"
 )
 
-// maxZstdWindow bounds the memory that a zstd frame may demand: decoders should
-// support windows up to 8 MiB; `zstd --ultra --long` writes 128 MiB.
-const maxZstdWindow = 128 << 20
+// zstdConcurrency has blocks decoded while the last one is unpacked.
+const zstdConcurrency = 2
 
 var (
 	gzipMagic = []byte{0x1f, 0x8b}
@@ -35,8 +37,26 @@ type tarStream struct {
 }
 
 // decompress recognises gzip and zstd by their first bytes, refuses known but
-// unsupported formats, and passes anything else through.
+// unsupported formats, and passes anything else through. The stream's sender or
+// receiver decides how long it lasts.
 func decompress(blob io.Reader) (*tarStream, error) {
+	return decompressWith(blob, func(in *bufio.Reader) (io.ReadCloser, error) {
+		plain, err := zstdstream.Clients.Open(in, zstdConcurrency)
+		if errors.Is(err, zstdstream.ErrNoRoom) {
+			return nil, connect.NewError(connect.CodeResourceExhausted, err)
+		}
+		return plain, err
+	})
+}
+
+// decompressFile is decompress for a file that is read at once.
+func decompressFile(ctx context.Context, file io.Reader) (*tarStream, error) {
+	return decompressWith(&cancellableReader{ctx, file}, func(in *bufio.Reader) (io.ReadCloser, error) {
+		return zstdstream.Files.OpenInTurn(ctx, in, zstdConcurrency)
+	})
+}
+
+func decompressWith(blob io.Reader, openZstd func(*bufio.Reader) (io.ReadCloser, error)) (*tarStream, error) {
 	buffered := bufio.NewReaderSize(blob, 256<<10)
 	magic, err := buffered.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -55,11 +75,11 @@ func decompress(blob io.Reader) (*tarStream, error) {
 		}
 		return &tarStream{reader, "gzip"}, nil
 	case bytes.HasPrefix(magic, zstdMagic), len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], zstdSkippable):
-		reader, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
+		reader, err := openZstd(buffered)
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
-		return &tarStream{reader.IOReadCloser(), "zstd"}, nil
+		return &tarStream{reader, "zstd"}, nil
 	}
 	return &tarStream{io.NopCloser(buffered), ""}, nil
 }

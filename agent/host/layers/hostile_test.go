@@ -93,6 +93,7 @@ func TestBrokenBlobsLeaveNothing(t *testing.T) {
 		"damaged gzip":        {damaged, connect.CodeInvalidArgument},
 		"gzip header only":    {[]byte{0x1f, 0x8b, 8, 0}, connect.CodeInvalidArgument},
 		"zstd header only":    {[]byte{0x28, 0xb5, 0x2f, 0xfd, 0xff}, connect.CodeInvalidArgument},
+		"zstd of 256 MiB":     {[]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 3, 0, 1, 0}, connect.CodeInvalidArgument},
 		"nothing":             {nil, connect.CodeDataLoss},
 		"something else":      {tarOf(t, entry{Name: "b"}), connect.CodeDataLoss},
 		"bytes after the end": {append(bytes.Clone(plain), 1), connect.CodeDataLoss},

@@ -73,7 +73,7 @@ func unpackBlob(ctx context.Context, diffID, blob, target string) (Layer, error)
 		return Layer{}, err
 	}
 	defer file.Close()
-	plain, err := decompress(&cancellableReader{ctx, file})
+	plain, err := decompressFile(ctx, file)
 	if err != nil {
 		return Layer{}, classify(err)
 	}

@@ -4,7 +4,7 @@ import { gzipSync, zstdCompressSync } from "node:zlib";
 
 import { streamOf } from "../../../test/support/image-store.ts";
 import { blobOf } from "../../../test/support/images.ts";
-import { measureLayer } from "./layer-content.ts";
+import { decompressed, measureLayer } from "./layer-content.ts";
 
 const content = Buffer.from("a layer's tar ".repeat(10_000));
 
@@ -63,6 +63,63 @@ describe("a layer", () => {
       message: "the disk is gone",
     });
   });
+});
+
+/** A frame of zstd that demands a window of this logarithm, and has so many blocks of 128 KiB of zeros. */
+function frame(windowLog: number, blocks = 1): Buffer {
+  const all = Array.from({ length: blocks }, (_, n) => [n + 1 === blocks ? 3 : 2, 0, 16, 0]);
+  return Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, (windowLog - 10) << 3, ...all.flat()]);
+}
+
+/** A frame of zstd whose window is as large as the content that it announces. */
+function wholeFrame(size: number): Buffer {
+  const announced = Buffer.alloc(4);
+  announced.writeUInt32LE(size);
+  return Buffer.concat([Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0xa0]), announced, Buffer.from([3, 0, 16, 0])]);
+}
+
+describe("a window of zstd", () => {
+  for (const [of, bytes] of [
+    ["8 MiB", frame(23)],
+    ["128 MiB", frame(27)],
+    ["16 MiB behind a small one", Buffer.concat([frame(20), frame(24)])],
+  ] as const) {
+    it(`may be of ${of}`, async () => {
+      assert.ok((await measure(bytes)).size > 0);
+    });
+  }
+
+  for (const [of, bytes] of [
+    ["256 MiB", frame(28)],
+    ["2 TiB", frame(41)],
+    ["256 MiB for a whole content", wholeFrame(256 * 1024 ** 2)],
+    ["128 MiB behind a small one", Buffer.concat([frame(20), frame(27)])],
+  ] as const) {
+    it(`may not be of ${of}`, async () => {
+      await assert.rejects(measure(bytes), { kind: "invalid", message: /^zstd: / });
+    });
+  }
+
+  for (const [of, bytes, most] of [
+    ["128 MiB", frame(27, 20), 8],
+    ["8 MiB", frame(23, 20), 32],
+  ] as const) {
+    it(`shares its room with others of ${of}`, async () => {
+      const held: AsyncIterator<Uint8Array>[] = [];
+      const begin = async (): Promise<void> => {
+        const iterator = (await decompressed(streamOf(bytes, 777))).content[Symbol.asyncIterator]();
+        await iterator.next();
+        held.push(iterator);
+      };
+      for (let n = 0; n < most; n++) {
+        await begin();
+      }
+      await assert.rejects(begin(), { kind: "unavailable" });
+      await held.pop()?.return?.();
+      await begin();
+      await Promise.all(held.map((each) => each.return?.()));
+    });
+  }
 });
 
 function garbled(bytes: Buffer): Buffer {

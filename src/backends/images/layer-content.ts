@@ -4,9 +4,9 @@
  */
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
+import { constants, createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from "node:zlib";
 
-import { errnoOf, invalid, messageOf } from "../../common/errors.ts";
+import { errnoOf, invalid, messageOf, unavailable } from "../../common/errors.ts";
 
 import type { StoredBlob } from "./content-store.ts";
 import type { TarCheck } from "./tar-check.ts";
@@ -25,7 +25,18 @@ const magicNumbers: readonly (readonly [Exclude<Compression, undefined>, readonl
   ["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
 ];
 
-const sniffedBytes = 6;
+/** As many as the longest of {@link magicNumbers}, and the header of a zstd frame up to its content's size. */
+const sniffedBytes = 18;
+
+/**
+ * Logarithms of the largest windows of zstd in bytes: what `zstd --ultra --long` writes, and what all levels without
+ * `--ultra` and other encoders do.
+ */
+const largestWindowLog = 27;
+const usualWindowLog = 25;
+
+/** Bytes of all windows of zstd in this process: a frame of a few kilobytes can demand one for as long as its sender likes. */
+let freeWindowBytes = 1024 ** 3;
 
 /** Output per read: Node's default is 16 KiB, and each read costs a turn of its thread pool. */
 const inflatedChunkBytes = 128 * 1024;
@@ -100,9 +111,12 @@ export async function decompressed(source: AsyncIterable<Uint8Array>): Promise<D
   switch (compression) {
     case undefined:
       return { compression, content: whole, abandon };
-    case "gzip":
+    case "gzip": {
+      const inflater = createGunzip({ chunkSize: inflatedChunkBytes });
+      return { compression, content: inflated(whole, compression, inflater), abandon };
+    }
     case "zstd":
-      return { compression, content: inflated(whole, compression), abandon };
+      return { compression, content: unzstd(start, whole), abandon };
     default:
       await abandon();
       throw invalid(
@@ -111,10 +125,42 @@ export async function decompressed(source: AsyncIterable<Uint8Array>): Promise<D
   }
 }
 
-async function* inflated(source: AsyncIterable<Uint8Array>, format: "gzip" | "zstd"): AsyncGenerator<Buffer> {
+/**
+ * Logarithm of the window to count for a zstd stream: its first frame tells its window, and a later frame may have no
+ * larger one (RFC 8878, section 3.1.1.1).
+ */
+function windowLogOf(start: Buffer): number {
+  const descriptor = start[4] ?? 0;
+  if ((descriptor & 0x20) === 0) {
+    return 10 + ((start[5] ?? 0) >> 3) < usualWindowLog ? usualWindowLog : largestWindowLog;
+  }
+  // The window is as large as the content, whose size follows a dictionary's ID.
+  const at = 5 + ([0, 1, 2, 4][descriptor & 3] ?? 0);
+  const isSmall =
+    descriptor >> 6 < 2 || (descriptor >> 6 === 2 && start.readUInt32LE(at) <= 2 ** usualWindowLog);
+  return isSmall ? usualWindowLog : largestWindowLog;
+}
+
+async function* unzstd(start: Uint8Array, source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  const windowLog = windowLogOf(Buffer.concat([start, Buffer.alloc(sniffedBytes)]));
+  if (freeWindowBytes < 2 ** windowLog) {
+    throw unavailable("too many zstd streams are being decompressed: try again later");
+  }
+  freeWindowBytes -= 2 ** windowLog;
+  try {
+    const params = { [constants.ZSTD_d_windowLogMax]: windowLog };
+    yield* inflated(source, "zstd", createZstdDecompress({ chunkSize: inflatedChunkBytes, params }));
+  } finally {
+    freeWindowBytes += 2 ** windowLog;
+  }
+}
+
+async function* inflated(
+  source: AsyncIterable<Uint8Array>,
+  format: "gzip" | "zstd",
+  inflater: Gunzip | ZstdDecompress,
+): AsyncGenerator<Buffer> {
   const input = Readable.from(source, { objectMode: false });
-  const options = { chunkSize: inflatedChunkBytes };
-  const inflater = format === "gzip" ? createGunzip(options) : createZstdDecompress(options);
   let sourceError: Error | undefined;
   input.once("error", (error) => {
     sourceError = error;
