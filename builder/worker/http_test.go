@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -59,6 +60,34 @@ func TestADownloadAsksNoMetadataService(t *testing.T) {
 	defer response.Body.Close()
 	if got, err := io.ReadAll(response.Body); err != nil || string(got) != "content" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestAChainOfRedirectsEndsAtNoMetadataService(t *testing.T) {
+	var chain []string
+	hops := 0
+	answer := nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		hops++
+		next := chain[0]
+		chain = chain[1:]
+		nethttp.Redirect(w, r, next, nethttp.StatusTemporaryRedirect)
+	})
+	plain, other, secure := httptest.NewServer(answer), httptest.NewServer(answer), httptest.NewTLSServer(answer)
+	defer plain.Close()
+	defer other.Close()
+	defer secure.Close()
+	transport := downloading(nil, 1<<20)
+	insecure := webTransport(nil)
+	insecure.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	for _, host := range metadataHosts {
+		target := "http://" + host + "/latest/meta-data"
+		chain = []string{other.URL, plain.URL, target}
+		refused(t, transport, plain.URL)
+		chain = []string{secure.URL, other.URL, secure.URL, target}
+		refused(t, insecure, plain.URL)
+	}
+	if want := len(metadataHosts) * 7; hops != want {
+		t.Errorf("%d hops, not %d", hops, want)
 	}
 }
 

@@ -1,10 +1,15 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer, type RequestListener } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterEach, describe, it, type TestContext } from "node:test";
 
+import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { HttpClient, type HttpRequest, type RequestStream } from "./http-client.ts";
 
 /** A server that notes what it is asked. */
@@ -64,6 +69,108 @@ describe("a registry is connected to", () => {
     const send = open(t, { https_proxy: `http://127.0.0.1:${proxy.port}` });
     await assert.rejects(send("https://registry.example.com/v2/secret/manifests/1"));
     assert.deepEqual(proxy.asked, ["CONNECT registry.example.com:443"]);
+  });
+});
+
+describe("a chain of redirects", () => {
+  interface Asked {
+    readonly at: string;
+    readonly authorization: string | undefined;
+  }
+
+  /** Servers, the last of TLS, each of which redirects to the next address of a chain; the last address answers. */
+  async function serving(t: TestContext) {
+    const asked: Asked[] = [];
+    const directory = await mkdtemp(join(tmpdir(), "skl-redirects-"));
+    t.after(() => rm(directory, { recursive: true }));
+    const { server: tls } = await makeCertificates(directory);
+    const chain: string[] = [];
+    const answer: RequestListener = (request, response) => {
+      asked.push({ at: request.headers.host ?? "", authorization: request.headers.authorization });
+      const next = chain.shift();
+      response.writeHead(next === undefined ? 200 : 307, next === undefined ? {} : { location: next });
+      response.end("here");
+    };
+    const pem = { cert: await readFile(tls.cert), key: await readFile(tls.key) };
+    const servers = [createServer(answer), createServer(answer), createTlsServer(pem, answer)];
+    t.after(() => {
+      for (const server of servers) {
+        server.closeAllConnections();
+        server.close();
+      }
+    });
+    const hosts = await Promise.all(
+      servers.map(async (server) => {
+        await once(server.listen(0, "127.0.0.1"), "listening");
+        return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+      }),
+    );
+    const client = new HttpClient({ insecure: true, proxied: false, userAgent: "test", silenceMs: 30_000 });
+    t.after(() => client.close());
+    const [first = "", second = "", secure = ""] = hosts;
+    const send = (...redirects: readonly string[]) => {
+      chain.splice(0, chain.length, ...redirects);
+      asked.length = 0;
+      const headers = { authorization: "Bearer secret" };
+      const signal = AbortSignal.timeout(60_000);
+      return client.send({ method: "GET", url: new URL(`http://${first}/`), headers, signal });
+    };
+    return { first, second, secure, asked, send };
+  }
+
+  it("does not end at a metadata service, whatever the hops before it", async (t) => {
+    const { first, second, secure, asked, send } = await serving(t);
+    const ways = [
+      [],
+      [`http://${second}/`],
+      [`https://${secure}/`],
+      ["/", `http://${second}/`, `https://${secure}/`, `http://${first}/`],
+    ];
+    for (const way of ways) {
+      for (const target of [
+        ...["http://169.254.169.254/", "//169.254.170.2/", "http://2852039166/", "http://0xa9.0376.43518/"],
+        ...["http://[::ffff:169.254.169.254]/", "http://[fd00:ec2::254]/", "http://[fe80::1]/"],
+        ...["http://168.63.129.16:32526/", "http://100.100.100.200/", "http://user:secret@169.254.169.254/"],
+      ]) {
+        // A target without a scheme keeps that of the last hop, and by TLS no metadata service is spoken to.
+        const isTls = target.startsWith("//") && way.at(-1)?.startsWith("https:") === true;
+        await assert.rejects(send(...way, isTls ? `http:${target}` : target), /this address is not asked/);
+        assert.equal(asked.length, way.length + 1);
+      }
+    }
+  });
+
+  it("takes credentials along within a host and scheme only, and does not give them back later", async (t) => {
+    const { first, second, secure, asked, send } = await serving(t);
+    for (const [way, kept] of [
+      [["/a", `http://${first}/b`], 3],
+      [["/a", `http://${second}/`, `http://${first}/`, "/c"], 2],
+      [[`https://${secure}/`, `http://${first}/`], 1],
+      [[`http://user:other@${second}/`, `http://${first}/`], 1],
+    ] as const) {
+      assert.equal((await send(...way)).status, 200);
+      const hops = asked.map(({ authorization }) => authorization === "Bearer secret");
+      assert.deepEqual(
+        hops,
+        [...asked].map((_, n) => n < kept),
+        String(way),
+      );
+    }
+  });
+
+  it("ends after ten, and at what is no web address", async (t) => {
+    const { first, asked, send } = await serving(t);
+    await assert.rejects(send(...Array.from({ length: 50 }, () => "/again")), /stopped after 11 redirects/);
+    assert.equal(asked.length, 11);
+    for (const target of [
+      "file:///etc/passwd",
+      "ftp://127.0.0.1/",
+      "gopher://127.0.0.1/",
+      "unix:/run/x.sock",
+      "http://",
+    ]) {
+      await assert.rejects(send(`http://${first}/`, target), /stopped after 2 redirects/, target);
+    }
   });
 });
 
