@@ -96,7 +96,7 @@ export function callbackScene() {
     return { finder, warnings, told: () => lines.map(({ msg }) => String(msg)) };
   };
   const meet = (backend: Backend, containerId: string): Promise<FoundAgent> =>
-    finderOf(backend).finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
+    finderOf(backend).finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(120_000));
   const clientOf = ({ relay, authority }: Backend, containerId: string, { pin }: FoundAgent) => {
     const agent = createAgentClient(
       { kind: "called", path: relay.path, pin },

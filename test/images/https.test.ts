@@ -45,7 +45,7 @@ after(async () => {
 });
 
 function client(context: TestContext, insecure: boolean): HttpClient {
-  const made = new HttpClient({ insecure, proxied: false, userAgent: "test", silenceMs: 5_000 });
+  const made = new HttpClient({ insecure, proxied: false, userAgent: "test", silenceMs: 120_000 });
   context.after(() => made.close());
   return made;
 }

@@ -10,10 +10,6 @@ import { until, untilTrue } from "../../support/until.ts";
 import { assertSound } from "../whole-life.ts";
 import type { Site } from "./site.ts";
 
-/** Longer than a policy's pause gets in a round. */
-const policyLimitMs = 60_000;
-const leftLimitMs = 30_000;
-
 /** Notes what does not hold of a daemon whose clients have ended, and removes its containers. */
 export async function judgeRest(site: Site): Promise<void> {
   const { daemon } = site;
@@ -50,7 +46,7 @@ export async function left(daemon: Daemon): Promise<string[]> {
           .filter((line) => line.includes(join(daemon.stateDir, "containers"))),
       ];
       return found.length === 0 || undefined;
-    }, AbortSignal.timeout(leftLimitMs));
+    });
   } catch {
     // The last look tells what is left.
   }
@@ -69,7 +65,7 @@ async function assertKept(site: Site, token: string, policy: string): Promise<vo
       ? site.runsOf(token) > runs
       : (await state()).startsWith(`exited ${limit}`) && site.runsOf(token) <= Number(limit) + 1;
   try {
-    await untilTrue(isKept, AbortSignal.timeout(policyLimitMs));
+    await untilTrue(isKept); // for longer than a policy's pause gets in a round
   } catch {
     throw new Error(`${policy} of ${token} is given up: ${site.runsOf(token)} runs, ${await state()}`);
   }

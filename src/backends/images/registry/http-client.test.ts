@@ -42,7 +42,7 @@ describe("a registry is connected to", () => {
 
   function open(t: TestContext, environment: Readonly<Record<string, string>>, proxied = true) {
     process.env = { ...environment };
-    const client = new HttpClient({ insecure: false, proxied, userAgent: "test", silenceMs: 30_000 });
+    const client = new HttpClient({ insecure: false, proxied, userAgent: "test", silenceMs: 120_000 });
     t.after(() => client.close());
     return (url: string) =>
       client.send({ method: "GET", url: new URL(url), signal: AbortSignal.timeout(60_000) });
@@ -194,7 +194,7 @@ describe("a kept connection that the registry closes when it is used again", () 
     });
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
-    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 30_000 });
+    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 120_000 });
     t.after(() => {
       client.close();
       server.closeAllConnections();
