@@ -14,7 +14,7 @@ import type { Sealer } from "../cloud/authority/seal.ts";
 import type { ContainerJobsOptions } from "./jobs/jobs.ts";
 import { parseTask } from "./tags.ts";
 
-/** Agents of jobs, which nobody reaches: they call. */
+/** Agents of jobs, which cannot be dialled and call instead. */
 export interface AcaAgents {
   readonly finder: AgentFinder;
   /** Address at which they call. */
@@ -22,7 +22,7 @@ export interface AcaAgents {
   close(): Promise<void>;
 }
 
-/** Parts of the backend that waiting for agents needs. */
+/** Dependencies of the wait for agents. */
 export interface AcaAgentsOptions extends Omit<CloudSurroundings, "state"> {
   readonly config: AcaConfig;
   /** The generation of the start that a task is for. */
@@ -32,7 +32,7 @@ export interface AcaAgentsOptions extends Omit<CloudSurroundings, "state"> {
 /**
  * Waits for agents.
  *
- * @throws invalid: `aca.callback_url` is missing; system: the address for agents that call cannot be had
+ * @throws invalid: `aca.callback_url` is missing; system: the address for callback agents cannot be bound
  */
 export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
   const { config, authority, sealer, clock, generationOf } = options;
@@ -56,7 +56,7 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
   return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
 }
 
-/** Secrets of agents: a start may come to more than one job, and an agent in another than the last proves nothing. */
+/** Secrets of agents: a start may have several jobs, and only the last one's agent is accepted. */
 export function callbackSecrets({
   callbackSecret,
 }: Pick<Sealer, "callbackSecret">): ContainerJobsOptions["secretOf"] {

@@ -1,6 +1,6 @@
 /**
- * Images as jobs run them: those of this backend's own, and those that are derived for users other than root, are in the
- * configured registry.
+ * Images for jobs. This backend's own images, and those derived for users other than root, are in the configured
+ * registry.
  */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
@@ -38,14 +38,14 @@ export interface AcaRepositoryOptions {
   /** Path of the repository in the registry. */
   readonly repositoryPath: string;
   readonly registry: RegistryOptions;
-  /** For files on their way, and nothing else. */
+  /** Directory for temporary files only. */
   readonly workDirectory: string;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
   readonly clock: Clock;
 }
 
-/** The repository in ACR. @throws invalid: the configuration names none */
+/** The repository in ACR. @throws invalid: none is configured */
 export function acaRepository(options: AcaRepositoryOptions): OwnRepository {
   const { registryServer, repositoryPath, registry, workDirectory, instance } = options;
   const { signal } = new AbortController(); // The registry's silence ends these calls.
@@ -81,36 +81,36 @@ function credentialsOf(
 export interface AcaImagesOptions
   extends Omit<AcaRepositoryOptions, "registryServer" | "workDirectory" | "azure"> {
   readonly azure: AzureClients;
-  /** Undefined: only images that were pulled can run, and as root alone. */
+  /** If undefined, only pulled images can run, and only as root. */
   readonly registryServer: string | undefined;
   readonly subscriptionId: string;
   readonly resourceGroup: string;
-  /** Resource ID of the registry; undefined: it is in the resource group, and named like its host. */
+  /** Resource ID of the registry; undefined if it is in the resource group and named like its host. */
   readonly registryId: string | undefined;
   /** The image that brings the agent into jobs. */
   readonly agentImage: string;
-  /** The images that this backend has. */
+  /** This backend's images. */
   readonly known: () => Iterable<Pick<ImageRecord, "driverReference">>;
-  /** Whether a start that may still be made names an image as jobs pull it. */
+  /** Whether a pending start uses an image, by its reference for jobs. */
   readonly isAsked: (reference: string) => boolean;
-  /** The backend's state directory, in which images' configurations are. */
+  /** The backend's state directory, with the images' configurations. */
   readonly stateDir: string;
   readonly logger: Logger;
 }
 
-/** Images, and what jobs need to know of them. */
+/** Images, with the details that jobs need. */
 export interface AcaImages {
   readonly images: CloudImages;
-  /** Images as jobs pull them. */
+  /** Images by their references for jobs. */
   readonly forJobs: JobImages;
   readonly sweeps: readonly Sweep[];
   /** Checks of the agent's image, at the backend's start. */
   readonly checks: readonly StartCheck[];
-  /** Ends what is under way. */
+  /** Aborts work in progress. */
   close(): void;
 }
 
-/** The images of this backend. @throws invalid: the configured registry is none */
+/** The images of this backend. @throws invalid: the configured registry is malformed */
 export function acaImages(options: AcaImagesOptions): AcaImages {
   const { registryServer, repositoryPath, agentImage, instance, stateDir, clock } = options;
   const logger = componentLogger(options.logger, "images");
@@ -216,7 +216,7 @@ function digestsOf(images: Iterable<Pick<ImageRecord, "driverReference">>): Read
   );
 }
 
-/** The user that an image names; undefined: its configuration is not here any more. */
+/** An image's user; undefined if its configuration is gone. */
 async function userOf({ id }: ImageRecord, stateDir: string): Promise<string | undefined> {
   try {
     const config = await readFile(path.join(stateDir, "blobs", "sha256", hexOf(id)));
@@ -229,7 +229,7 @@ async function userOf({ id }: ImageRecord, stateDir: string): Promise<string | u
   }
 }
 
-/** Whether processes of an image begin as root, with whatever group. */
+/** Whether an image's processes start as root, with any group. */
 function isRoot(user: string): boolean {
   return /^(0+|root)?(:|$)/.test(user);
 }

@@ -3,7 +3,7 @@ import { cloudMachine } from "../cloud/ready-made/machine.ts";
 import type { Machine } from "../driver/machine.ts";
 import { largestCpu, memoryPerCpu } from "./jobs/sizes.ts";
 
-/** Facts of an environment for `docker info`. Container Apps shows no machine, so they are the most that one job can have. */
+/** Facts of an environment for `docker info`: the maximum of one job, as Container Apps shows no machine. */
 export function acaMachine(config: Pick<AcaSection, "managedEnvironmentName" | "location">): Machine {
   return cloudMachine({
     name: config.managedEnvironmentName,

@@ -1,18 +1,20 @@
 /**
- * Networks of this backend: nothing in Azure. Addresses are virtual, names are the agents' own, and what is on a network is
- * decided by the tunnels that agents open for one another.
+ * Networks of this backend, which do not exist in Azure: addresses are virtual, agents resolve names, and connectivity
+ * is determined by the tunnels that agents open for each other.
  */
 import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import type { AddressPool, NetworkFabric } from "../driver/networks.ts";
 import { nothingFound } from "../driver/ready-made-roles.ts";
 
-/** The default bridge has Docker's own pool; user-defined networks are slices of one, and no more than it holds. */
+/**
+ * The default bridge has Docker's own pool; user-defined networks are slices of one pool, which bounds their number.
+ */
 const addressPools: readonly AddressPool[] = [
   { base: "172.17.0.0/16", size: 16 },
   { base: "172.18.0.0/16", size: 24 },
 ];
 
-/** The networks of this backend: records alone. No call of it fails. */
+/** The networks of this backend, which are only records. Calls never fail. */
 export const acaNetworks: NetworkFabric = {
   addressPools,
   bridgeSettings: "ignore",
@@ -27,7 +29,7 @@ export const acaNetworks: NetworkFabric = {
   usedRoutes: nothingFound,
 };
 
-/** Nothing keeps a job from its way out, on whatever network its container is. */
+/** A job always has outbound connectivity, whatever its container's network. */
 export function internalNetworks(isInternal: (network: string) => boolean): CloudSetting {
   return {
     name: "docker network create --internal",

@@ -1,4 +1,4 @@
-/** `sockerless aca prune`: what sockerless has made in Azure and nobody's state knows. */
+/** `sockerless aca prune`: resources of sockerless in Azure that no state knows. */
 import type { AcaConfig } from "../../common/config/load.ts";
 import { messageOf, unavailable } from "../../common/errors.ts";
 import { orphanedImages } from "../cloud/orphans/images.ts";
@@ -16,7 +16,7 @@ import { configuredFiles } from "./shares/configured-files.ts";
 import { instanceOfShare, volumeOfShare } from "./shares/metadata.ts";
 import { formatShare } from "./shares/reference.ts";
 
-/** Looks for orphans in Azure: see {@link pruneCloud}. */
+/** Finds orphans in Azure: see {@link pruneCloud}. */
 export async function prune(config: AcaConfig, request: PruneRequest): Promise<void> {
   const { subscriptionId, endpoint, apiRates, agentCa } = config.aca;
   await pruneCloud(
@@ -85,7 +85,7 @@ async function findOrphans(
   return found;
 }
 
-/** Jobs of any instance that run nothing, of containers that this state does not know. */
+/** Idle jobs of any instance whose containers this state does not know. */
 async function orphanedJobs(jobs: ContainerJobs, own: string, known: Known): Promise<Orphan[]> {
   const found: Orphan[] = [];
   for (const { name, containerId, instance } of await jobs.listAll()) {
@@ -106,7 +106,7 @@ async function orphanedJobs(jobs: ContainerJobs, own: string, known: Known): Pro
   return found;
 }
 
-/** Shares of volumes, with the storages by which jobs mount them, and all that is in them. */
+/** Shares of volumes with their content and environment storages. */
 async function orphanedShares(files: AzureFiles, own: string, known: Known): Promise<Orphan[]> {
   const found: Orphan[] = [];
   for (const { share, metadata } of await files.listShares()) {

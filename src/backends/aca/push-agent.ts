@@ -12,9 +12,9 @@ import { acaRepository, registrySetting } from "./images.ts";
 import { repositoryPath } from "./platform.ts";
 
 /**
- * Makes an image of the agent alone and puts it into `aca.registry_server`, under this version's tag.
+ * Builds an image of only the agent and pushes it to `aca.registry_server`, under this version's tag.
  *
- * @param agentFile an agent for amd64; undefined: the one that was built with this sockerless
+ * @param agentFile an agent for amd64; default: the one built with this sockerless
  * @throws invalid: no registry is configured, or the agent is none for amd64; system: the registry's refusal
  */
 export async function pushAgent(

@@ -1,6 +1,6 @@
 /**
- * Docker's settings that Container Apps cannot honour: those that are refused with 501, and those that are accepted and
- * not applied, with a warning. `docs/backends/aca.md` has the same tables.
+ * Docker's settings that Container Apps does not support: refused with 501, or accepted with a warning but not applied.
+ * `docs/backends/aca.md` has the same tables.
  */
 import * as asks from "../cloud/ready-made/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../cloud/ready-made/setting-rules.ts";
@@ -9,13 +9,13 @@ import { askedCapabilities, defaultCapabilities } from "../security/linux-capabi
 import { isContainerMode } from "../model/container-mode.ts";
 import { type DefaultSize, toldSize } from "./jobs/sizes.ts";
 
-/** A container that drops all may have these back. */
+/** Capabilities that a container that drops all may add again. */
 const addable: ReadonlySet<string> = new Set(defaultCapabilities);
 
 /** Docker's default size of /dev/shm, bytes. */
 const defaultSharedMemory = 64n * 1024n ** 2n;
 
-/** Refused: the container would be another one than was asked for. */
+/** Refused, as the container would differ from the request. */
 const refused: readonly CloudSetting[] = [
   { name: "--privileged", why: "jobs are not privileged", isSet: (host) => host.privileged },
   {
@@ -86,7 +86,7 @@ const refused: readonly CloudSetting[] = [
   },
 ];
 
-/** Accepted and not applied: the container works without it. */
+/** Accepted but not applied, as the container works without it. */
 const notApplied: readonly CloudSetting[] = [
   {
     name: "host paths in --volume and --mount",
@@ -172,10 +172,10 @@ const notApplied: readonly CloudSetting[] = [
 ];
 
 /**
- * The rules for settings of jobs.
+ * Creates the rules for settings of jobs.
  *
- * @param more settings that are not applied, which other parts of the backend know
- * @param defaultSize of a container that asks for none
+ * @param more further settings that are not applied, from other parts of the backend
+ * @param defaultSize the default size of containers
  */
 export function acaSettings(more: readonly CloudSetting[], defaultSize: DefaultSize): SettingRules {
   const rules = settingRules({ refused, notApplied: [...notApplied, ...more], architecture: "amd64" });

@@ -23,18 +23,18 @@ import { find, list } from "./tasks/list.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
 import { withBegin } from "./tasks/unrecorded-start.ts";
 
-/** Parts of the driver that workloads need beside the tasks. */
+/** Dependencies of workloads besides tasks. */
 export interface CloudWorkloadsOptions {
   readonly context: TaskContext;
   readonly discovery: ServiceDiscovery;
   readonly state: Pick<State, "containers">;
 }
 
-/** Containers as tasks of a cloud: one task for one start, and for those that follow while it lingers. */
+/** Containers as tasks of a cloud: one task per start, reused by further starts while it lingers. */
 export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
   const { context, discovery, state } = options;
   const { requests } = context;
-  /** Names of containers that do not run any more are taken from outsiders, too. */
+  /** Also withdraws published names of containers that no longer run. */
   const listAll = async (): Promise<readonly FoundWorkload[]> => {
     const found = await list(context, state.containers);
     const running = found.filter(({ agent, unanswered }) => agent !== undefined || unanswered === true);
@@ -48,7 +48,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
   return {
     async create({ record, mounts }) {
       await requests.refuseUnfit(record, mounts);
-      // A created container costs nothing.
+      // A created container has no task.
     },
     async launch(spec, signal, progress) {
       const launched = await launch(context, spec, signal, progress).catch((error: unknown) => {
@@ -91,19 +91,19 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
   };
 }
 
-/** Seals, which answer with a record in any case. */
+/** Seals of records. */
 export interface CloudSeals extends Seals {
   seal(record: ContainerRecord, images: readonly ImageRecord[]): Promise<SealedRecord>;
 }
 
-/** Records that agents keep of their containers, sealed. */
+/** Sealed records that agents store of their containers. */
 export function cloudSeals(sealer: Sealer, imageDocuments: DocumentsOfImage): CloudSeals {
   return {
     seal: async (record, images) => sealer.seal(await sealedContainerOf(record, images, imageDocuments)),
   };
 }
 
-/** Launches that last as long as the cloud takes: agents are told with the start what they are to run. */
+/** Launches, which take as long as the cloud does: agents learn what to run with the start. */
 export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launches {
   return {
     stopDuringLaunch: "end",
@@ -120,7 +120,7 @@ export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launc
   };
 }
 
-/** Whether a task's agent answers for a container that has ended: while its log is being taken in, and while it lingers. */
+/** Whether a task's agent serves an ended container: while its log is being copied, and while it lingers. */
 function isThere({ clock }: TaskContext, task: TaskRecord): boolean {
   return task.phase === TaskPhase.SERVING || lingersUntilMs(task) > clock.nowMs();
 }

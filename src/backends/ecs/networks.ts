@@ -1,6 +1,6 @@
 /**
- * A user-defined network is a security group: its containers' tasks carry it, and it lets them reach one another.
- * Addresses are virtual, names are the agents' own. The default network is the configured groups.
+ * A user-defined network is a security group of its containers' tasks, which lets them reach each other. Addresses are
+ * virtual, and agents resolve names. The default network consists of the configured groups.
  */
 import type { EC2Client } from "@aws-sdk/client-ec2";
 
@@ -38,7 +38,7 @@ export interface EcsNetworksOptions {
   readonly logger: Logger;
 }
 
-/** Networks, and what tasks need to know of them. */
+/** Networks, with the details that tasks need. */
 export interface EcsNetworks extends NetworkFabric {
   /**
    * The security groups of a task.
@@ -48,12 +48,12 @@ export interface EcsNetworks extends NetworkFabric {
    */
   groupsOf(plan: NetworkPlan, mountsVolumes: boolean): Promise<string[]>;
   /**
-   * Removes groups that no container has any more.
+   * Removes unused groups.
    *
    * @param hasContainerWithout whether there is a container without a network
    */
   sweep(hasContainerWithout: () => boolean): Promise<void>;
-  /** Ends what goes on behind answers. */
+  /** Ends background work. */
   close(): Promise<void>;
 }
 
@@ -123,7 +123,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       }
     },
     found: () => (isShared ? Promise.resolve([]) : networkGroups.found()),
-    // The agent has the names at once; a task's groups are set when it starts.
+    // Names reach the agent at once; a task's groups are fixed at its start.
     connect({ after, network, endpoint }) {
       const joined = Object.entries(after.endpoints);
       groupsTogether(

@@ -73,7 +73,7 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
     }
   };
 
-  /** Takes away what the creation of a volume may have made whose answer was lost. */
+  /** Removes what a volume's creation with a lost answer may have created. */
   const removeUnanswered = async ({ name }: VolumeRecord): Promise<void> => {
     for (const id of idsOfVolume(await accessPoints.list(), instance, name)) {
       await accessPoints.remove(id);
@@ -149,7 +149,7 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
   };
 }
 
-/** Without a file system: enough for clients that make volumes and never share them. */
+/** Volumes without a file system: sufficient for clients that never share them. */
 function logicalVolumes(logger: Logger): VolumeStore {
   return {
     rules,
@@ -170,7 +170,7 @@ function logicalVolumes(logger: Logger): VolumeStore {
   };
 }
 
-/** The failure of an operation names the volume. */
+/** Adds the volume's name to an operation's error. */
 async function told<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();

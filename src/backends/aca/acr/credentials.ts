@@ -1,4 +1,4 @@
-/** Credentials for Azure's registries: a login's token is exchanged for one of the registry, which lasts for hours. */
+/** Credentials for Azure's registries: exchanges a login's token for a registry token, which is valid for hours. */
 import type { TokenCredential } from "@azure/identity";
 import { create } from "@bufbuild/protobuf";
 import * as v from "valibot";
@@ -16,10 +16,10 @@ import { RegistryUnreachable } from "../../images/registry/registry-errors.ts";
 import { check, maxJsonBytes, parseJson } from "../../images/manifest.ts";
 import type { AzureCall } from "../arm/clients.ts";
 
-/** Settings of {@link AcrCredentials}, and what it calls. */
+/** Settings and dependencies of {@link AcrCredentials}. */
 export interface AcrCredentialsOptions {
   readonly azure: { readonly credential: TokenCredential; readonly call: AzureCall };
-  /** The configured registry's host, and a user of it; undefined: the login counts there, too. */
+  /** The configured registry's host and user; undefined if the login is used there too. */
   readonly server: string | undefined;
   readonly username: string | undefined;
   readonly password: string | undefined;
@@ -27,22 +27,22 @@ export interface AcrCredentialsOptions {
   readonly clock: Clock;
 }
 
-/** The life of a token that does not tell its own. */
+/** Validity of a token that does not state its own. */
 const shortestLifeMs = 60 * 60_000;
 /** The audience of tokens for registries. */
 const scope = "https://containerregistry.azure.net/.default";
-/** Hosts of Azure's registries: one elsewhere that begins alike must not be shown a token. */
+/** Hosts of Azure's registries; other hosts with the same beginning must not receive a token. */
 const host = /^[a-z0-9-]+(\.[a-z0-9]+\.data)?\.azurecr\.(io|cn|us)$/;
 
 const exchangeSchema = object({ refresh_token: v.pipe(v.string(), v.nonEmpty()) });
 const claimsSchema = object({ exp: v.pipe(v.number(), v.finite()) });
 
-/** Whether a registry is Azure's, by its host. */
+/** Whether a host is an Azure registry. */
 export function isAcr(domain: string): boolean {
   return host.test(domain);
 }
 
-/** The configured user of a registry, or tokens of those that know the login. */
+/** Returns the configured registry's user, or tokens for registries that accept the login. */
 export class AcrCredentials implements RepositoryCredentials {
   readonly #options: AcrCredentialsOptions;
   readonly #tokens: RegistryTokens;
@@ -52,7 +52,7 @@ export class AcrCredentials implements RepositoryCredentials {
     this.#tokens = new RegistryTokens((domain) => this.#ask(domain), options.clock);
   }
 
-  /** @throws AzureError: there is no login, or it may not use the registry */
+  /** @throws AzureError: there is no login, or it has no access to the registry */
   async get(domain: string): Promise<RegistryAuth> {
     const { server, username, password = "" } = this.#options;
     return domain === server && username !== undefined
@@ -111,7 +111,7 @@ export class AcrCredentials implements RepositoryCredentials {
   }
 }
 
-/** The end of a token, Unix milliseconds; undefined: it does not tell. */
+/** A token's expiry in Unix milliseconds; undefined if not stated. */
 function expiryOf(token: string): number | undefined {
   try {
     const claims = Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8");

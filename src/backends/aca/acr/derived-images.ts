@@ -1,6 +1,7 @@
 /**
- * Images that run as root although they name another user, which Azure would run them as: the agent could do nothing for
- * their containers then. Such an image is the original's layers, and the agent's on top; no layer passes this process.
+ * Derived images that run as root although the original names another user: Azure would run them as that user, under
+ * which the agent could not work. A derived image has the original's layers with the agent's on top; no layer passes
+ * through this process.
  */
 import * as v from "valibot";
 
@@ -22,14 +23,14 @@ import { type NamedReference, parseNamed } from "../../images/reference.ts";
 import type { FetchedManifest, Registry } from "../../images/registry/registry.ts";
 import { listTags, removeTag } from "./tags.ts";
 
-/** Settings of {@link DerivedImages}, and what it calls. */
+/** Settings and dependencies of {@link DerivedImages}. */
 export interface DerivedImagesOptions {
   readonly repository: OwnRepository;
-  /** Fetches an image into the repository, under a tag. */
+  /** Imports an image into the repository, under a tag. */
   readonly importAs: (source: NamedReference, tag: string, signal: AbortSignal) => Promise<void>;
   /** The image that brings the agent. */
   readonly agentImage: string;
-  /** This sockerless: others may keep the same images in the same repository. */
+  /** This instance's name, as others may keep the same images in the same repository. */
   readonly instance: string;
 }
 
@@ -45,7 +46,7 @@ interface Fetched {
 interface DerivedTag {
   readonly tag: string;
   readonly original: string;
-  /** The agent that an image was made with; undefined: it is an original. */
+  /** The digest of the agent in a derived image; undefined for an original. */
   readonly agent: string | undefined;
 }
 
@@ -54,13 +55,15 @@ const dockerLayer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 const rootfsSchema = object({ diff_ids: v.array(v.string()) });
 
-/** The derived images of this instance. Every call throws AzureError, or system with the registry's refusal. */
+/** The derived images of this instance. Calls throw AzureError, or system with the registry's refusal. */
 export class DerivedImages {
   readonly #options: DerivedImagesOptions;
   readonly #making = new Map<string, Promise<string>>();
-  /** Tags of images that this process has fetched: one that is named by a tag elsewhere may be another today. */
+  /**
+   * Tags of images that this process has imported; a tag in another registry may have moved since an earlier process.
+   */
   readonly #imported = new Set<string>();
-  /** Digest of the agent that this process has derived images with; undefined: it has derived none. */
+  /** Digest of the agent in this process's derived images; undefined if there are none. */
   #agent: string | undefined;
 
   constructor(options: DerivedImagesOptions) {
@@ -68,10 +71,10 @@ export class DerivedImages {
   }
 
   /**
-   * Makes the image that is derived from another and from today's agent, unless it is there.
+   * Creates the image derived from an original and the current agent, unless it exists.
    *
    * @param original by digest
-   * @returns the reference by which jobs pull it
+   * @returns the reference for jobs
    */
   async ensure(original: string, signal: AbortSignal): Promise<string> {
     const source = parseNamed(original);
@@ -114,7 +117,7 @@ export class DerivedImages {
     });
   }
 
-  /** Has an image in the repository, with its layers. @returns its digest there */
+  /** Makes sure that an image is in the repository, with its layers. @returns its digest there */
   async #here(source: NamedReference, tag: string, signal: AbortSignal): Promise<string> {
     const { repository, importAs } = this.#options;
     const find = (reference: string): Promise<string | undefined> =>
@@ -135,16 +138,16 @@ export class DerivedImages {
     return source.digest ?? (await find(tag)) ?? "";
   }
 
-  /** Removes what was made of an image that nobody runs any more. */
+  /** Removes the images derived from an unused one. */
   async remove(original: string, signal: AbortSignal): Promise<void> {
     const { digest = "" } = parseNamed(original);
     await this.#removeTags((made) => made.original === shortOf(digest), signal);
   }
 
   /**
-   * Removes what was made of images that are not among these, by digest, and what was made with another agent than today's.
+   * Removes images derived from originals other than these (by digest), or with another agent than the current one.
    *
-   * @param isAsked whether a start that may still be made names an image
+   * @param isAsked whether a pending start uses an image
    */
   async sweep(
     originals: ReadonlySet<string>,
@@ -195,7 +198,7 @@ export class DerivedImages {
 const shortLength = 24;
 const ownTag = /^(run|base)-(?<original>[0-9a-f]{24})-(?<instance>[0-9a-f]{24})(-(?<agent>[0-9a-f]{24}))?$/;
 
-/** Enough of a digest to tell it from others; empty: none. */
+/** A digest shortened to a unique prefix; empty for none. */
 function shortOf(digest: string): string {
   return digest === "" ? "" : hexOf(digest).slice(0, shortLength);
 }
@@ -230,7 +233,7 @@ async function bytesOf(body: AsyncIterable<Uint8Array>, most: number): Promise<U
   return Buffer.concat(chunks);
 }
 
-/** The image of another's layers and the agent's, which runs as root; what else it is made of is the other's. */
+/** The configuration of a derived image: the original's, with the agent's layer, running as root. */
 function derive(
   original: Fetched,
   agent: Pick<Fetched, "manifest" | "config">,

@@ -1,34 +1,34 @@
-/** Images that a registry in Azure fetches from another by itself. */
+/** Imports of images by an Azure registry from another registry. */
 import type { Clock } from "../../../common/clock.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
 import type { NamedReference } from "../../images/reference.ts";
 import type { AzureClients, PlainAnswer } from "../arm/clients.ts";
 import { isAcr } from "./credentials.ts";
 
-/** Settings of {@link importImage}, and what it calls. */
+/** Settings and dependencies of {@link importImage}. */
 export interface ImportOptions {
   readonly azure: Pick<AzureClients, "call" | "request" | "armUrl">;
   readonly subscriptionId: string;
   readonly resourceGroup: string;
-  /** Its resource ID; undefined: it is in the resource group, and named like its host. */
+  /** Its resource ID; undefined if it is in the resource group and named like its host. */
   readonly registryId: string | undefined;
   /** The registry's host. */
   readonly server: string;
-  /** A user of it; undefined: none is configured. */
+  /** Its configured user; undefined if none. */
   readonly username: string | undefined;
   readonly clock: Clock;
 }
 
 const apiVersion = "2023-07-01";
 const pollMs = 2_000;
-/** An import of the largest images takes minutes; whoever waits has a limit of its own. */
+/** Time limit; importing the largest images takes minutes, and callers have their own limits. */
 const longestMs = 30 * 60_000;
 
 /**
- * Has the registry fetch an image, layers and all, under a name of its own; one that is there under that name goes.
+ * Has the registry import an image with all layers under a tag, replacing the tag's previous image.
  *
  * @param target `repository:tag`
- * @throws AzureError; invalid: the configuration names no registry in Azure
+ * @throws AzureError; invalid: no Azure registry is configured
  */
 export async function importImage(
   options: ImportOptions,
@@ -65,7 +65,7 @@ export async function importImage(
   }
 }
 
-/** The registry's resource ID. One that is met under another host than its own is named as its administrator's account is. */
+/** The registry's resource ID. A registry behind another host name is identified by its administrator account. */
 function registryIdOf({ subscriptionId, resourceGroup, server, username }: ImportOptions): string {
   const name = isAcr(server) ? server.split(".", 1)[0] : username;
   if (name === undefined) {

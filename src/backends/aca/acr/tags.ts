@@ -1,4 +1,4 @@
-/** Tags of a repository in ACR, and their removal with what nobody else names. */
+/** Tags of a repository in ACR, and their removal together with untagged manifests. */
 import * as v from "valibot";
 
 import { object, read } from "../../../common/documents.ts";
@@ -11,10 +11,7 @@ export async function listTags(repository: OwnRepository, signal: AbortSignal): 
   return await repository.connected(signal, (registry) => registry.tags(repository.path, signal));
 }
 
-/**
- * Takes a tag from its image, and removes the image with its last one: ACR keeps what has none. A tag that is not there is
- * no error.
- */
+/** Removes a tag, and the image with its last one, as ACR keeps untagged images. No error if the tag is missing. */
 export async function removeTag(repository: OwnRepository, tag: string, signal: AbortSignal): Promise<void> {
   const { path } = repository;
   const mayDelete = `repository:${path}:delete`;

@@ -1,4 +1,4 @@
-/** The clients of Azure: paced, repeated, logged, their errors converted. */
+/** Azure's clients, with pacing, retries, logging and converted errors. */
 import { ContainerAppsAPIClient } from "@azure/arm-appcontainers";
 import { StorageManagementClient } from "@azure/arm-storage";
 import {
@@ -27,7 +27,7 @@ import type { RateName } from "./rates.ts";
 /** Settings of the clients. */
 export interface AzureOptions {
   readonly subscriptionId: string;
-  /** Address of the Resource Manager; undefined: Azure's own. */
+  /** Address of the Resource Manager; default: Azure's own. */
   readonly endpoint: string | undefined;
   /** Rates that differ from Azure's defaults. */
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
@@ -35,7 +35,7 @@ export interface AzureOptions {
   readonly logger: Logger;
 }
 
-/** Options that every operation of the SDKs takes. */
+/** Options common to all operations of the SDKs. */
 export interface SendOptions {
   readonly abortSignal: AbortSignal;
 }
@@ -52,24 +52,24 @@ export type AzureCall = <T>(
   signal?: AbortSignal,
 ) => Promise<T>;
 
-/** A request for which there is no SDK here. */
+/** A request without an SDK. */
 export interface PlainRequest {
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
   /** Absolute, with its query. */
   readonly url: string;
   /** The audience of the token: `https://api.loganalytics.io/.default`; undefined: the Resource Manager's. */
   readonly scope?: string | undefined;
-  /** Authorizes the request in place of a token. */
+  /** Authorizes the request instead of a token. */
   readonly signing?: PipelinePolicy;
   /** Sent as JSON. */
   readonly body?: unknown;
 }
 
-/** An answer below 400. */
+/** An answer with a status below 400. */
 export interface PlainAnswer {
   readonly status: number;
   header(name: string): string | undefined;
-  /** Parsed JSON; undefined: there is none. */
+  /** Parsed JSON; undefined if there is no body. */
   readonly body: unknown;
 }
 
@@ -79,21 +79,21 @@ export interface AzureClients {
   readonly storage: StorageManagementClient;
   readonly credential: TokenCredential;
   readonly call: AzureCall;
-  /** Makes a request by hand, in {@link call}. Refusals throw. */
+  /** Sends a request without an SDK, within {@link call}. Throws on refusal. */
   request(request: PlainRequest, options: SendOptions): Promise<PlainAnswer>;
   /** Address of a resource in the Resource Manager: `path` begins with `/subscriptions/`. */
   armUrl(path: string, apiVersion: string): string;
-  /** Ends the calls that are under way, and refuses others. */
+  /** Aborts calls in progress and refuses others. */
   abandon(): void;
 }
 
 const armEndpoint = "https://management.azure.com";
-/** Tokens are for the Resource Manager wherever it is met. */
+/** Audience of tokens: the Resource Manager's own, whatever its configured address. */
 const armScope = `${armEndpoint}/.default`;
-/** The SDKs' own policy of repeating; {@link pacingPolicy} repeats. */
+/** The SDKs' own retry policy, replaced by {@link pacingPolicy}. */
 const sdkRetries = { maxRetries: 0 };
 
-/** Makes the clients; nothing is called yet. */
+/** Creates the clients without any calls. */
 export function createAzureClients(options: AzureOptions): AzureClients {
   const abandoned = new AbortController();
   const { subscriptionId, endpoint = armEndpoint } = options;
@@ -173,7 +173,7 @@ function createCall(abandoned: AbortSignal, denials: Denials): AzureCall {
   return withCallFaultPoints(call, (operation) => `azure.${operation}`) as AzureCall;
 }
 
-/** A refusal by hand, with what {@link AzureError} reads. */
+/** A refusal of a request without SDK, in the form that {@link AzureError} reads. */
 class RefusedRequest extends Error {
   readonly statusCode: number;
   readonly code: string | undefined;

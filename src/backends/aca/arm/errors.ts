@@ -1,4 +1,4 @@
-/** Azure's errors, converted once, where a call's answer comes in. */
+/** Azure's errors, converted once, where a call's answer arrives. */
 import type { PipelineResponse } from "@azure/core-rest-pipeline";
 
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
@@ -9,18 +9,18 @@ import { statusLine } from "../../images/registry/registry-errors.ts";
 import { roleFor } from "./roles.ts";
 
 /**
- * A call that Azure refused, or that did not reach it. The message names the call and keeps Azure's own text; decide by
- * `code`, never by the text.
+ * A call that Azure refused, or that did not reach it. The message names the call and includes Azure's text; code must
+ * branch on `code`, never on the text.
  */
 export class AzureError extends CloudError {
-  /** The operation as Azure's specification names it: `Jobs_Start`. */
+  /** The operation's name in Azure's specification: `Jobs_Start`. */
   readonly operation: string;
-  /** Azure's name of the error (`AuthorizationFailed`), or Node's errno where nobody answered. */
+  /** Azure's error code (`AuthorizationFailed`), or Node's error code if there was no answer. */
   readonly code: string;
-  /** HTTP status; 0 where nobody answered, or where an operation that was accepted has failed later. */
+  /** HTTP status; 0 without an answer, or if an accepted operation failed later. */
   readonly status: number;
   readonly outcome: CallOutcome;
-  /** Whether this machine's clock is another than Azure's, which may be the reason. */
+  /** Whether this machine's clock differs from Azure's, as a possible cause. */
   readonly isUntimely: boolean;
   readonly #remedy: string | undefined;
 
@@ -64,7 +64,7 @@ export class AzureError extends CloudError {
   }
 }
 
-/** A call that Azure has accepted, and of which it does not tell what it has done. */
+/** An accepted call whose outcome Azure does not report. */
 export class UntoldOutcome extends AzureError {
   override readonly outcome = "unknown";
 }
@@ -72,17 +72,17 @@ export class UntoldOutcome extends AzureError {
 const withoutCredentials = "there are no credentials for Azure";
 const howToGiveCredentials = `${withoutCredentials}: run \`az login\`, set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or run this backend with a managed identity`;
 
-/** Whether a caught value is Azure's refusal by one of these names. */
+/** Whether a caught value is a refusal with one of these codes. */
 export function isAzureError(error: unknown, ...codes: readonly string[]): error is AzureError {
   return error instanceof AzureError && codes.includes(error.code);
 }
 
-/** Whether Azure has answered that what was named does not exist. */
+/** Whether Azure answered that a named resource does not exist. */
 export function isMissing(error: unknown): error is AzureError {
   return error instanceof AzureError && error.status === notFoundStatus;
 }
 
-/** Whether something else is done with what was named. */
+/** Whether another operation on the named resource is in progress. */
 export function isConflict(error: unknown): error is AzureError {
   return error instanceof AzureError && error.status === conflictStatus;
 }
@@ -92,24 +92,24 @@ export function isStorageInUse(error: unknown): error is AzureError {
   return error instanceof AzureError && (/InUse$/.test(error.code) || /\bin use\b/i.test(error.message));
 }
 
-/** Whether an answer asks for fewer calls. */
+/** Whether an answer throttles the caller. */
 export function isThrottledStatus(status: number): boolean {
   return status === tooManyRequests;
 }
 
-/** Whether an answer tells of a fault of Azure's own, after which the same call may well succeed. */
+/** Whether an answer reports a fault of Azure's own, after which a retry may succeed. */
 export function isTransientStatus(status: number): boolean {
   return status >= 500 || status === requestTimeout;
 }
 
-/** Whether a call that brought no answer may well bring one in a moment. */
+/** Whether a retry of an unanswered call may soon succeed. */
 export function isTransientFailure(error: unknown): boolean {
   return transientErrnos.has(errnoOf(error) ?? errnoOf((error as Error | undefined)?.cause) ?? "");
 }
 
 /**
- * Whether Azure has refused to tell of an operation, with the error that a look at it has met: any other answer is that of
- * the operation itself, which has failed.
+ * Whether the error is a refusal to report an operation's status; any other answer means that the operation itself has
+ * failed.
  */
 export function isUntold(error: unknown): boolean {
   return [401, 403, notFoundStatus, tooManyRequests].includes(statusOf(error));
@@ -117,10 +117,10 @@ export function isUntold(error: unknown): boolean {
 
 /** A full environment has no code of its own. */
 const room = /maximum allowed cores|(cores?|cpu)\b.*\bquota|quota\b.*\b(cores?|cpu)\b|MaxNumberOfJobs/i;
-/** A registry's answer comes in the code of an invalid template, or of an operation that was accepted and has failed. */
+/** Codes that wrap a registry's answer: an invalid template, or a failed operation. */
 const image = /template\.containers\S*\.image|ContainerAppOperationError/;
 
-/** Whether a job or an identity is not known yet that was made a moment ago. */
+/** Whether a newly created job or identity is not known yet. */
 function isJustMade({ operation, code, message }: AzureError): boolean {
   return (
     (/^Jobs_(CreateOrUpdate|Start)$/.test(operation) && /^(Resource|Job)NotFound$/.test(code)) ||
@@ -146,18 +146,18 @@ function isWithoutCredentials(error: unknown): boolean {
   return error instanceof Error && loginErrors.has(error.name);
 }
 
-/** A login that has failed. */
+/** A failed login. */
 interface FailedLogin {
   readonly words: string;
-  /** A sentence on what to do about it, for whoever runs the backend. */
+  /** Instructions for the operator. */
   readonly remedy: string;
   /** The answer of Entra ID; undefined: it was not asked, or has not answered. */
   readonly refusal: { readonly code: string; readonly date: string | undefined } | undefined;
 }
 
-/** A code and a sentence of Entra ID's, which the SDK only quotes; IDs of the request follow. */
+/** Entra ID's code and sentence, which the SDK only quotes, followed by request IDs. */
 const entraRefusal = /(?<code>AADSTS\d+): (?<words>[^\r\n]*?)\s*(?=Trace ID:| - Correlation ID:|[\r\n]|$)/;
-/** Entra ID's time of its answer: its header `Date` does not come through. */
+/** The time in Entra ID's answer, as the SDK hides its `Date` header. */
 const entraTime = /Timestamp: (?<day>\d{4}-\d\d-\d\d) (?<time>\d\d:\d\d:\d\dZ)/;
 
 function loginOf(error: unknown): FailedLogin {
@@ -176,12 +176,12 @@ function loginOf(error: unknown): FailedLogin {
   };
 }
 
-/** Credentials may be renewed meanwhile, and clocks set. */
+/** Retryable, as credentials may be renewed and clocks set meanwhile. */
 function isRefusedLogin({ code }: AzureError): boolean {
   return code.startsWith("AADSTS");
 }
 
-/** The kinds of Azure's errors that are not `system`, which are no fault of the Docker client. */
+/** Kinds of Azure's errors other than `system`; system errors are not the Docker client's fault. */
 const kinds: Readonly<Record<string, ErrorKind>> = {
   TooManyRequests: "unavailable",
   SubscriptionRequestsThrottled: "unavailable",
@@ -194,8 +194,8 @@ function kindOf(code: string, status: number): ErrorKind {
 }
 
 /**
- * The effect of a failed call. Anything but an answer leaves it open: it may not have been reached, or its answer may
- * have been cut.
+ * The effect of a failed call: unknown without an answer, as the call may not have arrived, or its answer may have been
+ * lost.
  */
 function outcomeOf(error: unknown, code: string, status: number): CallOutcome {
   if (status === tooManyRequests || kinds[code] === "unavailable") {
@@ -206,7 +206,7 @@ function outcomeOf(error: unknown, code: string, status: number): CallOutcome {
     : "unknown";
 }
 
-/** Whether Azure has accepted a call, and told later that it came to nothing: the SDK's pollers throw its text alone. */
+/** Whether an accepted call has failed later: the SDK's pollers then throw only the text. */
 function isFailedOperation(error: unknown, status: number): boolean {
   return status === 0 && failedOperation.test(messageOf(error));
 }
@@ -223,7 +223,7 @@ function statusOf(error: unknown): number {
   return Number.isInteger(found) ? found : 0;
 }
 
-/** The name in Azure's answer, which a gateway's answer has not; Node's errno where nobody answered. */
+/** The error code in Azure's answer, which a gateway's lacks; Node's error code without an answer. */
 function codeOf(error: unknown, status: number): string {
   const failed = failedOperation.exec(messageOf(error))?.groups?.["code"];
   if (failed !== undefined) {
@@ -245,7 +245,7 @@ function dateOf(error: unknown): string | undefined {
   return response?.headers.get("date");
 }
 
-/** Azure's words; a page of a gateway on the way is none. */
+/** Azure's message; not a gateway's page. */
 function wordsOf(error: unknown, status: number): string {
   const words = failedOperation.exec(messageOf(error))?.groups?.["words"] ?? messageOf(error);
   const isPage = /^\s*</.test(words) || words.trim() === "";

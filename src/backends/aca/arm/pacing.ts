@@ -1,4 +1,4 @@
-/** One request from beginning to end, below the SDKs: waits for its rate, is repeated where that helps, is logged. */
+/** The life of one request, below the SDKs: rate limiting, retries and logging. */
 import type { PipelinePolicy, PipelineRequest, PipelineResponse } from "@azure/core-rest-pipeline";
 
 import type { Clock } from "../../../common/clock.ts";
@@ -17,25 +17,25 @@ export interface PacingOptions {
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Ends every request. */
+  /** Aborts all requests. */
   readonly signal: AbortSignal;
 }
 
-/** Attempts at a request that Azure itself failed, or that was lost. */
+/** Maximum attempts of a request that failed in Azure, or was lost. */
 const transientAttempts = 4;
-/** A request that Azure does not answer within this time is lost. */
+/** Time limit of a request, after which it counts as lost. */
 const answerLimitMs = 30_000;
-/** Attempts at a request that was not answered: others wait for its end, too. */
+/** Maximum attempts of an unanswered request, as others wait for its end too. */
 const unansweredAttempts = 2;
-/** Attempts at a request that was throttled: more, because others share the subscription's rates. */
+/** Maximum attempts of a throttled request; more, because others share the subscription's rates. */
 const throttledAttempts = 12;
 const delays = { firstMs: 200, longestMs: 10_000 };
-/** A longer `Retry-After` is told to whoever asked: Azure's windows are of minutes. */
+/** Maximum `Retry-After` to wait for; longer ones fail the request, as Azure's windows last minutes. */
 const longestRetryAfterMs = 120_000;
 
 /**
- * A policy for the pipelines of all clients together. Each throttled request is repeated, as late as Azure says; so is a
- * lost one, but for a job's start, which Azure does twice when it is asked twice: its caller looks first whether it is done.
+ * A policy shared by the pipelines of all clients. Throttled requests are retried as late as Azure demands; lost ones
+ * too, except a job's start, which Azure would do twice: its caller first checks whether it was done.
  */
 export function pacingPolicy(options: PacingOptions): PipelinePolicy {
   const { clock } = options;
@@ -83,7 +83,7 @@ interface Outcome {
   readonly failure: unknown;
 }
 
-/** A request was not answered in time. */
+/** Error for a request without a timely answer. */
 class Unanswered extends Error {
   readonly code = "ETIMEDOUT";
 
@@ -128,7 +128,7 @@ async function once(
   }
 }
 
-/** A request without the names in its path: `PUT jobs/executions` of `Microsoft.App`. */
+/** A request's kind, without resource names: `PUT jobs/executions` of `Microsoft.App`. */
 function actionOf(method: string, url: string): { readonly service: string; readonly action: string } {
   const [, provided = ""] = /\/providers\/(.*)$/.exec(new URL(url).pathname) ?? [];
   const [service = "", ...segments] = provided.split("/");
@@ -136,7 +136,7 @@ function actionOf(method: string, url: string): { readonly service: string; read
   return service === "" ? { service: "other", action: method } : { service, action: `${method} ${types}` };
 }
 
-/** Attempts in all at a request that ended like this. */
+/** Maximum attempts of a request with this outcome. */
 function attemptsAfter(
   { method, url }: PipelineRequest,
   response: PipelineResponse | undefined,
@@ -150,12 +150,14 @@ function attemptsAfter(
   return isTransient && !isDoneAnew(method, url) ? transientAttempts : 1;
 }
 
-/** Whether Azure does a request twice that is repeated after a lost answer. */
+/** Whether Azure would execute a retried request twice. */
 function isDoneAnew(method: string, url: string): boolean {
   return method === "POST" && new URL(url).pathname.endsWith("/start");
 }
 
-/** As Azure says; else it doubles, and strays by half so that requests refused together do not return together. */
+/**
+ * The delay that Azure demands; else exponential with jitter, so that requests refused together do not return together.
+ */
 function pauseOf(response: PipelineResponse | undefined, attempt: number): number {
   const said = Number(response?.headers.get("retry-after"));
   if (response !== undefined && response.status >= 400 && said > 0) {

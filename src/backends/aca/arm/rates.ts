@@ -1,14 +1,14 @@
-/** The rates at which Azure lets a subscription's principal call it, and the order of calls that share one. */
+/** Azure's rate limits for a subscription's principal, and the priorities of calls that share one. */
 import { parseRates as readRates } from "../../cloud/calls/configured-rates.ts";
 import type { Rate } from "../../cloud/calls/token-bucket.ts";
 
-/** Azure's published defaults. Where they differ, `aca.api_rates` says so. */
+/** Azure's published defaults, overridden by `aca.api_rates`. */
 export const defaultRates = {
-  /** The Resource Manager counts each kind of call for a subscription, principal and region. */
+  /** The Resource Manager's limits, per kind of call, subscription, principal and region. */
   reads: { burst: 250, perSecond: 25 },
   writes: { burst: 200, perSecond: 10 },
   deletes: { burst: 200, perSecond: 10 },
-  /** Looks at executions, within `reads`: many containers' looks leave room for starts. */
+  /** Reads of executions, part of `reads`, so that polling many containers leaves room for starts. */
   polls: { burst: 50, perSecond: 15 },
   "log-queries": { burst: 100, perSecond: 6 },
 } as const satisfies Record<string, Rate>;
@@ -16,16 +16,16 @@ export const defaultRates = {
 /** A rate that several calls share. */
 export type RateName = keyof typeof defaultRates;
 
-/** The order of calls that share a rate: starts first, since a user waits for them, then stops, then clearing away. */
+/** Priorities of calls that share a rate: starts first, since users wait for them, then stops, then cleanup. */
 const priorities = { start: 0, stop: 1, clear: 2 } as const;
 
-/** How a call is paced. The scarcest rate comes first. */
+/** The limits of a call, the scarcest rate first. */
 export interface Pace {
   readonly rates: readonly RateName[];
   readonly priority: number;
 }
 
-/** How a request is paced. */
+/** The limits of a request. */
 export function paceOf(method: string, url: string): Pace {
   const { pathname } = new URL(url);
   if (pathname.endsWith("/query")) {

@@ -1,6 +1,6 @@
-/** Roles that the backend needs, by the calls that they are for; docs/backends/aca.md has their scopes. */
+/** Roles that the backend needs, by call; docs/backends/aca.md has their scopes. */
 
-/** The first whose beginning an operation has counts. */
+/** Roles by prefix of the operation; the first match counts. */
 const roles: readonly (readonly [beginning: string, role: string])[] = [
   ["Job", "Container Apps Jobs Contributor"],
   ["ManagedEnvironments", "Container Apps ManagedEnvironments Contributor"],
@@ -11,9 +11,9 @@ const roles: readonly (readonly [beginning: string, role: string])[] = [
 ];
 
 /**
- * The role that allows a call; undefined: none of those that are documented.
+ * The role that permits a call; undefined if it is none of the documented ones.
  *
- * @param words of the refusal: a job is refused, too, for the identity that it is to have
+ * @param words the refusal's text, as a job may also be refused because of its identity
  */
 export function roleFor(operation: string, words: string): string | undefined {
   if (words.includes("Microsoft.ManagedIdentity/")) {

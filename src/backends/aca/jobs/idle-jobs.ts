@@ -1,4 +1,4 @@
-/** Jobs whose containers have done with them are deleted: Azure keeps them for ever. */
+/** Deletes jobs that their containers no longer need, as Azure keeps them forever. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
@@ -7,24 +7,24 @@ import { parseTask } from "../tags.ts";
 import { parseRequest } from "./job-requests.ts";
 import type { ContainerJobs } from "./jobs.ts";
 
-/** Parts and settings of {@link IdleJobs}. */
+/** Dependencies and settings of {@link IdleJobs}. */
 export interface IdleJobsOptions {
   readonly jobs: () => Pick<ContainerJobs, "list" | "isRunning" | "remove">;
-  /** The books' record of a container; undefined: there is none. */
+  /** A container's task record; undefined if there is none. */
   readonly recordOf: (containerId: string) => TaskRecord | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** After this time those who look at an execution that has ended have seen it. */
+/** Time after which all pollers have seen an ended execution. */
 const firstMs = 5_000;
 const againMs = 30_000;
 
-/** Deletes jobs once nobody needs them. */
+/** Deletes unused jobs. */
 export class IdleJobs {
   readonly #options: IdleJobsOptions;
   readonly #logger: Logger;
-  /** Jobs whose execution has ended, or whose start has failed, with the work that deletes them. */
+  /** Jobs whose execution has ended or whose start has failed, with their pending deletion. */
   readonly #ended = new Map<string, Promise<void>>();
   readonly #removals = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
@@ -34,12 +34,15 @@ export class IdleJobs {
     this.#logger = componentLogger(options.logger, "jobs");
   }
 
-  /** The execution of a job has ended: it is deleted once its container's record has done with it. */
+  /** Notes that a job's execution has ended: deletes the job once its container's record no longer refers to it. */
   ended(job: string, containerId: string): void {
     this.#watch(job, containerId, () => Promise.resolve(false));
   }
 
-  /** The start of a job has failed: it is deleted once its container's record has done with it, and nothing of it runs. */
+  /**
+   * Notes that a job's start has failed: deletes the job once its container's record no longer refers to it and nothing
+   * of it runs.
+   */
   failed(job: string, containerId: string): void {
     this.#watch(job, containerId, () => this.#options.jobs().isRunning(job));
   }
@@ -53,7 +56,7 @@ export class IdleJobs {
     }
   }
 
-  /** Deletes jobs that no container's record names and that run nothing. One that cannot be deleted yet is logged. */
+  /** Deletes idle jobs that no container's record refers to. Logs those that cannot be deleted yet. */
   async sweep(): Promise<void> {
     const jobs = this.#options.jobs();
     for (const { name, containerId } of await jobs.list()) {
@@ -95,7 +98,7 @@ export class IdleJobs {
     this.#logger.warn({ job, err: error }, told);
   }
 
-  /** Azure refuses to delete what it is deleting: who comes second waits for the first. */
+  /** Concurrent deletions share one call, as Azure refuses a second one. */
   async #remove(job: string, containerId: string): Promise<void> {
     const remove = async (): Promise<void> => {
       await this.#options.jobs().remove(job);
@@ -106,7 +109,7 @@ export class IdleJobs {
     await underWay;
   }
 
-  /** Whether a container's record names a job: it runs, is asked for, or lingers. */
+  /** Whether a container's record refers to a job that runs, is requested, or lingers. */
   #isNeeded(job: string, containerId: string): boolean {
     const record = this.#options.recordOf(containerId);
     if (record === undefined || record.phase === TaskPhase.GONE) {
@@ -116,7 +119,7 @@ export class IdleJobs {
   }
 }
 
-/** Whether a record is of a job: its task is one of it, or it asks for it. */
+/** Whether a record belongs to a job, by its task or its request. */
 export function isOf({ task, request }: Pick<TaskRecord, "task" | "request">, job: string): boolean {
   return task === "" ? request !== "" && parseRequest(request).name === job : parseTask(task).job === job;
 }

@@ -1,4 +1,4 @@
-/** Parts of a job that other folders know how to make: its images, its volumes. */
+/** Parts of a job that other folders provide: images and volumes. */
 import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
 
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -7,11 +7,11 @@ import type { CopyMount, ImageCopy } from "../../cloud/ready-made/copied-images.
 import type { LaunchProgress } from "../../driver/launches.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 
-/** An image as a job names it. */
+/** An image in a job. */
 export interface JobImage {
-  /** Name with digest, by which Azure pulls it. */
+  /** Reference by digest, for Azure to pull it. */
   readonly reference: string;
-  /** Path of the agent in it, which runs as root there; undefined: an init container brings the agent. */
+  /** Path of the agent in a derived image; undefined if an init container brings the agent. */
   readonly agent: string | undefined;
 }
 
@@ -26,7 +26,7 @@ export interface JobImageCopy extends Pick<ImageCopy, "name" | "args"> {
   readonly image: JobImage;
 }
 
-/** Makes ready an image for a job. */
+/** Prepares an image for a job. */
 export type JobImages = (
   image: ImageRecord,
   record: ContainerRecord,
@@ -42,7 +42,7 @@ export interface JobVolumeParts {
 
 /** Volumes as jobs mount them. */
 export interface JobVolumes {
-  /** Makes ready what a job mounts: environment storages for reading alone are made at their first use. */
+  /** Prepares a job's mounts: read-only environment storages are created at their first use. */
   partsOf(spec: WorkloadSpec, step: StartStep): Promise<JobVolumeParts>;
   /** Paths of volumes that need no mount: the agent makes their directories. */
   unmounted(spec: WorkloadSpec): readonly string[];

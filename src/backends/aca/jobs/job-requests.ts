@@ -1,4 +1,4 @@
-/** Requests to Azure for the start of a container: the job to be put, and started. */
+/** Requests to Azure for a container's start: the job to create and start. */
 import type { Job } from "@azure/arm-appcontainers";
 
 import { generationVariable } from "../../cloud/agents/agent-environment.ts";
@@ -20,7 +20,7 @@ export interface JobRequestsOptions {
   readonly defaultSize: DefaultSize;
 }
 
-/** A request as the books have it, in JSON: nothing in it is secret. */
+/** A request as recorded in JSON, without secrets. */
 export interface JobRequest {
   /** The job's name. */
   readonly name: string;
@@ -69,7 +69,9 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
       const { name } = parseRequest(request);
       return JSON.stringify({ ...(await make(spec, step, phase)), name });
     },
-    /** Names another job: the same is answered with the execution that it has. One that was not started is asked for again. */
+    /**
+     * Names another job, as the same one would return its existing execution. A job that was never started is reused.
+     */
     another(request, last) {
       if (last === "") {
         return request;
@@ -91,7 +93,7 @@ export function jobRequests(options: JobRequestsOptions): TaskRequests {
   };
 }
 
-/** Tells a phase of several images as one: from the first begin to the last end. */
+/** Reports a phase of several images as one, from the first beginning to the last end. */
 function asOne(phase: LaunchProgress["phase"]): LaunchProgress["phase"] {
   let first: Date | undefined;
   let underWay = 0;
@@ -104,12 +106,12 @@ function asOne(phase: LaunchProgress["phase"]): LaunchProgress["phase"] {
   };
 }
 
-/** Reads a request. */
+/** Parses a request. */
 export function parseRequest(request: string): JobRequest {
   return JSON.parse(request) as JobRequest;
 }
 
-/** A job without the start that it is for. */
+/** A job without the parts that differ between starts. */
 function withoutStart(request: string): string {
   const { job } = parseRequest(request);
   const { tags: _tags, ...rest } = job;

@@ -1,30 +1,30 @@
-/** Executions of jobs as Azure tells of them. Pure. */
+/** Azure's descriptions of job executions, as tasks. Pure. */
 import type { JobExecution } from "@azure/arm-appcontainers";
 
 import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { formatTask, type TaskName } from "../tags.ts";
 
-/** The part of a job that its executions are understood with. */
+/** The part of a job that is needed to interpret its executions. */
 export interface JobFacts {
-  /** The instance that made it; empty: it is not sockerless'. */
+  /** The instance that created it; empty if it is not sockerless'. */
   readonly instance: string;
   readonly containerId: string;
   readonly generation: bigint;
   readonly replicaTimeoutMs: number;
 }
 
-/** Knowledge of an execution beside its description. */
+/** Known facts about an execution besides its description. */
 export interface ExecutionKnowledge {
-  /** Its last status but `Unknown`, which tells nothing. */
+  /** Its last status other than `Unknown`. */
   readonly lastStatus: string;
-  /** The reason for which this backend has had it stopped; undefined: it has not. */
+  /** The reason for which this backend stopped it; undefined if it did not. */
   readonly stopReason: string | undefined;
 }
 
 const stoppedStatuses: ReadonlySet<string> = new Set(["Succeeded", "Failed", "Degraded", "Stopped"]);
 /** 128 + SIGKILL. */
 const killedExit = 137;
-/** Azure's clock tells seconds. */
+/** Azure's times have a resolution of seconds. */
 const clockSlackMs = 1_000;
 
 /** Whether an execution has ended. */
@@ -75,7 +75,7 @@ function isFailure(status: string): boolean {
   return status === "Failed" || status === "Degraded";
 }
 
-/** Azure tells no exit codes: that of a failure stands in the agent's last line, or nowhere. */
+/** Azure reports no exit codes; a failure's code is only in the agent's last line. */
 function exitCodeOf(status: string): number | undefined {
   return status === "Succeeded" ? 0 : status === "Stopped" ? killedExit : undefined;
 }

@@ -1,4 +1,4 @@
-/** The job of one start of a container. Pure: what is secret is added where the job is put. */
+/** The job of one start of a container. Pure: secrets are added when the job is created. */
 import type {
   EnvironmentVar,
   InitContainer,
@@ -30,20 +30,20 @@ export interface JobSettings extends AgentSettings {
   readonly replicaTimeoutMs: number;
   /** Resource ID of the identity that pulls images and that containers get. */
   readonly identity: string | undefined;
-  /** The registry whose images are pulled with rights; undefined: none is. */
+  /** The registry that needs credentials; undefined if none. */
   readonly registry: JobRegistry | undefined;
 }
 
 /** A registry as a job names it. */
 export interface JobRegistry {
   readonly server: string;
-  /** Undefined: the identity pulls. */
+  /** Undefined if the identity pulls. */
   readonly username: string | undefined;
 }
 
 /** The container that runs the user's process. */
 export const mainContainerName = "main";
-/** The secret by which an agent proves itself when it calls first. */
+/** The secret by which an agent proves itself at its first call. */
 export const callbackSecretName = "sockerless-callback";
 /** The password at the configured registry. */
 const registrySecretName = "sockerless-registry";
@@ -53,12 +53,12 @@ const callbackSecretVariable = "SOCKERLESS_CALLBACK_SECRET";
 const agentDirectory = "/.sockerless";
 const agentVolume = "sockerless";
 const ownMount: VolumeMount = { volumeName: agentVolume, mountPath: agentDirectory };
-/** The agent's binary, where an init container has brought it. */
+/** The agent's binary, if an init container has copied it. */
 const broughtAgent = `${agentDirectory}/sockerless-agent`;
-/** Azure allows an init container no more than all others have together, of which this is the least. */
+/** Resources of an init container: Azure limits them to the total of all others, of which this is the minimum. */
 const initResources = { cpu: 0.25, memory: "0.5Gi" } as const;
 
-/** The job of a container's start: always the same for the same start. */
+/** The job of a container's start; deterministic. */
 export function jobOf(
   record: ContainerRecord,
   mounts: readonly ResolvedMount[],
@@ -127,7 +127,7 @@ export function jobOf(
   };
 }
 
-/** Brings the agent into the job's own directory. */
+/** Init container that copies the agent into the job's own directory. */
 function bringingContainer(image: string): InitContainer {
   return {
     name: "agent",
@@ -139,7 +139,7 @@ function bringingContainer(image: string): InitContainer {
   };
 }
 
-/** Copies the files of its image; Azure runs init containers one after the other. */
+/** Init container that copies its image's files; Azure runs init containers sequentially. */
 function copyingContainer({ name, args, image }: JobImageCopy): InitContainer {
   return {
     name,
@@ -155,7 +155,7 @@ function emptyDirectory(name: string): Volume {
   return { name, storageType: "EmptyDir" };
 }
 
-/** A job with what must stand in no record of ours: it is known at any time from the instance's own secret. */
+/** A job with its secrets, which are derived from the instance's secret and never recorded. */
 export function withSecrets(
   job: Job,
   {
@@ -185,7 +185,7 @@ function environmentOf(record: ContainerRecord, settings: JobSettings): Environm
   ];
 }
 
-/** Container Apps mounts no tmpfs: those paths are on the job's disk, and as empty at each start. */
+/** Container Apps has no tmpfs: such paths are on the job's disk, and equally empty at each start. */
 function scratchParts(mounts: readonly ResolvedMount[]): {
   readonly volumes: readonly Volume[];
   readonly mounts: readonly VolumeMount[];

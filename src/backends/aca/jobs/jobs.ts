@@ -1,4 +1,4 @@
-/** Tasks of Container Apps: executions of jobs, of which each has one. They are named `<job>/<execution>`. */
+/** Tasks of Container Apps: each is the only execution of a job, named `<job>/<execution>`. */
 import type { Job, JobExecution } from "@azure/arm-appcontainers";
 
 import type { Clock } from "../../../common/clock.ts";
@@ -17,20 +17,20 @@ import { isOver, type JobFacts, viewOf } from "./job-view.ts";
 export interface ContainerJobsOptions {
   readonly azure: Pick<AzureClients, "apps" | "call">;
   readonly resourceGroup: string;
-  /** Resource ID of the environment: others' jobs of the resource group may be in another. */
+  /** Resource ID of the environment; other jobs of the resource group may be in another one. */
   readonly environmentId: string;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
   /** The secret by which the agent of a start proves itself, in the job of this name. */
   readonly secretOf: (containerId: string, generation: bigint, job: string) => string;
   readonly registryPassword: string | undefined;
-  /** Whether the books name the execution of a job, which needs not be looked for. */
+  /** Whether a job's execution is recorded, so that it need not be searched for. */
   readonly isOnBooks: (job: string) => boolean;
-  /** Whether the books have a container. */
+  /** Whether a container has a task record. */
   readonly isContainer: (containerId: string) => boolean;
-  /** Hears of jobs whose execution has ended. */
+  /** Called with jobs whose execution has ended. */
   readonly ended: (job: string, containerId: string) => void;
-  /** Hears of jobs whose start has failed: nobody knows whether anything of them runs. */
+  /** Called with jobs whose start has failed, so that it is unknown whether they run. */
   readonly failed: (job: string, containerId: string) => void;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -41,13 +41,13 @@ export interface FoundJob extends JobFacts {
   readonly name: string;
 }
 
-/** How often a long-running operation is asked about whose answer does not say. */
+/** Poll interval of a long-running operation without `Retry-After`. */
 const operationPollMs = 1_000;
-/** An execution is listed so long after its start at the latest. */
+/** Maximum delay until a new execution is listed. */
 const visibleAfterMs = 10_000;
 const visiblePollMs = 1_000;
 const createdStatus = 201;
-/** A role that was just assigned takes minutes to hold everywhere. */
+/** Time until a new role assignment is effective everywhere. */
 const grantDelayMs = 120_000;
 
 /** The jobs of an instance. Every call throws AzureError. */
@@ -65,13 +65,13 @@ export class ContainerJobs implements CloudTasks {
   readonly #options: ContainerJobsOptions;
   readonly #logger: Logger;
   readonly #facts = new Map<string, JobFacts>();
-  /** Last statuses of executions but `Unknown`, by task. */
+  /** Last statuses of executions other than `Unknown`, by task. */
   readonly #statuses = new Map<string, string>();
-  /** Reasons for which this process has had executions stopped, by task. */
+  /** Reasons for which this process stopped executions, by task. */
   readonly #stopped = new Map<string, string>();
-  /** Jobs that containers on this process' books have had: once nobody names them, they are on their way out. */
+  /** Jobs of recorded containers: once unreferenced, they are about to be deleted. */
   readonly #served = new Set<string>();
-  /** Whether Azure may have started a job that this process has put, or has asked to be started. */
+  /** Whether Azure may have started a job that this process created or asked to start. */
   readonly #starts = new Map<string, "none" | "maybe">();
 
   constructor(options: ContainerJobsOptions) {
@@ -94,7 +94,7 @@ export class ContainerJobs implements CloudTasks {
     }
   }
 
-  /** Starts a job, unless it is. @returns the execution's name */
+  /** Starts a job unless it is started. @returns the execution's name */
   async #startOnce(asked: JobRequest): Promise<string> {
     const { name: job } = asked;
     await this.#put(asked);
@@ -135,7 +135,7 @@ export class ContainerJobs implements CloudTasks {
         }),
       );
     } catch (error) {
-      // One that was accepted goes on where a look at its operation is refused.
+      // An accepted operation continues even if reading its status is refused.
       if (!isAccepted && !isMissing(error) && !(await this.#hasEnded(task))) {
         throw error;
       }
@@ -182,7 +182,7 @@ export class ContainerJobs implements CloudTasks {
     });
   }
 
-  /** The part of an execution's name that its lines in Log Analytics have. */
+  /** The part of an execution's name that identifies its lines in Log Analytics. */
   logStreamOf(task: string): string {
     return parseTask(task).execution;
   }
@@ -219,7 +219,7 @@ export class ContainerJobs implements CloudTasks {
     return (await this.#executions(job)).some(({ status = "" }) => !isOver(status));
   }
 
-  /** Removes a job, which ends what it runs; one that is gone is no error. */
+  /** Deletes a job, which ends its executions; no error if it is gone. */
   async remove(job: string): Promise<void> {
     const { azure, resourceGroup } = this.#options;
     try {
@@ -248,9 +248,9 @@ export class ContainerJobs implements CloudTasks {
   }
 
   /**
-   * Puts the job of a start, unless it is there. Nobody can have started one that was not.
+   * Creates a start's job unless it exists. @returns whether it may already have been started
    *
-   * @throws conflict: the name is that of a job that is for something else, which is left alone
+   * @throws conflict: another job has the name, and is left unchanged
    */
   async #put({ name, containerId, generation, job }: JobRequest): Promise<void> {
     const { azure, resourceGroup, secretOf, registryPassword } = this.#options;
@@ -281,7 +281,7 @@ export class ContainerJobs implements CloudTasks {
         await poller.pollUntilDone(options);
       });
     } finally {
-      // Even one that the look before has not shown may have been there, and a change of one is answered alike.
+      // The job may have existed although the look before did not show it, and an update is answered in the same way.
       if (there === undefined && status === createdStatus && !this.#starts.has(name)) {
         this.#starts.set(name, "none");
       }
@@ -289,7 +289,10 @@ export class ContainerJobs implements CloudTasks {
     this.#facts.set(name, factsOf(job));
   }
 
-  /** Starts a job by its own template: another in the request would lose the mounts. @returns the execution's name */
+  /**
+   * Starts a job with its own template, as a template in the request would lose the mounts. @returns the execution's
+   * name
+   */
   async #start(job: string): Promise<string> {
     const { azure, resourceGroup } = this.#options;
     return await azure.call("Jobs_Start", async (options) => {
@@ -321,7 +324,7 @@ export class ContainerJobs implements CloudTasks {
     });
   }
 
-  /** The execution of a job that may have been started: a new one is not listed at once. */
+  /** The execution of a job that may have been started, as a new one is not listed at once. */
   async #executionOf(job: string): Promise<string | undefined> {
     const { clock } = this.#options;
     const untilMs = clock.nowMs() + visibleAfterMs;
@@ -422,7 +425,7 @@ function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
 }
 
-/** Reads a job's tags, which anybody may have changed. */
+/** Reads a job's tags, which any user may have changed. */
 function factsOf({ tags = {}, configuration }: Job): JobFacts {
   return {
     instance: tags[instanceTag] ?? "",
@@ -432,7 +435,7 @@ function factsOf({ tags = {}, configuration }: Job): JobFacts {
   };
 }
 
-/** @throws conflict: a job is not for the start that has its name */
+/** @throws conflict: a job does not belong to the start with its name */
 function refuseOther(name: string, found: JobFacts, wanted: JobFacts): void {
   const startOf = ({ instance, containerId, generation }: JobFacts): string =>
     `instance ${instance || "?"}, container ${containerId || "?"}, start ${generation}`;
@@ -443,7 +446,7 @@ function refuseOther(name: string, found: JobFacts, wanted: JobFacts): void {
   }
 }
 
-/** Azure writes resource IDs in letters of either case. */
+/** Compares resource IDs case-insensitively, like Azure. */
 function isIn({ environmentId = "" }: Job, environment: string): boolean {
   return environmentId.toLowerCase() === environment.toLowerCase();
 }

@@ -1,12 +1,12 @@
-/** The sizes that Container Apps has for jobs. */
+/** Job sizes of Container Apps. */
 import { invalid } from "../../../common/errors.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { askedCpus } from "../../cloud/ready-made/asked-cpus.ts";
 import type { UnappliedSetting } from "../../driver/settings.ts";
 
-/** A job's size. Memory follows from the processors, and so does the disk. */
+/** A job's size. CPUs determine memory and disk. */
 export interface JobSize {
-  /** Processors, a multiple of a quarter. */
+  /** CPUs, a multiple of 0.25. */
   readonly cpu: number;
   /** GiB. */
   readonly memory: number;
@@ -14,22 +14,22 @@ export interface JobSize {
   readonly disk: number;
 }
 
-/** The size of a container that asks for nothing. */
+/** The default size. */
 export interface DefaultSize {
-  /** Processors. */
+  /** CPUs. */
   readonly cpu: number;
   /** Bytes. */
   readonly memory: number;
 }
 
-/** The bound of an environment with workload profiles; one without has half. */
+/** The maximum in an environment with workload profiles; half of it in others. */
 export const largestCpu = 4;
 const stepCpu = 0.25;
 /** GiB. */
 export const memoryPerCpu = 2;
 const gib = 1024 ** 3;
 
-/** Disk by processors, ascending. GiB. */
+/** Disk in GiB by CPUs, ascending. */
 const disks = [
   { upTo: 0.25, disk: 1 },
   { upTo: 0.5, disk: 2 },
@@ -38,11 +38,11 @@ const disks = [
 ] as const;
 
 /**
- * The smallest size that holds what a container asks for: `--cpus` or a CPU quota, else `--cpu-shares` (1,024 are one
- * processor), `--memory`, and `--storage-opt size=`. What is not asked for is the default's, but only as much of it as
- * the rest brings anyway where the rest is asked for.
+ * The smallest size that satisfies a container's `--cpus` or CPU quota, else `--cpu-shares` (1,024 are one CPU),
+ * `--memory`, and `--storage-opt size=`. Defaults apply to missing values, but only as far as the given ones provide
+ * them anyway.
  *
- * @throws invalid: there is none so large; the size of a disk is none
+ * @throws invalid: no size is large enough, or a malformed disk size
  */
 export function jobSizeOf(hostConfig: HostConfig | undefined, defaults: DefaultSize): JobSize {
   const cpu = askedCpus(hostConfig?.resources);
@@ -66,7 +66,7 @@ export function jobSizeOf(hostConfig: HostConfig | undefined, defaults: DefaultS
 }
 
 /**
- * Tells the size of a container that has asked for one and gets another, or a smaller disk than those that ask for nothing.
+ * Describes a size that differs from the requested one, or has a smaller disk than the default.
  *
  * @throws as {@link jobSizeOf}
  */
@@ -94,7 +94,7 @@ function sizeOfCpu(cpu: number): JobSize {
   return { cpu, memory: cpu * memoryPerCpu, disk };
 }
 
-/** The disk that `--storage-opt size=` asks for. GiB; 0: none. @throws invalid */
+/** The disk of `--storage-opt size=` in GiB; 0 if not given. @throws invalid */
 function diskOf(storageOpt: Readonly<Record<string, string>>): number {
   const size = storageOpt["size"];
   if (size === undefined) {
@@ -112,7 +112,7 @@ function diskOf(storageOpt: Readonly<Record<string, string>>): number {
   return found;
 }
 
-/** The fewest processors with which a disk comes. */
+/** The fewest CPUs that provide a disk. */
 function cpuOfDisk(disk: number): number {
   const index = disks.findIndex((each) => disk <= each.disk);
   return index < disks.length - 1 ? (disks[index]?.upTo ?? stepCpu) : 1 + stepCpu;

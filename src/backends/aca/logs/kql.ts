@@ -1,6 +1,6 @@
-/** Texts of queries in the Kusto language, in which nothing of what they are about is code. Pure. */
+/** Kusto queries with safely quoted values. Pure. */
 
-/** A string of the language: whatever is in it stays in it. */
+/** A string literal with all content escaped. */
 export function stringLiteral(text: string): string {
   const escaped = Array.from(text, (character) =>
     /[\w .:/-]/.test(character)
@@ -12,7 +12,7 @@ export function stringLiteral(text: string): string {
   return `"${escaped.join("")}"`;
 }
 
-/** The columns that are read, by their names in the table. */
+/** The columns to read, by their names in the table. */
 export const columns = { time: "_timestamp_d", line: "Log_s" } as const;
 
 const table = "ContainerAppConsoleLogs_CL";
@@ -24,7 +24,7 @@ export interface OutputQuery {
   readonly order: "asc" | "desc";
   /** Seconds since 1970; rows at that time are among them where `inclusive`. Ascending: from here on; descending: up to here. */
   readonly bound?: { readonly time: number; readonly inclusive: boolean } | undefined;
-  /** The most rows that are answered. */
+  /** Maximum number of rows. */
   readonly most: number;
 }
 

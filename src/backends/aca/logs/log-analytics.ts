@@ -1,6 +1,6 @@
 /**
- * The log of a container in Log Analytics, for when neither its agent nor what was taken in of its log is there. Lines come
- * there after half a minute or two, and some never do: a log whose end is missing says so.
+ * The log of a container in Log Analytics, for when neither its agent nor a copied log exists. Lines arrive there after
+ * half a minute to two minutes, and some never do: a log without its end says so.
  */
 import * as v from "valibot";
 
@@ -18,28 +18,28 @@ import { columns, outputQuery, type OutputQuery } from "./kql.ts";
 /** Settings of {@link logAnalyticsLog}, and what it calls. */
 export interface LogAnalyticsOptions extends Pick<LogStreams, "streamsOf"> {
   readonly azure: Pick<AzureClients, "call" | "request">;
-  /** Undefined: Azure's own. */
+  /** Default: Azure's own. */
   readonly endpoint: string | undefined;
-  /** ID of the workspace; undefined: there is none, and no log. */
+  /** ID of the workspace; undefined if there is none, and thus no log. */
   readonly workspaceId: string | undefined;
-  /** The container of a job whose output is the log. */
+  /** The name of the container whose output is the log. */
   readonly container: string;
   readonly clock: Clock;
 }
 
 const defaultEndpoint = "https://api.loganalytics.io";
-/** Tokens are for Azure's own wherever it is met. */
+/** Audience of tokens: Azure's own, whatever the configured address. */
 const scope = `${defaultEndpoint}/.default`;
 /** Lines of a container have 16 KiB at most, an answer 64 MB. */
 const pageRows = 2_000;
 const nsPerUs = 1_000n;
 const usPerSecond = 1e6;
-/** Lines come so late; what has not come by then will not. */
+/** Maximum delay of lines; later ones will never arrive. */
 const latestMs = 150_000;
-/** The agent's last line of a run begins so. */
+/** Prefix of the agent's last line of a run. */
 const endOfRun = "exit generation=";
 
-/** Output that is told of a log whose end is missing. */
+/** Message in a log whose end is missing. */
 const incomplete =
   "[sockerless] the end of this log has not come to Log Analytics: lines come there late, and some never do";
 
@@ -60,7 +60,7 @@ interface Row {
   readonly line: string;
 }
 
-/** The log of a backend's containers. Reading throws AzureError; system: an answer that is none, or a part of one. */
+/** The log of a backend's containers. Reading throws AzureError; system: a malformed or partial answer. */
 export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
   if (options.workspaceId === undefined) {
     return { isKept: false, lines: nothing, agentLines: nothing };
@@ -75,7 +75,7 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
     backward: (execution, mostPages, signal) =>
       rowsOf(query, { execution, order: "desc", from: undefined }, mostPages, signal),
   });
-  /** First looks for the ends of runs that have not come, milliseconds, by execution. */
+  /** Unix milliseconds of the first look for a run's missing end, by execution. */
   const missedSinceMs = new Map<string, number>();
   return {
     isKept: true,
@@ -115,7 +115,7 @@ async function hasEnd(query: Reader, execution: string, signal: AbortSignal): Pr
   return rows.some(({ line }) => agentLine(line)?.startsWith(endOfRun) === true);
 }
 
-/** Asks for a page. */
+/** Queries a page. */
 type Reader = (
   asked: Pick<OutputQuery, "execution" | "order" | "bound">,
   signal: AbortSignal,
@@ -143,8 +143,8 @@ function outputReader({ azure, endpoint, workspaceId = "", container }: LogAnaly
 }
 
 /**
- * Pages of rows, one after the other. A page ends where a time does, since rows of one time have no order: those of the
- * last time are asked for again with the next.
+ * Pages of rows in sequence. As rows with equal times have no order, those of a page's last time are queried again with
+ * the next page.
  */
 async function* rowsOf(
   query: Reader,
@@ -172,7 +172,7 @@ async function* rowsOf(
   }
 }
 
-/** Reads columns by their names: the order of columns is nobody's promise. */
+/** Reads columns by name, as their order is not guaranteed. */
 function rowsOfAnswer(body: unknown): Row[] {
   const { value: answer } = read(answerSchema, body);
   const table = answer?.tables.find(({ name }) => name === "PrimaryResult") ?? answer?.tables[0];
@@ -188,7 +188,9 @@ function rowsOfAnswer(body: unknown): Row[] {
   return table.rows.map((row) => ({ time: Number(row[time]), line: String(row[line] ?? "") }));
 }
 
-/** A workspace has the table, and its columns, once the first line has come: until then a query of them is a mistake. */
+/**
+ * A workspace has the table and its columns only once the first line has arrived; until then querying them is an error.
+ */
 function isWithoutTable(error: unknown): boolean {
   return isAzureError(error, "BadArgumentError");
 }

@@ -1,4 +1,4 @@
-/** Shares of one storage account, and the storages of the environment by which jobs mount them. */
+/** Shares of one storage account, and the environment storages through which jobs mount them. */
 import type { ManagedEnvironmentStorageProperties } from "@azure/arm-appcontainers";
 import type { FileShareItem } from "@azure/arm-storage";
 
@@ -29,10 +29,10 @@ interface NewStorage {
   readonly key: string;
 }
 
-/** A key that was changed is seen after so long. */
+/** Time after which a changed key is noticed. */
 const keyHoldsMs = 60_000;
 
-/** A share as it was made. */
+/** A created share. */
 export interface FoundShare {
   readonly share: string;
   readonly metadata: Readonly<Record<string, string>>;
@@ -41,10 +41,10 @@ export interface FoundShare {
 /** The file server of a storage account. */
 const serverDomain = "file.core.windows.net";
 
-/** Everything here may be repeated. Calls throw AzureError. */
+/** All operations are idempotent. Calls throw AzureError. */
 export class AzureFiles {
   readonly #options: AzureFilesOptions;
-  /** Storages that this process has made, each with the key of then: they are made anew where that is another. */
+  /** Storages that this process has created, with their keys: recreated when the key changes. */
   readonly #storages = new Map<string, { readonly key: string; readonly made: Promise<void> }>();
   #key: { readonly untilMs: number; readonly asked: Promise<string> } | undefined;
 
@@ -56,7 +56,7 @@ export class AzureFiles {
     return this.#options.account;
   }
 
-  /** Makes a share, or finds it. */
+  /** Creates a share unless it exists. */
   async createShare(share: string, metadata: Record<string, string>, nfs: boolean): Promise<void> {
     const { azure, resourceGroup, account } = this.#options;
     const body = { metadata, ...(nfs ? { enabledProtocols: "NFS", rootSquash: "NoRootSquash" } : {}) };
@@ -66,7 +66,7 @@ export class AzureFiles {
   }
 
   /**
-   * Refuses NFS shares in an account that takes HTTPS alone: Azure makes them, and no job that mounts one ever starts.
+   * Refuses NFS shares in an HTTPS-only account: Azure creates them, but jobs that mount one never start.
    *
    * @throws invalid; AzureError
    */
@@ -82,7 +82,7 @@ export class AzureFiles {
     }
   }
 
-  /** Removes a share with all that is in it. */
+  /** Deletes a share with its content. */
   async removeShare(share: string): Promise<void> {
     const { azure, resourceGroup, account } = this.#options;
     await azure.call("FileShares_Delete", (options) =>
@@ -90,7 +90,7 @@ export class AzureFiles {
     );
   }
 
-  /** The shares of sockerless in the account, those of others too. */
+  /** All shares of sockerless in the account, including other instances'. */
   async listShares(): Promise<FoundShare[]> {
     const { azure, resourceGroup, account } = this.#options;
     const listed = await azure.call("FileShares_List", async (options) => {
@@ -107,7 +107,7 @@ export class AzureFiles {
     return await Promise.all(wanted.map(({ name = "", metadata }) => this.#found(name, metadata)));
   }
 
-  /** A listing does not promise metadata. */
+  /** Listings may lack metadata. */
   async #found(share: string, listed: Record<string, string> | undefined): Promise<FoundShare> {
     if (listed !== undefined) {
       return { share, metadata: listed };
@@ -120,7 +120,7 @@ export class AzureFiles {
   }
 
   /**
-   * Makes the storage by which jobs mount a share; once in the life of this process and of the account's key.
+   * Creates the environment storage through which jobs mount a share; once per process and account key.
    *
    * @returns its name
    * @throws as {@link key}
@@ -138,7 +138,7 @@ export class AzureFiles {
     return name;
   }
 
-  /** @param key empty: the share is NFS */
+  /** @param key empty for an NFS share */
   async #createStorage({ name, share, readOnly, key }: NewStorage): Promise<void> {
     const { azure, resourceGroup, environment, account } = this.#options;
     const accessMode = readOnly ? "ReadOnly" : "ReadWrite";
@@ -219,7 +219,7 @@ export class AzureFiles {
     }
   }
 
-  /** Removes the storages of a share: Azure keeps one that a job names. */
+  /** Removes the storages of a share; Azure keeps one that a job refers to. */
   async removeStorages(share: string): Promise<void> {
     const { azure, resourceGroup, environment } = this.#options;
     for (const readOnly of [true, false]) {
@@ -231,7 +231,7 @@ export class AzureFiles {
     }
   }
 
-  /** Removes storages whose share is gone, but for those that a job still names. */
+  /** Removes storages whose share is gone, except those that a job still refers to. */
   async removeLeftStorages(): Promise<void> {
     const { azure, resourceGroup, environment, account } = this.#options;
     const { value = [] } = await azure.call("ManagedEnvironmentsStorages_List", (options) =>

@@ -1,4 +1,4 @@
-/** Names of a volume's things in Azure. Pure. */
+/** Names of a volume's resources in Azure. Pure. */
 import { createHash } from "node:crypto";
 
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -11,7 +11,7 @@ const longestKept = 12;
 const hashLength = 12;
 const readOnlySuffix = "-ro";
 
-/** Names of shares begin so. */
+/** Prefix of shares' names. */
 export const sharePrefix = "sk-";
 
 /**
@@ -41,7 +41,7 @@ export function storageName(share: string, readOnly: boolean): string {
   return readOnly ? `${share}${readOnlySuffix}` : share;
 }
 
-/** The directory that Docker's clients are shown for a volume. There is none: the volume is a share. */
+/** The mountpoint shown to Docker's clients. It does not exist, as the volume is a share. */
 export function volumeMountpoint(name: string): string {
   return `/mnt/azure/${name}`;
 }

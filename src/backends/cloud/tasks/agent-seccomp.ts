@@ -1,6 +1,6 @@
 /**
- * The seccomp profile of a cloud container. Its agent loads it, as the kernel allows a process that can gain
- * no new privileges.
+ * The seccomp profile of a cloud container. Its agent loads it, which the kernel allows for processes with
+ * `no_new_privs`.
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import {
   type SeccompProfile,
 } from "../../security/seccomp.ts";
 
-/** Needs a program beside the container that answers for the kernel. */
+/** Needs a program outside of the container that answers for the kernel. */
 const notify = "SCMP_ACT_NOTIFY";
 
 const actions: ReadonlySet<string> = new Set([
@@ -26,7 +26,7 @@ const actions: ReadonlySet<string> = new Set([
 const operators: ReadonlySet<string> = new Set(
   ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"].map((name) => `SCMP_CMP_${name}`),
 );
-/** runc's list: an agent leaves out those that its kernel cannot have. */
+/** runc's list; agents omit those that their kernel lacks. */
 const architectures: ReadonlySet<string> = new Set(
   [
     ...["X86", "X86_64", "X32", "ARM", "AARCH64", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64"],
@@ -37,26 +37,26 @@ const speculation = "SECCOMP_FILTER_FLAG_SPEC_ALLOW";
 const flags: ReadonlySet<string> = new Set([
   ...["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", speculation],
 ]);
-/** Most arguments of a system call. */
+/** Maximum number of arguments of a system call. */
 const argumentCount = 6;
 
-/** The profile that a container asks for; undefined: none but the platform's. */
+/** The profile that a container requests; undefined for only the platform's. */
 export function askedProfile({ securityOpt }: Pick<HostConfig, "securityOpt">): SeccompProfile | undefined {
   const { seccomp } = parseSecurityOptions(securityOpt);
   return typeof seccomp === "object" ? seccomp : undefined;
 }
 
-/** Whether a profile hands system calls to a listener, which no agent can be for its own container. */
+/** Whether a profile passes system calls to a listener, which an agent cannot be for its own container. */
 export function hasListener({ defaultAction, syscalls = [], listenerPath = "" }: SeccompProfile): boolean {
   return listenerPath !== "" || [defaultAction, ...syscalls.map(({ action }) => action)].includes(notify);
 }
 
 /**
- * The profile as the agent loads it: decided here is all but what depends on the task's kernel.
+ * The profile for the agent, resolved except for what depends on the task's kernel.
  *
- * @param architecture of the task, as GOARCH
- * @returns undefined: the container asks for none
- * @throws SockerlessError `invalid`, where runc would refuse the profile, in its words
+ * @param architecture the task's, as GOARCH
+ * @returns undefined if the container requests none
+ * @throws SockerlessError `invalid` if runc would refuse the profile, in its words
  */
 export function agentSeccomp(
   hostConfig: HostConfig,

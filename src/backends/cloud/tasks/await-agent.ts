@@ -1,4 +1,4 @@
-/** From a task that the cloud has promised to an agent that answers. */
+/** Waits for the agent of a requested task. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
@@ -11,28 +11,28 @@ import { StartTimeout } from "./start-limit.ts";
 import { failureOfRefusal, failureOfTask, startFailure } from "./task-end.ts";
 import { type TellPhase, tellTimes } from "./task-phases.ts";
 
-/** Parts of the driver that the wait for an agent needs. */
+/** Dependencies of the wait for an agent. */
 export interface AwaitOptions {
   readonly cloud: Pick<CloudTasks, "names" | "grantDelayMs">;
   readonly poller: Pick<TaskPoller, "listen" | "hasten">;
   readonly finder: Pick<AgentFinder, "await" | "describeSilence">;
   readonly clock: Clock;
   readonly phase: TellPhase;
-  /** Hears that the cloud does not let it be asked for the task, which may pass. */
+  /** Called if the cloud refuses to describe the task, which may be transient. */
   readonly waits: LaunchProgress["waits"];
-  /** Hears that it does. */
+  /** Called once it describes it. */
   readonly goesOn: LaunchProgress["goesOn"];
 }
 
-/** Right after a start the cloud may not know a task; after this long it is lost. */
+/** Time after which a task that the cloud does not know counts as lost; right after a start that is normal. */
 const missingLimitMs = 60_000;
-/** A refusal of a look that lasts so long is the cloud's last word: what was just made is not known everywhere. */
+/** Time after which a refused look is final; a new resource is not known everywhere at once. */
 const lastingLimitMs = 5_000;
 
 /**
  * Waits until the agent of a task answers.
  *
- * @throws system or unavailable with the cloud's reason: the task stopped before, or the cloud refuses to tell of it; the
+ * @throws system or unavailable with the cloud's reason: the task stopped, or the cloud refuses to describe it; the
  *   signal's reason
  */
 export async function awaitAgent(
@@ -114,10 +114,10 @@ export async function awaitAgent(
 }
 
 /**
- * The reason why a start was aborted; a timeout tells how far the start had come.
+ * Why a start was aborted; for a timeout with the start's progress.
  *
- * @param last the task as it was seen last
- * @param failure of the last look at the task; undefined: the cloud has answered
+ * @param last the last known description of the task
+ * @param failure the error of the last look at the task; undefined if the cloud answered
  */
 function abortReason(
   signal: AbortSignal,

@@ -1,4 +1,4 @@
-/** Ends of runs that are over past their agents. */
+/** Records ends of runs that were stopped without their agents. */
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import type { TaskView } from "../contract/cloud-tasks.ts";
@@ -6,16 +6,16 @@ import type { TaskContext } from "./task-context.ts";
 import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
-/** An agent's last line may be late in the cloud's log; whoever has stopped a run waits so long for it. */
+/** Time for which a stop waits for the agent's last line, which may be late in the cloud's log. */
 const lastLineMs = 30_000;
 const askAgainMs = 5_000;
 
-/** The last that is told of a task; `untold`: the cloud tells nothing of it any more. */
+/** The final description of a task; `untold` if the cloud no longer describes it. */
 export type LastView = TaskView | "missing" | "untold";
 
 /**
- * Writes down the end of a run whose task was stopped past its agent: as its agent has left word of it, else as far as the cloud
- * tells. The task is seen off.
+ * Records the end of a run whose task was stopped without its agent: from the agent's last line, else as far as the
+ * cloud knows. Then watches that the task ends.
  */
 export async function conclude(context: TaskContext, task: TaskRecord, last: LastView): Promise<void> {
   const { agents, book, clock, departures, logger } = context;
@@ -46,7 +46,7 @@ async function exitOf(context: TaskContext, task: TaskRecord, last: LastView): P
   return { ...lost, error: `${lost.error}${last === "untold" ? why : ""}` };
 }
 
-/** The end that the agent has left in the cloud's log; undefined: it has left none, or it does not come. */
+/** The end that the agent wrote to the cloud's log; undefined if there is none, or it does not arrive in time. */
 async function lastLine(
   { clock, ends, abandoned }: TaskContext,
   task: TaskRecord,

@@ -1,4 +1,4 @@
-/** Tasks that should go by themselves, and are stopped where they do not. */
+/** Watches that tasks end by themselves, and stops those that do not. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -7,23 +7,23 @@ import { after } from "../../../common/timers.ts";
 import type { CloudTasks } from "../contract/cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 
-/** Parts of the driver that departures are watched with. */
+/** Dependencies of the watch. */
 export interface DeparturesOptions {
   readonly cloud: Pick<CloudTasks, "stop">;
   readonly poller: TaskPoller;
-  /** Looks, less often, at tasks that are not expected to end yet: somebody in the cloud may end them. */
+  /** A slower poller for tasks that are not expected to end yet, as a user of the cloud may stop them. */
   readonly patientPoller: Pick<TaskPoller, "listen">;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** An agent that was let go ends at once; the cloud tells of it some time later. */
+/** Time for the end of a released agent's task; the agent ends at once, but the cloud reports it later. */
 const patienceMs = 60_000;
 const retryMs = 5_000;
-/** A cloud ends a task that it has agreed to stop; one that it tells to run so long after is stopped again. */
+/** Time after which a task that still runs despite an accepted stop is stopped again. */
 const stoppedWithinMs = 600_000;
 
-/** Sees to it that tasks end. */
+/** Makes sure that tasks end. */
 export class Departures {
   readonly #options: DeparturesOptions;
   readonly #closed = new AbortController();
@@ -35,10 +35,10 @@ export class Departures {
   }
 
   /**
-   * Expects a task to end; one that has not by some time after then is stopped.
+   * Expects a task to end, and stops it if it has not some time after the deadline.
    *
-   * @param atMs when it ends at the latest if all is well
-   * @param gone called once it has ended, or once the cloud is ending it, whoever asked for that
+   * @param atMs its normal deadline
+   * @param gone called once it has ended, or is being stopped by anyone
    */
   expect(task: string, atMs: number, gone: () => Promise<void>): void {
     this.cancel(task);
@@ -59,14 +59,14 @@ export class Departures {
     return this.#expected.has(task);
   }
 
-  /** The task is used again. */
+  /** Cancels the expectation, as the task is reused. */
   cancel(task: string): void {
     this.#expected.get(task)?.abort();
     this.#expected.delete(task);
   }
 
   /**
-   * Stops a task now. One that has stopped or that the cloud has forgotten is no error.
+   * Stops a task now. No error if it has stopped, or the cloud no longer knows it.
    *
    * @param reason shown in the cloud
    * @throws CloudError
@@ -107,9 +107,7 @@ export class Departures {
     }
   }
 
-  /**
-   * Whether somebody has the task stopped before its time. One that the cloud does not know may be too new.
-   */
+  /** Whether anyone stops the task before its deadline. A task unknown to the cloud may just be too new. */
   async #isStoppedBefore(task: string, atMs: number, signal: AbortSignal): Promise<boolean> {
     const { clock, patientPoller } = this.#options;
     if (atMs <= clock.nowMs()) {
@@ -136,9 +134,9 @@ export class Departures {
   }
 
   /**
-   * Whether it has stopped, or the cloud has forgotten it, within a time.
+   * Whether it stops, or the cloud forgets it, within a time limit.
    *
-   * @param isAgreed the cloud has agreed to stop it: only its word counts from then on, and silence tells nothing
+   * @param isAgreed whether the cloud has accepted the stop, after which silence is not evidence of the end
    */
   async #hasStopped(task: string, isAgreed: boolean, signal: AbortSignal): Promise<boolean> {
     const { clock, poller } = this.#options;

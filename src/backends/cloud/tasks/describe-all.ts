@@ -1,23 +1,23 @@
 import type { CloudTasks, DescribedTasks, TaskView } from "../contract/cloud-tasks.ts";
 
-/** Tasks, however many, as the cloud tells of them; those that it does not know are left out. */
+/** Descriptions of any number of tasks, without those unknown to the cloud. */
 export interface AllDescribed {
   readonly views: readonly TaskView[];
-  /** Failures of the calls for tasks, by task. */
+  /** Failed calls, by task. */
   readonly failed: ReadonlyMap<string, unknown>;
 }
 
-/** Parts of a cloud that tell of tasks. */
+/** The part of a cloud that describes tasks. */
 export type Describing = Pick<CloudTasks, "describe" | "describedAtOnce">;
 
-/** Tasks as they are asked for, a call's at a time. */
+/** Splits tasks into batches of one call each. */
 export function byCall(tasks: readonly string[], { describedAtOnce }: Describing): readonly string[][] {
   return Array.from({ length: Math.ceil(tasks.length / describedAtOnce) }, (_, call) =>
     tasks.slice(call * describedAtOnce, (call + 1) * describedAtOnce),
   );
 }
 
-/** Asks for tasks, however many: no call waits for another. @throws the signal's reason */
+/** Describes any number of tasks by independent calls. @throws the signal's reason */
 export async function describeAll(
   cloud: Describing,
   tasks: readonly string[],
@@ -39,7 +39,7 @@ export async function describeAll(
   return { views: views.flat(), failed };
 }
 
-/** Tells what was described, where that is all. @throws the failure of any look */
+/** Returns the descriptions if no call failed. @throws the error of any call */
 export function whole({ views, failed }: AllDescribed): readonly TaskView[] {
   for (const failure of failed.values()) {
     throw failure;

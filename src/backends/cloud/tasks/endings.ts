@@ -1,4 +1,4 @@
-/** Endings: what is done with a container's task once its main process has ended, or the container goes. */
+/** Handles a container's task after the end of its main process, or the container's removal. */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { messageOf, unavailable } from "../../../common/errors.ts";
@@ -14,17 +14,17 @@ import type { TaskListener } from "./poller.ts";
 import type { TaskContext } from "./task-context.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
-/** The cloud may neither know nor list a task so soon after its start: whoever asks then asks again. */
+/** Time after a start during which the cloud may neither know nor list its task. */
 const knownAfterMs = 10_000;
-/** A task that the cloud has agreed to stop has ended, if the cloud does not tell of it for so long. */
+/** Time without news after which a task with an accepted stop counts as ended. */
 const untoldLimitMs = 60_000;
-/** A task whose agent was let go has ended so long after, and the cloud has told of it. */
+/** Time after which a released agent's task has ended and the cloud has reported it. */
 const toldAfterMs = 30_000;
 
 /**
- * Takes in the log of a run that is over, as it should be or not, and lets its task linger or go.
+ * Copies the log of an ended run, and lets its task linger or ends it.
  *
- * @param goes the container goes with this end, and all that is known of it
+ * @param goes whether the container is removed with this end
  */
 export async function release(context: TaskContext, containerId: string, goes: boolean): Promise<void> {
   const task = context.book.of(containerId);
@@ -44,10 +44,10 @@ export async function release(context: TaskContext, containerId: string, goes: b
 }
 
 /**
- * Has the cloud end a run whose agent does not answer: if it is only cut off, it passes the stop on. Where the cloud has
- * agreed, and tells nothing of the task for a minute, that has ended.
+ * Stops a run through the cloud if its agent does not answer: an agent that is only cut off forwards the stop. If the
+ * cloud accepts and then reports nothing for a minute, the run has ended.
  *
- * @throws unavailable: it has not ended when the signal aborts; CloudError: it cannot be stopped
+ * @throws unavailable: it has not ended by the time the signal aborts; CloudError: it cannot be stopped
  */
 export async function end(context: TaskContext, containerId: string, signal: AbortSignal): Promise<void> {
   const task = context.book.of(containerId);
@@ -92,7 +92,7 @@ export async function end(context: TaskContext, containerId: string, signal: Abo
   }
 }
 
-/** Ends the task of a container that goes, and forgets what is kept of it. */
+/** Ends the task of a removed container, and drops its records. */
 export async function remove(context: TaskContext, containerId: string): Promise<void> {
   const task = context.book.of(containerId);
   if (task?.phase === TaskPhase.UNSPECIFIED) {
@@ -106,7 +106,7 @@ export async function remove(context: TaskContext, containerId: string): Promise
   }
 }
 
-/** Takes up departures that the backend's end has cut off. */
+/** Resumes watches that the end of the backend interrupted. */
 export function resumeDepartures(context: TaskContext): void {
   for (const task of context.book.all()) {
     if (task.phase === TaskPhase.LINGERING) {
@@ -115,7 +115,7 @@ export function resumeDepartures(context: TaskContext): void {
   }
 }
 
-/** Stops whatever the cloud has made of a start that came to nothing. */
+/** Stops all tasks of a failed start. */
 async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
   const made = task.task === "" ? await unansweredTasks(context, task) : [task.task];
   for (const each of made) {
@@ -125,7 +125,7 @@ async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });
 }
 
-/** Finds tasks that the cloud may have started although its answer was lost, or is still to come. */
+/** Finds tasks that the cloud may have started although its answer was lost or is pending. */
 async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
   const { unanswered, book, clock, abandoned } = context;
   const { containerId } = task;
@@ -167,7 +167,7 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     return undefined;
   });
   if (exit === undefined) {
-    // It was never told to start, or has left: the cloud may have told it to.
+    // It was never told to start, or has left, perhaps because the cloud stopped it.
     const told = await interruption(context, task);
     await book.note(task.containerId, { endReason: told ?? "" });
     if (told === undefined) {
@@ -178,10 +178,10 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     }
     return;
   }
-  // The agent of a task that the cloud stops may still answer, or have left: whichever it does, the cloud tells why.
+  // The agent of a task that the cloud stops may or may not still answer; the cloud gives the reason in either case.
   const error = exit.platformStop ? await interruption(context, task) : "";
   await book.noteEnd(task.containerId, { ...exit, error: error ?? "" }, task.phase);
-  // As its agent counts: from the exit, however long the log takes. Its clock may be ahead of this one.
+  // Counted from the exit, like the agent does, however long the log takes. The agent's clock may be ahead.
   const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.startSettings.lingerMs;
   await stored
     .drain(task.containerId, { agent: target, generation: task.generation })
@@ -212,8 +212,8 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
 }
 
 /**
- * Words for what the cloud, or somebody in it, has done to a task; empty: nothing, or nobody knows; undefined: the cloud
- * has not told yet.
+ * Words for what the cloud, or someone using it, did to a task; empty if nothing is known; undefined if not reported
+ * yet.
  */
 async function interruption(context: TaskContext, task: TaskRecord): Promise<string | undefined> {
   try {
@@ -227,7 +227,7 @@ async function interruption(context: TaskContext, task: TaskRecord): Promise<str
   }
 }
 
-/** The same of a task that ends: some clouds tell why only then. */
+/** The same for an ending task, as some clouds report the reason only then. */
 async function interruptionAtEnd({ poller, clock }: TaskContext, { task }: TaskRecord): Promise<string> {
   const told = Promise.withResolvers<string>();
   const unlisten = poller.listen(task, (view) => {
@@ -243,7 +243,7 @@ async function interruptionAtEnd({ poller, clock }: TaskContext, { task }: TaskR
   }
 }
 
-/** Ends a task through its agent, or past it. */
+/** Ends a task through its agent, or through the cloud. */
 async function sendAway(context: TaskContext, task: TaskRecord): Promise<void> {
   const { agents, departures } = context;
   if (!(await agents.letGo(task))) {
@@ -253,8 +253,8 @@ async function sendAway(context: TaskContext, task: TaskRecord): Promise<void> {
 }
 
 /**
- * Ends a task through its agent. One without it is on its way out, and the cloud may have told it to: a stop of ours would
- * be told as the reason.
+ * Ends a task through its agent. A task without one is already ending, perhaps stopped by the cloud; stopping it would
+ * replace the reported reason.
  */
 async function seeOut(context: TaskContext, task: TaskRecord): Promise<void> {
   await context.agents.letGo(task);

@@ -1,9 +1,9 @@
-/** Every task of this instance that there is: those on the books, and those that only the cloud knows. */
+/** Finds all tasks of this instance: recorded ones, and those that only the cloud knows. */
 import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import { type AllDescribed, whole } from "./describe-all.ts";
 import type { TaskPoller } from "./poller.ts";
 
-/** Parts of the driver that tasks are looked for with. */
+/** Dependencies of the search. */
 export interface FindOptions {
   readonly cloud: Pick<CloudTasks, "listOwn">;
   readonly instance: string;
@@ -11,9 +11,9 @@ export interface FindOptions {
 }
 
 /**
- * Looks for the tasks of this instance.
+ * Finds the tasks of this instance.
  *
- * @param known tasks that are asked for by name: a cloud lists only those that are meant to run, and shows stopped ones
+ * @param known tasks to query by name, as a cloud lists only those that should be running, but describes stopped ones
  *   for a while
  */
 export async function findTasks(
@@ -25,7 +25,7 @@ export async function findTasks(
   return { views: views.filter((view) => view.instance === instance && view.containerId !== ""), failed };
 }
 
-/** Looks for the tasks that one start of a container was given, known or not. @throws the failure of any look */
+/** Finds all tasks of one start of a container, recorded or not. @throws the error of any call */
 export async function tasksOfStart(
   options: FindOptions,
   containerId: string,

@@ -1,4 +1,4 @@
-/** From a container's start to an agent that waits to be told what to run. */
+/** Launches a container, up to an agent that waits for its start. */
 import { conflict, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
@@ -19,39 +19,40 @@ import { type TellPhase, tellRest } from "./task-phases.ts";
 /** Called as soon as the agent answers. */
 type Reached = LaunchProgress["reached"];
 
-/** Bounds of a start: its time, and its tries. */
+/** Limits of a start: time and tries. */
 interface StartBounds {
   readonly limit: StartLimit;
   readonly tries: StartTries;
   readonly phase: TellPhase;
 }
 
-/** Everything that a start is placed with. */
+/** The parameters of a start's placement. */
 interface Placing extends StartBounds {
   readonly isResumed: boolean;
-  /** Another task is asked for although the answer to a request was lost: that may have made one, too. */
+  /** Requests another task although an earlier answer was lost, whose request may also have created one. */
   readonly doubted: () => void;
   readonly reached: Reached;
   readonly waits: LaunchProgress["waits"];
   readonly goesOn: () => void;
 }
 
-/** Fields of the last run's end, which do not hold for the next run. */
+/** Fields of the last run's end, cleared for the next run. */
 const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
-/** Fields of the record of a task whose agent has not been met. */
+/** Fields of a task whose agent has not been reached yet. */
 const unmet = { address: "", agentPin: new Uint8Array(), phase: TaskPhase.UNSPECIFIED };
-/** Pause before an agent that was lost is awaited again. */
+/** Pause before waiting again for a lost agent. */
 const lostPauseMs = 1_000;
-/** All secrets and other files of a start together; an agent takes messages of 8 MiB. */
+/** Maximum bytes of a start's secrets and other files; agents accept messages of 8 MiB. */
 const maxSecretBytes = 4 * 1024 * 1024;
-/** A task that leaves within this time is not used again: it may be gone before it is told to start. */
+/** Minimum remaining time of a task for reuse: it could end before it is told to start. */
 const marginMs = 3_000;
 
 /**
- * Launches a container. What the cloud is asked stands in the books before it is asked, so that a launch which a crash has cut
- * off is taken up by the next call, and happens once. A wait for the account's quota is not counted as the start's.
+ * Launches a container. Requests to the cloud are recorded before they are sent, so that the next call resumes an
+ * interrupted launch and it happens once. Waiting for the account's quota does not count towards the start's time.
  *
- * @throws conflict: nothing is there to be continued; invalid: settings, or secrets that are too large; system or unavailable with the cloud's reason, or with what took longer than a start may
+ * @throws conflict: there is nothing to resume; invalid: settings, or too large secrets; system or unavailable with the
+ *   cloud's reason, or naming the step that exceeded the start's time
  */
 export async function launch(
   context: TaskContext,
@@ -89,7 +90,7 @@ export async function launch(
   }
 }
 
-/** An agent is told of a start in one message, which has a bound. @throws invalid */
+/** Checks the size of a start, which is sent to the agent in one message. @throws invalid */
 function refuseLargeSecrets(secrets: StartSecrets | undefined): void {
   const bytes = [
     ...(secrets?.files ?? []).map(({ content }) => content.length),
@@ -102,7 +103,7 @@ function refuseLargeSecrets(secrets: StartSecrets | undefined): void {
   }
 }
 
-/** Does a step of a start, and tells how long it took. */
+/** Runs a step of a start, and reports its duration. */
 async function timed<T>(
   name: ReportedPhase["name"],
   { clock }: TaskContext,
@@ -116,9 +117,9 @@ async function timed<T>(
 }
 
 /**
- * Writes down what the cloud is to be asked.
+ * Records the request to the cloud.
  *
- * @returns the task of the container's last start where that lingers and will do
+ * @returns the lingering task of the container's last start, if it can be reused
  */
 async function prepare(
   context: TaskContext,
@@ -151,20 +152,20 @@ async function prepare(
   });
 }
 
-/** Has the task of the last start serve this one. */
+/** Reuses the last start's task for this one. */
 async function reuse(context: TaskContext, spec: WorkloadSpec, { task }: TaskRecord): Promise<TaskRecord> {
   const { id, generation } = spec.record;
   context.departures.cancel(task);
   return await context.book.note(id, { ...anew, generation, phase: TaskPhase.SERVING });
 }
 
-/** Makes the steps of a start's request, each repeated while the cloud fails. */
+/** Prepares a start's request in steps, each retried while the cloud fails. */
 function stepsOf(context: TaskContext, spec: WorkloadSpec, bounds: StartBounds): StartStep {
   return (stillTo, step) =>
     rideOut(spec.record.id, () => bounds.limit.meanwhile(stillTo, step), { ...context, ...bounds });
 }
 
-/** Whether the task of a container's last start will do; what that was asked for is lost with a state. */
+/** Whether the last start's task can be reused; its request is unknown after a state loss. */
 async function canServe(context: TaskContext, known: TaskRecord, request: string): Promise<boolean> {
   return (
     lingers(context, known) &&
@@ -174,12 +175,12 @@ async function canServe(context: TaskContext, known: TaskRecord, request: string
   );
 }
 
-/** Whether the task of a container's last start lingers long enough for another. */
+/** Whether the last start's task lingers long enough for another start. */
 function lingers({ clock }: TaskContext, known: TaskRecord): boolean {
   return lingersUntilMs(known) - marginMs > clock.nowMs();
 }
 
-/** Ends at once a task that lingers and will not do for the next start. */
+/** Ends a lingering task at once that cannot be reused. */
 async function endLingering(context: TaskContext, known: TaskRecord | undefined): Promise<void> {
   if (known?.phase === TaskPhase.LINGERING && !(await context.agents.letGo(known))) {
     await context.departures.stop(known.task, "the container starts anew");
@@ -187,9 +188,8 @@ async function endLingering(context: TaskContext, known: TaskRecord | undefined)
 }
 
 /**
- * Brings up a task whose agent answers and has what it starts from. One that ends before, and with it before the command has
- * begun, is followed by another: once there may be room, or after a pause. An agent that was met and answers no more is
- * awaited again, as long as its task is there.
+ * Brings up a task with an agent that is ready to start. A task that ends before that, so before the command has begun,
+ * is replaced: once there may be capacity, or after a pause. A lost agent is waited for again, while its task exists.
  */
 async function bringUp(
   context: TaskContext,
@@ -235,7 +235,7 @@ async function bringUp(
   }
 }
 
-/** As {@link nextTry}, where a task was given: whatever is left of that is stopped. */
+/** Like {@link nextTry}, after a task was given, whose remains are stopped. */
 async function afterTask(
   context: TaskContext,
   record: TaskRecord,
@@ -254,7 +254,7 @@ async function afterTask(
   return await nextTry(context, record, failure, placing);
 }
 
-/** Fields of the record that asks for another task, after a pause. @throws the failure, where no more is tried */
+/** Fields of the record for another task, after a pause. @throws the failure, if there is no further try */
 async function nextTry(
   context: TaskContext,
   record: TaskRecord,
@@ -273,15 +273,15 @@ async function nextTry(
   return anotherTask(context, { request: other, task: record.task });
 }
 
-/** Fields of a record that ask for a task. */
+/** Fields of a record for a requested task. */
 type Asking = Pick<TaskRecord, "request" | "task">;
 
-/** Asks for another task than the last. */
+/** Requests another task. */
 function anotherTask({ requests }: TaskContext, { request, task }: Asking): Asking {
   return { request: requests.another(request, task), task: "" };
 }
 
-/** The rules by which a start waits for room. */
+/** The rules for waiting for capacity. */
 function roomOptions(context: TaskContext) {
   const { startTimeoutMs, quotaTimeoutMs } = context.settings;
   return { ...context, startTimeoutMs, quotaTimeoutMs, isRoomExpected: () => isRoomExpected(context) };
@@ -305,7 +305,7 @@ async function place(
       waits(reason, "room");
     },
   };
-  /** A task may have been made although the answer that told of it was lost: only its own request finds it. */
+  /** A task may exist although the answer was lost: only the same request finds it. */
   let isUnclear = placing.isResumed;
   const ask = async (request: string): Promise<string> => {
     try {
@@ -371,7 +371,7 @@ async function place(
   }
 }
 
-/** Stops the tasks of a start but the one that it has: those of requests whose answers were lost. Never fails. */
+/** Stops all tasks of a start except its own: those of requests whose answers were lost. Never fails. */
 async function stopOthers(
   context: TaskContext,
   { containerId, launchGeneration }: TaskRecord,
@@ -390,12 +390,12 @@ async function stopOthers(
   }
 }
 
-/** Whether a cloud that failed like this has looked for the task of the request, and would have told it. */
+/** Whether such a failure means that the cloud has looked for the request's task, and would have returned it. */
 function isAnswer({ cause, prospect }: PassingFailure): boolean {
   return cause === undefined || isLack(prospect);
 }
 
-/** Whether a task runs, of whoever, whose end would make room for another. */
+/** Whether any task runs, of any owner, whose end would make room for another. */
 async function isRoomExpected({ book, cloud, logger }: TaskContext): Promise<boolean> {
   if (book.all().some(({ phase, task }) => task !== "" && phase !== TaskPhase.GONE)) {
     return true;
@@ -409,9 +409,9 @@ async function isRoomExpected({ book, cloud, logger }: TaskContext): Promise<boo
 }
 
 /**
- * Has the agent make ready what it starts from. When this is over, well or not, nothing of it goes on.
+ * Has the agent prepare its start. When this returns or throws, none of the work continues.
  *
- * @returns undefined: the agent does not answer any more
+ * @returns undefined if the agent no longer answers
  */
 async function made(
   context: TaskContext,
@@ -433,7 +433,10 @@ async function made(
   return hasListed || !(await isLost()) ? found : undefined;
 }
 
-/** A large image takes its agent long to list: longer than a start's own call waits. @returns whether it says that it has */
+/**
+ * Waits until the agent has listed its image's files, which for a large image takes longer than the start's own call.
+ * @returns whether it reports that
+ */
 async function readyFiles(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<boolean> {
   const hasListed = await limit.during("its agent has not listed the files of its image yet", (signal) =>
     context.agents.awaitFiles(task, signal),

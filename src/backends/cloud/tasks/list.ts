@@ -1,4 +1,4 @@
-/** This instance's containers as the cloud and their agents tell of them. */
+/** This instance's containers, according to the cloud and their agents. */
 import { messageOf } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
@@ -12,21 +12,22 @@ import { SinceWhen } from "./since-when.ts";
 import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
-/** As long as an agent cannot be reached, the end of its run is asked for at least so often. */
+/** Interval of checks for the end of a run while its agent is unreachable. */
 const askedWithinMs = 120_000;
-/** A container may go on while its agent is cut off, and the cloud may be wrong about it for a while; not for so long. */
+/** Time after which a run without news from agent and cloud is given up. */
 const silenceLimitMs = 600_000;
 
-/** Remembers how long each task has been silent. */
+/** Tracks how long each task has been silent. */
 export function silencesOfTasks(): SinceWhen {
   return new SinceWhen(askedWithinMs + 1);
 }
 
 /**
- * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. One whose end
- * cannot be read now, or at which the cloud refuses a look, is told as if it ran: whoever finds its agent gone asks again.
+ * All workloads, one entry per container. Unrecorded tasks are asked for their record. A container whose end cannot be
+ * read now, or whose task the cloud refuses to describe, is reported as running: a caller that finds its agent gone
+ * asks again.
  *
- * @param containers that the state knows: it may have lost, or not got yet, one that the books have
+ * @param containers those in the state, which may lack one that is in the task records
  */
 export async function list(
   context: TaskContext,
@@ -42,7 +43,7 @@ export async function list(
   );
   const found = await Promise.all([
     ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
-    // The line that its agent has left in the log tells how it ended, or nobody does.
+    // The end is in the agent's last log line, or unknown.
     ...forgotten.map((task) => bury(context, task, () => endOfForgotten(context, task))),
   ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
@@ -51,10 +52,10 @@ export async function list(
 }
 
 /**
- * One container by its own task, as {@link list} tells of it. A task of which the cloud has told nothing for long, while
- * its agent did not answer whoever asks, is stopped, and its run has ended with that.
+ * One container by its own task, like {@link list}. If neither the cloud nor the agent has reported anything for long,
+ * the task is stopped, which ends its run.
  *
- * @throws CloudError: the cloud does not tell of this task, or does not stop it
+ * @throws CloudError: the cloud does not describe the task, or does not stop it
  */
 export async function find(context: TaskContext, containerId: string): Promise<FoundWorkload | undefined> {
   const { book, departures } = context;
@@ -77,10 +78,10 @@ export async function find(context: TaskContext, containerId: string): Promise<F
 }
 
 /**
- * Looks at the task of a container whose agent does not answer.
+ * Describes the task of a container whose agent does not answer.
  *
- * @returns undefined: the cloud has told nothing of it for so long that it is given up
- * @throws CloudError: it does not tell now
+ * @returns undefined if it is given up after a long silence of the cloud
+ * @throws CloudError: the cloud does not describe it now
  */
 async function lookAt(
   { poller, silences, clock }: TaskContext,
@@ -107,14 +108,14 @@ async function lookAt(
 }
 
 /**
- * Lists what the books alone say, if the cloud cannot be asked: a container that ran is taken to run, and its
- * agent will tell.
+ * Lists containers from the records alone, if the cloud cannot be reached: a container that ran counts as running, and
+ * its agent will report.
  */
 export function listKnown(context: TaskContext): readonly FoundWorkload[] {
   return context.book.all().map((task) => knownOf(context, task));
 }
 
-/** A task at which the cloud has refused a look; whose container it has, the books may know. */
+/** A task that the cloud refused to describe; its container may be in the records. */
 function unseenWorkload(context: TaskContext, task: string, failure: unknown): FoundWorkload {
   const { book, logger } = context;
   logger.warn({ task, err: failure }, `cannot ask for the state of a task: ${messageOf(failure)}`);
@@ -122,7 +123,7 @@ function unseenWorkload(context: TaskContext, task: string, failure: unknown): F
   return known === undefined ? unansweredOf({ containerId: task, generation: 0n }) : knownOf(context, known);
 }
 
-/** A container of which nobody tells now what it is: it is asked again. */
+/** A container whose state is unknown now: it is queried again. */
 function unansweredOf({
   containerId,
   generation,
@@ -166,7 +167,7 @@ async function findOne(
       "a task runs that the state, which is damaged, does not know; it is left alone",
     );
   } else if (!view.stopping) {
-    // A task that its container has done with, or never knew.
+    // A task that its container no longer uses, or never knew.
     context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
   }
   return undefined;
@@ -198,7 +199,7 @@ async function knownWorkload(
   return knownOf(context, task);
 }
 
-/** The end of a run whose task the cloud does not know any more; undefined: nobody knows it. */
+/** The end of a run whose task the cloud no longer knows; undefined if unknown. */
 async function endOfForgotten(context: TaskContext, task: TaskRecord): Promise<FoundExit | undefined> {
   const { exit, untold } = await context.ends.of(task);
   return (
@@ -207,7 +208,7 @@ async function endOfForgotten(context: TaskContext, task: TaskRecord): Promise<F
   );
 }
 
-/** An end that the cloud tells, with the reason why its agent's own word for it is missing. */
+/** An end according to the cloud, with the reason why the agent's report is missing. */
 function withUntold({ cloud }: TaskContext, exit: FoundExit, untold: string): FoundExit {
   if (untold === "") {
     return exit;
@@ -217,10 +218,10 @@ function withUntold({ cloud }: TaskContext, exit: FoundExit, untold: string): Fo
 }
 
 /**
- * Writes down how a run has ended.
+ * Records the end of a run.
  *
- * @param read resolves to undefined where nobody knows it
- * @returns undefined: it is among those that are gone now, or is not there any more
+ * @param read resolves to undefined if the end is unknown
+ * @returns undefined if the container is gone
  */
 async function bury(
   context: TaskContext,
@@ -252,13 +253,13 @@ async function bury(
   return undefined;
 }
 
-/** The container as the books have it now; undefined: it is among those that are gone, or is not there any more. */
+/** The container in its recorded state; undefined if it is gone. */
 function presentOf(context: TaskContext, containerId: string): FoundWorkload | undefined {
   const task = context.book.of(containerId);
   return task === undefined || task.phase === TaskPhase.GONE ? undefined : knownOf(context, task);
 }
 
-/** A task of ours that the state does not know: its agent may tell what it is. */
+/** A task of ours that the state does not know: its agent may have the record. */
 async function strangeWorkload(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
   const { agents, book, logger } = context;
   const about = { container: view.containerId, task: view.task };
@@ -294,7 +295,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
   }
 }
 
-/** Nobody will ever start it: the engine has it removed, as it does with whatever has no agent and no record. */
+/** It will never be started: the engine removes it, like anything without agent and record. */
 async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorkload> {
   await context.book.noteTask(view.containerId, view.task);
   const task = await context.book.note(view.containerId, {
@@ -305,7 +306,7 @@ async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorklo
   return workloadOf(task);
 }
 
-/** The container as the books have it: one that serves is taken to run. */
+/** The container in its recorded state: one that serves counts as running. */
 function knownOf({ agents }: TaskContext, task: TaskRecord): FoundWorkload {
   return {
     ...workloadOf(task),
@@ -313,7 +314,7 @@ function knownOf({ agents }: TaskContext, task: TaskRecord): FoundWorkload {
   };
 }
 
-/** The container as the books have it, with its end if it has ended. */
+/** The container in its recorded state, with its end if it has ended. */
 function workloadOf(task: TaskRecord): FoundWorkload {
   return {
     containerId: task.containerId,

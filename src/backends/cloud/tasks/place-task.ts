@@ -1,4 +1,4 @@
-/** Getting a task from the cloud. */
+/** Requests a task from the cloud. */
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
@@ -17,50 +17,50 @@ import { failureOfRefusal, startFailure } from "./task-end.ts";
 import type { TellPhase } from "./task-phases.ts";
 import type { LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
-/** Rules by which starts wait for room. */
+/** Rules for waiting for capacity. */
 export interface RoomOptions {
   readonly cloud: Pick<CloudTasks, "names">;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Whether tasks run whose end would make room for this start. */
   readonly isRoomExpected: () => Promise<boolean>;
-  /** How long a start waits for the quota while nothing runs whose end would make room, milliseconds. */
+  /** Milliseconds to wait for the quota while nothing runs whose end would make room. */
   readonly startTimeoutMs: number;
-  /** How long it waits at most, milliseconds. */
+  /** Maximum milliseconds to wait. */
   readonly quotaTimeoutMs: number;
 }
 
-/** Parts of the driver that tasks are placed with. */
+/** Dependencies of task placement. */
 export interface RunOptions extends RoomOptions {
   readonly cloud: Pick<CloudTasks, "names" | "run">;
   readonly requests: Pick<TaskRequests, "sizeOf" | "fitsQuota">;
   readonly quotaLines: QuotaLines;
-  /** Takes over a request that the cloud has not answered when its start ends. */
+  /** Receives requests that the cloud has not answered when their start ends. */
   readonly unanswered: Pick<UnansweredRequests, "leave">;
 }
 
-/** The start that needs a task. */
+/** A start that needs a task. */
 export interface TaskStart {
   readonly containerId: string;
-  /** The cloud may have been asked already, and its answer been lost. */
+  /** Whether the request may have been sent before and its answer lost. */
   readonly isResumed: boolean;
-  /** Ends the start. */
+  /** Aborts the start. */
   readonly signal: AbortSignal;
-  /** Hears that the quota has no room, in the cloud's words: once, and again if they change. */
+  /** Called when the quota is exhausted, in the cloud's words, and again if they change. */
   readonly waits: (reason: string) => void;
-  /** Hears when the request was made that a task was given for. */
+  /** Called with the time of the successful request. */
   readonly phase: TellPhase;
 }
 
 const pauses = { firstMs: 1_000, longestMs: 5_000 };
 
 /**
- * Asks the cloud for a task. A quota that is used up is waited for, in line with others, and said in the log; told the
- * same again, the cloud answers with the task of the first time. When the signal aborts, a request that is on its way is
- * left to {@link RunOptions.unanswered}: the cloud may give a task all the same.
+ * Requests a task from the cloud. Waits, in a queue with others, for an exhausted quota, and logs that; requests are
+ * idempotent. When the signal aborts, a pending request is left to {@link RunOptions.unanswered}, as it may still
+ * create a task.
  *
  * @returns the cloud's name of the task
- * @throws RequestStale; PassingFailure, or another with the cloud's reason; the signal's reason
+ * @throws RequestStale; PassingFailure, or another error with the cloud's reason; the signal's reason
  */
 export async function placeTask(request: string, start: TaskStart, options: RunOptions): Promise<string> {
   const lineOfSize = (): QuotaLine => options.quotaLines.of(options.requests.sizeOf(request));
@@ -76,7 +76,7 @@ export async function placeTask(request: string, start: TaskStart, options: RunO
   return await waitForRoom(request, start, lineOfSize(), options);
 }
 
-/** The cloud's words for the lack of room that it refuses a task for. @throws for any other reason */
+/** The cloud's words for a lack of capacity. @throws any other error */
 function reasonToWait(refusal: TaskRefusal): string {
   if (refusal.prospect !== "room") {
     throw failureOfRefusal(refusal);
@@ -129,7 +129,7 @@ async function waitForRoom(
   }
 }
 
-/** @throws unavailable: the quota is less than the task needs, or nobody knows it and nothing is there that would make room */
+/** @throws unavailable: the quota is smaller than the task, or unknown while nothing runs that would make room */
 async function refuseWhereNoneFits(
   request: string,
   reason: string,
@@ -149,7 +149,9 @@ async function refuseWhereNoneFits(
   }
 }
 
-/** @throws unavailable: for so long nothing has run that would make room, as where the quota is less than the task needs */
+/**
+ * @throws unavailable: for too long nothing has run that would make room, as when the quota is smaller than the task
+ */
 export async function refuseWhereNoneComes(
   line: Pick<QuotaLine, "reason" | "idleSinceMs">,
   { cloud, clock, isRoomExpected, startTimeoutMs }: RoomOptions,
@@ -168,9 +170,9 @@ export async function refuseWhereNoneComes(
   }
 }
 
-/** The time that a start may wait for the quota. */
+/** The time limit of a start's wait for the quota. */
 class QuotaLimit implements Disposable {
-  /** Aborts when the time is over, and with the signal that this was made with. */
+  /** Aborts at the time limit, and with the given signal. */
   readonly signal: AbortSignal;
   readonly #timeout = new AbortController();
   readonly #timer: Disposable;
@@ -180,7 +182,7 @@ class QuotaLimit implements Disposable {
     this.#timer = after(clock, limitMs, () => this.#timeout.abort());
   }
 
-  /** Whether the time is over. */
+  /** Whether the time limit has passed. */
   get isOver(): boolean {
     return this.#timeout.signal.aborted;
   }
@@ -212,7 +214,7 @@ async function ask(
   }
 }
 
-/** The answer to a request that nobody waits for any more. @param signal ended the wait */
+/** The answer to an abandoned request. @param signal the one that ended the wait */
 async function lateAnswer(sent: Promise<TaskAnswer>, signal: AbortSignal): Promise<LateAnswer> {
   try {
     const answer = await sent;

@@ -1,4 +1,4 @@
-/** One poller for all tasks that somebody waits for: no more calls than it takes, none where nobody waits. */
+/** One poller for all tasks with listeners: as few calls as possible, none without listeners. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -6,19 +6,19 @@ import { onAbort } from "../../../common/on-abort.ts";
 import type { TaskView } from "../contract/cloud-tasks.ts";
 import { type AllDescribed, byCall, describeAll, type Describing } from "./describe-all.ts";
 
-/** Parts and settings that a poller asks with. */
+/** Dependencies and settings of a poller. */
 export interface PollerOptions {
   readonly cloud: Describing;
-  /** Between two rounds, milliseconds. */
+  /** Milliseconds between two rounds. */
   readonly intervalMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** Hears of one task: its state at each round, or that the cloud does not know it (which is normal right after its start). */
+/** Receives one task's state at each round, or that the cloud does not know it (normal right after its start). */
 export type TaskListener = (view: TaskView | "missing") => void;
 
-/** Hears that a look told nothing of a task: the cloud has refused it, or has not answered. */
+/** Called if a look failed: the cloud refused it, or did not answer. */
 export type FailureListener = (error: unknown) => void;
 
 interface Listeners {
@@ -26,24 +26,24 @@ interface Listeners {
   readonly failed: FailureListener | undefined;
 }
 
-/** A task that is new here is looked at so soon, with all that came in the meantime. */
+/** Delay of the first look at a new task, together with others added meanwhile. */
 const firstLookMs = 150;
-/** Made once: a signal's own reason is an error with a stack each time. */
+/** Created once, as a default reason is an error with a stack each time. */
 const woken = new Error("somebody expects news");
 
 /**
- * Asks the cloud how tasks are while somebody listens. No call waits for another: tasks of one that hangs are left out of
- * further rounds until it is over. Looks that fail are logged once, until one succeeds.
+ * Polls the states of tasks while there are listeners. Calls are independent: tasks of a hanging call are excluded from
+ * further rounds until it ends. Failed looks are logged once, until one succeeds.
  */
 export class TaskPoller {
   readonly #options: PollerOptions;
   readonly #listeners = new Map<string, Set<Listeners>>();
-  /** Tasks that are listened to and whose last look has failed, which the log was told. */
+  /** Tasks with listeners whose last look failed, which has been logged. */
   readonly #untold = new Set<string>();
-  /** Tasks that are being asked for, by their call. */
+  /** Tasks of pending calls. */
   readonly #looks = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
-  /** Cuts the current pause short. */
+  /** Ends the current pause early. */
   #wake: AbortController | undefined;
   #polling: Promise<void> | undefined;
   #nextMs = 0;
@@ -74,10 +74,7 @@ export class TaskPoller {
     };
   }
 
-  /**
-   * Brings the next round forward, because there will be news soon; but no more than twice as many come as the interval
-   * says.
-   */
+  /** Brings the next round forward, because news is expected; at most doubles the rate of rounds. */
   hasten(): void {
     const { clock, intervalMs } = this.#options;
     const soon = clock.nowMs() + Math.min(firstLookMs, intervalMs);
@@ -86,12 +83,12 @@ export class TaskPoller {
     this.#wake?.abort(woken);
   }
 
-  /** Asks now, once. Tasks that the cloud does not know are left out. */
+  /** Describes tasks now, once, without those that the cloud does not know. */
   async describe(tasks: readonly string[]): Promise<AllDescribed> {
     return await describeAll(this.#options.cloud, tasks, this.#closed.signal);
   }
 
-  /** Asks for one task, soon, with whatever else is asked for by then. @throws the failure of that look */
+  /** Describes one task soon, in one call with others requested by then. @throws the call's error */
   async look(task: string): Promise<TaskView | "missing"> {
     const { promise, resolve, reject } = Promise.withResolvers<TaskView | "missing">();
     const { signal } = this.#closed;
@@ -129,7 +126,7 @@ export class TaskPoller {
     try {
       await this.#options.clock.sleep(ms, AbortSignal.any([this.#wake.signal, this.#closed.signal]));
     } catch {
-      // Woken: somebody new listens, or all is over.
+      // Woken by a new listener, or by closing.
     }
   }
 

@@ -1,14 +1,14 @@
-/** Starts that the account's quota has no room for, in the order in which they came. */
+/** Queues of starts that wait for the account's quota. */
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 
 /**
- * Starts of tasks of one size: of all that wait only the first asks the cloud. Each size has a line of its own, since a large
- * task may never fit, and a small one beside it does.
+ * A queue of starts of one task size, of which only the first one polls the cloud. Each size has its own queue, since a
+ * large task may never fit while a small one does.
  */
 export class QuotaLine {
-  /** The cloud's words when it last refused. */
+  /** The cloud's words of its last refusal. */
   reason: string = "";
-  /** Since when nothing runs whose end would make room, milliseconds since the epoch; undefined: something does. */
+  /** Unix milliseconds since which nothing runs whose end would make room; undefined if something does. */
   idleSinceMs: number | undefined;
   readonly #emptied: () => void;
   #last: Promise<void> = Promise.resolve();
@@ -18,12 +18,12 @@ export class QuotaLine {
     this.#emptied = emptied;
   }
 
-  /** How many starts wait. */
+  /** Number of waiting starts. */
   get waiting(): number {
     return this.#waiting;
   }
 
-  /** Joins the line at its end. */
+  /** Joins the queue. */
   join(): PlaceInLine {
     const before = this.#last;
     const left = Promise.withResolvers<void>();
@@ -42,21 +42,20 @@ export class QuotaLine {
   }
 }
 
-/** One start's; it leaves the line when this is disposed. */
+/** One start's place, which it leaves when disposed. */
 export interface PlaceInLine extends Disposable {
-  /** Resolves when all that came before have left. @throws the signal's reason */
+  /** Resolves when all earlier ones have left. @throws the signal's reason */
   turn(signal: AbortSignal): Promise<void>;
 }
 
-/** The lines of all sizes, as long as somebody waits. */
+/** The non-empty queues of all sizes. */
 export class QuotaLines {
   readonly #lines = new Map<string, QuotaLine>();
 
   /**
-   * The line of a size, which its last start takes away when it leaves: whoever is to join it does so before anything else
-   * happens.
+   * The queue of a size, which its last start removes when it leaves: callers must join it synchronously.
    *
-   * @param size what tells tasks apart that fit from those that do not: CPU units
+   * @param size the size class of tasks: CPU units
    */
   of(size: string): QuotaLine {
     const known = this.#lines.get(size);

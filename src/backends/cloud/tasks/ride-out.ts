@@ -1,7 +1,4 @@
-/**
- * Steps of a start while the cloud itself fails, cannot be reached, is asked too much, or refuses them for a reason that may
- * pass: the same step succeeds later.
- */
+/** Retries steps of a start while the cloud fails, is unreachable, throttles, or refuses for a transient reason. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -12,7 +9,7 @@ import type { StartTries } from "./start-tries.ts";
 import { type StartLimit, StartTimeout } from "./start-limit.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 
-/** Parts of a start that its steps are repeated with. */
+/** Dependencies of retried steps. */
 export interface RideOutOptions {
   readonly limit: Pick<StartLimit, "signal">;
   readonly tries: StartTries;
@@ -21,15 +18,15 @@ export interface RideOutOptions {
 }
 
 const pauses = { firstMs: 1_000, longestMs: 10_000 };
-/** A wait for room is the request's for a task alone. */
+/** Only the request for a task waits for capacity. */
 const goesOnAfter: ReadonlySet<Prospect> = new Set(["passes", "capacity", "denied"]);
 
 /**
- * Does a step of a container's start again and again until the cloud has answered it, as long as the start may take. The log
- * and the start's wait say what for.
+ * Retries a step of a container's start until the cloud has answered, within the start's time. The log and the start's
+ * status tell what it waits for.
  *
- * @param step may be done again
- * @throws system: the time is over, with what the cloud has said last; what the step throws
+ * @param step must be repeatable
+ * @throws system: the time is over, with the cloud's last words; the step's errors
  */
 export async function rideOut<T>(
   containerId: string,
@@ -71,13 +68,13 @@ export async function rideOut<T>(
   }
 }
 
-/** Whether the cloud may have done what it was asked, although it has not said so. */
+/** Whether an unanswered request may have taken effect. */
 export function mayBeDone(error: unknown): boolean {
   const trouble = passingTrouble(error);
   return trouble !== undefined && !isThrottled(trouble);
 }
 
-/** The failure of the cloud, or of the way to it, that passes; undefined: it is another failure. */
+/** The transient failure of the cloud or the connection; undefined for any other failure. */
 function passingTrouble(error: unknown): CloudError | undefined {
   const cause = cloudErrorOf(error);
   return cause !== undefined && !isRefusal(cause) ? cause : undefined;
@@ -88,7 +85,7 @@ function cloudErrorOf(error: unknown): CloudError | undefined {
   return cause instanceof CloudError ? cause : undefined;
 }
 
-/** A start whose time is over names what the cloud has said last. */
+/** The error of a start whose time is over, with the cloud's last words. */
 function endOf(signal: AbortSignal, error: unknown, last: CloudError): unknown {
   return signal.reason instanceof StartTimeout
     ? systemError(`${messageOf(signal.reason)}: ${last.message}`, last)

@@ -1,11 +1,14 @@
-/** Starts whose tasks got no room after all: some of what a task needs a cloud looks for only once it has begun. */
+/** Waits of starts whose accepted tasks found no capacity: some resources are allocated only after the request. */
 import { pauseAfter } from "../../../common/pauses.ts";
 import { refuseWhereNoneComes, type RoomOptions, type TaskStart } from "./place-task.ts";
 import { startFailure } from "./task-end.ts";
 
 const pauses = { firstMs: 2_000, longestMs: 30_000 };
 
-/** The wait of one start, by the rules of the wait for the account's quota. Who waits is in no line: each asks for itself. */
+/**
+ * The wait of one start, with the same limits as the wait for the account's quota. There is no queue: each start asks
+ * for itself.
+ */
 export class RoomWait {
   readonly #start: Pick<TaskStart, "containerId" | "waits">;
   readonly #options: RoomOptions;
@@ -14,7 +17,7 @@ export class RoomWait {
     idleSinceMs: undefined,
   };
   #sinceMs: number | undefined;
-  /** How often it has waited, this time included. */
+  /** Number of waits, including this one. */
   #waits = 0;
 
   constructor(start: Pick<TaskStart, "containerId" | "waits">, options: RoomOptions) {
@@ -23,10 +26,10 @@ export class RoomWait {
   }
 
   /**
-   * Waits before another task is asked for.
+   * Waits before another task is requested.
    *
-   * @param reason the cloud's words for the end of the last one
-   * @throws unavailable, with these words: the time for waiting is over, or the signal aborts
+   * @param reason the cloud's words about the last task's end
+   * @throws unavailable, with these words, if the time limit has passed or the signal aborts
    */
   async pause(reason: string, signal: AbortSignal): Promise<void> {
     const { cloud, clock, logger, quotaTimeoutMs } = this.#options;

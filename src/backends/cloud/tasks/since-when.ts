@@ -1,26 +1,26 @@
-/** Times since when something has lasted that is met again and again, such as a failure. */
+/** Tracks since when recurring conditions, such as failures, have lasted. */
 
 interface Spell {
   readonly sinceMs: number;
   readonly lastMs: number;
 }
 
-/** Remembers by key since when something lasts. One that nobody has met again for a while has ended meanwhile. */
+/** Tracks conditions by key. A condition that is not observed for a while has ended. */
 export class SinceWhen {
   readonly #forgottenMs: number;
   readonly #spells = new Map<string, Spell>();
 
-  /** @param forgottenMs a spell is over once it was not met for so long, milliseconds */
+  /** @param forgottenMs milliseconds without observation after which a condition has ended */
   constructor(forgottenMs: number) {
     this.#forgottenMs = forgottenMs;
   }
 
-  /** Number of keys that are remembered. */
+  /** Number of tracked keys. */
   get size(): number {
     return this.#spells.size;
   }
 
-  /** Notes that it is met. @returns since when it has lasted, milliseconds */
+  /** Records an observation. @returns milliseconds for which it has lasted */
   met(key: string, nowMs: number): number {
     for (const [each, { lastMs }] of this.#spells) {
       if (nowMs - lastMs >= this.#forgottenMs) {
@@ -32,7 +32,7 @@ export class SinceWhen {
     return sinceMs;
   }
 
-  /** Notes that it has ended. */
+  /** Records its end. */
   ended(key: string): void {
     this.#spells.delete(key);
   }

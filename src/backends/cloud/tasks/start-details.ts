@@ -1,4 +1,4 @@
-/** The start as a cloud container's agent is told it: all that a task definition must not hold, or cannot. */
+/** The start request for a cloud container's agent: everything that a task definition cannot or must not contain. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import {
@@ -14,23 +14,23 @@ import { parseSecurityOptions } from "../../security/options.ts";
 import { agentSeccomp, boundingSet } from "./agent-seccomp.ts";
 import type { SealedRecord } from "../authority/seal.ts";
 
-/** Settings of the configuration that an agent is told. */
+/** Configured settings for agents. */
 export interface StartSettings {
-  /** How long a task stays after its main process has ended, milliseconds. */
+  /** Milliseconds for which a task stays after the end of its main process. */
   readonly lingerMs: number;
-  /** How long an agent waits for a backend that is away, milliseconds. */
+  /** Milliseconds for which an agent waits for an unreachable backend. */
   readonly drainTimeoutMs: number;
-  /** Processor of the tasks, as GOARCH. */
+  /** Architecture of the tasks, as GOARCH. */
   readonly architecture: string;
 }
 
-/** Docker's, for a container that names none. */
+/** Docker's default. */
 const defaultStopTimeoutS = 10;
 
 /**
- * The start of a container whose agent is its init process.
+ * The start request of a container whose agent is its init process.
  *
- * @param sealed what the agent keeps for a backend that has lost its state
+ * @param sealed the record that the agent stores for a backend that has lost its state
  */
 export function startDetails(
   spec: WorkloadSpec,
@@ -55,7 +55,7 @@ export function startDetails(
       options: named.hostConfig?.dnsOptions ?? [],
     },
     tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
-    // At the least until the backend has all it needs and lets it go; where that is away it waits as for any other.
+    // Only until the backend has everything and releases it; waits as usual if the backend is away.
     lingerSeconds: Math.ceil((goesWithItsEnd(record) ? 0 : settings.lingerMs) / 1000) || drainSeconds,
     drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
@@ -73,7 +73,7 @@ export function startDetails(
   };
 }
 
-/** Whether a container goes with its end (`--rm`): nobody wants its files or its log then. */
+/** Whether a container is removed at its end (`--rm`), so that its files and log are not needed. */
 export function goesWithItsEnd({ hostConfig }: ContainerRecord): boolean {
   return hostConfig?.autoRemove === true;
 }
@@ -103,7 +103,7 @@ function processOf(
   };
 }
 
-/** As `/etc/hosts` has them: the full name first. */
+/** In the order of `/etc/hosts`: the full name first. */
 function ownNames({ record: { config } }: WorkloadSpec): string {
   const { hostname = "", domainname = "" } = config ?? {};
   return domainname === "" ? hostname : `${hostname}.${domainname}`;

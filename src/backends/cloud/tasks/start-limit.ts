@@ -1,31 +1,31 @@
-/** The time that a container's start may take, and what it is waiting for when that is over. */
+/** The time limit of a container's start, and the step that exceeds it. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import { after } from "../../../common/timers.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 
-/** Aborts a start that takes longer than it may. */
+/** Abort reason of a start that exceeds its time limit. */
 export class StartTimeout extends Error {
-  /** @param section of the configuration that sets it */
+  /** @param section the configuration's section that sets it */
   constructor(limitMs: number, section: string) {
     super(`the container's task was not ready within ${limitMs / 1000} s (${section}.start_timeout)`);
   }
 }
 
-/** The time of one start, and its limit. */
+/** The timer of one start. */
 export class StartLimit implements Disposable {
-  /** Aborts with a {@link StartTimeout}, or with the reason of the signal that this was made with. */
+  /** Aborts with a {@link StartTimeout}, or with the given signal's reason. */
   readonly signal: AbortSignal;
   readonly #timeout = new AbortController();
   readonly #limitMs: number;
   readonly #section: string;
   readonly #clock: Clock;
   #leftMs: number;
-  /** Since when the time runs; undefined: it stands still. */
+  /** Since when the timer runs; undefined while paused. */
   #runsSinceMs: number | undefined;
   #timer: Disposable | undefined;
 
-  /** @param section as {@link StartTimeout} */
+  /** @param section as in {@link StartTimeout} */
   constructor(limitMs: number, section: string, signal: AbortSignal, clock: Clock) {
     this.signal = AbortSignal.any([signal, this.#timeout.signal]);
     this.#limitMs = limitMs;
@@ -35,7 +35,7 @@ export class StartLimit implements Disposable {
     this.resume();
   }
 
-  /** The time stands still from now on: what is waited for is none of the start's. */
+  /** Pauses the timer during waits that do not count. */
   pause(): void {
     this[Symbol.dispose]();
     if (this.#runsSinceMs !== undefined) {
@@ -44,14 +44,14 @@ export class StartLimit implements Disposable {
     }
   }
 
-  /** The time begins anew. */
+  /** Restarts the timer. */
   restart(): void {
     this.pause();
     this.#leftMs = this.#limitMs;
     this.resume();
   }
 
-  /** The time goes on, if it stood still. */
+  /** Resumes the timer if it was paused. */
   resume(): void {
     if (this.#runsSinceMs === undefined) {
       this.#runsSinceMs = this.#clock.nowMs();
@@ -63,9 +63,9 @@ export class StartLimit implements Disposable {
   /**
    * Waits for one step of the start.
    *
-   * @param stillTo what is told of the start if the time is over before the step is done: `the cloud has not …`
-   * @param step ends by itself when its signal aborts, and may then have more to say
-   * @throws system: the time is over; what the step throws
+   * @param stillTo the error message if the time limit passes during the step: `the cloud has not …`
+   * @param step ends by itself when its signal aborts, possibly with a more specific error
+   * @throws system: the time is over; the step's errors
    */
   async during<T>(stillTo: string, step: (signal: AbortSignal) => Promise<T>): Promise<T> {
     try {
@@ -76,7 +76,7 @@ export class StartLimit implements Disposable {
     }
   }
 
-  /** The same for a step that goes on behind the start's failure, where nobody waits for it any more. */
+  /** The same for a step that continues after the start's failure. */
   async meanwhile<T>(stillTo: string, step: () => Promise<T>): Promise<T> {
     return await this.during(stillTo, (signal) => unlessAborted(signal, step()));
   }

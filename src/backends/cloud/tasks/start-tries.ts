@@ -1,4 +1,4 @@
-/** Tries of one start, which has failed before its command has begun. */
+/** Retries of a start that failed before its command began. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -7,30 +7,30 @@ import type { CloudTasks } from "../contract/cloud-tasks.ts";
 import type { Prospect } from "../contract/start-prospect.ts";
 import { StartTimeout } from "./start-limit.ts";
 
-/** Parts of a start that tell of its tries. */
+/** Callbacks about a start's retries. */
 export interface TriesOptions {
   readonly containerId: string;
   readonly cloud: Pick<CloudTasks, "grantDelayMs">;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Hears why the start waits, before each try. */
+  /** Called with the reason before each retry. */
   readonly waits: (reason: string) => void;
-  /** Hears that it goes on. */
+  /** Called when the start continues. */
   readonly goesOn: () => void;
 }
 
-/** Pauses before the second and the third try, whatever has failed, milliseconds: there is no fourth. */
+/** Milliseconds before the second and third try; there is no fourth. */
 const pausesMs = [2_000, 10_000] as const;
-/** Between calls that are denied. */
+/** Pauses between denied calls. */
 const denialPauses = { firstMs: 1_000, longestMs: 10_000 };
 
-/** The next step of a start that goes on. */
+/** How a start continues. */
 interface NextTry {
   readonly pauseMs: number;
   readonly told: string;
 }
 
-/** Counts what one start has met. */
+/** Counts the failures of one start. */
 export class StartTries {
   readonly #options: TriesOptions;
   #failures = 0;
@@ -42,10 +42,10 @@ export class StartTries {
   }
 
   /**
-   * Waits before the start is tried again.
+   * Waits before the next try.
    *
    * @param reason the cloud's words
-   * @param failure thrown where it has been tried enough
+   * @param failure thrown if there is no further try
    * @throws system: the start's time is over; the signal's reason
    */
   async pause(prospect: Prospect, reason: string, failure: unknown, signal: AbortSignal): Promise<void> {
@@ -66,12 +66,12 @@ export class StartTries {
     }
   }
 
-  /** Tells that the start waits, which is no try: the cloud fails, or cannot be reached. */
+  /** Reports a wait that does not count as a try: the cloud fails or is unreachable. */
   waits(reason: string): void {
     this.#options.waits(reason);
   }
 
-  /** Tells that the start goes on: it has waited enough. */
+  /** Reports that the start continues. */
   goesOn(): void {
     this.#options.goesOn();
   }

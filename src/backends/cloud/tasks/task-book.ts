@@ -1,4 +1,4 @@
-/** This backend's records of its tasks: at most one for each container. */
+/** This backend's records of its tasks, at most one per container. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 
@@ -11,10 +11,10 @@ import type { FoundExit } from "../../driver/workloads.ts";
 import type { State } from "../../state/state.ts";
 import type { CloudTasks } from "../contract/cloud-tasks.ts";
 
-/** Fields of a record that change. */
+/** Changed fields of a record. */
 export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeName" | "containerId">;
 
-/** The records of tasks, by their containers' IDs. */
+/** Records of tasks by container ID. */
 export class TaskBook {
   readonly #state: Pick<State, "tasks" | "commit" | "losses">;
   readonly #cloud: Pick<CloudTasks, "logStreamOf">;
@@ -24,7 +24,7 @@ export class TaskBook {
     this.#cloud = cloud;
   }
 
-  /** The task of a container; undefined: it never had one. */
+  /** The task of a container; undefined if it never had one. */
   of(containerId: string): TaskRecord | undefined {
     return this.#state.tasks.get(containerId);
   }
@@ -33,12 +33,12 @@ export class TaskBook {
     return [...this.#state.tasks.values()];
   }
 
-  /** Whether nothing tells that records are lost. */
+  /** Whether there is no sign of lost records. */
   get isWhole(): boolean {
     return this.#state.losses.length === 0;
   }
 
-  /** Writes down a change; resolves when it is durable. */
+  /** Records a change; resolves when it is durable. */
   async note(containerId: string, fields: TaskFields): Promise<TaskRecord> {
     const before = this.of(containerId) ?? { containerId };
     const after = create(TaskRecordSchema, { ...before, ...fields } as MessageInitShape<
@@ -48,7 +48,7 @@ export class TaskBook {
     return after;
   }
 
-  /** The task that the cloud has given a container, and with it where its output goes. */
+  /** Records a container's task and its log stream. */
   async noteTask(containerId: string, task: string): Promise<TaskRecord> {
     const streams = this.of(containerId)?.logStreams ?? [];
     const stream = this.#cloud.logStreamOf(task);
@@ -58,7 +58,7 @@ export class TaskBook {
     });
   }
 
-  /** How the last run has ended. */
+  /** Records the end of the last run. */
   async noteEnd(containerId: string, exit: FoundExit, phase: TaskPhase): Promise<TaskRecord> {
     return await this.note(containerId, {
       phase,
@@ -69,13 +69,13 @@ export class TaskBook {
     });
   }
 
-  /** The container is gone. */
+  /** Drops a removed container's record. */
   async forget(containerId: string): Promise<void> {
     await this.#state.commit((change) => change.tasks.delete(containerId));
   }
 }
 
-/** The end that stands in a record; undefined while the container runs. */
+/** The recorded end; undefined while the container runs. */
 export function endOf(task: TaskRecord): FoundExit | undefined {
   return task.exitCode === undefined
     ? undefined

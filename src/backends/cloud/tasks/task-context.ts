@@ -1,4 +1,4 @@
-/** The parts of the driver that every operation on tasks works with. */
+/** Dependencies of all operations on tasks. */
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { AgentFinder } from "../contract/agent-finder.ts";
@@ -15,15 +15,15 @@ import type { TaskBook } from "./task-book.ts";
 import type { ToldEnds } from "./told-end.ts";
 import type { UnansweredRequests } from "./unanswered-requests.ts";
 
-/** How long starts may take. */
+/** Time limits of starts. */
 export interface TaskSettings {
-  /** How long this backend tries to start a container, milliseconds. */
+  /** Milliseconds for a container's start. */
   readonly startTimeoutMs: number;
-  /** How long a start waits for room in the account at most, milliseconds. */
+  /** Maximum milliseconds of a start's wait for capacity. */
   readonly quotaTimeoutMs: number;
 }
 
-/** The parts of the driver that tasks touch. */
+/** Dependencies of tasks. */
 export interface TaskContext {
   readonly cloud: CloudTasks;
   readonly requests: TaskRequests;
@@ -36,16 +36,16 @@ export interface TaskContext {
   readonly unanswered: UnansweredRequests;
   readonly stored: Omit<StoredContainers, "close">;
   readonly ends: Pick<ToldEnds, "of">;
-  /** Tasks of which neither their agents nor the cloud tell. */
+  /** Tasks without news from agent and cloud. */
   readonly silences: SinceWhen;
   readonly exitKey: Sealer["exitKey"];
-  /** Names this sockerless: its tasks are known again by it. */
+  /** This instance's name, which identifies its tasks. */
   readonly instance: string;
   readonly settings: TaskSettings;
-  /** Settings of the configuration that agents are told. */
+  /** Configured settings for agents. */
   readonly startSettings: StartSettings;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Aborts when the backend waits for nobody any more. */
+  /** Aborts when the backend shuts down. */
   readonly abandoned: AbortSignal;
 }

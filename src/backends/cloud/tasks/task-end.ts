@@ -1,11 +1,11 @@
-/** Why a task is no more, in the words that a user of Docker reads. */
+/** Reasons for a task's end, in words for users. */
 import { SockerlessError } from "../../../common/errors.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
 import type { TaskRefusal, TaskView } from "../contract/cloud-tasks.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import type { Prospect } from "../contract/start-prospect.ts";
 
-/** The cloud tells no exit code: never 0, because nobody saw it succeed. */
+/** Exit code if the cloud reports none: never 0, as success was not observed. */
 const unknownExit = 255;
 /** 128 + SIGKILL. */
 const killedExit = 137;
@@ -13,7 +13,7 @@ const killedExit = 137;
 const prefix = "failed to start a task for the container: ";
 
 /**
- * The failure of a start that goes no further.
+ * The error of a permanently failed start.
  *
  * @param reason the cloud's words
  */
@@ -25,10 +25,10 @@ export function startFailure(
   return new SockerlessError(kind, prefix + reason, cause);
 }
 
-/** A start has failed, and goes on all the same: its command has not begun. */
+/** A failure after which the start continues, as its command has not begun. */
 export class PassingFailure extends SockerlessError {
   readonly prospect: Prospect;
-  /** The cloud's words. */
+  /** The reason in the cloud's words. */
   readonly reason: string;
 
   constructor({ reason, cause, prospect }: TaskRefusal) {
@@ -38,27 +38,24 @@ export class PassingFailure extends SockerlessError {
   }
 }
 
-/**
- * The failure of a start that was given no task: one that goes on, unless the reason lasts or nobody knows whether there is
- * a task all the same.
- */
+/** The failure of a start without a task: transient, unless the reason is permanent or a task may exist. */
 export function failureOfRefusal(refusal: TaskRefusal): SockerlessError {
   const { reason, cause, prospect } = refusal;
   const isAnswered = cause === undefined || isRefusal(cause) || isLack(prospect);
   return prospect !== "lasts" && isAnswered ? new PassingFailure(refusal) : startFailure(reason, cause);
 }
 
-/** The failure of a start whose task ended before its agent answered. */
+/** The error of a start whose task ended before its agent answered. */
 export function failureOfTask({ reason, prospect }: TaskView): SockerlessError {
   return failureOfRefusal({ reason, prospect, cause: undefined });
 }
 
-/** Whether a cloud that fails a start so has looked for what it takes, and found none. */
+/** Whether the failure means that the cloud found no capacity. */
 export function isLack(prospect: Prospect): boolean {
   return prospect === "room" || prospect === "capacity";
 }
 
-/** How the container of a stopped task ended, as far as the cloud knows. */
+/** The end of a stopped task's container, according to the cloud. */
 export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
   const { exitCode, interruption, outOfMemory, reason } = task;
   const oomKilled = outOfMemory !== "";
@@ -74,12 +71,12 @@ export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
   };
 }
 
-/** The end of a run of which neither its agent nor the cloud tells. */
+/** The end of a run without news from agent and cloud. */
 export function lostExit(now: Date): FoundExit {
   return { code: unknownExit, oomKilled: false, finishedAt: now, error: "the container's agent was lost" };
 }
 
-/** How a run has ended that its platform had told to stop, which may have ended in good order without its work done. */
+/** The end of a run that its platform stopped, which may have exited with 0 without finishing its work. */
 export function unfinishedExit(exit: FoundExit): FoundExit {
   return {
     ...exit,

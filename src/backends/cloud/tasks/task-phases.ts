@@ -1,13 +1,13 @@
-/** Phases of a start as the cloud tells them of its task, by its own clock. */
+/** Phases of a start according to the cloud, by its clock. */
 import type { Clock } from "../../../common/clock.ts";
 import type { LaunchProgress, ReportedPhase } from "../../driver/launches.ts";
 import type { CloudTasks, TaskTimes, TaskView } from "../contract/cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 
-/** Hears of a start's phases. */
+/** Receives a start's phases. */
 export type TellPhase = LaunchProgress["phase"];
 
-/** Tells the phases of a task that comes up. */
+/** Reports the phases of a starting task. */
 export function tellTimes({ created, pullStarted, pullStopped, started }: TaskTimes, tell: TellPhase): void {
   const phase = (name: ReportedPhase["name"], from: Date | undefined, until: Date | undefined): void => {
     if (from !== undefined) {
@@ -19,7 +19,7 @@ export function tellTimes({ created, pullStarted, pullStopped, started }: TaskTi
   phase("containers", pullStopped, started);
 }
 
-/** A cloud tells the last of it some seconds after the agent has answered. */
+/** Time for the last phases, which a cloud reports some seconds after the agent has answered. */
 const longestMs = 20_000;
 
 interface RestParts {
@@ -29,9 +29,9 @@ interface RestParts {
 }
 
 /**
- * Tells the rest of a task's phases, once the cloud has. Never fails.
+ * Reports the remaining phases of a task once the cloud knows them. Never fails.
  *
- * @param signal ends that
+ * @param signal aborts the wait
  */
 export async function tellRest(
   task: string,

@@ -1,20 +1,20 @@
-/** Tasks that the cloud was asked for by starts which have ended before its answer: whoever cleans up behind them waits for it. */
+/** Requests for tasks whose starts ended before the cloud's answer, which cleanup waits for. */
 
-/** The outcome of a request, told late: a task; `none` for certain, as after a refusal; or not known. */
+/** The late outcome of a request: a task; `none` for certain, as after a refusal; or unknown. */
 export type LateAnswer = { readonly task: string } | "none" | "unknown";
 
-/** The requests that are still to be answered, by their containers' IDs. */
+/** Unanswered requests by container ID. */
 export class UnansweredRequests {
   readonly #answers = new Map<string, Promise<LateAnswer>>();
 
-  /** A start has ended before the answer to its request for a task. @param answer never rejects */
+  /** Adds the pending request of an ended start. @param answer never rejects */
   leave(containerId: string, answer: Promise<LateAnswer>): void {
     this.#answers.set(containerId, answer);
   }
 
   /**
-   * Notes that a start has ended after the answer to one of its requests was lost: a task may exist, even if
-   * its last request made none.
+   * Records that a start ended after one of its answers was lost: a task may exist, even if its last request created
+   * none.
    */
   leaveInDoubt(containerId: string): void {
     const last = this.#answers.get(containerId);
@@ -24,12 +24,12 @@ export class UnansweredRequests {
     );
   }
 
-  /** The answer to it, which stays until {@link forget}; "none" where no request is left. */
+  /** The answer, kept until {@link forget}; "none" if there is no request. */
   async answerTo(containerId: string): Promise<LateAnswer> {
     return (await this.#answers.get(containerId)) ?? "none";
   }
 
-  /** Forgets a request whose outcome is known. */
+  /** Drops a request whose outcome is known. */
   forget(containerId: string): void {
     this.#answers.delete(containerId);
   }

@@ -1,11 +1,11 @@
-/** Logs that went with an agent before they were taken. */
+/** Logs that were lost with an agent before they were copied. */
 import { messageOf } from "../../../common/errors.ts";
 import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /**
- * Has the cloud's log be shown from now on, unless the last run's was taken, though a crash has kept that from being noted. A
- * disk that takes no mark costs a warning, and nothing else.
+ * Makes the cloud's log the shown one, unless the last run's log was copied after all but a crash prevented its record.
+ * Failure to write the mark only causes a warning.
  */
 export async function leaveLogToCloud(
   { agents, stored, logger }: TaskContext,

@@ -1,11 +1,9 @@
-/**
- * Checks, at a backend's start, of what its configuration names in the cloud. They warn, and refuse nothing.
- */
+/** Checks configured cloud resources at a backend's start. They only warn. */
 import { messageOf, remedyOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { StartCheck } from "../contract/platform.ts";
 
-/** Warns of what containers will trip over. Never fails; ends without a word when the signal aborts. */
+/** Warns of problems that containers would have. Never fails; ends silently when the signal aborts. */
 export async function checkSurroundings(
   checks: readonly StartCheck[],
   logger: Logger,

@@ -3,14 +3,14 @@ import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { Sweep } from "../contract/platform.ts";
 
-/** Not at once: those who wait for their first container come first. */
+/** Delay of the first sweep, as the first containers take precedence. */
 const firstMs = 5 * 60_000;
 const intervalMs = 6 * 60 * 60_000;
 
 /**
- * Clears away what is not used any more now and then, until it is closed.
+ * Periodically removes unused resources, until closed.
  *
- * @param isKnown whether the state knows all that is used; while it does not, nothing is cleared away
+ * @param isKnown whether the state is complete; otherwise nothing is removed
  */
 export function keepSweeping(
   sweeps: readonly Sweep[],

@@ -1,4 +1,4 @@
-/** Access points of one EFS file system: made, listed, removed. */
+/** Access points of one EFS file system. */
 import { createHash } from "node:crypto";
 
 import {
@@ -35,7 +35,7 @@ export interface AccessPointsOptions {
   readonly logger: Logger;
 }
 
-/** A new access point can be mounted after a moment. */
+/** Time until a new access point can be mounted. */
 const availableWithinMs = 60_000;
 const pauses = { firstMs: 100, longestMs: 2_000 };
 
@@ -48,11 +48,12 @@ export class AccessPoints {
   }
 
   /**
-   * Makes the access point of a volume, or takes the one that an earlier attempt made, and waits until it can be
-   * mounted. A failure leaves none, where it is no {@link UnsettledError}.
+   * Creates the access point of a volume, or reuses an earlier attempt's, and waits until it can be mounted. A failure
+   * leaves none, unless it is an {@link UnsettledError}.
    *
    * @returns its ID
-   * @throws AwsError; UnsettledError: it may have been made, or is left behind; system: it does not become available
+   * @throws AwsError; UnsettledError: it may have been created, or could not be removed; system: it does not become
+   *   available
    */
   async create(volume: VolumeRecord, settings: VolumeOptions): Promise<string> {
     const { instance, logger } = this.#options;
@@ -67,7 +68,7 @@ export class AccessPoints {
     });
   }
 
-  /** As {@link create}, for a directory of a volume; it can be mounted only while that exists. */
+  /** Like {@link create}, for a directory of a volume; can be mounted only while the directory exists. */
   async createPart(part: VolumeDirectory, settings: VolumeOptions): Promise<string> {
     const { instance } = this.#options;
     return await this.#create({
@@ -99,7 +100,7 @@ export class AccessPoints {
     return made.id;
   }
 
-  /** Removes an access point; one that is gone is no error. The directory stays. @throws AwsError */
+  /** Deletes an access point; no error if it is gone. The directory stays. @throws AwsError */
   async remove(accessPointId: string): Promise<void> {
     try {
       await this.#options.efs.send(new DeleteAccessPointCommand({ AccessPointId: accessPointId }));
@@ -110,7 +111,7 @@ export class AccessPoints {
     }
   }
 
-  /** Lists all access points of the file system, those of others too. @throws AwsError */
+  /** Lists all access points of the file system, including others'. @throws AwsError */
   async list(): Promise<AccessPointDescription[]> {
     const found: AccessPointDescription[] = [];
     let token: string | undefined;
@@ -132,7 +133,7 @@ export class AccessPoints {
       return { id: made.AccessPointId ?? "", state: made.LifeCycleState };
     } catch (error) {
       if (!isAwsError(error, "AccessPointAlreadyExists")) {
-        // Only a refusal is certain: AWS may have made it in all other cases, an abort of the call included.
+        // Only a refusal is certain: after any other failure, including an aborted call, AWS may have created it.
         throw isRefusal(error) ? error : unsettled(error);
       }
       return { id: existingId(error), state: undefined };
@@ -158,7 +159,7 @@ export class AccessPoints {
   }
 }
 
-/** The token of a creation: equal when it is repeated, another when the volume is made again after a removal. */
+/** The idempotency token of a creation: equal for retries, different for a volume recreated after a removal. */
 function clientToken(instance: string, { name, created }: VolumeRecord, ...part: string[]): string {
   const at = created === undefined ? "" : `${created.seconds}.${created.nanos}`;
   return createHash("sha256")

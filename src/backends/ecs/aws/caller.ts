@@ -1,4 +1,4 @@
-/** One call of AWS from beginning to end: waits for its rate, is repeated where that helps, is logged. */
+/** The life of one AWS call: rate limiting, retries and logging. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
@@ -11,7 +11,7 @@ import { type AwsCall, AwsError, type AwsServiceName, isTransient, mayHaveNewCre
 import { isSpot, paceOf, type RateName, ratesOf } from "./rates.ts";
 import { type Rate, TokenBucket } from "../../cloud/calls/token-bucket.ts";
 
-/** The part of the SDK's clients that all of them have. */
+/** The common part of the SDK's clients. */
 export interface SdkClient {
   send(command: never, options?: { abortSignal?: AbortSignal }): Promise<unknown>;
   destroy(): void;
@@ -21,7 +21,7 @@ export interface SdkClient {
   };
 }
 
-/** Makes a call; see {@link createCaller}. */
+/** Makes a call, as described in {@link createCaller}. */
 export type AwsCaller = (
   service: AwsServiceName,
   client: SdkClient,
@@ -35,20 +35,20 @@ export interface CallerOptions {
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Ends every call. */
+  /** Aborts all calls. */
   readonly signal: AbortSignal;
 }
 
-/** Attempts at a call that AWS itself failed, or that was lost. */
+/** Maximum attempts of a call that failed in AWS, or was lost. */
 const transientAttempts = 4;
-/** Calls that AWS does twice when they are repeated after a lost answer. */
+/** Calls that AWS would execute twice if retried after a lost answer. */
 const doneAnew: ReadonlySet<string> = new Set(["RegisterTaskDefinition"]);
 /**
- * Calls that are not cut once they are on their way, because only their answers name what they make. A caller may leave
- * one and come back for its answer; the reason of its signal is thrown only if AWS has done nothing.
+ * Calls that are never aborted once sent, because only their answers name what they create. A caller may leave one and
+ * return for its answer; its signal's reason is thrown only if AWS has done nothing.
  */
 const seenThrough: ReadonlySet<string> = new Set(["RunTask"]);
-/** Attempts at a call that was throttled: more, because others share the account's rates. */
+/** Maximum attempts of a throttled call; more, because others share the account's rates. */
 const throttledAttempts = 12;
 const delays = { firstMs: 100, longestMs: 5_000 };
 
@@ -168,7 +168,7 @@ function reportCall(
   cloudCalled.report(() => ({ service, action: operation, ...told, seconds: durationMs / 1000 }));
 }
 
-/** Has a client's credentials read again. @returns whether they could be */
+/** Reloads a client's credentials. @returns whether that succeeded */
 async function renewCredentials({ config }: SdkClient, logger: Logger): Promise<boolean> {
   try {
     await config.credentials({ forceRefresh: true });
@@ -182,7 +182,7 @@ async function renewCredentials({ config }: SdkClient, logger: Logger): Promise<
   }
 }
 
-/** Attempts in all at a call that failed like this. */
+/** Maximum attempts of a call with this failure. */
 function attemptsAfter(error: AwsError): number {
   if (isThrottled(error)) {
     return throttledAttempts;
@@ -190,7 +190,9 @@ function attemptsAfter(error: AwsError): number {
   return isTransient(error) && !doneAnew.has(error.call.operation) ? transientAttempts : 1;
 }
 
-/** The delay after so many failures: doubles, and strays by half so that calls refused together do not return together. */
+/**
+ * The delay after a number of failures: exponential with jitter, so that calls refused together do not return together.
+ */
 function delayAfter(failures: number): number {
   const full = pauseAfter(failures, delays);
   return full / 2 + Math.random() * (full / 2);

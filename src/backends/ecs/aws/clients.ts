@@ -1,4 +1,4 @@
-/** The clients of AWS: paced, repeated, logged with AWS's request IDs, their errors converted. */
+/** AWS's clients, with pacing, retries, logging with request IDs, and converted errors. */
 import { CloudWatchLogsClient } from "@aws-sdk/client-cloudwatch-logs";
 import { EC2Client } from "@aws-sdk/client-ec2";
 import { ECRClient } from "@aws-sdk/client-ecr";
@@ -24,9 +24,9 @@ type RequestSigner = Exclude<NonNullable<STSClientConfig["signer"]>, () => unkno
 /** Settings of the clients. */
 export interface AwsOptions {
   readonly region: string;
-  /** One address for all services; undefined: AWS's own. */
+  /** One endpoint for all services; default: AWS's own. */
   readonly endpoint: string | undefined;
-  /** The account's rates that differ from AWS's defaults. */
+  /** The account's rates, if different from AWS's defaults. */
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -45,7 +45,7 @@ export interface SignedQuery {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** All services. Credentials come from the SDK's standard chain. */
+/** All services, with credentials from the SDK's default chain. */
 export interface AwsClients {
   readonly ecs: AwsService<ECSClient>;
   readonly logs: AwsService<CloudWatchLogsClient>;
@@ -63,13 +63,13 @@ export interface AwsClients {
    * @param sign told the host of STS, with its port where it is not the protocol's own
    */
   stsSignedBy(sign: (host: string) => Promise<SignedQuery>): STSClient;
-  /** Ends the calls that are under way, and refuses others. */
+  /** Aborts calls in progress and refuses others. */
   abandon(): void;
-  /** The same, and ends idle connections. */
+  /** The same, and closes idle connections. */
   close(): void;
 }
 
-/** Makes the clients; nothing is called yet. */
+/** Creates the clients without any calls. */
 export function createAwsClients(options: AwsOptions): AwsClients {
   const abandoned = new AbortController();
   const abandon = (): void => abandoned.abort(unavailable("the backend is shutting down"));

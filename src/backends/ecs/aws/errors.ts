@@ -1,4 +1,4 @@
-/** AWS's errors, converted once, where a call's answer comes in. */
+/** AWS's errors, converted once, where a call's answer arrives. */
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/contract/cloud-error.ts";
 import { clockClause } from "../../cloud/calls/clock-difference.ts";
@@ -6,7 +6,7 @@ import { isLastingCode, type Prospect } from "../../cloud/contract/start-prospec
 import { statusLine } from "../../images/registry/registry-errors.ts";
 import { prospectOfWords } from "./start-prospects.ts";
 
-/** The services that this backend calls, as its messages name them. */
+/** The services that this backend calls, by their names in messages. */
 export type AwsServiceName =
   | "ecs"
   | "logs"
@@ -17,7 +17,7 @@ export type AwsServiceName =
   | "service-quotas"
   | "sts";
 
-/** A call, as messages and logs name it. */
+/** A call's name in messages and logs. */
 export interface AwsCall {
   readonly service: AwsServiceName;
   /** As AWS writes it: `RunTask`. */
@@ -92,7 +92,7 @@ function isWithoutCredentials(code: string): boolean {
 const withoutCredentials = "there are no credentials for AWS";
 const howToGiveCredentials = `${withoutCredentials}: set AWS_PROFILE (after \`aws sso login\` where it is one of IAM Identity Center) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run this backend with a role of its task, pod or instance`;
 
-/** Whether a caught value is AWS's refusal by one of these names. */
+/** Whether a caught value is a refusal with one of these codes. */
 export function isAwsError(error: unknown, ...codes: readonly string[]): error is AwsError {
   return error instanceof AwsError && codes.includes(error.code);
 }
@@ -117,7 +117,7 @@ const outdated: ReadonlySet<string> = new Set([
   "SignatureDoesNotMatch",
 ]);
 
-/** Whether the same call may well succeed in a moment: a fault of AWS's own, or of the way there. */
+/** Whether a retry may soon succeed, after a fault of AWS's own or of the connection. */
 export function isTransient(error: AwsError): boolean {
   return error.status >= 500 || transient.has(error.code);
 }

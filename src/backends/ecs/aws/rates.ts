@@ -1,9 +1,9 @@
-/** The rates at which AWS lets an account call it, and which calls share one. */
+/** AWS's rate limits per account, and the calls that share them. */
 import type { CapacityProviderStrategyItem } from "@aws-sdk/client-ecs";
 
 import type { Rate } from "../../cloud/calls/token-bucket.ts";
 
-/** AWS's published defaults in most regions. Where an account's differ, `ecs.api_rates` says so. */
+/** AWS's published defaults in most regions, overridden by `ecs.api_rates`. */
 export const defaultRates = {
   /** Registering and deregistering task definitions. */
   "task-definition-writes": { burst: 20, perSecond: 1 },
@@ -42,7 +42,7 @@ export function ratesOf(region: string): Readonly<Record<RateName, Rate>> {
   return regionsOfSlowLogs.has(region) ? { ...defaultRates, "log-reads": slowLogReads } : defaultRates;
 }
 
-/** The order of calls that share a rate: starts first, since a user waits for them, then stops, then clearing away. */
+/** Priorities of calls that share a rate: starts first, since users wait for them, then stops, then cleanup. */
 const priorities = { start: 0, stop: 1, clear: 2 } as const;
 
 interface Pace {
@@ -55,7 +55,7 @@ export function isSpot({ capacityProvider = "" }: CapacityProviderStrategyItem):
   return capacityProvider.endsWith("_SPOT");
 }
 
-/** How a call is paced; undefined: AWS's limit is far above what this backend does. The scarcest rate comes first. */
+/** The limits of a call, the scarcest rate first; undefined if AWS's limit is far above this backend's use. */
 export function paceOf(operation: string, spot: boolean): Pace | undefined {
   if (operation === "RunTask") {
     return {

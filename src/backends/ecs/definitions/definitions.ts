@@ -1,4 +1,4 @@
-/** The task definitions that are registered: each content once, and gone a day after its last use. */
+/** Registered task definitions: each content once, deleted a day after its last use. */
 import {
   DeleteTaskDefinitionsCommand,
   DeregisterTaskDefinitionCommand,
@@ -31,11 +31,11 @@ export interface DefinitionsOptions {
   readonly logger: Logger;
 }
 
-/** An unused definition is kept for a day, and how long ago it was used is written down by the hour. */
+/** An unused definition is kept for a day; its last use is recorded by the hour. */
 const keptMs = 24 * 60 * 60_000;
 const useWrittenMs = 60 * 60_000;
 const pageSize = 100;
-/** Definitions that one call of DeleteTaskDefinitions takes. */
+/** Maximum definitions per call of DeleteTaskDefinitions. */
 const mostDeleted = 10;
 
 /** The definitions of this backend. */

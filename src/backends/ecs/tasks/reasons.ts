@@ -1,11 +1,11 @@
-/** Why a task is no more, in AWS's words. */
+/** Reasons for a task's end, in AWS's words. */
 import type { Task } from "@aws-sdk/client-ecs";
 
 import { type Prospect, quotesRefusal } from "../../cloud/contract/start-prospect.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 
-/** Begins the reasons that this backend gives when it stops a task. */
+/** Prefix of this backend's reasons for stopping a task. */
 export const ownReason = "sockerless: ";
 
 const interruptions: Readonly<Record<string, string>> = {
@@ -25,7 +25,7 @@ export function prospectOfEnd(task: Task): Prospect {
   return prospectOfWords(reason) ?? (quotesRefusal(reason) ? "lasts" : "passes");
 }
 
-/** Everything that AWS says about a task's end, each thing once. */
+/** AWS's complete words about a task's end, without duplicates. */
 export function reasonOf({ stopCode, stoppedReason, lastStatus, containers = [] }: Task): string {
   const main = containers.find(({ name }) => name === mainContainerName);
   const ofContainers = [main, ...containers.filter((each) => each !== main)].map((each) => each?.reason);
@@ -41,13 +41,15 @@ export function reasonOf({ stopCode, stoppedReason, lastStatus, containers = [] 
   return all.length > 0 ? all.join("; ") : `the task stopped (${stopCode || (lastStatus ?? "")})`;
 }
 
-/** AWS's words for a main container that ran out of memory; empty: it did not. */
+/** AWS's words for a main container that ran out of memory; empty otherwise. */
 export function outOfMemory({ containers = [] }: Task): string {
   const reason = containers.find(({ name }) => name === mainContainerName)?.reason ?? "";
   return /out ?of ?memory/i.test(reason) ? reason : "";
 }
 
-/** The cause in AWS, or by somebody in ECS, of a task's end; empty: it ended by itself, or this backend stopped it. */
+/**
+ * Words for what AWS, or someone using ECS, did to end a task; empty if it ended by itself or this backend stopped it.
+ */
 export function interruptionOf({ stopCode, stoppedReason = "" }: Task): string {
   if (stopCode === "UserInitiated") {
     return stoppedReason.startsWith(ownReason) ? "" : told("the task was stopped in ECS", stoppedReason);
