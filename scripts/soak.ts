@@ -67,6 +67,7 @@ const steps: readonly Step[] = [
   integration("untold ends", ["test/aca/untold-ends.test.ts"]),
   integration("packages", ["test/packages"]),
   integration("missing permissions", ["test/ecs/permissions.test.ts", "test/aca/permissions.test.ts"]),
+  integration("metrics", ["test/prometheus"]),
   {
     name: "kubernetes",
     program: process.execPath,

@@ -9,7 +9,8 @@ import type { Server, Socket } from "node:net";
 
 import { systemError } from "../common/errors.ts";
 import type { BuilderRequest, HeldSocket } from "../common/held-sockets.ts";
-import { processLogger } from "../common/logger.ts";
+import type { LogLevel } from "../common/config/load.ts";
+import { type Logger, processLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { handleOf } from "../common/socket-handle.ts";
 import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memory-back.ts";
@@ -27,6 +28,7 @@ const configured = Promise.withResolvers<ServeMessage>();
 const stopped = Promise.withResolvers<void>();
 const ending = new AbortController();
 let running: RunningService | undefined;
+let ownLogger: Logger | undefined;
 const builderRequests = new Map<number, (message: BuilderMessage) => void>();
 let lastBuilderRequest = 0;
 const stop = (): void => {
@@ -40,7 +42,7 @@ process.on("message", (message: SupervisorMessage) => {
       configured.resolve(message);
       break;
     case "reload":
-      void reload();
+      void reload(message.logLevel);
       break;
     case "stop":
       stop();
@@ -71,7 +73,7 @@ async function run(): Promise<void> {
     return;
   }
   const slots = execSlotsOf(asked);
-  const logger = processLogger(asked.config, name);
+  const logger = loggerOf(asked);
   const service = await startUnlessEnded(startService, asked.config, ending.signal, logger, {
     inherited: asked.sockets,
     hold: holdSocket,
@@ -96,15 +98,20 @@ async function run(): Promise<void> {
   await closeAndExit(service, logger);
 }
 
-function execSlotsOf({ execSlots, config }: ServeMessage): ExecSlots | undefined {
-  return execSlots === undefined
-    ? undefined
-    : new ExecSlots(execSlots, (error) => processLogger(config, name).warn({ err: error }, unknownCuts));
+function loggerOf({ config }: ServeMessage): Logger {
+  ownLogger ??= processLogger(config, name);
+  return ownLogger;
 }
 
-async function reload(): Promise<void> {
-  const { config } = await configured.promise;
-  await reloadService(running, processLogger(config, name));
+function execSlotsOf(asked: ServeMessage): ExecSlots | undefined {
+  const { execSlots } = asked;
+  return execSlots === undefined
+    ? undefined
+    : new ExecSlots(execSlots, (error) => loggerOf(asked).warn({ err: error }, unknownCuts));
+}
+
+async function reload(logLevel: LogLevel | undefined): Promise<void> {
+  await reloadService(running, loggerOf(await configured.promise), logLevel);
   send({ type: "reloaded" });
 }
 

@@ -36,7 +36,11 @@ export async function serveDetached(config: Config): Promise<number> {
       daemon?.kill("SIGTERM");
     });
   }
-  daemon = fork(program, [], { detached: true, stdio: ["ignore", log.descriptor, log.descriptor, "ipc"] });
+  // The arguments serve to read the configuration again.
+  daemon = fork(program, process.argv.slice(2), {
+    detached: true,
+    stdio: ["ignore", log.descriptor, log.descriptor, "ipc"],
+  });
   const outcome = await outcomeOf(daemon, config);
   if (outcome !== undefined && signal === undefined) {
     release(daemon);

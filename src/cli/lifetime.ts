@@ -1,8 +1,8 @@
 /** The end of a process that runs one service. */
-import type { Config } from "../common/config/load.ts";
+import type { Config, LogLevel } from "../common/config/load.ts";
 import { messageOf, SockerlessError } from "../common/errors.ts";
 import type { Supervision } from "../common/held-sockets.ts";
-import type { Logger } from "../common/logger.ts";
+import { type Logger, setLogLevel } from "../common/logger.ts";
 import { onAbort } from "../common/on-abort.ts";
 import type { RunningService } from "../common/running-service.ts";
 import type { StartService } from "./services.ts";
@@ -61,12 +61,25 @@ export async function closeAndExit(service: RunningService, logger: Logger): Pro
   }, lingerLimitMs).unref();
 }
 
-/** Reloads what can be reloaded, and logs what that was. Never rejects. */
-export async function reloadService(service: RunningService | undefined, logger: Logger): Promise<void> {
+/**
+ * Reloads what can be reloaded, and logs what that was. Never rejects.
+ *
+ * @param logLevel the configured one; undefined: it could not be read, and stays
+ */
+export async function reloadService(
+  service: RunningService | undefined,
+  logger: Logger,
+  logLevel: LogLevel | undefined,
+): Promise<void> {
+  const before = logger.level;
+  if (logLevel !== undefined) {
+    setLogLevel(logLevel);
+  }
+  const level = before === logger.level ? "" : `; the log level is ${logger.level}`;
   try {
     const reloaded = await service?.reload?.();
     logger.info(
-      `SIGHUP: ${reloaded ?? "there is nothing to read again"}; settings are read at the next start`,
+      `SIGHUP: ${reloaded ?? "there is nothing to read again"}${level}; other settings are read at the next start`,
     );
   } catch (error) {
     logger.error({ err: error }, "SIGHUP: could not be read again, all stays as it was");

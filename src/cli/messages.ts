@@ -1,5 +1,5 @@
 /** Messages between the processes of `serve` over IPC channels. */
-import type { Config } from "../common/config/load.ts";
+import type { Config, LogLevel } from "../common/config/load.ts";
 import type { HeldSocket, InheritedSocket } from "../common/held-sockets.ts";
 
 /** Sent by the process that has read the configuration of `serve`. */
@@ -26,8 +26,8 @@ export type SupervisorMessage =
       /** Descriptor of the slots where the child records the execs that it streams; absent if nothing reads them. */
       readonly execSlots?: number;
     }
-  /** Reload the certificates. */
-  | { readonly type: "reload" }
+  /** Reload the certificates, and log from this level on; undefined: as before. */
+  | { readonly type: "reload"; readonly logLevel: LogLevel | undefined }
   /** Close and exit. */
   | { readonly type: "stop" }
   | BuilderMessage;

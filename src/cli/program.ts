@@ -1,11 +1,16 @@
 /** The commands of sockerless, with what each does. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 
+import type { Config } from "../common/config/load.ts";
 import { backendNames } from "../common/config/schema.ts";
 import { release } from "../common/release.ts";
 import { version } from "../common/version.ts";
 import { configOf, configured, newProgram, serveCommand, stateDirOf } from "./commands.ts";
 import { backendService, frontendService } from "./services.ts";
+
+/** Forms of the commands' answers. */
+const formats = ["table", "json"] as const;
+type Format = (typeof formats)[number];
 
 /** The program with all of its commands. */
 export function sockerlessProgram(): Command {
@@ -48,7 +53,8 @@ export function sockerlessProgram(): Command {
         import("./alone.ts"),
         import("./docker-host.ts"),
       ]);
-      await serveAlone(frontendService(), config, ([address = config.hosts[0] ?? ""]) =>
+      const reread = (): Config => configOf(command, "frontend");
+      await serveAlone(frontendService(), config, reread, ([address = config.hosts[0] ?? ""]) =>
         dockerHostLine(address),
       );
     });
@@ -63,6 +69,7 @@ export function sockerlessProgram(): Command {
         await serveAlone(
           backendService(name),
           config,
+          () => configOf(command, "backend", name),
           ([address = config.listen]) => `sockerless backend ${name} listens on ${address}`,
         );
       });
@@ -162,14 +169,61 @@ export function sockerlessProgram(): Command {
     .description("Tell how far a container's start has come, what took how long, and what went wrong.")
     .argument("<container>", "Its name or ID, at DOCKER_HOST or --host.")
     .action(async (container: string, _, command: Command) => {
-      const [{ inspectContainer }, { why }] = await Promise.all([
-        import("./inspect-container.ts"),
-        import("./why.ts"),
-      ]);
-      const [asked] = command.getOptionValueSource("host") === undefined ? [process.env["DOCKER_HOST"]] : [];
-      const host = asked ?? configOf(command, "frontend").hosts[0] ?? "";
-      const lines = why(await inspectContainer(host, container, process.env));
+      const [{ askDocker }, { why }] = await Promise.all([import("./docker-api.ts"), import("./why.ts")]);
+      const path = `/containers/${encodeURIComponent(container)}/json`;
+      const lines = why(await askDocker(hostOf(command), path, process.env));
       process.stdout.write(`${lines.join("\n")}\n`);
+    });
+
+  configured(program.command("status"), "frontend")
+    .description("Tell what runs: processes, backend, containers, starts that wait, warnings.")
+    .addOption(new Option("--format <format>", "Form of the answer.").choices(formats).default("table"))
+    .action(async ({ format }: { readonly format: Format }, command: Command) => {
+      const { readStatus, statusTable } = await import("./status.ts");
+      const status = await readStatus(hostOf(command), process.env);
+      const text = format === "json" ? JSON.stringify(status, undefined, 2) : statusTable(status).join("\n");
+      process.stdout.write(`${text}\n`);
+    });
+
+  configured(program.command("context"), "frontend")
+    .description("Make or change a docker context that leads to DOCKER_HOST or --host.")
+    .argument("[name]", "Its name.", "sockerless")
+    .option("--use", "Make it the current one.")
+    .action(async (name: string, { use }: { readonly use?: true }, command: Command) => {
+      const { makeContext } = await import("./context.ts");
+      const lines = makeContext({
+        name,
+        host: hostOf(command),
+        isUsed: use === true,
+        environment: process.env,
+      });
+      process.stdout.write(`${lines.join("\n")}\n`);
+    });
+
+  configured(program.command("debug"), "serve")
+    .description(
+      "Write a file for a report of a fault: versions, settings without secrets, status, the log's end.",
+    )
+    .argument("<file>", "A new file, a gzipped tar.")
+    .action(async (file: string, _, command: Command) => {
+      const { writeDebugFile } = await import("./debug.ts");
+      const config = configOf(command, "serve");
+      const lines = await writeDebugFile(file, config, hostOf(command), process.env);
+      process.stdout.write(`${lines.join("\n")}\n`);
+    });
+
+  configured(program.command("doctor"), "serve")
+    .description(
+      "Look at what a first day needs: this machine for local, else the cloud. Exit code 1: something is wrong.",
+    )
+    .addOption(new Option("--format <format>", "Form of the answer.").choices(formats).default("table"))
+    .action(async ({ format }: { readonly format: Format }, command: Command) => {
+      const { examine, findingsTable, isHealthy } = await import("./doctor/doctor.ts");
+      const findings = await examine(configOf(command, "serve"));
+      const text =
+        format === "json" ? JSON.stringify(findings, undefined, 2) : findingsTable(findings).join("\n");
+      process.stdout.write(`${text}\n`);
+      process.exitCode = isHealthy(findings) ? 0 : 1;
     });
 
   program
@@ -184,4 +238,10 @@ export function sockerlessProgram(): Command {
       );
     });
   return program;
+}
+
+/** The Docker API that a command asks: of its flag, else DOCKER_HOST, else the configuration. */
+function hostOf(command: Command): string {
+  const [asked] = command.getOptionValueSource("host") === undefined ? [process.env["DOCKER_HOST"]] : [];
+  return asked ?? configOf(command, "frontend").hosts[0] ?? "";
 }

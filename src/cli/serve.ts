@@ -1,6 +1,7 @@
 /** `sockerless serve`: backend and frontend in two processes. */
 import type { Config } from "../common/config/load.ts";
 import { onAbort } from "../common/on-abort.ts";
+import { readConfig } from "./config-reader.ts";
 import { daemonTitle, endingDaemonTitle, holdStateDirectory } from "./daemon-mark.ts";
 import { dockerHostLine } from "./docker-host.ts";
 import { giveMemoryBackOnceSettled } from "./give-memory-back.ts";
@@ -46,7 +47,7 @@ export async function serve(config: Config, reportServing: ReportServing = print
       process.exit(1);
     },
   );
-  onReloadRequested(() => void reload());
+  onReloadRequested(oneAtATime(reload));
   holdStateDirectory(config);
   try {
     supervised = await supervise(services, config, logger, ending.signal, activated);
@@ -67,12 +68,35 @@ export async function serve(config: Config, reportServing: ReportServing = print
   async function reload(): Promise<void> {
     if (supervised !== undefined && !ending.signal.aborted) {
       manager?.reloading();
-      await supervised.reload();
+      const { read } = await readConfig().catch(() => ({ read: undefined }));
+      if (read === undefined) {
+        logger.error({}, "SIGHUP: the configuration could not be read again");
+      }
+      await supervised.reload(read?.config.logLevel);
       if (!ending.signal.aborted) {
         manager?.ready();
       }
     }
   }
+}
+
+/** Calls made while one runs become one more, after it. */
+function oneAtATime(act: () => Promise<void>): () => void {
+  let state: "idle" | "running" | "again" = "idle";
+  const run = async (): Promise<void> => {
+    if (state !== "idle") {
+      state = "again";
+      return;
+    }
+    state = "running";
+    await act();
+    const isAgain = (state as string) === "again";
+    state = "idle";
+    if (isAgain) {
+      await run();
+    }
+  };
+  return () => void run();
 }
 
 function print(line?: string): void {

@@ -7,7 +7,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
-import type { Config } from "../common/config/load.ts";
+import type { Config, LogLevel } from "../common/config/load.ts";
 import { messageOf, systemError } from "../common/errors.ts";
 import type { HeldSocket } from "../common/held-sockets.ts";
 import { onAbort } from "../common/on-abort.ts";
@@ -49,8 +49,11 @@ const nodeSwitches = [
 export interface Supervised {
   /** The addresses that each service reported, by service name. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
-  /** Makes all services reload their certificates; resolves when each has, or has ended. */
-  reload(): Promise<void>;
+  /**
+   * Makes all services reload their certificates, and log from a level on (undefined: as before); resolves when each has,
+   * or has ended.
+   */
+  reload(logLevel: LogLevel | undefined): Promise<void>;
   /** Ends all services in reverse order. */
   stop(): Promise<void>;
   /** Kills all services. */
@@ -109,8 +112,8 @@ export async function supervise(
     child.keepRunning();
   }
   builder.resume();
-  const reload = async (): Promise<void> => {
-    await Promise.all(children.map((child) => child.reload()));
+  const reload = async (logLevel: LogLevel | undefined): Promise<void> => {
+    await Promise.all(children.map((child) => child.reload(logLevel)));
   };
   return { addresses, reload, stop, kill };
 }
@@ -119,7 +122,7 @@ export async function supervise(
 class Child {
   readonly name: string;
   readonly #service: Service;
-  readonly #config: Config;
+  #config: Config;
   readonly #logger: RareLogger;
   readonly #builder: BuilderProcess;
   readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
@@ -204,7 +207,8 @@ class Child {
     clearTimeout(limit);
   }
 
-  async reload(): Promise<void> {
+  async reload(logLevel: LogLevel | undefined): Promise<void> {
+    this.#config = { ...this.#config, logLevel: logLevel ?? this.#config.logLevel };
     const child = this.#process;
     if (!child.connected) {
       return;
@@ -212,7 +216,7 @@ class Child {
     const done = Promise.withResolvers<void>();
     const onMessage = ({ type }: ChildMessage): void => (type === "reloaded" ? done.resolve() : undefined);
     child.on("message", onMessage).once("disconnect", done.resolve);
-    this.#send({ type: "reload" });
+    this.#send({ type: "reload", logLevel });
     await done.promise;
     child.off("message", onMessage).off("disconnect", done.resolve);
   }

@@ -28,12 +28,24 @@ export interface LoggerOptions {
   readonly destination?: DestinationStream;
 }
 
+/** Loggers of this process whose level {@link setLogLevel} changes. */
+const processLoggers = new Set<Logger>();
+
 /** The root logger of a sockerless program, with its configuration. */
 export function processLogger(
   config: { readonly logLevel: LogLevel; readonly logFormat: LogFormat },
   name: string,
 ): Logger {
-  return createLogger({ level: config.logLevel, format: config.logFormat, process: name });
+  const logger = createLogger({ level: config.logLevel, format: config.logFormat, process: name });
+  processLoggers.add(logger);
+  return logger;
+}
+
+/** Changes the level of all of this process's loggers. */
+export function setLogLevel(level: LogLevel): void {
+  for (const logger of processLoggers) {
+    logger.level = level;
+  }
 }
 
 /**
@@ -99,7 +111,11 @@ function withRequestId(values: Record<string, unknown>): Record<string, unknown>
 
 /** The logger of a part of a process (`streams`, `engine`); its lines name the part. */
 export function componentLogger(parent: Logger, component: string): Logger {
-  return parent.child({ component });
+  const logger = parent.child({ component });
+  if (processLoggers.has(parent)) {
+    processLoggers.add(logger);
+  }
+  return logger;
 }
 
 /**

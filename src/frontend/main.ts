@@ -55,7 +55,6 @@ export async function startFrontend(
   const publisher = config.publish
     ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), ...own })
     : undefined;
-  const isDebugging = logger.isLevelEnabled("debug");
   const execEnds = new ExecEnds(ways.backend.execs, supervision);
   const startBuilder = supervision?.startBuilder;
   const backendSocket = config.backend === "local" ? /^unix:\/\/(.*)$/s.exec(reach.address)?.[1] : undefined;
@@ -71,7 +70,9 @@ export async function startFrontend(
     ...ways,
     clock: systemClock,
     presence,
-    isDebugging,
+    get isDebugging() {
+      return logger.isLevelEnabled("debug");
+    },
     publisher,
     execEnds,
     askedStarts: new AskedStarts(),

@@ -1,6 +1,4 @@
 /** The metrics of a frontend, of the daemon's other processes and of the backend; loaded only where they are served. */
-import { readFileSync } from "node:fs";
-
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 
 import { messageOf } from "../common/errors.ts";
@@ -8,6 +6,7 @@ import type { Logger } from "../common/logger.ts";
 import { requestAnswered, streamBytes, streamEnded } from "../common/metrics/measure.ts";
 import { joinMetrics, processRegistry } from "../common/metrics/process-metrics.ts";
 import type { MetricsSource } from "../common/metrics/serve-metrics.ts";
+import { processTree } from "../common/process-tree.ts";
 import type { BackendClients } from "./backend/clients.ts";
 import type { BackendPresence } from "./backend/presence.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
@@ -47,7 +46,7 @@ export function measureFrontend(parts: MeasuredFrontend): MetricsSource {
       registers,
       collect() {
         this.reset();
-        for (const { program, bytes } of memoryOfTree(supervisorPid)) {
+        for (const { program, bytes } of processTree(supervisorPid)) {
           this.inc({ program }, bytes);
         }
       },
@@ -122,31 +121,4 @@ function measureStreams(streams: Pick<StreamPool, "size">, registers: Registry[]
   });
   streamEnded.observe(({ outcome }) => ended.inc({ outcome }));
   streamBytes.observe(({ direction, bytes: passed }) => bytes.inc({ direction }, passed));
-}
-
-/** Programs of the daemon that are told apart; all others are `other`. */
-const programs = new Map([
-  ["sockerless", "supervisor"],
-  ["sockerless-frontend", "frontend"],
-  ["sockerless-backend", "backend"],
-  ["sockerless-builder", "builder"],
-  ["sockerless-agent host", "host"],
-  ["sockerless-agent forwarder", "forwarder"],
-]);
-
-/** Resident memory of a process and its descendants; nothing of those that have ended, or where there is no /proc. */
-function memoryOfTree(pid: number): { readonly program: string; readonly bytes: number }[] {
-  try {
-    const [command = "", mode = ""] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    const name = command.trim().replace(/^.*\//, "");
-    const program = programs.get(name) ?? programs.get(`${name} ${mode}`) ?? "other";
-    const kilobytes = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
-    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
-    return [
-      { program, bytes: kilobytes * 1024 },
-      ...children.filter((child) => child !== "").flatMap((child) => memoryOfTree(Number(child))),
-    ];
-  } catch {
-    return [];
-  }
 }

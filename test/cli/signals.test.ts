@@ -1,6 +1,9 @@
 /** Signals that a daemon's processes are sent by others: none opens a debugger, and SIGHUP ends nothing. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
@@ -8,11 +11,17 @@ import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 let daemon: Daemon;
+let directory = "";
 before(async () => {
-  daemon = await Daemon.start();
+  directory = await mkdtemp(join(tmpdir(), "skl-"));
+  await writeFile(join(directory, "config.yaml"), "log_level: info\n");
+  daemon = await Daemon.start({ args: ["--config", join(directory, "config.yaml")] });
   await daemon.ok("load", "--input", await busyboxArchiveFile());
 });
-after(() => daemon.stop());
+after(async () => {
+  await daemon.stop();
+  await rm(directory, { recursive: true });
+});
 
 /** The Node processes of the daemon: supervisor, backend and frontend. */
 function nodeProcesses(): number[] {
@@ -94,6 +103,35 @@ test("SIGHUP ends neither the host process nor a shim", async () => {
   await daemon.ok("run", "--rm", "busybox", "true");
   assert.equal(await processOf(daemon, "host"), before);
   await daemon.ok("rm", "-f", "box");
+});
+
+test("SIGHUP has the log level of the configuration hold, and a file that is none changes nothing", async () => {
+  const file = join(directory, "config.yaml");
+  const requests = (): number => daemon.output.split('"msg":"request"').length;
+  const reload = async (text: string, told: string): Promise<void> => {
+    const before = daemon.output.length;
+    await writeFile(file, text);
+    process.kill(daemon.pid, "SIGHUP");
+    for (const name of ["frontend", "backend"]) {
+      await until(
+        () =>
+          new RegExp(`"process":"${name}".*SIGHUP: ${told}`).test(daemon.output.slice(before)) || undefined,
+      );
+    }
+  };
+  await daemon.ok("version");
+  assert.equal(requests(), 1);
+  await reload("log_level: debug\n", ".*the log level is debug");
+  await daemon.ok("version");
+  await until(() => requests() > 1 || undefined);
+  assert.equal(await daemon.ok("info", "--format", "{{.Debug}}"), "true");
+  await reload("log_level: [\n", "there is nothing to read again; other");
+  await until(
+    () =>
+      /"process":"supervisor".*the configuration could not be read again/.exec(daemon.output) ?? undefined,
+  );
+  await reload("log_level: info\n", ".*the log level is info");
+  assert.equal(await daemon.ok("info", "--format", "{{.Debug}}"), "false");
 });
 
 test("SIGHUP ends nothing and says that there is nothing to read again", async () => {

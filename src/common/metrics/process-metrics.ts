@@ -1,11 +1,21 @@
 /** The metrics of one process, in Prometheus' text format; loaded only where metrics are served. */
 import { collectDefaultMetrics, Registry } from "prom-client";
 
+/** Gauges of the library whose names Prometheus keeps for counters. */
+const misnamed = [
+  "nodejs_active_handles_total",
+  "nodejs_active_requests_total",
+  "nodejs_active_resources_total",
+];
+
 /** A registry with Node's own metrics of this process: memory, processor time, event loop. */
 export function processRegistry(process: "frontend" | "backend"): Registry {
   const registry = new Registry();
   registry.setDefaultLabels({ process });
   collectDefaultMetrics({ register: registry });
+  for (const name of misnamed) {
+    registry.removeSingleMetric(name);
+  }
   return registry;
 }
 

@@ -1,4 +1,4 @@
-/** Inspects a container over the Docker API, as Docker's own clients do. */
+/** Calls of the Docker API, as Docker's own clients make them. */
 import { readFile } from "node:fs/promises";
 import { request as requestHttp, type RequestOptions } from "node:http";
 import { request as requestHttps } from "node:https";
@@ -8,19 +8,19 @@ import { text } from "node:stream/consumers";
 import { invalid, systemError } from "../common/errors.ts";
 
 /**
- * Inspects a container.
+ * Asks the Docker API.
  *
  * @param host `unix:///path` or `tcp://host:port`
+ * @param path and query, without an API version
  * @param environment read for Docker's TLS variables
  * @returns the parsed JSON answer
  * @throws system: with the message of the answer, or if nothing answers
  */
-export async function inspectContainer(
+export async function askDocker(
   host: string,
-  container: string,
+  path: string,
   environment: NodeJS.ProcessEnv,
 ): Promise<unknown> {
-  const path = `/containers/${encodeURIComponent(container)}/json`;
   const { status, body } = await get({ ...(await addressOf(host, environment)), path });
   const answer = JSON.parse(body) as { readonly message?: string };
   if (status !== 200) {

@@ -1,0 +1,19 @@
+/** Checks of `sockerless doctor` in Azure: those of the backend's start. */
+import { systemClock } from "../../common/clock.ts";
+import type { AcaConfig } from "../../common/config/load.ts";
+import type { Logger } from "../../common/logger.ts";
+import type { StartCheck } from "../cloud/contract/platform.ts";
+import { createAzureClients } from "./arm/clients.ts";
+import { parseRates } from "./arm/rates.ts";
+import { acaChecks } from "./start-checks.ts";
+
+/** The checks; they change nothing. */
+export function doctorChecks(
+  { aca: config }: AcaConfig,
+  logger: Logger,
+): { readonly checks: readonly StartCheck[]; close(): void } {
+  const { subscriptionId, endpoint, apiRates } = config;
+  const rates = parseRates(apiRates);
+  const azure = createAzureClients({ subscriptionId, endpoint, rates, clock: systemClock, logger });
+  return { checks: acaChecks(config, azure, logger), close: () => azure.abandon() };
+}
