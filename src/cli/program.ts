@@ -45,6 +45,22 @@ export function sockerlessProgram(): Command {
       process.exitCode = findings.length === 0 || repair === true ? 0 : 2;
     });
 
+  configured(program.command("backup"), "stop")
+    .description("Write a backup of a state directory, also while its daemon runs.")
+    .argument("<file>", "Tar archive; its suffix chooses the compression: .tar, .tar.gz, .tar.xz, .tar.zst.")
+    .option("--volumes", "With the content of volumes.")
+    .action(async (file: string, { volumes }: { readonly volumes?: true }, command: Command) => {
+      const { backup } = await import("./backup.ts");
+      await backup(stateDirOf(command), file, volumes === true);
+    });
+  configured(program.command("restore"), "stop")
+    .description("Make a state directory of a backup. The directory must be missing or empty.")
+    .argument("<file>", "What sockerless backup has written.")
+    .action(async (file: string, _, command: Command) => {
+      const { restore } = await import("./backup.ts");
+      await restore(stateDirOf(command), file);
+    });
+
   configured(program.command("frontend"), "frontend")
     .description("Run the frontend alone: the Docker API for a backend that runs elsewhere.")
     .action(async (_, command: Command) => {

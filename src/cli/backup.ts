@@ -1,0 +1,149 @@
+/** `sockerless backup` and `sockerless restore`: a state directory as a tar archive, made by the machine's tar. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+
+import { copyRunningDatabase } from "../backends/state/snapshot.ts";
+import { conflict, errnoOf, invalid, messageOf, systemError } from "../common/errors.ts";
+import { version } from "../common/version.ts";
+
+const recordName = "backup.json";
+const recordVersion = 1;
+
+/** The archive's description, its first file. */
+interface BackupRecord {
+  readonly version: number;
+  /** Version of sockerless that made it. */
+  readonly release: string;
+  readonly volumes: boolean;
+}
+
+/** Files beside the database (docs/formats.md). Scratch, locks, sockets and the builder's cache are made anew. */
+const kept = ["blobs", "containers", "layers", "logs", "staged", "set-aside"];
+const volumes = "volumes";
+
+/** All that overlayfs and images mean, in tar's options. */
+const faithful = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--sparse"];
+
+/** Exit code of GNU tar for files that changed or went while they were read. */
+const changedMeanwhile = 1;
+
+/**
+ * Writes a backup, also while the daemon runs: the records are as of one moment, files of containers and volumes as they
+ * are read after it.
+ *
+ * @param file appears when it is whole; its suffix chooses the compression (`.gz`, `.xz`, `.zst`)
+ * @throws SockerlessError if there is no state, or tar fails
+ */
+export async function backup(stateDirectory: string, file: string, withVolumes: boolean): Promise<void> {
+  const target = path.resolve(file);
+  const begun = path.join(path.dirname(target), `.new-${path.basename(target)}`);
+  const scratch = await mkdtemp(path.join(stateDirectory, ".backup-")).catch((error: unknown) => {
+    throw systemError(`cannot back up state directory ${stateDirectory}: ${messageOf(error)}`, error);
+  });
+  try {
+    const record: BackupRecord = { version: recordVersion, release: version, volumes: withVolumes };
+    await writeFile(path.join(scratch, recordName), JSON.stringify(record));
+    // The spare first: what it has and the database has, too, counts once.
+    const hasSpare = await copyFile(path.join(stateDirectory, "spare"), path.join(scratch, "spare")).then(
+      () => true,
+      (error: unknown) => {
+        if (errnoOf(error) !== "ENOENT") {
+          throw error;
+        }
+        return false;
+      },
+    );
+    await copyRunningDatabase(stateDirectory, path.join(scratch, "db"));
+    const there = await readdir(stateDirectory);
+    const names = [...kept, ...(withVolumes ? [volumes] : [])].filter((name) => there.includes(name));
+    const code = await tar([
+      ...["--create", "--file", begun, "--auto-compress", ...faithful],
+      // Mounts of running containers are made of the rest.
+      ...[
+        "--one-file-system",
+        "--warning=no-file-changed",
+        "--warning=no-file-removed",
+        "--warning=no-file-ignored",
+      ],
+      ...["-C", scratch, recordName, "db", ...(hasSpare ? ["spare"] : [])],
+      ...["-C", stateDirectory, ...names],
+    ]);
+    if (code > changedMeanwhile) {
+      throw systemError(`tar ended with ${code}: see above`);
+    }
+    await rename(begun, target);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+    await rm(begun, { force: true });
+  }
+}
+
+/**
+ * Makes a state directory of a backup; it appears when it is whole.
+ *
+ * @param stateDirectory must be missing or empty
+ * @throws SockerlessError `conflict` if it is not; `invalid` if the file is no backup that this version can read
+ */
+export async function restore(stateDirectory: string, file: string): Promise<void> {
+  const target = path.resolve(stateDirectory);
+  const names = await readdir(target).catch((error: unknown) => {
+    if (errnoOf(error) === "ENOENT") {
+      return undefined;
+    }
+    throw error;
+  });
+  if (names !== undefined && names.length > 0) {
+    throw conflict(
+      `state directory ${stateDirectory} is not empty: stop the daemon and move the directory away first`,
+    );
+  }
+  await mkdir(path.dirname(target), { recursive: true });
+  const begun = await mkdtemp(`${target}.restore-`);
+  try {
+    const code = await tar([
+      "--extract",
+      "--file",
+      path.resolve(file),
+      "-C",
+      begun,
+      "--same-owner",
+      "-p",
+      ...faithful,
+    ]);
+    if (code !== 0) {
+      throw systemError(`tar ended with ${code}: see above`);
+    }
+    await readRecord(begun, file);
+    await rm(path.join(begun, recordName));
+    if (names !== undefined) {
+      await rmdir(target);
+    }
+    await rename(begun, target);
+  } finally {
+    await rm(begun, { recursive: true, force: true });
+  }
+}
+
+async function readRecord(directory: string, file: string): Promise<void> {
+  let record: BackupRecord;
+  try {
+    record = JSON.parse(await readFile(path.join(directory, recordName), "utf8")) as BackupRecord;
+  } catch (error) {
+    throw invalid(`${file} is no backup of sockerless: ${messageOf(error)}`, error);
+  }
+  if (record.version !== recordVersion) {
+    throw invalid(
+      `${file} was written by sockerless ${record.release}: restore it with that version or a newer one`,
+    );
+  }
+}
+
+async function tar(args: readonly string[]): Promise<number> {
+  const child = spawn("tar", args, { stdio: ["ignore", "ignore", "inherit"] });
+  const [code] = (await once(child, "close").catch((error: unknown) => {
+    throw systemError(`cannot run tar: ${messageOf(error)}`, error);
+  })) as [number | null];
+  return code ?? 128;
+}
