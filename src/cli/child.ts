@@ -15,7 +15,8 @@ import type { RunningService } from "../common/running-service.ts";
 import { handleOf } from "../common/socket-handle.ts";
 import { giveMemoryBackAfterWork, giveMemoryBackOnceSettled } from "./give-memory-back.ts";
 import { ExecSlots, unknownCuts } from "./exec-slots.ts";
-import { closeAndExit, reloadService, reportFailure, startUnlessEnded } from "./lifetime.ts";
+import { closeAndExit, reloadService, startUnlessEnded } from "./lifetime.ts";
+import { reportFailure } from "./report-failure.ts";
 import type { BuilderMessage, ChildMessage, SupervisorMessage } from "./messages.ts";
 import { loadService } from "./services.ts";
 

@@ -1,6 +1,5 @@
 /** The end of a process that runs one service. */
 import type { Config, LogLevel } from "../common/config/load.ts";
-import { messageOf, SockerlessError } from "../common/errors.ts";
 import type { Supervision } from "../common/held-sockets.ts";
 import { type Logger, setLogLevel } from "../common/logger.ts";
 import { onAbort } from "../common/on-abort.ts";
@@ -84,11 +83,4 @@ export async function reloadService(
   } catch (error) {
     logger.error({ err: error }, "SIGHUP: could not be read again, all stays as it was");
   }
-}
-
-/** Prints why a program cannot continue: one line for our own errors, others with their stack. */
-export function reportFailure(name: string, error: unknown): void {
-  const expected = error instanceof SockerlessError;
-  const text = expected || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
-  process.stderr.write(`sockerless ${name}: ${text}\n`);
 }

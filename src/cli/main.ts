@@ -1,7 +1,7 @@
 /** The command line of sockerless. */
 import "../common/compile-cache.ts";
 
-import { reportFailure } from "./lifetime.ts";
+import { reportFailure } from "./report-failure.ts";
 import { sockerlessProgram } from "./program.ts";
 
 const program = sockerlessProgram();

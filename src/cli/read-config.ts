@@ -4,7 +4,7 @@ import "../common/compile-cache.ts";
 import type { Command } from "commander";
 
 import { configOf, newProgram, serveCommand } from "./commands.ts";
-import { reportFailure } from "./lifetime.ts";
+import { reportFailure } from "./report-failure.ts";
 import type { ConfigMessage } from "./messages.ts";
 
 const program = newProgram();

@@ -6,7 +6,7 @@ import "../common/compile-cache.ts";
 
 import { once } from "node:events";
 
-import { reportFailure } from "./lifetime.ts";
+import { reportFailure } from "./report-failure.ts";
 import type { ConfigMessage, ServesMessage } from "./messages.ts";
 import { serve } from "./serve.ts";
 

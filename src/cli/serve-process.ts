@@ -6,7 +6,7 @@
 import "../common/compile-cache.ts";
 
 import { makeStateDirectory } from "../common/state-directory.ts";
-import { reportFailure } from "./lifetime.ts";
+import { reportFailure } from "./report-failure.ts";
 import { readConfig } from "./config-reader.ts";
 import { serve } from "./serve.ts";
 

@@ -97,7 +97,10 @@ describe("a database whose log is not whole", () => {
     await writeFile(log, flipped);
     await symlink(path.join(directory, "nowhere", "at all"), path.join(directory, "set-aside"));
     await assert.rejects(open(), (error: Error) => {
-      assert.match(error.message, /is damaged: \d+\.log; no copy: ENOTDIR.*; it is left as it is$/);
+      assert.match(
+        error.message,
+        /is damaged: \d+\.log; no copy: ENOTDIR.*; it is left as it is: `sockerless check --repair --state-dir .+` mends what can be mended$/,
+      );
       assert.equal(errnoOf(error.cause), "ENOTDIR");
       return true;
     });
