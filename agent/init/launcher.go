@@ -72,6 +72,7 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (_ s
 	}
 	whole := proto.CloneOf(spec) // execs do not get the secrets
 	whole.Env = append(whole.Env, request.SecretEnv...)
+	whole.Privileged = false // its capabilities are in main
 	program, err := main.program(whole, l.powers)
 	if err != nil {
 		return nil, session.Stdio{}, err

@@ -85,7 +85,8 @@ func (c Configuration) String() string {
 // defaultHosts is the minimal hosts file.
 const defaultHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
-// Hosts appends entries to a hosts file.
+// Hosts appends entries to a hosts file. A name that the file has at an entry's
+// address moves to the entry, whose first name is the canonical one.
 func Hosts(before string, entries []*agentv1.HostsEntry) string {
 	if strings.TrimSpace(before) == "" {
 		before = defaultHosts
@@ -94,9 +95,32 @@ func Hosts(before string, entries []*agentv1.HostsEntry) string {
 		before += "\n"
 	}
 	text := strings.Builder{}
-	text.WriteString(before)
+	for line := range strings.Lines(before) {
+		text.WriteString(withoutMoved(line, entries))
+	}
 	for _, entry := range entries {
 		text.WriteString(entry.Address + "\t" + strings.Join(entry.Names, " ") + "\n")
 	}
 	return text.String()
+}
+
+// withoutMoved is a line without the names that entries have for its address;
+// empty: it has no others.
+func withoutMoved(line string, entries []*agentv1.HostsEntry) string {
+	fields := strings.Fields(line)
+	if len(fields) < 2 {
+		return line
+	}
+	kept := slices.DeleteFunc(slices.Clone(fields), func(name string) bool {
+		return slices.ContainsFunc(entries, func(entry *agentv1.HostsEntry) bool {
+			return entry.Address == fields[0] && slices.Contains(entry.Names, name)
+		})
+	})
+	switch len(kept) {
+	case len(fields):
+		return line
+	case 1:
+		return ""
+	}
+	return kept[0] + "\t" + strings.Join(kept[1:], " ") + "\n"
 }

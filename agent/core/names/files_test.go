@@ -35,6 +35,9 @@ func TestHostsEntriesFollowThePlatforms(t *testing.T) {
 	if got := Hosts("127.0.0.1 localhost\n10.0.0.1 ip-10-0-0-1", entries); got != "127.0.0.1 localhost\n10.0.0.1 ip-10-0-0-1\n192.0.2.1\ta b\nfd00::1\tc\n" {
 		t.Errorf("%q", got)
 	}
+	if got := Hosts("192.0.2.1\tb other\n192.0.2.1\tb\n192.0.2.9\tb\n", entries[:1]); got != "192.0.2.1\tother\n192.0.2.9\tb\n192.0.2.1\ta b\n" {
+		t.Errorf("names that move: %q", got)
+	}
 	if got := Hosts("", nil); got != defaultHosts {
 		t.Errorf("%q", got)
 	}

@@ -7,7 +7,11 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { invalid } from "../../../common/errors.ts";
 import type { SeccompProfileSchema, SeccompRuleSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { askedCapabilities, defaultCapabilities } from "../../security/linux-capabilities.ts";
+import {
+  askedCapabilities,
+  capabilitiesByBit,
+  defaultCapabilities,
+} from "../../security/linux-capabilities.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
 import {
   type KernelRule,
@@ -109,11 +113,21 @@ function agentRule({
   };
 }
 
+/** All capabilities are asked for: as many as the node has. */
+export function asksForAll(host: Pick<HostConfig, "capAdd" | "capDrop" | "privileged"> | undefined): boolean {
+  return host?.privileged === true || askedCapabilities(host).added.includes("ALL");
+}
+
 /** Capabilities of a container, with `CAP_`. */
-export function boundingSet(host: Pick<HostConfig, "capAdd" | "capDrop"> | undefined): string[] {
+export function boundingSet(
+  host: Pick<HostConfig, "capAdd" | "capDrop" | "privileged"> | undefined,
+): string[] {
   const { added, dropped } = askedCapabilities(host);
+  if (asksForAll(host)) {
+    return capabilitiesByBit.filter((name) => host?.privileged === true || !dropped.includes(name));
+  }
   const kept = dropped.includes("ALL") ? [] : defaultCapabilities.filter((name) => !dropped.includes(name));
-  return [...new Set([...kept, ...added.filter((name) => name !== "ALL")])];
+  return [...new Set([...kept, ...added])];
 }
 
 function checkRule({ action, args = [], names }: ResolvedRule): void {

@@ -5,6 +5,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { Tee } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerRecordSchema, ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { capabilitiesByBit } from "../../security/linux-capabilities.ts";
 import { startDetails } from "./start-details.ts";
 
 const sealed = { specification: new Uint8Array([1]), seal: new Uint8Array([2]) };
@@ -58,6 +59,19 @@ describe("what the agent of a cloud container is told with its start", () => {
     assert.ok(!of([], ["CAP_CHOWN"]).includes("CAP_CHOWN"));
     assert.deepEqual(of(["CAP_KILL"], ["ALL"]), ["CAP_KILL"]);
     assert.ok(of(["CAP_SYS_PTRACE"], []).includes("CAP_SYS_PTRACE"));
+  });
+
+  it("is all capabilities, as many as there are, where all are wanted", () => {
+    const of = (hostConfig: { capAdd?: string[]; capDrop?: string[]; privileged?: boolean }) =>
+      details({ hostConfig }).process;
+    assert.equal(of({ capAdd: ["NET_ADMIN"] })?.privileged, false);
+    const most = of({ capAdd: ["ALL"], capDrop: ["SYS_ADMIN"] });
+    assert.equal(most?.privileged, true);
+    assert.deepEqual(
+      capabilitiesByBit.filter((name) => !most?.capabilities?.includes(name)),
+      ["CAP_SYS_ADMIN"],
+    );
+    assert.deepEqual(of({ privileged: true, capDrop: ["ALL"] })?.capabilities, capabilitiesByBit);
   });
 
   it("is the names that another container knows whose network it shares", () => {

@@ -11,7 +11,7 @@ import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { parseSignal, sigterm } from "../../model/signals.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
-import { agentSeccomp, boundingSet } from "./agent-seccomp.ts";
+import { agentSeccomp, asksForAll, boundingSet } from "./agent-seccomp.ts";
 import type { SealedRecord } from "../authority/seal.ts";
 
 /** Configured settings for agents. */
@@ -92,6 +92,7 @@ function processOf(
     tty: config?.tty ?? false,
     ...(consoleHeight > 0 ? { consoleSize: { height: consoleHeight, width: consoleWidth } } : {}),
     additionalGroups: hostConfig?.groupAdd ?? [],
+    privileged: asksForAll(hostConfig),
     capabilities: boundingSet(hostConfig),
     noNewPrivileges: parseSecurityOptions(hostConfig?.securityOpt ?? []).noNewPrivileges,
     seccomp: hostConfig && agentSeccomp(hostConfig, architecture),

@@ -796,13 +796,14 @@ type ProcessSpec struct {
 	Args  []string               `protobuf:"bytes,1,rep,name=args,proto3" json:"args,omitempty"` // argv, never empty
 	// KEY=value. Main process: the whole environment. Exec: laid over the main
 	// process's environment, later entries win.
-	Env              []string     `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty"`
-	WorkingDir       string       `protobuf:"bytes,3,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"` // absolute; empty: the container's
-	User             string       `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`                               // Docker's user[:group], names or numbers; empty: the container's
-	Tty              bool         `protobuf:"varint,5,opt,name=tty,proto3" json:"tty,omitempty"`
-	ConsoleSize      *ConsoleSize `protobuf:"bytes,6,opt,name=console_size,json=consoleSize,proto3" json:"console_size,omitempty"`                // unset: 0x0 until the first Resize
-	Privileged       bool         `protobuf:"varint,7,opt,name=privileged,proto3" json:"privileged,omitempty"`                                    // all capabilities
-	AdditionalGroups []string     `protobuf:"bytes,8,rep,name=additional_groups,json=additionalGroups,proto3" json:"additional_groups,omitempty"` // names or numbers
+	Env         []string     `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty"`
+	WorkingDir  string       `protobuf:"bytes,3,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"` // absolute; empty: the container's
+	User        string       `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`                               // Docker's user[:group], names or numbers; empty: the container's
+	Tty         bool         `protobuf:"varint,5,opt,name=tty,proto3" json:"tty,omitempty"`
+	ConsoleSize *ConsoleSize `protobuf:"bytes,6,opt,name=console_size,json=consoleSize,proto3" json:"console_size,omitempty"` // unset: 0x0 until the first Resize
+	// Exec: all capabilities. Main process in init mode: as many of `capabilities` as there are.
+	Privileged       bool     `protobuf:"varint,7,opt,name=privileged,proto3" json:"privileged,omitempty"`
+	AdditionalGroups []string `protobuf:"bytes,8,rep,name=additional_groups,json=additionalGroups,proto3" json:"additional_groups,omitempty"` // names or numbers
 	// Main process in init mode: the bounding set after Docker's rules, e.g. "CAP_CHOWN".
 	Capabilities    []string `protobuf:"bytes,9,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	NoNewPrivileges bool     `protobuf:"varint,10,opt,name=no_new_privileges,json=noNewPrivileges,proto3" json:"no_new_privileges,omitempty"`

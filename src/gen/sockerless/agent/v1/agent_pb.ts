@@ -238,7 +238,7 @@ export type ProcessSpec = Message<"sockerless.agent.v1.ProcessSpec"> & {
   consoleSize?: ConsoleSize | undefined;
 
   /**
-   * all capabilities
+   * Exec: all capabilities. Main process in init mode: as many of `capabilities` as there are.
    *
    * @generated from field: bool privileged = 7;
    */

@@ -1,0 +1,37 @@
+package containerinit
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/capability"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+)
+
+func TestCapabilitiesRequestedByNameMustBeGrantedAndAllAreThoseThereAre(t *testing.T) {
+	bounding := capability.DockerDefault | 1<<unix.CAP_NET_ADMIN
+	l := newLauncher(&powers{bounding: bounding}, nil, nil)
+	for _, privileged := range []bool{false, true} {
+		spec := &agentv1.ProcessSpec{
+			Args:         []string{"true"},
+			Capabilities: []string{"CAP_CHOWN", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"},
+			Privileged:   privileged,
+		}
+		defaults, err := l.mainDefaults(spec)
+		if !privileged {
+			if err == nil || !strings.Contains(err.Error(), "does not grant CAP_SYS_ADMIN") {
+				t.Errorf("by name: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := defaults.capabilities.Names(); !slices.Equal(got, []string{"CAP_CHOWN", "CAP_NET_ADMIN"}) {
+			t.Errorf("all: %v", got)
+		}
+	}
+}
