@@ -163,7 +163,7 @@ export function sockerlessProgram(): Command {
 
   const kubernetes = program
     .command("kubernetes")
-    .description("Prepare what the kubernetes backend uses in a cluster.");
+    .description("Prepare and tidy what the kubernetes backend uses in a cluster.");
   configured(kubernetes.command("push-agent"), "backend", "kubernetes")
     .description(
       "Put the image that brings the agent into pods into kubernetes.registry, and print its name.",
@@ -178,6 +178,24 @@ export function sockerlessProgram(): Command {
         const { pushAgent } = await import("../backends/kubernetes/push-agent.ts");
         const { reference, isNew } = await pushAgent(config, agent);
         process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+      }
+    });
+
+  configured(kubernetes.command("prune"), "backend", "kubernetes")
+    .description(
+      "Tell what sockerless has made in the namespace and no backend's state knows. The backend must not run.",
+    )
+    .option("--orphans", "Remove it.")
+    .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
+    .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
+      const config = configOf(command, "backend", "kubernetes");
+      if (config.backend === "kubernetes") {
+        const { prune } = await import("../backends/kubernetes/orphans.ts");
+        await prune(config, {
+          remove: options.orphans === true,
+          instance: options.instance,
+          report: (line) => process.stdout.write(`${line}\n`),
+        });
       }
     });
 

@@ -43,6 +43,8 @@ export class Cluster implements AsyncDisposable {
     prepareNetwork();
     const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-"));
     resources.defer(() => rm(directory, { recursive: true, force: true }));
+    await prepareVolumes();
+    resources.defer(removeVolumes);
     const registry = resources.use(await TestRegistry.start());
     await registry.push("busybox", "latest", await busyboxImage());
     await registry.push(
@@ -73,6 +75,22 @@ export class Cluster implements AsyncDisposable {
     return result.text;
   }
 
+  /** Writes the kubeconfig of a service account. @returns its path */
+  async kubeconfigOf(namespace: string, serviceAccount: string): Promise<string> {
+    const file = join(this.#directory, `${namespace}.conf`);
+    const given = JSON.parse(await readFile(this.kubeconfig, "utf8"));
+    const own = await this.kubectl("--namespace", namespace, "create", "token", serviceAccount);
+    await writeFile(file, JSON.stringify({ ...given, users: [{ name: "admin", user: { token: own } }] }));
+    return file;
+  }
+
+  /** Makes objects, or changes them. */
+  async apply(...objects: readonly object[]): Promise<void> {
+    const items = join(this.#directory, "applied.json");
+    await writeFile(items, JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }));
+    await this.kubectl("apply", "--filename", items);
+  }
+
   async #kubectl(args: readonly string[]): Promise<CommandResult> {
     return await runCommand(join(this.#programs, "kubectl"), ["--kubeconfig", this.kubeconfig, ...args]);
   }
@@ -92,19 +110,39 @@ export class Cluster implements AsyncDisposable {
     const leads = "--leader-elect=false";
     this.#run("kube-controller-manager", [
       ...admin,
-      ...["--service-account-private-key-file", "pki/sa.key", leads],
+      ...["--service-account-private-key-file", "pki/sa.key", leads, "--enable-hostpath-provisioner"],
     ]);
     this.#run("kube-scheduler", [...admin, leads]);
     this.#run("containerd", ["-c", "containerd.toml"], "");
     await untilTrue(() => existsSync(join(this.#directory, "containerd.sock")));
-    this.#run("kubelet", [
-      ...["--config", "kubelet.yaml", ...admin, "--root-dir", join(this.#directory, "kubelet")],
-      ...["--hostname-override", "node1", "--node-ip", node],
-    ]);
+    this.#startKubelet();
     await until(async () => {
       const { text } = await this.#kubectl(["get", "nodes,serviceaccounts"]);
       return (/ Ready/.test(text) && /serviceaccount\/default/.test(text)) || undefined;
     });
+    await this.apply(
+      storageClass("standard", "Immediate", { "storageclass.kubernetes.io/is-default-class": "true" }),
+      storageClass("at-first-use", "WaitForFirstConsumer"),
+    );
+  }
+
+  #kubelet: ChildProcess | undefined;
+
+  #startKubelet(): void {
+    this.#kubelet = this.#run("kubelet", [
+      ...["--config", "kubelet.yaml", "--kubeconfig", "admin.conf"],
+      ...["--root-dir", join(this.#directory, "kubelet"), "--hostname-override", "node1", "--node-ip", node],
+    ]);
+  }
+
+  /** Kills the kubelet and starts it again. */
+  async restartKubelet(): Promise<void> {
+    if (this.#kubelet !== undefined) {
+      const ended = once(this.#kubelet, "exit");
+      this.#kubelet.kill("SIGKILL");
+      await ended;
+    }
+    this.#startKubelet();
   }
 
   #apiServer: ChildProcess | undefined;
@@ -239,6 +277,29 @@ function prepareNetwork(): void {
   ]) {
     spawnSync("ip", command, { stdio: "ignore" }); // A cluster before this one has made it.
   }
+}
+
+/** The directory of volumes is the controller manager's choice; in this mount namespace it is memory. */
+const volumes = "/tmp/hostpath_pv";
+
+async function prepareVolumes(): Promise<void> {
+  await mkdir(volumes, { recursive: true });
+  spawnSync("mount", ["-t", "tmpfs", "volumes", volumes], { stdio: "inherit" });
+}
+
+async function removeVolumes(): Promise<void> {
+  spawnSync("umount", ["--lazy", volumes], { stdio: "inherit" });
+  await rm(volumes, { recursive: true, force: true });
+}
+
+/** A storage class of directories of this machine. */
+function storageClass(name: string, volumeBindingMode: string, annotations: object = {}): object {
+  return {
+    ...{ apiVersion: "storage.k8s.io/v1", kind: "StorageClass" },
+    metadata: { name, annotations },
+    provisioner: "kubernetes.io/host-path",
+    volumeBindingMode,
+  };
 }
 
 /** Processes of containers, which are in the cluster's control group, and their shims, which know its directory. */

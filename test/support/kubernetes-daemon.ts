@@ -12,6 +12,8 @@ import type { Cluster } from "./kubernetes-cluster.ts";
 export interface KubernetesDaemonOptions {
   /** Settings of the `kubernetes:` section that differ from what fits the cluster. */
   readonly kubernetes?: Readonly<Record<string, unknown>>;
+  /** Prepares the namespace that was just made. @returns the kubeconfig to be used; undefined: the administrator's */
+  readonly prepare?: (namespace: string) => Promise<string | undefined>;
   readonly daemon?: DaemonOptions;
 }
 
@@ -20,12 +22,23 @@ export class KubernetesDaemon implements AsyncDisposable {
   readonly cluster: Cluster;
   readonly daemon: Daemon;
   readonly namespace: string;
+  /** Its configuration's file. */
+  readonly config: string;
+  /** The key of its authority: without it, it is another instance. */
+  readonly agentCa: string;
   readonly #resources: AsyncDisposableStack;
 
-  private constructor(cluster: Cluster, daemon: Daemon, namespace: string, resources: AsyncDisposableStack) {
+  private constructor(
+    cluster: Cluster,
+    daemon: Daemon,
+    { namespace, config, agentCa }: Pick<KubernetesDaemon, "namespace" | "config" | "agentCa">,
+    resources: AsyncDisposableStack,
+  ) {
     this.cluster = cluster;
     this.daemon = daemon;
     this.namespace = namespace;
+    this.config = config;
+    this.agentCa = agentCa;
     this.#resources = resources;
   }
 
@@ -37,11 +50,13 @@ export class KubernetesDaemon implements AsyncDisposable {
     const namespace = `docker-${Math.random().toString(36).slice(2, 8)}`;
     await cluster.kubectl("create", "namespace", namespace);
     const config = join(directory, "config.yaml");
+    const agentCa = join(directory, "agent-ca.pem");
+    const kubeconfig = (await options.prepare?.(namespace)) ?? cluster.kubeconfig;
     const settings = {
-      kubeconfig: cluster.kubeconfig,
+      kubeconfig,
       namespace,
       registry: `${cluster.registry.host}/sockerless`,
-      agent_ca: join(directory, "agent-ca.pem"),
+      agent_ca: agentCa,
       linger: "20m", // Files of what has ended are there as long as a test takes.
       ...options.kubernetes,
     };
@@ -60,7 +75,7 @@ export class KubernetesDaemon implements AsyncDisposable {
     );
     await daemon.ok("pull", `${cluster.registry.host}/busybox:latest`);
     await daemon.ok("tag", `${cluster.registry.host}/busybox:latest`, "busybox");
-    return new KubernetesDaemon(cluster, daemon, namespace, resources.move());
+    return new KubernetesDaemon(cluster, daemon, { namespace, config, agentCa }, resources.move());
   }
 
   /** Runs kubectl in the daemon's namespace. */

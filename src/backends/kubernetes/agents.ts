@@ -1,5 +1,5 @@
 /**
- * Agents of pods, reached through the API server: whoever may call it reaches them. A gate on a unix socket joins those who
+ * Agents of pods, reached at their addresses, or through the API server: whoever may call it reaches them. A gate on a unix socket joins those who
  * ask for an agent with a port forward into its pod, and reads nothing of what passes: that is TLS between the two. A port
  * forward that is cut is followed by another, since what it carries is a link (docs/formats.md).
  */
@@ -12,6 +12,7 @@ import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { agentPort } from "../cloud/agents/agent-port.ts";
+import { type DialOptions, dialledAgents } from "../cloud/agents/dialled-agents.ts";
 import type { CloudAuthority } from "../cloud/authority/authority.ts";
 import { learnPin } from "../cloud/authority/first-contact.ts";
 import type { AgentFinder, FoundAgent } from "../cloud/contract/agent-finder.ts";
@@ -87,6 +88,30 @@ export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
       gate.closeAllConnections();
       await rm(path, { force: true });
     },
+  };
+}
+
+/** Agents that listen at the addresses of their pods, which this backend reaches. */
+export function dialledPods(options: Omit<DialOptions, "hint">): PodAgents {
+  const hint = "does it reach pods at their addresses, and does no NetworkPolicy keep it out?";
+  const dialled = dialledAgents({ ...options, hint });
+  const ipOf = ({ address }: { readonly address: string }): string => parseAddress(address).ip;
+  return {
+    finder: {
+      ...dialled,
+      addressOf: (agent) => dialled.addressOf({ ...agent, address: ipOf(agent) }),
+      containerAddressOf: ipOf,
+      async await(containerId, place, signal) {
+        const found = await dialled.await(containerId, { ...place, address: ipOf(place) }, signal);
+        return { ...found, address: place.address };
+      },
+      async meet(containerId, place, signal) {
+        const found = await dialled.meet(containerId, { ...place, address: ipOf(place) }, signal);
+        return { ...found, address: place.address };
+      },
+      describeSilence: (address) => dialled.describeSilence(ipOf({ address })),
+    },
+    close: () => Promise.resolve(),
   };
 }
 

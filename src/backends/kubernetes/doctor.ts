@@ -4,7 +4,8 @@ import type { KubernetesConfig } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { StartCheck } from "../cloud/contract/platform.ts";
 import { KubernetesClient } from "./api/client.ts";
-import { kubernetesChecks } from "./start-checks.ts";
+import { agentImageOf } from "./images.ts";
+import { kubernetesChecks, reachesDirectly } from "./start-checks.ts";
 
 /** The checks; they change nothing. */
 export function doctorChecks(
@@ -12,5 +13,14 @@ export function doctorChecks(
   logger: Logger,
 ): { readonly checks: readonly StartCheck[]; close(): void } {
   const client = new KubernetesClient(kubernetes, systemClock);
-  return { checks: kubernetesChecks(client, logger), close: () => client.abandon() };
+  const isDirect = reachesDirectly(kubernetes, client);
+  const pods = {
+    ...kubernetes,
+    namespace: client.namespace,
+    ...{ instance: "sockerless/doctor", isDirect, agentImage: agentImageOf(kubernetes) ?? "sample" },
+    authorityPin: new Uint8Array(), // No pod is made.
+    startTimeoutMs: kubernetes.startTimeout,
+  };
+  const needs = { isDirect, policies: kubernetes.networkPolicies };
+  return { checks: kubernetesChecks(client, pods, needs, logger), close: () => client.abandon() };
 }

@@ -1,18 +1,13 @@
 import { cloudMachine } from "../cloud/ready-made/machine.ts";
 import type { Machine, MachineFacts } from "../driver/machine.ts";
 import type { KubernetesClient } from "./api/client.ts";
+import { numberIn } from "./quantities.ts";
 
 /** The largest node, as far as it is known. */
 interface LargestNode {
   readonly ncpu: number;
   readonly memTotal: bigint;
 }
-
-const quantity = /^(\d+(?:\.\d+)?)(m|Ki|Mi|Gi|Ti|k|M|G|T)?$/;
-const units: Readonly<Record<string, number>> = {
-  m: 1 / 1000,
-  ...{ Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40, k: 1e3, M: 1e6, G: 1e9, T: 1e12 },
-};
 
 /**
  * Facts of a cluster for `docker info`: the most that one pod can have is what its largest node has. A backend that may not
@@ -44,10 +39,4 @@ async function largestNode(client: KubernetesClient): Promise<LargestNode> {
     ncpu: Math.max(0, ...sizes.map(({ cpu = "0" }) => Math.floor(numberIn(cpu)))),
     memTotal: BigInt(Math.max(0, ...sizes.map(({ memory = "0" }) => Math.floor(numberIn(memory))))),
   };
-}
-
-/** `1900m`, `16Gi`. */
-export function numberIn(text: string): number {
-  const [, digits = "0", unit = ""] = quantity.exec(text) ?? [];
-  return Number(digits) * (units[unit] ?? 1);
 }

@@ -8,7 +8,7 @@ import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
 import { registryOptions } from "../server/serve-engine.ts";
-import { podAgents } from "./agents.ts";
+import { dialledPods, podAgents } from "./agents.ts";
 import { KubernetesClient } from "./api/client.ts";
 import { kubernetesCapabilities } from "./capabilities.ts";
 import { agentImageChecks, agentImageOf, kubernetesImages } from "./images.ts";
@@ -18,10 +18,11 @@ import { instanceLabel, instanceValue } from "./names.ts";
 import { internalNetworks, kubernetesNetworks } from "./networks.ts";
 import { EndedPods } from "./pods/ended-pods.ts";
 import { podRequests } from "./pods/pod-requests.ts";
+import type { PodSettings } from "./pods/pod-spec.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
 import { podTasks } from "./pods/pods.ts";
 import { kubernetesSettings } from "./settings.ts";
-import { kubernetesChecks } from "./start-checks.ts";
+import { kubernetesChecks, reachesDirectly } from "./start-checks.ts";
 import { kubernetesVolumes } from "./volumes.ts";
 
 /** Kubernetes: pods of one namespace. @throws invalid: a setting is missing, or names what is not there */
@@ -30,6 +31,7 @@ export async function kubernetesPlatform(
   { authority, state, clock, logger }: CloudSurroundings,
 ): Promise<CloudPlatform> {
   const { kubernetes, runDir, stateDir } = config;
+  const { networkPolicies: policies } = kubernetes;
   const instance = instanceOf(authority);
   const agentImage = agentImageOf(kubernetes);
   if (agentImage === undefined) {
@@ -38,6 +40,7 @@ export async function kubernetesPlatform(
     );
   }
   const client = new KubernetesClient(kubernetes, clock);
+  const isDirect = reachesDirectly(kubernetes, client);
   const registry = registryOptions(config);
   const images = kubernetesImages({ config: kubernetes, registry, stateDir, instance, logger });
   const watch = new PodWatch({
@@ -54,42 +57,42 @@ export async function kubernetesPlatform(
     clock,
     logger: componentLogger(logger, "pods"),
   });
-  const agents = await podAgents({
-    ...{ client, authority, clock },
-    path: join(runDir, "agents.sock"),
-    logger: componentLogger(logger, "agents"),
+  const volumes = kubernetesVolumes(client, {
+    settings: { ...kubernetes, namespace: client.namespace, instance },
+    claimAnonymous: kubernetes.anonymousVolumes === "claim",
   });
+  const pods: PodSettings = {
+    ...kubernetes,
+    namespace: client.namespace,
+    ...{ instance, agentImage, isDirect },
+    authorityPin: authority.pin,
+    startTimeoutMs: kubernetes.startTimeout,
+  };
+  const agents = isDirect
+    ? dialledPods({ authority, clock })
+    : await podAgents({
+        ...{ client, authority, clock },
+        path: join(runDir, "agents.sock"),
+        logger: componentLogger(logger, "agents"),
+      });
   return {
     name: "kubernetes",
     capabilities: kubernetesCapabilities,
     settings: kubernetesSettings(
-      [internalNetworks((name) => state.networks.named(name)?.network?.internal === true)],
+      policies ? [] : [internalNetworks((name) => state.networks.named(name)?.network?.internal === true)],
       kubernetes.architecture,
     ),
     tasks,
-    requests: podRequests({
-      namespace: client.namespace,
-      instance,
-      agentImage,
-      architecture: kubernetes.architecture,
-      pullSecrets: kubernetes.pullSecrets,
-      nodeSelector: kubernetes.nodeSelector,
-      serviceAccount: kubernetes.serviceAccount,
-      runtimeClass: kubernetes.runtimeClass,
-      cpuRequest: kubernetes.cpuRequest,
-      memoryRequest: kubernetes.memoryRequest,
-      authorityPin: authority.pin,
-      startTimeoutMs: kubernetes.startTimeout,
-    }),
+    requests: podRequests({ settings: pods, largest: kubernetes, volumes }),
     finder: agents.finder,
     log: noLog,
     discovery: noDiscovery,
     images,
-    networks: kubernetesNetworks,
-    volumes: kubernetesVolumes,
+    networks: kubernetesNetworks({ client, instance, policies, isDirect }),
+    volumes,
     machine: kubernetesMachine(client, kubernetes.architecture),
     checks: [
-      ...kubernetesChecks(client, logger),
+      ...kubernetesChecks(client, pods, { isDirect, policies }, logger),
       ...agentImageChecks({
         ...{ config: kubernetes, registry, instance },
         workDirectory: join(stateDir, "uploads"),

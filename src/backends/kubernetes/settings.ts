@@ -6,23 +6,20 @@ import * as asks from "../cloud/ready-made/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../cloud/ready-made/setting-rules.ts";
 import type { SettingRules } from "../driver/settings.ts";
 import { isContainerMode } from "../model/container-mode.ts";
-import { askedCapabilities } from "../security/linux-capabilities.ts";
+import { askedGpus } from "./pods/sizes.ts";
 
 /** Refused: the container would be another one than was asked for. */
 const refused: readonly CloudSetting[] = [
-  { name: "--privileged", why: "not built yet", isSet: (host) => host.privileged },
   {
-    name: "--cap-add ALL",
-    why: "not built yet; capabilities are added by name, where the namespace allows it",
-    isSet: (host) => askedCapabilities(host).added.includes("ALL"),
+    name: "--device, --device-cgroup-rule",
+    why: "a pod has devices by resources of its node, as `--gpus 1`, or all of them with `--privileged`",
+    isSet: ({ resources }) =>
+      [resources?.devices, resources?.deviceCgroupRules].some((each) => (each?.length ?? 0) > 0),
   },
   {
-    name: "--device, --device-cgroup-rule, --gpus",
-    why: "a pod gets devices by resources of its node, which is not built yet",
-    isSet: ({ resources }) =>
-      [resources?.devices, resources?.deviceCgroupRules, resources?.deviceRequests].some(
-        (each) => (each?.length ?? 0) > 0,
-      ),
+    name: "--gpus (all, devices, drivers and options)",
+    why: "a pod asks for a number of GPUs: `--gpus 1`",
+    isSet: ({ resources }) => askedGpus(resources ?? {}) === undefined,
   },
   {
     name: "--pid, --ipc (host and container:NAME)",
@@ -49,11 +46,6 @@ const refused: readonly CloudSetting[] = [
     name: "RUN --network=host",
     why: "a pod has a network of its own; `docker run --network host` is accepted and not applied",
     isSet: asks.hostNetworkOfStep,
-  },
-  {
-    name: "RUN --mount=type=cache",
-    why: "it is a named volume, which is not built yet",
-    isSet: (host, record) => asks.isStep(record) && host.mounts.some(({ type }) => type === "volume"),
   },
   {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",

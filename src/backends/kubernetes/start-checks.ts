@@ -1,17 +1,58 @@
 /** Checks of the cluster, made when the backend starts. */
+import type { KubernetesConfig } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { StartCheck } from "../cloud/contract/platform.ts";
-import type { KubernetesClient } from "./api/client.ts";
-import { isMissing } from "./api/errors.ts";
+import { type KubernetesClient, withBody } from "./api/client.ts";
+import { isMissing, KubernetesError } from "./api/errors.ts";
+import { type PodSettings, samplePod } from "./pods/pod-spec.ts";
 
-/** The least rights of a role: all that this backend does with pods. */
-const podRights: readonly { readonly verb: string; readonly subresource?: string }[] = [
-  ...["create", "delete", "get", "list", "watch"].map((verb) => ({ verb })),
-  { verb: "create", subresource: "portforward" },
-];
+/** A right in the namespace. */
+interface Right {
+  readonly verb: string;
+  readonly resource: string;
+  readonly subresource?: string;
+  /** API group; absent: the core's. */
+  readonly group?: string;
+}
 
-/** The checks of the namespace, and of this backend's rights there. */
-export function kubernetesChecks(client: KubernetesClient, logger: Logger): readonly StartCheck[] {
+/** Settings that decide which rights a backend needs. */
+export interface NeededRights {
+  /** Agents are dialled at the addresses of their pods. */
+  readonly isDirect: boolean;
+  /** Networks are policies. */
+  readonly policies: boolean;
+}
+
+/** The least rights of a role: all that this backend does in its namespace. */
+function rightsFor({ isDirect, policies }: NeededRights): readonly Right[] {
+  const rights = (resource: string, ...verbs: string[]): Right[] => verbs.map((verb) => ({ verb, resource }));
+  const group = "networking.k8s.io";
+  return [
+    ...rights("pods", "create", "delete", "get", "list", "patch", "watch"),
+    ...(isDirect ? [] : [{ verb: "create", resource: "pods", subresource: "portforward" }]),
+    ...rights("persistentvolumeclaims", "create", "delete", "get", "list"),
+    ...(policies ? rights("networkpolicies", "create", "delete", "list") : []).map((right) => ({
+      ...right,
+      group,
+    })),
+  ];
+}
+
+/** Agents are dialled at the addresses of their pods; else they are reached through the API server. */
+export function reachesDirectly(
+  { agentMode }: KubernetesConfig["kubernetes"],
+  client: KubernetesClient,
+): boolean {
+  return (agentMode ?? (client.isInCluster ? "direct" : "api-server")) === "direct";
+}
+
+/** The checks of the namespace, of this backend's rights there, and of what is configured for pods. */
+export function kubernetesChecks(
+  client: KubernetesClient,
+  pods: PodSettings,
+  needs: NeededRights,
+  logger: Logger,
+): readonly StartCheck[] {
   const { namespace } = client;
   return [
     {
@@ -37,14 +78,40 @@ export function kubernetesChecks(client: KubernetesClient, logger: Logger): read
       what: "the rights in the namespace",
       async run(signal) {
         const missing: string[] = [];
-        for (const { verb, subresource } of podRights) {
-          if (!(await client.may({ verb, resource: "pods", subresource }, signal))) {
-            missing.push(subresource === undefined ? `${verb} pods` : `${verb} pods/${subresource}`);
+        for (const right of rightsFor(needs)) {
+          if (!(await client.may(right, signal))) {
+            const { verb, resource, subresource } = right;
+            missing.push(
+              [`${verb} ${resource}`, ...(subresource === undefined ? [] : [subresource])].join("/"),
+            );
           }
         }
         return missing.length === 0
           ? undefined
-          : `this backend may not ${missing.join(", ")} in namespace ${namespace}: containers will not work`;
+          : `this backend may not ${missing.join(", ")} in namespace ${namespace}: what needs it will fail`;
+      },
+    },
+    {
+      what: "the settings of pods",
+      async run(signal) {
+        const body = samplePod(pods);
+        try {
+          await client.call(
+            "create pods (a dry run)",
+            (options) =>
+              client.core.createNamespacedPod(
+                { namespace, body, dryRun: "All", fieldValidation: "Strict" },
+                withBody(options, body),
+              ),
+            signal,
+          );
+          return undefined;
+        } catch (error) {
+          if (error instanceof KubernetesError && error.prospect === "lasts" && error.status !== 404) {
+            return `Kubernetes refuses the pods that these settings make: ${error.message}`;
+          }
+          throw error;
+        }
       },
     },
   ];

@@ -9,6 +9,7 @@ import {
   describe,
   duration,
   listOf,
+  mapping,
   matching,
   onOff,
   oneOf,
@@ -272,6 +273,11 @@ export const kubernetesSchema = object({
   agent_image: describe(optional(text("image reference")), "Image that brings the agent into a pod.", {
     defaultText: "the one that `sockerless kubernetes push-agent` puts into `registry`",
   }),
+  agent_mode: describe(
+    optional(oneOf("api-server", "direct")),
+    "How agents are reached: through the API server's port forwards, or `direct`, at the addresses of their pods.",
+    { defaultText: "`direct` in a pod of the cluster, else `api-server`" },
+  ),
   architecture: describe(
     withDefault(oneOf("amd64", "arm64"), "amd64"),
     "Processor of the nodes that pods run on.",
@@ -279,6 +285,33 @@ export const kubernetesSchema = object({
   node_selector: describe(
     withDefault(listOf(matching(/^[^=\s]+=[^=\s]*$/, "`label=value`")), []),
     "Labels of the nodes that pods run on, besides that of their processor.",
+  ),
+  tolerations: describe(
+    withDefault(
+      listOf(
+        matching(
+          /^[^=:\s]*(=[^:\s]*)?(:(NoSchedule|PreferNoSchedule|NoExecute))?$/,
+          "`key=value:effect`, `key:effect` or `key`",
+        ),
+      ),
+      [],
+    ),
+    "Taints of nodes that pods tolerate.",
+  ),
+  priority_class: describe(optional(text()), "Priority class of pods.", {
+    defaultText: "the cluster's own",
+  }),
+  annotations: describe(
+    withDefault(listOf(matching(/^[^=\s]+=.*$/, "`name=value`")), []),
+    "Annotations of pods.",
+  ),
+  pod_patch: describe(
+    optional(mapping()),
+    "Strategic merge patch of every pod, for what there is no setting for: `{spec: {dnsPolicy: Default}}`. The container is `main`. Kubernetes is asked about it when the backend starts.",
+  ),
+  restricted: describe(
+    withDefault(onOff(), false),
+    "The namespace enforces the Pod Security Standard `restricted`. Containers need a user by number (`--user 1000`), which their agents are, too: `exec --user`, files of other owners and ports below 1024 are not to be had.",
   ),
   service_account: describe(
     optional(text()),
@@ -293,6 +326,38 @@ export const kubernetesSchema = object({
   memory_request: describe(
     withDefault(size(), 0),
     "Memory that is reserved for a container that asks for none.",
+  ),
+  max_cpu: describe(
+    optional(matching(/^\d+(\.\d+)?$|^\d+m$/, "a number of processors, or thousandths: `250m`")),
+    "The most processors that a container may ask for.",
+  ),
+  max_memory: describe(optional(size()), "The most memory that a container may ask for."),
+  gpu_resource: describe(
+    withDefault(text("resource name"), "nvidia.com/gpu"),
+    "The nodes' resource that `--gpus` asks for.",
+  ),
+  network_policies: describe(
+    withDefault(onOff(), true),
+    "Networks are NetworkPolicies, which hold where the cluster's CNI plugin enforces them. Off: networks are names alone.",
+  ),
+  shared_storage_class: describe(
+    optional(text()),
+    "Storage class of volumes that containers share (driver `local`).",
+    { defaultText: "the cluster's default" },
+  ),
+  shared_access_mode: describe(
+    withDefault(oneOf("ReadWriteMany", "ReadWriteOnce"), "ReadWriteMany"),
+    "How claims of shared volumes are accessed. Pods on one node share `ReadWriteOnce`, too: enough where there is one, and where the storage class keeps pods on the volume's node.",
+  ),
+  block_storage_class: describe(
+    optional(text()),
+    "Storage class of volumes of the driver `block`, which belong to one container.",
+    { defaultText: "the cluster's default" },
+  ),
+  volume_size: describe(withDefault(size(), 10 * 1024 ** 3), "Size of a volume that is made without one."),
+  anonymous_volumes: describe(
+    withDefault(oneOf("directory", "claim"), "directory"),
+    "What an anonymous volume is: a directory of the pod, which each start begins with anew, or a claim.",
   ),
   quota_timeout: describe(
     withDefault(duration(), 60 * 60_000),

@@ -5,6 +5,7 @@
 import { resolve } from "node:path";
 
 import * as v from "valibot";
+import { parse as parseYaml } from "yaml";
 
 import type { Schema } from "../documents.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
@@ -120,6 +121,29 @@ export function onOff(): Value<Schema<boolean>> {
     ),
     about: { typeName: "`true` or `false`", isSwitch: true },
   };
+}
+
+/** A mapping of keys to values; text is YAML, or JSON. */
+export function mapping(): Value<Schema<Record<string, unknown>>> {
+  const isMapping = (given: unknown): given is Record<string, unknown> =>
+    typeof given === "object" && given !== null && !Array.isArray(given);
+  return {
+    schema: v.pipe(
+      v.unknown(),
+      v.transform((given) => (typeof given === "string" ? yamlIn(given) : given)),
+      v.custom<Record<string, unknown>>(isMapping, "must be a mapping of keys to values"),
+    ),
+    about: { typeName: "mapping, or its text in YAML or JSON" },
+  };
+}
+
+/** @returns undefined: it is no YAML */
+function yamlIn(text: string): unknown {
+  try {
+    return parseYaml(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** A path on this machine, made absolute against the working directory. */

@@ -1,9 +1,11 @@
 /** Calls to the API server of one cluster. */
 import {
   AuthorizationV1Api,
+  type Configuration,
   CoreV1Api,
   createConfiguration,
   KubeConfig,
+  NetworkingV1Api,
   type RequestContext,
   type ResponseContext,
   ServerConfiguration,
@@ -34,6 +36,7 @@ const maxMessageBytes = 4 * 1024 * 1024;
 /** The cluster that the configuration names. Failures are {@link KubernetesError}s. */
 export class KubernetesClient {
   readonly core: CoreV1Api;
+  readonly networking: NetworkingV1Api;
   readonly config: KubeConfig;
   readonly namespace: string;
   readonly #authorization: AuthorizationV1Api;
@@ -50,12 +53,18 @@ export class KubernetesClient {
       authMethods: { default: this.config },
     });
     this.core = new CoreV1Api(configuration);
+    this.networking = new NetworkingV1Api(configuration);
     this.#authorization = new AuthorizationV1Api(configuration);
   }
 
   /** URL of the API server. */
   get server(): string {
     return this.config.getCurrentCluster()?.server ?? "";
+  }
+
+  /** Whether this process is in a pod of the cluster, and uses the service account of that. */
+  get isInCluster(): boolean {
+    return this.config.getCurrentCluster()?.name === "inCluster";
   }
 
   /** Aborts when no more calls are made. */
@@ -144,15 +153,18 @@ export class KubernetesClient {
       readonly verb: string;
       readonly resource: string;
       readonly subresource?: string | undefined;
+      /** API group; undefined: the core's. */
+      readonly group?: string | undefined;
     },
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { verb, resource, subresource } = attributes;
+    const { verb, resource, subresource, group } = attributes;
     const resourceAttributes = {
       namespace: this.namespace,
       verb,
       resource,
       ...(subresource === undefined ? {} : { subresource }),
+      ...(group === undefined ? {} : { group }),
     };
     const { status } = await this.call(
       "create selfsubjectaccessreviews",
@@ -204,19 +216,30 @@ function namespaceOf(config: KubeConfig): string | undefined {
   return config.getContextObject(config.getCurrentContext())?.namespace || undefined;
 }
 
+/** Options of a call whose body is sent as it is, with fields that the library does not know. */
+export function withBody(options: CallOptions, body: object): CallOptions {
+  const text = JSON.stringify(body);
+  const sent = before((context) => context.setBody(text));
+  return { ...options, middleware: [...(options.middleware ?? []), ...sent] };
+}
+
 /** Options of a call that ends with these signals, and after its time. */
 function bounded(signals: readonly AbortSignal[]): CallOptions {
   const signal = AbortSignal.any([...signals, AbortSignal.timeout(callLimitMs)]);
+  return { middleware: before((context) => context.setSignal(signal)), middlewareMergeStrategy: "append" };
+}
+
+function before(change: (context: RequestContext) => void): Configuration["middleware"] {
   const { middleware } = createConfiguration({
     promiseMiddleware: [
       {
         pre(context: RequestContext): Promise<RequestContext> {
-          context.setSignal(signal);
+          change(context);
           return Promise.resolve(context);
         },
         post: (context: ResponseContext) => Promise.resolve(context),
       },
     ],
   });
-  return { middleware, middlewareMergeStrategy: "append" };
+  return middleware;
 }

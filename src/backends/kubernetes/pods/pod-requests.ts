@@ -5,12 +5,24 @@ import { generationVariable } from "../../cloud/agents/agent-environment.ts";
 import type { TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
 import { nextPodName } from "../names.ts";
-import { type PodSettings, podOf, unmountedVolumes } from "./pod-spec.ts";
+import type { KubernetesVolumes } from "../volumes.ts";
+import { type PodSettings, podOf, restrictedUser, unmountedVolumes } from "./pod-spec.ts";
+import { type LargestRequests, refuseTooLarge } from "./sizes.ts";
+
+/** Parts of {@link podRequests}. */
+export interface PodRequestsOptions {
+  readonly settings: PodSettings;
+  readonly largest: LargestRequests;
+  readonly volumes: Pick<KubernetesVolumes, "refuseLost">;
+}
 
 /** Requests as JSON of {@link V1Pod}; nothing in it is secret. */
-export function podRequests(settings: PodSettings): TaskRequests {
+export function podRequests({ settings, largest, volumes }: PodRequestsOptions): TaskRequests {
   return {
-    make: async (spec) => JSON.stringify(podOf(spec, settings)),
+    async make(spec, step) {
+      await volumes.refuseLost(spec, step);
+      return JSON.stringify(podOf(spec, settings));
+    },
     async renew(request, spec) {
       return JSON.stringify(renamed(podOf(spec, settings), nameIn(request)));
     },
@@ -22,7 +34,12 @@ export function podRequests(settings: PodSettings): TaskRequests {
     otherCapacity: () => undefined,
     isAlike: (one, other) => withoutStart(one) === withoutStart(other),
     sizeOf: (request) => JSON.stringify(parseRequest(request).spec?.containers[0]?.resources ?? {}),
-    refuseUnfit: () => Promise.resolve(),
+    async refuseUnfit({ config, hostConfig }) {
+      refuseTooLarge(hostConfig, largest);
+      if (settings.restricted) {
+        restrictedUser(config?.user ?? "");
+      }
+    },
     fitsQuota: () => Promise.resolve(undefined),
     unmountedVolumes,
     explainFailure: (error) => withMissingAgent(error, settings.agentImage, "kubernetes"),
@@ -45,7 +62,8 @@ function renamed(pod: V1Pod, name: string): V1Pod {
 
 /** A pod without the start that it is for. */
 function withoutStart(request: string): string {
-  return JSON.stringify(parseRequest(request).spec, (_key, value: unknown) =>
+  const { metadata, spec } = parseRequest(request);
+  return JSON.stringify([metadata?.labels, spec], (_key, value: unknown) =>
     Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
   );
 }

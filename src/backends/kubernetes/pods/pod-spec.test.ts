@@ -3,23 +3,30 @@ import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { ImageRecordSchema, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { type SaidOfContainer, workloadSpec } from "../../cloud/testing/workload-spec.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { podRequests } from "./pod-requests.ts";
-import { type PodSettings, podOf } from "./pod-spec.ts";
+import { type PodSettings, podOf, unmountedVolumes } from "./pod-spec.ts";
 
 const settings: PodSettings = {
   namespace: "docker",
   instance: "sockerless/0123456789abcdef",
   agentImage: "registry.example.com/sockerless:agent",
+  isDirect: false,
   architecture: "amd64",
   pullSecrets: [],
   nodeSelector: ["pool=docker"],
+  restricted: false,
+  tolerations: [],
+  priorityClass: undefined,
   serviceAccount: undefined,
   runtimeClass: undefined,
+  annotations: [],
+  podPatch: undefined,
   cpuRequest: "0",
   memoryRequest: 0,
+  gpuResource: "nvidia.com/gpu",
   authorityPin: new Uint8Array(32),
   startTimeoutMs: 300_000,
 };
@@ -57,6 +64,23 @@ describe("the pod of a container", () => {
     assert.deepEqual([main.command, main.args], [["/.sockerless/sockerless-agent"], ["init"]]);
     assert.equal(main.securityContext?.runAsUser, 0);
     assert.equal(main.env?.find(({ name }) => name === "SOCKERLESS_JOINED_LISTEN")?.value, "127.0.0.1:9111");
+  });
+
+  it("has its agent as the container's user where nobody may be root", () => {
+    const restricted = { ...settings, restricted: true };
+    const of = (user: string) => podOf(workloadSpec({ config: { user } }, { image }), restricted).spec;
+    const without = {
+      ...{ runAsUser: 1000, runAsNonRoot: true, allowPrivilegeEscalation: false },
+      capabilities: { drop: ["ALL"] },
+      seccompProfile: { type: "RuntimeDefault" },
+    };
+    for (const each of [...(of("1000")?.containers ?? []), ...(of("1000")?.initContainers ?? [])]) {
+      assert.deepEqual(each.securityContext, without);
+    }
+    assert.equal(of("1000:7")?.containers[0]?.securityContext?.runAsGroup, 7);
+    for (const user of ["", "root", "0", "0:0", "web"]) {
+      assert.throws(() => of(user), { kind: "invalid", message: /needs a user by number/ });
+    }
   });
 
   it("has no token of the API, and no variables of services", () => {
@@ -111,6 +135,67 @@ describe("the pod of a container", () => {
     );
   });
 
+  it("mounts a claim once for all its mounts, and directories where its root cannot be written", () => {
+    const claim = create(VolumeRecordSchema, { name: "data", driverReference: "docker/claim-1" });
+    const anonymous = create(VolumeRecordSchema, { name: "a".repeat(64), anonymous: true });
+    const mounts = [
+      { type: "volume", destination: "/data", readOnly: false, volume: claim },
+      { type: "volume", destination: "/part", readOnly: true, volume: claim, subpath: "of/it" },
+      { type: "volume", destination: "/own", readOnly: false, volume: anonymous },
+    ] as const;
+    const mountsOf = (readonlyRootfs: boolean) => {
+      const spec = specOf({ hostConfig: { readonlyRootfs } }, { mounts });
+      return spec.containers[0]?.volumeMounts?.filter(({ name }) => name.startsWith("volume-"));
+    };
+    assert.deepEqual(mountsOf(false), [
+      { name: "volume-0", mountPath: "/data" },
+      { name: "volume-0", mountPath: "/part", readOnly: true, subPath: "of/it" },
+    ]);
+    assert.deepEqual(mountsOf(true)?.at(-1), { name: "volume-1", mountPath: "/own" });
+    assert.deepEqual(unmountedVolumes(workloadSpec({}, { image, mounts })), ["/own"]);
+  });
+
+  it("refuses a claim of another namespace", () => {
+    const volume = create(VolumeRecordSchema, { name: "data", driverReference: "other/claim-1" });
+    const mounts = [{ type: "volume", destination: "/data", readOnly: false, volume }] as const;
+    assert.throws(() => specOf({}, { mounts }), { kind: "invalid", message: /claim of the namespace other/ });
+  });
+
+  it("asks for GPUs by their number, and for all privileges where the container has them", () => {
+    const gpu = { driver: "", count: 2, capabilities: [{ values: ["gpu"] }] };
+    const { resources } = mainOf({ hostConfig: { resources: { deviceRequests: [gpu] } } });
+    assert.deepEqual(resources?.limits, { "nvidia.com/gpu": "2" });
+    assert.equal(mainOf({ hostConfig: { privileged: true } }).securityContext?.privileged, true);
+  });
+
+  it("has what is configured for all pods, and the patch last", () => {
+    const { metadata, spec } = podOf(workloadSpec({}, { image }), {
+      ...settings,
+      tolerations: ["gpu=yes:NoSchedule", "spot"],
+      priorityClass: "low",
+      annotations: ["team=web", "sockerless/container-id=taken"],
+      podPatch: {
+        metadata: { labels: { "app.kubernetes.io/part-of": "ci" } },
+        spec: {
+          priorityClassName: null,
+          dnsPolicy: "Default",
+          containers: [{ name: "main", env: [{ name: "EXTRA", value: "1" }] }],
+        },
+      },
+    });
+    assert.deepEqual(spec?.tolerations, [
+      { key: "gpu", operator: "Equal", value: "yes", effect: "NoSchedule" },
+      { key: "spot", operator: "Exists" },
+    ]);
+    assert.equal(metadata?.annotations?.["team"], "web");
+    assert.equal(metadata?.annotations?.["sockerless/container-id"], "c".repeat(64));
+    assert.equal(metadata?.labels?.["app.kubernetes.io/part-of"], "ci");
+    assert.equal(metadata?.labels?.["sockerless/container"], "cccccccccccc");
+    assert.deepEqual([spec?.priorityClassName, spec?.dnsPolicy], [undefined, "Default"]);
+    assert.equal(spec?.containers[0]?.env?.at(-1)?.name, "EXTRA");
+    assert.equal(spec?.containers[0]?.args?.[0], "init");
+  });
+
   it("has the container's name for a host where that is one", () => {
     assert.equal(specOf({ config: { hostname: "Web-1" } }).hostname, "web-1");
     assert.equal(specOf({ config: { hostname: "web.example" } }).hostname, undefined);
@@ -126,7 +211,11 @@ describe("the pod of a container", () => {
 });
 
 describe("requests for pods", () => {
-  const requests = podRequests(settings);
+  const requests = podRequests({
+    settings,
+    largest: { maxCpu: "2", maxMemory: 1024 ** 3 },
+    volumes: { refuseLost: () => Promise.resolve() },
+  });
   const step = <T>(_stillTo: string, work: () => Promise<T>): Promise<T> => work();
   const make = (generation: bigint) => requests.make(workloadSpec({ generation }, { image }), step);
 
@@ -143,5 +232,13 @@ describe("requests for pods", () => {
     assert.match(JSON.parse(second).metadata.name, /^sockerless-cccccccccccc-1-x[0-9a-f]{6}$/);
     assert.equal(second, requests.another(request, "sockerless-cccccccccccc-1/uid"));
     assert.equal(requests.another(request, ""), request);
+  });
+
+  it("refuse more than a container may ask for", async () => {
+    const ask = (resources: object) =>
+      requests.refuseUnfit(workloadSpec({ hostConfig: { resources } }).record, []);
+    await ask({ nanoCpus: 2_000_000_000n, memory: 1024n ** 3n });
+    await assert.rejects(ask({ nanoCpus: 3_000_000_000n }), { kind: "invalid", message: /max_cpu/ });
+    await assert.rejects(ask({ memory: 2n * 1024n ** 3n }), { kind: "invalid", message: /max_memory/ });
   });
 });

@@ -2,7 +2,7 @@
 import type { V1Pod } from "@kubernetes/client-node";
 
 import type { CloudTasks, DescribedTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
-import type { KubernetesClient } from "../api/client.ts";
+import { type KubernetesClient, withBody } from "../api/client.ts";
 import { isConflict, isMissing, KubernetesError } from "../api/errors.ts";
 import { containerAnnotation, formatTask, generationAnnotation, parseTask } from "../names.ts";
 import { parseRequest } from "./pod-requests.ts";
@@ -39,7 +39,9 @@ export function podTasks({ client, watch }: PodTasksOptions): CloudTasks {
       const body = parseRequest(request);
       try {
         const pod = await client
-          .call("create pods", (options) => core.createNamespacedPod({ namespace, body }, options))
+          .call("create pods", (options) =>
+            core.createNamespacedPod({ namespace, body }, withBody(options, body)),
+          )
           .catch(async (error: unknown) => {
             const found = isConflict(error) ? await find(body.metadata?.name ?? "") : undefined;
             if (found === undefined || !isSameStart(found, body)) {

@@ -1,21 +1,54 @@
 /** Processors and memory of a pod: what a container asks for is reserved for it and is its limit. */
 import type { V1ResourceRequirements } from "@kubernetes/client-node";
 
-import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { KubernetesSection } from "../../../common/config/load.ts";
+import { invalid } from "../../../common/errors.ts";
+import type { HostConfig, Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { askedCpus } from "../../cloud/ready-made/asked-cpus.ts";
+import { numberIn } from "../quantities.ts";
 
-/** Reservations for a container that asks for nothing. */
-export interface SizeSettings {
-  /** Processors, as Kubernetes writes them. */
-  readonly cpuRequest: string;
-  /** Bytes. */
-  readonly memoryRequest: number;
+/** Settings of sizes: reservations for a container that asks for nothing, and the nodes' resource that a GPU is. */
+export type SizeSettings = Pick<KubernetesSection, "cpuRequest" | "memoryRequest" | "gpuResource">;
+
+/** The most that a container may ask for; undefined: whatever a node has. */
+export type LargestRequests = Pick<KubernetesSection, "maxCpu" | "maxMemory">;
+
+/** @throws invalid: more is asked for than a container may have */
+export function refuseTooLarge(
+  hostConfig: HostConfig | undefined,
+  { maxCpu, maxMemory }: LargestRequests,
+): void {
+  const cpus = askedCpus(hostConfig?.resources);
+  if (maxCpu !== undefined && cpus > numberIn(maxCpu)) {
+    throw invalid(`${cpus} processors are asked for: a container may have ${maxCpu} (kubernetes.max_cpu)`);
+  }
+  const { memory = 0n, memoryReservation = 0n } = hostConfig?.resources ?? {};
+  const asked = memory > memoryReservation ? memory : memoryReservation;
+  if (maxMemory !== undefined && asked > BigInt(maxMemory)) {
+    throw invalid(
+      `${asked} bytes of memory are asked for: a container may have ${maxMemory} (kubernetes.max_memory)`,
+    );
+  }
+}
+
+/** GPUs that a container asks for by number; undefined: by what no pod can name. */
+export function askedGpus({ deviceRequests = [] }: Partial<Resources>): number | undefined {
+  let gpus = 0;
+  for (const { count, deviceIds, driver, capabilities, options } of deviceRequests) {
+    const isGpu = capabilities.some(({ values }) => values.includes("gpu"));
+    const isPlain = ["", "nvidia"].includes(driver) && Object.keys(options).length === 0;
+    if (!isGpu || !isPlain || deviceIds.length > 0 || count < 1) {
+      return undefined;
+    }
+    gpus += count;
+  }
+  return gpus;
 }
 
 /** The resources of a container. Shares of processors are reserved, and limit nothing. */
 export function resourcesOf(
   hostConfig: HostConfig | undefined,
-  { cpuRequest, memoryRequest }: SizeSettings,
+  { cpuRequest, memoryRequest, gpuResource }: SizeSettings,
 ): V1ResourceRequirements {
   const resources = hostConfig?.resources;
   const cpus = askedCpus(resources);
@@ -23,10 +56,12 @@ export function resourcesOf(
   const cpu = cpus === 0 ? cpuRequest : `${Math.max(1, Math.ceil(cpus * 1000))}m`;
   const limit = resources?.memory ?? 0n;
   const memory = limit > 0n ? limit : (resources?.memoryReservation ?? 0n) || BigInt(memoryRequest);
+  const gpus = askedGpus(resources ?? {}) ?? 0;
   const disk = hostConfig?.storageOpt["size"];
   const limits = {
     ...(isLimit ? { cpu } : {}),
     ...(limit > 0n ? { memory: String(limit) } : {}),
+    ...(gpus === 0 ? {} : { [gpuResource]: String(gpus) }),
     ...(disk === undefined ? {} : { "ephemeral-storage": bytesOf(disk) }),
   };
   return {

@@ -1,0 +1,156 @@
+/** `sockerless kubernetes prune`: what sockerless has made in a namespace and nobody's state knows. */
+import type { KubernetesConfig } from "../../common/config/load.ts";
+import { shortId } from "../../common/ids.ts";
+import { orphanedImages } from "../cloud/orphans/images.ts";
+import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
+import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../cloud/orphans/prune.ts";
+import { learnPin } from "../cloud/authority/first-contact.ts";
+import { registryOptions } from "../server/serve-engine.ts";
+import { agentPort } from "../cloud/agents/agent-port.ts";
+import { type CallOptions, KubernetesClient } from "./api/client.ts";
+import { isMissing } from "./api/errors.ts";
+import { forwardPort } from "./api/port-forward.ts";
+import { kubernetesRepository } from "./images.ts";
+import { containerAnnotation, instanceLabel, instanceValue, parseAddress } from "./names.ts";
+import { networkOf } from "./networks/policy.ts";
+import { podTasks } from "./pods/pods.ts";
+import { isOver } from "./pods/pod-view.ts";
+import { PodWatch } from "./pods/pod-watch.ts";
+import { formatClaim, volumeOf } from "./volumes/claim.ts";
+
+/** Looks for orphans in the namespace: see {@link pruneCloud}. */
+export async function prune(config: KubernetesConfig, request: PruneRequest): Promise<void> {
+  await pruneCloud(
+    config,
+    config.kubernetes.agentCa,
+    (surroundings) => {
+      const { authority, clock, logger } = surroundings;
+      const client = new KubernetesClient(config.kubernetes, clock);
+      const watches: PodWatch[] = [];
+      return {
+        tasksOf(instance) {
+          const selector = `${instanceLabel}=${instanceValue(instance)}`;
+          const watch = new PodWatch({ client, selector, changed() {}, clock, logger });
+          watches.push(watch);
+          return podTasks({ client, watch });
+        },
+        finder: {
+          async meet(containerId, { address }, signal) {
+            const { pod } = parseAddress(address);
+            const credentials = await authority.credentialsFor(containerId);
+            const socket = await forwardPort(client, pod, agentPort, signal);
+            return { address, pin: await learnPin({ socket, name: `pod ${pod}` }, credentials, signal) };
+          },
+        },
+        orphans: (known) => findOrphans(config, client, surroundings, known),
+        close() {
+          client.abandon();
+          for (const watch of watches) {
+            void watch.close();
+          }
+        },
+      };
+    },
+    request,
+  );
+}
+
+async function findOrphans(
+  config: KubernetesConfig,
+  client: KubernetesClient,
+  { instance: own }: PruneSurroundings,
+  known: Known,
+): Promise<Orphan[]> {
+  const repository = kubernetesRepository({
+    config: config.kubernetes,
+    registry: registryOptions(config),
+    workDirectory: config.stateDir,
+    instance: own,
+  });
+  return [
+    ...(await endedPods(client, own, known)),
+    ...(await orphanedClaims(client, own, known)),
+    ...(await orphanedPolicies(client, own, known)),
+    ...(repository === undefined ? [] : await orphanedImages(repository, own, known)),
+  ];
+}
+
+/** Pods that have ended, and those of other instances. */
+async function endedPods(client: KubernetesClient, own: string, known: Known): Promise<Orphan[]> {
+  const { core, namespace } = client;
+  const { items } = await client.call("list pods", (options) =>
+    core.listNamespacedPod({ namespace, labelSelector: instanceLabel }, options),
+  );
+  return items.flatMap((pod) => {
+    const { name = "", labels = {}, annotations = {} } = pod.metadata ?? {};
+    const containerId = annotations[containerAnnotation] ?? "";
+    const instance = `sockerless/${labels[instanceLabel]}`;
+    if (instance === own && (!isOver(pod) || known.hasContainer(containerId))) {
+      return [];
+    }
+    const purpose = `container ${shortId(containerId)}`;
+    const remove = (options: CallOptions) => core.deleteNamespacedPod({ name, namespace }, options);
+    return [orphan(client, { kind: "pod", id: name, purpose, instance }, remove)];
+  });
+}
+
+/** Claims of volumes, with all that is in them where their storage class deletes it. */
+async function orphanedClaims(client: KubernetesClient, own: string, known: Known): Promise<Orphan[]> {
+  const { core, namespace } = client;
+  const { items } = await client.call("list persistentvolumeclaims", (options) =>
+    core.listNamespacedPersistentVolumeClaim({ namespace, labelSelector: instanceLabel }, options),
+  );
+  return items.flatMap((claim) => {
+    const { name = "", labels = {} } = claim.metadata ?? {};
+    const instance = `sockerless/${labels[instanceLabel]}`;
+    const volume = volumeOf(claim, { namespace, instance });
+    const isKnown = instance === own && known.hasVolume(formatClaim({ namespace, claim: name }));
+    if (volume === undefined || isKnown) {
+      return [];
+    }
+    const remove = (options: CallOptions) =>
+      core.deleteNamespacedPersistentVolumeClaim({ name, namespace }, options);
+    const purpose = `volume ${volume.name}`;
+    return [orphan(client, { kind: "persistentvolumeclaim", id: name, purpose, instance }, remove)];
+  });
+}
+
+/** Policies of networks. */
+async function orphanedPolicies(client: KubernetesClient, own: string, known: Known): Promise<Orphan[]> {
+  const { networking, namespace } = client;
+  const { items } = await client.call("list networkpolicies", (options) =>
+    networking.listNamespacedNetworkPolicy({ namespace, labelSelector: instanceLabel }, options),
+  );
+  return items.flatMap((policy) => {
+    const { name = "", labels = {} } = policy.metadata ?? {};
+    const instance = `sockerless/${labels[instanceLabel]}`;
+    const network = networkOf(policy)?.network;
+    if (network === undefined || (instance === own && known.hasNetwork(network.id))) {
+      return [];
+    }
+    const remove = (options: CallOptions) =>
+      networking.deleteNamespacedNetworkPolicy({ name, namespace }, options);
+    const purpose = `network ${network.name}`;
+    return [orphan(client, { kind: "networkpolicy", id: name, purpose, instance }, remove)];
+  });
+}
+
+function orphan(
+  client: KubernetesClient,
+  about: Omit<Orphan, "remove">,
+  remove: (options: CallOptions) => Promise<unknown>,
+): Orphan {
+  return {
+    ...about,
+    async remove() {
+      try {
+        await client.call(`delete ${about.kind}s`, remove);
+      } catch (error) {
+        if (!isMissing(error)) {
+          throw error;
+        }
+      }
+      return undefined;
+    },
+  };
+}
