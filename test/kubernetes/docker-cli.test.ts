@@ -184,6 +184,40 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
     }
   });
 
+  test("a network is a policy, and a label of the pods that are on it", async () => {
+    await daemon.ok("network", "create", "open");
+    await daemon.ok("network", "create", "--internal", "closed");
+    await daemon.ok("run", "--detach", "--name", "member", "--network", "closed", "busybox", "sleep", "1d");
+    const idOf = (name: string) => daemon.ok("network", "inspect", "--format", "{{.Id}}", name);
+    const [open, closed] = [(await idOf("open")).slice(0, 12), (await idOf("closed")).slice(0, 12)];
+    const podsOf = (network: string) =>
+      kubernetes.kubectl("get", "pods", "--selector", `sockerless/network-${network}`, "--output", "name");
+    const specOf = async (network: string) =>
+      JSON.parse(
+        await kubernetes.kubectl("get", "networkpolicy", `sockerless-${network}`, "--output", "json"),
+      ).spec;
+    const members = (network: string) => ({
+      podSelector: { matchLabels: { [`sockerless/network-${network}`]: "member" } },
+    });
+    assert.deepEqual((await specOf(open)).egress, [{}]);
+    assert.deepEqual(await specOf(closed), {
+      ...members(closed),
+      policyTypes: ["Ingress", "Egress"],
+      ingress: [{ from: [members(closed)] }],
+      egress: [{ to: [members(closed)] }],
+    });
+    const pod = await podsOf(closed);
+    assert.match(pod, /^pod\/sockerless-\S+$/);
+    await daemon.ok("network", "connect", "open", "member");
+    assert.equal(await podsOf(open), pod);
+    await daemon.ok("network", "disconnect", "closed", "member");
+    assert.equal(await podsOf(closed), "");
+    await daemon.ok("rm", "--force", "member");
+    await daemon.ok("network", "rm", "open", "closed");
+    const left = await kubernetes.kubectl("get", "networkpolicies", "--output", "name");
+    assert.ok(!left.includes(open) && !left.includes(closed), left);
+  });
+
   test("a published port reaches the container", async () => {
     await daemon.ok(
       "run",
@@ -215,8 +249,7 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
 
   test("what is not built is refused by name", async () => {
     for (const [args, name] of [
-      [["--privileged"], /--privileged/],
-      [["--volume", "named:/data"], /named volumes/],
+      [["--device", "/dev/fuse"], /--device/],
       [["--network", "container:served"], /--network container/],
     ] as const) {
       const run = await daemon.docker("run", "--rm", ...args, "busybox", "true");

@@ -1,8 +1,10 @@
 /** Mishaps in a real Kubernetes, and how clients hear of them. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
-import type { Daemon } from "../support/daemon.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout, type Daemon } from "../support/daemon.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 import { until } from "../support/until.ts";
@@ -126,6 +128,78 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     assert.equal((await run).text, "at last");
   });
 
+  test("a limit of the namespace refuses in its own words", async () => {
+    const max = { memory: "64Mi" };
+    await cluster.apply({
+      ...{ apiVersion: "v1", kind: "LimitRange" },
+      metadata: { name: "small", namespace: kubernetes.namespace },
+      spec: { limits: [{ type: "Container", max }] },
+    });
+    const large = await daemon.docker("run", "--name", "large", "--memory", "128m", "busybox", "true");
+    assert.match(large.errorText, /maximum memory usage per Container is 64Mi, but limit is 134217728/);
+    assert.match(await stateOf("large"), /^created 128 .*maximum memory usage per Container/);
+    const command = [join(checkout, "dist/src/cli/main.js"), "why", "large"];
+    const why = await runCommand(process.execPath, command, { env: daemon.clientEnv });
+    assert.match(why.text, /maximum memory usage per Container is 64Mi/);
+    await kubernetes.kubectl("delete", "limitrange", "small");
+  });
+
+  test("a drained node ends containers in Kubernetes' words, and restart policies bring them back", async () => {
+    await daemon.ok("run", "--detach", "--name", "drained", "busybox", "sleep", "1d");
+    await daemon.ok("run", "--detach", "--name", "again", "--restart", "always", "busybox", "sleep", "1d");
+    const before = await podOf("again");
+    await cluster.kubectl("drain", "node1", "--force", "--delete-emptydir-data", "--ignore-daemonsets");
+    assert.equal(await daemon.ok("wait", "drained"), "143");
+    await until(async () => /EvictionByEvictionAPI/.test(await stateOf("drained")) || undefined);
+    await cluster.kubectl("uncordon", "node1");
+    await until(async () => {
+      const exec = await daemon.docker("exec", "again", "echo", "back");
+      return (exec.text === "back" && (await podOf("again")) !== before) || undefined;
+    });
+    await daemon.ok("rm", "--force", "again");
+  });
+
+  test("a pod that gives way to another of more priority says so", async () => {
+    const priority = (name: string, value: number) => ({
+      ...{ apiVersion: "scheduling.k8s.io/v1", kind: "PriorityClass", value },
+      metadata: { name },
+    });
+    await cluster.apply(priority("low", 1), priority("high", 1000));
+    const node = JSON.parse(await cluster.kubectl("get", "node", "node1", "--output", "json"));
+    const cpus = Number(node.status.allocatable.cpu);
+    await using low = await KubernetesDaemon.start(cluster, { kubernetes: { priority_class: "low" } });
+    const most = String(cpus - 0.4);
+    await low.daemon.ok("run", "--detach", "--name", "yields", "--cpus", most, "busybox", "sleep", "1d");
+    await cluster.apply({
+      ...{ apiVersion: "v1", kind: "Pod" },
+      metadata: { name: "first", namespace: kubernetes.namespace },
+      spec: {
+        priorityClassName: "high",
+        terminationGracePeriodSeconds: 0,
+        containers: [
+          {
+            ...{ name: "main", image: `${cluster.registry.host}/pause:latest` },
+            resources: { requests: { cpu: most } },
+          },
+        ],
+      },
+    });
+    assert.equal(await low.daemon.ok("wait", "yields"), "143");
+    const error = () => low.daemon.ok("inspect", "--format", "{{.State.Error}}", "yields");
+    await until(async () => /PreemptionByScheduler/.test(await error()) || undefined);
+    await kubernetes.kubectl("delete", "pod", "first", "--force");
+  });
+
+  test("containers outlive a restart of their node's kubelet", async () => {
+    await daemon.ok("run", "--detach", "--name", "outlives", "busybox", "sleep", "1d");
+    await cluster.restartKubelet();
+    await until(
+      async () => (await daemon.docker("exec", "outlives", "echo", "here")).text === "here" || undefined,
+    );
+    assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "next"), "next");
+    assert.match(await stateOf("outlives"), /^running/);
+  });
+
   test("a namespace's rules for pods hold: baseline lets them in, restricted refuses in its words", async () => {
     const enforce = (level: string) =>
       cluster.kubectl(
@@ -141,5 +215,28 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     const refused = await daemon.docker("run", "--rm", "busybox", "true");
     assert.match(refused.errorText, /violates PodSecurity "restricted/);
     await enforce("privileged");
+  });
+
+  test("where a namespace enforces restricted, containers are users by number", async () => {
+    await using restricted = await KubernetesDaemon.start(cluster, {
+      kubernetes: { restricted: true },
+      prepare: async (namespace) => {
+        const label = "pod-security.kubernetes.io/enforce=restricted";
+        await cluster.kubectl("label", "namespace", namespace, label);
+        return undefined;
+      },
+    });
+    const own = restricted.daemon;
+    const options = ["--user", "1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
+    await own.ok("run", "--detach", "--name", "few", ...options, "busybox", "sleep", "1d");
+    assert.equal(await own.ok("exec", "few", "id", "-u"), "1000");
+    const asOther = await own.docker("exec", "--user", "0", "few", "true");
+    assert.notEqual(asOther.code, 0);
+    assert.match(asOther.text + asOther.errorText, /cannot switch users/);
+    assert.equal(await own.ok("run", "--rm", "--user", "1000:1000", "busybox", "echo", "let in"), "let in");
+    const asRoot = await own.docker("run", "--rm", "busybox", "true");
+    assert.match(asRoot.errorText, /needs a user by number/);
+    const privileged = await own.docker("run", "--rm", "--privileged", "--user", "1000", "busybox", "true");
+    assert.match(privileged.errorText, /violates PodSecurity "restricted|privileged/);
   });
 });

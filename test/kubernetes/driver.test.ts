@@ -1,0 +1,99 @@
+/** The driver contract on a real Kubernetes. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite } from "node:test";
+
+import { createAuthority } from "../../src/backends/cloud/authority/authority.ts";
+import { readAuthority } from "../../src/backends/cloud/authority/authority-file.ts";
+import { createSealer } from "../../src/backends/cloud/authority/seal.ts";
+import { cloudDriver } from "../../src/backends/cloud/driver.ts";
+import { createImages } from "../../src/backends/images/images.ts";
+import { kubernetesPlatform } from "../../src/backends/kubernetes/platform.ts";
+import { pushAgent } from "../../src/backends/kubernetes/push-agent.ts";
+import { openState } from "../../src/backends/state/state.ts";
+import { builtPrograms } from "../../src/common/built-programs.ts";
+import { systemClock as clock } from "../../src/common/clock.ts";
+import { type KubernetesConfig, loadConfig } from "../../src/common/config/load.ts";
+import { createLogger } from "../../src/common/logger.ts";
+import { contractRegistry } from "../contract/contract-image.ts";
+import { driverContract } from "../contract/driver-contract.ts";
+import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
+
+const patienceMs = 60_000;
+
+suite("the driver contract on Kubernetes", { skip: withoutCluster }, () => {
+  driverContract("kubernetes", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-driver-"));
+    const cluster = await Cluster.start();
+    const config = configOf(cluster, directory);
+    await pushAgent(config, builtPrograms.agent);
+    const logger = createLogger({ level: "error", process: "test" });
+    const key = await readAuthority(config.kubernetes.agentCa);
+    const authority = await createAuthority(key, clock);
+    const sealer = createSealer(key.secret);
+    const state = await openState({ directory, clock });
+    const platform = await kubernetesPlatform(config, { authority, sealer, state, clock, logger });
+    const driver = cloudDriver({
+      ...{ platform, section: { ...config.kubernetes, pollInterval: 250 }, authority, sealer },
+      imageDocuments: () => Promise.resolve(undefined),
+      stored: {
+        isLogKept: false,
+        socket: join(directory, "stored.sock"),
+        applyStaged: async () => {},
+        settleStaged: async () => {},
+        drain: async () => {},
+        leaveToCloud: async () => {},
+        remove: async () => {},
+      },
+      ...{ state, clock, logger },
+    });
+    const images = await createImages({
+      stateDirectory: directory,
+      ...{ state, clock, logger },
+      preparer: driver.images,
+      storageDriver: driver.name,
+      registry: contractRegistry,
+    });
+    const reference = `${cluster.registry.host}/busybox:latest`;
+    const signal = AbortSignal.timeout(patienceMs);
+    await images.pulls.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+    const { record } = await images.containers.resolve(reference);
+    await images.containers.makeRunnable(record, signal);
+    return {
+      driver,
+      image: (await images.containers.resolve(reference)).record,
+      areApart: true,
+      async close() {
+        await images.close();
+        await driver.close();
+        await state.close();
+        await cluster[Symbol.asyncDispose]();
+        await rm(directory, { recursive: true, force: true });
+      },
+    };
+  });
+});
+
+function configOf(cluster: Cluster, directory: string): KubernetesConfig {
+  const settings = {
+    kubeconfig: cluster.kubeconfig,
+    registry: `${cluster.registry.host}/sockerless`,
+    agent_ca: join(directory, "agent-ca.pem"),
+  };
+  const { config } = loadConfig({
+    command: "backend",
+    backend: "kubernetes",
+    flags: {
+      ...Object.fromEntries(Object.entries(settings).map(([name, value]) => [`kubernetes.${name}`, value])),
+      state_dir: directory,
+      run_dir: directory,
+    },
+    environment: {},
+    uid: 0,
+  });
+  if (config.backend !== "kubernetes") {
+    throw new Error("the configuration is another backend's");
+  }
+  return config;
+}
