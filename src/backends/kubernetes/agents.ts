@@ -81,7 +81,7 @@ export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
       meet: (containerId, { address }, signal) => meet(containerId, address, signal),
       forget: (_containerId, { pin }) => void pods.delete(hexOf(pin)),
       describeSilence: (address) =>
-        `its agent does not answer in pod ${parseAddress(address).pod} (may this backend create pods/portforward?)`,
+        `its agent does not answer in pod ${parseAddress(address).pod} (may this backend get and create pods/portforward?)`,
     },
     async close() {
       gate.close();

@@ -29,7 +29,12 @@ function rightsFor({ isDirect, policies }: NeededRights): readonly Right[] {
   const group = "networking.k8s.io";
   return [
     ...rights("pods", "create", "delete", "get", "list", "patch", "watch"),
-    ...(isDirect ? [] : [{ verb: "create", resource: "pods", subresource: "portforward" }]),
+    // A WebSocket is opened by GET, for which Kubernetes asks for `get` to 1.34, and for `create` as well from 1.35 on.
+    ...(isDirect ? [] : ["create", "get"]).map((verb) => ({
+      verb,
+      resource: "pods",
+      subresource: "portforward",
+    })),
     ...rights("persistentvolumeclaims", "create", "delete", "get", "list"),
     ...(policies ? rights("networkpolicies", "create", "delete", "list") : []).map((right) => ({
       ...right,

@@ -1,0 +1,123 @@
+/** A backend with the rights of deploy/kubernetes/role.yaml alone, and with each of them taken away. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+
+import { parse } from "yaml";
+
+import { checkout } from "../support/daemon.ts";
+import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { until } from "../support/until.ts";
+
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+/** Commands of the docker CLI by the right that each fails without. */
+const uses: Readonly<Record<string, readonly string[]>> = {
+  "create pods": ["run", "--rm", "busybox", "true"],
+  "create persistentvolumeclaims": ["volume", "create", "refused"],
+  "delete persistentvolumeclaims": ["volume", "rm", "there"],
+  "create networkpolicies": ["network", "create", "refused"],
+  "delete networkpolicies": ["network", "rm", "connected"],
+};
+
+suite("rights on Kubernetes", { skip: withoutCluster }, () => {
+  let cluster: Cluster;
+
+  before(async () => {
+    cluster = await Cluster.start();
+  });
+
+  after(async () => {
+    await cluster?.[Symbol.asyncDispose]();
+  });
+
+  const roleRules = async (): Promise<readonly Rule[]> =>
+    parse(await readFile(join(checkout, "deploy/kubernetes/role.yaml"), "utf8")).rules;
+
+  const giveRights = async (namespace: string, rules: readonly Rule[]): Promise<void> => {
+    const metadata = { name: "sockerless", namespace };
+    const rbac = { apiVersion: "rbac.authorization.k8s.io/v1" };
+    await cluster.apply(
+      { ...{ apiVersion: "v1", kind: "ServiceAccount" }, metadata },
+      { ...rbac, kind: "Role", metadata, rules },
+      {
+        ...{ ...rbac, kind: "RoleBinding", metadata },
+        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: "sockerless" },
+        subjects: [{ kind: "ServiceAccount", name: "sockerless", namespace }],
+      },
+    );
+  };
+
+  const daemonWith = async (rules: readonly Rule[]): Promise<KubernetesDaemon> =>
+    await KubernetesDaemon.start(cluster, {
+      kubernetes: { start_timeout: "20s" },
+      prepare: async (namespace) => {
+        await giveRights(namespace, rules);
+        return await cluster.kubeconfigOf(namespace, "sockerless");
+      },
+    });
+
+  test("those of the role are enough for all that a container, a volume and a network can be", async () => {
+    await using own = await daemonWith(await roleRules());
+    const { daemon } = own;
+    await daemon.ok("network", "create", "connected");
+    await daemon.ok("volume", "create", "there");
+    const options = ["--detach", "--name", "lives", "--network", "connected", "--volume", "there:/data"];
+    await daemon.ok("run", ...options, "busybox", "sleep", "1d");
+    assert.equal(await daemon.ok("exec", "lives", "echo", "in it"), "in it");
+    await daemon.ok("network", "create", "second");
+    await daemon.ok("network", "connect", "second", "lives");
+    await daemon.ok("network", "disconnect", "second", "lives");
+    await daemon.ok("rm", "--force", "lives");
+    await daemon.ok("volume", "rm", "there");
+    await daemon.ok("network", "rm", "connected", "second");
+    await until(
+      async () => (await own.kubectl("get", "pods,pvc", "--output", "name")).trim() === "" || undefined,
+    );
+    assert.doesNotMatch(daemon.output, /this backend may not|is forbidden/);
+  });
+
+  test("one that is missing is told when the backend starts, and by what needs it", async () => {
+    const rules = await roleRules();
+    const rights = rules.flatMap(({ resources, verbs, apiGroups }) =>
+      resources.flatMap((resource) => verbs.map((verb) => ({ verb, resource, apiGroups }))),
+    );
+    await using own = await daemonWith(rules);
+    const { daemon } = own;
+    await daemon.ok("network", "create", "connected");
+    await daemon.ok("volume", "create", "there");
+    for (const { verb, resource } of rights) {
+      const right = `${verb} ${resource}`;
+      const without = rules
+        .map((rule) =>
+          rule.resources.includes(resource)
+            ? { ...rule, verbs: rule.verbs.filter((each) => each !== verb) }
+            : rule,
+        )
+        .filter(({ verbs }) => verbs.length > 0);
+      await giveRights(own.namespace, without);
+      await daemon.shutDown();
+      const before = daemon.output.length;
+      await daemon.launch();
+      await until(
+        () => daemon.output.slice(before).includes(`this backend may not ${right} in`) || undefined,
+      );
+      const use = uses[right] ?? [];
+      if (use.length > 0) {
+        const { code, errorText } = await daemon.docker(...use);
+        assert.notEqual(code, 0, right);
+        assert.match(
+          errorText,
+          new RegExp(`${resource}.* is forbidden: User .* cannot ${verb} resource`),
+          right,
+        );
+      }
+    }
+  });
+});
