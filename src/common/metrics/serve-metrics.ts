@@ -54,12 +54,15 @@ export async function serveMetrics(
     void reply(source, request, response);
   };
   const isPlain = address.startsWith("unix://") || isLoopback(address);
-  let server: Server;
-  if (isPlain || tls === undefined) {
-    server = createServer(answer);
-  } else {
-    server = createTlsServer(await mutualTlsOptions(tls), answer);
+  if (!isPlain && tls === undefined) {
+    throw new Error(
+      "an address beyond this machine without certificates passed the check of the configuration",
+    );
   }
+  const server: Server =
+    isPlain || tls === undefined
+      ? createServer(answer)
+      : createTlsServer(await mutualTlsOptions(tls), answer);
   const bound = await listen(server, address, { mode: 0o660, serves: "metrics" }, held);
   return {
     address: bound,
