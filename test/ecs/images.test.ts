@@ -265,6 +265,28 @@ describe("images on ECS", () => {
     assert.deepEqual(asked, [ecrRegistry.host, ecrRegistry.host], "a token is good for twelve hours only");
   });
 
+  it("of a private repository are not pulled by another's login, and are saved and pushed all the same", async (context) => {
+    const wanted = await image("private");
+    await ecrRegistry.push("private/app", "1", wanted);
+    const store = await open(context, imagesOf({ ecrRepository: undefined }));
+    const reference = `${ecrRegistry.host}/private/app:1`;
+    const auth = { ...registryUser, identityToken: "", registryToken: "" };
+    const pull = { reference, platform: undefined, report: () => {}, signal };
+    await store.images.pulls.pull({ ...pull, auth });
+    const repository = { ...pull, reference: `${ecrRegistry.host}/private/app` };
+    const refusal = /unauthorized|authentication required|no basic auth credentials/i;
+    for (const none of [undefined, { ...auth, username: "", password: "" }]) {
+      await assert.rejects(store.images.pulls.pull({ ...pull, auth: none }), refusal);
+      await assert.rejects(store.images.pulls.pullAllTags({ ...repository, auth: none }), refusal);
+      await assert.rejects(store.images.distribution.inspect(reference, none, signal), refusal);
+    }
+    let bytes = 0;
+    for await (const piece of store.images.archives.save([reference], undefined, signal)) {
+      bytes += piece.length;
+    }
+    assert.ok(bytes > 0);
+  });
+
   it("are named to tasks with the cache and the secret that are configured for their registry", () => {
     const digest = `sha256:${"a".repeat(64)}`;
     const settings = {

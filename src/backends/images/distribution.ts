@@ -44,7 +44,7 @@ export class Distribution {
     signal: AbortSignal,
   ): Promise<DistributedImage> {
     const named = withDefaultTag(parseNamed(reference));
-    const credentials = await this.#credentials.for(named, given);
+    const credentials = await this.#credentials.ofRequest(named, given);
     return await inspectDistribution(named, credentials, this.#options, signal);
   }
 }

@@ -54,7 +54,7 @@ export class ImagePulls {
     const { credentials, registry } = this.#parts;
     const repository = parseNamed(request.reference);
     checkPulled(repository);
-    const auth = await credentials.for(repository, request.auth);
+    const auth = await credentials.ofRequest(repository, request.auth);
     const tags = await tagsOf(repository, auth, registry, request.signal);
     let last: PulledImage | undefined;
     let isNewer = false;
@@ -72,7 +72,7 @@ export class ImagePulls {
     const { credentials, work, unpacking, defaultPlatform } = this.#parts;
     const named = pulledReference(request.reference);
     const platform = request.platform ?? defaultPlatform;
-    const auth = await credentials.for(named, request.auth);
+    const auth = await credentials.ofRequest(named, request.auth);
     const key = [
       canonicalString(named),
       platform === undefined ? "" : formatPlatform(platform),

@@ -36,7 +36,7 @@ export class ImagePushes {
       catalog.find(request.reference, request.platform);
     }
     const named = withDefaultTag(parseNamed(request.reference));
-    const auth = await credentials.for(named, request.auth);
+    const auth = await credentials.ofRequest(named, request.auth);
     return await work.run(request.signal, async (lease, signal) => {
       const record = index.named(named);
       if (record !== undefined) {

@@ -1,4 +1,4 @@
-/** Credentials for repositories: the client's, otherwise remembered or the driver's own. */
+/** Credentials for repositories: a client's own, the driver's, and those for layers that a client's pull left at the registry. */
 import type { NamedReference } from "./reference.ts";
 import { repositoryName } from "./reference.ts";
 import { type Credentials, isAnonymous } from "./registry/credentials.ts";
@@ -16,11 +16,20 @@ export class KnownCredentials {
     this.#ofDriver = ofDriver;
   }
 
-  /** The client's credentials; otherwise those of the last pull from the repository, or the driver's own. */
-  async for(repository: NamedReference, given?: Credentials): Promise<Credentials | undefined> {
-    return isAnonymous(given)
-      ? (this.#pulledWith.get(repositoryName(repository)) ?? (await this.#ofDriver?.(repository.domain)))
-      : given;
+  /**
+   * Credentials for a client's request: those that it brought, otherwise the driver's own. Never those of another request,
+   * which may have come from another user.
+   */
+  async ofRequest(
+    repository: NamedReference,
+    given: Credentials | undefined,
+  ): Promise<Credentials | undefined> {
+    return isAnonymous(given) ? await this.#ofDriver?.(repository.domain) : given;
+  }
+
+  /** Credentials for layers of an image that is here: those of the last pull from the repository, or the driver's own. */
+  async ofLayers(repository: NamedReference): Promise<Credentials | undefined> {
+    return this.#pulledWith.get(repositoryName(repository)) ?? (await this.#ofDriver?.(repository.domain));
   }
 
   /** Remembers the credentials of a client's pull. The driver's own expire, and are requested each time. */

@@ -128,7 +128,7 @@ export class LayerSupply {
     signal: AbortSignal,
   ): Promise<ImageRecord> {
     const { content, index, configs, clock, downloads, credentials } = this.#parts;
-    const auth = await credentials.for(source);
+    const auth = await credentials.ofLayers(source);
     using registry = await Registry.connect(source.domain, auth, this.#parts.registry, signal);
     const manifest =
       record.digests.length > 0
