@@ -91,7 +91,7 @@ export function sockerlessProgram(): Command {
       });
   }
 
-  const ecs = program.command("ecs").description("Prepare and tidy what the ecs backend uses in AWS.");
+  const ecs = program.command("ecs").description("Prepare what the ecs backend uses in AWS.");
   configured(ecs.command("push-agent"), "backend", "ecs")
     .description(
       "Put the image that brings the agent into tasks into ecs.ecr_repository, and print its name.",
@@ -108,25 +108,8 @@ export function sockerlessProgram(): Command {
         process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
       }
     });
-  configured(ecs.command("prune"), "backend", "ecs")
-    .description(
-      "Tell what sockerless has made in AWS and no backend's state knows. The backend must not run.",
-    )
-    .option("--orphans", "Remove it.")
-    .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
-    .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
-      const config = configOf(command, "backend", "ecs");
-      if (config.backend === "ecs") {
-        const { prune } = await import("../backends/ecs/orphans.ts");
-        await prune(config, {
-          remove: options.orphans === true,
-          instance: options.instance,
-          report: (line) => process.stdout.write(`${line}\n`),
-        });
-      }
-    });
 
-  const aca = program.command("aca").description("Prepare and tidy what the aca backend uses in Azure.");
+  const aca = program.command("aca").description("Prepare what the aca backend uses in Azure.");
   configured(aca.command("push-agent"), "backend", "aca")
     .description(
       "Put the image that brings the agent into jobs into aca.registry_server, and print its name.",
@@ -143,27 +126,10 @@ export function sockerlessProgram(): Command {
         process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
       }
     });
-  configured(aca.command("prune"), "backend", "aca")
-    .description(
-      "Tell what sockerless has made in Azure and no backend's state knows. The backend must not run.",
-    )
-    .option("--orphans", "Remove it.")
-    .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
-    .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
-      const config = configOf(command, "backend", "aca");
-      if (config.backend === "aca") {
-        const { prune } = await import("../backends/aca/orphans.ts");
-        await prune(config, {
-          remove: options.orphans === true,
-          instance: options.instance,
-          report: (line) => process.stdout.write(`${line}\n`),
-        });
-      }
-    });
 
   const kubernetes = program
     .command("kubernetes")
-    .description("Prepare and tidy what the kubernetes backend uses in a cluster.");
+    .description("Prepare what the kubernetes backend uses in a cluster.");
   configured(kubernetes.command("push-agent"), "backend", "kubernetes")
     .description(
       "Put the image that brings the agent into pods into kubernetes.registry, and print its name.",
@@ -178,24 +144,6 @@ export function sockerlessProgram(): Command {
         const { pushAgent } = await import("../backends/kubernetes/push-agent.ts");
         const { reference, isNew } = await pushAgent(config, agent);
         process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
-      }
-    });
-
-  configured(kubernetes.command("prune"), "backend", "kubernetes")
-    .description(
-      "Tell what sockerless has made in the namespace and no backend's state knows. The backend must not run.",
-    )
-    .option("--orphans", "Remove it.")
-    .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
-    .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
-      const config = configOf(command, "backend", "kubernetes");
-      if (config.backend === "kubernetes") {
-        const { prune } = await import("../backends/kubernetes/orphans.ts");
-        await prune(config, {
-          remove: options.orphans === true,
-          instance: options.instance,
-          report: (line) => process.stdout.write(`${line}\n`),
-        });
       }
     });
 
@@ -259,6 +207,28 @@ export function sockerlessProgram(): Command {
       process.stdout.write(`${text}\n`);
       process.exitCode = isHealthy(findings) ? 0 : 1;
     });
+
+  configured(program.command("gc"), "serve")
+    .description(
+      "Show what is left on the disk and in the cloud that no container needs. The daemon must not run.",
+    )
+    .option("--remove", "Remove it.")
+    .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
+    .addOption(new Option("--format <format>", "Form of the answer.").choices(formats).default("table"))
+    .action(
+      async (
+        options: { readonly remove?: true; readonly instance?: string; readonly format: Format },
+        command: Command,
+      ) => {
+        const { collectGarbage } = await import("./gc.ts");
+        await collectGarbage(configOf(command, "serve"), {
+          remove: options.remove === true,
+          instance: options.instance,
+          format: options.format,
+          print: (line) => process.stdout.write(`${line}\n`),
+        });
+      },
+    );
 
   program
     .command("version")

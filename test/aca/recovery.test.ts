@@ -1,5 +1,5 @@
 /**
- * kill -9 of the backend at steps of a container's life, and what a prune finds. With SOCKERLESS_SOAK=1 (`npm run soak --
+ * kill -9 of the backend at steps of a container's life, and what gc finds. With SOCKERLESS_SOAK=1 (`npm run soak --
  * "kills on Azure"`) it is killed at the steps that a life records, of those that nothing tells apart at the first; with
  * SOCKERLESS_EVERY_STEP=1, too, at every one; else at a sample.
  */
@@ -103,11 +103,11 @@ class Lives {
   }
 
   /** Lets the command report and remove what nobody's state knows. */
-  async prune(...args: string[]): Promise<CommandResult> {
+  async collect(...args: string[]): Promise<CommandResult> {
     const { daemon, account } = this.#aca;
     const config = [...account.args, "--state-dir", daemon.stateDir, "--run-dir", daemon.runDir];
     const program = join(checkout, "dist/src/cli/main.js");
-    return await runCommand(process.execPath, [program, "aca", "prune", ...args, ...config], {
+    return await runCommand(process.execPath, [program, "gc", "--backend=aca", ...args, ...config], {
       env: { ...process.env, ...account.env },
     });
   }
@@ -192,7 +192,7 @@ class Lives {
     return { ran, told: failures.join("\n") };
   }
 
-  /** Nothing runs, no share and no storage is left, and no job but such as a prune finds. */
+  /** Nothing runs, no share and no storage is left, and no job but such as gc finds. */
   async #settle(): Promise<void> {
     const { azure, daemon } = this.#aca;
     const { jobs, environments } = azure.app;
@@ -201,7 +201,7 @@ class Lives {
     await untilTrue(() => account?.shares.size === 0);
     if (jobs.names().length > 0) {
       await daemon.shutDown();
-      const { code, errorText } = await this.prune("--orphans");
+      const { code, errorText } = await this.collect("--remove");
       assert.equal(code, 0, errorText);
       assert.deepEqual(jobs.names(), []);
       await daemon.launch();
@@ -298,7 +298,7 @@ describe("a backend of jobs that is killed", () => {
     );
   });
 
-  it("is told by a prune of what nobody's state knows", async () => {
+  it("is shown by gc: what nobody's state knows", async () => {
     await inLane(async ({ aca }) => {
       const { daemon, account } = aca;
       const lives = new Lives(aca);
@@ -313,7 +313,7 @@ describe("a backend of jobs that is killed", () => {
       await daemon.launch();
       await daemon.shutDown();
       await untilTrue(() => aca.azure.app.executions.every(({ status }) => status !== "Running"));
-      const { text, errorText } = await lives.prune();
+      const { text, errorText } = await lives.collect();
       assert.match(
         text,
         /^left: job sk-[0-9a-f]{12} \(container [0-9a-f]{12}, instance sockerless\/[0-9a-f]{16}\)$/m,
@@ -321,7 +321,7 @@ describe("a backend of jobs that is killed", () => {
       );
       assert.match(text, /^left: share sk-lost-[0-9a-f]+ \(volume lost, /m);
       const instance = /instance (sockerless\/[0-9a-f]+)/.exec(text)?.[1] ?? "";
-      const removed = await lives.prune("--orphans", "--instance", instance);
+      const removed = await lives.collect("--remove", "--instance", instance);
       assert.match(removed.text, /^removed: job /m, removed.errorText);
       assert.match(removed.text, /^removed: share /m);
       assert.deepEqual(aca.azure.app.jobs.names(), []);

@@ -234,9 +234,9 @@ describe("the commands of the guide to CI on Fargate", { skip }, () => {
     assert.match(await run([networks], "y\n"), /^left$/m);
     await ok("rm", "left");
     await daemon.shutDown();
-    const prune = command("sockerless ecs prune");
+    const collect = command("sockerless gc");
     env["SOCKERLESS_STATE_DIR"] = daemon.stateDir;
-    assert.equal(await run([prune]), ""); // Nothing is lost.
+    assert.equal(await run([collect]), ""); // Nothing is lost.
   });
 
   it("need no more than the documented policy", () => {

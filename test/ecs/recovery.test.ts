@@ -267,7 +267,7 @@ describe("a backend that is killed", () => {
     assert.deepEqual(made(), before);
   });
 
-  it("takes a lost container over once its agent answers, of which a prune says that it does not", async () => {
+  it("takes a lost container over once its agent answers, of which gc says that it does not", async () => {
     const { daemon, aws } = ecs;
     const id = await daemon.ok("run", "--detach", "--name=away", "busybox", "sleep", "1000");
     const task = tasksOf(id)[0]?.state.taskArn ?? "";
@@ -281,7 +281,7 @@ describe("a backend that is killed", () => {
     const config = ["--config", join(ecs.directory, "config.yaml"), "--state-dir", daemon.stateDir];
     const { code, text, errorText } = await runCommand(
       process.execPath,
-      [program, "ecs", "prune", ...config, "--run-dir", daemon.runDir],
+      [program, "gc", "--backend=ecs", ...config, "--run-dir", daemon.runDir],
       { env: { ...process.env, ...aws.environmentFor() } },
     );
     assert.equal(code, 0, errorText);

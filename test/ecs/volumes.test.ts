@@ -393,15 +393,15 @@ describe("volumes on ECS", () => {
     await daemon.ok("network", "rm", "surviving");
   });
 
-  it("that no state knows are told by a prune, and removed where that is asked for", async () => {
+  it("that no state knows are shown by gc, and removed where that is asked for", async () => {
     const { daemon, aws, directory } = under;
     const copy = join(daemon.directory, "copy");
-    const prune = async (...options: string[]): Promise<string[]> => {
+    const collect = async (...options: string[]): Promise<string[]> => {
       const program = join(checkout, "dist/src/cli/main.js");
       const config = ["--config", join(directory, "config.yaml"), "--state-dir", daemon.stateDir];
       const { code, text, errorText } = await runCommand(
         process.execPath,
-        [program, "ecs", "prune", ...config, "--run-dir", daemon.runDir, ...options],
+        [program, "gc", "--backend=ecs", ...config, "--run-dir", daemon.runDir, ...options],
         { env: { ...process.env, ...aws.environmentFor() } },
       );
       assert.equal(code, 0, errorText);
@@ -416,16 +416,16 @@ describe("volumes on ECS", () => {
     await rm(daemon.stateDir, { recursive: true });
     await rename(copy, daemon.stateDir);
 
-    const found = await prune();
+    const found = await collect();
     assert.equal(found.length, 2);
     assert.ok(found.every((line) => line.startsWith("found: ")));
     assert.equal((await accessPoints("orphan")).length, 1);
     assert.deepEqual(
-      await prune("--orphans"),
+      await collect("--remove"),
       found.map((line) => line.replace("found", "removed")),
     );
     assert.deepEqual(await accessPoints("orphan"), []);
-    assert.deepEqual(await prune(), []);
+    assert.deepEqual(await collect(), []);
     assert.equal((await accessPoints("survivor")).length, 1, "what the state knows is left");
     await daemon.launch();
   });

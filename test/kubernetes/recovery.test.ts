@@ -64,12 +64,12 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     });
   });
 
-  test("what an instance has left that is lost for good is told and removed by a prune", async () => {
+  test("what an instance has left that is lost for good is shown and removed by gc", async () => {
     await using own = await KubernetesDaemon.start(cluster, { kubernetes: { linger: "1s" } });
     const { daemon } = own;
-    const prune = (...args: string[]): Promise<CommandResult> =>
+    const collect = (...args: string[]): Promise<CommandResult> =>
       runCommand(process.execPath, [
-        ...[join(checkout, "dist/src/cli/main.js"), "kubernetes", "prune", ...args],
+        ...[join(checkout, "dist/src/cli/main.js"), "gc", "--backend=kubernetes", ...args],
         ...["--config", own.config, "--state-dir", daemon.stateDir, "--run-dir", daemon.runDir],
       ]);
     await makeThings(own);
@@ -81,12 +81,12 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     await rm(own.agentCa); // Another instance: what the first has made is not its own.
     await daemon.launch();
     await daemon.shutDown();
-    const { text, errorText } = await prune();
+    const { text, errorText } = await collect();
     for (const kind of ["persistentvolumeclaim", "networkpolicy"]) {
       assert.match(text, new RegExp(`^left: ${kind} sockerless-`, "m"), errorText);
     }
     const instance = /instance (sockerless\/[0-9a-f]+)/.exec(text)?.[1] ?? "";
-    const removed = await prune("--orphans", "--instance", instance);
+    const removed = await collect("--remove", "--instance", instance);
     assert.match(removed.text, /^removed: persistentvolumeclaim \S+ \(volume kept, /m, removed.errorText);
     assert.match(removed.text, /^removed: networkpolicy \S+ \(network together, /m);
     await until(async () => {

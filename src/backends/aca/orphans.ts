@@ -1,9 +1,9 @@
-/** `sockerless aca prune`: resources of sockerless in Azure that no state knows. */
+/** `sockerless gc`: resources of sockerless in Azure that no state knows. */
 import type { AcaConfig } from "../../common/config/load.ts";
 import { messageOf, unavailable } from "../../common/errors.ts";
 import { orphanedImages } from "../cloud/orphans/images.ts";
 import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
-import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../cloud/orphans/prune.ts";
+import { collectOrphans, type CollectRequest, type SearchSurroundings } from "../cloud/orphans/collect.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { shortId } from "../../common/ids.ts";
 import { type AzureClients, createAzureClients } from "./arm/clients.ts";
@@ -16,10 +16,10 @@ import { configuredFiles } from "./shares/configured-files.ts";
 import { instanceOfShare, volumeOfShare } from "./shares/metadata.ts";
 import { formatShare } from "./shares/reference.ts";
 
-/** Finds orphans in Azure: see {@link pruneCloud}. */
-export async function prune(config: AcaConfig, request: PruneRequest): Promise<void> {
+/** Finds orphans in Azure: see {@link collectOrphans}. */
+export async function collect(config: AcaConfig, request: CollectRequest): Promise<void> {
   const { subscriptionId, endpoint, apiRates, agentCa } = config.aca;
-  await pruneCloud(
+  await collectOrphans(
     config,
     agentCa,
     (surroundings) => {
@@ -44,7 +44,7 @@ function jobsOf(
   { aca }: AcaConfig,
   azure: AzureClients,
   instance: string,
-  { clock, logger }: Pick<PruneSurroundings, "clock" | "logger">,
+  { clock, logger }: Pick<SearchSurroundings, "clock" | "logger">,
 ): ContainerJobs {
   return new ContainerJobs({
     ...{ azure, instance, clock, logger },
@@ -62,7 +62,7 @@ function jobsOf(
 async function findOrphans(
   config: AcaConfig,
   azure: AzureClients,
-  surroundings: PruneSurroundings,
+  surroundings: SearchSurroundings,
   known: Known,
 ): Promise<Orphan[]> {
   const { aca } = config;

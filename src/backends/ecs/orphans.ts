@@ -1,7 +1,7 @@
-/** `sockerless ecs prune`: what sockerless has made in AWS and nobody's state knows. */
+/** `sockerless gc`: what sockerless has made in AWS and nobody's state knows. */
 import type { EcsConfig } from "../../common/config/load.ts";
 import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
-import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../cloud/orphans/prune.ts";
+import { collectOrphans, type CollectRequest, type SearchSurroundings } from "../cloud/orphans/collect.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { type AwsClients, createAwsClients } from "./aws/clients.ts";
@@ -16,10 +16,10 @@ import { agentsOfOrphans } from "./agent-finder.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 import { ecsTasks } from "./tasks/ecs-tasks.ts";
 
-/** Looks for orphans in AWS: see {@link pruneCloud}. */
-export async function prune(config: EcsConfig, request: PruneRequest): Promise<void> {
+/** Looks for orphans in AWS: see {@link collectOrphans}. */
+export async function collect(config: EcsConfig, request: CollectRequest): Promise<void> {
   const { region, endpoint, apiRates, cluster, agentCa } = config.ecs;
-  await pruneCloud(
+  await collectOrphans(
     config,
     agentCa,
     (surroundings) => {
@@ -42,7 +42,7 @@ export async function prune(config: EcsConfig, request: PruneRequest): Promise<v
 async function findOrphans(
   { ecs: config, stateDir, ...common }: EcsConfig,
   aws: AwsClients,
-  { instance: own, clock, logger }: PruneSurroundings,
+  { instance: own, clock, logger }: SearchSurroundings,
   known: Known,
 ): Promise<Orphan[]> {
   const { efsFilesystemId, efsSecurityGroupId, cloudMapNamespaceId, ecrRepository } = config;

@@ -1,9 +1,9 @@
-/** `sockerless kubernetes prune`: what sockerless has made in a namespace and nobody's state knows. */
+/** `sockerless gc`: what sockerless has made in a namespace and nobody's state knows. */
 import type { KubernetesConfig } from "../../common/config/load.ts";
 import { shortId } from "../../common/ids.ts";
 import { orphanedImages } from "../cloud/orphans/images.ts";
 import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
-import { pruneCloud, type PruneRequest, type PruneSurroundings } from "../cloud/orphans/prune.ts";
+import { collectOrphans, type CollectRequest, type SearchSurroundings } from "../cloud/orphans/collect.ts";
 import { learnPin } from "../cloud/authority/first-contact.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { agentPort } from "../cloud/agents/agent-port.ts";
@@ -18,9 +18,9 @@ import { isOver } from "./pods/pod-view.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
 import { formatClaim, volumeOf } from "./volumes/claim.ts";
 
-/** Looks for orphans in the namespace: see {@link pruneCloud}. */
-export async function prune(config: KubernetesConfig, request: PruneRequest): Promise<void> {
-  await pruneCloud(
+/** Looks for orphans in the namespace: see {@link collectOrphans}. */
+export async function collect(config: KubernetesConfig, request: CollectRequest): Promise<void> {
+  await collectOrphans(
     config,
     config.kubernetes.agentCa,
     (surroundings) => {
@@ -58,7 +58,7 @@ export async function prune(config: KubernetesConfig, request: PruneRequest): Pr
 async function findOrphans(
   config: KubernetesConfig,
   client: KubernetesClient,
-  { instance: own }: PruneSurroundings,
+  { instance: own }: SearchSurroundings,
   known: Known,
 ): Promise<Orphan[]> {
   const repository = kubernetesRepository({

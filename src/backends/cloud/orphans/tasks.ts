@@ -34,7 +34,7 @@ export async function orphanedTasks(
       purpose: `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, { task, address }))}`,
       instance: own,
       async remove() {
-        await cloud.stop(task, "prune --orphans");
+        await cloud.stop(task, "sockerless gc");
         return undefined;
       },
     })),

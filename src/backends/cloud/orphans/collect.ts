@@ -3,7 +3,8 @@ import { type Clock, systemClock } from "../../../common/clock.ts";
 import type { CommonConfig } from "../../../common/config/load.ts";
 import { conflict } from "../../../common/errors.ts";
 import { type Logger, processLogger } from "../../../common/logger.ts";
-import { openState, type State } from "../../state/state.ts";
+import type { Remnant } from "../../state/leftovers.ts";
+import type { State } from "../../state/state.ts";
 import type { AgentFinder } from "../contract/agent-finder.ts";
 import { type CloudAuthority, createAuthority } from "../authority/authority.ts";
 import { readAuthority } from "../authority/authority-file.ts";
@@ -12,18 +13,19 @@ import { instanceOf } from "../authority/instance.ts";
 import type { Known, Orphan } from "./orphan.ts";
 import { orphanedTasks, runningTasks } from "./tasks.ts";
 
-/** Options of a prune. */
-export interface PruneRequest {
+/** A search, and what becomes of what is found. */
+export interface CollectRequest {
+  /** The state of a backend that does not run. */
+  readonly state: State;
   /** Whether to remove orphans, or only report them. */
   readonly remove: boolean;
   /** Another, permanently lost instance to remove orphans of; undefined for this one. */
   readonly instance: string | undefined;
-  /** Receives each line of the report. */
-  readonly report: (line: string) => void;
+  readonly report: (remnant: Remnant) => void;
 }
 
 /** A cloud to search for orphans. */
-export interface PrunedCloud {
+export interface SearchedCloud {
   /** The tasks of an instance. */
   tasksOf(instance: string): CloudTasks;
   readonly finder: Pick<AgentFinder, "meet">;
@@ -33,7 +35,7 @@ export interface PrunedCloud {
 }
 
 /** Dependencies of the search. */
-export interface PruneSurroundings {
+export interface SearchSurroundings {
   readonly authority: CloudAuthority;
   /** This instance's name. */
   readonly instance: string;
@@ -42,22 +44,20 @@ export interface PruneSurroundings {
 }
 
 /**
- * Reports, and on request removes, what is in the cloud but not in this instance's state. The backend must not be
- * running, but must have run before, since its start adopts what it can.
+ * Reports, and on request removes, what is in the cloud but not in this instance's state. The backend must have run
+ * before, since its start adopts what it can.
  *
  * @param agentCa as configured
- * @throws conflict: the backend runs, has never run on this state, or the other instance's containers run; CloudError
+ * @throws conflict: no backend has run on this state, or the other instance's containers run; CloudError
  */
-export async function pruneCloud(
+export async function collectOrphans(
   config: CommonConfig,
   agentCa: string,
-  cloudOf: (surroundings: PruneSurroundings) => PrunedCloud,
-  request: PruneRequest,
+  cloudOf: (surroundings: SearchSurroundings) => SearchedCloud,
+  request: CollectRequest,
 ): Promise<void> {
-  await using resources = new AsyncDisposableStack();
   const clock = systemClock;
-  const state = await openState({ directory: config.stateDir, clock });
-  resources.defer(() => state.close());
+  const { state } = request;
   if (state.networks.size === 0) {
     throw conflict(
       `no backend has run on the state in ${config.stateDir}: start one first, so that it takes over what is its own`,
@@ -65,34 +65,39 @@ export async function pruneCloud(
   }
   const authority = await createAuthority(await readAuthority(agentCa), clock);
   const own = instanceOf(authority);
-  const cloud = cloudOf({ authority, instance: own, clock, logger: processLogger(config, "prune") });
-  resources.defer(() => cloud.close());
-
-  const instance = request.instance ?? own;
-  if (instance !== own) {
-    const running = await runningTasks(cloud.tasksOf(instance));
-    if (running.length > 0) {
-      throw conflict(`${running.length} containers of instance ${instance} run: it is not lost`);
+  const cloud = cloudOf({ authority, instance: own, clock, logger: processLogger(config, "gc") });
+  try {
+    const instance = request.instance ?? own;
+    if (instance !== own) {
+      const running = await runningTasks(cloud.tasksOf(instance));
+      if (running.length > 0) {
+        throw conflict(`${running.length} containers of instance ${instance} run: it is not lost`);
+      }
     }
-  }
-  const known = knownOf(state);
-  // Tasks first, as their resources can only be removed after them.
-  const tasks = await orphanedTasks(cloud.tasksOf(own), cloud.finder, own, known);
-  for (const orphan of [...tasks, ...(await cloud.orphans(known))]) {
-    await treat(orphan, orphan.instance === instance, request);
+    const known = knownOf(state);
+    // Tasks first, as their resources can only be removed after them.
+    const tasks = await orphanedTasks(cloud.tasksOf(own), cloud.finder, own, known);
+    for (const orphan of [...tasks, ...(await cloud.orphans(known))]) {
+      request.report(await treat(orphan, orphan.instance === instance, request.remove));
+    }
+  } finally {
+    cloud.close();
   }
 }
 
-async function treat(orphan: Orphan, isWanted: boolean, { remove, report }: PruneRequest): Promise<void> {
-  const about = `${orphan.kind} ${orphan.id} (${orphan.purpose}, instance ${orphan.instance || "unknown"})`;
+async function treat(orphan: Orphan, isWanted: boolean, remove: boolean): Promise<Remnant> {
+  const { kind, id, purpose, instance } = orphan;
+  const about = { kind, id, purpose, instance: instance || "unknown" };
   if (!isWanted) {
-    report(`left: ${about}`);
-  } else if (!remove) {
-    report(`found: ${about}`);
-  } else {
-    const reason = await orphan.remove();
-    report(reason === undefined ? `removed: ${about}` : `not removed: ${about}: ${reason}`);
+    return { outcome: "left", ...about };
   }
+  if (!remove) {
+    return { outcome: "found", ...about };
+  }
+  const reason = await orphan.remove();
+  return reason === undefined
+    ? { outcome: "removed", ...about }
+    : { outcome: "not removed", ...about, reason };
 }
 
 function knownOf(state: State): Known {
