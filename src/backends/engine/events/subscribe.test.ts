@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { Journal } from "../../state/journal.ts";
@@ -10,5 +11,40 @@ test("a subscriber who has left before the subscription leaves no listener, thou
   const journal = new Journal(clock);
   const wanted = { sinceNs: undefined, untilNs: undefined, wants: () => true };
   subscribe(journal, clock, wanted, AbortSignal.abort());
+  assert.equal(journal.listeners, 0);
+});
+
+test("events of a crowd leave turns of the event loop to others, and reach each subscriber in order", async () => {
+  const clock = new ManualClock();
+  const journal = new Journal(clock);
+  const wanted = { sinceNs: undefined, untilNs: undefined, wants: () => true };
+  const leave = new AbortController();
+  const actions = ["create", "start", "die"];
+  let delivered = 0;
+  const subscribers = Array.from({ length: 500 }, async () => {
+    const received: string[] = [];
+    for await (const { action } of subscribe(journal, clock, wanted, leave.signal)) {
+      delivered += 1;
+      received.push(action);
+      if (received.length === actions.length) {
+        break;
+      }
+    }
+    return received;
+  });
+  for (const action of actions) {
+    journal.announce(journal.append({ type: "container", action, actorId: "one" }, []));
+  }
+  const counts = [0];
+  while (delivered < subscribers.length * actions.length) {
+    await nextTurn();
+    counts.push(delivered);
+  }
+  const most = Math.max(...counts.slice(1).map((count, n) => count - (counts[n] ?? 0)));
+  assert.ok(most <= 2 * 64, `${most} in a turn`); // A turn of the test may lie before or after that of the deliveries.
+  assert.deepEqual(
+    await Promise.all(subscribers),
+    subscribers.map(() => actions),
+  );
   assert.equal(journal.listeners, 0);
 });

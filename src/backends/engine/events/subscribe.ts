@@ -3,9 +3,16 @@ import type { Clock } from "../../../common/clock.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
+import { Turns } from "../../concurrency/turns.ts";
 import type { EventJournal } from "../../state/journal.ts";
 
-/** Maximum backlog of events; a subscriber beyond it is disconnected. */
+/**
+ * Events delivered in one turn of the event loop, to all subscribers: an event of a thousand subscribers would keep
+ * everybody's calls waiting until the last of them has it.
+ */
+const deliveries = new Turns(64);
+
+/** Maximum backlog of events, unwanted ones included; a subscriber beyond it is disconnected. */
 const longestBacklog = 16_384;
 
 /** A subscriber's request; times in nanoseconds since the epoch, both inclusive. */
@@ -42,7 +49,7 @@ export function subscribe(
     newest = event.timeUnixNs;
     if (untilNs !== undefined && event.timeUnixNs > untilNs) {
       until.abort();
-    } else if (wants(event)) {
+    } else {
       overrun ||= queue.length >= longestBacklog;
       queue.push(event);
     }
@@ -70,8 +77,12 @@ export function subscribe(
         if (overrun) {
           throw unavailable("the subscriber is too slow: events were dropped");
         }
-        const batch = queue.splice(0);
-        yield* batch;
+        for (const event of queue.splice(0)) {
+          await deliveries.next();
+          if (wants(event)) {
+            yield event;
+          }
+        }
         if (queue.length > 0) {
           continue;
         }
