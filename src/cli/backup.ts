@@ -1,12 +1,24 @@
 /** `sockerless backup` and `sockerless restore`: a state directory as a tar archive, made by the machine's tar. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  writeFile,
+} from "node:fs/promises";
 import path from "node:path";
 
 import { copyRunningDatabase } from "../backends/state/snapshot.ts";
 import { conflict, errnoOf, invalid, messageOf, systemError } from "../common/errors.ts";
 import { version } from "../common/version.ts";
+import { refuseForeignFiles } from "./state-tree.ts";
 
 const recordName = "backup.json";
 const recordVersion = 1;
@@ -22,6 +34,8 @@ interface BackupRecord {
 /** Files beside the database (docs/formats.md). Scratch, locks, sockets and the builder's cache are made anew. */
 const kept = ["blobs", "containers", "layers", "logs", "staged", "set-aside"];
 const volumes = "volumes";
+/** All that a backup may hold. */
+const restored: ReadonlySet<string> = new Set([recordName, "db", "spare", ...kept, volumes]);
 
 /** All that overlayfs and images mean, in tar's options. */
 const faithful = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--sparse"];
@@ -84,7 +98,8 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
  * Makes a state directory of a backup; it appears when it is whole.
  *
  * @param stateDirectory must be missing or empty
- * @throws SockerlessError `conflict` if it is not; `invalid` if the file is no backup that this version can read
+ * @throws SockerlessError `conflict` if it is not; `invalid` if the file is no backup that this version can read, or
+ *   holds what no backup does
  */
 export async function restore(stateDirectory: string, file: string): Promise<void> {
   const target = path.resolve(stateDirectory);
@@ -115,6 +130,7 @@ export async function restore(stateDirectory: string, file: string): Promise<voi
     if (code !== 0) {
       throw systemError(`tar ended with ${code}: see above`);
     }
+    await refuseStranger(begun, file);
     await readRecord(begun, file);
     await rm(path.join(begun, recordName));
     if (names !== undefined) {
@@ -123,6 +139,20 @@ export async function restore(stateDirectory: string, file: string): Promise<voi
     await rename(begun, target);
   } finally {
     await rm(begun, { recursive: true, force: true });
+  }
+}
+
+/** Refuses what no backup holds; what it does is its owner's alone, whatever modes the archive gives. */
+async function refuseStranger(directory: string, file: string): Promise<void> {
+  await chmod(directory, 0o700);
+  const entries = await readdir(directory, { withFileTypes: true });
+  const other = entries.find(({ name }) => !restored.has(name));
+  if (other !== undefined) {
+    throw invalid(`${file} is no backup of sockerless: it has ${other.name}`);
+  }
+  await refuseForeignFiles(directory, [...restored]);
+  for (const { name } of entries.filter((entry) => entry.isDirectory())) {
+    await chmod(path.join(directory, name), 0o700);
   }
 }
 

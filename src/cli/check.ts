@@ -8,6 +8,7 @@ import { pipeline } from "node:stream/promises";
 import { readRecords } from "../backends/cloud/stored/log-record.ts";
 import { checkDatabase, type Finding } from "../backends/state/check.ts";
 import { errnoOf } from "../common/errors.ts";
+import { refuseForeignFiles } from "./state-tree.ts";
 
 /** Records of the host process and the shims, and what the daemon does without a readable one (docs/formats.md). */
 const jsonFiles: readonly (readonly [file: RegExp, outcome: string])[] = [
@@ -30,14 +31,18 @@ const searched = [
   "logs",
 ];
 
+/** All that a check reads or writes in a state directory. */
+const used = ["blobs", "containers", "damaged", "db", "layers", "logs", "probe", "set-aside", "spare"];
+
 /**
  * Checks a state directory whose daemon does not run.
  *
  * @param repair mends what can be mended; nothing is deleted, but put aside
  * @returns what was found, in the order of paths
- * @throws conflict if a backend uses the directory
+ * @throws conflict if a backend uses the directory; invalid if it holds a link, or the like, in place of a record
  */
 export async function checkState(stateDirectory: string, repair: boolean): Promise<readonly Finding[]> {
+  await refuseForeignFiles(stateDirectory, used);
   const findings = [...(await checkDatabase(stateDirectory, repair))];
   const aside = path.join(stateDirectory, "damaged", new Date().toISOString().replaceAll(":", ""));
   for (const file of await filesOf(stateDirectory)) {
