@@ -9,22 +9,29 @@ import { join, resolve } from "node:path";
 import { Command, Option } from "commander";
 
 import { writeDeb } from "./package/deb.ts";
+import { writeNpmPackage } from "./package/npm.ts";
 import { root, run } from "./program.ts";
 
 const architectures = ["amd64", "arm64"] as const;
+const kinds = ["deb", "npm"] as const;
 
-const { output, architecture } = new Command("npm run package --")
+const { output, kind, architecture } = new Command("npm run package --")
   .description("Writes the packages of sockerless.")
   .allowExcessArguments(false)
   .showHelpAfterError("See --help.")
   .option("--output <directory>", "of the packages", join(root, "build/packages"))
+  .addOption(new Option("--kind <name...>", "of packages").choices(kinds).default(kinds))
   .addOption(
     new Option("--architecture <name...>", "of the Debian packages")
       .choices(architectures)
       .default(architectures),
   )
   .parse()
-  .opts<{ output: string; architecture: readonly (typeof architectures)[number][] }>();
+  .opts<{
+    output: string;
+    kind: readonly (typeof kinds)[number][];
+    architecture: readonly (typeof architectures)[number][];
+  }>();
 
 const { code, output: said } = await run("git", ["log", "-1", "--format=%H %cs %ct"]);
 const [commit = "", date = "", seconds = ""] = said.trim().split(" ");
@@ -32,6 +39,9 @@ if (code !== 0) {
   throw new Error(`the commit is unknown: ${said}`);
 }
 await mkdir(resolve(output), { recursive: true });
-for (const each of architecture) {
+for (const each of kind.includes("deb") ? architecture : []) {
   console.log(await writeDeb(resolve(output), each, { commit, date, seconds }));
+}
+if (kind.includes("npm")) {
+  console.log(await writeNpmPackage(resolve(output), { commit, date, seconds }));
 }

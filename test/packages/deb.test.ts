@@ -109,7 +109,11 @@ describe("the Debian packages", { skip: !isWhole && "they are built and installe
   it("are the same in two builds", async () => {
     await build("second", "amd64", "arm64");
     for (const architecture of ["amd64", "arm64"]) {
-      assert.equal(await digest(file(architecture, "second")), await digest(file(architecture)), architecture);
+      assert.equal(
+        await digest(file(architecture, "second")),
+        await digest(file(architecture)),
+        architecture,
+      );
     }
   });
 

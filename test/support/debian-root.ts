@@ -1,6 +1,6 @@
 /** Roots of a bare Debian 12, made by debootstrap once and kept outside the checkout. */
 import { existsSync } from "node:fs";
-import { cp, mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
@@ -12,6 +12,7 @@ const installLimitMs = 20 * 60_000;
 /**
  * Copies a root that has the packages named, and those that they need.
  *
+ * @param target must not exist
  * @throws if there is no debootstrap, or it fails
  */
 export async function copyDebianRoot(target: string, packages: readonly string[]): Promise<void> {
@@ -30,5 +31,9 @@ export async function copyDebianRoot(target: string, packages: readonly string[]
     }
     await rename(begun, kept);
   }
-  await cp(kept, target, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  // It has device files, which Node's own copying refuses.
+  const copied = await runCommand("cp", ["--archive", kept, target]);
+  if (copied.code !== 0) {
+    throw new Error(`cp: ${copied.errorText}`);
+  }
 }
