@@ -2,12 +2,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
+import { EngineApi } from "../support/engine-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
 const docker = (...args: string[]) => setting.daemon.docker(...args);
 const ok = (...args: string[]) => setting.daemon.ok(...args);
+const api = new EngineApi(() => setting.daemon.socket);
 
 /** Waits until a container answers HTTP at one of its addresses. */
 const serves = (container: string, address: string) =>
@@ -158,6 +160,30 @@ describe("docker run", () => {
     assert.equal(await bounding("--cap-drop", "ALL", "--cap-add", "CHOWN"), 1n);
   });
 
+  // Docker's client sends one spelling; others send what their user wrote.
+  for (const [field, other, rest] of [
+    ["CapDrop", {}, 0xa00425fbn],
+    ["CapAdd", { CapDrop: ["ALL"] }, 1n << 27n],
+  ] as const) {
+    test(`takes the same capability for each spelling in ${field}`, async () => {
+      for (const name of ["MKNOD", "mknod", "cap_mknod", "CAP_MKNOD", "Cap_MkNod"]) {
+        const id = await api.run({
+          Cmd: ["grep", "-E", "^Cap(Prm|Eff|Bnd):", "/proc/self/status"],
+          HostConfig: { ...other, [field]: [name] },
+        });
+        assert.equal(await api.wait(id), 0);
+        const told = [...(await ok("logs", id)).matchAll(/^Cap\w+:\s*([0-9a-f]+)$/gm)];
+        assert.deepEqual(
+          told.map(([, bits]) => BigInt(`0x${bits}`)),
+          [rest, rest, rest],
+          name,
+        );
+        assert.deepEqual((await api.inspect(id)).HostConfig[field], [name]);
+        await api.remove(id);
+      }
+    });
+  }
+
   test("adds host names and resolvers", async () => {
     const text = await ok(
       ..."run --rm --add-host db:10.1.2.3 --dns 10.9.9.9 --dns-search corp.example busybox".split(" "),
@@ -171,7 +197,7 @@ describe("docker run", () => {
   });
 
   test("keeps labels, name and command for ps and inspect", async () => {
-    await ok("run", "-d", "--name", "labelled", "-l", "team=red", "busybox", "sleep", "60");
+    await ok("run", "-d", "--name", "labelled", "-l", "team=red", "busybox", "sleep", "1000");
     const line = await ok(
       "ps",
       "--filter",
@@ -179,10 +205,10 @@ describe("docker run", () => {
       "--format",
       "{{.Names}} {{.Command}} {{.State}}",
     );
-    assert.equal(line, 'labelled "sleep 60" running');
+    assert.equal(line, 'labelled "sleep 1000" running');
     assert.equal(
       await ok("inspect", "-f", '{{index .Config.Labels "team"}} {{.Path}} {{.Args}}', "labelled"),
-      "red sleep [60]",
+      "red sleep [1000]",
     );
     await ok("rm", "-f", "labelled");
   });
@@ -234,7 +260,7 @@ describe("docker run", () => {
     const isLocal = backendUnderTest() === "local";
     const named = isLocal ? [] : ["-p", "9/sctp"];
     const run = ["run", "-d", "--name", "sctp", "-P", "--expose", "10/sctp", "--expose", "80", "busybox"];
-    const started = await docker(...run.toSpliced(1, 0, ...named), "sleep", "60");
+    const started = await docker(...run.toSpliced(1, 0, ...named), "sleep", "1000");
     assert.equal(started.code, 0, started.errorText);
     assert.match(
       started.errorText,
@@ -252,9 +278,9 @@ describe("docker run", () => {
   });
 
   test("refuses a port that is taken when the container starts, and starts it later", async () => {
-    await ok("run", "-d", "--name", "first", "-p", "127.0.0.1:0:80", "busybox", "sleep", "60");
+    await ok("run", "-d", "--name", "first", "-p", "127.0.0.1:0:80", "busybox", "sleep", "1000");
     const port = (await ok("port", "first", "80")).split(":")[1];
-    await ok("create", "--name", "second", "-p", `127.0.0.1:${port}:80`, "busybox", "sleep", "60");
+    await ok("create", "--name", "second", "-p", `127.0.0.1:${port}:80`, "busybox", "sleep", "1000");
     const refused = await docker("start", "second");
     assert.equal(refused.code, 1);
     assert.match(
@@ -330,7 +356,7 @@ describe("docker run", () => {
 
 describe("a container's life", () => {
   test("create, start, stop, start again, remove", async () => {
-    const id = await ok("create", "--name", "life", "busybox", "sleep", "60");
+    const id = await ok("create", "--name", "life", "busybox", "sleep", "1000");
     const status = () => ok("inspect", "-f", "{{.State.Status}}", "life");
     assert.equal(await status(), "created");
     assert.equal(await ok("start", "life"), "life");
@@ -369,7 +395,7 @@ describe("a container's life", () => {
   });
 
   test("kill sends any signal, restart starts anew", async () => {
-    await ok("run", "-d", "--name", "killed", "busybox", "sleep", "60");
+    await ok("run", "-d", "--name", "killed", "busybox", "sleep", "1000");
     const pid = await ok("inspect", "-f", "{{.State.Pid}}", "killed");
     await ok("restart", "-t", "0", "killed");
     assert.notEqual(await ok("inspect", "-f", "{{.State.Pid}}", "killed"), pid);
@@ -404,7 +430,7 @@ describe("a container's life", () => {
   });
 
   test("ps shows running ones, and with -a all, newest first", async () => {
-    await ok("run", "-d", "--name", "up", "busybox", "sleep", "60");
+    await ok("run", "-d", "--name", "up", "busybox", "sleep", "1000");
     assert.equal((await docker("run", "--name", "down", "busybox", "sh", "-c", "exit 3")).code, 3);
     assert.equal(await ok("ps", "--format", "{{.Names}}"), "up");
     assert.equal(await ok("ps", "-a", "--format", "{{.Names}}"), "down\nup");

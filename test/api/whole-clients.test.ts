@@ -14,6 +14,7 @@ import { backendUnderTest } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { busyboxImage, busyboxArchiveFile } from "../support/images.ts";
+import { runGoTests } from "../support/programs.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
@@ -411,5 +412,13 @@ describe("devcontainers", () => {
     assert.equal(await ok(...exec, "sh", "-c", "id -un; echo $REMOTE; pwd"), `app\n1\n${directory}`);
     await ok("rm", "--force", "--volumes", id);
     await ok("volume", "rm", "vscode");
+  });
+});
+
+describe("a client with the strict types of moby's newer module, as act is", () => {
+  test("parses each address, prefix, port and time of lists, inspects, networks and events", async () => {
+    const result = await runGoTests("strict", { ...setting.daemon.clientEnv, TEST_IMAGE: "busybox" });
+    assert.equal(result.code, 0, `${result.text}\n${result.errorText}`);
+    assert.equal(result.text.match(/^--- PASS/gm)?.length, 2, result.text);
   });
 });

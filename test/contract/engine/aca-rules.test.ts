@@ -63,7 +63,7 @@ describe("on Container Apps", () => {
     const { id: network } = await bench.networks.createNetwork({ name: "net", labels: { a: "b" } });
     assert.match(network, /^[0-9a-f]{64}$/);
     const run = (name: string) =>
-      bench.runScript("exec sleep 60", {
+      bench.runScript("exec sleep 1000", {
         name,
         hostConfig: { networkMode: "net" },
         networking: { endpoints: { net: { aliases: ["db"] } } },
@@ -93,7 +93,7 @@ describe("on Container Apps", () => {
     const { volume } = await bench.volumes.createVolume({ name: "data", driver: "local" });
     assert.equal(volume?.driver, "azure-files");
     const hostConfig = { binds: ["data:/data"] };
-    const id = await bench.runScript("exec sleep 60", { hostConfig });
+    const id = await bench.runScript("exec sleep 1000", { hostConfig });
     await assert.rejects(
       bench.volumes.removeVolume({ name: "data" }),
       inWords("conflict", "volume is in use"),

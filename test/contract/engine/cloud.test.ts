@@ -20,9 +20,9 @@ describe("containers that run in a cloud", () => {
     (await bench.containers.inspectContainer({ container })).container;
 
   it("have their process told by the start", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     const [start] = bench.machine.agentOf(id).starts;
-    assert.deepEqual(start?.process?.args, ["sh", "-c", "exec sleep 60"]);
+    assert.deepEqual(start?.process?.args, ["sh", "-c", "exec sleep 1000"]);
     assert.equal(start?.generation, 1n);
   });
 
@@ -30,22 +30,22 @@ describe("containers that run in a cloud", () => {
     const hostConfig = {
       securityOpt: ["no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'],
     };
-    const id = await bench.runScript("exec sleep 60", { hostConfig });
+    const id = await bench.runScript("exec sleep 1000", { hostConfig });
     const [start] = bench.machine.agentOf(id).starts;
     assert.equal(start?.process?.seccomp?.defaultAction, "SCMP_ACT_ALLOW");
     bench.machine.agentFeatures = [];
     await assert.rejects(
-      bench.runScript("exec sleep 60", { hostConfig }),
+      bench.runScript("exec sleep 1000", { hostConfig }),
       /too old to load a seccomp profile/,
     );
-    await bench.runScript("exec sleep 60");
+    await bench.runScript("exec sleep 1000");
   });
 
   it("are shown with virtual addresses and found by their names at the real ones", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const hostConfig = { networkMode: "web" };
-    const id = await bench.runScript("exec sleep 60", { name: "one", hostConfig });
-    await bench.runScript("exec sleep 60", { name: "two", hostConfig });
+    const id = await bench.runScript("exec sleep 1000", { name: "one", hostConfig });
+    await bench.runScript("exec sleep 1000", { name: "two", hostConfig });
     const endpoint = (await inspect(id))?.networkSettings?.networks["web"];
     assert.equal(endpoint?.reachableAddress, "10.9.0.1");
     assert.notEqual(endpoint?.ipAddress, endpoint?.reachableAddress);
@@ -56,13 +56,13 @@ describe("containers that run in a cloud", () => {
   it("are known to their peers before they are ready to start, and no longer when they cannot", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const hostConfig = { networkMode: "web" };
-    const peer = await bench.runScript("exec sleep 60", { name: "one", hostConfig });
+    const peer = await bench.runScript("exec sleep 1000", { name: "one", hostConfig });
     const namesOfPeer = () => bench.machine.agentOf(peer).names;
     bench.machine.preparation = async () => {
       assert.equal(namesOfPeer().get("two.web"), "10.9.0.2");
       throw conflict("the files do not fit in");
     };
-    const id = await bench.createScript("exec sleep 60", { name: "two", hostConfig });
+    const id = await bench.createScript("exec sleep 1000", { name: "two", hostConfig });
     await assert.rejects(bench.containers.startContainer({ container: id }), /the files do not fit in/);
     const { status, error } = (await inspect(id))?.state ?? {};
     assert.deepEqual([status, error], [ContainerStatus.CREATED, "the files do not fit in"]);
@@ -76,8 +76,8 @@ describe("containers that run in a cloud", () => {
   it("run once, at the agent that follows those that were lost before they were told to run", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const hostConfig = { networkMode: "web" };
-    const peer = await bench.runScript("exec sleep 60", { name: "one", hostConfig });
-    const id = await bench.createScript("echo ran; exec sleep 60", { name: "two", hostConfig });
+    const peer = await bench.runScript("exec sleep 1000", { name: "one", hostConfig });
+    const id = await bench.createScript("echo ran; exec sleep 1000", { name: "two", hostConfig });
     const attached = bench.containers
       .attachContainer({ container: id, access: localAccess, stdout: true, stream: true })
       [Symbol.asyncIterator]();
@@ -101,14 +101,14 @@ describe("containers that run in a cloud", () => {
 
   it("are told by their agents' address on a network that they join later", async () => {
     await bench.networks.createNetwork({ name: "web" });
-    const id = await bench.runScript("exec sleep 60", { name: "one" });
+    const id = await bench.runScript("exec sleep 1000", { name: "one" });
     await bench.networks.connectNetwork({ network: "web", container: id });
     assert.equal(bench.machine.agentOf(id).names.get("one.web"), "10.9.0.1");
   });
 
   it("are reached at their agents' address on a network that they join after they have left every other", async () => {
     await bench.networks.createNetwork({ name: "web" });
-    const id = await bench.runScript("exec sleep 60", { name: "one", hostConfig: { networkMode: "web" } });
+    const id = await bench.runScript("exec sleep 1000", { name: "one", hostConfig: { networkMode: "web" } });
     await bench.networks.disconnectNetwork({ network: "web", container: id });
     await bench.networks.connectNetwork({
       network: "web",
@@ -120,7 +120,7 @@ describe("containers that run in a cloud", () => {
   });
 
   it("are reached at their agents' address where an earlier version has started them", async () => {
-    const id = await bench.runScript("exec sleep 60", { name: "one" });
+    const id = await bench.runScript("exec sleep 1000", { name: "one" });
     const { state } = bench.engine.context;
     const record = state.containers.get(id);
     assert.ok(record);
@@ -131,23 +131,23 @@ describe("containers that run in a cloud", () => {
   it("have the names of the container whose network they share, wherever its peers are", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const web = { networkMode: "web" };
-    const owner = await bench.runScript("exec sleep 60", { name: "one", hostConfig: web });
-    const joined = await bench.runScript("exec sleep 60", {
+    const owner = await bench.runScript("exec sleep 1000", { name: "one", hostConfig: web });
+    const joined = await bench.runScript("exec sleep 1000", {
       hostConfig: { networkMode: `container:${owner}` },
     });
     const known = () => ["one.web", "two.web"].map((name) => bench.machine.agentOf(joined).names.get(name));
     assert.deepEqual(known(), ["10.9.0.1", undefined]);
-    await bench.runScript("exec sleep 60", { name: "two", hostConfig: web });
+    await bench.runScript("exec sleep 1000", { name: "two", hostConfig: web });
     assert.deepEqual(known(), ["10.9.0.1", "10.9.0.3"]);
   });
 
   it("are taken over together with those that share their network, in whatever order they are found", async () => {
-    const first = await bench.runScript("exec sleep 60", { name: "one" });
+    const first = await bench.runScript("exec sleep 1000", { name: "one" });
     const shared = { hostConfig: { networkMode: `container:${first}` } };
     const ids = [
       first,
-      await bench.runScript("exec sleep 60", shared),
-      await bench.runScript("exec sleep 60", shared),
+      await bench.runScript("exec sleep 1000", shared),
+      await bench.runScript("exec sleep 1000", shared),
     ];
     await bench.stopBackend();
     bench.emptyState();
@@ -164,7 +164,7 @@ describe("containers that run in a cloud", () => {
   });
 
   it("refuse execs that are to have more privilege than they", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     await assert.rejects(
       bench.execs.createExec({ container: id, config: { cmd: ["true"], privileged: true } }),
       (error) => isErrorKind(error, "not-implemented"),
@@ -173,7 +173,7 @@ describe("containers that run in a cloud", () => {
   });
 
   it("show the ports that a frontend listens on, also after a restart that nobody asked for", async () => {
-    const id = await bench.createScript("exec sleep 60", {
+    const id = await bench.createScript("exec sleep 1000", {
       config: { exposedPorts: ["80/tcp"] },
       hostConfig: {
         portBindings: [{ containerPort: "80/tcp", hostPort: "" }],
@@ -239,7 +239,7 @@ describe("containers that run in a cloud", () => {
 
   it("are taken over as they were last: renamed, updated, joined to networks, with their image", async () => {
     await bench.networks.createNetwork({ name: "web" });
-    const id = await bench.runScript("exec sleep 60", { name: "first" });
+    const id = await bench.runScript("exec sleep 1000", { name: "first" });
     await bench.networks.connectNetwork({ network: "web", container: id });
     await bench.networks.disconnectNetwork({ network: "bridge", container: id });
     await bench.containers.updateContainer({ container: id, restartPolicy: { name: "unless-stopped" } });
@@ -264,7 +264,7 @@ describe("containers that run in a cloud", () => {
       bench.machine.endsPastAgents = (id) => known.push(bench.state.containers.get(id)?.stoppedByUser);
       await bench.stopBackend();
       await bench.startBackend();
-      const id = await bench.runScript("exec sleep 60", {
+      const id = await bench.runScript("exec sleep 1000", {
         hostConfig: { restartPolicy: { name: "unless-stopped" } },
       });
       bench.machine.agentOf(id).failures.add("signal");
@@ -282,7 +282,7 @@ describe("containers that run in a cloud", () => {
   it("go on under a backend whose start nobody answers, and are taken over once somebody does", async () => {
     await bench.networks.createNetwork({ name: "web" });
     await bench.volumes.createVolume({ name: "data" });
-    const id = await bench.runScript("exec sleep 60", {
+    const id = await bench.runScript("exec sleep 1000", {
       name: "lasting",
       hostConfig: { networkMode: "web", binds: ["data:/data"] },
     });
@@ -310,8 +310,8 @@ describe("containers that run in a cloud", () => {
   });
 
   it("are taken over once their agents answer, by a backend that has lost its state", async () => {
-    const id = await bench.runScript("exec sleep 60", { name: "lasting" });
-    const other = await bench.runScript("exec sleep 60", { name: "answering" });
+    const id = await bench.runScript("exec sleep 1000", { name: "lasting" });
+    const other = await bench.runScript("exec sleep 1000", { name: "answering" });
     await bench.stopBackend();
     bench.emptyState();
     bench.machine.hasLostBooks = true;

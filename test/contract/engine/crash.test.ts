@@ -12,7 +12,7 @@ async function wholeLife(bench: EngineBench): Promise<void> {
   for (const name of ["own", "joined"]) {
     await bench.networks.createNetwork({ name });
   }
-  const id = await bench.createScript("exec sleep 60", {
+  const id = await bench.createScript("exec sleep 1000", {
     name: "whole",
     config: { image: "with-volume" },
     hostConfig: {

@@ -291,7 +291,7 @@ describe("a creation", () => {
   });
 
   it("refuses what its driver is not capable of", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     bench.machine.capabilities = create(CapabilitiesSchema);
     await bench.stopBackend();
     await bench.startBackend();
@@ -308,7 +308,7 @@ describe("a creation", () => {
   });
 
   it("gives an address of the default bridge while it runs, and takes it back", async () => {
-    const [a, b] = [await bench.runScript("exec sleep 60"), await bench.runScript("exec sleep 60")];
+    const [a, b] = [await bench.runScript("exec sleep 1000"), await bench.runScript("exec sleep 1000")];
     const addressOf = async (id: string) =>
       (await inspect(id)).networkSettings?.networks["bridge"]?.ipAddress;
     assert.deepEqual([await addressOf(a), await addressOf(b)], ["172.18.0.2", "172.18.0.3"]);
@@ -317,7 +317,7 @@ describe("a creation", () => {
     await bench.containers.stopContainer({ container: a });
     assert.equal(await addressOf(a), "");
     await bench.engine.context.live.of(a).released;
-    const c = await bench.runScript("exec sleep 60");
+    const c = await bench.runScript("exec sleep 1000");
     assert.equal(await addressOf(c), "172.18.0.2");
   });
 
@@ -340,7 +340,7 @@ describe("a creation", () => {
 
   it("joins the network of a container that runs, and of no other", async () => {
     const id = await bench.createScript("true", { name: "shared" });
-    const joining = await bench.createScript("exec sleep 60", {
+    const joining = await bench.createScript("exec sleep 1000", {
       hostConfig: { networkMode: "container:shared" },
     });
     assert.equal((await inspect(joining)).hostConfig.networkMode, `container:${id}`);

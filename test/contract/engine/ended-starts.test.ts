@@ -35,7 +35,7 @@ describe("a start whose launch takes long", () => {
     return started.then(() => assert.fail("it has started"));
   };
   const starting = async (more = {}) => {
-    const id = await bench.createScript("exec sleep 60", more);
+    const id = await bench.createScript("exec sleep 1000", more);
     const started = start(id);
     started.catch(() => undefined);
     await untilTrue(() => recordOf(id)?.phase === Phase.STARTING && launches() > 0);
@@ -101,7 +101,7 @@ describe("a start whose launch takes long", () => {
   });
 
   it("takes it along, and who attaches to it hears so, where its last run is still being taken away", async () => {
-    const id = await bench.runScript("exec sleep 60", { hostConfig: { autoRemove: true } });
+    const id = await bench.runScript("exec sleep 1000", { hostConfig: { autoRemove: true } });
     bench.machine.busyReleases = Promise.withResolvers();
     const restarted = bench.containers.restartContainer({ container: id, timeoutSeconds: 0 });
     restarted.catch(() => undefined);

@@ -19,7 +19,7 @@ describe("events", () => {
   });
 
   it("come in Docker's order with Docker's attributes", async () => {
-    const id = await bench.runScript("exec sleep 60", {
+    const id = await bench.runScript("exec sleep 1000", {
       name: "watched",
       config: { labels: { team: "a" } },
       hostConfig: { binds: ["data:/data"] },
@@ -60,7 +60,7 @@ describe("events", () => {
   });
 
   it("are not dated by an agent that is wrong about the time", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     const nextYear = timestampFromMs(Date.now() + 365 * 24 * 3_600_000);
     bench.machine.agentOf(id).tell({
       case: "exited",

@@ -22,7 +22,7 @@ describe("a volume that one container alone may have", () => {
   afterEach(() => bench.close());
 
   const make = (name: string, mounts: readonly object[], labels: Readonly<Record<string, string>> = {}) =>
-    bench.createScript("exec sleep 60", {
+    bench.createScript("exec sleep 1000", {
       name,
       config: { labels: { ...labels } },
       hostConfig: { mounts: [...mounts] },

@@ -30,7 +30,7 @@ describe("execs that nobody comes for", () => {
   const phaseOf = (execId: string) => bench.state.execs.get(execId)?.phase;
 
   it("have ended with 255 when their session does not come, and then it is too late for it", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const mark = join(bench.machine.directory, "mark");
     const execId = await makeExec(container, "touch", mark);
     const { endpoint, config } = await bench.execs.startExec({ execId, access: localAccess });
@@ -47,7 +47,7 @@ describe("execs that nobody comes for", () => {
   });
 
   it("are on record while their agent still hears of the first of them", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const agent = bench.machine.agentOf(container);
     const execs: string[] = [];
     for (let n = 0; n < 3; n++) {
@@ -70,7 +70,7 @@ describe("execs that nobody comes for", () => {
   });
 
   it("are asked for again while their agent cannot be reached", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const execId = await makeExec(container, "true");
     const { endpoint, config } = await bench.execs.startExec({ execId, access: localAccess });
     const agent = bench.machine.agentOf(container);
@@ -87,7 +87,7 @@ describe("execs that nobody comes for", () => {
   });
 
   it("are forgotten when they were never started and cannot be any more", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const [over, started] = [await makeExec(container, "true"), await makeExec(container, "true")];
     const { endpoint } = await bench.execs.startExec({ execId: started, access: localAccess });
     await bench.session(endpoint, { openExec: { execId: started, process: { args: ["true"] } } });
@@ -106,7 +106,7 @@ describe("execs that nobody comes for", () => {
   });
 
   it("are those that have ended first, where there are too many", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const agent = bench.machine.agentOf(container);
     const start = async (): Promise<string> => {
       const execId = await makeExec(container, "true");
@@ -131,7 +131,7 @@ describe("execs that nobody comes for", () => {
   });
 
   it("are so many of one container that never started, and no more", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const first = await makeExec(container, "true");
     for (let count = 0; count < 1100; count++) {
       await makeExec(container, "true");

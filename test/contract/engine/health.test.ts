@@ -39,7 +39,7 @@ describe("a container with a health check", () => {
   };
 
   it("is starting, then what its results make of it, with an event at each change", async () => {
-    const id = await bench.runScript("exec sleep 60", {
+    const id = await bench.runScript("exec sleep 1000", {
       config: { healthcheck: { test: ["CMD-SHELL", "check"], retries: 2 } },
     });
     const [start] = bench.machine.agentOf(id).starts;
@@ -67,7 +67,7 @@ describe("a container with a health check", () => {
   });
 
   it("counts no result that comes while it is paused", async () => {
-    const id = await bench.runScript("exec sleep 60", {
+    const id = await bench.runScript("exec sleep 1000", {
       config: { healthcheck: { test: ["CMD-SHELL", "check"] } },
     });
     await tell(id, 0);
@@ -83,7 +83,7 @@ describe("a container with a health check", () => {
   });
 
   it("has none when the user switches the image's off", async () => {
-    const id = await bench.runScript("exec sleep 60", {
+    const id = await bench.runScript("exec sleep 1000", {
       config: { image: "with-check", healthcheck: { test: ["NONE"] } },
     });
     assert.equal(await healthOf(id), undefined);

@@ -27,7 +27,7 @@ describe("an agent that is leaving, whose container counts as running", () => {
 
   for (const reach of [AgentReach.LOCAL, AgentReach.RELAY]) {
     it(`is not named to a frontend again that it has failed: ${AgentReach[reach]}`, async () => {
-      const container = await bench.runScript("exec sleep 60");
+      const container = await bench.runScript("exec sleep 1000");
       const own = await opened(container, undefined, reach);
       assert.equal(own.generation, 1n);
       const next = opened(container, own.generation, reach);
@@ -39,13 +39,13 @@ describe("an agent that is leaving, whose container counts as running", () => {
   }
 
   it("is waited for no longer where the container runs anew", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     await bench.containers.restartContainer({ container, timeoutSeconds: 0 });
     assert.equal((await opened(container, 1n)).generation, 2n);
   });
 
   it("is named again where the end of its run is not on record in time", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const sleeping = clock.sleeping;
     const next = opened(container, 1n);
     await until(() => clock.sleeping > sleeping || undefined);
@@ -54,7 +54,7 @@ describe("an agent that is leaving, whose container counts as running", () => {
   });
 
   it("is waited for no longer than the client waits", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const sleeping = clock.sleeping;
     const left = new AbortController();
     const access = { ...localAccess, failedGeneration: 1n };
@@ -67,7 +67,7 @@ describe("an agent that is leaving, whose container counts as running", () => {
 
   describe("of an exec that was handed out", () => {
     const handedOut = async () => {
-      const container = await bench.runScript("exec sleep 60");
+      const container = await bench.runScript("exec sleep 1000");
       const { id: execId } = await bench.execs.createExec({ container, config: { cmd: ["true"] } });
       const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
       assert.equal(endpoint?.generation, 1n);
@@ -104,7 +104,7 @@ describe("an agent that is leaving, whose container counts as running", () => {
   };
   for (const verb of ["resize", "pause"] as const) {
     it(`has ${verb} answered as of the container that has ended`, async () => {
-      const container = await bench.runScript("exec sleep 60");
+      const container = await bench.runScript("exec sleep 1000");
       const agent = bench.machine.agentOf(container);
       agent.failures.add(verb);
       const asked = assert.rejects(

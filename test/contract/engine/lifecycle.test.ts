@@ -50,7 +50,7 @@ describe("a container's life", () => {
   });
 
   it("is not modified by a second start or a second stop", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     await assert.rejects(bench.containers.startContainer({ container: id }), (error) =>
       isErrorKind(error, "not-modified"),
     );
@@ -72,7 +72,7 @@ describe("a container's life", () => {
   });
 
   it("takes its stop signal from its configuration", async () => {
-    const id = await bench.runScript("exec sleep 60", { config: { stopSignal: "SIGUSR1" } });
+    const id = await bench.runScript("exec sleep 1000", { config: { stopSignal: "SIGUSR1" } });
     const agent = bench.machine.agentOf(id);
     await bench.containers.stopContainer({ container: id, timeoutSeconds: -1 });
     assert.deepEqual(agent.calls, ["signal 10"]);
@@ -96,7 +96,7 @@ describe("a container's life", () => {
 
   it("fails to start with the driver's words when a port is taken, and starts when it is free", async () => {
     bench.machine.takenPorts.add(8080);
-    const id = await bench.createScript("exec sleep 60", {
+    const id = await bench.createScript("exec sleep 1000", {
       hostConfig: { portBindings: [{ containerPort: "80/tcp", hostPort: "8080" }] },
     });
     await assert.rejects(
@@ -114,7 +114,7 @@ describe("a container's life", () => {
   });
 
   it("is refused a removal while it runs, unless forced", async () => {
-    const id = await bench.runScript("exec sleep 60", { name: "busy" });
+    const id = await bench.runScript("exec sleep 1000", { name: "busy" });
     await assert.rejects(bench.containers.removeContainer({ container: "busy" }), (error) => {
       assert.equal(
         messageOf(error),
@@ -192,7 +192,7 @@ describe("a container's life", () => {
   });
 
   it("restarts: the old process ends, a new one runs", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     const { pid } = (await inspect(id)).state;
     await bench.containers.restartContainer({ container: id, timeoutSeconds: 5 });
     const { state } = await inspect(id);
@@ -222,7 +222,9 @@ describe("a container's life", () => {
   });
 
   it("is not restarted by its policy after a stop", async () => {
-    const id = await bench.runScript("exec sleep 60", { hostConfig: { restartPolicy: { name: "always" } } });
+    const id = await bench.runScript("exec sleep 1000", {
+      hostConfig: { restartPolicy: { name: "always" } },
+    });
     await bench.containers.stopContainer({ container: id });
     assert.equal((await inspect(id)).state.status, ContainerStatus.EXITED);
   });

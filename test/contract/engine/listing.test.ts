@@ -12,7 +12,7 @@ describe("listings of containers", () => {
     bench = await EngineBench.start();
     one = await bench.runScript("exit 3", { name: "one", config: { labels: { tier: "x", app: "a" } } });
     await bench.wait(one);
-    two = await bench.runScript("exec sleep 60", {
+    two = await bench.runScript("exec sleep 1000", {
       name: "two",
       config: { labels: { tier: "x" }, exposedPorts: ["443/tcp"] },
       hostConfig: {

@@ -44,7 +44,7 @@ for (const cloud of [false, true]) {
       more: MessageInitShape<typeof CreateContainerRequestSchema> = {},
       startAwaited = true,
     ): Promise<string> => {
-      const id = await bench.createScript("exec sleep 60", more);
+      const id = await bench.createScript("exec sleep 1000", more);
       const record = recordOf(id);
       assert.ok(record !== undefined);
       const begun = { phase: Phase.STARTING, generation: 1n, startToken: "first", startAwaited };
@@ -66,7 +66,7 @@ for (const cloud of [false, true]) {
 
     it("of its agent has begun a process, which runs once", async () => {
       bench.machine.losesStarts = true;
-      const id = await bench.createScript("exec sleep 60");
+      const id = await bench.createScript("exec sleep 1000");
       await bench.containers.startContainer({ container: id });
       const { pid } = bench.machine.agentOf(id);
       assert.deepEqual([statusOf(id), recordOf(id)?.state?.pid], [ContainerStatus.RUNNING, BigInt(pid)]);
@@ -174,7 +174,7 @@ for (const cloud of [false, true]) {
     });
 
     it("is not undone once its process runs", async () => {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       const record = recordOf(id);
       assert.ok(record !== undefined);
       const begun = { phase: Phase.STARTING, startAwaited: true };
@@ -187,7 +187,7 @@ for (const cloud of [false, true]) {
 
     /** A start whose launch waits. */
     const called = async (more: MessageInitShape<typeof CreateContainerRequestSchema> = {}) => {
-      const id = await bench.createScript("exec sleep 60", more);
+      const id = await bench.createScript("exec sleep 1000", more);
       bench.machine.busyLaunches = Promise.withResolvers();
       const { call, outcome } = callFor(id);
       await untilTrue(() => bench.machine.calls.includes("launch"));
@@ -208,7 +208,7 @@ for (const cloud of [false, true]) {
     /** A start whose agent waits for the session of an attachment. */
     const awaitingAttachment = async () => {
       bench.machine.hasPatientAgents = true;
-      const id = await bench.createScript("exec sleep 60");
+      const id = await bench.createScript("exec sleep 1000");
       const attached = bench.containers.attachContainer({ container: id, stream: true, stdout: true });
       await attached[Symbol.asyncIterator]().next();
       const { call, outcome } = callFor(id);
@@ -239,7 +239,7 @@ for (const cloud of [false, true]) {
     it("stays begun where its agent has begun the process before the call is given up", async () => {
       const answers = Promise.withResolvers<void>();
       bench.machine.startAnswers = answers.promise;
-      const id = await bench.createScript("exec sleep 60");
+      const id = await bench.createScript("exec sleep 1000");
       const { call, outcome } = callFor(id);
       await untilTrue(() => (bench.machine.workloads.get(id)?.agent?.pid ?? 0) !== 0);
       call.abort(callerLost);

@@ -17,7 +17,7 @@ describe("user-defined networks", () => {
   });
 
   const on = (network: string, name: string, aliases: readonly string[] = []) =>
-    bench.runScript("exec sleep 60", {
+    bench.runScript("exec sleep 1000", {
       name,
       hostConfig: { networkMode: network },
       networking: { endpoints: { [network]: { aliases: [...aliases] } } },
@@ -69,7 +69,7 @@ describe("user-defined networks", () => {
   it("keep no name of a container that was to join them and could not be told of it", async () => {
     await bench.networks.createNetwork({ name: "net" });
     const first = await on("net", "first");
-    const id = await bench.runScript("exec sleep 60", { name: "deaf" });
+    const id = await bench.runScript("exec sleep 1000", { name: "deaf" });
     const deaf = bench.machine.agentOf(id);
     deaf.failingNames = 1;
     deaf.busyNames = Promise.withResolvers();
@@ -90,7 +90,7 @@ describe("user-defined networks", () => {
       context.mock.method(bench.engine.context.logger, "warn", (_values: unknown, text: unknown) => {
         logged.push(text);
       });
-      const id = await bench.runScript("exec sleep 60", { name: "deaf" });
+      const id = await bench.runScript("exec sleep 1000", { name: "deaf" });
       bench.machine.agentOf(id).namesRefusal = new ConnectError("cannot answer names: read-only", code);
       await bench.networks.createNetwork({ name: "net" });
       await bench.networks.connectNetwork({ network: "net", container: id });
@@ -191,7 +191,7 @@ describe("user-defined networks", () => {
     );
     const none = "cannot create endpoint on configuration-only network";
     await refused(on("settings", "nobody"), "forbidden", `failed to set up container networking: ${none}`);
-    const running = await bench.runScript("exec sleep 60");
+    const running = await bench.runScript("exec sleep 1000");
     await refused(
       bench.networks.connectNetwork({ network: "settings", container: running }),
       "forbidden",
@@ -212,7 +212,7 @@ describe("user-defined networks", () => {
 
   it("are left with what a failed connection took", async () => {
     await bench.networks.createNetwork({ name: "net" });
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     const { networks } = bench.engine.context.driver;
     const { connect } = networks;
     assert.ok(connect !== undefined);

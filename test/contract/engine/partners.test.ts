@@ -17,8 +17,8 @@ describe("containers of a cloud that nobody reaches", () => {
   });
 
   it("do not start where they are to share a network", async () => {
-    const owner = await bench.runScript("exec sleep 60", { name: "owner" });
-    const joined = await bench.createScript("exec sleep 60", {
+    const owner = await bench.runScript("exec sleep 1000", { name: "owner" });
+    const joined = await bench.createScript("exec sleep 1000", {
       hostConfig: { networkMode: `container:${owner}` },
     });
     await assert.rejects(
@@ -30,19 +30,19 @@ describe("containers of a cloud that nobody reaches", () => {
   it("are not told to their peers by addresses that lead nowhere", async () => {
     await bench.networks.createNetwork({ name: "net" });
     const hostConfig = { networkMode: "net" };
-    const first = await bench.runScript("exec sleep 60", { name: "first", hostConfig });
-    await bench.runScript("exec sleep 60", { name: "second", hostConfig });
+    const first = await bench.runScript("exec sleep 1000", { name: "first", hostConfig });
+    await bench.runScript("exec sleep 1000", { name: "second", hostConfig });
     assert.deepEqual([...bench.machine.agentOf(first).names.keys()], []);
     bench.machine.reachOneAnother = true;
-    await bench.runScript("exec sleep 60", { name: "third", hostConfig });
+    await bench.runScript("exec sleep 1000", { name: "third", hostConfig });
     await until(
       () => bench.machine.agentOf(first).names.get("third.net")?.startsWith("10.9.0.") || undefined,
     );
   });
 
   it("are not linked to by addresses that lead nowhere", async () => {
-    await bench.runScript("exec sleep 60", { name: "first" });
-    const linking = await bench.createScript("exec sleep 60", { hostConfig: { links: ["first"] } });
+    await bench.runScript("exec sleep 1000", { name: "first" });
+    const linking = await bench.createScript("exec sleep 1000", { hostConfig: { links: ["first"] } });
     await assert.rejects(
       bench.containers.startContainer({ container: linking }),
       /Cannot link to \/first: containers do not reach one another here/,
@@ -60,8 +60,8 @@ describe("containers of a cloud that share a network", () => {
   });
 
   it("do not start with an agent that is too old for that", async () => {
-    const owner = await bench.runScript("exec sleep 60");
-    const joined = await bench.createScript("exec sleep 60", {
+    const owner = await bench.runScript("exec sleep 1000");
+    const joined = await bench.createScript("exec sleep 1000", {
       hostConfig: { networkMode: `container:${owner}` },
     });
     bench.machine.agentFeatures = [];
@@ -72,9 +72,9 @@ describe("containers of a cloud that share a network", () => {
   });
 
   it("are told once of all that changed while they were told before", async (context) => {
-    const owner = await bench.runScript("exec sleep 60");
+    const owner = await bench.runScript("exec sleep 1000");
     // It is not started: that would tell its owner, whose agent may be slow to answer.
-    const joined = await bench.createScript("exec sleep 60", {
+    const joined = await bench.createScript("exec sleep 1000", {
       hostConfig: { networkMode: `container:${owner}` },
     });
     const engine = bench.engine.context;

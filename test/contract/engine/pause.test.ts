@@ -16,7 +16,7 @@ describe("a backend that died during a commit", () => {
     it(`is followed by one that lets the container go on: after ${commits} writes`, async () => {
       const bench = await EngineBench.start();
       try {
-        const id = await bench.runScript("exec sleep 60");
+        const id = await bench.runScript("exec sleep 1000");
         await bench.stopBackend();
         const crashed = Promise.withResolvers<void>();
         await bench.startBackend({ commits, reached: crashed.resolve });
@@ -38,7 +38,7 @@ describe("a backend that died during a commit", () => {
   it("is followed by one that lets the container go on: while the image was made", async () => {
     const bench = await EngineBench.start();
     try {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       await bench.containers.pauseContainer({ container: id });
       const record = bench.state.containers.get(id);
       assert.ok(record !== undefined);
@@ -57,7 +57,7 @@ describe("a backend that died during a commit", () => {
   it("is followed by one that leaves paused what a user paused", async () => {
     const bench = await EngineBench.start();
     try {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       await bench.containers.pauseContainer({ container: id });
       await bench.stopBackend();
       await bench.startBackend();
@@ -74,7 +74,7 @@ describe("a container that ends during a commit", () => {
   it("is nothing to warn of", async (context) => {
     const bench = await EngineBench.start();
     try {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       const { images, logger } = bench.engine.context;
       const logged: unknown[] = [];
       context.mock.method(logger, "warn", (_values: unknown, text: unknown) => {
@@ -109,7 +109,7 @@ describe("a backend that ended between a container's freezing and its record", (
     until(() => (bench.state.containers.get(id)?.state?.status === status ? true : undefined));
 
   it("is followed by one that knows what the agent says", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     await bench.stopBackend();
     bench.machine.agentOf(id).paused = true;
     await bench.startBackend();
@@ -123,7 +123,7 @@ describe("a backend that ended between a container's freezing and its record", (
   });
 
   it("does not undo what a user has asked for since", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     await bench.containers.pauseContainer({ container: id });
     assert.equal(bench.machine.agentOf(id).paused, true);
     const agent = bench.machine.agentOf(id);
@@ -138,7 +138,7 @@ describe("a container that wanted for memory while nobody listened", () => {
   it("has the event once", async () => {
     const bench = await EngineBench.start();
     try {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       const agent = bench.machine.agentOf(id);
       for (const _ of [1, 2]) {
         agent.tell({ case: "state", value: create(ContainerStateSchema, { outOfMemory: true }) });
@@ -159,7 +159,7 @@ describe("a container that is paused while a stop is under way", () => {
   it("is thawed, also where its agent had frozen it and nobody had recorded that", async () => {
     const bench = await EngineBench.start();
     try {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       const agent = bench.machine.agentOf(id);
       const answers = { pause: Promise.withResolvers<void>(), signal: Promise.withResolvers<void>() };
       agent.heldAnswers.set("pause", answers.pause.promise).set("signal", answers.signal.promise);

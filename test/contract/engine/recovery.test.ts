@@ -23,7 +23,7 @@ describe("a backend that is started again", () => {
     (await bench.containers.inspectContainer({ container })).container;
 
   it("adopts what runs: wait, exec and stop work as before", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     const before = await inspect(id);
     await bench.stopBackend();
     await bench.startBackend();
@@ -78,7 +78,7 @@ describe("a backend that is started again", () => {
   });
 
   it("records 255, never 0, for a container that is gone without a trace", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     await bench.stopBackend();
     await bench.machine.agentOf(id).stop();
     bench.machine.workloads.delete(id);
@@ -89,7 +89,7 @@ describe("a backend that is started again", () => {
   });
 
   it("does the removal that a container with --rm had asked for", async () => {
-    const id = await bench.runScript("exec sleep 60", { hostConfig: { autoRemove: true } });
+    const id = await bench.runScript("exec sleep 1000", { hostConfig: { autoRemove: true } });
     await bench.stopBackend();
     await bench.machine.driver().workloads.release(id);
     await bench.startBackend();
@@ -160,7 +160,7 @@ describe("a backend that is started again", () => {
   });
 
   it("takes up a start that was under way", async () => {
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const record = bench.state.containers.get(id);
     assert.ok(record !== undefined);
     await bench.state.commit((change) =>
@@ -182,7 +182,7 @@ describe("a backend that is started again", () => {
   });
 
   it("keeps files of containers that nobody knows until a user prunes, and leaves alone what runs", async () => {
-    const running = await bench.runScript("exec sleep 60");
+    const running = await bench.runScript("exec sleep 1000");
     const lost = await bench.createScript("true");
     const back = await bench.createScript("true");
     const record = bench.state.containers.get(back) ?? assert.fail();
@@ -229,7 +229,7 @@ describe("a container whose agent dies", () => {
     it(`tells who waits on a cloud ${autoRemove ? "for its removal " : ""}an error with the code ${code} that its platform has`, async () => {
       const bench = await EngineBench.start({ cloud: true });
       try {
-        const id = await bench.createScript("exec sleep 60", { hostConfig: { autoRemove } });
+        const id = await bench.createScript("exec sleep 1000", { hostConfig: { autoRemove } });
         const told = (async () => {
           for await (const { message } of bench.containers.waitContainer({ container: id, condition })) {
             if (message.case === "exited") {
@@ -277,7 +277,7 @@ describe("a container whose agent dies", () => {
   it("is stopped by a stop all the same, with 255 as nobody knows better", async () => {
     const bench = await EngineBench.start();
     try {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       const agent = bench.machine.agentOf(id);
       const workload = bench.machine.workloads.get(id);
       assert.ok(workload !== undefined);

@@ -52,7 +52,7 @@ describe("what a container leaves, on a machine that is away for long", () => {
 
   it("is released no more where the container runs again", async () => {
     bench.machine.refused.add("release");
-    const id = await bench.createScript("[ ! -e $FILE ] || exec sleep 60; : > $FILE", {
+    const id = await bench.createScript("[ ! -e $FILE ] || exec sleep 1000; : > $FILE", {
       config: { env: [`FILE=${bench.machine.directory}/ran`] },
     });
     await bench.containers.startContainer({ container: id });

@@ -101,7 +101,9 @@ describe("a container that its policy starts again", () => {
   });
 
   it("is started by the next backend as soon as the machine can be reached", async () => {
-    const id = await bench.runScript("exec sleep 60", { hostConfig: { restartPolicy: { name: "always" } } });
+    const id = await bench.runScript("exec sleep 1000", {
+      hostConfig: { restartPolicy: { name: "always" } },
+    });
     await bench.containers.stopContainer({ container: id });
     const { generation } = bench.state.containers.get(id) ?? assert.fail();
     await bench.stopBackend();
@@ -113,7 +115,9 @@ describe("a container that its policy starts again", () => {
   });
 
   it("is started where that was interrupted at boot, and finds the machine away", async () => {
-    const id = await bench.runScript("exec sleep 60", { hostConfig: { restartPolicy: { name: "always" } } });
+    const id = await bench.runScript("exec sleep 1000", {
+      hostConfig: { restartPolicy: { name: "always" } },
+    });
     await bench.containers.stopContainer({ container: id });
     const record = bench.state.containers.get(id) ?? assert.fail();
     const generation = record.generation + 1n;
@@ -150,7 +154,7 @@ describe("a container that its policy starts again", () => {
   });
 
   it("stays down when the backend dies in a stop whose signal its agent has not answered", async () => {
-    const id = await bench.runScript("exec sleep 60", {
+    const id = await bench.runScript("exec sleep 1000", {
       hostConfig: { restartPolicy: { name: "unless-stopped" } },
     });
     const agent = bench.machine.agentOf(id);

@@ -19,7 +19,7 @@ describe("while a container starts", () => {
   const statusOf = (id: string) => bench.state.containers.get(id)?.state?.status;
 
   /** A container whose start has come to its launch, and what lets that go on. */
-  const starting = async (script = "exec sleep 60", name = "") => {
+  const starting = async (script = "exec sleep 1000", name = "") => {
     const id = await bench.createScript(script, { name });
     bench.machine.busyLaunches = Promise.withResolvers();
     const launches = bench.machine.calls.filter((call) => call === "launch").length;
@@ -46,7 +46,7 @@ describe("while a container starts", () => {
   };
 
   it("it is not removed without force", async () => {
-    const { id, started } = await starting("exec sleep 60", "slow");
+    const { id, started } = await starting("exec sleep 1000", "slow");
     await assert.rejects(
       during(() => bench.containers.removeContainer({ container: "slow" })),
       (error) =>
@@ -100,7 +100,7 @@ describe("while a container starts", () => {
   });
 
   it("a kill that comes while it waits to be started is answered once it has ended", async () => {
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const { lock } = bench.engine.context.live.of(id);
     const beforeStart = Promise.withResolvers<void>();
     const beforeExit = Promise.withResolvers<void>();
@@ -213,7 +213,7 @@ describe("while a container starts", () => {
 
   it("its network is not removed", async () => {
     await bench.networks.createNetwork({ name: "own" });
-    const id = await bench.createScript("exec sleep 60", { hostConfig: { networkMode: "own" } });
+    const id = await bench.createScript("exec sleep 1000", { hostConfig: { networkMode: "own" } });
     bench.machine.busyLaunches = Promise.withResolvers();
     const started = bench.containers.startContainer({ container: id });
     await untilTrue(() => bench.machine.calls.includes("launch"));

@@ -25,7 +25,7 @@ describe("a container whose step may be followed", () => {
 
   /** Address of a container that runs meanwhile. */
   async function addressOfAnother(): Promise<string> {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     const address = addressOf(id);
     await bench.containers.removeContainer({ container: id, force: true });
     await untilTrue(() => !bench.state.containers.has(id));
@@ -34,7 +34,7 @@ describe("a container whose step may be followed", () => {
 
   /** A step that has ended, and the address that it had. */
   async function ended(): Promise<{ readonly id: string; readonly address: string }> {
-    const id = await bench.runScript("exec sleep 60", ofBuild);
+    const id = await bench.runScript("exec sleep 1000", ofBuild);
     const address = addressOf(id);
     await bench.containers.killContainer({ container: id, signal: "KILL" });
     await bench.wait(id);
@@ -53,7 +53,7 @@ describe("a container whose step may be followed", () => {
     const { id, address } = await ended();
     assert.equal(bench.machine.calls.includes("release"), false);
     assert.notEqual(await addressOfAnother(), address);
-    await follow(id, "exec sleep 60");
+    await follow(id, "exec sleep 1000");
     assert.equal(addressOf(id), address);
     assert.notEqual(await addressOfAnother(), address);
     await bench.containers.removeContainer({ container: id, force: true });

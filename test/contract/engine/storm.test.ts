@@ -26,7 +26,7 @@ describe("many clients at the same few containers", () => {
     const bench = await EngineBench.start();
     try {
       const operations: readonly ((name: string) => Promise<unknown>)[] = [
-        (name) => bench.createScript("exec sleep 60", { name }),
+        (name) => bench.createScript("exec sleep 1000", { name }),
         (name) => bench.createScript("exit 1", { name, hostConfig: { autoRemove: true } }),
         (name) => bench.containers.startContainer({ container: name }),
         (name) => bench.containers.startContainer({ container: name }),
@@ -66,7 +66,7 @@ describe("many clients at the same few containers", () => {
       assert.equal(bench.machine.workloads.size, 0);
       const { network } = await bench.networks.inspectNetwork({ network: "bridge" });
       assert.deepEqual(network?.containers, {});
-      const last = await bench.runScript("exec sleep 60");
+      const last = await bench.runScript("exec sleep 1000");
       const { container } = await bench.containers.inspectContainer({ container: last });
       assert.equal(container?.networkSettings?.networks["bridge"]?.ipAddress, "172.18.0.2");
     } finally {

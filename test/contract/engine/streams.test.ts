@@ -112,7 +112,7 @@ describe("attachments and execs", () => {
   });
 
   it("name the relay to a frontend that cannot dial the agent", async () => {
-    const id = await bench.runScript("exec sleep 60");
+    const id = await bench.runScript("exec sleep 1000");
     const { endpoint } = await bench.containers.openLogs({
       container: id,
       access: { reach: AgentReach.RELAY },
@@ -135,7 +135,7 @@ describe("attachments and execs", () => {
   };
 
   it("run once, and their exit code is in inspect the moment their stream ends", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     for (let code = 0; code < 10; code++) {
       const execId = await exec(container, "sh", "-c", `echo hello; exit ${code}`);
       assert.deepEqual(await open(execId), { output: "hello\n", exitCode: code });
@@ -162,7 +162,7 @@ describe("attachments and execs", () => {
     const clock = new ManualClock(Date.now());
     const own = await EngineBench.start({ clock });
     t.after(() => own.close());
-    const container = await own.runScript("exec sleep 60");
+    const container = await own.runScript("exec sleep 1000");
     const agent = own.machine.agentOf(container);
     const make = async (attachStdout: boolean): Promise<string> => {
       const config = { cmd: ["true"], attachStdout };
@@ -202,7 +202,7 @@ describe("attachments and execs", () => {
   });
 
   it("have the container's environment under their own", async () => {
-    const container = await bench.runScript("exec sleep 60", { config: { env: ["A=1", "B=1"] } });
+    const container = await bench.runScript("exec sleep 1000", { config: { env: ["A=1", "B=1"] } });
     const { id: execId } = await bench.execs.createExec({
       container,
       config: { cmd: ["env"], env: ["B=2", "A"], tty: true },
@@ -218,11 +218,11 @@ describe("attachments and execs", () => {
   });
 
   it("end with 137 when the main process ends under them, never with 0", async () => {
-    const container = await bench.runScript("exec sleep 60");
-    const execId = await exec(container, "sleep", "60");
+    const container = await bench.runScript("exec sleep 1000");
+    const execId = await exec(container, "sleep", "1000");
     const started = await bench.execs.startExec({ execId, access: localAccess });
     const session = bench
-      .session(started.endpoint, { openExec: { execId, process: { args: ["sleep", "60"] } } })
+      .session(started.endpoint, { openExec: { execId, process: { args: ["sleep", "1000"] } } })
       .catch(() => undefined);
     await bench.containers.killContainer({ container });
     assert.equal((await bench.execs.awaitExec({ execId })).exitCode, 137);
@@ -230,7 +230,7 @@ describe("attachments and execs", () => {
   });
 
   it("are awaited over a watch that is cut", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const agent = bench.machine.agentOf(container);
     const execId = await exec(container, "true");
     const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
@@ -241,7 +241,7 @@ describe("attachments and execs", () => {
   });
 
   it("are gone with the run of their container", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     const execId = await exec(container, "true");
     const isGone = (error: unknown) =>
       isErrorKind(error, "not-found") && messageOf(error) === `No such exec instance: ${execId}`;
@@ -255,7 +255,7 @@ describe("attachments and execs", () => {
   });
 
   it("resize the terminal of the main process and of execs", async () => {
-    const container = await bench.runScript("exec sleep 60");
+    const container = await bench.runScript("exec sleep 1000");
     await bench.containers.resizeContainer({ container, height: 40, width: 120 });
     assert.deepEqual(bench.machine.agentOf(container).calls, ["resize main 40x120"]);
     const [resize] = await bench.pastEvents({ event: ["resize"] });

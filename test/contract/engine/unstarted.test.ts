@@ -20,11 +20,11 @@ describe("a container with --rm that was made and not started when the backend d
   const isThere = (id: string) => bench.state.containers.has(id);
 
   it("goes a minute after the next one serves, with its destroy event, and others stay", async () => {
-    const id = await bench.createScript("exec sleep 60", withRm);
-    const other = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000", withRm);
+    const other = await bench.createScript("exec sleep 1000");
     await bench.stopBackend();
     await bench.startBackend();
-    const later = await bench.createScript("exec sleep 60", withRm);
+    const later = await bench.createScript("exec sleep 1000", withRm);
     await clock.advance(59_999);
     assert.ok(isThere(id));
     await clock.advance(1);
@@ -38,8 +38,8 @@ describe("a container with --rm that was made and not started when the backend d
   });
 
   it("stays when somebody has started it by then, and goes with its end", async () => {
-    const id = await bench.createScript("exec sleep 60", withRm);
-    const idle = await bench.createScript("exec sleep 60", withRm);
+    const id = await bench.createScript("exec sleep 1000", withRm);
+    const idle = await bench.createScript("exec sleep 1000", withRm);
     await bench.stopBackend();
     await bench.startBackend();
     await bench.containers.startContainer({ container: id });
@@ -51,7 +51,7 @@ describe("a container with --rm that was made and not started when the backend d
   });
 
   it("has its minute anew when the backend dies in it", async () => {
-    const id = await bench.createScript("exec sleep 60", withRm);
+    const id = await bench.createScript("exec sleep 1000", withRm);
     await bench.stopBackend();
     await bench.startBackend();
     await clock.advance(40_000);

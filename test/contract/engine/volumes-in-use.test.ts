@@ -22,7 +22,7 @@ describe("a volume that containers which do not run leave free", () => {
   const isInUse = (error: unknown) => isErrorKind(error, "conflict");
 
   it("is in use by one that starts", async () => {
-    const id = await bench.createScript("exec sleep 60", { hostConfig: withVolume });
+    const id = await bench.createScript("exec sleep 1000", { hostConfig: withVolume });
     bench.machine.busyLaunches = Promise.withResolvers();
     const started = bench.containers.startContainer({ container: id });
     await untilTrue(() => bench.machine.calls.includes("launch"));
@@ -34,7 +34,7 @@ describe("a volume that containers which do not run leave free", () => {
   });
 
   it("is in use by one that is restarted, which no prune removes, while its last run is being taken away", async () => {
-    const id = await bench.createScript("exec sleep 60", { hostConfig: withVolume });
+    const id = await bench.createScript("exec sleep 1000", { hostConfig: withVolume });
     const statusOf = () => bench.state.containers.get(id)?.state?.status;
     await bench.containers.startContainer({ container: id });
     bench.machine.busyReleases = Promise.withResolvers();

@@ -35,7 +35,7 @@ describe("a start that waits for room on the platform", () => {
   }
 
   it("tells an inspect why, and runs when there is some", async () => {
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const { started } = await waiting(id);
     assert.equal(stateOf(id)?.status, ContainerStatus.CREATED);
     assert.equal(launches(), 0);
@@ -52,7 +52,7 @@ describe("a start that waits for room on the platform", () => {
   ];
   for (const [what, giveUp] of ways) {
     it(`is given up when its container ${what}`, async () => {
-      const id = await bench.createScript("exec sleep 60");
+      const id = await bench.createScript("exec sleep 1000");
       const { failure } = await waiting(id);
       await giveUp(id);
       const { code, message } = await failure;
@@ -67,7 +67,7 @@ describe("a start that waits for room on the platform", () => {
   }
 
   it("is given up when the client that asked for it leaves", async () => {
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const { leave, failure } = await waiting(id);
     leave.abort();
     assert.equal((await failure).code, Code.Canceled);
@@ -79,7 +79,7 @@ describe("a start that waits for room on the platform", () => {
 
   it("goes on without its client where it waits to be tried again", async () => {
     bench.machine.roomIs = "busy";
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const { leave, failure } = await waiting(id);
     leave.abort();
     assert.equal((await failure).code, Code.Canceled);
@@ -89,7 +89,7 @@ describe("a start that waits for room on the platform", () => {
   });
 
   it("goes on without its client from when there is room, and is a start like any other", async () => {
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const { leave, failure } = await waiting(id);
     bench.machine.busyLaunches = Promise.withResolvers();
     bench.machine.room?.resolve();
@@ -111,7 +111,7 @@ describe("a start that waits for room on the platform", () => {
   ];
   for (const [what, ask] of asked) {
     it(`is not waited for by who asks its container for ${what}`, async () => {
-      const id = await bench.createScript("exec sleep 60");
+      const id = await bench.createScript("exec sleep 1000");
       const { started } = await waiting(id);
       await assert.rejects(ask(id), (error) => {
         const { code, rawMessage } = ConnectError.from(error);
@@ -124,7 +124,7 @@ describe("a start that waits for room on the platform", () => {
   }
 
   it("is not followed by the restart of a client that has left", async () => {
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const { started } = await waiting(id);
     const leave = new AbortController();
     const restarted = bench.containers.restartContainer({ container: id }, { signal: leave.signal });
@@ -141,7 +141,7 @@ describe("a start that waits for room on the platform", () => {
   });
 
   it("is not pruned or removed without force, nor given up for a signal that would not end its process", async () => {
-    const id = await bench.createScript("exec sleep 60");
+    const id = await bench.createScript("exec sleep 1000");
     const idle = await bench.createScript("true");
     const { started } = await waiting(id);
     assert.deepEqual((await bench.containers.pruneContainers({})).removed, [idle]);

@@ -97,7 +97,7 @@ describe("a wait that outlives its backend", () => {
 
   for (const condition of [WaitCondition.NOT_RUNNING, WaitCondition.NEXT_EXIT, WaitCondition.REMOVED]) {
     it(`tells an error with the code of a container whose agent was lost, also once it is gone (${WaitCondition[condition]})`, async () => {
-      const id = await bench.runScript("exec sleep 60");
+      const id = await bench.runScript("exec sleep 1000");
       const since = await accepted(id, condition);
       await bench.stopBackend();
       await bench.machine.agentOf(id).stop();

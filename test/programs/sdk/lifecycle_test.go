@@ -128,7 +128,7 @@ func TestAttachBeforeStartGetsTheFirstByteAndSendsStdin(t *testing.T) {
 
 func TestAnExecsExitCodeIsThereWhenItsStreamEnds(t *testing.T) {
 	docker, ctx := connect(t)
-	id := create(t, docker, ctx, container.Config{Cmd: []string{"sleep", "60"}})
+	id := create(t, docker, ctx, container.Config{Cmd: []string{"sleep", "1000"}})
 	if err := docker.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
 		t.Fatal("start:", err)
 	}
@@ -236,7 +236,7 @@ func TestErrorsKeepTheirKind(t *testing.T) {
 	if !errdefs.IsNotFound(err) {
 		t.Errorf("create from nothing: %v", err)
 	}
-	id := create(t, docker, ctx, container.Config{Cmd: []string{"sleep", "60"}})
+	id := create(t, docker, ctx, container.Config{Cmd: []string{"sleep", "1000"}})
 	if err := docker.ContainerKill(ctx, id, "KILL"); !errdefs.IsConflict(err) {
 		t.Errorf("kill of what does not run: %v", err)
 	}
