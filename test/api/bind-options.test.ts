@@ -82,21 +82,17 @@ describe("a read-only bind mount", () => {
   });
 
   test("that contradicts itself is refused", async () => {
-    const contradicted = async (ReadOnly: boolean, BindOptions: object) => {
-      const Mounts = [{ Type: "bind", Source: directory, Target: "/x", ReadOnly, BindOptions }];
+    const contradicted = async (BindOptions: object) => {
+      const Mounts = [{ Type: "bind", Source: directory, Target: "/x", ReadOnly: true, BindOptions }];
       const body = { Image: "busybox", HostConfig: { Mounts } };
       const refused = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=odd", {
         body,
       });
       return [refused.status, (refused.json() as { message: string }).message];
     };
-    assert.deepEqual(await contradicted(false, { ReadOnlyNonRecursive: true }), [
+    assert.deepEqual(await contradicted({ ReadOnlyNonRecursive: true, ReadOnlyForceRecursive: true }), [
       400,
-      "mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive",
-    ]);
-    assert.deepEqual(await contradicted(true, { ReadOnlyNonRecursive: true, ReadOnlyForceRecursive: true }), [
-      400,
-      "mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive",
+      "mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive",
     ]);
     assert.notEqual((await docker("inspect", "odd")).code, 0);
   });

@@ -62,13 +62,46 @@ export function assertDescribed(
   }
 }
 
-/** Names of the fields of one of the description's definitions. */
-export function fieldsOf(definition: string): string[] {
+/**
+ * Paths of the fields of one of the description's definitions, nested ones too, that no value has:
+ * `Mounts.VolumeOptions.Subpath`. Elements of lists and values of maps are looked into without a name of their own.
+ *
+ * @param values those of each field at the top
+ */
+export function unaskedFields(
+  definition: string,
+  values: Readonly<Record<string, readonly unknown[]>>,
+): string[] {
+  const schema = definitionOf(definition);
+  return Object.entries(fieldsOf(schema)).flatMap(([name, field]) =>
+    values[name] === undefined ? [name] : unaskedWithin(field, values[name], name),
+  );
+}
+
+function unaskedWithin(given: Schema, values: readonly unknown[], path: string): string[] {
+  const schema = typeof given["$ref"] === "string" ? definitionOf(given["$ref"]) : given;
+  const objects = values.filter((value) => typeof value === "object" && value !== null);
+  const inner = schema["items"] ?? schema["additionalProperties"];
+  if (typeof inner === "object") {
+    return unaskedWithin(inner as Schema, objects.flatMap(Object.values), path);
+  }
+  return Object.entries(fieldsOf(schema)).flatMap(([name, field]) => {
+    const told = objects.map((object) => (object as Schema)[name]).filter((value) => value !== undefined);
+    const own = `${path}.${name}`;
+    return told.length === 0 ? [own] : unaskedWithin(field, told, own);
+  });
+}
+
+function definitionOf(name: string): Schema {
   document ??= readDocument();
-  const schema = document.definitions[definition];
-  assert.ok(schema !== undefined, `the description has no ${definition}`);
-  const { properties } = Array.isArray(schema["allOf"]) ? merged(schema) : schema;
-  return Object.keys(properties as Record<string, Schema>);
+  const schema = document.definitions[name.replace("#/definitions/", "")];
+  assert.ok(schema !== undefined, `the description has no ${name}`);
+  return schema;
+}
+
+function fieldsOf(schema: Schema): Record<string, Schema> {
+  const { properties = {} } = Array.isArray(schema["allOf"]) ? merged(schema) : schema;
+  return properties as Record<string, Schema>;
 }
 
 function validatorOf(method: string, path: string, status: number): ValidateFunction {

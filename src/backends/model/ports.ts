@@ -33,7 +33,8 @@ export interface PortRange {
 export function parseContainerPort(text: string): ContainerPort {
   const port = containerPort(text);
   if (port === undefined) {
-    throw invalid(`invalid port specification: ${JSON.stringify(text)}`);
+    const [number = ""] = text.split("/");
+    throw invalid(`invalid port specification: ${JSON.stringify(portNumber(number) ? text : number)}`);
   }
   return port;
 }

@@ -111,22 +111,20 @@ export class JsonFields {
     return value === undefined ? undefined : [stringOf(value, this.#pathOf(name))];
   }
 
-  /** A list of objects; `null` elements are skipped. */
+  /** A list of objects; a `null` element is one without members, Go's zero value. */
   objects(name: string): JsonFields[] {
     const path = this.#pathOf(name);
-    return (this.#list(name, "[]object") ?? [])
-      .filter((each) => each !== null)
-      .map((each) => new JsonFields(each, path));
+    return (this.#list(name, "[]object") ?? []).map((each) => new JsonFields(each ?? {}, path));
   }
 
-  /** A list of lists of strings. */
+  /** A list of lists of strings; a `null` list is empty. */
   stringLists(name: string): string[][] {
     const path = this.#pathOf(name);
     return (this.#list(name, "[][]string") ?? []).map((each) => {
-      if (!Array.isArray(each)) {
+      if (each !== null && !Array.isArray(each)) {
         throw wrongType(each, path, "[]string");
       }
-      return each.map((element) => stringOf(element, path));
+      return (each ?? []).map((element: unknown) => (element === null ? "" : stringOf(element, path)));
     });
   }
 

@@ -16,7 +16,7 @@ import {
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { discardMissingLimits } from "../decisions/config/discarded-limits.ts";
-import { withHostDefaults } from "../decisions/config/host-defaults.ts";
+import { withHostDefaults, withRestartPolicy } from "../decisions/config/host-defaults.ts";
 import { commandOf, mergeConfig, requireCommand } from "../decisions/config/merge-config.ts";
 import { validateConfig, validateHostConfig, validateTogether } from "../decisions/config/validate-config.ts";
 import { validateResources } from "../decisions/config/validate-resources.ts";
@@ -38,7 +38,7 @@ export async function planContainer(context: EngineContext, request: CreateConta
     throw invalid("config cannot be empty in order to create a container");
   }
   const said = request.config;
-  const saidToHost = request.hostConfig ?? create(HostConfigSchema);
+  const saidToHost = withRestartPolicy(request.hostConfig ?? create(HostConfigSchema));
   const networking = request.networking ?? create(NetworkingConfigSchema);
   validateTogether(said, saidToHost);
   validateConfig(said);

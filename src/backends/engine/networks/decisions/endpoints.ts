@@ -45,7 +45,8 @@ export function validateNetworking(networking: NetworkingConfig): void {
     }
     if (endpoint.ipv6Address !== "" && !isIPv6(endpoint.ipv6Address)) {
       faults.push(`invalid IPv6 address: ${endpoint.ipv6Address}`);
-    } else if (endpoint.ipv6Address !== "" && !isPredefined(network)) {
+    }
+    if (endpoint.ipv6Address !== "" && !isPredefined(network)) {
       faults.push(ownSubnetsOnly); // No network has IPv6.
     }
     for (const address of endpoint.linkLocalIps.filter((each) => isIP(each) === 0)) {
@@ -56,11 +57,14 @@ export function validateNetworking(networking: NetworkingConfig): void {
       throw invalid(`invalid config for network ${network}: invalid MAC address ${endpoint.macAddress}`);
     }
     if (faults.length > 0) {
-      throw invalid(
-        `invalid config for network ${network}: invalid endpoint settings:\n${faults.join("\n")}`,
-      );
+      throw invalid(`invalid config for network ${network}: invalid endpoint settings:\n${joined(faults)}`);
     }
   }
+}
+
+/** Several faults are points of a list, as in dockerd's words. */
+function joined(faults: readonly string[]): string {
+  return faults.length === 1 ? faults.join() : faults.map((fault) => `* ${fault}`).join("\n");
 }
 
 /**

@@ -15,8 +15,14 @@ import { resourcesOf } from "../../../../model/records.ts";
 
 const defaultShmSize = 64n * 1024n * 1024n;
 
+/** A host configuration whose restart policy has a name: dockerd names it before it looks at the rest. */
+export function withRestartPolicy(said: HostConfig): HostConfig {
+  const { name = "", maximumRetryCount = 0 } = said.restartPolicy ?? {};
+  return { ...said, restartPolicy: create(RestartPolicySchema, { name: name || "no", maximumRetryCount }) };
+}
+
 /**
- * The host configuration of a new container. The argument is unchanged.
+ * The host configuration of a new container, whose restart policy has a name. The argument is unchanged.
  *
  * @param resolveContainer resolves a reference to a container's ID; the reference itself if there is none
  * @throws invalid
@@ -37,12 +43,6 @@ export function withHostDefaults(
     ipcMode: sharedMode(said.ipcMode || "private", resolveContainer),
     pidMode: sharedMode(said.pidMode, resolveContainer),
     cgroupnsMode: said.cgroupnsMode || (facts.cgroupVersion === "2" ? "private" : "host"),
-    restartPolicy: said.restartPolicy?.name
-      ? said.restartPolicy
-      : create(RestartPolicySchema, {
-          name: "no",
-          maximumRetryCount: said.restartPolicy?.maximumRetryCount ?? 0,
-        }),
     logConfig: withLogDefaults(said.logConfig),
     shmSize: said.shmSize === 0n ? defaultShmSize : said.shmSize,
     runtime: said.runtime || (facts.runtimes[0]?.name ?? "runc"),

@@ -134,20 +134,20 @@ function resolveMount(
   }
 }
 
-/** @throws invalid: contradictory options, which Docker reports only at the start */
+/**
+ * How what is mounted beneath a read-only mount is; of one that is not read-only Docker ignores the options.
+ *
+ * @throws invalid: contradictory options, which Docker reports only at the start
+ */
 function readOnlyBeneath(mount: Mount | undefined): Pick<ResolvedMount, "readOnlyBeneath"> {
   const { readOnlyNonRecursive = false, readOnlyForceRecursive = false } = mount?.bindOptions ?? {};
-  const asked = [
-    readOnlyNonRecursive ? "ReadOnlyNonRecursive" : "",
-    readOnlyForceRecursive ? "ReadOnlyForceRecursive" : "",
-  ].filter((name) => name !== "");
-  if (asked.length === 2) {
-    throw invalid(`mount options conflict: ${asked.join(" && BindOptions.")}`);
+  if (mount?.readOnly !== true || !(readOnlyNonRecursive || readOnlyForceRecursive)) {
+    return {};
   }
-  if (asked.length === 1 && mount?.readOnly !== true) {
-    throw invalid(`mount options conflict: !ReadOnly && BindOptions.${asked[0]}`);
+  if (readOnlyNonRecursive && readOnlyForceRecursive) {
+    throw invalid("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive");
   }
-  return asked.length === 0 ? {} : { readOnlyBeneath: readOnlyNonRecursive ? "no" : "required" };
+  return { readOnlyBeneath: readOnlyNonRecursive ? "no" : "required" };
 }
 
 function tmpfsOptions(options: TmpfsOptions | undefined, readOnly: boolean): string[] {
