@@ -21,12 +21,21 @@ export async function askDocker(
   path: string,
   environment: NodeJS.ProcessEnv,
 ): Promise<unknown> {
+  return JSON.parse(await askDockerText(host, path, environment)) as unknown;
+}
+
+/** As {@link askDocker}, for an answer of several documents. @returns its text */
+export async function askDockerText(
+  host: string,
+  path: string,
+  environment: NodeJS.ProcessEnv,
+): Promise<string> {
   const { status, body } = await get({ ...(await addressOf(host, environment)), path });
-  const answer = JSON.parse(body) as { readonly message?: string };
   if (status !== 200) {
-    throw systemError(answer.message ?? `the Docker API answered ${status}`);
+    const { message } = JSON.parse(body) as { readonly message?: string };
+    throw systemError(message ?? `the Docker API answered ${status}`);
   }
-  return answer;
+  return body;
 }
 
 interface Address extends RequestOptions {

@@ -182,6 +182,33 @@ export function sockerlessProgram(): Command {
       process.stdout.write(`${lines.join("\n")}\n`);
     });
 
+  configured(program.command("cost"), "serve")
+    .description(
+      "Tell what containers cost that run now or ran today: their vCPUs and memory at a dated table's prices.",
+    )
+    .option("--prices <file>", "JSON with other prices than those that are known here.")
+    .option("--since <time>", "ISO date or time, in place of the last midnight (UTC).")
+    .option("--label <key>", "Sums by the values of a label, in place of containers.")
+    .addOption(new Option("--format <format>", "Form of the answer.").choices(formats).default("table"))
+    .action(
+      async (
+        options: {
+          readonly prices?: string;
+          readonly since?: string;
+          readonly label?: string;
+          readonly format: Format;
+        },
+        command: Command,
+      ) => {
+        const { costTable, readCosts } = await import("./cost/cost.ts");
+        const config = configOf(command, "serve");
+        const costs = await readCosts(config, hostOf(command), { ...options, environment: process.env });
+        const text =
+          options.format === "json" ? JSON.stringify(costs, undefined, 2) : costTable(costs).join("\n");
+        process.stdout.write(`${text}\n`);
+      },
+    );
+
   configured(program.command("debug"), "serve")
     .description(
       "Write a file for a report of a fault: versions, settings without secrets, status, the log's end.",
