@@ -1,7 +1,9 @@
 /** Names, labels and annotations of what this backend makes in a cluster. */
 import { createHash } from "node:crypto";
 
-import { shortId } from "../../common/ids.ts";
+import type { V1ObjectMeta } from "@kubernetes/client-node";
+
+import { isFullId, shortId } from "../../common/ids.ts";
 
 /** The label that names the instance of sockerless that made something: 16 hexadecimal digits. */
 export const instanceLabel = "sockerless/instance";
@@ -30,7 +32,25 @@ export function podNameOf(containerId: string, generation: bigint): string {
 /** The name of the pod that follows one which has ended before its agent answered. */
 export function nextPodName(name: string, last: string): string {
   const hash = createHash("sha256").update(`${name}:${last}`).digest("hex").slice(0, hashDigits);
-  return `${name.replace(/-x[0-9a-f]+$/, "")}-x${hash}`;
+  return `${firstPodName(name)}-x${hash}`;
+}
+
+function firstPodName(name: string): string {
+  return name.replace(/-x[0-9a-f]+$/, "");
+}
+
+/**
+ * Whether sockerless has made a pod for a container: it is named after the start that its annotations tell of. Anybody's
+ * pod may have our labels, by a copied template.
+ */
+export function isContainersPod({ name = "", annotations = {} }: V1ObjectMeta): boolean {
+  const containerId = annotations[containerAnnotation] ?? "";
+  const generation = annotations[generationAnnotation] ?? "";
+  return (
+    isFullId(containerId) &&
+    /^[0-9]{1,18}$/.test(generation) &&
+    podNameOf(containerId, BigInt(generation)) === firstPodName(name)
+  );
 }
 
 /** A task: a pod, as the books name it. Another pod of the same name has another UID. */

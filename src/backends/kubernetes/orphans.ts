@@ -11,12 +11,12 @@ import { type CallOptions, KubernetesClient } from "./api/client.ts";
 import { isMissing } from "./api/errors.ts";
 import { forwardPort } from "./api/port-forward.ts";
 import { kubernetesRepository } from "./images.ts";
-import { containerAnnotation, instanceLabel, instanceValue, parseAddress } from "./names.ts";
+import { containerAnnotation, instanceLabel, instanceValue, isContainersPod, parseAddress } from "./names.ts";
 import { networkOf } from "./networks/policy.ts";
 import { podTasks } from "./pods/pods.ts";
 import { isOver } from "./pods/pod-view.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
-import { formatClaim, volumeOf } from "./volumes/claim.ts";
+import { claimName, formatClaim, volumeOf } from "./volumes/claim.ts";
 
 /** Looks for orphans in the namespace: see {@link collectOrphans}. */
 export async function collect(config: KubernetesConfig, request: CollectRequest): Promise<void> {
@@ -68,10 +68,27 @@ async function findOrphans(
     instance: own,
   });
   return [
+    ...(await orphanedObjects(client, own, known)),
+    ...(repository === undefined ? [] : await orphanedImages(repository, own, known)),
+  ];
+}
+
+/**
+ * The pods, claims and policies in the namespace that sockerless has made and an instance's state does not know. Labels, which
+ * anybody's objects may have, prove nothing: their names do.
+ *
+ * @param own name of that instance
+ * @throws KubernetesError
+ */
+export async function orphanedObjects(
+  client: KubernetesClient,
+  own: string,
+  known: Known,
+): Promise<Orphan[]> {
+  return [
     ...(await endedPods(client, own, known)),
     ...(await orphanedClaims(client, own, known)),
     ...(await orphanedPolicies(client, own, known)),
-    ...(repository === undefined ? [] : await orphanedImages(repository, own, known)),
   ];
 }
 
@@ -82,6 +99,9 @@ async function endedPods(client: KubernetesClient, own: string, known: Known): P
     core.listNamespacedPod({ namespace, labelSelector: instanceLabel }, options),
   );
   return items.flatMap((pod) => {
+    if (!isContainersPod(pod.metadata ?? {})) {
+      return [];
+    }
     const { name = "", labels = {}, annotations = {} } = pod.metadata ?? {};
     const containerId = annotations[containerAnnotation] ?? "";
     const instance = `sockerless/${labels[instanceLabel]}`;
@@ -105,7 +125,8 @@ async function orphanedClaims(client: KubernetesClient, own: string, known: Know
     const instance = `sockerless/${labels[instanceLabel]}`;
     const volume = volumeOf(claim, { namespace, instance });
     const isKnown = instance === own && known.hasVolume(formatClaim({ namespace, claim: name }));
-    if (volume === undefined || isKnown) {
+    const isOurs = volume !== undefined && claimName(volume, instance) === name;
+    if (!isOurs || isKnown) {
       return [];
     }
     const remove = (options: CallOptions) =>

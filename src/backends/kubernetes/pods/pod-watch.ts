@@ -11,7 +11,7 @@ import { pauseAfter } from "../../../common/pauses.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { KubernetesError } from "../api/errors.ts";
-import { formatTask } from "../names.ts";
+import { formatTask, isContainersPod } from "../names.ts";
 
 /** Parts and settings of a {@link PodWatch}. */
 export interface PodWatchOptions {
@@ -143,7 +143,7 @@ export class PodWatch {
       const { items, metadata } = await client.call("list pods", (options) =>
         client.core.listNamespacedPod(page, options),
       );
-      for (const pod of items) {
+      for (const pod of items.filter(isOurs)) {
         found.add(this.#put(pod, false));
       }
       _continue = metadata?._continue || undefined;
@@ -175,7 +175,7 @@ export class PodWatch {
         return;
       }
       version = pod.metadata?.resourceVersion ?? version;
-      if (kind !== "BOOKMARK") {
+      if (kind !== "BOOKMARK" && isOurs(pod)) {
         this.#put(withDates(pod), kind === "DELETED");
       }
     };
@@ -217,6 +217,11 @@ export class PodWatch {
 /** Nothing has come for half a minute: nothing has changed, or the connection is dead. Another is made, from the same place. */
 function isSilence(error: unknown): boolean {
   return error instanceof DOMException && error.name === "TimeoutError";
+}
+
+/** The selector finds whoever has our labels. */
+function isOurs({ metadata }: V1Pod): boolean {
+  return isContainersPod(metadata ?? {});
 }
 
 function taskOf({ metadata }: V1Pod): string {
