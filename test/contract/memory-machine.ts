@@ -9,7 +9,12 @@ import { systemError, unavailable } from "../../src/common/errors.ts";
 import type { AgentAddress } from "../../src/agent-client/address.ts";
 import { agentSeccomp } from "../../src/backends/cloud/tasks/agent-seccomp.ts";
 import type { Driver } from "../../src/backends/driver/driver.ts";
-import type { BoundPort, LaunchProgress, StepsOfStages } from "../../src/backends/driver/launches.ts";
+import type {
+  BoundPort,
+  LaunchProgress,
+  LostAgent,
+  StepsOfStages,
+} from "../../src/backends/driver/launches.ts";
 import type { NetworkFabric } from "../../src/backends/driver/networks.ts";
 import type { UnappliedSetting } from "../../src/backends/driver/settings.ts";
 import type { VolumeRules, VolumeShortage } from "../../src/backends/driver/volumes.ts";
@@ -140,6 +145,11 @@ export class MemoryMachine {
   hasPatientAgents = false;
   /** Agents answer a start only then. */
   startAnswers: Promise<void> = Promise.resolve();
+  /** Agents that are lost once their launch has returned. */
+  lostAfterLaunch = 0;
+  /** Losses of agents in starts that the driver was asked to judge, and its answer. */
+  readonly judgedLosses: LostAgent[] = [];
+  launchesAgain = ({ isTold }: LostAgent): boolean => !isTold;
   /** Agents in a cloud that are lost after they have answered, each of which another one follows. */
   lostAgents = 0;
   #sockets = 0;
@@ -192,6 +202,10 @@ export class MemoryMachine {
         steps: this.#steps(),
         startDetails: (spec) => (this.cloud ? this.#startDetails(spec) : plainLaunches.startDetails(spec)),
         started: plainLaunches.started,
+        mayLaunchAgain: async (_, lost) => {
+          this.judgedLosses.push(lost);
+          return this.launchesAgain(lost);
+        },
       },
       silentAgents:
         this.endsPastAgents === undefined
@@ -231,6 +245,12 @@ export class MemoryMachine {
             workload.agent = undefined;
             launched = await this.#launch(spec, signal);
             await progress.reached(launched);
+          }
+          if (this.lostAfterLaunch > 0) {
+            this.lostAfterLaunch -= 1;
+            const workload = this.#workload(spec);
+            await workload.agent?.crash();
+            workload.agent = undefined;
           }
           return launched;
         },

@@ -12,6 +12,7 @@ import type { Sealer } from "./authority/seal.ts";
 import type { DocumentsOfImage } from "./authority/sealed-container.ts";
 import { keepSweeping } from "./upkeep/sweeps.ts";
 import { Departures } from "./tasks/departures.ts";
+import { InterruptedStarts } from "./tasks/interrupted-starts.ts";
 import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
 import { TaskBook } from "./tasks/task-book.ts";
@@ -82,6 +83,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     departures,
     quotaLines: new QuotaLines(),
     unanswered: new UnansweredRequests(),
+    interrupted: new InterruptedStarts(),
     stored: parts.stored,
     ends: new ToldEnds({
       log: platform.log,

@@ -20,6 +20,7 @@ import { release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
 import { find, list } from "./tasks/list.ts";
+import { mayLaunchAgain } from "./tasks/lost-agent.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
 import { withBegin } from "./tasks/unrecorded-start.ts";
 
@@ -59,6 +60,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
     },
     async release(containerId) {
       discovery.withdraw(containerId);
+      context.interrupted.forget(containerId);
       await context.stored.settleStaged(containerId);
       const record = state.containers.get(containerId);
       await release(context, containerId, record !== undefined && goesWithItsEnd(record));
@@ -116,7 +118,11 @@ export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launc
         volumeDirectories: [...context.requests.unmountedVolumes(spec)],
       };
     },
-    started: (containerId) => context.stored.settleStaged(containerId),
+    mayLaunchAgain: (containerId, lost) => mayLaunchAgain(context, containerId, lost),
+    async started(containerId) {
+      context.interrupted.forget(containerId);
+      await context.stored.settleStaged(containerId);
+    },
   };
 }
 

@@ -88,6 +88,14 @@ export type StepsOfStages =
       leave(containerId: string): Promise<boolean>;
     };
 
+/** An agent that was lost after its launch, and before it has answered its start. */
+export interface LostAgent {
+  /** Whether it may have been told to run. */
+  readonly isTold: boolean;
+  /** The error of the call that it did not answer. */
+  readonly failure: Error;
+}
+
 /** The steps of a start between the launch and the running container. */
 export interface Launches {
   /** How {@link WorkloadSpec.continues} is carried out. */
@@ -104,6 +112,14 @@ export interface Launches {
    * driver has already sent them to the agent.
    */
   startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
+
+  /**
+   * Judges a start whose agent was lost between its launch and its answer to `AgentService.Start`.
+   *
+   * @returns true if the start goes on with another call of `launch`, because the container's command has not begun or the
+   *   same agent may answer again; that call fails with the given error if there have been too many. False: the start fails
+   */
+  mayLaunchAgain(containerId: string, lost: LostAgent): Promise<boolean>;
 
   /**
    * Releases what was kept in case the start fails; called once its success is recorded. A backend that ends before

@@ -19,6 +19,7 @@ export const plainLaunches: Launches = {
   stopDuringLaunch: "await",
   steps: { kind: "apart" },
   startDetails: () => Promise.resolve({}),
+  mayLaunchAgain: () => Promise.resolve(false),
   started: () => Promise.resolve(),
 };
 

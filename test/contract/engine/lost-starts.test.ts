@@ -74,6 +74,45 @@ for (const cloud of [false, true]) {
       assert.equal(await bench.wait(id), 137);
     });
 
+    it("goes on with another agent where its own is lost before it was told to run", async () => {
+      bench.machine.lostAfterLaunch = 2;
+      const id = await bench.createScript("exec sleep 60");
+      await bench.containers.startContainer({ container: id });
+      assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
+      assert.deepEqual(
+        bench.machine.judgedLosses.map(({ isTold }) => isTold),
+        [false, false],
+      );
+      await bench.containers.killContainer({ container: id, signal: "KILL" });
+      assert.equal(await bench.wait(id), 137);
+    });
+
+    it("is not ended by the watch of an agent that was lost in it", async () => {
+      bench.machine.lostAfterLaunch = 1;
+      bench.machine.silence = Promise.withResolvers();
+      const id = await bench.createScript("exec sleep 60");
+      const { outcome } = callFor(id);
+      await untilTrue(async () => {
+        await clock.advance(1_000); // The watch is cut, and asks what has become of the run, as the start does.
+        return bench.machine.unansweredQuestions >= 2;
+      });
+      bench.machine.silence.resolve();
+      bench.machine.silence = undefined;
+      await outcome;
+      await bench.containers.renameContainer({ container: id, name: "later" }); // Behind what has waited for the container.
+      assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
+    });
+
+    it("fails where its agent is lost with an attachment of the client's", async () => {
+      bench.machine.lostAfterLaunch = 1;
+      const id = await bench.createScript("exec sleep 60");
+      const { reservations } = bench.engine.context.live.of(id);
+      reservations.reserve(new AbortController().signal);
+      const outcome = bench.containers.startContainer({ container: id });
+      await assert.rejects(outcome, (error: unknown) => isErrorKind(error, "unavailable"));
+      assert.deepEqual(bench.machine.judgedLosses, []);
+    });
+
     const skip = cloud ? false : "a machine lists what its processes have begun";
     /** A container whose process has begun and ended with 3, both while its start was not answered; then there is another backend. */
     const ranUnseen = async () => {
@@ -90,6 +129,22 @@ for (const cloud of [false, true]) {
       await bench.startBackend();
       return { id, agent };
     };
+    it("fails where its agent is lost and may have been told to run", { skip }, async () => {
+      const answers = Promise.withResolvers<void>();
+      bench.machine.startAnswers = answers.promise;
+      const id = await bench.createScript("exec sleep 60");
+      const { outcome } = callFor(id);
+      await untilTrue(() => startsOf(id) === 1);
+      bench.machine.endsAreLate = true;
+      await bench.machine.agentOf(id).crash();
+      await assert.rejects(outcome, (error: unknown) => isErrorKind(error, "unavailable"));
+      answers.resolve();
+      assert.deepEqual(
+        bench.machine.judgedLosses.map(({ isTold }) => isTold),
+        [true],
+      );
+    });
+
     const launches = () => bench.machine.calls.filter((call) => call === "launch").length;
 
     it("has begun and ended while no backend could record either: it counts as run", { skip }, async () => {

@@ -22,7 +22,10 @@ import { passing } from "../testing/passing.ts";
 import { workloadSpec } from "../testing/workload-spec.ts";
 import { launch } from "./launch.ts";
 import type { TaskListener } from "./poller.ts";
+import { InterruptedStarts } from "./interrupted-starts.ts";
+import { mayLaunchAgain } from "./lost-agent.ts";
 import { QuotaLines } from "./quota-lines.ts";
+import { SinceWhen } from "./since-when.ts";
 import { TaskBook, type TaskFields } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { UnansweredRequests } from "./unanswered-requests.ts";
@@ -72,6 +75,7 @@ function setUp(parts: object, known?: TaskFields) {
     logger: capturedLogger().logger,
     quotaLines: new QuotaLines(),
     unanswered: new UnansweredRequests(),
+    interrupted: new InterruptedStarts(),
     requests,
     abandoned: new AbortController().signal,
     settings,
@@ -88,7 +92,7 @@ function setUp(parts: object, known?: TaskFields) {
     await clock.advance(0);
     return await passing(clock, starting);
   };
-  return { start, late, clock, asked: () => asked, tasks };
+  return { start, late, clock, asked: () => asked, tasks, context };
 }
 
 const serving = {
@@ -313,6 +317,7 @@ describe("a start", () => {
       containerAddressOf: () => "",
       await: async (_containerId: string, address: string) => ({ address, pin }),
       meet: never,
+      forget: () => {},
       describeSilence: () => "",
     } as unknown as AgentFinder;
 
@@ -361,7 +366,9 @@ describe("a start", () => {
             answers: async ({ task }: TaskRecord) => !lost.has(task),
           },
         ),
-        stored: { applyStaged: () => Promise.resolve() },
+        stored: { applyStaged: () => Promise.resolve(), leaveToCloud: () => Promise.resolve() },
+        silences: new SinceWhen(60_000),
+        ends: { of: async () => ({ exit: undefined, untold: "" }) },
         poller: {
           listen(task: string, tell: TaskListener) {
             const isMet = met.has(task);
@@ -374,6 +381,7 @@ describe("a start", () => {
             return () => {};
           },
           hasten: () => {},
+          look: async (task: string) => taskView({ task, containerId: container, ...ends[task] }),
           describe: async () => ({
             views: [
               taskView({ task: "0", containerId: container, generation: 1n }),
@@ -387,14 +395,16 @@ describe("a start", () => {
         departures: { stop: async (task: string) => void stopped.push(task) },
         instance: "one",
       };
-      const { start } = setUp(parts, known);
+      const { start, context } = setUp(parts, known);
       const progress = {
         waits: (reason: string) => void told.push(reason),
         goesOn: () => void told.push("goes on"),
         reached: async ({ reference }: { readonly reference: string }) => void met.add(reference),
       };
       const left = () => unanswered.answerTo(container);
-      return { started: () => passing(clock, start(progress)), asked, told, stopped, left, met };
+      const failure = new Error("the agent is away");
+      const lose = (isTold: boolean) => mayLaunchAgain(context, container, { isTold, failure });
+      return { started: () => passing(clock, start(progress)), asked, told, stopped, left, met, lose };
     }
 
     /** The record of a start that the backend's end has cut off before the cloud's answer. */
@@ -439,6 +449,56 @@ describe("a start", () => {
       assert.equal((await started()).reference, "1");
       assert.deepEqual([asked, stopped], [["gale"], []]);
     });
+
+    it("tells its agent again where that was lost after its launch, within its tries", async () => {
+      const { started, asked, told, lose } = troubled([{ task: "1" }, { task: "2" }], { 1: fog });
+      await started();
+      told.length = 0;
+      assert.equal(await lose(true), true);
+      assert.equal((await started()).reference, "2");
+      assert.deepEqual(told, ["try 3 of 3 in 10 s: the agent is away", "goes on"]);
+      assert.equal(await lose(false), true);
+      await assert.rejects(started(), /the agent is away/);
+      assert.deepEqual(asked, ["gale", "gale+1"]);
+    });
+
+    it("asks for another task where that of an agent ends that was lost after its launch", async () => {
+      const ends: Record<string, Partial<TaskView>> = {};
+      const lost = new Map<string, "ends" | "answers again">();
+      const { started, asked, lose } = troubled([{ task: "1" }, { task: "2" }], ends, undefined, lost);
+      await started();
+      ends["1"] = fog;
+      lost.set("1", "ends");
+      assert.equal(await lose(false), true);
+      assert.equal((await started()).reference, "2");
+      assert.deepEqual(asked, ["gale", "gale+1"]);
+    });
+
+    for (const [end, goesOn] of [
+      [{ ...fog, stopped: true, exitCode: 125 }, true],
+      [{ ...fog, stopped: true, exitCode: 137 }, false],
+      [{ ...fog, stopped: true }, false],
+      [{}, false],
+    ] as const) {
+      const words = goesOn ? "is asked for again" : "fails";
+      it(`${words} where its lost agent may have been told, and the cloud tells ${JSON.stringify(end)}`, async () => {
+        const ends: Record<string, Partial<TaskView>> = {};
+        const lost = new Map<string, "ends" | "answers again">();
+        const { started, asked, lose } = troubled([{ task: "1" }, { task: "2" }], ends, undefined, lost);
+        await started();
+        ends["1"] = end;
+        lost.set("1", "ends");
+        assert.equal(await lose(true), goesOn);
+        if (goesOn) {
+          assert.equal((await started()).reference, "2");
+          assert.deepEqual(
+            asked,
+            ["gale", "gale+1"],
+            "the same request would be answered with the task that has ended",
+          );
+        }
+      });
+    }
 
     it("is not asked for again where it is taken up, since its command may have begun", async () => {
       const lost = new Map([["task/now", "ends"]] as const);

@@ -7,6 +7,7 @@ import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
+import { leaveAgent, unmet } from "./lost-agent.ts";
 import { placeTask } from "./place-task.ts";
 import { mayBeDone, rideOut } from "./ride-out.ts";
 import { RoomWait } from "./room-wait.ts";
@@ -38,8 +39,6 @@ interface Placing extends StartBounds {
 
 /** Fields of the last run's end, cleared for the next run. */
 const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
-/** Fields of a task whose agent has not been reached yet. */
-const unmet = { address: "", agentPin: new Uint8Array(), phase: TaskPhase.UNSPECIFIED };
 /** Pause before waiting again for a lost agent. */
 const lostPauseMs = 1_000;
 /** Maximum bytes of a start's secrets and other files; agents accept messages of 8 MiB. */
@@ -60,16 +59,41 @@ export async function launch(
   signal: AbortSignal,
   { reached, waits, goesOn, phase }: LaunchProgress,
 ): Promise<Launched> {
-  const { book, cloud, clock, settings } = context;
+  const { cloud, clock, interrupted, settings } = context;
   const { id, generation } = spec.record;
   refuseLargeSecrets(spec.secrets);
-  const known = book.of(id);
-  using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock);
+  const before = interrupted.of(id, generation);
+  using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock, before?.leftMs);
+  const told = (reason: string): void => waits(reason, "try");
+  const tries = new StartTries({
+    ...context,
+    containerId: id,
+    waits: told,
+    goesOn,
+    failures: before?.failures ?? 0,
+  });
+  if (before?.lost !== undefined) {
+    await tries.pause("passes", messageOf(before.lost), before.lost, limit.signal);
+    goesOn();
+  }
+  const found = await launchOnce(context, spec, { reached, waits, goesOn, phase }, { limit, tries, phase });
+  interrupted.launched(id, { generation, failures: tries.failures, leftMs: limit.leftMs });
+  return found;
+}
+
+/** Launches a container within what its start has left of its limits. */
+async function launchOnce(
+  context: TaskContext,
+  spec: WorkloadSpec,
+  { reached, waits, goesOn }: LaunchProgress,
+  { limit, tries, phase }: StartBounds,
+): Promise<Launched> {
+  const { id, generation } = spec.record;
+  const known = context.book.of(id);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
     const found = await made(context, known, limit, reached); // A crash may have come between.
     return found ?? launched(context, known); // Whether it was told to run, its caller finds out.
   }
-  const tries = new StartTries({ ...context, containerId: id, waits: (told) => waits(told, "try"), goesOn });
   const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
   const asked = isResumed ? known : await prepare(context, spec, known, { limit, tries, phase });
   if (asked.phase === TaskPhase.SERVING) {
@@ -135,9 +159,11 @@ async function prepare(
     }
     return await reuse(context, spec, known);
   }
-  const request = await timed("definition", context, bounds, () =>
+  const made = await timed("definition", context, bounds, () =>
     context.requests.make(spec, stepsOf(context, spec, bounds), bounds.phase),
   );
+  const isTriedAgain = known !== undefined && known.launchGeneration === generation && known.task !== "";
+  const request = isTriedAgain ? context.requests.another(made, known.task) : made;
   if (known !== undefined && (await canServe(context, known, request))) {
     return await reuse(context, spec, known);
   }
@@ -217,7 +243,7 @@ async function bringUp(
         { container: id, task: serving.task },
         "the agent of a container was lost before it was told to run",
       );
-      record = await book.note(id, unmet);
+      record = await leaveAgent(context, serving);
       await clock.sleep(lostPauseMs, limit.signal);
     } catch (error) {
       if (!(error instanceof PassingFailure)) {

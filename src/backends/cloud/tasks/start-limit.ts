@@ -25,23 +25,30 @@ export class StartLimit implements Disposable {
   #runsSinceMs: number | undefined;
   #timer: Disposable | undefined;
 
-  /** @param section as in {@link StartTimeout} */
-  constructor(limitMs: number, section: string, signal: AbortSignal, clock: Clock) {
+  /**
+   * @param section as in {@link StartTimeout}
+   * @param leftMs of the limit, if the start has used some of it before
+   */
+  constructor(limitMs: number, section: string, signal: AbortSignal, clock: Clock, leftMs = limitMs) {
     this.signal = AbortSignal.any([signal, this.#timeout.signal]);
     this.#limitMs = limitMs;
     this.#section = section;
     this.#clock = clock;
-    this.#leftMs = limitMs;
+    this.#leftMs = leftMs;
     this.resume();
+  }
+
+  /** Milliseconds until the limit. */
+  get leftMs(): number {
+    const runMs = this.#runsSinceMs === undefined ? 0 : this.#clock.nowMs() - this.#runsSinceMs;
+    return this.#leftMs - runMs;
   }
 
   /** Pauses the timer during waits that do not count. */
   pause(): void {
     this[Symbol.dispose]();
-    if (this.#runsSinceMs !== undefined) {
-      this.#leftMs -= this.#clock.nowMs() - this.#runsSinceMs;
-      this.#runsSinceMs = undefined;
-    }
+    this.#leftMs = this.leftMs;
+    this.#runsSinceMs = undefined;
   }
 
   /** Restarts the timer. */

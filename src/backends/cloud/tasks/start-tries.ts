@@ -17,6 +17,8 @@ export interface TriesOptions {
   readonly waits: (reason: string) => void;
   /** Called when the start continues. */
   readonly goesOn: () => void;
+  /** Failures of the start before; default: none. */
+  readonly failures?: number;
 }
 
 /** Milliseconds before the second and third try; there is no fourth. */
@@ -33,12 +35,18 @@ interface NextTry {
 /** Counts the failures of one start. */
 export class StartTries {
   readonly #options: TriesOptions;
-  #failures = 0;
+  #failures: number;
   #denials = 0;
   #deniedSinceMs: number | undefined;
 
   constructor(options: TriesOptions) {
     this.#options = options;
+    this.#failures = options.failures ?? 0;
+  }
+
+  /** Failures so far. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /**

@@ -8,6 +8,7 @@ import type { Sealer } from "../authority/seal.ts";
 import type { StartSettings } from "./start-details.ts";
 import type { StoredContainers } from "../stored/stored-containers.ts";
 import type { Departures } from "./departures.ts";
+import type { InterruptedStarts } from "./interrupted-starts.ts";
 import type { TaskPoller } from "./poller.ts";
 import type { QuotaLines } from "./quota-lines.ts";
 import type { SinceWhen } from "./since-when.ts";
@@ -34,6 +35,7 @@ export interface TaskContext {
   readonly departures: Departures;
   readonly quotaLines: QuotaLines;
   readonly unanswered: UnansweredRequests;
+  readonly interrupted: InterruptedStarts;
   readonly stored: Omit<StoredContainers, "close">;
   readonly ends: Pick<ToldEnds, "of">;
   /** Tasks without news from agent and cloud. */

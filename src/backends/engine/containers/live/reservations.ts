@@ -47,6 +47,11 @@ export class Reservations {
     return [...this.#served, ...this.#pending.keys()];
   }
 
+  /** Whether any has the address of the run that is being started. */
+  get areServed(): boolean {
+    return this.#served.size > 0;
+  }
+
   /** Gives all reservations the agent's address, including new ones until {@link end}. */
   serve(address: AgentAddress): void {
     this.#starting = address;

@@ -11,6 +11,7 @@ import {
 import type { EngineContext } from "../../context.ts";
 import { containerEvent, networkEvents, unmountEvents } from "../../events/decisions/container-events.ts";
 import { endedExec, execEndEvent } from "../../execs/decisions/exec-machine.ts";
+import type { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { runningContainer } from "../decisions/lookup.ts";
 import { nextRestartDelay, restarts } from "../decisions/life/restart-policy.ts";
@@ -34,6 +35,7 @@ const killedCode = 137;
  * called twice or late: only the exit of the recorded run counts.
  *
  * @param execExits known exit codes of execs that ended with it
+ * @param lost the agent whose loss tells the exit: it is none of a start that has gone on with another agent
  */
 export async function containerExited(
   context: EngineContext,
@@ -41,10 +43,11 @@ export async function containerExited(
   generation: bigint,
   told: Exit,
   execExits: ReadonlyMap<string, number> = new Map(),
+  lost?: AgentLink,
 ): Promise<void> {
   await live.lock.run(async () => {
     const record = runningContainer(context.state, live.id, generation);
-    if (record === undefined) {
+    if (record === undefined || (lost !== undefined && live.link !== lost)) {
       return;
     }
     const exit = { ...told, finishedAt: plausibleEnd(told.finishedAt, record, context.clock.nowNs()) };

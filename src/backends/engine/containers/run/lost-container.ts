@@ -23,6 +23,7 @@ export async function buryLost(
   live: LiveContainer,
   generation: bigint,
 ): Promise<boolean> {
+  const { link } = live;
   let found: FoundWorkload | undefined;
   try {
     found = await foundRun(context, live.id, generation);
@@ -39,13 +40,13 @@ export async function buryLost(
   }
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
   const exit = exitOfWorkload(context, found);
-  const wasHeard = live.link?.generation === generation && live.link.wasHeard; // It was lost with what its streams carried.
+  const wasHeard = link?.generation === generation && link.wasHeard; // It was lost with what its streams carried.
   const isCut = wasHeard && context.driver.site.kind === "remote";
   const told =
     isCut && exit.error === ""
       ? { ...exit, error: "the container's agent was lost: its output may not be whole" }
       : exit;
-  await containerExited(context, live, generation, told, found?.execExits ?? new Map());
+  await containerExited(context, live, generation, told, found?.execExits ?? new Map(), link);
   return true;
 }
 

@@ -1,6 +1,7 @@
 /** Starting a container: its steps, in the order in which they are done, and what takes them back. */
-import { messageOf, systemError } from "../../../../common/errors.ts";
+import { fromUnknown, isErrorKind, messageOf, systemError } from "../../../../common/errors.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
+import type { StartedProcess } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import {
   ContainerStatus,
   type NextStep,
@@ -23,12 +24,12 @@ import { StartPhases } from "../live/start-phases.ts";
 import { containerExited } from "../run/container-exit.ts";
 import { exitOfWorkload, foundRun } from "../run/lost-container.ts";
 import { journalStart, refuseUnlessKept, releasedBefore } from "./journal-start.ts";
-import { launch, makeImagesRunnable } from "./launch-start.ts";
+import { launch, makeImagesRunnable, type Met } from "./launch-start.ts";
 import { withNextStep } from "./next-step.ts";
 import { prepareAgent } from "./prepare-agent.ts";
 import { recordBegun, recordFailure, recordStarted, takeBack } from "./record-start.ts";
 import type { Start } from "./start.ts";
-import { begunBefore, startProcess } from "./start-process.ts";
+import { begunBefore, startProcess, UndeliveredStart } from "./start-process.ts";
 import { asStartUnderWay, endedStart, repeatedStart } from "./start-under-way.ts";
 import { tellPhase } from "./tell-phases.ts";
 import { callerOf, isWantedByPolicy, stillWanted } from "./wanted-start.ts";
@@ -158,22 +159,61 @@ function isDue(
  * them from the first on: each finds what is there of it. Whatever fails in one takes back those before it.
  */
 async function runJournalled(start: Start): Promise<void> {
-  const { context, live, record, ended } = start;
+  const { context, record, ended } = start;
   try {
     requireLog(record);
     await unlessAborted(ended, ensureVolumeParts(context, record));
     await makeImagesRunnable(start);
-    const met = await launch(start);
-    const request = await prepareAgent(start, met);
-    await stillWanted(start, met.link);
-    const unwanted = live.run.start?.caller?.unwanted;
-    const started = await startProcess(met.link, request, unwanted).catch((error: unknown) =>
-      begunBefore(context, record, met.link, error),
-    );
+    const { met, started } = await begin(start);
     await recordStarted(start, met, started);
   } catch (error) {
     throw await takeBack(start, error);
   }
+}
+
+/** Launches the container and has its process begun, anew where its agent is lost in between and nothing has begun. */
+async function begin(start: Start): Promise<{ readonly met: Met; readonly started: StartedProcess }> {
+  const { context, live, record } = start;
+  for (;;) {
+    const met = await launch(start);
+    let isTold = start.mayHaveBegun;
+    try {
+      const request = await prepareAgent(start, met);
+      await stillWanted(start, met.link);
+      const unwanted = live.run.start?.caller?.unwanted;
+      const started = await startProcess(met.link, request, unwanted).catch((error: unknown) => {
+        isTold ||= !(error instanceof UndeliveredStart);
+        return begunBefore(context, record, met.link, error);
+      });
+      return { met, started };
+    } catch (error) {
+      if (!(await mayLaunchAgain(start, error, isTold))) {
+        throw error;
+      }
+    }
+  }
+}
+
+/**
+ * Asks the driver whether a start goes on without the agent that it had. An attachment that was given its address is lost with
+ * it, and so is the place of a build's step: then it does not.
+ */
+async function mayLaunchAgain(
+  { context, live, record, ended, step }: Start,
+  error: unknown,
+  isTold: boolean,
+): Promise<boolean> {
+  const failure = fromUnknown(error);
+  const isLost = isErrorKind(failure, "unavailable") && !ended.aborted && !context.shutdown.aborted;
+  if (!isLost || step !== undefined || live.reservations.areServed) {
+    return false;
+  }
+  const goesOn = await context.driver.launches.mayLaunchAgain(record.id, { isTold, failure });
+  if (goesOn) {
+    live.run.leave();
+    live.reservations.end();
+  }
+  return goesOn;
 }
 
 /**

@@ -3,7 +3,14 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { fromUnknown, isErrorKind, type SockerlessError, systemError } from "../../../../common/errors.ts";
+import {
+  errnoOf,
+  fromUnknown,
+  isErrorKind,
+  messageOf,
+  SockerlessError,
+  systemError,
+} from "../../../../common/errors.ts";
 import {
   type StartedProcess,
   type StartRequest,
@@ -26,6 +33,10 @@ import { repeatedWithinMs } from "./start-caller.ts";
 const attachTimeoutMs = repeatedWithinMs + 4_000;
 /** How long the agent may take beyond that. */
 const startTimeoutMs = 60_000;
+/** Errors of a connection that was not made. */
+const undeliveredErrnos: ReadonlySet<string> = new Set([
+  ...["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOENT"],
+]);
 /** The feature in `Hello.features` of agents that load seccomp profiles. */
 const seccompFeature = "seccomp";
 
@@ -41,6 +52,13 @@ export class FailedStart extends Error {
     super(reason.message, { cause: reason });
     this.exitCode = exitCode;
     this.reason = reason;
+  }
+}
+
+/** A call of an agent's start that did not reach it: nobody listens at its address. */
+export class UndeliveredStart extends SockerlessError {
+  constructor(cause: unknown) {
+    super("unavailable", messageOf(cause), cause);
   }
 }
 
@@ -176,12 +194,23 @@ async function callStart(link: AgentLink, request: StartRequest, unwanted: Abort
     timeoutMs: attachTimeoutMs + startTimeoutMs,
     ...(unwanted === undefined ? {} : { signal: unwanted }),
   };
-  try {
-    return await link.agent.client.start(request, options);
-  } catch (error) {
+  const call = () => link.agent.client.start(request, options);
+  return await call().catch(async (error: unknown) => {
     if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) {
       throw error;
     }
-    return await link.agent.client.start(request, options);
+    return await call().catch((again: unknown) => {
+      throw isUndelivered(error) && isUndelivered(again) ? new UndeliveredStart(again) : again;
+    });
+  });
+}
+
+/** Whether a call failed before it had a connection. */
+function isUndelivered(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (undeliveredErrnos.has(errnoOf(at) ?? "")) {
+      return true;
+    }
   }
+  return false;
 }
