@@ -15,14 +15,22 @@ describe("a wait that outlives its backend", () => {
     await bench.close();
   });
 
-  /** A wait that was accepted, and is cut with its backend: the moment of which it tells. */
-  async function accepted(container: string, condition: WaitCondition): Promise<bigint> {
+  /** A wait that was accepted: the moment of which it tells, and its exit code; undefined if it is cut. */
+  async function begun(container: string, condition: WaitCondition) {
     const waiting = bench.containers.waitContainer({ container, condition })[Symbol.asyncIterator]();
     const { value } = await waiting.next();
     assert.ok(value?.message.case === "accepted");
     assert.equal(value.message.value.id, container);
-    waiting.next().catch(() => undefined);
-    return value.message.value.sinceUnixNs;
+    const end = waiting.next().then(
+      ({ value: told }) => (told?.message.case === "exited" ? Number(told.message.value.exitCode) : undefined),
+      () => undefined,
+    );
+    return { since: value.message.value.sinceUnixNs, end };
+  }
+
+  /** A wait that was accepted, and is cut with its backend: the moment of which it tells. */
+  async function accepted(container: string, condition: WaitCondition): Promise<bigint> {
+    return (await begun(container, condition)).since;
   }
 
   /** Goes on with a wait at whichever backend there is. @returns what it is told */
@@ -79,6 +87,27 @@ describe("a wait that outlives its backend", () => {
     await bench.containers.startContainer({ container: id });
     assert.equal(await waiting, 3);
     assert.equal(bench.state.containers.get(id)?.generation, 2n);
+  });
+
+  it("is not ended by an exit that was recorded before it, though others are still to be told", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    const written = Promise.withResolvers<void>();
+    const { state } = bench;
+    const commit = state.commit.bind(state);
+    state.commit = async (describe, kind) => {
+      await commit(describe, kind);
+      await (kind === "happened" ? written.promise : undefined);
+    };
+    const first = await begun(id, WaitCondition.NEXT_EXIT);
+    const killed = bench.containers.killContainer({ container: id, signal: "KILL" }); // Waits for the exit.
+    await untilTrue(() => !isRunning(id));
+    const next = await begun(id, WaitCondition.NEXT_EXIT);
+    written.resolve();
+    await killed;
+    assert.equal(await first.end, 137);
+    await bench.containers.startContainer({ container: id });
+    await bench.containers.killContainer({ container: id, signal: "TERM" });
+    assert.equal(await next.end, 143);
   });
 
   for (const condition of [WaitCondition.REMOVED, WaitCondition.NEXT_EXIT]) {

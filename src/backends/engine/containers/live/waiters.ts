@@ -9,6 +9,8 @@ export interface WaitResult {
 }
 
 interface Waiter {
+  /** Ends the wait. */
+  readonly signal: AbortSignal;
   readonly resolve: (result: WaitResult) => void;
 }
 
@@ -27,9 +29,26 @@ export class Waiters {
     return wait(this.#forRemoval, signal);
   }
 
-  /** Notifies waiters for an exit. */
-  tellExit(result: WaitResult): void {
-    tell(this.#forExit, result);
+  /**
+   * Notifies those that wait now of an exit, once it is recorded. As readers of the state see it before it is durable,
+   * whoever begins to wait meanwhile waits for the next one.
+   *
+   * @throws why it is not recorded: they wait on
+   */
+  async tellExit(recorded: Promise<void>, result: WaitResult): Promise<void> {
+    const told = [...this.#forExit];
+    this.#forExit.clear();
+    try {
+      await recorded;
+    } catch (error) {
+      for (const waiter of told.filter(({ signal }) => !signal.aborted)) {
+        this.#forExit.add(waiter);
+      }
+      throw error;
+    }
+    for (const { resolve } of told) {
+      resolve(result);
+    }
   }
 
   /** Notifies all waiters: a removed container will not exit any more. */
@@ -40,7 +59,7 @@ export class Waiters {
 }
 
 async function wait(waiters: Set<Waiter>, signal: AbortSignal): Promise<WaitResult> {
-  const waiter = Promise.withResolvers<WaitResult>();
+  const waiter = { ...Promise.withResolvers<WaitResult>(), signal };
   waiters.add(waiter);
   using _leaving = onAbort(signal, () => {
     waiters.delete(waiter);

@@ -60,7 +60,7 @@ export async function containerExited(
     });
     const next = exited(record, exit, restarting);
     const execs = openExecsOf(context, record);
-    await context.state.commit((change) => {
+    const recorded = context.state.commit((change) => {
       change.containers.put(next);
       for (const exec of execs) {
         const ended = endedExec(exec, execExits.get(exec.id) ?? killedCode);
@@ -71,8 +71,8 @@ export async function containerExited(
         change.event(event);
       }
     }, "happened");
-    live.run.leave();
-    live.waiters.tellExit({ exitCode: exit.code, error: exit.error });
+    const left = recorded.then(() => live.run.leave());
+    await live.waiters.tellExit(left, { exitCode: exit.code, error: exit.error });
     releaseRun(context, live, record.endpoints, true);
     announceChange(context, record.id, record.endpoints);
     announceSharers(context, record);

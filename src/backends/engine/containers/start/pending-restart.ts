@@ -23,8 +23,8 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
       const settled = withState(withFields(record, { stoppedByUser: true }), {
         status: ContainerStatus.EXITED,
       });
-      await context.state.commit((change) => change.containers.put(settled));
-      live.waiters.tellExit({ exitCode: stateOf(record).exitCode, error: "" });
+      const recorded = context.state.commit((change) => change.containers.put(settled));
+      await live.waiters.tellExit(recorded, { exitCode: stateOf(record).exitCode, error: "" });
     }
     return isWaiting;
   });

@@ -110,12 +110,16 @@ export async function recordFailure(
   const told = withFields(record, { startPhases });
   const isMade = record.phase !== Phase.STARTING || !isErrorKind(reason, "unavailable");
   const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
-  await context.state.commit((change) => change.containers.put(failed), "happened");
-  tellFailed(context, record.id, startPhases, reason);
-  live.run.leave();
-  live.reservations.fail(conflict(reason.message, reason)); // A conflict for any reason: `unavailable` would mean a lost backend.
+  const recorded = context.state.commit((change) => change.containers.put(failed), "happened");
+  const left = recorded.then(() => {
+    tellFailed(context, record.id, startPhases, reason);
+    live.run.leave();
+    live.reservations.fail(conflict(reason.message, reason)); // A conflict for any reason: `unavailable` would mean a lost backend.
+  });
   if (isMade && stateOf(record).status === ContainerStatus.RESTARTING) {
-    live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
+    await live.waiters.tellExit(left, { exitCode, error: reason.message }); // It does not run again, as its policy had promised.
+  } else {
+    await left;
   }
   releaseRun(context, live, record.endpoints);
   announceChange(context, record.id, record.endpoints);
