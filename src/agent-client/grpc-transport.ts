@@ -9,7 +9,7 @@ import { namingRequest } from "./naming-request.ts";
 import { readInWholeMessages } from "./whole-messages.ts";
 
 /** The library's interface for opening streams. */
-type Sessions = NonNullable<LibraryOptions["sessionManager"]>;
+export type Sessions = NonNullable<LibraryOptions["sessionManager"]>;
 
 export interface GrpcTransportOptions {
   /** The server's name in error messages. */

@@ -128,6 +128,22 @@ test("a call with a token is not made again where its caller does not want it an
   assert.deepEqual(tokens, ["lost"]);
 });
 
+test("a call that changes nothing is made again, whichever of several backends dies", async (t) => {
+  let left = 3;
+  const library = fromLibrary((router) =>
+    router.service(SystemService, { getInfo: () => ({ name: "there" }) }),
+  );
+  const clients = await clientsOf(t, (request, response) => {
+    if (left > 0) {
+      left -= 1;
+      request.stream.session?.destroy();
+    } else {
+      library(request, response);
+    }
+  });
+  assert.equal((await clients.system.getInfo({})).name, "there");
+});
+
 test("a call without a token is not made again", async (t) => {
   const { tokens, handler } = endingBackend(1);
   const clients = await clientsOf(t, handler);
@@ -197,7 +213,7 @@ test("a backend that goes before it has answered is unavailable, whatever it had
       begin(response);
       setImmediate(() => request.stream.session?.destroy());
     });
-    await assert.rejects(clients.system.getInfo({}), (error) => {
+    await assert.rejects(clients.containers.createContainer({}), (error) => {
       assert.equal(fromUnknown(error).kind, "unavailable");
       return true;
     });

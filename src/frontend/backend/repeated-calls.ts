@@ -1,6 +1,7 @@
 /**
- * Retries of calls whose backend died before it answered, as a killed backend is restarted. Read-only calls are retried
- * at once, and so are calls with an idempotency token. Whether any other call took effect is unknown, so it fails.
+ * Retries of calls whose backend died before it answered, as a killed backend is restarted: for ten seconds, whichever
+ * backend dies. Read-only calls are retried at once, and calls with an idempotency token once a backend answers. Whether
+ * any other call took effect is unknown, so it fails, but where its connection was still being made: nothing was sent.
  */
 import { setTimeout } from "node:timers/promises";
 
@@ -13,8 +14,8 @@ import { isLost } from "../../agent-client/grpc-transport.ts";
  * How long a backend may be away, in all, before a call is no longer retried; recovery waits as long before it undoes a
  * start.
  */
-const awayLimitMs = 10_000;
-const awayPauseMs = 100;
+export const awayLimitMs = 10_000;
+export const awayPauseMs = 100;
 
 /** Whether a call with a token may still be retried after its answer was lost; evaluated at each retry. */
 export const mayAskAgain = createContextKey((): boolean => true, { description: "mayAskAgain" });
@@ -37,7 +38,7 @@ export function repeating(backend: Repeats): Interceptor {
         throw error;
       }
       if (request.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
-        return await next(request);
+        return await readAgain(backend, request.signal, () => next(request) as Promise<UnaryResponse>);
       }
       if (!hasToken(request.message)) {
         throw error;
@@ -51,6 +52,25 @@ export function repeating(backend: Repeats): Interceptor {
 
 function mayRepeat(backend: Repeats, error: unknown, signal: AbortSignal): boolean {
   return isLost(error) && !signal.aborted && !backend.isClosed();
+}
+
+/** Retries a read-only call at once, and with a pause before each further attempt. @throws the last error */
+async function readAgain(
+  backend: Repeats,
+  signal: AbortSignal,
+  ask: () => Promise<UnaryResponse>,
+): Promise<UnaryResponse> {
+  const from = performance.now();
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (performance.now() - from >= awayLimitMs || !mayRepeat(backend, error, signal)) {
+        throw error;
+      }
+    }
+    await setTimeout(awayPauseMs);
+  }
 }
 
 /** Whether a request may be retried: one that arrives twice with the same token takes effect once. */

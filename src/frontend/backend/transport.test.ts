@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
-import { createServer as createNetServer, type Socket } from "node:net";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createSecureServer, createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import { type AddressInfo, createServer as createNetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -10,14 +10,16 @@ import { type TestContext, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
+import { makeCertificates } from "../../../test/support/certificates.ts";
 import { fromUnknown } from "../../common/errors.ts";
+import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import {
   EventsService,
   type SubscribeEventsResponseSchema,
 } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
-import { type BackendTransport, createBackendTransport } from "./transport.ts";
+import { type BackendTransport, createBackendTransport, readBackendReach } from "./transport.ts";
 
 test("every kind of call to a backend that is away is unavailable and says what to look at", async (t) => {
   const { clients, address } = await dialled(t);
@@ -49,6 +51,51 @@ test("the first call after the backend came, or came back, is answered", async (
   const second = await startBackend(socket, "two");
   assert.equal((await clients.system.getInfo({})).name, "two");
   await second.stop();
+});
+
+test("every kind of call waits while backends die in the handshakes of its connections", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-transport-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const certificates = await makeCertificates(directory);
+  const [cert, key] = await Promise.all([
+    readFile(certificates.server.cert),
+    readFile(certificates.server.key),
+  ]);
+  const answering = createSecureServer(
+    { cert, key },
+    connectNodeAdapter({
+      routes: (router) => {
+        router.service(SystemService, { getInfo: () => ({ name: "there" }) });
+        router.service(ContainerService, {
+          startContainer: () => ({}),
+          waitContainer: async function* () {},
+        });
+      },
+    }),
+  );
+  let deaths = 0;
+  const server = createNetServer((connection) => {
+    connection.on("error", () => {});
+    if (deaths < 3) {
+      deaths += 1;
+      connection.once("data", () => connection.resetAndDestroy());
+    } else {
+      answering.emit("connection", connection);
+    }
+  });
+  t.after(() => server.close());
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address() as AddressInfo;
+  const reach = await readBackendReach(`https://127.0.0.1:${port}`, certificates.client);
+  const backend = createBackendTransport(reach);
+  t.after(() => backend.close());
+  const clients = createBackendClients(backend.transport);
+  const [{ name }] = await Promise.all([
+    clients.system.getInfo({}),
+    clients.containers.startContainer({ container: "without a token" }),
+    drain(clients.containers.waitContainer({})),
+  ]);
+  assert.deepEqual([name, deaths], ["there", 3]);
 });
 
 test("a stream whose backend was killed is unavailable", async (t) => {

@@ -1,6 +1,7 @@
 /** Dialling the backend: gRPC over one HTTP/2 connection, on a unix socket or TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { Http2SessionManager } from "@connectrpc/connect-node";
@@ -9,11 +10,11 @@ import type { TlsFiles } from "../../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
 import { checkOwnCertificate } from "../../common/own-certificate.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
-import { grpcTransport } from "../../agent-client/grpc-transport.ts";
+import { grpcTransport, type Sessions } from "../../agent-client/grpc-transport.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { requestOf } from "../bodies/encoded-fields.ts";
 import { dialTls } from "./dial.ts";
-import { repeating } from "./repeated-calls.ts";
+import { awayLimitMs, awayPauseMs, repeating } from "./repeated-calls.ts";
 
 /** A connection to the backend, opened by the first call, and by the first call after a loss. */
 export interface BackendTransport {
@@ -36,6 +37,9 @@ const notListening: ReadonlySet<string> = new Set([
   "EHOSTUNREACH",
   "ETIMEDOUT",
 ]);
+
+/** Error codes of connections that were cut. */
+const cut: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE"]);
 
 /**
  * Reads the address and the certificates for dialling the backend.
@@ -66,16 +70,19 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
   const baseUrl = onSocket ? "http://backend" : address;
   const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, { createConnection });
   let isClosed: boolean = false;
-  const transport: Transport = grpcTransport(session, {
-    peer: "the backend",
-    interceptors: [
-      explaining(address),
-      repeating({
-        isClosed: () => isClosed,
-        probe: (timeoutMs, signal) => createClient(Health, transport).check({}, { timeoutMs, signal }),
-      }),
-    ],
-  });
+  const transport: Transport = grpcTransport(
+    connectingAgain(session, () => isClosed),
+    {
+      peer: "the backend",
+      interceptors: [
+        explaining(address),
+        repeating({
+          isClosed: () => isClosed,
+          probe: (timeoutMs, signal) => createClient(Health, transport).check({}, { timeoutMs, signal }),
+        }),
+      ],
+    },
+  );
   return {
     transport: {
       stream: (...call) => transport.stream(...call),
@@ -90,6 +97,33 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
         socket.destroy(); // A session resets its streams before it ends, as one does whose callers leave.
       }
       session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable));
+    },
+  };
+}
+
+/**
+ * Dials again where a backend dies while a connection to it is being made, as in a TLS handshake: for ten seconds, as no
+ * request was sent yet.
+ */
+function connectingAgain(session: Http2SessionManager, isClosed: () => boolean): Sessions {
+  return {
+    authority: session.authority,
+    notifyResponseByteRead: (stream) => session.notifyResponseByteRead(stream),
+    request: async (...request) => {
+      const from = performance.now();
+      for (;;) {
+        try {
+          return await session.request(...request);
+        } catch (error) {
+          if (!cut.has(firstErrno(error) ?? "") || performance.now() - from >= awayLimitMs) {
+            throw error;
+          }
+          await delay(awayPauseMs);
+          if (isClosed()) {
+            throw error;
+          }
+        }
+      }
     },
   };
 }

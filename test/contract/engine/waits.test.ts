@@ -22,7 +22,8 @@ describe("a wait that outlives its backend", () => {
     assert.ok(value?.message.case === "accepted");
     assert.equal(value.message.value.id, container);
     const end = waiting.next().then(
-      ({ value: told }) => (told?.message.case === "exited" ? Number(told.message.value.exitCode) : undefined),
+      ({ value: told }) =>
+        told?.message.case === "exited" ? Number(told.message.value.exitCode) : undefined,
       () => undefined,
     );
     return { since: value.message.value.sinceUnixNs, end };
