@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { untilTrue } from "../../test/support/until.ts";
+import { isAlive } from "../../test/support/processes.ts";
+import { until, untilTrue } from "../../test/support/until.ts";
+import { checkout } from "../common/built-programs.ts";
 import { createLogger } from "../common/logger.ts";
 import { BuilderProcess, builderRefusal } from "./builder-process.ts";
 
@@ -94,6 +97,40 @@ require("node:fs").appendFileSync("${pids}", process.pid + " ");
     }
   });
 
+  for (const [end, name] of [
+    ["SIGKILL", "is compiled by nobody any more once its daemon is killed"],
+    ["SIGTERM", "is compiled by nobody any more once its daemon ends"],
+  ] as const) {
+    test(name, async () => {
+      const directory = await checkoutThatCompilesForever();
+      const started = join(directory, "started");
+      const files = {
+        program: join(directory, "build/sockerless-builder"),
+        compiler: join(directory, compiler),
+      };
+      const parent = spawn(
+        process.execPath,
+        ["--input-type=module", "--eval", daemonProgram, directory, JSON.stringify(files)],
+        {
+          env: { ...process.env, PATH: `${directory}:${process.env.PATH}` },
+          stdio: "inherit",
+        },
+      );
+      let pid: number | undefined;
+      try {
+        pid = await until(() => (existsSync(started) ? Number(readFileSync(started, "utf8")) : undefined));
+        parent.kill(end);
+        await untilTrue(() => !isAlive(Number(pid)));
+      } finally {
+        parent.kill("SIGKILL");
+        if (pid !== undefined && isAlive(pid)) {
+          process.kill(pid, "SIGKILL");
+        }
+        await rm(directory, { recursive: true });
+      }
+    });
+  }
+
   test("of a daemon before leaves no socket either", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
     try {
@@ -105,6 +142,42 @@ require("node:fs").appendFileSync("${pids}", process.pid + " ");
     }
   });
 });
+
+const compiler = "scripts/prepare/build-builder.mjs";
+
+/** A checkout with nothing but a builder's compiler, and a Go that writes its process ID to `started` and compiles for ever. */
+async function checkoutThatCompilesForever(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
+  await cp(join(checkout, "scripts/prepare"), join(directory, "scripts/prepare"), { recursive: true });
+  await mkdir(join(directory, "builder"));
+  await mkdir(join(directory, "proto/gen"), { recursive: true });
+  for (const module of ["builder", "proto"]) {
+    await writeFile(join(directory, module, "go.mod"), "module example.com/nothing\n\ngo 1.24\n");
+  }
+  const go = `#!/bin/sh
+if [ "$1" = version ]; then echo go version go99.0 linux/amd64; exit; fi
+echo $$ > "${directory}/starting"
+mv "${directory}/starting" "${directory}/started"
+exec sleep 1000
+`;
+  await writeFile(join(directory, "go"), go, { mode: 0o700 });
+  return directory;
+}
+
+/** A daemon that starts a builder, and stops it at SIGTERM. Arguments: its directory, the builder's files. */
+const daemonProgram = `
+import { BuilderProcess } from ${JSON.stringify(import.meta.resolve("./builder-process.js"))};
+import { createLogger } from ${JSON.stringify(import.meta.resolve("../common/logger.js"))};
+const [directory, files] = process.argv.slice(1);
+const config = {
+  ...{ stateDir: directory, runDir: directory, backendAddress: "unix:///nowhere" },
+  ...{ builder: { cacheSize: 1, contextSize: 1, memory: 1 }, insecureRegistries: [] },
+};
+const logger = createLogger({ level: "silent", process: "test" });
+const builder = new BuilderProcess(config, logger, JSON.parse(files));
+process.once("SIGTERM", () => builder.stop());
+builder.start(false, () => {}).catch(() => {});
+`;
 
 /** A builder whose program, state and socket are in a directory. */
 function builderIn(directory: string): BuilderProcess {

@@ -133,7 +133,7 @@ export class BuilderProcess {
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#restarting);
-    this.#compiler?.kill("SIGTERM");
+    this.#compiler?.stdin?.destroy();
     await this.#end();
     await rm(this.#socket, { force: true });
     if (this.#process?.exitCode === 0) {
@@ -144,7 +144,7 @@ export class BuilderProcess {
   kill(): void {
     this.#stopping = true;
     clearTimeout(this.#restarting);
-    this.#compiler?.kill("SIGKILL");
+    this.#compiler?.stdin?.destroy();
     this.#process?.kill("SIGKILL");
   }
 
@@ -212,9 +212,7 @@ export class BuilderProcess {
     await rm(socket, { force: true });
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 });
     await writeFile(this.#mark, "");
-    if (this.#stopping) {
-      throw systemError("the builder is not started: sockerless ends");
-    }
+    this.#refuseAtTheEnd();
     this.#pauses.started();
     // End of file on this pipe tells the builder that this process has ended.
     const child = spawn(this.#files.program, ["--supervised", ...flags], {
@@ -254,6 +252,12 @@ export class BuilderProcess {
     return socket;
   }
 
+  #refuseAtTheEnd(): void {
+    if (this.#stopping) {
+      throw systemError("the builder is not started: sockerless ends");
+    }
+  }
+
   /** Starts the builder after a delay, unless it is running by then. */
   #startLater(delayMs: number): void {
     this.#restarting = setTimeout(() => {
@@ -281,9 +285,13 @@ export class BuilderProcess {
   }
 
   async #runCompiler(...flags: string[]): Promise<number> {
-    const child = spawn(process.execPath, [this.#files.compiler, ...flags], {
-      stdio: ["ignore", "pipe", "pipe"],
+    this.#refuseAtTheEnd();
+    // End of file on its standard input ends it, with all that it has started: its process group.
+    const child = spawn(process.execPath, [this.#files.compiler, "--supervised", ...flags], {
+      stdio: ["pipe", "pipe", "pipe"],
+      detached: true,
     });
+    child.stdin.on("error", () => {});
     this.#log.follow(child.stdout);
     this.#log.follow(child.stderr);
     this.#compiler = child;
