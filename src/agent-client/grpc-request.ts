@@ -2,6 +2,7 @@
 import type { OutgoingHttpHeaders } from "node:http2";
 
 import { requestIdHeaders } from "../common/request-id.ts";
+import { traceHeaders } from "../common/tracing.ts";
 import { containerIdHeader } from "./address.ts";
 
 /** Bytes before each message: the compression flag and the length. */
@@ -15,6 +16,7 @@ export function requestHeaders(containerId: string | undefined): OutgoingHttpHea
     "user-agent": "sockerless",
     "grpc-accept-encoding": "identity",
     ...requestIdHeaders(),
+    ...traceHeaders(),
     ...(containerId === undefined ? {} : { [containerIdHeader]: containerId }),
   };
 }

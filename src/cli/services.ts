@@ -56,13 +56,37 @@ export function backendService(name: BackendName): Service {
  *
  * @returns the function that starts the service
  */
-export async function loadService(service: Pick<Service, "module" | "start">): Promise<StartService> {
-  const loaded = (await import(service.module)) as Record<string, unknown>;
-  const start = loaded[service.start];
+export async function loadService({
+  module,
+  start: name,
+}: Pick<Service, "module" | "start">): Promise<StartService> {
+  const loaded = (await import(module)) as Record<string, unknown>;
+  const start = loaded[name];
   if (typeof start !== "function") {
-    throw new TypeError(`${service.module} does not export ${service.start}`);
+    throw new TypeError(`${module} does not export ${name}`);
   }
-  return start as StartService;
+  const isTraced = (process.env["OTEL_EXPORTER_OTLP_ENDPOINT"] ?? "") !== "";
+  return isTraced ? traced(name, start as StartService) : (start as StartService);
+}
+
+/** Traces a program from its start to its end; the tracing's code is loaded only then. */
+function traced(name: string, start: StartService): StartService {
+  return async (config, signal, supervision) => {
+    const service = name.replace(/^start/, "").toLowerCase();
+    const [{ startTracing }, { processLogger }] = await Promise.all([
+      import("../common/telemetry.ts"),
+      import("../common/logger.ts"),
+    ]);
+    const stopTracing = startTracing(service, processLogger(config, service));
+    const running = await start(config, signal, supervision);
+    return {
+      ...running,
+      async close() {
+        await running.close();
+        await stopTracing();
+      },
+    };
+  };
 }
 
 function serviceAt(

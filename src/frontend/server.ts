@@ -11,6 +11,7 @@ import type { Logger } from "../common/logger.ts";
 import { requestAnswered } from "../common/metrics/measure.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
 import { logStrangers, Strangers } from "../common/strangers.ts";
+import { beginSpan } from "../common/tracing.ts";
 import {
   Admission,
   type AdmissionLimits,
@@ -143,7 +144,9 @@ export class DockerApiServer {
       this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#unfinished));
     });
     listener.on("request", (request, response) =>
-      forRequest(newRequestId(), () => void this.#answer(request, response)),
+      forRequest(newRequestId(), () =>
+        beginSpan(request.headers, () => void this.#answer(request, response)),
+      ),
     );
     listener.on("upgrade", (request, socket: Socket, head) => {
       const rest = this.#paces.get(socket)?.takeRest() ?? Buffer.alloc(0);
@@ -151,9 +154,10 @@ export class DockerApiServer {
         const match = this.#matchOf(request);
         const all = Buffer.concat([head, rest]);
         if (match?.route.hijack === true) {
-          void this.#answerRaw(request, socket, all);
+          beginSpan(request.headers, () => void this.#answerRaw(request, socket, all));
         } else if (match !== undefined) {
-          void this.#handed.answer(request, { match, socket, rest: all, listener });
+          const handed = { match, socket, rest: all, listener };
+          beginSpan(request.headers, () => void this.#handed.answer(request, handed));
         }
       });
     });

@@ -19,6 +19,7 @@ import { listen } from "../../common/listen.ts";
 import { componentLogger } from "../../common/logger.ts";
 import { portSocketOf } from "../../common/port-socket.ts";
 import { forRequest, requestIdHeader } from "../../common/request-id.ts";
+import { continueTrace } from "../../common/tracing.ts";
 import { callReport } from "./call-report.ts";
 import { distinguishLostCallers, callStreamOf } from "../concurrency/caller-lost.ts";
 import { closeServer, connectionsOf, type Handler, plainServer } from "./connections.ts";
@@ -116,7 +117,9 @@ function backendHandler(options: BackendServerOptions, agents: ConnectionPool): 
     if (request.url?.startsWith(relayedPrefix) === true && "stream" in request) {
       void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent, agents);
     } else {
-      forRequest(request.headers[requestIdHeader], () => connect(request, response));
+      forRequest(request.headers[requestIdHeader], () =>
+        continueTrace(request.headers, () => connect(request, response)),
+      );
     }
   };
 }

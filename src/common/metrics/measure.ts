@@ -49,8 +49,32 @@ export const startEnded = new Measure<{
   readonly outcome: "started" | "failed";
   readonly seconds: number;
   /** Phases that are over, by name. */
-  readonly phases: readonly { readonly name: string; readonly seconds: number }[];
+  readonly phases: readonly {
+    readonly name: string;
+    /** `backend`, `cloud` or `agent`: the clock of its times. */
+    readonly by: string;
+    /** Milliseconds since 1970. */
+    readonly fromMs: number;
+    readonly seconds: number;
+  }[];
 }>("start-ended");
+
+/** A call of the backend's has ended. */
+export const backendCalled = new Measure<{
+  /** `sockerless.backend.v1.ContainerService/Start`. */
+  readonly method: string;
+  /** `ok`, `canceled` or the kind of the error. */
+  readonly outcome: string;
+}>("backend-called");
+
+/** A call of the backend, of an agent or of the host process was answered, or its stream has begun. */
+export const processCalled = new Measure<{
+  /** `sockerless.agent.v1.AgentService/Start`. */
+  readonly method: string;
+  readonly seconds: number;
+  /** Undefined for an answer, also for one that tells of something that is not there. */
+  readonly failure: string | undefined;
+}>("process-called");
 
 /** A call of a cloud was answered or lost. */
 export const cloudCalled = new Measure<{

@@ -110,9 +110,12 @@ function reportEnd(outcome: "started" | "failed", tookMs: number, phases: readon
   startEnded.report(() => ({
     outcome,
     seconds: tookMs / 1000,
-    phases: phases
-      .filter(({ until }) => until !== undefined)
-      .map((phase) => ({ name: phase.name, seconds: durationMs(phase) / 1000 })),
+    phases: phases.flatMap((phase) => {
+      const { name, by, from, until } = phase;
+      return from === undefined || until === undefined
+        ? []
+        : [{ name, by, fromMs: timestampMs(from), seconds: durationMs(phase) / 1000 }];
+    }),
   }));
 }
 

@@ -1,0 +1,72 @@
+/** Traces of a daemon of this machine, as a collector takes them. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+
+import { Collector, type ToldSpan } from "../support/collector.ts";
+import { Daemon } from "../support/daemon.ts";
+import { callApi } from "../support/docker-api.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { until } from "../support/until.ts";
+
+const traceId = "0af7651916cd43dd8448eb211c80319c";
+const clientSpan = "b7ad6b7169203331";
+const headers = { traceparent: `00-${traceId}-${clientSpan}-01` };
+
+describe("traces", () => {
+  let collector: Collector;
+  let daemon: Daemon;
+
+  before(async () => {
+    collector = await Collector.start();
+    daemon = await Daemon.start({ env: collector.environment });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(async () => {
+    await daemon?.stop();
+    await collector?.[Symbol.asyncDispose]();
+  });
+
+  const named = (name: string, of = traceId): Promise<ToldSpan> =>
+    until(() => collector.spans.find((span) => span.name === name && span.traceId === of));
+
+  it("lead from a client's span through frontend and backend to the agent", async () => {
+    await daemon.ok("create", "--name=traced", "busybox", "true");
+    const answered = await callApi(daemon.socket, "POST", "/containers/traced/start", { headers });
+    assert.equal(answered.status, 204);
+    const request = await named("POST /containers/{name}/start");
+    const call = await named("sockerless.backend.v1.ContainerService/StartContainer");
+    const agent = await named("sockerless.agent.v1.AgentService/Start");
+    assert.deepEqual(
+      [request.service, request.parentSpanId, request.isFailed],
+      ["sockerless-frontend", clientSpan, false],
+    );
+    assert.deepEqual([call.service, call.isFailed], ["sockerless-backend", false]);
+    assert.equal(agent.service, "sockerless-backend");
+    const id = answered.headers["sockerless-request-id"];
+    assert.ok(id !== undefined);
+    assert.deepEqual(
+      [request.attributes["sockerless.request.id"], call.attributes["sockerless.request.id"]],
+      [id, id],
+    );
+    const inBackend = collector.spans.find(({ spanId }) => spanId === call.parentSpanId);
+    assert.equal(inBackend?.spanId, request.spanId);
+    assert.equal(agent.parentSpanId, call.spanId);
+  });
+
+  it("mark what failed, and not what is not there", async () => {
+    const id = "1af7651916cd43dd8448eb211c80319c";
+    const parent = { traceparent: `00-${id}-${clientSpan}-01` };
+    const answered = await callApi(daemon.socket, "GET", "/containers/nobody/json", { headers: parent });
+    assert.equal(answered.status, 404);
+    const request = await named("GET /containers/{name}/json", id);
+    assert.deepEqual([request.attributes["http.response.status_code"], request.isFailed], [404, false]);
+    const call = await named("sockerless.backend.v1.ContainerService/InspectContainer", id);
+    assert.deepEqual([call.attributes["sockerless.outcome"], call.isFailed], ["not-found", false]);
+  });
+
+  it("begin here where the client has none", async () => {
+    await daemon.ok("version");
+    const request = await until(() => collector.spans.find(({ name }) => name === "GET /version"));
+    assert.equal(request.parentSpanId, undefined);
+  });
+});
