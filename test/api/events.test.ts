@@ -263,10 +263,11 @@ describe("the stream of events", () => {
     following.on("response", (response) => {
       connected.resolve();
       response.on("error", () => ended.resolve());
+      let text = "";
       response.on("data", (chunk: Buffer) => {
-        for (const line of chunk.toString().trim().split("\n")) {
-          seen.push((JSON.parse(line) as ToldEvent).Action);
-        }
+        const lines = (text + chunk.toString()).split("\n");
+        text = lines.pop() ?? "";
+        seen.push(...lines.map((line) => (JSON.parse(line) as ToldEvent).Action));
       });
     });
     following.end();
