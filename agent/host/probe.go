@@ -9,18 +9,26 @@ import (
 // probe is the search for an OCI runtime, started with the process; calls that
 // need a runtime wait for it.
 type probe struct {
+	cancel context.CancelFunc
 	done   chan struct{}
 	result ociruntime.Probed
 	err    error
 }
 
 func startProbe(ctx context.Context, search func(context.Context) (ociruntime.Probed, error)) *probe {
-	p := &probe{done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(ctx)
+	p := &probe{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		p.result, p.err = search(ctx)
 	}()
 	return p
+}
+
+// end ends the search, and waits until nothing of it is left.
+func (p *probe) end() {
+	p.cancel()
+	<-p.done
 }
 
 func (p *probe) wait(ctx context.Context) (ociruntime.Probed, error) {

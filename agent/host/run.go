@@ -130,6 +130,7 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*in
 }
 
 func (i *instance) close() {
+	i.runtime.end()
 	i.layers.Close()
 	i.trash.Close()
 	jsonfile.Settle()

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/sockerless/sockerless/agent/host/machine"
 )
@@ -28,6 +29,10 @@ var candidates = []string{"runc", "crun"}
 
 // bundlePrefix begins the names of the probes' containers, and of their bundles.
 const bundlePrefix = "probe-"
+
+// outputLimit bounds the wait for processes that hold the output of a runtime that
+// has ended.
+const outputLimit = time.Second
 
 // Wanted selects the runtime.
 type Wanted struct {
@@ -127,26 +132,37 @@ func (w Wanted) clearAway(ctx context.Context, runtime Runtime) error {
 	}
 	var failures []error
 	for _, bundle := range bundles {
-		id := filepath.Base(bundle)
-		err := runtime.Delete(ctx, id)
-		if err == nil {
-			err = machine.RemoveCgroups(ctx, w.CgroupOf(id))
-		}
-		if err == nil { // else the next probe finds it
-			err = os.RemoveAll(bundle)
-		}
-		failures = append(failures, err)
+		failures = append(failures, w.remove(ctx, runtime, bundle))
 	}
 	return errors.Join(failures...)
 }
 
-// try runs a container that exits at once.
+// remove removes the container of a probe with its cgroup, and then its bundle:
+// where something is left, the next probe finds it.
+func (w Wanted) remove(ctx context.Context, runtime Runtime, bundle string) error {
+	id := filepath.Base(bundle)
+	if err := runtime.Delete(ctx, id); err != nil {
+		return err
+	}
+	if err := machine.RemoveCgroups(ctx, w.CgroupOf(id)); err != nil {
+		return err
+	}
+	return os.RemoveAll(bundle)
+}
+
+// try runs a container that exits at once. Nothing of it is left, not even where
+// ctx ends or the runtime cannot remove its cgroup, as one whose processes are
+// still ending is busy.
 func (w Wanted) try(ctx context.Context, p Probed, executable string, arguments []string) error {
 	bundle, err := os.MkdirTemp(w.Scratch, bundlePrefix)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(bundle)
+	defer func() {
+		if err := w.remove(context.WithoutCancel(ctx), p.Runtime, bundle); err != nil {
+			slog.Warn("something is left of the search for an OCI runtime", "error", err)
+		}
+	}()
 	executable, err = filepath.EvalSymlinks(executable)
 	if err != nil {
 		return err
@@ -167,9 +183,9 @@ func (w Wanted) try(ctx context.Context, p Probed, executable string, arguments 
 	run := exec.CommandContext(ctx, p.Path, "--root", p.Root, "run", "--bundle", bundle, id)
 	var output bytes.Buffer
 	run.Stderr = &output
+	run.WaitDelay = outputLimit
 	if err := run.Run(); err != nil {
-		return fmt.Errorf("%s cannot run a container here: %w: %s", p.Path, errors.Join(err, p.Delete(context.WithoutCancel(ctx), id)),
-			strings.TrimSpace(output.String()))
+		return fmt.Errorf("%s cannot run a container here: %w: %s", p.Path, err, strings.TrimSpace(output.String()))
 	}
 	return nil
 }

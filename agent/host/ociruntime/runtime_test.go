@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -234,6 +235,63 @@ func TestAProbeClearsAwayWhatAKilledOneHasLeft(t *testing.T) {
 	}
 	if len(left()) > 0 {
 		t.Errorf("left: %v", left())
+	}
+}
+
+// A runtime may be killed at work, or fail to remove a cgroup whose processes are
+// still ending.
+func TestAProbeLeavesNoCgroup(t *testing.T) {
+	requireRuntime(t)
+	for _, c := range []struct{ name, end string }{
+		{"whose context ends", "exec sleep 1000"},
+		{"whose runtime leaves a busy one", "exit 0"},
+		{"whose runtime fails", "exit 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			scratch := t.TempDir()
+			groups := "/sys/fs/cgroup/pids"
+			if _, err := os.Stat(groups); err != nil {
+				groups = "/sys/fs/cgroup" // version 2
+			}
+			group := fmt.Sprintf("/sockerless-test-probe-%d-%s", os.Getpid(), filepath.Base(scratch))
+			script := fmt.Sprintf(`#!/bin/sh
+if [ "$1" = --version ]; then echo runc version 1; exit; fi
+[ "$3" = run ] || exit 0
+sleep 1000 >&- 2>&- &
+mkdir %[1]s && echo $! >%[1]s/cgroup.procs && touch %[2]s/busy
+%[3]s
+`, groups+group, scratch, c.end)
+			runtime := filepath.Join(scratch, "runtime")
+			if err := os.WriteFile(runtime, []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = machine.RemoveCgroups(context.Background(), group) })
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.end == "exec sleep 1000" {
+				go func() {
+					for ctx.Err() == nil {
+						if _, err := os.Lstat(filepath.Join(scratch, "busy")); err == nil {
+							cancel()
+						}
+						time.Sleep(time.Millisecond)
+					}
+				}()
+			}
+			wanted := Wanted{Name: runtime, Root: filepath.Join(scratch, "root"), Scratch: scratch, CgroupOf: func(string) string { return group }}
+			if _, err := wanted.Probe(ctx, runtime); (err == nil) != (c.end == "exit 0") {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(filepath.Join(scratch, "busy")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Lstat(groups + group); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("its cgroup: %v", err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(scratch, bundlePrefix+"*")); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
 	}
 }
 
