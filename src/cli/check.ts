@@ -8,6 +8,8 @@ import { pipeline } from "node:stream/promises";
 import { readRecords } from "../backends/cloud/stored/log-record.ts";
 import { checkDatabase, type Finding } from "../backends/state/check.ts";
 import { errnoOf } from "../common/errors.ts";
+import { checkLayers } from "./check-layers.ts";
+import { checkMachine } from "./check-machine.ts";
 import { refuseForeignFiles } from "./state-tree.ts";
 
 /** Records of the host process and the shims, and what the daemon does without a readable one (docs/formats.md). */
@@ -38,12 +40,13 @@ const used = ["blobs", "containers", "damaged", "db", "layers", "logs", "probe",
  * Checks a state directory whose daemon does not run.
  *
  * @param repair mends what can be mended; nothing is deleted, but put aside
- * @returns what was found, in the order of paths
+ * @returns what was found: records, files in the order of paths, layers, then mounts and packet rules of this machine
  * @throws conflict if a backend uses the directory; invalid if it holds a link, or the like, in place of a record
  */
 export async function checkState(stateDirectory: string, repair: boolean): Promise<readonly Finding[]> {
   await refuseForeignFiles(stateDirectory, used);
-  const findings = [...(await checkDatabase(stateDirectory, repair))];
+  const database = await checkDatabase(stateDirectory, repair);
+  const findings = [...database.findings];
   const aside = path.join(stateDirectory, "damaged", new Date().toISOString().replaceAll(":", ""));
   for (const file of await filesOf(stateDirectory)) {
     const finding = await checkFile(stateDirectory, file, repair ? aside : undefined);
@@ -51,6 +54,8 @@ export async function checkState(stateDirectory: string, repair: boolean): Promi
       findings.push({ what: file, ...finding });
     }
   }
+  findings.push(...(await checkLayers(stateDirectory, database.images, repair ? aside : undefined)));
+  findings.push(...(await checkMachine(stateDirectory, repair)));
   return findings;
 }
 

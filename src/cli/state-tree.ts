@@ -7,7 +7,7 @@ import { errnoOf, invalid } from "../common/errors.ts";
 
 /** Directories whose content containers, images and volumes choose (docs/formats.md): anything may be in there. */
 const foreign =
-  /^(volumes\/[^/]+\/[^/]+|containers\/[^/]+\/(upper|work|merged|image|init)|layers\/[^/]+(\/\.?given-[^/]+)?\/diff)$/;
+  /^(volumes\/[^/]+\/[^/]+|containers\/[^/]+\/(upper|work|merged|image|init)|(damaged\/[^/]+\/)?layers\/[^/]+(\/\.?given-[^/]+)?\/diff)$/;
 
 /**
  * Refuses a tree with a link, pipe, socket or device where the daemon has files and directories: what follows it would

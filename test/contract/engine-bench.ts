@@ -428,6 +428,7 @@ function testImages(state: State): ImageSource {
     hasUnneeded: async () => false,
     makeReady: async () => {},
     makeRunnable: async () => {},
+    unpackAnew: async () => false,
     commit: async () => ({ id, diffIds: [], changesSize: 0 }),
     adopt: async ({ record }) => {
       if (record !== undefined) {

@@ -28,6 +28,8 @@ export interface DaemonOptions {
   readonly cwd?: string;
   /** A command that runs it elsewhere, such as in a network namespace. */
   readonly within?: readonly string[];
+  /** The program; unless said, the checkout's. */
+  readonly program?: string;
 }
 
 /** High and alone, as shells and service managers leave some: Node itself marks only the first ones close-on-exec. */
@@ -44,8 +46,10 @@ export class Daemon {
   readonly #options: DaemonOptions;
   #process: ChildProcess | undefined;
   #output = "";
+  #program: string;
 
   private constructor(directory: string, options: DaemonOptions) {
+    this.#program = options.program ?? join(checkout, "bin/sockerless");
     this.directory = directory;
     this.socket = join(directory, "docker.sock");
     this.backendSocket = join(directory, "backend.sock");
@@ -85,13 +89,18 @@ export class Daemon {
     return this.#output;
   }
 
-  /** Starts the processes on the state that is there and waits until they serve. */
-  async launch(): Promise<void> {
+  /**
+   * Starts the processes on the state that is there and waits until they serve.
+   *
+   * @param program another version than the last one
+   */
+  async launch(program = this.#program): Promise<void> {
+    this.#program = program;
     recordInstance(this.stateDir);
     // As users start it: what it gives to Node counts too.
-    const [program = "", ...args] = [...(this.#options.within ?? []), join(checkout, "bin/sockerless")];
+    const [first = "", ...args] = [...(this.#options.within ?? []), program];
     const child = spawn(
-      program,
+      first,
       [
         ...args,
         "serve",

@@ -17,6 +17,8 @@ export interface EcsAccountOptions {
   readonly ecs?: Settings | ((aws: Aws) => Promise<Settings>);
   /** The backend and its containers may do what the policies in `deploy/iam` say, and no more. */
   readonly leastPrivilege?: boolean;
+  /** The checkout of the version whose agent is in the registry; unless said, this one. */
+  readonly agentOf?: string;
 }
 
 /** Settings of an {@link EcsDaemon}. */
@@ -70,7 +72,7 @@ export class EcsAccount implements AsyncDisposable {
     await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
     const key = isClosed ? await leastPrivilege(aws) : aws.credentials;
     const env = awsEnvironment(key);
-    await pushAgent(config, env);
+    await pushAgent(config, env, [], options.agentOf);
     return new EcsAccount(aws, directory, env, resources.move());
   }
 
@@ -172,13 +174,15 @@ export function awsEnvironment(key: Aws["credentials"]): Record<string, string> 
  * Puts the agent's image into the repository of a configuration.
  *
  * @param within as in {@link DaemonOptions}
+ * @param version checkout of the version whose agent it is
  */
 export async function pushAgent(
   config: string,
   env: Readonly<Record<string, string>>,
   within: readonly string[] = [],
+  version = checkout,
 ): Promise<void> {
-  const program = join(checkout, "dist/src/cli/main.js");
+  const program = join(version, "dist/src/cli/main.js");
   const command = [...within, process.execPath, program, "ecs", "push-agent", "--config", config];
   const [first = "", ...args] = command;
   const { code, text, errorText } = await runCommand(first, args, {

@@ -41,6 +41,9 @@ export interface ImageSource {
   /** Makes the driver prepare the image to run, unless that was done already. May be repeated. */
   makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void>;
 
+  /** Unpacks an image's layers that have gone from this machine; false if the platform has them. */
+  unpackAnew(image: ImageRecord, signal: AbortSignal): Promise<boolean>;
+
   /**
    * Makes an image from a container's changes, on top of the container's image.
    *

@@ -94,6 +94,16 @@ export class ImagesForContainers implements ImageSource {
     }
   }
 
+  async unpackAnew(image: ImageRecord, signal: AbortSignal): Promise<boolean> {
+    const { prepared, unpacking } = this.#parts;
+    if (unpacking.kind === "platform") {
+      return false;
+    }
+    prepared.delete(image.id);
+    await this.makeRunnable(image, signal);
+    return true;
+  }
+
   commit(request: ImageCommit): Promise<CommittedImage> {
     const { index, configs, supply, work } = this.#parts;
     return work.run(request.signal, async (lease, signal) => {

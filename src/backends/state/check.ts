@@ -1,23 +1,27 @@
 /** Finds damage in the database of a backend that does not run, and mends it. */
-import { fromBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 import { errnoOf } from "../../common/errors.ts";
 import { EventSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import {
+  type ContainerRecord,
   ContainerRecordSchema,
   DefinitionRecordSchema,
   ExecRecordSchema,
+  type ImageRecord,
   ImageRecordSchema,
+  type NetworkRecord,
   NetworkRecordSchema,
   TaskRecordSchema,
   VolumeRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { wrongAddresses } from "./check-addresses.ts";
 import { findLosses, type Loss } from "./damage.ts";
 import { locationOf } from "./database.ts";
 import { openView } from "./database-view.ts";
-import { type TableName, tableRange } from "./keys.ts";
+import { recordKey, type TableName, tableRange } from "./keys.ts";
 import { copyDatabase } from "./set-aside.ts";
 import { Storage } from "./storage.ts";
 
@@ -41,23 +45,31 @@ const schemas: Readonly<Record<TableName, GenMessage<Message>>> = {
   event: EventSchema,
 };
 
+/** Findings in a database, and the images of which it has records. */
+export interface CheckedDatabase {
+  readonly findings: readonly Finding[];
+  readonly images: readonly ImageRecord[];
+}
+
 /**
  * Checks the database of a state directory.
  *
  * @param repair mends it, after a copy of all of it to `set-aside`
  * @throws conflict if a backend has it open; system if it cannot be read, copied or written
  */
-export async function checkDatabase(stateDirectory: string, repair: boolean): Promise<readonly Finding[]> {
+export async function checkDatabase(stateDirectory: string, repair: boolean): Promise<CheckedDatabase> {
   const losses = await findLosses(locationOf(stateDirectory));
   if (repair && losses.length > 0) {
     const mended = await Storage.open({ directory: stateDirectory });
     await mended.close();
   }
-  const unreadable = await unreadableRecords(stateDirectory);
-  if (repair && unreadable.length > 0) {
-    await removeRecords(stateDirectory, unreadable);
+  const { unreadable, images, containers, networks } = await readRecords(stateDirectory);
+  const wrong = wrongAddresses(containers, networks);
+  const mended = wrong.flatMap(({ mended }) => mended ?? []);
+  if (repair && unreadable.length + mended.length > 0) {
+    await writeRecords(stateDirectory, unreadable, mended);
   }
-  return [
+  const findings = [
     ...losses.map((loss) => lossInWords(loss, repair)),
     ...unreadable.map((key) => ({
       what: key,
@@ -66,7 +78,18 @@ export async function checkDatabase(stateDirectory: string, repair: boolean): Pr
         ? "removed; the copy in set-aside has it"
         : "the daemon does not start with it: --repair removes it, after a copy",
     })),
+    ...wrong.map(({ finding, mended }) => ({ ...finding, outcome: outcomeOfAddress(mended, repair) })),
   ];
+  return { findings, images };
+}
+
+function outcomeOfAddress(mended: ContainerRecord | undefined, repair: boolean): string {
+  if (mended === undefined) {
+    return "left: it runs; its next start takes another";
+  }
+  return repair
+    ? "taken off it, and its next start takes another; the copy in set-aside has it"
+    : "its next start takes another; --repair takes it off";
 }
 
 function lossInWords({ file, kind, offset }: Loss, repaired: boolean): Finding {
@@ -84,51 +107,76 @@ function lossInWords({ file, kind, offset }: Loss, repaired: boolean): Finding {
   };
 }
 
-/** Keys of the records that cannot be read; reads a view, so that nothing is changed. */
-async function unreadableRecords(stateDirectory: string): Promise<readonly string[]> {
+/** Records by their tables, and the keys of those that cannot be read. */
+interface Records {
+  readonly unreadable: readonly string[];
+  readonly images: readonly ImageRecord[];
+  readonly containers: readonly ContainerRecord[];
+  readonly networks: readonly NetworkRecord[];
+}
+
+/** Reads a view, so that nothing is changed. */
+async function readRecords(stateDirectory: string): Promise<Records> {
+  const unreadable: string[] = [];
+  const read = new Map<TableName, Message[]>();
+  const of = <T extends Message>(table: TableName): readonly T[] => (read.get(table) ?? []) as T[];
   const view = await openView(stateDirectory).catch((error: unknown) => {
     if (errnoOf(error) === "ENOENT") {
       return undefined; // There is no state yet.
     }
     throw error;
   });
-  if (view === undefined) {
-    return [];
-  }
   try {
-    const unreadable: string[] = [];
     for (const [table, schema] of Object.entries(schemas) as [TableName, GenMessage<Message>][]) {
-      for await (const [key, value] of view.database.iterator(tableRange(table))) {
-        if (!isReadable(schema, value)) {
+      const records: Message[] = [];
+      read.set(table, records);
+      for await (const [key, value] of view?.database.iterator(tableRange(table)) ?? []) {
+        const record = readable(schema, value);
+        if (record === undefined) {
           unreadable.push(key);
+        } else if (kept.includes(table)) {
+          records.push(record);
         }
       }
     }
-    return unreadable;
   } finally {
-    await view.database.close();
-    await view.forgetFiles();
+    await view?.database.close();
+    await view?.forgetFiles();
   }
+  return { unreadable, images: of("image"), containers: of("container"), networks: of("network") };
 }
 
-function isReadable(schema: GenMessage<Message>, value: Uint8Array): boolean {
+/** Tables whose records are compared with one another, or with files. */
+const kept: readonly TableName[] = ["image", "container", "network"];
+
+function readable(schema: GenMessage<Message>, value: Uint8Array): Message | undefined {
   try {
-    fromBinary(schema, value);
-    return true;
+    return fromBinary(schema, value);
   } catch {
-    return false;
+    return undefined;
   }
 }
 
-async function removeRecords(stateDirectory: string, keys: readonly string[]): Promise<void> {
+async function writeRecords(
+  stateDirectory: string,
+  removed: readonly string[],
+  mended: readonly ContainerRecord[],
+): Promise<void> {
+  const puts = mended.map((record) => ({
+    type: "put" as const,
+    key: recordKey("container", record.id),
+    value: toBinary(ContainerRecordSchema, record),
+  }));
+  const changed = [...removed, ...puts.map(({ key }) => key)];
   await copyDatabase(
     stateDirectory,
-    keys.map((key) => ({ file: key, kind: "damaged", offset: 0 })),
+    changed.map((key) => ({ file: key, kind: "damaged", offset: 0 })),
   );
   const storage = await Storage.open({ directory: stateDirectory });
   try {
-    if (!(await storage.write(keys.map((key) => ({ type: "del", key }))))) {
-      throw storage.failure ?? new Error("the records cannot be removed");
+    const deletions = removed.map((key) => ({ type: "del" as const, key }));
+    if (!(await storage.write([...deletions, ...puts]))) {
+      throw storage.failure ?? new Error("the records cannot be written");
     }
   } finally {
     await storage.close();

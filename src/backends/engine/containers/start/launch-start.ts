@@ -1,4 +1,5 @@
 /** Launching what a start is to run, and meeting the agent of what was launched. */
+import { isErrorKind } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../../driver/launches.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
@@ -51,15 +52,38 @@ export async function launch(start: Start): Promise<Met> {
     }
     return meeting.met;
   };
-  const launched = await launchWhileWanted(context, live, spec, start.ended, {
-    reached: async (reached) => void (await meet(reached)),
-    phase: (phase) => tellPhase(context, record.id, phases, phase),
-    left: live.run.start?.caller?.left,
+  const attempt = (): Promise<Launched> =>
+    launchWhileWanted(context, live, spec, start.ended, {
+      reached: async (reached) => void (await meet(reached)),
+      phase: (phase) => tellPhase(context, record.id, phases, phase),
+      left: live.run.start?.caller?.left,
+    });
+  const launched = await attempt().catch(async (error: unknown) => {
+    if (!(isErrorKind(error, "not-found") && (await bringImagesBack(start)))) {
+      throw error;
+    }
+    return await attempt();
   });
   const met = await meet(launched);
   watchContainer(context, live, met.link); // Before that it may yet be lost, and another launched.
   live.reservations.serve(launched.agent);
   return { ...met, launched };
+}
+
+/**
+ * Unpacks layers anew that have gone, as those that `sockerless check` has put aside.
+ *
+ * @returns false if there is nothing to unpack
+ */
+async function bringImagesBack({ context, record, ended }: Start): Promise<boolean> {
+  const { images, state } = context;
+  const ids = [record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)];
+  const known = ids.flatMap((id) => state.images.get(id) ?? []);
+  const results: boolean[] = [];
+  for (const image of known) {
+    results.push(await images.unpackAnew(image, ended));
+  }
+  return results.includes(true);
 }
 
 /** Links the container to its agent, and tells it and its peers each other's names. */
