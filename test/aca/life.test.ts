@@ -15,7 +15,7 @@ describe("containers as jobs", () => {
 
   before(async () => {
     scratch = await mkdtemp(join(tmpdir(), "skl-aca-life-"));
-    aca = await AcaDaemon.start({ aca: { linger: "5s", drain_timeout: "2s" } });
+    aca = await AcaDaemon.start({ aca: { linger: "20m", drain_timeout: "2s" } });
   });
   after(async () => {
     await aca?.stop();
@@ -85,7 +85,11 @@ describe("containers as jobs", () => {
     await ok("start", "again");
     assert.equal(await ok("wait", "again"), "3");
     assert.equal(calls("Jobs_Start"), 1);
-    await untilTrue(() => aca.azure.app.jobs.names().length === 0); // It lingers no more, and its job is deleted.
+    const [execution] = aca.azure.app.executions.filter(({ job }) =>
+      aca.azure.app.jobs.names().includes(job),
+    );
+    await aca.stopInAzure(execution?.name ?? assert.fail("its job lingers"));
+    await untilTrue(() => aca.azure.app.jobs.names().length === 0); // Long before the linger would be over.
     await ok("start", "again");
     assert.equal(await ok("wait", "again"), "3");
     assert.equal(calls("Jobs_Start"), 2);

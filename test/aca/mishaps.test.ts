@@ -20,18 +20,6 @@ describe("containers as jobs of an Azure that", () => {
   const runs = (word: string): Promise<string> => ok("run", "--rm", "busybox", "echo", word);
   const calls = (operation: string): number => aca.azure.calls.count(`app.${operation}`);
   const jobOf = (id: string): string => `sk-${id.slice(0, 12)}`;
-  const stopInAzure = async (execution: string): Promise<void> => {
-    const { endpoint, subscription } = aca.azure;
-    const job = execution.slice(0, execution.lastIndexOf("-"));
-    const group = `/subscriptions/${subscription.subscriptionId}/resourceGroups/${subscription.resourceGroup}`;
-    const path = `${group}/providers/Microsoft.App/jobs/${job}/executions/${execution}/stop`;
-    await aca.azure.trustHere();
-    const { ok: isDone } = await fetch(`${endpoint}${path}?api-version=2025-07-01`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${aca.azure.token()}` },
-    });
-    assert.ok(isDone);
-  };
   const started = async (
     ...script: string[]
   ): Promise<{ readonly id: string; readonly execution: string }> => {
@@ -137,7 +125,7 @@ describe("containers as jobs of an Azure that", () => {
       "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done",
     );
     await untilTrue(async () => (await ok("logs", id)) === "up");
-    await stopInAzure(execution);
+    await aca.stopInAzure(execution);
     assert.equal(await ok("wait", id), "255");
     await untilTrue(async () =>
       /stopped in Azure/.test(await ok("inspect", "--format", "{{.State.Error}}", id)),

@@ -17,6 +17,7 @@ import {
   AgentService,
   type ExitStatus,
   ExitStatusSchema,
+  HeartbeatSchema,
   Mode,
   type OpenAttach,
   type OpenExec,
@@ -31,6 +32,10 @@ import {
   WatchResponseSchema,
 } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { Broadcast } from "./broadcast.ts";
+
+/** Message of an agent that has nothing else to tell: a watch that hears nothing for 30 s is cut. */
+const heartbeat: WatchResponse["event"] = { case: "heartbeat", value: create(HeartbeatSchema) };
+const heartbeatMs = 10_000;
 
 /** Parameters of the agent of one run. */
 export interface ProcessAgentOptions {
@@ -358,11 +363,16 @@ export class ProcessAgent {
         },
       },
     });
+    const beats = setInterval(() => this.tell(heartbeat), heartbeatMs).unref();
     let sequence = 0n;
-    for await (const event of events) {
-      sequence += 1n;
-      const acknowledge = this.owesAcknowledgements && event.case === "execEnded";
-      yield create(WatchResponseSchema, { event, sequence, acknowledge });
+    try {
+      for await (const event of events) {
+        sequence += event.case === "heartbeat" ? 0n : 1n;
+        const acknowledge = this.owesAcknowledgements && event.case === "execEnded";
+        yield create(WatchResponseSchema, { event, sequence, acknowledge });
+      }
+    } finally {
+      clearInterval(beats);
     }
   }
 

@@ -1,4 +1,5 @@
 /** A simulated Azure, and a sockerless whose containers run as its jobs, all gone at the end. */
+import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -131,6 +132,20 @@ export class AcaDaemon implements AsyncDisposable {
 
   get azure(): Azure {
     return this.account.azure;
+  }
+
+  /** Stops an execution as an administrator of the resource group does. */
+  async stopInAzure(execution: string): Promise<void> {
+    const { endpoint, subscription } = this.azure;
+    const job = execution.slice(0, execution.lastIndexOf("-"));
+    const group = `/subscriptions/${subscription.subscriptionId}/resourceGroups/${subscription.resourceGroup}`;
+    const path = `${group}/providers/Microsoft.App/jobs/${job}/executions/${execution}/stop`;
+    await this.azure.trustHere();
+    const { ok: isDone } = await fetch(`${endpoint}${path}?api-version=2025-07-01`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${this.azure.token()}` },
+    });
+    assert.ok(isDone);
   }
 
   /** Removes every container, ends everything, and deletes what was written. */
