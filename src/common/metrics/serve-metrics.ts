@@ -1,6 +1,7 @@
 /** The listener of `--metrics-addr`: metrics, and whether the program lives and is ready. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
+import type { Socket } from "node:net";
 
 import type { TlsFiles } from "../config/load.ts";
 import { isLoopback } from "../config/loopback.ts";
@@ -41,6 +42,12 @@ export interface MetricsAddress {
   readonly held?: HeldSockets | undefined;
 }
 
+/** Most connections at a time, of whoever reaches the address; in a flood, the oldest belong to the flood. */
+const maxConnections = 64;
+/** Milliseconds for a handshake and a request, and without progress of an answer. */
+const patienceMs = 15_000;
+const limits = { headersTimeout: patienceMs, requestTimeout: patienceMs, connectionsCheckingInterval: 1_000 };
+
 /**
  * Serves `/metrics`, `/livez` and `/readyz`.
  *
@@ -61,8 +68,13 @@ export async function serveMetrics(
   }
   const server: Server =
     isPlain || tls === undefined
-      ? createServer(answer)
-      : createTlsServer(await mutualTlsOptions(tls), answer);
+      ? createServer(limits, answer)
+      : createTlsServer(
+          { ...limits, ...(await mutualTlsOptions(tls)), handshakeTimeout: patienceMs },
+          answer,
+        );
+  server.timeout = patienceMs;
+  boundConnections(server);
   const bound = await listen(server, address, { mode: 0o660, serves: "metrics" }, held);
   return {
     address: bound,
@@ -73,6 +85,19 @@ export async function serveMetrics(
       await closed;
     },
   };
+}
+
+/** The process behind the listener serves an API as well: strangers must not take its descriptors. */
+function boundConnections(server: Server): void {
+  const connections = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+    const [oldest] = connections;
+    if (connections.size > maxConnections) {
+      oldest?.destroy();
+    }
+  });
 }
 
 async function reply(

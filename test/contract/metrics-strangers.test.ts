@@ -1,0 +1,89 @@
+/** Strangers at the metrics address: however many they are and whatever they say, they hold few connections. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { request } from "node:http";
+import { request as tlsRequest } from "node:https";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { type MetricsListener, serveMetrics } from "../../src/common/metrics/serve-metrics.ts";
+import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
+import { untilTrue } from "../support/until.ts";
+
+const most = 64;
+const floodSize = 100;
+const longAnswer = "x".repeat(1024 * 1024);
+
+const floods: Readonly<Record<string, string | Buffer>> = {
+  "say nothing": "",
+  "send half a ClientHello": Buffer.from([0x16, 3, 1, 2, 0, 1, 0]),
+  "send half a request": "GET /metrics HTTP/1.1\r\nHost: x\r\nX: ",
+  "do not read their answers": "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2),
+};
+
+describe("the metrics address", () => {
+  let directory: string;
+  let certificates: TestCertificates;
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-strangers-"));
+    certificates = await makeCertificates(directory);
+  });
+  after(() => rm(directory, { recursive: true }));
+
+  for (const kind of ["of this machine", "by TLS"] as const) {
+    for (const [name, sent] of Object.entries(floods)) {
+      it(`${kind} has few connections of those that ${name}, and answers`, { timeout: 120_000 }, async () => {
+        const isPlain = kind === "of this machine";
+        const listener = await serveMetrics(
+          { address: isPlain ? "tcp://127.0.0.1:0" : "tcp://0.0.0.0:0", tls: certificates.server },
+          { metrics: () => Promise.resolve(longAnswer), parts: () => Promise.resolve([]) },
+        );
+        const port = portOf(listener);
+        const sockets = await Promise.all(
+          Array.from({ length: floodSize }, async () => {
+            const socket = connect(port, "127.0.0.1").on("error", () => {});
+            socket.pause();
+            await Promise.race([once(socket, "connect"), once(socket, "close")]);
+            socket.write(sent);
+            return socket;
+          }),
+        );
+        try {
+          await untilTrue(async () => (await connectionsAt(port)) <= most);
+          assert.equal(await get(port, isPlain), 200);
+        } finally {
+          for (const socket of sockets) {
+            socket.destroy();
+          }
+          await listener.close();
+        }
+      });
+    }
+  }
+
+  async function get(port: number, isPlain: boolean): Promise<number> {
+    const options = { port, host: "127.0.0.1", path: "/livez", agent: false };
+    const { ca, cert, key } = certificates.client;
+    const files = { ca: await readFile(ca), cert: await readFile(cert), key: await readFile(key) };
+    const asked = isPlain ? request(options) : tlsRequest({ ...options, ...files });
+    const [answer] = await once(asked.end(), "response");
+    answer.resume();
+    return answer.statusCode;
+  }
+});
+
+function portOf({ address }: MetricsListener): number {
+  return Number(new URL(address).port);
+}
+
+/** The listener's ends of established connections, as the kernel counts them. */
+async function connectionsAt(port: number): Promise<number> {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const lines = (await readFile("/proc/self/net/tcp", "utf8"))
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  return lines.filter(([, at = "", , state]) => at.endsWith(local) && state === "01").length;
+}
