@@ -184,3 +184,36 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     await api.remove(stopped, container);
   });
 }
+
+test("loads beside a crowd that follows events are done, and lists are answered meanwhile", async (t) => {
+  const [followers, loads] = isWhole ? [1_500, 300] : [100, 20];
+  const { daemon } = setting;
+  const { bytes: archive } = await api.call("GET", "/images/sockerless/hello/get");
+  using crowd = await Flood.of(daemon.socket, followers, () => get("/events"));
+  let left = loads;
+  const began = performance.now();
+  const loading = Promise.all(
+    Array.from({ length: loads }, async () => {
+      const answer = await api.call("POST", "/images/load", archive, { "Content-Type": "application/x-tar" });
+      assert.deepEqual([answer.status, /"error"/.test(answer.text)], [200, false], answer.text);
+      left -= 1;
+    }),
+  );
+  let longest = 0;
+  let lists = 0;
+  const listing = (async () => {
+    for (; left > 0; lists++) {
+      const asked = performance.now();
+      await api.expect(200, "GET", "/containers/json?all=1");
+      longest = Math.max(longest, performance.now() - asked);
+    }
+  })();
+  await Promise.all([loading, listing]);
+  const seconds = Math.round((performance.now() - began) / 100) / 10;
+  t.diagnostic(
+    `${loads} loads in ${seconds} s, ${lists} lists meanwhile, the longest ${Math.round(longest)} ms`,
+  );
+  await untilTrue(() => crowd.told(`"Action":"load"`) === followers * loads);
+  assert.ok(lists > 1);
+  assert.deepEqual([crowd.refused, crowd.lost], [0, 0]);
+});

@@ -16,6 +16,7 @@ const atOnce = Math.ceil(backlog / 2);
 /** A flood of one request. */
 export class Flood implements Disposable {
   readonly #sockets: Socket[] = [];
+  readonly #answers: string[][] = [];
   /** Requests that were refused with 503. */
   refused = 0;
   /** Connections that were cut without an answer. */
@@ -45,6 +46,8 @@ export class Flood implements Disposable {
     this.#sockets.push(socket);
     const connected = Promise.withResolvers<void>();
     let isAnswered = false;
+    const answer: string[] = [];
+    this.#answers.push(answer);
     socket.once("connect", connected.resolve);
     socket.once("error", (error) => connected.reject(error));
     socket.once("end", () => {
@@ -53,6 +56,7 @@ export class Flood implements Disposable {
     socket.on("data", (chunk: Buffer) => {
       this.refused += Number(!isAnswered && chunk.toString("latin1").startsWith("HTTP/1.1 503 "));
       isAnswered = true;
+      answer.push(chunk.toString("latin1"));
       if (!takesAnswers) {
         socket.pause();
       }
@@ -65,6 +69,11 @@ export class Flood implements Disposable {
   /** Until at least so many were refused. */
   async refuses(count: number): Promise<void> {
     await until(() => this.refused >= count || undefined);
+  }
+
+  /** How often all answers together have a text. */
+  told(text: string): number {
+    return this.#answers.reduce((sum, answer) => sum + answer.join("").split(text).length - 1, 0);
   }
 
   [Symbol.dispose](): void {
