@@ -79,7 +79,7 @@ const ofChecksOnly: Readonly<Record<string, Change>> = {
   "a probe elsewhere": linkedTo("probe", "file"),
   "a spare that is a socket": async (state) => {
     // A socket's address is short.
-    const address = path.join(await mkdtemp(path.join(tmpdir(), "sl-")), "s");
+    const address = path.join(await mkdtemp(path.join(tmpdir(), "skl-")), "s");
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(address, resolve));
     await rm(path.join(state, "spare"), { force: true });
