@@ -1,6 +1,7 @@
 package names
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -111,18 +113,31 @@ func TestATableReplacesTheOneBefore(t *testing.T) {
 	}
 }
 
+// listenByBoth takes one port of the loopback for UDP and for TCP. A port that is
+// free for one may be somebody else's for the other.
+func listenByBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.Listen("tcp4", packets.LocalAddr().String())
+		if err == nil {
+			return packets, listener
+		}
+		packets.Close()
+		if !errors.Is(err, unix.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // upstream is a server that records its questions.
 func upstream(t *testing.T, answer func(query *dns.Msg) *dns.Msg) (port string, asked chan string) {
 	t.Helper()
-	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, listener := listenByBoth(t)
 	_, port, _ = net.SplitHostPort(packets.LocalAddr().String())
-	listener, err := net.Listen("tcp4", "127.0.0.1:"+port)
-	if err != nil {
-		t.Fatal(err)
-	}
 	asked = make(chan string, 16)
 	for _, server := range []*dns.Server{{PacketConn: packets}, {Listener: listener}} {
 		server.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
