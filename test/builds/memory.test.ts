@@ -39,7 +39,7 @@ test("a build that needs more memory than the builder has is told so, and so is 
   // Even while a client of the builder before has not left.
   await built(daemon.socket, "FROM busybox\nRUN true\n");
   staying.close();
-  assert.match(daemon.output, refused);
+  await untilTrue(() => refused.test(daemon.output));
   await untilTrue(
     async () => (await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build")) === "",
   );

@@ -205,7 +205,7 @@ describe("the commands of the guide to CI on Fargate", { skip }, () => {
       },
     ]);
 
-    const watched = block("sockerless why").filter((each) => !/^(docker events|sockerless ecs)/.test(each));
+    const watched = block("sockerless why").filter((each) => !/^(docker events|sockerless gc)/.test(each));
     const text = await run(watched);
     assert.match(text, /^github-runner-1 Up /m);
     assert.match(text, /^github-runner-1 is running$/m);
