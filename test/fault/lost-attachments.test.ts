@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readdirSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -52,7 +52,19 @@ async function killAll(victims: readonly Victim[]): Promise<void> {
   await untilTrue(async () => (await daemon.docker("version")).code === 0);
 }
 
-const descriptorsOf = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+/** What a process has open, such as `socket:[4711]`. */
+function openIn(pid: number): ReadonlySet<string> {
+  const directory = `/proc/${pid}/fd`;
+  return new Set(
+    readdirSync(directory).flatMap((each) => {
+      try {
+        return [readlinkSync(`${directory}/${each}`)];
+      } catch {
+        return []; // It has just been closed.
+      }
+    }),
+  );
+}
 
 /** A client that is attached to a container, as this process. */
 async function attach(id: string): Promise<RawClient> {
@@ -146,12 +158,16 @@ describe("kill -9 between a client's attach and its start", () => {
     await daemon.ok("run", "--rm", "busybox", "true"); // The forwarder has a connection to the backend.
     const [backend, forwarder] = [await processOf(daemon, "backend"), await processOf(daemon, "forwarder")];
     process.kill(backend, "SIGSTOP");
-    const before = descriptorsOf(forwarder);
+    const before = openIn(forwarder);
     const path = `/v1.51/containers/${id}/wait?condition=next-exit`;
     const waiting = new RawClient(daemon.socket).send(`POST ${path} HTTP/1.1\r\nHost: d\r\n\r\n`);
-    await untilTrue(() => descriptorsOf(forwarder) > before);
-    await sleep(50); // Its call is on the way.
-    process.kill(backend, "SIGKILL");
+    try {
+      // Connections of earlier clients are still being closed.
+      await untilTrue(() => openIn(forwarder).difference(before).size > 0);
+      await sleep(50); // Its call is on the way.
+    } finally {
+      process.kill(backend, "SIGKILL");
+    }
     await client.end();
     client.close();
     await start(id);
