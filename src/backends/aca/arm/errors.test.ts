@@ -122,6 +122,7 @@ describe("a start that Azure refuses", () => {
       ["passes", refusal(404, "ResourceNotFound")],
       ["passes", refusal(400, "ManagedEnvironmentNotReadyForAppCreation")],
       ["passes", refusal(400, "NobodyHasSeenThisCode")],
+      ["passes", refusal(429, "RateLimitExceeded")],
       ["passes", failed("Provisioning of the revision has failed.")],
       ["passes", failed("Invalid value: template.containers.main.image: TOOMANYREQUESTS")],
       ["passes", refusal(400, template, "template.containers.main.image: dial tcp: i/o timeout")],

@@ -4,7 +4,7 @@ import type { PipelineResponse } from "@azure/core-rest-pipeline";
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/contract/cloud-error.ts";
 import { clockClause } from "../../cloud/calls/clock-difference.ts";
-import { isLastingCode, type Prospect, quotesRefusal } from "../../cloud/contract/start-prospect.ts";
+import { type Prospect, quotesRefusal } from "../../cloud/contract/start-prospect.ts";
 import { statusLine } from "../../images/registry/registry-errors.ts";
 import { roleFor } from "./roles.ts";
 
@@ -60,7 +60,7 @@ export class AzureError extends CloudError {
       return quotesRefusal(this.message) ? "lasts" : "passes";
     }
     const isNoRole = this.isDenied && !/Authori[sz]/.test(this.code); // A policy, or a key.
-    return isNoRole || isLastingCode(this.code) ? "lasts" : super.prospect;
+    return isNoRole || this.hasLastingCode(this.code) ? "lasts" : super.prospect;
   }
 }
 

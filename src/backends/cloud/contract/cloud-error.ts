@@ -1,6 +1,6 @@
 /** Failed calls of a cloud, classified by their consequences, which are the same in all clouds. */
 import { SockerlessError } from "../../../common/errors.ts";
-import type { Prospect } from "./start-prospect.ts";
+import { isLastingCode, type Prospect } from "./start-prospect.ts";
 
 /**
  * The effect of a failed call: none, also if repeated (`refused`); none, because of too many calls (`throttled`); or
@@ -20,6 +20,11 @@ export abstract class CloudError extends SockerlessError {
   /** How a start continues after this refusal. */
   get prospect(): Prospect {
     return this.isDenied ? "denied" : "passes";
+  }
+
+  /** Whether a code means that the same request will be refused again. That of a throttled call never does. */
+  protected hasLastingCode(code: string): boolean {
+    return this.outcome !== "throttled" && isLastingCode(code);
   }
 }
 

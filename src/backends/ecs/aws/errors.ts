@@ -2,7 +2,7 @@
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/contract/cloud-error.ts";
 import { clockClause } from "../../cloud/calls/clock-difference.ts";
-import { isLastingCode, type Prospect } from "../../cloud/contract/start-prospect.ts";
+import type { Prospect } from "../../cloud/contract/start-prospect.ts";
 import { statusLine } from "../../images/registry/registry-errors.ts";
 import { prospectOfWords } from "./start-prospects.ts";
 
@@ -59,7 +59,7 @@ export class AwsError extends CloudError {
   }
 
   override get prospect(): Prospect {
-    const isLasting = isLastingCode(this.code) && !mayHaveNewCredentials(this);
+    const isLasting = this.hasLastingCode(this.code) && !mayHaveNewCredentials(this);
     return prospectOfWords(this.message) ?? (isLasting ? "lasts" : super.prospect);
   }
 

@@ -48,6 +48,7 @@ const calls: readonly (readonly [prospect: Prospect, operation: string, code: st
   ],
   ["passes", "RunTask", "ExpiredTokenException", "The security token included in the request is expired"],
   ["passes", "RunTask", "InvalidSignatureException", "The request signature we calculated does not match"],
+  ["passes", "CreateSecurityGroup", "RequestLimitExceeded", "Request limit exceeded."],
   ["denied", "RegisterTaskDefinition", "AccessDeniedException", "is not authorized to perform: iam:PassRole"],
   [
     "denied",
