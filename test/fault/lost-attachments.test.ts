@@ -52,7 +52,7 @@ async function killAll(victims: readonly Victim[]): Promise<void> {
   await untilTrue(async () => (await daemon.docker("version")).code === 0);
 }
 
-/** What a process has open, such as `socket:[4711]`. */
+/** A process's open descriptors, such as `socket:[4711]`. */
 function openIn(pid: number): ReadonlySet<string> {
   const directory = `/proc/${pid}/fd`;
   return new Set(
