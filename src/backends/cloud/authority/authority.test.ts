@@ -1,9 +1,14 @@
+import "reflect-metadata";
+
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createPublicKey, generateKeyPairSync, X509Certificate } from "node:crypto";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+
+import { X509Certificate as Certificate } from "@peculiar/x509";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { createAuthority } from "./authority.ts";
@@ -65,6 +70,23 @@ describe("an instance's authority over its agents", () => {
     const { certificateChain: others } = await made.credentialsFor(two);
     assert.equal(new X509Certificate(others).subjectAltName, `URI:sockerless://container/${two}`);
     assert.ok(Date.parse(leaf.validTo) - Date.now() <= 10 * 60_000);
+  });
+
+  it("names itself in certificates byte for byte, as agents compare it, whatever made it", async () => {
+    const [key, cert] = [join(directory, "theirs-key.pem"), join(directory, "theirs.pem")];
+    const made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    execFileSync("openssl", [...made, "-subj", "/CN=agent-ca", "-keyout", key, "-out", cert], {
+      stdio: "ignore",
+    });
+    const pem = readFileSync(key, "utf8") + readFileSync(cert, "utf8");
+    const theirs = await createAuthority(await readAuthority(pem), new ManualClock(Date.now()));
+    const [leaf = "", root = ""] = (await theirs.credentialsFor(one)).certificateChain.split(
+      /(?<=-----END CERTIFICATE-----)/,
+    );
+    assert.deepEqual(
+      Buffer.from(new Certificate(leaf).issuerName.toArrayBuffer()),
+      Buffer.from(new Certificate(root).subjectName.toArrayBuffer()),
+    );
   });
 
   it("certifies another's key, the same certificate while it is good for a while", async () => {
