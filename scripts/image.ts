@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 
 import { type Layer, writeArchive } from "./image/archive.ts";
-import { applicationFiles, baseFiles, packageFiles, runtimeFiles } from "./image/contents.ts";
+import { applicationFiles, baseFiles, packageFiles, runtimeFiles, user } from "./image/contents.ts";
 import { root } from "./program.ts";
 
 const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as { version: string };
@@ -23,6 +23,12 @@ const { output, reference, gzipLevel } = new Command("npm run image --")
   .option("--gzip-level <number>", "0 to 9", "6")
   .parse()
   .opts<{ output: string; reference: string; gzipLevel: string }>();
+
+const program = "/opt/sockerless/dist/src/cli/sockerless.js";
+/** The loopback interface is the container's own, and nothing has to be writable for it. */
+const readiness = "tcp://127.0.0.1:9323";
+/** In nanoseconds, as the image's configuration has times. */
+const second = 1_000_000_000;
 
 // Files that change least come first, so that a push of a new version transfers only the last layer.
 const layers: Layer[] = [
@@ -37,12 +43,23 @@ const digest = await writeArchive({
   layers,
   config: {
     // As bin/sockerless starts it, which needs a shell.
-    Entrypoint: [
-      ...["node", "--disable-sigusr1", "--enable-source-maps", "--expose-gc"],
-      "/opt/sockerless/dist/src/cli/sockerless.js",
-    ],
+    Entrypoint: [...["node", "--disable-sigusr1", "--enable-source-maps", "--expose-gc"], program],
     Cmd: ["--help"],
-    Env: ["PATH=/usr/local/bin:/usr/bin:/bin", "NODE_ENV=production", "MALLOC_ARENA_MAX=2"],
+    Env: [
+      ...["PATH=/usr/local/bin:/usr/bin:/bin", "NODE_ENV=production", "MALLOC_ARENA_MAX=2"],
+      // State, sockets, and the authority over agents of the user who is not root.
+      ...["XDG_STATE_HOME=/var/lib", "XDG_RUNTIME_DIR=/run/sockerless", "XDG_CONFIG_HOME=/etc"],
+      `SOCKERLESS_METRICS_ADDR=${readiness}`,
+    ],
+    // The variable has to tell the address of a daemon whose metrics are elsewhere.
+    Healthcheck: {
+      Test: ["CMD", "node", program, "healthcheck"],
+      Interval: 30 * second,
+      Timeout: 15 * second,
+      StartPeriod: 60 * second,
+      Retries: 3,
+    },
+    User: `${user}:${user}`,
     WorkingDir: "/",
     Labels: {
       "org.opencontainers.image.title": "sockerless",

@@ -8,8 +8,8 @@ import { root, run } from "../program.ts";
 import type { ImageFile } from "./archive.ts";
 
 const home = "opt/sockerless";
-/** The user that the program can run as; 10001 is nobody's on common systems. */
-const user = 10001;
+/** The user that the program runs as, and its group; 10001 is nobody's on common systems. */
+export const user = 10001;
 
 /** Directories and the files that programs expect of a system. */
 export function baseFiles(): ImageFile[] {
@@ -22,6 +22,7 @@ export function baseFiles(): ImageFile[] {
   });
   return [
     directory("etc"),
+    directory("etc/sockerless", 0o700, user),
     text("etc/group", `root:x:0:\nsockerless:x:${user}:\n`),
     text("etc/nsswitch.conf", "hosts: files dns\n"),
     text(

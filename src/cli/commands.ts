@@ -1,7 +1,13 @@
 /** The commands, and the configuration of each call. */
 import { Command } from "commander";
 
-import { type Config, type ConfigSources, loadConfig, loadStateDir } from "../common/config/load.ts";
+import {
+  type Config,
+  type ConfigSources,
+  loadConfig,
+  loadMetricsAddr,
+  loadStateDir,
+} from "../common/config/load.ts";
 import type { BackendName } from "../common/config/schema.ts";
 import type { Command as ConfiguredCommand } from "../common/config/settings.ts";
 import { version } from "../common/version.ts";
@@ -49,6 +55,17 @@ export function stateDirOf(command: Command): string {
   const { stateDir, warnings } = loadStateDir(sourcesOf(command, "stop"));
   warn(warnings);
   return stateDir;
+}
+
+/**
+ * The address of metrics of a command's call, read without the rest of the configuration.
+ *
+ * @throws SockerlessError of kind `invalid`
+ */
+export function metricsAddrOf(command: Command): string | undefined {
+  const { metricsAddr, warnings } = loadMetricsAddr(sourcesOf(command, "healthcheck"));
+  warn(warnings);
+  return metricsAddr;
 }
 
 function sourcesOf(command: Command, as: ConfiguredCommand, backendName?: BackendName): ConfigSources {

@@ -5,7 +5,7 @@ import type { Config } from "../common/config/load.ts";
 import { backendNames } from "../common/config/schema.ts";
 import { release } from "../common/release.ts";
 import { version } from "../common/version.ts";
-import { configOf, configured, newProgram, serveCommand, stateDirOf } from "./commands.ts";
+import { configOf, configured, metricsAddrOf, newProgram, serveCommand, stateDirOf } from "./commands.ts";
 import { backendService, frontendService } from "./services.ts";
 
 /** Forms of the commands' answers. */
@@ -165,6 +165,17 @@ export function sockerlessProgram(): Command {
       const status = await readStatus(hostOf(command), process.env);
       const text = format === "json" ? JSON.stringify(status, undefined, 2) : statusTable(status).join("\n");
       process.stdout.write(`${text}\n`);
+    });
+
+  configured(program.command("healthcheck"), "healthcheck")
+    .description(
+      "Ask a daemon at --metrics-addr whether it is ready. Exit code 1: it is not, or nothing answers.",
+    )
+    .action(async (_, command: Command) => {
+      const { askReadiness } = await import("./healthcheck.ts");
+      const { isReady, text } = await askReadiness(metricsAddrOf(command));
+      process.stdout.write(text);
+      process.exitCode = isReady ? 0 : 1;
     });
 
   configured(program.command("context"), "frontend")

@@ -8,13 +8,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
-import { version } from "../../src/common/version.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { runCommand } from "../support/command.ts";
-import { checkout, Daemon } from "../support/daemon.ts";
+import { Daemon } from "../support/daemon.ts";
+import { buildImage, image } from "./built-image.ts";
 import { expression, HclModule, readSources } from "../terraform/hcl-module.ts";
-
-const image = `sockerless:${version}`;
 
 describe("the image of sockerless", () => {
   let daemon: Daemon;
@@ -22,14 +20,7 @@ describe("the image of sockerless", () => {
 
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), "sockerless-image-"));
-    const archive = join(directory, "image.tar");
-    const build = await runCommand(
-      process.execPath,
-      ["--import", "tsx", "scripts/image.ts", "--output", archive, "--gzip-level", "1"],
-      { cwd: checkout },
-    );
-    assert.equal(build.code, 0, build.errorText);
-    assert.match(build.text, /^sockerless:\S+@sha256:[0-9a-f]{64}$/);
+    const archive = await buildImage(directory);
     daemon = await Daemon.start();
     const load = await daemon.docker("load", "--input", archive);
     assert.equal(load.text, `Loaded image: ${image}`, load.errorText);
@@ -46,15 +37,7 @@ describe("the image of sockerless", () => {
   });
 
   it("runs without root on a read-only file system, and passes the exit code on", async () => {
-    const run = await daemon.docker(
-      "run",
-      "--rm",
-      "--read-only",
-      "--user=10001",
-      image,
-      "serve",
-      "--backend=ecs",
-    );
+    const run = await daemon.docker("run", "--rm", "--read-only", image, "serve", "--backend=ecs");
     assert.equal(run.code, 1);
     assert.match(run.errorText, /ecs\.region is required/);
   });
@@ -78,6 +61,7 @@ describe("the image of sockerless", () => {
       "run",
       "--detach",
       "--name=frontend",
+      "--user=0", // The socket of the daemon is root's.
       "--read-only",
       `--volume=${daemon.directory}:${daemon.directory}`,
       image,

@@ -151,7 +151,7 @@ export async function leastPrivilege(aws: Aws): Promise<Aws["credentials"]> {
 }
 
 /** A policy of `deploy/iam` for an account that has no administrator's role and no service of its own. */
-async function documentedPolicy(aws: Aws, name: string): Promise<ReturnType<Aws["fillPolicy"]>> {
+export async function documentedPolicy(aws: Aws, name: string): Promise<ReturnType<Aws["fillPolicy"]>> {
   return aws.fillPolicy(await readFile(join(checkout, "deploy/iam", name), "utf8"), {
     "administrator-role": "administrator",
     "backend-role": "service-backend",

@@ -9,6 +9,7 @@ import { parse as parseYaml } from "yaml";
 
 import { settings } from "../../src/common/config/settings.ts";
 import { runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
 import { HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { samples } from "./samples.ts";
@@ -28,6 +29,7 @@ interface ContainerDefinition {
   readonly command?: readonly string[];
   readonly environment: readonly { readonly name: string; readonly value: string }[];
   readonly secrets: readonly { readonly name: string; readonly valueFrom: string }[];
+  readonly healthCheck?: { readonly command: readonly string[]; readonly interval: number };
   readonly dependsOn?: readonly { readonly containerName: string; readonly condition: string }[];
   readonly mountPoints: readonly { readonly sourceVolume: string; readonly containerPath: string }[];
   readonly readonlyRootFilesystem: boolean;
@@ -151,6 +153,17 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
     assert.match(ingress?.value ?? "", /^10\.0\.0\.0\/8,sg-/);
     assert.deepEqual(sockerless.dependsOn, [{ containerName: "prepare", condition: "SUCCESS" }]);
     assert.deepEqual([sockerless.user, sockerless.readonlyRootFilesystem], ["10001", true]);
+  });
+
+  it("prepares and watches the service as the task definition without Terraform does", async () => {
+    const { containerDefinitions } = JSON.parse(
+      await readFile(join(checkout, "deploy/container/task-definition.json"), "utf8"),
+    ) as { containerDefinitions: readonly ContainerDefinition[] };
+    const { prepare, sockerless } = await containers({});
+    const essentials = ({ name, user, entryPoint, dependsOn, healthCheck }: ContainerDefinition) => ({
+      ...{ name, user, entryPoint, dependsOn, healthCheck },
+    });
+    assert.deepEqual(containerDefinitions.map(essentials), [prepare, sockerless].map(essentials));
   });
 
   it("keeps keys out of the plain environment", async () => {

@@ -179,14 +179,35 @@ export interface LoadedStateDir extends Pick<LoadedConfig, "warnings"> {
  * @throws SockerlessError of kind `invalid` with every problem and its place
  */
 export function loadStateDir(sources: ConfigSources): LoadedStateDir {
+  const top = loadTop(sources);
+  return {
+    stateDir: top.state_dir ?? defaultPaths(top.backend ?? "local", sources).stateDir,
+    warnings: strangeVariables(sources.environment),
+  };
+}
+
+/** The address of metrics and the warnings about its configuration. */
+export type LoadedMetricsAddr = Pick<CommonConfig, "metricsAddr"> & Pick<LoadedConfig, "warnings">;
+
+/**
+ * Reads only the address of metrics, as {@link loadStateDir} the directory.
+ *
+ * @throws SockerlessError of kind `invalid` with every problem and its place
+ */
+export function loadMetricsAddr(sources: ConfigSources): LoadedMetricsAddr {
+  return {
+    metricsAddr: loadTop(sources).metrics_addr,
+    warnings: strangeVariables(sources.environment),
+  };
+}
+
+/** The top of a configuration, whose sections need not be complete. */
+function loadTop(sources: ConfigSources): v.InferOutput<typeof topSchema> {
   const problems = new Problems();
   const given = mergeSources(sources, problems);
   const top = problems.parse(topSchema, given.top, undefined);
   problems.throwIfAny();
-  return {
-    stateDir: top?.state_dir ?? defaultPaths(top?.backend ?? "local", sources).stateDir,
-    warnings: strangeVariables(sources.environment),
-  };
+  return top as v.InferOutput<typeof topSchema>;
 }
 
 type GivenValues = Readonly<Record<"top" | SectionName, Record<string, unknown>>>;

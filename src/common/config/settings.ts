@@ -6,7 +6,7 @@ import { acaSchema, builderSchema, ecsSchema, kubernetesSchema, topSchema } from
 import { descriptions, type SettingDescription } from "./values.ts";
 
 /** The commands that read a configuration. */
-export type Command = "serve" | "frontend" | "backend" | "stop";
+export type Command = "serve" | "frontend" | "backend" | "stop" | "healthcheck";
 
 /** The sections of the YAML file. */
 export const sectionNames = ["builder", "ecs", "aca", "kubernetes"] as const;
@@ -43,6 +43,7 @@ const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
   state_dir: ["serve", "backend", "stop"],
   run_dir: ["serve", "backend"],
   log_file: ["serve"],
+  metrics_addr: ["serve", "frontend", "backend", "healthcheck"],
   runtime: ["serve", "backend"],
   block_volume_size: ["serve", "backend"],
   insecure_registries: ["serve", "backend"],

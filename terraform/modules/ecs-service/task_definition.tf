@@ -77,6 +77,14 @@ locals {
       local.keeps_state ? [{ sourceVolume = "state", containerPath = local.state_dir, readOnly = false }] : [],
     )
     portMappings = [{ containerPort = var.docker_port, protocol = "tcp" }]
+    # ECS does not read the image's own.
+    healthCheck = {
+      command     = ["CMD", "node", "/opt/sockerless/dist/src/cli/sockerless.js", "healthcheck"]
+      interval    = 30
+      timeout     = 15
+      retries     = 3
+      startPeriod = 60
+    }
     # Published ports below 1024, without root.
     systemControls   = [{ namespace = "net.ipv4.ip_unprivileged_port_start", value = "0" }]
     logConfiguration = local.log_configuration["sockerless"]

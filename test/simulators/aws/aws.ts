@@ -133,6 +133,11 @@ export class Aws implements AsyncDisposable {
    * @param more values of placeholders that a fresh account has nothing for
    */
   fillPolicy(text: string, more: Readonly<Record<string, string>> = {}): PolicyDocument {
+    return this.fillDocument(text, more) as PolicyDocument;
+  }
+
+  /** As {@link fillPolicy}, of any JSON document of `deploy`. */
+  fillDocument(text: string, more: Readonly<Record<string, string>> = {}): unknown {
     const { account, accountId, region, services } = this;
     const nameOf = (arn: string): string => arn.slice(arn.lastIndexOf("/") + 1);
     const values: Record<string, string> = {
@@ -152,7 +157,7 @@ export class Aws implements AsyncDisposable {
       ...more,
     };
     const filled = text.replace(/<([a-z-]+)>/g, (placeholder, name: string) => values[name] ?? placeholder);
-    return JSON.parse(filled) as PolicyDocument;
+    return JSON.parse(filled) as unknown;
   }
 
   /** The configuration with which the SDK's clients are constructed. */
