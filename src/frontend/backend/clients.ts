@@ -1,4 +1,4 @@
-/** The connection to the backend: one client per service, over one HTTP/2 session that reconnects by itself. */
+/** One client per service of the backend. */
 import { createClient, type Client, type Transport } from "@connectrpc/connect";
 
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";

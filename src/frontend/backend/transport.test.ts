@@ -173,7 +173,13 @@ async function dialled(t: TestContext): Promise<Dialled> {
   return { backend, clients: createBackendClients(backend.transport), socket, address };
 }
 
-async function startBackend(socket: string, name: string): Promise<{ stop(): Promise<void> }> {
+interface TestBackend {
+  /** Connections that were made to it. */
+  readonly sessions: ReadonlySet<ServerHttp2Session>;
+  stop(): Promise<void>;
+}
+
+async function startBackend(socket: string, name: string): Promise<TestBackend> {
   const handler = connectNodeAdapter({
     routes: (router) => {
       router.service(SystemService, { getInfo: () => ({ name }) });
@@ -193,6 +199,7 @@ async function startBackend(socket: string, name: string): Promise<{ stop(): Pro
   server.on("session", (session) => sessions.add(session));
   await new Promise<void>((resolve) => server.listen(socket, resolve));
   return {
+    sessions,
     stop: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const session of sessions) {
@@ -211,7 +218,7 @@ async function drain(messages: AsyncIterable<unknown>): Promise<void> {
 
 async function* nothing(): AsyncGenerator<never> {}
 
-test("hundreds of calls that wait do not keep another one from being answered", async (t) => {
+test("hundreds of followers of events share a connection, which no other call waits behind", async (t) => {
   const { clients, socket } = await dialled(t);
   const backend = await startBackend(socket, "one");
   const leave = new AbortController();
@@ -220,7 +227,9 @@ test("hundreds of calls that wait do not keep another one from being answered", 
     return messages.next();
   });
   await Promise.all(standing);
+  assert.equal(backend.sessions.size, 1);
   assert.equal((await clients.system.getInfo({})).name, "one");
+  assert.equal(backend.sessions.size, 2);
   leave.abort();
   await backend.stop();
 });

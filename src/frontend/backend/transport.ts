@@ -1,4 +1,4 @@
-/** Dialling the backend: gRPC over one HTTP/2 connection, on a unix socket or TCP with mutual TLS. */
+/** Dialling the backend: gRPC over HTTP/2 connections, on a unix socket or TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
@@ -12,14 +12,18 @@ import { checkOwnCertificate } from "../../common/own-certificate.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport, type Sessions } from "../../agent-client/grpc-transport.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { EventsService } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { requestOf } from "../bodies/encoded-fields.ts";
 import { dialTls } from "./dial.ts";
 import { awayLimitMs, awayPauseMs, repeating } from "./repeated-calls.ts";
 
-/** A connection to the backend, opened by the first call, and by the first call after a loss. */
+/**
+ * Connections to the backend: one for followers of events and one for all other calls, whose answers would else queue
+ * behind each event of a thousand followers. Each is opened by the first call, and by the first call after a loss.
+ */
 export interface BackendTransport {
   readonly transport: Transport;
-  /** Closes the connection and every call on it without a retry: the backend counts their callers as lost. */
+  /** Closes the connections and every call on them without a retry: the backend counts their callers as lost. */
   close(): void;
 }
 
@@ -68,27 +72,33 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
     return socket.once("close", () => open.delete(socket));
   };
   const baseUrl = onSocket ? "http://backend" : address;
-  const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, { createConnection });
   let isClosed: boolean = false;
-  const transport: Transport = grpcTransport(
-    connectingAgain(session, () => isClosed),
-    {
-      peer: "the backend",
-      interceptors: [
-        explaining(address),
-        repeating({
-          isClosed: () => isClosed,
-          probe: (timeoutMs, signal) => createClient(Health, transport).check({}, { timeoutMs, signal }),
-        }),
-      ],
-    },
-  );
+  const sessions: Http2SessionManager[] = [];
+  const connection = (): Transport => {
+    const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, { createConnection });
+    sessions.push(session);
+    const transport: Transport = grpcTransport(
+      connectingAgain(session, () => isClosed),
+      {
+        peer: "the backend",
+        interceptors: [
+          explaining(address),
+          repeating({
+            isClosed: () => isClosed,
+            probe: (timeoutMs, signal) => createClient(Health, transport).check({}, { timeoutMs, signal }),
+          }),
+        ],
+      },
+    );
+    return transport;
+  };
+  const [calls, events] = [connection(), connection()];
   return {
     transport: {
-      stream: (...call) => transport.stream(...call),
+      stream: (method, ...call) => (method.parent === EventsService ? events : calls).stream(method, ...call),
       unary: (method, signal, timeoutMs, header, input, contextValues) => {
         const request = requestOf(method.input, input) as typeof input;
-        return transport.unary(method, signal, timeoutMs, header, request, contextValues);
+        return calls.unary(method, signal, timeoutMs, header, request, contextValues);
       },
     },
     close() {
@@ -96,7 +106,9 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
       for (const socket of open) {
         socket.destroy(); // A session resets its streams before it ends, as one does whose callers leave.
       }
-      session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable));
+      for (const session of sessions) {
+        session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable));
+      }
     },
   };
 }
