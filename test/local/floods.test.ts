@@ -42,7 +42,7 @@ function processes(): ReadonlyMap<string, number> {
 const leftMebibytes = 192;
 
 /** Mebibytes of the processes before the first flood. */
-let atFirst: Readonly<Record<string, number>> | undefined;
+let atFirst: Readonly<Record<string, number>> = {};
 
 /** Numbers of the descriptors that each process has open. */
 function descriptors(): Readonly<Record<string, number>> {
@@ -143,52 +143,10 @@ const floods: readonly FloodCase[] = [
   },
 ];
 
-for (const { name, request, counts, share, takesAnswers = true } of floods) {
-  test(`${name} beyond their part are refused, and keep nobody out`, async (t) => {
-    container = await api.run({ Cmd: ["sleep", "100000"] });
-    const stopped = await api.create({ Cmd: ["sleep", "100000"] });
-    await assertOthersAreAnswered(stopped);
-    const former = descriptors();
-    atFirst ??= mebibytes();
-    const count = counts[isWhole ? 1 : 0];
-    const most = Math.floor(((limit * 3) / 4) * share);
-    const opening = Flood.of(setting.daemon.socket, count, request, takesAnswers);
-    const ping = await longestPing(opening);
-    using flood = await opening;
-    t.diagnostic(`${count}: longest ping ${ping} ms, ${flood.refused} refused, ${flood.lost} lost`);
-    await flood.refuses(count - most);
-    t.diagnostic(`descriptors ${JSON.stringify(descriptors())}, MiB ${JSON.stringify(mebibytes())}`);
-    await assertOthersAreAnswered(stopped);
-    if (!takesAnswers) {
-      const { frontend = 0 } = former;
-      await until(() => (descriptors()["frontend"] ?? 0) <= frontend + kept || undefined); // Their agent has the connections.
-      using more = await Flood.of(setting.daemon.socket, 10, request);
-      await more.refuses(10);
-    }
-    assert.equal(flood.refused, count - most);
-    assert.equal(flood.lost, 0);
-    for (const [process, open] of Object.entries(descriptors())) {
-      assert.ok(open < limit / 2, `${process} has ${open}`);
-    }
-    flood[Symbol.dispose]();
-    await until(() => {
-      const now = descriptors();
-      return (
-        Object.entries(former).every(([process, open]) => (now[process] ?? 0) <= open + kept) || undefined
-      );
-    });
-    t.diagnostic(`afterwards ${JSON.stringify(descriptors())}, MiB ${JSON.stringify(mebibytes())}`);
-    await untilTrue(() => {
-      const now = Object.entries(mebibytes());
-      return now.every(([process, size]) => size <= (atFirst?.[process] ?? 0) + leftMebibytes);
-    }).finally(() => t.diagnostic(`in the end MiB ${JSON.stringify(mebibytes())}`));
-    await api.remove(stopped, container);
-  });
-}
-
 test("loads beside a crowd that follows events are done, and lists are answered meanwhile", async (t) => {
   const [followers, loads] = isWhole ? [1_500, 300] : [100, 20];
   const { daemon } = setting;
+  atFirst = mebibytes();
   const { bytes: archive } = await api.call("GET", "/images/sockerless/hello/get");
   using crowd = await Flood.of(daemon.socket, followers, () => get("/events"));
   let left = loads;
@@ -225,3 +183,45 @@ test("loads beside a crowd that follows events are done, and lists are answered 
   assert.ok(lists > 1);
   assert.deepEqual([crowd.refused, crowd.lost], [0, 0]);
 });
+
+for (const { name, request, counts, share, takesAnswers = true } of floods) {
+  test(`${name} beyond their part are refused, and keep nobody out`, async (t) => {
+    container = await api.run({ Cmd: ["sleep", "100000"] });
+    const stopped = await api.create({ Cmd: ["sleep", "100000"] });
+    await assertOthersAreAnswered(stopped);
+    const former = descriptors();
+    const count = counts[isWhole ? 1 : 0];
+    const most = Math.floor(((limit * 3) / 4) * share);
+    const opening = Flood.of(setting.daemon.socket, count, request, takesAnswers);
+    const ping = await longestPing(opening);
+    using flood = await opening;
+    t.diagnostic(`${count}: longest ping ${ping} ms, ${flood.refused} refused, ${flood.lost} lost`);
+    await flood.refuses(count - most);
+    t.diagnostic(`descriptors ${JSON.stringify(descriptors())}, MiB ${JSON.stringify(mebibytes())}`);
+    await assertOthersAreAnswered(stopped);
+    if (!takesAnswers) {
+      const { frontend = 0 } = former;
+      await until(() => (descriptors()["frontend"] ?? 0) <= frontend + kept || undefined); // Their agent has the connections.
+      using more = await Flood.of(setting.daemon.socket, 10, request);
+      await more.refuses(10);
+    }
+    assert.equal(flood.refused, count - most);
+    assert.equal(flood.lost, 0);
+    for (const [process, open] of Object.entries(descriptors())) {
+      assert.ok(open < limit / 2, `${process} has ${open}`);
+    }
+    flood[Symbol.dispose]();
+    await until(() => {
+      const now = descriptors();
+      return (
+        Object.entries(former).every(([process, open]) => (now[process] ?? 0) <= open + kept) || undefined
+      );
+    });
+    t.diagnostic(`afterwards ${JSON.stringify(descriptors())}, MiB ${JSON.stringify(mebibytes())}`);
+    await untilTrue(() => {
+      const now = Object.entries(mebibytes());
+      return now.every(([process, size]) => size <= (atFirst[process] ?? 0) + leftMebibytes);
+    }).finally(() => t.diagnostic(`in the end MiB ${JSON.stringify(mebibytes())}`));
+    await api.remove(stopped, container);
+  });
+}
