@@ -18,7 +18,10 @@ import { isAlive, processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const sample = ["azure.Jobs_CreateOrUpdate.after", "azure.Jobs_Start.after"];
+const sample = [
+  ...["azure.Jobs_CreateOrUpdate.after", "azure.Jobs_Start.after"],
+  "azure.ManagedEnvironmentsStorages_Delete.before",
+];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
 const least = beforeAndAfter(
   ...[

@@ -5,7 +5,7 @@ import { setImmediate } from "node:timers/promises";
 
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
-import { systemError, unavailable } from "../../src/common/errors.ts";
+import { conflict, systemError, unavailable } from "../../src/common/errors.ts";
 import type { AgentAddress } from "../../src/agent-client/address.ts";
 import { agentSeccomp } from "../../src/backends/cloud/tasks/agent-seccomp.ts";
 import type { Driver } from "../../src/backends/driver/driver.ts";
@@ -97,8 +97,10 @@ export class MemoryMachine {
   room: PromiseWithResolvers<void> | undefined;
   /** Why: launches that find it busy only wait to be tried again. */
   roomIs: "full" | "busy" = "full";
-  /** Calls that fail: of workloads, and those that make volumes. */
-  readonly refused = new Set<"release" | "remove" | "make volume">();
+  /** Calls that fail: of workloads, those that make volumes, and those that remove volumes, but by force. */
+  readonly refused = new Set<"release" | "remove" | "make volume" | "remove volume">();
+  /** Names of volumes that were removed by force. */
+  readonly forcedVolumes: string[] = [];
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
   /** While it is set releases are under way: until it is resolved. */
@@ -347,7 +349,12 @@ export class MemoryMachine {
           this.volumeRecords.set(name, { ...record, phase: Phase.UNSPECIFIED });
           return await told({ reference: name, mountpoint: `/volumes/${name}/_data`, status: {} });
         },
-        remove: async ({ name, parts }) => {
+        remove: async ({ name, parts }, force = false) => {
+          if (force) {
+            this.forcedVolumes.push(name);
+          } else if (this.refused.has("remove volume")) {
+            throw conflict("volume is in use");
+          }
           parts.forEach(({ subpath }) => {
             this.volumeParts.delete(`${name}/${subpath}`);
           });

@@ -116,6 +116,24 @@ describe("a backend that is started again", () => {
     await bench.createScript("true", { name: "creating" });
   });
 
+  it("finishes the removal of a volume, by force only where its driver finds it in use", async () => {
+    const remaining = async (): Promise<string[]> => {
+      await bench.volumes.createVolume({ name: "data" });
+      const record = bench.state.volumes.get("data") ?? assert.fail("no volume");
+      await bench.state.commit((change) => change.volumes.put({ ...record, phase: Phase.REMOVING }));
+      await bench.stopBackend();
+      await bench.startBackend();
+      await bench.engine.context.background.settle();
+      assert.equal(bench.state.volumes.size, 0);
+      return [...bench.machine.volumes];
+    };
+    assert.deepEqual(await remaining(), []);
+    assert.deepEqual(bench.machine.forcedVolumes, []);
+    bench.machine.refused.add("remove volume");
+    assert.deepEqual(await remaining(), []);
+    assert.deepEqual(bench.machine.forcedVolumes, ["data"]);
+  });
+
   it("takes back anonymous volumes whose creation was cut off, of which nobody was told", async () => {
     const container = bench.state.containers.get(await bench.createScript("true"));
     assert.ok(container !== undefined);

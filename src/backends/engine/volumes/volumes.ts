@@ -1,7 +1,7 @@
 /** The volume registry: creates a volume once per name, removes it when unused. */
 import { create } from "@bufbuild/protobuf";
 
-import { conflict, notFound } from "../../../common/errors.ts";
+import { conflict, isErrorKind, notFound } from "../../../common/errors.ts";
 import { ownValue } from "../../../common/own-value.ts";
 import { newId } from "../../../common/ids.ts";
 import {
@@ -147,7 +147,22 @@ async function settleLocked(context: EngineContext, name: string): Promise<void>
   if (record.phase === Phase.CREATING && !record.anonymous) {
     await finishCreation(context, record);
   } else {
-    await finishRemoval(context, record, true); // Nobody sees it any more, and whether it may go was asked before.
+    await finishAskedRemoval(context, record);
+  }
+}
+
+/**
+ * Removes a volume that nobody sees any more. Whether it may go was asked before; by force it goes only where it is in use
+ * for longer than the driver waits, which then leaves behind what a user of the volume still refers to.
+ */
+async function finishAskedRemoval(context: EngineContext, record: VolumeRecord): Promise<void> {
+  try {
+    await finishRemoval(context, record);
+  } catch (error) {
+    if (!isErrorKind(error, "conflict")) {
+      throw error;
+    }
+    await finishRemoval(context, record, true);
   }
 }
 
