@@ -1,11 +1,10 @@
 /** Calls of the Docker API, as Docker's own clients make them. */
 import { readFile } from "node:fs/promises";
-import { request as requestHttp, type RequestOptions } from "node:http";
-import { request as requestHttps } from "node:https";
+import type { RequestOptions } from "node:http";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 
 import { invalid, systemError } from "../common/errors.ts";
+import { connectionTo, get } from "./http-get.ts";
 
 /**
  * Asks the Docker API.
@@ -30,7 +29,7 @@ export async function askDockerText(
   path: string,
   environment: NodeJS.ProcessEnv,
 ): Promise<string> {
-  const { status, body } = await get({ ...(await addressOf(host, environment)), path });
+  const { status, body } = await get("the Docker API", { ...(await addressOf(host, environment)), path });
   if (status !== 200) {
     const { message } = JSON.parse(body) as { readonly message?: string };
     throw systemError(message ?? `the Docker API answered ${status}`);
@@ -46,15 +45,12 @@ interface Address extends RequestOptions {
 }
 
 async function addressOf(host: string, environment: NodeJS.ProcessEnv): Promise<Address> {
-  if (host.startsWith("unix://")) {
-    return { socketPath: host.slice("unix://".length) };
-  }
-  if (!URL.canParse(host)) {
+  const isSocket = host.startsWith("unix://");
+  if (!isSocket && !URL.canParse(host)) {
     throw invalid(`${host} is no address of the Docker API`);
   }
-  const { hostname, port } = new URL(host);
-  const at = { hostname: hostname.replace(/^\[(.*)\]$/, "$1"), port };
-  if ((environment["DOCKER_TLS_VERIFY"] ?? "") === "") {
+  const at = connectionTo(host);
+  if (isSocket || (environment["DOCKER_TLS_VERIFY"] ?? "") === "") {
     return at;
   }
   const folder = environment["DOCKER_CERT_PATH"] ?? join(environment["HOME"] ?? "", ".docker");
@@ -62,20 +58,4 @@ async function addressOf(host: string, environment: NodeJS.ProcessEnv): Promise<
     ["ca.pem", "cert.pem", "key.pem"].map((name) => readFile(join(folder, name))),
   );
   return { ...at, ca, cert, key } as Address;
-}
-
-async function get(address: Address): Promise<{ readonly status: number; readonly body: string }> {
-  const answered = Promise.withResolvers<{ readonly status: number; readonly body: string }>();
-  const request = address.ca === undefined ? requestHttp : requestHttps;
-  request(address, (response) => {
-    text(response).then(
-      (body) => answered.resolve({ status: response.statusCode ?? 0, body }),
-      answered.reject,
-    );
-  })
-    .on("error", (error) =>
-      answered.reject(systemError(`the Docker API does not answer: ${error.message}`, error)),
-    )
-    .end();
-  return await answered.promise;
 }
