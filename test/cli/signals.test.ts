@@ -1,13 +1,13 @@
 /** Signals that a daemon's processes are sent by others: none opens a debugger, and SIGHUP ends nothing. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { findShim, isAlive, processOf } from "../support/processes.ts";
+import { findShim, isAlive, openFiles, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 let daemon: Daemon;
@@ -42,20 +42,12 @@ function statusOf(pid: number): string {
 
 /** Local addresses of the TCP sockets that a process listens on. */
 function listeningOn(pid: number): string[] {
-  const own = new Set(
-    readdirSync(`/proc/${pid}/fd`).map((fd) => {
-      try {
-        return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
-      } catch {
-        return undefined;
-      }
-    }),
-  );
+  const own = new Set(openFiles(pid));
   return ["tcp", "tcp6"].flatMap((table) =>
     readFileSync(`/proc/${pid}/net/${table}`, "utf8")
       .split("\n")
       .map((line) => line.trim().split(/\s+/))
-      .filter(([, , , state, , , , , , inode]) => state === "0A" && own.has(inode))
+      .filter(([, , , state, , , , , , inode]) => state === "0A" && own.has(`socket:[${inode}]`))
       .map(([, address = ""]) => address),
   );
 }

@@ -4,14 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readdirSync, readlinkSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import { callApi } from "../support/docker-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
-import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
+import { type DaemonRole, findProcess, isAlive, openFiles, processOf } from "../support/processes.ts";
 import { framesOf, hijackRequest, RawClient } from "../support/raw-client.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -50,20 +49,6 @@ async function killAll(victims: readonly Victim[]): Promise<void> {
     await daemon.launch();
   }
   await untilTrue(async () => (await daemon.docker("version")).code === 0);
-}
-
-/** A process's open descriptors, such as `socket:[4711]`. */
-function openIn(pid: number): ReadonlySet<string> {
-  const directory = `/proc/${pid}/fd`;
-  return new Set(
-    readdirSync(directory).flatMap((each) => {
-      try {
-        return [readlinkSync(`${directory}/${each}`)];
-      } catch {
-        return []; // It has just been closed.
-      }
-    }),
-  );
 }
 
 /** A client that is attached to a container, as this process. */
@@ -158,12 +143,12 @@ describe("kill -9 between a client's attach and its start", () => {
     await daemon.ok("run", "--rm", "busybox", "true"); // The forwarder has a connection to the backend.
     const [backend, forwarder] = [await processOf(daemon, "backend"), await processOf(daemon, "forwarder")];
     process.kill(backend, "SIGSTOP");
-    const before = openIn(forwarder);
+    const before = new Set(openFiles(forwarder));
     const path = `/v1.51/containers/${id}/wait?condition=next-exit`;
     const waiting = new RawClient(daemon.socket).send(`POST ${path} HTTP/1.1\r\nHost: d\r\n\r\n`);
     try {
       // Connections of earlier clients are still being closed.
-      await untilTrue(() => openIn(forwarder).difference(before).size > 0);
+      await untilTrue(() => openFiles(forwarder).some((each) => !before.has(each)));
       await sleep(50); // Its call is on the way.
     } finally {
       process.kill(backend, "SIGKILL");

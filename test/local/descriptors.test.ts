@@ -12,7 +12,7 @@ import { isDeepStrictEqual } from "node:util";
 
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { childrenOf, findShim, processOf } from "../support/processes.ts";
+import { childrenOf, findShim, openFiles, processOf } from "../support/processes.ts";
 import { buildProgram } from "../support/programs.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -84,7 +84,7 @@ function listens(pid: number): boolean {
     .filter(([, , , state]) => state === tcpListens)
     .map(([, , , , , , , , , inode]) => inode);
   const listening = new Set([...unix, ...tcp].map((inode) => `socket:[${inode}]`));
-  return readdirSync(`/proc/${pid}/fd`).some((name) => listening.has(targetOf(pid, name)));
+  return openFiles(pid).some((target) => listening.has(target));
 }
 
 function targetOf(pid: number, descriptor: string): string {

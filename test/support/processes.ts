@@ -148,6 +148,13 @@ export function readOrNothing(path: string): string {
   }
 }
 
+/** A process's open files, such as `socket:[4711]`, without those that it closes meanwhile. */
+export function openFiles(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/fd`)
+    .map((descriptor) => linkOf(pid, `fd/${descriptor}`))
+    .filter((target) => target !== "");
+}
+
 function linkOf(pid: number, name: string): string {
   try {
     return readlinkSync(`/proc/${pid}/${name}`);
