@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { appendFile, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { appendFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -178,7 +178,30 @@ describe("the Debian packages", { skip: !isWhole && "they are built and installe
        COMP_WORDS=(sockerless ecs p); COMP_CWORD=2; _sockerless; echo "\${COMPREPLY[@]}"`,
     );
     assert.equal(completed, "push-agent");
+    const completedByZsh = await succeed(
+      "zsh",
+      "-f",
+      "-c",
+      `_describe() { print -l -- \${\${(P)2}%%:*}; }
+       words=(sockerless ecs p) CURRENT=3; . ${root}/usr/share/zsh/vendor-completions/_sockerless`,
+    );
+    assert.equal(completedByZsh.trim(), "push-agent");
     assert.ok(existsSync(join(root, "usr/share/man/man1/sockerless-ecs-push-agent.1.gz")));
+  });
+
+  it("have logrotate cut the log in place, so that the daemon goes on writing to it", async () => {
+    const log = join(root, "var/lib/sockerless/local/sockerless.log");
+    await mkdir(join(log, ".."), { recursive: true });
+    await writeFile(log, "first\n");
+    const writer = await open(log, "a");
+    const rules = await readFile(join(root, "etc/logrotate.d/sockerless"), "utf8");
+    await writeFile(join(directory, "rules"), rules.replaceAll("/var/lib", join(root, "var/lib")));
+    const state = join(directory, "logrotate");
+    await succeed("logrotate", "--force", "--state", state, join(directory, "rules"));
+    await writer.write("second\n");
+    await writer.close();
+    assert.equal(await readFile(log, "utf8"), "second\n");
+    assert.equal(await succeed("zcat", `${log}.1.gz`), "first\n");
   });
 
   it("keep settings and state through an upgrade and a removal, and nothing through a purge", async () => {
