@@ -40,7 +40,6 @@ import {
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { UnfinishedHeaders } from "./http/unfinished-headers.ts";
-import { handOverRaw } from "./http/raw-handover.ts";
 import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
@@ -140,7 +139,6 @@ export class DockerApiServer {
     listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
       this.#exchanges.serve(socket);
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
-      handOverRaw(socket, mayHijack);
       this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#unfinished));
     });
     listener.on("request", (request, response) =>
@@ -254,7 +252,7 @@ export class DockerApiServer {
         return;
       }
       if (match.route.hijack === true) {
-        throw new Error("a request to hijack that was parsed"); // handOverRaw sent it to #answerRaw.
+        throw new Error("a request to hijack that was parsed"); // RequestPace sent it to #answerRaw.
       }
       // A request whose body an agent reads was admitted before that.
       using turns = new DisposableStack();

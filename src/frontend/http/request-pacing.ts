@@ -8,6 +8,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
+import { interceptParser } from "./request-parser.ts";
 import type { UnfinishedHeaders } from "./unfinished-headers.ts";
 
 /** The end of a request's header, and of a chunked body. */
@@ -19,17 +20,11 @@ const blankLine = "\r\n\r\n";
  */
 const aheadLimitMs = 60_000;
 
-/** Members of Node's parser that are used. */
-interface RequestParser {
-  onIncoming: (request: IncomingMessage, keepAlive: boolean) => number | undefined;
-}
-
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
   readonly #socket: Socket;
   readonly #unfinished: UnfinishedHeaders;
   readonly #parse: ((chunk: Buffer) => void) | undefined;
-  readonly #onData = (chunk: Buffer): void => this.#take(chunk);
   #request: IncomingMessage | undefined;
   #response: ServerResponse | undefined;
   /** Remaining bytes of the body by Content-Length; undefined for a chunked one. */
@@ -54,33 +49,29 @@ export class RequestPace {
   ) {
     this.#socket = socket;
     this.#unfinished = unfinished;
-    const [parse] = socket.listeners("data") as ((chunk: Buffer) => void)[];
-    const { parser } = socket as Socket & { readonly parser?: RequestParser | null };
-    if (parse === undefined || parser === undefined || parser === null) {
-      return;
-    }
-    this.#parse = parse;
-    const { onIncoming } = parser;
-    parser.onIncoming = (request, keepAlive) => {
-      this.#request = request;
-      this.#response = undefined;
-      this.#headerBytes = 0;
-      unfinished.delete(socket);
-      const length = request.headers["content-length"];
-      const isChunked = request.headers["transfer-encoding"] !== undefined;
-      this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
-      if (mayHijack(request)) {
-        this.#isOver = true;
-        socket.removeListener("data", this.#onData);
-      }
-      const verdict = onIncoming(request, keepAlive);
-      if (this.#response === undefined) {
-        this.#isOver = true; // Hijacked, or refused by Node, which closes the connection then.
-      }
-      return verdict;
-    };
-    socket.removeListener("data", parse);
-    socket.on("data", this.#onData);
+    const data = (chunk: Buffer): void => this.#take(chunk);
+    this.#parse = interceptParser(socket, {
+      data,
+      header: (request) => {
+        this.#request = request;
+        this.#response = undefined;
+        this.#headerBytes = 0;
+        unfinished.delete(socket);
+        const length = request.headers["content-length"];
+        const isChunked = request.headers["transfer-encoding"] !== undefined;
+        this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
+        const isHijacked = mayHijack(request);
+        if (isHijacked) {
+          this.#isOver = true;
+          socket.removeListener("data", data);
+        }
+        return isHijacked;
+      },
+      dispatched: () => {
+        // No response: hijacked, or refused by Node, which closes the connection then.
+        this.#isOver ||= this.#response === undefined;
+      },
+    });
     socket.once("close", () => {
       clearTimeout(this.#cut);
       unfinished.delete(socket);
@@ -120,7 +111,7 @@ export class RequestPace {
         this.#headerBytes += slice.length;
         this.#unfinished.set(this.#socket, this.#headerBytes);
       }
-      this.#parse?.call(this.#socket, slice);
+      this.#parse?.(slice);
     }
   }
 
