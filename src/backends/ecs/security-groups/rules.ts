@@ -45,11 +45,29 @@ export function surplusPermissions(
   present: readonly IpPermission[],
 ): IpPermission[] {
   const asked = new Set(wanted.map(keyOf));
-  return present.flatMap((permission) => {
-    const rules = rulesOf(permission);
-    const surplus = rules.filter((rule) => !asked.has(keyOf(rule))).map((rule) => permissionOf(rule));
-    return rules.length === 0 ? [permission] : surplus;
+  return present.flatMap(singly).filter((permission) => {
+    const [rule] = rulesOf(permission);
+    return rule === undefined || !asked.has(keyOf(rule));
   });
+}
+
+/** A permission's rules, also those of kinds that this backend does not write. */
+function singly(permission: IpPermission): IpPermission[] {
+  const { IpRanges, Ipv6Ranges, PrefixListIds, UserIdGroupPairs, ...ports } = permission;
+  return [
+    ...(IpRanges ?? []).map((range) => ({ ...ports, IpRanges: [undescribed(range)] })),
+    ...(Ipv6Ranges ?? []).map((range) => ({ ...ports, Ipv6Ranges: [undescribed(range)] })),
+    ...(PrefixListIds ?? []).map((list) => ({ ...ports, PrefixListIds: [undescribed(list)] })),
+    ...(UserIdGroupPairs ?? []).map((pair) => ({ ...ports, UserIdGroupPairs: [undescribed(pair)] })),
+  ];
+}
+
+/** EC2 takes a rule away without its description. */
+function undescribed<T extends { readonly Description?: string | undefined }>(
+  peer: T,
+): Omit<T, "Description"> {
+  const { Description: _, ...rest } = peer;
+  return rest;
 }
 
 /** Peers that permissions of any width let reach a TCP port. */
