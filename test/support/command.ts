@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 
+import { assertWithinMachine, hasCloud, withinMachine } from "./within-machine.ts";
+
 /** How a program ended and what it said. */
 export interface CommandResult {
   readonly code: number | null;
@@ -27,9 +29,9 @@ export interface CommandOptions {
 export const buildLimitMs = 600_000;
 
 /**
- * Runs a program to its end. Does not reject for an exit code.
+ * Runs a program to its end. Does not reject for an exit code. With credentials of a cloud it stays within this machine.
  *
- * @throws the signal's reason, where it has aborted before
+ * @throws the signal's reason, where it has aborted before; where it would have left this machine
  */
 export async function runCommand(
   program: string,
@@ -38,8 +40,9 @@ export async function runCommand(
 ): Promise<CommandResult> {
   const { signal: interrupted } = options;
   interrupted?.throwIfAborted();
+  const env = options.env ?? process.env;
   const child = spawn(program, args, {
-    env: options.env ?? process.env,
+    env: hasCloud(env) ? withinMachine(env) : env,
     ...(options.cwd !== undefined && { cwd: options.cwd }),
     timeout: options.timeout ?? 300_000,
     killSignal: "SIGKILL",
@@ -54,14 +57,11 @@ export async function runCommand(
   const [code, signal] = await ended.finally(() => interrupted?.removeEventListener("abort", kill));
   const out = Buffer.concat(stdout);
   const err = Buffer.concat(stderr);
-  return {
-    code,
-    signal,
-    stdout: out,
-    stderr: err,
-    text: out.toString().replace(/\n$/, ""),
-    errorText: err.toString().replace(/\n$/, ""),
-  };
+  const errorText = err.toString().replace(/\n$/, "");
+  if (hasCloud(env)) {
+    assertWithinMachine(errorText);
+  }
+  return { code, signal, stdout: out, stderr: err, text: out.toString().replace(/\n$/, ""), errorText };
 }
 
 function killGroup({ pid }: ChildProcess): void {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { recordInstance } from "./made.ts";
-import { leftMachine, withinMachine } from "./within-machine.ts";
+import { assertWithinMachine, hasCloud, withinMachine } from "./within-machine.ts";
 
 /** The checkout: this file runs as dist/test/support/daemon.js. */
 export const checkout = fileURLToPath(new URL("../../..", import.meta.url));
@@ -148,7 +148,7 @@ export class Daemon {
   #env(): NodeJS.ProcessEnv {
     const env = { ...process.env, ...this.#options.env };
     const isOfCloud = ["ecs", "aca"].some((cloud) => this.#options.args?.includes(cloud) === true);
-    return isOfCloud ? withinMachine(env) : env;
+    return isOfCloud || hasCloud(env) ? withinMachine(env) : env;
   }
 
   #stdio(): StdioOptions {
@@ -177,10 +177,7 @@ export class Daemon {
     if (child.signalCode === "SIGKILL") {
       throw new Error(`serve did not end within ${endLimitMs} ms:\n${this.#output}`);
     }
-    const left = this.#output.split("\n").filter((line) => line.startsWith(leftMachine));
-    if (left.length > 0) {
-      throw new Error([...new Set(left)].join("\n"));
-    }
+    assertWithinMachine(this.#output);
     this.#output = "";
   }
 

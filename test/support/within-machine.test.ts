@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { runCommand } from "./command.ts";
+import { awsEnvironment } from "./ecs-daemon.ts";
 import { leftMachine, withinMachine } from "./within-machine.ts";
 
 /** Tells how connections to these hosts, and a request by name, fail. */
@@ -13,6 +14,9 @@ for (const host of ["127.0.0.1", "localhost", "192.0.2.1", "2001:db8::1", "api.l
 }
 await fetch("https://management.azure.com/").catch(() => console.log("refused"));
 `;
+
+/** As the simulated Azure gives it to a process. */
+const azureEnvironment = { IDENTITY_ENDPOINT: "https://127.0.0.1:1/identity" };
 
 test("a process within this machine reaches nothing but it", async () => {
   const { text, errorText } = await runCommand(process.execPath, ["--input-type=module", "--eval", program], {
@@ -31,4 +35,15 @@ test("a process within this machine reaches nothing but it", async () => {
     refused.map((line) => line.slice(leftMachine.length)),
     ["192.0.2.1", "2001:db8::1", "api.loganalytics.io", "management.azure.com"],
   );
+});
+
+test("a command with credentials of a cloud reaches nothing but this machine, and fails its test where it tries", async () => {
+  for (const env of [awsEnvironment({ accessKeyId: "AKIA", secretAccessKey: "secret" }), azureEnvironment]) {
+    await assert.rejects(
+      runCommand(process.execPath, ["--input-type=module", "--eval", program], {
+        env: { ...process.env, ...env },
+      }),
+      new RegExp(`${leftMachine}management.azure.com`),
+    );
+  }
 });

@@ -29,6 +29,22 @@ for (const [network, bits] of [
   own.addSubnet(network, bits, isIPv4(network) ? "ipv4" : "ipv6");
 }
 
+/**
+ * Whether an environment has credentials of a cloud: for whatever is not configured, its processes have the addresses of a
+ * real one.
+ */
+export function hasCloud(env: Readonly<Record<string, string | undefined>>): boolean {
+  return ["AWS_ACCESS_KEY_ID", "IDENTITY_ENDPOINT"].some((name) => env[name] !== undefined);
+}
+
+/** @throws where a process within this machine has told that it was refused another address */
+export function assertWithinMachine(output: string): void {
+  const left = output.split("\n").filter((line) => line.startsWith(leftMachine));
+  if (left.length > 0) {
+    throw new Error([...new Set(left)].join("\n"));
+  }
+}
+
 /** An environment of `sockerless` whose processes stay within this machine. Of programs in other languages nothing is seen. */
 export function withinMachine(
   env: Readonly<Record<string, string | undefined>>,
