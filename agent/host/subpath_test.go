@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -149,9 +150,14 @@ func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 	t.Logf("%d launched, %d refused", launched, refused)
 }
 
-// swapPartAndLink swaps `part` and `link` of a directory repeatedly, as another
-// container with the volume could, until it is stopped.
+// swapPartAndLink swaps `part` and `link` of a directory.
 func swapPartAndLink(directory string) (stop func()) {
+	return swap(directory+"/part", directory+"/link")
+}
+
+// swap swaps two files repeatedly, as another container with the volume could,
+// until it is stopped.
+func swap(one, other string) (stop func()) {
 	over, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -160,7 +166,7 @@ func swapPartAndLink(directory string) (stop func()) {
 			case <-over:
 				return
 			default:
-				unix.Renameat2(unix.AT_FDCWD, directory+"/part", unix.AT_FDCWD, directory+"/link", unix.RENAME_EXCHANGE)
+				unix.Renameat2(unix.AT_FDCWD, one, unix.AT_FDCWD, other, unix.RENAME_EXCHANGE)
 			}
 		}
 	}()
@@ -168,4 +174,53 @@ func swapPartAndLink(directory string) (stop func()) {
 		close(over)
 		<-stopped
 	}
+}
+
+// A mount point inside a volume is as much another container's to change as the
+// part that is mounted there: what is looked at afterwards may be the part itself.
+func TestAPartInsideItsOwnVolumeShowsNothingOutside(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared", Driver: "local"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, outside := volume.Msg.Path, t.TempDir()
+	for _, err := range []error{
+		os.Mkdir(filepath.Join(data, "part"), 0o755),
+		os.Symlink(outside, filepath.Join(data, "link")),
+		os.Mkdir(filepath.Join(data, "at"), 0o755),
+		os.Symlink("part", filepath.Join(data, "at-link")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopParts := swap(filepath.Join(data, "part"), filepath.Join(data, "link"))
+	stopTargets := swap(filepath.Join(data, "at"), filepath.Join(data, "at-link"))
+	launched, refused, launches := 0, 0, 60
+	if testing.Short() {
+		launches = 15
+	}
+	for range launches {
+		id := h.create(t, layer)
+		request := sleeper(t, id, layer, noNetwork())
+		request.OciSpec = withBind(t, ociSpec(t, "cat", "/proc/self/mountinfo"), data, "/v")
+		request.OciSpec = withBind(t, request.OciSpec, data+"/part", "/v/at")
+		c, err := h.launch(t, request)
+		if err != nil || c.Pid == 0 {
+			refused++
+			continue
+		}
+		launched++
+		c.start(t, 1)
+		for mount := range strings.Lines(c.output(t)) {
+			if strings.HasSuffix(strings.Fields(mount)[3], filepath.Base(filepath.Dir(outside))+"/"+filepath.Base(outside)) {
+				t.Errorf("it has mounted what is outside: %s", mount)
+			}
+		}
+	}
+	stopParts()
+	stopTargets()
+	t.Logf("%d launched, %d refused", launched, refused)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/nested"
 )
 
@@ -236,15 +237,15 @@ func (f *machineFacts) addMounts(top object) error {
 
 // takeNestedMounts removes the mounts that lie inside bind mounts, which are not
 // the container's alone.
-func (f *machineFacts) takeNestedMounts(mounts *[]json.RawMessage) error {
+func (f *machineFacts) takeNestedMounts(all *[]json.RawMessage) error {
 	others := []json.RawMessage{}
-	for _, raw := range *mounts {
+	for _, raw := range *all {
 		var mount ociMount
 		if err := json.Unmarshal(raw, &mount); err != nil {
 			return err
 		}
 		if f.isInBind(mount.Destination) {
-			f.nested.Mounts = append(f.nested.Mounts, raw)
+			f.nested.Mounts = append(f.nested.Mounts, nested.Mount{OCI: mounts.OCI(mount)})
 		} else {
 			others = append(others, raw)
 		}
@@ -252,7 +253,7 @@ func (f *machineFacts) takeNestedMounts(mounts *[]json.RawMessage) error {
 			f.bound = append(f.bound, mount.Destination)
 		}
 	}
-	*mounts = others
+	*all = others
 	return nil
 }
 

@@ -93,9 +93,7 @@ func TestMountsAndDevicesInWhatIsBoundAreLeftToTheHook(t *testing.T) {
 	for _, mount := range kept.Mounts {
 		destinations = append(destinations, mount.Destination)
 	}
-	for _, raw := range inBinds.Mounts {
-		var mount ociMount
-		json.Unmarshal(raw, &mount)
+	for _, mount := range inBinds.Mounts {
 		left = append(left, mount.Destination)
 	}
 	if want := []string{"/dev", "/dev/shm", "/v", "/very", "/dev/shm/x"}; !reflect.DeepEqual(destinations, want) {

@@ -201,6 +201,9 @@ func (l *launch) prepareConfig(ctx context.Context) (config []byte, err error) {
 	}
 	facts.hook = l.nestedHook()
 	config, inBinds, err := completeConfig(l.request.OciSpec, facts)
+	for i, mount := range inBinds.Mounts {
+		inBinds.Mounts[i].Volume = l.volumes.PartOf(mount.Source)
+	}
 	if err == nil && !inBinds.IsEmpty() {
 		err = jsonfile.Write(l.paths.Nested(), inBinds)
 	}

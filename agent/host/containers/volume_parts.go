@@ -31,7 +31,7 @@ func (l *launch) openVolumes(ctx context.Context) error {
 		if err := l.volumes.Hold(ctx, l.request.ContainerId, mount.Source); err != nil {
 			return err
 		}
-		if !l.volumes.IsPart(mount.Source) {
+		if l.volumes.PartOf(mount.Source) == "" {
 			continue
 		}
 		file, err := l.volumes.OpenSource(mount.Source)

@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/volumes"
 )
 
 // Name is the name of the mode.
@@ -36,8 +38,16 @@ func Main(arguments []string) int {
 
 // Content lists what to make, in this order.
 type Content struct {
-	Mounts  []json.RawMessage `json:"mounts"` // mounts.OCI
-	Devices []Device          `json:"devices"`
+	Mounts  []Mount  `json:"mounts"`
+	Devices []Device `json:"devices"`
+}
+
+// Mount is an element of an OCI configuration's `mounts`.
+type Mount struct {
+	mounts.OCI
+	// Volume is the directory that no link in the source leads out of. Empty: the
+	// source is the user's own path.
+	Volume string `json:"volume,omitempty"`
 }
 
 // IsEmpty reports whether there is nothing to make.
@@ -48,10 +58,7 @@ func makeAll(file, directory string) error {
 	if err != nil {
 		return err
 	}
-	var content struct {
-		Mounts  []mounts.OCI
-		Devices []Device
-	}
+	var content Content
 	if err := json.Unmarshal(data, &content); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -73,7 +80,7 @@ func makeAll(file, directory string) error {
 	return nil
 }
 
-func mountOne(root *confined.Root, m mounts.OCI) error {
+func mountOne(root *confined.Root, m Mount) error {
 	m.Options = likeWhatIsThere(root, m)
 	source, target, err := openBoth(root, m)
 	if err != nil {
@@ -98,7 +105,7 @@ func mountOne(root *confined.Root, m mounts.OCI) error {
 
 // likeWhatIsThere gives a new file system the mode of its mount point, unless its
 // options set one.
-func likeWhatIsThere(root *confined.Root, m mounts.OCI) []string {
+func likeWhatIsThere(root *confined.Root, m Mount) []string {
 	var at unix.Stat_t
 	fd, err := root.Open(m.Destination, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil { // it is not there yet
@@ -113,10 +120,10 @@ func likeWhatIsThere(root *confined.Root, m mounts.OCI) []string {
 
 // openBoth opens the source, nil for a new file system, and the mount point,
 // which it creates if it is missing.
-func openBoth(root *confined.Root, m mounts.OCI) (source *os.File, target int, err error) {
+func openBoth(root *confined.Root, m Mount) (source *os.File, target int, err error) {
 	isDirectory := true
 	if m.Type != "tmpfs" {
-		if source, err = os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+		if source, err = m.open(); err != nil {
 			return nil, -1, err
 		}
 		info, err := source.Stat()
@@ -135,6 +142,18 @@ func openBoth(root *confined.Root, m mounts.OCI) (source *os.File, target int, e
 		source.Close()
 	}
 	return source, target, err
+}
+
+// open opens the source of a bind (O_PATH).
+func (m Mount) open() (*os.File, error) {
+	if m.Volume == "" {
+		return os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	part, err := filepath.Rel(m.Volume, m.Source)
+	if err != nil {
+		return nil, err
+	}
+	return volumes.OpenPart(m.Volume, part)
 }
 
 func descriptorPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }

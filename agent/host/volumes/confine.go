@@ -241,10 +241,14 @@ func invalid(format string, values ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }
 
-// IsPart reports whether a path lies below a volume's directory.
-func (s *Store) IsPart(source string) bool {
-	_, subpath, ours := s.split(source)
-	return ours && subpath != "."
+// PartOf returns the directory of the volume that a path lies below; empty: it
+// is a whole volume, or lies in none.
+func (s *Store) PartOf(source string) string {
+	volume, subpath, ours := s.split(source)
+	if !ours || subpath == "." {
+		return ""
+	}
+	return volume
 }
 
 // split reports whether a path lies in a volume of this store, and returns the

@@ -37,7 +37,7 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	// Opened once: another container with the volume may change the path
 	// meanwhile.
 	held, err := s.OpenSource(source)
-	if s.IsPart(source) && isMissing(err) {
+	if s.PartOf(source) != "" && isMissing(err) {
 		return nil
 	}
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	}
 	defer held.Close()
 	target, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", held.Fd()), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOTDIR) && s.IsPart(source) {
+	if errors.Is(err, unix.ENOTDIR) && s.PartOf(source) != "" {
 		return nil
 	}
 	if err != nil {
