@@ -71,6 +71,20 @@ describe("containers of a cloud that share a network", () => {
     );
   });
 
+  it("are no one's where a container names itself, and the backend goes on", async () => {
+    const hostConfig = { networkMode: "container:itself" };
+    const itself = await bench.createScript("exec sleep 1000", { name: "itself", hostConfig });
+    await assert.rejects(
+      bench.containers.startContainer({ container: itself }),
+      /cannot join own network namespace/,
+    );
+    const { context } = bench.engine;
+    const record = context.state.containers.get(itself);
+    assert.ok(record !== undefined);
+    announceSharers(context, record);
+    await bench.runScript("exec sleep 1000");
+  });
+
   it("are told once of all that changed while they were told before", async (context) => {
     const owner = await bench.runScript("exec sleep 1000");
     // It is not started: that would tell its owner, whose agent may be slow to answer.

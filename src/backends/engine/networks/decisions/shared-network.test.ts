@@ -27,9 +27,9 @@ const alone = container("f", "host");
 const sibling = container("g", "container:gone");
 const all = [owner, joiner, next, stopped, orphan, alone, sibling];
 
-function sharing(kind: NetworkSharing["kind"] = "agents"): SharingContext {
+function sharing(kind: NetworkSharing["kind"] = "agents", records = all): SharingContext {
   const containers = new ContainerTable();
-  all.forEach(containers.changeInto({ operations: [], undo: [], grows: new Set() }).put);
+  records.forEach(containers.changeInto({ operations: [], undo: [], grows: new Set() }).put);
   return { driver: { sharing: { kind } }, state: { containers } as unknown as State };
 }
 
@@ -60,6 +60,27 @@ describe("a network that containers share", () => {
     assert.deepEqual(joinedNetworkOf(sharing(), next), { owner, plan: { kind: "host" } });
     assert.throws(() => joinedNetworkOf(sharing(), container("x", "container:d")), { kind: "conflict" });
     assert.throws(() => joinedNetworkOf(sharing(), orphan), { kind: "system" });
+  });
+
+  it("is its own where a container names itself", () => {
+    const itself = container("x", "container:name-of-x");
+    const context = sharing("agents", [itself]);
+    assert.equal(networkOwnerOf(context, itself), itself);
+    assert.deepEqual(sharersOf(context, itself), [itself]);
+    assert.throws(() => joinedNetworkOf(context, itself), { kind: "system" });
+  });
+
+  it("has one owner where containers name each other, as after a renaming", () => {
+    const circle = [container("x", "container:name-of-y"), container("y", "container:name-of-z")];
+    const last = container("z", "container:name-of-x");
+    const beside = container("w", "container:z");
+    const context = sharing("agents", [beside, last, ...circle]);
+    for (const record of [beside, last, ...circle]) {
+      assert.equal(networkOwnerOf(context, record).id, "x");
+      const sharers = sharersOf(context, record).map(({ id }) => id);
+      assert.deepEqual(sharers.toSorted(), ["w", "x", "y", "z"]);
+      assert.throws(() => joinedNetworkOf(context, record), { kind: "system" });
+    }
   });
 
   it("is the driver's matter where that shares namespaces", () => {

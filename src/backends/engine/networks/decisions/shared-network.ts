@@ -1,6 +1,7 @@
 /**
  * Containers that share a network (`--network container:X`) although each has an interface of its own. Pure.
  */
+import { systemError } from "../../../../common/errors.ts";
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Driver } from "../../../driver/driver.ts";
 import type { JoinedNetwork } from "../../../driver/workload-spec.ts";
@@ -20,7 +21,7 @@ export interface SharingContext {
  * The network that a starting container shares, with its owner; undefined if it shares none, or the driver implements
  * sharing.
  *
- * @throws as {@link networkPlanOf}, for each container of a chain
+ * @throws as {@link networkPlanOf}, for each container of a chain; system: the chain leads round in a circle
  */
 export function joinedNetworkOf(context: SharingContext, record: ContainerRecord): JoinedNetwork | undefined {
   if (context.driver.sharing.kind !== "agents") {
@@ -28,8 +29,13 @@ export function joinedNetworkOf(context: SharingContext, record: ContainerRecord
   }
   let owner = record;
   let plan = networkPlanOf(context.state, owner);
+  const passed = new Set([record]);
   while (plan.kind === "container") {
     owner = containerOfId(context.state, plan.containerId);
+    if (passed.has(owner)) {
+      throw systemError(`cannot join the network of container ${owner.name}, which has joined its own`);
+    }
+    passed.add(owner);
     plan = networkPlanOf(context.state, owner);
   }
   return owner === record ? undefined : { owner, plan };
@@ -37,14 +43,24 @@ export function joinedNetworkOf(context: SharingContext, record: ContainerRecord
 
 /**
  * Owner of a container's network: itself, unless it shares another's. If a chain leads to a removed container, the last
- * existing one in it.
+ * existing one in it; if it leads round in a circle, which names allow, the one with the first ID there.
  */
 export function networkOwnerOf(context: SharingContext, record: ContainerRecord): ContainerRecord {
+  const passed = new Set([record]);
   let owner = record;
   for (let next = joinedBy(context, owner); next !== undefined; next = joinedBy(context, owner)) {
+    if (passed.has(next)) {
+      const chain = [...passed];
+      return firstById(chain.slice(chain.indexOf(next)));
+    }
+    passed.add(next);
     owner = next;
   }
   return owner;
+}
+
+function firstById(records: readonly ContainerRecord[]): ContainerRecord {
+  return records.reduce((first, each) => (each.id < first.id ? each : first));
 }
 
 /** The container whose network another one has joined; undefined if it does not exist. */
