@@ -1,8 +1,9 @@
 /** The commands of sockerless, with what each does. */
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 
 import type { Config } from "../common/config/load.ts";
 import { backendNames } from "../common/config/schema.ts";
+import type { Expectations } from "../common/finding.ts";
 import { release } from "../common/release.ts";
 import { version } from "../common/version.ts";
 import { configOf, configured, metricsAddrOf, newProgram, serveCommand, stateDirOf } from "./commands.ts";
@@ -237,9 +238,22 @@ export function sockerlessProgram(): Command {
       "Look at what a first day needs: this machine for local, else the cloud. Exit code 1: something is wrong.",
     )
     .addOption(new Option("--format <format>", "Form of the answer.").choices(formats).default("table"))
-    .action(async ({ format }: { readonly format: Format }, command: Command) => {
+    .addOption(
+      new Option(
+        "--containers <count>",
+        "How many containers are to run at once in the cloud, which its quotas are compared with.",
+      )
+        .argParser((text) => {
+          if (!/^[1-9]\d{0,5}$/.test(text)) {
+            throw new InvalidArgumentError("It must be a number from 1 on.");
+          }
+          return Number(text);
+        })
+        .default(1),
+    )
+    .action(async ({ format, ...expected }: Expectations & { readonly format: Format }, command: Command) => {
       const { examine, findingsTable, isHealthy } = await import("./doctor/doctor.ts");
-      const findings = await examine(configOf(command, "serve"));
+      const findings = await examine(configOf(command, "serve"), expected);
       const text =
         format === "json" ? JSON.stringify(findings, undefined, 2) : findingsTable(findings).join("\n");
       process.stdout.write(`${text}\n`);

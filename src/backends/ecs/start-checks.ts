@@ -20,22 +20,32 @@ type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => 
 export function ecsChecks(config: EcsSection, aws: AwsClients, logger: Logger): readonly StartCheck[] {
   return [
     { what: "the caller's identity", run: (signal) => sayCaller(aws.sts, logger, signal) },
-    ...surroundings.map(([what, check]) => ({
-      what,
-      run: (signal: AbortSignal) => check(config, aws, signal),
-    })),
+    ...surroundings
+      .filter(([, , isConfigured]) => isConfigured?.(config) ?? true)
+      .map(([what, check]) => ({ what, run: (signal: AbortSignal) => check(config, aws, signal) })),
   ];
 }
 
-const surroundings: readonly (readonly [what: string, Check])[] = [
+type SurroundingCheck = readonly [what: string, Check, isConfigured?: (config: EcsSection) => boolean];
+
+const surroundings: readonly SurroundingCheck[] = [
   ["the cluster", checkCluster],
   ["the subnets", checkSubnets],
-  ["the security groups", checkSecurityGroups],
-  ["the file system", checkFileSystem],
-  ["the file system's security group", checkFileSystemGroup],
+  ["the security groups", checkSecurityGroups, ({ agentMode }) => agentMode !== "callback"],
+  ["the file system", checkFileSystem, ({ efsFilesystemId }) => efsFilesystemId !== undefined],
+  [
+    "the file system's security group",
+    checkFileSystemGroup,
+    ({ efsSecurityGroupId }) => efsSecurityGroupId !== undefined,
+  ],
   ["the log group", checkLogGroup],
-  ["the agent's image", checkAgentImage],
+  ["the agent's image", checkAgentImage, hasPushedAgent],
 ];
+
+/** Whether the agent's image is in this backend's own repository, where it may look. */
+export function hasPushedAgent({ agentAccessPointId, agentImage, ecrRepository }: EcsSection): boolean {
+  return agentAccessPointId === undefined && agentImage === undefined && ecrRepository !== undefined;
+}
 
 /** Logs the account: one that is not the meant one explains most other warnings. */
 async function sayCaller(
@@ -95,9 +105,6 @@ async function checkSecurityGroups(
   { ec2 }: AwsClients,
   abortSignal: AbortSignal,
 ): Promise<string | undefined> {
-  if (config.agentMode === "callback") {
-    return undefined;
-  }
   const { SecurityGroups = [] } = await ec2.send(
     new DescribeSecurityGroupsCommand({ GroupIds: config.securityGroups }),
     { abortSignal },
@@ -118,9 +125,6 @@ async function checkFileSystem(
   { efs }: AwsClients,
   abortSignal: AbortSignal,
 ): Promise<string | undefined> {
-  if (config.efsFilesystemId === undefined) {
-    return undefined;
-  }
   const { MountTargets = [] } = await efs.send(
     new DescribeMountTargetsCommand({ FileSystemId: config.efsFilesystemId }),
     { abortSignal },
@@ -138,9 +142,7 @@ async function checkFileSystemGroup(
   { ec2 }: AwsClients,
   abortSignal: AbortSignal,
 ): Promise<undefined> {
-  if (id !== undefined) {
-    await ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [id] }), { abortSignal });
-  }
+  await ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [id ?? ""] }), { abortSignal });
 }
 
 async function checkAgentImage(
@@ -148,10 +150,7 @@ async function checkAgentImage(
   { ecr }: AwsClients,
   abortSignal: AbortSignal,
 ): Promise<string | undefined> {
-  const { agentAccessPointId, agentImage, architecture, ecrRepository } = config;
-  if (agentAccessPointId !== undefined || agentImage !== undefined || ecrRepository === undefined) {
-    return undefined; // The agent comes from elsewhere, where this backend has no right to look.
-  }
+  const { architecture, ecrRepository = "" } = config;
   const imageTag = agentTag(architecture);
   const repositoryName = ecrRepository.slice(ecrRepository.indexOf("/") + 1);
   const { images = [] } = await ecr.send(

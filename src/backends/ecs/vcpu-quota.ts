@@ -16,7 +16,7 @@ export interface VcpuQuotaOptions {
 }
 
 /** Fargate's quotas of vCPUs that run at once, in Service Quotas. */
-const codes = { onDemand: "L-3032A538", spot: "L-36FBB829" } as const;
+export const vcpuQuotaCodes = { onDemand: "L-3032A538", spot: "L-36FBB829" } as const;
 const cpuUnits = 1024;
 /** A quota that is raised is seen so soon. */
 const freshMs = 10_000;
@@ -38,7 +38,7 @@ export class VcpuQuota {
 
   /** The quota's code. */
   get code(): string {
-    return this.#options.spot ? codes.spot : codes.onDemand;
+    return this.#options.spot ? vcpuQuotaCodes.spot : vcpuQuotaCodes.onDemand;
   }
 
   /** vCPUs, as they were read last; undefined: they cannot be read. */

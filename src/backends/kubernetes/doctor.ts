@@ -1,8 +1,9 @@
 /** Checks of `sockerless doctor` in a cluster: those of the backend's start. */
 import { systemClock } from "../../common/clock.ts";
 import type { KubernetesConfig } from "../../common/config/load.ts";
+import type { DoctorCheck } from "../../common/finding.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { StartCheck } from "../cloud/contract/platform.ts";
+import { examined } from "../cloud/upkeep/examined.ts";
 import { KubernetesClient } from "./api/client.ts";
 import { agentImageOf } from "./images.ts";
 import { kubernetesChecks, reachesDirectly } from "./start-checks.ts";
@@ -11,7 +12,7 @@ import { kubernetesChecks, reachesDirectly } from "./start-checks.ts";
 export function doctorChecks(
   { kubernetes }: KubernetesConfig,
   logger: Logger,
-): { readonly checks: readonly StartCheck[]; close(): void } {
+): { readonly checks: readonly DoctorCheck[]; close(): void } {
   const client = new KubernetesClient(kubernetes, systemClock);
   const isDirect = reachesDirectly(kubernetes, client);
   const pods = {
@@ -22,5 +23,5 @@ export function doctorChecks(
     startTimeoutMs: kubernetes.startTimeout,
   };
   const needs = { isDirect, policies: kubernetes.networkPolicies };
-  return { checks: kubernetesChecks(client, pods, needs, logger), close: () => client.abandon() };
+  return { checks: examined(kubernetesChecks(client, pods, needs, logger)), close: () => client.abandon() };
 }

@@ -1,28 +1,24 @@
 /** `sockerless doctor`: looks at what a first day needs. Each check is independent of the others. */
-import { CloudError } from "../../backends/cloud/contract/cloud-error.ts";
 import type { Config } from "../../common/config/load.ts";
 import { messageOf, remedyOf } from "../../common/errors.ts";
+import { type DoctorCheck, type Expectations, type Finding, unknown } from "../../common/finding.ts";
 import { processLogger } from "../../common/logger.ts";
-import type { DoctorCheck, Finding } from "./finding.ts";
 import { machineChecks } from "./machine.ts";
-
-/** A cloud's checks, as its backend makes them at its start. */
-interface CloudCheck {
-  readonly what: string;
-  run(signal: AbortSignal): Promise<string | undefined>;
-}
 
 /** Time for one check: calls of a cloud that is not reached are repeated, and end before. */
 const limitMs = 120_000;
 
 /** Runs the checks of the configured backend, all at once. */
-export async function examine(config: Config): Promise<readonly Finding[]> {
+export async function examine(
+  config: Config,
+  expected: Expectations = { containers: 1 },
+): Promise<readonly Finding[]> {
   if (config.backend === "local") {
     return await findingsOf(machineChecks(config));
   }
-  const cloud = await cloudChecks(config);
+  const cloud = await cloudChecks(config, expected);
   try {
-    return await findingsOf(cloud.checks.map(asCheck));
+    return await findingsOf(cloud.checks);
   } finally {
     cloud.close();
   }
@@ -35,9 +31,7 @@ export async function findingsOf(checks: readonly DoctorCheck[]): Promise<readon
       try {
         return { check, ...(await look(AbortSignal.timeout(limitMs))) };
       } catch (error) {
-        // A refusal is the cloud's answer; whoever does not answer has told nothing.
-        const isAnswer = error instanceof CloudError && error.outcome === "refused";
-        return { check, status: isAnswer ? "wrong" : "unknown", text: remedyOf(error) ?? messageOf(error) };
+        return { check, ...unknown(remedyOf(error) ?? messageOf(error)) };
       }
     }),
   );
@@ -54,22 +48,13 @@ export function findingsTable(findings: readonly Finding[]): string[] {
   return findings.map(({ check, status, text }) => `${status.padEnd(8)} ${check.padEnd(width)}  ${text}`);
 }
 
-function asCheck({ what, run }: CloudCheck): DoctorCheck {
-  return {
-    check: what,
-    async look(signal) {
-      const problem = await run(signal);
-      return problem === undefined ? { status: "ok", text: "" } : { status: "wrong", text: problem };
-    },
-  };
-}
-
 async function cloudChecks(
   config: Exclude<Config, { readonly backend: "local" }>,
-): Promise<{ readonly checks: readonly CloudCheck[]; close(): void }> {
+  expected: Expectations,
+): Promise<{ readonly checks: readonly DoctorCheck[]; close(): void }> {
   const logger = processLogger({ ...config, logLevel: "silent" }, "doctor");
   if (config.backend === "ecs") {
-    return (await import("../../backends/ecs/doctor.ts")).doctorChecks(config, logger);
+    return (await import("../../backends/ecs/doctor/doctor.ts")).doctorChecks(config, logger, expected);
   }
   if (config.backend === "aca") {
     return (await import("../../backends/aca/doctor.ts")).doctorChecks(config, logger);

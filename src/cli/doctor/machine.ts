@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 
 import type { CommonConfig } from "../../common/config/load.ts";
 import { errnoOf } from "../../common/errors.ts";
-import type { DoctorCheck, Finding } from "./finding.ts";
+import { type DoctorCheck, ok, type Result, unknown, warning, wrong } from "../../common/finding.ts";
 
 /** The machine as the checks see it; tests give them another root. */
 export interface Machine {
@@ -19,7 +19,6 @@ export interface Machine {
 }
 
 type Settings = Pick<CommonConfig, "hosts" | "runtime" | "stateDir">;
-type Result = Omit<Finding, "check">;
 
 /** `openat2`, by which files of images are reached, is of this version. */
 const leastKernel = [5, 6] as const;
@@ -90,10 +89,7 @@ function checkCgroups({ root }: Machine): Result {
   const version = existsSync(unified) ? "v2" : "v1";
   return missing.length === 0
     ? ok(version)
-    : {
-        status: "warning",
-        text: `${version} without ${missing.join(", ")}: limits on these are not enforced`,
-      };
+    : warning(`${version} without ${missing.join(", ")}: limits on these are not enforced`);
 }
 
 function checkRuntime({ path }: Machine, { runtime }: Settings): Result {
@@ -121,10 +117,7 @@ function checkNftables({ root }: Machine): Result {
     /\bnf_tables\b/.test(readFileSync(join(root, "proc/modules"), "utf8"));
   return isThere
     ? ok("")
-    : {
-        status: "unknown",
-        text: "the kernel has not loaded nf_tables yet: `modprobe nf_tables` tells whether it can",
-      };
+    : unknown("the kernel has not loaded nf_tables yet: `modprobe nf_tables` tells whether it can");
 }
 
 function checkClock({ root, nowMs }: Machine): Result {
@@ -151,7 +144,7 @@ function checkDisk(_: Machine, { stateDir }: Settings): Result {
   if (free < leastDiskBytes) {
     return wrong(`${text}: images will not fit`);
   }
-  return { status: free < comfortableDiskBytes ? "warning" : "ok", text };
+  return (free < comfortableDiskBytes ? warning : ok)(text);
 }
 
 /** OVERLAYFS_SUPER_MAGIC of linux/magic.h. */
@@ -166,10 +159,7 @@ async function checkAddresses(_: Machine, { hosts }: Settings): Promise<Result> 
   }
   return taken.length === 0
     ? ok(hosts.join(", "))
-    : {
-        status: "warning",
-        text: `${taken.join(", ")}: another process serves it, maybe a sockerless that runs`,
-      };
+    : warning(`${taken.join(", ")}: another process serves it, maybe a sockerless that runs`);
 }
 
 /** @throws Node's error where an address cannot be used for another reason */
@@ -190,12 +180,4 @@ async function isTaken(host: string): Promise<boolean> {
     outcome.resolve(false),
   );
   return await outcome.promise.finally(() => listener.close());
-}
-
-function ok(text: string): Result {
-  return { status: "ok", text };
-}
-
-function wrong(text: string): Result {
-  return { status: "wrong", text };
 }

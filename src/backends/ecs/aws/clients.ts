@@ -57,6 +57,11 @@ export interface AwsClients {
   readonly ec2: AwsService<EC2Client>;
   readonly serviceQuotas: AwsService<ServiceQuotasClient>;
   readonly sts: AwsService<STSClient>;
+  /** A service that few commands call; these load its client. */
+  another<Client extends SdkClient>(
+    name: AwsServiceName,
+    create: (settings: ClientSettings) => Client,
+  ): AwsService<Client>;
   /**
    * STS, whose calls somebody else has signed in their own name, as queries of GET. Neither paced nor repeated.
    *
@@ -78,15 +83,8 @@ export function createAwsClients(options: AwsOptions): AwsClients {
     clientConfig: { requestHandler: connectionsTo(undefined) },
     ignoreCache: true, // A file that is read again may have been written anew.
   });
-  const settings = () => ({
-    region: options.region,
-    // One chain for all clients. The services that it asks, such as IAM Identity Center, are behind the same proxies.
-    credentials,
-    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint, disableHostPrefix: true }),
-    customUserAgent: `sockerless/${version}`,
-    maxAttempts: 1, // The caller repeats, at the pace of all calls together.
-    requestHandler: connectionsTo(options.endpoint),
-  });
+  // One chain for all clients. The services that it asks, such as IAM Identity Center, are behind the same proxies.
+  const settings = () => clientSettings(options, credentials);
   const clients: SdkClient[] = [];
   const service = <Client extends SdkClient>(name: AwsServiceName, client: Client): AwsService<Client> => {
     clients.push(client);
@@ -108,6 +106,7 @@ export function createAwsClients(options: AwsOptions): AwsClients {
     ec2: service("ec2", new EC2Client(settings())),
     serviceQuotas: service("service-quotas", new ServiceQuotasClient(settings())),
     sts: service("sts", new STSClient(settings())),
+    another: (name, create) => service(name, create(settings())),
     stsSignedBy(sign) {
       const signer: RequestSigner = {
         async sign(request) {
@@ -126,6 +125,20 @@ export function createAwsClients(options: AwsOptions): AwsClients {
         client.destroy();
       }
     },
+  };
+}
+
+/** Common settings of the SDK's clients. */
+export type ClientSettings = ReturnType<typeof clientSettings>;
+
+function clientSettings({ region, endpoint }: AwsOptions, credentials: ReturnType<typeof defaultProvider>) {
+  return {
+    region,
+    credentials,
+    ...(endpoint === undefined ? {} : { endpoint, disableHostPrefix: true }),
+    customUserAgent: `sockerless/${version}`,
+    maxAttempts: 1, // The caller repeats, at the pace of all calls together.
+    requestHandler: connectionsTo(endpoint),
   };
 }
 

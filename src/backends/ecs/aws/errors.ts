@@ -15,7 +15,8 @@ export type AwsServiceName =
   | "ecr"
   | "ec2"
   | "service-quotas"
-  | "sts";
+  | "sts"
+  | "iam";
 
 /** A call's name in messages and logs. */
 export interface AwsCall {

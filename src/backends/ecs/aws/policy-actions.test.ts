@@ -11,6 +11,7 @@ const prefixes: Readonly<Record<string, string>> = {
   ecr: "ecr",
   ecs: "ecs",
   efs: "elasticfilesystem",
+  iam: "iam",
   "service-quotas": "servicequotas",
   servicediscovery: "servicediscovery",
   sts: "sts",
@@ -66,21 +67,42 @@ async function calledBy(source: string): Promise<string[]> {
   });
 }
 
+/** The actions that a document of `deploy/iam` allows. */
+async function allowedBy(name: string): Promise<Set<string>> {
+  const document = await readFile(join(checkout(), "deploy/iam", name), "utf8");
+  const { Statement: statements } = JSON.parse(document) as { Statement: { Action: string | string[] }[] };
+  return new Set(statements.flatMap(({ Action: action }) => action));
+}
+
+async function sourcesBelow(folder: string): Promise<string[]> {
+  return (await readdir(join(checkout(), folder), { recursive: true }))
+    .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
+    .map((name) => join(checkout(), folder, name));
+}
+
+function inOrder(actions: Iterable<string>): string[] {
+  return [...actions].sort((one, other) => (one < other ? -1 : 1));
+}
+
+const doctor = "src/backends/ecs/doctor";
+
 describe("the backend's policy", () => {
   it("allows what the backend calls, and nothing that it does not", async () => {
-    const sources = (await readdir(join(checkout(), "src"), { recursive: true }))
-      .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
-      .map((name) => join(checkout(), "src", name));
+    const sources = (await sourcesBelow("src")).filter((name) => !name.includes(doctor));
     const called = (await Promise.all(sources.map(calledBy))).flat();
     assert.ok(called.includes("ecs:RunTask"), "calls are found");
     const needed = new Set([...called, ...Object.values(checkedToo).flat()]);
     needed.delete(needsNoPermission);
-    const document = await readFile(join(checkout(), "deploy/iam/backend-policy.json"), "utf8");
-    const { Statement: statements } = JSON.parse(document) as {
-      Statement: { Action: string | string[] }[];
-    };
-    const allowed = new Set(statements.flatMap(({ Action: action }) => action));
-    const inOrder = (actions: Iterable<string>) => [...actions].sort((one, other) => (one < other ? -1 : 1));
-    assert.deepEqual(inOrder(allowed), inOrder(needed));
+    assert.deepEqual(inOrder(await allowedBy("backend-policy.json")), inOrder(needed));
+  });
+
+  it("allows with that of the doctor what the doctor calls, and nothing that it does not", async () => {
+    const called = new Set((await Promise.all((await sourcesBelow(doctor)).map(calledBy))).flat());
+    called.delete(needsNoPermission);
+    const allowed = await allowedBy("backend-policy.json");
+    assert.deepEqual(
+      inOrder([...called].filter((action) => !allowed.has(action))),
+      inOrder(await allowedBy("doctor-policy.json")),
+    );
   });
 });

@@ -85,6 +85,12 @@ export class Iam {
     });
   }
 
+  /** The policies of a user or role; undefined: there is none of this ARN. */
+  policiesOf(arn: string): readonly PolicyDocument[] | undefined {
+    const user = [...this.#principals.values()].find((each) => each.arn === arn);
+    return (user ?? this.#roles.get(arn))?.policies;
+  }
+
   /** The caller that has this access key; undefined: nobody has it. */
   principalOf(accessKeyId: string): Principal | undefined {
     return this.#principals.get(accessKeyId);

@@ -1,4 +1,4 @@
-/** Service Quotas: the account's quotas of Fargate. */
+/** Service Quotas: the account's quotas of Fargate and of network interfaces. */
 import type {
   GetServiceQuotaCommandInput,
   GetServiceQuotaCommandOutput,
@@ -12,6 +12,7 @@ export function serviceQuotasService(context: Context): ServiceHandler {
   const quotas: Readonly<Record<string, () => number>> = {
     "fargate/L-3032A538": () => context.quotas.fargateVcpus,
     "fargate/L-36FBB829": () => context.quotas.fargateSpotVcpus,
+    "vpc/L-DF5E4CA3": () => context.quotas.networkInterfaces,
   };
   return {
     name: "service-quotas",

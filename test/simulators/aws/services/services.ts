@@ -14,6 +14,7 @@ import { Network } from "./ec2/network.ts";
 import { efsService } from "./efs/efs.ts";
 import { EfsState } from "./efs/state.ts";
 import { logsService } from "./logs/logs.ts";
+import { iamService } from "./iam.ts";
 import { LogState } from "./logs/state.ts";
 import { SecretState } from "./secretsmanager/state.ts";
 import { addressesOf } from "./servicediscovery/names.ts";
@@ -66,6 +67,7 @@ export async function startServices(
     state: { network, efs, cloudMap, logs, ecr, secrets },
     handlers: [
       stsService(context),
+      iamService(context),
       ec2Service(context, network),
       efsService(context, efs),
       serviceDiscoveryService(context, cloudMap),

@@ -52,13 +52,16 @@ function readTree(
   const shape = shapeOf(model, reference);
   const refuse = (): AwsFault =>
     new AwsFault("InvalidParameterValue", `Value (${String(value)}) for parameter ${path} is invalid.`);
+  if (shape.type === "list" && value === "" && model.metadata.protocol !== "ec2") {
+    return []; // The SDKs write an empty list so.
+  }
   if (shape.type === "structure" || shape.type === "list") {
     if (typeof value === "string") {
       throw refuse();
     }
     return shape.type === "structure"
       ? readStructure(model, shape.members ?? {}, value, path)
-      : readList(model, shape.member, value, path);
+      : readList(model, shape.member, elementsOf(model, value, path), path);
   }
   if (typeof value !== "string") {
     throw refuse();
@@ -98,6 +101,15 @@ function readStructure(
     result[found[0]] = readTree(model, found[1], inner, below);
   }
   return result;
+}
+
+/** EC2 numbers elements right below the list's name, the other services below `member`. */
+function elementsOf({ metadata }: ServiceModel, tree: Tree, path: string): Tree {
+  const elements = metadata.protocol === "ec2" ? tree : tree.get("member");
+  if (!(elements instanceof Map) || (elements !== tree && tree.size > 1)) {
+    throw new AwsFault("MalformedQueryString", `The list ${path} has no elements by number`);
+  }
+  return elements;
 }
 
 function readList(

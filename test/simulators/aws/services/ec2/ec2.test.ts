@@ -5,6 +5,7 @@ import {
   AuthorizeSecurityGroupIngressCommand,
   CreateSecurityGroupCommand,
   DeleteSecurityGroupCommand,
+  DescribeRouteTablesCommand,
   DescribeSecurityGroupsCommand,
   DescribeSubnetsCommand,
   EC2Client,
@@ -48,6 +49,67 @@ test("a fresh account has two subnets in two zones", async () => {
       { CidrBlock: "10.0.128.0/17", AvailabilityZone: "us-east-1b" },
     ],
   );
+});
+
+test("a dry run tells whether a call would be allowed, and changes nothing", async () => {
+  await using aws = await startAws({ lightweight: true });
+  const GroupId = await createGroup(aws, "web");
+  const dryRuns = (ec2: EC2Client) => [
+    () => ec2.send(new DescribeSubnetsCommand({ DryRun: true })),
+    () => ec2.send(new DeleteSecurityGroupCommand({ GroupId, DryRun: true })),
+    () =>
+      ec2.send(
+        new CreateSecurityGroupCommand({
+          GroupName: "other",
+          Description: "x",
+          VpcId: aws.account.vpcId,
+          DryRun: true,
+        }),
+      ),
+    () =>
+      ec2.send(
+        new AuthorizeSecurityGroupIngressCommand({
+          GroupId,
+          IpPermissions: [{ ...port(1), IpRanges: [{ CidrIp: "10.0.0.0/8" }] }],
+          DryRun: true,
+        }),
+      ),
+  ];
+  const before = JSON.stringify(aws.services.network.groups.all());
+  for (const dryRun of dryRuns(clientOf(aws))) {
+    await assert.rejects(dryRun(), { name: "DryRunOperation" });
+  }
+  const credentials = aws.iam.addUser("nobody", []);
+  aws.iam.enforced = true;
+  for (const dryRun of dryRuns(new EC2Client({ ...aws.clientConfig, credentials, maxAttempts: 1 }))) {
+    await assert.rejects(dryRun(), { name: "UnauthorizedOperation" });
+  }
+  assert.equal(JSON.stringify(aws.services.network.groups.all()), before);
+});
+
+test("a subnet's way out is told by its route table, or by the main one", async () => {
+  await using aws = await startAws({ lightweight: true });
+  const { network } = aws.services;
+  const [subnetId = ""] = aws.account.subnetIds;
+  network.routeTables = [
+    ...network.routeTables,
+    {
+      routeTableId: "rtb-0123456789abcdef0",
+      isMain: false,
+      subnetIds: [subnetId],
+      routes: [{ destination: "0.0.0.0/0", gateway: "igw-1", isBlackhole: true }],
+    },
+  ];
+  const tables = async (Name: string, value: string) =>
+    (await clientOf(aws).send(new DescribeRouteTablesCommand({ Filters: [{ Name, Values: [value] }] })))
+      .RouteTables;
+  const [own, ...others] = (await tables("association.subnet-id", subnetId)) ?? [];
+  assert.deepEqual(others, []);
+  assert.deepEqual(own?.Routes, [
+    { DestinationCidrBlock: "0.0.0.0/0", GatewayId: "igw-1", State: "blackhole" },
+  ]);
+  const [main] = (await tables("association.main", "true")) ?? [];
+  assert.match(main?.Routes?.[1]?.NatGatewayId ?? "", /^nat-/);
 });
 
 test("a group is found by its tag, with its rules in permissions", async () => {

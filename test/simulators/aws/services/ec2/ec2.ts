@@ -1,12 +1,17 @@
-/** EC2, as far as it is the tasks' network: subnets and security groups. */
-import type { DescribeSubnetsCommandInput, DescribeSubnetsCommandOutput } from "@aws-sdk/client-ec2";
+/** EC2, as far as it is the tasks' network: subnets, their route tables, and security groups. */
+import type {
+  DescribeRouteTablesCommandInput,
+  DescribeRouteTablesCommandOutput,
+  DescribeSubnetsCommandInput,
+  DescribeSubnetsCommandOutput,
+} from "@aws-sdk/client-ec2";
 
 import type { Subnet } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
-import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts";
+import { AwsFault, type Operation, operation, type ServiceHandler } from "../../wire/service.ts";
 import { applyFilters } from "./filters.ts";
 import { groupOperations } from "./group-operations.ts";
-import type { Network } from "./network.ts";
+import type { Network, RouteTable } from "./network.ts";
 import { describeAccess, requirePage } from "./requests.ts";
 
 /** The simulated EC2. */
@@ -47,7 +52,7 @@ export function ec2Service(context: Context, network: Network): ServiceHandler {
       unknownKey: "AuthFailure",
       unknownKeyStatus: 401,
     },
-    operations: {
+    operations: withDryRun({
       ...groupOperations(context, network),
 
       DescribeSubnets: operation<DescribeSubnetsCommandInput, DescribeSubnetsCommandOutput>({
@@ -74,7 +79,60 @@ export function ec2Service(context: Context, network: Network): ServiceHandler {
           return { Subnets: items.map(shownSubnet), NextToken: next };
         },
       }),
+
+      DescribeRouteTables: operation<DescribeRouteTablesCommandInput, DescribeRouteTablesCommandOutput>({
+        access: () => describeAccess("DescribeRouteTables"),
+        run: (input) => {
+          const found = applyFilters(
+            network.routeTables,
+            input.Filters,
+            {
+              "vpc-id": () => [vpcId],
+              "association.subnet-id": ({ subnetIds }) => subnetIds,
+              "association.main": ({ isMain }) => [String(isMain)],
+            },
+            () => ({}),
+          );
+          const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
+          return { RouteTables: items.map((table) => shownTable(table, vpcId)), NextToken: next };
+        },
+      }),
+    }),
+  };
+}
+
+/** The operations, each of which does nothing for a request with `DryRun` but to check the caller's permission. */
+function withDryRun(operations: Readonly<Record<string, Operation>>): Record<string, Operation> {
+  const wrapped = Object.entries(operations).map(([name, { access, run }]): [string, Operation] => [
+    name,
+    {
+      access,
+      run(input, call) {
+        if ((input as { readonly DryRun?: boolean }).DryRun === true) {
+          const message = "Request would have succeeded, but DryRun flag is set.";
+          throw new AwsFault("DryRunOperation", message, 412);
+        }
+        return run(input, call);
+      },
     },
+  ]);
+  return Object.fromEntries(wrapped);
+}
+
+function shownTable({ routeTableId, isMain, subnetIds, routes }: RouteTable, vpcId: string) {
+  const association = { RouteTableId: routeTableId, AssociationState: { State: "associated" as const } };
+  return {
+    RouteTableId: routeTableId,
+    VpcId: vpcId,
+    Associations: [
+      ...(isMain ? [{ ...association, Main: true }] : []),
+      ...subnetIds.map((SubnetId) => ({ ...association, SubnetId, Main: false })),
+    ],
+    Routes: routes.map(({ destination, gateway, isBlackhole }) => ({
+      [destination.includes(":") ? "DestinationIpv6CidrBlock" : "DestinationCidrBlock"]: destination,
+      [gateway.startsWith("nat-") ? "NatGatewayId" : "GatewayId"]: gateway,
+      State: isBlackhole === true ? ("blackhole" as const) : ("active" as const),
+    })),
   };
 }
 

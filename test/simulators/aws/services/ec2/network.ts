@@ -20,12 +20,30 @@ import { SecurityGroups } from "./groups.ts";
 /** AWS keeps the first four addresses of a subnet and the last. */
 const keptAtStart = 4;
 
+/** A route table. Packets do not follow it: there is no way out of the simulated VPC. */
+export interface RouteTable {
+  readonly routeTableId: string;
+  /** Whether it is that of subnets which no table names. */
+  readonly isMain: boolean;
+  readonly subnetIds: readonly string[];
+  readonly routes: readonly {
+    /** A range, of IPv4 or IPv6. */
+    readonly destination: string;
+    /** `local`, `igw-…`, `nat-…` */
+    readonly gateway: string;
+    /** Whether the gateway is no more. */
+    readonly isBlackhole?: boolean;
+  }[];
+}
+
 /** The one VPC of the account: two subnets in two zones, and its default group. */
 export class Network implements VpcNetwork {
   readonly vpcId = resourceId("vpc");
   readonly cidr: string;
   readonly defaultGroupId: string;
   readonly groups: SecurityGroups;
+  /** Route tables, which a test may change: in a fresh account the main one alone, with a NAT gateway. */
+  routeTables: readonly RouteTable[];
   readonly #context: Context;
   readonly #subnets: readonly Subnet[];
   readonly #interfaces = new Map<string, NetworkInterface>();
@@ -53,6 +71,18 @@ export class Network implements VpcNetwork {
     this.#subnets = halves(parseCidr(cidr)).map((half, index) => this.#newSubnet(half, index));
     const { groupId } = this.groups.create("default", "default VPC security group", {}, this.vpcId);
     this.defaultGroupId = groupId;
+    this.routeTables = [
+      {
+        routeTableId: resourceId("rtb"),
+        isMain: true,
+        subnetIds: [],
+        routes: [
+          { destination: cidr, gateway: "local" },
+          { destination: "0.0.0.0/0", gateway: resourceId("nat") },
+          { destination: "::/0", gateway: resourceId("igw") },
+        ],
+      },
+    ];
     const everything = { protocol: "-1", fromPort: -1, toPort: -1 };
     this.groups.authorize(groupId, [{ ...everything, groupId, direction: "ingress", peer: { groupId } }], {});
   }

@@ -6,6 +6,8 @@ import type {
   DeleteAccessPointCommandOutput,
   DescribeAccessPointsCommandInput,
   DescribeAccessPointsCommandOutput,
+  DescribeMountTargetSecurityGroupsCommandInput,
+  DescribeMountTargetSecurityGroupsCommandOutput,
   DescribeMountTargetsCommandInput,
   DescribeMountTargetsCommandOutput,
 } from "@aws-sdk/client-efs";
@@ -91,6 +93,14 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
 
   const mountTargetsOf = (fileSystemId: string): MountTarget[] =>
     state.mountTargets().filter((each) => each.fileSystemId === fileSystemId);
+
+  const mountTarget = (mountTargetId: string): MountTarget => {
+    const found = state.mountTargets().find((each) => each.mountTargetId === mountTargetId);
+    if (found === undefined) {
+      throw new AwsFault("MountTargetNotFound", `Mount target ${mountTargetId} does not exist.`);
+    }
+    return found;
+  };
 
   return {
     name: "efs",
@@ -212,12 +222,7 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
             throw new AwsFault("BadRequest", "Name one of FileSystemId, MountTargetId and AccessPointId.");
           }
           if (MountTargetId !== undefined) {
-            const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
-            if (target === undefined) {
-              const message = `Mount target ${MountTargetId} does not exist.`;
-              throw new AwsFault("MountTargetNotFound", message);
-            }
-            return { MountTargets: [shownMountTarget(target)] };
+            return { MountTargets: [shownMountTarget(mountTarget(MountTargetId))] };
           }
           const fileSystemId =
             AccessPointId === undefined
@@ -226,6 +231,19 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
           const { items, next } = requirePage(mountTargetsOf(fileSystemId), Marker, MaxItems);
           return { MountTargets: items.map(shownMountTarget), NextMarker: next };
         },
+      }),
+
+      DescribeMountTargetSecurityGroups: operation<
+        DescribeMountTargetSecurityGroupsCommandInput,
+        DescribeMountTargetSecurityGroupsCommandOutput
+      >({
+        access: ({ MountTargetId }) => {
+          const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
+          return onFileSystem("DescribeMountTargetSecurityGroups", target?.fileSystemId);
+        },
+        run: ({ MountTargetId }) => ({
+          SecurityGroups: [...mountTarget(MountTargetId ?? "").networkInterface.groupIds],
+        }),
       }),
     },
   };

@@ -1,9 +1,11 @@
-/** Cloud Map's calls about services. */
+/** Cloud Map's calls about services and their namespace. */
 import type {
   CreateServiceCommandInput,
   CreateServiceCommandOutput,
   DeleteServiceCommandInput,
   DeleteServiceCommandOutput,
+  GetNamespaceCommandInput,
+  GetNamespaceCommandOutput,
   ListServicesCommandInput,
   ListServicesCommandOutput,
 } from "@aws-sdk/client-servicediscovery";
@@ -70,6 +72,22 @@ export function serviceOperations(context: Context, registry: Registry): Record<
         }
         registry.services.delete(service.id);
         return {};
+      },
+    }),
+
+    GetNamespace: operation<GetNamespaceCommandInput, GetNamespaceCommandOutput>({
+      access: ({ Id = "" }) => permissions.onNamespace("GetNamespace", Id),
+      run: ({ Id = "" }) => {
+        const { id, name, hostedZoneId } = registry.namespace(Id);
+        return {
+          Namespace: {
+            Id: id,
+            Arn: registry.namespaceArn(id),
+            Name: name,
+            Type: "DNS_PRIVATE",
+            Properties: { DnsProperties: { HostedZoneId: hostedZoneId } },
+          },
+        };
       },
     }),
 

@@ -1,0 +1,157 @@
+/** Checks of the tasks' network: ways out, and the way to the file system. */
+import { BlockList } from "node:net";
+
+import {
+  DescribeRouteTablesCommand,
+  DescribeSecurityGroupsCommand,
+  type IpPermission,
+  type Route,
+  type Subnet,
+} from "@aws-sdk/client-ec2";
+import { DescribeMountTargetSecurityGroupsCommand, DescribeMountTargetsCommand } from "@aws-sdk/client-efs";
+
+import { gravestOf, ok, type Result, warning, wrong } from "../../../common/finding.ts";
+import { nfsPort, peersAt } from "../security-groups/rules.ts";
+import type { Surroundings } from "./surroundings.ts";
+
+const httpsPort = 443;
+
+/** Checks that the subnets' routes lead to where images are pulled from and logs written to. */
+export async function checkWayOut(surroundings: Surroundings, abortSignal: AbortSignal): Promise<Result> {
+  const { aws, config } = surroundings;
+  const subnets = await surroundings.subnets(abortSignal);
+  const tablesBy = async (Name: string, Values: string[]) => {
+    const Filters = [
+      { Name: "vpc-id", Values: [await surroundings.vpc(abortSignal)] },
+      { Name, Values },
+    ];
+    return (
+      (await aws.ec2.send(new DescribeRouteTablesCommand({ Filters }), { abortSignal })).RouteTables ?? []
+    );
+  };
+  const own = await tablesBy("association.subnet-id", config.subnets);
+  const [main] = await tablesBy("association.main", ["true"]);
+  return gravestOf(
+    subnets.map((subnet) => {
+      const table =
+        own.find(({ Associations = [] }) =>
+          Associations.some(({ SubnetId }) => SubnetId === subnet.SubnetId),
+        ) ?? main;
+      return wayOutOf(subnet, table?.Routes ?? [], config.assignPublicIp);
+    }),
+  );
+}
+
+function wayOutOf({ SubnetId, Ipv6Native }: Subnet, routes: readonly Route[], isPublic: boolean): Result {
+  const route = routes.find(({ DestinationCidrBlock, DestinationIpv6CidrBlock }) =>
+    Ipv6Native === true ? DestinationIpv6CidrBlock === "::/0" : DestinationCidrBlock === "0.0.0.0/0",
+  );
+  if (route === undefined) {
+    return warning(
+      `${SubnetId} has no default route: tasks there start only if VPC endpoints lead to ECR, S3 and CloudWatch Logs, and pull from no other registry`,
+    );
+  }
+  const { NatGatewayId, TransitGatewayId, GatewayId, EgressOnlyInternetGatewayId, NetworkInterfaceId } =
+    route;
+  const target =
+    NatGatewayId ?? TransitGatewayId ?? EgressOnlyInternetGatewayId ?? NetworkInterfaceId ?? GatewayId ?? "";
+  if (route.State === "blackhole") {
+    return wrong(
+      `the default route of ${SubnetId} leads to ${target}, which is no more: no image is pulled there`,
+    );
+  }
+  return target.startsWith("igw-") && Ipv6Native !== true && !isPublic
+    ? wrong(
+        `the default route of ${SubnetId} leads to the Internet gateway ${target}, which serves public addresses alone: set ecs.assign_public_ip, or name subnets with a NAT gateway`,
+      )
+    : ok(`${SubnetId} by ${target}`);
+}
+
+/** Checks that the groups of tasks exist, and let them reach registries, AWS, and a backend that agents call. */
+export async function checkGroupsEgress(
+  { aws, config }: Surroundings,
+  abortSignal: AbortSignal,
+): Promise<Result> {
+  const { SecurityGroups = [] } = await aws.ec2.send(
+    new DescribeSecurityGroupsCommand({ GroupIds: config.securityGroups }),
+    { abortSignal },
+  );
+  const permissions = SecurityGroups.flatMap(({ IpPermissionsEgress = [] }) => IpPermissionsEgress);
+  const { agentMode, callbackUrl } = config;
+  const callbackPort =
+    agentMode === "callback" && callbackUrl !== undefined
+      ? Number(new URL(callbackUrl).port) || httpsPort
+      : httpsPort;
+  const closed = [...new Set([httpsPort, callbackPort])].filter(
+    (port) => peersAt(port, permissions).length === 0,
+  );
+  return closed.length === 0
+    ? ok()
+    : wrong(
+        `ecs.security_groups let nothing out to port ${closed.join(", ")}: ${closed.includes(httpsPort) ? "no image is pulled and no log written" : "agents do not reach ecs.callback_url"}; add an egress rule`,
+      );
+}
+
+/** Checks that the tasks' groups reach the mount targets of their subnets. */
+export async function checkMountTargets(
+  surroundings: Surroundings,
+  abortSignal: AbortSignal,
+): Promise<Result> {
+  const { aws, config } = surroundings;
+  const { MountTargets = [] } = await aws.efs.send(
+    new DescribeMountTargetsCommand({ FileSystemId: config.efsFilesystemId }),
+    { abortSignal },
+  );
+  const subnets = await surroundings.subnets(abortSignal);
+  const results: Result[] = [];
+  for (const { MountTargetId, SubnetId, LifeCycleState } of MountTargets) {
+    const subnet = subnets.find((each) => each.SubnetId === SubnetId);
+    if (subnet === undefined) {
+      continue;
+    }
+    if (LifeCycleState !== "available") {
+      results.push(wrong(`the mount target ${MountTargetId} in ${SubnetId} is ${LifeCycleState}`));
+      continue;
+    }
+    const { SecurityGroups = [] } = await aws.efs.send(
+      new DescribeMountTargetSecurityGroupsCommand({ MountTargetId }),
+      { abortSignal },
+    );
+    const described = await aws.ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: SecurityGroups }), {
+      abortSignal,
+    });
+    const permissions = (described.SecurityGroups ?? []).flatMap(({ IpPermissions = [] }) => IpPermissions);
+    results.push(
+      letsIn(permissions, config.securityGroups, subnet)
+        ? ok()
+        : wrong(
+            `${SecurityGroups.join(", ")} of the mount target in ${SubnetId} do not let ecs.security_groups in at port ${nfsPort}: containers with volumes will not start; add an ingress rule`,
+          ),
+    );
+  }
+  return gravestOf(results);
+}
+
+/** Whether a rule lets NFS in from one of the groups, or from the subnet's addresses. */
+function letsIn(
+  permissions: readonly IpPermission[],
+  groups: readonly string[],
+  { CidrBlock, Ipv6CidrBlockAssociationSet = [] }: Subnet,
+): boolean {
+  const addresses = [CidrBlock, ...Ipv6CidrBlockAssociationSet.map(({ Ipv6CidrBlock }) => Ipv6CidrBlock)];
+  return peersAt(nfsPort, permissions).some((peer) =>
+    "group" in peer
+      ? groups.includes(peer.group)
+      : addresses.some((range) => range !== undefined && isWithin(range, peer.cidr)),
+  );
+}
+
+/** Whether a range begins in another. */
+function isWithin(range: string, outer: string): boolean {
+  const [address = "", prefix = ""] = outer.split("/");
+  const family = outer.includes(":") ? "ipv6" : "ipv4";
+  const list = new BlockList();
+  list.addSubnet(address, Number(prefix), family);
+  const [first = ""] = range.split("/");
+  return first.includes(":") === (family === "ipv6") && list.check(first, family);
+}
