@@ -57,7 +57,7 @@ async function cloudChecks(
     return (await import("../../backends/ecs/doctor/doctor.ts")).doctorChecks(config, logger, expected);
   }
   if (config.backend === "aca") {
-    return (await import("../../backends/aca/doctor.ts")).doctorChecks(config, logger);
+    return (await import("../../backends/aca/doctor/doctor.ts")).doctorChecks(config, logger);
   }
   return (await import("../../backends/kubernetes/doctor.ts")).doctorChecks(config, logger);
 }

@@ -16,6 +16,7 @@ import { HttpEndpoint, type WireAnswer, type WireRequest } from "../common/wire/
 import type { Context } from "./context.ts";
 import { identityPaths, serveEntra, serveIdentity } from "./entra/endpoints.ts";
 import { Entra, type Principal } from "./entra/entra.ts";
+import { authorizationProvider } from "./services/authorization.ts";
 import { App } from "./services/app/app.ts";
 import { Logs } from "./services/logs/logs.ts";
 import { Registry } from "./services/registry/registry.ts";
@@ -226,7 +227,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
       machine,
     ),
   );
-  const providers = [app.provider, storage.provider, registry.provider];
+  const providers = [app.provider, storage.provider, registry.provider, authorizationProvider(context)];
   context.rates.define(publishedRates(providers));
   const arm = new Arm(context);
   for (const provider of providers) {

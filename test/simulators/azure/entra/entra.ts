@@ -131,6 +131,15 @@ export class Entra {
     return isAllowed;
   }
 
+  /** Actions that a principal's roles allow at a scope, by role. */
+  allowedAt({ objectId }: Principal, scope: string): readonly (readonly string[])[] {
+    const now = this.#clock.nowMs();
+    return this.#assignments
+      .filter((each) => each.objectId === objectId && each.since <= now && now < each.until)
+      .filter((each) => contains(each.scope, scope))
+      .map(({ actions }) => actions);
+  }
+
   /** Issues a token for a resource. @param audience as the client asked for it */
   issue(principal: Principal, audience: string): { readonly token: string; readonly expiresAt: number } {
     const now = this.#clock.nowMs();

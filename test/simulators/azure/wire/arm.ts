@@ -183,7 +183,7 @@ export class Arm {
   }
 
   #authorize(principal: Principal, { action }: ArmOperation, scope: string): void {
-    if (!this.#context.entra.allows(principal, action, scope)) {
+    if (action !== undefined && !this.#context.entra.allows(principal, action, scope)) {
       const message = `The client '${principal.clientId}' with object id '${principal.objectId}' does not have authorization to perform action '${action}' over scope '${scope}' or the scope is invalid. If access was recently granted, please refresh your credentials.`;
       throw new ArmFault(403, "AuthorizationFailed", message);
     }

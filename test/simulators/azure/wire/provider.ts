@@ -32,8 +32,8 @@ export interface ArmOperation {
   readonly method: "GET" | "PUT" | "PATCH" | "POST" | "DELETE";
   /** After `/subscriptions/{subscriptionId}`. */
   readonly path: string;
-  /** The permission that it needs. */
-  readonly action: string;
+  /** The permission that it needs; absent: none. */
+  readonly action?: string;
   readonly body?: { readonly schema: Schema; readonly required: boolean };
   /** Parameters of the query besides `api-version`. */
   readonly query?: readonly string[];

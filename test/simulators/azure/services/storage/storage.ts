@@ -35,6 +35,8 @@ export interface StorageAccount {
   /** NFS needs `FileStorage`. */
   readonly kind: "StorageV2" | "FileStorage";
   keys: readonly [string, string];
+  /** Whether it takes secure transfer alone, by which no NFS share is mounted. */
+  isHttpsOnly?: boolean;
   readonly shares: Map<string, Share>;
   /** Simulated milliseconds since the epoch, until which names of deleted shares are not free. */
   readonly deleted: Map<string, number>;
@@ -291,6 +293,7 @@ export class Storage {
       properties: {
         provisioningState: "Succeeded",
         allowSharedKeyAccess: true,
+        supportsHttpsTrafficOnly: account.isHttpsOnly === true,
         primaryEndpoints: { file: `https://${name}.file.core.windows.net/` },
       },
     };

@@ -1,0 +1,83 @@
+/** Checks of `sockerless doctor` in Azure: those of the backend's start, and what only a first day needs to know. */
+import { systemClock } from "../../../common/clock.ts";
+import type { AcaConfig } from "../../../common/config/load.ts";
+import { isErrorKind, messageOf } from "../../../common/errors.ts";
+import { type DoctorCheck, ok, type Result, unknown, warning, wrong } from "../../../common/finding.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
+import { examined } from "../../cloud/upkeep/examined.ts";
+import { createAzureClients } from "../arm/clients.ts";
+import { AzureError } from "../arm/errors.ts";
+import { parseRates } from "../arm/rates.ts";
+import { logAnalyticsLog } from "../logs/log-analytics.ts";
+import { configuredFiles } from "../shares/configured-files.ts";
+import { acaChecks } from "../start-checks.ts";
+import { rightChecks } from "./rights.ts";
+
+/** The checks; they change nothing. */
+export function doctorChecks(
+  { aca: config }: AcaConfig,
+  logger: Logger,
+): { readonly checks: readonly DoctorCheck[]; close(): void } {
+  const { subscriptionId, endpoint, apiRates, logAnalyticsWorkspaceId: workspaceId } = config;
+  const rates = parseRates(apiRates);
+  const azure = createAzureClients({ subscriptionId, endpoint, rates, clock: systemClock, logger });
+  const files = configuredFiles(config, azure, systemClock);
+  const check = (name: string, look: (signal: AbortSignal) => Promise<Result> | Result): DoctorCheck => ({
+    check: name,
+    look: async (signal) => await look(signal),
+  });
+  const log = logAnalyticsLog({
+    ...{ azure, endpoint: config.logsEndpoint, workspaceId, clock: systemClock },
+    container: "doctor",
+    streamsOf: () => ["sockerless-doctor"],
+  });
+  const checks = [
+    ...examined(acaChecks(config, azure, logger)),
+    ...(files === undefined
+      ? []
+      : [
+          check("the storage account's key", () => answered(() => files.key(), wrong)),
+          check("NFS shares", () => answered(() => files.refuseHttpsOnly(), warning)),
+        ]),
+    ...(workspaceId === undefined
+      ? []
+      : [
+          check("the workspace", (signal) =>
+            answered(async () => {
+              for await (const _ of log.lines("doctor", { tail: 1n, sinceNs: undefined }, signal)) {
+                break; // An answer to the query will do: it has no lines.
+              }
+            }, wrong),
+          ),
+        ]),
+    check("the agent's image", () =>
+      unknown(
+        config.agentImage === undefined
+          ? "jobs pull it: `sockerless aca push-agent` puts it into aca.registry_server"
+          : `whether jobs can pull ${config.agentImage} is seen in Azure alone`,
+      ),
+    ),
+    check("the callback address", () =>
+      config.callbackUrl === undefined
+        ? wrong("agents have no address to call: set aca.callback_url")
+        : unknown(`whether agents reach ${config.callbackUrl} is seen in Azure alone`),
+    ),
+    ...rightChecks(config, azure),
+  ];
+  return { checks, close: () => azure.abandon() };
+}
+
+/** @param otherwise the result where Azure, or what it has told, refuses; a missing right tells nothing of the thing */
+async function answered(ask: () => Promise<unknown>, otherwise: (text: string) => Result): Promise<Result> {
+  try {
+    await ask();
+    return ok();
+  } catch (error) {
+    const isAnswer =
+      error instanceof AzureError
+        ? isRefusal(error) && !error.isDenied
+        : isErrorKind(error, "invalid") || isErrorKind(error, "system");
+    return (isAnswer ? otherwise : unknown)(messageOf(error));
+  }
+}
