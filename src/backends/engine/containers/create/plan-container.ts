@@ -75,6 +75,9 @@ export async function planContainer(context: EngineContext, request: CreateConta
     layerDiffIds: image.record.diffIds,
     imageMounts: [...mounted.mounts],
     takenSubpaths: takenSubpaths(mounts),
+    takenNonRecursive: mounts.flatMap(({ point, takenNonRecursive }) =>
+      takenNonRecursive === true ? [point.destination] : [],
+    ),
     links: planLinks(state, hostConfig),
     state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
     phase: Phase.CREATING,

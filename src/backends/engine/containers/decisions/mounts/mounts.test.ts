@@ -148,6 +148,27 @@ describe("the mounts of a container", () => {
     );
   });
 
+  it("that are taken leave out what is mounted beneath them, as where they are taken from", () => {
+    const bind = { type: "bind", source: "/h", target: "/d", bindOptions: { nonRecursive: true } };
+    const point = { type: "bind", source: "/h", destination: "/d", rw: true };
+    const donor = create(ContainerRecordSchema, { hostConfig: { mounts: [bind] }, mounts: [point] });
+    const [taken] = plan({ volumesFrom: ["other"] }, [], donor);
+    assert.equal(taken?.takenNonRecursive, true);
+    const taker = create(ContainerRecordSchema, { mounts: [point], takenNonRecursive: ["/d"] });
+    const [next] = plan({ volumesFrom: ["other"] }, [], taker);
+    assert.equal(next?.takenNonRecursive, true);
+    const none = {
+      volumes: new Map() as unknown as Table<VolumeRecord>,
+      images: new Map() as unknown as Table<ImageRecord>,
+    };
+    for (const record of [donor, taker]) {
+      assert.deepEqual(
+        resolveMounts(record, none).map((mount) => mount.nonRecursive),
+        [true],
+      );
+    }
+  });
+
   it("reach the driver below the root and sorted by depth, with what the user said of each", () => {
     const records = new Map([
       ["v", create(VolumeRecordSchema, { name: "v" })],

@@ -35,6 +35,8 @@ export interface PlannedMount {
   readonly mustExist?: boolean;
   /** For a volume from another container: its subpath there, and whether it is removed with its last container. */
   readonly taken?: { readonly subpath: string; readonly isAnonymous: boolean };
+  /** For a bind from another container: whether it is without the mounts beneath its source there. */
+  readonly takenNonRecursive?: boolean;
 }
 
 /**
@@ -169,6 +171,16 @@ export function subpathAt(record: ContainerRecord, destination: string): string 
   return cleanPath(`/${subpath ?? ""}`).slice(1);
 }
 
+/** Whether a container's bind at a destination is without the mounts beneath its source. */
+export function isNonRecursiveAt(record: ContainerRecord, destination: string): boolean {
+  return (
+    record.takenNonRecursive.includes(destination) ||
+    hostConfigOf(record).mounts.some(
+      ({ target, bindOptions }) => bindOptions?.nonRecursive === true && cleanPath(target) === destination,
+    )
+  );
+}
+
 function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
   // Image mounts are not inherited by other containers.
   const shared = other.mounts.filter(({ type }) => type !== "image");
@@ -183,6 +195,6 @@ function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
             isAnonymous: other.anonymousVolumes.includes(point.name),
           },
         }
-      : { point: copy };
+      : { point: copy, takenNonRecursive: isNonRecursiveAt(other, point.destination) };
   });
 }

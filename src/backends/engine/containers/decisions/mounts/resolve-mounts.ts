@@ -16,7 +16,7 @@ import { isOfBuild } from "../../../../model/build-label.ts";
 import { hostConfigOf } from "../../../../model/records.ts";
 import { imageRecordOf } from "./image-mounts.ts";
 import { parseBind } from "./parse-bind.ts";
-import { cleanPath, subpathAt } from "./plan-mounts.ts";
+import { cleanPath, isNonRecursiveAt, subpathAt } from "./plan-mounts.ts";
 
 /**
  * All mounts of a container, those nearer to the root first.
@@ -126,7 +126,7 @@ function resolveMount(
         createSource: said?.inBinds !== false || said.mount.bindOptions?.createMountpoint === true,
         propagation: point.propagation,
         propagationAsked: (said?.mount.bindOptions?.propagation ?? "") !== "",
-        nonRecursive: said?.mount.bindOptions?.nonRecursive === true,
+        nonRecursive: isNonRecursiveAt(record, point.destination),
         ...(said?.inBinds === true && !point.rw && hostConfigOf(record).bindsReadOnlyNonRecursive
           ? { readOnlyBeneath: "no" as const }
           : readOnlyBeneath(said?.mount)),
