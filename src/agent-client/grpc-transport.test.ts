@@ -115,14 +115,17 @@ test("a call that times out ends, here and at the agent, which received the limi
   const { client } = await agentOf(t, {
     hello: async (_, context) => {
       given.push(context.timeoutMs());
-      await once(context.signal, "abort");
+      if (!context.signal.aborted) {
+        await once(context.signal, "abort");
+      }
       hasEnded = true;
       return {};
     },
   });
-  await assert.rejects(client.hello({}, { timeoutMs: 50 }), { code: Code.DeadlineExceeded });
+  // Long enough for a busy machine to connect: a call that times out before that never reaches the agent.
+  await assert.rejects(client.hello({}, { timeoutMs: 1_000 }), { code: Code.DeadlineExceeded });
   await untilTrue(() => hasEnded);
-  assert.ok(given.every((limit) => limit !== undefined && limit <= 50));
+  assert.ok(given.every((limit) => limit !== undefined && limit <= 1_000));
 });
 
 test("a call times out even while its connection is not accepted", async (t) => {
