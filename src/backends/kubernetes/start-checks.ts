@@ -24,7 +24,7 @@ export interface NeededRights {
 }
 
 /** The least rights of a role: all that this backend does in its namespace. */
-function rightsFor({ isDirect, policies }: NeededRights): readonly Right[] {
+export function rightsFor({ isDirect, policies }: NeededRights): readonly Right[] {
   const rights = (resource: string, ...verbs: string[]): Right[] => verbs.map((verb) => ({ verb, resource }));
   const group = "networking.k8s.io";
   return [
@@ -42,6 +42,14 @@ function rightsFor({ isDirect, policies }: NeededRights): readonly Right[] {
     })),
   ];
 }
+
+/** A right's name: `create pods/portforward`. */
+export function nameOfRight({ verb, resource, subresource }: Right): string {
+  return [`${verb} ${resource}`, ...(subresource === undefined ? [] : [subresource])].join("/");
+}
+
+/** The check of all rights together. */
+export const rightsCheck = "the rights in the namespace";
 
 /** Agents are dialled at the addresses of their pods; else they are reached through the API server. */
 export function reachesDirectly(
@@ -80,15 +88,12 @@ export function kubernetesChecks(
       },
     },
     {
-      what: "the rights in the namespace",
+      what: rightsCheck,
       async run(signal) {
         const missing: string[] = [];
         for (const right of rightsFor(needs)) {
           if (!(await client.may(right, signal))) {
-            const { verb, resource, subresource } = right;
-            missing.push(
-              [`${verb} ${resource}`, ...(subresource === undefined ? [] : [subresource])].join("/"),
-            );
+            missing.push(nameOfRight(right));
           }
         }
         return missing.length === 0

@@ -59,5 +59,5 @@ async function cloudChecks(
   if (config.backend === "aca") {
     return (await import("../../backends/aca/doctor/doctor.ts")).doctorChecks(config, logger);
   }
-  return (await import("../../backends/kubernetes/doctor.ts")).doctorChecks(config, logger);
+  return (await import("../../backends/kubernetes/doctor/doctor.ts")).doctorChecks(config, logger);
 }

@@ -9,6 +9,7 @@ import {
   type RequestContext,
   type ResponseContext,
   ServerConfiguration,
+  StorageV1Api,
 } from "@kubernetes/client-node";
 import { WebSocket } from "ws";
 
@@ -37,6 +38,7 @@ const maxMessageBytes = 4 * 1024 * 1024;
 export class KubernetesClient {
   readonly core: CoreV1Api;
   readonly networking: NetworkingV1Api;
+  readonly storage: StorageV1Api;
   readonly config: KubeConfig;
   readonly namespace: string;
   readonly #authorization: AuthorizationV1Api;
@@ -54,6 +56,7 @@ export class KubernetesClient {
     });
     this.core = new CoreV1Api(configuration);
     this.networking = new NetworkingV1Api(configuration);
+    this.storage = new StorageV1Api(configuration);
     this.#authorization = new AuthorizationV1Api(configuration);
   }
 

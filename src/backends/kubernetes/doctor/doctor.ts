@@ -1,0 +1,109 @@
+/** Checks of `sockerless doctor` in a cluster: those of the backend's start, and what only a first day needs to know. */
+import path from "node:path";
+
+import { systemClock } from "../../../common/clock.ts";
+import type { KubernetesConfig } from "../../../common/config/load.ts";
+import { type DoctorCheck, ok, type Result, unknown, warning, wrong } from "../../../common/finding.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { examined } from "../../cloud/upkeep/examined.ts";
+import { registryOptions } from "../../server/serve-engine.ts";
+import { KubernetesClient } from "../api/client.ts";
+import { isMissing } from "../api/errors.ts";
+import { agentImageChecks, agentImageOf } from "../images.ts";
+import { kubernetesChecks, reachesDirectly, nameOfRight, rightsCheck, rightsFor } from "../start-checks.ts";
+
+/** The checks; they change nothing. */
+export function doctorChecks(
+  config: KubernetesConfig,
+  logger: Logger,
+): { readonly checks: readonly DoctorCheck[]; close(): void } {
+  const { kubernetes, stateDir } = config;
+  const client = new KubernetesClient(kubernetes, systemClock);
+  const isDirect = reachesDirectly(kubernetes, client);
+  const instance = "sockerless/doctor";
+  const agentImage = agentImageOf(kubernetes);
+  const pods = {
+    ...kubernetes,
+    namespace: client.namespace,
+    ...{ instance, isDirect, agentImage: agentImage ?? "sample" },
+    authorityPin: new Uint8Array(), // No pod is made.
+    startTimeoutMs: kubernetes.startTimeout,
+  };
+  const needs = { isDirect, policies: kubernetes.networkPolicies };
+  const ofAgent = agentImageChecks({
+    ...{ config: kubernetes, registry: registryOptions(config), instance },
+    workDirectory: path.join(stateDir, "uploads"),
+  });
+  const check = (name: string, look: (signal: AbortSignal) => Promise<Result> | Result): DoctorCheck => ({
+    check: name,
+    look: async (signal) => await look(signal),
+  });
+  const atStart = kubernetesChecks(client, pods, needs, logger).filter(({ what }) => what !== rightsCheck);
+  const checks = [
+    ...examined([...atStart, ...ofAgent]),
+    ...(ofAgent.length > 0 ? [] : [check("the agent's image", () => otherAgent(agentImage))]),
+    ...[kubernetes.sharedStorageClass, kubernetes.blockStorageClass].map((name, index) =>
+      check(`the storage class of ${index === 0 ? "shared" : "block"} volumes`, (signal) =>
+        checkStorageClass(client, name, signal),
+      ),
+    ),
+    ...(needs.policies
+      ? [
+          check("network policies", () =>
+            unknown("whether they hold is up to the cluster's CNI plugin, which nobody can be asked about"),
+          ),
+        ]
+      : []),
+    ...rightsFor(needs).map((right) =>
+      check(nameOfRight(right), async (signal) =>
+        (await client.may(right, signal))
+          ? ok()
+          : wrong(
+              `the backend may not do it in namespace ${client.namespace}: deploy/kubernetes/role.yaml has it`,
+            ),
+      ),
+    ),
+  ];
+  return { checks, close: () => client.abandon() };
+}
+
+/** An agent that `push-agent` has not put into the registry. */
+function otherAgent(image: string | undefined): Result {
+  return image === undefined
+    ? wrong("nothing brings the agent: set kubernetes.registry and run `sockerless kubernetes push-agent`")
+    : unknown(`whether nodes can pull ${image} is not this backend's to ask`);
+}
+
+/** @param name undefined: the cluster's default */
+async function checkStorageClass(
+  client: KubernetesClient,
+  name: string | undefined,
+  signal: AbortSignal,
+): Promise<Result> {
+  if (name === undefined) {
+    const { items } = await client.call(
+      "list storageclasses",
+      (options) => client.storage.listStorageClass({}, options),
+      signal,
+    );
+    const found = items.find(({ metadata }) => metadata?.annotations?.[defaultClass] === "true");
+    return found === undefined
+      ? warning("the cluster has no default storage class: name one, or no volume of this kind is made")
+      : ok(found.metadata?.name);
+  }
+  try {
+    await client.call(
+      "get storageclasses",
+      (options) => client.storage.readStorageClass({ name }, options),
+      signal,
+    );
+    return ok(name);
+  } catch (error) {
+    if (isMissing(error)) {
+      return wrong(`there is no storage class ${name}: no volume of this kind is made`);
+    }
+    throw error;
+  }
+}
+
+const defaultClass = "storageclass.kubernetes.io/is-default-class";
