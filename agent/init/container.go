@@ -100,7 +100,7 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	}
 	answered := make(chan answer, 1)
 	go func() { // a start continues without its caller, and its outcome must be recorded
-		response, err := c.Core.Start(context.WithoutCancel(ctx), request)
+		response, err := c.Core.Start(session.Outliving(ctx), request)
 		c.started(request, err)
 		answered <- answer{c.fromBegin(request, response), err}
 	}()

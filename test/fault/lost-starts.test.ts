@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { after, describe, test } from "node:test";
 
+import { createAgentClient } from "../../src/agent-client/client.ts";
 import { onlyOn } from "../support/backend-under-test.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { isAlive, processOf, readOrNothing } from "../support/processes.ts";
@@ -137,6 +138,20 @@ async function loseStart(name: string): Promise<void> {
   await untilTrue(isBack);
 }
 
+/** Whether the agent of a container on this machine was told to run it. */
+async function isToldToRun(id: string): Promise<boolean> {
+  const path = join(setting.daemon.runDir, "c", id.slice(0, 16), "agent.sock");
+  const agent = createAgentClient({ kind: "unix", path });
+  try {
+    const messages = agent.client.watch({})[Symbol.asyncIterator]();
+    return (await messages.next()).value?.generation === 1n;
+  } catch {
+    return false; // It does not listen yet.
+  } finally {
+    agent.close();
+  }
+}
+
 /** Waits until a start was undone, and starts the container anew. */
 async function assertUndone(name: string): Promise<void> {
   await untilTrue(async () => /was undone before anything ran/.test((await look(name))?.error ?? ""));
@@ -209,5 +224,32 @@ describe("kill -9 while a container is started", () => {
     process.kill(host, "SIGCONT");
     await untilTrue(isBack);
     await assertUndone("launched");
+  });
+
+  const late =
+    "of both while the agent waits for an attachment: nothing begins, however late the next ones are";
+  test(late, { skip }, async () => {
+    const { daemon } = setting;
+    const id = await ok("create", "--name", "told", ...command);
+    const [backend, frontend] = [await processOf(daemon, "backend"), await processOf(daemon, "frontend")];
+    const host = await processOf(daemon, "host");
+    process.kill(host, "SIGSTOP");
+    await rm(reached, { force: true });
+    const client = new FollowingClient(daemon, "start", "--attach", "told");
+    await untilTrue(() => readOrNothing(reached).includes("workloads.launch.before"));
+    process.kill(frontend, "SIGSTOP"); // It opens no session of the attachment.
+    process.kill(host, "SIGCONT");
+    await untilTrue(() => isToldToRun(id));
+    process.kill(daemon.pid, "SIGSTOP"); // Nobody starts the next ones yet.
+    for (const pid of [backend, frontend]) {
+      process.kill(pid, "SIGKILL");
+    }
+    assert.notEqual(await client.exitCode(), 0);
+    const waits = /neither an attachment nor a caller is there: the start waits/;
+    const log = join(daemon.stateDir, "containers", id, "shim.log");
+    await untilTrue(() => waits.test(readOrNothing(log)));
+    process.kill(daemon.pid, "SIGCONT");
+    await untilTrue(isBack);
+    await assertUndone("told");
   });
 });

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -218,6 +220,69 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 		if connect.CodeOf(err) != connect.CodeFailedPrecondition {
 			t.Fatal(err)
 		}
+	}
+}
+
+// waitingAlone starts a container whose attachment and caller do not come, and waits
+// until their time is over.
+func waitingAlone(t *testing.T) (*session.Sessions, *fakeRuntime, *agentv1.StartRequest) {
+	t.Helper()
+	said := make(chan string, 8)
+	runtime := newRuntime(t)
+	c := session.New(session.MainProcess{}, session.Options{Runtime: runtime, Logger: slog.New(sayer(said))})
+	request := &agentv1.StartRequest{Generation: 1, AwaitAttachIds: []string{"a"}, AwaitAttachTimeoutMs: 1}
+	gone, leave := context.WithCancel(context.Background())
+	leave()
+	for _, ctx := range []context.Context{gone, session.Outliving(gone)} {
+		go func() { _, _ = c.Start(ctx, request) }()
+	}
+	if line := <-said; !strings.HasPrefix(line, "neither an attachment nor a caller") {
+		t.Fatal(line)
+	}
+	return c, runtime, request
+}
+
+// sayer is a log handler that passes messages on.
+type sayer chan<- string
+
+func (s sayer) Enabled(context.Context, slog.Level) bool { return true }
+func (s sayer) Handle(_ context.Context, record slog.Record) error {
+	s <- record.Message
+	return nil
+}
+func (s sayer) WithAttrs([]slog.Attr) slog.Handler { return s }
+func (s sayer) WithGroup(string) slog.Handler      { return s }
+
+func TestAStartThatNobodyWaitsForIsWithdrawnWithoutRunning(t *testing.T) {
+	c, runtime, request := waitingAlone(t)
+	if !c.WithdrawStart(1, &session.StartError{ExitCode: 128, Message: "withdrawn"}) {
+		t.Fatal("it was not withdrawn")
+	}
+	response, err := c.Start(contextFor(t), request)
+	must(t, err)
+	if response.GetFailure().GetMessage() != "withdrawn" || len(runtime.launched) > 0 {
+		t.Fatal(response)
+	}
+}
+
+func TestAStartThatNobodyWaitsForIsMadeOnceACallerIsThere(t *testing.T) {
+	c, runtime, request := waitingAlone(t)
+	response, err := c.Start(contextFor(t), request)
+	must(t, err)
+	if response.GetStarted() == nil {
+		t.Fatal(response)
+	}
+	(<-runtime.launched).exit(0)
+}
+
+func TestAStartThatNobodyWaitsForIsMadeOnceItsAttachmentIsThere(t *testing.T) {
+	c, runtime, _ := waitingAlone(t)
+	open := attachAll()
+	open.AttachId = "a"
+	attached := c.Attach(open)
+	(<-runtime.launched).exit(3)
+	if all := collect(t, attached); all.last.GetExit().GetCode() != 3 {
+		t.Fatal(all.last)
 	}
 }
 

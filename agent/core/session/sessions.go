@@ -63,9 +63,10 @@ type run struct {
 
 	after      uint64 // generation of the run before
 	generation uint64
-	begun      bool            // Start was called
-	attached   map[string]bool // reservations with an opened session
-	launching  bool            // no longer waiting for them
+	begun      bool              // Start was called
+	callers    []context.Context // of Start, until the process is launched
+	attached   map[string]bool   // reservations with an opened session
+	launching  bool              // no longer waiting for them
 
 	response *agentv1.StartResponse // of Start, once it is known
 	process  Process                // once started

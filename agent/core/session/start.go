@@ -20,9 +20,25 @@ const defaultAwaitAttach = 10 * time.Second
 // loggerCloseTimeout).
 const recordTimeout = 10 * time.Second
 
-// Start starts the main process once the attachments that it names are open or
-// their time is over. It continues even if ctx ends; a second call for the same
-// generation waits for the first one's answer.
+// callerKey is the context key of the caller of a Start that continues without it.
+type callerKey struct{}
+
+// Outliving returns a context for a Start whose answer is awaited after its caller,
+// whose context is ctx, has gone.
+func Outliving(ctx context.Context) context.Context {
+	return context.WithValue(context.WithoutCancel(ctx), callerKey{}, ctx)
+}
+
+func callerOf(ctx context.Context) context.Context {
+	if caller, ok := ctx.Value(callerKey{}).(context.Context); ok {
+		return caller
+	}
+	return ctx
+}
+
+// Start starts the main process once the attachments that it names are open, or
+// their time is over and a caller still waits. It continues even if ctx ends; a
+// second call for the same generation waits for the first one's answer.
 func (c *Sessions) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
 	c.mu.Lock()
 	r := c.run
@@ -42,6 +58,10 @@ func (c *Sessions) Start(ctx context.Context, request *agentv1.StartRequest) (*a
 			r.tty, r.once = request.Process.Tty, request.StdinOnce
 		}
 		go c.startRun(context.WithoutCancel(ctx), r, request)
+	}
+	if !r.launching {
+		r.callers = append(r.callers, callerOf(ctx))
+		c.changed.Notify()
 	}
 	c.mu.Unlock()
 	if err := c.changed.Wait(ctx, &c.mu, func() bool { return r.response != nil }); err != nil {
@@ -128,7 +148,7 @@ func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartR
 func (c *Sessions) beginLaunch(r *run) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r.launching = r.response == nil
+	r.launching, r.callers = r.response == nil, nil
 	return r.launching
 }
 
@@ -146,7 +166,9 @@ func (c *Sessions) WithdrawStart(generation uint64, failure *StartError) bool {
 }
 
 // awaitAttachments waits, for at most the request's time, until every reservation
-// has had its session, even if that has ended.
+// has had its session, even if that has ended. Then it waits for one of both: the
+// sessions, or a caller. Without either, the backend that has asked for the start is
+// gone, and its client was told of a failure: the next one asks again, or withdraws it.
 func (c *Sessions) awaitAttachments(r *run, request *agentv1.StartRequest) {
 	timeout := time.Duration(request.AwaitAttachTimeoutMs) * time.Millisecond
 	if timeout == 0 {
@@ -155,17 +177,32 @@ func (c *Sessions) awaitAttachments(r *run, request *agentv1.StartRequest) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	missing := ""
-	err := c.changed.Wait(ctx, &c.mu, func() bool {
+	isComplete := func() bool {
 		at := slices.IndexFunc(request.AwaitAttachIds, func(id string) bool { return !r.attached[id] })
 		if at == -1 || r.over() {
 			return true
 		}
 		missing = request.AwaitAttachIds[at]
 		return false
-	})
-	if err != nil {
-		c.options.Logger.Warn("an attachment did not come: starting without", "attach_id", missing)
 	}
+	if c.changed.Wait(ctx, &c.mu, isComplete) == nil {
+		return
+	}
+	isTold := false
+	_ = c.changed.Wait(context.Background(), &c.mu, func() bool {
+		if isComplete() {
+			return true
+		}
+		if slices.ContainsFunc(r.callers, func(caller context.Context) bool { return caller.Err() == nil }) {
+			c.options.Logger.Warn("an attachment did not come: starting without", "attach_id", missing)
+			return true
+		}
+		if !isTold {
+			c.options.Logger.Warn("neither an attachment nor a caller is there: the start waits", "attach_id", missing)
+			isTold = true
+		}
+		return false
+	})
 }
 
 // FailStart records that the main process cannot run, tells watchers and ends the

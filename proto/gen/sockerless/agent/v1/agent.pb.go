@@ -1290,16 +1290,18 @@ func (x *ConsoleSize) GetWidth() uint32 {
 }
 
 type StartRequest struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	Generation           uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`                                                     // start counter of the container, from 1
-	AwaitAttachIds       []string               `protobuf:"bytes,2,rep,name=await_attach_ids,json=awaitAttachIds,proto3" json:"await_attach_ids,omitempty"`                      // OpenAttach.attach_id of reservations
-	AwaitAttachTimeoutMs uint32                 `protobuf:"varint,3,opt,name=await_attach_timeout_ms,json=awaitAttachTimeoutMs,proto3" json:"await_attach_timeout_ms,omitempty"` // 0: 10,000; after it the process starts without
-	Process              *ProcessSpec           `protobuf:"bytes,4,opt,name=process,proto3" json:"process,omitempty"`                                                            // init mode only
-	OpenStdin            bool                   `protobuf:"varint,5,opt,name=open_stdin,json=openStdin,proto3" json:"open_stdin,omitempty"`                                      // init mode only; shim: in its specification
-	StdinOnce            bool                   `protobuf:"varint,6,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`                                      // init mode only
-	HealthCheck          *HealthCheck           `protobuf:"bytes,7,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`                                 // unset: none
-	Specification        []byte                 `protobuf:"bytes,8,opt,name=specification,proto3" json:"specification,omitempty"`                                                // init mode: what Describe hands back
-	Seal                 []byte                 `protobuf:"bytes,9,opt,name=seal,proto3" json:"seal,omitempty"`                                                                  // MAC over specification, under the backend's key
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Generation     uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`                                // start counter of the container, from 1
+	AwaitAttachIds []string               `protobuf:"bytes,2,rep,name=await_attach_ids,json=awaitAttachIds,proto3" json:"await_attach_ids,omitempty"` // OpenAttach.attach_id of reservations
+	// 0: 10,000. After it the process starts without, as long as a caller of Start
+	// waits; else once one calls again, or the sessions are there.
+	AwaitAttachTimeoutMs uint32       `protobuf:"varint,3,opt,name=await_attach_timeout_ms,json=awaitAttachTimeoutMs,proto3" json:"await_attach_timeout_ms,omitempty"`
+	Process              *ProcessSpec `protobuf:"bytes,4,opt,name=process,proto3" json:"process,omitempty"`                            // init mode only
+	OpenStdin            bool         `protobuf:"varint,5,opt,name=open_stdin,json=openStdin,proto3" json:"open_stdin,omitempty"`      // init mode only; shim: in its specification
+	StdinOnce            bool         `protobuf:"varint,6,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`      // init mode only
+	HealthCheck          *HealthCheck `protobuf:"bytes,7,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"` // unset: none
+	Specification        []byte       `protobuf:"bytes,8,opt,name=specification,proto3" json:"specification,omitempty"`                // init mode: what Describe hands back
+	Seal                 []byte       `protobuf:"bytes,9,opt,name=seal,proto3" json:"seal,omitempty"`                                  // MAC over specification, under the backend's key
 	// The container's name for itself: a line of /etc/hosts with the container's
 	// own address. The kernel's host name stays the platform's, and HOSTNAME is
 	// in the process's environment if the caller put it there. Empty: no line.

@@ -517,7 +517,8 @@ export type StartRequest = Message<"sockerless.agent.v1.StartRequest"> & {
   awaitAttachIds: string[];
 
   /**
-   * 0: 10,000; after it the process starts without
+   * 0: 10,000. After it the process starts without, as long as a caller of Start
+   * waits; else once one calls again, or the sessions are there.
    *
    * @generated from field: uint32 await_attach_timeout_ms = 3;
    */
