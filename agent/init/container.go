@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -31,11 +32,15 @@ type container struct {
 	names    *nameService
 	partners *partnership
 	stock    *stock
-	hello    *agentv1.HelloResponse
-	pin      []byte // of the agent's certificate
+	logger   *slog.Logger
+	// standings are in whose name it serves.
+	standings standings
 
 	mu         sync.Mutex
-	starting   int // Start calls under way
+	hello      *agentv1.HelloResponse
+	unclaimed  bool // prepared, and no container's yet
+	waits      int  // for a first start: that for a container's follows that for a claim
+	starting   int  // Start calls under way
 	generation uint64
 	terms      terms     // of the last accepted start
 	begun      time.Time // time of the last start that reset the changes
@@ -54,16 +59,18 @@ var (
 	_ server.Sealed    = (*container)(nil)
 )
 
-func newContainer(settings *settings, launcher *launcher, sessions *session.Sessions, log *log.Writer, names *nameService, partners *partnership, stock *stock, limitations []string) *container {
+func newContainer(settings *settings, launcher *launcher, sessions *session.Sessions, log *log.Writer, names *nameService, partners *partnership, stock *stock, limitations []string, logger *slog.Logger) *container {
 	return &container{
-		Core:     server.Core{Sessions: sessions},
-		launcher: launcher,
-		settings: settings,
-		log:      log,
-		names:    names,
-		partners: partners,
-		stock:    stock,
-		platform: &platformOutput{out: os.Stdout},
+		Core:      server.Core{Sessions: sessions},
+		launcher:  launcher,
+		settings:  settings,
+		log:       log,
+		names:     names,
+		partners:  partners,
+		stock:     stock,
+		platform:  &platformOutput{out: os.Stdout},
+		logger:    logger,
+		unclaimed: settings.prepared,
 		hello: &agentv1.HelloResponse{
 			Version:     version.Version,
 			Mode:        agentv1.Mode_MODE_INIT,
@@ -77,10 +84,14 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 }
 
 // features are what this agent can do and an earlier version cannot.
-var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets", "peers", "called-partners", "sockets"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp", "prove", "changes-anew", "put-layer", "secrets", "peers", "called-partners", "sockets", "claim"}
 
 // Hello identifies the agent and its limitations.
-func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }
+func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hello, nil
+}
 
 // Start starts the main process, for the first time or again.
 func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
@@ -91,6 +102,10 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	if c.leaving {
 		c.mu.Unlock()
 		return nil, server.ErrLeaving
+	}
+	if c.unclaimed {
+		c.mu.Unlock()
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("this agent is no container's yet"))
 	}
 	c.starting++
 	c.mu.Unlock()

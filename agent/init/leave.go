@@ -45,7 +45,7 @@ func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *s
 	stopped := make(chan struct{}) // closed at the first stop signal
 	go c.passOn(signals, stopped, launcher, logger)
 	if c.settings.await > 0 {
-		go c.awaitStart(c.settings.await, logger)
+		go c.awaitStart(c.settings.await, 0)
 	}
 	for {
 		_ = c.Sessions.WaitEnded(context.Background()) // only ctx can fail it
@@ -57,18 +57,23 @@ func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *s
 }
 
 // awaitStart lets the agent leave if no start arrives in time. A pending start
-// may still be refused, so it is waited for first.
-func (c *container) awaitStart(limit time.Duration, logger *slog.Logger) {
+// may still be refused, so it is waited for first. wait is the wait's number: none
+// outlasts a claim.
+func (c *container) awaitStart(limit time.Duration, wait int) {
 	time.Sleep(limit)
 	for {
 		c.mu.Lock()
+		if c.waits != wait {
+			c.mu.Unlock()
+			return
+		}
 		if c.starting == 0 {
 			defer c.mu.Unlock()
 			if state := c.Sessions.State(); state.Started != nil || state.Failure != nil || c.leaving {
 				return
 			}
 			message := fmt.Sprintf("the agent was not told what to run within %s", limit)
-			logger.Error(message)
+			c.logger.Error(message)
 			c.letGo(&session.StartError{ExitCode: exitFailed, Message: message})
 			return
 		}

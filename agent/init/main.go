@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -95,7 +94,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	}
 	names := newNameService(powers, partners.peers.ask, logger)
 	self := newContainer(settings, launcher, sessions, record, names, partners, stock,
-		slices.Concat(powers.limitations(), place.limitations(), names.limitations()))
+		slices.Concat(powers.limitations(), place.limitations(), names.limitations()), logger)
 	launcher.prepare = self.prepare
 	launcher.clear = func() {
 		if err := stock.removeSecrets(); err != nil {
@@ -138,23 +137,22 @@ func harden() error {
 // serve starts to serve admitted clients. drain waits, after the server is
 // closed, until everything written has arrived.
 func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(ctx context.Context, isPatient bool), served <-chan error, err error) {
-	certificate, err := newCertificate(settings.containerID, time.Now())
+	first, err := newStanding(settings.containerID, settings.pin)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	self.pin = pinOf(certificate)
-	rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
-	listeners, drain, err := listen(settings, self, certificate, rule, logger)
+	self.standings.Store(first)
+	listeners, drain, err := listen(settings, self, first.certificate, logger)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
-		if id != "" && id != settings.containerID {
-			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", settings.containerID))
+		if own := self.standings.Load().rule.containerID; id != "" && id != own {
+			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", own))
 		}
 		return self, nil
 	})
-	web = server.NewServer(byRole(gate.Wrap(handler)), logger)
+	web = server.NewServer(self.standings.byRole(gate.Wrap(handler)), logger)
 	if settings.callback == nil && settings.joined == "" {
 		web = server.WithPings(web)
 	} else {
@@ -162,7 +160,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		// pings.
 		server.TolerateOutages(settings.resumeWithin)
 	}
-	web.ConnContext = rule.withRole
+	web.ConnContext = self.standings.withRole
 	ended := make(chan error, 1)
 	go func() {
 		ends := make(chan error)
@@ -185,7 +183,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 }
 
 // listen opens the listeners through which the agent is reached.
-func listen(settings *settings, self *container, certificate tls.Certificate, rule *clientRule, logger *slog.Logger) (listeners []net.Listener, drain func(ctx context.Context, isPatient bool), err error) {
+func listen(settings *settings, self *container, certificate tls.Certificate, logger *slog.Logger) (listeners []net.Listener, drain func(ctx context.Context, isPatient bool), err error) {
 	drain = func(context.Context, bool) {}
 	if settings.listen != "" {
 		listener, err := net.Listen("tcp", settings.listen)
@@ -211,7 +209,7 @@ func listen(settings *settings, self *container, certificate tls.Certificate, ru
 		drain = calling.Drain
 	}
 	for i, listener := range listeners {
-		listeners[i] = newGatekeeper(listener, rule.tlsConfig(certificate), handshakeTimeout, logger)
+		listeners[i] = newGatekeeper(listener, self.standings.tlsConfig(), handshakeTimeout, logger)
 	}
 	return listeners, drain, nil
 }

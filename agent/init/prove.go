@@ -38,7 +38,7 @@ const (
 // Prove proves to an admitted client in which task the agent runs.
 func (c *container) Prove(ctx context.Context, request *agentv1.ProveRequest) (*agentv1.ProveResponse, error) {
 	if asked := request.CallerIdentity; asked != nil {
-		query, err := signCallerIdentity(ctx, asked, c.pin)
+		query, err := signCallerIdentity(ctx, asked, pinOf(c.standings.Load().certificate))
 		if err != nil {
 			return nil, connect.NewError(connect.CodeFailedPrecondition, err)
 		}

@@ -52,14 +52,25 @@ func roleOf(ctx context.Context) role {
 	return known
 }
 
-// withRole stores the client's role in its connection's context: none for a
-// client without a certificate.
-func (r *clientRule) withRole(ctx context.Context, conn net.Conn) context.Context {
-	var of role
+type connectionKey struct{}
+
+// withRole stores the client's connection in its context: nothing for a client
+// without a certificate.
+func (s *standings) withRole(ctx context.Context, conn net.Conn) context.Context {
 	if admitted, ok := conn.(*admittedConn); ok {
-		of = r.roleOf(admitted.secure.ConnectionState())
+		return context.WithValue(ctx, connectionKey{}, admitted.secure)
 	}
-	return context.WithValue(ctx, roleKey{}, of)
+	return ctx
+}
+
+// roleNow is the role that the agent's present standing gives a call's client: none
+// if its certificate is for an earlier one.
+func (s *standings) roleNow(ctx context.Context) role {
+	secure, ok := ctx.Value(connectionKey{}).(*tls.Conn)
+	if !ok {
+		return 0
+	}
+	return s.Load().rule.roleOf(secure.ConnectionState())
 }
 
 // roleOf is the role of an admitted client.
@@ -92,12 +103,12 @@ var errNotForPartners = connect.NewError(connect.CodePermissionDenied,
 	errors.New("another container may connect to this one's listeners, and nothing else"))
 
 // byRole refuses calls outside the client's role.
-func byRole(next http.Handler) http.Handler {
+func (s *standings) byRole(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch of := roleOf(r.Context()); {
+		switch of := s.roleNow(r.Context()); {
 		case of == controls, (of == partners || of == peers) && partnerCalls[r.URL.Path]:
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), roleKey{}, of)))
 		case of == partners, of == peers:
 			_ = refuse.Write(w, r, errNotForPartners)
 		default:

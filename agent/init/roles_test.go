@@ -18,8 +18,9 @@ func TestOnlyWhomSomebodyVouchesForIsAnswered(t *testing.T) {
 	request := httptest.NewRequest(http.MethodPost, agentv1connect.AgentServiceListenersProcedure, nil)
 	request.Header.Set("Content-Type", "application/json")
 	recorder := httptest.NewRecorder()
-	rule := &clientRule{containerID: "c"}
-	byRole(answered).ServeHTTP(recorder, request.WithContext(rule.withRole(t.Context(), ours)))
+	own := &standings{}
+	own.Store(&standing{rule: &clientRule{containerID: "c"}})
+	own.byRole(answered).ServeHTTP(recorder, request.WithContext(own.withRole(t.Context(), ours)))
 	if recorder.Code != http.StatusForbidden {
 		t.Errorf("a connection that was not admitted is answered with %d", recorder.Code)
 	}

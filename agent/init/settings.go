@@ -24,6 +24,7 @@ import (
 // flag wins.
 type settings struct {
 	containerID string
+	prepared    bool              // it waits to be claimed by a container, whose ID is another
 	listen      string            // empty: not at all
 	joined      string            // address of a [callback.JoinedListener]; empty: none
 	callback    *callbackSettings // nil: the agent waits to be dialled
@@ -86,7 +87,8 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 
-	s := &settings{containerID: *id, listen: *listen, joined: *joined, logDir: *logDir}
+	// Only from the environment, as a request for a task has it.
+	s := &settings{containerID: *id, prepared: getenv("SOCKERLESS_PREPARED") != "", listen: *listen, joined: *joined, logDir: *logDir}
 	var errs [9]error
 	if *callbackURL == "" && s.joined == "" && s.listen == "" {
 		s.listen = defaultListen

@@ -473,6 +473,104 @@ func (TunnelErrorReason) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
+type ClaimRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full ID
+	// How long the agent waits for the container's start from now on; 0: as long as
+	// it takes.
+	StartTimeoutSeconds uint32 `protobuf:"varint,2,opt,name=start_timeout_seconds,json=startTimeoutSeconds,proto3" json:"start_timeout_seconds,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *ClaimRequest) Reset() {
+	*x = ClaimRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimRequest) ProtoMessage() {}
+
+func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
+func (*ClaimRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ClaimRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *ClaimRequest) GetStartTimeoutSeconds() uint32 {
+	if x != nil {
+		return x.StartTimeoutSeconds
+	}
+	return 0
+}
+
+type ClaimResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pin           []byte                 `protobuf:"bytes,1,opt,name=pin,proto3" json:"pin,omitempty"` // SHA-256 of the SubjectPublicKeyInfo of the agent's new key
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimResponse) Reset() {
+	*x = ClaimResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimResponse) ProtoMessage() {}
+
+func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
+func (*ClaimResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ClaimResponse) GetPin() []byte {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
+}
+
 type ProveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set: by the identity that the task's role gives it in AWS. Unset: by the
@@ -484,7 +582,7 @@ type ProveRequest struct {
 
 func (x *ProveRequest) Reset() {
 	*x = ProveRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +594,7 @@ func (x *ProveRequest) String() string {
 func (*ProveRequest) ProtoMessage() {}
 
 func (x *ProveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[0]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +607,7 @@ func (x *ProveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveRequest.ProtoReflect.Descriptor instead.
 func (*ProveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{0}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ProveRequest) GetCallerIdentity() *CallerIdentityChallenge {
@@ -532,7 +630,7 @@ type CallerIdentityChallenge struct {
 
 func (x *CallerIdentityChallenge) Reset() {
 	*x = CallerIdentityChallenge{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +642,7 @@ func (x *CallerIdentityChallenge) String() string {
 func (*CallerIdentityChallenge) ProtoMessage() {}
 
 func (x *CallerIdentityChallenge) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[1]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +655,7 @@ func (x *CallerIdentityChallenge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallerIdentityChallenge.ProtoReflect.Descriptor instead.
 func (*CallerIdentityChallenge) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{1}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CallerIdentityChallenge) GetRegion() string {
@@ -594,7 +692,7 @@ type ProveResponse struct {
 
 func (x *ProveResponse) Reset() {
 	*x = ProveResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +704,7 @@ func (x *ProveResponse) String() string {
 func (*ProveResponse) ProtoMessage() {}
 
 func (x *ProveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[2]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +717,7 @@ func (x *ProveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveResponse.ProtoReflect.Descriptor instead.
 func (*ProveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ProveResponse) GetProof() isProveResponse_Proof {
@@ -673,7 +771,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +783,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +796,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 type HelloResponse struct {
@@ -719,7 +817,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +829,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +842,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HelloResponse) GetVersion() string {
@@ -820,7 +918,7 @@ type ProcessSpec struct {
 
 func (x *ProcessSpec) Reset() {
 	*x = ProcessSpec{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +930,7 @@ func (x *ProcessSpec) String() string {
 func (*ProcessSpec) ProtoMessage() {}
 
 func (x *ProcessSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +943,7 @@ func (x *ProcessSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessSpec.ProtoReflect.Descriptor instead.
 func (*ProcessSpec) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProcessSpec) GetArgs() []string {
@@ -956,7 +1054,7 @@ type SeccompProfile struct {
 
 func (x *SeccompProfile) Reset() {
 	*x = SeccompProfile{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1066,7 @@ func (x *SeccompProfile) String() string {
 func (*SeccompProfile) ProtoMessage() {}
 
 func (x *SeccompProfile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1079,7 @@ func (x *SeccompProfile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompProfile.ProtoReflect.Descriptor instead.
 func (*SeccompProfile) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SeccompProfile) GetDefaultAction() string {
@@ -1035,7 +1133,7 @@ type SeccompRule struct {
 
 func (x *SeccompRule) Reset() {
 	*x = SeccompRule{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1145,7 @@ func (x *SeccompRule) String() string {
 func (*SeccompRule) ProtoMessage() {}
 
 func (x *SeccompRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1158,7 @@ func (x *SeccompRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompRule.ProtoReflect.Descriptor instead.
 func (*SeccompRule) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SeccompRule) GetNames() []string {
@@ -1118,7 +1216,7 @@ type SeccompCondition struct {
 
 func (x *SeccompCondition) Reset() {
 	*x = SeccompCondition{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1228,7 @@ func (x *SeccompCondition) String() string {
 func (*SeccompCondition) ProtoMessage() {}
 
 func (x *SeccompCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1241,7 @@ func (x *SeccompCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompCondition.ProtoReflect.Descriptor instead.
 func (*SeccompCondition) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SeccompCondition) GetIndex() uint32 {
@@ -1188,7 +1286,7 @@ type ResourceLimit struct {
 
 func (x *ResourceLimit) Reset() {
 	*x = ResourceLimit{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1298,7 @@ func (x *ResourceLimit) String() string {
 func (*ResourceLimit) ProtoMessage() {}
 
 func (x *ResourceLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1311,7 @@ func (x *ResourceLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceLimit.ProtoReflect.Descriptor instead.
 func (*ResourceLimit) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResourceLimit) GetName() string {
@@ -1247,7 +1345,7 @@ type ConsoleSize struct {
 
 func (x *ConsoleSize) Reset() {
 	*x = ConsoleSize{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1357,7 @@ func (x *ConsoleSize) String() string {
 func (*ConsoleSize) ProtoMessage() {}
 
 func (x *ConsoleSize) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1370,7 @@ func (x *ConsoleSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleSize.ProtoReflect.Descriptor instead.
 func (*ConsoleSize) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConsoleSize) GetHeight() uint32 {
@@ -1348,7 +1446,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1458,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1471,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StartRequest) GetGeneration() uint64 {
@@ -1547,7 +1645,7 @@ type SecretFile struct {
 
 func (x *SecretFile) Reset() {
 	*x = SecretFile{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1657,7 @@ func (x *SecretFile) String() string {
 func (*SecretFile) ProtoMessage() {}
 
 func (x *SecretFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1670,7 @@ func (x *SecretFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretFile.ProtoReflect.Descriptor instead.
 func (*SecretFile) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SecretFile) GetPath() string {
@@ -1628,7 +1726,7 @@ type HostsEntry struct {
 
 func (x *HostsEntry) Reset() {
 	*x = HostsEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1738,7 @@ func (x *HostsEntry) String() string {
 func (*HostsEntry) ProtoMessage() {}
 
 func (x *HostsEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1751,7 @@ func (x *HostsEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsEntry.ProtoReflect.Descriptor instead.
 func (*HostsEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HostsEntry) GetAddress() string {
@@ -1683,7 +1781,7 @@ type ResolverSettings struct {
 
 func (x *ResolverSettings) Reset() {
 	*x = ResolverSettings{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1793,7 @@ func (x *ResolverSettings) String() string {
 func (*ResolverSettings) ProtoMessage() {}
 
 func (x *ResolverSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1806,7 @@ func (x *ResolverSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolverSettings.ProtoReflect.Descriptor instead.
 func (*ResolverSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ResolverSettings) GetServers() []string {
@@ -1745,7 +1843,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1855,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1868,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StartResponse) GetResult() isStartResponse_Result {
@@ -1825,7 +1923,7 @@ type StartedProcess struct {
 
 func (x *StartedProcess) Reset() {
 	*x = StartedProcess{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1935,7 @@ func (x *StartedProcess) String() string {
 func (*StartedProcess) ProtoMessage() {}
 
 func (x *StartedProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1948,7 @@ func (x *StartedProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartedProcess.ProtoReflect.Descriptor instead.
 func (*StartedProcess) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StartedProcess) GetPid() int64 {
@@ -1886,7 +1984,7 @@ type StartFailure struct {
 
 func (x *StartFailure) Reset() {
 	*x = StartFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +1996,7 @@ func (x *StartFailure) String() string {
 func (*StartFailure) ProtoMessage() {}
 
 func (x *StartFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2009,7 @@ func (x *StartFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartFailure.ProtoReflect.Descriptor instead.
 func (*StartFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StartFailure) GetExitCode() int32 {
@@ -1943,7 +2041,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2053,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2066,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HealthCheck) GetArgs() []string {
@@ -2028,7 +2126,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2138,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2151,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type DescribeResponse struct {
@@ -2066,7 +2164,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2176,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2189,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DescribeResponse) GetSpecification() []byte {
@@ -2119,7 +2217,7 @@ type ResealRequest struct {
 
 func (x *ResealRequest) Reset() {
 	*x = ResealRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2229,7 @@ func (x *ResealRequest) String() string {
 func (*ResealRequest) ProtoMessage() {}
 
 func (x *ResealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2242,7 @@ func (x *ResealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResealRequest.ProtoReflect.Descriptor instead.
 func (*ResealRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResealRequest) GetGeneration() uint64 {
@@ -2176,7 +2274,7 @@ type ResealResponse struct {
 
 func (x *ResealResponse) Reset() {
 	*x = ResealResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2286,7 @@ func (x *ResealResponse) String() string {
 func (*ResealResponse) ProtoMessage() {}
 
 func (x *ResealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2299,7 @@ func (x *ResealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResealResponse.ProtoReflect.Descriptor instead.
 func (*ResealResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 type SessionRequest struct {
@@ -2222,7 +2320,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2332,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2345,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SessionRequest) GetMessage() isSessionRequest_Message {
@@ -2386,7 +2484,7 @@ type OpenExec struct {
 
 func (x *OpenExec) Reset() {
 	*x = OpenExec{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2496,7 @@ func (x *OpenExec) String() string {
 func (*OpenExec) ProtoMessage() {}
 
 func (x *OpenExec) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2509,7 @@ func (x *OpenExec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenExec.ProtoReflect.Descriptor instead.
 func (*OpenExec) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *OpenExec) GetExecId() string {
@@ -2480,7 +2578,7 @@ type OpenAttach struct {
 
 func (x *OpenAttach) Reset() {
 	*x = OpenAttach{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2590,7 @@ func (x *OpenAttach) String() string {
 func (*OpenAttach) ProtoMessage() {}
 
 func (x *OpenAttach) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2603,7 @@ func (x *OpenAttach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenAttach.ProtoReflect.Descriptor instead.
 func (*OpenAttach) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *OpenAttach) GetAttachId() string {
@@ -2570,7 +2668,7 @@ type HandOver struct {
 
 func (x *HandOver) Reset() {
 	*x = HandOver{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2680,7 @@ func (x *HandOver) String() string {
 func (*HandOver) ProtoMessage() {}
 
 func (x *HandOver) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2693,7 @@ func (x *HandOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOver.ProtoReflect.Descriptor instead.
 func (*HandOver) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HandOver) GetMultiplexed() bool {
@@ -2625,7 +2723,7 @@ type HandOverOffer struct {
 
 func (x *HandOverOffer) Reset() {
 	*x = HandOverOffer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2735,7 @@ func (x *HandOverOffer) String() string {
 func (*HandOverOffer) ProtoMessage() {}
 
 func (x *HandOverOffer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2748,7 @@ func (x *HandOverOffer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverOffer.ProtoReflect.Descriptor instead.
 func (*HandOverOffer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HandOverOffer) GetSocket() string {
@@ -2675,7 +2773,7 @@ type KeepStream struct {
 
 func (x *KeepStream) Reset() {
 	*x = KeepStream{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2785,7 @@ func (x *KeepStream) String() string {
 func (*KeepStream) ProtoMessage() {}
 
 func (x *KeepStream) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2798,7 @@ func (x *KeepStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepStream.ProtoReflect.Descriptor instead.
 func (*KeepStream) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 type Stdin struct {
@@ -2713,7 +2811,7 @@ type Stdin struct {
 
 func (x *Stdin) Reset() {
 	*x = Stdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2823,7 @@ func (x *Stdin) String() string {
 func (*Stdin) ProtoMessage() {}
 
 func (x *Stdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2836,7 @@ func (x *Stdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdin.ProtoReflect.Descriptor instead.
 func (*Stdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Stdin) GetOffset() uint64 {
@@ -2763,7 +2861,7 @@ type CloseStdin struct {
 
 func (x *CloseStdin) Reset() {
 	*x = CloseStdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2873,7 @@ func (x *CloseStdin) String() string {
 func (*CloseStdin) ProtoMessage() {}
 
 func (x *CloseStdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2886,7 @@ func (x *CloseStdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdin.ProtoReflect.Descriptor instead.
 func (*CloseStdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 type Leave struct {
@@ -2799,7 +2897,7 @@ type Leave struct {
 
 func (x *Leave) Reset() {
 	*x = Leave{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +2909,7 @@ func (x *Leave) String() string {
 func (*Leave) ProtoMessage() {}
 
 func (x *Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +2922,7 @@ func (x *Leave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leave.ProtoReflect.Descriptor instead.
 func (*Leave) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 type Heartbeat struct {
@@ -2835,7 +2933,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2945,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +2958,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 type SessionResponse struct {
@@ -2883,7 +2981,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +2993,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3006,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SessionResponse) GetMessage() isSessionResponse_Message {
@@ -3066,7 +3164,7 @@ type SessionHanded struct {
 
 func (x *SessionHanded) Reset() {
 	*x = SessionHanded{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3176,7 @@ func (x *SessionHanded) String() string {
 func (*SessionHanded) ProtoMessage() {}
 
 func (x *SessionHanded) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3189,7 @@ func (x *SessionHanded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionHanded.ProtoReflect.Descriptor instead.
 func (*SessionHanded) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 // How much went over a connection that was handed on; before the last message.
@@ -3105,7 +3203,7 @@ type SessionCarried struct {
 
 func (x *SessionCarried) Reset() {
 	*x = SessionCarried{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3117,7 +3215,7 @@ func (x *SessionCarried) String() string {
 func (*SessionCarried) ProtoMessage() {}
 
 func (x *SessionCarried) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3130,7 +3228,7 @@ func (x *SessionCarried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionCarried.ProtoReflect.Descriptor instead.
 func (*SessionCarried) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SessionCarried) GetInputBytes() uint64 {
@@ -3158,7 +3256,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3268,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3281,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Output) GetOffset() uint64 {
@@ -3211,7 +3309,7 @@ type SessionStarted struct {
 
 func (x *SessionStarted) Reset() {
 	*x = SessionStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3321,7 @@ func (x *SessionStarted) String() string {
 func (*SessionStarted) ProtoMessage() {}
 
 func (x *SessionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3334,7 @@ func (x *SessionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStarted.ProtoReflect.Descriptor instead.
 func (*SessionStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SessionStarted) GetPid() int64 {
@@ -3268,7 +3366,7 @@ type SessionDetached struct {
 
 func (x *SessionDetached) Reset() {
 	*x = SessionDetached{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3378,7 @@ func (x *SessionDetached) String() string {
 func (*SessionDetached) ProtoMessage() {}
 
 func (x *SessionDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3391,7 @@ func (x *SessionDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionDetached.ProtoReflect.Descriptor instead.
 func (*SessionDetached) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 type ExitStatus struct {
@@ -3311,7 +3409,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3421,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3434,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExitStatus) GetCode() int32 {
@@ -3387,7 +3485,7 @@ type SessionError struct {
 
 func (x *SessionError) Reset() {
 	*x = SessionError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3497,7 @@ func (x *SessionError) String() string {
 func (*SessionError) ProtoMessage() {}
 
 func (x *SessionError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3510,7 @@ func (x *SessionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionError.ProtoReflect.Descriptor instead.
 func (*SessionError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SessionError) GetReason() SessionErrorReason {
@@ -3446,7 +3544,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3556,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3569,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ResizeRequest) GetExecId() string {
@@ -3496,7 +3594,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3508,7 +3606,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3521,7 +3619,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 type SignalRequest struct {
@@ -3541,7 +3639,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3553,7 +3651,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3566,7 +3664,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SignalRequest) GetExecId() string {
@@ -3612,7 +3710,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3624,7 +3722,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3637,7 +3735,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
 }
 
 type LookUpUserRequest struct {
@@ -3649,7 +3747,7 @@ type LookUpUserRequest struct {
 
 func (x *LookUpUserRequest) Reset() {
 	*x = LookUpUserRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +3759,7 @@ func (x *LookUpUserRequest) String() string {
 func (*LookUpUserRequest) ProtoMessage() {}
 
 func (x *LookUpUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +3772,7 @@ func (x *LookUpUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookUpUserRequest.ProtoReflect.Descriptor instead.
 func (*LookUpUserRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LookUpUserRequest) GetUser() string {
@@ -3694,7 +3792,7 @@ type LookUpUserResponse struct {
 
 func (x *LookUpUserResponse) Reset() {
 	*x = LookUpUserResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +3804,7 @@ func (x *LookUpUserResponse) String() string {
 func (*LookUpUserResponse) ProtoMessage() {}
 
 func (x *LookUpUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +3817,7 @@ func (x *LookUpUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookUpUserResponse.ProtoReflect.Descriptor instead.
 func (*LookUpUserResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LookUpUserResponse) GetUid() uint32 {
@@ -3747,7 +3845,7 @@ type ExecInspectRequest struct {
 
 func (x *ExecInspectRequest) Reset() {
 	*x = ExecInspectRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3759,7 +3857,7 @@ func (x *ExecInspectRequest) String() string {
 func (*ExecInspectRequest) ProtoMessage() {}
 
 func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3772,7 +3870,7 @@ func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectRequest.ProtoReflect.Descriptor instead.
 func (*ExecInspectRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExecInspectRequest) GetExecId() string {
@@ -3800,7 +3898,7 @@ type ExecInspectResponse struct {
 
 func (x *ExecInspectResponse) Reset() {
 	*x = ExecInspectResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +3910,7 @@ func (x *ExecInspectResponse) String() string {
 func (*ExecInspectResponse) ProtoMessage() {}
 
 func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +3923,7 @@ func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectResponse.ProtoReflect.Descriptor instead.
 func (*ExecInspectResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExecInspectResponse) GetRunning() bool {
@@ -3857,7 +3955,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3869,7 +3967,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +3980,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
 }
 
 type WatchResponse struct {
@@ -3912,7 +4010,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3924,7 +4022,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3937,7 +4035,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -4139,7 +4237,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4151,7 +4249,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4164,7 +4262,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ContainerState) GetStarted() *StartedProcess {
@@ -4239,7 +4337,7 @@ type AcknowledgeRequest struct {
 
 func (x *AcknowledgeRequest) Reset() {
 	*x = AcknowledgeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4251,7 +4349,7 @@ func (x *AcknowledgeRequest) String() string {
 func (*AcknowledgeRequest) ProtoMessage() {}
 
 func (x *AcknowledgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4264,7 +4362,7 @@ func (x *AcknowledgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AcknowledgeRequest) GetSequence() uint64 {
@@ -4282,7 +4380,7 @@ type AcknowledgeResponse struct {
 
 func (x *AcknowledgeResponse) Reset() {
 	*x = AcknowledgeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4294,7 +4392,7 @@ func (x *AcknowledgeResponse) String() string {
 func (*AcknowledgeResponse) ProtoMessage() {}
 
 func (x *AcknowledgeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4307,7 +4405,7 @@ func (x *AcknowledgeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
 }
 
 // A client has typed its detach keys on a connection that was handed to the agent.
@@ -4320,7 +4418,7 @@ type StreamDetached struct {
 
 func (x *StreamDetached) Reset() {
 	*x = StreamDetached{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4332,7 +4430,7 @@ func (x *StreamDetached) String() string {
 func (*StreamDetached) ProtoMessage() {}
 
 func (x *StreamDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4345,7 +4443,7 @@ func (x *StreamDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamDetached.ProtoReflect.Descriptor instead.
 func (*StreamDetached) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StreamDetached) GetExecId() string {
@@ -4365,7 +4463,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4377,7 +4475,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4390,7 +4488,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ExecStarted) GetExecId() string {
@@ -4417,7 +4515,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4527,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4540,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ExecEnded) GetExecId() string {
@@ -4472,7 +4570,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4484,7 +4582,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4497,7 +4595,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *HealthResult) GetStart() *timestamppb.Timestamp {
@@ -4543,7 +4641,7 @@ type OutOfMemory struct {
 
 func (x *OutOfMemory) Reset() {
 	*x = OutOfMemory{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4555,7 +4653,7 @@ func (x *OutOfMemory) String() string {
 func (*OutOfMemory) ProtoMessage() {}
 
 func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4568,7 +4666,7 @@ func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutOfMemory.ProtoReflect.Descriptor instead.
 func (*OutOfMemory) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
 }
 
 // The agent has nothing more to tell and leaves; a later call gets UNAVAILABLE.
@@ -4580,7 +4678,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4592,7 +4690,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4605,7 +4703,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
 }
 
 type PauseRequest struct {
@@ -4616,7 +4714,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4726,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4739,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
 }
 
 type PauseResponse struct {
@@ -4652,7 +4750,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4664,7 +4762,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4677,7 +4775,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
 }
 
 type ResumeRequest struct {
@@ -4688,7 +4786,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4700,7 +4798,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4713,7 +4811,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
 }
 
 type ResumeResponse struct {
@@ -4724,7 +4822,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4736,7 +4834,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4749,7 +4847,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
 }
 
 type LogsRequest struct {
@@ -4783,7 +4881,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +4893,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +4906,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *LogsRequest) GetStdout() bool {
@@ -4903,7 +5001,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4915,7 +5013,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4928,7 +5026,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *LogsResponse) GetMessage() isLogsResponse_Message {
@@ -5015,7 +5113,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5027,7 +5125,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5040,7 +5138,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *LogChunk) GetStream() Stream {
@@ -5073,7 +5171,7 @@ type LogsEnd struct {
 
 func (x *LogsEnd) Reset() {
 	*x = LogsEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5085,7 +5183,7 @@ func (x *LogsEnd) String() string {
 func (*LogsEnd) ProtoMessage() {}
 
 func (x *LogsEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5098,7 +5196,7 @@ func (x *LogsEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsEnd.ProtoReflect.Descriptor instead.
 func (*LogsEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *LogsEnd) GetTotalBytes() uint64 {
@@ -5121,7 +5219,7 @@ type PathStat struct {
 
 func (x *PathStat) Reset() {
 	*x = PathStat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5133,7 +5231,7 @@ func (x *PathStat) String() string {
 func (*PathStat) ProtoMessage() {}
 
 func (x *PathStat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5146,7 +5244,7 @@ func (x *PathStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathStat.ProtoReflect.Descriptor instead.
 func (*PathStat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PathStat) GetName() string {
@@ -5193,7 +5291,7 @@ type ArchiveStatRequest struct {
 
 func (x *ArchiveStatRequest) Reset() {
 	*x = ArchiveStatRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5205,7 +5303,7 @@ func (x *ArchiveStatRequest) String() string {
 func (*ArchiveStatRequest) ProtoMessage() {}
 
 func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5218,7 +5316,7 @@ func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveStatRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ArchiveStatRequest) GetPath() string {
@@ -5237,7 +5335,7 @@ type ArchiveStatResponse struct {
 
 func (x *ArchiveStatResponse) Reset() {
 	*x = ArchiveStatResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5249,7 +5347,7 @@ func (x *ArchiveStatResponse) String() string {
 func (*ArchiveStatResponse) ProtoMessage() {}
 
 func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5262,7 +5360,7 @@ func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveStatResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ArchiveStatResponse) GetStat() *PathStat {
@@ -5287,7 +5385,7 @@ type ArchiveGetRequest struct {
 
 func (x *ArchiveGetRequest) Reset() {
 	*x = ArchiveGetRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5299,7 +5397,7 @@ func (x *ArchiveGetRequest) String() string {
 func (*ArchiveGetRequest) ProtoMessage() {}
 
 func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5312,7 +5410,7 @@ func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveGetRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ArchiveGetRequest) GetPath() string {
@@ -5345,7 +5443,7 @@ type ArchiveGetResponse struct {
 
 func (x *ArchiveGetResponse) Reset() {
 	*x = ArchiveGetResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5357,7 +5455,7 @@ func (x *ArchiveGetResponse) String() string {
 func (*ArchiveGetResponse) ProtoMessage() {}
 
 func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5370,7 +5468,7 @@ func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveGetResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ArchiveGetResponse) GetMessage() isArchiveGetResponse_Message {
@@ -5469,7 +5567,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5481,7 +5579,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5494,7 +5592,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ArchiveChunk) GetOffset() uint64 {
@@ -5520,7 +5618,7 @@ type ArchiveEnd struct {
 
 func (x *ArchiveEnd) Reset() {
 	*x = ArchiveEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +5630,7 @@ func (x *ArchiveEnd) String() string {
 func (*ArchiveEnd) ProtoMessage() {}
 
 func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +5643,7 @@ func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveEnd.ProtoReflect.Descriptor instead.
 func (*ArchiveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ArchiveEnd) GetTotalBytes() uint64 {
@@ -5570,7 +5668,7 @@ type ArchivePutRequest struct {
 
 func (x *ArchivePutRequest) Reset() {
 	*x = ArchivePutRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5582,7 +5680,7 @@ func (x *ArchivePutRequest) String() string {
 func (*ArchivePutRequest) ProtoMessage() {}
 
 func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5595,7 +5693,7 @@ func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutRequest.ProtoReflect.Descriptor instead.
 func (*ArchivePutRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ArchivePutRequest) GetMessage() isArchivePutRequest_Message {
@@ -5686,7 +5784,7 @@ type ArchivePutOpen struct {
 
 func (x *ArchivePutOpen) Reset() {
 	*x = ArchivePutOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5698,7 +5796,7 @@ func (x *ArchivePutOpen) String() string {
 func (*ArchivePutOpen) ProtoMessage() {}
 
 func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5711,7 +5809,7 @@ func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutOpen.ProtoReflect.Descriptor instead.
 func (*ArchivePutOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ArchivePutOpen) GetPath() string {
@@ -5765,7 +5863,7 @@ type ArchivePutResponse struct {
 
 func (x *ArchivePutResponse) Reset() {
 	*x = ArchivePutResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5777,7 +5875,7 @@ func (x *ArchivePutResponse) String() string {
 func (*ArchivePutResponse) ProtoMessage() {}
 
 func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5790,7 +5888,7 @@ func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutResponse.ProtoReflect.Descriptor instead.
 func (*ArchivePutResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ArchivePutResponse) GetTotalBytes() uint64 {
@@ -5812,7 +5910,7 @@ type ArchiveTakeRequest struct {
 
 func (x *ArchiveTakeRequest) Reset() {
 	*x = ArchiveTakeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5824,7 +5922,7 @@ func (x *ArchiveTakeRequest) String() string {
 func (*ArchiveTakeRequest) ProtoMessage() {}
 
 func (x *ArchiveTakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5837,7 +5935,7 @@ func (x *ArchiveTakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveTakeRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveTakeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ArchiveTakeRequest) GetOpen() *ArchivePutOpen {
@@ -5882,7 +5980,7 @@ type ArchiveTakeResponse struct {
 
 func (x *ArchiveTakeResponse) Reset() {
 	*x = ArchiveTakeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5894,7 +5992,7 @@ func (x *ArchiveTakeResponse) String() string {
 func (*ArchiveTakeResponse) ProtoMessage() {}
 
 func (x *ArchiveTakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5907,7 +6005,7 @@ func (x *ArchiveTakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveTakeResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveTakeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ArchiveTakeResponse) GetMessage() isArchiveTakeResponse_Message {
@@ -5977,7 +6075,7 @@ type ArchiveFailure struct {
 
 func (x *ArchiveFailure) Reset() {
 	*x = ArchiveFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5989,7 +6087,7 @@ func (x *ArchiveFailure) String() string {
 func (*ArchiveFailure) ProtoMessage() {}
 
 func (x *ArchiveFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6002,7 +6100,7 @@ func (x *ArchiveFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFailure.ProtoReflect.Descriptor instead.
 func (*ArchiveFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ArchiveFailure) GetCode() int32 {
@@ -6027,7 +6125,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6039,7 +6137,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6052,7 +6150,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
 }
 
 type ChangesResponse struct {
@@ -6069,7 +6167,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6081,7 +6179,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6094,7 +6192,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
@@ -6163,7 +6261,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6175,7 +6273,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6188,7 +6286,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Change) GetPath() string {
@@ -6214,7 +6312,7 @@ type ChangesEnd struct {
 
 func (x *ChangesEnd) Reset() {
 	*x = ChangesEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6226,7 +6324,7 @@ func (x *ChangesEnd) String() string {
 func (*ChangesEnd) ProtoMessage() {}
 
 func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6239,7 +6337,7 @@ func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
 func (*ChangesEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ChangesEnd) GetCount() uint64 {
@@ -6257,7 +6355,7 @@ type DiskUsageRequest struct {
 
 func (x *DiskUsageRequest) Reset() {
 	*x = DiskUsageRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6269,7 +6367,7 @@ func (x *DiskUsageRequest) String() string {
 func (*DiskUsageRequest) ProtoMessage() {}
 
 func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6282,7 +6380,7 @@ func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageRequest.ProtoReflect.Descriptor instead.
 func (*DiskUsageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
 }
 
 type DiskUsageResponse struct {
@@ -6294,7 +6392,7 @@ type DiskUsageResponse struct {
 
 func (x *DiskUsageResponse) Reset() {
 	*x = DiskUsageResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6306,7 +6404,7 @@ func (x *DiskUsageResponse) String() string {
 func (*DiskUsageResponse) ProtoMessage() {}
 
 func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6319,7 +6417,7 @@ func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageResponse.ProtoReflect.Descriptor instead.
 func (*DiskUsageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DiskUsageResponse) GetWrittenBytes() uint64 {
@@ -6344,7 +6442,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6356,7 +6454,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6369,7 +6467,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ExportRequest) GetLayer() bool {
@@ -6408,7 +6506,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6420,7 +6518,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6433,7 +6531,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ExportResponse) GetMessage() isExportResponse_Message {
@@ -6516,7 +6614,7 @@ type TopRequest struct {
 
 func (x *TopRequest) Reset() {
 	*x = TopRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6528,7 +6626,7 @@ func (x *TopRequest) String() string {
 func (*TopRequest) ProtoMessage() {}
 
 func (x *TopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6541,7 +6639,7 @@ func (x *TopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
 func (*TopRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *TopRequest) GetPsArgs() string {
@@ -6561,7 +6659,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6573,7 +6671,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6586,7 +6684,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *TopResponse) GetTitles() []string {
@@ -6612,7 +6710,7 @@ type ProcessRow struct {
 
 func (x *ProcessRow) Reset() {
 	*x = ProcessRow{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6624,7 +6722,7 @@ func (x *ProcessRow) String() string {
 func (*ProcessRow) ProtoMessage() {}
 
 func (x *ProcessRow) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6637,7 +6735,7 @@ func (x *ProcessRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
 func (*ProcessRow) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ProcessRow) GetColumns() []string {
@@ -6657,7 +6755,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6669,7 +6767,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6682,7 +6780,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *StatsRequest) GetStream() bool {
@@ -6716,7 +6814,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6728,7 +6826,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6741,7 +6839,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
@@ -6817,7 +6915,7 @@ type CpuStats struct {
 
 func (x *CpuStats) Reset() {
 	*x = CpuStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6829,7 +6927,7 @@ func (x *CpuStats) String() string {
 func (*CpuStats) ProtoMessage() {}
 
 func (x *CpuStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6842,7 +6940,7 @@ func (x *CpuStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
 func (*CpuStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CpuStats) GetTotalUsageNs() uint64 {
@@ -6921,7 +7019,7 @@ type MemoryStats struct {
 
 func (x *MemoryStats) Reset() {
 	*x = MemoryStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6933,7 +7031,7 @@ func (x *MemoryStats) String() string {
 func (*MemoryStats) ProtoMessage() {}
 
 func (x *MemoryStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6946,7 +7044,7 @@ func (x *MemoryStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
 func (*MemoryStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *MemoryStats) GetUsage() uint64 {
@@ -6994,7 +7092,7 @@ type PidsStats struct {
 
 func (x *PidsStats) Reset() {
 	*x = PidsStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7006,7 +7104,7 @@ func (x *PidsStats) String() string {
 func (*PidsStats) ProtoMessage() {}
 
 func (x *PidsStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7019,7 +7117,7 @@ func (x *PidsStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
 func (*PidsStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *PidsStats) GetCurrent() uint64 {
@@ -7049,7 +7147,7 @@ type BlockIoEntry struct {
 
 func (x *BlockIoEntry) Reset() {
 	*x = BlockIoEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7061,7 +7159,7 @@ func (x *BlockIoEntry) String() string {
 func (*BlockIoEntry) ProtoMessage() {}
 
 func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7074,7 +7172,7 @@ func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
 func (*BlockIoEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *BlockIoEntry) GetKind() string {
@@ -7128,7 +7226,7 @@ type NetworkStats struct {
 
 func (x *NetworkStats) Reset() {
 	*x = NetworkStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7140,7 +7238,7 @@ func (x *NetworkStats) String() string {
 func (*NetworkStats) ProtoMessage() {}
 
 func (x *NetworkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7153,7 +7251,7 @@ func (x *NetworkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
 func (*NetworkStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *NetworkStats) GetRxBytes() uint64 {
@@ -7223,7 +7321,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7235,7 +7333,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7248,7 +7346,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *UpdateRequest) GetOciResources() []byte {
@@ -7266,7 +7364,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7278,7 +7376,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7291,7 +7389,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
 }
 
 type NamesRequest struct {
@@ -7321,7 +7419,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7333,7 +7431,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7346,7 +7444,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *NamesRequest) GetNetworks() []*NamedNetwork {
@@ -7408,7 +7506,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7420,7 +7518,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[102]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7433,7 +7531,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{102}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *Peer) GetContainerId() string {
@@ -7474,7 +7572,7 @@ type OwnPort struct {
 
 func (x *OwnPort) Reset() {
 	*x = OwnPort{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7486,7 +7584,7 @@ func (x *OwnPort) String() string {
 func (*OwnPort) ProtoMessage() {}
 
 func (x *OwnPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[103]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7499,7 +7597,7 @@ func (x *OwnPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnPort.ProtoReflect.Descriptor instead.
 func (*OwnPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{103}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *OwnPort) GetProtocol() TransportProtocol {
@@ -7526,7 +7624,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7538,7 +7636,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[104]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7551,7 +7649,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{104}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -7583,7 +7681,7 @@ type NamedPeer struct {
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7595,7 +7693,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[105]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7608,7 +7706,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{105}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -7640,7 +7738,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7652,7 +7750,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[106]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7665,7 +7763,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{106}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{108}
 }
 
 type TunnelRequest struct {
@@ -7683,7 +7781,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7695,7 +7793,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[107]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7708,7 +7806,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{107}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
@@ -7798,7 +7896,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7810,7 +7908,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[108]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7823,7 +7921,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{108}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
@@ -7927,7 +8025,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7939,7 +8037,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[109]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7952,7 +8050,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{109}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *TunnelOpen) GetProtocol() TransportProtocol {
@@ -7991,7 +8089,7 @@ type TunnelOpened struct {
 
 func (x *TunnelOpened) Reset() {
 	*x = TunnelOpened{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8003,7 +8101,7 @@ func (x *TunnelOpened) String() string {
 func (*TunnelOpened) ProtoMessage() {}
 
 func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[110]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8016,7 +8114,7 @@ func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
 func (*TunnelOpened) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{110}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{112}
 }
 
 // The field order is fixed: clients decode it by hand.
@@ -8031,7 +8129,7 @@ type TunnelData struct {
 
 func (x *TunnelData) Reset() {
 	*x = TunnelData{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8043,7 +8141,7 @@ func (x *TunnelData) String() string {
 func (*TunnelData) ProtoMessage() {}
 
 func (x *TunnelData) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[111]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8056,7 +8154,7 @@ func (x *TunnelData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
 func (*TunnelData) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{111}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *TunnelData) GetOffset() uint64 {
@@ -8082,7 +8180,7 @@ type TunnelEnd struct {
 
 func (x *TunnelEnd) Reset() {
 	*x = TunnelEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8094,7 +8192,7 @@ func (x *TunnelEnd) String() string {
 func (*TunnelEnd) ProtoMessage() {}
 
 func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[112]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8107,7 +8205,7 @@ func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
 func (*TunnelEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{112}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *TunnelEnd) GetTotalBytes() uint64 {
@@ -8128,7 +8226,7 @@ type TunnelError struct {
 
 func (x *TunnelError) Reset() {
 	*x = TunnelError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8140,7 +8238,7 @@ func (x *TunnelError) String() string {
 func (*TunnelError) ProtoMessage() {}
 
 func (x *TunnelError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[113]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8153,7 +8251,7 @@ func (x *TunnelError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
 func (*TunnelError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{113}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *TunnelError) GetReason() TunnelErrorReason {
@@ -8179,7 +8277,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8191,7 +8289,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[114]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8204,7 +8302,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{114}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ReleaseRequest) GetGeneration() uint64 {
@@ -8222,7 +8320,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8234,7 +8332,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[115]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8247,7 +8345,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{115}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{117}
 }
 
 type PartnersRequest struct {
@@ -8263,7 +8361,7 @@ type PartnersRequest struct {
 
 func (x *PartnersRequest) Reset() {
 	*x = PartnersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8275,7 +8373,7 @@ func (x *PartnersRequest) String() string {
 func (*PartnersRequest) ProtoMessage() {}
 
 func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[116]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8288,7 +8386,7 @@ func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersRequest.ProtoReflect.Descriptor instead.
 func (*PartnersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{116}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *PartnersRequest) GetPartners() []*Partner {
@@ -8324,7 +8422,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8336,7 +8434,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[117]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8349,7 +8447,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{117}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *Partner) GetContainerId() string {
@@ -8398,7 +8496,7 @@ type PartnersResponse struct {
 
 func (x *PartnersResponse) Reset() {
 	*x = PartnersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8410,7 +8508,7 @@ func (x *PartnersResponse) String() string {
 func (*PartnersResponse) ProtoMessage() {}
 
 func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[118]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8423,7 +8521,7 @@ func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResponse.ProtoReflect.Descriptor instead.
 func (*PartnersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{118}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *PartnersResponse) GetFailures() []*PartnerFailure {
@@ -8443,7 +8541,7 @@ type PartnerFailure struct {
 
 func (x *PartnerFailure) Reset() {
 	*x = PartnerFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8455,7 +8553,7 @@ func (x *PartnerFailure) String() string {
 func (*PartnerFailure) ProtoMessage() {}
 
 func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[119]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8468,7 +8566,7 @@ func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFailure.ProtoReflect.Descriptor instead.
 func (*PartnerFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{119}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *PartnerFailure) GetContainerId() string {
@@ -8493,7 +8591,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8505,7 +8603,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[120]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8518,7 +8616,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{120}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{122}
 }
 
 type ListenersResponse struct {
@@ -8534,7 +8632,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[121]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8546,7 +8644,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[121]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8559,7 +8657,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{121}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *ListenersResponse) GetMessage() isListenersResponse_Message {
@@ -8613,7 +8711,7 @@ type ListenerTable struct {
 
 func (x *ListenerTable) Reset() {
 	*x = ListenerTable{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[122]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8625,7 +8723,7 @@ func (x *ListenerTable) String() string {
 func (*ListenerTable) ProtoMessage() {}
 
 func (x *ListenerTable) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[122]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8638,7 +8736,7 @@ func (x *ListenerTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerTable.ProtoReflect.Descriptor instead.
 func (*ListenerTable) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{122}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *ListenerTable) GetListeners() []*Listener {
@@ -8661,7 +8759,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[123]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8673,7 +8771,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[123]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8686,7 +8784,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{123}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *Listener) GetAddress() string {
@@ -8715,6 +8813,11 @@ var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
 const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"\x1fsockerless/agent/v1/agent.proto\x12\x13sockerless.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n" +
+	"\fClaimRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x122\n" +
+	"\x15start_timeout_seconds\x18\x02 \x01(\rR\x13startTimeoutSeconds\"!\n" +
+	"\rClaimResponse\x12\x10\n" +
+	"\x03pin\x18\x01 \x01(\fR\x03pin\"e\n" +
 	"\fProveRequest\x12U\n" +
 	"\x0fcaller_identity\x18\x01 \x01(\v2,.sockerless.agent.v1.CallerIdentityChallengeR\x0ecallerIdentity\"[\n" +
 	"\x17CallerIdentityChallenge\x12\x16\n" +
@@ -9338,7 +9441,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x1bTUNNEL_ERROR_REASON_REFUSED\x10\x01\x12#\n" +
 	"\x1fTUNNEL_ERROR_REASON_UNREACHABLE\x10\x02\x12\x1d\n" +
 	"\x19TUNNEL_ERROR_REASON_RESET\x10\x03\x12 \n" +
-	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xe5\x14\n" +
+	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xb5\x15\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -9372,7 +9475,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\bPartners\x12$.sockerless.agent.v1.PartnersRequest\x1a%.sockerless.agent.v1.PartnersResponse\x12\\\n" +
 	"\tListeners\x12%.sockerless.agent.v1.ListenersRequest\x1a&.sockerless.agent.v1.ListenersResponse0\x01\x12T\n" +
 	"\aRelease\x12#.sockerless.agent.v1.ReleaseRequest\x1a$.sockerless.agent.v1.ReleaseResponse\x12N\n" +
-	"\x05Prove\x12!.sockerless.agent.v1.ProveRequest\x1a\".sockerless.agent.v1.ProveResponseB\xdb\x01\n" +
+	"\x05Prove\x12!.sockerless.agent.v1.ProveRequest\x1a\".sockerless.agent.v1.ProveResponse\x12N\n" +
+	"\x05Claim\x12!.sockerless.agent.v1.ClaimRequest\x1a\".sockerless.agent.v1.ClaimResponseB\xdb\x01\n" +
 	"\x17com.sockerless.agent.v1B\n" +
 	"AgentProtoP\x01ZFgithub.com/sockerless/sockerless/proto/gen/sockerless/agent/v1;agentv1\xa2\x02\x03SAX\xaa\x02\x13Sockerless.Agent.V1\xca\x02\x13Sockerless\\Agent\\V1\xe2\x02\x1fSockerless\\Agent\\V1\\GPBMetadata\xea\x02\x15Sockerless::Agent::V1b\x06proto3"
 
@@ -9389,7 +9493,7 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 126)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                       // 0: sockerless.agent.v1.Mode
 	(Tee)(0),                        // 1: sockerless.agent.v1.Tee
@@ -9399,321 +9503,325 @@ var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(ChangeKind)(0),                 // 5: sockerless.agent.v1.ChangeKind
 	(TransportProtocol)(0),          // 6: sockerless.agent.v1.TransportProtocol
 	(TunnelErrorReason)(0),          // 7: sockerless.agent.v1.TunnelErrorReason
-	(*ProveRequest)(nil),            // 8: sockerless.agent.v1.ProveRequest
-	(*CallerIdentityChallenge)(nil), // 9: sockerless.agent.v1.CallerIdentityChallenge
-	(*ProveResponse)(nil),           // 10: sockerless.agent.v1.ProveResponse
-	(*HelloRequest)(nil),            // 11: sockerless.agent.v1.HelloRequest
-	(*HelloResponse)(nil),           // 12: sockerless.agent.v1.HelloResponse
-	(*ProcessSpec)(nil),             // 13: sockerless.agent.v1.ProcessSpec
-	(*SeccompProfile)(nil),          // 14: sockerless.agent.v1.SeccompProfile
-	(*SeccompRule)(nil),             // 15: sockerless.agent.v1.SeccompRule
-	(*SeccompCondition)(nil),        // 16: sockerless.agent.v1.SeccompCondition
-	(*ResourceLimit)(nil),           // 17: sockerless.agent.v1.ResourceLimit
-	(*ConsoleSize)(nil),             // 18: sockerless.agent.v1.ConsoleSize
-	(*StartRequest)(nil),            // 19: sockerless.agent.v1.StartRequest
-	(*SecretFile)(nil),              // 20: sockerless.agent.v1.SecretFile
-	(*HostsEntry)(nil),              // 21: sockerless.agent.v1.HostsEntry
-	(*ResolverSettings)(nil),        // 22: sockerless.agent.v1.ResolverSettings
-	(*StartResponse)(nil),           // 23: sockerless.agent.v1.StartResponse
-	(*StartedProcess)(nil),          // 24: sockerless.agent.v1.StartedProcess
-	(*StartFailure)(nil),            // 25: sockerless.agent.v1.StartFailure
-	(*HealthCheck)(nil),             // 26: sockerless.agent.v1.HealthCheck
-	(*DescribeRequest)(nil),         // 27: sockerless.agent.v1.DescribeRequest
-	(*DescribeResponse)(nil),        // 28: sockerless.agent.v1.DescribeResponse
-	(*ResealRequest)(nil),           // 29: sockerless.agent.v1.ResealRequest
-	(*ResealResponse)(nil),          // 30: sockerless.agent.v1.ResealResponse
-	(*SessionRequest)(nil),          // 31: sockerless.agent.v1.SessionRequest
-	(*OpenExec)(nil),                // 32: sockerless.agent.v1.OpenExec
-	(*OpenAttach)(nil),              // 33: sockerless.agent.v1.OpenAttach
-	(*HandOver)(nil),                // 34: sockerless.agent.v1.HandOver
-	(*HandOverOffer)(nil),           // 35: sockerless.agent.v1.HandOverOffer
-	(*KeepStream)(nil),              // 36: sockerless.agent.v1.KeepStream
-	(*Stdin)(nil),                   // 37: sockerless.agent.v1.Stdin
-	(*CloseStdin)(nil),              // 38: sockerless.agent.v1.CloseStdin
-	(*Leave)(nil),                   // 39: sockerless.agent.v1.Leave
-	(*Heartbeat)(nil),               // 40: sockerless.agent.v1.Heartbeat
-	(*SessionResponse)(nil),         // 41: sockerless.agent.v1.SessionResponse
-	(*SessionHanded)(nil),           // 42: sockerless.agent.v1.SessionHanded
-	(*SessionCarried)(nil),          // 43: sockerless.agent.v1.SessionCarried
-	(*Output)(nil),                  // 44: sockerless.agent.v1.Output
-	(*SessionStarted)(nil),          // 45: sockerless.agent.v1.SessionStarted
-	(*SessionDetached)(nil),         // 46: sockerless.agent.v1.SessionDetached
-	(*ExitStatus)(nil),              // 47: sockerless.agent.v1.ExitStatus
-	(*SessionError)(nil),            // 48: sockerless.agent.v1.SessionError
-	(*ResizeRequest)(nil),           // 49: sockerless.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),          // 50: sockerless.agent.v1.ResizeResponse
-	(*SignalRequest)(nil),           // 51: sockerless.agent.v1.SignalRequest
-	(*SignalResponse)(nil),          // 52: sockerless.agent.v1.SignalResponse
-	(*LookUpUserRequest)(nil),       // 53: sockerless.agent.v1.LookUpUserRequest
-	(*LookUpUserResponse)(nil),      // 54: sockerless.agent.v1.LookUpUserResponse
-	(*ExecInspectRequest)(nil),      // 55: sockerless.agent.v1.ExecInspectRequest
-	(*ExecInspectResponse)(nil),     // 56: sockerless.agent.v1.ExecInspectResponse
-	(*WatchRequest)(nil),            // 57: sockerless.agent.v1.WatchRequest
-	(*WatchResponse)(nil),           // 58: sockerless.agent.v1.WatchResponse
-	(*ContainerState)(nil),          // 59: sockerless.agent.v1.ContainerState
-	(*AcknowledgeRequest)(nil),      // 60: sockerless.agent.v1.AcknowledgeRequest
-	(*AcknowledgeResponse)(nil),     // 61: sockerless.agent.v1.AcknowledgeResponse
-	(*StreamDetached)(nil),          // 62: sockerless.agent.v1.StreamDetached
-	(*ExecStarted)(nil),             // 63: sockerless.agent.v1.ExecStarted
-	(*ExecEnded)(nil),               // 64: sockerless.agent.v1.ExecEnded
-	(*HealthResult)(nil),            // 65: sockerless.agent.v1.HealthResult
-	(*OutOfMemory)(nil),             // 66: sockerless.agent.v1.OutOfMemory
-	(*Released)(nil),                // 67: sockerless.agent.v1.Released
-	(*PauseRequest)(nil),            // 68: sockerless.agent.v1.PauseRequest
-	(*PauseResponse)(nil),           // 69: sockerless.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),           // 70: sockerless.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),          // 71: sockerless.agent.v1.ResumeResponse
-	(*LogsRequest)(nil),             // 72: sockerless.agent.v1.LogsRequest
-	(*LogsResponse)(nil),            // 73: sockerless.agent.v1.LogsResponse
-	(*LogChunk)(nil),                // 74: sockerless.agent.v1.LogChunk
-	(*LogsEnd)(nil),                 // 75: sockerless.agent.v1.LogsEnd
-	(*PathStat)(nil),                // 76: sockerless.agent.v1.PathStat
-	(*ArchiveStatRequest)(nil),      // 77: sockerless.agent.v1.ArchiveStatRequest
-	(*ArchiveStatResponse)(nil),     // 78: sockerless.agent.v1.ArchiveStatResponse
-	(*ArchiveGetRequest)(nil),       // 79: sockerless.agent.v1.ArchiveGetRequest
-	(*ArchiveGetResponse)(nil),      // 80: sockerless.agent.v1.ArchiveGetResponse
-	(*ArchiveChunk)(nil),            // 81: sockerless.agent.v1.ArchiveChunk
-	(*ArchiveEnd)(nil),              // 82: sockerless.agent.v1.ArchiveEnd
-	(*ArchivePutRequest)(nil),       // 83: sockerless.agent.v1.ArchivePutRequest
-	(*ArchivePutOpen)(nil),          // 84: sockerless.agent.v1.ArchivePutOpen
-	(*ArchivePutResponse)(nil),      // 85: sockerless.agent.v1.ArchivePutResponse
-	(*ArchiveTakeRequest)(nil),      // 86: sockerless.agent.v1.ArchiveTakeRequest
-	(*ArchiveTakeResponse)(nil),     // 87: sockerless.agent.v1.ArchiveTakeResponse
-	(*ArchiveFailure)(nil),          // 88: sockerless.agent.v1.ArchiveFailure
-	(*ChangesRequest)(nil),          // 89: sockerless.agent.v1.ChangesRequest
-	(*ChangesResponse)(nil),         // 90: sockerless.agent.v1.ChangesResponse
-	(*Change)(nil),                  // 91: sockerless.agent.v1.Change
-	(*ChangesEnd)(nil),              // 92: sockerless.agent.v1.ChangesEnd
-	(*DiskUsageRequest)(nil),        // 93: sockerless.agent.v1.DiskUsageRequest
-	(*DiskUsageResponse)(nil),       // 94: sockerless.agent.v1.DiskUsageResponse
-	(*ExportRequest)(nil),           // 95: sockerless.agent.v1.ExportRequest
-	(*ExportResponse)(nil),          // 96: sockerless.agent.v1.ExportResponse
-	(*TopRequest)(nil),              // 97: sockerless.agent.v1.TopRequest
-	(*TopResponse)(nil),             // 98: sockerless.agent.v1.TopResponse
-	(*ProcessRow)(nil),              // 99: sockerless.agent.v1.ProcessRow
-	(*StatsRequest)(nil),            // 100: sockerless.agent.v1.StatsRequest
-	(*StatsResponse)(nil),           // 101: sockerless.agent.v1.StatsResponse
-	(*CpuStats)(nil),                // 102: sockerless.agent.v1.CpuStats
-	(*MemoryStats)(nil),             // 103: sockerless.agent.v1.MemoryStats
-	(*PidsStats)(nil),               // 104: sockerless.agent.v1.PidsStats
-	(*BlockIoEntry)(nil),            // 105: sockerless.agent.v1.BlockIoEntry
-	(*NetworkStats)(nil),            // 106: sockerless.agent.v1.NetworkStats
-	(*UpdateRequest)(nil),           // 107: sockerless.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),          // 108: sockerless.agent.v1.UpdateResponse
-	(*NamesRequest)(nil),            // 109: sockerless.agent.v1.NamesRequest
-	(*Peer)(nil),                    // 110: sockerless.agent.v1.Peer
-	(*OwnPort)(nil),                 // 111: sockerless.agent.v1.OwnPort
-	(*NamedNetwork)(nil),            // 112: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),               // 113: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),           // 114: sockerless.agent.v1.NamesResponse
-	(*TunnelRequest)(nil),           // 115: sockerless.agent.v1.TunnelRequest
-	(*TunnelResponse)(nil),          // 116: sockerless.agent.v1.TunnelResponse
-	(*TunnelOpen)(nil),              // 117: sockerless.agent.v1.TunnelOpen
-	(*TunnelOpened)(nil),            // 118: sockerless.agent.v1.TunnelOpened
-	(*TunnelData)(nil),              // 119: sockerless.agent.v1.TunnelData
-	(*TunnelEnd)(nil),               // 120: sockerless.agent.v1.TunnelEnd
-	(*TunnelError)(nil),             // 121: sockerless.agent.v1.TunnelError
-	(*ReleaseRequest)(nil),          // 122: sockerless.agent.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),         // 123: sockerless.agent.v1.ReleaseResponse
-	(*PartnersRequest)(nil),         // 124: sockerless.agent.v1.PartnersRequest
-	(*Partner)(nil),                 // 125: sockerless.agent.v1.Partner
-	(*PartnersResponse)(nil),        // 126: sockerless.agent.v1.PartnersResponse
-	(*PartnerFailure)(nil),          // 127: sockerless.agent.v1.PartnerFailure
-	(*ListenersRequest)(nil),        // 128: sockerless.agent.v1.ListenersRequest
-	(*ListenersResponse)(nil),       // 129: sockerless.agent.v1.ListenersResponse
-	(*ListenerTable)(nil),           // 130: sockerless.agent.v1.ListenerTable
-	(*Listener)(nil),                // 131: sockerless.agent.v1.Listener
-	nil,                             // 132: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                             // 133: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil),   // 134: google.protobuf.Timestamp
+	(*ClaimRequest)(nil),            // 8: sockerless.agent.v1.ClaimRequest
+	(*ClaimResponse)(nil),           // 9: sockerless.agent.v1.ClaimResponse
+	(*ProveRequest)(nil),            // 10: sockerless.agent.v1.ProveRequest
+	(*CallerIdentityChallenge)(nil), // 11: sockerless.agent.v1.CallerIdentityChallenge
+	(*ProveResponse)(nil),           // 12: sockerless.agent.v1.ProveResponse
+	(*HelloRequest)(nil),            // 13: sockerless.agent.v1.HelloRequest
+	(*HelloResponse)(nil),           // 14: sockerless.agent.v1.HelloResponse
+	(*ProcessSpec)(nil),             // 15: sockerless.agent.v1.ProcessSpec
+	(*SeccompProfile)(nil),          // 16: sockerless.agent.v1.SeccompProfile
+	(*SeccompRule)(nil),             // 17: sockerless.agent.v1.SeccompRule
+	(*SeccompCondition)(nil),        // 18: sockerless.agent.v1.SeccompCondition
+	(*ResourceLimit)(nil),           // 19: sockerless.agent.v1.ResourceLimit
+	(*ConsoleSize)(nil),             // 20: sockerless.agent.v1.ConsoleSize
+	(*StartRequest)(nil),            // 21: sockerless.agent.v1.StartRequest
+	(*SecretFile)(nil),              // 22: sockerless.agent.v1.SecretFile
+	(*HostsEntry)(nil),              // 23: sockerless.agent.v1.HostsEntry
+	(*ResolverSettings)(nil),        // 24: sockerless.agent.v1.ResolverSettings
+	(*StartResponse)(nil),           // 25: sockerless.agent.v1.StartResponse
+	(*StartedProcess)(nil),          // 26: sockerless.agent.v1.StartedProcess
+	(*StartFailure)(nil),            // 27: sockerless.agent.v1.StartFailure
+	(*HealthCheck)(nil),             // 28: sockerless.agent.v1.HealthCheck
+	(*DescribeRequest)(nil),         // 29: sockerless.agent.v1.DescribeRequest
+	(*DescribeResponse)(nil),        // 30: sockerless.agent.v1.DescribeResponse
+	(*ResealRequest)(nil),           // 31: sockerless.agent.v1.ResealRequest
+	(*ResealResponse)(nil),          // 32: sockerless.agent.v1.ResealResponse
+	(*SessionRequest)(nil),          // 33: sockerless.agent.v1.SessionRequest
+	(*OpenExec)(nil),                // 34: sockerless.agent.v1.OpenExec
+	(*OpenAttach)(nil),              // 35: sockerless.agent.v1.OpenAttach
+	(*HandOver)(nil),                // 36: sockerless.agent.v1.HandOver
+	(*HandOverOffer)(nil),           // 37: sockerless.agent.v1.HandOverOffer
+	(*KeepStream)(nil),              // 38: sockerless.agent.v1.KeepStream
+	(*Stdin)(nil),                   // 39: sockerless.agent.v1.Stdin
+	(*CloseStdin)(nil),              // 40: sockerless.agent.v1.CloseStdin
+	(*Leave)(nil),                   // 41: sockerless.agent.v1.Leave
+	(*Heartbeat)(nil),               // 42: sockerless.agent.v1.Heartbeat
+	(*SessionResponse)(nil),         // 43: sockerless.agent.v1.SessionResponse
+	(*SessionHanded)(nil),           // 44: sockerless.agent.v1.SessionHanded
+	(*SessionCarried)(nil),          // 45: sockerless.agent.v1.SessionCarried
+	(*Output)(nil),                  // 46: sockerless.agent.v1.Output
+	(*SessionStarted)(nil),          // 47: sockerless.agent.v1.SessionStarted
+	(*SessionDetached)(nil),         // 48: sockerless.agent.v1.SessionDetached
+	(*ExitStatus)(nil),              // 49: sockerless.agent.v1.ExitStatus
+	(*SessionError)(nil),            // 50: sockerless.agent.v1.SessionError
+	(*ResizeRequest)(nil),           // 51: sockerless.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),          // 52: sockerless.agent.v1.ResizeResponse
+	(*SignalRequest)(nil),           // 53: sockerless.agent.v1.SignalRequest
+	(*SignalResponse)(nil),          // 54: sockerless.agent.v1.SignalResponse
+	(*LookUpUserRequest)(nil),       // 55: sockerless.agent.v1.LookUpUserRequest
+	(*LookUpUserResponse)(nil),      // 56: sockerless.agent.v1.LookUpUserResponse
+	(*ExecInspectRequest)(nil),      // 57: sockerless.agent.v1.ExecInspectRequest
+	(*ExecInspectResponse)(nil),     // 58: sockerless.agent.v1.ExecInspectResponse
+	(*WatchRequest)(nil),            // 59: sockerless.agent.v1.WatchRequest
+	(*WatchResponse)(nil),           // 60: sockerless.agent.v1.WatchResponse
+	(*ContainerState)(nil),          // 61: sockerless.agent.v1.ContainerState
+	(*AcknowledgeRequest)(nil),      // 62: sockerless.agent.v1.AcknowledgeRequest
+	(*AcknowledgeResponse)(nil),     // 63: sockerless.agent.v1.AcknowledgeResponse
+	(*StreamDetached)(nil),          // 64: sockerless.agent.v1.StreamDetached
+	(*ExecStarted)(nil),             // 65: sockerless.agent.v1.ExecStarted
+	(*ExecEnded)(nil),               // 66: sockerless.agent.v1.ExecEnded
+	(*HealthResult)(nil),            // 67: sockerless.agent.v1.HealthResult
+	(*OutOfMemory)(nil),             // 68: sockerless.agent.v1.OutOfMemory
+	(*Released)(nil),                // 69: sockerless.agent.v1.Released
+	(*PauseRequest)(nil),            // 70: sockerless.agent.v1.PauseRequest
+	(*PauseResponse)(nil),           // 71: sockerless.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),           // 72: sockerless.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),          // 73: sockerless.agent.v1.ResumeResponse
+	(*LogsRequest)(nil),             // 74: sockerless.agent.v1.LogsRequest
+	(*LogsResponse)(nil),            // 75: sockerless.agent.v1.LogsResponse
+	(*LogChunk)(nil),                // 76: sockerless.agent.v1.LogChunk
+	(*LogsEnd)(nil),                 // 77: sockerless.agent.v1.LogsEnd
+	(*PathStat)(nil),                // 78: sockerless.agent.v1.PathStat
+	(*ArchiveStatRequest)(nil),      // 79: sockerless.agent.v1.ArchiveStatRequest
+	(*ArchiveStatResponse)(nil),     // 80: sockerless.agent.v1.ArchiveStatResponse
+	(*ArchiveGetRequest)(nil),       // 81: sockerless.agent.v1.ArchiveGetRequest
+	(*ArchiveGetResponse)(nil),      // 82: sockerless.agent.v1.ArchiveGetResponse
+	(*ArchiveChunk)(nil),            // 83: sockerless.agent.v1.ArchiveChunk
+	(*ArchiveEnd)(nil),              // 84: sockerless.agent.v1.ArchiveEnd
+	(*ArchivePutRequest)(nil),       // 85: sockerless.agent.v1.ArchivePutRequest
+	(*ArchivePutOpen)(nil),          // 86: sockerless.agent.v1.ArchivePutOpen
+	(*ArchivePutResponse)(nil),      // 87: sockerless.agent.v1.ArchivePutResponse
+	(*ArchiveTakeRequest)(nil),      // 88: sockerless.agent.v1.ArchiveTakeRequest
+	(*ArchiveTakeResponse)(nil),     // 89: sockerless.agent.v1.ArchiveTakeResponse
+	(*ArchiveFailure)(nil),          // 90: sockerless.agent.v1.ArchiveFailure
+	(*ChangesRequest)(nil),          // 91: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),         // 92: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                  // 93: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),              // 94: sockerless.agent.v1.ChangesEnd
+	(*DiskUsageRequest)(nil),        // 95: sockerless.agent.v1.DiskUsageRequest
+	(*DiskUsageResponse)(nil),       // 96: sockerless.agent.v1.DiskUsageResponse
+	(*ExportRequest)(nil),           // 97: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),          // 98: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),              // 99: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),             // 100: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),              // 101: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),            // 102: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 103: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),                // 104: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),             // 105: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),               // 106: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),            // 107: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),            // 108: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),           // 109: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),          // 110: sockerless.agent.v1.UpdateResponse
+	(*NamesRequest)(nil),            // 111: sockerless.agent.v1.NamesRequest
+	(*Peer)(nil),                    // 112: sockerless.agent.v1.Peer
+	(*OwnPort)(nil),                 // 113: sockerless.agent.v1.OwnPort
+	(*NamedNetwork)(nil),            // 114: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),               // 115: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),           // 116: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),           // 117: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),          // 118: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),              // 119: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),            // 120: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),              // 121: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),               // 122: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),             // 123: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),          // 124: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),         // 125: sockerless.agent.v1.ReleaseResponse
+	(*PartnersRequest)(nil),         // 126: sockerless.agent.v1.PartnersRequest
+	(*Partner)(nil),                 // 127: sockerless.agent.v1.Partner
+	(*PartnersResponse)(nil),        // 128: sockerless.agent.v1.PartnersResponse
+	(*PartnerFailure)(nil),          // 129: sockerless.agent.v1.PartnerFailure
+	(*ListenersRequest)(nil),        // 130: sockerless.agent.v1.ListenersRequest
+	(*ListenersResponse)(nil),       // 131: sockerless.agent.v1.ListenersResponse
+	(*ListenerTable)(nil),           // 132: sockerless.agent.v1.ListenerTable
+	(*Listener)(nil),                // 133: sockerless.agent.v1.Listener
+	nil,                             // 134: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                             // 135: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil),   // 136: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
-	9,   // 0: sockerless.agent.v1.ProveRequest.caller_identity:type_name -> sockerless.agent.v1.CallerIdentityChallenge
+	11,  // 0: sockerless.agent.v1.ProveRequest.caller_identity:type_name -> sockerless.agent.v1.CallerIdentityChallenge
 	0,   // 1: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
-	18,  // 2: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	17,  // 3: sockerless.agent.v1.ProcessSpec.resource_limits:type_name -> sockerless.agent.v1.ResourceLimit
-	14,  // 4: sockerless.agent.v1.ProcessSpec.seccomp:type_name -> sockerless.agent.v1.SeccompProfile
-	15,  // 5: sockerless.agent.v1.SeccompProfile.rules:type_name -> sockerless.agent.v1.SeccompRule
-	16,  // 6: sockerless.agent.v1.SeccompRule.conditions:type_name -> sockerless.agent.v1.SeccompCondition
-	13,  // 7: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
-	26,  // 8: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
-	21,  // 9: sockerless.agent.v1.StartRequest.extra_hosts:type_name -> sockerless.agent.v1.HostsEntry
-	22,  // 10: sockerless.agent.v1.StartRequest.resolver:type_name -> sockerless.agent.v1.ResolverSettings
+	20,  // 2: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	19,  // 3: sockerless.agent.v1.ProcessSpec.resource_limits:type_name -> sockerless.agent.v1.ResourceLimit
+	16,  // 4: sockerless.agent.v1.ProcessSpec.seccomp:type_name -> sockerless.agent.v1.SeccompProfile
+	17,  // 5: sockerless.agent.v1.SeccompProfile.rules:type_name -> sockerless.agent.v1.SeccompRule
+	18,  // 6: sockerless.agent.v1.SeccompRule.conditions:type_name -> sockerless.agent.v1.SeccompCondition
+	15,  // 7: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
+	28,  // 8: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
+	23,  // 9: sockerless.agent.v1.StartRequest.extra_hosts:type_name -> sockerless.agent.v1.HostsEntry
+	24,  // 10: sockerless.agent.v1.StartRequest.resolver:type_name -> sockerless.agent.v1.ResolverSettings
 	1,   // 11: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
-	20,  // 12: sockerless.agent.v1.StartRequest.secrets:type_name -> sockerless.agent.v1.SecretFile
-	24,  // 13: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	25,  // 14: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	134, // 15: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	134, // 16: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
-	32,  // 17: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
-	33,  // 18: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
-	37,  // 19: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
-	38,  // 20: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
-	40,  // 21: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	39,  // 22: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
-	36,  // 23: sockerless.agent.v1.SessionRequest.keep:type_name -> sockerless.agent.v1.KeepStream
-	13,  // 24: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
-	34,  // 25: sockerless.agent.v1.OpenExec.hand_over:type_name -> sockerless.agent.v1.HandOver
-	34,  // 26: sockerless.agent.v1.OpenAttach.hand_over:type_name -> sockerless.agent.v1.HandOver
-	45,  // 27: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
-	44,  // 28: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
-	44,  // 29: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
-	47,  // 30: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	48,  // 31: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
-	40,  // 32: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	46,  // 33: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	42,  // 34: sockerless.agent.v1.SessionResponse.handed:type_name -> sockerless.agent.v1.SessionHanded
-	43,  // 35: sockerless.agent.v1.SessionResponse.carried:type_name -> sockerless.agent.v1.SessionCarried
-	35,  // 36: sockerless.agent.v1.SessionStarted.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	134, // 37: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	22,  // 12: sockerless.agent.v1.StartRequest.secrets:type_name -> sockerless.agent.v1.SecretFile
+	26,  // 13: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	27,  // 14: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
+	136, // 15: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	136, // 16: sockerless.agent.v1.StartedProcess.agent_started_at:type_name -> google.protobuf.Timestamp
+	34,  // 17: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
+	35,  // 18: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
+	39,  // 19: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
+	40,  // 20: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
+	42,  // 21: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	41,  // 22: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
+	38,  // 23: sockerless.agent.v1.SessionRequest.keep:type_name -> sockerless.agent.v1.KeepStream
+	15,  // 24: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
+	36,  // 25: sockerless.agent.v1.OpenExec.hand_over:type_name -> sockerless.agent.v1.HandOver
+	36,  // 26: sockerless.agent.v1.OpenAttach.hand_over:type_name -> sockerless.agent.v1.HandOver
+	47,  // 27: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
+	46,  // 28: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
+	46,  // 29: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
+	49,  // 30: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	50,  // 31: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
+	42,  // 32: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	48,  // 33: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
+	44,  // 34: sockerless.agent.v1.SessionResponse.handed:type_name -> sockerless.agent.v1.SessionHanded
+	45,  // 35: sockerless.agent.v1.SessionResponse.carried:type_name -> sockerless.agent.v1.SessionCarried
+	37,  // 36: sockerless.agent.v1.SessionStarted.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	136, // 37: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 38: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
-	18,  // 39: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
-	47,  // 40: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	59,  // 41: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
-	24,  // 42: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	47,  // 43: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
-	63,  // 44: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
-	64,  // 45: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
-	65,  // 46: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
-	66,  // 47: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
-	67,  // 48: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
-	40,  // 49: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	62,  // 50: sockerless.agent.v1.WatchResponse.stream_detached:type_name -> sockerless.agent.v1.StreamDetached
-	24,  // 51: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
-	47,  // 52: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
-	64,  // 53: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
-	63,  // 54: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
-	65,  // 55: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
-	25,  // 56: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
-	62,  // 57: sockerless.agent.v1.ContainerState.detached_streams:type_name -> sockerless.agent.v1.StreamDetached
-	47,  // 58: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	134, // 59: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	134, // 60: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	20,  // 39: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
+	49,  // 40: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	61,  // 41: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
+	26,  // 42: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	49,  // 43: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
+	65,  // 44: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
+	66,  // 45: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
+	67,  // 46: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
+	68,  // 47: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
+	69,  // 48: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
+	42,  // 49: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	64,  // 50: sockerless.agent.v1.WatchResponse.stream_detached:type_name -> sockerless.agent.v1.StreamDetached
+	26,  // 51: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
+	49,  // 52: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
+	66,  // 53: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
+	65,  // 54: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
+	67,  // 55: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
+	27,  // 56: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
+	64,  // 57: sockerless.agent.v1.ContainerState.detached_streams:type_name -> sockerless.agent.v1.StreamDetached
+	49,  // 58: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
+	136, // 59: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	136, // 60: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
 	3,   // 61: sockerless.agent.v1.LogsRequest.form:type_name -> sockerless.agent.v1.LogForm
-	74,  // 62: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
-	75,  // 63: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
-	40,  // 64: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	35,  // 65: sockerless.agent.v1.LogsResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	76,  // 62: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
+	77,  // 63: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
+	42,  // 64: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	37,  // 65: sockerless.agent.v1.LogsResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
 	4,   // 66: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	134, // 67: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	76,  // 68: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	76,  // 69: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	81,  // 70: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 71: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 72: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	35,  // 73: sockerless.agent.v1.ArchiveGetResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	84,  // 74: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	81,  // 75: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 76: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 77: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	84,  // 78: sockerless.agent.v1.ArchiveTakeRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	35,  // 79: sockerless.agent.v1.ArchiveTakeResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	82,  // 80: sockerless.agent.v1.ArchiveTakeResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	88,  // 81: sockerless.agent.v1.ArchiveTakeResponse.failure:type_name -> sockerless.agent.v1.ArchiveFailure
-	91,  // 82: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	92,  // 83: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	40,  // 84: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	136, // 67: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	78,  // 68: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	78,  // 69: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	83,  // 70: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	84,  // 71: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	42,  // 72: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	37,  // 73: sockerless.agent.v1.ArchiveGetResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	86,  // 74: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	83,  // 75: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	84,  // 76: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	42,  // 77: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	86,  // 78: sockerless.agent.v1.ArchiveTakeRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	37,  // 79: sockerless.agent.v1.ArchiveTakeResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	84,  // 80: sockerless.agent.v1.ArchiveTakeResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	90,  // 81: sockerless.agent.v1.ArchiveTakeResponse.failure:type_name -> sockerless.agent.v1.ArchiveFailure
+	93,  // 82: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	94,  // 83: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	42,  // 84: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	5,   // 85: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	81,  // 86: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	82,  // 87: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	40,  // 88: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	35,  // 89: sockerless.agent.v1.ExportResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
-	99,  // 90: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	134, // 91: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	102, // 92: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	102, // 93: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	134, // 94: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	103, // 95: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	104, // 96: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	105, // 97: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	132, // 98: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	133, // 99: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	112, // 100: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	21,  // 101: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	110, // 102: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
-	111, // 103: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
+	83,  // 86: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	84,  // 87: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	42,  // 88: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	37,  // 89: sockerless.agent.v1.ExportResponse.offer:type_name -> sockerless.agent.v1.HandOverOffer
+	101, // 90: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	136, // 91: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	104, // 92: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	104, // 93: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	136, // 94: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	105, // 95: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	106, // 96: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	107, // 97: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	134, // 98: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	135, // 99: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	114, // 100: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	23,  // 101: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
+	112, // 102: sockerless.agent.v1.NamesRequest.peers:type_name -> sockerless.agent.v1.Peer
+	113, // 103: sockerless.agent.v1.NamesRequest.own_ports:type_name -> sockerless.agent.v1.OwnPort
 	6,   // 104: sockerless.agent.v1.OwnPort.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	113, // 105: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	117, // 106: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	119, // 107: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	120, // 108: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	40,  // 109: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	118, // 110: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	119, // 111: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	120, // 112: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	121, // 113: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	40,  // 114: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	115, // 105: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	119, // 106: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	121, // 107: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	122, // 108: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	42,  // 109: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	120, // 110: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	121, // 111: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	122, // 112: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	123, // 113: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	42,  // 114: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	6,   // 115: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
 	7,   // 116: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	125, // 117: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	127, // 118: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	130, // 119: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	40,  // 120: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	131, // 121: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	127, // 117: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	129, // 118: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	132, // 119: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	42,  // 120: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	133, // 121: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
 	6,   // 122: sockerless.agent.v1.Listener.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	106, // 123: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	11,  // 124: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	19,  // 125: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	27,  // 126: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	29,  // 127: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
-	31,  // 128: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	49,  // 129: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	51,  // 130: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	55,  // 131: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	53,  // 132: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
-	57,  // 133: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	60,  // 134: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
-	68,  // 135: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	70,  // 136: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	72,  // 137: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	77,  // 138: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	79,  // 139: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	83,  // 140: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	86,  // 141: sockerless.agent.v1.AgentService.ArchiveTake:input_type -> sockerless.agent.v1.ArchiveTakeRequest
-	89,  // 142: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	93,  // 143: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	95,  // 144: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	97,  // 145: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	100, // 146: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	107, // 147: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	109, // 148: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	115, // 149: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	124, // 150: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	128, // 151: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	122, // 152: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 153: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
-	12,  // 154: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	23,  // 155: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	28,  // 156: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	30,  // 157: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
-	41,  // 158: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	50,  // 159: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	52,  // 160: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	56,  // 161: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	54,  // 162: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
-	58,  // 163: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	61,  // 164: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
-	69,  // 165: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	71,  // 166: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	73,  // 167: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	78,  // 168: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	80,  // 169: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	85,  // 170: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	87,  // 171: sockerless.agent.v1.AgentService.ArchiveTake:output_type -> sockerless.agent.v1.ArchiveTakeResponse
-	90,  // 172: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	94,  // 173: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	96,  // 174: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	98,  // 175: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	101, // 176: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	108, // 177: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	114, // 178: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	116, // 179: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	126, // 180: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	129, // 181: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	123, // 182: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	10,  // 183: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
-	154, // [154:184] is the sub-list for method output_type
-	124, // [124:154] is the sub-list for method input_type
+	108, // 123: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	13,  // 124: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	21,  // 125: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	29,  // 126: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	31,  // 127: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	33,  // 128: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	51,  // 129: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	53,  // 130: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	57,  // 131: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	55,  // 132: sockerless.agent.v1.AgentService.LookUpUser:input_type -> sockerless.agent.v1.LookUpUserRequest
+	59,  // 133: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	62,  // 134: sockerless.agent.v1.AgentService.Acknowledge:input_type -> sockerless.agent.v1.AcknowledgeRequest
+	70,  // 135: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	72,  // 136: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	74,  // 137: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	79,  // 138: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	81,  // 139: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	85,  // 140: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	88,  // 141: sockerless.agent.v1.AgentService.ArchiveTake:input_type -> sockerless.agent.v1.ArchiveTakeRequest
+	91,  // 142: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	95,  // 143: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	97,  // 144: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	99,  // 145: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	102, // 146: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	109, // 147: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	111, // 148: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	117, // 149: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	126, // 150: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	130, // 151: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	124, // 152: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	10,  // 153: sockerless.agent.v1.AgentService.Prove:input_type -> sockerless.agent.v1.ProveRequest
+	8,   // 154: sockerless.agent.v1.AgentService.Claim:input_type -> sockerless.agent.v1.ClaimRequest
+	14,  // 155: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	25,  // 156: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	30,  // 157: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	32,  // 158: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	43,  // 159: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	52,  // 160: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	54,  // 161: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	58,  // 162: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	56,  // 163: sockerless.agent.v1.AgentService.LookUpUser:output_type -> sockerless.agent.v1.LookUpUserResponse
+	60,  // 164: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	63,  // 165: sockerless.agent.v1.AgentService.Acknowledge:output_type -> sockerless.agent.v1.AcknowledgeResponse
+	71,  // 166: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	73,  // 167: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	75,  // 168: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	80,  // 169: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	82,  // 170: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	87,  // 171: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	89,  // 172: sockerless.agent.v1.AgentService.ArchiveTake:output_type -> sockerless.agent.v1.ArchiveTakeResponse
+	92,  // 173: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	96,  // 174: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	98,  // 175: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	100, // 176: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	103, // 177: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	110, // 178: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	116, // 179: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	118, // 180: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	128, // 181: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	131, // 182: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	125, // 183: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	12,  // 184: sockerless.agent.v1.AgentService.Prove:output_type -> sockerless.agent.v1.ProveResponse
+	9,   // 185: sockerless.agent.v1.AgentService.Claim:output_type -> sockerless.agent.v1.ClaimResponse
+	155, // [155:186] is the sub-list for method output_type
+	124, // [124:155] is the sub-list for method input_type
 	124, // [124:124] is the sub-list for extension type_name
 	124, // [124:124] is the sub-list for extension extendee
 	0,   // [0:124] is the sub-list for field type_name
@@ -9724,18 +9832,18 @@ func file_sockerless_agent_v1_agent_proto_init() {
 	if File_sockerless_agent_v1_agent_proto != nil {
 		return
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[2].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[4].OneofWrappers = []any{
 		(*ProveResponse_Secret)(nil),
 		(*ProveResponse_CallerIdentityQuery)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[6].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[7].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[11].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[15].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[8].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[9].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[13].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[17].OneofWrappers = []any{
 		(*StartResponse_Started)(nil),
 		(*StartResponse_Failure)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[23].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[25].OneofWrappers = []any{
 		(*SessionRequest_OpenExec)(nil),
 		(*SessionRequest_OpenAttach)(nil),
 		(*SessionRequest_Stdin)(nil),
@@ -9744,7 +9852,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionRequest_Leave)(nil),
 		(*SessionRequest_Keep)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[33].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[35].OneofWrappers = []any{
 		(*SessionResponse_Started)(nil),
 		(*SessionResponse_Stdout)(nil),
 		(*SessionResponse_Stderr)(nil),
@@ -9755,7 +9863,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionResponse_Handed)(nil),
 		(*SessionResponse_Carried)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[50].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[52].OneofWrappers = []any{
 		(*WatchResponse_State)(nil),
 		(*WatchResponse_Started)(nil),
 		(*WatchResponse_Exited)(nil),
@@ -9767,57 +9875,57 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*WatchResponse_Heartbeat)(nil),
 		(*WatchResponse_StreamDetached)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[64].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[65].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[66].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[67].OneofWrappers = []any{
 		(*LogsResponse_Chunk)(nil),
 		(*LogsResponse_End)(nil),
 		(*LogsResponse_Heartbeat)(nil),
 		(*LogsResponse_Offer)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[72].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[74].OneofWrappers = []any{
 		(*ArchiveGetResponse_Stat)(nil),
 		(*ArchiveGetResponse_Chunk)(nil),
 		(*ArchiveGetResponse_End)(nil),
 		(*ArchiveGetResponse_Heartbeat)(nil),
 		(*ArchiveGetResponse_Offer)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[75].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[77].OneofWrappers = []any{
 		(*ArchivePutRequest_Open)(nil),
 		(*ArchivePutRequest_Chunk)(nil),
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[78].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[79].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[80].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[81].OneofWrappers = []any{
 		(*ArchiveTakeResponse_Offer)(nil),
 		(*ArchiveTakeResponse_End)(nil),
 		(*ArchiveTakeResponse_Failure)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[82].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[84].OneofWrappers = []any{
 		(*ChangesResponse_Change)(nil),
 		(*ChangesResponse_End)(nil),
 		(*ChangesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[88].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[90].OneofWrappers = []any{
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
 		(*ExportResponse_Offer)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[107].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[109].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),
 		(*TunnelRequest_Data)(nil),
 		(*TunnelRequest_End)(nil),
 		(*TunnelRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[108].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[110].OneofWrappers = []any{
 		(*TunnelResponse_Opened)(nil),
 		(*TunnelResponse_Data)(nil),
 		(*TunnelResponse_End)(nil),
 		(*TunnelResponse_Error)(nil),
 		(*TunnelResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[121].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[123].OneofWrappers = []any{
 		(*ListenersResponse_Table)(nil),
 		(*ListenersResponse_Heartbeat)(nil),
 	}
@@ -9827,7 +9935,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   126,
+			NumMessages:   128,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -121,6 +121,8 @@ const (
 	AgentServiceReleaseProcedure = "/sockerless.agent.v1.AgentService/Release"
 	// AgentServiceProveProcedure is the fully-qualified name of the AgentService's Prove RPC.
 	AgentServiceProveProcedure = "/sockerless.agent.v1.AgentService/Prove"
+	// AgentServiceClaimProcedure is the fully-qualified name of the AgentService's Claim RPC.
+	AgentServiceClaimProcedure = "/sockerless.agent.v1.AgentService/Claim"
 )
 
 // AgentServiceClient is a client for the sockerless.agent.v1.AgentService service.
@@ -261,6 +263,11 @@ type AgentServiceClient interface {
 	// knows its key only. FAILED_PRECONDITION: it has nothing to prove it by; the
 	// message names what is missing. init mode only.
 	Prove(context.Context, *connect.Request[v1.ProveRequest]) (*connect.Response[v1.ProveResponse], error)
+	// Makes an agent that was prepared under a name of its own that of a container,
+	// once: with the answer it has another key, and admits that container's clients
+	// and nobody else, the caller included. FAILED_PRECONDITION: it was not
+	// prepared, or is a container's already. init mode only.
+	Claim(context.Context, *connect.Request[v1.ClaimRequest]) (*connect.Response[v1.ClaimResponse], error)
 }
 
 // NewAgentServiceClient constructs a client for the sockerless.agent.v1.AgentService service. By
@@ -460,6 +467,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Prove")),
 			connect.WithClientOptions(opts...),
 		),
+		claim: connect.NewClient[v1.ClaimRequest, v1.ClaimResponse](
+			httpClient,
+			baseURL+AgentServiceClaimProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Claim")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -495,6 +508,7 @@ type agentServiceClient struct {
 	listeners   *connect.Client[v1.ListenersRequest, v1.ListenersResponse]
 	release     *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
 	prove       *connect.Client[v1.ProveRequest, v1.ProveResponse]
+	claim       *connect.Client[v1.ClaimRequest, v1.ClaimResponse]
 }
 
 // Hello calls sockerless.agent.v1.AgentService.Hello.
@@ -647,6 +661,11 @@ func (c *agentServiceClient) Prove(ctx context.Context, req *connect.Request[v1.
 	return c.prove.CallUnary(ctx, req)
 }
 
+// Claim calls sockerless.agent.v1.AgentService.Claim.
+func (c *agentServiceClient) Claim(ctx context.Context, req *connect.Request[v1.ClaimRequest]) (*connect.Response[v1.ClaimResponse], error) {
+	return c.claim.CallUnary(ctx, req)
+}
+
 // AgentServiceHandler is an implementation of the sockerless.agent.v1.AgentService service.
 type AgentServiceHandler interface {
 	// Tells version and features of the agent that answers. Shims and tasks
@@ -785,6 +804,11 @@ type AgentServiceHandler interface {
 	// knows its key only. FAILED_PRECONDITION: it has nothing to prove it by; the
 	// message names what is missing. init mode only.
 	Prove(context.Context, *connect.Request[v1.ProveRequest]) (*connect.Response[v1.ProveResponse], error)
+	// Makes an agent that was prepared under a name of its own that of a container,
+	// once: with the answer it has another key, and admits that container's clients
+	// and nobody else, the caller included. FAILED_PRECONDITION: it was not
+	// prepared, or is a container's already. init mode only.
+	Claim(context.Context, *connect.Request[v1.ClaimRequest]) (*connect.Response[v1.ClaimResponse], error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -980,6 +1004,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Prove")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceClaimHandler := connect.NewUnaryHandler(
+		AgentServiceClaimProcedure,
+		svc.Claim,
+		connect.WithSchema(agentServiceMethods.ByName("Claim")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.agent.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceHelloProcedure:
@@ -1042,6 +1072,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceReleaseHandler.ServeHTTP(w, r)
 		case AgentServiceProveProcedure:
 			agentServiceProveHandler.ServeHTTP(w, r)
+		case AgentServiceClaimProcedure:
+			agentServiceClaimHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1169,4 +1201,8 @@ func (UnimplementedAgentServiceHandler) Release(context.Context, *connect.Reques
 
 func (UnimplementedAgentServiceHandler) Prove(context.Context, *connect.Request[v1.ProveRequest]) (*connect.Response[v1.ProveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Prove is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Claim(context.Context, *connect.Request[v1.ClaimRequest]) (*connect.Response[v1.ClaimResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Claim is not implemented"))
 }
