@@ -6,6 +6,7 @@ import { type Command, type Setting, settings } from "../common/config/settings.
 
 const groupTitles = {
   builder: "Builder:",
+  pool: "Prepared tasks:",
   ecs: "Backend ecs:",
   aca: "Backend aca:",
   kubernetes: "Backend kubernetes:",
@@ -16,7 +17,10 @@ export function settingsOfCommand(command: Command, backend?: BackendName): Sett
   return settings.filter(
     (setting) =>
       setting.commands.includes(command) &&
-      (backend === undefined || setting.section === undefined || setting.section === backend),
+      (backend === undefined ||
+        setting.section === undefined ||
+        setting.section === backend ||
+        (setting.section === "pool" && backend === "ecs")),
   );
 }
 

@@ -30,7 +30,7 @@ interface TimedPhase {
 
 /** The order of phases that begin at the same time. */
 const order = [
-  ...["accepted", "launch", "definition", "image", "wait", "request"],
+  ...["accepted", "launch", "definition", "image", "wait", "claim", "request"],
   ...["provisioning", "pull", "containers", "agent", "process"],
 ];
 

@@ -13,6 +13,8 @@ import type { DocumentsOfImage } from "./authority/sealed-container.ts";
 import { keepSweeping } from "./upkeep/sweeps.ts";
 import { Departures } from "./tasks/departures.ts";
 import { InterruptedStarts } from "./tasks/interrupted-starts.ts";
+import { Pool, type PoolOptions } from "./pool/pool.ts";
+import { type PoolEntry, type TemplateSources, wantedTasks } from "./pool/templates.ts";
 import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
 import { TaskBook } from "./tasks/task-book.ts";
@@ -41,6 +43,16 @@ export interface CloudSection {
   readonly architecture: string;
 }
 
+/** The configured pool of prepared tasks. */
+export interface CloudPool {
+  /** The tasks that are to wait. */
+  readonly entries: readonly PoolEntry[];
+  readonly maxTasks: number;
+  readonly maxAgeMs: number;
+  /** @throws not-found, invalid */
+  readonly findImage: TemplateSources["findImage"];
+}
+
 /** Dependencies of the driver, which owns the platform. */
 export interface CloudDriverParts {
   readonly platform: CloudPlatform;
@@ -49,6 +61,8 @@ export interface CloudDriverParts {
   readonly sealer: Sealer;
   readonly imageDocuments: DocumentsOfImage;
   readonly stored: TaskContext["stored"];
+  /** Absent: nothing is prepared. */
+  readonly pool?: CloudPool;
   readonly state: State;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -73,15 +87,19 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
   });
   const departures = new Departures({ ...calls, poller, patientPoller });
   const abandoned = new AbortController();
+  const book = new TaskBook(state, cloud);
+  const quotaLines = new QuotaLines();
+  const pool = poolOf(parts, { ...calls, poller, book, isRoomAwaited: () => quotaLines.isAnyWaiting });
   const context: TaskContext = {
     ...calls,
     requests,
     finder,
     agents: new TaskAgents(finder, authority, sealer),
-    book: new TaskBook(state, cloud),
+    book,
+    pool,
     poller,
     departures,
-    quotaLines: new QuotaLines(),
+    quotaLines,
     unanswered: new UnansweredRequests(),
     interrupted: new InterruptedStarts(),
     stored: parts.stored,
@@ -137,8 +155,50 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     machine,
     async close() {
       shuttingDown();
-      await Promise.all([sweeps.close(), departures.close(), poller.close(), patientPoller.close()]);
+      await Promise.all([
+        pool?.close(),
+        sweeps.close(),
+        departures.close(),
+        poller.close(),
+        patientPoller.close(),
+      ]);
       await platform.close();
     },
   };
+}
+
+/** The pool of prepared tasks; undefined if the cloud prepares none. */
+function poolOf(
+  { platform, pool, authority, section, state }: CloudDriverParts,
+  calls: Pick<PoolOptions, "cloud" | "clock" | "logger" | "poller" | "book" | "isRoomAwaited">,
+): Pool | undefined {
+  const { prepared, finder, requests } = platform;
+  const told = new Map<PoolEntry, string>();
+  const missed = (entry: PoolEntry, reason: string): void => {
+    if (told.get(entry) !== reason) {
+      told.set(entry, reason);
+      calls.logger.warn(`no task is prepared for containers of ${entry.image}: ${reason}`);
+    }
+  };
+  const wanted =
+    pool &&
+    (() =>
+      wantedTasks(
+        pool.entries,
+        { findImage: pool.findImage, networks: () => state.networks.values(), requests },
+        missed,
+      ));
+  return (
+    prepared &&
+    new Pool({
+      ...calls,
+      prepared,
+      finder,
+      instance: instanceOf(authority),
+      wanted,
+      maxTasks: pool?.maxTasks ?? 0,
+      maxAgeMs: pool?.maxAgeMs ?? 0,
+      startTimeoutMs: section.startTimeout,
+    })
+  );
 }

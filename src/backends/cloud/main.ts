@@ -29,6 +29,7 @@ import { readAuthority } from "./authority/authority-file.ts";
 import { cloudDriver, type CloudSection } from "./driver.ts";
 import type { CloudPlatform } from "./contract/platform.ts";
 import { createSealer, type Sealer } from "./authority/seal.ts";
+import { parseEntry } from "./pool/templates.ts";
 import { checkSurroundings } from "./upkeep/start-checks.ts";
 import { openCloudStored } from "./stored/open-stored.ts";
 
@@ -120,6 +121,14 @@ export async function startCloudBackend(
       sealer,
       imageDocuments: (image, mostBytes) => readDocuments(images.content, image, mostBytes),
       stored: storedWithFaultPoints(stored),
+      ...(config.pool.mode === "fixed" && {
+        pool: {
+          entries: config.pool.images.map(parseEntry),
+          maxTasks: config.pool.maxTasks,
+          maxAgeMs: config.pool.maxAge,
+          findImage: (reference: string) => images.catalog.find(reference),
+        },
+      }),
       state: opened,
       clock,
       logger,

@@ -5,7 +5,7 @@
  * The steps are: each call of the driver that creates or removes something, before the call and after its answer
  * (`workloads.launch.before`, `workloads.launch.after`); each commit of the state, before and after it is durable
  * (`state.commit.before`); a pull's handling of blobs (`blobs.append.after`, `blobs.place.before`); each log drained
- * from an agent (`logs.drain.after`); and each call of a cloud (`aws.RunTask.after`).
+ * from an agent (`logs.drain.after`); the claim of a prepared agent (`agents.claim.after`); and each call of a cloud (`aws.RunTask.after`).
  */
 import { ownValue } from "../../common/own-value.ts";
 import type { Driver } from "./driver.ts";

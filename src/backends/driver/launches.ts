@@ -35,6 +35,7 @@ export interface ReportedPhase {
     | "launch"
     | "image"
     | "definition"
+    | "claim"
     | "request"
     | "provisioning"
     | "pull"

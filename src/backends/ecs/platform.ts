@@ -23,6 +23,7 @@ import { ecsSettings } from "./setting-rules.ts";
 import type { EcsAgents } from "./agent-finder.ts";
 import { ecsChecks } from "./start-checks.ts";
 import { ecsRequests } from "./tasks/ecs-requests.ts";
+import { ecsPreparedTasks } from "./tasks/prepared-tasks.ts";
 import { ecsTasks } from "./tasks/ecs-tasks.ts";
 import { ecsVolumes } from "./volumes.ts";
 import { VcpuQuota } from "./vcpu-quota.ts";
@@ -107,6 +108,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
         callbackUrl: agents.callbackUrl,
       },
     }),
+    prepared: ecsPreparedTasks({ ecs: aws.ecs }),
     finder: agents.finder,
     log: cloudWatchLog({
       logs: aws.logs,

@@ -14,6 +14,7 @@ import {
   acaSchema,
   type BackendName,
   builderSchema,
+  poolSchema,
   ecsSchema,
   kubernetesSchema,
   topSchema,
@@ -50,6 +51,9 @@ export interface TlsFiles {
 /** The `builder` section: sizes in bytes. */
 export type BuilderSection = CamelCased<v.InferOutput<typeof builderSchema>>;
 
+/** The `pool` section: durations in milliseconds. */
+export type PoolSection = CamelCased<v.InferOutput<typeof poolSchema>>;
+
 /** Settings common to all backends and the frontend. Paths are absolute. */
 export interface CommonConfig {
   /** Addresses of the Docker API, `unix:///path` or `tcp://address:port`. */
@@ -79,6 +83,7 @@ export interface CommonConfig {
   /** Registries, `host` or `host:port`, that may be contacted without TLS or with an unknown certificate. */
   readonly insecureRegistries: readonly string[];
   readonly builder: BuilderSection;
+  readonly pool: PoolSection;
 }
 
 /** The lowest level that is logged. */
@@ -135,6 +140,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const top = problems.parse(topSchema, given.top, undefined);
   const backend = sources.command === "frontend" ? "local" : (sources.backend ?? top?.backend ?? "local");
   const builder = problems.parse(builderSchema, given.builder, "builder");
+  const pool = problems.parse(poolSchema, given.pool, "pool");
   const ecs = problems.parse(backend === "ecs" ? ecsSchema : v.partial(ecsSchema), given.ecs, "ecs");
   const aca = problems.parse(backend === "aca" ? acaSchema : v.partial(acaSchema), given.aca, "aca");
   const kubernetes = problems.parse(
@@ -148,7 +154,11 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const common = {
     ...resolveCommon(top as v.InferOutput<typeof topSchema>, sources.command, defaults),
     builder: camelCased(builder as v.InferOutput<typeof builderSchema>) as BuilderSection,
+    pool: camelCased(pool as v.InferOutput<typeof poolSchema>) as PoolSection,
   };
+  if (sources.command === "serve" || sources.command === "backend") {
+    checkPool(common.pool, backend, ecs);
+  }
   checkAddresses(common, sources.command);
   const warnings = strangeVariables(sources.environment);
   if (backend === "ecs") {
@@ -214,7 +224,7 @@ type GivenValues = Readonly<Record<"top" | SectionName, Record<string, unknown>>
 
 /** Later sources overwrite earlier ones, key by key. */
 function mergeSources(sources: ConfigSources, problems: Problems): GivenValues {
-  const given: GivenValues = { top: {}, builder: {}, ecs: {}, aca: {}, kubernetes: {} };
+  const given: GivenValues = { top: {}, builder: {}, pool: {}, ecs: {}, aca: {}, kubernetes: {} };
   const put = (setting: Setting, value: unknown, origin: string): void => {
     given[setting.section ?? "top"][setting.key] = value;
     problems.origins.set(setting.name, origin);
@@ -304,7 +314,7 @@ function resolveCommon(
   top: v.InferOutput<typeof topSchema>,
   command: Command,
   defaults: DefaultPaths,
-): Omit<CommonConfig, "builder"> {
+): Omit<CommonConfig, "builder" | "pool"> {
   const stateDir = top.state_dir ?? defaults.stateDir;
   const runDir =
     top.run_dir ?? (stateDir === defaults.stateDir ? defaults.runDir : runDirOf(stateDir, defaults.runDir));
@@ -328,6 +338,19 @@ function resolveCommon(
     blockVolumeSize: top.block_volume_size,
     insecureRegistries: top.insecure_registries,
   };
+}
+
+/** @throws invalid: there is no backend, or no way to its agents, that tasks are prepared for */
+function checkPool(
+  { mode }: PoolSection,
+  backend: BackendName,
+  ecs: Record<string, unknown> | undefined,
+): void {
+  if (mode !== "off" && (backend !== "ecs" || ecs?.["agent_mode"] !== "direct")) {
+    throw invalid(
+      "configuration: pool.mode: tasks are prepared on the backend ecs with ecs.agent_mode: direct, and nowhere else",
+    );
+  }
 }
 
 function checkAddresses(common: CommonConfig, command: Command): void {

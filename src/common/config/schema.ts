@@ -382,6 +382,31 @@ export const builderSchema = object({
   ),
 });
 
+/** The `pool:` section. */
+export const poolSchema = object({
+  mode: describe(
+    withDefault(oneOf("off", "fixed"), "off"),
+    "`fixed`: tasks are prepared, and paid for, before containers are started; a start that finds one like its own takes it (docs/backends/ecs.md). Backend `ecs`.",
+  ),
+  images: describe(
+    withDefault(
+      listOf(
+        matching(
+          /^[^=,\s]+=\d+( (cpus=\d+(\.\d+)?|memory=\d+[kmg]?|network=[^,=\s]+))*$/,
+          "`image=count`, with ` cpus=N`, ` memory=SIZE` or ` network=NAME` behind it",
+        ),
+      ),
+      [],
+    ),
+    "How many tasks wait for containers of which image: `node:22=2 cpus=1 memory=2g network=ci`. They are like `docker run` with `--cpus`, `--memory` and `--network` of these values, and without other settings that a task definition has.",
+  ),
+  max_tasks: describe(withDefault(count(), 10), "The most tasks that wait at a time, of all images."),
+  max_age: describe(
+    withDefault(duration(), 4 * 60 * 60_000),
+    "How long a task waits at most before it is stopped and another takes its place. One whose backend is gone ends by itself two minutes later.",
+  ),
+});
+
 /** The settings at the top of the file. */
 export const topSchema = object({
   backend: describe(withDefault(oneOf(...backendNames), "local"), "Where containers run."),

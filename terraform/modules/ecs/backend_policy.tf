@@ -74,6 +74,19 @@ data "aws_iam_policy_document" "backend" {
     }
   }
 
+  # A prepared task is told in its tags which container has claimed it.
+  statement {
+    sid       = "TagClaimedTasks"
+    actions   = ["ecs:TagResource"]
+    resources = [local.tasks_arn]
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "aws:TagKeys"
+      values   = ["SOCKERLESS_CONTAINER_ID", "SOCKERLESS_GENERATION"]
+    }
+  }
+
   statement {
     sid       = "PassRoles"
     actions   = ["iam:PassRole"]

@@ -13,6 +13,7 @@ import {
   type RegisterTaskDefinitionCommandInput,
   type RunTaskCommandInput,
   StopTaskCommand,
+  TagResourceCommand,
 } from "@aws-sdk/client-ecs";
 import { until } from "../../support/until.ts";
 import type { Aws } from "./aws.ts";
@@ -503,8 +504,16 @@ describe("a task", () => {
     const withTags = new DescribeTasksCommand({ cluster, tasks: [taskArn], include: ["TAGS"] });
     assert.deepEqual((await scene.client.send(withTags)).tasks?.[0]?.tags, [{ key: "a", value: "1" }]);
     assert.deepEqual((await scene.describe(taskArn)).tags, []);
+    const more = new TagResourceCommand({ resourceArn: taskArn, tags: [{ key: "b", value: "2" }] });
+    await scene.client.send(more);
+    const both = [
+      { key: "a", value: "1" },
+      { key: "b", value: "2" },
+    ];
+    assert.deepEqual((await scene.client.send(withTags)).tasks?.[0]?.tags, both);
     await scene.stop(taskArn);
     assert.deepEqual((await scene.client.send(withTags)).tasks?.[0]?.tags, []);
+    await assert.rejects(scene.client.send(more), isError("InvalidParameterException", /is stopped/));
     await assert.rejects(
       scene.run(await scene.register([main()]), { tags: [{ key: "aws:x", value: "" }] }),
       isError("InvalidParameterException", /reserved/),

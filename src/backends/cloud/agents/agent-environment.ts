@@ -1,11 +1,14 @@
 /** The environment of a task: the settings that its agent needs before anyone connects to it. */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Preparation } from "../contract/prepared-tasks.ts";
 import { logSettings } from "../../logging/log-settings.ts";
 
 /** ID of the container that the task runs. */
 export const containerVariable = "SOCKERLESS_CONTAINER_ID";
 /** Generation of the container's start, decimal. */
 export const generationVariable = "SOCKERLESS_GENERATION";
+/** The shape of a prepared task, which waits under the name in {@link containerVariable}; absent in others. */
+export const preparedVariable = "SOCKERLESS_PREPARED";
 /** Pin of the authority whose clients the agent admits, `sha256/<base64>`. */
 const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
 /** Address at which the agent calls its backend; absent if it is dialled. */
@@ -16,6 +19,14 @@ const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
 /** Bytes of output after which the agent rotates its log file. */
 const logSizeVariable = "SOCKERLESS_LOG_MAX_SIZE";
 const logFilesVariable = "SOCKERLESS_LOG_MAX_FILES";
+
+/** Variables that a prepared task's agent is not told, or otherwise: what they say comes with the claim and the start. */
+export const variablesOfStart: ReadonlySet<string> = new Set([
+  containerVariable,
+  generationVariable,
+  startTimeoutVariable,
+  stopSignalVariable,
+]);
 
 /** Settings shared by all agents of a backend. */
 export interface AgentSettings {
@@ -40,11 +51,29 @@ export function agentEnvironment(
     { name: containerVariable, value: record.id },
     { name: generationVariable, value: String(record.generation) },
     { name: pinVariable, value: `sha256/${Buffer.from(authorityPin).toString("base64")}` },
-    { name: startTimeoutVariable, value: `${Math.ceil(startTimeoutMs / 1000) + agentMarginS}s` },
+    { name: startTimeoutVariable, value: `${agentWaitS(startTimeoutMs)}s` },
     ...(callbackUrl === undefined ? [] : [{ name: callbackVariable, value: callbackUrl }]),
     ...(stopSignal === "" ? [] : [{ name: stopSignalVariable, value: stopSignal }]),
     ...logLimitsOf(record),
   ];
+}
+
+/** Variables of a prepared task's agent, beside those that it shares with the tasks that it can be. */
+export function preparedEnvironment({
+  name,
+  shape,
+  waitMs,
+}: Preparation): { readonly name: string; readonly value: string }[] {
+  return [
+    { name: containerVariable, value: name },
+    { name: preparedVariable, value: shape },
+    { name: startTimeoutVariable, value: `${Math.ceil(waitMs / 1000)}s` },
+  ];
+}
+
+/** Seconds for which an agent waits for its start. */
+export function agentWaitS(startTimeoutMs: number): number {
+  return Math.ceil(startTimeoutMs / 1000) + agentMarginS;
 }
 
 /** Limits of the log; the agent has its own defaults. */

@@ -12,6 +12,7 @@ import type { CloudAuthority } from "../authority/authority.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import { sigkill } from "../../model/signals.ts";
 import type { AgentFinder, FoundAgent, TaskPlace } from "../contract/agent-finder.ts";
+import { agentWaitS } from "./agent-environment.ts";
 
 /** Time limit for the answer of an unknown task's agent. */
 const callLimitMs = 5_000;
@@ -60,6 +61,40 @@ export class TaskAgents {
   targetOf(task: TaskRecord): AgentTarget | undefined {
     const address = this.addressOf(task);
     return address === undefined ? undefined : { address, ...this.#optionsFor(task.containerId) };
+  }
+
+  /**
+   * Makes a prepared agent a container's.
+   *
+   * @param name under which it waits
+   * @param startTimeoutMs of the container's start
+   * @returns the pin of its new key
+   * @throws ConnectError
+   */
+  async claim(
+    name: string,
+    waiting: FoundAgent,
+    containerId: string,
+    startTimeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const agent = createAgentClient(this.#finder.addressOf(waiting), this.#optionsFor(name));
+    try {
+      const startTimeoutSeconds = agentWaitS(startTimeoutMs);
+      return (await agent.client.claim({ containerId, startTimeoutSeconds }, { signal })).pin;
+    } finally {
+      agent.close();
+    }
+  }
+
+  /** Makes sure that an agent is a container's. @throws ConnectError: it does not answer in that name */
+  async greet(containerId: string, found: FoundAgent, signal: AbortSignal): Promise<void> {
+    const agent = createAgentClient(this.#finder.addressOf(found), this.#optionsFor(containerId));
+    try {
+      await agent.client.hello({}, { signal });
+    } finally {
+      agent.close();
+    }
   }
 
   /** Ends all waits for the agent of a stopped task. */

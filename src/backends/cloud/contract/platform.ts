@@ -3,6 +3,7 @@ import type { ImagePreparer } from "../../driver/images.ts";
 import type { Credentials } from "../../images/registry/credentials.ts";
 import type { AgentFinder } from "./agent-finder.ts";
 import type { CloudTasks, TaskRequests } from "./cloud-tasks.ts";
+import type { PreparedTasks } from "./prepared-tasks.ts";
 import type { ServiceDiscovery } from "./service-discovery.ts";
 import type { CloudLog } from "./cloud-log.ts";
 
@@ -35,6 +36,8 @@ export interface CloudPlatform
   readonly images: CloudImages;
   readonly tasks: CloudTasks;
   readonly requests: TaskRequests;
+  /** Absent if tasks cannot be prepared. */
+  readonly prepared?: PreparedTasks;
   readonly finder: AgentFinder;
   /** Containers' output as the cloud keeps it. */
   readonly log: CloudLog;

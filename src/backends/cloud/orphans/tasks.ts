@@ -28,10 +28,13 @@ export async function orphanedTasks(
   const tasks = await runningTasks(cloud);
   const unknown = tasks.filter(({ containerId }) => !known.hasContainer(containerId));
   return await Promise.all(
-    unknown.map(async ({ task, containerId, address }) => ({
+    unknown.map(async ({ task, containerId, address, prepared }) => ({
       kind: "task",
       id: task,
-      purpose: `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, { task, address }))}`,
+      purpose:
+        prepared !== undefined && containerId === ""
+          ? "prepared for a container"
+          : `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, { task, address }))}`,
       instance: own,
       async remove() {
         await cloud.stop(task, "sockerless gc");

@@ -2,12 +2,20 @@
 import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import { type AllDescribed, whole } from "./describe-all.ts";
 import type { TaskPoller } from "./poller.ts";
+import type { TaskBook } from "./task-book.ts";
 
 /** Dependencies of the search. */
 export interface FindOptions {
   readonly cloud: Pick<CloudTasks, "listOwn">;
   readonly instance: string;
   readonly poller: Pick<TaskPoller, "describe">;
+  readonly book: Pick<TaskBook, "all">;
+}
+
+/** The tasks of this instance. */
+export interface FoundTasks extends AllDescribed {
+  /** Prepared tasks that no container has claimed. */
+  readonly waiting: readonly TaskView[];
 }
 
 /**
@@ -18,11 +26,30 @@ export interface FindOptions {
  */
 export async function findTasks(
   known: readonly string[],
-  { cloud, instance, poller }: FindOptions,
-): Promise<AllDescribed> {
+  { cloud, instance, poller, book }: FindOptions,
+): Promise<FoundTasks> {
   const tasks = new Set([...known, ...(await cloud.listOwn())]);
   const { views, failed } = await poller.describe([...tasks]);
-  return { views: views.filter((view) => view.instance === instance && view.containerId !== ""), failed };
+  const own = views.filter((view) => view.instance === instance).map((view) => claimedBy(view, book));
+  return {
+    views: own.filter(({ containerId }) => containerId !== ""),
+    waiting: own.filter(({ containerId, prepared }) => containerId === "" && prepared !== undefined),
+    failed,
+  };
+}
+
+/**
+ * A prepared task with the container whose record names it: the cloud may not know that yet, or not any more, once the task
+ * is told to stop.
+ */
+function claimedBy(view: TaskView, book: Pick<TaskBook, "all">): TaskView {
+  if (view.prepared === undefined || view.containerId !== "") {
+    return view;
+  }
+  const record = book.all().find(({ task }) => task === view.task);
+  return record === undefined
+    ? view
+    : { ...view, containerId: record.containerId, generation: record.launchGeneration };
 }
 
 /** Finds all tasks of one start of a container, recorded or not. @throws the error of any call */

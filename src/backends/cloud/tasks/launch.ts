@@ -4,6 +4,7 @@ import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/sta
 import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
+import { ClaimFailure, finishClaim, takePrepared } from "../pool/claim.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
@@ -175,6 +176,7 @@ async function prepare(
     ...unmet,
     request,
     task: "",
+    prepared: "",
   });
 }
 
@@ -228,14 +230,28 @@ async function bringUp(
   const { id, generation } = spec.record;
   const { logStreams } = asked; // Those that are lost have written nothing.
   const wait = new RoomWait({ containerId: id, waits: (told) => waits(told, "room") }, roomOptions(context));
+  let mayClaim = true;
   for (let record = asked, isFirst = true; ; isFirst = false) {
     const now = { ...placing, isResumed: placing.isResumed && isFirst };
-    const placed = record.task === "" ? await place(context, spec, record, now) : record;
+    const begun = new Date(clock.nowMs());
+    // A request that may have been sent has a task, perhaps, which has to be found.
+    const taken =
+      record.task === "" && mayClaim && !now.isResumed ? await takePrepared(context, record) : undefined;
+    const placed = taken ?? (record.task === "" ? await place(context, spec, record, now) : record);
+    const isClaim = placed.prepared !== "";
     try {
-      const agent = await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing });
+      const agent = isClaim
+        ? await finishClaim(context, placed, limit)
+        : await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing });
       const met = { address: agent.address, agentPin: agent.pin, generation, phase: TaskPhase.SERVING };
-      const serving = await book.note(id, met);
+      const serving = await book.note(id, { ...met, prepared: "" });
+      if (isClaim) {
+        phase({ name: "claim", by: "backend", from: begun, until: new Date(clock.nowMs()) });
+      }
       const found = await made(context, serving, limit, reached);
+      if (found !== undefined && isClaim) {
+        return { ...found, reused: true };
+      }
       if (found !== undefined) {
         return { ...found, settled: tellRest(serving.task, phase, context, abandoned) };
       }
@@ -246,6 +262,11 @@ async function bringUp(
       record = await leaveAgent(context, serving);
       await clock.sleep(lostPauseMs, limit.signal);
     } catch (error) {
+      if (error instanceof ClaimFailure) {
+        record = await withoutClaim(context, placed, error);
+        mayClaim = false;
+        continue;
+      }
       if (!(error instanceof PassingFailure)) {
         throw error;
       }
@@ -253,12 +274,33 @@ async function bringUp(
       const next = isRoom ? anotherTask(context, placed) : await afterTask(context, placed, error, placing);
       record = await book.note(id, { ...unmet, ...next, logStreams });
       if (isRoom) {
+        context.pool?.yieldRoom();
         limit.pause();
         await wait.pause(error.reason, limit.signal);
         limit.restart();
       }
     }
   }
+}
+
+/** Goes on as if no task had been prepared: the one whose claim failed is stopped. */
+async function withoutClaim(
+  { book, logger, pool }: TaskContext,
+  { containerId, task }: TaskRecord,
+  failure: ClaimFailure,
+): Promise<TaskRecord> {
+  logger.warn(
+    { container: containerId, task, err: failure },
+    `a prepared task cannot be claimed, and the container starts without it: ${failure.message}`,
+  );
+  pool?.doom(task);
+  const { logStreams } = book.of(containerId) ?? { logStreams: [] };
+  return await book.note(containerId, {
+    ...unmet,
+    task: "",
+    prepared: "",
+    logStreams: logStreams.slice(0, -1),
+  });
 }
 
 /** Like {@link nextTry}, after a task was given, whose remains are stopped. */
@@ -327,6 +369,7 @@ async function place(
     containerId: id,
     phase: placing.phase,
     waits: (reason: string) => {
+      context.pool?.yieldRoom();
       limit.pause();
       waits(reason, "room");
     },

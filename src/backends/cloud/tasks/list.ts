@@ -36,7 +36,8 @@ export async function list(
   const { book } = context;
   const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
   const known = present.map(({ task }) => task).filter((task) => task !== "");
-  const { views, failed } = await findTasks(known, context);
+  const { views, waiting, failed } = await findTasks(known, context);
+  context.pool?.seen(waiting.filter(({ stopping }) => !stopping));
   const forgotten = present.filter(
     ({ phase, task }) =>
       phase === TaskPhase.SERVING && !failed.has(task) && !views.some((view) => view.task === task),
@@ -156,7 +157,8 @@ async function findOne(
   if (task.task === view.task && !isGone) {
     return await knownWorkload(context, task, view);
   }
-  if (task.task === "" && !isGone && task.launchGeneration === view.generation) {
+  const isAskedFor = view.prepared === undefined; // A claim begins with the record: this one has failed.
+  if (task.task === "" && !isGone && isAskedFor && task.launchGeneration === view.generation) {
     await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
     return workloadOf(task);
   }

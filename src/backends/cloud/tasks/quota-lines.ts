@@ -52,6 +52,11 @@ export interface PlaceInLine extends Disposable {
 export class QuotaLines {
   readonly #lines = new Map<string, QuotaLine>();
 
+  /** Whether any start waits. */
+  get isAnyWaiting(): boolean {
+    return [...this.#lines.values()].some(({ waiting }) => waiting > 0);
+  }
+
   /**
    * The queue of a size, which its last start removes when it leaves: callers must join it synchronously.
    *

@@ -48,12 +48,17 @@ export class TaskBook {
     return after;
   }
 
-  /** Records a container's task and its log stream. */
-  async noteTask(containerId: string, task: string): Promise<TaskRecord> {
+  /**
+   * Records a container's task and its log stream.
+   *
+   * @param prepared the name under which it waits to be claimed; empty: it was requested for the container
+   */
+  async noteTask(containerId: string, task: string, prepared = ""): Promise<TaskRecord> {
     const streams = this.of(containerId)?.logStreams ?? [];
     const stream = this.#cloud.logStreamOf(task);
     return await this.note(containerId, {
       task,
+      prepared,
       logStreams: streams.includes(stream) ? streams : [...streams, stream],
     });
   }

@@ -6,6 +6,7 @@ import type { TaskAgents } from "../agents/task-agents.ts";
 import type { CloudTasks, TaskRequests } from "../contract/cloud-tasks.ts";
 import type { Sealer } from "../authority/seal.ts";
 import type { StartSettings } from "./start-details.ts";
+import type { Pool } from "../pool/pool.ts";
 import type { StoredContainers } from "../stored/stored-containers.ts";
 import type { Departures } from "./departures.ts";
 import type { InterruptedStarts } from "./interrupted-starts.ts";
@@ -36,6 +37,8 @@ export interface TaskContext {
   readonly quotaLines: QuotaLines;
   readonly unanswered: UnansweredRequests;
   readonly interrupted: InterruptedStarts;
+  /** Undefined if the cloud prepares no tasks. */
+  readonly pool?: Pool | undefined;
   readonly stored: Omit<StoredContainers, "close">;
   readonly ends: Pick<ToldEnds, "of">;
   /** Tasks without news from agent and cloud. */

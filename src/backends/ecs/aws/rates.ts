@@ -68,6 +68,7 @@ export function paceOf(operation: string, spot: boolean): Pace | undefined {
 
 const paces: Readonly<Record<string, Pace>> = {
   StopTask: { rates: ["task-writes"], priority: priorities.stop },
+  TagResource: { rates: ["task-writes"], priority: priorities.start },
   RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.start },
   DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.clear },
   DeleteTaskDefinitions: { rates: ["task-definition-deletions"], priority: priorities.clear },

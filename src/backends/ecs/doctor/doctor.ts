@@ -22,13 +22,13 @@ import { type Surroundings, surroundingsOf } from "./surroundings.ts";
 
 /** The checks; they change nothing. */
 export function doctorChecks(
-  { ecs: config }: EcsConfig,
+  { ecs: config, pool }: EcsConfig,
   logger: Logger,
   expected: Expectations,
 ): { readonly checks: readonly DoctorCheck[]; close(): void } {
   const { region, endpoint, apiRates } = config;
   const aws = createAwsClients({ region, endpoint, rates: parseRates(apiRates), clock: systemClock, logger });
-  const surroundings = surroundingsOf(config, aws);
+  const surroundings = surroundingsOf({ ...config, pool }, aws);
   const check = (
     name: string,
     look: (surroundings: Surroundings, signal: AbortSignal) => Promise<Result> | Result,

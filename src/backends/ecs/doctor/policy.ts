@@ -1,7 +1,6 @@
 /** The requests that the documented policy lets the backend make, in terms of IAM. */
-import type { EcsSection } from "../../../common/config/load.ts";
 import document from "./backend-policy.json" with { type: "json" };
-import type { Surroundings } from "./surroundings.ts";
+import type { ExaminedSection, Surroundings } from "./surroundings.ts";
 
 interface Statement {
   readonly Sid: string;
@@ -24,7 +23,7 @@ export interface PolicyRequest {
 const statements: readonly Statement[] = document.Statement;
 
 /** Statements that a configuration can do without. */
-const optional: Readonly<Record<string, (config: EcsSection) => boolean>> = {
+const optional: Readonly<Record<string, (config: ExaminedSection) => boolean>> = {
   FileSystem: ({ efsFilesystemId }) => efsFilesystemId !== undefined,
   TagNewVolumes: ({ efsFilesystemId }) => efsFilesystemId !== undefined,
   Volumes: ({ efsFilesystemId }) => efsFilesystemId !== undefined,
@@ -33,16 +32,17 @@ const optional: Readonly<Record<string, (config: EcsSection) => boolean>> = {
   TagNewNames: ({ cloudMapNamespaceId }) => cloudMapNamespaceId !== undefined,
   Names: ({ cloudMapNamespaceId }) => cloudMapNamespaceId !== undefined,
   NamesInDns: ({ cloudMapNamespaceId }) => cloudMapNamespaceId !== undefined,
+  TagClaimedTasks: ({ pool }) => pool.mode !== "off",
   Images: ({ ecrRepository }) => ecrRepository !== undefined,
 };
 
 /** Statements that a configuration needs. */
-function needed(config: EcsSection): Statement[] {
+function needed(config: ExaminedSection): Statement[] {
   return statements.filter(({ Sid }) => optional[Sid]?.(config) ?? true);
 }
 
 /** The actions, each once, by name. */
-export function neededActions(config: EcsSection): string[] {
+export function neededActions(config: ExaminedSection): string[] {
   return [...new Set(needed(config).flatMap(({ Action }) => Action))].sort();
 }
 

@@ -3,7 +3,7 @@ import { DescribeSecurityGroupsCommand, DescribeSubnetsCommand, type Subnet } fr
 import { GetNamespaceCommand, type Namespace } from "@aws-sdk/client-servicediscovery";
 import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
-import type { EcsSection } from "../../../common/config/load.ts";
+import type { EcsConfig, EcsSection } from "../../../common/config/load.ts";
 import type { AwsClients } from "../aws/clients.ts";
 import { networkTag } from "../tags.ts";
 
@@ -15,9 +15,12 @@ export interface Caller {
   readonly arn: string;
 }
 
+/** The configuration that is examined: the section, and whether tasks are prepared. */
+export type ExaminedSection = EcsSection & Pick<EcsConfig, "pool">;
+
 /** The account around the backend; each member throws the AwsError of its call. */
 export interface Surroundings {
-  readonly config: EcsSection;
+  readonly config: ExaminedSection;
   readonly aws: AwsClients;
   caller(signal: AbortSignal): Promise<Caller>;
   /** The configured subnets. */
@@ -31,7 +34,7 @@ export interface Surroundings {
 }
 
 /** The surroundings; nothing is asked yet. */
-export function surroundingsOf(config: EcsSection, aws: AwsClients): Surroundings {
+export function surroundingsOf(config: ExaminedSection, aws: AwsClients): Surroundings {
   const subnets = once(async (abortSignal) => {
     const command = new DescribeSubnetsCommand({ SubnetIds: config.subnets });
     return (await aws.ec2.send(command, { abortSignal })).Subnets ?? [];

@@ -120,7 +120,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
     },
 
     async describe(asked, abortSignal) {
-      const command = new DescribeTasksCommand({ cluster, tasks: [...asked] });
+      const command = new DescribeTasksCommand({ cluster, tasks: [...asked], include: ["TAGS"] });
       const { tasks = [], failures = [] } = await ecs.send(command, { abortSignal });
       return { views: tasks.map(viewOf), missing: failures.map(({ arn = "" }) => arn) };
     },

@@ -1,6 +1,10 @@
 import type { Container, Task } from "@aws-sdk/client-ecs";
 
-import { containerVariable, generationVariable } from "../../cloud/agents/agent-environment.ts";
+import {
+  containerVariable,
+  generationVariable,
+  preparedVariable,
+} from "../../cloud/agents/agent-environment.ts";
 import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 import { interruptionOf, outOfMemory, prospectOfEnd, reasonOf } from "./reasons.ts";
@@ -9,6 +13,10 @@ import { interruptionOf, outOfMemory, prospectOfEnd, reasonOf } from "./reasons.
 export function viewOf(task: Task): TaskView {
   const main = task.containers?.find(({ name }) => name === mainContainerName);
   const environment = environmentOf(task);
+  const shape = environment.get(preparedVariable);
+  const name = environment.get(containerVariable) ?? "";
+  const claimed = new Map((task.tags ?? []).map(({ key = "", value = "" }) => [key, value]));
+  const told = shape === undefined ? environment : claimed;
   return {
     task: task.taskArn ?? "",
     status: task.lastStatus ?? "",
@@ -17,8 +25,9 @@ export function viewOf(task: Task): TaskView {
     stopped: task.lastStatus === "STOPPED",
     isReasonTold: (task.stopCode ?? "") !== "",
     instance: task.startedBy ?? "",
-    containerId: environment.get(containerVariable) ?? "",
-    generation: BigInt(/^\d+$/.exec(environment.get(generationVariable) ?? "")?.[0] ?? 0),
+    containerId: told.get(containerVariable) ?? "",
+    generation: BigInt(/^\d+$/.exec(told.get(generationVariable) ?? "")?.[0] ?? 0),
+    prepared: shape === undefined ? undefined : { name, shape },
     address: addressOf(task, main),
     exitCode: main?.exitCode,
     outOfMemory: outOfMemory(task),

@@ -14,6 +14,7 @@ export const simulatedOperations = {
     "RegisterTaskDefinition",
     "RunTask",
     "StopTask",
+    "TagResource",
   ],
   logs: ["DescribeLogGroups", "FilterLogEvents", "GetLogEvents"],
   efs: [

@@ -8,6 +8,8 @@ import type {
   RunTaskCommandOutput,
   StopTaskCommandInput,
   StopTaskCommandOutput,
+  TagResourceCommandInput,
+  TagResourceCommandOutput,
 } from "@aws-sdk/client-ecs";
 
 import { arnOf, type Context } from "../../context.ts";
@@ -104,6 +106,32 @@ export function taskOperations(
         }
         tasks.stop(run, reason);
         return { task: run.task.describe() };
+      },
+    }),
+
+    /** Tags tasks alone. */
+    TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
+      access: ({ resourceArn = "", tags: given }) => [
+        {
+          action: "ecs:TagResource",
+          resource: resourceArn,
+          context: {
+            ...requestTagContext(ecsTagMap(given)),
+            ...resourceTagContext(tags.of(resourceArn)),
+          },
+        },
+      ],
+      run: ({ resourceArn = "", tags: given }) => {
+        checkTaskReference(resourceArn);
+        const run = tasks.runs().find(({ task }) => task.taskArn === resourceArn);
+        if (run === undefined) {
+          throw new AwsFault("ResourceNotFoundException", "The specified resource was not found.");
+        }
+        if (run.task.desiredStatus === "STOPPED") {
+          throw invalid("The specified task is stopped. Specify a running task and try again.");
+        }
+        tags.set(resourceArn, { ...tags.of(resourceArn), ...ecsTagMap(given) });
+        return {};
       },
     }),
 

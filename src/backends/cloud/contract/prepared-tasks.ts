@@ -1,0 +1,28 @@
+/** The part of a cloud by which tasks wait for containers, besides its tasks and requests. */
+
+/** How a task is prepared. */
+export interface Preparation {
+  /** 64 hexadecimal digits, in a container ID's place: the agent is reached under it until it is claimed. */
+  readonly name: string;
+  /** The shape of the requests whose tasks it can be ({@link PreparedTasks.shapeOf}). */
+  readonly shape: string;
+  /** Milliseconds for which its agent waits to be claimed. */
+  readonly waitMs: number;
+}
+
+/**
+ * Prepared tasks. The cloud is their book: it tells of each task whether it was prepared (`TaskView.prepared`), and which
+ * container has claimed it.
+ */
+export interface PreparedTasks {
+  /** A hash of all that a container's request has in common with the requests of tasks that it can run in. */
+  shapeOf(request: string): string;
+  /** The request for a task like a container's that waits to be claimed. */
+  prepare(request: string, preparation: Preparation): string;
+  /**
+   * Writes down in the cloud which container a prepared task is; idempotent.
+   *
+   * @throws CloudError
+   */
+  claim(task: string, containerId: string, generation: bigint, signal: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,93 @@
+/**
+ * Claims of prepared tasks by containers' starts. The steps, each of which may be repeated: the container's record names the
+ * task; the cloud is told whose it is; its agent becomes the container's. Nothing of the container is told to a task before
+ * its record names it, and a task that a record names is no other container's.
+ */
+import { messageOf } from "../../../common/errors.ts";
+import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { withCallFaultPoints } from "../../driver/fault-points.ts";
+import type { FoundAgent } from "../contract/agent-finder.ts";
+import type { StartLimit } from "../tasks/start-limit.ts";
+import type { TaskContext } from "../tasks/task-context.ts";
+
+/** A claim came to nothing: the start goes on without the task. */
+export class ClaimFailure extends Error {}
+
+/** Longest time of a claim: a start without a prepared task takes some tens of seconds. */
+const claimLimitMs = 5_000;
+
+/**
+ * Gives a start a prepared task of its shape.
+ *
+ * @returns undefined if none waits
+ */
+export async function takePrepared(
+  { pool, book }: TaskContext,
+  asked: TaskRecord,
+): Promise<TaskRecord | undefined> {
+  const found = pool?.take(asked.request);
+  if (pool === undefined || found === undefined) {
+    return undefined;
+  }
+  try {
+    const record = await book.noteTask(asked.containerId, found.task, found.name);
+    pool.settle(found.task);
+    return record;
+  } catch (error) {
+    pool.doom(found.task);
+    throw error;
+  }
+}
+
+/**
+ * Makes the task that a container's record names, and its agent, the container's. Finishes what a crash has cut off.
+ *
+ * @throws ClaimFailure; the signal's reason
+ */
+export async function finishClaim(
+  context: TaskContext,
+  record: TaskRecord,
+  { signal }: Pick<StartLimit, "signal">,
+): Promise<FoundAgent> {
+  const scope = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)]);
+  try {
+    return await claim(context, record, scope);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw new ClaimFailure(messageOf(error), { cause: error });
+  }
+}
+
+async function claim(context: TaskContext, record: TaskRecord, signal: AbortSignal): Promise<FoundAgent> {
+  const { agents, finder, pool, poller, settings } = context;
+  const { containerId, task, prepared, launchGeneration } = record;
+  if (pool === undefined) {
+    throw new Error("tasks are not prepared any more");
+  }
+  const known = pool.agentOf(task);
+  const address = known?.address ?? (await addressOf(task, poller));
+  await pool.claim(task, containerId, launchGeneration, signal);
+  const claimAgent = withCallFaultPoints(
+    (waiting: FoundAgent) => agents.claim(prepared, waiting, containerId, settings.startTimeoutMs, signal),
+    () => "agents.claim",
+  );
+  if (known !== undefined) {
+    return { address, pin: await claimAgent(known) };
+  }
+  try {
+    return { address, pin: await claimAgent(await finder.meet(prepared, { task, address }, signal)) };
+  } catch {
+    const claimed = await finder.meet(containerId, { task, address }, signal); // It may be the container's already.
+    await agents.greet(containerId, claimed, signal);
+    return claimed;
+  }
+}
+
+/** @throws Error: the task is gone, or on its way out */
+async function addressOf(task: string, poller: TaskContext["poller"]): Promise<string> {
+  const view = await poller.look(task);
+  if (view === "missing" || view.stopping || view.stopped || view.address === undefined) {
+    throw new Error("the prepared task has ended");
+  }
+  return view.address;
+}

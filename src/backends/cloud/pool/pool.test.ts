@@ -1,0 +1,215 @@
+import assert from "node:assert/strict";
+import { afterEach, describe, it } from "node:test";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import type { TaskAnswer, TaskView } from "../contract/cloud-tasks.ts";
+import type { FoundAgent } from "../contract/agent-finder.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { refusal, taskView, testCloud } from "../testing/cloud.ts";
+import { TaskPoller } from "../tasks/poller.ts";
+import type { TaskBook } from "../tasks/task-book.ts";
+import { Pool, type PoolOptions } from "./pool.ts";
+
+const minuteMs = 60_000;
+/** A look at the cloud, and what follows from it. */
+const lookMs = 12_000;
+
+/** A pool over a cloud in memory, of two tasks of the shape "a" unless said otherwise. */
+function setUp(
+  given: Partial<PoolOptions> & {
+    readonly answer?: () => Promise<TaskAnswer>;
+    readonly found?: readonly TaskView[];
+  } = {},
+) {
+  const clock = new ManualClock();
+  const running = new Map((given.found ?? []).map((view) => [view.task, view]));
+  const stopped: string[] = [];
+  let isStopRefused = false;
+  let asked = 0;
+  const cloud = testCloud({
+    async run(request) {
+      asked += 1;
+      if (given.answer !== undefined) {
+        return await given.answer();
+      }
+      const { name, shape } = JSON.parse(request) as { readonly name: string; readonly shape: string };
+      const task = `task/${asked}`;
+      const times = { created: new Date(clock.nowMs()) };
+      running.set(task, taskView({ task, prepared: { name, shape }, address: "192.0.2.1", times }));
+      return { task };
+    },
+    async stop(task) {
+      if (isStopRefused) {
+        throw new Error("not now");
+      }
+      stopped.push(task);
+      running.delete(task);
+    },
+    listOwn: async () => [...running.keys()],
+    describe: async (tasks) => ({
+      views: tasks.flatMap((task) => running.get(task) ?? []),
+      missing: tasks.filter((task) => !running.has(task)),
+    }),
+  });
+  const { logger } = capturedLogger();
+  const poller = new TaskPoller({ cloud, clock, logger, intervalMs: 1000 });
+  const pool = new Pool({
+    cloud,
+    prepared: {
+      shapeOf: (request) => request,
+      prepare: (_request, { name, shape }) => JSON.stringify({ name, shape }),
+      claim: async () => {},
+    },
+    poller,
+    finder: {
+      await: async (): Promise<FoundAgent> => ({ address: "192.0.2.1", pin: new Uint8Array(32) }),
+      describeSilence: () => "",
+    },
+    book: { all: () => [] },
+    instance: "one",
+    wanted: async () => [{ request: "a", count: 2 }],
+    isRoomAwaited: () => false,
+    maxTasks: 10,
+    maxAgeMs: 60 * minuteMs,
+    startTimeoutMs: 5 * minuteMs,
+    clock,
+    logger,
+    ...given,
+  });
+  opened.push(async () => {
+    await pool.close();
+    await poller.close();
+  });
+  return {
+    ...{ pool, clock, running, stopped },
+    asked: () => asked,
+    /** Lets time go by in small steps, so that what follows from a round is done. */
+    async pass(ms: number): Promise<void> {
+      for (let left = ms; left > 0; left -= 500) {
+        await clock.advance(500);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    },
+    refuseStops: (isRefused: boolean) => {
+      isStopRefused = isRefused;
+    },
+  };
+}
+
+const opened: (() => Promise<void>)[] = [];
+
+describe("a pool of prepared tasks", () => {
+  afterEach(async () => {
+    for (const close of opened.splice(0)) {
+      await close();
+    }
+  });
+
+  it("keeps as many waiting as are wanted, and gives each once", async () => {
+    const { pool, pass, asked, running } = setUp();
+    await pass(lookMs);
+    assert.equal(asked(), 2);
+    const taken = [pool.take("a"), pool.take("a")].map((found) => found?.task);
+    assert.deepEqual(new Set(taken), new Set(["task/1", "task/2"]));
+    assert.equal(pool.take("a"), undefined);
+    await pass(lookMs);
+    assert.equal(asked(), 4, "others take their places");
+    assert.equal(running.size, 4);
+    const next = [pool.take("a"), pool.take("a")].map((found) => found?.task);
+    assert.deepEqual(new Set(next), new Set(["task/3", "task/4"]));
+  });
+
+  it("gives none to a request of another shape, and none whose agent has not answered", async () => {
+    const never = { await: () => new Promise<never>(() => {}), describeSilence: () => "" };
+    const { pool, pass } = setUp({ finder: never });
+    await pass(lookMs);
+    assert.equal(pool.take("a"), undefined);
+    const other = setUp();
+    await other.pass(lookMs);
+    assert.equal(other.pool.take("b"), undefined);
+  });
+
+  it("has never more than it may", async () => {
+    const { pass, asked } = setUp({ maxTasks: 1, wanted: async () => [{ request: "a", count: 5 }] });
+    await pass(5 * lookMs);
+    assert.equal(asked(), 1);
+  });
+
+  it("takes over what an earlier backend has left, but for what a record or a tag names, and stops what is too much", async () => {
+    const left = (task: string, view: Partial<TaskView> = {}): TaskView =>
+      taskView({ task, prepared: { name: task, shape: "a" }, address: "192.0.2.1", ...view });
+    const { pass, asked, stopped, pool } = setUp({
+      wanted: async () => [{ request: "a", count: 1 }],
+      book: { all: () => [{ task: "task/recorded" }] } as unknown as TaskBook,
+      found: [
+        left("task/free"),
+        left("task/recorded"),
+        left("task/tagged", { containerId: "c" }),
+        left("task/other", { prepared: { name: "o", shape: "o" } }),
+        left("task/foreign", { instance: "two" }),
+        taskView({ task: "task/own", containerId: "d" }),
+      ],
+    });
+    await pass(lookMs);
+    assert.equal(asked(), 0);
+    assert.deepEqual(stopped, ["task/other"]);
+    assert.equal(pool.take("a")?.task, "task/free");
+    assert.equal(pool.take("a"), undefined);
+  });
+
+  it("replaces those that have waited for long enough", async () => {
+    const { pass, stopped, pool } = setUp({ maxAgeMs: 10 * minuteMs });
+    await pass(11 * minuteMs);
+    assert.deepEqual(new Set(stopped), new Set(["task/1", "task/2"]));
+    assert.ok(pool.take("a"));
+  });
+
+  it("stops one that came to nothing, however often that is refused, and gives it to nobody", async () => {
+    const { pool, pass, stopped, refuseStops } = setUp();
+    await pass(lookMs);
+    const task = pool.take("a")?.task ?? "";
+    refuseStops(true);
+    pool.doom(task);
+    await pass(lookMs);
+    assert.deepEqual(stopped, []);
+    refuseStops(false);
+    await pass(lookMs);
+    assert.deepEqual(stopped, [task]);
+  });
+
+  it("makes way for a start that finds no room, and prepares none while one waits", async () => {
+    let isRoomAwaited = true;
+    const { pool, pass, stopped, asked } = setUp({ isRoomAwaited: () => isRoomAwaited });
+    await pass(lookMs);
+    assert.equal(asked(), 0);
+    isRoomAwaited = false;
+    await pass(lookMs);
+    assert.equal(asked(), 2);
+    pool.yieldRoom();
+    await pass(lookMs);
+    assert.deepEqual(new Set(stopped), new Set(["task/1", "task/2"]));
+    assert.equal(asked(), 2);
+    await pass(minuteMs);
+    assert.equal(asked(), 4);
+  });
+
+  it("does not ask again and again where the cloud gives no task", async () => {
+    const { pass, asked } = setUp({
+      answer: async () => refusal("no"),
+      wanted: async () => [{ request: "a", count: 1 }],
+    });
+    await pass(minuteMs);
+    assert.equal(asked(), 1);
+    await pass(minuteMs);
+    assert.equal(asked(), 2);
+  });
+
+  it("that is switched off asks for nothing, and stops what an earlier backend has left", async () => {
+    const { pool, pass, asked, stopped } = setUp({ wanted: undefined });
+    await pass(lookMs);
+    assert.equal(asked(), 0);
+    pool.seen([taskView({ task: "task/left", prepared: { name: "n", shape: "a" } })]);
+    await pass(1000);
+    assert.deepEqual(stopped, ["task/left"]);
+  });
+});

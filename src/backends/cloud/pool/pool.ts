@@ -1,0 +1,336 @@
+/**
+ * Tasks that wait for containers, and cost money meanwhile. The cloud is the book: which tasks wait is asked of it, so that
+ * a backend that starts finds them, and what is here is only what the last look has told.
+ */
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf } from "../../../common/errors.ts";
+import { newId, shortId } from "../../../common/ids.ts";
+import type { Logger } from "../../../common/logger.ts";
+import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
+import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
+import type { PreparedTasks } from "../contract/prepared-tasks.ts";
+import { awaitAgent } from "../tasks/await-agent.ts";
+import { describeAll, whole } from "../tasks/describe-all.ts";
+import type { TaskPoller } from "../tasks/poller.ts";
+import type { TaskBook } from "../tasks/task-book.ts";
+import type { Wanted } from "./templates.ts";
+
+/** Settings and dependencies of a pool. */
+export interface PoolOptions {
+  readonly cloud: CloudTasks;
+  readonly prepared: PreparedTasks;
+  readonly poller: Pick<TaskPoller, "listen" | "hasten">;
+  readonly finder: Pick<AgentFinder, "await" | "describeSilence">;
+  readonly book: Pick<TaskBook, "all">;
+  /** This instance's name, which identifies its tasks. */
+  readonly instance: string;
+  /** Makes the list of what is to wait now; undefined: nothing is prepared, and what an earlier backend has prepared is stopped. */
+  readonly wanted: (() => Promise<readonly Wanted[]>) | undefined;
+  /** Whether a start waits for room: nothing is prepared meanwhile. */
+  readonly isRoomAwaited: () => boolean;
+  readonly maxTasks: number;
+  readonly maxAgeMs: number;
+  readonly startTimeoutMs: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A task that waits to be claimed. */
+interface Member {
+  readonly task: string;
+  readonly name: string;
+  readonly shape: string;
+  readonly createdMs: number;
+  /** Aborts when it is claimed or stopped. */
+  readonly left: AbortController;
+  /** Undefined until its agent has answered. */
+  agent: FoundAgent | undefined;
+}
+
+/** Interval of looks at the pool. */
+const roundMs = 10_000;
+/** Pause after a claim: the starts of a burst come first. */
+const refillPauseMs = 1_000;
+/** Time for which nothing is prepared after a start found no room, or the cloud gave no task. */
+const restMs = 60_000;
+/** Time after which a new task is listed. */
+const listedWithinMs = 60_000;
+/** Time for which an agent waits beyond the age at which its task is stopped: it then ends by itself. */
+const agentMarginMs = 120_000;
+/** Longest time for which an agent can be told to wait. */
+const longestWaitMs = 7 * 24 * 60 * 60_000;
+/** Created once, as a default reason is an error with a stack each time. */
+const over = new Error("over");
+
+/** Keeps the wanted tasks waiting. */
+export class Pool {
+  readonly #options: PoolOptions;
+  readonly #members = new Map<string, Member>();
+  /** Tasks that were taken out of the pool and are not in a record: by a start, or to be stopped. */
+  readonly #out = new Map<string, "claimed" | "doomed">();
+  /** Agents of tasks taken by starts. */
+  readonly #agents = new Map<string, FoundAgent>();
+  /** Shapes of requests under way, by name. */
+  readonly #asked = new Map<string, string>();
+  readonly #closed = new AbortController();
+  readonly #work = new Set<Promise<void>>();
+  #wake = new AbortController();
+  #restsUntilMs = 0;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    if (options.wanted !== undefined) {
+      this.#track(this.#keep(options.wanted));
+    }
+  }
+
+  /** Takes a waiting task for a container's request; nobody else gets it. Undefined if there is none. */
+  take(request: string): Pick<Member, "task" | "name"> | undefined {
+    const { clock, maxAgeMs, prepared } = this.#options;
+    if (this.#members.size === 0) {
+      return undefined;
+    }
+    const shape = prepared.shapeOf(request);
+    for (const member of this.#members.values()) {
+      const isFresh = clock.nowMs() - member.createdMs < maxAgeMs;
+      if (member.shape === shape && member.agent !== undefined && isFresh) {
+        this.#members.delete(member.task);
+        member.left.abort(over);
+        this.#out.set(member.task, "claimed");
+        this.#agents.set(member.task, member.agent);
+        this.#wake.abort(over);
+        return member;
+      }
+    }
+    return undefined;
+  }
+
+  /** A taken task is in its container's record. */
+  settle(task: string): void {
+    this.#out.delete(task);
+  }
+
+  /** A taken task is no container's: it is stopped, however often that has to be tried. */
+  doom(task: string): void {
+    this.#agents.delete(task);
+    this.#out.set(task, "doomed");
+    this.#track(this.#stop(task, "it could not be claimed"));
+  }
+
+  /** The agent of a taken task, once; undefined if an earlier process has taken it. */
+  agentOf(task: string): FoundAgent | undefined {
+    const agent = this.#agents.get(task);
+    this.#agents.delete(task);
+    return agent;
+  }
+
+  /** As {@link PreparedTasks.claim}. */
+  async claim(task: string, containerId: string, generation: bigint, signal: AbortSignal): Promise<void> {
+    await this.#options.prepared.claim(task, containerId, generation, signal);
+  }
+
+  /** Stops every waiting task, because a start has found no room, and prepares none for a while. */
+  yieldRoom(): void {
+    this.#rest();
+    for (const member of [...this.#members.values()]) {
+      this.#dismiss(member, "a container needs its room");
+    }
+  }
+
+  /** Tells of tasks that wait: where nothing is to be prepared any more, they are stopped. */
+  seen(waiting: readonly TaskView[]): void {
+    if (this.#options.wanted === undefined) {
+      for (const { task } of waiting) {
+        this.#track(this.#stop(task, "no tasks are prepared any more"));
+      }
+    }
+  }
+
+  /** Ends the work; waiting tasks stay for the next process. */
+  async close(): Promise<void> {
+    this.#closed.abort(over);
+    await Promise.all(this.#work);
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work.finally(() => this.#work.delete(tracked));
+    this.#work.add(tracked);
+  }
+
+  async #keep(wanted: () => Promise<readonly Wanted[]>): Promise<void> {
+    const { clock, logger } = this.#options;
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
+      this.#wake = new AbortController();
+      try {
+        await this.#round(wanted, signal);
+      } catch (error) {
+        if (!signal.aborted) {
+          logger.warn({ err: error }, `cannot look after prepared tasks: ${messageOf(error)}`);
+        }
+      }
+      const wake = AbortSignal.any([signal, this.#wake.signal]);
+      await clock.sleep(roundMs, wake).catch(() => clock.sleep(refillPauseMs, signal).catch(() => {}));
+    }
+  }
+
+  async #round(wanted: () => Promise<readonly Wanted[]>, signal: AbortSignal): Promise<void> {
+    const { cloud, instance, prepared } = this.#options;
+    const views = whole(await describeAll(cloud, await cloud.listOwn(), signal));
+    this.#compare(views.filter((view) => view.instance === instance && !view.stopping && !view.stopped));
+    const counts = new Map<string, Wanted>();
+    for (const { request, count } of await wanted()) {
+      const shape = prepared.shapeOf(request);
+      counts.set(shape, { request, count: count + (counts.get(shape)?.count ?? 0) });
+    }
+    this.#dismissSurplus(counts);
+    for (const [shape, { request, count }] of counts) {
+      for (let missing = count - this.#countOf(shape); missing > 0 && this.#hasRoom(); missing--) {
+        this.#track(this.#prepare(request, shape));
+      }
+    }
+  }
+
+  /** Compares what waits with what the cloud tells. */
+  #compare(views: readonly TaskView[]): void {
+    const { clock, book } = this.#options;
+    const nowMs = clock.nowMs();
+    const running = new Map(views.map((view) => [view.task, view]));
+    const owned = new Set(book.all().map(({ task }) => task));
+    for (const member of [...this.#members.values()]) {
+      const isListed = running.has(member.task) || nowMs - member.createdMs < listedWithinMs;
+      if (!isListed || (running.get(member.task)?.containerId ?? "") !== "") {
+        this.#leave(member);
+      }
+    }
+    for (const [task, state] of this.#out) {
+      if (state === "doomed" && running.has(task)) {
+        this.#track(this.#stop(task, "it could not be claimed"));
+      } else if (state === "doomed") {
+        this.#out.delete(task);
+      }
+    }
+    for (const { task, containerId, prepared, times } of views) {
+      const isKnown = this.#members.has(task) || this.#out.has(task) || owned.has(task);
+      if (prepared !== undefined && containerId === "" && !isKnown) {
+        this.#adopt({ ...prepared, task, createdMs: times.created?.getTime() ?? nowMs });
+      }
+    }
+  }
+
+  /** Stops tasks that are too old, whose agents do not answer, or that nobody wants. */
+  #dismissSurplus(counts: ReadonlyMap<string, Wanted>): void {
+    const { clock, maxAgeMs, startTimeoutMs } = this.#options;
+    const kept = new Map<string, number>();
+    let all = 0;
+    // Those that can be claimed come first.
+    const members = [...this.#members.values()].sort(
+      (one, other) => Number(other.agent !== undefined) - Number(one.agent !== undefined),
+    );
+    for (const member of members) {
+      const ageMs = clock.nowMs() - member.createdMs;
+      const before = kept.get(member.shape) ?? 0;
+      if (ageMs >= maxAgeMs) {
+        this.#dismiss(member, "it has waited for long enough");
+      } else if (member.agent === undefined && ageMs >= startTimeoutMs) {
+        this.#dismiss(member, "its agent does not answer");
+      } else if (before >= (counts.get(member.shape)?.count ?? 0) || all >= this.#options.maxTasks) {
+        this.#dismiss(member, "no task like it is wanted");
+      } else {
+        kept.set(member.shape, before + 1);
+        all += 1;
+      }
+    }
+  }
+
+  #countOf(shape: string): number {
+    const asked = [...this.#asked.values(), ...[...this.#members.values()].map((member) => member.shape)];
+    return asked.filter((each) => each === shape).length;
+  }
+
+  #hasRoom(): boolean {
+    const { clock, maxTasks, isRoomAwaited } = this.#options;
+    const rests = this.#isClosed || clock.nowMs() < this.#restsUntilMs || isRoomAwaited();
+    return !rests && this.#members.size + this.#asked.size < maxTasks;
+  }
+
+  get #isClosed(): boolean {
+    return this.#closed.signal.aborted;
+  }
+
+  #rest(): void {
+    this.#restsUntilMs = this.#options.clock.nowMs() + restMs;
+  }
+
+  /** Requests a task. One whose answer is lost is found by the next looks. */
+  async #prepare(request: string, shape: string): Promise<void> {
+    const { cloud, clock, logger, prepared, maxAgeMs } = this.#options;
+    const name = newId();
+    this.#asked.set(name, shape);
+    try {
+      const waitMs = Math.min(maxAgeMs + agentMarginMs, longestWaitMs);
+      const asked = prepared.prepare(request, { name, shape, waitMs });
+      const answer = await cloud.run(asked, this.#closed.signal);
+      if ("task" in answer) {
+        this.#adopt({ task: answer.task, name, shape, createdMs: clock.nowMs() });
+        return;
+      }
+      this.#rest();
+      logger.warn({ err: answer.cause }, `cannot prepare a task: ${answer.reason}`);
+    } catch (error) {
+      if (!this.#isClosed) {
+        this.#rest();
+        logger.warn({ err: error }, `cannot prepare a task: ${messageOf(error)}`);
+      }
+    } finally {
+      this.#asked.delete(name);
+    }
+  }
+
+  #adopt(found: Omit<Member, "left" | "agent">): void {
+    const member: Member = { ...found, left: new AbortController(), agent: undefined };
+    this.#members.set(member.task, member);
+    this.#track(this.#meet(member));
+  }
+
+  /** Waits until a task's agent answers. */
+  async #meet(member: Member): Promise<void> {
+    const { task, name, left } = member;
+    const { clock, logger } = this.#options;
+    const signal = AbortSignal.any([left.signal, this.#closed.signal]);
+    const silent = { phase: () => {}, waits: () => {}, goesOn: () => {} };
+    try {
+      member.agent = await awaitAgent(name, task, signal, { ...this.#options, ...silent });
+      const tookS = Math.round((clock.nowMs() - member.createdMs) / 1000);
+      logger.info({ task, prepared: shortId(name) }, `a task waits for a container, after ${tookS} s`);
+    } catch (error) {
+      if (!signal.aborted) {
+        this.#rest();
+        logger.warn({ task, err: error }, `a prepared task has ended: ${messageOf(error)}`);
+        this.#dismiss(member, "its agent cannot be met");
+      }
+    }
+  }
+
+  #leave(member: Member): void {
+    this.#members.delete(member.task);
+    member.left.abort(over);
+  }
+
+  #dismiss(member: Member, reason: string): void {
+    this.#leave(member);
+    this.#out.set(member.task, "doomed");
+    this.#track(this.#stop(member.task, reason));
+  }
+
+  /** Never fails: the next look finds a task that is not stopped. */
+  async #stop(task: string, reason: string): Promise<void> {
+    const { cloud, logger } = this.#options;
+    try {
+      logger.info({ task }, `a prepared task is stopped: ${reason}`);
+      await cloud.stop(task, reason);
+    } catch (error) {
+      logger.warn({ task, err: error }, `cannot stop a prepared task: ${messageOf(error)}`);
+    }
+  }
+}

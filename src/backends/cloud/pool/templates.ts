@@ -1,0 +1,107 @@
+/** The configured pool: which tasks are to wait, and how many. */
+import { create } from "@bufbuild/protobuf";
+
+import { parseSize } from "../../../common/config/units.ts";
+import { messageOf, notFound } from "../../../common/errors.ts";
+import { HostConfigSchema, ResourcesSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  ContainerRecordSchema,
+  type ImageRecord,
+  type NetworkRecord,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
+import type { TaskRequests } from "../contract/cloud-tasks.ts";
+
+/** Tasks that are to wait. */
+export interface Wanted {
+  /** The request that a container like them would make. */
+  readonly request: string;
+  readonly count: number;
+}
+
+/** One entry of `pool.images`. */
+export interface PoolEntry {
+  readonly image: string;
+  readonly count: number;
+  /** 0: none are asked for. */
+  readonly cpus: number;
+  /** Bytes; 0: none are asked for. */
+  readonly memory: number;
+  readonly network: string;
+}
+
+/** The images and networks that templates are made from. */
+export interface TemplateSources {
+  /** @throws not-found, invalid */
+  readonly findImage: (reference: string) => ImageRecord;
+  readonly networks: () => Iterable<NetworkRecord>;
+  readonly requests: Pick<TaskRequests, "make">;
+}
+
+/** The network of containers that name none. */
+const defaultNetwork = "bridge";
+const nanosPerCpu = 1e9;
+
+/** Parses `image=count cpus=N memory=SIZE network=NAME`, of which the configuration has checked the form. */
+export function parseEntry(text: string): PoolEntry {
+  const [[image = "", count], ...rest] = text.split(" ").map((part) => part.split("=")) as [
+    string[],
+    ...string[][],
+  ];
+  const given = new Map(rest.map(([key = "", value = ""]) => [key, value]));
+  return {
+    image,
+    count: Number(count),
+    cpus: Number(given.get("cpus") ?? 0),
+    memory: parseSize(given.get("memory") ?? "0") ?? 0,
+    network: given.get("network") ?? defaultNetwork,
+  };
+}
+
+/**
+ * The tasks of the entries that can be made now.
+ *
+ * @param missed receives each entry that cannot be, with the reason: its image is not here, its network does not exist
+ */
+export async function wantedTasks(
+  entries: readonly PoolEntry[],
+  sources: TemplateSources,
+  missed: (entry: PoolEntry, reason: string) => void,
+): Promise<readonly Wanted[]> {
+  const made = await Promise.all(
+    entries.map(async (entry) => {
+      try {
+        const request = await sources.requests.make(specOf(entry, sources), (_stillTo, step) => step());
+        return [{ request, count: entry.count }];
+      } catch (error) {
+        missed(entry, messageOf(error));
+        return [];
+      }
+    }),
+  );
+  return made.flat();
+}
+
+/** A container as an entry describes it. @throws not-found, invalid */
+function specOf(
+  { image: reference, cpus, memory, network: name }: PoolEntry,
+  { findImage, networks }: TemplateSources,
+): WorkloadSpec {
+  const image = findImage(reference);
+  const network = [...networks()].find((record) => record.network?.name === name);
+  if (network === undefined) {
+    throw notFound(`network ${name} not found`);
+  }
+  const resources = create(ResourcesSchema, {
+    nanoCpus: BigInt(Math.round(cpus * nanosPerCpu)),
+    memory: BigInt(memory),
+  });
+  return {
+    record: create(ContainerRecordSchema, { hostConfig: create(HostConfigSchema, { resources }) }),
+    image,
+    args: [],
+    env: [],
+    mounts: [],
+    network: { kind: "networks", networks: [{ name, record: network }] },
+  };
+}

@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import type { ECSClient, RunTaskCommandInput } from "@aws-sdk/client-ecs";
+import { create } from "@bufbuild/protobuf";
+
+import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { ecsPreparedTasks } from "./prepared-tasks.ts";
+import { type RunSettings, runRequest } from "./run-request.ts";
+import { viewOf } from "./task-view.ts";
+
+const settings: RunSettings = {
+  cluster: "c",
+  subnets: ["subnet-1"],
+  assignPublicIp: false,
+  capacityProvider: "FARGATE",
+  spotFallback: false,
+  platformVersion: "LATEST",
+  taskRoleArn: undefined,
+  instance: "sockerless/0",
+  authorityPin: new Uint8Array(32),
+  startTimeoutMs: 300_000,
+};
+const requestOf = (
+  id: string,
+  stopSignal = "",
+  groups: readonly string[] = ["sg-1"],
+  logSize = "",
+): string => {
+  const logConfig =
+    logSize === "" ? {} : { logConfig: { type: "json-file", config: { "max-size": logSize } } };
+  const record = create(ContainerRecordSchema, { id, config: { stopSignal }, hostConfig: logConfig });
+  return JSON.stringify(runRequest(record, "arn:definition", groups, settings));
+};
+const tasks = ecsPreparedTasks({ ecs: undefined as unknown as AwsService<ECSClient> });
+const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500 };
+
+describe("the shape of a request", () => {
+  it("is that of other containers, whatever their agents are told with their starts", () => {
+    assert.equal(tasks.shapeOf(requestOf("a")), tasks.shapeOf(requestOf("b", "SIGQUIT")));
+  });
+
+  it("is another one with other security groups, or other limits of the log", () => {
+    assert.notEqual(tasks.shapeOf(requestOf("a")), tasks.shapeOf(requestOf("a", "", ["sg-2"])));
+    assert.notEqual(tasks.shapeOf(requestOf("a")), tasks.shapeOf(requestOf("a", "", ["sg-1"], "1m")));
+  });
+
+  it("is that of the task that is prepared by it", () => {
+    const request = requestOf("a");
+    const { overrides } = JSON.parse(tasks.prepare(request, preparation)) as RunTaskCommandInput;
+    const own = { ...(JSON.parse(request) as RunTaskCommandInput), overrides };
+    assert.notEqual(JSON.stringify(own), request);
+    const told = JSON.stringify(overrides);
+    assert.match(told, /"SOCKERLESS_PREPARED","value":"s"/);
+    assert.match(told, /"SOCKERLESS_START_TIMEOUT","value":"2s"/);
+    assert.doesNotMatch(told, /"a"|SOCKERLESS_GENERATION/);
+  });
+});
+
+describe("a prepared task as AWS tells of it", () => {
+  const { overrides } = JSON.parse(tasks.prepare(requestOf("a"), preparation)) as RunTaskCommandInput;
+
+  it("is no container's, until its tags say whose it is", () => {
+    const waiting = viewOf({ overrides });
+    assert.equal(waiting.containerId, "");
+    assert.deepEqual(waiting.prepared, { name: preparation.name, shape: "s" });
+    const tags = [
+      { key: "SOCKERLESS_CONTAINER_ID", value: "c" },
+      { key: "SOCKERLESS_GENERATION", value: "7" },
+    ];
+    const claimed = viewOf({ overrides, tags });
+    assert.deepEqual([claimed.containerId, claimed.generation], ["c", 7n]);
+  });
+
+  it("is not made of any other by tags", () => {
+    const other = (JSON.parse(requestOf("a")) as RunTaskCommandInput).overrides;
+    const tags = [{ key: "SOCKERLESS_CONTAINER_ID", value: "c" }];
+    assert.equal(viewOf({ overrides: other, tags }).containerId, "a");
+  });
+});

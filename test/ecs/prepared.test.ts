@@ -1,0 +1,189 @@
+/** Containers that start in tasks which were prepared for them: how fast, in what, and when not. */
+import assert from "node:assert/strict";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { untilTrue } from "../support/until.ts";
+
+/** Time that the simulated cloud takes for a task, beyond what it really takes. */
+const cloudMs = 6_000;
+
+describe("prepared tasks", () => {
+  let ecs: EcsDaemon;
+
+  before(async () => {
+    ecs = await EcsDaemon.start({
+      aws: { delays: { provisioning: cloudMs } },
+      ecs: { linger: "1s", agent_mode: "direct" },
+      leastPrivilege: true,
+    });
+    await ok("load", "--input", await busyboxArchiveFile());
+    await ok("network", "create", "ci");
+    await startWith({ mode: "fixed", images: ["busybox=2", "busybox=1 cpus=0.5 network=ci"] });
+  });
+  after(() => ecs.stop());
+
+  const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
+  const running = (): readonly SeenTask[] =>
+    ecs.aws.ecs.tasks.filter(({ state }) => state.desiredStatus === "RUNNING");
+  const isPrepared = ({ state }: SeenTask): boolean =>
+    JSON.stringify(state.overrides).includes("SOCKERLESS_PREPARED");
+  /** Whether the log tells that its agent has answered. */
+  const answers = ({ state }: SeenTask): boolean =>
+    ecs.daemon.output
+      .split("\n")
+      .some((line) => line.includes("a task waits for a container") && line.includes(state.taskArn));
+  const isClaimed = (task: string): boolean =>
+    ecs.aws.calls.all("ecs.TagResource").some(({ input }) => JSON.stringify(input).includes(task));
+  /** Waits until so many tasks can be claimed, and no other runs. */
+  const untilPrepared = async (count: number): Promise<void> => {
+    await untilTrue(
+      () => running().length === count && running().every((task) => isPrepared(task) && answers(task)),
+    );
+  };
+  /** Starts the backend anew with another pool. */
+  const startWith = async (pool: object): Promise<void> => {
+    const file = join(ecs.directory, "config.yaml");
+    await ecs.daemon.shutDown();
+    await writeFile(file, JSON.stringify({ ...JSON.parse(await readFile(file, "utf8")), pool }));
+    await ecs.daemon.launch();
+  };
+  const phases = async (container: string): Promise<string[]> => {
+    const told = JSON.parse(await ok("inspect", "--format", "{{json .StartPhases}}", container)) as {
+      readonly Name: string;
+    }[];
+    return told.map(({ Name }) => Name);
+  };
+  const claimed = ["accepted", "definition", "claim", "process"];
+
+  it("wait, and know nothing of a container", async () => {
+    await untilPrepared(3);
+    const told = JSON.stringify(running().map(({ state }) => state));
+    assert.doesNotMatch(told, /SOCKERLESS_GENERATION/);
+    assert.equal(await ok("ps", "--all", "--quiet"), "");
+  });
+
+  it("serve a start at once, where the cloud takes long", async (t) => {
+    await untilPrepared(3);
+    const begun = performance.now();
+    const secret = ["--env=SECRET=swordfish", "--hostname=mine", "--label=a=b", "--workdir=/tmp", "--user=1"];
+    const script = "echo $SECRET; pwd; id -u; cat /etc/hosts";
+    const id = await ok("create", ...secret, "busybox", "sh", "-c", script);
+    await ok("start", id);
+    const tookMs = performance.now() - begun;
+    assert.ok(tookMs < cloudMs, `it took ${tookMs} ms`);
+    assert.equal(await ok("wait", id), "0");
+    assert.deepEqual(await phases(id), claimed);
+    const told = JSON.parse(await ok("inspect", "--format", "{{json .StartPhases}}", id)) as {
+      From: string;
+    }[];
+    const at = told.map(({ From }) => Date.parse(From));
+    t.diagnostic(`from the call to the process: ${(at.at(-1) ?? 0) - (at[0] ?? 0)} ms`);
+    assert.match(await ok("logs", id), /^swordfish\n\/tmp\n1\n[\s\S]*mine$/m);
+    const calls = JSON.stringify(ecs.aws.calls.all().map(({ input }) => input));
+    assert.doesNotMatch(calls, /swordfish/);
+    await ok("rm", id);
+  });
+
+  it("serve those of a network and size that they were prepared for, and their name and generation", async () => {
+    await untilPrepared(3);
+    const id = await ok(
+      "run",
+      "--detach",
+      "--cpus=0.5",
+      "--network=ci",
+      "--name=sized",
+      "busybox",
+      "sleep",
+      "600",
+    );
+    assert.deepEqual(await phases(id), claimed);
+    assert.equal(await ok("exec", "sized", "echo", "alive"), "alive");
+    await ok("rm", "--force", "sized");
+  });
+
+  it("take all that are there, and start the rest without, side by side", async () => {
+    await untilPrepared(3);
+    const begun = performance.now();
+    const burst = Array.from({ length: 5 }, () => ok("run", "--detach", "busybox", "sleep", "600"));
+    const ids = await Promise.all(burst);
+    const tookMs = performance.now() - begun;
+    const all = await Promise.all(ids.map(phases));
+    assert.equal(all.filter((names) => names.includes("claim")).length, 2, JSON.stringify(all));
+    assert.ok(tookMs < cloudMs * 3, `it took ${tookMs} ms`);
+    await ok("rm", "--force", ...ids);
+  });
+
+  it("serve no container that asks for another task", async () => {
+    await untilPrepared(3);
+    await ok("run", "--name=other", "--sysctl=net.core.somaxconn=1000", "busybox", "true");
+    assert.ok(!(await phases("other")).includes("claim"));
+    await ok("rm", "other");
+  });
+
+  it("serve one container, once, whose start falls back where it cannot be claimed", async () => {
+    await untilPrepared(3);
+    const before = running().filter(isPrepared);
+    ecs.aws.faults.add({
+      on: "ecs.TagResource",
+      error: { code: "InvalidParameterException", message: "no" },
+    });
+    await ok("run", "--name=fallen", "busybox", "true");
+    assert.ok(!(await phases("fallen")).includes("claim"));
+    await untilTrue(() => running().filter((task) => before.includes(task)).length < before.length);
+    await ok("rm", "fallen");
+  });
+
+  it("are found again by a backend that starts, and so is what has claimed one, with and without its state", async () => {
+    await untilPrepared(3);
+    const idle = running();
+    const id = await ok("run", "--detach", "--name=kept", "busybox", "sh", "-c", "echo said; sleep 600");
+    const { daemon } = ecs;
+    await untilTrue(() => running().length === 4 && running().every(answers));
+    const [claimedTask] = idle.filter(
+      ({ state }) => state.overrides.cpu === "256" && isClaimed(state.taskArn),
+    );
+    assert.ok(claimedTask !== undefined);
+    const tasks = running().map(({ state }) => state.taskArn);
+    await daemon.shutDown();
+    await daemon.launch();
+    await untilTrue(async () => (await ok("ps", "--quiet", "--no-trunc")) === id);
+    assert.equal(await ok("exec", "kept", "echo", "alive"), "alive");
+    assert.deepEqual(new Set(running().map(({ state }) => state.taskArn)), new Set(tasks));
+    await daemon.shutDown();
+    await rm(daemon.stateDir, { recursive: true });
+    await daemon.launch();
+    await untilTrue(async () => (await ok("ps", "--quiet", "--no-trunc")) === id);
+    assert.equal(await ok("logs", "kept"), "said");
+    const now = running().map(({ state }) => state.taskArn);
+    assert.ok(now.includes(claimedTask.state.taskArn), "in the same task");
+    await ok("rm", "--force", "kept");
+    await ok("load", "--input", await busyboxArchiveFile());
+    await daemon.docker("network", "create", "ci"); // It may have been found again.
+    await untilTrue(() => running().length === 3 && running().every(isPrepared));
+  });
+
+  it("show a claimed container nothing of the pool", async () => {
+    await untilTrue(() => running().filter(isPrepared).length === 3);
+    const names = running().flatMap(({ state }) =>
+      (state.overrides.containerOverrides ?? []).flatMap(({ environment = [] }) =>
+        environment.filter(({ name }) => name === "SOCKERLESS_CONTAINER_ID").map(({ value = "" }) => value),
+      ),
+    );
+    const probe = "env; cat /proc/1/environ; cat /proc/*/cmdline; cat /etc/hosts /etc/resolv.conf; hostname";
+    const told = await ok("run", "--rm", "busybox", "sh", "-c", `${probe} 2>/dev/null | tr '\\0' '\\n'`);
+    assert.doesNotMatch(told, /PREPARED/);
+    for (const name of names) {
+      assert.ok(!told.includes(name.slice(0, 12)), told);
+    }
+  });
+
+  it("are stopped when none are to be prepared any more", async () => {
+    await startWith({ mode: "off" });
+    await untilTrue(() => running().length === 0);
+  });
+});
