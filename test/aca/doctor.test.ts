@@ -3,13 +3,16 @@
  * each right of the backend's roles taken away.
  */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { examine, isHealthy } from "../../src/cli/doctor/doctor.ts";
 import { loadConfig } from "../../src/common/config/load.ts";
 import type { Azure } from "../simulators/azure/azure.ts";
 import type { Principal } from "../simulators/azure/entra/entra.ts";
+import { runCommand } from "../support/command.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
+import { checkout } from "../support/daemon.ts";
 
 type Statuses = Readonly<Record<string, string>>;
 
@@ -151,5 +154,24 @@ describe("the doctor of ACA", () => {
     assert.ok(!isWell, text);
     const well = findings.filter(({ status }) => status === "ok").map(({ check }) => check);
     assert.deepEqual(well, ["the configuration", "the storage account's key"], text);
+  });
+
+  it("finds an agent's image that nobody has pushed, until somebody has", async () => {
+    await using own = await AcaAccount.open({
+      azure: { lightweight: true },
+      aca: () => Promise.resolve({ agent_image: undefined }),
+    });
+    const args = ["--backend", "aca", ...own.args, "--format", "json"];
+    const program = join(checkout, "bin/sockerless");
+    const env = { ...process.env, ...own.env };
+    const statusOfAgent = async (): Promise<[code: number | null, status: string | undefined]> => {
+      const { code, text } = await runCommand(program, ["doctor", ...args], { env });
+      const findings = JSON.parse(text) as readonly { readonly check: string; readonly status: string }[];
+      return [code, findings.find(({ check }) => check === "the agent's image")?.status];
+    };
+    assert.deepEqual(await statusOfAgent(), [1, "wrong"]);
+    const pushed = await runCommand(program, ["aca", "push-agent", ...own.args], { env });
+    assert.equal(pushed.code, 0, pushed.errorText);
+    assert.deepEqual(await statusOfAgent(), [0, "ok"]);
   });
 });

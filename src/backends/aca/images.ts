@@ -198,7 +198,8 @@ export function ownAgentImage(registryServer: string | undefined, repositoryPath
   return `${registryServer}/${repositoryPath}:${agentTag("amd64")}`;
 }
 
-async function checkAgentImage(
+/** Checks that the agent's image is in the repository, and of this build. @returns a problem */
+export async function checkAgentImage(
   repository: OwnRepository,
   reference: string,
   signal: AbortSignal,
