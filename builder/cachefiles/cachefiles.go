@@ -97,6 +97,20 @@ func Check(file string) error {
 				first = wrong
 			}
 		}
-		return first
+		if first != nil {
+			return first
+		}
+		return tx.ForEach(func(name []byte, bucket *bolt.Bucket) error { return walk(name, bucket) })
+	})
+}
+
+// walk reads a bucket and those within it: the check of pages leaves out buckets that are kept within another's page.
+func walk(name []byte, bucket *bolt.Bucket) error {
+	return bucket.ForEachBucket(func(inner []byte) error {
+		within := bucket.Bucket(inner)
+		if within == nil {
+			return fmt.Errorf("bucket %q has no bucket %q", name, inner)
+		}
+		return walk(inner, within)
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/bklog"
 	digest "github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
 
@@ -50,12 +51,35 @@ type record struct {
 
 var recordsBucket = []byte("states")
 
+// openStates drops damaged records: their builds run again.
 func openStates(client *backend.Client, db *bolt.DB) (*states, error) {
 	err := db.Update(func(tx *bolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(recordsBucket)
-		return err
+		bucket, err := tx.CreateBucketIfNotExists(recordsBucket)
+		if err != nil {
+			return err
+		}
+		return dropDamaged(bucket, db.Path())
 	})
 	return &states{backend: client, db: db, holds: newHolds(), commits: map[*commitUnderWay]struct{}{}}, err
+}
+
+// dropDamaged removes records that cannot be read, or that are another state's: bbolt has no checksum of them.
+func dropDamaged(records *bolt.Bucket, file string) error {
+	damaged := map[string]error{}
+	err := records.ForEach(func(id, data []byte) error {
+		var r record
+		if err := json.Unmarshal(data, &r); err != nil {
+			damaged[string(id)] = err
+		} else if r.ID != string(id) {
+			damaged[string(id)] = fmt.Errorf("it is of %q", r.ID)
+		}
+		return nil
+	})
+	for id, reason := range damaged {
+		bklog.L.Warnf("the record of state %q in the build cache's %s is damaged and dropped: %s", id, file, reason)
+		err = errors.Join(err, records.Delete([]byte(id)))
+	}
+	return err
 }
 
 // stateConfig is the configuration of a state's image: equal layers make equal images.
@@ -190,17 +214,22 @@ func (s *states) load(ctx context.Context, id string, trusting bool) (record, er
 // errNoState means that the backend no longer has the state.
 var errNoState = errors.New("no such state")
 
-// find returns the record of a state whose image exists. If the image is gone, the record is deleted.
+// find returns the record of a state whose image exists. If the image is gone or has other layers, the record is deleted.
 func (s *states) find(ctx context.Context, id string) (record, error) {
 	found, err := s.recorded(id)
 	if err != nil {
 		return record{}, err
 	}
-	if _, err := s.backend.Image(ctx, id); err != nil {
+	image, err := s.backend.Image(ctx, id)
+	if err != nil {
 		if backend.Is(err, connect.CodeNotFound) {
 			return record{}, errors.Join(errNoState, s.forget(id))
 		}
 		return record{}, err
+	}
+	if !slices.EqualFunc(image.DiffIds, found.DiffIDs, func(has string, recorded digest.Digest) bool { return has == string(recorded) }) {
+		bklog.G(ctx).Warnf("the record of state %s in the build cache's %s is damaged and dropped: its layers are others", id, s.db.Path())
+		return record{}, errors.Join(errNoState, s.forget(id))
 	}
 	return found, nil
 }

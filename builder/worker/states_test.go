@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"path/filepath"
@@ -119,6 +120,47 @@ func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 	}
 	if left, err := s.list(); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {
+	for name, damage := range map[string]func(data []byte) []byte{
+		"a byte that is no JSON": func(data []byte) []byte { data[0] ^= 1; return data },
+		"another state's": func(data []byte) []byte {
+			return bytes.Replace(data, []byte(`"id":"sha256:`), []byte(`"id":"sha257:`), 1)
+		},
+		"other layers": func(data []byte) []byte {
+			return bytes.Replace(data, []byte(`"diffIds":["sha256:`), []byte(`"diffIds":["sha257:`), 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := statesOf(t)
+			damaged, whole := installed(t, s, "damaged"), installed(t, s, "whole")
+			err := s.db.Update(func(tx *bolt.Tx) error {
+				bucket := tx.Bucket(recordsBucket)
+				data := bytes.Clone(bucket.Get([]byte(damaged.ID)))
+				return bucket.Put([]byte(damaged.ID), damage(data))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := openStates(s.backend, s.db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := again.removeLost(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := again.load(context.Background(), damaged.ID, false); !errors.Is(err, errNoState) {
+				t.Errorf("loaded: %v", err)
+			}
+			if _, err := again.load(context.Background(), whole.ID, false); err != nil {
+				t.Error(err)
+			}
+			if made := installed(t, again, "damaged"); made.ID != damaged.ID || !slices.Equal(made.DiffIDs, damaged.DiffIDs) {
+				t.Errorf("made %v", made)
+			}
+		})
 	}
 }
 
