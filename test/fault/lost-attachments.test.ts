@@ -8,6 +8,7 @@ import { type IncomingMessage, request } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
+import { WebSocket } from "ws";
 import { callApi } from "../support/docker-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { type DaemonRole, findProcess, isAlive, openFiles, processOf } from "../support/processes.ts";
@@ -95,6 +96,23 @@ describe("kill -9 between a client's attach and its start", () => {
       assert.equal(await setting.daemon.ok("wait", id), "0", "who has not attached waits as ever");
       assert.deepEqual(JSON.parse(await (await wait(id, "not-running")).body), { StatusCode: 0 });
       await setting.daemon.ok("rm", "--force", id);
+    });
+  }
+
+  for (const victim of ["frontend", "backend"] as const) {
+    test(`of the ${victim}: a WebSocket ends without its closing, and the wait that stands breaks`, async () => {
+      const { daemon } = setting;
+      const id = await daemon.ok("create", "busybox", "echo", "said");
+      const path = `/v1.51/containers/${id}/attach/ws?stream=1&stdout=1`;
+      const client = new WebSocket(`ws+unix:${daemon.socket}:${path}`);
+      const closed = once(client, "close") as Promise<[number]>;
+      await once(client, "open");
+      const { body } = await wait(id, "next-exit");
+      await killAll([victim]);
+      assert.equal((await closed)[0], 1006, "a connection that was lost");
+      await start(id);
+      await assert.rejects(body);
+      await daemon.ok("rm", "--force", id);
     });
   }
 

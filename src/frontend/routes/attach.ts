@@ -86,12 +86,15 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
   const name = context.parameters["id"] ?? "";
   const attachment = await Attachment.reserve(context, name, wanted);
   const request = { wanted, detachKeys, framing: "raw" } as const;
+  // A connection without its closing handshake says enough to its client: no farewell.
+  const guard = { container: attachment.accepted.id, attached: true };
+  using guarded = wanted.stream ? await context.services.handOver?.guard(context.socket, guard) : undefined;
   const opened = await openAtOnce(context, attachment, request);
   const stream = await acceptWebSocket(context).catch((error: unknown) => {
     opened?.link?.cancel();
     throw error;
   });
-  const link = await openInBand({ name, socket: stream }, opened, context, attachment, request);
+  const link = await openInBand({ name, socket: stream, guarded }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
