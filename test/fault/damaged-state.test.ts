@@ -66,7 +66,8 @@ describe("a log of the database with", () => {
       for (const _start of [1, 2]) {
         await daemon.launch(); // The second time the database is whole.
         assert.equal((await daemon.docker("inspect", "keep")).code, 1, "its record is lost");
-        assert.match((await warnings()).join(), /files of 1 container\(s\)/);
+        const named = `files of 1 container\\(s\\) \\(${id.slice(0, 12)}\\)`;
+        assert.match((await warnings()).join(), new RegExp(named));
         assert.match(daemon.output, /files of a container that the state does not know are kept/);
         assert.ok((await filesOf("containers")).includes(id));
         for (const [directory, names] of [

@@ -1,6 +1,10 @@
 /** Things that the state does not know since it lost records: kept until a user lets them go, or their records come back. */
 import { messageOf } from "../../../common/errors.ts";
+import { shortId } from "../../../common/ids.ts";
 import type { EngineContext } from "../context.ts";
+
+/** How many containers a warning names. */
+const mostNamed = 10;
 
 /** Forgets losses that have cost nothing: all that is there is on record. Failing is no reason not to start. */
 export async function settleLosses(context: EngineContext): Promise<void> {
@@ -28,7 +32,8 @@ export function lossWarning({
     return undefined;
   }
   const reasons = state.losses.length === 0 ? "" : ` (${state.losses.join(", ")})`;
-  const files = unclaimed.size === 0 ? "" : `files of ${unclaimed.size} container(s) and `;
+  const files =
+    unclaimed.size === 0 ? "" : `files of ${unclaimed.size} container(s) (${named(unclaimed)}) and `;
   return `The state may have lost records${reasons}: ${files}content that it does not know is kept until "docker container prune"`;
 }
 
@@ -60,4 +65,10 @@ export async function letGo(context: EngineContext, signal: AbortSignal): Promis
     await images.collectUnneeded();
   }
   return gone;
+}
+
+/** Short IDs, of many the first ones. */
+function named(ids: ReadonlySet<string>): string {
+  const first = [...ids].slice(0, mostNamed).map(shortId);
+  return [...first, ...(ids.size > mostNamed ? ["…"] : [])].join(", ");
 }
