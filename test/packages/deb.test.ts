@@ -201,7 +201,7 @@ describe("the Debian packages", { skip: !isWhole && "they are built and installe
     await writer.write("second\n");
     await writer.close();
     assert.equal(await readFile(log, "utf8"), "second\n");
-    assert.equal(await succeed("zcat", `${log}.1.gz`), "first\n");
+    assert.equal(await succeed("zcat", `${log}.1.gz`), "first");
   });
 
   it("keep settings and state through an upgrade and a removal, and nothing through a purge", async () => {
