@@ -40,7 +40,10 @@ const roles: Readonly<
     ({ registry }) => registry.id,
   ],
 };
-/** Roles that a short life does without: of images of other users than root, and of logs whose agent is gone. */
+/**
+ * Roles that a short life does without: of images of other users than root, and of logs whose agent is gone. Their calls are
+ * named in `errors.test.ts` and `log-analytics.test.ts`.
+ */
 const unneeded = ["Container Registry Data Importer and Data Reader", "Log Analytics Reader"];
 const sample = ["Managed Identity Operator"];
 const chosen =

@@ -7,22 +7,49 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
+import { GetLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
+import { ListImagesCommand } from "@aws-sdk/client-ecr";
+import {
+  DeleteTaskDefinitionsCommand,
+  DeregisterTaskDefinitionCommand,
+  ListTaskDefinitionFamiliesCommand,
+  ListTaskDefinitionsCommand,
+  StopTaskCommand,
+  TagResourceCommand,
+} from "@aws-sdk/client-ecs";
+import { ListInstancesCommand } from "@aws-sdk/client-servicediscovery";
+
+import { type AwsClients, createAwsClients } from "../../src/backends/ecs/aws/clients.ts";
+import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
+import { systemClock } from "../../src/common/clock.ts";
+import { messageOf } from "../../src/common/errors.ts";
 import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { awsEnvironment, EcsAccount } from "../support/ecs-daemon.ts";
 import { liveWithout } from "../support/missing-permission.ts";
 
 const sample = ["ecs:RunTask", "ecr:BatchCheckLayerAvailability"];
-/**
- * Actions that one short life does without: of sweeps and prunes, of layers that are large or shared, of a lost state, and of
- * agents that do not answer.
- */
-const unneeded: readonly string[] = [
-  ...["ecr:GetDownloadUrlForLayer", "ecr:ListImages", "ecr:UploadLayerPart"],
-  ...["ecs:DeleteTaskDefinitions", "ecs:DeregisterTaskDefinition"],
-  ...["ecs:ListTaskDefinitionFamilies", "ecs:ListTaskDefinitions", "ecs:StopTask", "ecs:TagResource"],
-  ...["logs:GetLogEvents", "servicediscovery:ListInstances"],
-];
+/** Calls that one short life does without: of sweeps and prunes, of a lost state, and of agents that do not answer. */
+const rareCalls: Readonly<Record<string, (aws: AwsClients) => Promise<unknown>>> = {
+  "ecr:ListImages": ({ ecr }) => ecr.send(new ListImagesCommand({ repositoryName: "any" })),
+  "ecs:DeleteTaskDefinitions": ({ ecs }) =>
+    ecs.send(new DeleteTaskDefinitionsCommand({ taskDefinitions: ["any:1"] })),
+  "ecs:DeregisterTaskDefinition": ({ ecs }) =>
+    ecs.send(new DeregisterTaskDefinitionCommand({ taskDefinition: "any:1" })),
+  "ecs:ListTaskDefinitionFamilies": ({ ecs }) => ecs.send(new ListTaskDefinitionFamiliesCommand({})),
+  "ecs:ListTaskDefinitions": ({ ecs }) => ecs.send(new ListTaskDefinitionsCommand({})),
+  "ecs:StopTask": ({ ecs }) => ecs.send(new StopTaskCommand({ cluster: "any", task: "0".repeat(32) })),
+  "ecs:TagResource": ({ ecs }) =>
+    ecs.send(new TagResourceCommand({ resourceArn: taskArn, tags: [{ key: "a", value: "b" }] })),
+  "logs:GetLogEvents": ({ logs }) =>
+    logs.send(new GetLogEventsCommand({ logGroupName: "any", logStreamName: "any" })),
+  "servicediscovery:ListInstances": ({ serviceDiscovery }) =>
+    serviceDiscovery.send(new ListInstancesCommand({ ServiceId: "srv-0123456789abcdef" })),
+};
+const taskArn = `arn:aws:ecs:eu-west-1:123456789012:task/any/${"0".repeat(32)}`;
+/** Actions for layers that are large, or in no other place; the registry's answer names them as it does the others. */
+const rareInRegistry = ["ecr:GetDownloadUrlForLayer", "ecr:UploadLayerPart"];
+const unneeded: readonly string[] = [...Object.keys(rareCalls), ...rareInRegistry];
 
 const policyFile = join(checkout, "deploy/iam/backend-policy.json");
 const text = await readFile(policyFile, "utf8");
@@ -72,5 +99,23 @@ describe("a life on ECS in which the backend must not", () => {
         assert.deepEqual(untold, [], transcript);
       }
     });
+  }
+});
+
+it("a call that a life rarely makes is named in the log and in its error at once", async () => {
+  await using account = await EcsAccount.open({ leastPrivilege: true });
+  const { region, endpoint, iam } = account.aws;
+  const own = { ...process.env };
+  Object.assign(process.env, awsEnvironment(iam.addUser("nobody", [])));
+  const { logger, warnings } = capturedLogger();
+  const aws = createAwsClients({ region, endpoint, rates: {}, clock: systemClock, logger });
+  try {
+    for (const [action, call] of Object.entries(rareCalls)) {
+      await assert.rejects(call(aws), (error) => messageOf(error).includes(action), action);
+      assert.ok(warnings().at(-1)?.includes(action), `${action}: ${warnings().join("; ")}`);
+    }
+  } finally {
+    aws.close();
+    process.env = own;
   }
 });

@@ -26,6 +26,14 @@ describe("an error of Azure", () => {
     assert.ok(isMissing(refusal(404, "ResourceNotFound")) && !isMissing(error));
   });
 
+  it("names the role of calls that a container rarely needs", () => {
+    const of = (operation: string) =>
+      new AzureError(operation, new RestError("no", { statusCode: 403, code: "AuthorizationFailed" }))
+        .message;
+    assert.match(of("Registries_ImportImage"), /role Container Registry Data Importer and Data Reader/);
+    assert.match(of("Query_Execute"), /role Log Analytics Reader/);
+  });
+
   it("tells what a failed call has done", () => {
     assert.equal(refusal(403, "AuthorizationFailed").outcome, "refused");
     assert.equal(refusal(409, "Conflict").outcome, "refused");
