@@ -8,7 +8,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 
 const policies = ["always", "unless-stopped", "on-failure"] as const;
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const ofEachPolicy = isWhole ? 4 : 1;
+const ofEachPolicy = isWhole ? 12 : 1;
 /** The second is followed by a tenth of a second without a host process, the fifth by five. */
 const kills = isWhole ? 6 : 2;
 
