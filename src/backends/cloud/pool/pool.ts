@@ -66,8 +66,10 @@ const over = new Error("over");
 export class Pool {
   readonly #options: PoolOptions;
   readonly #members = new Map<string, Member>();
-  /** Tasks that were taken out of the pool and are not in a record: by a start, or to be stopped. */
-  readonly #out = new Map<string, "claimed" | "doomed">();
+  /** Tasks taken by starts that no record names yet. */
+  readonly #taken = new Set<string>();
+  /** Tasks that are to be stopped, with the reason. */
+  readonly #doomed = new Map<string, string>();
   /** Agents of tasks taken by starts. */
   readonly #agents = new Map<string, FoundAgent>();
   /** Shapes of requests under way, by name. */
@@ -94,9 +96,8 @@ export class Pool {
     for (const member of this.#members.values()) {
       const isFresh = clock.nowMs() - member.createdMs < maxAgeMs;
       if (member.shape === shape && member.agent !== undefined && isFresh) {
-        this.#members.delete(member.task);
-        member.left.abort(over);
-        this.#out.set(member.task, "claimed");
+        this.#leave(member);
+        this.#taken.add(member.task);
         this.#agents.set(member.task, member.agent);
         this.#wake.abort(over);
         return member;
@@ -107,14 +108,14 @@ export class Pool {
 
   /** A taken task is in its container's record. */
   settle(task: string): void {
-    this.#out.delete(task);
+    this.#taken.delete(task);
   }
 
   /** A taken task is no container's: it is stopped, however often that has to be tried. */
   doom(task: string): void {
     this.#agents.delete(task);
-    this.#out.set(task, "doomed");
-    this.#track(this.#stop(task, "it could not be claimed"));
+    this.#taken.delete(task);
+    this.#discard(task, "it could not be claimed");
   }
 
   /** The agent of a taken task, once; undefined if an earlier process has taken it. */
@@ -203,15 +204,15 @@ export class Pool {
         this.#leave(member);
       }
     }
-    for (const [task, state] of this.#out) {
-      if (state === "doomed" && running.has(task)) {
-        this.#track(this.#stop(task, "it could not be claimed"));
-      } else if (state === "doomed") {
-        this.#out.delete(task);
+    for (const [task, reason] of this.#doomed) {
+      if (running.has(task)) {
+        this.#track(this.#stop(task, reason));
+      } else {
+        this.#doomed.delete(task);
       }
     }
     for (const { task, containerId, prepared, times } of views) {
-      const isKnown = this.#members.has(task) || this.#out.has(task) || owned.has(task);
+      const isKnown = [this.#members, this.#taken, this.#doomed, owned].some((known) => known.has(task));
       if (prepared !== undefined && containerId === "" && !isKnown) {
         this.#adopt({ ...prepared, task, createdMs: times.created?.getTime() ?? nowMs });
       }
@@ -319,8 +320,12 @@ export class Pool {
 
   #dismiss(member: Member, reason: string): void {
     this.#leave(member);
-    this.#out.set(member.task, "doomed");
-    this.#track(this.#stop(member.task, reason));
+    this.#discard(member.task, reason);
+  }
+
+  #discard(task: string, reason: string): void {
+    this.#doomed.set(task, reason);
+    this.#track(this.#stop(task, reason));
   }
 
   /** Never fails: the next look finds a task that is not stopped. */
