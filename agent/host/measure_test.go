@@ -15,12 +15,9 @@ import (
 func TestDisksAreMeasured(t *testing.T) {
 	h := startHost(t)
 	id := h.create(t, h.unpackImage(t))
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "data", Driver: "local"}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	volume := h.volume(t, "data")
 	if err := errors.Join(
-		os.WriteFile(filepath.Join(volume.Msg.Path, "file"), make([]byte, 321), 0o600),
+		os.WriteFile(filepath.Join(volume, "file"), make([]byte, 321), 0o600),
 		os.WriteFile(filepath.Join(h.stateDir, "containers", id, "upper/file"), make([]byte, 123), 0o600),
 	); err != nil {
 		t.Fatal(err)

@@ -6,10 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"connectrpc.com/connect"
-
-	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 func TestAMountInsideOfAVolumeThatChangesMakesNothingOutside(t *testing.T) {
@@ -50,11 +46,7 @@ func makesNothingOutside(t *testing.T, add func(spec []byte, launch, part int) [
 	t.Helper()
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared", Driver: "local"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, outside := volume.Msg.Path, t.TempDir()
+	data, outside := h.volume(t, "shared"), t.TempDir()
 	for _, err := range []error{
 		os.Mkdir(filepath.Join(data, "part"), 0o755),
 		os.Symlink(outside, filepath.Join(data, "link")),

@@ -322,6 +322,16 @@ func (h *hostProcess) create(t testing.TB, layer string, seeds ...*hostv1.Volume
 	return id
 }
 
+// volume creates a volume and returns its path.
+func (h *hostProcess) volume(t testing.TB, name string) string {
+	t.Helper()
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: name, Driver: "local"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return volume.Msg.Path
+}
+
 // running is a launched container.
 type running struct {
 	*hostv1.LaunchContainerResponse

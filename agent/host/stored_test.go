@@ -155,14 +155,11 @@ func TestADamagedRecordOfFilesTakesNothingElse(t *testing.T) {
 func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "data", Driver: "local"}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	volume := h.volume(t, "data")
 	id := randomID()
-	_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 		ContainerId: id, LayerDiffIds: []string{layer},
-		Mounts: []*hostv1.Mount{{Source: volume.Msg.Path, Destination: "/srv/data"}, {Source: volume.Msg.Path, Destination: "/srv/frozen", ReadOnly: true}},
+		Mounts: []*hostv1.Mount{{Source: volume, Destination: "/srv/data"}, {Source: volume, Destination: "/srv/frozen", ReadOnly: true}},
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +173,7 @@ func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	if err := h.put(t, id, "/srv/frozen", "x", "x"); err == nil {
 		t.Error("a read-only volume was written")
 	}
-	if content, _ := os.ReadFile(filepath.Join(volume.Msg.Path, "in-volume")); string(content) != "kept\n" {
+	if content, _ := os.ReadFile(filepath.Join(volume, "in-volume")); string(content) != "kept\n" {
 		t.Errorf("the volume holds %q", content)
 	}
 	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 })

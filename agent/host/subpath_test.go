@@ -33,11 +33,7 @@ func withBind(t testing.TB, spec []byte, source, destination string) []byte {
 func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared", Driver: "local"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, outside := volume.Msg.Path, t.TempDir()
+	data, outside := h.volume(t, "shared"), t.TempDir()
 	for _, err := range []error{
 		os.WriteFile(filepath.Join(outside, "secret"), []byte("secret\n"), 0o600),
 		os.Mkdir(filepath.Join(data, "part"), 0o755),
@@ -81,7 +77,7 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 
 	// A link that comes after the creation shows nothing either.
 	id := randomID()
-	_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 		ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: data + "/inner", Destination: "/x"}},
 	}))
 	if err != nil {
@@ -111,11 +107,7 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared", Driver: "local"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, outside := volume.Msg.Path, t.TempDir()
+	data, outside := h.volume(t, "shared"), t.TempDir()
 	for _, err := range []error{
 		os.WriteFile(filepath.Join(outside, "file"), []byte("secret\n"), 0o644),
 		os.Mkdir(filepath.Join(data, "part"), 0o755),
@@ -181,11 +173,7 @@ func swap(one, other string) (stop func()) {
 func TestAPartInsideItsOwnVolumeShowsNothingOutside(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
-	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared", Driver: "local"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, outside := volume.Msg.Path, t.TempDir()
+	data, outside := h.volume(t, "shared"), t.TempDir()
 	for _, err := range []error{
 		os.Mkdir(filepath.Join(data, "part"), 0o755),
 		os.Symlink(outside, filepath.Join(data, "link")),
@@ -196,7 +184,7 @@ func TestAPartInsideItsOwnVolumeShowsNothingOutside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stopParts := swap(filepath.Join(data, "part"), filepath.Join(data, "link"))
+	stopParts := swapPartAndLink(data)
 	stopTargets := swap(filepath.Join(data, "at"), filepath.Join(data, "at-link"))
 	launched, refused, launches := 0, 0, 60
 	if testing.Short() {

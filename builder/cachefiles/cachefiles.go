@@ -100,7 +100,7 @@ func Check(file string) error {
 		if first != nil {
 			return first
 		}
-		return tx.ForEach(func(name []byte, bucket *bolt.Bucket) error { return walk(name, bucket) })
+		return tx.ForEach(walk)
 	})
 }
 
