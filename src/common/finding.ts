@@ -16,7 +16,7 @@ export type Result = Omit<Finding, "check">;
 export interface DoctorCheck {
   readonly check: string;
   /** @throws where the thing cannot be asked */
-  look(signal: AbortSignal): Promise<Result>;
+  look(signal: AbortSignal): Promise<Result> | Result;
 }
 
 /** Expectations that quotas are compared with. */

@@ -12,6 +12,7 @@ import type { StartCheck } from "../cloud/contract/platform.ts";
 import { agentPort } from "../cloud/agents/agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { isIpv4Ecr } from "./ecr/credentials.ts";
+import { repositoryNameOf } from "./ecr/repository.ts";
 import { agentImageFault, agentTag } from "../cloud/images/agent-image.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
@@ -152,7 +153,7 @@ async function checkAgentImage(
 ): Promise<string | undefined> {
   const { architecture, ecrRepository = "" } = config;
   const imageTag = agentTag(architecture);
-  const repositoryName = ecrRepository.slice(ecrRepository.indexOf("/") + 1);
+  const repositoryName = repositoryNameOf(ecrRepository);
   const { images = [] } = await ecr.send(
     new BatchGetImageCommand({ repositoryName, imageIds: [{ imageTag }] }),
     { abortSignal },

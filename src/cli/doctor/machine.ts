@@ -55,7 +55,7 @@ export function machineChecks(
     ["disk", checkDisk],
     ["addresses", checkAddresses],
   ];
-  return checks.map(([check, look]) => ({ check, look: async () => await look(machine, config) }));
+  return checks.map(([check, look]) => ({ check, look: () => look(machine, config) }));
 }
 
 function checkUser({ uid }: Machine): Result {

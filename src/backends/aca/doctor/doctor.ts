@@ -29,10 +29,6 @@ export function doctorChecks(
   const rates = parseRates(apiRates);
   const azure = createAzureClients({ subscriptionId, endpoint, rates, clock: systemClock, logger });
   const files = configuredFiles(config, azure, systemClock);
-  const check = (name: string, look: (signal: AbortSignal) => Promise<Result> | Result): DoctorCheck => ({
-    check: name,
-    look: async (signal) => await look(signal),
-  });
   const log = logAnalyticsLog({
     ...{ azure, endpoint: config.logsEndpoint, workspaceId, clock: systemClock },
     container: "doctor",
@@ -43,26 +39,30 @@ export function doctorChecks(
     ...(files === undefined
       ? []
       : [
-          check("the storage account's key", () => answered(() => files.key(), wrong)),
-          check("NFS shares", () => answered(() => files.refuseHttpsOnly(), warning)),
+          { check: "the storage account's key", look: () => answered(() => files.key(), wrong) },
+          { check: "NFS shares", look: () => answered(() => files.refuseHttpsOnly(), warning) },
         ]),
     ...(workspaceId === undefined
       ? []
       : [
-          check("the workspace", (signal) =>
-            answered(async () => {
-              for await (const _ of log.lines("doctor", { tail: 1n, sinceNs: undefined }, signal)) {
-                break; // An answer to the query will do: it has no lines.
-              }
-            }, wrong),
-          ),
+          {
+            check: "the workspace",
+            look: (signal: AbortSignal) =>
+              answered(async () => {
+                for await (const _ of log.lines("doctor", { tail: 1n, sinceNs: undefined }, signal)) {
+                  break; // An answer to the query will do: it has no lines.
+                }
+              }, wrong),
+          },
         ]),
     ...agentChecks(whole, azure),
-    check("the callback address", () =>
-      config.callbackUrl === undefined
-        ? wrong("agents have no address to call: set aca.callback_url")
-        : unknown(`whether agents reach ${config.callbackUrl} is seen in Azure alone`),
-    ),
+    {
+      check: "the callback address",
+      look: () =>
+        config.callbackUrl === undefined
+          ? wrong("agents have no address to call: set aca.callback_url")
+          : unknown(`whether agents reach ${config.callbackUrl} is seen in Azure alone`),
+    },
     ...rightChecks(config, azure),
   ];
   return { checks, close: () => azure.abandon() };
@@ -74,13 +74,13 @@ function agentChecks(config: AcaConfig, azure: AzureClients): readonly DoctorChe
   const check = "the agent's image";
   if (agentImage !== undefined) {
     const found = unknown(`whether jobs can pull ${agentImage} is not this backend's to ask`);
-    return [{ check, look: () => Promise.resolve(found) }];
+    return [{ check, look: () => found }];
   }
   if (registryServer === undefined) {
     const found = wrong(
       "nothing brings the agent: set aca.registry_server and run `sockerless aca push-agent`",
     );
-    return [{ check, look: () => Promise.resolve(found) }];
+    return [{ check, look: () => found }];
   }
   const repository = acaRepository({
     ...{ azure, registryServer, registryUsername, registryPassword, repositoryPath, clock: systemClock },

@@ -32,7 +32,7 @@ export function doctorChecks(
   const check = (
     name: string,
     look: (surroundings: Surroundings, signal: AbortSignal) => Promise<Result> | Result,
-  ): DoctorCheck => ({ check: name, look: async (signal) => await look(surroundings, signal) });
+  ): DoctorCheck => ({ check: name, look: (signal) => look(surroundings, signal) });
   const checks = [
     ...examined(ecsChecks(config, aws, logger)),
     ...(hasPushedAgent(config) ? [] : [check("the agent", checkOtherAgent)]),

@@ -26,6 +26,7 @@ import { messageOf, systemError } from "../../../common/errors.ts";
 import { ok, type Result, unknown, wrong } from "../../../common/finding.ts";
 import { agentTag } from "../../cloud/images/agent-image.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
+import { repositoryNameOf } from "../ecr/repository.ts";
 import { nfsPort, permissionOf } from "../security-groups/rules.ts";
 import { networkTag } from "../tags.ts";
 import { vcpuQuotaCodes } from "../vcpu-quota.ts";
@@ -103,9 +104,6 @@ const ruleOf = (GroupId: string) => ({
   DryRun: true,
 });
 
-const repositoryName = ({ ecrRepository = "" }: Surroundings["config"]): string =>
-  ecrRepository.replace(/^[^/]*\//, "");
-
 const calls: Readonly<Record<string, Call>> = {
   "ec2:AuthorizeSecurityGroupEgress": onGroups((ec2, id, options) =>
     ec2.send(new AuthorizeSecurityGroupEgressCommand(ruleOf(id)), options),
@@ -135,7 +133,7 @@ const calls: Readonly<Record<string, Call>> = {
   "ecr:BatchGetImage": ({ aws, config }, abortSignal) =>
     aws.ecr.send(
       new BatchGetImageCommand({
-        repositoryName: repositoryName(config),
+        repositoryName: repositoryNameOf(config.ecrRepository ?? ""),
         imageIds: [{ imageTag: agentTag(config.architecture) }],
       }),
       { abortSignal },
@@ -143,9 +141,12 @@ const calls: Readonly<Record<string, Call>> = {
   "ecr:GetAuthorizationToken": ({ aws }, abortSignal) =>
     aws.ecr.send(new GetAuthorizationTokenCommand({}), { abortSignal }),
   "ecr:ListImages": ({ aws, config }, abortSignal) =>
-    aws.ecr.send(new ListImagesCommand({ repositoryName: repositoryName(config), maxResults: 1 }), {
-      abortSignal,
-    }),
+    aws.ecr.send(
+      new ListImagesCommand({ repositoryName: repositoryNameOf(config.ecrRepository ?? ""), maxResults: 1 }),
+      {
+        abortSignal,
+      },
+    ),
   "ecs:DescribeClusters": ({ aws, config }, abortSignal) =>
     aws.ecs.send(new DescribeClustersCommand({ clusters: [config.cluster] }), { abortSignal }),
   "ecs:DescribeTasks": ({ aws, config: { cluster } }, abortSignal) =>

@@ -1,5 +1,6 @@
 /** The requests that the documented policy lets the backend make, in terms of IAM. */
 import document from "./backend-policy.json" with { type: "json" };
+import { repositoryNameOf } from "../ecr/repository.ts";
 import type { ExaminedSection, Surroundings } from "./surroundings.ts";
 
 interface Statement {
@@ -106,7 +107,7 @@ const fillings: Readonly<
   "cloud-map-namespace": ({ config }) => config.cloudMapNamespaceId,
   "hosted-zone": async ({ namespace }, signal) =>
     (await namespace(signal))?.Properties?.DnsProperties?.HostedZoneId ?? "",
-  "ecr-repository": ({ config }) => config.ecrRepository?.replace(/^[^/]*\//, ""),
+  "ecr-repository": ({ config }) => config.ecrRepository && repositoryNameOf(config.ecrRepository),
 };
 
 /** A text without placeholders; undefined: it names what is not configured. */

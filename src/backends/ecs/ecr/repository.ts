@@ -16,6 +16,11 @@ import type { AwsService } from "../aws/clients.ts";
 /** The setting that names the repository. */
 export const repositorySetting = "ecs.ecr_repository";
 
+/** The name of a repository in its registry. @param uri `REGISTRY/NAME` */
+export function repositoryNameOf(uri: string): string {
+  return uri.slice(uri.indexOf("/") + 1);
+}
+
 /** Settings of {@link ecrRepository}, and what it calls. */
 export type EcrRepositoryOptions = Omit<OwnRepositoryOptions, "setting" | "tags" | "rights"> & {
   readonly ecr: AwsService<ECRClient>;

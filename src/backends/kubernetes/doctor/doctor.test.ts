@@ -102,7 +102,7 @@ describe("the doctor of Kubernetes", () => {
     const signal = AbortSignal.timeout(30_000);
     const found = await Promise.all(
       checks.map(async ({ check, look: lookAt }) => {
-        const { status } = await lookAt(signal).catch(() => ({ status: "unknown" }));
+        const { status } = await Promise.try(lookAt, signal).catch(() => ({ status: "unknown" }));
         return [check, status] as const;
       }),
     );

@@ -34,35 +34,32 @@ export function doctorChecks(
     ...{ config: kubernetes, registry: registryOptions(config), instance },
     workDirectory: path.join(stateDir, "uploads"),
   });
-  const check = (name: string, look: (signal: AbortSignal) => Promise<Result> | Result): DoctorCheck => ({
-    check: name,
-    look: async (signal) => await look(signal),
-  });
   const atStart = kubernetesChecks(client, pods, needs, logger).filter(({ what }) => what !== rightsCheck);
   const checks = [
     ...examined([...atStart, ...ofAgent]),
-    ...(ofAgent.length > 0 ? [] : [check("the agent's image", () => otherAgent(agentImage))]),
-    ...[kubernetes.sharedStorageClass, kubernetes.blockStorageClass].map((name, index) =>
-      check(`the storage class of ${index === 0 ? "shared" : "block"} volumes`, (signal) =>
-        checkStorageClass(client, name, signal),
-      ),
-    ),
+    ...(ofAgent.length > 0 ? [] : [{ check: "the agent's image", look: () => otherAgent(agentImage) }]),
+    ...[kubernetes.sharedStorageClass, kubernetes.blockStorageClass].map((name, index) => ({
+      check: `the storage class of ${index === 0 ? "shared" : "block"} volumes`,
+      look: (signal: AbortSignal) => checkStorageClass(client, name, signal),
+    })),
     ...(needs.policies
       ? [
-          check("network policies", () =>
-            unknown("whether they hold is up to the cluster's CNI plugin, which nobody can be asked about"),
-          ),
+          {
+            check: "network policies",
+            look: () =>
+              unknown("whether they hold is up to the cluster's CNI plugin, which nobody can be asked about"),
+          },
         ]
       : []),
-    ...rightsFor(needs).map((right) =>
-      check(nameOfRight(right), async (signal) =>
+    ...rightsFor(needs).map((right) => ({
+      check: nameOfRight(right),
+      look: async (signal: AbortSignal) =>
         (await client.may(right, signal))
           ? ok()
           : wrong(
               `the backend may not do it in namespace ${client.namespace}: deploy/kubernetes/role.yaml has it`,
             ),
-      ),
-    ),
+    })),
   ];
   return { checks, close: () => client.abandon() };
 }
