@@ -6,28 +6,17 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
-import { examine, isHealthy } from "../../src/cli/doctor/doctor.ts";
-import { loadConfig } from "../../src/common/config/load.ts";
 import type { Azure } from "../simulators/azure/azure.ts";
 import type { Principal } from "../simulators/azure/entra/entra.ts";
 import { runCommand } from "../support/command.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { checkout } from "../support/daemon.ts";
-
-type Statuses = Readonly<Record<string, string>>;
-
-interface Breakage {
-  readonly flags?: Readonly<Record<string, unknown>>;
-  /** Changes the subscription; answers how to undo it. */
-  readonly change?: (azure: Azure) => () => void;
-  /** The lines that are not as before. */
-  readonly lines: Statuses;
-}
+import { type Breakage, type DoctorLook, doctorLook, type Statuses } from "../support/doctor-look.ts";
 
 /** Lines about what Azure alone sees. */
 const alwaysUnknown: Statuses = { "the agent's image": "unknown", "the callback address": "unknown" };
 
-const breakages: Readonly<Record<string, Breakage>> = {
+const breakages: Readonly<Record<string, Breakage<Azure>>> = {
   "an environment that is not there": {
     flags: { "aca.managed_environment_name": "nowhere" },
     lines: { "the environment": "wrong" },
@@ -95,18 +84,8 @@ describe("the doctor of ACA", () => {
   });
   afterEach(() => takeBack());
 
-  async function look(flags: Readonly<Record<string, unknown>> = {}) {
-    const [, file = ""] = account.args;
-    const { config } = loadConfig({ command: "serve", backend: "aca", file, flags, environment: {}, uid: 0 });
-    const findings = await examine(config);
-    const bad = findings.filter(({ status }) => status !== "ok");
-    return {
-      findings,
-      isWell: isHealthy(findings),
-      statuses: Object.fromEntries(bad.map(({ check, status }) => [check, status])),
-      text: JSON.stringify(bad, undefined, 1),
-    };
-  }
+  const look = (flags?: Readonly<Record<string, unknown>>): Promise<DoctorLook> =>
+    doctorLook("aca", account.args[1] ?? "", flags);
 
   it("finds nothing where nothing is broken, and changes nothing", async () => {
     azure.calls.clear();

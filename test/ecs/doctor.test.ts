@@ -7,27 +7,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 
-import { loadConfig } from "../../src/common/config/load.ts";
-import { examine, isHealthy } from "../../src/cli/doctor/doctor.ts";
 import type { Aws } from "../simulators/aws/aws.ts";
 import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import type { RouteTable } from "../simulators/aws/services/ec2/network.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { awsEnvironment, documentedPolicy, EcsAccount } from "../support/ecs-daemon.ts";
-
-type Statuses = Readonly<Record<string, string>>;
-
-/** Something that is broken. */
-interface Breakage {
-  /** Settings that name what is not there. */
-  readonly flags?: Readonly<Record<string, unknown>>;
-  /** Changes the account; answers how to undo it. */
-  readonly change?: (aws: Aws) => () => void;
-  readonly containers?: number;
-  /** The lines that are not as before, and how they begin. */
-  readonly lines: Statuses;
-}
+import { type Breakage, type DoctorLook, doctorLook, type Statuses } from "../support/doctor-look.ts";
+import { awsEnvironment, documentedPolicy, EcsAccount, withoutAction } from "../support/ecs-daemon.ts";
 
 /** Rights of which nothing is known without the VPC's ID, and without that of the Route 53 zone. */
 const inVpc = [
@@ -39,7 +25,7 @@ const inZone = ["route53:ChangeResourceRecordSets", "route53:GetHostedZone"];
 const allUnknown = (...checks: readonly string[]): Statuses =>
   Object.fromEntries(checks.map((check) => [check, "unknown"]));
 
-const breakages: Readonly<Record<string, Breakage>> = {
+const breakages: Readonly<Record<string, Breakage<Aws>>> = {
   "a cluster that is not there": { flags: { "ecs.cluster": "nowhere" }, lines: { "the cluster": "wrong" } },
   "a log group that is not there": {
     flags: { "ecs.log_group": "/nowhere" },
@@ -80,7 +66,7 @@ const breakages: Readonly<Record<string, Breakage>> = {
 };
 
 /** Things without which others cannot be looked at; each is broken alone. */
-const foundations: Readonly<Record<string, Breakage>> = {
+const foundations: Readonly<Record<string, Breakage<Aws>>> = {
   "subnets that are not there": {
     flags: { "ecs.subnets": ["subnet-0123456789abcdef0"] },
     lines: {
@@ -143,18 +129,8 @@ describe("the doctor of ECS", () => {
     aws.iam.enforced = false;
   });
 
-  async function look(flags: Readonly<Record<string, unknown>> = {}, containers = 1) {
-    const [, file = ""] = account.args;
-    const { config } = loadConfig({ command: "serve", backend: "ecs", file, flags, environment: {}, uid: 0 });
-    const findings = await examine(config, { containers });
-    const bad = findings.filter(({ status }) => status !== "ok");
-    return {
-      findings,
-      isWell: isHealthy(findings),
-      statuses: Object.fromEntries(bad.map(({ check, status }) => [check, status])),
-      text: JSON.stringify(bad, undefined, 1),
-    };
-  }
+  const look = (flags?: Readonly<Record<string, unknown>>, containers?: number): Promise<DoctorLook> =>
+    doctorLook("ecs", account.args[1] ?? "", flags, containers);
 
   /** Becomes a user with these policies, which hold from now on. */
   function become(name: string, ...policies: readonly PolicyDocument[]): void {
@@ -164,11 +140,7 @@ describe("the doctor of ECS", () => {
 
   async function policyWithout(action?: string): Promise<PolicyDocument> {
     const whole = await documentedPolicy(aws, "backend-policy.json");
-    const rest = whole.Statement.map((statement) => ({
-      ...statement,
-      Action: [statement.Action].flat().filter((each) => each !== action),
-    }));
-    return { ...whole, Statement: rest.filter(({ Action }) => Action.length > 0) };
+    return action === undefined ? whole : withoutAction(whole, action);
   }
 
   it("finds nothing where nothing is broken, ends with the exit code 0, and changes nothing", async () => {
@@ -208,7 +180,7 @@ describe("the doctor of ECS", () => {
 
   async function assertTold(
     where: EcsAccount,
-    { flags, change, containers, lines }: Breakage,
+    { flags, change, containers, lines }: Breakage<Aws>,
   ): Promise<void> {
     const previous = [account, aws] as const;
     [account, aws] = [where, where.aws];

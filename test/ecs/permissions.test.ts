@@ -25,7 +25,7 @@ import { systemClock } from "../../src/common/clock.ts";
 import { messageOf } from "../../src/common/errors.ts";
 import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
-import { awsEnvironment, EcsAccount } from "../support/ecs-daemon.ts";
+import { awsEnvironment, EcsAccount, withoutAction } from "../support/ecs-daemon.ts";
 import { liveWithout } from "../support/missing-permission.ts";
 
 const sample = ["ecs:RunTask", "ecr:BatchCheckLayerAvailability"];
@@ -66,12 +66,7 @@ describe("a life on ECS in which the backend must not", () => {
         ecs: { linger: "1s", start_timeout: "120s" },
       });
       const { aws } = account;
-      const whole = aws.fillPolicy(text);
-      const rest = whole.Statement.map((statement) => ({
-        ...statement,
-        Action: [statement.Action].flat().filter((each) => each !== action),
-      }));
-      const policy = { ...whole, Statement: rest.filter(({ Action }) => Action.length > 0) };
+      const policy = withoutAction(aws.fillPolicy(text), action);
       const env = { ...account.env, ...awsEnvironment(aws.iam.addUser("restricted", [policy])) };
       await using daemons = new AsyncDisposableStack();
       const { denials, loggedAfterMs, untold, toldAfterMs, transcript } = await liveWithout(

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { type Aws, type AwsOptions, startAws } from "../simulators/aws/aws.ts";
+import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import { agentsCall, callingAgents } from "./calling-agents.ts";
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
@@ -157,6 +158,15 @@ export async function documentedPolicy(aws: Aws, name: string): Promise<ReturnTy
     "backend-role": "service-backend",
     "state-access-point": "fsap-0123456789abcdef0",
   });
+}
+
+/** A policy that allows all but one action. */
+export function withoutAction(policy: PolicyDocument, action: string): PolicyDocument {
+  const rest = policy.Statement.map((statement) => ({
+    ...statement,
+    Action: [statement.Action].flat().filter((each) => each !== action),
+  }));
+  return { ...policy, Statement: rest.filter(({ Action }) => Action.length > 0) };
 }
 
 /** Variables for credentials by the standard chain, and nothing of the user's. */
