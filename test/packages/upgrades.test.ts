@@ -1,6 +1,6 @@
 /**
  * A daemon of an earlier version, with containers of every kind, is upgraded in place: all go on under the new one, with the
- * shims and agents that they have. On this machine and on ECS, in order and by kills. Only with SOCKERLESS_SOAK=1
+ * shims and agents that they have. On this machine, on ECS and on Azure, in order and by kills. Only with SOCKERLESS_SOAK=1
  * (`npm run soak -- packages`).
  */
 import assert from "node:assert/strict";
@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { buildLimitMs } from "../support/command.ts";
+import { AcaAccount } from "../support/aca-daemon.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { EcsAccount } from "../support/ecs-daemon.ts";
 import { earlierVersion } from "../support/earlier-version.ts";
@@ -20,24 +21,36 @@ const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const earlierCommit = "f804cce8";
 const current = join(checkout, "bin/sockerless");
 
-const backends = ["local", "ecs"] as const;
+const backends = ["local", "ecs", "aca"] as const;
 type BackendName = (typeof backends)[number];
 
-/** Starts the earlier version on a backend, with an agent of that version on ECS. */
+/** Starts the earlier version on a backend, in a cloud with an agent of that version; it has busybox. */
 async function startEarlier(
   backend: BackendName,
   earlier: string,
   resources: AsyncDisposableStack,
 ): Promise<Daemon> {
   const program = join(earlier, "bin/sockerless");
-  if (backend === "local") {
-    const daemon = resources.use(await Daemon.start({ program }));
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+  const start = async (account?: EcsAccount | AcaAccount, later = {}): Promise<Daemon> => {
+    const inCloud = account && {
+      args: ["--backend", backend, ...account.args],
+      env: { ...account.env, ...later },
+    };
+    return resources.use(await Daemon.start({ program, ...inCloud }));
+  };
+  if (backend === "aca") {
+    // The earlier version refuses this key in a file, and warns of it in the environment.
+    const aca = { files_endpoint: undefined };
+    const account = resources.use(await AcaAccount.open({ agentOf: earlier, aca }));
+    const { files_endpoint: files } = account.azure.config;
+    const daemon = await start(account, { SOCKERLESS_ACA_FILES_ENDPOINT: files });
+    await daemon.ok("pull", account.image("busybox:latest"));
+    await daemon.ok("tag", account.image("busybox:latest"), "busybox");
     return daemon;
   }
-  const account = resources.use(await EcsAccount.open({ agentOf: earlier }));
-  const args = ["--backend", backend, ...account.args];
-  const daemon = resources.use(await Daemon.start({ program, args, env: account.env }));
+  const daemon = await start(
+    backend === "ecs" ? resources.use(await EcsAccount.open({ agentOf: earlier })) : undefined,
+  );
   await daemon.ok("load", "--input", await busyboxArchiveFile());
   return daemon;
 }

@@ -18,6 +18,8 @@ export interface AcaAccountOptions {
   readonly azure?: AzureOptions;
   /** Settings of the `aca:` section that differ from what fits the simulated subscription, or what makes them in it. */
   readonly aca?: Settings | ((azure: Azure) => Promise<Settings>);
+  /** The checkout of the version whose agent is in the registry; unless said, this one. */
+  readonly agentOf?: string;
 }
 
 /** Settings of an {@link AcaDaemon}. */
@@ -67,7 +69,7 @@ export class AcaAccount implements AsyncDisposable {
     resources.defer(() => rm(directory, { recursive: true, force: true }));
     const registry = resources.use(await TestRegistry.start());
     await registry.push("busybox", "latest", await busyboxImage());
-    await registry.push("agent", "latest", await agentImage());
+    await registry.push("agent", "latest", await agentImage(options.agentOf));
     const azure = resources.use(await startAzure(options.azure));
     const given = typeof options.aca === "function" ? await options.aca(azure) : options.aca;
     const callback = `${azure.hostAddress}:${await freePort()}`;
@@ -93,9 +95,9 @@ function configIn(directory: string): string {
   return join(directory, "config.yaml");
 }
 
-/** The agent as `sockerless aca push-agent` makes an image of it. */
-async function agentImage(): Promise<FixtureImage> {
-  const content = await readFile(join(checkout, "build/sockerless-agent"));
+/** The agent of a version as `sockerless aca push-agent` makes an image of it. */
+async function agentImage(version = checkout): Promise<FixtureImage> {
+  const content = await readFile(join(version, "build/sockerless-agent"));
   return {
     layers: [await tarOf([{ name: "sockerless-agent", mode: 0o755, content }])],
     config: { User: "0", Entrypoint: ["/sockerless-agent"] },
