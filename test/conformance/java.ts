@@ -75,27 +75,28 @@ async function javaProgram(): Promise<string> {
   });
 }
 
-/** A DOCKER_CONFIG of a client that has compose. */
-export async function composeConfig(): Promise<string> {
-  const compose = await composeProgram();
-  return await cached(`docker-config-${fingerprint(compose)}`, async (temporary) => {
+/** A DOCKER_CONFIG of a client that has compose and buildx. */
+export async function pluginsConfig(): Promise<string> {
+  const [compose, buildx] = [await foreignProgram("compose"), await foreignProgram("buildx")];
+  return await cached(`docker-config-${fingerprint(compose, buildx)}`, async (temporary) => {
     await mkdir(join(temporary, "cli-plugins"), { recursive: true });
     await symlink(compose, join(temporary, "cli-plugins/docker-compose"));
+    await symlink(buildx, join(temporary, "cli-plugins/docker-buildx"));
   });
 }
 
-async function composeProgram(): Promise<string> {
-  const compose = await buildForeignProgram("compose");
-  if ("missing" in compose) {
-    throw new Error(compose.missing);
+async function foreignProgram(name: "buildx" | "compose"): Promise<string> {
+  const built = await buildForeignProgram(name);
+  if ("missing" in built) {
+    throw new Error(built.missing);
   }
-  return compose.path;
+  return built.path;
 }
 
 /** A directory with the images of both suites, unpacked. */
 export async function javaImages(): Promise<string> {
   const ryuk = await readFile(await buildProgram("ryuk"));
-  const compose = await readFile(await composeProgram());
+  const compose = await readFile(await foreignProgram("compose"));
   const modules = ["./java.js", "./testcontainers.js"].map((name) => new URL(name, import.meta.url));
   const inputs = [ryuk, compose, ...(await Promise.all(modules.map((module) => readFile(module))))];
   return await unpackedImages("java-images", inputs, async () => {

@@ -30,7 +30,7 @@ export interface SuiteRun extends Judgement {
 /**
  * Builds what is missing, runs the suite and judges it. Logs and output are in build/conformance.
  *
- * @param only which of its tests: a pattern of `-test.run`, or a part of the names of docker-py's tour
+ * @param only which of its tests: a pattern of `-test.run`, or a part of the names of docker-py's tour or of Ansible's containers
  * @returns undefined: none of its tests was chosen
  */
 export async function runSuite(suite: Suite, only?: string): Promise<SuiteRun | undefined> {

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 
 import { checkout } from "../support/daemon.ts";
+import { ansible } from "./ansible.ts";
 import {
   buildkitImageNames,
   buildkitImages,
@@ -11,7 +12,7 @@ import {
   buildkitSuite,
 } from "./buildkit.ts";
 import { dockerPy } from "./docker-py.ts";
-import { composeConfig, javaCommand, javaImages, javaPrograms, type JavaSuite } from "./java.ts";
+import { javaCommand, javaImages, javaPrograms, type JavaSuite, pluginsConfig } from "./java.ts";
 import { mobySource, mobySuite } from "./moby.ts";
 import { skippedOf, skipPattern } from "./skipped.ts";
 import { testcontainersImages, testcontainersSource, testcontainersSuite } from "./testcontainers.ts";
@@ -53,6 +54,28 @@ export const suites: readonly Suite[] = [
       isGoTest: false,
       env: { PYTHONPATH: await dockerPy(), PYTHONDONTWRITEBYTECODE: "1" },
     }),
+  },
+  {
+    name: "ansible",
+    programs: { unzip: "unzip" },
+    prepare: async (only) => {
+      const installed = await ansible();
+      return {
+        command: [
+          ...["python3", join(installed, "bin/ansible-playbook"), "tour.yml"],
+          ...["--extra-vars", JSON.stringify({ only: only ?? "" })],
+        ],
+        workingDirectory: join(checkout, "test/programs/ansible"),
+        isGoTest: false,
+        env: {
+          PYTHONPATH: installed,
+          PYTHONDONTWRITEBYTECODE: "1",
+          ANSIBLE_COLLECTIONS_PATH: installed,
+          LC_ALL: "C.UTF-8",
+          DOCKER_CONFIG: await pluginsConfig(),
+        },
+      };
+    },
   },
   testcontainersGo("."),
   testcontainersGo("network"),
@@ -126,7 +149,7 @@ function java(name: JavaSuite): Suite {
       command: await javaCommand(name, skippedOf(name), only),
       workingDirectory: "/cell",
       isGoTest: false,
-      env: { DOCKER_CONFIG: await composeConfig(), TESTCONTAINERS_REUSE_ENABLE: "true" },
+      env: { DOCKER_CONFIG: await pluginsConfig(), TESTCONTAINERS_REUSE_ENABLE: "true" },
       images: await javaImages(),
     }),
   };
