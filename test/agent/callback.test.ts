@@ -438,7 +438,10 @@ describe("agents that call", () => {
       const failure = await over;
       assert.equal(failure.kind, "unavailable");
       // On a busy machine the client may reach its limit of silence before the agent, on a new connection, has given up the old.
-      assert.match("message" in failure ? failure.message : "", /the connection to the agent was cut|the agent was silent/);
+      assert.match(
+        "message" in failure ? failure.message : "",
+        /the connection to the agent was cut|the agent was silent/,
+      );
     };
     await Promise.all([goOn(), fail()]);
   });
