@@ -1,17 +1,11 @@
 /** Builds on the ACA backend: what of them is a job, and what Azure is asked for. */
 import assert from "node:assert/strict";
-import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { build, built, compileBuilder } from "../support/builds.ts";
-import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildingArgs, buildsOnAnyCloud } from "../support/cloud-builds.ts";
 import { buildLimitMs } from "../support/command.ts";
-import { buildProgram } from "../support/programs.ts";
-import { makeSshKey } from "../support/ssh-key.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 
@@ -55,34 +49,5 @@ describe("a build on Container Apps", () => {
     const { text, error } = await build(socket(), dockerfile, { query: { t: "users:1" } });
     assert.equal(error, undefined, text);
     assert.equal(await ok("run", "--rm", "users:1", "cat", "/tmp/user"), "1000\n0");
-  });
-
-  it("reaches its client's SSH agent, and has single files mounted", {
-    timeout: pluginLimitMs,
-  }, async (t) => {
-    const plugin = await findPlugin("buildx");
-    if ("missing" in plugin) {
-      t.skip(plugin.missing);
-      return;
-    }
-    await installPlugin(aca.daemon, plugin.path);
-    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
-    t.after(() => rm(directory, { recursive: true }));
-    const { pem, blob } = makeSshKey();
-    const key = join(directory, "key");
-    await writeFile(key, pem, { mode: 0o600 });
-    await writeFile(join(directory, ".dockerignore"), "key\n");
-    await writeFile(join(directory, "told"), "told\n");
-    await copyFile(await buildProgram("sshkeys"), join(directory, "sshkeys"));
-    const dockerfile = `${base()}
-COPY --chmod=755 sshkeys /bin/
-RUN --mount=type=ssh --mount=type=bind,source=told,target=/told sshkeys > /out; cat /told >> /out
-RUN test ! -e /run/buildkit -a -z "$SSH_AUTH_SOCK" -a ! -s /told
-`;
-    await writeFile(join(directory, "Dockerfile"), dockerfile);
-    const given = ["--ssh", `default=${key}`, "--tag", "ssh:1"];
-    const { code, errorText } = await aca.daemon.docker("buildx", "build", ...given, directory);
-    assert.equal(code, 0, errorText);
-    assert.equal(await ok("run", "--rm", "ssh:1", "cat", "/out"), `${blob}\ntold`);
   });
 });

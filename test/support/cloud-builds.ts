@@ -1,17 +1,18 @@
 /** Builds before a cloud, as far as they are alike on all: what of them is a task, and what it is asked for. */
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it } from "node:test";
 
-import type { CallLog } from "../simulators/common/calls.ts";
 import { build, built } from "./builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "./cli-plugins.ts";
 import { runCommand } from "./command.ts";
 import type { Daemon } from "./daemon.ts";
 import { callApi } from "./docker-api.ts";
+import { buildProgram } from "./programs.ts";
+import { makeSshKey } from "./ssh-key.ts";
 import { entriesOf } from "./tar.ts";
 import { untilTrue } from "./until.ts";
 import { writeFiles } from "./write-files.ts";
@@ -22,24 +23,33 @@ const cacheBytes = 64 * 2 ** 20;
 /** Arguments of the daemon. */
 export const buildingArgs: readonly string[] = ["--builder-cache-size", String(cacheBytes)];
 
-/** A simulated cloud and a daemon before it, which has {@link buildingArgs}. */
+/** The calls that a cloud was asked to make since the last {@link clear}. */
+export interface CloudCalls {
+  all(): readonly unknown[];
+  count(name: string): number;
+  /** Counts by name. */
+  counts(): Readonly<Record<string, number>>;
+  clear(): void;
+}
+
+/** A cloud and a daemon before it, which has {@link buildingArgs}. */
 export interface BuildingCloud {
   readonly daemon: Daemon;
   /** The image that builds begin with. */
   readonly base: string;
   /** Cleared before each test. */
-  readonly calls: CallLog;
+  readonly calls: CloudCalls;
   /** The call that starts a task: `ecs.RunTask`. */
   readonly startCall: string;
   /** Calls that are made some time later, for tasks of containers that are gone. */
   readonly lateCalls: readonly string[];
   /** Whether no task is left, or one that has ended. */
-  isIdle(): boolean;
+  isIdle(): boolean | Promise<boolean>;
   /** Instructions that no task can have, and what is told then; with the request's query. */
   readonly refused: readonly (readonly [string, RegExp, Record<string, string>?])[];
   /** Whether a step cannot write to a directory that it mounts without `rw`. */
   readonly protectsMounts: boolean;
-  /** Directory of the simulated cloud. */
+  /** The cloud's directory. */
   readonly directory: string;
 }
 
@@ -54,7 +64,7 @@ export function buildsOnAnyCloud(opened: () => BuildingCloud): void {
   /** Calls that are more than a look at what there is. */
   const changes = (): string[] =>
     Object.keys(opened().calls.counts()).filter(
-      (call) => !/[._](Describe|List|Get)/.test(call) && !opened().lateCalls.includes(call),
+      (call) => !/[._](Describe|List|Get|Watch)/i.test(call) && !opened().lateCalls.includes(call),
     );
 
   it("without RUN starts no task and has the cloud make nothing, and its image runs", async () => {
@@ -214,6 +224,36 @@ RUN echo "\${TOKEN-none}" >> /seen; grep -c '^COPY' /etc/passwd >> /seen
     assert.equal(kept.text, join(directory, "token"), "nobody else has it");
     assert.doesNotMatch(JSON.stringify(calls.all()), new RegExp(secret));
     assert.equal(await containers(), "");
+  });
+
+  it("reaches its client's SSH agent, and has single files mounted", {
+    timeout: pluginLimitMs,
+  }, async (t) => {
+    const plugin = await findPlugin("buildx");
+    if ("missing" in plugin) {
+      t.skip(plugin.missing);
+      return;
+    }
+    const { daemon } = opened();
+    await installPlugin(daemon, plugin.path);
+    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
+    t.after(() => rm(directory, { recursive: true }));
+    const { pem, blob } = makeSshKey();
+    const key = join(directory, "key");
+    await writeFile(key, pem, { mode: 0o600 });
+    await writeFile(join(directory, ".dockerignore"), "key\n");
+    await writeFile(join(directory, "told"), "told\n");
+    await copyFile(await buildProgram("sshkeys"), join(directory, "sshkeys"));
+    const dockerfile = `${base()}
+COPY --chmod=755 sshkeys /bin/
+RUN --mount=type=ssh --mount=type=bind,source=told,target=/told sshkeys > /out; cat /told >> /out
+RUN test ! -e /run/buildkit -a -z "$SSH_AUTH_SOCK" -a ! -s /told
+`;
+    await writeFile(join(directory, "Dockerfile"), dockerfile);
+    const given = ["--ssh", `default=${key}`, "--tag", "ssh:1"];
+    const { code, errorText } = await daemon.docker("buildx", "build", ...given, directory);
+    assert.equal(code, 0, errorText);
+    assert.equal(await ok("run", "--rm", "ssh:1", "cat", "/out"), `${blob}\ntold`);
   });
 
   it("keeps its cache within its size, and its images whole", async () => {

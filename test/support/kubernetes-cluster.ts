@@ -20,7 +20,8 @@ export const withoutCluster: string | false =
     ? "on a real Kubernetes: npm run soak -- kubernetes"
     : false;
 
-const node = "10.99.0.1";
+/** Address of the node, which pods reach. */
+export const node = "10.99.0.1";
 const apiServer = `https://${node}:26443`;
 const etcd = "http://127.0.0.1:22379";
 const token = "token-of-the-tests";
@@ -111,6 +112,7 @@ export class Cluster implements AsyncDisposable {
     this.#run("kube-controller-manager", [
       ...admin,
       ...["--service-account-private-key-file", "pki/sa.key", leads, "--enable-hostpath-provisioner"],
+      ...["--root-ca-file", "pki/apiserver.crt"],
     ]);
     this.#run("kube-scheduler", [...admin, leads]);
     this.#run("containerd", ["-c", "containerd.toml"], "");
@@ -156,6 +158,7 @@ export class Cluster implements AsyncDisposable {
       ...["--token-auth-file", "pki/tokens.csv", "--authorization-mode", "Node,RBAC", "--allow-privileged"],
       ...["--service-cluster-ip-range", "10.96.0.0/16", "--kubelet-preferred-address-types", "InternalIP"],
       ...["--enable-admission-plugins", "NodeRestriction"],
+      ...["--audit-log-path", "audit.log", "--audit-policy-file", "audit.yaml"],
     ]);
     await until(async () => (await this.#kubectl(["get", "--raw", "/readyz"])).code === 0 || undefined);
   }
@@ -204,6 +207,7 @@ export class Cluster implements AsyncDisposable {
         },
       }),
     );
+    await writeFile(at("audit.yaml"), JSON.stringify(auditPolicy));
     const cri = `plugins."io.containerd.grpc.v1.cri"`;
     await writeFile(
       at("containerd.toml"),
@@ -236,6 +240,16 @@ state = "${at("containerd-state")}"
     );
   }
 
+  /** Calls about pods, claims and policies of a namespace, but those of Kubernetes itself and of kubectl. */
+  callsIn(namespace: string): ClusterCalls {
+    return new ClusterCalls(join(this.#directory, "audit.log"), namespace);
+  }
+
+  /** Its directory: logs, etcd's data, images and files of containers. */
+  get directory(): string {
+    return this.#directory;
+  }
+
   /** The output of a process, for a test that fails. */
   async log(program: string): Promise<string> {
     return await readFile(join(this.#directory, `${program}.log`), "utf8");
@@ -264,6 +278,72 @@ state = "${at("containerd-state")}"
   }
 }
 
+/** All that is asked about what this backend makes, with what is sent. */
+const auditPolicy = {
+  ...{ apiVersion: "audit.k8s.io/v1", kind: "Policy", omitStages: ["RequestReceived", "ResponseStarted"] },
+  rules: [
+    {
+      level: "Request",
+      resources: [
+        { group: "", resources: ["pods", "pods/portforward", "persistentvolumeclaims"] },
+        { group: "networking.k8s.io", resources: ["networkpolicies"] },
+      ],
+    },
+  ],
+};
+
+interface AuditEvent {
+  readonly verb: string;
+  readonly requestURI: string;
+  readonly userAgent?: string;
+  readonly responseStatus?: { readonly code?: number };
+  readonly objectRef?: { readonly resource: string; readonly namespace?: string };
+}
+
+/** Calls of the API that were granted, as its audit log has them: `pods.create`. */
+export class ClusterCalls {
+  readonly #file: string;
+  readonly #namespace: string;
+  #seen = 0;
+
+  constructor(file: string, namespace: string) {
+    this.#file = file;
+    this.#namespace = namespace;
+  }
+
+  all(): readonly AuditEvent[] {
+    return this.#lines()
+      .slice(this.#seen)
+      .map((line) => JSON.parse(line) as AuditEvent)
+      .filter(
+        ({ objectRef, userAgent = "", requestURI, responseStatus }) =>
+          objectRef?.namespace === this.#namespace &&
+          !/^(kube|kubectl)/.test(userAgent) &&
+          !/[?&]dryRun=/.test(requestURI) &&
+          (responseStatus?.code ?? 0) < 400,
+      );
+  }
+
+  count(name: string): number {
+    return this.counts()[name] ?? 0;
+  }
+
+  /** Counts by name. */
+  counts(): Readonly<Record<string, number>> {
+    const names = Map.groupBy(this.all(), ({ verb, objectRef }) => `${objectRef?.resource}.${verb}`);
+    return Object.fromEntries([...names].map(([name, calls]) => [name, calls.length]));
+  }
+
+  /** Begins anew. */
+  clear(): void {
+    this.#seen = this.#lines().length;
+  }
+
+  #lines(): string[] {
+    return read(this.#file).split("\n").slice(0, -1); // The last is not whole yet.
+  }
+}
+
 /** Gives the namespace an interface with a default route, which the API server and the kubelet want to have. */
 function prepareNetwork(): void {
   const peer = ["type", "veth", "peer", "name", "node0peer"];
@@ -277,6 +357,17 @@ function prepareNetwork(): void {
   ]) {
     spawnSync("ip", command, { stdio: "ignore" }); // A cluster before this one has made it.
   }
+  // There is no kube-proxy: pods need the Service of the API server alone.
+  const input = `table ip sockerless-tests {}
+flush table ip sockerless-tests
+table ip sockerless-tests {
+  chain prerouting {
+    type nat hook prerouting priority dstnat
+    ip daddr 10.96.0.1 tcp dport 443 dnat to ${node}:26443
+  }
+}
+`;
+  spawnSync("nft", ["--file", "-"], { input, stdio: ["pipe", "inherit", "inherit"] });
 }
 
 /** The directory of volumes is the controller manager's choice; in this mount namespace it is memory. */

@@ -65,9 +65,7 @@ const refused: readonly CloudSetting[] = [
   {
     name: "RUN --mount=type=cache with uid, gid, mode or from",
     why: "a share begins empty, and its files belong to whoever mounts it",
-    isSet: (host, record) =>
-      asks.isStep(record) &&
-      host.mounts.some(({ type, volumeOptions }) => type === "volume" && !volumeOptions?.noCopy),
+    isSet: asks.filledCacheOfStep,
   },
   {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",

@@ -2,7 +2,6 @@
  * Docker's settings that Fargate cannot honour: those that are refused with 501, and those that are accepted and not
  * applied, with a warning. `docs/backends/ecs-settings.md` is made from these tables.
  */
-import type { HostConfig, Mount } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import * as asks from "../cloud/ready-made/asked-settings.ts";
 import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import { isContainerMode } from "../model/container-mode.ts";
@@ -59,8 +58,7 @@ export const refused: readonly CloudSetting[] = [
   {
     name: "RUN --mount=type=cache with uid, gid, mode or from",
     why: "a volume of EFS begins empty, and everybody who mounts it is root there",
-    isSet: (host, record) =>
-      asks.isStep(record) && volumesOf(host).some(({ volumeOptions }) => !volumeOptions?.noCopy),
+    isSet: asks.filledCacheOfStep,
   },
   {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
@@ -91,12 +89,8 @@ export const refused: readonly CloudSetting[] = [
 export const unsharedCaches: CloudSetting = {
   name: "RUN --mount=type=cache (without ecs.efs_filesystem_id)",
   why: "the cache is a directory of the task, and empty when a task begins",
-  isSet: (host, record) => asks.isStep(record) && volumesOf(host).length > 0,
+  isSet: (host, record) => asks.isStep(record) && host.mounts.some(({ type }) => type === "volume"),
 };
-
-function volumesOf({ mounts }: HostConfig): readonly Mount[] {
-  return mounts.filter(({ type }) => type === "volume");
-}
 
 /** Accepted and not applied: the container works without it. */
 export const notApplied: readonly CloudSetting[] = [

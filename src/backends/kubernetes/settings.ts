@@ -48,6 +48,11 @@ const refused: readonly CloudSetting[] = [
     isSet: asks.hostNetworkOfStep,
   },
   {
+    name: "RUN --mount=type=cache with uid, gid, mode or from",
+    why: "a claim begins empty, and its directory is the storage class's",
+    isSet: asks.filledCacheOfStep,
+  },
+  {
     name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
     why: "profiles of pods are files of the nodes, and a process may load a filter itself only with CAP_SYS_ADMIN or with no-new-privileges (seccomp(2)): with `--security-opt no-new-privileges` the agent loads it",
     isSet: asks.profileWithPrivileges,

@@ -27,6 +27,13 @@ export function hostNetworkOfStep(host: HostConfig, record: ContainerRecord): bo
   return hostNetwork(host) && isStep(record);
 }
 
+/** `RUN --mount=type=cache` of a cache that begins with files, or with an owner or a mode. */
+export function filledCacheOfStep({ mounts }: HostConfig, record: ContainerRecord): boolean {
+  return (
+    isStep(record) && mounts.some(({ type, volumeOptions }) => type === "volume" && !volumeOptions?.noCopy)
+  );
+}
+
 /** `--network host` */
 export function hostNetwork({ networkMode }: HostConfig): boolean {
   return networkMode === "host";
