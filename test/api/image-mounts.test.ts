@@ -125,6 +125,7 @@ describe("docker run --mount type=image", () => {
       local: /cannot access path .*nowhere/,
       ecs: /the image has no path nowhere/,
       aca: /the image has no path nowhere/,
+      kubernetes: /the image has no path nowhere/,
     };
     assert.match(noPath.errorText, refusals[backendUnderTest()]);
     const old = await create("1.47", "tools:1");

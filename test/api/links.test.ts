@@ -18,7 +18,7 @@ const addressOf = async (container: string, network = "bridge") => {
   const endpoint = `(index .NetworkSettings.Networks "${network}")`;
   const address = await inspect(
     container,
-    backendUnderTest() === "ecs"
+    ["ecs", "kubernetes"].includes(backendUnderTest())
       ? `{{index ${endpoint}.DriverOpts "com.sockerless.address"}}`
       : `{{${endpoint}.IPAddress}}`,
   );

@@ -65,7 +65,7 @@ describe("docker run --pid container: and --ipc container:", () => {
         HostConfig: hostConfig,
       });
       const backend = backendUnderTest();
-      const option = backend === "aca" ? both : named;
+      const option = backend === "ecs" ? named : both;
       assert.deepEqual(
         [answer.status, answer.json()],
         [501, { message: `the ${backend} backend does not support ${option}` }],

@@ -103,6 +103,7 @@ async function reachableOn(container: string, network: string): Promise<string> 
     case "local":
       return await addressOn(container, network);
     case "ecs":
+    case "kubernetes":
       return await inspect(
         container,
         `{{index (index .NetworkSettings.Networks "${network}").DriverOpts "com.sockerless.address"}}`,

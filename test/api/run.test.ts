@@ -66,7 +66,12 @@ describe("docker run", () => {
     await ok("rm", "--force", "bare");
     const names = texts.flatMap((text) => text.split("\n").map((line) => line.replace(/=.*/s, "")));
     // A task has what its platform tells it besides.
-    const platforms = { local: "", ecs: "|AWS_\\w+|ECS_\\w+", aca: "|CONTAINER_APP_\\w+" };
+    const platforms = {
+      local: "",
+      ecs: "|AWS_\\w+|ECS_\\w+",
+      aca: "|CONTAINER_APP_\\w+",
+      kubernetes: "|KUBERNETES_\\w+",
+    };
     const expected = new RegExp(`^(PATH|HOSTNAME|HOME|PWD|SHLVL${platforms[backendUnderTest()]})$`);
     assert.deepEqual(
       names.filter((name) => !expected.test(name)),
@@ -264,7 +269,7 @@ describe("docker run", () => {
     assert.equal(started.code, 0, started.errorText);
     assert.match(
       started.errorText,
-      /WARNING: the (aca|ecs|local) backend does not apply --publish.* SCTP ports: .* forward/,
+      /WARNING: the (aca|ecs|kubernetes|local) backend does not apply --publish.* SCTP ports: .* forward/,
     );
     assert.match(setting.daemon.output, /does not apply --publish.* SCTP ports/);
     assert.match(await ok("port", "sctp"), /^80\/tcp -> [^\n]*:\d+(\n80\/tcp -> \[::\]:\d+)?$/);
@@ -318,9 +323,9 @@ describe("docker run", () => {
 
   test("joins another container's network", async () => {
     await ok("run", "-d", "--name", "peer", "busybox", "httpd", "-f", "-p", "127.0.0.1:80", "-h", "/etc");
-    if (backendUnderTest() === "aca") {
+    if (backendUnderTest() === "aca" || backendUnderTest() === "kubernetes") {
       const refused = await docker("create", "--network", "container:peer", "busybox");
-      assert.match(refused.errorText, /the aca backend does not support --network container:NAME/);
+      assert.match(refused.errorText, /the \w+ backend does not support --network container:NAME/);
       await ok("rm", "-f", "peer");
       return;
     }

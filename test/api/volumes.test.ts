@@ -39,7 +39,12 @@ describe("a volume", () => {
     const first = await api.expect<Volume>(201, ...make, { Name: "once", Labels: { a: "b" } });
     assertDescribed("post", "/volumes/create", 201, first);
     assert.deepEqual(await api.expect(201, ...make, { Name: "once", Labels: { c: "d" } }), first);
-    const drivers = { local: "local\\b.*", ecs: "local, efs", aca: "azure-files" };
+    const drivers = {
+      local: "local\\b.*",
+      ecs: "local, efs",
+      aca: "azure-files",
+      kubernetes: "local, block",
+    };
     await api.refuses(
       404,
       new RegExp(`plugin "nfs" not found: the volume drivers here are ${drivers[backendUnderTest()]}$`),

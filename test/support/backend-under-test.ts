@@ -1,9 +1,10 @@
 /** On which backend the tests of a file run: the client tests of test/api are written once and run on several. */
 
 /** Backends that client tests can run on. */
-export type TestedBackend = "local" | "ecs" | "aca";
+export type TestedBackend = "local" | "ecs" | "aca" | "kubernetes";
 
-let chosen: TestedBackend = "local";
+/** Beside a cluster (`npm run soak -- kubernetes`) all run there. */
+let chosen: TestedBackend = process.env["SOCKERLESS_TEST_KUBERNETES"] === undefined ? "local" : "kubernetes";
 
 /** Chooses the backend of all {@link withDaemon} daemons of this process: imported before the tests. */
 export function testOn(backend: TestedBackend): void {
@@ -15,9 +16,9 @@ export function backendUnderTest(): TestedBackend {
   return chosen;
 }
 
-/** A network mode for containers that need none: a job's agent has to call, so that `none` is refused there. */
+/** A network mode for containers that need none: a job's agent has to call, and every pod has a network. */
 export function quickestNetwork(): string {
-  return chosen === "aca" ? "bridge" : "none";
+  return chosen === "aca" || chosen === "kubernetes" ? "bridge" : "none";
 }
 
 /**

@@ -6,15 +6,92 @@ import { join } from "node:path";
 import { builtPrograms } from "../../src/common/built-programs.ts";
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
-import type { Cluster } from "./kubernetes-cluster.ts";
+import { Cluster } from "./kubernetes-cluster.ts";
 
-/** Settings of a {@link KubernetesDaemon}. */
-export interface KubernetesDaemonOptions {
+/** Settings of a {@link KubernetesAccount}. */
+export interface KubernetesAccountOptions {
   /** Settings of the `kubernetes:` section that differ from what fits the cluster. */
   readonly kubernetes?: Readonly<Record<string, unknown>>;
   /** Prepares the namespace that was just made. @returns the kubeconfig to be used; undefined: the administrator's */
   readonly prepare?: (namespace: string) => Promise<string | undefined>;
+}
+
+/** Settings of a {@link KubernetesDaemon}. */
+export interface KubernetesDaemonOptions extends KubernetesAccountOptions {
   readonly daemon?: DaemonOptions;
+}
+
+/** A namespace of a cluster, and what a backend that uses it is started with. */
+export class KubernetesAccount implements AsyncDisposable {
+  readonly cluster: Cluster;
+  readonly namespace: string;
+  readonly env: Readonly<Record<string, string>> = {};
+  /** Its configuration's file. */
+  readonly config: string;
+  /** The key of its authority: without it, it is another instance. */
+  readonly agentCa: string;
+  readonly #directory: string;
+
+  private constructor(cluster: Cluster, directory: string, namespace: string) {
+    this.cluster = cluster;
+    this.#directory = directory;
+    this.namespace = namespace;
+    this.config = join(directory, "config.yaml");
+    this.agentCa = join(directory, "agent-ca.pem");
+  }
+
+  /** Arguments of `sockerless backend kubernetes`. */
+  get args(): readonly string[] {
+    return ["--config", this.config];
+  }
+
+  /** Makes one; the agent's image is in the cluster's registry then. */
+  static async open(cluster: Cluster, options: KubernetesAccountOptions = {}): Promise<KubernetesAccount> {
+    const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-"));
+    const namespace = `docker-${Math.random().toString(36).slice(2, 8)}`;
+    const account = new KubernetesAccount(cluster, directory, namespace);
+    await using resources = new AsyncDisposableStack();
+    resources.use(account);
+    await cluster.kubectl("create", "namespace", namespace);
+    const kubeconfig = (await options.prepare?.(namespace)) ?? cluster.kubeconfig;
+    const settings = {
+      kubeconfig,
+      namespace,
+      registry: `${cluster.registry.host}/sockerless`,
+      agent_ca: account.agentCa,
+      linger: "20m", // Files of what has ended are there as long as a test takes.
+      ...options.kubernetes,
+    };
+    await writeFile(account.config, JSON.stringify({ kubernetes: settings })); // JSON is YAML.
+    const pushed = await runCommand(join(checkout, "bin/sockerless"), [
+      ...["kubernetes", "push-agent", "--config", account.config, "--agent", builtPrograms.agent],
+    ]);
+    if (pushed.code !== 0) {
+      throw new Error(pushed.errorText);
+    }
+    resources.move();
+    return account;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+let shared: { readonly cluster: Promise<Cluster>; users: number } | undefined;
+
+/** The cluster that all tests of this process have, until the last of these resources is gone: another would be in its way. */
+export async function sharedCluster(resources: AsyncDisposableStack): Promise<Cluster> {
+  shared ??= { cluster: Cluster.start(), users: 0 };
+  const own = shared;
+  own.users++;
+  resources.defer(async () => {
+    if (--own.users === 0) {
+      shared = undefined;
+      await (await own.cluster)[Symbol.asyncDispose]();
+    }
+  });
+  return await own.cluster;
 }
 
 /** A daemon in a namespace of its own of the cluster. */
@@ -22,60 +99,34 @@ export class KubernetesDaemon implements AsyncDisposable {
   readonly cluster: Cluster;
   readonly daemon: Daemon;
   readonly namespace: string;
-  /** Its configuration's file. */
+  /** As {@link KubernetesAccount.config}. */
   readonly config: string;
-  /** The key of its authority: without it, it is another instance. */
+  /** As {@link KubernetesAccount.agentCa}. */
   readonly agentCa: string;
   readonly #resources: AsyncDisposableStack;
 
-  private constructor(
-    cluster: Cluster,
-    daemon: Daemon,
-    { namespace, config, agentCa }: Pick<KubernetesDaemon, "namespace" | "config" | "agentCa">,
-    resources: AsyncDisposableStack,
-  ) {
-    this.cluster = cluster;
+  private constructor(account: KubernetesAccount, daemon: Daemon, resources: AsyncDisposableStack) {
+    this.cluster = account.cluster;
     this.daemon = daemon;
-    this.namespace = namespace;
-    this.config = config;
-    this.agentCa = agentCa;
+    this.namespace = account.namespace;
+    this.config = account.config;
+    this.agentCa = account.agentCa;
     this.#resources = resources;
   }
 
-  /** Puts the agent into the cluster's registry, and starts a daemon that has busybox. */
+  /** Starts a daemon that has busybox. */
   static async start(cluster: Cluster, options: KubernetesDaemonOptions = {}): Promise<KubernetesDaemon> {
     await using resources = new AsyncDisposableStack();
-    const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
-    const namespace = `docker-${Math.random().toString(36).slice(2, 8)}`;
-    await cluster.kubectl("create", "namespace", namespace);
-    const config = join(directory, "config.yaml");
-    const agentCa = join(directory, "agent-ca.pem");
-    const kubeconfig = (await options.prepare?.(namespace)) ?? cluster.kubeconfig;
-    const settings = {
-      kubeconfig,
-      namespace,
-      registry: `${cluster.registry.host}/sockerless`,
-      agent_ca: agentCa,
-      linger: "20m", // Files of what has ended are there as long as a test takes.
-      ...options.kubernetes,
-    };
-    await writeFile(config, JSON.stringify({ kubernetes: settings })); // JSON is YAML.
-    const pushed = await runCommand(join(checkout, "bin/sockerless"), [
-      ...["kubernetes", "push-agent", "--config", config, "--agent", builtPrograms.agent],
-    ]);
-    if (pushed.code !== 0) {
-      throw new Error(pushed.errorText);
-    }
+    const account = resources.use(await KubernetesAccount.open(cluster, options));
     const daemon = resources.use(
       await Daemon.start({
         ...options.daemon,
-        args: ["--backend", "kubernetes", "--config", config, ...(options.daemon?.args ?? [])],
+        args: ["--backend", "kubernetes", ...account.args, ...(options.daemon?.args ?? [])],
       }),
     );
     await daemon.ok("pull", `${cluster.registry.host}/busybox:latest`);
     await daemon.ok("tag", `${cluster.registry.host}/busybox:latest`, "busybox");
-    return new KubernetesDaemon(cluster, daemon, { namespace, config, agentCa }, resources.move());
+    return new KubernetesDaemon(account, daemon, resources.move());
   }
 
   /** Runs kubectl in the daemon's namespace. */

@@ -70,5 +70,9 @@ async function openAccount(
       const aca = async ({ endpoint }: Azure) => ({ linger, logs_endpoint: endpoint });
       return resources.use(await AcaAccount.open({ aca }));
     }
+    case "kubernetes": {
+      const { KubernetesAccount, sharedCluster } = await import("./kubernetes-daemon.ts");
+      return resources.use(await KubernetesAccount.open(await sharedCluster(resources)));
+    }
   }
 }
