@@ -21,6 +21,7 @@ import { podRequests } from "./pods/pod-requests.ts";
 import type { PodSettings } from "./pods/pod-spec.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
 import { podTasks } from "./pods/pods.ts";
+import { kubernetesServices } from "./services.ts";
 import { kubernetesSettings } from "./settings.ts";
 import { kubernetesChecks, reachesDirectly } from "./start-checks.ts";
 import { kubernetesVolumes } from "./volumes.ts";
@@ -31,7 +32,7 @@ export async function kubernetesPlatform(
   { authority, state, clock, logger }: CloudSurroundings,
 ): Promise<CloudPlatform> {
   const { kubernetes, runDir, stateDir } = config;
-  const { networkPolicies: policies } = kubernetes;
+  const { networkPolicies: policies, services } = kubernetes;
   const instance = instanceOf(authority);
   const agentImage = agentImageOf(kubernetes);
   if (agentImage === undefined) {
@@ -75,6 +76,10 @@ export async function kubernetesPlatform(
         path: join(runDir, "agents.sock"),
         logger: componentLogger(logger, "agents"),
       });
+  const recordOf = (containerId: string) => state.containers.get(containerId);
+  const discovery = services
+    ? kubernetesServices({ client, watch, instance, recordOf, clock, logger })
+    : noDiscovery;
   return {
     name: "kubernetes",
     capabilities: kubernetesCapabilities,
@@ -86,13 +91,13 @@ export async function kubernetesPlatform(
     requests: podRequests({ settings: pods, largest: kubernetes, volumes }),
     finder: agents.finder,
     log: noLog,
-    discovery: noDiscovery,
+    discovery,
     images,
     networks: kubernetesNetworks({ client, instance, policies, isDirect }),
     volumes,
     machine: kubernetesMachine(client, kubernetes.architecture),
     checks: [
-      ...kubernetesChecks(client, pods, { isDirect, policies }, logger),
+      ...kubernetesChecks(client, pods, { isDirect, policies, services }, logger),
       ...agentImageChecks({
         ...{ config: kubernetes, registry, instance },
         workDirectory: join(stateDir, "uploads"),
@@ -102,7 +107,7 @@ export async function kubernetesPlatform(
     abandon: () => client.abandon(),
     async close() {
       client.abandon();
-      await Promise.all([watch.close(), endedPods.close(), agents.close()]);
+      await Promise.all([discovery.close(), watch.close(), endedPods.close(), agents.close()]);
     },
   };
 }

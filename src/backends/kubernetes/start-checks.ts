@@ -21,10 +21,12 @@ export interface NeededRights {
   readonly isDirect: boolean;
   /** Networks are policies. */
   readonly policies: boolean;
+  /** Published ports are Services. */
+  readonly services: boolean;
 }
 
 /** The least rights of a role: all that this backend does in its namespace. */
-export function rightsFor({ isDirect, policies }: NeededRights): readonly Right[] {
+export function rightsFor({ isDirect, policies, services }: NeededRights): readonly Right[] {
   const rights = (resource: string, ...verbs: string[]): Right[] => verbs.map((verb) => ({ verb, resource }));
   const group = "networking.k8s.io";
   return [
@@ -40,6 +42,7 @@ export function rightsFor({ isDirect, policies }: NeededRights): readonly Right[
       ...right,
       group,
     })),
+    ...(services ? rights("services", "create", "patch") : []),
   ];
 }
 

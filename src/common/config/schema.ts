@@ -340,6 +340,10 @@ export const kubernetesSchema = object({
     withDefault(onOff(), true),
     "Networks are NetworkPolicies, which hold where the cluster's CNI plugin enforces them. Off: networks are names alone.",
   ),
+  services: describe(
+    withDefault(onOff(), false),
+    "Published ports are a Service as well, by the container's name, for clients in the cluster.",
+  ),
   shared_storage_class: describe(
     optional(text()),
     "Storage class of volumes that containers share (driver `local`).",

@@ -29,7 +29,7 @@ export function doctorChecks(
     authorityPin: new Uint8Array(), // No pod is made.
     startTimeoutMs: kubernetes.startTimeout,
   };
-  const needs = { isDirect, policies: kubernetes.networkPolicies };
+  const needs = { isDirect, policies: kubernetes.networkPolicies, services: kubernetes.services };
   const ofAgent = agentImageChecks({
     ...{ config: kubernetes, registry: registryOptions(config), instance },
     workDirectory: path.join(stateDir, "uploads"),
