@@ -1,6 +1,7 @@
 /** Mishaps in a real Kubernetes, and how clients hear of them. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { after, before, suite, test } from "node:test";
 
 import { runCommand } from "../support/command.ts";
@@ -61,6 +62,39 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     assert.equal((await logs).text, "gone");
     assert.equal(await daemon.ok("wait", "lasts"), "9");
     assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "works again"), "works again");
+  });
+
+  test("an API server that is away for a minute ends neither exec nor logs, and starts wait for it", async () => {
+    const script = "until [ -e /go ]; do sleep 0.2; done; echo gone; exit 9";
+    await daemon.ok("run", "--detach", "--name", "outwaits", "busybox", "sh", "-c", script);
+    const logs = daemon.docker("logs", "--follow", "outwaits");
+    const typed = Promise.withResolvers<string>();
+    const input = async function* (): AsyncGenerator<Uint8Array> {
+      yield Buffer.from(await typed.promise);
+    };
+    const reading = "echo begun >/begun; read word; echo $word; touch /go; exit 5";
+    const exec = daemon.dockerWith(
+      { input: input() },
+      "exec",
+      "--interactive",
+      "outwaits",
+      "sh",
+      "-c",
+      reading,
+    );
+    await until(async () => (await daemon.docker("exec", "outwaits", "cat", "/begun")).text || undefined);
+    await cluster.killApiServer();
+    const late = daemon.docker("run", "--rm", "busybox", "echo", "started late");
+    await delay(60_000);
+    assert.match(await stateOf("outwaits"), /^running/);
+    await cluster.startApiServer();
+    typed.resolve("through\n");
+    const { text, code } = await exec;
+    assert.deepEqual([text, code], ["through", 5]);
+    assert.equal((await logs).text, "gone");
+    assert.equal(await daemon.ok("wait", "outwaits"), "9");
+    const started = await late;
+    assert.equal(started.text, "started late", started.errorText);
   });
 
   test("a pod that somebody deletes ends its container, and who has done it is told", async () => {

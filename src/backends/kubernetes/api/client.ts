@@ -17,6 +17,7 @@ import type { Clock } from "../../../common/clock.ts";
 import type { KubernetesSection } from "../../../common/config/load.ts";
 import { invalid, messageOf, unavailable } from "../../../common/errors.ts";
 import { cloudCalled } from "../../../common/metrics/measure.ts";
+import { withCallFaultPoints } from "../../driver/fault-points.ts";
 import { KubernetesError } from "./errors.ts";
 
 /** Settings of a {@link KubernetesClient}. */
@@ -81,7 +82,13 @@ export class KubernetesClient {
    * @param name of the call, for messages: `create pods`
    * @throws KubernetesError; the signal's reason
    */
-  async call<T>(name: string, make: (options: CallOptions) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  readonly call = withCallFaultPoints(
+    (name: string, make: (options: CallOptions) => Promise<unknown>, signal?: AbortSignal) =>
+      this.#call(name, make, signal),
+    (name) => `kubernetes.${name}`,
+  ) as <T>(name: string, make: (options: CallOptions) => Promise<T>, signal?: AbortSignal) => Promise<T>;
+
+  async #call<T>(name: string, make: (options: CallOptions) => Promise<T>, signal?: AbortSignal): Promise<T> {
     for (let tries = 0; ; tries++) {
       const begunMs = this.#clock.nowMs();
       const report = (status: number, isThrottled: boolean): void => {
