@@ -1,11 +1,12 @@
 /**
  * The tests of the Kubernetes backend on a real Kubernetes. Arguments are those of the integration tests; without a file all of
- * test/kubernetes run, and the client tests of test/api.
+ * test/kubernetes run, and those client tests of test/api that have been brought here.
  */
 import { runBesideKubernetes } from "./kubernetes-cluster.ts";
 
 const given = process.argv.slice(2);
-const files = given.some((each) => !each.startsWith("-")) ? [] : ["test/kubernetes", "test/api"];
+const own = ["test/kubernetes", "test/api/{attach,compose,exec}.test.ts"];
+const files = given.some((each) => !each.startsWith("-")) ? [] : own;
 process.exitCode = await runBesideKubernetes([
   ...["--import", "tsx", "scripts/integration.ts", "--test-concurrency=1", ...given, ...files],
 ]);

@@ -31,7 +31,7 @@ async function move(container: string): Promise<void> {
   const taken: string[] = [];
   do {
     await ok("stop", "--time", "0", container);
-    if (backendUnderTest() === "ecs") {
+    if (["ecs", "kubernetes"].includes(backendUnderTest())) {
       await ok("update", "--cpus", String(0.5 + (taken.length % 2) / 2), container); // In another task, therefore.
     }
     taken.push(await sleeping(`taker-${taken.length}`));
