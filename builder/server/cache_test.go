@@ -68,7 +68,7 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err = New(context.Background(), built, dir, 0); err != nil {
+	if s, err = New(context.Background(), built, dir, 0, true); err != nil {
 		t.Fatal(err)
 	}
 	return s, ids, func() []string {

@@ -32,7 +32,7 @@ func serverOf(t *testing.T) (*Server, *backendtest.Backend) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { built.Close() })
-	made, err := New(context.Background(), built, dir, 0)
+	made, err := New(context.Background(), built, dir, 0, true)
 	if err != nil {
 		t.Fatal(err)
 	}

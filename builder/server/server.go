@@ -29,6 +29,7 @@ import (
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/grpcerrors"
 	bkworker "github.com/moby/buildkit/worker"
+	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 
@@ -52,6 +53,7 @@ type Server struct {
 
 	uploads uploads
 	memory  *memory
+	counts  *counts // nil: not counted
 	// Counts connections of BuildKit's clients.
 	clients sync.WaitGroup
 }
@@ -62,8 +64,15 @@ type namedBuild struct {
 	cancel context.CancelFunc
 }
 
-// New returns a server with its caches in directory, whose builds may together use memoryBytes; 0: unlimited.
-func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes int64) (*Server, error) {
+// New returns a server with its caches in directory, whose builds may together use memoryBytes; 0: unlimited. It counts
+// builds if it is measured.
+func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes int64, measured bool) (*Server, error) {
+	var counting *counts
+	var meters metric.MeterProvider
+	if measured {
+		counting = newCounts()
+		meters = counting.provider
+	}
 	sessions, err := session.NewManager()
 	if err != nil {
 		return nil, err
@@ -98,14 +107,14 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
 			"local": localcache.ResolveCacheImporterFunc(sessions), "registry": registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), w.Hosts()),
 		},
-		Entitlements: []string{"network.host"},
+		Entitlements: []string{"network.host"}, MeterProvider: meters,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
 		worker: w, controller: controller, cache: cache, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes),
+		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting,
 	}
 	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
@@ -185,6 +194,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.cancel(w, r)
 	case "POST /build/prune":
 		s.prune(w, r)
+	case "GET /build/counts":
+		s.tellCounts(w, r)
 	case "GET /build/usage":
 		s.usage(w, r)
 	default:

@@ -26,7 +26,7 @@ func running(t *testing.T) (*Server, *backendtest.Backend) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { built.Close() })
-	s, err := New(context.Background(), built, dir, 0)
+	s, err := New(context.Background(), built, dir, 0, true)
 	if err != nil {
 		t.Fatal(err)
 	}

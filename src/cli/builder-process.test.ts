@@ -188,6 +188,7 @@ function builderIn(directory: string): BuilderProcess {
       backendAddress: "unix:///nowhere",
       builder: { cacheSize: 1, contextSize: 1, memory: 1 },
       insecureRegistries: [],
+      metricsAddr: undefined,
     },
     createLogger({ level: "silent", process: "test" }),
     { program: join(directory, "program"), compiler: join(directory, "none") },

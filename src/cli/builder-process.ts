@@ -14,7 +14,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { checkout } from "../common/built-programs.ts";
 import type { Config, EcsSection, KubernetesSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
-import { portSocketOf } from "../common/port-socket.ts";
+import { builderSocketOf, portSocketOf } from "../common/port-socket.ts";
 import { ProcessLog } from "../common/process-log.ts";
 import type { RareLogger } from "./rare-logger.ts";
 import { RestartPauses } from "./restart-pauses.ts";
@@ -39,7 +39,7 @@ export interface BuilderFiles {
 /** Settings of a builder. */
 export type BuilderConfig = Pick<
   Config,
-  "stateDir" | "runDir" | "backendAddress" | "builder" | "insecureRegistries"
+  "stateDir" | "runDir" | "backendAddress" | "builder" | "insecureRegistries" | "metricsAddr"
 > & {
   readonly ecs?: Pick<EcsSection, "architecture">;
   readonly aca?: object;
@@ -153,7 +153,7 @@ export class BuilderProcess {
   }
 
   get #socket(): string {
-    return path.join(this.#config.runDir, "builder.sock");
+    return builderSocketOf(this.#config.runDir);
   }
 
   /** A file that exists while a builder runs, and after one that did not end cleanly. */
@@ -200,7 +200,7 @@ export class BuilderProcess {
       await this.#compile();
     }
     const socket = this.#socket;
-    const { backendAddress, builder, insecureRegistries, runDir } = this.#config;
+    const { backendAddress, builder, insecureRegistries, metricsAddr, runDir } = this.#config;
     const isOnSocket = backendAddress.startsWith("unix://");
     const backend = isOnSocket ? backendAddress : `unix://${portSocketOf(runDir)}`;
     const flags = ["--backend-address", backend, "--listen", socket, "--state-dir", this.#stateDir];
@@ -208,6 +208,9 @@ export class BuilderProcess {
     flags.push("--context-size", String(builder.contextSize));
     flags.push("--memory", String(builder.memory));
     flags.push("--insecure-registries", insecureRegistries.join(","));
+    if (metricsAddr !== undefined) {
+      flags.push("--metrics");
+    }
     // A builder left over from before, still ending, would take new requests down with it.
     await rm(socket, { force: true });
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 });

@@ -4,3 +4,8 @@ import { join } from "node:path";
 export function portSocketOf(runDir: string): string {
   return join(runDir, "port.sock");
 }
+
+/** Path of the unix socket where the builder of `serve` serves, while there is one. */
+export function builderSocketOf(runDir: string): string {
+  return join(runDir, "builder.sock");
+}

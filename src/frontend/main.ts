@@ -8,6 +8,7 @@ import type { Supervision } from "../common/held-sockets.ts";
 import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../common/listen.ts";
 import { processLogger } from "../common/logger.ts";
 import type { MetricsListener } from "../common/metrics/serve-metrics.ts";
+import { builderSocketOf } from "../common/port-socket.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { version } from "../common/version.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
@@ -119,8 +120,8 @@ export async function startFrontend(
 
 /** Serves metrics where an address is configured; their code is loaded only then. */
 async function openMetrics(
-  { metricsAddr, tls }: Config,
-  parts: Omit<MeasuredFrontend, "supervisorPid">,
+  { metricsAddr, metricsContainers, runDir, tls }: Config,
+  parts: Omit<MeasuredFrontend, "containers" | "builderSocket" | "supervisorPid">,
   supervision: Supervision | undefined,
 ): Promise<MetricsListener | undefined> {
   if (metricsAddr === undefined) {
@@ -133,7 +134,11 @@ async function openMetrics(
   const supervisorPid = supervision === undefined ? undefined : process.ppid;
   const listener = await serveMetrics(
     { address: metricsAddr, tls, held: supervision },
-    measureFrontend({ ...parts, supervisorPid }),
+    measureFrontend({
+      ...parts,
+      ...{ containers: metricsContainers, supervisorPid },
+      builderSocket: supervision === undefined ? undefined : builderSocketOf(runDir),
+    }),
   );
   parts.logger.info({ address: listener.address }, "metrics are served");
   return listener;

@@ -9,6 +9,8 @@ import type { MetricsSource } from "../common/metrics/serve-metrics.ts";
 import { processTree } from "../common/process-tree.ts";
 import type { BackendClients } from "./backend/clients.ts";
 import type { BackendPresence } from "./backend/presence.ts";
+import { measureBuilds } from "./build-metrics.ts";
+import { type ContainerWays, measureContainers } from "./container-metrics.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
 
 const requestBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120];
@@ -18,9 +20,14 @@ const backendLimitMs = 5_000;
 
 /** Parts of the frontend that are measured or asked. */
 export interface MeasuredFrontend {
-  readonly backend: Pick<BackendClients, "system">;
+  readonly backend: Pick<BackendClients, "system" | "containers">;
   readonly presence: Pick<BackendPresence, "absence">;
   readonly streams: Pick<StreamPool, "size">;
+  readonly agents: ContainerWays["agents"];
+  /** Whether each container is measured. */
+  readonly containers: boolean;
+  /** Path of the builder's socket, whether or not a builder runs; undefined if the frontend runs alone. */
+  readonly builderSocket: string | undefined;
   /** The supervisor; undefined if the frontend runs alone. */
   readonly supervisorPid: number | undefined;
   readonly logger: Logger;
@@ -28,11 +35,13 @@ export interface MeasuredFrontend {
 
 /** Begins to measure a frontend. */
 export function measureFrontend(parts: MeasuredFrontend): MetricsSource {
-  const { backend, presence, streams, supervisorPid, logger } = parts;
+  const { backend, presence, streams, builderSocket, supervisorPid, logger } = parts;
   const registry = processRegistry("frontend");
   const registers = [registry];
   measureRequests(registers);
   measureStreams(streams, registers);
+  const readContainers = parts.containers ? measureContainers(parts, registers) : undefined;
+  const readBuilds = builderSocket === undefined ? undefined : measureBuilds(builderSocket, registers);
   const isUp = new Gauge({
     name: "sockerless_backend_up",
     help: "1 if the backend has told its metrics for this scrape, else 0.",
@@ -54,12 +63,11 @@ export function measureFrontend(parts: MeasuredFrontend): MetricsSource {
   }
   return {
     async metrics() {
-      const theirs = await backend.system
-        .getMetrics({}, { timeoutMs: backendLimitMs })
-        .catch((error: unknown) => {
-          logger.debug({ err: error }, "the backend does not tell its metrics");
-          return undefined;
-        });
+      const asked = backend.system.getMetrics({}, { timeoutMs: backendLimitMs }).catch((error: unknown) => {
+        logger.debug({ err: error }, "the backend does not tell its metrics");
+        return undefined;
+      });
+      const [theirs] = await Promise.all([asked, readContainers?.(), readBuilds?.()]);
       isUp.set(theirs === undefined ? 0 : 1);
       return joinMetrics([await registry.metrics(), theirs?.text ?? ""]);
     },

@@ -364,6 +364,7 @@ export class MemoryMachine {
         },
       },
       machine: {
+        quotas: async () => [],
         facts: async () => ({
           name: "machine",
           operatingSystem: "Test",

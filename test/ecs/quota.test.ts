@@ -5,10 +5,14 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { askMetrics, sumOf } from "../support/metrics.ts";
 import { untilTrue } from "../support/until.ts";
 
 const startTimeoutS = 8;
@@ -17,16 +21,28 @@ const skip =
 
 describe("where the quota has room for one task", () => {
   let ecs: EcsDaemon;
+  let directory = "";
+  let metrics = "";
   before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-quota-"));
+    metrics = join(directory, "metrics.sock");
     ecs = await EcsDaemon.start({
+      daemon: { args: ["--metrics-addr", `unix://${metrics}`] },
       aws: { quotas: { fargateVcpus: 0.25 } },
       ecs: skip === false ? { start_timeout: `${startTimeoutS}s` } : {},
     });
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
-  after(() => ecs.stop());
+  after(async () => {
+    await ecs.stop();
+    await rm(directory, { recursive: true });
+  });
 
   const ok = (...args: string[]) => ecs.daemon.ok(...args);
+  const vcpus = async (what: "limit" | "used"): Promise<number> =>
+    sumOf((await askMetrics(metrics, "/metrics")).text, `sockerless_cloud_quota_${what}`, {
+      quota: "fargate_vcpus",
+    });
   const state = (container: string, format: string) => ok("inspect", "--format", format, container);
   const waits = (container: string) =>
     untilTrue(async () =>
@@ -41,7 +57,9 @@ describe("where the quota has room for one task", () => {
   });
 
   it("one that waits says so in a listing and by an event", async () => {
+    assert.deepEqual([await vcpus("limit"), await vcpus("used")], [0.25, 0]);
     await ok("run", "--detach", "--name=one", "busybox", "sleep", "600");
+    assert.equal(await vcpus("used"), 0.25);
     const next = ok("run", "--detach", "--name=next", "busybox", "sleep", "600");
     await untilTrue(async () =>
       /^Created \(waits: .*vCPUs/.test(await ok("ps", "--all", "--filter=name=next", "--format={{.Status}}")),

@@ -1,6 +1,5 @@
 /** The metrics address of a daemon, read by raw HTTP. */
 import assert from "node:assert/strict";
-import { request } from "node:http";
 import { request as tlsRequest } from "node:https";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,40 +9,9 @@ import { after, before, describe, it } from "node:test";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { makeCertificates } from "../support/certificates.ts";
-import { processOf } from "../support/processes.ts";
+import { askMetrics, seriesOf, sumOf } from "../support/metrics.ts";
+import { findShim, processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
-
-interface Answer {
-  readonly status: number;
-  readonly type: string;
-  readonly text: string;
-}
-
-/** A scrape: each sample by its name and labels as they are written. */
-async function get(socketPath: string, path: string): Promise<Answer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  request({ socketPath, path, agent: false }, (incoming) => {
-    let text = "";
-    incoming.setEncoding("utf8").on("data", (chunk: string) => {
-      text += chunk;
-    });
-    incoming.on("end", () =>
-      resolve({ status: incoming.statusCode ?? 0, type: incoming.headers["content-type"] ?? "", text }),
-    );
-  })
-    .on("error", reject)
-    .end();
-  return await promise;
-}
-
-/** The sum of the samples of a metric that have all these labels. */
-function sumOf(text: string, name: string, labels: Readonly<Record<string, string>> = {}): number {
-  const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
-  const samples = text.split("\n").filter((line) => new RegExp(`^${name}[{ ]`).test(line));
-  return samples
-    .filter((line) => wanted.every((label) => line.includes(label)))
-    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
-}
 
 describe("the metrics of a daemon", () => {
   let directory = "";
@@ -67,7 +35,7 @@ describe("the metrics of a daemon", () => {
     await daemon.docker("run", "busybox", "no-such-command");
     // The log line of a start, which is its report too, comes behind the answer.
     const text = await until(async () => {
-      const { text: scraped } = await get(socket, "/metrics");
+      const { text: scraped } = await askMetrics(socket, "/metrics");
       const starts = sumOf(scraped, "sockerless_container_start_duration_seconds_count");
       return starts >= 2 ? scraped : undefined;
     });
@@ -85,6 +53,11 @@ describe("the metrics of a daemon", () => {
       assert.ok(sumOf(text, name, labels) >= value, `${name} ${JSON.stringify(labels)}:\n${text}`);
     }
     assert.equal(sumOf(text, "sockerless_containers", { state: "running" }), 1);
+    assert.deepEqual(
+      seriesOf(text, "sockerless_container_cpu_seconds_total"),
+      [],
+      "nobody has asked for them",
+    );
     assert.ok(
       sumOf(text, "sockerless_container_start_phase_duration_seconds_count", { phase: "launch" }) > 0,
       text,
@@ -109,7 +82,7 @@ describe("the metrics of a daemon", () => {
   });
 
   it("are in Prometheus' format: each has one help text and one type, before all its samples", async () => {
-    const { type, text } = await get(socket, "/metrics");
+    const { type, text } = await askMetrics(socket, "/metrics");
     assert.equal(type, "text/plain; version=0.0.4; charset=utf-8");
     const helps = [...text.matchAll(/^# HELP (\S+) \S+/gm)].map(([, name]) => name);
     const types = [...text.matchAll(/^# TYPE (\S+) \S+/gm)].map(([, name]) => name);
@@ -123,32 +96,34 @@ describe("the metrics of a daemon", () => {
   });
 
   it("do not grow with what clients ask for", async () => {
-    const seriesOf = async (): Promise<string[]> =>
-      (await get(socket, "/metrics")).text
+    const requestSeries = async (): Promise<string[]> =>
+      (await askMetrics(socket, "/metrics")).text
         .split("\n")
         .filter((line) => line.startsWith("sockerless_http_"))
         .map((line) => line.slice(0, line.lastIndexOf(" ")));
     const ask = async (round: string): Promise<void> => {
       for (const path of [`/containers/${round}/json`, `/${round}`, `/v1.51/images/${round}/json`]) {
-        await get(daemon.socket, path);
+        await askMetrics(daemon.socket, path);
       }
     };
     await ask("first");
     // A request is counted once it was answered.
-    await untilTrue(async () => (await seriesOf()).some((series) => /"\/images\/\{.*"404"/.test(series)));
-    const before = await seriesOf();
+    await untilTrue(async () =>
+      (await requestSeries()).some((series) => /"\/images\/\{.*"404"/.test(series)),
+    );
+    const before = await requestSeries();
     await Promise.all(Array.from({ length: 20 }, (_, index) => ask(`other${index}`)));
-    assert.deepEqual(await seriesOf(), before);
+    assert.deepEqual(await requestSeries(), before);
   });
 
   it("say that the program lives, and which part is not ready and why", async () => {
-    assert.deepEqual(await get(socket, "/livez"), {
+    assert.deepEqual(await askMetrics(socket, "/livez"), {
       status: 200,
       type: "text/plain; charset=utf-8",
       text: "ok\n",
     });
     const ready = await until(async () => {
-      const answer = await get(socket, "/readyz");
+      const answer = await askMetrics(socket, "/readyz");
       return answer.status === 200 ? answer : undefined;
     });
     assert.equal(ready.text, "backend: ok\nstate: ok\nlocal: ok\n");
@@ -161,22 +136,85 @@ describe("the metrics of a daemon", () => {
       try {
         // A busy machine may keep other parts from answering in time, too.
         await untilTrue(async () => {
-          const silent = await get(socket, "/readyz");
+          const silent = await askMetrics(socket, "/readyz");
           assert.equal(silent.status, 503, silent.text);
           const problems = silent.text.split("\n").filter((line) => line !== "" && !line.endsWith(": ok"));
           return problems.length === 1 && new RegExp(`^${part}: .`).test(problems[0] ?? "");
         });
-        assert.equal((await get(socket, "/livez")).status, 200);
+        assert.equal((await askMetrics(socket, "/livez")).status, 200);
       } finally {
         process.kill(pid, "SIGCONT");
       }
-      await untilTrue(async () => (await get(socket, "/readyz")).status === 200);
+      await untilTrue(async () => (await askMetrics(socket, "/readyz")).status === 200);
     }
   });
 
   it("say of a path that is none of theirs what there is", async () => {
-    const { status, text } = await get(socket, "/");
+    const { status, text } = await askMetrics(socket, "/");
     assert.deepEqual([status, text], [404, "there are /metrics, /livez and /readyz\n"]);
+  });
+});
+
+describe("the metrics of single containers", () => {
+  it("tell what each uses that runs, and nothing of others", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => rm(directory, { recursive: true }));
+    const socket = join(directory, "metrics.sock");
+    const args = ["--metrics-addr", `unix://${socket}`, "--metrics-containers"];
+    await using daemon = await Daemon.start({ args });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await daemon.ok("create", "--name", "created", "busybox", "true");
+    const run = ["run", "--detach", "--memory", "64m", "--name", "busy", "busybox"];
+    const id = await daemon.ok(
+      ...run,
+      "sh",
+      "-c",
+      "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 1000",
+    );
+    const labels = { id, name: "busy" };
+    const text = await until(async () => {
+      const { text: scraped } = await askMetrics(socket, "/metrics");
+      return sumOf(scraped, "sockerless_container_cpu_seconds_total", labels) > 0.05 ? scraped : undefined;
+    });
+    assert.deepEqual(
+      seriesOf(text, "sockerless_container_memory_bytes"),
+      seriesOf(text, "sockerless_container_memory_bytes", labels),
+    );
+    assert.ok(sumOf(text, "sockerless_container_memory_bytes", labels) > 0, text);
+    assert.equal(sumOf(text, "sockerless_container_memory_limit_bytes", labels), 64 * 1024 ** 2);
+    assert.ok(sumOf(text, "sockerless_container_processes", labels) >= 1, text);
+    assert.equal(seriesOf(text, "sockerless_container_network_receive_bytes_total", labels).length, 1);
+    assert.equal(sumOf(text, "sockerless_container_unread"), 0);
+    await daemon.ok("rm", "--force", "busy");
+    const after = (await askMetrics(socket, "/metrics")).text;
+    assert.deepEqual(seriesOf(after, "sockerless_container_cpu_seconds_total"), []);
+  });
+
+  it("leave out one whose agent is silent, and are told in time", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => rm(directory, { recursive: true }));
+    const socket = join(directory, "metrics.sock");
+    const args = ["--metrics-addr", `unix://${socket}`, "--metrics-containers"];
+    await using daemon = await Daemon.start({ args });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    for (const name of ["silent", "well"]) {
+      await daemon.ok("run", "--detach", "--name", name, "busybox", "sleep", "1000");
+    }
+    const id = await daemon.ok("inspect", "--format", "{{.Id}}", "silent");
+    const pid = findShim(daemon, id) ?? assert.fail("a container that runs has a shim");
+    process.kill(pid, "SIGSTOP");
+    try {
+      await untilTrue(async () => {
+        const { text } = await askMetrics(socket, "/metrics");
+        const isWellTold = seriesOf(text, "sockerless_container_memory_bytes", { name: "well" }).length === 1;
+        const isSilent = seriesOf(text, "sockerless_container_memory_bytes", { name: "silent" }).length === 0;
+        return isWellTold && isSilent && sumOf(text, "sockerless_container_unread") === 1;
+      });
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
   });
 });
 

@@ -40,7 +40,7 @@ describe("a Prometheus", { skip }, () => {
     resources.defer(() => rm(directory, { recursive: true, force: true }));
     const [target, own] = [await freePort(), await freePort()];
     const daemon = resources.use(
-      await Daemon.start({ args: ["--metrics-addr", `tcp://127.0.0.1:${target}`] }),
+      await Daemon.start({ args: ["--metrics-addr", `tcp://127.0.0.1:${target}`, "--metrics-containers"] }),
     );
     await daemon.ok("load", "--input", await busyboxArchiveFile());
     await daemon.ok("run", "--rm", "busybox", "true");

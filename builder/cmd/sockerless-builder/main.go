@@ -38,6 +38,7 @@ func main() {
 	memoryBytes := flag.Int64("memory", 0, "bytes of memory that builds may take together; 0: any")
 	insecure := flag.String("insecure-registries", "", "registries that caches and images may be at without TLS, with commas between")
 	supervised := flag.Bool("supervised", false, "end when standard input does: whoever holds its other end is gone")
+	measured := flag.Bool("metrics", false, "count builds and their steps, for whoever asks")
 	check := flag.Bool("check-database", false, "look at the database whose path is the argument, and end")
 	flag.Parse()
 	if *check {
@@ -50,7 +51,7 @@ func main() {
 	bklog.L.Logger.SetFormatter(&logrus.JSONFormatter{})
 	exitWith(run(*address, *listen, *state, *memoryBytes, worker.Limits{
 		CacheBytes: *cacheBytes, Context: worker.ContextLimits{Bytes: *contextBytes, Entries: maxContextEntries},
-	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised))
+	}, strings.FieldsFunc(*insecure, func(r rune) bool { return r == ',' }), *supervised, *measured))
 }
 
 // exitWith exits the process on an error.
@@ -64,7 +65,7 @@ func exitWith(err error) {
 // maxContextEntries is how many files, directories and links a build context may have.
 const maxContextEntries = 1_000_000
 
-func run(address, listen, state string, memoryBytes int64, limits worker.Limits, insecureRegistries []string, supervised bool) error {
+func run(address, listen, state string, memoryBytes int64, limits worker.Limits, insecureRegistries []string, supervised, measured bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if supervised {
@@ -107,7 +108,7 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 		return err
 	}
 	defer built.Close()
-	serving, err := server.New(ctx, built, state, memoryBytes)
+	serving, err := server.New(ctx, built, state, memoryBytes, measured)
 	if err != nil {
 		return err
 	}

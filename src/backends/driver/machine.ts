@@ -73,6 +73,18 @@ export type LimitFeature =
   | "io-read-iops"
   | "io-write-iops";
 
+/** A quota of the cloud's. */
+export interface QuotaUse {
+  /** Its name as a metric's label: `fargate_vcpus`. */
+  readonly name: string;
+  /** The whole account's; undefined while it is not known. */
+  readonly most: number | undefined;
+  /** Taken by this backend's containers. */
+  readonly used: number;
+}
+
 export interface Machine {
   facts(): Promise<MachineFacts>;
+  /** Quotas that containers take from, for metrics; never fails. */
+  quotas(signal: AbortSignal): Promise<readonly QuotaUse[]>;
 }

@@ -96,6 +96,11 @@ export function noNameFiles(): NameFilePaths {
   return { hostnamePath: "", hostsPath: "", resolvConfPath: "" };
 }
 
+/** No quota is known that containers take from. */
+export function quotasUnknown(): Promise<readonly []> {
+  return Promise.resolve([]);
+}
+
 /** Nothing made by the driver outlives the state. */
 export function nothingFound(): Promise<readonly []> {
   return Promise.resolve([]);

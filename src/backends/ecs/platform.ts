@@ -22,7 +22,7 @@ import { ecsNetworks } from "./networks.ts";
 import { ecsSettings } from "./setting-rules.ts";
 import type { EcsAgents } from "./agent-finder.ts";
 import { ecsChecks } from "./start-checks.ts";
-import { ecsRequests } from "./tasks/ecs-requests.ts";
+import { ecsRequests, vcpusOf } from "./tasks/ecs-requests.ts";
 import { ecsPreparedTasks } from "./tasks/prepared-tasks.ts";
 import { ecsTasks } from "./tasks/ecs-tasks.ts";
 import { ecsVolumes } from "./volumes.ts";
@@ -135,7 +135,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
       clock,
       logger,
     }),
-    machine: ecsMachine(config),
+    machine: ecsMachine(config, { quotas, asksSpot, vcpusOf, tasks: () => state.tasks.values() }),
     checks: [
       ...ecsChecks(config, aws, logger),
       {

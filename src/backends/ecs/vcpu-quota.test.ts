@@ -30,6 +30,21 @@ describe("the quota of vCPUs", () => {
     assert.equal(await quota.fits(16_384), false);
   });
 
+  it("is read for metrics every ten minutes, and unknown to them where it cannot be", async () => {
+    let answer = (): unknown => ({ Quota: { Value: 6 } });
+    const { quota, calls, clock } = setUp(() => answer());
+    const { signal } = new AbortController();
+    assert.equal(await quota.refreshed(signal), 6);
+    answer = () => {
+      throw refusal("service-quotas", "GetServiceQuota", "AccessDeniedException", "is not authorized");
+    };
+    assert.equal(await quota.refreshed(signal), 6);
+    assert.equal(calls.length, 1);
+    await clock.advance(11 * 60_000);
+    assert.equal(await quota.refreshed(signal), undefined);
+    assert.equal(calls.length, 2);
+  });
+
   it("is unknown where it may not be read, which is asked seldom", async () => {
     const { quota, calls, clock } = setUp(() => {
       throw refusal("service-quotas", "GetServiceQuota", "AccessDeniedException", "is not authorized");

@@ -20,7 +20,7 @@ export const vcpuQuotaCodes = { onDemand: "L-3032A538", spot: "L-36FBB829" } as 
 const cpuUnits = 1024;
 /** A quota that is raised is seen so soon. */
 const freshMs = 10_000;
-/** Service Quotas is asked again so late where it does not answer, or may not be asked. */
+/** Service Quotas is asked again so late where it does not answer or may not be asked, and for metrics. */
 const unreadableMs = 10 * 60_000;
 /** A creation waits no longer for it. */
 const patienceMs = 10_000;
@@ -61,6 +61,14 @@ export class VcpuQuota {
       );
     }
     return this.#known === undefined ? undefined : cpu <= this.#known * cpuUnits;
+  }
+
+  /** The quota for metrics, of the last ten minutes; undefined: it cannot be read. Never fails. */
+  async refreshed(signal: AbortSignal): Promise<number | undefined> {
+    if (this.#options.clock.nowMs() - this.#readAtMs > unreadableMs) {
+      await this.read(signal).catch(() => {});
+    }
+    return this.#known;
   }
 
   /** Reads it anew. @throws AwsError: it is not known; the signal's reason */

@@ -1,5 +1,6 @@
 import { cloudMachine } from "../cloud/ready-made/machine.ts";
 import type { Machine, MachineFacts } from "../driver/machine.ts";
+import { quotasUnknown } from "../driver/ready-made-roles.ts";
 import type { KubernetesClient } from "./api/client.ts";
 import { numberIn } from "./quantities.ts";
 
@@ -16,6 +17,7 @@ interface LargestNode {
 export function kubernetesMachine(client: KubernetesClient, architecture: string): Machine {
   let known: Promise<LargestNode> | undefined;
   return {
+    quotas: quotasUnknown,
     async facts(): Promise<MachineFacts> {
       known ??= largestNode(client).catch(() => {
         known = undefined;

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, hostname, machine, release, totalmem } from "node:os";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Machine, MachineFacts } from "../driver/machine.ts";
+import { quotasUnknown } from "../driver/ready-made-roles.ts";
 import { missingLimits } from "./limit-features.ts";
 import type { MachineProfile } from "./oci/spec.ts";
 
@@ -40,7 +41,7 @@ export function localMachine(hello: HelloResponse, profile: MachineProfile): Mac
     readonlyPaths: profile.readonlyPaths,
     missingLimits: missingLimits(hello.cgroupVersion, hello.cgroupControllers),
   };
-  return { facts: () => Promise.resolve(facts) };
+  return { facts: () => Promise.resolve(facts), quotas: quotasUnknown };
 }
 
 function memoryNodes(): string {

@@ -4,9 +4,10 @@ import { join } from "node:path";
 
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 
-import { cloudCalled, startEnded, stateWritten } from "../../common/metrics/measure.ts";
+import { cloudCalled, preparedAsked, startEnded, stateWritten } from "../../common/metrics/measure.ts";
 import { processRegistry } from "../../common/metrics/process-metrics.ts";
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { Machine } from "../driver/machine.ts";
 import type { EngineContext } from "../engine/context.ts";
 import { isVisible, stateOf } from "../model/records.ts";
 import { locationOf } from "../state/database.ts";
@@ -14,6 +15,8 @@ import { locationOf } from "../state/database.ts";
 /** Seconds: a local start takes a tenth, one in a cloud a minute or more. */
 const startBuckets = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300];
 const callBuckets = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+/** How long a cloud may take to tell its quotas. */
+const quotaLimitMs = 2_000;
 const writeBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1];
 
 /**
@@ -28,6 +31,8 @@ export function measureBackend(context: EngineContext, stateDirectory: string): 
   measureStarts(driver.name, registers);
   measureCalls(registers);
   measureWrites(registers);
+  measurePrepared(registers);
+  const readQuotas = measureQuotas(driver.machine, registers);
 
   new Gauge({
     name: "sockerless_containers",
@@ -95,7 +100,10 @@ export function measureBackend(context: EngineContext, stateDirectory: string): 
       this.set(blocks * bsize);
     },
   });
-  return () => registry.metrics();
+  return async () => {
+    await readQuotas();
+    return await registry.metrics();
+  };
 }
 
 const stateNames = Object.values(ContainerStatus)
@@ -159,6 +167,40 @@ function measureWrites(registers: Registry[]): void {
     registers,
   });
   stateWritten.observe(({ outcome, seconds }) => writes.observe({ outcome }, seconds));
+}
+
+function measurePrepared(registers: Registry[]): void {
+  const asked = new Counter({
+    name: "sockerless_prepared_tasks_asked_total",
+    help: "Starts that looked for a task that waits for its container, by what they found.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  preparedAsked.observe(({ outcome }) => asked.inc({ outcome }));
+}
+
+/** @returns reads both figures anew: a metric's own collection would be late for the other's */
+function measureQuotas(machine: Pick<Machine, "quotas">, registers: Registry[]): () => Promise<void> {
+  const labels = { labelNames: ["quota"], registers } as const;
+  const limit = new Gauge({
+    name: "sockerless_cloud_quota_limit",
+    help: "What the cloud lets the whole account have, in the quota's own unit; absent while it is not known.",
+    ...labels,
+  });
+  const taken = new Gauge({
+    name: "sockerless_cloud_quota_used",
+    help: "What tasks of this backend's containers take of a quota; others in the account take of it, too.",
+    ...labels,
+  });
+  return async () => {
+    limit.reset();
+    for (const { name, most, used } of await machine.quotas(AbortSignal.timeout(quotaLimitMs))) {
+      taken.set({ quota: name }, used);
+      if (most !== undefined) {
+        limit.set({ quota: name }, most);
+      }
+    }
+  };
 }
 
 /** Bytes of the files in a directory; files may come and go meanwhile. */

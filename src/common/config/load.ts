@@ -74,6 +74,8 @@ export interface CommonConfig {
   readonly logFile: string;
   /** Address of metrics, `unix:///path` or `tcp://address:port`; undefined: nothing is measured. */
   readonly metricsAddr: string | undefined;
+  /** True if each running container is measured. */
+  readonly metricsContainers: boolean;
   /** Set whenever an address of this process is TCP. */
   readonly tls: TlsFiles | undefined;
   /** The OCI runtime's name or path; undefined for the first that works. */
@@ -333,6 +335,7 @@ function resolveCommon(
     logFormat: top.log_format,
     logFile: top.log_file ?? join(stateDir, "sockerless.log"),
     metricsAddr: top.metrics_addr,
+    metricsContainers: top.metrics_containers,
     tls: ca !== undefined && cert !== undefined && key !== undefined ? { ca, cert, key } : undefined,
     runtime: top.runtime,
     blockVolumeSize: top.block_volume_size,

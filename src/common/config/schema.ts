@@ -463,6 +463,10 @@ export const topSchema = object({
     "Address of `/metrics` (Prometheus), `/livez` and `/readyz`. A loopback address and a unix socket are served as they are, any other address demands mutual TLS. Without it nothing is measured.",
     { defaultText: "none" },
   ),
+  metrics_containers: describe(
+    withDefault(onOff(), false),
+    "Metrics of each running container, by its ID and name: processor time, memory, processes, network and block devices, as `docker stats` has them. Each scrape asks the agents of at most 500 containers.",
+  ),
   tlscacert: describe(optional(path()), "Certificates that a peer's certificate must be signed by."),
   tlscert: describe(
     optional(path()),

@@ -44,6 +44,7 @@ const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
   run_dir: ["serve", "backend"],
   log_file: ["serve"],
   metrics_addr: ["serve", "frontend", "backend", "healthcheck"],
+  metrics_containers: ["serve", "frontend"],
   runtime: ["serve", "backend"],
   block_volume_size: ["serve", "backend"],
   insecure_registries: ["serve", "backend"],

@@ -93,3 +93,15 @@ export const stateWritten = new Measure<{
   readonly outcome: "written" | "failed";
   readonly seconds: number;
 }>("state-written");
+
+/** A start that a prepared task could serve has looked for one. */
+export const preparedAsked = new Measure<{
+  /** `hit`, or why there was none: `none-alike`, `not-ready`, `too-old`, `unclaimed`. */
+  readonly outcome: PreparedOutcome;
+}>("prepared-asked");
+
+/**
+ * A start has found none with its image, size and network; one whose agent has not answered yet; one that is to be replaced;
+ * one that could not be made its own.
+ */
+export type PreparedOutcome = "hit" | "none-alike" | "not-ready" | "too-old" | "unclaimed";

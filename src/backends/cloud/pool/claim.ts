@@ -4,6 +4,7 @@
  * its record names it, and a task that a record names is no other container's.
  */
 import { messageOf } from "../../../common/errors.ts";
+import { preparedAsked } from "../../../common/metrics/measure.ts";
 import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
@@ -51,9 +52,12 @@ export async function finishClaim(
 ): Promise<FoundAgent> {
   const scope = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)]);
   try {
-    return await claim(context, record, scope);
+    const found = await claim(context, record, scope);
+    preparedAsked.report(() => ({ outcome: "hit" }));
+    return found;
   } catch (error) {
     signal.throwIfAborted();
+    preparedAsked.report(() => ({ outcome: "unclaimed" }));
     throw new ClaimFailure(messageOf(error), { cause: error });
   }
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it } from "node:test";
 
+import { preparedAsked } from "../../../common/metrics/measure.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { TaskAnswer, TaskView } from "../contract/cloud-tasks.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
@@ -127,6 +128,24 @@ describe("a pool of prepared tasks", () => {
     const other = setUp();
     await other.pass(lookMs);
     assert.equal(other.pool.take("b"), undefined);
+  });
+
+  it("tells metrics what each start has found that it gives none to", async () => {
+    const told: string[] = [];
+    preparedAsked.observe(({ outcome }) => told.push(outcome));
+    const never = { await: () => new Promise<never>(() => {}), describeSilence: () => "" };
+    const waiting = setUp({ finder: never });
+    assert.equal(waiting.pool.take("a"), undefined);
+    await waiting.pass(lookMs);
+    assert.equal(waiting.pool.take("a"), undefined);
+    const { pool, pass, clock } = setUp({ maxAgeMs: 10 * minuteMs });
+    await pass(lookMs);
+    assert.equal(pool.take("b"), undefined);
+    await pool.close();
+    await clock.advance(11 * minuteMs);
+    assert.equal(pool.take("a"), undefined);
+    assert.equal(setUp({ wanted: undefined }).pool.take("a"), undefined);
+    assert.deepEqual(told, ["none-alike", "not-ready", "none-alike", "too-old"]);
   });
 
   it("has never more than it may", async () => {

@@ -6,6 +6,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { newId, shortId } from "../../../common/ids.ts";
 import type { Logger } from "../../../common/logger.ts";
+import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/measure.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import type { PreparedTasks } from "../contract/prepared-tasks.ts";
@@ -88,14 +89,20 @@ export class Pool {
 
   /** Takes a waiting task for a container's request; nobody else gets it. Undefined if there is none. */
   take(request: string): Pick<Member, "task" | "name"> | undefined {
-    const { clock, maxAgeMs, prepared } = this.#options;
+    const { clock, maxAgeMs, prepared, wanted } = this.#options;
+    const missed = (outcome: PreparedOutcome): undefined => {
+      if (wanted !== undefined) {
+        preparedAsked.report(() => ({ outcome }));
+      }
+    };
     if (this.#members.size === 0) {
-      return undefined;
+      return missed("none-alike");
     }
     const shape = prepared.shapeOf(request);
-    for (const member of this.#members.values()) {
+    const alike = [...this.#members.values()].filter((member) => member.shape === shape);
+    for (const member of alike) {
       const isFresh = clock.nowMs() - member.createdMs < maxAgeMs;
-      if (member.shape === shape && member.agent !== undefined && isFresh) {
+      if (member.agent !== undefined && isFresh) {
         this.#leave(member);
         this.#taken.add(member.task);
         this.#agents.set(member.task, member.agent);
@@ -103,7 +110,10 @@ export class Pool {
         return member;
       }
     }
-    return undefined;
+    if (alike.length === 0) {
+      return missed("none-alike");
+    }
+    return missed(alike.some(({ agent }) => agent === undefined) ? "not-ready" : "too-old");
   }
 
   /** A taken task is in its container's record. */

@@ -1,4 +1,5 @@
 import { maskedPaths, readonlyPaths } from "../../security/default-paths.ts";
+import { quotasUnknown } from "../../driver/ready-made-roles.ts";
 import type { LimitFeature, Machine, MachineFacts } from "../../driver/machine.ts";
 
 /** Facts of a cloud for `docker info`. */
@@ -28,7 +29,7 @@ export function cloudMachine({ runtime, ...known }: CloudFacts): Machine {
     readonlyPaths,
     missingLimits: limitsMissing,
   };
-  return { facts: () => Promise.resolve(facts) };
+  return { facts: () => Promise.resolve(facts), quotas: quotasUnknown };
 }
 
 /** A task has CPUs, memory and disk of its own, and the cloud enforces its other limits. */

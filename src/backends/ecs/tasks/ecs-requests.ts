@@ -109,6 +109,15 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
   };
 }
 
+/** The vCPUs that a request asks for, and of which kind. */
+export function vcpusOf(request: string): { readonly vcpus: number; readonly isSpot: boolean } {
+  const { overrides, capacityProviderStrategy } = parse(request);
+  return {
+    vcpus: Number(overrides?.cpu ?? 0) / 1024,
+    isSpot: capacityProviderStrategy?.some(isSpot) === true,
+  };
+}
+
 function parse(request: string): RunTaskCommandInput {
   return JSON.parse(request) as RunTaskCommandInput;
 }
