@@ -3,7 +3,6 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 
 import type { Config } from "../common/config/load.ts";
 import { backendNames } from "../common/config/schema.ts";
-import type { Expectations } from "../common/finding.ts";
 import { release } from "../common/release.ts";
 import { version } from "../common/version.ts";
 import { configOf, configured, metricsAddrOf, newProgram, serveCommand, stateDirOf } from "./commands.ts";
@@ -12,6 +11,13 @@ import { backendService, frontendService } from "./services.ts";
 /** Forms of the commands' answers. */
 const formats = ["table", "json"] as const;
 type Format = (typeof formats)[number];
+
+/** Options of `sockerless doctor`. */
+interface DoctorOptions {
+  readonly format: Format;
+  readonly containers: number;
+  readonly startPod?: true;
+}
 
 /** The program with all of its commands. */
 export function sockerlessProgram(): Command {
@@ -251,8 +257,13 @@ export function sockerlessProgram(): Command {
         })
         .default(1),
     )
-    .action(async ({ format, ...expected }: Expectations & { readonly format: Format }, command: Command) => {
+    .option(
+      "--start-pod",
+      "Start a pod in the cluster as containers get it, and delete it (kubernetes only).",
+    )
+    .action(async ({ format, containers, startPod }: DoctorOptions, command: Command) => {
       const { examine, findingsTable, isHealthy } = await import("./doctor/doctor.ts");
+      const expected = { containers, startsPod: startPod === true };
       const findings = await examine(configOf(command, "serve"), expected);
       const text =
         format === "json" ? JSON.stringify(findings, undefined, 2) : findingsTable(findings).join("\n");

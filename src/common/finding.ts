@@ -12,17 +12,19 @@ export interface Finding {
 /** A finding without the name of its check. */
 export type Result = Omit<Finding, "check">;
 
-/** A look at one thing; it changes nothing. */
+/** A look at one thing; it changes nothing that stays. */
 export interface DoctorCheck {
   readonly check: string;
   /** @throws where the thing cannot be asked */
   look(signal: AbortSignal): Promise<Result> | Result;
 }
 
-/** Expectations that quotas are compared with. */
+/** Expectations of whoever asks. */
 export interface Expectations {
   /** Containers that are to run at once. */
   readonly containers: number;
+  /** Whether a pod may be started to see how that goes; on Kubernetes only. */
+  readonly startsPod: boolean;
 }
 
 export function ok(text = ""): Result {

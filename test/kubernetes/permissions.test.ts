@@ -1,21 +1,11 @@
 /** A backend with the rights of deploy/kubernetes/role.yaml alone, and with each of them taken away. */
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
-import { parse } from "yaml";
-
-import { checkout } from "../support/daemon.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { giveRights, rightsOf, roleRules, type Rule, withoutRight } from "../support/kubernetes-rights.ts";
 import { until } from "../support/until.ts";
-
-interface Rule {
-  readonly apiGroups: readonly string[];
-  readonly resources: readonly string[];
-  readonly verbs: readonly string[];
-}
 
 /** Commands of the docker CLI by the right that each fails without. */
 const uses: Readonly<Record<string, readonly string[]>> = {
@@ -37,28 +27,11 @@ suite("rights on Kubernetes", { skip: withoutCluster }, () => {
     await cluster?.[Symbol.asyncDispose]();
   });
 
-  const roleRules = async (): Promise<readonly Rule[]> =>
-    parse(await readFile(join(checkout, "deploy/kubernetes/role.yaml"), "utf8")).rules;
-
-  const giveRights = async (namespace: string, rules: readonly Rule[]): Promise<void> => {
-    const metadata = { name: "sockerless", namespace };
-    const rbac = { apiVersion: "rbac.authorization.k8s.io/v1" };
-    await cluster.apply(
-      { ...{ apiVersion: "v1", kind: "ServiceAccount" }, metadata },
-      { ...rbac, kind: "Role", metadata, rules },
-      {
-        ...{ ...rbac, kind: "RoleBinding", metadata },
-        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: "sockerless" },
-        subjects: [{ kind: "ServiceAccount", name: "sockerless", namespace }],
-      },
-    );
-  };
-
   const daemonWith = async (rules: readonly Rule[]): Promise<KubernetesDaemon> =>
     await KubernetesDaemon.start(cluster, {
       kubernetes: { start_timeout: "20s" },
       prepare: async (namespace) => {
-        await giveRights(namespace, rules);
+        await giveRights(cluster, namespace, rules);
         return await cluster.kubeconfigOf(namespace, "sockerless");
       },
     });
@@ -85,23 +58,13 @@ suite("rights on Kubernetes", { skip: withoutCluster }, () => {
 
   test("one that is missing is told when the backend starts, and by what needs it", async () => {
     const rules = await roleRules();
-    const rights = rules.flatMap(({ resources, verbs, apiGroups }) =>
-      resources.flatMap((resource) => verbs.map((verb) => ({ verb, resource, apiGroups }))),
-    );
     await using own = await daemonWith(rules);
     const { daemon } = own;
     await daemon.ok("network", "create", "connected");
     await daemon.ok("volume", "create", "there");
-    for (const { verb, resource } of rights) {
-      const right = `${verb} ${resource}`;
-      const without = rules
-        .map((rule) =>
-          rule.resources.includes(resource)
-            ? { ...rule, verbs: rule.verbs.filter((each) => each !== verb) }
-            : rule,
-        )
-        .filter(({ verbs }) => verbs.length > 0);
-      await giveRights(own.namespace, without);
+    for (const right of rightsOf(rules)) {
+      const [verb = "", resource = ""] = right.split(" ");
+      await giveRights(cluster, own.namespace, withoutRight(rules, right));
       await daemon.shutDown();
       const before = daemon.output.length;
       await daemon.launch();

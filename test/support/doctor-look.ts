@@ -35,7 +35,7 @@ export async function doctorLook(
   containers = 1,
 ): Promise<DoctorLook> {
   const { config } = loadConfig({ command: "serve", backend, file, flags, environment: {}, uid: 0 });
-  const findings = await examine(config, { containers });
+  const findings = await examine(config, { containers, startsPod: false });
   const bad = findings.filter(({ status }) => status !== "ok");
   return {
     findings,

@@ -1,6 +1,6 @@
 /** `sockerless doctor`: looks at what a first day needs. Each check is independent of the others. */
 import type { Config } from "../../common/config/load.ts";
-import { messageOf, remedyOf } from "../../common/errors.ts";
+import { invalid, messageOf, remedyOf } from "../../common/errors.ts";
 import { type DoctorCheck, type Expectations, type Finding, unknown } from "../../common/finding.ts";
 import { processLogger } from "../../common/logger.ts";
 import { machineChecks } from "./machine.ts";
@@ -11,8 +11,11 @@ const limitMs = 120_000;
 /** Runs the checks of the configured backend, all at once. */
 export async function examine(
   config: Config,
-  expected: Expectations = { containers: 1 },
+  expected: Expectations = { containers: 1, startsPod: false },
 ): Promise<readonly Finding[]> {
+  if (expected.startsPod && config.backend !== "kubernetes") {
+    throw invalid(`--start-pod is for kubernetes: ${config.backend} has no pods`);
+  }
   if (config.backend === "local") {
     return await findingsOf(machineChecks(config));
   }
@@ -59,5 +62,5 @@ async function cloudChecks(
   if (config.backend === "aca") {
     return (await import("../../backends/aca/doctor/doctor.ts")).doctorChecks(config, logger);
   }
-  return (await import("../../backends/kubernetes/doctor/doctor.ts")).doctorChecks(config, logger);
+  return (await import("../../backends/kubernetes/doctor/doctor.ts")).doctorChecks(config, logger, expected);
 }

@@ -12,8 +12,9 @@ import { parse } from "yaml";
 
 import { checkout } from "../../../common/built-programs.ts";
 import { loadConfig } from "../../../common/config/load.ts";
+import { type Finding, unknown } from "../../../common/finding.ts";
 import { processLogger } from "../../../common/logger.ts";
-import { doctorChecks } from "./doctor.ts";
+import { doctorChecks, startedPodCheck } from "./doctor.ts";
 
 const rules = (
   parse(readFileSync(path.join(checkout, "deploy/kubernetes/role.yaml"), "utf8")) as {
@@ -35,6 +36,8 @@ describe("the doctor of Kubernetes", () => {
   let denied: Set<string>;
   let refused: Map<string, number>;
   let isDefault: string;
+  /** How the pod stands that was made. */
+  let podStatus: object;
   const changes: string[] = [];
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -56,6 +59,9 @@ describe("the doctor of Kubernetes", () => {
     }
     if (request.method !== "GET" && searchParams.get("dryRun") !== "All") {
       changes.push(`${request.method} ${pathname}`);
+    }
+    if (/\/pods\/sockerless-doctor-/.test(pathname)) {
+      return send({ metadata: {}, spec: { nodeName: "node-1" }, status: podStatus });
     }
     const storageClass = {
       metadata: {
@@ -85,9 +91,23 @@ describe("the doctor of Kubernetes", () => {
   });
   beforeEach(() => {
     [denied, refused, isDefault] = [new Set(), new Map(), "true"];
+    podStatus = { containerStatuses: [{ name: "main", state: { running: {} } }] };
+    changes.length = 0;
   });
 
-  async function look(flags: Readonly<Record<string, unknown>> = {}): Promise<Record<string, string>> {
+  async function look(
+    flags: Readonly<Record<string, unknown>> = {},
+    startsPod = false,
+  ): Promise<Record<string, string>> {
+    const findings = await findingsOf(flags, startsPod);
+    const bad = findings.filter(({ status }) => status !== "ok");
+    return Object.fromEntries(bad.map(({ check, status }) => [check, status]));
+  }
+
+  async function findingsOf(
+    flags: Readonly<Record<string, unknown>>,
+    startsPod: boolean,
+  ): Promise<readonly Finding[]> {
     const file = path.join(directory, "config.yaml");
     const kubernetes = { kubeconfig, agent_image: "example.com/agent", agent_mode: "api-server" };
     writeFileSync(file, JSON.stringify({ kubernetes }));
@@ -98,16 +118,17 @@ describe("the doctor of Kubernetes", () => {
     const { checks, close } = doctorChecks(
       config,
       processLogger({ ...config, logLevel: "silent" }, "doctor"),
+      { startsPod },
     );
     const signal = AbortSignal.timeout(30_000);
     const found = await Promise.all(
       checks.map(async ({ check, look: lookAt }) => {
-        const { status } = await Promise.try(lookAt, signal).catch(() => ({ status: "unknown" }));
-        return [check, status] as const;
+        const result = await Promise.try(lookAt, signal).catch((error) => unknown(String(error)));
+        return { check, ...result };
       }),
     );
     close();
-    return Object.fromEntries(found.filter(([, status]) => status !== "ok"));
+    return found;
   }
 
   it("finds nothing where nothing is broken, and changes nothing", async () => {
@@ -149,6 +170,64 @@ describe("the doctor of Kubernetes", () => {
     assert.deepEqual(await look(), { ...alwaysUnknown, "the namespace": "wrong" });
     refused = new Map([["POST /api/v1/namespaces/docker/pods", 422]]);
     assert.deepEqual(await look(), { ...alwaysUnknown, "the settings of pods": "wrong" });
+  });
+
+  describe("asked to start a pod", () => {
+    const pods = "/api/v1/namespaces/docker/pods";
+    const started = async (flags = {}): Promise<Finding> =>
+      (await findingsOf(flags, true)).find(({ check }) => check === startedPodCheck) ?? assert.fail();
+
+    it("starts one, tells where it ran, and deletes it", async () => {
+      assert.deepEqual(await look({}, true), alwaysUnknown);
+      const [made, deleted] = changes;
+      assert.equal(made, `POST ${pods}`);
+      assert.match(deleted ?? "", new RegExp(`^DELETE ${pods}/sockerless-doctor-[0-9a-f]{8}$`));
+      assert.equal(changes.length, 2);
+      assert.match((await started()).text, /^it ran on node-1 after \d+ s$/);
+    });
+
+    for (const [name, status, told] of [
+      [
+        "an image that is not pulled",
+        {
+          initContainerStatuses: [
+            { name: "agent", state: { waiting: { reason: "ImagePullBackOff", message: "no such image" } } },
+          ],
+        },
+        /ImagePullBackOff: no such image/,
+      ],
+      [
+        "an agent that ends",
+        { phase: "Failed", containerStatuses: [{ name: "main", state: { terminated: { exitCode: 126 } } }] },
+        /container main ended with code 126/,
+      ],
+      [
+        "no node for it",
+        {
+          phase: "Pending",
+          conditions: [
+            { type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes" },
+          ],
+        },
+        /within 2 s: Unschedulable: 0\/3 nodes/,
+      ],
+    ] as const) {
+      it(`finds ${name}, and deletes the pod`, async () => {
+        podStatus = status;
+        const flags = { "kubernetes.start_timeout": "2s" };
+        const { status: found, text: why } = await started(flags);
+        assert.equal(found, "wrong");
+        assert.match(why, told);
+        assert.match(changes.at(-1) ?? "", /^DELETE /);
+      });
+    }
+
+    it("finds that no pod is made", async () => {
+      refused.set(`POST ${pods}`, 422);
+      const { status, text: why } = await started();
+      assert.equal(status, "wrong");
+      assert.match(why, /Kubernetes makes no pod: .*refused/);
+    });
   });
 
   it("asks for no rights to policies where networks are none", async () => {

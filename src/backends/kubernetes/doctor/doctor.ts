@@ -3,19 +3,32 @@ import path from "node:path";
 
 import { systemClock } from "../../../common/clock.ts";
 import type { KubernetesConfig } from "../../../common/config/load.ts";
-import { type DoctorCheck, ok, type Result, unknown, warning, wrong } from "../../../common/finding.ts";
+import {
+  type DoctorCheck,
+  type Expectations,
+  ok,
+  type Result,
+  unknown,
+  warning,
+  wrong,
+} from "../../../common/finding.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { examined } from "../../cloud/upkeep/examined.ts";
 import { registryOptions } from "../../server/serve-engine.ts";
 import { KubernetesClient } from "../api/client.ts";
 import { isMissing } from "../api/errors.ts";
+import { startPod } from "./start-pod.ts";
 import { agentImageChecks, agentImageOf } from "../images.ts";
 import { kubernetesChecks, reachesDirectly, nameOfRight, rightsCheck, rightsFor } from "../start-checks.ts";
 
-/** The checks; they change nothing. */
+/** The name of what a pod that is started tells. */
+export const startedPodCheck = "a pod that starts";
+
+/** The checks; they change nothing, but for a pod that is started if that is asked for. */
 export function doctorChecks(
   config: KubernetesConfig,
   logger: Logger,
+  { startsPod }: Pick<Expectations, "startsPod">,
 ): { readonly checks: readonly DoctorCheck[]; close(): void } {
   const { kubernetes, stateDir } = config;
   const client = new KubernetesClient(kubernetes, systemClock);
@@ -26,7 +39,7 @@ export function doctorChecks(
     ...kubernetes,
     namespace: client.namespace,
     ...{ instance, isDirect, agentImage: agentImage ?? "sample" },
-    authorityPin: new Uint8Array(), // No pod is made.
+    authorityPin: new Uint8Array(), // Nobody serves these pods.
     startTimeoutMs: kubernetes.startTimeout,
   };
   const needs = { isDirect, policies: kubernetes.networkPolicies, services: kubernetes.services };
@@ -48,6 +61,15 @@ export function doctorChecks(
             check: "network policies",
             look: () =>
               unknown("whether they hold is up to the cluster's CNI plugin, which nobody can be asked about"),
+          },
+        ]
+      : []),
+    ...(startsPod
+      ? [
+          {
+            check: startedPodCheck,
+            look: (signal: AbortSignal) =>
+              agentImage === undefined ? otherAgent(agentImage) : startPod(client, pods, logger, signal),
           },
         ]
       : []),
