@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 
 import type { Aws } from "../simulators/aws/aws.ts";
-import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
+import type { PolicyDocument, Role } from "../simulators/aws/iam/access.ts";
 import type { RouteTable } from "../simulators/aws/services/ec2/network.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
@@ -55,6 +55,14 @@ const breakages: Readonly<Record<string, Breakage<Aws>>> = {
     change: withRoute({ destination: "0.0.0.0/0", gateway: "nat-1", isBlackhole: true }),
     lines: { "the way out of the subnets": "wrong" },
   },
+  "an execution role that tasks are not given": {
+    change: withRole("executionRoleArn", (role) => ({ ...role, trusted: ["lambda.amazonaws.com"] })),
+    lines: { "the execution role": "wrong" },
+  },
+  "a task role that is not there": {
+    change: withRole("taskRoleArn", () => undefined),
+    lines: { "the task role": "wrong" },
+  },
   "a quota of vCPUs for less than one container": {
     change: withQuota("fargateVcpus", 0.1),
     lines: { "the quota of vCPUs": "warning" },
@@ -91,6 +99,47 @@ const foundations: Readonly<Record<string, Breakage<Aws>>> = {
   "an Internet gateway for tasks without public addresses": {
     change: withRoute({ destination: "0.0.0.0/0", gateway: "igw-1" }),
     lines: { "the way out of the subnets": "wrong" },
+  },
+  "an execution role that may not pull": {
+    change: withRole("executionRoleArn", (role) => ({
+      ...role,
+      policies: role.policies.map((policy) => withoutAction(policy, "ecr:BatchGetImage")),
+    })),
+    lines: { "the execution role": "wrong" },
+  },
+  "an execution role that may not write logs": {
+    change: withRole("executionRoleArn", (role) => ({
+      ...role,
+      policies: role.policies.map((policy) => withoutAction(policy, "logs:PutLogEvents")),
+    })),
+    lines: { "the execution role": "wrong" },
+  },
+  "a task role that may not mount volumes": {
+    flags: { "ecs.efs_iam": true },
+    lines: { "the task role": "wrong" },
+  },
+  "no route out, but endpoints that let nobody in": {
+    change: (aws) => {
+      const groupId = aws.account.efsSecurityGroupId;
+      const undo = [withRoute()(aws), withEndpoints("ecr.api", "ecr.dkr", "s3", "logs")(aws, groupId)];
+      return () => {
+        for (const each of undo) {
+          each();
+        }
+      };
+    },
+    lines: { "the way out of the subnets": "wrong" },
+  },
+  "no route out, and no endpoint to the logs": {
+    change: (aws) => {
+      const undo = [withRoute()(aws), withEndpoints("ecr.api", "ecr.dkr", "s3")(aws)];
+      return () => {
+        for (const each of undo) {
+          each();
+        }
+      };
+    },
+    lines: { "the way out of the subnets": "warning" },
   },
   "no route out": { change: withRoute(), lines: { "the way out of the subnets": "warning" } },
   "more containers than there is room for": {
@@ -222,6 +271,20 @@ describe("the doctor of ECS", () => {
     });
   }
 
+  it("finds endpoints of the VPC in place of a route out", async () => {
+    const undo = [withRoute()(aws), withEndpoints("ecr.api", "ecr.dkr", "s3", "logs")(aws)];
+    try {
+      const { findings } = await look();
+      const found = findings.find(({ check }) => check === "the way out of the subnets");
+      assert.equal(found?.status, "ok");
+      assert.match(found?.text ?? "", /by VPC endpoints/);
+    } finally {
+      for (const each of undo) {
+        each();
+      }
+    }
+  });
+
   for (const action of actions) {
     it(`finds ${action} not allowed, and nothing else wrong`, async () => {
       become(
@@ -315,6 +378,57 @@ function withRoute(...added: RouteTable["routes"]) {
     return () => {
       network.routeTables = routeTables;
     };
+  };
+}
+
+/** Makes endpoints of services in the VPC, with a group that lets its members in. */
+function withEndpoints(...services: readonly string[]) {
+  return ({ account, services: { network } }: Aws, group?: string) => {
+    const groupId = group ?? network.groups.create("endpoints", "endpoints", {}, account.vpcId).groupId;
+    if (group === undefined) {
+      network.groups.authorize(
+        groupId,
+        [
+          {
+            ...{ groupId, direction: "ingress", protocol: "tcp", fromPort: 443, toPort: 443 },
+            peer: { groupId: account.securityGroupId },
+          },
+        ],
+        {},
+      );
+    }
+    network.endpoints = services.map((service) => ({
+      endpointId: `vpce-${service}`,
+      service,
+      ...(service === "s3"
+        ? {
+            ...{ kind: "Gateway" as const, groupIds: [] },
+            routeTableIds: network.routeTables.map(({ routeTableId }) => routeTableId),
+          }
+        : { kind: "Interface" as const, routeTableIds: [], groupIds: [groupId] }),
+    }));
+    return () => {
+      network.endpoints = [];
+      if (group === undefined) {
+        network.groups.delete(groupId);
+      }
+    };
+  };
+}
+
+/** Changes a role of the account, or takes it away. */
+function withRole(name: "executionRoleArn" | "taskRoleArn", changed: (role: Role) => Role | undefined) {
+  return ({ account, iam }: Aws) => {
+    const arn = account[name];
+    const roleName = arn.slice(arn.lastIndexOf("/") + 1);
+    const role = iam.role(arn) ?? assert.fail();
+    const other = changed(role);
+    if (other === undefined) {
+      iam.removeRole(arn);
+    } else {
+      iam.addRole(roleName, other);
+    }
+    return () => void iam.addRole(roleName, role);
   };
 }
 

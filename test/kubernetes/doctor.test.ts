@@ -84,8 +84,8 @@ suite("the doctor on Kubernetes", { skip: withoutCluster }, () => {
       await giveRights(cluster, own.namespace, withoutRight(rules, right));
       const found = statusesOf(await look());
       assert.equal(found[right], "wrong", JSON.stringify(found));
-      const others = Object.entries(found).filter(([, status]) => status === "wrong");
-      assert.deepEqual(others, [[right, "wrong"]]);
+      const wrong = Object.entries(found).filter(([, status]) => status === "wrong");
+      assert.deepEqual(wrong, [[right, "wrong"]]);
     }
     await giveRights(cluster, own.namespace, rules);
   });

@@ -120,7 +120,8 @@ export function kubernetesChecks(
           );
           return undefined;
         } catch (error) {
-          if (error instanceof KubernetesError && error.prospect === "lasts" && error.status !== 404) {
+          const isAnswer = error instanceof KubernetesError && error.status !== 404 && !error.isUnauthorized;
+          if (isAnswer && error.prospect === "lasts") {
             return `Kubernetes refuses the pods that these settings make: ${error.message}`;
           }
           throw error;

@@ -1,4 +1,6 @@
 /** Checks of `sockerless doctor` in AWS: those of the backend's start, and what only a first day needs to know. */
+import { IAMClient } from "@aws-sdk/client-iam";
+
 import { systemClock } from "../../../common/clock.ts";
 import type { EcsConfig } from "../../../common/config/load.ts";
 import {
@@ -18,6 +20,7 @@ import { ecsChecks, hasPushedAgent } from "../start-checks.ts";
 import { checkGroupsEgress, checkMountTargets, checkWayOut } from "./network.ts";
 import { checkAddresses, checkInterfaces, checkVcpus } from "./quotas.ts";
 import { rightChecks } from "./rights.ts";
+import { checkExecutionRole, checkTaskRole } from "./roles.ts";
 import { type Surroundings, surroundingsOf } from "./surroundings.ts";
 
 /** The checks; they change nothing. */
@@ -29,6 +32,8 @@ export function doctorChecks(
   const { region, endpoint, apiRates } = config;
   const aws = createAwsClients({ region, endpoint, rates: parseRates(apiRates), clock: systemClock, logger });
   const surroundings = surroundingsOf({ ...config, pool }, aws);
+  const iam = aws.another("iam", (settings) => new IAMClient(settings));
+  const { taskRoleArn } = config;
   const check = (
     name: string,
     look: (surroundings: Surroundings, signal: AbortSignal) => Promise<Result> | Result,
@@ -43,7 +48,11 @@ export function doctorChecks(
     check("the quota of vCPUs", (around, signal) => checkVcpus(around, expected, signal)),
     check("the quota of network interfaces", (around, signal) => checkInterfaces(around, expected, signal)),
     check("the addresses of the subnets", (around, signal) => checkAddresses(around, expected, signal)),
-    ...rightChecks(surroundings),
+    check("the execution role", (around, signal) => checkExecutionRole(around, iam, signal)),
+    ...(taskRoleArn === undefined
+      ? []
+      : [check("the task role", (around, signal) => checkTaskRole(around, iam, taskRoleArn, signal))]),
+    ...rightChecks(surroundings, iam),
   ];
   return { checks, close: () => aws.close() };
 }

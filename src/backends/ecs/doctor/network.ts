@@ -1,22 +1,21 @@
 /** Checks of the tasks' network: ways out, and the way to the file system. */
-import { BlockList } from "node:net";
-
 import {
   DescribeRouteTablesCommand,
   DescribeSecurityGroupsCommand,
-  type IpPermission,
   type Route,
   type Subnet,
 } from "@aws-sdk/client-ec2";
 import { DescribeMountTargetSecurityGroupsCommand, DescribeMountTargetsCommand } from "@aws-sdk/client-efs";
 
-import { gravestOf, ok, type Result, warning, wrong } from "../../../common/finding.ts";
+import { gravestOf, ok, type Result, wrong } from "../../../common/finding.ts";
+import { checkEndpoints } from "./endpoints.ts";
+import { letsIn } from "./lets-in.ts";
 import { nfsPort, peersAt } from "../security-groups/rules.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 const httpsPort = 443;
 
-/** Checks that the subnets' routes lead to where images are pulled from and logs written to. */
+/** Checks that the subnets' routes, or endpoints in the VPC, lead to where images are pulled from and logs written to. */
 export async function checkWayOut(surroundings: Surroundings, abortSignal: AbortSignal): Promise<Result> {
   const { aws, config } = surroundings;
   const subnets = await surroundings.subnets(abortSignal);
@@ -31,26 +30,26 @@ export async function checkWayOut(surroundings: Surroundings, abortSignal: Abort
   };
   const own = await tablesBy("association.subnet-id", config.subnets);
   const [main] = await tablesBy("association.main", ["true"]);
-  return gravestOf(
-    subnets.map((subnet) => {
-      const table =
-        own.find(({ Associations = [] }) =>
-          Associations.some(({ SubnetId }) => SubnetId === subnet.SubnetId),
-        ) ?? main;
-      return wayOutOf(subnet, table?.Routes ?? [], config.assignPublicIp);
-    }),
+  const results = subnets.map(async (subnet) => {
+    const table =
+      own.find(({ Associations = [] }) =>
+        Associations.some(({ SubnetId }) => SubnetId === subnet.SubnetId),
+      ) ?? main;
+    const route = defaultRouteOf(subnet, table?.Routes ?? []);
+    return route === undefined
+      ? await checkEndpoints(surroundings, subnet, table?.RouteTableId, abortSignal)
+      : wayOutOf(subnet, route, config.assignPublicIp);
+  });
+  return gravestOf(await Promise.all(results));
+}
+
+function defaultRouteOf({ Ipv6Native }: Subnet, routes: readonly Route[]): Route | undefined {
+  return routes.find(({ DestinationCidrBlock, DestinationIpv6CidrBlock }) =>
+    Ipv6Native === true ? DestinationIpv6CidrBlock === "::/0" : DestinationCidrBlock === "0.0.0.0/0",
   );
 }
 
-function wayOutOf({ SubnetId, Ipv6Native }: Subnet, routes: readonly Route[], isPublic: boolean): Result {
-  const route = routes.find(({ DestinationCidrBlock, DestinationIpv6CidrBlock }) =>
-    Ipv6Native === true ? DestinationIpv6CidrBlock === "::/0" : DestinationCidrBlock === "0.0.0.0/0",
-  );
-  if (route === undefined) {
-    return warning(
-      `${SubnetId} has no default route: tasks there start only if VPC endpoints lead to ECR, S3 and CloudWatch Logs, and pull from no other registry`,
-    );
-  }
+function wayOutOf({ SubnetId, Ipv6Native }: Subnet, route: Route, isPublic: boolean): Result {
   const { NatGatewayId, TransitGatewayId, GatewayId, EgressOnlyInternetGatewayId, NetworkInterfaceId } =
     route;
   const target =
@@ -122,7 +121,7 @@ export async function checkMountTargets(
     });
     const permissions = (described.SecurityGroups ?? []).flatMap(({ IpPermissions = [] }) => IpPermissions);
     results.push(
-      letsIn(permissions, config.securityGroups, subnet)
+      letsIn(permissions, nfsPort, config.securityGroups, subnet)
         ? ok()
         : wrong(
             `${SecurityGroups.join(", ")} of the mount target in ${SubnetId} do not let ecs.security_groups in at port ${nfsPort}: containers with volumes will not start; add an ingress rule`,
@@ -130,28 +129,4 @@ export async function checkMountTargets(
     );
   }
   return gravestOf(results);
-}
-
-/** Whether a rule lets NFS in from one of the groups, or from the subnet's addresses. */
-function letsIn(
-  permissions: readonly IpPermission[],
-  groups: readonly string[],
-  { CidrBlock, Ipv6CidrBlockAssociationSet = [] }: Subnet,
-): boolean {
-  const addresses = [CidrBlock, ...Ipv6CidrBlockAssociationSet.map(({ Ipv6CidrBlock }) => Ipv6CidrBlock)];
-  return peersAt(nfsPort, permissions).some((peer) =>
-    "group" in peer
-      ? groups.includes(peer.group)
-      : addresses.some((range) => range !== undefined && isWithin(range, peer.cidr)),
-  );
-}
-
-/** Whether a range begins in another. */
-function isWithin(range: string, outer: string): boolean {
-  const [address = "", prefix = ""] = outer.split("/");
-  const family = outer.includes(":") ? "ipv6" : "ipv4";
-  const list = new BlockList();
-  list.addSubnet(address, Number(prefix), family);
-  const [first = ""] = range.split("/");
-  return first.includes(":") === (family === "ipv6") && list.check(first, family);
 }

@@ -61,7 +61,11 @@ async function quotaOf(
 /** @param room for how many containers of the smallest size */
 function compared(
   what: string,
-  { room, containers, remedy }: { readonly room: number; readonly remedy: string } & Pick<Expectations, "containers">,
+  {
+    room,
+    containers,
+    remedy,
+  }: { readonly room: number; readonly remedy: string } & Pick<Expectations, "containers">,
 ): Result {
   const text = `${what}: room for ${room} of the smallest containers`;
   return room >= containers ? ok(text) : warning(`${text}, not for ${containers}; ${remedy}`);

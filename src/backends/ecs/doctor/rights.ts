@@ -2,7 +2,7 @@
 import {
   type EvaluationResult,
   GetRoleCommand,
-  IAMClient,
+  type IAMClient,
   SimulatePrincipalPolicyCommand,
 } from "@aws-sdk/client-iam";
 
@@ -18,8 +18,7 @@ import type { Surroundings } from "./surroundings.ts";
  * The checks. Actions are asked of IAM's simulation, which knows policies, boundaries and the organization's; where that
  * cannot be asked, by calls that change nothing, and others are unknown.
  */
-export function rightChecks(surroundings: Surroundings): readonly DoctorCheck[] {
-  const iam = surroundings.aws.another("iam", (settings) => new IAMClient(settings));
+export function rightChecks(surroundings: Surroundings, iam: AwsService<IAMClient>): readonly DoctorCheck[] {
   let principal: Promise<string> | undefined;
   const simulations = new Map<string, Promise<readonly EvaluationResult[]>>();
   const simulated = async (action: string, request: PolicyRequest, signal: AbortSignal): Promise<Result> => {
@@ -50,10 +49,11 @@ export function rightChecks(surroundings: Surroundings): readonly DoctorCheck[] 
   }));
 }
 
-async function simulate(
+/** Asks IAM what a user or role may do. @param source its ARN @throws AwsError */
+export async function simulate(
   iam: AwsService<IAMClient>,
   source: string,
-  { actions, resource, context }: PolicyRequest,
+  { actions, resource, context }: Omit<PolicyRequest, "sid">,
   abortSignal: AbortSignal,
 ): Promise<readonly EvaluationResult[]> {
   const { EvaluationResults = [] } = await iam.send(

@@ -46,6 +46,11 @@ export class KubernetesError extends CloudError {
     return this.outcome === "refused" && this.status !== 409 ? "lasts" : "passes";
   }
 
+  /** Whether the caller has not the right; what admission refuses is forbidden with the same status. */
+  get isUnauthorized(): boolean {
+    return this.status === 403 && /^[^:]*:.* cannot \S+ resource "/.test(this.message);
+  }
+
   get #isQuota(): boolean {
     return this.status === 403 && /exceeded quota/.test(this.message);
   }

@@ -36,6 +36,7 @@ describe("the doctor of Kubernetes", () => {
   let denied: Set<string>;
   let refused: Map<string, number>;
   let isDefault: string;
+  let refusalText: string;
   /** How the pod stands that was made. */
   let podStatus: object;
   const changes: string[] = [];
@@ -48,7 +49,7 @@ describe("the doctor of Kubernetes", () => {
     const body = await text(request);
     const refusal = refused.get(`${request.method} ${pathname}`);
     if (refusal !== undefined) {
-      return send({ kind: "Status", status: "Failure", reason: "refused", message: "refused" }, refusal);
+      return send({ kind: "Status", status: "Failure", reason: "refused", message: refusalText }, refusal);
     }
     if (pathname.endsWith("/selfsubjectaccessreviews")) {
       const { resourceAttributes: asked } = JSON.parse(body).spec;
@@ -91,6 +92,7 @@ describe("the doctor of Kubernetes", () => {
   });
   beforeEach(() => {
     [denied, refused, isDefault] = [new Set(), new Map(), "true"];
+    refusalText = "refused";
     podStatus = { containerStatuses: [{ name: "main", state: { running: {} } }] };
     changes.length = 0;
   });
@@ -228,6 +230,15 @@ describe("the doctor of Kubernetes", () => {
       assert.equal(status, "wrong");
       assert.match(why, /Kubernetes makes no pod: .*refused/);
     });
+  });
+
+  it("knows nothing of the settings of pods where it may not make any, but takes admission for an answer", async () => {
+    refused.set("POST /api/v1/namespaces/docker/pods", 403);
+    refusalText =
+      'pods is forbidden: User "system:serviceaccount:docker:sockerless" cannot create resource "pods" in API group "" in the namespace "docker"';
+    assert.deepEqual(await look(), { ...alwaysUnknown, "the settings of pods": "unknown" });
+    refusalText = 'pods "sample" is forbidden: violates PodSecurity "restricted:latest"';
+    assert.deepEqual(await look(), { ...alwaysUnknown, "the settings of pods": "wrong" });
   });
 
   it("asks for no rights to policies where networks are none", async () => {

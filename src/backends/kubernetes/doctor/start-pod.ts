@@ -31,7 +31,7 @@ export async function startPod(
 ): Promise<Result> {
   const { namespace } = client;
   const name = `sockerless-doctor-${randomBytes(4).toString("hex")}`;
-  // Of nobody: this agent serves no backend.
+  // The pin is nobody's: this agent serves no backend.
   const sample = samplePod({ ...settings, authorityPin: randomBytes(32) });
   const { labels: _labels, annotations } = sample.metadata ?? {};
   const body: V1Pod = {
@@ -125,7 +125,7 @@ function waitingOf({ image, state }: V1ContainerStatus): string {
   return [reason, message ?? image].join(": ");
 }
 
-/** What a pod waits for, in Kubernetes' words. */
+/** Tells what a pod waits for, in Kubernetes' words. */
 function waitOf({ status }: V1Pod): string {
   const unscheduled = status?.conditions?.find(
     ({ type, status: is }) => type === "PodScheduled" && is === "False",

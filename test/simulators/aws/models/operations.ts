@@ -42,6 +42,7 @@ export const simulatedOperations = {
     "DescribeRouteTables",
     "DescribeSecurityGroups",
     "DescribeSubnets",
+    "DescribeVpcEndpoints",
     "RevokeSecurityGroupEgress",
     "RevokeSecurityGroupIngress",
   ],

@@ -36,11 +36,19 @@ export function iamService({ accountId, iam }: Context): ServiceHandler {
         ],
         run({ RoleName = "" }) {
           const arn = `arn:aws:iam::${accountId}:role/${RoleName}`;
-          if (iam.role(arn) === undefined) {
+          const role = iam.role(arn);
+          if (role === undefined) {
             throw missing(arn);
           }
+          const Principal = { Service: role.trusted };
+          const Statement = [{ Effect: "Allow", Principal, Action: "sts:AssumeRole" }];
           return {
-            Role: { Path: "/", RoleName, RoleId: "AROA0123456789ABCDEF", Arn: arn, CreateDate: new Date(0) },
+            Role: {
+              ...{ Path: "/", RoleName, RoleId: "AROA0123456789ABCDEF", Arn: arn, CreateDate: new Date(0) },
+              AssumeRolePolicyDocument: encodeURIComponent(
+                JSON.stringify({ Version: "2012-10-17", Statement }),
+              ),
+            },
           };
         },
       }),

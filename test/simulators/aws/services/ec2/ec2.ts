@@ -4,6 +4,8 @@ import type {
   DescribeRouteTablesCommandOutput,
   DescribeSubnetsCommandInput,
   DescribeSubnetsCommandOutput,
+  DescribeVpcEndpointsCommandInput,
+  DescribeVpcEndpointsCommandOutput,
 } from "@aws-sdk/client-ec2";
 
 import type { Subnet } from "../../cloud.ts";
@@ -11,7 +13,7 @@ import type { Context } from "../../context.ts";
 import { AwsFault, type Operation, operation, type ServiceHandler } from "../../wire/service.ts";
 import { applyFilters } from "./filters.ts";
 import { groupOperations } from "./group-operations.ts";
-import type { Network, RouteTable } from "./network.ts";
+import type { Endpoint, Network, RouteTable } from "./network.ts";
 import { describeAccess, requirePage } from "./requests.ts";
 
 /** The simulated EC2. */
@@ -97,6 +99,23 @@ export function ec2Service(context: Context, network: Network): ServiceHandler {
           return { RouteTables: items.map((table) => shownTable(table, vpcId)), NextToken: next };
         },
       }),
+
+      DescribeVpcEndpoints: operation<DescribeVpcEndpointsCommandInput, DescribeVpcEndpointsCommandOutput>({
+        access: () => describeAccess("DescribeVpcEndpoints"),
+        run: (input) => {
+          const found = applyFilters(
+            network.endpoints,
+            input.Filters,
+            { "vpc-id": () => [vpcId] },
+            () => ({}),
+          );
+          const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
+          return {
+            VpcEndpoints: items.map((each) => shownEndpoint(each, context.region, vpcId)),
+            NextToken: next,
+          };
+        },
+      }),
     }),
   };
 }
@@ -117,6 +136,21 @@ function withDryRun(operations: Readonly<Record<string, Operation>>): Record<str
     },
   ]);
   return Object.fromEntries(wrapped);
+}
+
+function shownEndpoint(
+  { endpointId, service, kind, routeTableIds, groupIds }: Endpoint,
+  region: string,
+  vpcId: string,
+) {
+  return {
+    ...{ VpcEndpointId: endpointId, VpcEndpointType: kind, VpcId: vpcId },
+    ServiceName: `com.amazonaws.${region}.${service}`,
+    State: "Available" as const,
+    RouteTableIds: [...routeTableIds],
+    Groups: groupIds.map((GroupId) => ({ GroupId, GroupName: GroupId })),
+    PrivateDnsEnabled: kind === "Interface",
+  };
 }
 
 function shownTable({ routeTableId, isMain, subnetIds, routes }: RouteTable, vpcId: string) {

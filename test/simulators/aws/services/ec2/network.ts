@@ -36,6 +36,18 @@ export interface RouteTable {
   }[];
 }
 
+/** An endpoint of a service in the VPC. Packets do not pass it. */
+export interface Endpoint {
+  readonly endpointId: string;
+  /** `ecr.api`, `s3` */
+  readonly service: string;
+  readonly kind: "Gateway" | "Interface";
+  /** Tables that lead to a gateway. */
+  readonly routeTableIds: readonly string[];
+  /** Groups of an interface. */
+  readonly groupIds: readonly string[];
+}
+
 /** The one VPC of the account: two subnets in two zones, and its default group. */
 export class Network implements VpcNetwork {
   readonly vpcId = resourceId("vpc");
@@ -44,6 +56,8 @@ export class Network implements VpcNetwork {
   readonly groups: SecurityGroups;
   /** Route tables, which a test may change: in a fresh account the main one alone, with a NAT gateway. */
   routeTables: readonly RouteTable[];
+  /** Endpoints, which a test may make: a fresh account has none. */
+  endpoints: readonly Endpoint[] = [];
   readonly #context: Context;
   readonly #subnets: readonly Subnet[];
   readonly #interfaces = new Map<string, NetworkInterface>();
