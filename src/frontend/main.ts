@@ -16,6 +16,7 @@ import { createBackendClients } from "./backend/clients.ts";
 import { BackendPresence } from "./backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend/transport.ts";
 import type { MeasuredFrontend } from "./metrics.ts";
+import { PublishedRoom, usualRoom } from "./port-forwarding/published-room.ts";
 import { Publisher } from "./port-forwarding/publisher.ts";
 import { ContainerTunnels } from "./port-forwarding/tunnels.ts";
 import { routes } from "./route-table.ts";
@@ -54,7 +55,12 @@ export async function startFrontend(
     agents: new AgentTargets(reach),
   };
   const publisher = config.publish
-    ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), ...own })
+    ? new Publisher({
+        backend: ways.backend,
+        tunnels: new ContainerTunnels({ ...ways, logger }),
+        room: new PublishedRoom(usualRoom()),
+        ...own,
+      })
     : undefined;
   const execEnds = new ExecEnds(ways.backend.execs, supervision);
   const startBuilder = supervision?.startBuilder;

@@ -31,6 +31,7 @@ type Set struct {
 	forwarders []forwarder
 	bound      []shimspec.BoundPort
 	dial       Dial
+	room       room
 	logger     *slog.Logger
 
 	freeing sync.Once
@@ -49,7 +50,11 @@ type forwarder interface {
 // container's namespace, for ports without a container address. After an error
 // nothing stays bound.
 func Bind(published []shimspec.PublishedPort, dialInside Dial, logger *slog.Logger) (*Set, error) {
-	set := &Set{dial: dialInside, logger: logger, freed: make(chan struct{})}
+	return bindIn(roomBeside(ownDescriptors()), published, dialInside, logger)
+}
+
+func bindIn(room room, published []shimspec.PublishedPort, dialInside Dial, logger *slog.Logger) (*Set, error) {
+	set := &Set{dial: dialInside, room: room, logger: logger, freed: make(chan struct{})}
 	for _, port := range published {
 		if err := set.bind(port); err != nil {
 			set.Close()
@@ -230,14 +235,14 @@ func (s *Set) listen(port shimspec.PublishedPort, address netip.AddrPort) (forwa
 		if err != nil {
 			return nil, 0, err
 		}
-		f := &tcpForwarder{listener: listener, target: target, freed: s.freed, logger: s.logger}
+		f := &tcpForwarder{listener: listener, target: target, room: s.room, freed: s.freed, logger: s.logger}
 		return f, uint16(listener.Addr().(*net.TCPAddr).Port), nil
 	case "udp":
 		socket, err := net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(address))
 		if err != nil {
 			return nil, 0, err
 		}
-		f, err := newUDPForwarder(socket, target.dial, family == "6", s.logger)
+		f, err := newUDPForwarder(socket, target.dial, family == "6", s.room.clients, s.logger)
 		if err != nil {
 			socket.Close()
 			return nil, 0, err

@@ -19,6 +19,7 @@ const acceptPause = 50 * time.Millisecond
 type tcpForwarder struct {
 	listener *net.TCPListener
 	target   target
+	room     room
 	freed    <-chan struct{} // closed once the port is free: the container has ended
 	logger   *slog.Logger
 }
@@ -26,10 +27,19 @@ type tcpForwarder struct {
 func (f *tcpForwarder) close() { f.listener.Close() }
 
 // serve forwards until the listener is closed; at the end of ctx it closes open
-// connections.
+// connections. Without room further ones wait to be accepted, but for one.
 func (f *tcpForwarder) serve(ctx context.Context) {
 	var connections sync.WaitGroup
 	defer connections.Wait()
+	open, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-f.freed:
+			stop()
+		case <-open.Done():
+		}
+	}()
 	for {
 		client, err := f.listener.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
@@ -43,9 +53,14 @@ func (f *tcpForwarder) serve(ctx context.Context) {
 			}
 			continue
 		}
+		if !f.room.enter(open) {
+			client.Close()
+			continue
+		}
 		connections.Add(1)
 		go func() {
 			defer connections.Done()
+			defer f.room.leave()
 			f.forward(ctx, client)
 		}()
 	}

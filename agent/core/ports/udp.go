@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +33,7 @@ type udpForwarder struct {
 	socket *net.UDPConn
 	dial   func(context.Context) (net.Conn, error)
 	ipv6   bool
+	room   *semaphore.Weighted
 	logger *slog.Logger
 
 	mu      sync.Mutex
@@ -49,7 +51,7 @@ type udpClient struct {
 // ForwardDatagrams gives every client of an IPv4 socket its own connection from
 // dial, which must be fast, until the socket is closed.
 func ForwardDatagrams(ctx context.Context, socket *net.UDPConn, dial func(context.Context) (net.Conn, error), logger *slog.Logger) error {
-	f, err := newUDPForwarder(socket, dial, false, logger)
+	f, err := newUDPForwarder(socket, dial, false, semaphore.NewWeighted(udpClients), logger)
 	if err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func ForwardDatagrams(ctx context.Context, socket *net.UDPConn, dial func(contex
 	return nil
 }
 
-func newUDPForwarder(socket *net.UDPConn, dial func(context.Context) (net.Conn, error), ipv6 bool, logger *slog.Logger) (*udpForwarder, error) {
+func newUDPForwarder(socket *net.UDPConn, dial func(context.Context) (net.Conn, error), ipv6 bool, room *semaphore.Weighted, logger *slog.Logger) (*udpForwarder, error) {
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func newUDPForwarder(socket *net.UDPConn, dial func(context.Context) (net.Conn, 
 		return nil, fmt.Errorf("ask for datagrams' destination: %w", failed)
 	}
 	return &udpForwarder{
-		socket: socket, dial: dial, ipv6: ipv6, logger: logger,
+		socket: socket, dial: dial, ipv6: ipv6, room: room, logger: logger,
 		clients: make(map[netip.AddrPort]*udpClient),
 	}, nil
 }
@@ -114,12 +116,13 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 	if known != nil {
 		return known
 	}
-	if count >= udpClients {
-		f.logger.Warn("too many clients of a forwarded UDP port", "limit", udpClients)
+	if count >= udpClients || !f.room.TryAcquire(1) {
+		f.logger.Debug("too many clients of forwarded UDP ports", "of this one", count)
 		return nil
 	}
 	server, err := f.dial(ctx)
 	if err != nil {
+		f.room.Release(1)
 		f.logger.Debug("connect to a forwarded port's target", "error", err)
 		return nil
 	}
@@ -140,6 +143,7 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 func (f *udpForwarder) answer(client *udpClient) {
 	defer func() {
 		client.server.Close()
+		f.room.Release(1)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.clients, client.address)

@@ -6,6 +6,7 @@ import { createServer as createHttp2Server } from "node:http2";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { after, before, beforeEach, describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -38,6 +39,7 @@ import {
 import { createBackendClients } from "../backend/clients.ts";
 import { AgentTargets } from "../streams/agent-targets.ts";
 import { StreamPool } from "../streams/stream-pool.ts";
+import { PublishedRoom } from "./published-room.ts";
 import { Publisher } from "./publisher.ts";
 import { ContainerTunnels } from "./tunnels.ts";
 
@@ -53,6 +55,12 @@ class Backend {
   published: PortMapping[] = [];
   /** The reason of the last start that failed because of its ports. */
   failure = "";
+  /** Whether answers to calls for tunnels are held back. */
+  isHolding = false;
+  /** Calls for tunnels that have no answer yet, and the most there have been at a time. */
+  calls = 0;
+  mostCalls = 0;
+  readonly #held: (() => void)[] = [];
   readonly #listeners = new Set<(action: string) => void>();
 
   constructor(readonly agentSocket: string) {}
@@ -63,6 +71,23 @@ class Backend {
     for (const tell of this.#listeners) {
       tell(action);
     }
+  }
+
+  /** Answers the calls that were held back, and those that follow. */
+  letGo(): void {
+    this.isHolding = false;
+    for (const answer of this.#held.splice(0)) {
+      answer();
+    }
+  }
+
+  async #answer(): Promise<void> {
+    this.calls += 1;
+    this.mostCalls = Math.max(this.mostCalls, this.calls);
+    if (this.isHolding) {
+      await new Promise<void>((resolve) => this.#held.push(resolve));
+    }
+    this.calls -= 1;
   }
 
   get transport() {
@@ -77,10 +102,13 @@ class Backend {
             ? { containerId: id, name: "web", byFrontend, active, wanted, published }
             : { containerId: id };
         },
-        openTunnel: () => ({
-          endpoint: { address: { case: "unixPath", value: this.agentSocket }, containerId: id },
-          host: "127.0.0.1",
-        }),
+        openTunnel: async () => {
+          await this.#answer();
+          return {
+            endpoint: { address: { case: "unixPath", value: this.agentSocket }, containerId: id },
+            host: "127.0.0.1",
+          };
+        },
         listContainers: () => ({ containers: this.active ? [{ id }] : [] }),
       });
       router.service(EventsService, { subscribeEvents: (_, { signal }) => this.#events(signal) });
@@ -180,8 +208,11 @@ describe("a frontend that publishes", () => {
     const clients = createBackendClients(backend.transport);
     const agents = new AgentTargets({ address: `unix://${directory}/backend.sock` });
     const tunnels = new ContainerTunnels({ backend: clients, streams, agents, logger });
-    return new Publisher({ backend: clients, tunnels, clock, logger: told });
+    return new Publisher({ backend: clients, tunnels, room: new PublishedRoom(room), clock, logger: told });
   };
+
+  /** Connections and flows of the published ports. */
+  const room = 40;
 
   /** Starts the container as a route does. */
   const start = async (): Promise<PortMapping[]> => {
@@ -296,6 +327,57 @@ describe("a frontend that publishes", () => {
     await clock.advance(1_000);
     await until(async () => ((await refuses(port)) ? undefined : true));
     assert.equal(await exchange(port, "at last"), "AT LAST");
+  });
+
+  it("lets a crowd at one port have no more than there is room for, nor more than its share, and few calls at a time", async () => {
+    backend.wanted = [wanted(servicePort), wanted(servicePort)];
+    const [first, second] = await start();
+    backend.isHolding = true;
+    const crowd = Array.from({ length: 2 * room }, () => connect(first?.publicPort ?? 0, "127.0.0.1"));
+    let left = 0;
+    for (const socket of crowd) {
+      socket.on("error", () => {});
+      socket.once("close", () => (left += 1));
+      socket.resume();
+    }
+    await until(() => left === room || undefined);
+    await until(() => backend.calls === 4 || undefined);
+    const answer = exchange(second?.publicPort ?? 0, "beside them");
+    await until(() => left === room + 1 || undefined);
+    await until(() => backend.calls === 5 || undefined);
+    assert.equal(backend.mostCalls, 5, "it waits for none of them");
+    backend.letGo();
+    assert.equal(await answer, "BESIDE THEM");
+    for (const socket of crowd) {
+      socket.end();
+    }
+    await until(() => left === crowd.length || undefined);
+    assert.equal(await exchange(first?.publicPort ?? 0, "after them"), "AFTER THEM");
+  });
+
+  it("opens a flow for as many clients as there is room for", async () => {
+    const echo = createSocket("udp4").bind(0, "127.0.0.1");
+    await once(echo, "listening");
+    echo.on("message", (data, { port }) => echo.send(data, port));
+    backend.wanted = [wanted(echo.address().port, { protocol: "udp" })];
+    const [bound] = await start();
+    let answers = 0;
+    const clients = Array.from({ length: room + 10 }, () => createSocket("udp4"));
+    for (const client of clients) {
+      client.on("message", () => (answers += 1));
+      client.send("question", bound?.publicPort ?? 0, "127.0.0.1");
+    }
+    await until(() => answers === room || undefined);
+    for (const client of clients) {
+      client.send("again", bound?.publicPort ?? 0, "127.0.0.1");
+    }
+    await until(() => answers === 2 * room || undefined);
+    await delay(200);
+    assert.equal(answers, 2 * room);
+    for (const client of clients) {
+      client.close();
+    }
+    echo.close();
   });
 
   it("leaves ports to a backend that listens itself", async () => {

@@ -18,6 +18,7 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { BackendClients } from "../backend/clients.ts";
 import { type BoundSocket, bindPort } from "./port-binding.ts";
+import type { PublishedRoom } from "./published-room.ts";
 import { listenTcp } from "./tcp-port.ts";
 import type { ContainerTunnels } from "./tunnels.ts";
 import { listenUdp } from "./udp-port.ts";
@@ -47,6 +48,7 @@ export interface Listening {
 export interface PublisherOptions {
   readonly backend: Pick<BackendClients, "containers" | "events">;
   readonly tunnels: ContainerTunnels;
+  readonly room: PublishedRoom;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -177,14 +179,13 @@ export class Publisher {
   }
 
   #listen(containerId: string, { protocol, containerPort }: WantedPort, address: string, number: number) {
-    const { tunnels } = this.#options;
+    const { tunnels, room } = this.#options;
+    const [own, to] = [room.forPort(), tunnels.portOf(containerId, containerPort)];
     switch (protocol) {
       case "tcp":
-        return listenTcp(address, number, (socket) => tunnels.connect(socket, containerId, containerPort));
+        return listenTcp(address, number, own, (socket) => tunnels.connect(socket, to));
       case "udp":
-        return listenUdp(address, number, (answer, ended) =>
-          tunnels.openFlow(containerId, containerPort, answer, ended),
-        );
+        return listenUdp(address, number, own, (answer, ended) => tunnels.openFlow(to, answer, ended));
       default:
         throw notImplemented(`publishing ${protocol} ports is not supported`);
     }

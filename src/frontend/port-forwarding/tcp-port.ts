@@ -4,23 +4,37 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 
 import { backlog } from "../../common/listen.ts";
 import type { BoundSocket } from "./port-binding.ts";
+import type { PortRoom } from "./published-room.ts";
 
 /** Joins an accepted connection to the container. Takes ownership of the socket and never rejects. */
 export type ServeConnection = (socket: Socket) => Promise<void>;
 
 /**
- * Listens, and hands over each connection.
+ * Listens, and hands over each connection that there is room for.
  *
  * @param port 0: any
  * @throws the error of the system, with its `code`
  */
-export async function listenTcp(address: string, port: number, serve: ServeConnection): Promise<BoundSocket> {
+export async function listenTcp(
+  address: string,
+  port: number,
+  room: PortRoom,
+  serve: ServeConnection,
+): Promise<BoundSocket> {
   const connections = new Set<Socket>();
   // Each direction ends separately, and nothing is read before the other side is open.
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
-    connections.add(socket);
-    socket.once("close", () => connections.delete(socket));
     socket.on("error", () => {}); // "close" follows.
+    const place = room.enter(() => socket.destroy());
+    if (place === undefined) {
+      socket.destroy();
+      return;
+    }
+    connections.add(socket);
+    socket.once("close", () => {
+      connections.delete(socket);
+      place[Symbol.dispose]();
+    });
     void serve(socket);
   });
   server.listen({ host: address, port, backlog, ipv6Only: address.includes(":") });

@@ -8,7 +8,7 @@ import { create } from "@bufbuild/protobuf";
 
 import type { DialTarget } from "../../agent-client/address.ts";
 import { encodeTunnelOpen } from "../../agent-client/tunnel.ts";
-import { messageOf } from "../../common/errors.ts";
+import { messageOf, unavailable } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
   TransportProtocol,
@@ -16,6 +16,7 @@ import {
   TunnelOpenSchema,
 } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { BackendClients } from "../backend/clients.ts";
+import { Slots } from "../http/slots.ts";
 import type { AgentTargets } from "../streams/agent-targets.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
@@ -25,6 +26,10 @@ import { openDatagramTunnel } from "./datagram-tunnel.ts";
 import { dismiss } from "./tcp-port.ts";
 import type { DatagramFlow } from "./udp-port.ts";
 
+/** Maximum calls to the backend at a time, so that a crowd at published ports leaves turns to calls of the API. */
+const mostCalls = 16;
+/** Maximum of these for one port, so that its crowd leaves turns to other ports. */
+const mostCallsOfPort = 4;
 /** Maximum number of remembered unreachable addresses. */
 const maxRemembered = 10_000;
 
@@ -34,6 +39,14 @@ export interface TunnelServices {
   readonly streams: Pick<StreamPool, "open">;
   readonly agents: Pick<AgentTargets, "access" | "targetOf">;
   readonly logger: Logger;
+}
+
+/** A published port of a container. */
+export interface ContainerPort {
+  readonly containerId: string;
+  readonly port: number;
+  /** Turns of its connections to ask for their way. */
+  readonly turns: Slots;
 }
 
 interface Place {
@@ -48,20 +61,26 @@ export class ContainerTunnels {
   readonly #services: TunnelServices;
   /** Addresses that were unreachable. Bounded: a container that starts again may get the same address. */
   readonly #unreachable = new Set<string>();
+  readonly #calls = new Slots(mostCalls);
 
   constructor(services: TunnelServices) {
     this.#services = services;
+  }
+
+  /** Adds a port that is published. */
+  portOf(containerId: string, port: number): ContainerPort {
+    return { containerId, port, turns: new Slots(mostCallsOfPort) };
   }
 
   /**
    * Joins an accepted connection to a port of a container. Each direction ends separately. If the container's side
    * breaks, the client's connection is reset; if nobody listens there, it is closed.
    */
-  async connect(socket: Socket, containerId: string, port: number): Promise<void> {
+  async connect(socket: Socket, to: ContainerPort): Promise<void> {
     prepareForStreaming(socket);
     let isJoined: boolean = false;
     try {
-      const { target, open, near } = await this.#place(containerId, port, TransportProtocol.TCP);
+      const { target, open, near } = await this.#place(to, TransportProtocol.TCP, () => !socket.destroyed);
       const direct = near ? await this.#connectDirectly(open) : undefined;
       if (direct !== undefined) {
         isJoined = true;
@@ -79,7 +98,7 @@ export class ContainerTunnels {
       await joined;
     } catch (error) {
       this.#services.logger.debug(
-        { err: error, container: containerId, port },
+        { err: error, container: to.containerId, port: to.port },
         `a connection to a published port has failed: ${messageOf(error)}`,
       );
       if (isJoined) {
@@ -106,19 +125,14 @@ export class ContainerTunnels {
   }
 
   /** Opens one client's flow to a UDP port. Datagrams are lost if it is unreachable. */
-  openFlow(
-    containerId: string,
-    port: number,
-    answer: (datagram: Uint8Array) => void,
-    ended: () => void,
-  ): DatagramFlow {
+  openFlow(to: ContainerPort, answer: (datagram: Uint8Array) => void, ended: () => void): DatagramFlow {
     return openDatagramTunnel({
-      place: () => this.#place(containerId, port, TransportProtocol.UDP),
+      place: () => this.#place(to, TransportProtocol.UDP, () => true),
       answer,
       ended: (error) => {
         if (error !== undefined) {
           this.#services.logger.debug(
-            { err: error, container: containerId, port },
+            { err: error, container: to.containerId, port: to.port },
             `datagrams to a published port are lost: ${messageOf(error)}`,
           );
         }
@@ -127,9 +141,22 @@ export class ContainerTunnels {
     });
   }
 
-  async #place(container: string, port: number, protocol: TransportProtocol): Promise<Place> {
+  /** @param isWanted false: it has given way while it waited for its turn */
+  async #place(
+    { containerId, port, turns }: ContainerPort,
+    protocol: TransportProtocol,
+    isWanted: () => boolean,
+  ): Promise<Place> {
     const { backend, agents } = this.#services;
-    const { endpoint, host } = await backend.containers.openTunnel({ container, access: agents.access });
+    using _turn = await turns.enter();
+    using _call = await this.#calls.enter();
+    if (!isWanted()) {
+      throw unavailable("there is no room for it any more");
+    }
+    const { endpoint, host } = await backend.containers.openTunnel({
+      container: containerId,
+      access: agents.access,
+    });
     return {
       target: agents.targetOf(endpoint),
       open: create(TunnelOpenSchema, { protocol, host, port }),

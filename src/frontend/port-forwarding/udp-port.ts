@@ -3,6 +3,7 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 
 import type { BoundSocket } from "./port-binding.ts";
+import type { PortRoom } from "./published-room.ts";
 
 /** One client's flow to the container. */
 export interface DatagramFlow {
@@ -20,7 +21,7 @@ export type OpenFlow = (answer: (datagram: Uint8Array) => void, ended: () => voi
 
 /** How long a flow lives without a datagram, as in dockerd. */
 const idleMs = 90_000;
-/** Maximum queued datagrams of one client; further ones are dropped. */
+/** Maximum flows of one port; datagrams of further clients are dropped. */
 const maxFlows = 1024;
 
 interface Flow {
@@ -29,12 +30,17 @@ interface Flow {
 }
 
 /**
- * Listens, and opens a flow for each client that sends.
+ * Listens, and opens a flow for each client that sends, if there is room for it.
  *
  * @param port 0: any
  * @throws the error of the system, with its `code`
  */
-export async function listenUdp(address: string, port: number, open: OpenFlow): Promise<BoundSocket> {
+export async function listenUdp(
+  address: string,
+  port: number,
+  room: PortRoom,
+  open: OpenFlow,
+): Promise<BoundSocket> {
   const isIpv6 = address.includes(":");
   const socket = createSocket({ type: isIpv6 ? "udp6" : "udp4", ipv6Only: isIpv6 });
   const flows = new Map<string, Flow>();
@@ -45,7 +51,12 @@ export async function listenUdp(address: string, port: number, open: OpenFlow): 
     if (known !== undefined || flows.size >= maxFlows) {
       return known;
     }
+    const place = room.enter(() => flows.get(client)?.way.close());
+    if (place === undefined) {
+      return undefined;
+    }
     const forget = (): void => {
+      place[Symbol.dispose]();
       const flow = flows.get(client);
       clearTimeout(flow?.timer);
       flows.delete(client);

@@ -1,0 +1,135 @@
+package ports
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// small publishes two ports of a protocol, both to one server, in a room of the
+// least size.
+func small(t *testing.T, protocol string, port int) *Set {
+	t.Helper()
+	published := shimspec.PublishedPort{Protocol: protocol, HostIP: "127.0.0.1", ContainerPort: uint32(port)}
+	set, err := bindIn(roomBeside(0), []shimspec.PublishedPort{published, published}, DialInNamespace(""), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(set.Close)
+	set.Serve()
+	return set
+}
+
+func dial(t *testing.T, set *Set, i int) net.Conn {
+	t.Helper()
+	bound := set.Bound()[i%2]
+	client, err := net.Dial(bound.Protocol, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(bound.HostPort))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func TestConnectionsBeyondTheRoomWaitForOthersToEnd(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	inside := make(chan net.Conn, 4*leastConnections)
+	go func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			inside <- conn
+		}
+	}()
+	set := small(t, "tcp", server.Addr().(*net.TCPAddr).Port)
+	var clients []net.Conn
+	for i := range 3 * leastConnections {
+		clients = append(clients, dial(t, set, i))
+	}
+	var held []net.Conn
+	for range leastConnections {
+		held = append(held, <-inside)
+	}
+	select {
+	case <-inside:
+		t.Fatal("more connections are forwarded than there is room for")
+	case <-time.After(200 * time.Millisecond):
+	}
+	for _, conn := range append(clients, held...) {
+		conn.Close()
+	}
+	last := dial(t, set, 0)
+	if _, err := io.WriteString(last, "last"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.After(time.Minute); ; {
+		select {
+		case conn := <-inside:
+			conn.SetDeadline(time.Now().Add(time.Minute))
+			heard := make([]byte, 4)
+			n, _ := io.ReadFull(conn, heard)
+			conn.Close()
+			if string(heard[:n]) == "last" {
+				return
+			}
+		case <-deadline:
+			t.Fatal("a connection does not come in after the others have ended")
+		}
+	}
+}
+
+func TestPortsWithoutRoomAreClosedAtOnce(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	set := small(t, "tcp", server.Addr().(*net.TCPAddr).Port)
+	for i := range 3 * leastConnections {
+		dial(t, set, i)
+	}
+	closed := make(chan struct{})
+	go func() {
+		set.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Fatal("the ports are not closed")
+	}
+}
+
+func TestClientsOfUDPPortsBeyondTheRoomAreDropped(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	set := small(t, "udp", server.LocalAddr().(*net.UDPAddr).Port)
+	heard := map[string]bool{}
+	for i := range 3 * leastClients {
+		client := dial(t, set, i)
+		if _, err := io.WriteString(client, "x"); err != nil {
+			t.Fatal(err)
+		}
+		server.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, from, err := server.ReadFrom(make([]byte, 1)); err == nil {
+			heard[from.String()] = true
+		}
+	}
+	if len(heard) == 0 || len(heard) > leastClients {
+		t.Fatalf("%d clients are forwarded where there is room for %d", len(heard), leastClients)
+	}
+}
