@@ -16,6 +16,10 @@ import { decompressed } from "./layer-content.ts";
 
 /** The most entries in an archive; Docker's own have a handful per layer. */
 const maxEntries = 65_536;
+/** The most characters of a name or link target: dockerd unpacks archives, and the kernel takes no longer paths. */
+const maxNameCharacters = 4_096;
+/** The most of all names and link targets of an archive together, which memory holds; Docker's own are short. */
+const maxCharacters = 16 * 1024 ** 2;
 const maxLinkHops = 40;
 
 type Entry =
@@ -60,16 +64,19 @@ export class ArchiveFiles {
 class EntryList {
   readonly #entries = new Map<string, Entry>();
   readonly #folders = new Set<string>();
+  #characters = 0;
 
-  /** Adds an entry other than a file. @param target of a link */
+  /** Adds an entry other than a file. @param target of a link @throws invalid, as {@link addFile} */
   add(name: string, type: string | null | undefined, target: string | null | undefined): void {
     const key = this.#keyOf(name, type === "directory");
     if ((type === "symlink" || type === "link") && typeof target === "string") {
+      this.#count(target);
       const base = type === "symlink" ? path.dirname(key) : "";
       this.#entries.set(key, { kind: "link", target: normalize(path.join(base, target)) });
     }
   }
 
+  /** @throws invalid: names too long */
   addFile(name: string, blob: StoredBlob): void {
     this.#entries.set(this.#keyOf(name, false), { kind: "file", blob });
   }
@@ -78,7 +85,18 @@ class EntryList {
     return new ArchiveFiles(this.#entries, this.#folders);
   }
 
+  #count(name: string): void {
+    if (name.length > maxNameCharacters) {
+      throw invalid(`archive has a name of more than ${maxNameCharacters} characters`);
+    }
+    this.#characters += name.length;
+    if (this.#characters > maxCharacters) {
+      throw invalid(`archive has names of more than ${maxCharacters} characters together`);
+    }
+  }
+
   #keyOf(name: string, isFolder: boolean): string {
+    this.#count(name);
     const key = normalize(name);
     const [top = ""] = key.split("/", 1);
     if (top !== "" && (key !== top || isFolder)) {
@@ -92,7 +110,7 @@ class EntryList {
  * Turns an archive's files, already stored by the driver, into blobs.
  *
  * @param reserved the directory with the files
- * @throws errors of `entries`
+ * @throws errors of `entries`; invalid: names too long
  */
 export async function takeEntries(
   reserved: ReservedBlob,
@@ -124,7 +142,7 @@ export async function takeEntries(
 /**
  * Reads a whole archive (plain, gzip or zstd).
  *
- * @throws invalid: not a tar, cut, or too many entries; the stream's own error
+ * @throws invalid: not a tar, cut, too many entries, or names too long; the stream's own error
  */
 export async function readArchive(
   store: ContentStore,

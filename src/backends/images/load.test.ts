@@ -392,6 +392,15 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, "open a: no such file or directory");
   });
+  it("is refused if its names are longer than memory is for", async (context) => {
+    const long = "n".repeat(4_096);
+    await assertRefused(context, await tarOf([{ name: `${long}n`, content: "" }]), /a name of more than 4096/);
+    const target = await tarOf([{ name: "n", type: "symlink", linkname: `${long}n` }]);
+    await assertRefused(context, target, /a name of more than 4096/);
+    const many = Array.from({ length: 4_100 }, (_, i) => `${i}/${long}`.slice(0, 4_096));
+    const links = await tarOf(many.map((name) => ({ name, type: "symlink" as const, linkname: "n" })));
+    await assertRefused(context, links, /names of more than 16777216 characters together/);
+  });
   it("is refused if layers and configuration do not match", async (context) => {
     const archive = await tarOf([
       { name: "c", content: config },
