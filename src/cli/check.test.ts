@@ -15,7 +15,11 @@ import { openDatabase } from "../backends/state/database.ts";
 import { openState, type State } from "../backends/state/state.ts";
 import { crc32c } from "../common/crc32c.ts";
 import { systemClock } from "../common/clock.ts";
-import { VolumeRecordSchema } from "../gen/sockerless/state/v1/state_pb.ts";
+import {
+  ContainerRecordSchema,
+  NetworkRecordSchema,
+  VolumeRecordSchema,
+} from "../gen/sockerless/state/v1/state_pb.ts";
 import { checkState } from "./check.ts";
 
 const runs = process.env["SOCKERLESS_SOAK"] === "1" ? 300 : 6;
@@ -42,22 +46,34 @@ function logRecord(data: string): Buffer {
   return Buffer.concat([header, Buffer.from(data), trailer]);
 }
 
-/** Files beside the database, by their paths. */
+const log = Buffer.concat(["a line\n", "another\n"].map(logRecord));
+const record = Buffer.from(JSON.stringify({ version: 1, state: { started: true } }));
+
+/** Files beside the database, by their paths: content, records of the host process and the shims, logs. */
 const files: Readonly<Record<string, Buffer>> = {
   [`blobs/sha256/${digest}`]: blob,
-  "layers/abc/layer.json": Buffer.from(JSON.stringify({ version: 1 })),
-  "containers/one/exit.json": Buffer.from(JSON.stringify({ version: 1, state: { started: true } })),
-  "containers/one/log/0000000000000001.log": Buffer.concat(["a line\n", "another\n"].map(logRecord)),
+  "layers/abc/layer.json": record,
+  "containers/one/rootfs.json": record,
+  "containers/one/shim.json": record,
+  "containers/one/begun.json": record,
+  "containers/one/exit.json": record,
+  "containers/one/bundle/config.json": record,
+  "containers/one/log/0000000000000001.log": log,
+  "logs/one.1.agent.1.log": log,
+  "volumes/volume-1/volume.json": record,
 };
 
 async function makeState(context: TestContext): Promise<string> {
   const directory = await mkdtemp(path.join(tmpdir(), "sockerless-check-"));
   context.after(() => rm(directory, { recursive: true }));
-  const state = await open(directory);
-  for (const name of volumes) {
-    await state.commit((change) => change.volumes.put(create(VolumeRecordSchema, { name })));
+  // Each opening makes a table of what the log has.
+  for (const part of [volumes.slice(0, 10), volumes.slice(10, 15), volumes.slice(15)]) {
+    const state = await open(directory);
+    for (const name of part) {
+      await state.commit((change) => change.volumes.put(create(VolumeRecordSchema, { name })));
+    }
+    await state.close();
   }
-  await state.close();
   for (const [file, content] of Object.entries(files)) {
     await mkdir(path.dirname(path.join(directory, file)), { recursive: true });
     await writeFile(path.join(directory, file), content);
@@ -100,12 +116,47 @@ describe("sockerless check", () => {
     assert.deepEqual(new Set(await volumesIn(directory)), new Set(volumes));
   });
 
+  it("takes an address that two containers have off the one that is younger, with a copy", async (context) => {
+    const directory = await makeState(context);
+    const state = await open(directory);
+    await state.commit((change) => {
+      const network = { id: "net", name: "shop", pools: [{ subnet: "172.18.0.0/16" }] };
+      change.networks.put(create(NetworkRecordSchema, { network }));
+      for (const [index, id] of ["old", "new"].entries()) {
+        const endpoints = { shop: { networkId: "net", ipAddress: "172.18.0.2", ipPrefixLen: 16 } };
+        const created = { seconds: BigInt(index) };
+        change.containers.put(create(ContainerRecordSchema, { id, name: id, created, endpoints }));
+      }
+    });
+    await state.close();
+    const [told, ...rest] = await checkState(directory, false);
+    assert.deepEqual([told?.what, rest], ["container!new", []]);
+    assert.match((await checkState(directory, true))[0]?.outcome ?? "", /^taken off it/);
+    assert.deepEqual(await checkState(directory, false), []);
+    const mended = await open(directory);
+    const addresses = [...mended.containers.values()].map((each) => [
+      each.id,
+      each.endpoints["shop"]?.ipAddress,
+    ]);
+    await mended.close();
+    assert.deepEqual(
+      new Map(addresses as [string, string][]),
+      new Map([
+        ["old", "172.18.0.2"],
+        ["new", ""],
+      ]),
+    );
+    assert.equal((await readdir(path.join(directory, "set-aside"))).length, 1);
+  });
+
   for (let run = 0; run < runs; run++) {
     it(`names the file that was damaged, mends it and loses nothing else (${seed}.${run})`, async (context) => {
       const directory = await makeState(context);
       const below = numbers(`${seed} ${run}`);
-      const logs = (await readdir(path.join(directory, "db"))).filter((name) => name.endsWith(".log"));
-      const candidates = [...Object.keys(files), ...logs.map((name) => `db/${name}`)];
+      const database = (await readdir(path.join(directory, "db")))
+        .filter((name) => /^(CURRENT|MANIFEST-\d+|\d+\.(ldb|log))$/.test(name))
+        .map((name) => `db/${name}`);
+      const candidates = [...Object.keys(files), ...database];
       const file = candidates[below(candidates.length)] ?? assert.fail();
       const content = await readFile(path.join(directory, file));
       const cut = below(2) === 0;
@@ -116,17 +167,18 @@ describe("sockerless check", () => {
       const found = await checkState(directory, false);
       const where = `${file} ${cut ? "cut at" : "changed at"} ${at}`;
       const isHarmless = isWholeAnyway(file, await readFile(path.join(directory, file)));
-      // A log that is cut where a record ends is whole.
-      if (!(isHarmless || (cut && found.length === 0 && file.endsWith(".log")))) {
-        assert.deepEqual(
-          found.map(({ what }) => what),
-          [file],
-          where,
+      // A log that is cut where a record ends is whole, and so is a manifest.
+      if (!(isHarmless || (cut && found.length === 0 && /\.log$|MANIFEST/.test(file)))) {
+        // A damaged CURRENT may lead to a manifest that is not there.
+        const names = found.map(({ what }) =>
+          file === "db/CURRENT" && what.startsWith("db/MANIFEST") ? file : what,
         );
+        assert.deepEqual(names, [file], where);
       }
       await checkState(directory, true);
       const kept = new Set(await volumesIn(directory));
-      assert.ok(file.startsWith("db/") || kept.size === volumes.length, where);
+      // Manifest and CURRENT follow from the tables.
+      assert.ok(/^db\/\d/.test(file) || kept.size === volumes.length, `${where}: ${[...kept].join()}`);
       assert.ok([...kept].every((name) => volumes.includes(name)));
       for (const [other, whole] of Object.entries(files)) {
         if (other !== file) {

@@ -19,11 +19,17 @@ const jsonFiles: readonly (readonly [file: RegExp, outcome: string])[] = [
   [/^containers\/[^/]+\/(shim|begun)\.json$/, "left: the container's next start writes it anew"],
   [/^containers\/[^/]+\/exit\.json$/, "left: the container's end is told with the exit code 255"],
   [/^containers\/[^/]+\/bundle\/config\.json$/, "left: the container's next start writes it anew"],
+  [
+    /^volumes\/[^/]+\/volume\.json$/,
+    "left: the volume is not used until its record is put back from a backup",
+  ],
 ];
+/** Those that a crash of the machine may leave empty, which is as good as none. */
+const mayBeEmpty = /^(containers|layers)\//;
 const blobFile = /^blobs\/sha256\/([0-9a-f]{64})$/;
 const logFile = /^(containers\/[^/]+\/log|logs)\/[^/]+\.log$/;
 
-/** Directories of records and content; files of containers and volumes have no digests. */
+/** Directories of records and content; files in containers and volumes have no digests. */
 const searched = [
   "layers/*",
   "containers/*",
@@ -31,10 +37,11 @@ const searched = [
   "containers/*/log",
   "blobs/sha256",
   "logs",
+  "volumes/*",
 ];
 
 /** All that a check reads or writes in a state directory. */
-const used = ["blobs", "containers", "damaged", "db", "layers", "logs", "probe", "set-aside", "spare"];
+const used = "blobs containers damaged db layers logs probe set-aside spare volumes".split(" ");
 
 /**
  * Checks a state directory whose daemon does not run.
@@ -82,9 +89,12 @@ async function checkFile(
     return await checkLog(location, aside !== undefined);
   }
   const outcome = jsonFiles.find(([pattern]) => pattern.test(file))?.[1];
-  return outcome === undefined || isRecord(await readFile(location, "utf8"))
-    ? undefined
-    : { fault: "is no whole record", outcome };
+  if (outcome === undefined) {
+    return undefined;
+  }
+  const text = await readFile(location, "utf8");
+  const isWhole = isObject(text) || (text === "" && mayBeEmpty.test(file));
+  return isWhole ? undefined : { fault: "is no whole record", outcome };
 }
 
 async function checkBlob(
@@ -153,10 +163,9 @@ const logMagic = 0x4c53;
 const recordBytes = (data: number): number => 20 + data + 4;
 const largestRecord = recordBytes(1024 * 1024);
 
-/** An empty file is as good as none: a crash of the machine may leave one. */
-function isRecord(text: string): boolean {
+function isObject(text: string): boolean {
   try {
-    return text === "" || (JSON.parse(text) as unknown) instanceof Object;
+    return (JSON.parse(text) as unknown) instanceof Object;
   } catch {
     return false;
   }

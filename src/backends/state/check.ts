@@ -1,9 +1,13 @@
 /** Finds damage in the database of a backend that does not run, and mends it. */
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
-import { errnoOf } from "../../common/errors.ts";
+import { errnoOf, SockerlessError } from "../../common/errors.ts";
 import { EventSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import {
   type ContainerRecord,
@@ -18,8 +22,8 @@ import {
   VolumeRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { wrongAddresses } from "./check-addresses.ts";
-import { findLosses, type Loss } from "./damage.ts";
-import { locationOf } from "./database.ts";
+import { findLosses, type Loss, needsRepair, reportedLoss } from "./damage.ts";
+import { isCorruption, locationOf } from "./database.ts";
 import { openView } from "./database-view.ts";
 import { recordKey, type TableName, tableRange } from "./keys.ts";
 import { copyDatabase } from "./set-aside.ts";
@@ -58,11 +62,59 @@ export interface CheckedDatabase {
  * @throws conflict if a backend has it open; system if it cannot be read, copied or written
  */
 export async function checkDatabase(stateDirectory: string, repair: boolean): Promise<CheckedDatabase> {
-  const losses = await findLosses(locationOf(stateDirectory));
+  const losses = await lossesIn(stateDirectory);
   if (repair && losses.length > 0) {
     const mended = await Storage.open({ directory: stateDirectory });
     await mended.close();
   }
+  const checked =
+    !repair && losses.some(needsRepair)
+      ? await inMendedCopy(stateDirectory, (copy) => checkRecords(copy, false))
+      : await checkRecords(stateDirectory, repair);
+  const findings = [...losses.map((loss) => lossInWords(loss, repair)), ...checked.findings];
+  return { ...checked, findings };
+}
+
+/** The losses in the files, and what LevelDB says of them. */
+async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
+  const losses = await findLosses(locationOf(stateDirectory));
+  try {
+    const view = await openView(stateDirectory).catch(unlessMissing);
+    await view?.database.close();
+    await view?.forgetFiles();
+  } catch (error) {
+    if (losses.some(needsRepair) && !(error instanceof SockerlessError && error.kind === "conflict")) {
+      return losses;
+    }
+    if (!isCorruption(error)) {
+      throw error;
+    }
+    const cause = error instanceof Error ? error.cause : error;
+    // A manifest without its end may be one without what matters.
+    const [torn] = losses.filter(({ file }) => file.startsWith("MANIFEST"));
+    return [
+      ...losses.filter((loss) => loss !== torn),
+      torn ? { ...torn, kind: "damaged" } : reportedLoss(cause),
+    ];
+  }
+  return losses;
+}
+
+/** Hands over a state directory with a copy of the database that was made anew of what is whole. */
+async function inMendedCopy<T>(stateDirectory: string, use: (directory: string) => Promise<T>): Promise<T> {
+  const copy = await mkdtemp(path.join(tmpdir(), "sockerless-mended-"));
+  try {
+    const filter = (name: string): boolean => path.basename(name) !== "LOCK";
+    await cp(locationOf(stateDirectory), locationOf(copy), { recursive: true, filter });
+    const mended = await Storage.open({ directory: copy });
+    await mended.close();
+    return await use(copy);
+  } finally {
+    await rm(copy, { recursive: true, force: true });
+  }
+}
+
+async function checkRecords(stateDirectory: string, repair: boolean): Promise<CheckedDatabase> {
   const { unreadable, images, containers, networks } = await readRecords(stateDirectory);
   const wrong = wrongAddresses(containers, networks);
   const mended = wrong.flatMap(({ mended }) => mended ?? []);
@@ -70,7 +122,6 @@ export async function checkDatabase(stateDirectory: string, repair: boolean): Pr
     await writeRecords(stateDirectory, unreadable, mended);
   }
   const findings = [
-    ...losses.map((loss) => lossInWords(loss, repair)),
     ...unreadable.map((key) => ({
       what: key,
       fault: "is a record that cannot be read",
@@ -120,12 +171,7 @@ async function readRecords(stateDirectory: string): Promise<Records> {
   const unreadable: string[] = [];
   const read = new Map<TableName, Message[]>();
   const of = <T extends Message>(table: TableName): readonly T[] => (read.get(table) ?? []) as T[];
-  const view = await openView(stateDirectory).catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") {
-      return undefined; // There is no state yet.
-    }
-    throw error;
-  });
+  const view = await openView(stateDirectory).catch(unlessMissing);
   try {
     for (const [table, schema] of Object.entries(schemas) as [TableName, GenMessage<Message>][]) {
       const records: Message[] = [];
@@ -144,6 +190,13 @@ async function readRecords(stateDirectory: string): Promise<Records> {
     await view?.forgetFiles();
   }
   return { unreadable, images: of("image"), containers: of("container"), networks: of("network") };
+}
+
+/** There is no state yet. */
+function unlessMissing(error: unknown): undefined {
+  if (errnoOf(error) !== "ENOENT") {
+    throw error;
+  }
 }
 
 /** Tables whose records are compared with one another, or with files. */

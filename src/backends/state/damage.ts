@@ -11,7 +11,7 @@ import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 
 import { maskedCrc32c } from "../../common/crc32c.ts";
-import { errnoOf } from "../../common/errors.ts";
+import { errnoOf, messageOf } from "../../common/errors.ts";
 import { isNotYetDatabase } from "./database.ts";
 import { damagedBlocks } from "./table-file.ts";
 
@@ -55,6 +55,14 @@ export async function findLosses(location: string): Promise<readonly Loss[]> {
     losses.push(...(loss === undefined ? [] : [{ file, ...loss }]));
   }
   return losses;
+}
+
+/** The loss that LevelDB reports: a table named in its manifest, or the manifest itself. */
+export function reportedLoss(error: unknown): Loss {
+  const table = /\d+\.(?:ldb|sst)/.exec(messageOf(error))?.[0];
+  return table === undefined
+    ? { file: "MANIFEST", kind: "damaged", offset: 0 }
+    : { file: table, kind: "missing", offset: 0 };
 }
 
 /** A file may disappear because another backend is still ending. */

@@ -10,7 +10,7 @@ import { ClassicLevel } from "classic-level";
 import { findLosses, type Loss, needsRepair, tableName } from "./damage.ts";
 import { locationOf, openError } from "./database.ts";
 import { copyDatabase, setAsideIn } from "./set-aside.ts";
-import { damagedBlocks, refuseBlocks } from "./table-file.ts";
+import { damagedBlocks, hideBlocks } from "./table-file.ts";
 
 /**
  * Repairs a database, unless another backend has already done so.
@@ -52,7 +52,7 @@ async function hide(file: string, { kind, offset }: Loss): Promise<void> {
     await rm(file);
     return;
   }
-  refuseBlocks(table, blocks);
+  hideBlocks(table, blocks);
   await writeFile(file, table);
 }
 

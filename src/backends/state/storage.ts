@@ -23,7 +23,7 @@ import {
   refusedError,
 } from "./database.ts";
 import { type DatabaseView, openView } from "./database-view.ts";
-import { findLosses, type Loss, needsRepair } from "./damage.ts";
+import { findLosses, type Loss, needsRepair, reportedLoss } from "./damage.ts";
 import { spareKey, type tableRange } from "./keys.ts";
 import { repairDatabase } from "./repair.ts";
 import { copyDatabase, deleteSetAside, setAsideLosses } from "./set-aside.ts";
@@ -318,7 +318,7 @@ export class Storage {
       if (!isCorruption(error)) {
         throw error;
       }
-      await repairDatabase(directory, lossOf(error));
+      await repairDatabase(directory, reportedLoss(error));
       return await openDatabase(directory);
     }
   }
@@ -397,14 +397,6 @@ async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
       error,
     );
   }
-}
-
-/** The loss that LevelDB reports: a table named in its manifest, or the manifest itself. */
-function lossOf(error: unknown): Loss {
-  const table = /\d+\.(?:ldb|sst)/.exec(messageOf(error))?.[0];
-  return table === undefined
-    ? { file: "MANIFEST", kind: "damaged", offset: 0 }
-    : { file: table, kind: "missing", offset: 0 };
 }
 
 async function logBytes(stateDirectory: string): Promise<number> {

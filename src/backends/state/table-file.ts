@@ -18,9 +18,14 @@ const snappyType = 1;
 const refusedType = 0xff;
 
 /** A block without its trailer. */
-interface Block {
+interface Place {
   readonly offset: number;
   readonly size: number;
+}
+
+/** Records; the Bloom filter of their keys; or the index of what is neither, which names the filter. */
+interface Block extends Place {
+  readonly kind: "data" | "filter" | "meta";
 }
 
 /**
@@ -33,10 +38,23 @@ export function damagedBlocks(table: Buffer): readonly Block[] | undefined {
   return blocks?.filter((block) => !isWhole(table, block));
 }
 
-/** Makes LevelDB reject blocks, whatever their content. */
-export function refuseBlocks(table: Buffer, blocks: readonly Block[]): void {
-  for (const { offset, size } of blocks) {
+/**
+ * Hides damaged blocks from LevelDB: it rejects those with records, and does without the filter, which nothing else would
+ * ever write anew.
+ */
+export function hideBlocks(table: Buffer, damaged: readonly Block[]): void {
+  for (const { offset, size } of damaged.filter(({ kind }) => kind === "data")) {
     table.writeUInt8(refusedType, offset + size);
+  }
+  if (damaged.some(({ kind }) => kind !== "data")) {
+    for (const { kind, offset, size } of blocksOf(table)?.filter(({ kind }) => kind !== "data") ?? []) {
+      const end = offset + size + 1;
+      if (kind === "meta") {
+        table.fill(0, offset, end); // A block without entries: restart points, and their number.
+        table.writeUInt32LE(Math.floor(size / 4) - 1, end - 5);
+      }
+      table.writeUInt32LE(maskedCrc32c(table.subarray(offset, end)), end);
+    }
   }
 }
 
@@ -56,27 +74,31 @@ function blocksOf(table: Buffer): readonly Block[] | undefined {
     const data = handlesIn(contentOf(table, index));
     const dataEnd = Math.max(0, ...data.map(endOf));
     const filter = { offset: dataEnd, size: meta.offset - dataEnd - trailerBytes };
-    return [...data, ...(filter.size < 0 ? [] : [filter]), meta];
+    return [
+      ...data.map((each) => ({ ...each, kind: "data" as const })),
+      ...(filter.size < 0 ? [] : [{ ...filter, kind: "filter" as const }]),
+      { ...meta, kind: "meta" },
+    ];
   } catch {
     return undefined; // An unterminated varint.
   }
 }
 
-function handle(reader: BinaryReader): Block {
+function handle(reader: BinaryReader): Place {
   return { offset: reader.uint32(), size: reader.uint32() };
 }
 
 /** Offset after a block and its trailer. */
-function endOf({ offset, size }: Block): number {
+function endOf({ offset, size }: Place): number {
   return offset + size + trailerBytes;
 }
 
 /** The handles in an index: entries of a key and a handle, then the offsets of restart points and their number. */
-function handlesIn(index: Buffer): readonly Block[] {
+function handlesIn(index: Buffer): readonly Place[] {
   const restarts = index.readUInt32LE(index.length - 4);
   const end = index.length - 4 * (restarts + 1);
   const reader = new BinaryReader(index);
-  const handles: Block[] = [];
+  const handles: Place[] = [];
   while (reader.pos < end) {
     const [, keyBytes] = [reader.uint32(), reader.uint32(), reader.uint32()];
     reader.pos += keyBytes;
@@ -85,12 +107,12 @@ function handlesIn(index: Buffer): readonly Block[] {
   return handles;
 }
 
-function isWhole(table: Buffer, { offset, size }: Block): boolean {
+function isWhole(table: Buffer, { offset, size }: Place): boolean {
   const end = offset + size + 1;
   return maskedCrc32c(table.subarray(offset, end)) === table.readUInt32LE(end);
 }
 
-function contentOf(table: Buffer, { offset, size }: Block): Buffer {
+function contentOf(table: Buffer, { offset, size }: Place): Buffer {
   const content = table.subarray(offset, offset + size);
   return table.readUInt8(offset + size) === snappyType ? uncompressed(content) : content;
 }

@@ -34,7 +34,7 @@ export function lossWarning({
   const reasons = state.losses.length === 0 ? "" : ` (${state.losses.join(", ")})`;
   const files =
     unclaimed.size === 0 ? "" : `files of ${unclaimed.size} container(s) (${named(unclaimed)}) and `;
-  return `The state may have lost records${reasons}: ${files}content that it does not know is kept until "docker container prune"`;
+  return `The state may have lost records${reasons}: ${files}content that it does not know is kept until "docker container prune"; "sockerless check", with the daemon stopped, tells what else is damaged`;
 }
 
 /**
