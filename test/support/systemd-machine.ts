@@ -8,7 +8,7 @@ import { basename, join } from "node:path";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
 import { until } from "./until.ts";
 
-/** What a root needs beside the packages that are tried in it. */
+/** Packages that a root needs beside those that are tried in it. */
 export const systemdPackages: readonly string[] = ["systemd", "systemd-sysv", "dbus"];
 
 /** Services that would change settings of this machine's kernel. */

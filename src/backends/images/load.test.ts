@@ -394,7 +394,11 @@ describe("an archive that is broken", () => {
   });
   it("is refused if its names are longer than memory is for", async (context) => {
     const long = "n".repeat(4_096);
-    await assertRefused(context, await tarOf([{ name: `${long}n`, content: "" }]), /a name of more than 4096/);
+    await assertRefused(
+      context,
+      await tarOf([{ name: `${long}n`, content: "" }]),
+      /a name of more than 4096/,
+    );
     const target = await tarOf([{ name: "n", type: "symlink", linkname: `${long}n` }]);
     await assertRefused(context, target, /a name of more than 4096/);
     const many = Array.from({ length: 4_100 }, (_, i) => `${i}/${long}`.slice(0, 4_096));
