@@ -2,6 +2,7 @@
 import type { Clock } from "../../common/clock.ts";
 import { unavailable } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
+import type { Prices } from "../../common/prices.ts";
 import type { Driver } from "../driver/driver.ts";
 import type { State } from "../state/state.ts";
 import { TaskAgents } from "./agents/task-agents.ts";
@@ -13,7 +14,9 @@ import type { DocumentsOfImage } from "./authority/sealed-container.ts";
 import { keepSweeping } from "./upkeep/sweeps.ts";
 import { Departures } from "./tasks/departures.ts";
 import { InterruptedStarts } from "./tasks/interrupted-starts.ts";
+import { LearnedPool } from "./pool/learned.ts";
 import { Pool, type PoolOptions } from "./pool/pool.ts";
+import { type DayLimits, Spending } from "./pool/spending.ts";
 import { type PoolEntry, type TemplateSources, wantedTasks } from "./pool/templates.ts";
 import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
@@ -45,8 +48,11 @@ export interface CloudSection {
 
 /** The configured pool of prepared tasks. */
 export interface CloudPool {
-  /** The tasks that are to wait. */
-  readonly entries: readonly PoolEntry[];
+  /** The tasks that are to wait; undefined: learned from starts. */
+  readonly entries: readonly PoolEntry[] | undefined;
+  readonly limits: DayLimits;
+  /** Undefined if nothing asks for them. */
+  readonly prices: Prices | undefined;
   readonly maxTasks: number;
   readonly maxAgeMs: number;
   /** @throws not-found, invalid */
@@ -170,35 +176,59 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
 /** The pool of prepared tasks; undefined if the cloud prepares none. */
 function poolOf(
   { platform, pool, authority, section, state }: CloudDriverParts,
-  calls: Pick<PoolOptions, "cloud" | "clock" | "logger" | "poller" | "book" | "isRoomAwaited">,
+  calls: Pick<PoolOptions, "cloud" | "clock" | "logger" | "poller" | "isRoomAwaited"> & {
+    readonly book: TaskBook;
+  },
 ): Pool | undefined {
-  const { prepared, finder, requests } = platform;
+  const { prepared, finder } = platform;
+  if (prepared === undefined) {
+    return undefined;
+  }
+  const prices = pool?.prices;
+  const costOf = (request: string): number => {
+    const { vcpus, gib } = prepared.sizeOf(request);
+    return prices === undefined ? 0 : vcpus * prices.perVcpuHour + gib * prices.perGibHour;
+  };
+  const limits = pool?.limits ?? { idleHours: Infinity, cost: Infinity };
+  const isMoney = Number.isFinite(limits.cost);
+  const learned =
+    pool && pool.entries === undefined
+      ? new LearnedPool({
+          ...calls,
+          state,
+          prepared,
+          perDay: isMoney ? limits.cost : limits.idleHours,
+          costOf: isMoney ? costOf : () => 1,
+        })
+      : undefined;
+  return new Pool({
+    ...calls,
+    prepared,
+    finder,
+    instance: instanceOf(authority),
+    wanted: learned ? () => learned.wanted() : pool && fixedPool(pool, platform, state, calls.logger),
+    learned,
+    spending: new Spending({ state, clock: calls.clock, limits }),
+    costOf,
+    maxTasks: pool?.maxTasks ?? 0,
+    maxAgeMs: pool?.maxAgeMs ?? 0,
+    startTimeoutMs: section.startTimeout,
+  });
+}
+
+/** The configured tasks. Tells once why one cannot be prepared. */
+function fixedPool(
+  { entries = [], findImage }: CloudPool,
+  { requests }: CloudPlatform,
+  state: State,
+  logger: Logger,
+): PoolOptions["wanted"] {
   const told = new Map<PoolEntry, string>();
   const missed = (entry: PoolEntry, reason: string): void => {
     if (told.get(entry) !== reason) {
       told.set(entry, reason);
-      calls.logger.warn(`no task is prepared for containers of ${entry.image}: ${reason}`);
+      logger.warn(`no task is prepared for containers of ${entry.image}: ${reason}`);
     }
   };
-  const wanted =
-    pool &&
-    (() =>
-      wantedTasks(
-        pool.entries,
-        { findImage: pool.findImage, networks: () => state.networks.values(), requests },
-        missed,
-      ));
-  return (
-    prepared &&
-    new Pool({
-      ...calls,
-      prepared,
-      finder,
-      instance: instanceOf(authority),
-      wanted,
-      maxTasks: pool?.maxTasks ?? 0,
-      maxAgeMs: pool?.maxAgeMs ?? 0,
-      startTimeoutMs: section.startTimeout,
-    })
-  );
+  return () => wantedTasks(entries, { findImage, networks: () => state.networks.values(), requests }, missed);
 }

@@ -9,6 +9,7 @@ import { unavailable } from "../../common/errors.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import { type Logger, processLogger } from "../../common/logger.ts";
 import { makeDirectories } from "../../common/make-directories.ts";
+import { pricesFor } from "../../common/prices.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { makeStateDirectory } from "../../common/state-directory.ts";
 import { PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -121,9 +122,17 @@ export async function startCloudBackend(
       sealer,
       imageDocuments: (image, mostBytes) => readDocuments(images.content, image, mostBytes),
       stored: storedWithFaultPoints(stored),
-      ...(config.pool.mode === "fixed" && {
+      ...(config.pool.mode !== "off" && {
         pool: {
-          entries: config.pool.images.map(parseEntry),
+          entries: config.pool.mode === "fixed" ? config.pool.images.map(parseEntry) : undefined,
+          limits: {
+            idleHours: config.pool.maxIdleHoursPerDay ?? Infinity,
+            cost: config.pool.maxCostPerDay ?? Infinity,
+          },
+          prices:
+            config.pool.maxCostPerDay === undefined && config.pool.prices === undefined
+              ? undefined
+              : pricesFor(config, config.pool.prices),
           maxTasks: config.pool.maxTasks,
           maxAgeMs: config.pool.maxAge,
           findImage: (reference: string) => images.catalog.find(reference),

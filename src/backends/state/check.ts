@@ -13,6 +13,7 @@ import {
   type ContainerRecord,
   ContainerRecordSchema,
   DefinitionRecordSchema,
+  PoolRecordSchema,
   ExecRecordSchema,
   type ImageRecord,
   ImageRecordSchema,
@@ -46,6 +47,7 @@ const schemas: Readonly<Record<TableName, GenMessage<Message>>> = {
   network: NetworkRecordSchema,
   task: TaskRecordSchema,
   definition: DefinitionRecordSchema,
+  pool: PoolRecordSchema,
   event: EventSchema,
 };
 

@@ -13,6 +13,7 @@
  *     network!<64 hex>         sockerless.state.v1.NetworkRecord
  *     task!<64 hex>            sockerless.state.v1.TaskRecord, under the container's ID; cloud backends only
  *     definition!<family>      sockerless.state.v1.DefinitionRecord; the ECS backend only
+ *     pool!<ID>                sockerless.state.v1.PoolRecord, which tells its IDs; cloud backends only
  *     event!<19 digits>        sockerless.backend.v1.Event; the digits are its time in nanoseconds, zero-padded,
  *                              so that the order of the keys is the order of the events
  *
@@ -29,6 +30,7 @@ export type TableName =
   | "network"
   | "task"
   | "definition"
+  | "pool"
   | "event";
 
 /** Key of the last migration's number. */

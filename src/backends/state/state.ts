@@ -20,6 +20,8 @@ import {
   type ImageRecord,
   ImageRecordSchema,
   type NetworkRecord,
+  type PoolRecord,
+  PoolRecordSchema,
   type TaskRecord,
   TaskRecordSchema,
   type VolumeRecord,
@@ -46,6 +48,7 @@ export interface Change {
   readonly networks: TableChange<NetworkRecord>;
   readonly tasks: TableChange<TaskRecord>;
   readonly definitions: TableChange<DefinitionRecord>;
+  readonly pool: TableChange<PoolRecord>;
   /** Journals an event; listeners receive it once the change is durable. */
   event(event: NewEvent): void;
   /** Sends an event to the listeners, in order, without journalling it. */
@@ -70,6 +73,8 @@ export interface State {
   /** On clouds: containers' tasks, by container ID; on ECS: task definitions, by family. */
   readonly tasks: Table<TaskRecord>;
   readonly definitions: Table<DefinitionRecord>;
+  /** On clouds: what the pool of prepared tasks remembers. */
+  readonly pool: Table<PoolRecord>;
   readonly events: EventJournal;
   /**
    * Applies a change; resolves when it is durable. `describe` must not throw half-way.
@@ -161,6 +166,7 @@ class LevelState implements State {
   readonly networks = new NetworkTable();
   readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);
   readonly definitions = new RecordTable("definition", DefinitionRecordSchema, (record) => record.family);
+  readonly pool = new RecordTable("pool", PoolRecordSchema, (record) => record.id);
   readonly events: Journal;
 
   readonly #storage: Storage;
@@ -196,6 +202,7 @@ class LevelState implements State {
       this.networks,
       this.tasks,
       this.definitions,
+      this.pool,
     ]) {
       await this.#read(table.name, (id, value) => table.load(id, value));
     }
@@ -224,6 +231,7 @@ class LevelState implements State {
       networks: this.networks.changeInto(commit),
       tasks: this.tasks.changeInto(commit),
       definitions: this.definitions.changeInto(commit),
+      pool: this.pool.changeInto(commit),
       event: (event) => commit.events.push(this.events.append(event, commit.operations)),
       passingEvent: (event) => commit.events.push(this.events.dated(event)),
     });

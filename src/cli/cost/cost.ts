@@ -11,7 +11,7 @@ import { mustRead, object, wholeNumber } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 import { HostConfigSchema, type HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { askDocker, askDockerText } from "../docker-api.ts";
-import { pricesFor, type Prices } from "./prices.ts";
+import { pricesFor, type Prices } from "../../common/prices.ts";
 import { type Cost, costsOf, type Period, type Size, total, type UsedContainer } from "./usage.ts";
 
 const texts = v.record(v.string(), v.string());

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import type { Prices } from "./prices.ts";
+import type { Prices } from "../../common/prices.ts";
 import { costsOf, total, type UsedContainer } from "./usage.ts";
 
 const hour = 3_600_000;

@@ -1,5 +1,5 @@
 /** Runs of containers and what they cost. Pure. */
-import type { Prices } from "./prices.ts";
+import type { Prices } from "../../common/prices.ts";
 
 /** The share of a machine that a container has while it runs. */
 export interface Size {

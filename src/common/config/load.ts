@@ -345,13 +345,18 @@ function resolveCommon(
 
 /** @throws invalid: there is no backend, or no way to its agents, that tasks are prepared for */
 function checkPool(
-  { mode }: PoolSection,
+  { mode, maxIdleHoursPerDay, maxCostPerDay }: PoolSection,
   backend: BackendName,
   ecs: Record<string, unknown> | undefined,
 ): void {
   if (mode !== "off" && (backend !== "ecs" || ecs?.["agent_mode"] !== "direct")) {
     throw invalid(
       "configuration: pool.mode: tasks are prepared on the backend ecs with ecs.agent_mode: direct, and nowhere else",
+    );
+  }
+  if (mode === "learned" && maxIdleHoursPerDay === undefined && maxCostPerDay === undefined) {
+    throw invalid(
+      "configuration: pool.mode: learned needs pool.max_idle_hours_per_day or pool.max_cost_per_day",
     );
   }
 }

@@ -5,6 +5,7 @@
 import { object } from "../documents.ts";
 
 import {
+  amount,
   count,
   describe,
   duration,
@@ -389,8 +390,8 @@ export const builderSchema = object({
 /** The `pool:` section. */
 export const poolSchema = object({
   mode: describe(
-    withDefault(oneOf("off", "fixed"), "off"),
-    "`fixed`: tasks are prepared, and paid for, before containers are started; a start that finds one like its own takes it (docs/backends/ecs.md). Backend `ecs`.",
+    withDefault(oneOf("off", "fixed", "learned"), "off"),
+    "`fixed`, `learned`: tasks are prepared, and paid for, before containers are started; a start that finds one like its own takes it (docs/backends/ecs.md). `fixed`: those of `pool.images`; `learned`: those that starts of the last days let expect, as far as `pool.max_idle_hours_per_day` or `pool.max_cost_per_day` goes, one of which has to be given. Backend `ecs`.",
   ),
   images: describe(
     withDefault(
@@ -402,9 +403,24 @@ export const poolSchema = object({
       ),
       [],
     ),
-    "How many tasks wait for containers of which image: `node:22=2 cpus=1 memory=2g network=ci`. They are like `docker run` with `--cpus`, `--memory` and `--network` of these values, and without other settings that a task definition has.",
+    "Mode `fixed`: how many tasks wait for containers of which image: `node:22=2 cpus=1 memory=2g network=ci`. They are like `docker run` with `--cpus`, `--memory` and `--network` of these values, and without other settings that a task definition has.",
   ),
   max_tasks: describe(withDefault(count(), 10), "The most tasks that wait at a time, of all images."),
+  max_idle_hours_per_day: describe(
+    optional(amount()),
+    "The most hours that tasks may wait on a day (UTC), all of them together. Once they are used up, none waits until the next day.",
+    { defaultText: "no limit, and in mode `learned` that of `pool.max_cost_per_day`" },
+  ),
+  max_cost_per_day: describe(
+    optional(amount()),
+    "The most that tasks which wait may cost on a day (UTC), in the currency of the prices. Once it is spent, none waits until the next day.",
+    { defaultText: "no limit, and in mode `learned` that of `pool.max_idle_hours_per_day`" },
+  ),
+  prices: describe(
+    optional(path()),
+    'File with the prices that `pool.max_cost_per_day` goes by, as for `sockerless cost --prices`: `{"date": "2026-06-01", "of": "…", "currency": "EUR", "perVcpuHour": 0.04, "perGibHour": 0.004}`.',
+    { defaultText: "those that are known here, of Fargate in some regions" },
+  ),
   max_age: describe(
     withDefault(duration(), 4 * 60 * 60_000),
     "How long a task waits at most before it is stopped and another takes its place. One whose backend is gone ends by itself two minutes later.",

@@ -177,6 +177,17 @@ export function count(): Value<Schema<number>> {
   };
 }
 
+/** A number that is not negative: of hours, of money. */
+export function amount(): Value<Schema<number>> {
+  return {
+    schema: parsedText(
+      (given) => (/^\d{1,9}(\.\d{1,6})?$/.test(given) ? Number(given) : undefined),
+      "must be a number such as 12 or 0.5",
+    ),
+    about: { typeName: "number" },
+  };
+}
+
 /** A number of bytes. */
 export function size(): Value<Schema<number>> {
   return {

@@ -10,6 +10,12 @@ export interface Preparation {
   readonly waitMs: number;
 }
 
+/** The size of a task. */
+export interface ChargedSize {
+  readonly vcpus: number;
+  readonly gib: number;
+}
+
 /**
  * Prepared tasks. The cloud is their book: it tells of each task whether it was prepared (`TaskView.prepared`), and which
  * container has claimed it.
@@ -17,6 +23,8 @@ export interface Preparation {
 export interface PreparedTasks {
   /** A hash of all that a container's request has in common with the requests of tasks that it can run in. */
   shapeOf(request: string): string;
+  /** The size that the task of a request is charged for. */
+  sizeOf(request: string): ChargedSize;
   /** The request for a task like a container's that waits to be claimed. */
   prepare(request: string, preparation: Preparation): string;
   /**

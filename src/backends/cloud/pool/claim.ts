@@ -7,6 +7,7 @@ import { messageOf } from "../../../common/errors.ts";
 import { preparedAsked } from "../../../common/metrics/measure.ts";
 import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
 import type { StartLimit } from "../tasks/start-limit.ts";
 import type { TaskContext } from "../tasks/task-context.ts";
@@ -24,8 +25,10 @@ const claimLimitMs = 5_000;
  */
 export async function takePrepared(
   { pool, book }: TaskContext,
+  spec: WorkloadSpec,
   asked: TaskRecord,
 ): Promise<TaskRecord | undefined> {
+  pool?.started(spec, asked.request);
   const found = pool?.take(asked.request);
   if (pool === undefined || found === undefined) {
     return undefined;

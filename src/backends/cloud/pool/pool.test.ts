@@ -3,13 +3,16 @@ import { afterEach, describe, it } from "node:test";
 
 import { preparedAsked } from "../../../common/metrics/measure.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
-import type { TaskAnswer, TaskView } from "../contract/cloud-tasks.ts";
+import type { PoolRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../state/state.ts";
+import { RequestStale, type TaskAnswer, type TaskView } from "../contract/cloud-tasks.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { refusal, taskView, testCloud } from "../testing/cloud.ts";
 import { TaskPoller } from "../tasks/poller.ts";
 import type { TaskBook } from "../tasks/task-book.ts";
 import { Pool, type PoolOptions } from "./pool.ts";
+import { Spending } from "./spending.ts";
 
 const minuteMs = 60_000;
 /** A look at the cloud, and what follows from it. */
@@ -18,6 +21,7 @@ const lookMs = 12_000;
 /** A pool over a cloud in memory, of two tasks of the shape "a" unless said otherwise. */
 function setUp(
   given: Partial<PoolOptions> & {
+    readonly idleHours?: number;
     readonly answer?: () => Promise<TaskAnswer>;
     readonly found?: readonly TaskView[];
   } = {},
@@ -53,11 +57,17 @@ function setUp(
     }),
   });
   const { logger } = capturedLogger();
+  const kept = new Map<string, PoolRecord>();
+  const commit = async (describe: (change: object) => void): Promise<void> =>
+    describe({ pool: { put: (record: PoolRecord) => kept.set(record.id, record) } });
+  const limits = { idleHours: given.idleHours ?? Infinity, cost: Infinity };
+  const spending = new Spending({ state: { pool: kept, commit } as unknown as State, clock, limits });
   const poller = new TaskPoller({ cloud, clock, logger, intervalMs: 1000 });
   const pool = new Pool({
     cloud,
     prepared: {
       shapeOf: (request) => request,
+      sizeOf: () => ({ vcpus: 1, gib: 2 }),
       prepare: (_request, { name, shape }) => JSON.stringify({ name, shape }),
       claim: async () => {},
     },
@@ -70,6 +80,8 @@ function setUp(
     instance: "one",
     wanted: async () => [{ request: "a", count: 2 }],
     isRoomAwaited: () => false,
+    spending,
+    costOf: () => 0,
     maxTasks: 10,
     maxAgeMs: 60 * minuteMs,
     startTimeoutMs: 5 * minuteMs,
@@ -152,6 +164,32 @@ describe("a pool of prepared tasks", () => {
     const { pass, asked } = setUp({ maxTasks: 1, wanted: async () => [{ request: "a", count: 5 }] });
     await pass(5 * lookMs);
     assert.equal(asked(), 1);
+  });
+
+  it("stops all that wait before they cost more than a day may, and begins again on the next", async () => {
+    const { pass, running, stopped, asked, clock } = setUp({ idleHours: 0.25 });
+    await pass(7 * minuteMs);
+    assert.equal(running.size, 2);
+    await pass(minuteMs);
+    assert.deepEqual(new Set(stopped), new Set(["task/1", "task/2"]));
+    await pass(5 * minuteMs);
+    assert.equal(asked(), 2);
+    const dayMs = 24 * 60 * minuteMs;
+    await clock.advance(dayMs - (clock.nowMs() % dayMs));
+    await pass(2 * lookMs);
+    assert.equal(running.size, 2);
+  });
+
+  it("goes on without a request that the cloud does not take any more", async () => {
+    const refused: string[] = [];
+    const learned = { started: () => {}, refused: (request: string) => void refused.push(request) };
+    const { pass } = setUp({
+      learned,
+      wanted: async () => (refused.length === 0 ? [{ request: "a", count: 1 }] : []),
+      answer: () => Promise.reject(new RequestStale("its definition is gone")),
+    });
+    await pass(lookMs);
+    assert.deepEqual(refused, ["a"]);
   });
 
   it("takes over what an earlier backend has left, but for what a record or a tag names, and stops what is too much", async () => {

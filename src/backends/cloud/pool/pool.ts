@@ -8,12 +8,15 @@ import { newId, shortId } from "../../../common/ids.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/measure.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
-import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
+import { type CloudTasks, RequestStale, type TaskView } from "../contract/cloud-tasks.ts";
 import type { PreparedTasks } from "../contract/prepared-tasks.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "../tasks/await-agent.ts";
 import { describeAll, whole } from "../tasks/describe-all.ts";
 import type { TaskPoller } from "../tasks/poller.ts";
 import type { TaskBook } from "../tasks/task-book.ts";
+import type { LearnedPool } from "./learned.ts";
+import type { Spending } from "./spending.ts";
 import type { Wanted } from "./templates.ts";
 
 /** Settings and dependencies of a pool. */
@@ -29,6 +32,11 @@ export interface PoolOptions {
   readonly wanted: (() => Promise<readonly Wanted[]>) | undefined;
   /** Whether a start waits for room: nothing is prepared meanwhile. */
   readonly isRoomAwaited: () => boolean;
+  /** Learns from starts, which it is told of. */
+  readonly learned?: Pick<LearnedPool, "started" | "refused"> | undefined;
+  readonly spending: Pick<Spending, "count" | "isSpent" | "save">;
+  /** The cost of an hour of a request's task, in the prices' currency; 0 if that is unknown. */
+  readonly costOf: (request: string) => number;
   readonly maxTasks: number;
   readonly maxAgeMs: number;
   readonly startTimeoutMs: number;
@@ -42,6 +50,7 @@ interface Member {
   readonly name: string;
   readonly shape: string;
   readonly createdMs: number;
+  readonly costPerHour: number;
   /** Aborts when it is claimed or stopped. */
   readonly left: AbortController;
   /** Undefined until its agent has answered. */
@@ -50,6 +59,8 @@ interface Member {
 
 /** Interval of looks at the pool. */
 const roundMs = 10_000;
+/** Time of all that wait which a day's limit must have left: until they are looked at again, and stopped. */
+const reserveMs = 2 * roundMs;
 /** Pause after a claim: the starts of a burst come first. */
 const refillPauseMs = 1_000;
 /** Time for which nothing is prepared after a start found no room, or the cloud gave no task. */
@@ -77,6 +88,8 @@ export class Pool {
   readonly #asked = new Map<string, string>();
   readonly #closed = new AbortController();
   readonly #work = new Set<Promise<void>>();
+  /** Costs of an hour, by shape. */
+  readonly #costs = new Map<string, number>();
   #wake = new AbortController();
   #restsUntilMs = 0;
 
@@ -85,6 +98,11 @@ export class Pool {
     if (options.wanted !== undefined) {
       this.#track(this.#keep(options.wanted));
     }
+  }
+
+  /** Tells of a container's start, whether or not a task waits for it. */
+  started(spec: WorkloadSpec, request: string): void {
+    this.#options.learned?.started(spec, request);
   }
 
   /** Takes a waiting task for a container's request; nobody else gets it. Undefined if there is none. */
@@ -161,6 +179,20 @@ export class Pool {
   async close(): Promise<void> {
     this.#closed.abort(over);
     await Promise.all(this.#work);
+    await this.#account();
+  }
+
+  /** Counts what the waiting tasks cost, and makes that durable if there are any. Never fails. */
+  async #account(): Promise<void> {
+    const { logger, spending } = this.#options;
+    spending.count(this.#members.values());
+    if (this.#members.size > 0) {
+      try {
+        await spending.save();
+      } catch (error) {
+        logger.warn({ err: error }, `cannot keep what waiting tasks cost: ${messageOf(error)}`);
+      }
+    }
   }
 
   #track(work: Promise<void>): void {
@@ -186,17 +218,27 @@ export class Pool {
   }
 
   async #round(wanted: () => Promise<readonly Wanted[]>, signal: AbortSignal): Promise<void> {
-    const { cloud, instance, prepared } = this.#options;
+    const { cloud, costOf, instance, prepared, spending } = this.#options;
+    const counts = new Map<string, { request: string; least: number; most: number }>();
+    for (const { request, count, most = count } of await wanted()) {
+      const shape = prepared.shapeOf(request);
+      this.#costs.set(shape, costOf(request));
+      const before = counts.get(shape) ?? { least: 0, most: 0 };
+      counts.set(shape, { request, least: before.least + count, most: before.most + most });
+    }
     const views = whole(await describeAll(cloud, await cloud.listOwn(), signal));
     this.#compare(views.filter((view) => view.instance === instance && !view.stopping && !view.stopped));
-    const counts = new Map<string, Wanted>();
-    for (const { request, count } of await wanted()) {
-      const shape = prepared.shapeOf(request);
-      counts.set(shape, { request, count: count + (counts.get(shape)?.count ?? 0) });
+    await this.#account();
+    if (spending.isSpent(this.#members.values(), reserveMs)) {
+      counts.clear();
     }
     this.#dismissSurplus(counts);
-    for (const [shape, { request, count }] of counts) {
-      for (let missing = count - this.#countOf(shape); missing > 0 && this.#hasRoom(); missing--) {
+    for (const [shape, { request, least }] of counts) {
+      for (
+        let missing = least - this.#countOf(shape);
+        missing > 0 && this.#hasRoom(costOf(request));
+        missing--
+      ) {
         this.#track(this.#prepare(request, shape));
       }
     }
@@ -230,7 +272,7 @@ export class Pool {
   }
 
   /** Stops tasks that are too old, whose agents do not answer, or that nobody wants. */
-  #dismissSurplus(counts: ReadonlyMap<string, Wanted>): void {
+  #dismissSurplus(counts: ReadonlyMap<string, { readonly most: number }>): void {
     const { clock, maxAgeMs, startTimeoutMs } = this.#options;
     const kept = new Map<string, number>();
     let all = 0;
@@ -245,7 +287,7 @@ export class Pool {
         this.#dismiss(member, "it has waited for long enough");
       } else if (member.agent === undefined && ageMs >= startTimeoutMs) {
         this.#dismiss(member, "its agent does not answer");
-      } else if (before >= (counts.get(member.shape)?.count ?? 0) || all >= this.#options.maxTasks) {
+      } else if (before >= (counts.get(member.shape)?.most ?? 0) || all >= this.#options.maxTasks) {
         this.#dismiss(member, "no task like it is wanted");
       } else {
         kept.set(member.shape, before + 1);
@@ -259,8 +301,14 @@ export class Pool {
     return asked.filter((each) => each === shape).length;
   }
 
-  #hasRoom(): boolean {
-    const { clock, maxTasks, isRoomAwaited } = this.#options;
+  /** Whether one more may wait. */
+  #hasRoom(costPerHour: number): boolean {
+    const { clock, maxTasks, isRoomAwaited, spending } = this.#options;
+    const asked = [...this.#asked.keys()].map(() => ({ createdMs: clock.nowMs(), costPerHour }));
+    const waiting = [...this.#members.values(), ...asked, { createdMs: clock.nowMs(), costPerHour }];
+    if (spending.isSpent(waiting, reserveMs)) {
+      return false;
+    }
     const rests = this.#isClosed || clock.nowMs() < this.#restsUntilMs || isRoomAwaited();
     return !rests && this.#members.size + this.#asked.size < maxTasks;
   }
@@ -275,7 +323,7 @@ export class Pool {
 
   /** Requests a task. One whose answer is lost is found by the next looks. */
   async #prepare(request: string, shape: string): Promise<void> {
-    const { cloud, clock, logger, prepared, maxAgeMs } = this.#options;
+    const { cloud, clock, learned, logger, prepared, maxAgeMs } = this.#options;
     const name = newId();
     this.#asked.set(name, shape);
     try {
@@ -289,7 +337,10 @@ export class Pool {
       this.#rest();
       logger.warn({ err: answer.cause }, `cannot prepare a task: ${answer.reason}`);
     } catch (error) {
-      if (!this.#isClosed) {
+      if (error instanceof RequestStale) {
+        learned?.refused(request);
+      }
+      if (!this.#isClosed && !(learned && error instanceof RequestStale)) {
         this.#rest();
         logger.warn({ err: error }, `cannot prepare a task: ${messageOf(error)}`);
       }
@@ -298,8 +349,9 @@ export class Pool {
     }
   }
 
-  #adopt(found: Omit<Member, "left" | "agent">): void {
-    const member: Member = { ...found, left: new AbortController(), agent: undefined };
+  #adopt(found: Omit<Member, "left" | "agent" | "costPerHour">): void {
+    const costPerHour = this.#costs.get(found.shape) ?? Math.max(0, ...this.#costs.values());
+    const member: Member = { ...found, costPerHour, left: new AbortController(), agent: undefined };
     this.#members.set(member.task, member);
     this.#track(this.#meet(member));
   }
@@ -324,6 +376,7 @@ export class Pool {
   }
 
   #leave(member: Member): void {
+    this.#options.spending.count(this.#members.values());
     this.#members.delete(member.task);
     member.left.abort(over);
   }

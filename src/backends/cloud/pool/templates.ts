@@ -17,6 +17,8 @@ export interface Wanted {
   /** The request that a container like them would make. */
   readonly request: string;
   readonly count: number;
+  /** More are too many; absent: the count. */
+  readonly most?: number;
 }
 
 /** One entry of `pool.images`. */

@@ -236,7 +236,9 @@ async function bringUp(
     const begun = new Date(clock.nowMs());
     // A request that may have been sent has a task, perhaps, which has to be found.
     const taken =
-      record.task === "" && mayClaim && !now.isResumed ? await takePrepared(context, record) : undefined;
+      record.task === "" && mayClaim && !now.isResumed
+        ? await takePrepared(context, spec, record)
+        : undefined;
     const placed = taken ?? (record.task === "" ? await place(context, spec, record, now) : record);
     const isClaim = placed.prepared !== "";
     try {

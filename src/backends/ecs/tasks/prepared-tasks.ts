@@ -19,6 +19,10 @@ export function ecsPreparedTasks({ ecs }: { readonly ecs: AwsService<ECSClient> 
       createHash("sha256")
         .update(JSON.stringify(shared(request)))
         .digest("hex"),
+    sizeOf(request) {
+      const { cpu, memory } = (JSON.parse(request) as RunTaskCommandInput).overrides ?? {};
+      return { vcpus: Number(cpu ?? 0) / 1024, gib: Number(memory ?? 0) / 1024 };
+    },
     prepare(request, preparation) {
       const asked = withEnvironment(shared(request), (own) => [...own, ...preparedEnvironment(preparation)]);
       const clientToken = createHash("sha256").update(preparation.name).digest("hex");

@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 
 import * as v from "valibot";
 
-import type { Config } from "../../common/config/load.ts";
-import { read, object } from "../../common/documents.ts";
-import { invalid, messageOf, notImplemented } from "../../common/errors.ts";
+import type { Config } from "./config/load.ts";
+import { read, object } from "./documents.ts";
+import { invalid, messageOf, notImplemented } from "./errors.ts";
 
 const amount = v.pipe(v.number(), v.minValue(0));
 
@@ -60,7 +60,7 @@ export function pricesFor(config: Config, file: string | undefined): Prices {
   }
   const place = { local: "this machine", ecs: "this region", aca: "Azure", kubernetes: "a cluster" };
   throw notImplemented(
-    `the prices of ${place[config.backend]} are not known here: name them with --prices FILE ` +
+    `the prices of ${place[config.backend]} are not known here: name them with --prices FILE, or pool.prices ` +
       `({"date": "2026-06-01", "of": "…", "currency": "USD", "perVcpuHour": 0.04, "perGibHour": 0.004})`,
   );
 }

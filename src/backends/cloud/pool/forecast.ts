@@ -1,0 +1,457 @@
+/**
+ * A forecast of starts, learned from earlier ones.
+ *
+ * Starts come in bursts: a pipeline's jobs begin together, and when the last of them has ended the next ones begin. So starts
+ * less than 5 s apart are one burst, and a burst that begins as another ends follows it. Of a burst that runs, those that were
+ * like it (of the same kinds, mostly) tell when it will end, and what will follow. Bursts that follow nothing come as often as they did in
+ * the last three quarters of an hour and at this time of earlier days, half and half.
+ *
+ * Together this gives for each kind the chance that a first, a second, a third… start comes within a minute. A task waits for the n-th
+ * of them while the waiting that it is likely to save is worth its price. The price is the one at which the busiest of the days
+ * that are known would have cost what a day may cost.
+ */
+
+/** A number of starts by kind. */
+export type Counts = ReadonlyMap<string, number>;
+
+/** Containers that were started together, and have ended. */
+export interface Burst {
+  /** Unix time, in milliseconds. */
+  readonly beganMs: number;
+  /** Milliseconds until the last of them ended. */
+  readonly lengthMs: number;
+  readonly counts: Counts;
+  /** Whether it began as another ended. */
+  readonly isFollower: boolean;
+  /** Starts of the burst that began as it ended; empty: none did. */
+  readonly followers: Counts;
+}
+
+/** How many tasks of a kind are to wait. */
+export interface Level {
+  /** Fewer are not enough. */
+  readonly least: number;
+  /** More are too many: one that waits already has its start behind it, and is kept for less. */
+  readonly most: number;
+}
+
+interface LiveBurst {
+  readonly beganMs: number;
+  readonly counts: Map<string, number>;
+  readonly running: Set<string>;
+  readonly isFollower: boolean;
+  lastMs: number;
+  endedMs: number | undefined;
+  follower: LiveBurst | undefined;
+}
+
+/** A burst, as far as it is known while it runs. */
+type Known = Pick<Burst, "beganMs" | "counts">;
+
+/** Chances of 0, 1, 2… starts, by kind. */
+type Chances = Map<string, Float64Array>;
+
+/** The parameters of the days' cost. */
+export interface Budget {
+  /** The limit of the waiting tasks' cost, in hours or in money. */
+  readonly perDay: number;
+  /** The cost of an hour of a kind's task, in the same unit. */
+  readonly costOf: (kind: string) => number;
+}
+
+/** Longest pause between starts of one burst. */
+const burstGapMs = 5_000;
+/** Longest pause between a burst's end and what follows it. */
+const followGapMs = 5_000;
+/** The time that a start takes which finds no task: what is saved. */
+const coldStartMs = 35_000;
+/** Time ahead for which starts are expected. */
+const horizonMs = 60_000;
+/** Time of a prepared task's start that is not waited for: some of the starts that it is for come late. */
+const earlyMs = 10_000;
+/** Share of the price at which a task that waits already is kept. */
+const keepShare = 0.6;
+/** Time by which an end may come earlier or later than those of earlier bursts. */
+const blurMs = 40_000;
+/** Time before and behind an hour of the day that counts as the same. */
+const aroundMs = 45 * 60_000;
+/** Likeness of two bursts, from 0 to 1, below which one tells nothing of the other; its power is the weight. */
+const leastLikeness = 0.1;
+const likenessPower = 4;
+/** Most tasks of a kind that are ever worth it. */
+const mostOfKind = 16;
+/** Bursts that tell how many starts come together. */
+const compositionBursts = 200;
+const calibrationStepMs = 30_000;
+const none = Float64Array.of(1);
+const dayMs = 24 * 60 * 60_000;
+const hourMs = 60 * 60_000;
+
+/** Learns from starts and ends, and tells which tasks are worth their price. */
+export class Forecast {
+  /** Bursts that have ended, by their kinds. */
+  readonly #known = new Map<string, Burst[]>();
+  readonly #all: Burst[] = [];
+  readonly #live = new Set<LiveBurst>();
+  /** Ended ones that something may follow yet. */
+  readonly #settling = new Set<LiveBurst>();
+  readonly #burstOf = new Map<string, LiveBurst>();
+  readonly #likeness = new Map<string, Map<string, number>>();
+  #open: LiveBurst | undefined;
+  /** Times of bursts that follow nothing, within the last {@link aroundMs}. */
+  #recentMs: number[] = [];
+  #usual = { dates: 0, timesMs: [] as number[] };
+  #compositions: Chances = new Map();
+  #price = Infinity;
+
+  /** @param known oldest first */
+  constructor(known: Iterable<Burst> = []) {
+    for (const burst of known) {
+      this.#learn(burst);
+    }
+  }
+
+  /** Seconds of waiting that a second of a task must be likely to save, by what an hour of it costs; Infinity: none is worth it. */
+  get price(): number {
+    return this.#price;
+  }
+
+  /** The containers that run, as far as is known. */
+  get running(): readonly string[] {
+    return [...this.#burstOf.keys()];
+  }
+
+  /** Kinds of all bursts, ended and running. */
+  get kinds(): ReadonlySet<string> {
+    const bursts = [...this.#all, ...this.#live, ...this.#settling];
+    return new Set(bursts.flatMap(({ counts }) => [...counts.keys()]));
+  }
+
+  /** Tells of a start. One that is known already is not counted again. */
+  started(containerId: string, kind: string, nowMs: number): void {
+    if (this.#burstOf.has(containerId)) {
+      return;
+    }
+    if (this.#open === undefined || nowMs - this.#open.lastMs > burstGapMs) {
+      this.#open = this.#begin(nowMs);
+    }
+    const burst = this.#open;
+    burst.lastMs = nowMs;
+    burst.endedMs = undefined;
+    burst.counts.set(kind, (burst.counts.get(kind) ?? 0) + 1);
+    burst.running.add(containerId);
+    this.#burstOf.set(containerId, burst);
+    this.#live.add(burst);
+    this.#settling.delete(burst);
+  }
+
+  /** Tells of a container's end. */
+  ended(containerId: string, atMs: number): void {
+    const burst = this.#burstOf.get(containerId);
+    this.#burstOf.delete(containerId);
+    burst?.running.delete(containerId);
+    if (burst?.running.size === 0) {
+      burst.endedMs = atMs;
+      this.#live.delete(burst);
+      this.#settling.add(burst);
+    }
+  }
+
+  /** Learns from the bursts that nothing can follow any more. @returns them, to be kept */
+  settle(nowMs: number): readonly Burst[] {
+    const settled: Burst[] = [];
+    for (const live of this.#settling) {
+      const { beganMs, counts, endedMs = nowMs, isFollower, follower } = live;
+      if (nowMs - endedMs > followGapMs + burstGapMs) {
+        this.#settling.delete(live);
+        const followers: Counts = follower?.counts ?? new Map();
+        settled.push({ beganMs, lengthMs: endedMs - beganMs, counts, isFollower, followers });
+      }
+    }
+    for (const burst of settled) {
+      this.#learn(burst);
+    }
+    return settled;
+  }
+
+  /** Forgets bursts before a time. */
+  forget(beforeMs: number): void {
+    const kept = this.#all.filter(({ beganMs }) => beganMs >= beforeMs);
+    this.#all.length = 0;
+    this.#known.clear();
+    for (const burst of kept) {
+      this.#learn(burst);
+    }
+  }
+
+  /** How many tasks of which kinds are to wait now. */
+  wanted(nowMs: number, { costOf }: Pick<Budget, "costOf">): ReadonlyMap<string, Level> {
+    this.#recentMs = this.#recentMs.filter((timeMs) => nowMs - timeMs < aroundMs);
+    const perMs = this.#rateOf(nowMs, this.#recentMs.length);
+    return this.#levels(nowMs, [...this.#live], perMs, this.#price, costOf);
+  }
+
+  /**
+   * Finds the price at which the busiest day would have cost what a day may, by going through that day.
+   *
+   * @param pause awaited now and then: this takes a second of work
+   */
+  async calibrate({ perDay, costOf }: Budget, pause: () => Promise<void>): Promise<void> {
+    const dates = Map.groupBy(this.#all, ({ beganMs }) => Math.floor(beganMs / dayMs));
+    const most = Math.max(...[...dates.values()].map(({ length }) => length));
+    const full = [...dates.values()].filter(({ length }) => length * 2 >= most).flat();
+    const timesMs = full.filter(({ isFollower }) => !isFollower).map(({ beganMs }) => beganMs % dayMs);
+    this.#usual = { timesMs, dates: [...dates.values()].filter(({ length }) => length * 2 >= most).length };
+    const busiest = [...dates.values()].find(({ length }) => length === most);
+    if (busiest === undefined) {
+      return;
+    }
+    const kinds = [...new Set(busiest.flatMap(({ counts }) => [...counts.keys()]))];
+    const costs = kinds.map(costOf).filter((cost) => cost > 0 && Number.isFinite(cost));
+    if (costs.length === 0) {
+      return;
+    }
+    let low = 0.005 / Math.max(...costs);
+    let high = 1 / Math.min(...costs);
+    for (let step = 0; step < 8; step++) {
+      const price = Math.sqrt(low * high);
+      if ((await this.#costAt(price, busiest, costOf, pause)) > perDay) {
+        low = price;
+      } else {
+        high = price;
+      }
+    }
+    this.#price = high;
+  }
+
+  #begin(nowMs: number): LiveBurst {
+    const before = [...this.#settling]
+      .filter(({ endedMs = 0, follower }) => follower === undefined && nowMs - endedMs <= followGapMs)
+      .sort((one, other) => (other.endedMs ?? 0) - (one.endedMs ?? 0))[0];
+    const burst: LiveBurst = {
+      beganMs: nowMs,
+      lastMs: nowMs,
+      counts: new Map(),
+      running: new Set(),
+      isFollower: before !== undefined,
+      endedMs: undefined,
+      follower: undefined,
+    };
+    if (before === undefined) {
+      this.#recentMs.push(nowMs);
+    } else {
+      before.follower = burst;
+    }
+    return burst;
+  }
+
+  #learn(burst: Burst): void {
+    this.#all.push(burst);
+    const name = classOf(burst.counts);
+    const alike = this.#known.get(name);
+    if (alike === undefined) {
+      this.#known.set(name, [burst]);
+    } else {
+      alike.push(burst);
+    }
+    this.#compositions = new Map();
+  }
+
+  /** Bursts that follow nothing, by the millisecond. @param recent those of the last time of {@link aroundMs} */
+  #rateOf(nowMs: number, recent: number): number {
+    const { dates, timesMs } = this.#usual;
+    const recently = recent / aroundMs;
+    if (dates === 0) {
+      return recently;
+    }
+    const timeMs = nowMs % dayMs;
+    const near = timesMs.filter((each) => {
+      const apartMs = Math.abs(each - timeMs);
+      return Math.min(apartMs, dayMs - apartMs) < aroundMs;
+    });
+    return (recently + near.length / (2 * aroundMs * dates)) / 2;
+  }
+
+  #levels(
+    nowMs: number,
+    live: readonly Known[],
+    perMs: number,
+    price: number,
+    costOf: Budget["costOf"],
+  ): ReadonlyMap<string, Level> {
+    const readyMs = coldStartMs - earlyMs;
+    const soon = this.#chances(nowMs, live, perMs, readyMs, readyMs + horizonMs);
+    const fromNow = this.#chances(nowMs, live, perMs, 0, readyMs + horizonMs);
+    const levels = new Map<string, Level>();
+    for (const [kind, chances] of fromNow) {
+      const cost = costOf(kind) * price;
+      const least = worthwhile(soon.get(kind) ?? none, horizonMs, cost);
+      const most = Math.max(least, worthwhile(chances, readyMs + horizonMs, cost * keepShare));
+      if (most > 0) {
+        levels.set(kind, { least, most });
+      }
+    }
+    return levels;
+  }
+
+  /** Chances of starts between two times from now. */
+  #chances(nowMs: number, live: readonly Known[], perMs: number, fromMs: number, untilMs: number): Chances {
+    const sum: Chances = new Map();
+    for (const burst of live) {
+      addTo(sum, this.#afterBurst(burst, nowMs - burst.beganMs, fromMs, untilMs));
+    }
+    const any = 1 - Math.exp(-perMs * (untilMs - fromMs));
+    addTo(sum, this.#composition(), any);
+    return sum;
+  }
+
+  /** Chances of what follows a burst of an age. */
+  #afterBurst(burst: Known, ageMs: number, fromMs: number, untilMs: number): Chances {
+    const share = (untilMs - fromMs) / (untilMs - fromMs + 2 * blurMs);
+    const chances: Chances = new Map();
+    let all = 1; // As if one had gone on: few tell little.
+    const name = classOf(burst.counts);
+    for (const [other, bursts] of this.#known) {
+      const weight = this.#likenessOf(name, other) ** likenessPower;
+      if (weight < leastLikeness) {
+        continue;
+      }
+      for (const { beganMs, lengthMs, followers } of bursts) {
+        if (lengthMs < ageMs || beganMs === burst.beganMs) {
+          continue;
+        }
+        all += weight;
+        if (lengthMs >= ageMs + fromMs - blurMs && lengthMs < ageMs + untilMs + blurMs) {
+          count(chances, followers, weight * share);
+        }
+      }
+    }
+    for (const each of chances.values()) {
+      each.forEach((weight, index) => {
+        each[index] = weight / all;
+      });
+    }
+    return chances;
+  }
+
+  /** Chances of what a burst consists of that follows nothing. */
+  #composition(): Chances {
+    if (this.#compositions.size === 0) {
+      const bursts = this.#all.filter(({ isFollower }) => !isFollower).slice(-compositionBursts);
+      for (const { counts } of bursts) {
+        count(this.#compositions, counts, 1 / bursts.length);
+      }
+    }
+    return this.#compositions;
+  }
+
+  /** Share of the kinds that two bursts have in common. */
+  #likenessOf(one: string, other: string): number {
+    const ofOne = this.#likeness.get(one) ?? new Map<string, number>();
+    this.#likeness.set(one, ofOne);
+    const known = ofOne.get(other);
+    if (known !== undefined) {
+      return known;
+    }
+    const [first, second] = [new Set(one.split("\n")), new Set(other.split("\n"))];
+    const likeness = first.intersection(second).size / first.union(second).size;
+    ofOne.set(other, likeness);
+    return likeness;
+  }
+
+  /** The cost of the tasks that would have waited on a day. */
+  async #costAt(
+    price: number,
+    day: readonly Burst[],
+    costOf: Budget["costOf"],
+    pause: () => Promise<void>,
+  ): Promise<number> {
+    const bursts = day.toSorted((one, other) => one.beganMs - other.beganMs);
+    const waiting = new Map<string, number[]>();
+    let cost = 0;
+    let next = 0;
+    let live: Burst[] = [];
+    let recentMs: number[] = [];
+    const beginMs = bursts[0]?.beganMs ?? 0;
+    for (let nowMs = beginMs; next < bursts.length || live.length > 0; nowMs += calibrationStepMs) {
+      if (((nowMs - beginMs) / calibrationStepMs) % 50 === 0) {
+        await pause();
+      }
+      live = live.filter(({ beganMs, lengthMs }) => beganMs + lengthMs > nowMs);
+      recentMs = recentMs.filter((timeMs) => nowMs - timeMs < aroundMs);
+      const levels = this.#levels(nowMs, live, this.#rateOf(nowMs, recentMs.length), price, costOf);
+      for (const kind of new Set([...levels.keys(), ...waiting.keys()])) {
+        const { least, most } = levels.get(kind) ?? { least: 0, most: 0 };
+        const since = (waiting.get(kind) ?? []).slice(0, most);
+        while (since.length < least) {
+          since.push(nowMs);
+        }
+        waiting.set(kind, since);
+        cost += (since.length * calibrationStepMs * costOf(kind)) / hourMs;
+      }
+      for (
+        let burst = bursts[next];
+        burst && burst.beganMs < nowMs + calibrationStepMs;
+        burst = bursts[next]
+      ) {
+        next += 1;
+        live.push(burst);
+        if (!burst.isFollower) {
+          recentMs.push(burst.beganMs);
+        }
+        for (const [kind, starts] of burst.counts) {
+          const ready = (waiting.get(kind) ?? []).filter((sinceMs) => sinceMs + coldStartMs <= burst.beganMs);
+          waiting.get(kind)?.splice(0, Math.min(starts, ready.length));
+        }
+      }
+    }
+    return cost;
+  }
+}
+
+/** Kinds of a burst. */
+function classOf(counts: Counts): string {
+  return [...counts.keys()].sort().join("\n");
+}
+
+/** How many tasks save enough: as long as the n-th start is likely enough. @param cost seconds to save by a second's waiting */
+function worthwhile(chances: Float64Array, windowMs: number, cost: number): number {
+  let tail = 1;
+  for (let wanted = 0; ; wanted++) {
+    tail -= chances[wanted] ?? tail;
+    if (wanted === mostOfKind || tail <= 0 || (coldStartMs / windowMs) * tail < cost) {
+      return wanted;
+    }
+  }
+}
+
+/** Counts that as many starts come with a weight; the rest of the weight is at no start. */
+function count(chances: Chances, counts: Counts, weight: number): void {
+  for (const [kind, starts] of counts) {
+    const each = chances.get(kind) ?? new Float64Array(mostOfKind + 1);
+    const index = Math.min(starts, mostOfKind);
+    each[index] = (each[index] ?? 0) + weight;
+    chances.set(kind, each);
+  }
+}
+
+/** Adds starts that come independently of the others. */
+function addTo(sum: Chances, added: Chances, share = 1): void {
+  for (const [kind, chances] of added) {
+    const before = sum.get(kind);
+    const after = new Float64Array(mostOfKind + 1);
+    let nothing = 1;
+    for (let more = 1; more <= mostOfKind; more++) {
+      const chance = (chances[more] ?? 0) * share;
+      nothing -= chance;
+      for (let starts = 0; chance > 0 && starts <= mostOfKind; starts++) {
+        const together = Math.min(starts + more, mostOfKind);
+        after[together] = (after[together] ?? 0) + (before?.[starts] ?? (starts === 0 ? 1 : 0)) * chance;
+      }
+    }
+    for (let starts = 0; starts <= mostOfKind; starts++) {
+      after[starts] = (after[starts] ?? 0) + (before?.[starts] ?? (starts === 0 ? 1 : 0)) * nothing;
+    }
+    sum.set(kind, after);
+  }
+}

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import {
+  type PoolRecord,
+  TaskPhase,
+  type TaskRecord,
+  TaskRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../state/state.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { workloadSpec } from "../testing/workload-spec.ts";
+import { LearnedPool } from "./learned.ts";
+
+const dayMs = 24 * 60 * 60_000;
+
+/** A learned pool over a state and a book in memory. */
+function setUp() {
+  const clock = new ManualClock();
+  const kept = new Map<string, PoolRecord>();
+  const tasks = new Map<string, TaskRecord>();
+  const commit = async (describe: (change: object) => void): Promise<void> =>
+    describe({
+      pool: {
+        put: (record: PoolRecord) => void kept.set(record.id, record),
+        delete: (id: string) => void kept.delete(id),
+      },
+    });
+  const open = () =>
+    new LearnedPool({
+      state: { pool: kept, commit } as unknown as State,
+      book: { of: (id) => tasks.get(id) },
+      prepared: { shapeOf: (request) => request },
+      perDay: 10,
+      costOf: () => 1,
+      clock,
+      logger: capturedLogger().logger,
+    });
+  const run = async (pool: LearnedPool, id: string, image: string, request: string): Promise<void> => {
+    const task = { containerId: id, generation: 1n, phase: TaskPhase.SERVING };
+    tasks.set(id, create(TaskRecordSchema, task));
+    pool.started(workloadSpec({ id, config: { image } }), request);
+    await clock.advance(60_000);
+    tasks.delete(id);
+    await pool.wanted();
+    await clock.advance(60_000);
+    await pool.wanted();
+  };
+  return { clock, kept, open, run };
+}
+
+describe("a learned pool", () => {
+  it("keeps bursts and the last request of each kind, and nothing else of containers", async () => {
+    const { kept, open, run } = setUp();
+    const pool = open();
+    await run(pool, "a", "node", "digest 1");
+    await run(pool, "b", "node", "digest 2");
+    const bursts = [...kept.values()].filter(({ burst }) => burst !== undefined);
+    assert.deepEqual(
+      bursts.map(({ burst }) => burst?.counts),
+      [{ node: 1 }, { node: 1 }],
+    );
+    assert.equal(kept.get("kind node")?.kind?.request, "digest 2");
+    assert.equal(kept.size, 3);
+  });
+
+  it("prepares the last request of a kind after a restart, until the cloud refuses it, and again after a start", async () => {
+    const { open, run } = setUp();
+    const first = open();
+    for (let round = 0; round < 20; round++) {
+      await run(first, `first ${round}`, "node", round < 10 ? "digest 1" : "digest 2");
+    }
+    const pool = open();
+    const requests = async () => (await pool.wanted()).map(({ request }) => request);
+    await run(pool, "next", "node", "digest 2");
+    assert.deepEqual(await requests(), ["digest 2"]);
+    pool.refused("digest 2");
+    assert.deepEqual(await requests(), []);
+    await run(pool, "another", "node", "digest 2");
+    assert.deepEqual(await requests(), ["digest 2"]);
+  });
+
+  it("forgets after a week", async () => {
+    const { clock, kept, open, run } = setUp();
+    const pool = open();
+    await run(pool, "a", "node", "digest 1");
+    await clock.advance(8 * dayMs);
+    await pool.wanted();
+    assert.equal(kept.size, 0);
+  });
+});

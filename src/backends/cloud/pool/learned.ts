@@ -1,0 +1,207 @@
+/** The learned pool: a forecast over the book of tasks, with what it has learned in the state. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { PoolRecordSchema, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
+import type { State } from "../../state/state.ts";
+import type { PreparedTasks } from "../contract/prepared-tasks.ts";
+import { endOf, type TaskBook } from "../tasks/task-book.ts";
+import { type Budget, type Burst, type Counts, Forecast } from "./forecast.ts";
+import type { Wanted } from "./templates.ts";
+
+/** Settings and dependencies of a learned pool. */
+export interface LearnedOptions {
+  readonly state: Pick<State, "pool" | "commit">;
+  readonly book: Pick<TaskBook, "of">;
+  readonly prepared: Pick<PreparedTasks, "shapeOf">;
+  /** The limit of waiting tasks' cost a day, in hours or in money. */
+  readonly perDay: number;
+  /** The cost of an hour of a request's task, in the same unit. */
+  readonly costOf: (request: string) => number;
+  /** Awaited now and then during work that takes a second; default: until others have had their turn. */
+  readonly pause?: () => Promise<void>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+const dayMs = 24 * 60 * 60_000;
+/** Time for which starts are remembered. */
+const memoryMs = 7 * dayMs;
+const burstPrefix = "burst ";
+const kindPrefix = "kind ";
+
+/** Learns from this backend's starts, and tells which tasks are to wait. */
+export class LearnedPool {
+  readonly #options: LearnedOptions;
+  readonly #forecast: Forecast;
+  /** Requests of the last start of each kind. */
+  readonly #requests = new Map<string, string>();
+  /** Kinds whose last request the cloud does not take any more. */
+  readonly #stale = new Set<string>();
+  #calibratedDay = -1;
+
+  constructor(options: LearnedOptions) {
+    this.#options = options;
+    const bursts: Burst[] = [];
+    for (const { burst, kind } of options.state.pool.values()) {
+      if (kind !== undefined) {
+        this.#requests.set(kind.kind, kind.request);
+      }
+      if (burst?.beganAt !== undefined) {
+        bursts.push({
+          beganMs: timestampMs(burst.beganAt),
+          lengthMs: Number(burst.lengthMs),
+          counts: countsOf(burst.counts),
+          isFollower: burst.isFollower,
+          followers: countsOf(burst.followers),
+        });
+      }
+    }
+    this.#forecast = new Forecast(bursts.sort((one, other) => one.beganMs - other.beganMs));
+  }
+
+  /** Tells of a container's start. */
+  started(spec: WorkloadSpec, request: string): void {
+    const kind = kindOf(spec);
+    this.#tellEnds();
+    const { id, generation } = spec.record;
+    this.#forecast.started(`${id} ${generation}`, kind, this.#options.clock.nowMs());
+    const { shapeOf } = this.#options.prepared;
+    const before = this.#requests.get(kind);
+    this.#stale.delete(kind);
+    this.#requests.set(kind, request);
+    if (before === undefined || shapeOf(before) !== shapeOf(request)) {
+      const record = create(PoolRecordSchema, { id: `${kindPrefix}${kind}`, kind: { kind, request } });
+      this.#keep((change) => change.pool.put(record));
+    }
+  }
+
+  /** Tells that the cloud does not take a request any more: its kind is not prepared before its next start. */
+  refused(request: string): void {
+    for (const [kind, asked] of this.#requests) {
+      if (asked === request) {
+        this.#stale.add(kind);
+      }
+    }
+  }
+
+  /** The tasks that are to wait now. */
+  async wanted(): Promise<readonly Wanted[]> {
+    const nowMs = this.#options.clock.nowMs();
+    this.#tellEnds();
+    this.#learn(nowMs);
+    await this.#beginDay(nowMs);
+    return this.forecast();
+  }
+
+  /** As {@link wanted}, with the kinds, and without learning. */
+  forecast(): readonly (Wanted & { readonly kind: string })[] {
+    const levels = this.#forecast.wanted(this.#options.clock.nowMs(), this.#budget);
+    return [...levels].flatMap(([kind, { least, most }]) => {
+      const request = this.#requests.get(kind);
+      return request === undefined || this.#stale.has(kind) ? [] : [{ kind, request, count: least, most }];
+    });
+  }
+
+  get #budget(): Budget {
+    const { costOf, perDay } = this.#options;
+    const costOfKind = (kind: string): number => {
+      const request = this.#requests.get(kind);
+      return request === undefined ? Infinity : costOf(request);
+    };
+    return { perDay, costOf: costOfKind };
+  }
+
+  #tellEnds(): void {
+    const { book, clock } = this.#options;
+    for (const run of this.#forecast.running) {
+      const [id = "", generation] = run.split(" ");
+      const record = book.of(id);
+      const end = record && endOf(record);
+      if (record === undefined || String(record.generation) !== generation) {
+        this.#forecast.ended(run, clock.nowMs());
+      } else if (end !== undefined) {
+        this.#forecast.ended(run, end.finishedAt.getTime());
+      } else if (record.phase === TaskPhase.GONE) {
+        this.#forecast.ended(run, clock.nowMs());
+      }
+    }
+  }
+
+  #learn(nowMs: number): void {
+    const settled = this.#forecast.settle(nowMs);
+    if (settled.length > 0) {
+      this.#keep((change) => {
+        for (const { beganMs, lengthMs, counts, isFollower, followers } of settled) {
+          const burst = {
+            beganAt: timestampFromMs(beganMs),
+            lengthMs: BigInt(Math.max(0, Math.round(lengthMs))),
+            counts: Object.fromEntries(counts),
+            isFollower,
+            followers: Object.fromEntries(followers),
+          };
+          change.pool.put(create(PoolRecordSchema, { id: `${burstPrefix}${beganMs}`, burst }));
+        }
+      });
+    }
+  }
+
+  /** Once a day, and first of all: forgets what is old, and finds the price. */
+  async #beginDay(nowMs: number): Promise<void> {
+    const day = Math.floor(nowMs / dayMs);
+    if (day === this.#calibratedDay) {
+      return;
+    }
+    this.#calibratedDay = day;
+    this.#forget(nowMs - memoryMs);
+    const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+    await this.#forecast.calibrate(this.#budget, this.#options.pause ?? turn);
+  }
+
+  #forget(beforeMs: number): void {
+    this.#forecast.forget(beforeMs);
+    const known = this.#forecast.kinds;
+    const old = [...this.#options.state.pool.values()].filter(
+      ({ burst, kind }) =>
+        (burst?.beganAt !== undefined && timestampMs(burst.beganAt) < beforeMs) ||
+        (kind !== undefined && !known.has(kind.kind)),
+    );
+    this.#keep((change) => {
+      for (const { id, kind } of old) {
+        this.#requests.delete(kind?.kind ?? "");
+        change.pool.delete(id);
+      }
+    });
+  }
+
+  /** Makes a change durable; one that cannot be is known until this process ends. */
+  #keep(describe: Parameters<State["commit"]>[0]): void {
+    const { logger, state } = this.#options;
+    state.commit(describe, "happened").catch((error: unknown) => {
+      logger.warn({ err: error }, `cannot keep what was learned of starts: ${messageOf(error)}`);
+    });
+  }
+}
+
+/** A name for all containers that can take each other's tasks, as long as the image's name means the same. */
+function kindOf({ record, mounts, network }: WorkloadSpec): string {
+  const { config, hostConfig } = record;
+  const { nanoCpus = 0n, memory = 0n } = hostConfig?.resources ?? {};
+  const names = network.kind === "networks" ? network.networks.map(({ name }) => name) : [network.kind];
+  const paths = mounts.map(({ type, destination, volume }) => `${type}:${volume?.name ?? ""}:${destination}`);
+  return [
+    config?.image ?? "",
+    ...(nanoCpus > 0n ? [`cpus=${Number(nanoCpus) / 1e9}`] : []),
+    ...(memory > 0n ? [`memory=${memory}`] : []),
+    ...names.sort().map((name) => `network=${name}`),
+    ...paths.sort(),
+  ].join(" ");
+}
+
+function countsOf(counts: Readonly<Record<string, number>>): Counts {
+  return new Map(Object.entries(counts));
+}

@@ -1,0 +1,100 @@
+/** The cost of tasks that wait: counted as long as they wait, kept in the state, and bounded by the day. */
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+
+import type { Clock } from "../../../common/clock.ts";
+import { type PoolRecord, PoolRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../state/state.ts";
+
+/** A task that waits. */
+export interface Waiting {
+  readonly createdMs: number;
+  /** In the prices' currency; 0: unknown. */
+  readonly costPerHour: number;
+}
+
+/** Limits of a day's cost (UTC); Infinity: none. */
+export interface DayLimits {
+  readonly idleHours: number;
+  readonly cost: number;
+}
+
+/** Settings and dependencies of {@link Spending}. */
+export interface SpendingOptions {
+  readonly state: Pick<State, "pool" | "commit">;
+  readonly clock: Clock;
+  readonly limits: DayLimits;
+}
+
+const id = "spending";
+const hourMs = 60 * 60_000;
+
+/** The account of the day. */
+export class Spending {
+  readonly #options: SpendingOptions;
+  #day = "";
+  #idleHours = 0;
+  #cost = 0;
+  #countedMs = 0;
+  /** The day whose limit is reached: what is left of it is too little for anything. */
+  #spentDay: string | undefined;
+
+  constructor(options: SpendingOptions) {
+    this.#options = options;
+    const kept = options.state.pool.get(id)?.spending;
+    if (kept !== undefined) {
+      this.#day = kept.day;
+      this.#idleHours = kept.idleHours;
+      this.#cost = kept.cost;
+      this.#countedMs = kept.countedUntil === undefined ? 0 : timestampMs(kept.countedUntil);
+    }
+  }
+
+  /** The cost of the day so far. */
+  get today(): DayLimits {
+    return { idleHours: this.#idleHours, cost: this.#cost };
+  }
+
+  /** Counts the time since it was last called, or since a task's creation. */
+  count(waiting: Iterable<Waiting>): void {
+    const nowMs = this.#options.clock.nowMs();
+    const day = new Date(nowMs).toISOString().slice(0, 10);
+    if (day !== this.#day) {
+      this.#day = day;
+      this.#idleHours = 0;
+      this.#cost = 0;
+    }
+    for (const { createdMs, costPerHour } of waiting) {
+      const hours = Math.max(0, nowMs - Math.max(createdMs, this.#countedMs)) / hourMs;
+      this.#idleHours += hours;
+      this.#cost += hours * costPerHour;
+    }
+    this.#countedMs = nowMs;
+  }
+
+  /** Whether the day's limit would be passed if these waited on for a time; if so, it is until the day ends. */
+  isSpent(waiting: Iterable<Waiting>, forMs: number): boolean {
+    const { limits } = this.#options;
+    let { idleHours, cost } = this.today;
+    for (const { costPerHour } of waiting) {
+      idleHours += forMs / hourMs;
+      cost += (forMs / hourMs) * costPerHour;
+    }
+    if (idleHours >= limits.idleHours || cost >= limits.cost) {
+      this.#spentDay = this.#day;
+    }
+    return this.#spentDay === this.#day;
+  }
+
+  /** Makes what is counted durable. */
+  async save(): Promise<void> {
+    const spending = {
+      day: this.#day,
+      idleHours: this.#idleHours,
+      cost: this.#cost,
+      countedUntil: timestampFromMs(this.#countedMs),
+    };
+    const record: PoolRecord = create(PoolRecordSchema, { id, spending });
+    await this.#options.state.commit((change) => change.pool.put(record), "happened");
+  }
+}

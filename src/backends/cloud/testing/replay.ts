@@ -1,0 +1,337 @@
+/**
+ * A recorded day of starts, gone through in simulated time by this driver's launches, pool and books. What is simulated is
+ * a cloud in which a task takes 35 s, and the state's disk.
+ */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { createLogger } from "../../../common/logger.ts";
+import {
+  type PoolRecord,
+  PoolRecordSchema,
+  TaskPhase,
+  type TaskRecord,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { WorkloadSpec } from "../../driver/workload-spec.ts";
+import type { State } from "../../state/state.ts";
+import type { FoundAgent } from "../contract/agent-finder.ts";
+import type { TaskView } from "../contract/cloud-tasks.ts";
+import { LearnedPool } from "../pool/learned.ts";
+import { Pool, type PoolOptions } from "../pool/pool.ts";
+import { type DayLimits, Spending } from "../pool/spending.ts";
+import type { Wanted } from "../pool/templates.ts";
+import { InterruptedStarts } from "../tasks/interrupted-starts.ts";
+import { launch } from "../tasks/launch.ts";
+import { TaskPoller } from "../tasks/poller.ts";
+import { QuotaLines } from "../tasks/quota-lines.ts";
+import { TaskBook } from "../tasks/task-book.ts";
+import type { TaskContext } from "../tasks/task-context.ts";
+import { UnansweredRequests } from "../tasks/unanswered-requests.ts";
+import { taskView, testCloud } from "./cloud.ts";
+import { workloadSpec } from "./workload-spec.ts";
+
+/** A start of a recorded day. */
+export interface RecordedStart {
+  /** Seconds since the day's begin. */
+  readonly startS: number;
+  readonly image: string;
+  /** 1,024 are one vCPU. */
+  readonly cpuUnits: number;
+  readonly memoryMib: number;
+  readonly durationS: number;
+}
+
+/** Figures of a day with a pool. */
+export interface ReplayedDay {
+  /** Share of the waiting that was saved. */
+  readonly saved: number;
+  /** Time of tasks that waited, by that of tasks that worked, each with its start. */
+  readonly idleShare: number;
+  /** Share of starts that did not wait. */
+  readonly hits: number;
+  readonly idleHours: number;
+  /** Cost of the tasks that waited, in US dollars. */
+  readonly idleCost: number;
+  /** Hours by the pool's own book. */
+  readonly bookedHours: number;
+  /** Most that waited at a time. */
+  readonly most: number;
+}
+
+/** How tasks are prepared in a replay. */
+export interface ReplayedPool {
+  /** Makes what is to wait: absent: learned. */
+  readonly fixed?: (nowMs: number) => readonly Wanted[];
+  readonly limits: DayLimits;
+  readonly maxTasks?: number;
+  /** Time of the second day at which the backend is started anew, in seconds. */
+  readonly restartS?: number;
+}
+
+const coldStartMs = 35_000;
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+const beginMs = Date.UTC(2026, 5, 1);
+const perVcpuHour = 0.04048;
+const perGibHour = 0.004445;
+
+/** Parses a recorded day. */
+export function parseTrace(csv: string): readonly RecordedStart[] {
+  const [head = "", ...lines] = csv.trim().split("\n");
+  const names = head.trim().split(",");
+  return lines.map((line) => {
+    const values = line.trim().split(",");
+    const of = (name: string): string => values[names.indexOf(name)] ?? "";
+    return {
+      startS: Number(of("start_s")),
+      image: of("image"),
+      cpuUnits: Number(of("cpu_units")),
+      memoryMib: Number(of("memory_mib")),
+      durationS: Number(of("duration_s")),
+    };
+  });
+}
+
+/** The request of a start, of a cloud whose requests are this text. */
+export function requestOf({
+  image,
+  cpuUnits,
+  memoryMib,
+}: Omit<RecordedStart, "startS" | "durationS">): string {
+  return JSON.stringify({ image, cpuUnits, memoryMib });
+}
+
+/** Costs of an hour of a request's task, in US dollars: Fargate, us-east-1, x86_64, as of 2026-06-01. */
+export function costOf(request: string): number {
+  const { cpuUnits, memoryMib } = JSON.parse(request) as RecordedStart;
+  return (cpuUnits / 1024) * perVcpuHour + (memoryMib / 1024) * perGibHour;
+}
+
+/**
+ * Goes through days, one after the other, with nothing prepared on any but the last.
+ *
+ * @returns what the last was like
+ */
+export async function replay(
+  days: readonly (readonly RecordedStart[])[],
+  { fixed, limits, maxTasks = 100, restartS }: ReplayedPool,
+): Promise<ReplayedDay> {
+  const clock = new ManualClock(beginMs);
+  const logger = createLogger({ level: "silent", process: "backend" });
+  const tasks = new Map<string, TaskRecord>();
+  let pool = new Map<string, PoolRecord>();
+  const commit: State["commit"] = async (describe) => {
+    describe({
+      tasks: {
+        put: (record: TaskRecord) => void tasks.set(record.containerId, record),
+        delete: (id: string) => void tasks.delete(id),
+      },
+      pool: {
+        put: (record: PoolRecord) => void pool.set(record.id, record),
+        delete: (id: string) => void pool.delete(id),
+      },
+    } as unknown as Parameters<Parameters<State["commit"]>[0]>[0]);
+  };
+  const running = new Map<string, TaskView>();
+  let made = 0;
+  let most = 0;
+  let idleMs = 0;
+  let idleCost = 0;
+  const leave = ({ task, prepared, containerId, times }: TaskView): void => {
+    if (prepared !== undefined && containerId === "") {
+      const waitedMs = clock.nowMs() - (times.created?.getTime() ?? 0);
+      idleMs += waitedMs;
+      idleCost += (waitedMs / hourMs) * costOf(prepared.shape);
+    }
+    running.delete(task);
+  };
+  const cloud = testCloud({
+    async run(request) {
+      made += 1;
+      const task = `task/${made}`;
+      const { prepared } = JSON.parse(request) as Pick<TaskView, "prepared">;
+      const times = { created: new Date(clock.nowMs()) };
+      running.set(task, taskView({ task, prepared, address: String(clock.nowMs()), times }));
+      const waiting = [...running.values()].filter((each) => each.prepared && each.containerId === "");
+      most = Math.max(most, waiting.length);
+      return { task };
+    },
+    async stop(task) {
+      const view = running.get(task);
+      if (view !== undefined) {
+        leave(view);
+      }
+    },
+    listOwn: async () => [...running.keys()],
+    describe: async (asked) => ({
+      views: asked.flatMap((task) => running.get(task) ?? []),
+      missing: asked.filter((task) => !running.has(task)),
+    }),
+  });
+  const pin = new Uint8Array(32);
+  const finder = {
+    async await(_id: string, { address }: { address: string }, signal: AbortSignal): Promise<FoundAgent> {
+      await clock.sleep(Math.max(0, Number(address) + coldStartMs - clock.nowMs()), signal);
+      return { address, pin };
+    },
+    describeSilence: () => "",
+  };
+  const poller = new TaskPoller({ cloud, clock, logger, intervalMs: 10_000 });
+  const book = new TaskBook({ tasks, commit } as unknown as State, cloud);
+  const prepared = {
+    shapeOf: (request: string) => request,
+    sizeOf: () => ({ vcpus: 1, gib: 1 }),
+    prepare: (request: string, { name, shape }: { name: string; shape: string }) =>
+      JSON.stringify({ ...(JSON.parse(request) as object), prepared: { name, shape } }),
+    async claim(task: string, containerId: string) {
+      const view = running.get(task);
+      if (view === undefined || view.containerId !== "") {
+        throw new Error("it is no longer there, or somebody's");
+      }
+      leave(view);
+      running.set(task, { ...view, containerId });
+    },
+  };
+  const open = (isOn: boolean) => {
+    const state = { pool, commit };
+    const learned = new LearnedPool({
+      ...{ state, book, prepared, clock, logger },
+      perDay: Number.isFinite(limits.cost) ? limits.cost : limits.idleHours,
+      costOf: Number.isFinite(limits.cost) ? costOf : () => 1,
+      pause: () => Promise.resolve(),
+    });
+    const spending = new Spending({ state, clock, limits });
+    const wanted: PoolOptions["wanted"] = async () => {
+      const all = await learned.wanted();
+      return isOn ? (fixed?.(clock.nowMs()) ?? all) : [];
+    };
+    const options = {
+      cloud,
+      prepared,
+      poller,
+      finder,
+      book,
+      clock,
+      logger,
+      spending,
+      learned,
+      wanted,
+      maxTasks,
+    };
+    return {
+      spending,
+      pool: new Pool({
+        ...options,
+        instance: "one",
+        costOf,
+        isRoomAwaited: () => false,
+        maxAgeMs: 7 * dayMs,
+        startTimeoutMs: hourMs,
+      }),
+    };
+  };
+  let now = open(false);
+  const unused = async (): Promise<never> => Promise.reject(new Error("not simulated"));
+  const context = {
+    ...{ cloud, clock, logger, book, poller, finder },
+    get pool() {
+      return now.pool;
+    },
+    requests: {
+      make: async ({ args }: WorkloadSpec) => args[0] ?? "",
+      another: (request: string) => request,
+      sizeOf: () => "",
+      fitsQuota: async () => true,
+    },
+    agents: {
+      claim: async () => pin,
+      greet: unused,
+      answers: async () => true,
+      awaitFiles: async () => true,
+      targetOf: () => undefined,
+      addressOf: () => ({ kind: "tcp", host: "192.0.2.1", port: 1, pin }),
+      containerAddressOf: () => "192.0.2.1",
+    },
+    quotaLines: new QuotaLines(),
+    unanswered: new UnansweredRequests(),
+    interrupted: new InterruptedStarts(),
+    abandoned: new AbortController().signal,
+    settings: { startTimeoutMs: hourMs, quotaTimeoutMs: hourMs },
+  } as unknown as TaskContext;
+
+  let waitedMs = 0;
+  let hits = 0;
+  /** Starts a container, and has it end when it did. */
+  const run = async (start: RecordedStart, id: string): Promise<void> => {
+    const { image, cpuUnits, memoryMib, durationS } = start;
+    const begunMs = clock.nowMs();
+    const resources = { nanoCpus: BigInt(cpuUnits) * 1_000_000n, memory: BigInt(memoryMib) * 1024n ** 2n };
+    const said = { id, config: { image }, hostConfig: { resources } };
+    const spec = workloadSpec(said, { args: [requestOf(start)] });
+    const progress = { reached: async () => {}, waits: () => {}, goesOn: () => {}, phase: () => {} };
+    await launch(context, spec, new AbortController().signal, progress);
+    const tookMs = Math.min(coldStartMs, clock.nowMs() - begunMs);
+    waitedMs += tookMs;
+    hits += tookMs < 1000 ? 1 : 0;
+    await clock.sleep(Math.max(1, begunMs + durationS * 1000 - clock.nowMs()));
+    const exit = { code: 0, oomKilled: false, finishedAt: new Date(clock.nowMs()), error: "" };
+    const { task } = await book.noteEnd(id, exit, TaskPhase.LINGERING);
+    await clock.sleep(60_000);
+    running.delete(task);
+    await book.forget(id);
+  };
+  const runs: Promise<void>[] = [];
+  const until = async (atMs: number): Promise<void> => {
+    await clock.advance(0); // Lets the work end that needs no time.
+    if (atMs > clock.nowMs()) {
+      await clock.advance(atMs - clock.nowMs());
+    }
+  };
+  const restart = async (isOn: boolean): Promise<void> => {
+    await now.pool.close();
+    pool = new Map([...pool].map(([id, record]) => [id, copied(record)]));
+    now = open(isOn);
+  };
+  for (const [index, starts] of days.entries()) {
+    const dayBeginMs = beginMs + index * dayMs;
+    if (index === days.length - 1) {
+      await until(dayBeginMs);
+      await restart(true);
+      waitedMs = 0;
+      hits = 0;
+    }
+    let restartMs = index === days.length - 1 ? dayBeginMs + (restartS ?? Infinity) * 1000 : Infinity;
+    for (const [number, start] of starts.entries()) {
+      if (dayBeginMs + start.startS * 1000 >= restartMs) {
+        restartMs = Infinity;
+        await restart(true);
+      }
+      // Starts beyond midnight would be the next day's.
+      await until(Math.min(dayBeginMs + start.startS * 1000, dayBeginMs + dayMs - 1));
+      runs.push(run(start, `${index}-${number}`));
+    }
+  }
+  await until(beginMs + days.length * dayMs - 1);
+  await now.pool.close();
+  const bookedHours = now.spending.today.idleHours;
+  [...running.values()].forEach(leave);
+  await clock.advance(2 * hourMs);
+  await Promise.all(runs);
+  await poller.close();
+  const last = days.at(-1) ?? [];
+  const workMs = last.reduce((sum, { durationS }) => sum + durationS * 1000 + coldStartMs, 0);
+  return {
+    saved: 1 - waitedMs / (coldStartMs * last.length),
+    idleShare: idleMs / workMs,
+    hits: hits / last.length,
+    idleHours: idleMs / hourMs,
+    idleCost,
+    bookedHours,
+    most,
+  };
+}
+
+/** As a state directory would have kept it. */
+function copied(record: PoolRecord): PoolRecord {
+  return create(PoolRecordSchema, fromBinary(PoolRecordSchema, toBinary(PoolRecordSchema, record)));
+}
