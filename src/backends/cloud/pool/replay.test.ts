@@ -15,7 +15,7 @@ const shareOf = (starts: readonly RecordedStart[], share: number): number =>
   (starts.reduce((sum, { durationS }) => sum + durationS + 35, 0) / 3600) * share;
 const close = (one: number, other: number): boolean => Math.abs(one - other) <= 0.02 * Math.max(one, other);
 
-// The busy days, and the other way round, take minutes: scripts/documents/pool-curve.ts goes through them.
+// The busy days, and each day the other way round, take minutes: their figures are in ADR 133.
 describe("a recorded day with a learned pool", () => {
   it("waits less, within what a day may cost, over a restart", async () => {
     const [learned, tried] = [day("small-day-1"), day("small-day-2")];
