@@ -199,10 +199,13 @@ export class Forecast {
   async calibrate({ perDay, costOf }: Budget, pause: () => Promise<void>): Promise<void> {
     const dates = Map.groupBy(this.#all, ({ beganMs }) => Math.floor(beganMs / dayMs));
     const most = Math.max(...[...dates.values()].map(({ length }) => length));
-    const full = [...dates.values()].filter(({ length }) => length * 2 >= most).flat();
-    const timesMs = full.filter(({ isFollower }) => !isFollower).map(({ beganMs }) => beganMs % dayMs);
-    this.#usual = { timesMs, dates: [...dates.values()].filter(({ length }) => length * 2 >= most).length };
-    const busiest = [...dates.values()].find(({ length }) => length === most);
+    const full = [...dates.values()].filter(({ length }) => length * 2 >= most);
+    const timesMs = full
+      .flat()
+      .filter(({ isFollower }) => !isFollower)
+      .map(({ beganMs }) => beganMs % dayMs);
+    this.#usual = { timesMs, dates: full.length };
+    const busiest = full.find(({ length }) => length === most);
     if (busiest === undefined) {
       return;
     }
