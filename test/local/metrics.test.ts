@@ -4,7 +4,7 @@ import { request as tlsRequest } from "node:https";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
@@ -156,14 +156,21 @@ describe("the metrics of a daemon", () => {
 });
 
 describe("the metrics of single containers", () => {
-  it("tell what each uses that runs, and nothing of others", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
-    await using stack = new AsyncDisposableStack();
-    stack.defer(() => rm(directory, { recursive: true }));
-    const socket = join(directory, "metrics.sock");
-    const args = ["--metrics-addr", `unix://${socket}`, "--metrics-containers"];
-    await using daemon = await Daemon.start({ args });
+  let directory = "";
+  let socket = "";
+  let daemon: Daemon;
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
+    socket = join(directory, "metrics.sock");
+    daemon = await Daemon.start({ args: ["--metrics-addr", `unix://${socket}`, "--metrics-containers"] });
     await daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  afterEach(async () => {
+    await daemon.stop();
+    await rm(directory, { recursive: true });
+  });
+
+  it("tell what each uses that runs, and nothing of others", async () => {
     await daemon.ok("create", "--name", "created", "busybox", "true");
     const run = ["run", "--detach", "--memory", "64m", "--name", "busy", "busybox"];
     const id = await daemon.ok(
@@ -192,13 +199,6 @@ describe("the metrics of single containers", () => {
   });
 
   it("leave out one whose agent is silent, and are told in time", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
-    await using stack = new AsyncDisposableStack();
-    stack.defer(() => rm(directory, { recursive: true }));
-    const socket = join(directory, "metrics.sock");
-    const args = ["--metrics-addr", `unix://${socket}`, "--metrics-containers"];
-    await using daemon = await Daemon.start({ args });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     for (const name of ["silent", "well"]) {
       await daemon.ok("run", "--detach", "--name", name, "busybox", "sleep", "1000");
     }
