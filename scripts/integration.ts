@@ -26,7 +26,6 @@ const lanes = Math.min(2 * availableParallelism(), 8);
 /** Tests that count what comes late, or what memory a process takes: nothing of ours runs beside them. */
 const alone = [
   ...["test/api/docker-py", "test/ecs/api/docker-py", "test/aca/api/docker-py"],
-  "test/conformance/conformance",
   ...["test/load/", "test/local/idle"],
 ];
 
