@@ -2,9 +2,9 @@
  * Steps at which tests kill the backend, as with `kill -9`. The product has no code that kills: a test build, which
  * preloads `test/support/test-build.ts`, registers it under a global symbol; without one, nothing here has any effect.
  *
- * The steps are: each call of the driver that creates or removes something, before the call and after its answer
- * (`workloads.launch.before`, `workloads.launch.after`); each commit of the state, before and after it is durable
- * (`state.commit.before`); a pull's handling of blobs (`blobs.append.after`, `blobs.place.before`); each log drained
+ * The steps are: each of the engine's verbs (`create.volumes.before`, in `engine/work/steps.ts`); each call of the driver that
+ * creates or removes something, before the call and after its answer (`workloads.launch.before`, `workloads.launch.after`);
+ * each commit of the state, before and after it is durable (`state.commit.before`); a pull's handling of blobs (`blobs.append.after`, `blobs.place.before`); each log drained
  * from an agent (`logs.drain.after`); the claim of a prepared agent (`agents.claim.after`); and each call of a cloud (`aws.RunTask.after`).
  */
 import { ownValue } from "../../common/own-value.ts";

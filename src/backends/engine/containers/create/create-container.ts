@@ -1,4 +1,4 @@
-/** Creation of a container: its steps in order, and how they are undone. */
+/** Creating a container: its steps in order, each with what undoes it. */
 import { messageOf, notFound } from "../../../../common/errors.ts";
 import { newId, shortId } from "../../../../common/ids.ts";
 import type { CreateContainerRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -18,6 +18,8 @@ import { ownVolumes } from "../../volumes/decisions/volumes.ts";
 import { discardVolume } from "../../volumes/volumes.ts";
 import { workloadOf } from "./workload.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
+import type { PlannedMount } from "../decisions/mounts/plan-mounts.ts";
+import { type Verb, walk, walkBack } from "../../work/steps.ts";
 import { claimVolumes } from "./claim-volumes.ts";
 import { planContainer } from "./plan-container.ts";
 
@@ -26,6 +28,39 @@ export interface CreatedContainer {
   readonly id: string;
   readonly warnings: readonly string[];
 }
+
+/** A creation of which a record is there. */
+interface Begun {
+  readonly context: EngineContext;
+  /** As it is committed; before that as it is planned. */
+  record: ContainerRecord;
+}
+
+/** One creation: what its steps share. */
+interface Creation extends Begun {
+  /** As it is asked for; empty: one is chosen. */
+  readonly name: string;
+  readonly images: readonly ImageRecord[];
+  readonly mounts: readonly PlannedMount[];
+  readonly warnings: string[];
+}
+
+/** The steps of a creation. A process of the backend that finds one that is not done takes it back. */
+export const createSteps: Verb<Creation, Begun> = {
+  name: "create",
+  steps: [
+    { name: "reserve", does: reserve, undoes: deleteRecord },
+    { name: "images", does: makeImagesReady },
+    { name: "volumes", does: claimAll, undoes: discardVolumes },
+    { name: "workload", does: createWorkload, undoes: removeWorkload },
+    { name: "record", does: recordCreated },
+  ],
+  failed: async ({ context, record }, error) => {
+    throwIfShuttingDown(context, error);
+    await discard(context, context.state.containers.get(record.id) ?? record);
+    return error;
+  },
+};
 
 /**
  * Creates a container from a request.
@@ -36,36 +71,27 @@ export async function createContainer(
   context: EngineContext,
   request: CreateContainerRequest,
 ): Promise<CreatedContainer> {
-  const planned = await planContainer(context, request);
-  // No await between the check of the name and the commit that reserves it.
-  const reserved = identified(context, planned.record, request.name);
-  const { id } = reserved;
-  let record = reserved;
-  let unapplied: readonly string[];
+  const { record, images, mounts, warnings } = await planContainer(context, request);
+  const creation = { context, record, name: request.name, images, mounts, warnings };
+  await walk(createSteps, creation);
+  return { id: creation.record.id, warnings: [...warnings, ...waitWarnings(context)] };
+}
+
+/** Reserves ID and name. Awaits nothing between the check of the name and the commit that reserves it. */
+async function reserve(creation: Creation): Promise<void> {
+  const { context, record, name } = creation;
+  const reserved = identified(context, record, name);
+  creation.record = reserved;
   await context.state.commit((change) => change.containers.put(reserved));
-  try {
-    await makeImagesReady(context, planned.images);
-    record = await claimVolumes(context, record, planned.mounts);
-    unapplied = tellUnapplied(context, record);
-    await context.driver.workloads.create(workloadOf(context, record, "not-yet"));
-  } catch (error) {
-    throwIfShuttingDown(context, error);
-    await discard(context, context.state.containers.get(id) ?? record);
-    throw error;
-  }
-  const finished = withFields(record, { phase: Phase.UNSPECIFIED });
-  await context.state.commit((change) => {
-    change.containers.put(finished);
-    change.event(containerEvent(finished, "create"));
-  });
-  return { id, warnings: [...planned.warnings, ...unapplied, ...waitWarnings(context)] };
+}
+
+async function deleteRecord({ context, record }: Begun): Promise<void> {
+  await context.state.commit((change) => change.containers.delete(record.id));
 }
 
 /** Images of a container whose record is committed: in use from then on; one may have been removed before. */
-async function makeImagesReady(
-  { images, state, shutdown }: EngineContext,
-  used: readonly ImageRecord[],
-): Promise<void> {
+async function makeImagesReady({ context, images: used }: Creation): Promise<void> {
+  const { images, state, shutdown } = context;
   const gone = used.find((image) => !state.images.has(image.id));
   if (gone !== undefined) {
     throw notFound(`No such image: ${gone.id}`);
@@ -73,6 +99,34 @@ async function makeImagesReady(
   for (const image of used) {
     await withScopedSignal(shutdown, (signal) => images.makeReady(image, signal));
   }
+}
+
+async function claimAll(creation: Creation): Promise<void> {
+  const { context, record, mounts, warnings } = creation;
+  creation.record = await claimVolumes(context, record, mounts);
+  warnings.push(...tellUnapplied(context, creation.record));
+}
+
+async function discardVolumes({ context, record }: Begun): Promise<void> {
+  for (const volume of ownVolumes(context.state, record)) {
+    await discardVolume(context, volume);
+  }
+}
+
+async function createWorkload({ context, record }: Creation): Promise<void> {
+  await context.driver.workloads.create(workloadOf(context, record, "not-yet"));
+}
+
+async function removeWorkload({ context, record }: Begun): Promise<void> {
+  await context.driver.workloads.remove(record.id);
+}
+
+async function recordCreated({ context, record }: Creation): Promise<void> {
+  const finished = withFields(record, { phase: Phase.UNSPECIFIED });
+  await context.state.commit((change) => {
+    change.containers.put(finished);
+    change.event(containerEvent(finished, "create"));
+  });
 }
 
 /** Warns of a possible wait at the start, which the attached client would not see. */
@@ -90,24 +144,17 @@ function waitWarnings({ live }: EngineContext): readonly string[] {
  * background until it succeeds; if the backend ends first, its next start continues.
  */
 export async function discard(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const takeAway = () => walkBack(createSteps, { context, record });
   try {
-    await takeAway(context, record);
+    await takeAway();
   } catch (error) {
     context.logger.warn(
       { err: error, container: record.id },
       `cannot take away a container yet that could not be created: ${messageOf(error)}`,
     );
     const what = `take away container ${record.id}, which could not be created`;
-    void context.background.run(what, () => keepTrying(context, what, () => takeAway(context, record)));
+    void context.background.run(what, () => keepTrying(context, what, takeAway));
   }
-}
-
-async function takeAway(context: EngineContext, record: ContainerRecord): Promise<void> {
-  await context.driver.workloads.remove(record.id);
-  for (const volume of ownVolumes(context.state, record)) {
-    await discardVolume(context, volume);
-  }
-  await context.state.commit((change) => change.containers.delete(record.id));
 }
 
 /**

@@ -10,9 +10,10 @@ import { findContainer } from "../decisions/lookup.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { settleRestarting } from "../start/pending-restart.ts";
 import { endStart } from "../start/start-under-way.ts";
-import { listenForExit } from "./exit-listener.ts";
+import { type Verb, walk } from "../../work/steps.ts";
+import { type ExitListener, listenForExit } from "./exit-listener.ts";
 import { ignoreNotRunning, killContainer } from "./kill-container.ts";
-import { noteSignal } from "./send-signal.ts";
+import { type NotedSignal, noteSignal } from "./send-signal.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 
 /** Default stop timeout. */
@@ -54,10 +55,34 @@ export async function stopContainer(
   );
 }
 
+/** One stop: what its steps share. */
+interface Stop {
+  readonly context: EngineContext;
+  readonly live: LiveContainer;
+  readonly record: ContainerRecord;
+  readonly order: StopOrder;
+  readonly left: AbortSignal;
+  /** The signal to the run, and the listener for its end; undefined where nothing runs. */
+  run: { readonly signal: NotedSignal; readonly exit: ExitListener } | undefined;
+  isOver: boolean;
+}
+
 /**
- * The steps of a stop, until the end of the run is recorded. The user's signal is its journal entry: if the backend
- * dies after that, no policy restarts the container, and the next stop repeats the steps from the first.
+ * The steps of a stop, until the end of the run is recorded. After the first no policy restarts the container, of whatever
+ * process of the backend; the next stop walks all of them again.
  */
+export const stopSteps: Verb<Stop> = {
+  name: "stop",
+  steps: [
+    { name: "note", does: note },
+    { name: "signal", does: signal },
+    { name: "wait", does: awaitEnd },
+    { name: "kill", does: kill },
+    { name: "record", does: recordStop },
+  ],
+};
+
+/** Ends a run: walks the steps of a stop. */
 export async function endRun(
   context: EngineContext,
   record: ContainerRecord,
@@ -65,41 +90,56 @@ export async function endRun(
   left: AbortSignal,
 ): Promise<void> {
   const live = context.live.of(record.id);
-  if (!(await settleRestarting(context, live))) {
-    await endProcess(context, live, record, order, left).catch(ignoreNotRunning);
-  }
-  await recordStop(context, record);
-}
-
-/**
- * Ends a process by its stop signal, and by SIGKILL after the timeout.
- *
- * @throws conflict, not-found: it has ended meanwhile
- */
-async function endProcess(
-  context: EngineContext,
-  live: LiveContainer,
-  record: ContainerRecord,
-  { signal, timeout }: StopOrder,
-  left: AbortSignal,
-): Promise<void> {
-  const graceMs = timeout < 0 ? undefined : timeout * 1000;
-  const noted = await noteSignal(context, live, signal, true);
-  using exit = listenForExit(context, live, noted.generation);
-  await sendStopSignal(context, live, noted, exit, graceMs, left).catch(ignoreNotRunning);
-  if (!(await exit.within(graceMs))) {
-    context.logger.info(
-      { container: record.id, signal, timeout },
-      "the container did not end at its stop signal; it is killed",
-    );
-    await killContainer(context, record);
+  const stop: Stop = { context, live, record, order, left, run: undefined, isOver: false };
+  try {
+    await walk(stopSteps, stop);
+  } finally {
+    stop.run?.exit[Symbol.dispose]();
   }
 }
 
-async function recordStop(context: EngineContext, record: ContainerRecord): Promise<void> {
+/** Journals that a user ends the run, or ends the wait for a policy's restart. */
+async function note(stop: Stop): Promise<void> {
+  const { context, live, order } = stop;
+  const noted = (await settleRestarting(context, live))
+    ? undefined
+    : await noteSignal(context, live, order.signal, true).catch(ignoreNotRunning);
+  stop.run = noted && { signal: noted, exit: listenForExit(context, live, noted.generation) };
+}
+
+async function signal({ context, live, order, run, left }: Stop): Promise<void> {
+  if (run !== undefined) {
+    const { signal: noted, exit } = run;
+    await sendStopSignal(context, live, noted, exit, graceMsOf(order), left).catch(ignoreNotRunning);
+  }
+}
+
+async function awaitEnd(stop: Stop): Promise<void> {
+  const { run, order } = stop;
+  stop.isOver = run === undefined || (await run.exit.within(graceMsOf(order)));
+}
+
+/** Kills a process that did not end at its stop signal. */
+async function kill({ context, record, order, isOver }: Stop): Promise<void> {
+  if (isOver) {
+    return;
+  }
+  context.logger.info(
+    { container: record.id, ...order },
+    "the container did not end at its stop signal; it is killed",
+  );
+  await killContainer(context, record).catch(ignoreNotRunning);
+}
+
+async function recordStop({ context, record }: Stop): Promise<void> {
   await context.state.commit((change) =>
     change.event(containerEvent(context.state.containers.get(record.id) ?? record, "stop")),
   );
+}
+
+/** Time that the process has after its stop signal; undefined for no limit. */
+function graceMsOf({ timeout }: StopOrder): number | undefined {
+  return timeout < 0 ? undefined : timeout * 1000;
 }
 
 /** The options of a stop, with the container's settings as defaults. */
