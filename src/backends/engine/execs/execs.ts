@@ -1,4 +1,4 @@
-/** Execs: creation, single start, waiting. */
+/** Execs: creation, inspect, resize. */
 import { create } from "@bufbuild/protobuf";
 
 import {
@@ -10,41 +10,23 @@ import {
   systemError,
 } from "../../../common/errors.ts";
 import { newId } from "../../../common/ids.ts";
-import type { AgentEndpoint } from "../../../gen/sockerless/backend/v1/endpoint_pb.ts";
-import {
-  type ExecConfig,
-  ExecConfigSchema,
-  type StartExecRequest,
-} from "../../../gen/sockerless/backend/v1/exec_pb.ts";
+import type { ExecConfig } from "../../../gen/sockerless/backend/v1/exec_pb.ts";
 import {
   type ContainerRecord,
   ExecPhase,
   type ExecRecord,
   ExecRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { endpointFor } from "../containers/agent/agent-endpoint.ts";
-import { failedAgentReplaced } from "../containers/agent/leaving-agents.ts";
 import type { EngineContext } from "../context.ts";
-import { execEnvironment } from "../containers/decisions/config/environment.ts";
 import type { AgentLink } from "../containers/live/agent-link.ts";
-import { linkedEnvironment } from "../containers/decisions/links/links.ts";
 import { findContainer } from "../containers/decisions/lookup.ts";
 import { execRefusal } from "../containers/decisions/life/refusals.ts";
 import { containerOnceStarted } from "../containers/start/start-under-way.ts";
-import { configOf, hasProcess, hostConfigOf, isVisible } from "../../model/records.ts";
+import { configOf, isVisible } from "../../model/records.ts";
 import { execEnded, execStarted } from "./exec-ends.ts";
 import { surplusExecs } from "./exec-remains.ts";
-import {
-  endedExec,
-  execEvent,
-  execStartRefusal,
-  isExecOpen,
-  lostExecCode,
-  startingExec,
-} from "./decisions/exec-machine.ts";
+import { endedExec, execEvent, isExecOpen, lostExecCode } from "./decisions/exec-machine.ts";
 
-/** Time limit for the session of an exec that was handed out. */
-const sessionTimeoutMs = 30_000;
 /** Time for which a resize waits for the exec's process. */
 const resizeTimeoutMs = 10_000;
 const resizeRetryMs = 50;
@@ -119,79 +101,6 @@ async function refuseUnknownUser(
     }
     context.logger.debug({ err: error, container: id }, "the agent cannot be asked about a user");
   }
-}
-
-/** An exec that its caller opens at the agent. */
-export interface HandedExec {
-  readonly endpoint: AgentEndpoint;
-  readonly config: ExecConfig;
-  readonly containerId: string;
-  readonly additionalGroups: string[];
-}
-
-/** An exec that was handed out before; its caller reports that in the stream. */
-interface RefusedExec {
-  readonly refusal: string;
-}
-
-/**
- * Hands an exec out, once: its steps in order. Once its start is recorded, an exec without a session is ended ({@link
- * expectSession}), also by the next process of the backend ({@link expectSessions}).
- *
- * @param left aborts the wait for another agent
- * @throws not-found, also if the container's run has ended; conflict, as in dockerd: the container is paused or ends
- *   meanwhile, or a detached exec was started before
- */
-export async function startExec(
-  context: EngineContext,
-  request: StartExecRequest,
-  left: AbortSignal,
-): Promise<HandedExec | RefusedExec> {
-  refuseExecOfEndedRun(context, request.execId);
-  const known = runningExecOf(context, request.execId);
-  await failedAgentReplaced(context, known.container.id, request.access, left);
-  const endpoint = await endpointFor(context, known.container.id, known.link.address, request.access);
-  const { exec, container, link } = runningExecOf(context, request.execId); // As it is now: it starts once.
-  const refusal = execStartRefusal(exec);
-  if (refusal !== undefined && !request.detach) {
-    return { refusal: refusal.message };
-  }
-  refuse(refusal);
-  await recordExecStart(context, container, exec);
-  expectSession(context, link, exec.id);
-  return handedExec(context, container, exec, request, endpoint);
-}
-
-async function recordExecStart(
-  context: EngineContext,
-  container: ContainerRecord,
-  exec: ExecRecord,
-): Promise<void> {
-  const started = startingExec(exec);
-  await context.state.commit((change) => {
-    change.execs.put(started);
-    change.event(execEvent(container, started, "exec_start"));
-  });
-}
-
-function handedExec(
-  context: EngineContext,
-  container: ContainerRecord,
-  { config = create(ExecConfigSchema) }: ExecRecord,
-  { consoleHeight, consoleWidth }: StartExecRequest,
-  endpoint: AgentEndpoint,
-): HandedExec {
-  return {
-    endpoint,
-    config: {
-      ...config,
-      env: [...execEnvironment(container, config, linkedEnvironment(context, container))],
-      consoleHeight: consoleHeight || config.consoleHeight,
-      consoleWidth: consoleWidth || config.consoleWidth,
-    },
-    containerId: container.id,
-    additionalGroups: hostConfigOf(container).groupAdd,
-  };
 }
 
 /**
@@ -282,23 +191,8 @@ export function openExecIds(context: EngineContext, container: ContainerRecord):
     .map((exec) => exec.id);
 }
 
-/** Ends execs without a session that an earlier backend handed out, like those of this one. */
-export function expectSessions(context: EngineContext, link: AgentLink, containerId: string): void {
-  for (const exec of context.state.execs.values()) {
-    if (exec.containerId === containerId && isExecOpen(exec)) {
-      expectSession(context, link, exec.id);
-    }
-  }
-}
-
-/** Error of an exec whose container has ended: not-found for a start, conflict for a resize. */
-function refuseExecOfEndedRun(context: EngineContext, execId: string): void {
-  if (!hasProcess(findContainer(context.state, findExec(context, execId).containerId))) {
-    throw notFound(`No such exec instance: ${execId}`);
-  }
-}
-
-function runningExecOf(context: EngineContext, execId: string) {
+/** An exec, its container and its agent. @throws not-found; conflict: the container is paused or does not run */
+export function runningExecOf(context: EngineContext, execId: string) {
   const exec = findExec(context, execId);
   const container = findContainer(context.state, exec.containerId);
   refuse(execRefusal(container, container.id));
@@ -309,30 +203,13 @@ function runningExecOf(context: EngineContext, execId: string) {
   return { exec, container, link };
 }
 
-/** Ends an exec with 255 if its session never comes; its agent is told to refuse it. */
-function expectSession(context: EngineContext, link: AgentLink, execId: string): void {
-  void context.background.run(`await the session of exec ${execId}`, async () => {
-    const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
-    let isSettled = false;
-    while (!isSettled) {
-      try {
-        await context.clock.sleep(sessionTimeoutMs, signal);
-      } catch {
-        return; // The container's end, or the next backend, settles it.
-      }
-      const isAwaited = context.state.execs.get(execId)?.phase === ExecPhase.STARTING;
-      isSettled = !isAwaited || (await askAgent(context, link, execId, { refuse: true })) !== "silent";
-    }
-  });
-}
-
 /**
  * Asks the agent about an exec, and records a reported process or end.
  *
  * @param refuse whether the agent must refuse an unknown exec from now on, so that it has ended
  * @returns whether the agent reports it as running
  */
-async function askAgent(
+export async function askAgent(
   context: EngineContext,
   link: AgentLink | undefined,
   execId: string,
@@ -362,7 +239,8 @@ async function askAgent(
   }
 }
 
-function refuse(refusal: Error | undefined): void {
+/** @throws the refusal, if there is one */
+export function refuse(refusal: Error | undefined): void {
   if (refusal !== undefined) {
     throw refusal;
   }

@@ -23,7 +23,7 @@ import type { EngineContext } from "../context.ts";
 import { adoptContainers, adoptNetworks, adoptVolumes, type LostState } from "./adoption.ts";
 import { agentOptions } from "../containers/agent/agent-endpoint.ts";
 import { AgentLink } from "../containers/live/agent-link.ts";
-import { expectSessions } from "../execs/execs.ts";
+import { resumeExecs } from "../execs/start-exec.ts";
 import { formatAddress, formatCidr } from "../networks/decisions/cidr.ts";
 import { choosePool } from "../networks/decisions/address-pools.ts";
 import { makeInFreePool, withPool } from "../networks/free-pool.ts";
@@ -36,10 +36,11 @@ import { discard } from "../containers/create/create-container.ts";
 import { exitOfWorkload } from "../containers/run/lost-container.ts";
 import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
 import { thawAfterCommit } from "../containers/run/pause-container.ts";
-import { clearRemains } from "../containers/remove/remove-container.ts";
+import { resumeRemoval } from "../containers/remove/remove-container.ts";
 import { releaseRun } from "../containers/run/release-run.ts";
 import { recordBegun } from "../containers/start/record-start.ts";
-import { resumeStart, startContainer } from "../containers/start/start-container.ts";
+import { resumeStart } from "../containers/start/resume-start.ts";
+import { startContainer } from "../containers/start/start-container.ts";
 import type { LiveContainer } from "../containers/live/live.ts";
 import { watchContainer } from "../containers/run/watch-container.ts";
 import { reseal } from "../containers/agent/reseal.ts";
@@ -240,7 +241,7 @@ async function recoverContainer(
     await discard(context, record);
     context.live.forget(record.id);
   } else if (isRemoved(record)) {
-    clearRemains(context, record);
+    await resumeRemoval(context, record);
   } else if (record.phase === Phase.STARTING) {
     const mayHaveBegun = run?.agent !== undefined;
     void context.background.run(`take up the start of container ${record.id}`, () =>
@@ -254,7 +255,7 @@ async function recoverContainer(
         thawAfterCommit(context, live);
       }
       watchContainer(context, live, link);
-      expectSessions(context, link, record.id);
+      await resumeExecs(context, link, record);
       adoptEndpoints(context, live);
       void reseal(context, record.id); // An earlier process may have ended between a change and telling it.
     } else {

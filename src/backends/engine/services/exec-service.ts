@@ -7,7 +7,8 @@ import { ExecPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { exitCodeOf } from "../execs/exec-ends.ts";
 import { isExecOpen } from "../execs/decisions/exec-machine.ts";
-import { createExec, findExec, inspectExec, resizeExec, startExec } from "../execs/execs.ts";
+import { createExec, findExec, inspectExec, resizeExec } from "../execs/execs.ts";
+import { startExec } from "../execs/start-exec.ts";
 
 /** Implements the service for an engine. */
 export function execService(context: EngineContext): ServiceImpl<typeof ExecService> {

@@ -1,7 +1,4 @@
-/**
- * Removal of a container: its steps in order. For clients it is gone with the answer; its remains are cleared away in
- * the background.
- */
+/** Removing a container: its steps in order. For clients it is gone with the answer; its remains are cleared away behind it. */
 import { layersOf } from "../../../model/container-images.ts";
 import { conflict, isErrorKind, messageOf } from "../../../../common/errors.ts";
 import {
@@ -20,6 +17,7 @@ import { hasProcess, isActive, stateOf } from "../../../model/records.ts";
 import { ownVolumes } from "../../volumes/decisions/volumes.ts";
 import { settleVolume } from "../../volumes/volumes.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
+import { type Verb, walk } from "../../work/steps.ts";
 import { ignoreNotRunning, killContainer } from "../run/kill-container.ts";
 import { endStart } from "../start/start-under-way.ts";
 import { removeLink } from "./remove-link.ts";
@@ -31,6 +29,28 @@ export interface RemoveOptions {
   readonly volumes: boolean;
   readonly link: boolean;
 }
+
+/** One removal, with the container's lock held: what its steps share. */
+interface Removal {
+  readonly context: EngineContext;
+  readonly live: LiveContainer;
+  record: ContainerRecord;
+  readonly withVolumes: boolean;
+  /** Those that go with it. */
+  volumes: readonly VolumeRecord[];
+}
+
+/** The steps of a removal: final with the first. A process of the backend that finds one that is not done walks the rest. */
+export const removeSteps: Verb<Removal> = {
+  name: "remove",
+  steps: [
+    { name: "record", does: recordRemoval },
+    { name: "leave", does: leaveAgent },
+    { name: "volumes", does: removeVolumes },
+    { name: "tell", does: tellWaiters },
+    { name: "clear", does: clearAway },
+  ],
+};
 
 /**
  * Removes a container. Waits for a start in progress, as Docker does, and then refuses without force; with force the
@@ -66,7 +86,7 @@ export async function removeContainer(
     refuseSecond(live, reference); // One by force may have come while this one waited.
     const record = containerOfId(context.state, id, reference);
     refuseUnstopped(record, reference);
-    await live.run.remove(() => runRemoval(context, live, record, options.volumes));
+    await live.run.remove(() => walk(removeSteps, removalOf(context, live, record, options.volumes)));
   });
 }
 
@@ -88,7 +108,7 @@ async function removeByForce(
       if (hasProcess(current)) {
         return false;
       }
-      await runRemoval(context, live, current, options.volumes);
+      await walk(removeSteps, removalOf(context, live, current, options.volumes));
       return true;
     });
     if (done) {
@@ -97,57 +117,36 @@ async function removeByForce(
   }
 }
 
-/**
- * The steps of a removal, with the container's lock held. After the first one the container is invisible and the
- * removal is final: a later process that finds it marked as removed removes its volumes and clears away its remains.
- */
-async function runRemoval(
-  context: EngineContext,
-  live: LiveContainer,
-  record: ContainerRecord,
-  withVolumes: boolean,
-): Promise<void> {
-  const { gone, volumes } = await recordRemoval(context, record, withVolumes);
-  live.run.leave();
-  live.reservations.fail(conflict(`container ${record.id} was removed`));
-  await removeVolumes(context, live, volumes);
-  const { exitCode, error } = stateOf(record);
-  live.waiters.tellRemoval({ exitCode, error });
-  clearRemains(context, gone);
-}
-
-async function recordRemoval(
-  context: EngineContext,
-  record: ContainerRecord,
-  withVolumes: boolean,
-): Promise<{ readonly gone: ContainerRecord; readonly volumes: readonly VolumeRecord[] }> {
-  const volumes = withVolumes ? ownVolumes(context.state, record) : [];
-  const gone = removed(record);
+/** Makes the container, its execs and its anonymous volumes invisible. */
+async function recordRemoval(removal: Removal): Promise<void> {
+  const { context, record, withVolumes } = removal;
+  removal.volumes = withVolumes ? ownVolumes(context.state, record) : [];
+  removal.record = removed(record);
   const { exitCode, error } = stateOf(record);
   await context.state.commit((change) => {
-    change.containers.put(gone);
+    change.containers.put(removal.record);
     for (const exec of context.state.execs.values()) {
       if (exec.containerId === record.id) {
         change.execs.delete(exec.id);
       }
     }
-    for (const volume of volumes) {
+    for (const volume of removal.volumes) {
       change.volumes.put({ ...volume, phase: Phase.REMOVING });
     }
     change.event({ ...containerEvent(record, "destroy"), exitCode, error });
   });
-  return { gone, volumes };
+}
+
+function leaveAgent({ live }: Removal): void {
+  live.run.leave();
+  live.reservations.fail(conflict(`container ${live.id} was removed`));
 }
 
 /**
  * Removes volumes that are already invisible; one that cannot be removed now is removed in the background, or at the
  * backend's next start.
  */
-async function removeVolumes(
-  context: EngineContext,
-  live: LiveContainer,
-  volumes: readonly VolumeRecord[],
-): Promise<void> {
+async function removeVolumes({ context, live, volumes }: Removal): Promise<void> {
   if (volumes.length > 0) {
     await live.released; // A volume is removed once nothing has it mounted.
   }
@@ -163,9 +162,13 @@ async function removeVolumes(
   }
 }
 
-/** Clears away the remains of a removed container; retried until it succeeds or the backend ends. */
-export function clearRemains(context: EngineContext, record: ContainerRecord): void {
-  const live = context.live.of(record.id);
+function tellWaiters({ live, record }: Removal): void {
+  const { exitCode, error } = stateOf(record);
+  live.waiters.tellRemoval({ exitCode, error });
+}
+
+/** Clears away what is left, behind the answer; retried until it succeeds or the backend ends. */
+function clearAway({ context, live, record }: Removal): void {
   void context.background.run(`clear away container ${record.id}`, async () => {
     await live.released;
     await keepTrying(context, `clear away container ${record.id}`, () =>
@@ -176,6 +179,20 @@ export function clearRemains(context: EngineContext, record: ContainerRecord): v
     context.live.forget(record.id);
     await context.images.forgetUnusedLayers(layersOf(record));
   });
+}
+
+/** Finishes a removal that an earlier process of the backend has recorded; volumes that went with it are settled by themselves. */
+export async function resumeRemoval(context: EngineContext, record: ContainerRecord): Promise<void> {
+  await walk(removeSteps, removalOf(context, context.live.of(record.id), record, false), "leave");
+}
+
+function removalOf(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  withVolumes: boolean,
+): Removal {
+  return { context, live, record, withVolumes, volumes: [] };
 }
 
 /** Removes an auto-remove container (`--rm`) with its anonymous volumes; no error if it is gone already. */

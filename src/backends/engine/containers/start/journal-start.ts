@@ -15,6 +15,7 @@ import { containerOfId } from "../decisions/lookup.ts";
 import { starting } from "../decisions/life/transitions.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { recordFailure } from "./record-start.ts";
+import type { Start } from "./start.ts";
 
 /**
  * Waits until what the run before has left is away, and until runs of others that have ended have released its addresses.
@@ -53,19 +54,9 @@ export function refuseUnlessKept(
   }
 }
 
-/**
- * Takes addresses and journals the intention.
- *
- * @param asked a user's start; undefined: a restart policy's
- * @returns the record as it is journalled
- * @throws the failure, once it is recorded
- */
-export async function journalStart(
-  context: EngineContext,
-  live: LiveContainer,
-  record: ContainerRecord,
-  asked: { readonly clientToken: string } | undefined,
-): Promise<ContainerRecord> {
+/** Takes addresses and journals the intention. @throws the failure, once it is recorded */
+export async function journalStart(start: Start): Promise<void> {
+  const { context, live, record, asked } = start;
   let joined: ContainerRecord;
   try {
     const named = withSharedHostname(context.state, record);
@@ -85,7 +76,7 @@ export async function journalStart(
       ? withFields(joined, { startAwaited })
       : withFields(joined, { restartCount: 0, startToken: asked.clientToken, startAwaited });
   await context.state.commit((change) => change.containers.put(begun));
-  return begun;
+  start.record = begun;
 }
 
 /** The endpoints of the last run, where a driver has kept them; undefined: nothing is kept, or it has others by now. */

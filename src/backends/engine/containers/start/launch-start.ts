@@ -12,17 +12,9 @@ import { workloadOf } from "../create/workload.ts";
 import { containerOfId } from "../decisions/lookup.ts";
 import { AgentLink } from "../live/agent-link.ts";
 import { watchContainer } from "../run/watch-container.ts";
-import type { Start } from "./start.ts";
+import type { Met, Start } from "./start.ts";
 import { tellPhase } from "./tell-phases.ts";
 import { launchWhileWanted } from "./waiting-start.ts";
-
-/** A container that was launched, and whose agent answers. */
-export interface Met {
-  readonly launched: Launched;
-  readonly link: AgentLink;
-  /** Its record, with the address that peers are told. */
-  readonly placed: ContainerRecord;
-}
 
 /** States of a build may have waited for this start, or for that of a user who names one: they are made runnable only now. */
 export async function makeImagesRunnable({ context, record, ended, step }: Start): Promise<void> {
@@ -40,7 +32,7 @@ export async function makeImagesRunnable({ context, record, ended, step }: Start
 }
 
 /** Has the driver launch the container, and meets its agent as soon as that can be reached. */
-export async function launch(start: Start): Promise<Met> {
+export async function launch(start: Start): Promise<void> {
   const { context, live, record, phases, secrets, step } = start;
   const workload = workloadOf(context, record, "joined");
   const once = secrets === undefined ? {} : { secrets };
@@ -67,7 +59,7 @@ export async function launch(start: Start): Promise<Met> {
   const met = await meet(launched);
   watchContainer(context, live, met.link); // Before that it may yet be lost, and another launched.
   live.reservations.serve(launched.agent);
-  return { ...met, launched };
+  start.met = { ...met, launched };
 }
 
 /**

@@ -1,10 +1,8 @@
 /** Readying a container and its agent for the call that begins the process. */
-import type { StartRequest } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { joinPartners } from "../../networks/partner-pushes.ts";
 import { workloadOf } from "../create/workload.ts";
-import type { Met } from "./launch-start.ts";
 import { putLayers } from "./put-layers.ts";
-import type { Start } from "./start.ts";
+import { made, type Start } from "./start.ts";
 import { refuseOldAgent, startRequestOf } from "./start-process.ts";
 
 /**
@@ -13,10 +11,9 @@ import { refuseOldAgent, startRequestOf } from "./start-process.ts";
  *
  * @throws system: the agent is too old for it; what the driver and the agent throw
  */
-export async function prepareAgent(
-  { context, live, record, ended, secrets, step }: Start,
-  { link, placed }: Met,
-): Promise<StartRequest> {
+export async function prepareAgent(start: Start): Promise<void> {
+  const { context, live, record, ended, secrets, step } = start;
+  const { link, placed } = made(start.met);
   const { launches } = context.driver;
   await joinPartners(context, placed);
   const details = await launches.startDetails({
@@ -30,5 +27,5 @@ export async function prepareAgent(
   if (count > 0) {
     await putLayers(context.images, link, { imageId: record.imageId, count }, ended);
   }
-  return request;
+  start.request = request;
 }

@@ -17,17 +17,16 @@ import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import { running, startFailed, startNotMade } from "../decisions/life/transitions.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { releaseRun } from "../run/release-run.ts";
-import type { Met } from "./launch-start.ts";
-import type { Start } from "./start.ts";
+import { made, type Start } from "./start.ts";
 import { FailedStart } from "./start-process.ts";
 import { tellFailed, tellProcess, tellStarted } from "./tell-phases.ts";
 
 /** Records that the process of a start runs, and tells whoever waits for it. */
-export async function recordStarted(
-  { context, live, record: { id }, phases }: Start,
-  { launched, placed }: Met,
-  started: StartedProcess,
-): Promise<void> {
+export async function recordStarted(start: Start): Promise<void> {
+  const { context, live, phases } = start;
+  const { launched, placed } = made(start.met);
+  const started = made(start.started);
+  const { id } = placed;
   tellProcess(context, id, phases, launched, started);
   await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
   tellStarted(context, id, phases, launched);

@@ -1,19 +1,15 @@
-/** Starting a container: its steps, in the order in which they are done, and what takes them back. */
-import { fromUnknown, isErrorKind, messageOf, systemError } from "../../../../common/errors.ts";
-import { onAbort } from "../../../../common/on-abort.ts";
-import type { StartedProcess } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+/** Starting a container: its steps in order, and what takes them back. */
+import { fromUnknown, isErrorKind, systemError } from "../../../../common/errors.ts";
 import {
   ContainerStatus,
   type NextStep,
   type PortMapping,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { StartSecrets } from "../../../driver/workload-spec.ts";
-import type { FoundWorkload } from "../../../driver/workloads.ts";
 import { stateOf, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
-import { joinedBy } from "../../networks/decisions/shared-network.ts";
 import { waitRefusal } from "../../volumes/decisions/exclusive-volumes.ts";
 import { ensureVolumeParts } from "../../volumes/volume-parts.ts";
 import { requireLog } from "../decisions/container-log.ts";
@@ -21,18 +17,45 @@ import { startRefusal } from "../decisions/life/refusals.ts";
 import { containerOfId } from "../decisions/lookup.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { StartPhases } from "../live/start-phases.ts";
-import { containerExited } from "../run/container-exit.ts";
-import { exitOfWorkload, foundRun } from "../run/lost-container.ts";
 import { journalStart, refuseUnlessKept, releasedBefore } from "./journal-start.ts";
-import { launch, makeImagesRunnable, type Met } from "./launch-start.ts";
+import { launch, makeImagesRunnable } from "./launch-start.ts";
 import { withNextStep } from "./next-step.ts";
 import { prepareAgent } from "./prepare-agent.ts";
-import { recordBegun, recordFailure, recordStarted, takeBack } from "./record-start.ts";
-import type { Start } from "./start.ts";
+import { recordFailure, recordStarted, takeBack } from "./record-start.ts";
+import { made, type Start } from "./start.ts";
+import { type Verb, walk } from "../../work/steps.ts";
 import { begunBefore, startProcess, UndeliveredStart } from "./start-process.ts";
-import { asStartUnderWay, endedStart, repeatedStart } from "./start-under-way.ts";
+import { asStartUnderWay, repeatedStart } from "./start-under-way.ts";
 import { tellPhase } from "./tell-phases.ts";
 import { callerOf, isWantedByPolicy, stillWanted } from "./wanted-start.ts";
+
+/**
+ * The steps of a start, until its process runs. A process of the backend that takes the start up walks them from the second on:
+ * each finds what is there of it. What fails behind the first is taken back as a whole: the driver releases all of a run.
+ */
+export const startSteps: Verb<Start> = {
+  name: "start",
+  steps: [
+    { name: "journal", does: journalStart },
+    { name: "log", does: ({ record }) => requireLog(record) },
+    { name: "volume-parts", does: makeVolumeParts },
+    { name: "images", does: makeImagesRunnable },
+    { name: "run", does: run },
+    { name: "record", does: recordStarted },
+  ],
+  failed: takeBack,
+};
+
+/** The steps of `run`, which are done anew where the agent is lost behind the first and nothing has begun. */
+export const runSteps: Verb<Start> = {
+  name: "start",
+  steps: [
+    { name: "launch", does: launch },
+    { name: "agent", does: prepareAgent },
+    { name: "caller", does: stillWanted },
+    { name: "process", does: beginProcess },
+  ],
+};
 
 /** Parts of a user's start that hold for it alone. */
 export interface StartOnce {
@@ -42,11 +65,6 @@ export interface StartOnce {
   /** The request's; empty: it is not going to be repeated. */
   readonly clientToken?: string | undefined;
 }
-
-/** Pause between looks at a start that another one waits for. */
-const donorPollMs = 50;
-/** Pause between questions for a run whose driver does not know it yet. */
-const askAgainMs = 5_000;
 
 /** A container's ports as the frontend that publishes them reports them. */
 export interface FrontendPorts {
@@ -95,7 +113,7 @@ export async function startContainer(
       by === "user" && left !== undefined
         ? callerOf(context, live, { token: clientToken, isWantedAnyway: isWantedByPolicy(record) })
         : undefined;
-    const start = async (ended: AbortSignal): Promise<void> => {
+    const work = async (ended: AbortSignal): Promise<void> => {
       if (left !== undefined) {
         live.run.start?.caller?.follow(left);
       }
@@ -109,21 +127,14 @@ export async function startContainer(
       }
       const step = nextStep === undefined ? undefined : await withNextStep(context, record, nextStep);
       const next = step?.record ?? record;
-      const asked = ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
-      const told = withFields(asked, { startPhases: phases.list });
-      const begun = await journalStart(context, live, told, by === "user" ? { clientToken } : undefined);
-      await runJournalled({
-        context,
-        live,
-        record: begun,
-        ended,
-        phases,
-        mayHaveBegun: false,
-        secrets,
-        step,
-      });
+      const published =
+        ports === undefined ? next : withFields(next, { publishedPorts: [...ports.published] });
+      const told = withFields(published, { startPhases: phases.list });
+      const asked = by === "user" ? { clientToken } : undefined;
+      const start = { context, live, record: told, asked, ended, phases, mayHaveBegun: false, secrets, step };
+      await walk(startSteps, start);
     };
-    await asStartUnderWay(live, phases, start, caller);
+    await asStartUnderWay(live, phases, work, caller);
   });
 }
 
@@ -154,44 +165,33 @@ function isDue(
   return true;
 }
 
-/**
- * The steps of a start that is journalled, until its process runs. A process of the backend that takes the start up walks
- * them from the first on: each finds what is there of it. Whatever fails in one takes back those before it.
- */
-async function runJournalled(start: Start): Promise<void> {
-  const { context, record, ended } = start;
-  try {
-    requireLog(record);
-    await unlessAborted(ended, ensureVolumeParts(context, record));
-    await makeImagesRunnable(start);
-    const { met, started } = await begin(start);
-    await recordStarted(start, met, started);
-  } catch (error) {
-    throw await takeBack(start, error);
-  }
+async function makeVolumeParts({ context, record, ended }: Start): Promise<void> {
+  await unlessAborted(ended, ensureVolumeParts(context, record));
 }
 
-/** Launches the container and has its process begun, anew where its agent is lost in between and nothing has begun. */
-async function begin(start: Start): Promise<{ readonly met: Met; readonly started: StartedProcess }> {
-  const { context, live, record } = start;
+async function run(start: Start): Promise<void> {
   for (;;) {
-    const met = await launch(start);
-    let isTold = start.mayHaveBegun;
+    start.met = undefined;
+    start.isTold = start.mayHaveBegun;
     try {
-      const request = await prepareAgent(start, met);
-      await stillWanted(start, met.link);
-      const unwanted = live.run.start?.caller?.unwanted;
-      const started = await startProcess(met.link, request, unwanted).catch((error: unknown) => {
-        isTold ||= !(error instanceof UndeliveredStart);
-        return begunBefore(context, record, met.link, error);
-      });
-      return { met, started };
+      await walk(runSteps, start);
+      return;
     } catch (error) {
-      if (!(await mayLaunchAgain(start, error, isTold))) {
+      if (start.met === undefined || !(await mayLaunchAgain(start, error))) {
         throw error;
       }
     }
   }
+}
+
+async function beginProcess(start: Start): Promise<void> {
+  const { context, live, record } = start;
+  const { link } = made(start.met);
+  const unwanted = live.run.start?.caller?.unwanted;
+  start.started = await startProcess(link, made(start.request), unwanted).catch((error: unknown) => {
+    start.isTold ||= !(error instanceof UndeliveredStart);
+    return begunBefore(context, record, link, error);
+  });
 }
 
 /**
@@ -199,9 +199,8 @@ async function begin(start: Start): Promise<{ readonly met: Met; readonly starte
  * it, and so is the place of a build's step: then it does not.
  */
 async function mayLaunchAgain(
-  { context, live, record, ended, step }: Start,
+  { context, live, record, ended, step, isTold = false }: Start,
   error: unknown,
-  isTold: boolean,
 ): Promise<boolean> {
   const failure = fromUnknown(error);
   const isLost = isErrorKind(failure, "unavailable") && !ended.aborted && !context.shutdown.aborted;
@@ -214,106 +213,4 @@ async function mayLaunchAgain(
     live.reservations.end();
   }
   return goesOn;
-}
-
-/**
- * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it, or where its
- * client was told of a failure, does not ask again and no policy wants it; the record is in the phase `starting`.
- *
- * @param mayHaveBegun its agent may have been told to run
- */
-export async function resumeStart(
-  context: EngineContext,
-  record: ContainerRecord,
-  mayHaveBegun: boolean,
-): Promise<void> {
-  const live = context.live.of(record.id);
-  const isWantedAnyway = !record.startAwaited || isWantedByPolicy(record);
-  const caller = callerOf(context, live, { token: record.startToken, isWantedAnyway }, mayHaveBegun);
-  const phases = new StartPhases(record.startPhases);
-  let isEnded = record.stoppedByUser;
-  let past: FoundWorkload | undefined;
-  const start = async (ended: AbortSignal): Promise<void> => {
-    live.run.start?.caller?.lose();
-    if (isEnded) {
-      throw await recordFailure(context, live, record, endedStart(record.id, "stopped"));
-    }
-    const taken = { context, live, record, ended, phases, mayHaveBegun, secrets: undefined, step: undefined };
-    try {
-      past = mayHaveBegun ? undefined : await pastRun(taken);
-      if (past === undefined) {
-        await settledDonor(taken);
-        await runJournalled(taken);
-      }
-    } catch (error) {
-      isEnded = ended.aborted;
-      throw error;
-    }
-  };
-  try {
-    await live.lock.run(() => asStartUnderWay(live, phases, start, caller));
-  } catch (error) {
-    if (!isEnded) {
-      throw error;
-    }
-  }
-  if (past !== undefined) {
-    await containerExited(context, live, record.generation, exitOfWorkload(context, past), past.execExits);
-  }
-}
-
-/**
- * Finds a run that had begun and has ended, both while no backend could record it, and records its begin. Only a user ends the
- * search: that the caller is lost undoes nothing that has run.
- *
- * @returns undefined: nothing has begun, or its agent lives
- */
-async function pastRun(start: Start): Promise<FoundWorkload | undefined> {
-  const { context, live, record, ended } = start;
-  const byUser = new AbortController();
-  using _ending = onAbort(ended, () => {
-    if (ended.reason === live.startEnded) {
-      byUser.abort(ended.reason);
-    }
-  });
-  try {
-    const found = await untilFound(start, AbortSignal.any([byUser.signal, context.shutdown]));
-    if (found?.begunAt === undefined || found.agent !== undefined) {
-      return undefined;
-    }
-    await recordBegun(context, record, found.begunAt);
-    live.reservations.end();
-    return found;
-  } catch (error) {
-    throw await takeBack(start, error);
-  }
-}
-
-/** Asks the driver for the run until it knows. @throws the signal's reason */
-async function untilFound(
-  { context, record }: Start,
-  signal: AbortSignal,
-): Promise<FoundWorkload | undefined> {
-  for (;;) {
-    try {
-      return await unlessAborted(signal, foundRun(context, record.id, record.generation));
-    } catch (error) {
-      signal.throwIfAborted();
-      const about = { container: record.id, err: error };
-      context.logger.warn(about, `whether a start has begun anything is asked again: ${messageOf(error)}`);
-      await context.clock.sleep(askAgainMs, signal);
-    }
-  }
-}
-
-/** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
-async function settledDonor(start: Start): Promise<void> {
-  const { context, record, ended } = start;
-  try {
-    while (joinedBy(context, record)?.phase === Phase.STARTING) {
-      await context.clock.sleep(donorPollMs, AbortSignal.any([ended, context.shutdown]));
-    }
-  } catch (error) {
-    throw await takeBack(start, error);
-  }
 }

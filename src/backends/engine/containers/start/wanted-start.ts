@@ -6,9 +6,8 @@ import { hostConfigOf, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { restartsAtBoot } from "../decisions/life/restart-policy.ts";
 import { unknownFailureCode } from "../decisions/life/start-failure.ts";
-import type { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
-import type { Start } from "./start.ts";
+import { made, type Start } from "./start.ts";
 import { StartCaller, type StartCallerOptions } from "./start-caller.ts";
 import { begunOf } from "./start-process.ts";
 
@@ -39,10 +38,8 @@ export function isWantedByPolicy(record: ContainerRecord): boolean {
  *
  * @throws conflict: nobody has asked again; the reason for which the start is ended
  */
-export async function stillWanted(
-  { context, live, ended, mayHaveBegun }: Start,
-  link: AgentLink,
-): Promise<void> {
+export async function stillWanted({ context, live, ended, mayHaveBegun, met }: Start): Promise<void> {
+  const { link } = made(met);
   const caller = live.run.start?.caller;
   const isBegun = async (): Promise<boolean> => mayHaveBegun && (await begunOf(link)) !== undefined;
   if (caller !== undefined && !(caller.isLost && (await isBegun()))) {
