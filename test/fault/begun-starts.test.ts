@@ -17,8 +17,8 @@ import { testBuildEnv } from "../support/test-build.ts";
 import { untilOnly } from "../support/traces.ts";
 import { untilTrue } from "../support/until.ts";
 
-/** The second commit of a start: the first says that it begins, this one that it has. */
-const recordOfTheRun = "state.commit.before:2";
+/** The last step of a start. */
+const recordOfTheRun = "start.record.before";
 
 const cases = [
   { what: "lost with its shim", script: "sleep 1000000", code: "255", waitsForEnd: false },

@@ -9,6 +9,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
+
+import { createSteps } from "../../src/backends/engine/containers/create/create-container.ts";
+import { removeSteps } from "../../src/backends/engine/containers/remove/remove-container.ts";
+import { stopSteps } from "../../src/backends/engine/containers/run/stop-container.ts";
+import { runSteps, startSteps } from "../../src/backends/engine/containers/start/start-container.ts";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { type DaemonRole, processOf } from "../support/processes.ts";
@@ -29,6 +34,9 @@ import {
   wholeLife,
 } from "./whole-life.ts";
 
+const verbSteps = [createSteps, startSteps, runSteps, stopSteps, removeSteps].flatMap(({ name, steps }) =>
+  steps.flatMap((step) => beforeAndAfter(`${name}.${step.name}`)),
+);
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
 const driverSteps = [
@@ -60,8 +68,8 @@ const blobSteps = ["blobs.append.before", "blobs.append.after:2", "blobs.place.b
 /** More than a whole life has; what lies beyond its end is not reached. */
 const commits = Array.from({ length: 80 }, (_, index) => `state.commit.after:${index + 1}`);
 const sample = [
-  "workloads.create.after",
-  "workloads.launch.after",
+  "create.workload.after",
+  "start.launch.after",
   "host.launch.mounted",
   "host.launch.shim-spawned",
   "host.layer.published",
@@ -69,7 +77,9 @@ const sample = [
   "host.volume.mounted",
   "shim.start.executing",
 ];
-const steps = isWhole ? [...driverSteps, ...blobSteps, ...hostSteps, ...shimSteps, ...commits] : sample;
+const steps = isWhole
+  ? [...verbSteps, ...driverSteps, ...blobSteps, ...hostSteps, ...shimSteps, ...commits]
+  : sample;
 /** Steps that a block volume comes to, alone in its life. */
 const blockVolumeSteps = isWhole
   ? [
