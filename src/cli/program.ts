@@ -227,6 +227,32 @@ export function sockerlessProgram(): Command {
       },
     );
 
+  const pool = program
+    .command("pool")
+    .description("Ask a backend about the tasks that wait for containers, and stop them.");
+  const views = {
+    list: "List the tasks that wait for containers.",
+    forecast: "Tell how many tasks are to wait now, and for which containers.",
+  } as const;
+  for (const view of ["list", "forecast"] as const) {
+    configured(pool.command(view), "frontend")
+      .description(views[view])
+      .addOption(new Option("--format <format>", "Form of the answer.").choices(formats).default("table"))
+      .action(async ({ format }: { readonly format: Format }, command: Command) => {
+        const { poolJson, poolTable, readPool } = await import("./pool.ts");
+        const told = await readPool(configOf(command, "frontend"));
+        const text = format === "json" ? poolJson(told) : poolTable(told, view, Date.now()).join("\n");
+        process.stdout.write(`${text}\n`);
+      });
+  }
+  configured(pool.command("drain"), "frontend")
+    .description("Stop all tasks that wait for containers, and prepare none for a time.")
+    .option("--for <duration>", "That time, unless the backend starts anew.", "1m")
+    .action(async (options: { readonly for: string }, command: Command) => {
+      const { drainPool } = await import("./pool.ts");
+      process.stdout.write(`${await drainPool(configOf(command, "frontend"), options.for)}\n`);
+    });
+
   configured(program.command("debug"), "serve")
     .description(
       "Write a file for a report of a fault: versions, settings without secrets, status, the log's end.",

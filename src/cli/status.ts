@@ -31,6 +31,8 @@ export interface DaemonStatus {
   readonly stateDirectory: string;
   readonly containers: { readonly running: number; readonly paused: number; readonly stopped: number };
   readonly images: number;
+  /** Tasks that wait for containers; empty where none can be prepared. */
+  readonly pool: string;
   /** Starts that wait for room on the platform. */
   readonly waiting: readonly { readonly id: string; readonly name: string; readonly status: string }[];
   /** Processes of a daemon on this machine; empty where it is another's or runs elsewhere. */
@@ -59,6 +61,7 @@ export async function readStatus(host: string, environment: NodeJS.ProcessEnv): 
       stopped: info.ContainersStopped,
     },
     images: info.Images,
+    pool: label("sockerless.pool"),
     waiting: mustRead(containersSchema, listed)
       .filter(({ Status }) => Status.includes("(waits: "))
       .map(({ Id, Names: [name = ""], Status }) => ({
@@ -80,6 +83,7 @@ export function statusTable(status: DaemonStatus): string[] {
     ["State", status.stateDirectory],
     ["Containers", `${running} running, ${paused} paused, ${stopped} stopped`],
     ["Images", String(status.images)],
+    ...(status.pool === "" ? [] : [["Pool", status.pool] as const]),
     ...status.waiting.map(({ name, status: text }) => ["Waiting", `${name}: ${text}`] as const),
     ...status.processes.map(
       ({ program, pid, bytes }) =>

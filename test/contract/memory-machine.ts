@@ -28,6 +28,7 @@ import {
   agentsOnSockets,
   fixedLimits,
   namespacesShared,
+  nothingPrepared,
   noNameFiles,
   nothingFound,
   nothingSealed,
@@ -227,6 +228,7 @@ export class MemoryMachine {
       sharing: this.cloud ? agentsJoin : namespacesShared,
       traffic: directTraffic,
       agentReach: agentsDialled,
+      prepared: nothingPrepared,
       workloads: {
         create: async (spec) => {
           this.calls.push("create");

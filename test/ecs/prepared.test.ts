@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
@@ -180,6 +182,39 @@ describe("prepared tasks", () => {
     for (const name of names) {
       assert.ok(!told.includes(name.slice(0, 12)), told);
     }
+  });
+
+  it("are told by docker info, and listed and stopped by sockerless pool", async () => {
+    await untilPrepared(3);
+    const pool = async (...args: string[]): Promise<string> => {
+      const at = ["--backend-address", `unix://${ecs.daemon.backendSocket}`];
+      const { code, text, errorText } = await runCommand(join(checkout, "bin/sockerless"), [
+        ...["pool", ...args, ...at],
+      ]);
+      assert.equal(code, 0, errorText);
+      return text;
+    };
+    assert.match(
+      await ok("info"),
+      /^ {2}sockerless\.pool=fixed: 3 of at most 10 wait; \d+\.\d\d idle hours today$/m,
+    );
+    const { tasks } = JSON.parse(await pool("list", "--format=json")) as {
+      readonly tasks: readonly { readonly task: string; readonly kind: string; readonly ready: boolean }[];
+    };
+    const kinds = ["busybox", "busybox", "busybox cpus=0.5 network=ci"];
+    assert.deepEqual(tasks.map(({ kind }) => kind).sort(), kinds);
+    assert.deepEqual(
+      new Set(tasks.map(({ task }) => task)),
+      new Set(running().map(({ state }) => state.taskArn)),
+    );
+    assert.match(
+      await pool("list"),
+      /^TASK +FOR +STATE +AGE +PER HOUR\n(arn.* ready +\d+ min\n){3}\nfixed: 3 of/,
+    );
+    assert.match(await pool("forecast"), /^FOR +LEAST +MOST +WAIT\nbusybox +2 +2 +2$/m);
+    assert.equal(await pool("drain", "--for=2s"), "3 stopped; none is prepared for 2s");
+    await untilTrue(() => tasks.every(({ task }) => running().every(({ state }) => state.taskArn !== task)));
+    await untilPrepared(3);
   });
 
   it("are stopped when none are to be prepared any more", async () => {

@@ -28,6 +28,7 @@ import {
   agentsJoin,
   fixedLimits,
   hostPathsIgnored,
+  nothingPrepared,
   portsOfFrontend,
   diskFromAgents,
 } from "../driver/ready-made-roles.ts";
@@ -159,6 +160,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     networks,
     volumes,
     machine,
+    prepared: pool ?? nothingPrepared,
     async close() {
       shuttingDown();
       await Promise.all([
@@ -209,6 +211,7 @@ function poolOf(
     wanted: learned ? () => learned.wanted() : pool && fixedPool(pool, platform, state, calls.logger),
     learned,
     spending: new Spending({ state, clock: calls.clock, limits }),
+    currency: prices?.currency ?? "",
     costOf,
     maxTasks: pool?.maxTasks ?? 0,
     maxAgeMs: pool?.maxAgeMs ?? 0,

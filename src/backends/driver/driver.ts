@@ -20,6 +20,7 @@ import type { Launches } from "./launches.ts";
 import type { Disk, Machine } from "./machine.ts";
 import type { ContainerTraffic, NetworkFabric, NetworkSharing, PublishedPorts } from "./networks.ts";
 import type { Site } from "./site.ts";
+import type { PreparedWorkloads } from "./prepared.ts";
 import type { HostPaths, LimitChanges, SettingRules } from "./settings.ts";
 import type { VolumeStore } from "./volumes.ts";
 import type { Workloads } from "./workloads.ts";
@@ -46,6 +47,7 @@ export interface Driver {
   readonly traffic: ContainerTraffic;
   readonly agentReach: AgentReach;
   readonly volumes: VolumeStore;
+  readonly prepared: PreparedWorkloads;
   readonly machine: Machine;
   readonly disk: Disk;
   /** Drains and lets go of connections and the host process; containers go on. */

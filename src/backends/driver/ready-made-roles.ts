@@ -6,6 +6,7 @@ import type { LayerUnpacking } from "./images.ts";
 import type { Launches } from "./launches.ts";
 import type { Disk } from "./machine.ts";
 import type { ContainerTraffic, NetworkSharing, PublishedPorts } from "./networks.ts";
+import type { PreparedWorkloads } from "./prepared.ts";
 import type { SiteAtHand } from "./site.ts";
 import type { HostPaths, LimitChanges } from "./settings.ts";
 import type { VolumeParts } from "./volumes.ts";
@@ -87,6 +88,9 @@ export const uploadsRelayed: LayerUploads = { kind: "relayed" };
 
 /** Archives of images pass through the backend. */
 export const downloadsRelayed: ArchiveDownloads = { kind: "relayed" };
+
+/** Nothing is made before a container is started. */
+export const nothingPrepared: PreparedWorkloads = { report: () => undefined, drain: () => undefined };
 
 /** Agents report what containers have written. */
 export const diskFromAgents: Disk = { kind: "agents" };

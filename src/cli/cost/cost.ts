@@ -10,6 +10,7 @@ import type { Config } from "../../common/config/load.ts";
 import { mustRead, object, wholeNumber } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 import { HostConfigSchema, type HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { columns } from "../columns.ts";
 import { askDocker, askDockerText } from "../docker-api.ts";
 import { pricesFor, type Prices } from "../../common/prices.ts";
 import { type Cost, costsOf, type Period, type Size, total, type UsedContainer } from "./usage.ts";
@@ -109,16 +110,8 @@ export function costTable({ prices, from, costs, total: all }: Costs): string[] 
     money(perHour),
   ]);
   const head = ["NAME", "CONTAINERS", "RUNNING", "TIME", "COST", "PER HOUR NOW"];
-  const widths = head.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  const line = (row: readonly string[]): string =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join("  ")
-      .trimEnd();
   return [
-    ...[head, ...rows].map(line),
+    ...columns(head, rows),
     "",
     `Since ${from}, at the prices of ${prices.date} for ${prices.of}: vCPUs and memory alone.`,
   ];

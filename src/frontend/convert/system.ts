@@ -77,7 +77,11 @@ export function infoToJson(
     HttpsProxy: "",
     NoProxy: "",
     Name: info.name,
-    Labels: [`sockerless.backend=${info.backend}`, `sockerless.version=${info.version}`],
+    Labels: [
+      `sockerless.backend=${info.backend}`,
+      `sockerless.version=${info.version}`,
+      ...(info.pool === "" ? [] : [`sockerless.pool=${info.pool}`]),
+    ],
     ExperimentalBuild: false,
     ServerVersion: mobyVersion,
     Runtimes: runtimes(info),

@@ -178,6 +178,22 @@ test("info tells the insecure registries, and the commits that are known", async
   assert.equal("Containerd" in told, false);
 });
 
+test("info tells of prepared tasks where there can be any, as a label", async (t) => {
+  for (const [pool, label] of [
+    ["", undefined],
+    ["off", "sockerless.pool=off"],
+  ] as const) {
+    const api = await serveApi(t, (router) =>
+      router.service(SystemService, { getInfo: () => ({ ...info, pool }) }),
+    );
+    const told = (await api.call("GET", "/info")).json() as { readonly Labels: readonly string[] };
+    assert.equal(
+      told.Labels.find((each) => each.startsWith("sockerless.pool")),
+      label,
+    );
+  }
+});
+
 test("info says whether the frontend logs everything, and what it has open", async (t) => {
   for (const level of ["info", "debug"] as const) {
     const logger = createLogger({ level, process: "test", destination: { write: () => {} } });

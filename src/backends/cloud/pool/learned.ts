@@ -98,8 +98,8 @@ export class LearnedPool {
     return this.forecast();
   }
 
-  /** As {@link wanted}, with the kinds, and without learning. */
-  forecast(): readonly (Wanted & { readonly kind: string })[] {
+  /** As {@link wanted}, without learning. */
+  forecast(): readonly Wanted[] {
     const levels = this.#forecast.wanted(this.#options.clock.nowMs(), this.#budget);
     return [...levels].flatMap(([kind, { least, most }]) => {
       const request = this.#requests.get(kind);

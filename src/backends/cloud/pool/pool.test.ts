@@ -78,10 +78,11 @@ function setUp(
     },
     book: { all: () => [] },
     instance: "one",
-    wanted: async () => [{ request: "a", count: 2 }],
+    wanted: async () => [{ request: "a", kind: "a", count: 2 }],
     isRoomAwaited: () => false,
     spending,
-    costOf: () => 0,
+    costOf: () => 0.5,
+    currency: "EUR",
     maxTasks: 10,
     maxAgeMs: 60 * minuteMs,
     startTimeoutMs: 5 * minuteMs,
@@ -161,7 +162,10 @@ describe("a pool of prepared tasks", () => {
   });
 
   it("has never more than it may", async () => {
-    const { pass, asked } = setUp({ maxTasks: 1, wanted: async () => [{ request: "a", count: 5 }] });
+    const { pass, asked } = setUp({
+      maxTasks: 1,
+      wanted: async () => [{ request: "a", kind: "a", count: 5 }],
+    });
     await pass(5 * lookMs);
     assert.equal(asked(), 1);
   });
@@ -185,7 +189,7 @@ describe("a pool of prepared tasks", () => {
     const learned = { started: () => {}, refused: (request: string) => void refused.push(request) };
     const { pass } = setUp({
       learned,
-      wanted: async () => (refused.length === 0 ? [{ request: "a", count: 1 }] : []),
+      wanted: async () => (refused.length === 0 ? [{ request: "a", kind: "a", count: 1 }] : []),
       answer: () => Promise.reject(new RequestStale("its definition is gone")),
     });
     await pass(lookMs);
@@ -196,7 +200,7 @@ describe("a pool of prepared tasks", () => {
     const left = (task: string, view: Partial<TaskView> = {}): TaskView =>
       taskView({ task, prepared: { name: task, shape: "a" }, address: "192.0.2.1", ...view });
     const { pass, asked, stopped, pool } = setUp({
-      wanted: async () => [{ request: "a", count: 1 }],
+      wanted: async () => [{ request: "a", kind: "a", count: 1 }],
       book: { all: () => [{ task: "task/recorded" }] } as unknown as TaskBook,
       found: [
         left("task/free"),
@@ -250,10 +254,49 @@ describe("a pool of prepared tasks", () => {
     assert.equal(asked(), 4);
   });
 
+  it("tells what waits, what is wanted, and what that has cost today", async () => {
+    const { pool, pass } = setUp({ idleHours: 12, maxTasks: 5 });
+    await pass(30 * minuteMs);
+    const told = pool.report();
+    assert.deepEqual(
+      told.tasks?.map(({ task, kind, ready, costPerHour }) => [task, kind, ready, costPerHour]),
+      [
+        ["task/1", "a", true, 0.5],
+        ["task/2", "a", true, 0.5],
+      ],
+    );
+    assert.deepEqual(told.wanted, [{ kind: "a", least: 2, most: 2, waiting: 2 }]);
+    assert.equal(told.summary, "fixed: 2 of at most 5 wait; 1.00 of 12 idle hours and 0.50 EUR today");
+    assert.equal(setUp({ wanted: undefined }).pool.report().summary, "off");
+  });
+
+  it("that is drained stops all that wait, and prepares none for that time, which it tells", async () => {
+    const { pool, pass, stopped, asked } = setUp();
+    await pass(lookMs);
+    assert.equal(pool.drain(10 * minuteMs), 2);
+    pool.yieldRoom(); // Does not make that time shorter.
+    await pass(5 * minuteMs);
+    assert.deepEqual(new Set(stopped), new Set(["task/1", "task/2"]));
+    assert.equal(asked(), 2);
+    assert.match(
+      pool.report().summary ?? "",
+      /^fixed: 0 of at most 10 wait; .* today; none is prepared until /,
+    );
+    await pass(6 * minuteMs);
+    assert.equal(asked(), 4);
+    assert.equal(pool.report().hindrance, "");
+  });
+
+  it("tells that its day's limit is reached", async () => {
+    const { pool, pass } = setUp({ idleHours: 0.5 });
+    await pass(20 * minuteMs);
+    assert.match(pool.report().summary ?? "", /^fixed: 0 of .*; the day's limit is reached$/);
+  });
+
   it("does not ask again and again where the cloud gives no task", async () => {
     const { pass, asked } = setUp({
       answer: async () => refusal("no"),
-      wanted: async () => [{ request: "a", count: 1 }],
+      wanted: async () => [{ request: "a", kind: "a", count: 1 }],
     });
     await pass(minuteMs);
     assert.equal(asked(), 1);

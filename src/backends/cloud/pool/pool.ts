@@ -2,6 +2,8 @@
  * Tasks that wait for containers, and cost money meanwhile. The cloud is the book: which tasks wait is asked of it, so that
  * a backend that starts finds them, and what is here is only what the last look has told.
  */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { newId, shortId } from "../../../common/ids.ts";
@@ -10,12 +12,14 @@ import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/mea
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import { type CloudTasks, RequestStale, type TaskView } from "../contract/cloud-tasks.ts";
 import type { PreparedTasks } from "../contract/prepared-tasks.ts";
+import type { PreparedWorkloads } from "../../driver/prepared.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "../tasks/await-agent.ts";
 import { describeAll, whole } from "../tasks/describe-all.ts";
 import type { TaskPoller } from "../tasks/poller.ts";
 import type { TaskBook } from "../tasks/task-book.ts";
 import type { LearnedPool } from "./learned.ts";
+import { inWords, type PoolReport } from "./report.ts";
 import type { Spending } from "./spending.ts";
 import type { Wanted } from "./templates.ts";
 
@@ -34,9 +38,11 @@ export interface PoolOptions {
   readonly isRoomAwaited: () => boolean;
   /** Learns from starts, which it is told of. */
   readonly learned?: Pick<LearnedPool, "started" | "refused"> | undefined;
-  readonly spending: Pick<Spending, "count" | "isSpent" | "save">;
+  readonly spending: Pick<Spending, "count" | "isSpent" | "isDaySpent" | "save" | "today" | "limits">;
   /** The cost of an hour of a request's task, in the prices' currency; 0 if that is unknown. */
   readonly costOf: (request: string) => number;
+  /** The prices' currency; empty: they are not known. */
+  readonly currency: string;
   readonly maxTasks: number;
   readonly maxAgeMs: number;
   readonly startTimeoutMs: number;
@@ -57,6 +63,14 @@ interface Member {
   agent: FoundAgent | undefined;
 }
 
+/** Tasks of one shape that are to wait. */
+interface Asked {
+  readonly request: string;
+  readonly kind: string;
+  readonly least: number;
+  readonly most: number;
+}
+
 /** Interval of looks at the pool. */
 const roundMs = 10_000;
 /** Time of all that wait which a day's limit must have left: until they are looked at again, and stopped. */
@@ -75,7 +89,7 @@ const longestWaitMs = 7 * 24 * 60 * 60_000;
 const over = new Error("over");
 
 /** Keeps the wanted tasks waiting. */
-export class Pool {
+export class Pool implements PreparedWorkloads {
   readonly #options: PoolOptions;
   readonly #members = new Map<string, Member>();
   /** Tasks taken by starts that no record names yet. */
@@ -88,8 +102,10 @@ export class Pool {
   readonly #asked = new Map<string, string>();
   readonly #closed = new AbortController();
   readonly #work = new Set<Promise<void>>();
-  /** Costs of an hour, by shape. */
+  /** Costs of an hour, by shape, of all that were wanted once. */
   readonly #costs = new Map<string, number>();
+  /** Wanted tasks by shape, as of the last look. */
+  #wanted: ReadonlyMap<string, Asked> = new Map();
   #wake = new AbortController();
   #restsUntilMs = 0;
 
@@ -160,10 +176,40 @@ export class Pool {
 
   /** Stops every waiting task, because a start has found no room, and prepares none for a while. */
   yieldRoom(): void {
-    this.#rest();
-    for (const member of [...this.#members.values()]) {
-      this.#dismiss(member, "a container needs its room");
-    }
+    this.#stopAll("a container needs its room", restMs);
+  }
+
+  /** As {@link PreparedWorkloads.drain}. */
+  drain(forMs: number): number {
+    return this.#stopAll("the pool is drained", forMs);
+  }
+
+  /** As {@link PreparedWorkloads.report}. */
+  report(): PoolReport {
+    const { currency, learned, maxTasks, spending, wanted } = this.#options;
+    const members = [...this.#members.values()].sort((one, other) => one.createdMs - other.createdMs);
+    spending.count(members);
+    const { idleHours, cost } = spending.today;
+    const { limits } = spending;
+    const told = {
+      mode: wanted === undefined ? "off" : learned === undefined ? "fixed" : "learned",
+      tasks: members.map(({ task, shape, agent, createdMs, costPerHour }) => ({
+        task,
+        kind: this.#wanted.get(shape)?.kind ?? "",
+        ready: agent !== undefined,
+        created: timestampFromMs(createdMs),
+        costPerHour,
+      })),
+      wanted: [...this.#wanted].map(([shape, { kind, least, most }]) => ({
+        ...{ kind, least, most },
+        waiting: this.#countOf(shape),
+      })),
+      ...{ maxTasks, idleHours, cost, currency },
+      ...(Number.isFinite(limits.idleHours) && { maxIdleHours: limits.idleHours }),
+      ...(Number.isFinite(limits.cost) && { maxCost: limits.cost }),
+      hindrance: this.#hindrance ?? "",
+    };
+    return { ...told, summary: inWords(told) };
   }
 
   /** Tells of tasks that wait: where nothing is to be prepared any more, they are stopped. */
@@ -173,6 +219,30 @@ export class Pool {
         this.#track(this.#stop(task, "no tasks are prepared any more"));
       }
     }
+  }
+
+  /** Why no task is prepared now. */
+  get #hindrance(): string | undefined {
+    const { clock, isRoomAwaited, spending } = this.#options;
+    if (spending.isDaySpent) {
+      return "the day's limit is reached";
+    }
+    if (isRoomAwaited()) {
+      return "a container waits for room";
+    }
+    return clock.nowMs() < this.#restsUntilMs
+      ? `none is prepared until ${new Date(this.#restsUntilMs).toISOString()}`
+      : undefined;
+  }
+
+  /** @returns how many */
+  #stopAll(reason: string, forMs: number): number {
+    this.#rest(forMs);
+    const members = [...this.#members.values()];
+    for (const member of members) {
+      this.#dismiss(member, reason);
+    }
+    return members.length;
   }
 
   /** Ends the work; waiting tasks stay for the next process. */
@@ -219,13 +289,14 @@ export class Pool {
 
   async #round(wanted: () => Promise<readonly Wanted[]>, signal: AbortSignal): Promise<void> {
     const { cloud, costOf, instance, prepared, spending } = this.#options;
-    const counts = new Map<string, { request: string; least: number; most: number }>();
-    for (const { request, count, most = count } of await wanted()) {
+    const counts = new Map<string, Asked>();
+    for (const { request, kind, count, most = count } of await wanted()) {
       const shape = prepared.shapeOf(request);
       this.#costs.set(shape, costOf(request));
       const before = counts.get(shape) ?? { least: 0, most: 0 };
-      counts.set(shape, { request, least: before.least + count, most: before.most + most });
+      counts.set(shape, { request, kind, least: before.least + count, most: before.most + most });
     }
+    this.#wanted = new Map(counts);
     const views = whole(await describeAll(cloud, await cloud.listOwn(), signal));
     this.#compare(views.filter((view) => view.instance === instance && !view.stopping && !view.stopped));
     await this.#account();
@@ -303,22 +374,22 @@ export class Pool {
 
   /** Whether one more may wait. */
   #hasRoom(costPerHour: number): boolean {
-    const { clock, maxTasks, isRoomAwaited, spending } = this.#options;
+    const { clock, maxTasks, spending } = this.#options;
     const asked = [...this.#asked.keys()].map(() => ({ createdMs: clock.nowMs(), costPerHour }));
     const waiting = [...this.#members.values(), ...asked, { createdMs: clock.nowMs(), costPerHour }];
     if (spending.isSpent(waiting, reserveMs)) {
       return false;
     }
-    const rests = this.#isClosed || clock.nowMs() < this.#restsUntilMs || isRoomAwaited();
-    return !rests && this.#members.size + this.#asked.size < maxTasks;
+    const isHindered = this.#isClosed || this.#hindrance !== undefined;
+    return !isHindered && this.#members.size + this.#asked.size < maxTasks;
   }
 
   get #isClosed(): boolean {
     return this.#closed.signal.aborted;
   }
 
-  #rest(): void {
-    this.#restsUntilMs = this.#options.clock.nowMs() + restMs;
+  #rest(forMs = restMs): void {
+    this.#restsUntilMs = Math.max(this.#restsUntilMs, this.#options.clock.nowMs() + forMs);
   }
 
   /** Requests a task. One whose answer is lost is found by the next looks. */

@@ -31,7 +31,7 @@ describe("a recorded day with a learned pool", () => {
     const tried = day("small-day-2");
     const image = { image: "node:22", cpuUnits: 1024, memoryMib: 2048 };
     const limits = { idleHours: Infinity, cost: 0.25 };
-    const fixed = () => [{ request: requestOf(image), count: 2 }];
+    const fixed = () => [{ request: requestOf(image), kind: image.image, count: 2 }];
     const found = await replay([tried], { limits, fixed });
     assert.ok(found.idleCost <= 0.25, JSON.stringify(found));
     assert.ok(found.idleCost > 0.24, JSON.stringify(found));

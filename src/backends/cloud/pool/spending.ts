@@ -72,6 +72,15 @@ export class Spending {
     this.#countedMs = nowMs;
   }
 
+  get limits(): DayLimits {
+    return this.#options.limits;
+  }
+
+  /** Whether {@link isSpent} has said so today. */
+  get isDaySpent(): boolean {
+    return this.#spentDay === this.#day;
+  }
+
   /** Whether the day's limit would be passed if these waited on for a time; if so, it is until the day ends. */
   isSpent(waiting: Iterable<Waiting>, forMs: number): boolean {
     const { limits } = this.#options;
@@ -83,7 +92,7 @@ export class Spending {
     if (idleHours >= limits.idleHours || cost >= limits.cost) {
       this.#spentDay = this.#day;
     }
-    return this.#spentDay === this.#day;
+    return this.isDaySpent;
   }
 
   /** Makes what is counted durable. */

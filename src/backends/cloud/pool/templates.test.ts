@@ -10,10 +10,24 @@ import { parseEntry, wantedTasks } from "./templates.ts";
 describe("an entry of pool.images", () => {
   it("names an image and a count, and on demand a size and a network", () => {
     assert.deepEqual(parseEntry("host:5000/node:22=2"), {
-      ...{ image: "host:5000/node:22", count: 2, cpus: 0, memory: 0, network: "bridge" },
+      ...{
+        kind: "host:5000/node:22",
+        image: "host:5000/node:22",
+        count: 2,
+        cpus: 0,
+        memory: 0,
+        network: "bridge",
+      },
     });
     assert.deepEqual(parseEntry("node=1 cpus=0.5 memory=2g network=ci"), {
-      ...{ image: "node", count: 1, cpus: 0.5, memory: 2 * 1024 ** 3, network: "ci" },
+      ...{
+        kind: "node cpus=0.5 memory=2g network=ci",
+        image: "node",
+        count: 1,
+        cpus: 0.5,
+        memory: 2 * 1024 ** 3,
+        network: "ci",
+      },
     });
   });
 
@@ -31,7 +45,7 @@ describe("an entry of pool.images", () => {
     };
     const entries = ["here=1", "gone=1", "here=1 network=none-such"].map(parseEntry);
     assert.deepEqual(await wantedTasks(entries, sources, (_entry, reason) => missed.push(reason)), [
-      { request: "request", count: 1 },
+      { request: "request", kind: "here", count: 1 },
     ]);
     assert.deepEqual(new Set(missed), new Set(["No such image: gone", "network none-such not found"]));
   });

@@ -16,6 +16,8 @@ import type { TaskRequests } from "../contract/cloud-tasks.ts";
 export interface Wanted {
   /** The request that a container like them would make. */
   readonly request: string;
+  /** The containers that they are for, in words of the configuration. */
+  readonly kind: string;
   readonly count: number;
   /** More are too many; absent: the count. */
   readonly most?: number;
@@ -23,6 +25,8 @@ export interface Wanted {
 
 /** One entry of `pool.images`. */
 export interface PoolEntry {
+  /** Its text without the count. */
+  readonly kind: string;
   readonly image: string;
   readonly count: number;
   /** 0: none are asked for. */
@@ -46,12 +50,11 @@ const nanosPerCpu = 1e9;
 
 /** Parses `image=count cpus=N memory=SIZE network=NAME`, of which the configuration has checked the form. */
 export function parseEntry(text: string): PoolEntry {
-  const [[image = "", count], ...rest] = text.split(" ").map((part) => part.split("=")) as [
-    string[],
-    ...string[][],
-  ];
-  const given = new Map(rest.map(([key = "", value = ""]) => [key, value]));
+  const [first = "", ...rest] = text.split(" ");
+  const [image = "", count] = first.split("=");
+  const given = new Map(rest.map((part) => part.split("=") as [string, string]));
   return {
+    kind: [image, ...rest].join(" "),
     image,
     count: Number(count),
     cpus: Number(given.get("cpus") ?? 0),
@@ -74,7 +77,7 @@ export async function wantedTasks(
     entries.map(async (entry) => {
       try {
         const request = await sources.requests.make(specOf(entry, sources), (_stillTo, step) => step());
-        return [{ request, count: entry.count }];
+        return [{ request, kind: entry.kind, count: entry.count }];
       } catch (error) {
         missed(entry, messageOf(error));
         return [];

@@ -224,6 +224,7 @@ export async function replay(
         ...options,
         instance: "one",
         costOf,
+        currency: "USD",
         isRoomAwaited: () => false,
         maxAgeMs: 7 * dayMs,
         startTimeoutMs: hourMs,

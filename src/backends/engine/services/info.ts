@@ -68,6 +68,7 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
     defaultAddressPools: toldPools(driver.networks.addressPools).map((pool) => ({ ...pool })),
     insecureRegistries: [...backend.insecureRegistries],
     continuesRuns: driver.launches.steps.kind !== "apart",
+    pool: driver.prepared.report()?.summary ?? "",
     mountsDirectoriesOnly: driver.hostPaths.kind === "ignored",
   });
 }

@@ -27,11 +27,19 @@ export function systemService(
   options: ServiceOptions,
 ): ServiceImpl<typeof SystemService> {
   const { driver } = context;
+  const orRefused = <T>(told: T | undefined): T => {
+    if (told === undefined) {
+      throw notImplemented(`the ${driver.name} backend prepares no tasks`);
+    }
+    return told;
+  };
   return {
     getCapabilities: () => ({ backend: driver.name, version, capabilities: driver.capabilities }),
     getDiskUsage: ({ types }) => diskUsageOf(context, types),
     getMetrics: async () => ({ text: (await options.metrics?.()) ?? "" }),
     getReadiness: async () => ({ parts: [...(await partsOf(context))] }),
+    getPool: () => orRefused(driver.prepared.report()),
+    drainPool: ({ restMs }) => ({ stopped: orRefused(driver.prepared.drain(Number(restMs))) }),
     getInfo: () => infoOf(context, options),
     authenticate: async ({ auth }, call) => {
       if (options.authenticate === undefined) {

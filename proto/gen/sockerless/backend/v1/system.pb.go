@@ -24,6 +24,400 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type GetPoolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPoolRequest) Reset() {
+	*x = GetPoolRequest{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPoolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPoolRequest) ProtoMessage() {}
+
+func (x *GetPoolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPoolRequest.ProtoReflect.Descriptor instead.
+func (*GetPoolRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{0}
+}
+
+type GetPoolResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`       // "off", "fixed", "learned"
+	Summary       string                 `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"` // one line for people
+	Tasks         []*PreparedTask        `protobuf:"bytes,3,rep,name=tasks,proto3" json:"tasks,omitempty"`     // oldest first
+	Wanted        []*WantedTasks         `protobuf:"bytes,4,rep,name=wanted,proto3" json:"wanted,omitempty"`   // as of the last look, ten seconds ago at most
+	MaxTasks      int32                  `protobuf:"varint,5,opt,name=max_tasks,json=maxTasks,proto3" json:"max_tasks,omitempty"`
+	IdleHours     float64                `protobuf:"fixed64,6,opt,name=idle_hours,json=idleHours,proto3" json:"idle_hours,omitempty"`                  // of tasks that have waited since the last midnight (UTC)
+	Cost          float64                `protobuf:"fixed64,7,opt,name=cost,proto3" json:"cost,omitempty"`                                             // theirs, in `currency`
+	MaxIdleHours  *float64               `protobuf:"fixed64,8,opt,name=max_idle_hours,json=maxIdleHours,proto3,oneof" json:"max_idle_hours,omitempty"` // a day; unset: no limit
+	MaxCost       *float64               `protobuf:"fixed64,9,opt,name=max_cost,json=maxCost,proto3,oneof" json:"max_cost,omitempty"`                  // a day; unset: no limit
+	Currency      string                 `protobuf:"bytes,10,opt,name=currency,proto3" json:"currency,omitempty"`                                      // empty: prices are not known
+	Hindrance     string                 `protobuf:"bytes,11,opt,name=hindrance,proto3" json:"hindrance,omitempty"`                                    // why no task is prepared now; empty: tasks are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPoolResponse) Reset() {
+	*x = GetPoolResponse{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPoolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPoolResponse) ProtoMessage() {}
+
+func (x *GetPoolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPoolResponse.ProtoReflect.Descriptor instead.
+func (*GetPoolResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetPoolResponse) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *GetPoolResponse) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *GetPoolResponse) GetTasks() []*PreparedTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *GetPoolResponse) GetWanted() []*WantedTasks {
+	if x != nil {
+		return x.Wanted
+	}
+	return nil
+}
+
+func (x *GetPoolResponse) GetMaxTasks() int32 {
+	if x != nil {
+		return x.MaxTasks
+	}
+	return 0
+}
+
+func (x *GetPoolResponse) GetIdleHours() float64 {
+	if x != nil {
+		return x.IdleHours
+	}
+	return 0
+}
+
+func (x *GetPoolResponse) GetCost() float64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+func (x *GetPoolResponse) GetMaxIdleHours() float64 {
+	if x != nil && x.MaxIdleHours != nil {
+		return *x.MaxIdleHours
+	}
+	return 0
+}
+
+func (x *GetPoolResponse) GetMaxCost() float64 {
+	if x != nil && x.MaxCost != nil {
+		return *x.MaxCost
+	}
+	return 0
+}
+
+func (x *GetPoolResponse) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *GetPoolResponse) GetHindrance() string {
+	if x != nil {
+		return x.Hindrance
+	}
+	return ""
+}
+
+// A task that waits for a container.
+type PreparedTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`    // the cloud's name of it
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`    // of the containers that it waits for; empty: no such task is wanted any more
+	Ready         bool                   `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"` // a start can take it
+	Created       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created,proto3" json:"created,omitempty"`
+	CostPerHour   float64                `protobuf:"fixed64,5,opt,name=cost_per_hour,json=costPerHour,proto3" json:"cost_per_hour,omitempty"` // 0: not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreparedTask) Reset() {
+	*x = PreparedTask{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreparedTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreparedTask) ProtoMessage() {}
+
+func (x *PreparedTask) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreparedTask.ProtoReflect.Descriptor instead.
+func (*PreparedTask) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PreparedTask) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *PreparedTask) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PreparedTask) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *PreparedTask) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *PreparedTask) GetCostPerHour() float64 {
+	if x != nil {
+		return x.CostPerHour
+	}
+	return 0
+}
+
+// How many tasks for containers of one kind are to wait.
+type WantedTasks struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Least         int32                  `protobuf:"varint,2,opt,name=least,proto3" json:"least,omitempty"`     // fewer: others are prepared
+	Most          int32                  `protobuf:"varint,3,opt,name=most,proto3" json:"most,omitempty"`       // more: they are stopped
+	Waiting       int32                  `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"` // also those that are not ready
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WantedTasks) Reset() {
+	*x = WantedTasks{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WantedTasks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WantedTasks) ProtoMessage() {}
+
+func (x *WantedTasks) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WantedTasks.ProtoReflect.Descriptor instead.
+func (*WantedTasks) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WantedTasks) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *WantedTasks) GetLeast() int32 {
+	if x != nil {
+		return x.Least
+	}
+	return 0
+}
+
+func (x *WantedTasks) GetMost() int32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+func (x *WantedTasks) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+type DrainPoolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RestMs        int64                  `protobuf:"varint,1,opt,name=rest_ms,json=restMs,proto3" json:"rest_ms,omitempty"` // until tasks are prepared again; a backend that starts anew forgets it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainPoolRequest) Reset() {
+	*x = DrainPoolRequest{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainPoolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainPoolRequest) ProtoMessage() {}
+
+func (x *DrainPoolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainPoolRequest.ProtoReflect.Descriptor instead.
+func (*DrainPoolRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DrainPoolRequest) GetRestMs() int64 {
+	if x != nil {
+		return x.RestMs
+	}
+	return 0
+}
+
+type DrainPoolResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stopped       int32                  `protobuf:"varint,1,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainPoolResponse) Reset() {
+	*x = DrainPoolResponse{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainPoolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainPoolResponse) ProtoMessage() {}
+
+func (x *DrainPoolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainPoolResponse.ProtoReflect.Descriptor instead.
+func (*DrainPoolResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrainPoolResponse) GetStopped() int32 {
+	if x != nil {
+		return x.Stopped
+	}
+	return 0
+}
+
 type GetMetricsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -32,7 +426,7 @@ type GetMetricsRequest struct {
 
 func (x *GetMetricsRequest) Reset() {
 	*x = GetMetricsRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -44,7 +438,7 @@ func (x *GetMetricsRequest) String() string {
 func (*GetMetricsRequest) ProtoMessage() {}
 
 func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[0]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -57,7 +451,7 @@ func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{0}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{6}
 }
 
 type GetMetricsResponse struct {
@@ -69,7 +463,7 @@ type GetMetricsResponse struct {
 
 func (x *GetMetricsResponse) Reset() {
 	*x = GetMetricsResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -81,7 +475,7 @@ func (x *GetMetricsResponse) String() string {
 func (*GetMetricsResponse) ProtoMessage() {}
 
 func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[1]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -94,7 +488,7 @@ func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{1}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetMetricsResponse) GetText() string {
@@ -112,7 +506,7 @@ type GetReadinessRequest struct {
 
 func (x *GetReadinessRequest) Reset() {
 	*x = GetReadinessRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -124,7 +518,7 @@ func (x *GetReadinessRequest) String() string {
 func (*GetReadinessRequest) ProtoMessage() {}
 
 func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[2]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -137,7 +531,7 @@ func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessRequest.ProtoReflect.Descriptor instead.
 func (*GetReadinessRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{2}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{8}
 }
 
 type GetReadinessResponse struct {
@@ -149,7 +543,7 @@ type GetReadinessResponse struct {
 
 func (x *GetReadinessResponse) Reset() {
 	*x = GetReadinessResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -161,7 +555,7 @@ func (x *GetReadinessResponse) String() string {
 func (*GetReadinessResponse) ProtoMessage() {}
 
 func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -174,7 +568,7 @@ func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessResponse.ProtoReflect.Descriptor instead.
 func (*GetReadinessResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetReadinessResponse) GetParts() []*PartReadiness {
@@ -195,7 +589,7 @@ type PartReadiness struct {
 
 func (x *PartReadiness) Reset() {
 	*x = PartReadiness{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -207,7 +601,7 @@ func (x *PartReadiness) String() string {
 func (*PartReadiness) ProtoMessage() {}
 
 func (x *PartReadiness) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -220,7 +614,7 @@ func (x *PartReadiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartReadiness.ProtoReflect.Descriptor instead.
 func (*PartReadiness) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PartReadiness) GetName() string {
@@ -245,7 +639,7 @@ type GetCapabilitiesRequest struct {
 
 func (x *GetCapabilitiesRequest) Reset() {
 	*x = GetCapabilitiesRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +651,7 @@ func (x *GetCapabilitiesRequest) String() string {
 func (*GetCapabilitiesRequest) ProtoMessage() {}
 
 func (x *GetCapabilitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +664,7 @@ func (x *GetCapabilitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCapabilitiesRequest.ProtoReflect.Descriptor instead.
 func (*GetCapabilitiesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{11}
 }
 
 type GetCapabilitiesResponse struct {
@@ -284,7 +678,7 @@ type GetCapabilitiesResponse struct {
 
 func (x *GetCapabilitiesResponse) Reset() {
 	*x = GetCapabilitiesResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -296,7 +690,7 @@ func (x *GetCapabilitiesResponse) String() string {
 func (*GetCapabilitiesResponse) ProtoMessage() {}
 
 func (x *GetCapabilitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -309,7 +703,7 @@ func (x *GetCapabilitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCapabilitiesResponse.ProtoReflect.Descriptor instead.
 func (*GetCapabilitiesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetCapabilitiesResponse) GetBackend() string {
@@ -352,7 +746,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +758,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +771,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Capabilities) GetExec() bool {
@@ -465,7 +859,7 @@ type GetInfoRequest struct {
 
 func (x *GetInfoRequest) Reset() {
 	*x = GetInfoRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +871,7 @@ func (x *GetInfoRequest) String() string {
 func (*GetInfoRequest) ProtoMessage() {}
 
 func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +884,7 @@ func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetInfoRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{14}
 }
 
 type GetInfoResponse struct {
@@ -534,14 +928,15 @@ type GetInfoResponse struct {
 	ContinuesRuns       bool                   `protobuf:"varint,37,opt,name=continues_runs,json=continuesRuns,proto3" json:"continues_runs,omitempty"`               // StartContainerRequest.next_step
 	// Nothing of the backend's machine is mounted, and of an image directories: a
 	// single file is given with the start (StartContainerRequest.secrets).
-	MountsDirectoriesOnly bool `protobuf:"varint,38,opt,name=mounts_directories_only,json=mountsDirectoriesOnly,proto3" json:"mounts_directories_only,omitempty"`
+	MountsDirectoriesOnly bool   `protobuf:"varint,38,opt,name=mounts_directories_only,json=mountsDirectoriesOnly,proto3" json:"mounts_directories_only,omitempty"`
+	Pool                  string `protobuf:"bytes,39,opt,name=pool,proto3" json:"pool,omitempty"` // GetPoolResponse.summary; empty: this backend can prepare no tasks
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
 
 func (x *GetInfoResponse) Reset() {
 	*x = GetInfoResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +948,7 @@ func (x *GetInfoResponse) String() string {
 func (*GetInfoResponse) ProtoMessage() {}
 
 func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +961,7 @@ func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetInfoResponse) GetId() string {
@@ -835,6 +1230,13 @@ func (x *GetInfoResponse) GetMountsDirectoriesOnly() bool {
 	return false
 }
 
+func (x *GetInfoResponse) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
 type KeyValue struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -845,7 +1247,7 @@ type KeyValue struct {
 
 func (x *KeyValue) Reset() {
 	*x = KeyValue{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1259,7 @@ func (x *KeyValue) String() string {
 func (*KeyValue) ProtoMessage() {}
 
 func (x *KeyValue) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1272,7 @@ func (x *KeyValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyValue.ProtoReflect.Descriptor instead.
 func (*KeyValue) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KeyValue) GetKey() string {
@@ -899,7 +1301,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1313,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1326,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Runtime) GetName() string {
@@ -966,7 +1368,7 @@ type Component struct {
 
 func (x *Component) Reset() {
 	*x = Component{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1380,7 @@ func (x *Component) String() string {
 func (*Component) ProtoMessage() {}
 
 func (x *Component) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1393,7 @@ func (x *Component) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Component.ProtoReflect.Descriptor instead.
 func (*Component) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Component) GetName() string {
@@ -1025,7 +1427,7 @@ type AddressPool struct {
 
 func (x *AddressPool) Reset() {
 	*x = AddressPool{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1439,7 @@ func (x *AddressPool) String() string {
 func (*AddressPool) ProtoMessage() {}
 
 func (x *AddressPool) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1452,7 @@ func (x *AddressPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressPool.ProtoReflect.Descriptor instead.
 func (*AddressPool) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AddressPool) GetBase() string {
@@ -1076,7 +1478,7 @@ type AuthenticateRequest struct {
 
 func (x *AuthenticateRequest) Reset() {
 	*x = AuthenticateRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1490,7 @@ func (x *AuthenticateRequest) String() string {
 func (*AuthenticateRequest) ProtoMessage() {}
 
 func (x *AuthenticateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1503,7 @@ func (x *AuthenticateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthenticateRequest.ProtoReflect.Descriptor instead.
 func (*AuthenticateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AuthenticateRequest) GetAuth() *RegistryAuth {
@@ -1121,7 +1523,7 @@ type AuthenticateResponse struct {
 
 func (x *AuthenticateResponse) Reset() {
 	*x = AuthenticateResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1535,7 @@ func (x *AuthenticateResponse) String() string {
 func (*AuthenticateResponse) ProtoMessage() {}
 
 func (x *AuthenticateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1548,7 @@ func (x *AuthenticateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthenticateResponse.ProtoReflect.Descriptor instead.
 func (*AuthenticateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AuthenticateResponse) GetStatus() string {
@@ -1173,7 +1575,7 @@ type GetDiskUsageRequest struct {
 
 func (x *GetDiskUsageRequest) Reset() {
 	*x = GetDiskUsageRequest{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1587,7 @@ func (x *GetDiskUsageRequest) String() string {
 func (*GetDiskUsageRequest) ProtoMessage() {}
 
 func (x *GetDiskUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1600,7 @@ func (x *GetDiskUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiskUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetDiskUsageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetDiskUsageRequest) GetTypes() []string {
@@ -1220,7 +1622,7 @@ type GetDiskUsageResponse struct {
 
 func (x *GetDiskUsageResponse) Reset() {
 	*x = GetDiskUsageResponse{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1634,7 @@ func (x *GetDiskUsageResponse) String() string {
 func (*GetDiskUsageResponse) ProtoMessage() {}
 
 func (x *GetDiskUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1647,7 @@ func (x *GetDiskUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiskUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetDiskUsageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetDiskUsageResponse) GetLayersSize() int64 {
@@ -1287,7 +1689,7 @@ type VolumeUsage struct {
 
 func (x *VolumeUsage) Reset() {
 	*x = VolumeUsage{}
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1701,7 @@ func (x *VolumeUsage) String() string {
 func (*VolumeUsage) ProtoMessage() {}
 
 func (x *VolumeUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_system_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1714,7 @@ func (x *VolumeUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeUsage.ProtoReflect.Descriptor instead.
 func (*VolumeUsage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VolumeUsage) GetVolume() *Volume {
@@ -1340,7 +1742,39 @@ var File_sockerless_backend_v1_system_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\n" +
-	"\"sockerless/backend/v1/system.proto\x12\x15sockerless.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sockerless/backend/v1/container.proto\x1a!sockerless/backend/v1/image.proto\x1a\"sockerless/backend/v1/volume.proto\"\x13\n" +
+	"\"sockerless/backend/v1/system.proto\x12\x15sockerless.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sockerless/backend/v1/container.proto\x1a!sockerless/backend/v1/image.proto\x1a\"sockerless/backend/v1/volume.proto\"\x10\n" +
+	"\x0eGetPoolRequest\"\xab\x03\n" +
+	"\x0fGetPoolResponse\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
+	"\asummary\x18\x02 \x01(\tR\asummary\x129\n" +
+	"\x05tasks\x18\x03 \x03(\v2#.sockerless.backend.v1.PreparedTaskR\x05tasks\x12:\n" +
+	"\x06wanted\x18\x04 \x03(\v2\".sockerless.backend.v1.WantedTasksR\x06wanted\x12\x1b\n" +
+	"\tmax_tasks\x18\x05 \x01(\x05R\bmaxTasks\x12\x1d\n" +
+	"\n" +
+	"idle_hours\x18\x06 \x01(\x01R\tidleHours\x12\x12\n" +
+	"\x04cost\x18\a \x01(\x01R\x04cost\x12)\n" +
+	"\x0emax_idle_hours\x18\b \x01(\x01H\x00R\fmaxIdleHours\x88\x01\x01\x12\x1e\n" +
+	"\bmax_cost\x18\t \x01(\x01H\x01R\amaxCost\x88\x01\x01\x12\x1a\n" +
+	"\bcurrency\x18\n" +
+	" \x01(\tR\bcurrency\x12\x1c\n" +
+	"\thindrance\x18\v \x01(\tR\thindranceB\x11\n" +
+	"\x0f_max_idle_hoursB\v\n" +
+	"\t_max_cost\"\xa6\x01\n" +
+	"\fPreparedTask\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05ready\x18\x03 \x01(\bR\x05ready\x124\n" +
+	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\"\n" +
+	"\rcost_per_hour\x18\x05 \x01(\x01R\vcostPerHour\"e\n" +
+	"\vWantedTasks\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05least\x18\x02 \x01(\x05R\x05least\x12\x12\n" +
+	"\x04most\x18\x03 \x01(\x05R\x04most\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\x05R\awaiting\"+\n" +
+	"\x10DrainPoolRequest\x12\x17\n" +
+	"\arest_ms\x18\x01 \x01(\x03R\x06restMs\"-\n" +
+	"\x11DrainPoolResponse\x12\x18\n" +
+	"\astopped\x18\x01 \x01(\x05R\astopped\"\x13\n" +
 	"\x11GetMetricsRequest\"(\n" +
 	"\x12GetMetricsResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"\x15\n" +
@@ -1371,7 +1805,7 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\x13max_timeout_seconds\x18\n" +
 	" \x01(\x05R\x11maxTimeoutSeconds\x12%\n" +
 	"\x0eagent_required\x18\v \x01(\bR\ragentRequired\"\x10\n" +
-	"\x0eGetInfoRequest\"\x89\f\n" +
+	"\x0eGetInfoRequest\"\x9d\f\n" +
 	"\x0fGetInfoResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1415,7 +1849,8 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\x10firewall_backend\x18# \x01(\tR\x0ffirewallBackend\x12/\n" +
 	"\x13insecure_registries\x18$ \x03(\tR\x12insecureRegistries\x12%\n" +
 	"\x0econtinues_runs\x18% \x01(\bR\rcontinuesRuns\x126\n" +
-	"\x17mounts_directories_only\x18& \x01(\bR\x15mountsDirectoriesOnly\"2\n" +
+	"\x17mounts_directories_only\x18& \x01(\bR\x15mountsDirectoriesOnly\x12\x12\n" +
+	"\x04pool\x18' \x01(\tR\x04pool\"2\n" +
 	"\bKeyValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"c\n" +
@@ -1452,7 +1887,7 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\vVolumeUsage\x125\n" +
 	"\x06volume\x18\x01 \x01(\v2\x1d.sockerless.backend.v1.VolumeR\x06volume\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12'\n" +
-	"\x0freference_count\x18\x03 \x01(\x03R\x0ereferenceCount2\x92\x05\n" +
+	"\x0freference_count\x18\x03 \x01(\x03R\x0ereferenceCount2\xd1\x06\n" +
 	"\rSystemService\x12u\n" +
 	"\x0fGetCapabilities\x12-.sockerless.backend.v1.GetCapabilitiesRequest\x1a..sockerless.backend.v1.GetCapabilitiesResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\aGetInfo\x12%.sockerless.backend.v1.GetInfoRequest\x1a&.sockerless.backend.v1.GetInfoResponse\"\x03\x90\x02\x01\x12g\n" +
@@ -1460,7 +1895,9 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\fGetDiskUsage\x12*.sockerless.backend.v1.GetDiskUsageRequest\x1a+.sockerless.backend.v1.GetDiskUsageResponse\"\x03\x90\x02\x01\x12f\n" +
 	"\n" +
 	"GetMetrics\x12(.sockerless.backend.v1.GetMetricsRequest\x1a).sockerless.backend.v1.GetMetricsResponse\"\x03\x90\x02\x01\x12l\n" +
-	"\fGetReadiness\x12*.sockerless.backend.v1.GetReadinessRequest\x1a+.sockerless.backend.v1.GetReadinessResponse\"\x03\x90\x02\x01B\xea\x01\n" +
+	"\fGetReadiness\x12*.sockerless.backend.v1.GetReadinessRequest\x1a+.sockerless.backend.v1.GetReadinessResponse\"\x03\x90\x02\x01\x12]\n" +
+	"\aGetPool\x12%.sockerless.backend.v1.GetPoolRequest\x1a&.sockerless.backend.v1.GetPoolResponse\"\x03\x90\x02\x01\x12^\n" +
+	"\tDrainPool\x12'.sockerless.backend.v1.DrainPoolRequest\x1a(.sockerless.backend.v1.DrainPoolResponseB\xea\x01\n" +
 	"\x19com.sockerless.backend.v1B\vSystemProtoP\x01ZJgithub.com/sockerless/sockerless/proto/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
 
 var (
@@ -1475,65 +1912,78 @@ func file_sockerless_backend_v1_system_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_system_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_sockerless_backend_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sockerless_backend_v1_system_proto_goTypes = []any{
-	(*GetMetricsRequest)(nil),       // 0: sockerless.backend.v1.GetMetricsRequest
-	(*GetMetricsResponse)(nil),      // 1: sockerless.backend.v1.GetMetricsResponse
-	(*GetReadinessRequest)(nil),     // 2: sockerless.backend.v1.GetReadinessRequest
-	(*GetReadinessResponse)(nil),    // 3: sockerless.backend.v1.GetReadinessResponse
-	(*PartReadiness)(nil),           // 4: sockerless.backend.v1.PartReadiness
-	(*GetCapabilitiesRequest)(nil),  // 5: sockerless.backend.v1.GetCapabilitiesRequest
-	(*GetCapabilitiesResponse)(nil), // 6: sockerless.backend.v1.GetCapabilitiesResponse
-	(*Capabilities)(nil),            // 7: sockerless.backend.v1.Capabilities
-	(*GetInfoRequest)(nil),          // 8: sockerless.backend.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),         // 9: sockerless.backend.v1.GetInfoResponse
-	(*KeyValue)(nil),                // 10: sockerless.backend.v1.KeyValue
-	(*Runtime)(nil),                 // 11: sockerless.backend.v1.Runtime
-	(*Component)(nil),               // 12: sockerless.backend.v1.Component
-	(*AddressPool)(nil),             // 13: sockerless.backend.v1.AddressPool
-	(*AuthenticateRequest)(nil),     // 14: sockerless.backend.v1.AuthenticateRequest
-	(*AuthenticateResponse)(nil),    // 15: sockerless.backend.v1.AuthenticateResponse
-	(*GetDiskUsageRequest)(nil),     // 16: sockerless.backend.v1.GetDiskUsageRequest
-	(*GetDiskUsageResponse)(nil),    // 17: sockerless.backend.v1.GetDiskUsageResponse
-	(*VolumeUsage)(nil),             // 18: sockerless.backend.v1.VolumeUsage
-	nil,                             // 19: sockerless.backend.v1.Component.DetailsEntry
-	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
-	(*RegistryAuth)(nil),            // 21: sockerless.backend.v1.RegistryAuth
-	(*ImageSummary)(nil),            // 22: sockerless.backend.v1.ImageSummary
-	(*ContainerSummary)(nil),        // 23: sockerless.backend.v1.ContainerSummary
-	(*Volume)(nil),                  // 24: sockerless.backend.v1.Volume
+	(*GetPoolRequest)(nil),          // 0: sockerless.backend.v1.GetPoolRequest
+	(*GetPoolResponse)(nil),         // 1: sockerless.backend.v1.GetPoolResponse
+	(*PreparedTask)(nil),            // 2: sockerless.backend.v1.PreparedTask
+	(*WantedTasks)(nil),             // 3: sockerless.backend.v1.WantedTasks
+	(*DrainPoolRequest)(nil),        // 4: sockerless.backend.v1.DrainPoolRequest
+	(*DrainPoolResponse)(nil),       // 5: sockerless.backend.v1.DrainPoolResponse
+	(*GetMetricsRequest)(nil),       // 6: sockerless.backend.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),      // 7: sockerless.backend.v1.GetMetricsResponse
+	(*GetReadinessRequest)(nil),     // 8: sockerless.backend.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),    // 9: sockerless.backend.v1.GetReadinessResponse
+	(*PartReadiness)(nil),           // 10: sockerless.backend.v1.PartReadiness
+	(*GetCapabilitiesRequest)(nil),  // 11: sockerless.backend.v1.GetCapabilitiesRequest
+	(*GetCapabilitiesResponse)(nil), // 12: sockerless.backend.v1.GetCapabilitiesResponse
+	(*Capabilities)(nil),            // 13: sockerless.backend.v1.Capabilities
+	(*GetInfoRequest)(nil),          // 14: sockerless.backend.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),         // 15: sockerless.backend.v1.GetInfoResponse
+	(*KeyValue)(nil),                // 16: sockerless.backend.v1.KeyValue
+	(*Runtime)(nil),                 // 17: sockerless.backend.v1.Runtime
+	(*Component)(nil),               // 18: sockerless.backend.v1.Component
+	(*AddressPool)(nil),             // 19: sockerless.backend.v1.AddressPool
+	(*AuthenticateRequest)(nil),     // 20: sockerless.backend.v1.AuthenticateRequest
+	(*AuthenticateResponse)(nil),    // 21: sockerless.backend.v1.AuthenticateResponse
+	(*GetDiskUsageRequest)(nil),     // 22: sockerless.backend.v1.GetDiskUsageRequest
+	(*GetDiskUsageResponse)(nil),    // 23: sockerless.backend.v1.GetDiskUsageResponse
+	(*VolumeUsage)(nil),             // 24: sockerless.backend.v1.VolumeUsage
+	nil,                             // 25: sockerless.backend.v1.Component.DetailsEntry
+	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
+	(*RegistryAuth)(nil),            // 27: sockerless.backend.v1.RegistryAuth
+	(*ImageSummary)(nil),            // 28: sockerless.backend.v1.ImageSummary
+	(*ContainerSummary)(nil),        // 29: sockerless.backend.v1.ContainerSummary
+	(*Volume)(nil),                  // 30: sockerless.backend.v1.Volume
 }
 var file_sockerless_backend_v1_system_proto_depIdxs = []int32{
-	4,  // 0: sockerless.backend.v1.GetReadinessResponse.parts:type_name -> sockerless.backend.v1.PartReadiness
-	7,  // 1: sockerless.backend.v1.GetCapabilitiesResponse.capabilities:type_name -> sockerless.backend.v1.Capabilities
-	10, // 2: sockerless.backend.v1.GetInfoResponse.driver_status:type_name -> sockerless.backend.v1.KeyValue
-	11, // 3: sockerless.backend.v1.GetInfoResponse.runtimes:type_name -> sockerless.backend.v1.Runtime
-	20, // 4: sockerless.backend.v1.GetInfoResponse.now:type_name -> google.protobuf.Timestamp
-	12, // 5: sockerless.backend.v1.GetInfoResponse.components:type_name -> sockerless.backend.v1.Component
-	13, // 6: sockerless.backend.v1.GetInfoResponse.default_address_pools:type_name -> sockerless.backend.v1.AddressPool
-	19, // 7: sockerless.backend.v1.Component.details:type_name -> sockerless.backend.v1.Component.DetailsEntry
-	21, // 8: sockerless.backend.v1.AuthenticateRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	22, // 9: sockerless.backend.v1.GetDiskUsageResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	23, // 10: sockerless.backend.v1.GetDiskUsageResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	18, // 11: sockerless.backend.v1.GetDiskUsageResponse.volumes:type_name -> sockerless.backend.v1.VolumeUsage
-	24, // 12: sockerless.backend.v1.VolumeUsage.volume:type_name -> sockerless.backend.v1.Volume
-	5,  // 13: sockerless.backend.v1.SystemService.GetCapabilities:input_type -> sockerless.backend.v1.GetCapabilitiesRequest
-	8,  // 14: sockerless.backend.v1.SystemService.GetInfo:input_type -> sockerless.backend.v1.GetInfoRequest
-	14, // 15: sockerless.backend.v1.SystemService.Authenticate:input_type -> sockerless.backend.v1.AuthenticateRequest
-	16, // 16: sockerless.backend.v1.SystemService.GetDiskUsage:input_type -> sockerless.backend.v1.GetDiskUsageRequest
-	0,  // 17: sockerless.backend.v1.SystemService.GetMetrics:input_type -> sockerless.backend.v1.GetMetricsRequest
-	2,  // 18: sockerless.backend.v1.SystemService.GetReadiness:input_type -> sockerless.backend.v1.GetReadinessRequest
-	6,  // 19: sockerless.backend.v1.SystemService.GetCapabilities:output_type -> sockerless.backend.v1.GetCapabilitiesResponse
-	9,  // 20: sockerless.backend.v1.SystemService.GetInfo:output_type -> sockerless.backend.v1.GetInfoResponse
-	15, // 21: sockerless.backend.v1.SystemService.Authenticate:output_type -> sockerless.backend.v1.AuthenticateResponse
-	17, // 22: sockerless.backend.v1.SystemService.GetDiskUsage:output_type -> sockerless.backend.v1.GetDiskUsageResponse
-	1,  // 23: sockerless.backend.v1.SystemService.GetMetrics:output_type -> sockerless.backend.v1.GetMetricsResponse
-	3,  // 24: sockerless.backend.v1.SystemService.GetReadiness:output_type -> sockerless.backend.v1.GetReadinessResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	2,  // 0: sockerless.backend.v1.GetPoolResponse.tasks:type_name -> sockerless.backend.v1.PreparedTask
+	3,  // 1: sockerless.backend.v1.GetPoolResponse.wanted:type_name -> sockerless.backend.v1.WantedTasks
+	26, // 2: sockerless.backend.v1.PreparedTask.created:type_name -> google.protobuf.Timestamp
+	10, // 3: sockerless.backend.v1.GetReadinessResponse.parts:type_name -> sockerless.backend.v1.PartReadiness
+	13, // 4: sockerless.backend.v1.GetCapabilitiesResponse.capabilities:type_name -> sockerless.backend.v1.Capabilities
+	16, // 5: sockerless.backend.v1.GetInfoResponse.driver_status:type_name -> sockerless.backend.v1.KeyValue
+	17, // 6: sockerless.backend.v1.GetInfoResponse.runtimes:type_name -> sockerless.backend.v1.Runtime
+	26, // 7: sockerless.backend.v1.GetInfoResponse.now:type_name -> google.protobuf.Timestamp
+	18, // 8: sockerless.backend.v1.GetInfoResponse.components:type_name -> sockerless.backend.v1.Component
+	19, // 9: sockerless.backend.v1.GetInfoResponse.default_address_pools:type_name -> sockerless.backend.v1.AddressPool
+	25, // 10: sockerless.backend.v1.Component.details:type_name -> sockerless.backend.v1.Component.DetailsEntry
+	27, // 11: sockerless.backend.v1.AuthenticateRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	28, // 12: sockerless.backend.v1.GetDiskUsageResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	29, // 13: sockerless.backend.v1.GetDiskUsageResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	24, // 14: sockerless.backend.v1.GetDiskUsageResponse.volumes:type_name -> sockerless.backend.v1.VolumeUsage
+	30, // 15: sockerless.backend.v1.VolumeUsage.volume:type_name -> sockerless.backend.v1.Volume
+	11, // 16: sockerless.backend.v1.SystemService.GetCapabilities:input_type -> sockerless.backend.v1.GetCapabilitiesRequest
+	14, // 17: sockerless.backend.v1.SystemService.GetInfo:input_type -> sockerless.backend.v1.GetInfoRequest
+	20, // 18: sockerless.backend.v1.SystemService.Authenticate:input_type -> sockerless.backend.v1.AuthenticateRequest
+	22, // 19: sockerless.backend.v1.SystemService.GetDiskUsage:input_type -> sockerless.backend.v1.GetDiskUsageRequest
+	6,  // 20: sockerless.backend.v1.SystemService.GetMetrics:input_type -> sockerless.backend.v1.GetMetricsRequest
+	8,  // 21: sockerless.backend.v1.SystemService.GetReadiness:input_type -> sockerless.backend.v1.GetReadinessRequest
+	0,  // 22: sockerless.backend.v1.SystemService.GetPool:input_type -> sockerless.backend.v1.GetPoolRequest
+	4,  // 23: sockerless.backend.v1.SystemService.DrainPool:input_type -> sockerless.backend.v1.DrainPoolRequest
+	12, // 24: sockerless.backend.v1.SystemService.GetCapabilities:output_type -> sockerless.backend.v1.GetCapabilitiesResponse
+	15, // 25: sockerless.backend.v1.SystemService.GetInfo:output_type -> sockerless.backend.v1.GetInfoResponse
+	21, // 26: sockerless.backend.v1.SystemService.Authenticate:output_type -> sockerless.backend.v1.AuthenticateResponse
+	23, // 27: sockerless.backend.v1.SystemService.GetDiskUsage:output_type -> sockerless.backend.v1.GetDiskUsageResponse
+	7,  // 28: sockerless.backend.v1.SystemService.GetMetrics:output_type -> sockerless.backend.v1.GetMetricsResponse
+	9,  // 29: sockerless.backend.v1.SystemService.GetReadiness:output_type -> sockerless.backend.v1.GetReadinessResponse
+	1,  // 30: sockerless.backend.v1.SystemService.GetPool:output_type -> sockerless.backend.v1.GetPoolResponse
+	5,  // 31: sockerless.backend.v1.SystemService.DrainPool:output_type -> sockerless.backend.v1.DrainPoolResponse
+	24, // [24:32] is the sub-list for method output_type
+	16, // [16:24] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_system_proto_init() }
@@ -1544,13 +1994,14 @@ func file_sockerless_backend_v1_system_proto_init() {
 	file_sockerless_backend_v1_container_proto_init()
 	file_sockerless_backend_v1_image_proto_init()
 	file_sockerless_backend_v1_volume_proto_init()
+	file_sockerless_backend_v1_system_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_system_proto_rawDesc), len(file_sockerless_backend_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

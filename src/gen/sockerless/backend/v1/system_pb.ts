@@ -20,7 +20,230 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/system.proto.
  */
 export const file_sockerless_backend_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("CiJzb2NrZXJsZXNzL2JhY2tlbmQvdjEvc3lzdGVtLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEiEwoRR2V0TWV0cmljc1JlcXVlc3QiIgoSR2V0TWV0cmljc1Jlc3BvbnNlEgwKBHRleHQYASABKAkiFQoTR2V0UmVhZGluZXNzUmVxdWVzdCJLChRHZXRSZWFkaW5lc3NSZXNwb25zZRIzCgVwYXJ0cxgBIAMoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QYXJ0UmVhZGluZXNzIi4KDVBhcnRSZWFkaW5lc3MSDAoEbmFtZRgBIAEoCRIPCgdwcm9ibGVtGAIgASgJIhgKFkdldENhcGFiaWxpdGllc1JlcXVlc3QidgoXR2V0Q2FwYWJpbGl0aWVzUmVzcG9uc2USDwoHYmFja2VuZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEjkKDGNhcGFiaWxpdGllcxgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5DYXBhYmlsaXRpZXMi5gEKDENhcGFiaWxpdGllcxIMCgRleGVjGAEgASgIEg4KBmF0dGFjaBgCIAEoCBIMCgRsb2dzGAMgASgIEhMKC2xvZ3NfZm9sbG93GAQgASgIEg8KB3ZvbHVtZXMYBSABKAgSEAoIbmV0d29ya3MYBiABKAgSFQoNaGVhbHRoX2NoZWNrcxgHIAEoCBISCgppbWFnZV9wdWxsGAggASgIEhIKCmltYWdlX2xvYWQYCSABKAgSGwoTbWF4X3RpbWVvdXRfc2Vjb25kcxgKIAEoBRIWCg5hZ2VudF9yZXF1aXJlZBgLIAEoCCIQCg5HZXRJbmZvUmVxdWVzdCKFCAoPR2V0SW5mb1Jlc3BvbnNlEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYmFja2VuZBgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEhoKEmNvbnRhaW5lcnNfcnVubmluZxgFIAEoBRIZChFjb250YWluZXJzX3BhdXNlZBgGIAEoBRIaChJjb250YWluZXJzX3N0b3BwZWQYByABKAUSDgoGaW1hZ2VzGAggASgFEhYKDnN0b3JhZ2VfZHJpdmVyGAkgASgJEjYKDWRyaXZlcl9zdGF0dXMYCiADKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuS2V5VmFsdWUSEAoIcm9vdF9kaXIYCyABKAkSFgoOa2VybmVsX3ZlcnNpb24YDCABKAkSGAoQb3BlcmF0aW5nX3N5c3RlbRgNIAEoCRISCgpvc192ZXJzaW9uGA4gASgJEg8KB29zX3R5cGUYDyABKAkSFAoMYXJjaGl0ZWN0dXJlGBAgASgJEgwKBG5jcHUYESABKAUSEQoJbWVtX3RvdGFsGBIgASgDEhUKDWNncm91cF9kcml2ZXIYEyABKAkSFgoOY2dyb3VwX3ZlcnNpb24YFCABKAkSGgoSY2dyb3VwX2NvbnRyb2xsZXJzGBUgAygJEjAKCHJ1bnRpbWVzGBYgAygLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlJ1bnRpbWUSFwoPZGVmYXVsdF9ydW50aW1lGBcgASgJEhgKEHNlY3VyaXR5X29wdGlvbnMYGCADKAkSFgoObG9nZ2luZ19kcml2ZXIYGSABKAkSEwoLbG9nX2RyaXZlcnMYGiADKAkSFgoOdm9sdW1lX2RyaXZlcnMYGyADKAkSFwoPbmV0d29ya19kcml2ZXJzGBwgAygJEicKA25vdxgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQZXZlbnRzX2xpc3RlbmVycxgeIAEoBRIQCgh3YXJuaW5ncxgfIAMoCRI0Cgpjb21wb25lbnRzGCAgAygLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbXBvbmVudBIXCg9pcHY0X2ZvcndhcmRpbmcYISABKAgSQQoVZGVmYXVsdF9hZGRyZXNzX3Bvb2xzGCIgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFkZHJlc3NQb29sEhgKEGZpcmV3YWxsX2JhY2tlbmQYIyABKAkSGwoTaW5zZWN1cmVfcmVnaXN0cmllcxgkIAMoCRIWCg5jb250aW51ZXNfcnVucxglIAEoCBIfChdtb3VudHNfZGlyZWN0b3JpZXNfb25seRgmIAEoCCImCghLZXlWYWx1ZRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAkiRgoHUnVudGltZRIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRIOCgZjb21taXQYBCABKAkimgEKCUNvbXBvbmVudBIMCgRuYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSPgoHZGV0YWlscxgDIAMoCzItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db21wb25lbnQuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIikKC0FkZHJlc3NQb29sEgwKBGJhc2UYASABKAkSDAoEc2l6ZRgCIAEoBSJIChNBdXRoZW50aWNhdGVSZXF1ZXN0EjEKBGF1dGgYASABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIj4KFEF1dGhlbnRpY2F0ZVJlc3BvbnNlEg4KBnN0YXR1cxgBIAEoCRIWCg5pZGVudGl0eV90b2tlbhgCIAEoCSIkChNHZXREaXNrVXNhZ2VSZXF1ZXN0Eg0KBXR5cGVzGAEgAygJItIBChRHZXREaXNrVXNhZ2VSZXNwb25zZRITCgtsYXllcnNfc2l6ZRgBIAEoAxIzCgZpbWFnZXMYAiADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5EjsKCmNvbnRhaW5lcnMYAyADKAsyJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyU3VtbWFyeRIzCgd2b2x1bWVzGAQgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLlZvbHVtZVVzYWdlImMKC1ZvbHVtZVVzYWdlEi0KBnZvbHVtZRgBIAEoCzIdLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Wb2x1bWUSDAoEc2l6ZRgCIAEoAxIXCg9yZWZlcmVuY2VfY291bnQYAyABKAMykgUKDVN5c3RlbVNlcnZpY2USdQoPR2V0Q2FwYWJpbGl0aWVzEi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldENhcGFiaWxpdGllc1JlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0Q2FwYWJpbGl0aWVzUmVzcG9uc2UiA5ACARJdCgdHZXRJbmZvEiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEluZm9SZXF1ZXN0GiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEluZm9SZXNwb25zZSIDkAIBEmcKDEF1dGhlbnRpY2F0ZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BdXRoZW50aWNhdGVSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkF1dGhlbnRpY2F0ZVJlc3BvbnNlEmwKDEdldERpc2tVc2FnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXREaXNrVXNhZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldERpc2tVc2FnZVJlc3BvbnNlIgOQAgESZgoKR2V0TWV0cmljcxIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRNZXRyaWNzUmVxdWVzdBopLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRNZXRyaWNzUmVzcG9uc2UiA5ACARJsCgxHZXRSZWFkaW5lc3MSKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0UmVhZGluZXNzUmVxdWVzdBorLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRSZWFkaW5lc3NSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_container, file_sockerless_backend_v1_image, file_sockerless_backend_v1_volume]);
+  fileDesc("CiJzb2NrZXJsZXNzL2JhY2tlbmQvdjEvc3lzdGVtLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEiEAoOR2V0UG9vbFJlcXVlc3QixgIKD0dldFBvb2xSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3N1bW1hcnkYAiABKAkSMgoFdGFza3MYAyADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJlcGFyZWRUYXNrEjIKBndhbnRlZBgEIAMoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5XYW50ZWRUYXNrcxIRCgltYXhfdGFza3MYBSABKAUSEgoKaWRsZV9ob3VycxgGIAEoARIMCgRjb3N0GAcgASgBEhsKDm1heF9pZGxlX2hvdXJzGAggASgBSACIAQESFQoIbWF4X2Nvc3QYCSABKAFIAYgBARIQCghjdXJyZW5jeRgKIAEoCRIRCgloaW5kcmFuY2UYCyABKAlCEQoPX21heF9pZGxlX2hvdXJzQgsKCV9tYXhfY29zdCJ9CgxQcmVwYXJlZFRhc2sSDAoEdGFzaxgBIAEoCRIMCgRraW5kGAIgASgJEg0KBXJlYWR5GAMgASgIEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWNvc3RfcGVyX2hvdXIYBSABKAEiSQoLV2FudGVkVGFza3MSDAoEa2luZBgBIAEoCRINCgVsZWFzdBgCIAEoBRIMCgRtb3N0GAMgASgFEg8KB3dhaXRpbmcYBCABKAUiIwoQRHJhaW5Qb29sUmVxdWVzdBIPCgdyZXN0X21zGAEgASgDIiQKEURyYWluUG9vbFJlc3BvbnNlEg8KB3N0b3BwZWQYASABKAUiEwoRR2V0TWV0cmljc1JlcXVlc3QiIgoSR2V0TWV0cmljc1Jlc3BvbnNlEgwKBHRleHQYASABKAkiFQoTR2V0UmVhZGluZXNzUmVxdWVzdCJLChRHZXRSZWFkaW5lc3NSZXNwb25zZRIzCgVwYXJ0cxgBIAMoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QYXJ0UmVhZGluZXNzIi4KDVBhcnRSZWFkaW5lc3MSDAoEbmFtZRgBIAEoCRIPCgdwcm9ibGVtGAIgASgJIhgKFkdldENhcGFiaWxpdGllc1JlcXVlc3QidgoXR2V0Q2FwYWJpbGl0aWVzUmVzcG9uc2USDwoHYmFja2VuZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEjkKDGNhcGFiaWxpdGllcxgDIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5DYXBhYmlsaXRpZXMi5gEKDENhcGFiaWxpdGllcxIMCgRleGVjGAEgASgIEg4KBmF0dGFjaBgCIAEoCBIMCgRsb2dzGAMgASgIEhMKC2xvZ3NfZm9sbG93GAQgASgIEg8KB3ZvbHVtZXMYBSABKAgSEAoIbmV0d29ya3MYBiABKAgSFQoNaGVhbHRoX2NoZWNrcxgHIAEoCBISCgppbWFnZV9wdWxsGAggASgIEhIKCmltYWdlX2xvYWQYCSABKAgSGwoTbWF4X3RpbWVvdXRfc2Vjb25kcxgKIAEoBRIWCg5hZ2VudF9yZXF1aXJlZBgLIAEoCCIQCg5HZXRJbmZvUmVxdWVzdCKTCAoPR2V0SW5mb1Jlc3BvbnNlEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYmFja2VuZBgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEhoKEmNvbnRhaW5lcnNfcnVubmluZxgFIAEoBRIZChFjb250YWluZXJzX3BhdXNlZBgGIAEoBRIaChJjb250YWluZXJzX3N0b3BwZWQYByABKAUSDgoGaW1hZ2VzGAggASgFEhYKDnN0b3JhZ2VfZHJpdmVyGAkgASgJEjYKDWRyaXZlcl9zdGF0dXMYCiADKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuS2V5VmFsdWUSEAoIcm9vdF9kaXIYCyABKAkSFgoOa2VybmVsX3ZlcnNpb24YDCABKAkSGAoQb3BlcmF0aW5nX3N5c3RlbRgNIAEoCRISCgpvc192ZXJzaW9uGA4gASgJEg8KB29zX3R5cGUYDyABKAkSFAoMYXJjaGl0ZWN0dXJlGBAgASgJEgwKBG5jcHUYESABKAUSEQoJbWVtX3RvdGFsGBIgASgDEhUKDWNncm91cF9kcml2ZXIYEyABKAkSFgoOY2dyb3VwX3ZlcnNpb24YFCABKAkSGgoSY2dyb3VwX2NvbnRyb2xsZXJzGBUgAygJEjAKCHJ1bnRpbWVzGBYgAygLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlJ1bnRpbWUSFwoPZGVmYXVsdF9ydW50aW1lGBcgASgJEhgKEHNlY3VyaXR5X29wdGlvbnMYGCADKAkSFgoObG9nZ2luZ19kcml2ZXIYGSABKAkSEwoLbG9nX2RyaXZlcnMYGiADKAkSFgoOdm9sdW1lX2RyaXZlcnMYGyADKAkSFwoPbmV0d29ya19kcml2ZXJzGBwgAygJEicKA25vdxgdIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQZXZlbnRzX2xpc3RlbmVycxgeIAEoBRIQCgh3YXJuaW5ncxgfIAMoCRI0Cgpjb21wb25lbnRzGCAgAygLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbXBvbmVudBIXCg9pcHY0X2ZvcndhcmRpbmcYISABKAgSQQoVZGVmYXVsdF9hZGRyZXNzX3Bvb2xzGCIgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFkZHJlc3NQb29sEhgKEGZpcmV3YWxsX2JhY2tlbmQYIyABKAkSGwoTaW5zZWN1cmVfcmVnaXN0cmllcxgkIAMoCRIWCg5jb250aW51ZXNfcnVucxglIAEoCBIfChdtb3VudHNfZGlyZWN0b3JpZXNfb25seRgmIAEoCBIMCgRwb29sGCcgASgJIiYKCEtleVZhbHVlEgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCSJGCgdSdW50aW1lEgwKBG5hbWUYASABKAkSDAoEcGF0aBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEg4KBmNvbW1pdBgEIAEoCSKaAQoJQ29tcG9uZW50EgwKBG5hbWUYASABKAkSDwoHdmVyc2lvbhgCIAEoCRI+CgdkZXRhaWxzGAMgAygLMi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbXBvbmVudC5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKQoLQWRkcmVzc1Bvb2wSDAoEYmFzZRgBIAEoCRIMCgRzaXplGAIgASgFIkgKE0F1dGhlbnRpY2F0ZVJlcXVlc3QSMQoEYXV0aBgBIAEoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZWdpc3RyeUF1dGgiPgoUQXV0aGVudGljYXRlUmVzcG9uc2USDgoGc3RhdHVzGAEgASgJEhYKDmlkZW50aXR5X3Rva2VuGAIgASgJIiQKE0dldERpc2tVc2FnZVJlcXVlc3QSDQoFdHlwZXMYASADKAki0gEKFEdldERpc2tVc2FnZVJlc3BvbnNlEhMKC2xheWVyc19zaXplGAEgASgDEjMKBmltYWdlcxgCIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbWFnZVN1bW1hcnkSOwoKY29udGFpbmVycxgDIAMoCzInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJTdW1tYXJ5EjMKB3ZvbHVtZXMYBCADKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVm9sdW1lVXNhZ2UiYwoLVm9sdW1lVXNhZ2USLQoGdm9sdW1lGAEgASgLMh0uc29ja2VybGVzcy5iYWNrZW5kLnYxLlZvbHVtZRIMCgRzaXplGAIgASgDEhcKD3JlZmVyZW5jZV9jb3VudBgDIAEoAzLRBgoNU3lzdGVtU2VydmljZRJ1Cg9HZXRDYXBhYmlsaXRpZXMSLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBouLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZSIDkAIBEl0KB0dldEluZm8SJS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW5mb1JlcXVlc3QaJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW5mb1Jlc3BvbnNlIgOQAgESZwoMQXV0aGVudGljYXRlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkF1dGhlbnRpY2F0ZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQXV0aGVudGljYXRlUmVzcG9uc2USbAoMR2V0RGlza1VzYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldERpc2tVc2FnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UiA5ACARJmCgpHZXRNZXRyaWNzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldE1ldHJpY3NSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldE1ldHJpY3NSZXNwb25zZSIDkAIBEmwKDEdldFJlYWRpbmVzcxIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRSZWFkaW5lc3NSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldFJlYWRpbmVzc1Jlc3BvbnNlIgOQAgESXQoHR2V0UG9vbBIlLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRQb29sUmVxdWVzdBomLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRQb29sUmVzcG9uc2UiA5ACARJeCglEcmFpblBvb2wSJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuRHJhaW5Qb29sUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5EcmFpblBvb2xSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_backend_v1_container, file_sockerless_backend_v1_image, file_sockerless_backend_v1_volume]);
+
+/**
+ * @generated from message sockerless.backend.v1.GetPoolRequest
+ */
+export type GetPoolRequest = Message<"sockerless.backend.v1.GetPoolRequest"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetPoolRequest.
+ * Use `create(GetPoolRequestSchema)` to create a new message.
+ */
+export const GetPoolRequestSchema: GenMessage<GetPoolRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 0);
+
+/**
+ * @generated from message sockerless.backend.v1.GetPoolResponse
+ */
+export type GetPoolResponse = Message<"sockerless.backend.v1.GetPoolResponse"> & {
+  /**
+   * "off", "fixed", "learned"
+   *
+   * @generated from field: string mode = 1;
+   */
+  mode: string;
+
+  /**
+   * one line for people
+   *
+   * @generated from field: string summary = 2;
+   */
+  summary: string;
+
+  /**
+   * oldest first
+   *
+   * @generated from field: repeated sockerless.backend.v1.PreparedTask tasks = 3;
+   */
+  tasks: PreparedTask[];
+
+  /**
+   * as of the last look, ten seconds ago at most
+   *
+   * @generated from field: repeated sockerless.backend.v1.WantedTasks wanted = 4;
+   */
+  wanted: WantedTasks[];
+
+  /**
+   * @generated from field: int32 max_tasks = 5;
+   */
+  maxTasks: number;
+
+  /**
+   * of tasks that have waited since the last midnight (UTC)
+   *
+   * @generated from field: double idle_hours = 6;
+   */
+  idleHours: number;
+
+  /**
+   * theirs, in `currency`
+   *
+   * @generated from field: double cost = 7;
+   */
+  cost: number;
+
+  /**
+   * a day; unset: no limit
+   *
+   * @generated from field: optional double max_idle_hours = 8;
+   */
+  maxIdleHours?: number | undefined;
+
+  /**
+   * a day; unset: no limit
+   *
+   * @generated from field: optional double max_cost = 9;
+   */
+  maxCost?: number | undefined;
+
+  /**
+   * empty: prices are not known
+   *
+   * @generated from field: string currency = 10;
+   */
+  currency: string;
+
+  /**
+   * why no task is prepared now; empty: tasks are
+   *
+   * @generated from field: string hindrance = 11;
+   */
+  hindrance: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetPoolResponse.
+ * Use `create(GetPoolResponseSchema)` to create a new message.
+ */
+export const GetPoolResponseSchema: GenMessage<GetPoolResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 1);
+
+/**
+ * A task that waits for a container.
+ *
+ * @generated from message sockerless.backend.v1.PreparedTask
+ */
+export type PreparedTask = Message<"sockerless.backend.v1.PreparedTask"> & {
+  /**
+   * the cloud's name of it
+   *
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * of the containers that it waits for; empty: no such task is wanted any more
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * a start can take it
+   *
+   * @generated from field: bool ready = 3;
+   */
+  ready: boolean;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created = 4;
+   */
+  created?: Timestamp | undefined;
+
+  /**
+   * 0: not known
+   *
+   * @generated from field: double cost_per_hour = 5;
+   */
+  costPerHour: number;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PreparedTask.
+ * Use `create(PreparedTaskSchema)` to create a new message.
+ */
+export const PreparedTaskSchema: GenMessage<PreparedTask> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 2);
+
+/**
+ * How many tasks for containers of one kind are to wait.
+ *
+ * @generated from message sockerless.backend.v1.WantedTasks
+ */
+export type WantedTasks = Message<"sockerless.backend.v1.WantedTasks"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * fewer: others are prepared
+   *
+   * @generated from field: int32 least = 2;
+   */
+  least: number;
+
+  /**
+   * more: they are stopped
+   *
+   * @generated from field: int32 most = 3;
+   */
+  most: number;
+
+  /**
+   * also those that are not ready
+   *
+   * @generated from field: int32 waiting = 4;
+   */
+  waiting: number;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.WantedTasks.
+ * Use `create(WantedTasksSchema)` to create a new message.
+ */
+export const WantedTasksSchema: GenMessage<WantedTasks> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 3);
+
+/**
+ * @generated from message sockerless.backend.v1.DrainPoolRequest
+ */
+export type DrainPoolRequest = Message<"sockerless.backend.v1.DrainPoolRequest"> & {
+  /**
+   * until tasks are prepared again; a backend that starts anew forgets it
+   *
+   * @generated from field: int64 rest_ms = 1;
+   */
+  restMs: bigint;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.DrainPoolRequest.
+ * Use `create(DrainPoolRequestSchema)` to create a new message.
+ */
+export const DrainPoolRequestSchema: GenMessage<DrainPoolRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 4);
+
+/**
+ * @generated from message sockerless.backend.v1.DrainPoolResponse
+ */
+export type DrainPoolResponse = Message<"sockerless.backend.v1.DrainPoolResponse"> & {
+  /**
+   * @generated from field: int32 stopped = 1;
+   */
+  stopped: number;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.DrainPoolResponse.
+ * Use `create(DrainPoolResponseSchema)` to create a new message.
+ */
+export const DrainPoolResponseSchema: GenMessage<DrainPoolResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 5);
 
 /**
  * @generated from message sockerless.backend.v1.GetMetricsRequest
@@ -33,7 +256,7 @@ export type GetMetricsRequest = Message<"sockerless.backend.v1.GetMetricsRequest
  * Use `create(GetMetricsRequestSchema)` to create a new message.
  */
 export const GetMetricsRequestSchema: GenMessage<GetMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 0);
+  messageDesc(file_sockerless_backend_v1_system, 6);
 
 /**
  * @generated from message sockerless.backend.v1.GetMetricsResponse
@@ -50,7 +273,7 @@ export type GetMetricsResponse = Message<"sockerless.backend.v1.GetMetricsRespon
  * Use `create(GetMetricsResponseSchema)` to create a new message.
  */
 export const GetMetricsResponseSchema: GenMessage<GetMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 1);
+  messageDesc(file_sockerless_backend_v1_system, 7);
 
 /**
  * @generated from message sockerless.backend.v1.GetReadinessRequest
@@ -63,7 +286,7 @@ export type GetReadinessRequest = Message<"sockerless.backend.v1.GetReadinessReq
  * Use `create(GetReadinessRequestSchema)` to create a new message.
  */
 export const GetReadinessRequestSchema: GenMessage<GetReadinessRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 2);
+  messageDesc(file_sockerless_backend_v1_system, 8);
 
 /**
  * @generated from message sockerless.backend.v1.GetReadinessResponse
@@ -80,7 +303,7 @@ export type GetReadinessResponse = Message<"sockerless.backend.v1.GetReadinessRe
  * Use `create(GetReadinessResponseSchema)` to create a new message.
  */
 export const GetReadinessResponseSchema: GenMessage<GetReadinessResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 3);
+  messageDesc(file_sockerless_backend_v1_system, 9);
 
 /**
  * @generated from message sockerless.backend.v1.PartReadiness
@@ -104,7 +327,7 @@ export type PartReadiness = Message<"sockerless.backend.v1.PartReadiness"> & {
  * Use `create(PartReadinessSchema)` to create a new message.
  */
 export const PartReadinessSchema: GenMessage<PartReadiness> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 4);
+  messageDesc(file_sockerless_backend_v1_system, 10);
 
 /**
  * @generated from message sockerless.backend.v1.GetCapabilitiesRequest
@@ -117,7 +340,7 @@ export type GetCapabilitiesRequest = Message<"sockerless.backend.v1.GetCapabilit
  * Use `create(GetCapabilitiesRequestSchema)` to create a new message.
  */
 export const GetCapabilitiesRequestSchema: GenMessage<GetCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 5);
+  messageDesc(file_sockerless_backend_v1_system, 11);
 
 /**
  * @generated from message sockerless.backend.v1.GetCapabilitiesResponse
@@ -146,7 +369,7 @@ export type GetCapabilitiesResponse = Message<"sockerless.backend.v1.GetCapabili
  * Use `create(GetCapabilitiesResponseSchema)` to create a new message.
  */
 export const GetCapabilitiesResponseSchema: GenMessage<GetCapabilitiesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 6);
+  messageDesc(file_sockerless_backend_v1_system, 12);
 
 /**
  * @generated from message sockerless.backend.v1.Capabilities
@@ -215,7 +438,7 @@ export type Capabilities = Message<"sockerless.backend.v1.Capabilities"> & {
  * Use `create(CapabilitiesSchema)` to create a new message.
  */
 export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 7);
+  messageDesc(file_sockerless_backend_v1_system, 13);
 
 /**
  * @generated from message sockerless.backend.v1.GetInfoRequest
@@ -228,7 +451,7 @@ export type GetInfoRequest = Message<"sockerless.backend.v1.GetInfoRequest"> & {
  * Use `create(GetInfoRequestSchema)` to create a new message.
  */
 export const GetInfoRequestSchema: GenMessage<GetInfoRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 8);
+  messageDesc(file_sockerless_backend_v1_system, 14);
 
 /**
  * @generated from message sockerless.backend.v1.GetInfoResponse
@@ -438,6 +661,13 @@ export type GetInfoResponse = Message<"sockerless.backend.v1.GetInfoResponse"> &
    * @generated from field: bool mounts_directories_only = 38;
    */
   mountsDirectoriesOnly: boolean;
+
+  /**
+   * GetPoolResponse.summary; empty: this backend can prepare no tasks
+   *
+   * @generated from field: string pool = 39;
+   */
+  pool: string;
 };
 
 /**
@@ -445,7 +675,7 @@ export type GetInfoResponse = Message<"sockerless.backend.v1.GetInfoResponse"> &
  * Use `create(GetInfoResponseSchema)` to create a new message.
  */
 export const GetInfoResponseSchema: GenMessage<GetInfoResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 9);
+  messageDesc(file_sockerless_backend_v1_system, 15);
 
 /**
  * @generated from message sockerless.backend.v1.KeyValue
@@ -467,7 +697,7 @@ export type KeyValue = Message<"sockerless.backend.v1.KeyValue"> & {
  * Use `create(KeyValueSchema)` to create a new message.
  */
 export const KeyValueSchema: GenMessage<KeyValue> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 10);
+  messageDesc(file_sockerless_backend_v1_system, 16);
 
 /**
  * @generated from message sockerless.backend.v1.Runtime
@@ -501,7 +731,7 @@ export type Runtime = Message<"sockerless.backend.v1.Runtime"> & {
  * Use `create(RuntimeSchema)` to create a new message.
  */
 export const RuntimeSchema: GenMessage<Runtime> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 11);
+  messageDesc(file_sockerless_backend_v1_system, 17);
 
 /**
  * @generated from message sockerless.backend.v1.Component
@@ -528,7 +758,7 @@ export type Component = Message<"sockerless.backend.v1.Component"> & {
  * Use `create(ComponentSchema)` to create a new message.
  */
 export const ComponentSchema: GenMessage<Component> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 12);
+  messageDesc(file_sockerless_backend_v1_system, 18);
 
 /**
  * @generated from message sockerless.backend.v1.AddressPool
@@ -550,7 +780,7 @@ export type AddressPool = Message<"sockerless.backend.v1.AddressPool"> & {
  * Use `create(AddressPoolSchema)` to create a new message.
  */
 export const AddressPoolSchema: GenMessage<AddressPool> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 13);
+  messageDesc(file_sockerless_backend_v1_system, 19);
 
 /**
  * @generated from message sockerless.backend.v1.AuthenticateRequest
@@ -567,7 +797,7 @@ export type AuthenticateRequest = Message<"sockerless.backend.v1.AuthenticateReq
  * Use `create(AuthenticateRequestSchema)` to create a new message.
  */
 export const AuthenticateRequestSchema: GenMessage<AuthenticateRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 14);
+  messageDesc(file_sockerless_backend_v1_system, 20);
 
 /**
  * @generated from message sockerless.backend.v1.AuthenticateResponse
@@ -591,7 +821,7 @@ export type AuthenticateResponse = Message<"sockerless.backend.v1.AuthenticateRe
  * Use `create(AuthenticateResponseSchema)` to create a new message.
  */
 export const AuthenticateResponseSchema: GenMessage<AuthenticateResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 15);
+  messageDesc(file_sockerless_backend_v1_system, 21);
 
 /**
  * @generated from message sockerless.backend.v1.GetDiskUsageRequest
@@ -610,7 +840,7 @@ export type GetDiskUsageRequest = Message<"sockerless.backend.v1.GetDiskUsageReq
  * Use `create(GetDiskUsageRequestSchema)` to create a new message.
  */
 export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 16);
+  messageDesc(file_sockerless_backend_v1_system, 22);
 
 /**
  * @generated from message sockerless.backend.v1.GetDiskUsageResponse
@@ -648,7 +878,7 @@ export type GetDiskUsageResponse = Message<"sockerless.backend.v1.GetDiskUsageRe
  * Use `create(GetDiskUsageResponseSchema)` to create a new message.
  */
 export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 17);
+  messageDesc(file_sockerless_backend_v1_system, 23);
 
 /**
  * @generated from message sockerless.backend.v1.VolumeUsage
@@ -677,7 +907,7 @@ export type VolumeUsage = Message<"sockerless.backend.v1.VolumeUsage"> & {
  * Use `create(VolumeUsageSchema)` to create a new message.
  */
 export const VolumeUsageSchema: GenMessage<VolumeUsage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_system, 18);
+  messageDesc(file_sockerless_backend_v1_system, 24);
 
 /**
  * @generated from service sockerless.backend.v1.SystemService
@@ -743,6 +973,28 @@ export const SystemService: GenService<{
     methodKind: "unary";
     input: typeof GetReadinessRequestSchema;
     output: typeof GetReadinessResponseSchema;
+  },
+  /**
+   * Tells which tasks wait for containers. not-implemented: this backend can
+   * prepare none.
+   *
+   * @generated from rpc sockerless.backend.v1.SystemService.GetPool
+   */
+  getPool: {
+    methodKind: "unary";
+    input: typeof GetPoolRequestSchema;
+    output: typeof GetPoolResponseSchema;
+  },
+  /**
+   * Stops all tasks that wait for containers, and prepares none for a time. May
+   * be repeated. not-implemented: as for GetPool.
+   *
+   * @generated from rpc sockerless.backend.v1.SystemService.DrainPool
+   */
+  drainPool: {
+    methodKind: "unary";
+    input: typeof DrainPoolRequestSchema;
+    output: typeof DrainPoolResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sockerless_backend_v1_system, 0);

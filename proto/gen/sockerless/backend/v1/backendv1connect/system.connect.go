@@ -52,6 +52,10 @@ const (
 	// SystemServiceGetReadinessProcedure is the fully-qualified name of the SystemService's
 	// GetReadiness RPC.
 	SystemServiceGetReadinessProcedure = "/sockerless.backend.v1.SystemService/GetReadiness"
+	// SystemServiceGetPoolProcedure is the fully-qualified name of the SystemService's GetPool RPC.
+	SystemServiceGetPoolProcedure = "/sockerless.backend.v1.SystemService/GetPool"
+	// SystemServiceDrainPoolProcedure is the fully-qualified name of the SystemService's DrainPool RPC.
+	SystemServiceDrainPoolProcedure = "/sockerless.backend.v1.SystemService/DrainPool"
 )
 
 // SystemServiceClient is a client for the sockerless.backend.v1.SystemService service.
@@ -70,6 +74,12 @@ type SystemServiceClient interface {
 	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error)
 	// Tells which parts of this backend are ready.
 	GetReadiness(context.Context, *connect.Request[v1.GetReadinessRequest]) (*connect.Response[v1.GetReadinessResponse], error)
+	// Tells which tasks wait for containers. not-implemented: this backend can
+	// prepare none.
+	GetPool(context.Context, *connect.Request[v1.GetPoolRequest]) (*connect.Response[v1.GetPoolResponse], error)
+	// Stops all tasks that wait for containers, and prepares none for a time. May
+	// be repeated. not-implemented: as for GetPool.
+	DrainPool(context.Context, *connect.Request[v1.DrainPoolRequest]) (*connect.Response[v1.DrainPoolResponse], error)
 }
 
 // NewSystemServiceClient constructs a client for the sockerless.backend.v1.SystemService service.
@@ -124,6 +134,19 @@ func NewSystemServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		getPool: connect.NewClient[v1.GetPoolRequest, v1.GetPoolResponse](
+			httpClient,
+			baseURL+SystemServiceGetPoolProcedure,
+			connect.WithSchema(systemServiceMethods.ByName("GetPool")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		drainPool: connect.NewClient[v1.DrainPoolRequest, v1.DrainPoolResponse](
+			httpClient,
+			baseURL+SystemServiceDrainPoolProcedure,
+			connect.WithSchema(systemServiceMethods.ByName("DrainPool")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -135,6 +158,8 @@ type systemServiceClient struct {
 	getDiskUsage    *connect.Client[v1.GetDiskUsageRequest, v1.GetDiskUsageResponse]
 	getMetrics      *connect.Client[v1.GetMetricsRequest, v1.GetMetricsResponse]
 	getReadiness    *connect.Client[v1.GetReadinessRequest, v1.GetReadinessResponse]
+	getPool         *connect.Client[v1.GetPoolRequest, v1.GetPoolResponse]
+	drainPool       *connect.Client[v1.DrainPoolRequest, v1.DrainPoolResponse]
 }
 
 // GetCapabilities calls sockerless.backend.v1.SystemService.GetCapabilities.
@@ -167,6 +192,16 @@ func (c *systemServiceClient) GetReadiness(ctx context.Context, req *connect.Req
 	return c.getReadiness.CallUnary(ctx, req)
 }
 
+// GetPool calls sockerless.backend.v1.SystemService.GetPool.
+func (c *systemServiceClient) GetPool(ctx context.Context, req *connect.Request[v1.GetPoolRequest]) (*connect.Response[v1.GetPoolResponse], error) {
+	return c.getPool.CallUnary(ctx, req)
+}
+
+// DrainPool calls sockerless.backend.v1.SystemService.DrainPool.
+func (c *systemServiceClient) DrainPool(ctx context.Context, req *connect.Request[v1.DrainPoolRequest]) (*connect.Response[v1.DrainPoolResponse], error) {
+	return c.drainPool.CallUnary(ctx, req)
+}
+
 // SystemServiceHandler is an implementation of the sockerless.backend.v1.SystemService service.
 type SystemServiceHandler interface {
 	// Tells what this backend can do. Served as a GET by Connect; its JSON (proto
@@ -183,6 +218,12 @@ type SystemServiceHandler interface {
 	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error)
 	// Tells which parts of this backend are ready.
 	GetReadiness(context.Context, *connect.Request[v1.GetReadinessRequest]) (*connect.Response[v1.GetReadinessResponse], error)
+	// Tells which tasks wait for containers. not-implemented: this backend can
+	// prepare none.
+	GetPool(context.Context, *connect.Request[v1.GetPoolRequest]) (*connect.Response[v1.GetPoolResponse], error)
+	// Stops all tasks that wait for containers, and prepares none for a time. May
+	// be repeated. not-implemented: as for GetPool.
+	DrainPool(context.Context, *connect.Request[v1.DrainPoolRequest]) (*connect.Response[v1.DrainPoolResponse], error)
 }
 
 // NewSystemServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -233,6 +274,19 @@ func NewSystemServiceHandler(svc SystemServiceHandler, opts ...connect.HandlerOp
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	systemServiceGetPoolHandler := connect.NewUnaryHandler(
+		SystemServiceGetPoolProcedure,
+		svc.GetPool,
+		connect.WithSchema(systemServiceMethods.ByName("GetPool")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	systemServiceDrainPoolHandler := connect.NewUnaryHandler(
+		SystemServiceDrainPoolProcedure,
+		svc.DrainPool,
+		connect.WithSchema(systemServiceMethods.ByName("DrainPool")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.backend.v1.SystemService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SystemServiceGetCapabilitiesProcedure:
@@ -247,6 +301,10 @@ func NewSystemServiceHandler(svc SystemServiceHandler, opts ...connect.HandlerOp
 			systemServiceGetMetricsHandler.ServeHTTP(w, r)
 		case SystemServiceGetReadinessProcedure:
 			systemServiceGetReadinessHandler.ServeHTTP(w, r)
+		case SystemServiceGetPoolProcedure:
+			systemServiceGetPoolHandler.ServeHTTP(w, r)
+		case SystemServiceDrainPoolProcedure:
+			systemServiceDrainPoolHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -278,4 +336,12 @@ func (UnimplementedSystemServiceHandler) GetMetrics(context.Context, *connect.Re
 
 func (UnimplementedSystemServiceHandler) GetReadiness(context.Context, *connect.Request[v1.GetReadinessRequest]) (*connect.Response[v1.GetReadinessResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.GetReadiness is not implemented"))
+}
+
+func (UnimplementedSystemServiceHandler) GetPool(context.Context, *connect.Request[v1.GetPoolRequest]) (*connect.Response[v1.GetPoolResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.GetPool is not implemented"))
+}
+
+func (UnimplementedSystemServiceHandler) DrainPool(context.Context, *connect.Request[v1.DrainPoolRequest]) (*connect.Response[v1.DrainPoolResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.DrainPool is not implemented"))
 }
