@@ -158,9 +158,18 @@ export function sockerlessProgram(): Command {
     .description("Tell how far a container's start has come, what took how long, and what went wrong.")
     .argument("<container>", "Its name or ID, at DOCKER_HOST or --host.")
     .action(async (container: string, _, command: Command) => {
-      const [{ askDocker }, { why }] = await Promise.all([import("./docker-api.ts"), import("./why.ts")]);
+      const [{ askDocker }, { readPoolLabel }, { why }] = await Promise.all([
+        import("./docker-api.ts"),
+        import("./status.ts"),
+        import("./why.ts"),
+      ]);
+      const host = hostOf(command);
       const path = `/containers/${encodeURIComponent(container)}/json`;
-      const lines = why(await askDocker(hostOf(command), path, process.env));
+      const [inspected, pool] = await Promise.all([
+        askDocker(host, path, process.env),
+        readPoolLabel(host, process.env),
+      ]);
+      const lines = why(inspected, pool);
       process.stdout.write(`${lines.join("\n")}\n`);
     });
 

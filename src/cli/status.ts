@@ -6,16 +6,23 @@ import { type DaemonMember, processTree } from "../common/process-tree.ts";
 import { findDaemons, stateDirectoryOf } from "./daemon-processes.ts";
 import { askDocker } from "./docker-api.ts";
 
+const labelsSchema = object({ Labels: v.nullish(v.array(v.string())) });
+
 const infoSchema = object({
+  ...labelsSchema.entries,
   Name: v.string(),
   Images: wholeNumber,
   ContainersRunning: wholeNumber,
   ContainersPaused: wholeNumber,
   ContainersStopped: wholeNumber,
   DockerRootDir: v.string(),
-  Labels: v.nullish(v.array(v.string())),
   Warnings: v.nullish(v.array(v.string())),
 });
+
+/** A label of the daemon in the parsed answer of `GET /info`. */
+function labelOf({ Labels }: v.InferOutput<typeof labelsSchema>, name: string): string | undefined {
+  return Labels?.find((each) => each.startsWith(`${name}=`))?.slice(name.length + 1);
+}
 
 const containersSchema = v.array(
   object({ Id: v.string(), Names: v.array(v.string()), State: v.string(), Status: v.string() }),
@@ -47,8 +54,7 @@ export async function readStatus(host: string, environment: NodeJS.ProcessEnv): 
     askDocker(host, "/containers/json?all=1", environment),
   ]);
   const info = mustRead(infoSchema, told);
-  const label = (name: string): string =>
-    info.Labels?.find((each) => each.startsWith(`${name}=`))?.slice(name.length + 1) ?? "";
+  const label = (name: string): string => labelOf(info, name) ?? "";
   return {
     host,
     backend: label("sockerless.backend"),
@@ -72,6 +78,14 @@ export async function readStatus(host: string, environment: NodeJS.ProcessEnv): 
     processes: processesOf(host, info.DockerRootDir),
     warnings: info.Warnings ?? [],
   };
+}
+
+/** The daemon's line about prepared tasks; undefined where there can be none. @throws as {@link readStatus} */
+export async function readPoolLabel(
+  host: string,
+  environment: NodeJS.ProcessEnv,
+): Promise<string | undefined> {
+  return labelOf(mustRead(labelsSchema, await askDocker(host, "/info", environment)), "sockerless.pool");
 }
 
 /** Lines for a terminal. */

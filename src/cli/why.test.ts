@@ -35,6 +35,23 @@ describe("why a container starts as it does", () => {
     ]);
   });
 
+  it("tells whether a prepared task served it, or why none did", () => {
+    const told = (pool: string | undefined, ...phases: readonly object[]) => {
+      const From = new Date(0).toISOString();
+      const StartPhases = phases.map((phase) => ({ By: "backend", From, ...phase }));
+      return why({ Name: "/web", State: state, StartPhases }, pool).at(-1);
+    };
+    const pool = "fixed: 0 of at most 10 wait";
+    assert.equal(told(pool, { Name: "accepted" }, { Name: "claim" }), "It runs in a prepared task.");
+    assert.equal(
+      told(pool, { Name: "unprepared", Note: "none like it is left" }, { Name: "request" }),
+      "Not prepared, because none like it is left.",
+    );
+    assert.equal(told("off", { Name: "request" }), "Not prepared, because pool.mode is off.");
+    assert.doesNotMatch(told(undefined, { Name: "request" }) ?? "", /prepared/);
+    assert.doesNotMatch(told("off", { Name: "accepted" }) ?? "", /prepared/);
+  });
+
   it("is by one clock and in the order of things, however the other clocks go", () => {
     for (const [cloudBy, agentBy] of [
       [0, 0],

@@ -10,6 +10,7 @@ const phaseSchema = object({
   By: v.string(),
   From: timestamp,
   Until: v.optional(timestamp),
+  Note: v.optional(v.string()),
 });
 
 /** The fields of `GET /containers/{name}/json` that are read here. */
@@ -30,7 +31,7 @@ interface TimedPhase {
 
 /** The order of phases that begin at the same time. */
 const order = [
-  ...["accepted", "launch", "definition", "image", "wait", "claim", "request"],
+  ...["accepted", "launch", "definition", "image", "wait", "unprepared", "claim", "request"],
   ...["provisioning", "pull", "containers", "agent", "process"],
 ];
 
@@ -41,9 +42,10 @@ const leastReportedMs = 1_000;
  * Describes a container's last start.
  *
  * @param inspected the parsed answer of an inspect
+ * @param pool what `docker info` tells of prepared tasks; absent where there can be none
  * @returns lines for a terminal
  */
-export function why(inspected: unknown): string[] {
+export function why(inspected: unknown, pool?: string | undefined): string[] {
   const { Name, State, StartPhases } = mustRead(inspectSchema, inspected);
   const code = State.Status === "exited" ? ` (${State.ExitCode})` : "";
   const error = State.Error === "" ? "" : `: ${State.Error}`;
@@ -67,7 +69,21 @@ export function why(inspected: unknown): string[] {
     ...moved
       .filter(([, byMs]) => Math.abs(byMs) >= leastReportedMs)
       .map(([by, byMs]) => differenceOf(by, byMs)),
+    ...preparedInWords(StartPhases, pool),
   ];
+}
+
+/** Whether a prepared task served the start, or why none did. */
+function preparedInWords(
+  phases: readonly v.InferOutput<typeof phaseSchema>[],
+  pool: string | undefined,
+): string[] {
+  const of = (name: string) => phases.find(({ Name }) => Name === name);
+  if (of("claim") !== undefined) {
+    return ["It runs in a prepared task."];
+  }
+  const reason = of("unprepared")?.Note ?? (of("request") && pool === "off" ? "pool.mode is off" : undefined);
+  return reason === undefined ? [] : [`Not prepared, because ${reason}.`];
 }
 
 /**

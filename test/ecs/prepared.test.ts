@@ -5,10 +5,9 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
-import { runCommand } from "../support/command.ts";
-import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { runSockerless } from "../support/run-sockerless.ts";
 import { untilTrue } from "../support/until.ts";
 
 /** Time that the simulated cloud takes for a task, beyond what it really takes. */
@@ -60,6 +59,8 @@ describe("prepared tasks", () => {
     }[];
     return told.map(({ Name }) => Name);
   };
+  const why = (container: string): Promise<string> =>
+    runSockerless("why", "--host", ecs.daemon.host, container);
   const claimed = ["accepted", "definition", "claim", "process"];
 
   it("wait, and know nothing of a container", async () => {
@@ -116,6 +117,11 @@ describe("prepared tasks", () => {
     const tookMs = performance.now() - begun;
     const all = await Promise.all(ids.map(phases));
     assert.equal(all.filter((names) => names.includes("claim")).length, 2, JSON.stringify(all));
+    const reasons = (await Promise.all(ids.map(why))).join("\n");
+    assert.equal(reasons.match(/^It runs in a prepared task\.$/gm)?.length, 2, reasons);
+    // The next ones may come up by now.
+    const others = /^Not prepared, because (none like it is left|the task like it is not ready yet)\.$/gm;
+    assert.equal(reasons.match(others)?.length, 3, reasons);
     assert.ok(tookMs < cloudMs * 3, `it took ${tookMs} ms`);
     await ok("rm", "--force", ...ids);
   });
@@ -123,7 +129,12 @@ describe("prepared tasks", () => {
   it("serve no container that asks for another task", async () => {
     await untilPrepared(3);
     await ok("run", "--name=other", "--sysctl=net.core.somaxconn=1000", "busybox", "true");
-    assert.ok(!(await phases("other")).includes("claim"));
+    const told = await phases("other");
+    assert.ok(told.includes("unprepared") && !told.includes("claim"), told.join());
+    assert.match(
+      await why("other"),
+      /^Not prepared, because it differs from the tasks for busybox in --sysctl\.$/m,
+    );
     await ok("rm", "other");
   });
 
@@ -136,6 +147,7 @@ describe("prepared tasks", () => {
     });
     await ok("run", "--name=fallen", "busybox", "true");
     assert.ok(!(await phases("fallen")).includes("claim"));
+    assert.match(await why("fallen"), /^Not prepared, because the prepared task could not be claimed: /m);
     await untilTrue(() => running().filter((task) => before.includes(task)).length < before.length);
     await ok("rm", "fallen");
   });
@@ -186,14 +198,8 @@ describe("prepared tasks", () => {
 
   it("are told by docker info, and listed and stopped by sockerless pool", async () => {
     await untilPrepared(3);
-    const pool = async (...args: string[]): Promise<string> => {
-      const at = ["--backend-address", `unix://${ecs.daemon.backendSocket}`];
-      const { code, text, errorText } = await runCommand(join(checkout, "bin/sockerless"), [
-        ...["pool", ...args, ...at],
-      ]);
-      assert.equal(code, 0, errorText);
-      return text;
-    };
+    const pool = (...args: string[]): Promise<string> =>
+      runSockerless("pool", ...args, "--backend-address", `unix://${ecs.daemon.backendSocket}`);
     assert.match(
       await ok("info"),
       /^ {2}sockerless\.pool=fixed: 3 of at most 10 wait; \d+\.\d\d idle hours today$/m,

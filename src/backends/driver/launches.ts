@@ -36,6 +36,7 @@ export interface ReportedPhase {
     | "image"
     | "definition"
     | "claim"
+    | "unprepared"
     | "request"
     | "provisioning"
     | "pull"
@@ -48,6 +49,8 @@ export interface ReportedPhase {
   readonly from: Date;
   /** Absent while the phase lasts, and for a moment. */
   readonly until?: Date;
+  /** A remark for people. */
+  readonly note?: string;
 }
 
 /** Callbacks by which a launch reports its progress. */

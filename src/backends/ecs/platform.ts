@@ -108,7 +108,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
         callbackUrl: agents.callbackUrl,
       },
     }),
-    prepared: ecsPreparedTasks({ ecs: aws.ecs }),
+    prepared: ecsPreparedTasks({ ecs: aws.ecs, definitions }),
     finder: agents.finder,
     log: cloudWatchLog({
       logs: aws.logs,

@@ -96,12 +96,19 @@ export const stateWritten = new Measure<{
 
 /** A start that a prepared task could serve has looked for one. */
 export const preparedAsked = new Measure<{
-  /** `hit`, or why there was none: `none-alike`, `not-ready`, `too-old`, `unclaimed`. */
+  /** `hit`, or why there was none. */
   readonly outcome: PreparedOutcome;
 }>("prepared-asked");
 
 /**
- * A start has found none with its image, size and network; one whose agent has not answered yet; one that is to be replaced;
- * one that could not be made its own.
+ * A start has found that none with its image, size and network is prepared; that all of them are taken; none because the day's
+ * limit is reached; one whose agent has not answered yet; one that is to be replaced; one that could not be made its own.
  */
-export type PreparedOutcome = "hit" | "none-alike" | "not-ready" | "too-old" | "unclaimed";
+export type PreparedOutcome =
+  | "hit"
+  | "none-alike"
+  | "none-left"
+  | "limit"
+  | "not-ready"
+  | "too-old"
+  | "unclaimed";

@@ -136,12 +136,13 @@ export function containerDetailToJson(detail: ContainerDetail, version: ApiVersi
 }
 
 /** A phase of the container's last start; an extension of ours. */
-function phaseToJson({ name, by, from, until }: StartPhase): Record<string, unknown> {
+function phaseToJson({ name, by, from, until, note }: StartPhase): Record<string, unknown> {
   return {
     Name: name,
     By: by,
     From: rfc3339Nano(from),
     Until: until === undefined ? undefined : rfc3339Nano(until),
+    Note: unlessEmpty(note),
   };
 }
 

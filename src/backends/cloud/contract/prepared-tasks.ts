@@ -23,6 +23,8 @@ export interface ChargedSize {
 export interface PreparedTasks {
   /** A hash of all that a container's request has in common with the requests of tasks that it can run in. */
   shapeOf(request: string): string;
+  /** The parts in which two requests of different shape differ, as the documents name them. */
+  differences(request: string, other: string): readonly string[];
   /** The size that the task of a request is charged for. */
   sizeOf(request: string): ChargedSize;
   /** The request for a task like a container's that waits to be claimed. */

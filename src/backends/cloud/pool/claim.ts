@@ -21,15 +21,17 @@ const claimLimitMs = 5_000;
 /**
  * Gives a start a prepared task of its shape.
  *
+ * @param tellMissed as of {@link Pool.take}
  * @returns undefined if none waits
  */
 export async function takePrepared(
   { pool, book }: TaskContext,
   spec: WorkloadSpec,
   asked: TaskRecord,
+  tellMissed: (reason: string) => void,
 ): Promise<TaskRecord | undefined> {
   pool?.started(spec, asked.request);
-  const found = pool?.take(asked.request);
+  const found = pool?.take(asked.request, tellMissed);
   if (pool === undefined || found === undefined) {
     return undefined;
   }

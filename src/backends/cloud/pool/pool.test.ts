@@ -67,6 +67,7 @@ function setUp(
     cloud,
     prepared: {
       shapeOf: (request) => request,
+      differences: () => ["the image"],
       sizeOf: () => ({ vcpus: 1, gib: 2 }),
       prepare: (_request, { name, shape }) => JSON.stringify({ name, shape }),
       claim: async () => {},
@@ -94,8 +95,10 @@ function setUp(
     await pool.close();
     await poller.close();
   });
+  const missed: string[] = [];
   return {
-    ...{ pool, clock, running, stopped },
+    ...{ pool, clock, running, stopped, missed },
+    take: (request: string) => pool.take(request, (reason) => missed.push(reason)),
     asked: () => asked,
     /** Lets time go by in small steps, so that what follows from a round is done. */
     async pass(ms: number): Promise<void> {
@@ -120,27 +123,27 @@ describe("a pool of prepared tasks", () => {
   });
 
   it("keeps as many waiting as are wanted, and gives each once", async () => {
-    const { pool, pass, asked, running } = setUp();
+    const { take, pass, asked, running } = setUp();
     await pass(lookMs);
     assert.equal(asked(), 2);
-    const taken = [pool.take("a"), pool.take("a")].map((found) => found?.task);
+    const taken = [take("a"), take("a")].map((found) => found?.task);
     assert.deepEqual(new Set(taken), new Set(["task/1", "task/2"]));
-    assert.equal(pool.take("a"), undefined);
+    assert.equal(take("a"), undefined);
     await pass(lookMs);
     assert.equal(asked(), 4, "others take their places");
     assert.equal(running.size, 4);
-    const next = [pool.take("a"), pool.take("a")].map((found) => found?.task);
+    const next = [take("a"), take("a")].map((found) => found?.task);
     assert.deepEqual(new Set(next), new Set(["task/3", "task/4"]));
   });
 
   it("gives none to a request of another shape, and none whose agent has not answered", async () => {
     const never = { await: () => new Promise<never>(() => {}), describeSilence: () => "" };
-    const { pool, pass } = setUp({ finder: never });
+    const { take, pass } = setUp({ finder: never });
     await pass(lookMs);
-    assert.equal(pool.take("a"), undefined);
+    assert.equal(take("a"), undefined);
     const other = setUp();
     await other.pass(lookMs);
-    assert.equal(other.pool.take("b"), undefined);
+    assert.equal(other.take("b"), undefined);
   });
 
   it("tells metrics what each start has found that it gives none to", async () => {
@@ -148,17 +151,41 @@ describe("a pool of prepared tasks", () => {
     preparedAsked.observe(({ outcome }) => told.push(outcome));
     const never = { await: () => new Promise<never>(() => {}), describeSilence: () => "" };
     const waiting = setUp({ finder: never });
-    assert.equal(waiting.pool.take("a"), undefined);
+    assert.equal(waiting.take("a"), undefined);
     await waiting.pass(lookMs);
-    assert.equal(waiting.pool.take("a"), undefined);
-    const { pool, pass, clock } = setUp({ maxAgeMs: 10 * minuteMs });
+    assert.equal(waiting.take("a"), undefined);
+    const { pool, take, missed, pass, clock } = setUp({ maxAgeMs: 10 * minuteMs });
     await pass(lookMs);
-    assert.equal(pool.take("b"), undefined);
+    assert.equal(take("b"), undefined);
     await pool.close();
     await clock.advance(11 * minuteMs);
-    assert.equal(pool.take("a"), undefined);
-    assert.equal(setUp({ wanted: undefined }).pool.take("a"), undefined);
+    assert.equal(take("a"), undefined);
+    assert.equal(setUp({ wanted: undefined }).take("a"), undefined);
     assert.deepEqual(told, ["none-alike", "not-ready", "none-alike", "too-old"]);
+    assert.deepEqual(waiting.missed, ["no tasks are to wait now", "the task like it is not ready yet"]);
+    assert.deepEqual(missed, [
+      "it differs from the tasks for a in the image",
+      "the task like it has waited for pool.max_age",
+    ]);
+  });
+
+  it("tells a start that finds no task whether all are taken, are kept back, or cost too much", async () => {
+    const { pool, take, missed, pass, clock } = setUp({ idleHours: 1 });
+    await pass(lookMs);
+    assert.deepEqual(
+      ["a", "a", "a"].map((request) => take(request)?.task !== undefined),
+      [true, true, false],
+    );
+    pool.drain(minuteMs);
+    const until = new Date(clock.nowMs() + minuteMs).toISOString();
+    assert.equal(take("a"), undefined);
+    await pass(60 * minuteMs);
+    assert.equal(take("a"), undefined);
+    assert.deepEqual(missed, [
+      "none like it is left",
+      `none is prepared until ${until}`,
+      "the day's limit is reached",
+    ]);
   });
 
   it("has never more than it may", async () => {
@@ -199,7 +226,7 @@ describe("a pool of prepared tasks", () => {
   it("takes over what an earlier backend has left, but for what a record or a tag names, and stops what is too much", async () => {
     const left = (task: string, view: Partial<TaskView> = {}): TaskView =>
       taskView({ task, prepared: { name: task, shape: "a" }, address: "192.0.2.1", ...view });
-    const { pass, asked, stopped, pool } = setUp({
+    const { pass, asked, stopped, take } = setUp({
       wanted: async () => [{ request: "a", kind: "a", count: 1 }],
       book: { all: () => [{ task: "task/recorded" }] } as unknown as TaskBook,
       found: [
@@ -214,21 +241,21 @@ describe("a pool of prepared tasks", () => {
     await pass(lookMs);
     assert.equal(asked(), 0);
     assert.deepEqual(stopped, ["task/other"]);
-    assert.equal(pool.take("a")?.task, "task/free");
-    assert.equal(pool.take("a"), undefined);
+    assert.equal(take("a")?.task, "task/free");
+    assert.equal(take("a"), undefined);
   });
 
   it("replaces those that have waited for long enough", async () => {
-    const { pass, stopped, pool } = setUp({ maxAgeMs: 10 * minuteMs });
+    const { pass, stopped, take } = setUp({ maxAgeMs: 10 * minuteMs });
     await pass(11 * minuteMs);
     assert.deepEqual(new Set(stopped), new Set(["task/1", "task/2"]));
-    assert.ok(pool.take("a"));
+    assert.ok(take("a"));
   });
 
   it("stops one that came to nothing, however often that is refused, and gives it to nobody", async () => {
-    const { pool, pass, stopped, refuseStops } = setUp();
+    const { pool, take, pass, stopped, refuseStops } = setUp();
     await pass(lookMs);
-    const task = pool.take("a")?.task ?? "";
+    const task = take("a")?.task ?? "";
     refuseStops(true);
     pool.doom(task);
     await pass(lookMs);

@@ -121,17 +121,21 @@ export class Pool implements PreparedWorkloads {
     this.#options.learned?.started(spec, request);
   }
 
-  /** Takes a waiting task for a container's request; nobody else gets it. Undefined if there is none. */
-  take(request: string): Pick<Member, "task" | "name"> | undefined {
+  /**
+   * Takes a waiting task for a container's request; nobody else gets it.
+   *
+   * @param tellMissed receives the reason, as part of a sentence, if there is none although tasks are prepared
+   * @returns undefined if there is none
+   */
+  take(request: string, tellMissed: (reason: string) => void): Pick<Member, "task" | "name"> | undefined {
     const { clock, maxAgeMs, prepared, wanted } = this.#options;
-    const missed = (outcome: PreparedOutcome): undefined => {
-      if (wanted !== undefined) {
-        preparedAsked.report(() => ({ outcome }));
-      }
-    };
-    if (this.#members.size === 0) {
-      return missed("none-alike");
+    if (wanted === undefined) {
+      return undefined;
     }
+    const missed = (outcome: PreparedOutcome, reason: string): undefined => {
+      preparedAsked.report(() => ({ outcome }));
+      tellMissed(reason);
+    };
     const shape = prepared.shapeOf(request);
     const alike = [...this.#members.values()].filter((member) => member.shape === shape);
     for (const member of alike) {
@@ -144,10 +148,31 @@ export class Pool implements PreparedWorkloads {
         return member;
       }
     }
-    if (alike.length === 0) {
-      return missed("none-alike");
+    if (alike.length > 0) {
+      return alike.some(({ agent }) => agent === undefined)
+        ? missed("not-ready", "the task like it is not ready yet")
+        : missed("too-old", "the task like it has waited for pool.max_age");
     }
-    return missed(alike.some(({ agent }) => agent === undefined) ? "not-ready" : "too-old");
+    if (this.#options.spending.isDaySpent) {
+      return missed("limit", "the day's limit is reached");
+    }
+    return this.#wanted.has(shape)
+      ? missed("none-left", this.#hindrance ?? "none like it is left")
+      : missed("none-alike", this.#whyNoneAlike(request));
+  }
+
+  /** The tasks that differ least from a request, and in what. */
+  #whyNoneAlike(request: string): string {
+    const [nearest] = [...this.#wanted.values()]
+      .map(({ kind, request: other }) => ({
+        kind,
+        parts: this.#options.prepared.differences(request, other),
+      }))
+      .sort((one, other) => one.parts.length - other.parts.length);
+    if (nearest === undefined) {
+      return "no tasks are to wait now";
+    }
+    return `it differs from the tasks for ${nearest.kind} in ${nearest.parts.join(", ")}`;
   }
 
   /** A taken task is in its container's record. */

@@ -230,6 +230,8 @@ async function bringUp(
   const { id, generation } = spec.record;
   const { logStreams } = asked; // Those that are lost have written nothing.
   const wait = new RoomWait({ containerId: id, waits: (told) => waits(told, "room") }, roomOptions(context));
+  const tellMissed = (note: string): void =>
+    phase({ name: "unprepared", by: "backend", from: new Date(clock.nowMs()), note });
   let mayClaim = true;
   for (let record = asked, isFirst = true; ; isFirst = false) {
     const now = { ...placing, isResumed: placing.isResumed && isFirst };
@@ -237,7 +239,7 @@ async function bringUp(
     // A request that may have been sent has a task, perhaps, which has to be found.
     const taken =
       record.task === "" && mayClaim && !now.isResumed
-        ? await takePrepared(context, spec, record)
+        ? await takePrepared(context, spec, record, tellMissed)
         : undefined;
     const placed = taken ?? (record.task === "" ? await place(context, spec, record, now) : record);
     const isClaim = placed.prepared !== "";
@@ -267,6 +269,7 @@ async function bringUp(
       if (error instanceof ClaimFailure) {
         record = await withoutClaim(context, placed, error);
         mayClaim = false;
+        tellMissed(`the prepared task could not be claimed: ${error.message}`);
         continue;
       }
       if (!(error instanceof PassingFailure)) {

@@ -180,6 +180,7 @@ export async function replay(
   const book = new TaskBook({ tasks, commit } as unknown as State, cloud);
   const prepared = {
     shapeOf: (request: string) => request,
+    differences: () => [],
     sizeOf: () => ({ vcpus: 1, gib: 1 }),
     prepare: (request: string, { name, shape }: { name: string; shape: string }) =>
       JSON.stringify({ ...(JSON.parse(request) as object), prepared: { name, shape } }),

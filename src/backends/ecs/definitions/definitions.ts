@@ -43,6 +43,8 @@ export class Definitions {
   readonly #options: DefinitionsOptions;
   /** ARNs by family, of definitions that are being looked for or registered and of those that are known to exist. */
   readonly #arns = new Map<string, Promise<string>>();
+  /** Those that this process has asked for, by family. */
+  readonly #contents = new Map<string, Definition>();
 
   constructor(options: DefinitionsOptions) {
     this.#options = options;
@@ -57,6 +59,7 @@ export class Definitions {
    */
   async ensure(definition: Definition): Promise<string> {
     const { family } = definition;
+    this.#contents.set(family, definition);
     const known = this.#arns.get(family);
     const arn = known ?? this.#find(definition);
     if (known === undefined) {
@@ -66,6 +69,11 @@ export class Definitions {
     const found = await arn;
     await this.#noteUse(family, found);
     return found;
+  }
+
+  /** The content of a definition; undefined if this process has not asked for it, or not for long. */
+  contentOf(arn: string): Definition | undefined {
+    return this.#contents.get(familyOf(arn));
   }
 
   /** A definition turned out to be gone (somebody has deregistered it): the next {@link ensure} registers it anew. */
@@ -97,6 +105,7 @@ export class Definitions {
         continue;
       }
       this.#arns.delete(family);
+      this.#contents.delete(family);
       await this.#deregister(arn, "deregistered a task definition that was not used for a day", signal);
       await state.commit((change) => change.definitions.delete(family));
     }

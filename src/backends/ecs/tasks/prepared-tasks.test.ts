@@ -7,6 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { ecsPreparedTasks } from "./prepared-tasks.ts";
+import type { Definition } from "../definitions/definition.ts";
 import { type RunSettings, runRequest } from "./run-request.ts";
 import { viewOf } from "./task-view.ts";
 
@@ -33,7 +34,19 @@ const requestOf = (
   const record = create(ContainerRecordSchema, { id, config: { stopSignal }, hostConfig: logConfig });
   return JSON.stringify(runRequest(record, "arn:definition", groups, settings));
 };
-const tasks = ecsPreparedTasks({ ecs: undefined as unknown as AwsService<ECSClient> });
+const tasks = ecsPreparedTasks({
+  ecs: undefined as unknown as AwsService<ECSClient>,
+  definitions: { contentOf: (arn) => definitions.get(arn) },
+});
+const definition = (main: object): Definition => ({
+  family: "f",
+  containerDefinitions: [{ name: "main", image: "node@sha256:1", ...main }],
+});
+const definitions = new Map([
+  ["arn:definition", definition({})],
+  ["arn:limited", definition({ ulimits: [{ name: "nofile", softLimit: 1, hardLimit: 1 }] })],
+  ["arn:other", definition({ image: "node@sha256:2", readonlyRootFilesystem: true })],
+]);
 const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500 };
 
 describe("the shape of a request", () => {
@@ -44,6 +57,16 @@ describe("the shape of a request", () => {
   it("is another one with other security groups, or other limits of the log", () => {
     assert.notEqual(tasks.shapeOf(requestOf("a")), tasks.shapeOf(requestOf("a", "", ["sg-2"])));
     assert.notEqual(tasks.shapeOf(requestOf("a")), tasks.shapeOf(requestOf("a", "", ["sg-1"], "1m")));
+  });
+
+  it("is compared part by part, by the names that the documents have for them", () => {
+    const of = (change: object): string => JSON.stringify({ ...JSON.parse(requestOf("a")), ...change });
+    const from = (request: string): readonly string[] => tasks.differences(request, requestOf("b"));
+    assert.deepEqual(from(requestOf("a", "", ["sg-2"], "1m")), ["networks", "--log-opt"]);
+    assert.deepEqual(from(of({ taskDefinition: "arn:limited" })), ["--ulimit"]);
+    assert.deepEqual(from(of({ taskDefinition: "arn:other" })), ["the image", "--read-only"]);
+    assert.deepEqual(from(of({ taskDefinition: "arn:forgotten" })), ["its task definition"]);
+    assert.deepEqual(from(of({ platformVersion: "1.3.0" })), ["roles, capacity or platform version"]);
   });
 
   it("is that of the task that is prepared by it", () => {

@@ -11,14 +11,34 @@ import {
 } from "../../cloud/agents/agent-environment.ts";
 import type { PreparedTasks } from "../../cloud/contract/prepared-tasks.ts";
 import type { AwsService } from "../aws/clients.ts";
+import type { Definition } from "../definitions/definition.ts";
+import type { Definitions } from "../definitions/definitions.ts";
+
+/** Dependencies of {@link ecsPreparedTasks}. */
+export interface EcsPreparedOptions {
+  readonly ecs: AwsService<ECSClient>;
+  readonly definitions: Pick<Definitions, "contentOf">;
+}
 
 /** Prepared tasks. @throws AwsError */
-export function ecsPreparedTasks({ ecs }: { readonly ecs: AwsService<ECSClient> }): PreparedTasks {
+export function ecsPreparedTasks({ ecs, definitions }: EcsPreparedOptions): PreparedTasks {
+  const contentOf = ({ taskDefinition = "" }: RunTaskCommandInput) => definitions.contentOf(taskDefinition);
   return {
     shapeOf: (request) =>
       createHash("sha256")
         .update(JSON.stringify(shared(request)))
         .digest("hex"),
+    differences(request, other) {
+      const [one, two] = [shared(request), shared(other)];
+      const found = differing(partsOfRequest, one, two);
+      const [here, there] = [contentOf(one), contentOf(two)];
+      if (one.taskDefinition === two.taskDefinition) {
+        return found;
+      }
+      return here === undefined || there === undefined
+        ? [...found, "its task definition"]
+        : [...differing(partsOfDefinition, here, there), ...found];
+    },
     sizeOf(request) {
       const { cpu, memory } = (JSON.parse(request) as RunTaskCommandInput).overrides ?? {};
       return { vcpus: Number(cpu ?? 0) / 1024, gib: Number(memory ?? 0) / 1024 };
@@ -36,6 +56,38 @@ export function ecsPreparedTasks({ ecs }: { readonly ecs: AwsService<ECSClient> 
       await ecs.send(new TagResourceCommand({ resourceArn, tags }), { abortSignal });
     },
   };
+}
+
+/** Parts by the name that docs/backends/ecs.md gives them. */
+type Parts<T> = Readonly<Record<string, (whole: T) => unknown>>;
+
+const partsOfRequest: Parts<RunTaskCommandInput> = {
+  "CPU and memory": ({ overrides }) => [overrides?.cpu, overrides?.memory],
+  "the disk": ({ overrides }) => overrides?.ephemeralStorage,
+  networks: ({ networkConfiguration }) => networkConfiguration,
+  "--log-opt": ({ overrides }) => overrides?.containerOverrides,
+  "roles, capacity or platform version": (request) => [
+    ...[request.capacityProviderStrategy, request.launchType, request.platformVersion],
+    request.overrides?.taskRoleArn,
+  ],
+};
+
+const mainOf = ({ containerDefinitions }: Definition) => containerDefinitions?.at(-1);
+const partsOfDefinition: Parts<Definition> = {
+  "the image": (definition) => mainOf(definition)?.image,
+  volumes: (definition) => [definition.volumes, mainOf(definition)?.mountPoints],
+  "tmpfs or --shm-size": (definition) => mainOf(definition)?.linuxParameters?.tmpfs,
+  "--ulimit": (definition) => mainOf(definition)?.ulimits,
+  "--sysctl": (definition) => mainOf(definition)?.systemControls,
+  "--read-only": (definition) => mainOf(definition)?.readonlyRootFilesystem,
+  SYS_PTRACE: (definition) => mainOf(definition)?.linuxParameters?.capabilities,
+  "--log-opt": (definition) => mainOf(definition)?.logConfiguration,
+};
+
+function differing<T>(parts: Parts<T>, one: T, two: T): string[] {
+  return Object.entries(parts)
+    .filter(([, partOf]) => JSON.stringify(partOf(one)) !== JSON.stringify(partOf(two)))
+    .map(([name]) => name);
 }
 
 /** A request without what is of one start alone. */

@@ -2434,6 +2434,7 @@ type StartPhase struct {
 	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`     // backend, cloud, agent
 	From          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
 	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"` // unset: it lasts, or is a moment
+	Note          string                 `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`   // what there is to say of it, for people; empty: nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2494,6 +2495,13 @@ func (x *StartPhase) GetUntil() *timestamppb.Timestamp {
 		return x.Until
 	}
 	return nil
+}
+
+func (x *StartPhase) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 type Health struct {
@@ -4886,13 +4894,14 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\vfinished_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"finishedAt\x125\n" +
 	"\x06health\x18\b \x01(\v2\x1d.sockerless.backend.v1.HealthR\x06health\x12\x1b\n" +
-	"\twaits_for\x18\t \x01(\tR\bwaitsFor\"\x92\x01\n" +
+	"\twaits_for\x18\t \x01(\tR\bwaitsFor\"\xa6\x01\n" +
 	"\n" +
 	"StartPhase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12.\n" +
 	"\x04from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
-	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xa5\x01\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x12\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\"\xa5\x01\n" +
 	"\x06Health\x12;\n" +
 	"\x06status\x18\x01 \x01(\x0e2#.sockerless.backend.v1.HealthStatusR\x06status\x12%\n" +
 	"\x0efailing_streak\x18\x02 \x01(\x05R\rfailingStreak\x127\n" +

@@ -64,7 +64,7 @@ export class StartPhases {
     return `wait ${this.#waits}`;
   }
 
-  #set(key: string, { name, by, from, until }: ReportedPhase): StartPhase | undefined {
+  #set(key: string, { name, by, from, until, note = "" }: ReportedPhase): StartPhase | undefined {
     const before = this.#phases.get(key);
     const isSame =
       before !== undefined &&
@@ -76,6 +76,7 @@ export class StartPhases {
     const phase = create(StartPhaseSchema, {
       name,
       by,
+      note,
       from: timestampFromDate(from),
       ...(until === undefined ? {} : { until: timestampFromDate(until) }),
     });
