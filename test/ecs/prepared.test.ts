@@ -181,19 +181,49 @@ describe("prepared tasks", () => {
     await untilTrue(() => running().length === 3 && running().every(isPrepared));
   });
 
-  it("show a claimed container nothing of the pool", async () => {
-    await untilTrue(() => running().filter(isPrepared).length === 3);
+  it("show a claimed container nothing of the pool or of another container", async () => {
+    await untilPrepared(3);
     const names = running().flatMap(({ state }) =>
       (state.overrides.containerOverrides ?? []).flatMap(({ environment = [] }) =>
         environment.filter(({ name }) => name === "SOCKERLESS_CONTAINER_ID").map(({ value = "" }) => value),
       ),
     );
-    const probe = "env; cat /proc/1/environ; cat /proc/*/cmdline; cat /etc/hosts /etc/resolv.conf; hostname";
-    const told = await ok("run", "--rm", "busybox", "sh", "-c", `${probe} 2>/dev/null | tr '\\0' '\\n'`);
-    assert.doesNotMatch(told, /PREPARED/);
-    for (const name of names) {
-      assert.ok(!told.includes(name.slice(0, 12)), told);
+    assert.equal(names.length, 3);
+    // All that a container can be told, and has written.
+    const words = [
+      "--env=WORD=swordfish",
+      "--label=word=swordfish",
+      "--hostname=swordfish",
+      "--name=swordfish",
+    ];
+    const script = "echo swordfish | tee /word; exec sleep 600";
+    const other = await ok("run", "--detach", ...words, "busybox", "sh", "-c", script);
+    assert.deepEqual(await phases(other), claimed);
+    const probe = [
+      "env; hostname; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/mounts /proc/net/unix",
+      "find / -xdev; cat /etc/hosts /etc/resolv.conf",
+      // The brackets keep the probe from finding itself.
+      "grep -rlE 'sword[f]ish|SOCKERLESS_PREPARE[D]|PRIVATE KE[Y]' / --exclude-dir=proc --exclude-dir=sys",
+      "ping -c 1 -W 1 sword''fish && echo sword''fish is reached",
+    ];
+    const reads = `for step in "$@"; do eval "$step" 2>/dev/null | tr '\\0' '\\n'; done; exit 0`;
+    const id = await ok("run", "--detach", "--name=probe", "busybox", "sh", "-c", reads, "probe", ...probe);
+    assert.deepEqual(await phases(id), claimed);
+    assert.equal(await ok("wait", "probe"), "0");
+    const told = await ok("logs", "probe");
+    const files = told.split("\n").filter((line) => line.startsWith("/bin/"));
+    assert.ok(files.length > 10, "the probe sees its own files");
+    const lines = told.split("\n").filter((line) => !probe.some((step) => step.includes(line)));
+    for (const word of [
+      "PREPARED",
+      "PRIVATE",
+      "swordfish",
+      other.slice(0, 12),
+      ...names.map((name) => name.slice(0, 12)),
+    ]) {
+      assert.ok(!lines.some((line) => line.includes(word)), `${word}: ${told}`);
     }
+    await ok("rm", "--force", "swordfish", "probe");
   });
 
   it("are told by docker info, and listed and stopped by sockerless pool", async () => {
