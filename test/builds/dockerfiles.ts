@@ -24,8 +24,6 @@ export interface BuildCase {
   readonly notOnEcs?: boolean;
   /** It is a part of `npm test`, the others of `npm run soak`. */
   readonly sample?: boolean;
-  /** The same on `ecs`, where every step is slow. */
-  readonly sampleOnEcs?: boolean;
 }
 
 const old = new Date("2001-02-03T04:05:06Z");

@@ -109,7 +109,6 @@ CMD ["--serve"]
   {
     name: "a site built in one stage and served by httpd in the next",
     sample: true,
-    sampleOnEcs: true,
     dockerfile: `ARG SITE_URL=https://example.com
 FROM busybox AS build
 ARG SITE_URL
@@ -155,7 +154,6 @@ done
   {
     name: "a base that says by its triggers how a site is built",
     sample: true,
-    sampleOnEcs: true,
     bases: ["site"],
     dockerfile: "FROM site\nLABEL maintainer=someone\n",
     args: ["--build-arg", "TITLE=Mine"],
