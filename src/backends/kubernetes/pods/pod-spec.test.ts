@@ -107,6 +107,16 @@ describe("the pod of a container", () => {
     assert.deepEqual(mainOf().resources, { requests: {}, limits: {} });
   });
 
+  it("gives init containers the same, for namespaces with quotas, but GPUs, and memory enough for the agent", () => {
+    const gpu = { driver: "", count: 1, capabilities: [{ values: ["gpu"] }] };
+    const resources = { nanoCpus: 500_000_000n, memory: 8n * 1024n ** 2n, deviceRequests: [gpu] };
+    const [init] = specOf({ hostConfig: { resources } }).initContainers ?? [];
+    assert.deepEqual(init?.resources, {
+      requests: { cpu: "500m", memory: "8388608" },
+      limits: { cpu: "500m", memory: "67108864" },
+    });
+  });
+
   it("has capabilities by Kubernetes' names, and a root that cannot be written", () => {
     const { securityContext } = mainOf({ hostConfig: { capAdd: ["net_admin"], readonlyRootfs: true } });
     assert.deepEqual(securityContext?.capabilities, { add: ["NET_ADMIN"] });

@@ -30,7 +30,7 @@ import * as names from "../names.ts";
 import { networkLabels } from "../networks/policy.ts";
 import { claimIn } from "../volumes/claim.ts";
 import { mergePatch } from "./pod-patch.ts";
-import { resourcesOf, type SizeSettings } from "./sizes.ts";
+import { initResourcesOf, resourcesOf, type SizeSettings } from "./sizes.ts";
 
 /** Settings of the configuration that all pods of this backend have in common. */
 type ConfiguredSettings = Pick<
@@ -164,9 +164,13 @@ function podSpecOf(spec: WorkloadSpec, settings: PodSettings): V1PodSpec {
           },
         }),
     initContainers: [
-      bringingContainer(settings.agentImage, asOthers),
-      ...copies.map((copy) => copyingContainer(copy, asOthers)),
-    ],
+      bringingContainer(settings.agentImage),
+      ...copies.map((copy) => copyingContainer(copy)),
+    ].map((container) => ({
+      ...container,
+      resources: initResourcesOf(hostConfig, settings),
+      securityContext: asOthers,
+    })),
     containers: [
       {
         name: mainContainerName,
@@ -249,25 +253,23 @@ function fsGroupOf(user: string): number {
 }
 
 /** Brings the agent into the pod's own directory. */
-function bringingContainer(image: string, securityContext: V1SecurityContext): V1Container {
+function bringingContainer(image: string): V1Container {
   return {
     name: "agent",
     image,
     command: [agentInImage],
     args: ["cp", broughtAgent],
-    securityContext,
     volumeMounts: [ownMount],
   };
 }
 
 /** Copies the files of its image; init containers run one after the other. */
-function copyingContainer({ name, args, image }: ImageCopy, securityContext: V1SecurityContext): V1Container {
+function copyingContainer({ name, args, image }: ImageCopy): V1Container {
   return {
     name,
     image: referenceOf(image),
     command: [broughtAgent],
     args: [...args],
-    securityContext,
     volumeMounts: [ownMount, { name, mountPath: copiedTo }],
   };
 }

@@ -73,6 +73,28 @@ export function resourcesOf(
   };
 }
 
+/** The agent's memory while it copies files. Bytes. */
+const leastInitMemory = 64 * 1024 ** 2;
+
+/**
+ * The resources of an init container: the container's own, which Kubernetes counts once for both, as a namespace with quotas
+ * refuses containers without.
+ */
+export function initResourcesOf(
+  hostConfig: HostConfig | undefined,
+  settings: SizeSettings,
+): V1ResourceRequirements {
+  const { requests = {}, limits = {} } = resourcesOf(hostConfig, settings);
+  const { [settings.gpuResource]: _gpus, memory, ...others } = limits;
+  return {
+    requests,
+    limits: {
+      ...others,
+      ...(memory === undefined ? {} : { memory: String(Math.max(Number(memory), leastInitMemory)) }),
+    },
+  };
+}
+
 /** `10G` as Docker reads it, in binary units. */
 function bytesOf(size: string): string {
   const [, digits = size, unit = ""] = /^(\d+)\s*([kmgt]?)i?b?$/i.exec(size) ?? [];
