@@ -17,6 +17,7 @@ interface DoctorOptions {
   readonly format: Format;
   readonly containers: number;
   readonly startPod?: true;
+  readonly startJob?: true;
 }
 
 /** The program with all of its commands. */
@@ -294,11 +295,16 @@ export function sockerlessProgram(): Command {
     )
     .option(
       "--start-pod",
-      "Start a pod in the cluster as containers get it, and delete it (kubernetes only).",
+      "Start pods in the cluster as containers get them, and delete them (kubernetes only).",
     )
-    .action(async ({ format, containers, startPod }: DoctorOptions, command: Command) => {
+    .option(
+      "--start-job",
+      "Start jobs as containers get them, one of which calls this machine, and delete them (aca only).",
+    )
+    .action(async ({ format, containers, startPod, startJob }: DoctorOptions, command: Command) => {
       const { examine, findingsTable, isHealthy } = await import("./doctor/doctor.ts");
-      const expected = { containers, startsPod: startPod === true };
+      const starts = startPod === true ? "pod" : startJob === true ? "job" : undefined;
+      const expected = { containers, starts } as const;
       const findings = await examine(configOf(command, "serve"), expected);
       const text =
         format === "json" ? JSON.stringify(findings, undefined, 2) : findingsTable(findings).join("\n");

@@ -23,8 +23,8 @@ export interface DoctorCheck {
 export interface Expectations {
   /** Containers that are to run at once. */
   readonly containers: number;
-  /** Whether a pod may be started to see how that goes; on Kubernetes only. */
-  readonly startsPod: boolean;
+  /** Pods on Kubernetes, or jobs on Azure, may be started to see how that goes. */
+  readonly starts: "pod" | "job" | undefined;
 }
 
 export function ok(text = ""): Result {

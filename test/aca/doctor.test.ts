@@ -3,11 +3,14 @@
  * each right of the backend's roles taken away.
  */
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import type { Azure } from "../simulators/azure/azure.ts";
 import type { Principal } from "../simulators/azure/entra/entra.ts";
+import { defaultSwitches } from "../simulators/azure/switches.ts";
 import { runCommand } from "../support/command.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { checkout } from "../support/daemon.ts";
@@ -16,18 +19,21 @@ import { type Breakage, type DoctorLook, doctorLook, type Statuses } from "../su
 /** Lines about what Azure alone sees. */
 const alwaysUnknown: Statuses = { "the agent's image": "unknown", "the callback address": "unknown" };
 
-const breakages: Readonly<Record<string, Breakage<Azure>>> = {
-  "an environment that is not there": {
-    flags: { "aca.managed_environment_name": "nowhere" },
-    lines: { "the environment": "wrong" },
-  },
+/** Things that can be broken each by itself. */
+const breakages: Readonly<Record<string, AcaBreakage>> = {
   "a location that is not the environment's": {
     flags: { "aca.location": "northeurope" },
     lines: { "the environment": "wrong" },
   },
-  "a storage account that is not there": {
-    flags: { "aca.storage_account_name": "nowhere" },
-    lines: { "the storage account": "wrong", "the storage account's key": "wrong", "NFS shares": "warning" },
+  "a storage account that takes secure transfer alone": {
+    change: ({ storage, subscription: { storageAccount } }) => {
+      const account = storage.account(storageAccount) ?? assert.fail();
+      account.isHttpsOnly = true;
+      return () => {
+        account.isHttpsOnly = false;
+      };
+    },
+    lines: { "NFS shares": "warning" },
   },
   "a key that the storage account does not have": {
     change: ({ storage, subscription: { storageAccount } }) => {
@@ -40,21 +46,47 @@ const breakages: Readonly<Record<string, Breakage<Azure>>> = {
     },
     lines: { "the storage account's key": "wrong" },
   },
-  "a storage account that takes secure transfer alone": {
-    change: ({ storage, subscription: { storageAccount } }) => {
-      const account = storage.account(storageAccount) ?? assert.fail();
-      account.isHttpsOnly = true;
+  "a quota of cores that is too small": {
+    change: ({ switches }) => {
+      switches.maxCores = 0.1;
       return () => {
-        account.isHttpsOnly = false;
+        switches.maxCores = defaultSwitches().maxCores;
       };
     },
-    lines: { "NFS shares": "warning" },
+    lines: { "the quota of cores": "warning" },
   },
   "a workspace that is not there": {
     flags: { "aca.log_analytics_workspace_id": "00000000-0000-0000-0000-000000000000" },
     lines: { "the workspace": "wrong" },
   },
+  "no address for agents": {
+    without: ["callback_url"],
+    lines: { "the callback address": "wrong" },
+  },
+  "nobody who may pull": { without: ["identity"], lines: { "the configuration": "wrong" } },
 };
+
+/** Things without which others cannot be looked at; each is broken alone. */
+const foundations: Readonly<Record<string, AcaBreakage>> = {
+  "an environment that is not there": {
+    flags: { "aca.managed_environment_name": "nowhere" },
+    lines: { "the environment": "wrong", "the quota of cores": "unknown" },
+  },
+  "a storage account that is not there": {
+    flags: { "aca.storage_account_name": "nowhere" },
+    lines: { "the storage account": "wrong", "the storage account's key": "wrong", "NFS shares": "warning" },
+  },
+  "nothing that brings the agent": {
+    without: ["agent_image", "registry_server"],
+    lines: { "the agent's image": "wrong" },
+  },
+  "more containers than there is room for": { containers: 401, lines: { "the quota of cores": "warning" } },
+};
+
+/** Something that is broken, or missing in the configuration. */
+interface AcaBreakage extends Breakage<Azure> {
+  readonly without?: readonly string[];
+}
 
 describe("the doctor of ACA", () => {
   let account: AcaAccount;
@@ -84,8 +116,7 @@ describe("the doctor of ACA", () => {
   });
   afterEach(() => takeBack());
 
-  const look = (flags?: Readonly<Record<string, unknown>>): Promise<DoctorLook> =>
-    doctorLook("aca", account.args[1] ?? "", flags);
+  const look = (): Promise<DoctorLook> => doctorLook("aca", account.args[1] ?? "");
 
   it("finds nothing where nothing is broken, and changes nothing", async () => {
     azure.calls.clear();
@@ -99,22 +130,53 @@ describe("the doctor of ACA", () => {
     assert.deepEqual(changing, []);
   });
 
-  for (const [name, { flags, change, lines }] of Object.entries(breakages)) {
-    it(`finds ${name}, and nothing else`, async () => {
-      const undo = change?.(azure);
-      try {
-        const { statuses, isWell, text } = await look(flags);
-        assert.deepEqual(statuses, { ...alwaysUnknown, ...lines }, text);
-        assert.equal(isWell, !Object.values(lines).includes("wrong"));
-      } finally {
+  /** Looks where these things are broken. */
+  async function lookWith(...broken: readonly AcaBreakage[]): Promise<DoctorLook> {
+    const without = new Set(broken.flatMap((each) => each.without ?? []));
+    const aca = Object.fromEntries(Object.entries(account.settings).filter(([key]) => !without.has(key)));
+    const file = join(account.directory, "broken.yaml");
+    await writeFile(file, JSON.stringify({ aca }));
+    const undoings = broken.map(({ change }) => change?.(azure));
+    try {
+      const flags = Object.assign({}, ...broken.map((each) => each.flags));
+      return await doctorLook("aca", file, flags, { containers: broken[0]?.containers ?? 1 });
+    } finally {
+      for (const undo of undoings) {
         undo?.();
+      }
+    }
+  }
+
+  for (const [name, breakage] of Object.entries({ ...breakages, ...foundations })) {
+    it(`finds ${name}, and nothing else`, async () => {
+      const { lines } = breakage;
+      const { statuses, isWell, text } = await lookWith(breakage);
+      assert.deepEqual(statuses, { ...alwaysUnknown, ...lines }, text);
+      assert.equal(isWell, !Object.values(lines).includes("wrong"));
+    });
+  }
+
+  for (const [name, { lines }] of Object.entries(breakages)) {
+    it(`finds all well that ${name} would break, where all else is broken`, async () => {
+      const others = Object.entries(breakages).filter(([other]) => other !== name);
+      const { statuses, text } = await lookWith(...others.map(([, breakage]) => breakage));
+      for (const check of Object.keys(lines)) {
+        assert.equal(statuses[check], (alwaysUnknown as Statuses)[check], check + text);
       }
     });
   }
 
+  it("finds a resource group that is not there, and nothing well in it", async () => {
+    const { findings, text } = await lookWith({ flags: { "aca.resource_group": "nowhere" }, lines: {} });
+    const having = (wanted: string): string[] =>
+      findings.filter(({ status }) => status === wanted).map(({ check }) => check);
+    assert.deepEqual(having("wrong"), ["the environment", "jobs", "the storage account"], text);
+    assert.ok(!having("ok").some((check) => check.startsWith("Microsoft.App/")), text);
+  });
+
   it("finds each right that no role has, and nothing else wrong", async () => {
     const rights = (await look()).findings.map(({ check }) => check).filter((check) => check.includes("/"));
-    assert.equal(rights.length, 22, rights.join());
+    assert.equal(rights.length, 23, rights.join());
     for (const right of rights) {
       takeBack();
       takeBack = azure.entra.assign(backend, [
@@ -125,6 +187,59 @@ describe("the doctor of ACA", () => {
       const wrong = findings.filter(({ status }) => status === "wrong").map(({ check }) => check);
       assert.deepEqual(wrong, [right], text);
     }
+  });
+
+  describe("asked to start jobs", () => {
+    /** Ends the jobs that are started, by the agent's mode. @returns what the look found */
+    const lookWhile = async (exits: Readonly<Record<string, number>>): Promise<DoctorLook> => {
+      const done = new AbortController();
+      const ending = (async () => {
+        while (!done.signal.aborted) {
+          for (const { name, job, status } of azure.app.executions.filter(
+            ({ status }) => status === "Running",
+          )) {
+            const [container] = azure.app.jobs.body(job)?.properties?.template?.containers ?? [];
+            azure.app.end(name, exits[container?.args?.[0] ?? ""] ?? assert.fail(status));
+          }
+          await setTimeout(20);
+        }
+      })();
+      const found = await doctorLook("aca", account.args[1] ?? "", {}, { starts: "job" });
+      done.abort();
+      await ending;
+      assert.deepEqual(azure.app.jobs.names(), []);
+      return found;
+    };
+    const { "the callback address": _, ...others } = alwaysUnknown;
+
+    it("finds nothing where nothing is broken", async () => {
+      assert.deepEqual((await lookWhile({ version: 0, call: 0 })).statuses, others);
+    });
+
+    it("finds a callback address that no job reaches, and nothing else", async () => {
+      const { statuses, text } = await lookWhile({ version: 0, call: 1 });
+      assert.deepEqual(statuses, { ...others, "the callback address": "wrong" }, text);
+    });
+
+    it("knows nothing of the callback address where jobs fail", async () => {
+      const { statuses, text } = await lookWhile({ version: 1, call: 1 });
+      assert.deepEqual(
+        statuses,
+        { ...others, "a job that starts": "wrong", "the callback address": "unknown" },
+        text,
+      );
+    });
+
+    it("knows nothing where no job may be made", async () => {
+      takeBack();
+      takeBack = azure.entra.assign(backend, ["Microsoft.App/*/read"]);
+      const { findings } = await lookWhile({});
+      const statusOf = (name: string) => findings.find(({ check }) => check === name)?.status;
+      assert.deepEqual(
+        [statusOf("a job that starts"), statusOf("the callback address")],
+        ["unknown", "unknown"],
+      );
+    });
   });
 
   it("finds nothing well that a caller without any role asks for", async () => {

@@ -4,7 +4,7 @@ import { setTimeout } from "node:timers/promises";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { callbackSecrets } from "../../src/backends/aca/agents.ts";
-import { createAzureClients } from "../../src/backends/aca/arm/clients.ts";
+import { type AzureClients, createAzureClients } from "../../src/backends/aca/arm/clients.ts";
 import { callbackSecretName } from "../../src/backends/aca/jobs/job.ts";
 import {
   type JobRequestsOptions,
@@ -12,6 +12,7 @@ import {
   parseRequest,
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
+import { acaMachine } from "../../src/backends/aca/machine.ts";
 import { instanceTag, parseTask } from "../../src/backends/aca/tags.ts";
 import { isUndone } from "../../src/backends/cloud/contract/cloud-error.ts";
 import type { TaskAnswer, TaskRequests } from "../../src/backends/cloud/contract/cloud-tasks.ts";
@@ -87,12 +88,17 @@ describe("the job of a start, in an Azure that", () => {
     takeRoleBack = scene.azure.entra.assign(principal, actions, scope);
   };
 
+  const clients = (): AzureClients => {
+    const { endpoint, subscription } = scene.azure;
+    const { logger } = capturedLogger();
+    return createAzureClients({ ...subscription, endpoint, rates: {}, clock, logger });
+  };
+
   /** Another process of the backend knows nothing of what the one before has asked. */
   const startBackend = (): ContainerJobs => {
-    const { endpoint, subscription } = scene.azure;
-    const { subscriptionId, resourceGroup, environmentId } = subscription;
+    const { resourceGroup, environmentId } = scene.azure.subscription;
     const { logger } = capturedLogger();
-    const azure = createAzureClients({ subscriptionId, endpoint, rates: {}, clock, logger });
+    const azure = clients();
     return new ContainerJobs({
       ...{ azure, resourceGroup, environmentId, instance, clock, logger },
       secretOf: callbackSecrets(createSealer(new Uint8Array(32))),
@@ -175,6 +181,29 @@ describe("the job of a start, in an Azure that", () => {
       });
       assert.deepEqual([calls("Jobs_CreateOrUpdate"), calls("Jobs_Start"), failed], [0, 0, []]);
     }
+  });
+
+  it("has a quota of cores tells it for metrics, with what jobs take, once a minute", async () => {
+    const { location, resourceGroup, environment: managedEnvironmentName } = scene.azure.subscription;
+    const quotas = async (
+      machine = acaMachine({ location, resourceGroup, managedEnvironmentName }, clients(), clock),
+    ) => {
+      const [quota] = await machine.quotas(signal);
+      return { machine, quota };
+    };
+    scene.azure.switches.maxCores = 20;
+    const { machine, quota: before } = await quotas();
+    assert.equal(before?.most, 20);
+    const jobs = startBackend();
+    const task = taskOf(await jobs.run(await request(), signal));
+    assert.deepEqual((await quotas(machine)).quota, before);
+    clock.sleptMs += 61_000;
+    const { quota: during } = await quotas(machine);
+    assert.deepEqual([during?.most, (during?.used ?? 0) - before.used], [20, 1]);
+    await jobs.remove(parseTask(task).job);
+    assert.deepEqual((await quotas()).quota, before);
+    haveRole(["Microsoft.App/managedEnvironments/read"]);
+    assert.equal((await quotas()).quota, undefined);
   });
 
   it("runs two jobs of one start gives each a secret of its own", async () => {

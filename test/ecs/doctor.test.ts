@@ -178,8 +178,8 @@ describe("the doctor of ECS", () => {
     aws.iam.enforced = false;
   });
 
-  const look = (flags?: Readonly<Record<string, unknown>>, containers?: number): Promise<DoctorLook> =>
-    doctorLook("ecs", account.args[1] ?? "", flags, containers);
+  const look = (flags?: Readonly<Record<string, unknown>>, containers = 1): Promise<DoctorLook> =>
+    doctorLook("ecs", account.args[1] ?? "", flags, { containers });
 
   /** Becomes a user with these policies, which hold from now on. */
   function become(name: string, ...policies: readonly PolicyDocument[]): void {

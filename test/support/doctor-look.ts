@@ -1,7 +1,7 @@
 /** A look of `sockerless doctor` in this process. */
 import { examine, isHealthy } from "../../src/cli/doctor/doctor.ts";
 import { loadConfig } from "../../src/common/config/load.ts";
-import type { Finding } from "../../src/common/finding.ts";
+import type { Expectations, Finding } from "../../src/common/finding.ts";
 
 /** Statuses by check. */
 export type Statuses = Readonly<Record<string, string>>;
@@ -32,10 +32,10 @@ export async function doctorLook(
   backend: "ecs" | "aca",
   file: string,
   flags: Readonly<Record<string, unknown>> = {},
-  containers = 1,
+  expected: Partial<Expectations> = {},
 ): Promise<DoctorLook> {
   const { config } = loadConfig({ command: "serve", backend, file, flags, environment: {}, uid: 0 });
-  const findings = await examine(config, { containers, startsPod: false });
+  const findings = await examine(config, { containers: 1, starts: undefined, ...expected });
   const bad = findings.filter(({ status }) => status !== "ok");
   return {
     findings,

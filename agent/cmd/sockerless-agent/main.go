@@ -29,8 +29,10 @@ var modes = map[string]func(arguments []string) int{
 	"shim":       shim.Main,
 	"init":       containerinit.Main,
 	"forwarder":  forwarder.Main,
+	"call":       containerinit.Call,
 	"cp":         containerinit.Copy,
 	"copy-image": containerinit.CopyImage,
+	"reach":      containerinit.Reach,
 	"notify":     notify.Main,
 	"version":    printVersion,
 	setpriv.Name: setpriv.Main,
@@ -46,7 +48,7 @@ func main() {
 			os.Exit(mode(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|init|cp|copy-image|notify|version …")
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|init|call|reach|cp|copy-image|notify|version …")
 	os.Exit(2)
 }
 

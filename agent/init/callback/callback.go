@@ -84,6 +84,24 @@ type Listener struct {
 
 // Listen starts to dial the backend.
 func Listen(options Options) *Listener {
+	l := newListener(options)
+	go l.run()
+	return l
+}
+
+// Try makes one connection to the backend, and closes it once the backend has
+// greeted the agent.
+func Try(ctx context.Context, options Options) error {
+	l := newListener(options)
+	defer l.cancel(net.ErrClosed)
+	conn, err := l.dial(ctx, l.where)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func newListener(options Options) *Listener {
 	l := &Listener{
 		options: options,
 		where:   options.URL.JoinPath("agents", instanceOf(options.Instance), options.ContainerID),
@@ -103,7 +121,6 @@ func Listen(options Options) *Listener {
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.closed, l.close = context.WithCancel(l.ctx)
-	go l.run()
 	return l
 }
 

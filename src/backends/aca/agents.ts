@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import { join } from "node:path";
 
-import type { AcaConfig } from "../../common/config/load.ts";
+import type { AcaConfig, AcaSection } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { componentLogger } from "../../common/logger.ts";
 import type { AgentFinder } from "../cloud/contract/agent-finder.ts";
@@ -36,13 +36,13 @@ export interface AcaAgentsOptions extends Omit<CloudSurroundings, "state"> {
  */
 export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
   const { config, authority, sealer, clock, generationOf } = options;
-  const { callbackUrl, callbackListen } = config.aca;
+  const { callbackUrl } = config.aca;
   if (callbackUrl === undefined) {
     throw invalid("configuration: aca.callback_url is required: where containers' agents reach this backend");
   }
   const logger = componentLogger(options.logger, "agents");
   const relay = await Relay.start({
-    listen: callbackListen ?? `tcp://[::]:${new URL(callbackUrl).port || "443"}`,
+    listen: callbackListenOf(config.aca, callbackUrl),
     path: join(config.runDir, "agents.sock"),
     instance: instanceOf(authority).replace(/^.*\//, ""),
     logger,
@@ -54,6 +54,14 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
   );
   const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: false, clock, logger };
   return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
+}
+
+/** The address at which this backend waits for agents. */
+export function callbackListenOf(
+  { callbackListen }: Pick<AcaSection, "callbackListen">,
+  callbackUrl: string,
+): string {
+  return callbackListen ?? `tcp://[::]:${new URL(callbackUrl).port || "443"}`;
 }
 
 /** Secrets of agents: a start may have several jobs, and only the last one's agent is accepted. */

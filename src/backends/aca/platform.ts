@@ -11,7 +11,7 @@ import type { AzureClients } from "./arm/clients.ts";
 import { acaCapabilities } from "./capabilities.ts";
 import { acaImages, ownAgentImage } from "./images.ts";
 import type { IdleJobs } from "./jobs/idle-jobs.ts";
-import { mainContainerName } from "./jobs/job.ts";
+import { type JobSettings, mainContainerName } from "./jobs/job.ts";
 import { jobRequests } from "./jobs/job-requests.ts";
 import type { ContainerJobs } from "./jobs/jobs.ts";
 import { logAnalyticsLog } from "./logs/log-analytics.ts";
@@ -40,6 +40,11 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
   const instance = instanceOf(authority);
   const defaultSize = { cpu: Number(config.defaultCpu), memory: config.defaultMemory };
   const agentImage = agentImageOf(config);
+  if (agentImage === undefined) {
+    throw invalid(
+      "configuration: nothing brings the agent into a job: set aca.registry_server and run `sockerless aca push-agent`, or set aca.agent_image",
+    );
+  }
   const images = acaImages({
     registryServer: config.registryServer,
     registryUsername: config.registryUsername,
@@ -77,21 +82,10 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
       images: images.forJobs,
       volumes,
       defaultSize,
-      job: {
-        location: config.location,
-        environmentId: environmentIdOf(config),
-        instance,
-        agentImage,
-        replicaTimeoutMs: config.replicaTimeout,
-        identity: config.identity,
-        registry:
-          config.registryServer === undefined
-            ? undefined
-            : { server: config.registryServer, username: config.registryUsername },
-        authorityPin: authority.pin,
-        startTimeoutMs: config.startTimeout,
+      job: jobSettingsOf(config, {
+        ...{ instance, agentImage, authorityPin: authority.pin },
         callbackUrl: agents.callbackUrl,
-      },
+      }),
     }),
     finder: agents.finder,
     log: logAnalyticsLog({
@@ -106,7 +100,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     images: images.images,
     networks: acaNetworks,
     volumes,
-    machine: acaMachine(config),
+    machine: acaMachine(config, azure, clock),
     checks: [...acaChecks(config, azure, logger), ...keyChecks(files), ...images.checks],
     sweeps: [
       { what: "jobs", run: () => idleJobs.sweep() },
@@ -134,21 +128,26 @@ export function environmentIdOf(config: AcaSection): string {
   return `/subscriptions/${config.subscriptionId}/resourceGroups/${config.resourceGroup}/providers/Microsoft.App/managedEnvironments/${config.managedEnvironmentName}`;
 }
 
-/**
- * The image that brings the agent into jobs: the configured one, else the one of this version in the registry.
- *
- * @throws invalid: neither is configured
- */
-function agentImageOf({ agentImage, registryServer }: AcaSection): string {
-  if (agentImage !== undefined) {
-    return agentImage;
-  }
-  if (registryServer === undefined) {
-    throw invalid(
-      "configuration: nothing brings the agent into a job: set aca.registry_server and run `sockerless aca push-agent`, or set aca.agent_image",
-    );
-  }
-  return ownAgentImage(registryServer, repositoryPath);
+/** Settings that all jobs have in common. */
+export function jobSettingsOf(
+  config: AcaSection,
+  others: Pick<JobSettings, "instance" | "agentImage" | "authorityPin" | "callbackUrl">,
+): JobSettings {
+  const { registryServer: server, registryUsername: username } = config;
+  return {
+    ...others,
+    location: config.location,
+    environmentId: environmentIdOf(config),
+    replicaTimeoutMs: config.replicaTimeout,
+    identity: config.identity,
+    registry: server === undefined ? undefined : { server, username },
+    startTimeoutMs: config.startTimeout,
+  };
+}
+
+/** The image that brings the agent into jobs: the configured one, else the one of this version in the registry; if any. */
+export function agentImageOf({ agentImage, registryServer }: AcaSection): string | undefined {
+  return agentImage ?? (registryServer && ownAgentImage(registryServer, repositoryPath));
 }
 
 /** The repository in `aca.registry_server` for the agent's image and for images that are loaded, imported or committed. */

@@ -77,9 +77,9 @@ export type LimitFeature =
 export interface QuotaUse {
   /** Its name as a metric's label: `fargate_vcpus`. */
   readonly name: string;
-  /** The whole account's; undefined while it is not known. */
+  /** Undefined while it is not known. */
   readonly most: number | undefined;
-  /** Taken by this backend's containers. */
+  /** Taken by all, where the cloud tells that; else by this backend's containers. */
   readonly used: number;
 }
 

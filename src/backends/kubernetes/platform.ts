@@ -95,7 +95,7 @@ export async function kubernetesPlatform(
     images,
     networks: kubernetesNetworks({ client, instance, policies, isDirect }),
     volumes,
-    machine: kubernetesMachine(client, kubernetes.architecture),
+    machine: kubernetesMachine(client, kubernetes),
     checks: [
       ...kubernetesChecks(client, pods, { isDirect, policies, services }, logger),
       ...agentImageChecks({

@@ -1,4 +1,6 @@
 /** Checks of the cluster, made when the backend starts. */
+import type { V1Pod } from "@kubernetes/client-node";
+
 import type { KubernetesConfig } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { StartCheck } from "../cloud/contract/platform.ts";
@@ -38,6 +40,7 @@ export function rightsFor({ isDirect, policies, services }: NeededRights): reado
       subresource: "portforward",
     })),
     ...rights("persistentvolumeclaims", "create", "delete", "get", "list"),
+    ...rights("resourcequotas", "list"),
     ...(policies ? rights("networkpolicies", "create", "delete", "list") : []).map((right) => ({
       ...right,
       group,
@@ -107,20 +110,14 @@ export function kubernetesChecks(
     {
       what: "the settings of pods",
       async run(signal) {
-        const body = samplePod(pods);
         try {
-          await client.call(
-            "create pods (a dry run)",
-            (options) =>
-              client.core.createNamespacedPod(
-                { namespace, body, dryRun: "All", fieldValidation: "Strict" },
-                withBody(options, body),
-              ),
-            signal,
-          );
+          await admittedSample(client, pods, signal);
           return undefined;
         } catch (error) {
           const isAnswer = error instanceof KubernetesError && error.status !== 404 && !error.isUnauthorized;
+          if (isAnswer && error.prospect === "room") {
+            return undefined; // Quotas are asked last: all else is in order.
+          }
           if (isAnswer && error.prospect === "lasts") {
             return `Kubernetes refuses the pods that these settings make: ${error.message}`;
           }
@@ -129,4 +126,23 @@ export function kubernetesChecks(
       },
     },
   ];
+}
+
+/** A pod as Kubernetes would make it, with what admission adds, and makes none. @throws KubernetesError; the signal's reason */
+export async function admittedSample(
+  client: KubernetesClient,
+  pods: PodSettings,
+  signal: AbortSignal,
+): Promise<V1Pod> {
+  const { namespace } = client;
+  const body = samplePod(pods);
+  return await client.call(
+    "create pods (a dry run)",
+    (options) =>
+      client.core.createNamespacedPod(
+        { namespace, body, dryRun: "All", fieldValidation: "Strict" },
+        withBody(options, body),
+      ),
+    signal,
+  );
 }

@@ -184,16 +184,17 @@ function measureQuotas(machine: Pick<Machine, "quotas">, registers: Registry[]):
   const labels = { labelNames: ["quota"], registers } as const;
   const limit = new Gauge({
     name: "sockerless_cloud_quota_limit",
-    help: "What the cloud lets the whole account have, in the quota's own unit; absent while it is not known.",
+    help: "What a quota of the cloud allows, in the quota's own unit; absent while it is not known.",
     ...labels,
   });
   const taken = new Gauge({
     name: "sockerless_cloud_quota_used",
-    help: "What tasks of this backend's containers take of a quota; others in the account take of it, too.",
+    help: "What is taken of a quota of the cloud: by all in Azure and Kubernetes; in AWS by this backend's tasks, beside which others take of it.",
     ...labels,
   });
   return async () => {
     limit.reset();
+    taken.reset();
     for (const { name, most, used } of await machine.quotas(AbortSignal.timeout(quotaLimitMs))) {
       taken.set({ quota: name }, used);
       if (most !== undefined) {

@@ -8,13 +8,17 @@ import { machineChecks } from "./machine.ts";
 /** Time for one check: calls of a cloud that is not reached are repeated, and end before. */
 const limitMs = 120_000;
 
+/** The backend whose containers are such. */
+const backendWith = { pod: "kubernetes", job: "aca" } as const;
+
 /** Runs the checks of the configured backend, all at once. */
 export async function examine(
   config: Config,
-  expected: Expectations = { containers: 1, startsPod: false },
+  expected: Expectations = { containers: 1, starts: undefined },
 ): Promise<readonly Finding[]> {
-  if (expected.startsPod && config.backend !== "kubernetes") {
-    throw invalid(`--start-pod is for kubernetes: ${config.backend} has no pods`);
+  const { starts } = expected;
+  if (starts !== undefined && config.backend !== backendWith[starts]) {
+    throw invalid(`--start-${starts} is for ${backendWith[starts]}: ${config.backend} has no ${starts}s`);
   }
   if (config.backend === "local") {
     return await findingsOf(machineChecks(config));
@@ -60,7 +64,7 @@ async function cloudChecks(
     return (await import("../../backends/ecs/doctor/doctor.ts")).doctorChecks(config, logger, expected);
   }
   if (config.backend === "aca") {
-    return (await import("../../backends/aca/doctor/doctor.ts")).doctorChecks(config, logger);
+    return (await import("../../backends/aca/doctor/doctor.ts")).doctorChecks(config, logger, expected);
   }
   return (await import("../../backends/kubernetes/doctor/doctor.ts")).doctorChecks(config, logger, expected);
 }

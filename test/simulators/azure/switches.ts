@@ -34,6 +34,8 @@ export interface Switches {
   retryAfterSeconds: number;
   /** CPU and memory that a job may have in all its containers: a consumption-only environment has 2. */
   maxCpu: number;
+  /** Cores of the Consumption profile that an environment may have in use. */
+  maxCores: number;
 }
 
 /** The position of each switch that is believed to be Azure's, and the fastest for delays. */
@@ -55,6 +57,7 @@ export function defaultSwitches(): Switches {
     pageSize: 100,
     retryAfterSeconds: 1,
     maxCpu: 4,
+    maxCores: 100,
   };
 }
 

@@ -3,7 +3,7 @@
 /** Roles by prefix of the operation; the first match counts. */
 const roles: readonly (readonly [beginning: string, role: string])[] = [
   ["Job", "Container Apps Jobs Contributor"],
-  ["ManagedEnvironments", "Container Apps ManagedEnvironments Contributor"],
+  ["ManagedEnvironment", "Container Apps ManagedEnvironments Contributor"],
   ["StorageAccounts", "Storage Account Contributor"],
   ["FileShares", "Storage Account Contributor"],
   ["Query_", "Log Analytics Reader"],

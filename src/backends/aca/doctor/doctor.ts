@@ -4,7 +4,15 @@ import path from "node:path";
 import { systemClock } from "../../../common/clock.ts";
 import type { AcaConfig } from "../../../common/config/load.ts";
 import { isErrorKind, messageOf } from "../../../common/errors.ts";
-import { type DoctorCheck, ok, type Result, unknown, warning, wrong } from "../../../common/finding.ts";
+import {
+  type DoctorCheck,
+  type Expectations,
+  ok,
+  type Result,
+  unknown,
+  warning,
+  wrong,
+} from "../../../common/finding.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { examined } from "../../cloud/upkeep/examined.ts";
@@ -12,17 +20,20 @@ import { registryOptions } from "../../server/serve-engine.ts";
 import { type AzureClients, createAzureClients } from "../arm/clients.ts";
 import { AzureError } from "../arm/errors.ts";
 import { parseRates } from "../arm/rates.ts";
+import { checkCores } from "../cores.ts";
 import { acaRepository, checkAgentImage, ownAgentImage } from "../images.ts";
 import { logAnalyticsLog } from "../logs/log-analytics.ts";
-import { repositoryPath } from "../platform.ts";
+import { agentImageOf, repositoryPath } from "../platform.ts";
 import { configuredFiles } from "../shares/configured-files.ts";
 import { acaChecks } from "../start-checks.ts";
 import { rightChecks } from "./rights.ts";
+import { callbackCheck, startedJobChecks } from "./start-jobs.ts";
 
-/** The checks; they change nothing. */
+/** The checks; they change nothing, but for jobs that are started if that is asked for. */
 export function doctorChecks(
   whole: AcaConfig,
   logger: Logger,
+  expected: Expectations,
 ): { readonly checks: readonly DoctorCheck[]; close(): void } {
   const { aca: config } = whole;
   const { subscriptionId, endpoint, apiRates, logAnalyticsWorkspaceId: workspaceId } = config;
@@ -36,6 +47,10 @@ export function doctorChecks(
   });
   const checks = [
     ...examined(acaChecks(config, azure, logger)),
+    {
+      check: "the quota of cores",
+      look: (signal: AbortSignal) => checkCores(config, azure, expected, signal),
+    },
     ...(files === undefined
       ? []
       : [
@@ -56,16 +71,29 @@ export function doctorChecks(
           },
         ]),
     ...agentChecks(whole, azure),
-    {
-      check: "the callback address",
-      look: () =>
-        config.callbackUrl === undefined
-          ? wrong("agents have no address to call: set aca.callback_url")
-          : unknown(`whether agents reach ${config.callbackUrl} is seen in Azure alone`),
-    },
+    ...callChecks(whole, azure, expected, logger),
     ...rightChecks(config, azure),
   ];
   return { checks, close: () => azure.abandon() };
+}
+
+/** Checks of the address that agents call; only from inside the environment is it seen whether they reach it. */
+function callChecks(
+  config: AcaConfig,
+  azure: AzureClients,
+  { starts }: Expectations,
+  logger: Logger,
+): readonly DoctorCheck[] {
+  const { callbackUrl } = config.aca;
+  const agentImage = agentImageOf(config.aca);
+  if (callbackUrl !== undefined && agentImage !== undefined && starts === "job") {
+    return startedJobChecks({ config, azure, agentImage, callbackUrl, logger });
+  }
+  const found =
+    callbackUrl === undefined
+      ? wrong("agents have no address to call: set aca.callback_url")
+      : unknown(`whether agents reach ${callbackUrl} is seen in Azure alone: --start-job has a job call it`);
+  return [{ check: callbackCheck, look: () => found }];
 }
 
 /** Checks of the image that brings the agent; one that `push-agent` has not pushed is where this backend has no right to look. */

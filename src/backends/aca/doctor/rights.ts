@@ -74,7 +74,7 @@ function rightsFor(config: AcaSection): readonly Rights[] {
       scope: `${group}/providers/${environment}/${managedEnvironmentName}`,
       role: "Container Apps ManagedEnvironments Contributor",
       actions: [
-        ...all(environment, "read", "join/action"),
+        ...all(environment, "read", "join/action", "usages/read"),
         ...(hasShares ? all(`${environment}/storages`, "read", "write", "delete") : []),
       ],
     },

@@ -24,7 +24,8 @@ export interface DefaultSize {
 
 /** The maximum in an environment with workload profiles; half of it in others. */
 export const largestCpu = 4;
-const stepCpu = 0.25;
+/** The minimum, and the step between sizes. */
+export const smallestCpu = 0.25;
 /** GiB. */
 export const memoryPerCpu = 2;
 const gib = 1024 ** 3;
@@ -54,8 +55,8 @@ export function jobSizeOf(hostConfig: HostConfig | undefined, defaults: DefaultS
     (isAsked ? memory : defaults.memory) / gib / memoryPerCpu,
     disk === 0 ? 0 : cpuOfDisk(disk),
   );
-  const steps = Math.max(1, Math.ceil(wanted / stepCpu - 1e-9));
-  const size = steps * stepCpu;
+  const steps = Math.max(1, Math.ceil(wanted / smallestCpu - 1e-9));
+  const size = steps * smallestCpu;
   if (size > largestCpu) {
     throw invalid(
       `a job has at most ${largestCpu} vCPU and ${largestCpu * memoryPerCpu} GiB of memory: ` +
@@ -115,5 +116,5 @@ function diskOf(storageOpt: Readonly<Record<string, string>>): number {
 /** The fewest CPUs that provide a disk. */
 function cpuOfDisk(disk: number): number {
   const index = disks.findIndex((each) => disk <= each.disk);
-  return index < disks.length - 1 ? (disks[index]?.upTo ?? stepCpu) : 1 + stepCpu;
+  return index < disks.length - 1 ? (disks[index]?.upTo ?? smallestCpu) : 1 + smallestCpu;
 }

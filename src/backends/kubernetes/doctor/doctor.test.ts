@@ -8,9 +8,11 @@ import path from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { text } from "node:stream/consumers";
 
+import type { V1Pod, V1ResourceQuota } from "@kubernetes/client-node";
 import { parse } from "yaml";
 
 import { checkout } from "../../../common/built-programs.ts";
+import { type Clock, systemClock } from "../../../common/clock.ts";
 import { loadConfig } from "../../../common/config/load.ts";
 import { type Finding, unknown } from "../../../common/finding.ts";
 import { processLogger } from "../../../common/logger.ts";
@@ -25,6 +27,19 @@ const rights = rules.flatMap(({ resources, verbs }) =>
   resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}`)),
 );
 
+/** A clock by which sleeps are soon over, and take their time. */
+function hastyClock(): Clock {
+  let sleptMs = 0;
+  return {
+    nowMs: () => systemClock.nowMs() + sleptMs,
+    nowNs: () => systemClock.nowNs(),
+    async sleep(ms, signal) {
+      await systemClock.sleep(1, signal);
+      sleptMs += ms;
+    },
+  };
+}
+
 /** Lines about what nobody can be asked. */
 const alwaysUnknown = { "network policies": "unknown", "the agent's image": "unknown" };
 
@@ -37,8 +52,13 @@ describe("the doctor of Kubernetes", () => {
   let refused: Map<string, number>;
   let isDefault: string;
   let refusalText: string;
+  /** Quotas of the namespace. */
+  let quotas: readonly V1ResourceQuota[];
   /** How the pod stands that was made. */
   let podStatus: object;
+  /** Exit codes of pods that call another, of one on its network and one on none; pods that were made, by name. */
+  let exits: { member: number; stranger: number };
+  const made = new Map<string, V1Pod>();
   const changes: string[] = [];
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -61,8 +81,19 @@ describe("the doctor of Kubernetes", () => {
     if (request.method !== "GET" && searchParams.get("dryRun") !== "All") {
       changes.push(`${request.method} ${pathname}`);
     }
-    if (/\/pods\/sockerless-doctor-/.test(pathname)) {
-      return send({ metadata: {}, spec: { nodeName: "node-1" }, status: podStatus });
+    const pod = made.get(pathname.replace(/^.*\//, ""));
+    if (pod !== undefined && request.method === "GET") {
+      return send({ metadata: {}, spec: { nodeName: "node-1" }, status: statusOf(pod) });
+    }
+    if (request.method === "POST" && pathname.endsWith("/pods")) {
+      const asked = JSON.parse(body) as V1Pod;
+      made.set(asked.metadata?.name ?? "", asked);
+    }
+    if (pathname.endsWith("/resourcequotas")) {
+      return send({ items: quotas, metadata: {} });
+    }
+    if (searchParams.get("dryRun") === "All") {
+      return send(JSON.parse(body), 201);
     }
     const storageClass = {
       metadata: {
@@ -71,6 +102,18 @@ describe("the doctor of Kubernetes", () => {
       },
     };
     return send(pathname.endsWith("/standard") ? storageClass : { items: [storageClass], metadata: {} });
+  }
+
+  const isMember = ({ metadata }: V1Pod): boolean =>
+    Object.keys(metadata?.labels ?? {}).some((label) => label.startsWith("sockerless/network-"));
+
+  function statusOf(pod: V1Pod): object {
+    if (pod.spec?.containers[0]?.args?.[0] === "reach") {
+      const exitCode = isMember(pod) ? exits.member : exits.stranger;
+      return { containerStatuses: [{ name: "main", state: { terminated: { exitCode } } }] };
+    }
+    const running = [{ name: "main", state: { running: {} } }];
+    return isMember(pod) ? { podIP: "10.0.0.7", containerStatuses: running } : podStatus;
   }
 
   before(async () => {
@@ -90,18 +133,22 @@ describe("the doctor of Kubernetes", () => {
     server.close();
     rmSync(directory, { recursive: true });
   });
-  beforeEach(() => {
-    [denied, refused, isDefault] = [new Set(), new Map(), "true"];
+  beforeEach(() => reset());
+  const reset = (): void => {
+    [denied, refused, isDefault, quotas] = [new Set(), new Map(), "true", []];
     refusalText = "refused";
+    exits = { member: 0, stranger: 1 };
+    made.clear();
     podStatus = { containerStatuses: [{ name: "main", state: { running: {} } }] };
     changes.length = 0;
-  });
+  };
 
   async function look(
     flags: Readonly<Record<string, unknown>> = {},
     startsPod = false,
+    containers = 1,
   ): Promise<Record<string, string>> {
-    const findings = await findingsOf(flags, startsPod);
+    const findings = await findingsOf(flags, startsPod, containers);
     const bad = findings.filter(({ status }) => status !== "ok");
     return Object.fromEntries(bad.map(({ check, status }) => [check, status]));
   }
@@ -109,6 +156,7 @@ describe("the doctor of Kubernetes", () => {
   async function findingsOf(
     flags: Readonly<Record<string, unknown>>,
     startsPod: boolean,
+    containers = 1,
   ): Promise<readonly Finding[]> {
     const file = path.join(directory, "config.yaml");
     const kubernetes = { kubeconfig, agent_image: "example.com/agent", agent_mode: "api-server" };
@@ -120,7 +168,8 @@ describe("the doctor of Kubernetes", () => {
     const { checks, close } = doctorChecks(
       config,
       processLogger({ ...config, logLevel: "silent" }, "doctor"),
-      { startsPod },
+      { starts: startsPod ? "pod" : undefined, containers },
+      hastyClock(),
     );
     const signal = AbortSignal.timeout(30_000);
     const found = await Promise.all(
@@ -167,6 +216,43 @@ describe("the doctor of Kubernetes", () => {
     assert.deepEqual(await look(), { ...alwaysUnknown, [shared]: "unknown", [block]: "unknown" });
   });
 
+  const quota = "the namespace's quotas";
+  const quotaOf = (
+    hard: Record<string, string>,
+    used: Record<string, string>,
+    spec = {},
+  ): V1ResourceQuota => ({
+    ...{ metadata: { name: "compute" }, spec: { ...spec, hard }, status: { hard, used } },
+  });
+
+  it("compares the namespace's quotas with the containers that are expected", async () => {
+    const used = { pods: "6", "requests.cpu": "1900m", "requests.memory": "1Gi", "requests.storage": "9Gi" };
+    const flags = { "kubernetes.cpu_request": "250m", "kubernetes.memory_request": "128m" };
+    const hard = { pods: "20", "requests.cpu": "3", "requests.memory": "4Gi", "requests.storage": "9Gi" };
+    quotas = [quotaOf(hard, used)];
+    const found = await findingsOf(flags, false);
+    assert.match(
+      found.find(({ check }) => check === quota)?.text ?? "",
+      /^the quota compute\/requests.cpu: room for 4 /,
+    );
+    assert.deepEqual(await look(flags, false, 4), alwaysUnknown);
+    assert.deepEqual(await look(flags, false, 5), { ...alwaysUnknown, [quota]: "warning" });
+    quotas = [quotaOf({ ...hard, pods: "10" }, { ...used, "requests.cpu": "0" })];
+    assert.deepEqual(await look(flags, false, 5), { ...alwaysUnknown, [quota]: "warning" });
+    quotas = [quotaOf(hard, used, { scopes: ["BestEffort"] })];
+    assert.deepEqual(await look(flags, false, 5), { ...alwaysUnknown, [quota]: "unknown" });
+  });
+
+  it("finds quotas that are used up, and knows nothing of those that it may not read", async () => {
+    quotas = [quotaOf({ pods: "1" }, { pods: "1" })];
+    refused.set("POST /api/v1/namespaces/docker/pods", 403);
+    refusalText =
+      'pods "sample" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=1, limited: pods=1';
+    assert.deepEqual(await look(), { ...alwaysUnknown, [quota]: "warning" });
+    refused = new Map([["GET /api/v1/namespaces/docker/resourcequotas", 403]]);
+    assert.deepEqual(await look(), { ...alwaysUnknown, [quota]: "unknown" });
+  });
+
   it("finds a namespace that is not there, and pods that are refused", async () => {
     refused.set("GET /api/v1/namespaces/docker/pods", 404);
     assert.deepEqual(await look(), { ...alwaysUnknown, "the namespace": "wrong" });
@@ -174,15 +260,93 @@ describe("the doctor of Kubernetes", () => {
     assert.deepEqual(await look(), { ...alwaysUnknown, "the settings of pods": "wrong" });
   });
 
+  /** Things that can be broken each by itself, and the lines that tell so. */
+  const breakages: Readonly<
+    Record<
+      string,
+      {
+        readonly lines: Record<string, string>;
+        readonly flags?: Readonly<Record<string, unknown>>;
+        break?(): void;
+      }
+    >
+  > = {
+    "a namespace that cannot be listed": {
+      break: () => refused.set("GET /api/v1/namespaces/docker/pods", 404),
+      lines: { "the namespace": "wrong" },
+    },
+    "a class of shared volumes that is not there": {
+      break: () => refused.set("GET /apis/storage.k8s.io/v1/storageclasses/nfs", 404),
+      flags: { "kubernetes.shared_storage_class": "nfs" },
+      lines: { [shared]: "wrong" },
+    },
+    "a class of block volumes that is not there": {
+      break: () => refused.set("GET /apis/storage.k8s.io/v1/storageclasses/ebs", 404),
+      flags: { "kubernetes.block_storage_class": "ebs" },
+      lines: { [block]: "wrong" },
+    },
+    "a quota that is too small": {
+      break() {
+        quotas = [quotaOf({ pods: "1" }, { pods: "1" })];
+      },
+      lines: { [quota]: "warning" },
+    },
+    "network policies that do not hold": {
+      break() {
+        exits = { member: 0, stranger: 0 };
+      },
+      lines: { "network policies": "warning" },
+    },
+    "pods that do not start": {
+      break() {
+        podStatus = { phase: "Failed" };
+      },
+      lines: { [startedPodCheck]: "wrong" },
+    },
+    "a right that is missing": {
+      break: () => denied.add("create networkpolicies"),
+      lines: { "create networkpolicies": "wrong" },
+    },
+  };
+  const { "network policies": _untried, ...unknownAnyhow } = alwaysUnknown;
+
+  it("finds each thing that is broken, and all else well", async () => {
+    const everything = Object.values(breakages);
+    for (const broken of everything) {
+      reset();
+      broken.break?.();
+      assert.deepEqual(await look(broken.flags, true), { ...unknownAnyhow, ...broken.lines });
+    }
+  });
+
+  for (const [name, { lines }] of Object.entries(breakages)) {
+    it(`finds all well that ${name} would break, where all else is broken`, async () => {
+      const others = Object.entries(breakages)
+        .filter(([other]) => other !== name)
+        .map(([, breakage]) => breakage);
+      for (const other of others) {
+        other.break?.();
+      }
+      const found = await look(Object.assign({}, ...others.map(({ flags }) => flags)), true);
+      assert.deepEqual(found, Object.assign({}, unknownAnyhow, ...others.map((other) => other.lines)));
+      for (const check of Object.keys(lines)) {
+        assert.equal(found[check], undefined);
+      }
+    });
+  }
+
   describe("asked to start a pod", () => {
     const pods = "/api/v1/namespaces/docker/pods";
+    const withoutPolicies = { "kubernetes.network_policies": false };
     const started = async (flags = {}): Promise<Finding> =>
-      (await findingsOf(flags, true)).find(({ check }) => check === startedPodCheck) ?? assert.fail();
+      (await findingsOf({ ...withoutPolicies, ...flags }, true)).find(
+        ({ check }) => check === startedPodCheck,
+      ) ?? assert.fail();
 
     it("starts one, tells where it ran, and deletes it", async () => {
-      assert.deepEqual(await look({}, true), alwaysUnknown);
-      const [made, deleted] = changes;
-      assert.equal(made, `POST ${pods}`);
+      assert.equal((await look(withoutPolicies, true))[startedPodCheck], undefined);
+      const [created, deleted] = changes;
+      assert.equal(created, `POST ${pods}`);
       assert.match(deleted ?? "", new RegExp(`^DELETE ${pods}/sockerless-doctor-[0-9a-f]{8}$`));
       assert.equal(changes.length, 2);
       assert.match((await started()).text, /^it ran on node-1 after \d+ s$/);
@@ -223,6 +387,32 @@ describe("the doctor of Kubernetes", () => {
         assert.match(changes.at(-1) ?? "", /^DELETE /);
       });
     }
+
+    const { "network policies": _, ...others } = alwaysUnknown;
+
+    it("finds whether network policies hold, and deletes what it has tried that with", async () => {
+      assert.deepEqual(await look({}, true), others);
+      const isDeletion = (change: string): boolean => change.startsWith("DELETE ");
+      assert.equal(changes.length, 10); // A pod that starts, three of the policy, and the policy.
+      assert.equal(changes.filter(isDeletion).length, 5);
+      const calls = [...made.values()].filter(({ spec }) => spec?.containers[0]?.args?.[0] === "reach");
+      assert.deepEqual(
+        calls.map(({ spec }) => spec?.containers[0]?.args),
+        Array(2).fill(["reach", "10.0.0.7:9111"]),
+      );
+    });
+
+    it("finds network policies that do not hold, and nothing else", async () => {
+      exits = { member: 0, stranger: 0 };
+      assert.deepEqual(await look({}, true), { ...others, "network policies": "warning" });
+    });
+
+    it("knows nothing of network policies where no pod reaches another, or none may be made", async () => {
+      exits = { member: 1, stranger: 1 };
+      assert.deepEqual(await look({}, true), alwaysUnknown);
+      refused.set("POST /apis/networking.k8s.io/v1/namespaces/docker/networkpolicies", 403);
+      assert.deepEqual(await look({}, true), alwaysUnknown);
+    });
 
     it("finds that no pod is made", async () => {
       refused.set(`POST ${pods}`, 422);

@@ -1,7 +1,7 @@
 /** Checks of `sockerless doctor` in a cluster: those of the backend's start, and what only a first day needs to know. */
 import path from "node:path";
 
-import { systemClock } from "../../../common/clock.ts";
+import { type Clock, systemClock } from "../../../common/clock.ts";
 import type { KubernetesConfig } from "../../../common/config/load.ts";
 import {
   type DoctorCheck,
@@ -17,18 +17,21 @@ import { examined } from "../../cloud/upkeep/examined.ts";
 import { registryOptions } from "../../server/serve-engine.ts";
 import { KubernetesClient } from "../api/client.ts";
 import { isMissing } from "../api/errors.ts";
-import { startPod } from "./start-pod.ts";
 import { agentImageChecks, agentImageOf } from "../images.ts";
+import { checkQuotas } from "../namespace-quotas.ts";
 import { kubernetesChecks, reachesDirectly, nameOfRight, rightsCheck, rightsFor } from "../start-checks.ts";
+import { startPod } from "./start-pod.ts";
+import { tryPolicy } from "./try-policy.ts";
 
 /** The name of what a pod that is started tells. */
 export const startedPodCheck = "a pod that starts";
 
-/** The checks; they change nothing, but for a pod that is started if that is asked for. */
+/** The checks; they change nothing, but for pods that are started if that is asked for. */
 export function doctorChecks(
   config: KubernetesConfig,
   logger: Logger,
-  { startsPod }: Pick<Expectations, "startsPod">,
+  expected: Expectations,
+  clock: Clock = systemClock,
 ): { readonly checks: readonly DoctorCheck[]; close(): void } {
   const { kubernetes, stateDir } = config;
   const client = new KubernetesClient(kubernetes, systemClock);
@@ -48,9 +51,15 @@ export function doctorChecks(
     workDirectory: path.join(stateDir, "uploads"),
   });
   const atStart = kubernetesChecks(client, pods, needs, logger).filter(({ what }) => what !== rightsCheck);
+  const around = { client, settings: pods, clock, logger };
+  const mayStart = expected.starts === "pod" && agentImage !== undefined;
   const checks = [
     ...examined([...atStart, ...ofAgent]),
     ...(ofAgent.length > 0 ? [] : [{ check: "the agent's image", look: () => otherAgent(agentImage) }]),
+    {
+      check: "the namespace's quotas",
+      look: (signal: AbortSignal) => checkQuotas(client, pods, expected, signal),
+    },
     ...[kubernetes.sharedStorageClass, kubernetes.blockStorageClass].map((name, index) => ({
       check: `the storage class of ${index === 0 ? "shared" : "block"} volumes`,
       look: (signal: AbortSignal) => checkStorageClass(client, name, signal),
@@ -59,17 +68,19 @@ export function doctorChecks(
       ? [
           {
             check: "network policies",
-            look: () =>
-              unknown("whether they hold is up to the cluster's CNI plugin, which nobody can be asked about"),
+            look: (signal: AbortSignal) =>
+              mayStart
+                ? tryPolicy(around, signal)
+                : unknown("whether they hold is up to the cluster's CNI plugin: --start-pod tries"),
           },
         ]
       : []),
-    ...(startsPod
+    ...(expected.starts === "pod"
       ? [
           {
             check: startedPodCheck,
             look: (signal: AbortSignal) =>
-              agentImage === undefined ? otherAgent(agentImage) : startPod(client, pods, logger, signal),
+              agentImage === undefined ? otherAgent(agentImage) : startPod(around, signal),
           },
         ]
       : []),

@@ -21,6 +21,11 @@ export function networkLabel(networkId: string): string {
   return `sockerless/network-${shortId(networkId)}`;
 }
 
+/** The label, with its value, of a pod on a network. */
+export function memberLabel(networkId: string): Record<string, string> {
+  return { [networkLabel(networkId)]: member };
+}
+
 /** The labels of a container's pod for the networks that it is on. */
 export function networkLabels({ endpoints }: Pick<ContainerRecord, "endpoints">): Record<string, string> {
   return Object.fromEntries(
@@ -52,7 +57,7 @@ export function policyOf(
   network: Network,
   { namespace, instance, isDirect }: PolicySettings,
 ): V1NetworkPolicy {
-  const members = [{ podSelector: { matchLabels: { [networkLabel(network.id)]: member } } }];
+  const members = [{ podSelector: { matchLabels: memberLabel(network.id) } }];
   return {
     apiVersion: "networking.k8s.io/v1",
     kind: "NetworkPolicy",

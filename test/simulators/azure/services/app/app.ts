@@ -77,6 +77,7 @@ export class App implements AsyncDisposable {
         ...this.jobs.calls(),
         ...this.environments.operations({
           jobsWith: (environment, storageName) => this.jobs.jobsWith(environment, storageName),
+          coresIn: (environment) => this.jobs.coresIn(environment),
         }),
         ...operations.calls,
       ],

@@ -27,6 +27,8 @@ export interface Environment {
 export interface EnvironmentServices {
   /** Names of jobs whose template names a storage. */
   jobsWith(environment: Environment, storageName: string): readonly string[];
+  /** Cores of executions that have not ended. */
+  coresIn(environment: Environment): number;
 }
 
 const environmentType = "Microsoft.App/managedEnvironments";
@@ -74,6 +76,13 @@ export class Environments {
         path: path("/{environmentName}"),
         action: right("read"),
         run: (call) => ({ status: 200, body: this.#show(this.#find(call)) }),
+      },
+      {
+        name: "ManagedEnvironmentUsages_List",
+        method: "GET",
+        path: path("/{environmentName}/usages"),
+        action: right("usages/read"),
+        run: (call) => ({ status: 200, body: this.#showUsages(services.coresIn(this.#find(call))) }),
       },
       {
         name: "ManagedEnvironmentsStorages_List",
@@ -179,6 +188,17 @@ export class Environments {
         zoneRedundant: false,
         workloadProfiles: [{ name: "Consumption", workloadProfileType: "Consumption" }],
       },
+    };
+  }
+
+  /** As the specification's example has it. */
+  #showUsages(cores: number): object {
+    const name = {
+      localizedValue: "Managed Environment Consumption Cores",
+      value: "ManagedEnvironmentConsumptionCores",
+    };
+    return {
+      value: [{ currentValue: cores, limit: this.#context.switches.maxCores, name, unit: "Count" }],
     };
   }
 

@@ -9,7 +9,7 @@ import { type ArmAnswer, type ArmCall, type ArmOperation, inGroup } from "../../
 import type { ContainerBody, JobBody, TemplateBody } from "./bodies.ts";
 import type { Environment, Environments } from "./environments.ts";
 import type { Execution, Executions } from "./executions.ts";
-import { checkJob, checkOverride, type JobSurroundings } from "./job-rules.ts";
+import { checkJob, checkOverride, type JobSurroundings, sizeOf } from "./job-rules.ts";
 import type { Puller } from "./pulling.ts";
 
 /** A job that exists. */
@@ -68,6 +68,17 @@ export class Jobs {
         properties?.template?.volumes?.some((volume) => isSame(volume.storageName ?? "", storageName)),
       )
       .map(({ name }) => name);
+  }
+
+  /** Cores of an environment's executions that have not ended. */
+  coresIn({ id }: Environment): number {
+    const inside = (name: string): boolean =>
+      isSame(this.#all.get(name.toLowerCase())?.body.properties?.environmentId ?? "", id);
+    return this.#executions
+      .all()
+      .filter(({ run, jobName }) => !run.isOver && inside(jobName))
+      .flatMap(({ template }) => template.containers ?? [])
+      .reduce((sum, container) => sum + sizeOf(container).cpu, 0);
   }
 
   calls(): ArmOperation[] {
