@@ -68,6 +68,7 @@ const steps: readonly Step[] = [
   integration("packages", ["test/packages"]),
   integration("missing permissions", ["test/ecs/permissions.test.ts", "test/aca/permissions.test.ts"]),
   integration("metrics", ["test/prometheus"]),
+  integration("doctor on Azure", ["test/aca/doctor-jobs.test.ts"]),
   {
     name: "kubernetes",
     program: process.execPath,

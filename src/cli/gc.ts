@@ -7,7 +7,7 @@ import { collectLeftovers, type Remnant } from "../backends/state/leftovers.ts";
 import { openState } from "../backends/state/state.ts";
 import { systemClock } from "../common/clock.ts";
 import type { Config } from "../common/config/load.ts";
-import { conflict, invalid } from "../common/errors.ts";
+import { conflict, invalid, isErrorKind, messageOf } from "../common/errors.ts";
 
 /** Options of a collection. */
 export interface GarbageRequest {
@@ -31,7 +31,9 @@ export async function collectGarbage(config: Config, request: GarbageRequest): P
     throw invalid("--instance is of clouds: on this machine each state directory has its own");
   }
   if (!existsSync(path.join(config.stateDir, "db"))) {
-    throw conflict(`no backend has run on the state in ${config.stateDir}`);
+    throw conflict(
+      `no backend has run on the state in ${config.stateDir}: name the daemon's with --state-dir`,
+    );
   }
   const remnants: Remnant[] = [];
   const report = (remnant: Remnant): void => {
@@ -40,7 +42,13 @@ export async function collectGarbage(config: Config, request: GarbageRequest): P
       print(inWords(remnant));
     }
   };
-  const state = await openState({ directory: config.stateDir, clock: systemClock });
+  const state = await openState({ directory: config.stateDir, clock: systemClock }).catch(
+    (error: unknown) => {
+      throw isErrorKind(error, "conflict")
+        ? conflict(`${messageOf(error)}: stop it first, with \`sockerless stop\``, error)
+        : error;
+    },
+  );
   try {
     await collectLeftovers(config.stateDir, { remove, nowMs: systemClock.nowMs(), report });
     await collectInCloud(config, { state, remove, instance, report });

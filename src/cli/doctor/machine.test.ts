@@ -71,11 +71,23 @@ describe("the doctor of this machine", () => {
       assert.deepEqual(await notOk(others), others);
     });
   }
+  it("looks for nf_tables among the symbols of a kernel without modules", async () => {
+    const { machine, settings } = sceneWith(new Set());
+    rmSync(join(machine.root, "proc/modules"));
+    const statusWith = async (symbols: string): Promise<string | undefined> => {
+      writeFileSync(join(machine.root, "proc/kallsyms"), symbols);
+      const findings = await findingsOf(machineChecks(settings, machine));
+      return findings.find(({ check }) => check === "nftables")?.status;
+    };
+    assert.equal(await statusWith("0 t nf_tables_newtable\n"), "ok");
+    assert.equal(await statusWith("0 t nf_hook_slow\n"), "wrong");
+  });
   it("takes what cannot be read for unknown, and that is no reason to fail", async () => {
     const { machine, settings } = sceneWith(new Set());
     rmSync(join(machine.root, "sys/class"), { recursive: true });
     const findings = await findingsOf(machineChecks(settings, machine));
-    assert.equal(findings.find(({ check }) => check === "clock")?.status, "unknown");
+    const clock = findings.find(({ check }) => check === "clock");
+    assert.deepEqual([clock?.status, /no hardware clock/.test(clock?.text ?? "")], ["unknown", true]);
     assert.ok(isHealthy(findings));
   });
 });

@@ -110,18 +110,27 @@ function checkRuntime({ path }: Machine, { runtime }: Settings): Result {
   return wrong(`no OCI runtime works (${failures.join("; ")}): install runc`);
 }
 
-/** Tells by the kernel's modules and symbols; one that is loaded on demand is not among them yet. */
+/** Tells by the kernel's modules, or by its symbols where it has none; a module that is loaded on demand is not there yet. */
 function checkNftables({ root }: Machine): Result {
+  const modules = join(root, "proc/modules");
+  if (!existsSync(modules)) {
+    return / nf_tables_newtable\b/.test(readFileSync(join(root, "proc/kallsyms"), "utf8"))
+      ? ok("built in")
+      : wrong("the kernel has no nf_tables, and takes no modules: networks and published ports need it");
+  }
   const isThere =
-    existsSync(join(root, "sys/module/nf_tables")) ||
-    /\bnf_tables\b/.test(readFileSync(join(root, "proc/modules"), "utf8"));
+    existsSync(join(root, "sys/module/nf_tables")) || /\bnf_tables\b/.test(readFileSync(modules, "utf8"));
   return isThere
     ? ok("")
     : unknown("the kernel has not loaded nf_tables yet: `modprobe nf_tables` tells whether it can");
 }
 
 function checkClock({ root, nowMs }: Machine): Result {
-  const hardware = Number(readFileSync(join(root, "sys/class/rtc/rtc0/since_epoch"), "utf8")) * 1000;
+  const told = join(root, "sys/class/rtc/rtc0/since_epoch");
+  if (!existsSync(told)) {
+    return unknown("this machine shows no hardware clock that its own could be compared with");
+  }
+  const hardware = Number(readFileSync(told, "utf8")) * 1000;
   const offMs = Math.abs(hardware - nowMs);
   return offMs <= clockToleranceMs
     ? ok("")
