@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { lstat, readdir, readFile, readlink, realpath } from "node:fs/promises";
 import { basename, dirname, join, posix } from "node:path";
 
-import { release, releaseFile } from "../../src/common/release.ts";
+import { revision, revisionFile } from "../../src/common/revision.ts";
 import { root, run } from "../program.ts";
 import type { ImageFile } from "./archive.ts";
 
@@ -117,7 +117,7 @@ export async function applicationFiles(): Promise<ImageFile[]> {
         mode: 0o755,
         source: join(root, "build", program),
       })),
-    { path: `${home}/${releaseFile}`, mode: 0o644, content: JSON.stringify(release()) },
+    { path: `${home}/${revisionFile}`, mode: 0o644, content: JSON.stringify(revision()) },
   ];
 }
 

@@ -2,6 +2,7 @@
 import { chmod, cp, lstat, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 
+import { revisionFile } from "../../src/common/revision.ts";
 import { root, run } from "../program.ts";
 
 export type Architecture = "amd64" | "arm64";
@@ -36,7 +37,7 @@ export async function addProgram(home: string, { commit, date }: Commit): Promis
     recursive: true,
     filter: (path) => !/\.test\.js(\.map)?$/.test(path) && !basename(path).startsWith("."),
   });
-  await writeFile(join(home, "build/release.json"), JSON.stringify({ commit, date }));
+  await writeFile(join(home, revisionFile), JSON.stringify({ commit, date }));
 }
 
 /** Compiles the agent and its companions; for builds the builder, too. */

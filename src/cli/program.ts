@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 
 import type { Config } from "../common/config/load.ts";
 import { backendNames } from "../common/config/schema.ts";
-import { release } from "../common/release.ts";
+import { revision } from "../common/revision.ts";
 import { version } from "../common/version.ts";
 import { configOf, configured, metricsAddrOf, newProgram, serveCommand, stateDirOf } from "./commands.ts";
 import { backendService, frontendService } from "./services.ts";
@@ -338,7 +338,7 @@ export function sockerlessProgram(): Command {
     .command("version")
     .description("Print the version, and the commit that it was made from with its date.")
     .action(() => {
-      const built = release();
+      const built = revision();
       process.stdout.write(
         built === undefined
           ? `sockerless ${version}\n`

@@ -11,10 +11,10 @@ const microseconds = 1000;
 
 /** The service manager of a process. */
 export class ServiceManager {
-  readonly #helper: ChildProcess;
+  readonly #notifier: ChildProcess;
 
-  private constructor(helper: ChildProcess, watchdogMs: number | undefined) {
-    this.#helper = helper;
+  private constructor(notifier: ChildProcess, watchdogMs: number | undefined) {
+    this.#notifier = notifier;
     if (watchdogMs !== undefined) {
       // Half of the time, as sd_watchdog_enabled(3) recommends.
       setInterval(() => this.#tell("WATCHDOG=1"), watchdogMs / 2).unref();
@@ -35,20 +35,20 @@ export class ServiceManager {
     if (NOTIFY_SOCKET === undefined || NOTIFY_SOCKET === "") {
       return undefined;
     }
-    const helper = spawn(builtPrograms.agent, ["notify"], {
+    const notifier = spawn(builtPrograms.agent, ["notify"], {
       env: { NOTIFY_SOCKET },
       stdio: ["pipe", "ignore", "pipe"],
     });
-    new ProcessLog(logger, "notify").follow(helper.stderr);
-    helper.stdin?.on("error", () => {}); // It has ended, and has said why.
-    helper.on("error", (error) => logger.error({ err: error }, "the service manager is told nothing"));
+    new ProcessLog(logger, "notify").follow(notifier.stderr);
+    notifier.stdin?.on("error", () => {}); // It has ended, and has said why.
+    notifier.on("error", (error) => logger.error({ err: error }, "the service manager is told nothing"));
     // It ends with this process, and does not keep it.
-    helper.unref();
-    for (const pipe of [helper.stdin, helper.stderr] as readonly unknown[]) {
+    notifier.unref();
+    for (const pipe of [notifier.stdin, notifier.stderr] as readonly unknown[]) {
       (pipe as Socket | null)?.unref();
     }
     const usec = WATCHDOG_PID === String(process.pid) ? Number(WATCHDOG_USEC) : 0;
-    return new ServiceManager(helper, usec >= microseconds ? usec / microseconds : undefined);
+    return new ServiceManager(notifier, usec >= microseconds ? usec / microseconds : undefined);
   }
 
   /** Reports that Docker clients are answered, for the first time or after a reload. */
@@ -67,6 +67,6 @@ export class ServiceManager {
   }
 
   #tell(...lines: readonly string[]): void {
-    this.#helper.stdin?.write(`${lines.join("\n")}\n\n`);
+    this.#notifier.stdin?.write(`${lines.join("\n")}\n\n`);
   }
 }

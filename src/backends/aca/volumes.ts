@@ -4,7 +4,7 @@
  * Anonymous volumes are directories of the container that has them (their records have no `driver_reference`).
  */
 import type { Clock } from "../../common/clock.ts";
-import { conflict, fromUnknown, invalid, isErrorKind, messageOf } from "../../common/errors.ts";
+import { conflict, invalid, messageOf } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -12,7 +12,8 @@ import { isRefusal } from "../cloud/contract/cloud-error.ts";
 import type { UnappliedSetting } from "../driver/settings.ts";
 import type { VolumeRules, VolumeStore } from "../driver/volumes.ts";
 import { neverShort, nothingFound, partsReady } from "../driver/ready-made-roles.ts";
-import { failureOf, UnsettledError } from "../driver/unsettled-error.ts";
+import { toldOfVolume } from "../cloud/ready-made/volume-resources.ts";
+import { unsettled } from "../driver/unsettled-error.ts";
 import { isConflict, isStorageInUse } from "./arm/errors.ts";
 import type { AzureFiles } from "./shares/azure-files.ts";
 import type { JobVolumes } from "./jobs/job-parts.ts";
@@ -142,7 +143,7 @@ function sharedVolumes(
     refuseUnfit: (mounts) => refuseMounts(mounts, files.account),
 
     async create(record) {
-      const { nfs } = await told("create", record.name, () => parseVolumeOptions(record.options));
+      const { nfs } = await toldOfVolume("create", record.name, () => parseVolumeOptions(record.options));
       const mountpoint = volumeMountpoint(record.name);
       if (record.anonymous) {
         return { reference: "", mountpoint, status: {} };
@@ -151,7 +152,7 @@ function sharedVolumes(
         return { reference: record.driverReference, mountpoint, status: {} }; // It is as it was made, as with Docker.
       }
       const reference = { account: files.account, share: shareName(record, instance) };
-      await told("create", record.name, () => make(record, reference.share, nfs));
+      await toldOfVolume("create", record.name, () => make(record, reference.share, nfs));
       logger.info({ volume: record.name, ...reference }, "made a volume");
       return { reference: formatShare(reference), mountpoint, status: {} };
     },
@@ -162,7 +163,7 @@ function sharedVolumes(
       }
       // One that was never answered may have been made all the same.
       const share = shareIn(files.account, record) ?? shareName(record, instance);
-      await told("remove", record.name, () => takeAway(share, force));
+      await toldOfVolume("remove", record.name, () => takeAway(share, force));
       logger.info({ volume: record.name, share }, "removed a volume and all that was in it");
     },
 
@@ -199,7 +200,7 @@ function anonymousVolumes(): AcaVolumes {
     unmounted: unmountedVolumes,
     refuseUnfit: (mounts) => refuseMounts(mounts, undefined),
     async create({ anonymous, name, options }) {
-      await told("create", name, () => parseVolumeOptions(options));
+      await toldOfVolume("create", name, () => parseVolumeOptions(options));
       if (!anonymous) {
         throw invalid(`create ${name}: there is nowhere to keep a volume: set aca.storage_account_name`);
       }
@@ -210,19 +211,4 @@ function anonymousVolumes(): AcaVolumes {
     },
     clearLeft: () => Promise.resolve(),
   };
-}
-
-/** The failure of an operation names the volume. */
-async function told<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    // A conflict is told in the specification's words.
-    throw isErrorKind(error, "conflict") ? error : failureOf(`${verb} ${volume}`, error);
-  }
-}
-
-function unsettled(error: unknown): UnsettledError {
-  const { kind, message } = fromUnknown(error);
-  return new UnsettledError(kind, message, error);
 }

@@ -12,3 +12,9 @@ export function failureOf(what: string, error: unknown): SockerlessError {
   const Failure = error instanceof UnsettledError ? UnsettledError : SockerlessError;
   return new Failure(kind, `${what}: ${message}`, error);
 }
+
+/** The same failure, as one behind which something may exist. */
+export function unsettled(error: unknown): UnsettledError {
+  const { kind, message } = fromUnknown(error);
+  return new UnsettledError(kind, message, error);
+}

@@ -8,12 +8,13 @@ import { isDeepStrictEqual } from "node:util";
 
 import type { V1PersistentVolumeClaim } from "@kubernetes/client-node";
 
-import { conflict, fromUnknown, isErrorKind } from "../../common/errors.ts";
+import { conflict } from "../../common/errors.ts";
 import type { VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { isRefusal } from "../cloud/contract/cloud-error.ts";
 import type { StartStep } from "../cloud/contract/cloud-tasks.ts";
 import { neverShort, partsReady } from "../driver/ready-made-roles.ts";
-import { failureOf, UnsettledError } from "../driver/unsettled-error.ts";
+import { toldOfVolume } from "../cloud/ready-made/volume-resources.ts";
+import { unsettled } from "../driver/unsettled-error.ts";
 import type { VolumeRules, VolumeStore } from "../driver/volumes.ts";
 import type { WorkloadSpec } from "../driver/workload-spec.ts";
 import type { KubernetesClient } from "./api/client.ts";
@@ -105,10 +106,14 @@ export function kubernetesVolumes(
     async create(record) {
       const mountpoint = claims.mountpointOf(record.name);
       if (isDirectory(record)) {
-        await told("create", record.name, () => claims.claimOf(record, settings)); // Options are refused as for others.
+        await toldOfVolume("create", record.name, () => claims.claimOf(record, settings)); // Options are refused as for others.
         return { reference: "", mountpoint, status: {} };
       }
-      return { reference: await told("create", record.name, () => make(record)), mountpoint, status: {} };
+      return {
+        reference: await toldOfVolume("create", record.name, () => make(record)),
+        mountpoint,
+        status: {},
+      };
     },
 
     async remove(record) {
@@ -118,7 +123,7 @@ export function kubernetesVolumes(
       // One that was never answered may have been made all the same.
       const name = claims.claimIn(namespace, record) ?? claims.claimName(record, instance);
       try {
-        await told("remove", record.name, () =>
+        await toldOfVolume("remove", record.name, () =>
           client.call("delete persistentvolumeclaims", (options) =>
             core.deleteNamespacedPersistentVolumeClaim({ name, namespace }, options),
           ),
@@ -176,18 +181,4 @@ function lossOf({ metadata, status }: V1PersistentVolumeClaim): string | undefin
     return "has been deleted by somebody else";
   }
   return status?.phase === "Lost" ? "has lost its persistent volume" : undefined;
-}
-
-/** The failure of an operation names the volume. */
-async function told<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw isErrorKind(error, "conflict") ? error : failureOf(`${verb} ${volume}`, error);
-  }
-}
-
-function unsettled(error: unknown): UnsettledError {
-  const { kind, message } = fromUnknown(error);
-  return new UnsettledError(kind, message, error);
 }

@@ -1,14 +1,12 @@
 /** Names of a volume's resources in Azure. Pure. */
-import { createHash } from "node:crypto";
-
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { volumeResourceName } from "../../cloud/ready-made/volume-resources.ts";
 
 /**
  * Azure takes 3 to 63 lowercase letters, digits and single hyphens for a share, and for a storage of an environment at
  * most 32, the first a letter: one name serves for both, and a storage for reading has three characters more.
  */
 const longestKept = 12;
-const hashLength = 12;
 const readOnlySuffix = "-ro";
 
 /** Prefix of shares' names. */
@@ -19,21 +17,8 @@ export const sharePrefix = "sk-";
  * apart whose names differ in what Azure does not take, those of other instances, and those that had the name before: Azure
  * makes no share under a name while it deletes another of that name.
  */
-export function shareName(
-  { name, created }: Pick<VolumeRecord, "name" | "created">,
-  instance: string,
-): string {
-  const at = created === undefined ? "" : `${created.seconds}.${created.nanos}`;
-  const hash = createHash("sha256")
-    .update([instance, name, at].join("\n"))
-    .digest("hex")
-    .slice(0, hashLength);
-  const kept = name
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-")
-    .slice(0, longestKept)
-    .replaceAll(/^-|-$/g, "");
-  return [sharePrefix.slice(0, -1), kept, hash].filter((part) => part !== "").join("-");
+export function shareName(volume: Pick<VolumeRecord, "name" | "created">, instance: string): string {
+  return volumeResourceName(sharePrefix.slice(0, -1), volume, instance, longestKept);
 }
 
 /** The name of the storage by which a share is mounted. */

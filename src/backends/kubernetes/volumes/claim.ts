@@ -1,6 +1,4 @@
 /** The claim of a named volume, as it is made and read. Pure. */
-import { createHash } from "node:crypto";
-
 import { create } from "@bufbuild/protobuf";
 import type { V1PersistentVolumeClaim } from "@kubernetes/client-node";
 import * as v from "valibot";
@@ -10,6 +8,7 @@ import { parseSize } from "../../../common/config/units.ts";
 import { moment, object, openMap, read } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { volumeResourceName } from "../../cloud/ready-made/volume-resources.ts";
 import { instanceLabel, instanceValue } from "../names.ts";
 
 /** The driver of volumes that containers share. */
@@ -44,7 +43,6 @@ const detailsSchema = object({
 const known = ["access_mode", "size", "storage_class"];
 const accessModes = ["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"];
 const longestKept = 24;
-const hashLength = 12;
 
 /**
  * The claim of a volume: always the same for the same volume. Its name tells it from those of other instances, and from
@@ -100,18 +98,8 @@ export function claimOf(record: VolumeRecord, settings: ClaimSettings): V1Persis
 }
 
 /** The name of a volume's claim. */
-export function claimName({ name, created }: VolumeRecord, instance: string): string {
-  const at = `${created?.seconds ?? 0n}.${created?.nanos ?? 0}`;
-  const hash = createHash("sha256")
-    .update([instance, name, at].join("\n"))
-    .digest("hex")
-    .slice(0, hashLength);
-  const kept = name
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-")
-    .slice(0, longestKept)
-    .replaceAll(/^-|-$/g, "");
-  return ["sockerless", kept, hash].filter((part) => part !== "").join("-");
+export function claimName(volume: VolumeRecord, instance: string): string {
+  return volumeResourceName("sockerless", volume, instance, longestKept);
 }
 
 /** The volume of a claim; undefined: the claim is none of this instance's. */

@@ -6,19 +6,19 @@ import { join } from "node:path";
 import { checkout } from "./built-programs.ts";
 
 /** A commit, with the date of its making as YYYY-MM-DD. */
-export interface Release {
+export interface Revision {
   readonly commit: string;
   readonly date: string;
 }
 
 /** The file in which a package says it, from the checkout's directory. */
-export const releaseFile = "build/release.json";
+export const revisionFile = "build/revision.json";
 
 /** The commit, which a package has in a file and a clone in its history; undefined if neither is there. */
-export function release(): Release | undefined {
-  const file = join(checkout, releaseFile);
+export function revision(): Revision | undefined {
+  const file = join(checkout, revisionFile);
   if (existsSync(file)) {
-    return JSON.parse(readFileSync(file, "utf8")) as Release;
+    return JSON.parse(readFileSync(file, "utf8")) as Revision;
   }
   if (!existsSync(join(checkout, ".git"))) {
     return undefined;
