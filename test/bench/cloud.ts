@@ -1,9 +1,10 @@
 /**
  * `npm run bench:cloud`: what starts of many containers ask of AWS and Azure, and what they cost here, before simulated
- * clouds whose tasks and jobs do not really run; then how soon names are known, and tasks and jobs that run beside the
- * local backend.
+ * clouds whose tasks and jobs do not really run; then how soon names are known, the waiting that pools save on recorded days, and
+ * tasks and jobs that run beside the local backend.
  */
 import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 
 import { Option } from "commander";
@@ -15,6 +16,8 @@ import { measureNames } from "./cloud-names.ts";
 import { type CloudName, cloudNames, type LightCloud, openCloud } from "./clouds.ts";
 import { untilInterrupted } from "./interruption.ts";
 import { memoryOf, processorMsOf } from "./memory.ts";
+import { type CurvePoint, curveHead, curveRow, poolCurve, type Team, teams } from "./pool-curve.ts";
+import { curvePicture } from "./pool-picture.ts";
 
 /**
  * Starts that are asked for at the same time: clients of one socket, whose queue is not endless. Agents that call are made
@@ -28,7 +31,7 @@ const mostToldFailures = 10;
 /** Agents that call have more connections, both ends of which this process and the daemon have. */
 const mostJobs = 1000;
 
-const { tasks, clouds, defaultRates, others, changes, rounds, only } = npmScript(
+const { tasks, clouds, defaultRates, others, changes, rounds, only, pool, euros, picture } = npmScript(
   "bench:cloud",
   "Counts and times what many containers cost on simulated clouds, and times tasks and jobs beside the local backend.",
 )
@@ -43,6 +46,13 @@ const { tasks, clouds, defaultRates, others, changes, rounds, only } = npmScript
     wholeNumber,
     5,
   )
+  .addOption(
+    new Option("--pool <teams...>", "recorded days that pools of prepared tasks are tried on: minutes each")
+      .choices(teams)
+      .default([]),
+  )
+  .option("--euros <amount>", "for a dollar", Number, 0.9)
+  .option("--picture <file>", "SVG of what the pools save and cost")
   .option("--only <text>", "the measures of that part with this in their name", "")
   .parse()
   .opts<{
@@ -53,6 +63,9 @@ const { tasks, clouds, defaultRates, others, changes, rounds, only } = npmScript
     changes: number;
     rounds: number;
     only: string;
+    pool: Team[];
+    euros: number;
+    picture?: string;
   }>();
 
 console.log(
@@ -72,10 +85,29 @@ await untilInterrupted(async (resources, interrupted) => {
   if (others.length > 0 && clouds.includes("ecs")) {
     await measureNames(others, changes, interrupted);
   }
+  if (pool.length > 0) {
+    await measurePools(interrupted);
+  }
   if (rounds > 0) {
     await compareWithLocal(clouds, { rounds, only, resources, interrupted });
   }
 });
+
+/** The table of pools, and their picture where one is asked for. */
+async function measurePools(interrupted: AbortSignal): Promise<void> {
+  console.log(["", ...curveHead].join("\n"));
+  const points: CurvePoint[] = [];
+  for (const team of pool) {
+    for await (const point of poolCurve(team)) {
+      interrupted.throwIfAborted();
+      points.push(point);
+      console.log(curveRow(point, euros));
+    }
+  }
+  if (picture !== undefined) {
+    await writeFile(picture, curvePicture(points, euros));
+  }
+}
 
 async function measure(name: CloudName, count: number, interrupted: AbortSignal): Promise<void> {
   await using cloud = await openCloud(name, count, defaultRates);

@@ -137,8 +137,11 @@ export async function replay(
   let most = 0;
   let idleMs = 0;
   let idleCost = 0;
-  const leave = ({ task, prepared, containerId, times }: TaskView): void => {
-    if (prepared !== undefined && containerId === "") {
+  const waits = ({ prepared, containerId }: TaskView): boolean =>
+    prepared !== undefined && containerId === "";
+  const leave = (view: TaskView): void => {
+    const { task, prepared, times } = view;
+    if (prepared !== undefined && waits(view)) {
       const waitedMs = clock.nowMs() - (times.created?.getTime() ?? 0);
       idleMs += waitedMs;
       idleCost += (waitedMs / hourMs) * costOf(prepared.shape);
@@ -152,8 +155,7 @@ export async function replay(
       const { prepared } = JSON.parse(request) as Pick<TaskView, "prepared">;
       const times = { created: new Date(clock.nowMs()) };
       running.set(task, taskView({ task, prepared, address: String(clock.nowMs()), times }));
-      const waiting = [...running.values()].filter((each) => each.prepared && each.containerId === "");
-      most = Math.max(most, waiting.length);
+      most = Math.max(most, [...running.values()].filter(waits).length);
       return { task };
     },
     async stop(task) {
@@ -316,7 +318,7 @@ export async function replay(
   await until(beginMs + days.length * dayMs - 1);
   await now.pool.close();
   const bookedHours = now.spending.today.idleHours;
-  [...running.values()].forEach(leave);
+  [...running.values()].filter(waits).forEach(leave); // Those that come up for a container go on.
   await clock.advance(2 * hourMs);
   await Promise.all(runs);
   await poller.close();
