@@ -82,7 +82,7 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
         "--warning=no-file-ignored",
       ],
       ...["-C", scratch, recordName, "db", ...(hasSpare ? ["spare"] : [])],
-      ...["-C", stateDirectory, ...names],
+      ...(names.length === 0 ? [] : ["-C", stateDirectory, ...names]), // `-C` alone is an error.
     ]);
     if (code > changedMeanwhile) {
       throw systemError(`tar ended with ${code}: see above`);

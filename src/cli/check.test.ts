@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chown, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
@@ -12,6 +12,7 @@ import { describe, it, type TestContext } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { openDatabase } from "../backends/state/database.ts";
+import { schemaKey } from "../backends/state/keys.ts";
 import { openState, type State } from "../backends/state/state.ts";
 import { crc32c } from "../common/crc32c.ts";
 import { systemClock } from "../common/clock.ts";
@@ -116,6 +117,20 @@ describe("sockerless check", () => {
     assert.deepEqual(new Set(await volumesIn(directory)), new Set(volumes));
   });
 
+  it("leaves the records of a newer version alone", async (context) => {
+    const directory = await makeState(context);
+    const database = await openDatabase(directory);
+    await database.put(schemaKey, new TextEncoder().encode("1000"));
+    await database.put("volume!newer", new Uint8Array([0xff, 0xff]));
+    await database.close();
+    for (const repair of [false, true]) {
+      await assert.rejects(checkState(directory, repair), /was written by a newer sockerless.*left as it is/);
+    }
+    const after = await openDatabase(directory);
+    assert.deepEqual([...((await after.get("volume!newer")) ?? [])], [0xff, 0xff]);
+    await after.close();
+  });
+
   it("takes an address that two containers have off the one that is younger, with a copy", async (context) => {
     const directory = await makeState(context);
     const state = await open(directory);
@@ -149,6 +164,21 @@ describe("sockerless check", () => {
     assert.equal((await readdir(path.join(directory, "set-aside"))).length, 1);
   });
 
+  it("leaves a directory of another user to that user", {
+    skip: process.getuid?.() !== 0,
+  }, async (context) => {
+    const directory = await makeState(context);
+    for (const name of ["", ...(await readdir(directory, { recursive: true }))]) {
+      await chown(path.join(directory, name), 65_534, 65_534);
+    }
+    await writeFile(path.join(directory, "db/CURRENT"), "damaged");
+    assert.equal((await checkState(directory, true)).length, 1);
+    for (const name of await readdir(directory, { recursive: true })) {
+      const { uid, gid } = await lstat(path.join(directory, name));
+      assert.deepEqual([uid, gid], [65_534, 65_534], name);
+    }
+  });
+
   for (let run = 0; run < runs; run++) {
     it(`names the file that was damaged, mends it and loses nothing else (${seed}.${run})`, async (context) => {
       const directory = await makeState(context);
@@ -161,12 +191,13 @@ describe("sockerless check", () => {
       const content = await readFile(path.join(directory, file));
       const cut = below(2) === 0;
       const at = below(content.length);
+      const isPadding = !cut && isPaddingOf(file, content, at);
       content.writeUInt8(content.readUInt8(at) ^ (1 + below(255)), at);
       await writeFile(path.join(directory, file), cut ? content.subarray(0, at) : content);
 
       const found = await checkState(directory, false);
       const where = `${file} ${cut ? "cut at" : "changed at"} ${at}`;
-      const isHarmless = isWholeAnyway(file, await readFile(path.join(directory, file)));
+      const isHarmless = isPadding || isWholeAnyway(file, await readFile(path.join(directory, file)));
       // A log that is cut where a record ends is whole, and so is a manifest.
       if (!(isHarmless || (cut && found.length === 0 && /\.log$|MANIFEST/.test(file)))) {
         // A damaged CURRENT may lead to a manifest that is not there.
@@ -190,6 +221,12 @@ describe("sockerless check", () => {
     });
   }
 });
+
+/** Whether a byte is one of a table's footer that nothing reads: zeros between the places of blocks and the magic number. */
+function isPaddingOf(file: string, whole: Buffer, at: number): boolean {
+  const end = whole.length - 8;
+  return file.endsWith(".ldb") && at < end && whole.subarray(at, end).every((byte) => byte === 0);
+}
 
 /** Whether a change cannot be told: a record with another value, or a file that was cut where a record ends. */
 function isWholeAnyway(file: string, content: Buffer): boolean {

@@ -1,7 +1,7 @@
 /** `sockerless check`: finds what a broken disk has left of a state directory, and mends what can be mended. */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, stat } from "node:fs/promises";
+import { createReadStream, existsSync } from "node:fs";
+import { lchown, mkdir, open, readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 
@@ -43,6 +43,9 @@ const searched = [
 /** All that a check reads or writes in a state directory. */
 const used = "blobs containers damaged db layers logs probe set-aside spare volumes".split(" ");
 
+/** Entries that a repair makes anew. Files that it puts aside keep their owners. */
+const made = ["db", "set-aside", "spare"];
+
 /**
  * Checks a state directory whose daemon does not run.
  *
@@ -63,7 +66,32 @@ export async function checkState(stateDirectory: string, repair: boolean): Promi
   }
   findings.push(...(await checkLayers(stateDirectory, database.images, repair ? aside : undefined)));
   findings.push(...(await checkMachine(stateDirectory, repair)));
+  if (repair) {
+    await giveToOwner(stateDirectory);
+  }
   return findings;
+}
+
+/** Gives what root has made in the state directory of a backend that runs as another user to that user. */
+async function giveToOwner(stateDirectory: string): Promise<void> {
+  if (process.geteuid?.() !== 0 || !existsSync(stateDirectory)) {
+    return;
+  }
+  const { uid, gid } = await stat(stateDirectory);
+  for (const name of uid === 0 ? [] : made) {
+    const place = path.join(stateDirectory, name);
+    // With their types, since names alone would be followed where they are links.
+    const below = await readdir(place, { recursive: true, withFileTypes: true }).catch(() => []);
+    for (const each of [place, ...below.map((entry) => path.join(entry.parentPath, entry.name))]) {
+      await lchown(each, uid, gid).catch(unlessMissing);
+    }
+  }
+}
+
+function unlessMissing(error: unknown): void {
+  if (errnoOf(error) !== "ENOENT") {
+    throw error;
+  }
 }
 
 /** Lines for a user. */

@@ -203,6 +203,19 @@ describe("a state that no daemon wrote", () => {
     assert.deepEqual(left, []);
   }
 
+  it("is backed up and restored also where it has nothing but its database", async () => {
+    const bare = path.join(directory, "bare");
+    const state = await openState({ directory: bare, clock: systemClock });
+    await state.close();
+    const file = path.join(directory, "bare.tar");
+    await backup(bare, file, true);
+    const target = path.join(directory, "bare-restored");
+    await restore(target, file);
+    const restored = await openState({ directory: target, clock: systemClock });
+    assert.equal(restored.instanceId, state.instanceId);
+    await restored.close();
+  });
+
   it("is its owner's alone once it is restored, whatever the archive says", async () => {
     const copy = await changed("archived with modes", described);
     await chmod(copy, 0o777);

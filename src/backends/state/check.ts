@@ -29,6 +29,7 @@ import { openView } from "./database-view.ts";
 import { recordKey, type TableName, tableRange } from "./keys.ts";
 import { copyDatabase } from "./set-aside.ts";
 import { Storage } from "./storage.ts";
+import { refuseNewer } from "./upgrade.ts";
 
 /** Damage, in words for users. */
 export interface Finding {
@@ -61,7 +62,7 @@ export interface CheckedDatabase {
  * Checks the database of a state directory.
  *
  * @param repair mends it, after a copy of all of it to `set-aside`
- * @throws conflict if a backend has it open; system if it cannot be read, copied or written
+ * @throws conflict if a backend has it open; system if a newer version wrote it, or it cannot be read, copied or written
  */
 export async function checkDatabase(stateDirectory: string, repair: boolean): Promise<CheckedDatabase> {
   const losses = await lossesIn(stateDirectory);
@@ -175,6 +176,9 @@ async function readRecords(stateDirectory: string): Promise<Records> {
   const of = <T extends Message>(table: TableName): readonly T[] => (read.get(table) ?? []) as T[];
   const view = await openView(stateDirectory).catch(unlessMissing);
   try {
+    if (view !== undefined) {
+      await refuseNewer(view.database, stateDirectory);
+    }
     for (const [table, schema] of Object.entries(schemas) as [TableName, GenMessage<Message>][]) {
       const records: Message[] = [];
       read.set(table, records);

@@ -11,7 +11,7 @@ import { systemError } from "../../common/errors.ts";
 import { version } from "../../common/version.ts";
 import { damaged, databaseOptions, type Operation } from "./database.ts";
 import { releaseKey, schemaKey, type tableRange } from "./keys.ts";
-import type { Migration, MigrationSource } from "./migrations.ts";
+import { migrations as knownMigrations, type Migration, type MigrationSource } from "./migrations.ts";
 import type { Storage } from "./storage.ts";
 
 type Range = ReturnType<typeof tableRange>;
@@ -45,14 +45,7 @@ export async function upgrade(
   if (!Number.isSafeInteger(done) || done < 0 || isLost) {
     throw damaged(stateDirectory, `no valid value at ${schemaKey}`);
   }
-  if (done > migrations.length) {
-    const writer = text(await storage.get(releaseKey));
-    throw systemError(
-      `state directory ${stateDirectory} was written by a newer sockerless${writer === undefined ? "" : `, ${writer}`} ` +
-        `(schema ${done}; this is ${version}, which knows ${migrations.length}), and is left as it is: run that version ` +
-        `or a newer one, or put back the copy from before the upgrade, in ${path.join(stateDirectory, "before-upgrade")}`,
-    );
-  }
+  await refuseNewer(storage, stateDirectory, migrations.length);
   if (done === migrations.length) {
     return;
   }
@@ -70,6 +63,27 @@ export async function upgrade(
   ]);
   if (!(await storage.write(planned.operations))) {
     throw storage.failure ?? systemError("the schema cannot be changed");
+  }
+}
+
+/**
+ * Refuses a database of a later schema than this version knows.
+ *
+ * @throws system, with what to do
+ */
+export async function refuseNewer(
+  database: Pick<MigrationSource, "get">,
+  stateDirectory: string,
+  known = knownMigrations.length,
+): Promise<void> {
+  const schema = Number(text(await database.get(schemaKey)) ?? 0);
+  if (schema > known) {
+    const writer = text(await database.get(releaseKey));
+    throw systemError(
+      `state directory ${stateDirectory} was written by a newer sockerless${writer === undefined ? "" : `, ${writer}`} ` +
+        `(schema ${schema}; this is ${version}, which knows ${known}), and is left as it is: run that version ` +
+        `or a newer one, or put back the copy from before the upgrade, in ${path.join(stateDirectory, "before-upgrade")}`,
+    );
   }
 }
 
