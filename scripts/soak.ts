@@ -71,6 +71,18 @@ const steps: readonly Step[] = [
   integration("metrics", ["test/prometheus"]),
   integration("doctor on Azure", ["test/aca/doctor-jobs.test.ts"]),
   {
+    name: "files damaged at random",
+    program: process.execPath,
+    args: [
+      "--enable-source-maps",
+      "--test",
+      ...flags,
+      "dist/src/cli/check.test.js",
+      "dist/src/cli/check-layers.test.js",
+    ],
+    cwd: root,
+  },
+  {
     name: "kubernetes",
     program: process.execPath,
     args: ["--import", "tsx", "scripts/kubernetes.ts", ...flags],
