@@ -31,13 +31,18 @@ export async function runBesideKubernetes(args: readonly string[]): Promise<numb
   }
   // A run of tests in here and one outside see no process of each other, and would each take the other for abandoned.
   const directory = mkdtempSync(join(tmpdir(), "skl-"));
-  const namespaces = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
-  const child = spawn("unshare", [...namespaces, "--propagation", "private", process.execPath, ...args], {
+  // Tests fetch in this network: the cluster's leads nowhere.
+  const network = join(directory, "network");
+  const keepNetwork = `: >${network}; mount --bind /proc/self/ns/net ${network}; exec unshare "$@"`;
+  const namespaces = ["--net", "--pid", "--fork", "--mount-proc", "--kill-child"];
+  const outer = ["--mount", "--propagation", "private", "sh", "-ec", keepNetwork, "sh"];
+  const child = spawn("unshare", [...outer, ...namespaces, process.execPath, ...args], {
     cwd: root,
     stdio: "inherit",
     env: {
       ...process.env,
       TMPDIR: directory,
+      SOCKERLESS_TEST_OUTER_NETWORK: network,
       SOCKERLESS_TEST_KUBERNETES: programs,
       SOCKERLESS_TEST_CONTROL_GROUP: controlGroup,
     },

@@ -29,6 +29,21 @@ export interface CommandOptions {
 export const buildLimitMs = 600_000;
 
 /**
+ * Runs a program that fetches what is kept outside of the checkout, or built from that: in the machine's network, also where
+ * tests run in a cluster's.
+ */
+export function runFetching(
+  program: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
+  const network = process.env["SOCKERLESS_TEST_OUTER_NETWORK"];
+  return network === undefined
+    ? runCommand(program, args, options)
+    : runCommand("nsenter", [`--net=${network}`, program, ...args], options);
+}
+
+/**
  * Runs a program to its end. Does not reject for an exit code. With credentials of a cloud it stays within this machine.
  *
  * @throws the signal's reason, where it has aborted before; where it would have left this machine

@@ -4,7 +4,7 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 
-import { buildLimitMs, runCommand } from "./command.ts";
+import { buildLimitMs, runFetching } from "./command.ts";
 import { checkout } from "./daemon.ts";
 
 const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sockerless", "releases");
@@ -32,7 +32,7 @@ export async function earlierVersion(commit: string): Promise<string> {
 }
 
 async function succeed(program: string, args: readonly string[], cwd: string): Promise<void> {
-  const result = await runCommand(program, args, { cwd, timeout: 3 * buildLimitMs });
+  const result = await runFetching(program, args, { cwd, timeout: 3 * buildLimitMs });
   if (result.code !== 0) {
     throw new Error(
       `${program} ${args.join(" ")} ended with ${result.code}: ${result.text}${result.errorText}`,

@@ -3,7 +3,6 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { builtPrograms } from "../../src/common/built-programs.ts";
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
 import { Cluster } from "./kubernetes-cluster.ts";
@@ -14,6 +13,8 @@ export interface KubernetesAccountOptions {
   readonly kubernetes?: Readonly<Record<string, unknown>>;
   /** Prepares the namespace that was just made. @returns the kubeconfig to be used; undefined: the administrator's */
   readonly prepare?: (namespace: string) => Promise<string | undefined>;
+  /** The checkout of the version whose agent is in the registry; unless said, this one. */
+  readonly agentOf?: string;
 }
 
 /** Settings of a {@link KubernetesDaemon}. */
@@ -63,8 +64,10 @@ export class KubernetesAccount implements AsyncDisposable {
       ...options.kubernetes,
     };
     await writeFile(account.config, JSON.stringify({ kubernetes: settings })); // JSON is YAML.
-    const pushed = await runCommand(join(checkout, "bin/sockerless"), [
-      ...["kubernetes", "push-agent", "--config", account.config, "--agent", builtPrograms.agent],
+    const { agentOf = checkout } = options;
+    const pushed = await runCommand(join(agentOf, "bin/sockerless"), [
+      ...["kubernetes", "push-agent", "--config", account.config],
+      ...["--agent", join(agentOf, "build/sockerless-agent")],
     ]);
     if (pushed.code !== 0) {
       throw new Error(pushed.errorText);
