@@ -3,63 +3,37 @@
  * removed by it, and hold the backends that they are for. Only with SOCKERLESS_SOAK=1 (`npm run soak -- packages`).
  */
 import assert from "node:assert/strict";
-import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { AcaAccount } from "../support/aca-daemon.ts";
-import { buildLimitMs, runCommand } from "../support/command.ts";
+import { buildLimitMs } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { copyDebianRoot } from "../support/debian-root.ts";
+import { assertInSandbox, DebianPackage } from "../support/debian-package.ts";
 import { EcsAccount } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { SystemdMachine, type SystemdMachineOptions, systemdPackages } from "../support/systemd-machine.ts";
+import type { SystemdMachine } from "../support/systemd-machine.ts";
 import { untilTrue } from "../support/until.ts";
 import { assertWithinMachine, withinMachine } from "../support/within-machine.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const skip = !isWhole && "it is installed in the soak";
-const architecture = process.arch === "x64" ? "amd64" : "arm64";
-/** The package's file in a machine. */
-const file = "/root/sockerless.deb";
-const installed = `apt-get install --yes --no-install-recommends --reinstall ${file} 2>&1`;
+const { installed } = DebianPackage;
 
-let directory: string;
-let deb: string;
+let deb: DebianPackage;
 
 before(
   async () => {
-    if (!isWhole) {
-      return;
+    if (isWhole) {
+      deb = await DebianPackage.build();
     }
-    directory = await mkdtemp(join(tmpdir(), "sockerless-packages-"));
-    const script = ["--import", "tsx", "scripts/package.ts", "--output", directory, "--kind", "deb"];
-    const built = await runCommand(process.execPath, [...script, "--architecture", architecture], {
-      cwd: checkout,
-      timeout: 4 * buildLimitMs,
-    });
-    assert.equal(built.code, 0, built.errorText);
-    const [name = assert.fail()] = await readdir(directory);
-    deb = join(directory, name);
   },
   { timeout: 4 * buildLimitMs },
 );
 after(async () => {
-  if (isWhole) {
-    await rm(directory, { recursive: true, force: true });
-  }
+  await deb?.[Symbol.asyncDispose]();
 });
-
-/** Boots a machine that has the package's file, and what the package depends on. */
-async function boot(name: string, options?: SystemdMachineOptions): Promise<SystemdMachine> {
-  const { text: depends } = await runCommand("dpkg-deb", ["--field", deb, "Depends"]);
-  const names = depends.split(", ").map((each) => each.split(" ")[0] ?? "");
-  const root = join(directory, name);
-  await copyDebianRoot(root, [...names, ...systemdPackages]);
-  await copyFile(deb, join(root, file));
-  return await SystemdMachine.boot(root, options);
-}
 
 async function stateOf(machine: SystemdMachine, unit: string): Promise<string> {
   return (await machine.run(`systemctl is-active ${unit}`)).text;
@@ -82,7 +56,7 @@ describe("the Debian package under systemd", { skip }, () => {
 
   before(
     async () => {
-      machine = await boot("local");
+      machine = await deb.boot("local");
     },
     { timeout: 2 * buildLimitMs },
   );
@@ -154,7 +128,7 @@ describe("the Debian package under systemd", { skip }, () => {
     assert.deepEqual(await states(), ["inactive", "inactive"]);
     await ok(installed);
     assert.deepEqual(await states(), ["active", "active"]);
-    assert.equal(await containerPid(), before);
+    await assertAnswers(before);
   });
 
   it("stays disabled where a user has disabled it", { timeout: buildLimitMs }, async () => {
@@ -164,7 +138,7 @@ describe("the Debian package under systemd", { skip }, () => {
     await ok(installed);
     assert.deepEqual(await states(), ["inactive", "inactive"]);
     await ok("systemctl enable --now sockerless.socket");
-    assert.equal(await containerPid(), before);
+    await assertAnswers(before);
   });
 
   it("leaves nothing at a purge", { timeout: buildLimitMs }, async () => {
@@ -185,7 +159,7 @@ describe("clouds' backends under systemd", { skip }, () => {
   before(
     async () => {
       // The simulated clouds are in this machine's network.
-      machine = await boot("clouds", { sharesNetwork: true });
+      machine = await deb.boot("clouds", { sharesNetwork: true });
       await machine.ok(installed);
       await machine.ok("systemctl disable --now sockerless.service sockerless.socket");
       await copyFile(
@@ -205,7 +179,7 @@ describe("clouds' backends under systemd", { skip }, () => {
     const text = await readFile(config, "utf8");
     await writeFile(
       machine.path(`/etc/sockerless/${name}.yaml`),
-      text.replaceAll(account.directory, `/var/lib/sockerless/${name}`),
+      text.replaceAll(account.directory, "/var/lib/sockerless/home"),
     );
     const given: Record<string, string | undefined> = { ...account.env };
     const authorities = given["NODE_EXTRA_CA_CERTS"];
@@ -223,6 +197,18 @@ describe("clouds' backends under systemd", { skip }, () => {
     await machine.ok("systemctl daemon-reload");
   }
 
+  /** As root, on the state of the unit's own user. */
+  async function backUpAndMend(name: string): Promise<void> {
+    const state = `/var/lib/sockerless/${name}`;
+    await machine.ok(`sockerless backup /root/${name}.tar.gz --state-dir ${state}`);
+    await machine.ok(`systemctl stop sockerless@${name}; rm -r ${state}`);
+    await machine.ok(`sockerless restore /root/${name}.tar.gz --state-dir ${state}`);
+    await machine.ok(`systemctl start sockerless@${name}`);
+    await machine.ok(`systemctl stop sockerless@${name}; echo damaged >${state}/db/CURRENT`);
+    assert.match(await machine.ok(`sockerless check --repair --state-dir ${state}`), /^db\/CURRENT /);
+    await machine.ok(`systemctl start sockerless@${name}`);
+  }
+
   for (const [name, open] of Object.entries(clouds)) {
     it(`run in their sandbox: ${name}`, { timeout: 2 * buildLimitMs }, async () => {
       await using account = await open();
@@ -232,10 +218,7 @@ describe("clouds' backends under systemd", { skip }, () => {
         machine.docker(`/run/sockerless-${name}/docker.sock`, ...args);
       await machine.ok(`systemctl enable --now ${unit}`);
       try {
-        const pid = await machine.ok(`systemctl show --property=MainPID --value ${unit}`);
-        const status = await machine.ok(`grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/${pid}/status`);
-        assert.equal(status, "CapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2");
-        assert.equal(await machine.ok(`stat --format=%U /proc/${pid}`), "sockerless");
+        await assertInSandbox(machine, unit);
         if (account instanceof EcsAccount) {
           await docker("load", "--input", await busyboxArchiveFile());
         } else {
@@ -249,7 +232,9 @@ describe("clouds' backends under systemd", { skip }, () => {
         await machine.ok(`systemctl reload ${unit}`);
         await machine.ok(`systemctl restart ${unit}`);
         assert.equal(await docker("exec", "stays", "cat", "/data/file"), "kept");
-        await docker("cp", "stays:/data/file", join(directory, "copy"));
+        await docker("cp", "stays:/data/file", join(deb.directory, "copy"));
+        await backUpAndMend(name);
+        assert.equal(await docker("exec", "stays", "cat", "/data/file"), "kept");
         await docker("rm", "--force", "--volumes", "stays");
         await docker("volume", "rm", "data");
         assertWithinMachine(await machine.ok(`journalctl --no-pager --output=cat --unit=${unit}`));

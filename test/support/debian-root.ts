@@ -4,7 +4,7 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-import { runCommand } from "./command.ts";
+import { runCommand, runFetching } from "./command.ts";
 
 const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sockerless");
 const installLimitMs = 20 * 60_000;
@@ -20,7 +20,7 @@ export async function copyDebianRoot(target: string, packages: readonly string[]
   if (!existsSync(kept)) {
     const begun = `${kept}.${process.pid}`;
     await mkdir(begun, { recursive: true });
-    const made = await runCommand(
+    const made = await runFetching(
       "debootstrap",
       ["--variant=minbase", `--include=${packages.join(",")}`, "bookworm", begun],
       { timeout: installLimitMs },
