@@ -94,7 +94,8 @@ async function directoriesIn(directory: string): Promise<string[]> {
       .map(({ name }) => path.join(directory, name))
       .toSorted();
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") {
+    // The directory above may be another user's: what cannot be listed there is not this user's to remove.
+    if (["ENOENT", "EACCES"].includes(errnoOf(error) ?? "")) {
       return [];
     }
     throw error;
