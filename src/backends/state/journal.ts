@@ -32,9 +32,28 @@ export interface EventJournal {
 /** Number of events to keep. */
 const journalLimit = 4096;
 
+/**
+ * Bound on the text of the events to keep, in characters: an event has its container's labels, or a command, of
+ * megabytes. It also bounds what a subscriber that does not read keeps.
+ */
+export const eventTextLimit = 64 * 2 ** 20;
+
+/** Number of characters of an event's text. */
+export function eventText({ action, actorId, attributes, error }: Event): number {
+  let length = action.length + actorId.length + error.length;
+  for (const [name, value] of Object.entries(attributes)) {
+    length += name.length + value.length;
+  }
+  return length;
+}
+
 /** The journal, filled by the state's commits. */
 export class Journal implements EventJournal {
   #events: Event[] = [];
+  /** Sum of the events' {@link eventText}. */
+  #text = 0;
+  /** Events dropped at loading that the database still has. */
+  #unwanted: Event[] = [];
   #lastNs = 0n;
   readonly #listeners = new Set<(event: Event) => void>();
   readonly #clock: Clock;
@@ -61,8 +80,8 @@ export class Journal implements EventJournal {
   /** Adds an event read from the database; events arrive in the order of their keys. */
   load(value: Uint8Array): void {
     const event = fromBinary(EventSchema, value);
-    this.#events.push(event);
     this.#lastNs = event.timeUnixNs;
+    this.#unwanted.push(...this.#add(event));
   }
 
   /**
@@ -87,13 +106,14 @@ export class Journal implements EventJournal {
   /** Appends an event, {@link dated}. */
   append(event: NewEvent, operations: Operation[]): Event {
     const appended = this.dated(event);
-    this.#events.push(appended);
     operations.push({
       type: "put",
       key: eventKey(appended.timeUnixNs),
       value: toBinary(EventSchema, appended),
     });
-    this.#dropOldest(operations);
+    for (const { timeUnixNs } of [...this.#unwanted.splice(0), ...this.#add(appended)]) {
+      operations.push({ type: "del", key: eventKey(timeUnixNs) });
+    }
     return appended;
   }
 
@@ -102,6 +122,7 @@ export class Journal implements EventJournal {
     const place = this.#events.lastIndexOf(event);
     if (place >= 0) {
       this.#events.splice(place, 1);
+      this.#text -= eventText(event);
     }
     return { type: "del", key: eventKey(event.timeUnixNs) };
   }
@@ -113,14 +134,23 @@ export class Journal implements EventJournal {
     }
   }
 
-  /** Drops an eighth at a time, so that not every event moves the whole list. */
-  #dropOldest(operations: Operation[]): void {
-    if (this.#events.length <= this.#limit) {
-      return;
+  /** Appends an event. @returns the dropped oldest ones: an eighth at a time, so that few events move the whole list */
+  #add(event: Event): readonly Event[] {
+    this.#events.push(event);
+    this.#text += eventText(event);
+    let surplus = this.#events.length <= this.#limit ? 0 : Math.ceil(this.#limit / 8);
+    if (this.#text > eventTextLimit) {
+      let rest = this.#text;
+      // The newest one is kept, whatever its length.
+      for (let at = 0; rest > (eventTextLimit / 8) * 7 && at < this.#events.length - 1; at++) {
+        rest -= eventText(this.#events[at] ?? event);
+        surplus = Math.max(surplus, at + 1);
+      }
     }
-    const dropped = this.#events.splice(0, Math.ceil(this.#limit / 8));
-    for (const { timeUnixNs } of dropped) {
-      operations.push({ type: "del", key: eventKey(timeUnixNs) });
+    const dropped = this.#events.splice(0, surplus);
+    for (const each of dropped) {
+      this.#text -= eventText(each);
     }
+    return dropped;
   }
 }

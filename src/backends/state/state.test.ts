@@ -4,11 +4,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../common/errors.ts";
 import { newId } from "../../common/ids.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
+import { EventSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import {
   ContainerRecordSchema,
   ImageRecordSchema,
@@ -16,6 +17,7 @@ import {
   VolumeRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { openDatabase, refusalIn } from "./database.ts";
+import { eventKey } from "./keys.ts";
 import { type Change, openState, type State, type StateOptions } from "./state.ts";
 
 describe("the state of a backend", () => {
@@ -210,6 +212,31 @@ describe("the state of a backend", () => {
       second.events.past().map((event) => event.action),
       kept,
     );
+  });
+
+  it("forgets the oldest events beyond 64 Mi characters, also of a directory that has more", async () => {
+    const text = "x".repeat(2 ** 24);
+    const events = (from: State): string[] => from.events.past().map(({ actorId }) => actorId);
+    const first = await open();
+    for (let n = 0; n < 9; n++) {
+      await first.commit((change) => change.event({ type: "container", action: text, actorId: `${n}` }));
+    }
+    assert.deepEqual(events(first), ["6", "7", "8"]);
+    await first.close();
+    const database = await openDatabase(directory);
+    for (let n = 0; n < 9; n++) {
+      const older = create(EventSchema, { action: text, actorId: `older ${n}`, timeUnixNs: BigInt(n) });
+      await database.put(eventKey(older.timeUnixNs), toBinary(EventSchema, older));
+    }
+    await database.close();
+    const second = await reopen();
+    assert.deepEqual(events(second), ["6", "7", "8"]);
+    await second.commit((change) => change.event({ type: "image", action: "pull", actorId: "9" }));
+    await second.close();
+    const left = await openDatabase(directory);
+    const keys = await left.keys({ gt: "event!", lt: "event~" }).all();
+    await left.close();
+    assert.equal(keys.length, 4);
   });
 
   it("refuses a directory that another backend uses", async () => {

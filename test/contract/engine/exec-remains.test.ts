@@ -139,4 +139,17 @@ describe("execs that nobody comes for", () => {
     assert.equal(bench.state.execs.size, 1037, "64 are forgotten at once");
     assert.equal(phaseOf(first), undefined);
   });
+
+  it("are so many of one container as have 16 Mi characters together, and no more", async () => {
+    const container = await bench.runScript("exec sleep 1000");
+    const long = "x".repeat(2 ** 20);
+    const first = await makeExec(container, "true");
+    const execs: string[] = [];
+    for (let count = 0; count < 20; count++) {
+      execs.push(await makeExec(container, "true", long));
+    }
+    assert.equal(phaseOf(first), undefined);
+    assert.equal(execs.filter((execId) => phaseOf(execId) === ExecPhase.CREATED).length, 16);
+    assert.equal(phaseOf(execs.at(-1) ?? ""), ExecPhase.CREATED);
+  });
 });

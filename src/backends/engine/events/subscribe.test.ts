@@ -48,3 +48,24 @@ test("events of a crowd leave turns of the event loop to others, and reach each 
   );
   assert.equal(journal.listeners, 0);
 });
+
+for (const [what, events, text] of [
+  ["many events", 20_000, "pull"],
+  ["long events", 40, "x".repeat(2 ** 22)],
+] as const) {
+  test(`a subscriber that does not read ${what} is no longer listened for, and is told so`, async () => {
+    const clock = new ManualClock();
+    const journal = new Journal(clock);
+    const wanted = { sinceNs: undefined, untilNs: undefined, wants: () => true };
+    const stream = subscribe(journal, clock, wanted, new AbortController().signal)[Symbol.asyncIterator]();
+    const append = (action: string): void =>
+      journal.announce(journal.append({ type: "image", action, actorId: "one" }, []));
+    append("first");
+    assert.equal((await stream.next()).value?.action, "first");
+    for (let n = 0; n < events; n++) {
+      append(text);
+    }
+    assert.equal(journal.listeners, 0);
+    await assert.rejects(stream.next(), /too slow/);
+  });
+}

@@ -4,7 +4,7 @@ import { unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
 import { Turns } from "../../concurrency/turns.ts";
-import type { EventJournal } from "../../state/journal.ts";
+import { type EventJournal, eventText, eventTextLimit } from "../../state/journal.ts";
 
 /**
  * Events delivered in one turn of the event loop, to all subscribers: an event of a thousand subscribers would keep
@@ -12,7 +12,7 @@ import type { EventJournal } from "../../state/journal.ts";
  */
 const deliveries = new Turns(64);
 
-/** Maximum backlog of events, unwanted ones included; a subscriber beyond it is disconnected. */
+/** Maximum backlog of events, unwanted ones included; a subscriber beyond it, or twice the journal's text, is disconnected. */
 const longestBacklog = 16_384;
 
 /** A subscriber's request; times in nanoseconds since the epoch, both inclusive. */
@@ -38,6 +38,7 @@ export function subscribe(
 ): AsyncIterable<Event> {
   const { sinceNs, untilNs, wants } = subscription;
   const queue: Event[] = [];
+  let queuedText = 0;
   let wake = Promise.withResolvers<void>();
   const until = new AbortController();
   let overrun: boolean = false;
@@ -50,8 +51,14 @@ export function subscribe(
     if (untilNs !== undefined && event.timeUnixNs > untilNs) {
       until.abort();
     } else {
-      overrun ||= queue.length >= longestBacklog;
       queue.push(event);
+      queuedText += eventText(event);
+      overrun = queue.length > longestBacklog || queuedText > 2 * eventTextLimit;
+      if (overrun) {
+        // A reader that does not read learns of it only when it goes on.
+        stopListening();
+        queue.length = 0;
+      }
     }
     wake.resolve();
   };
@@ -77,6 +84,7 @@ export function subscribe(
         if (overrun) {
           throw unavailable("the subscriber is too slow: events were dropped");
         }
+        queuedText = 0;
         for (const event of queue.splice(0)) {
           await deliveries.next();
           if (wants(event)) {

@@ -13,20 +13,44 @@ import { hasProcess } from "../../model/records.ts";
 const kept = { ended: 256, unstarted: 1024 } as const;
 /** Number of records dropped at once. */
 const together = 64;
+/** Number of characters of a command and its environment from which a container's records are bounded by their text. */
+const longText = 64 * 2 ** 10;
+/** Maximum text of a container's records, in characters: of ended execs, and of those never started. */
+const keptText = 16 * 2 ** 20;
 /** Interval of the search for execs that can never be started, as in dockerd. */
 const sweepEveryMs = 5 * 60_000;
 
 /**
- * Execs of a container beyond the limit, earliest end first, as some containers see one per second for months. Ordered
- * by end rather than start, because a client asks for the exit code right after the end.
+ * Execs of a container beyond the limits once another is recorded, earliest end first, as some containers see one per
+ * second for months. Ordered by end rather than start, because a client asks for the exit code right after the end.
  */
-export function surplusExecs(context: EngineContext, containerId: string): readonly ExecRecord[] {
+export function surplusExecs(context: EngineContext, added: ExecRecord): readonly ExecRecord[] {
   const { execs } = context.state;
-  const beyond = (phase: ExecPhase, limit: number): readonly ExecRecord[] =>
-    execs.countInPhase(containerId, phase) < limit + together
-      ? []
-      : execs.inPhase(containerId, phase).slice(0, -limit);
+  const { containerId } = added;
+  const beyond = (phase: ExecPhase, limit: number): readonly ExecRecord[] => {
+    const isLong = textOf(added) > longText;
+    if (!isLong && execs.countInPhase(containerId, phase) < limit + together) {
+      return [];
+    }
+    const all = execs.inPhase(containerId, phase);
+    const most = isLong ? Math.min(limit, newestWithin(all, keptText)) : limit;
+    return all.slice(0, all.length - Math.min(most, all.length));
+  };
   return [...beyond(ExecPhase.ENDED, kept.ended), ...beyond(ExecPhase.CREATED, kept.unstarted)];
+}
+
+function textOf({ config }: ExecRecord): number {
+  return [...(config?.cmd ?? []), ...(config?.env ?? [])].reduce((sum, { length }) => sum + length, 0);
+}
+
+/** @returns how many of the last records have together no more than this text */
+function newestWithin(records: readonly ExecRecord[], text: number): number {
+  let rest = text;
+  const first = records.findLastIndex((record) => {
+    rest -= textOf(record);
+    return rest < 0;
+  });
+  return records.length - 1 - first;
 }
 
 /** Sweeps periodically until the engine ends. */

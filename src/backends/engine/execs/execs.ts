@@ -67,7 +67,7 @@ export async function createExec(
     phase: ExecPhase.CREATED,
     generation: container.generation,
   });
-  const forgotten = surplusExecs(context, container.id);
+  const forgotten = surplusExecs(context, exec);
   await context.state.commit((change) => {
     for (const old of forgotten) {
       change.execs.delete(old.id);
