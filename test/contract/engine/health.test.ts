@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 
+import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { HealthResultSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { HealthStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -64,6 +65,28 @@ describe("a container with a health check", () => {
       containers.map((container) => container.id),
       [id],
     );
+  });
+
+  it("has the state write no more than a mebibyte a second, however long its labels are", async () => {
+    await bench.close();
+    const clock = new ManualClock(Date.now());
+    bench = await EngineBench.start({ clock });
+    const id = await bench.runScript("exec sleep 1000", {
+      config: { healthcheck: { test: ["CMD-SHELL", "check"] }, labels: { long: "x".repeat(2 ** 21) } },
+    });
+    const agent = bench.machine.agentOf(id);
+    await tell(id, 0);
+    for (let n = 0; n < 5; n++) {
+      agent.tell({ case: "health", value: create(HealthResultSchema, { end: timestampNow(), exitCode: 1 }) });
+    }
+    agent.tell({ case: "oom", value: create(OutOfMemorySchema) }); // Told after them, so that they have been read.
+    while ((await stateOf(id))?.oomKilled !== true) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.equal((await healthOf(id))?.log.length, 1);
+    await clock.advance(9_000);
+    await tell(id, 1);
+    assert.equal((await healthOf(id))?.log.length, 2);
   });
 
   it("counts no result that comes while it is paused", async () => {

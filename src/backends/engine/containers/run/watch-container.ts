@@ -270,6 +270,9 @@ async function handleHealth(
     if (status === ContainerStatus.PAUSED) {
       return; // A check that was under way when the container was frozen; a frozen container counts as unhealthy.
     }
+    if (!link.probes.takes(record, context.clock.nowNs())) {
+      return; // A later result is recorded.
+    }
     const after = healthAfter(health, check, startedAt, result);
     const next = withState(record, { health: after });
     await context.state.commit((change) => {
