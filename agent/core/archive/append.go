@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
 const copyBuffer = 1 << 20
@@ -42,9 +44,6 @@ type appender struct {
 func (a *appender) add(dir int, name, entry string, depth int) error {
 	if err := a.ctx.Err(); err != nil {
 		return context.Cause(a.ctx)
-	}
-	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d directories deep", entry, maxDepth)
 	}
 	if a.bounds.hides(entry) {
 		return nil
@@ -172,6 +171,11 @@ func (a *appender) writeHeader(header *tar.Header) error {
 }
 
 func (a *appender) addDir(fd int, header *tar.Header, entry string, depth int) error {
+	leave, err := levels.Enter(entry, depth, 2)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	dir, err := openNames(fd)
 	if err != nil {
 		return pathError("read directory", entry, err)

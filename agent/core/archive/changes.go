@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
 // ChangeKind is what happened to a path since the image.
@@ -113,9 +115,11 @@ func (r *changeReporter) enter(kind ChangeKind, name string, now *unix.Stat_t) (
 }
 
 func (w *changeWalk) directory(upper int, lower level, name string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d directories deep", name, maxDepth)
+	leave, err := levels.Enter(name, depth, len(lower)+3)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	hidden, err := hiddenNames(upper, lower)
 	if err != nil {
 		return err

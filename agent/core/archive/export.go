@@ -5,12 +5,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
 // whiteoutPrefix marks, in an OCI layer, a name of the layers beneath that this
@@ -86,9 +87,11 @@ func (a *appender) addWhiteout(entry string) error {
 
 // addLevel writes the merged content of an overlay's directory.
 func (a *appender) addLevel(l level, entry string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d directories deep", entry, maxDepth)
+	leave, err := levels.Enter(entry, depth, len(l)+1)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	return l.eachName(func(layer int, name string, st *unix.Stat_t) error {
 		child := path.Join(entry, name)
 		if st.Mode&unix.S_IFMT != unix.S_IFDIR {

@@ -11,10 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDepth bounds how deep a tree is followed: each level holds a descriptor, and
-// no deeper path fits the kernel's PATH_MAX.
-const maxDepth = 2048
-
 // Tree is one path to be sent. It must be closed.
 type Tree struct {
 	Stat PathStat

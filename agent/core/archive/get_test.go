@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
 func TestStatDescribesTheLastElementItself(t *testing.T) {
@@ -192,9 +195,20 @@ func TestGettingEndsWithItsContext(t *testing.T) {
 
 func TestATreeDeeperThanAPathCanBeIsRefused(t *testing.T) {
 	r, dir, _ := newRoot(t)
+	makeDeep(t, dir, levels.Most+2)
+	tree, err := r.Get("/d")
+	must(t, err)
+	defer tree.Close()
+	if err := tree.WriteTar(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "directories deep") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func makeDeep(t *testing.T, dir string, depth int) {
+	t.Helper()
 	fd, err := unix.Open(dir, unix.O_PATH, 0)
 	must(t, err)
-	for range maxDepth + 2 {
+	for range depth {
 		must(t, unix.Mkdirat(fd, "d", 0o755))
 		below, err := unix.Openat(fd, "d", unix.O_PATH, 0)
 		must(t, err)
@@ -202,10 +216,39 @@ func TestATreeDeeperThanAPathCanBeIsRefused(t *testing.T) {
 		fd = below
 	}
 	unix.Close(fd)
+}
+
+// A client that does not read keeps directories open.
+func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
+	var before unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: before.Max}))
+	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) }()
+	r, dir, _ := newRoot(t)
+	makeDeep(t, dir, 100)
+	errs := make(chan error)
+	reading, stop := io.Pipe()
+	for range 8 {
+		tree, err := r.Get("/d")
+		must(t, err)
+		defer tree.Close()
+		go func() { errs <- tree.WriteTar(t.Context(), stop) }()
+	}
+	if err := <-errs; !errors.Is(err, levels.ErrNoRoom) {
+		t.Error(err)
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil || len(entries) > 600 {
+		t.Error(len(entries), err)
+	}
+	must(t, reading.Close())
+	for range 7 {
+		<-errs
+	}
 	tree, err := r.Get("/d")
 	must(t, err)
 	defer tree.Close()
-	if err := tree.WriteTar(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "directories deep") {
-		t.Errorf("error %v", err)
+	if err := tree.WriteTar(t.Context(), io.Discard); err != nil {
+		t.Error(err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
 // ErrTooMany means that a file system has more files than an inventory may hold.
@@ -113,9 +115,11 @@ func (t *taker) directory(fd int, name string, depth int) error {
 	index := len(i.directories)
 	first := len(i.items)
 	i.directories = append(i.directories, span{int32(first), int32(first)})
-	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d directories deep", name, maxDepth)
+	leave, err := levels.Enter(name, depth, 1)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	if err := t.items(fd, name); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package archive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path"
@@ -11,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
 // Live is a root file system as it is mounted, compared with an inventory from
@@ -81,9 +82,11 @@ type liveWalk struct {
 
 // directory compares an open directory with the inventory's.
 func (w *liveWalk) directory(fd int, before int32, name string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d directories deep", name, maxDepth)
+	leave, err := levels.Enter(name, depth, 2)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	directory, err := openNames(fd)
 	if err != nil {
 		return pathError("read directory", name, err)

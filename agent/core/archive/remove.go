@@ -1,17 +1,14 @@
 package archive
 
 import (
-	"fmt"
-
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
 // removeAll removes the name base from the directory parent, recursively. Links
 // are removed, not followed.
 func removeAll(parent int, base string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("more than %d directories deep", maxDepth)
-	}
 	err := unix.Unlinkat(parent, base, 0)
 	if err == nil || err == unix.ENOENT {
 		return nil
@@ -24,6 +21,11 @@ func removeAll(parent int, base string, depth int) error {
 		return err
 	}
 	defer unix.Close(fd)
+	leave, err := levels.Enter(base, depth, 2)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if err := removeContent(fd, depth); err != nil {
 		return err
 	}

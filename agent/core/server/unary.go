@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/levels"
 	"github.com/sockerless/sockerless/agent/core/zstdstream"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -52,7 +53,7 @@ func codeOf(err error) connect.Code {
 		return connect.CodeCanceled
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errSilent):
 		return connect.CodeDeadlineExceeded
-	case errors.Is(err, zstdstream.ErrNoRoom):
+	case errors.Is(err, zstdstream.ErrNoRoom), errors.Is(err, levels.ErrNoRoom):
 		return connect.CodeResourceExhausted
 	case errors.Is(err, archive.ErrNotFound):
 		return connect.CodeNotFound

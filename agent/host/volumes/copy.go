@@ -12,12 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/levels"
 	"github.com/sockerless/sockerless/agent/core/openat"
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
-
-// maxDepth bounds the depth of a copied tree: each level holds two descriptors.
-const maxDepth = 1000
 
 type inode struct{ device, number uint64 }
 
@@ -31,9 +29,11 @@ type copier struct {
 // directory copies the content and then the attributes of the open directory
 // source to target. name is the target's path in the copy.
 func (c *copier) directory(source, target int, name string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("more than %d directories inside each other", maxDepth)
+	leave, err := levels.Enter(name, depth, 2)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	entries, err := namesIn(source)
 	if err != nil {
 		return err
