@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/anybytes"
+	"github.com/sockerless/sockerless/agent/core/errortext"
 	"github.com/sockerless/sockerless/agent/core/filelock"
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/memory"
@@ -171,7 +172,7 @@ func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 }
 
 func (i *instance) handler() http.Handler {
-	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), anybytes.Option(), connect.WithCompression("gzip", nil, nil)}
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), errortext.Option(), anybytes.Option(), connect.WithCompression("gzip", nil, nil)}
 	mux := http.NewServeMux()
 	mux.Handle(hostv1connect.NewHostServiceHandler(&i.service, options...))
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(hostv1connect.HostServiceName), options...))

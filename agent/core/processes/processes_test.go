@@ -93,7 +93,7 @@ func TestTheColumnsArePss(t *testing.T) {
 			t.Errorf("%q: %q, %v", arguments, got, err)
 		}
 	}
-	for _, arguments := range []string{"-L", "-o pid,wchan", "--forest", "f"} {
+	for _, arguments := range []string{"-L", "-o pid,wchan", "--forest", "f", "-o pid" + strings.Repeat(",args", 256)} {
 		if _, _, err := Table(nil, arguments); err == nil || !strings.HasPrefix(err.Error(), "ps: ") {
 			t.Errorf("%q: %v", arguments, err)
 		}

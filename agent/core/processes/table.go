@@ -137,6 +137,10 @@ func unsupported(argument string) error {
 	return fmt.Errorf("ps: %q is not supported here: -e, -f, -o, a, u, x and o are", argument)
 }
 
+// mostColumns bounds a table: its cells are read anew for each process, and a client
+// may name the same column as often as a request is long.
+const mostColumns = 256
+
 // columnsFor selects the columns that ps's arguments ask for. It ignores their
 // selection of processes: the container's are shown.
 func columnsFor(arguments string) ([]column, error) {
@@ -164,7 +168,9 @@ func columnsFor(arguments string) ([]column, error) {
 				if err != nil {
 					return nil, err
 				}
-				chosen = append(chosen, columns...)
+				if chosen = append(chosen, columns...); len(chosen) > mostColumns {
+					return nil, fmt.Errorf("ps: there are %d columns at most", mostColumns)
+				}
 			case dashed && flag == 'f':
 				format = fullFormat
 			case dashed && strings.ContainsRune("eAaw", flag):

@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/grpchealth"
 
 	"github.com/sockerless/sockerless/agent/core/anybytes"
+	"github.com/sockerless/sockerless/agent/core/errortext"
 	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
@@ -40,6 +41,7 @@ func NewHandler(resolve Resolver) http.Handler {
 	options := []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithInterceptors(failureLog{}),
+		errortext.Option(),
 		anybytes.Option(),
 		// Nothing is compressed: the peers are on one machine, or the bytes are
 		// mostly compressed already.
