@@ -6,6 +6,7 @@ import { type AddressInfo, createServer as createNetServer, type Socket } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
@@ -51,6 +52,25 @@ test("the first call after the backend came, or came back, is answered", async (
   const second = await startBackend(socket, "two");
   assert.equal((await clients.system.getInfo({})).name, "two");
   await second.stop();
+});
+
+test("a backend that goes away in order costs no more than its connection, whatever is asked meanwhile", async (t) => {
+  const { clients, socket } = await dialled(t);
+  const { sessions, stop } = await startBackend(socket, "leaving");
+  t.after(stop);
+  for (let turns = 0; turns < 10; turns++) {
+    assert.equal((await clients.system.getInfo({})).name, "leaving");
+    await delay(10); // Its stream is closed at both ends.
+    for (const session of sessions) {
+      session.goaway();
+    }
+    for (let turn = 0; turn < turns; turn++) {
+      await nextTurn();
+    }
+    await clients.system.getInfo({}).catch((error: unknown) => {
+      assert.equal(fromUnknown(error).kind, "unavailable");
+    });
+  }
 });
 
 test("every kind of call waits while backends die in the handshakes of its connections", async (t) => {

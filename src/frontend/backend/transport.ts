@@ -1,5 +1,6 @@
 /** Dialling the backend: gRPC over HTTP/2 connections, on a unix socket or TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
+import type { ClientHttp2Stream, Http2Session } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 
@@ -125,7 +126,7 @@ function connectingAgain(session: Http2SessionManager, isClosed: () => boolean):
       const from = performance.now();
       for (;;) {
         try {
-          return await session.request(...request);
+          return outlivingItsManager(await session.request(...request));
         } catch (error) {
           if (!cut.has(firstErrno(error) ?? "") || performance.now() - from >= awayLimitMs) {
             throw error;
@@ -139,6 +140,20 @@ function connectingAgain(session: Http2SessionManager, isClosed: () => boolean):
     },
   };
 }
+
+/**
+ * Listens for errors of a stream's session for as long as it lives. The library's manager removes its own listener where it
+ * opens another session, also before one that it has destroyed emits its error: without a listener that ends the process.
+ */
+function outlivingItsManager(stream: ClientHttp2Stream): ClientHttp2Stream {
+  const { session } = stream;
+  if (session !== undefined && !outliving.has(session)) {
+    outliving.add(session.on("error", () => {}));
+  }
+  return stream;
+}
+
+const outliving = new WeakSet<Http2Session>();
 
 /** Connects to a socket that the supervisor may hold for a restarting backend; waits for it for a bounded time. */
 function connectSoonAnswered(path: string): Socket {
