@@ -71,7 +71,7 @@ describe("claims beside kill -9 of the backend", () => {
     const work = async (): Promise<void> => {
       while (claimants().size < claims) {
         made += 1;
-        const name = `c${made}`;
+        const name = `claim-${made}`; // No beginning of an ID, by which Docker finds containers too.
         await untilTrue(
           async () =>
             (await daemon.docker("inspect", name)).code === 0 ||
