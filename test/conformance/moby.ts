@@ -62,9 +62,9 @@ async function built(path: string, args: readonly string[]): Promise<string> {
   return await cached(`${folder}/${path}`, (temporary) => goIn(source, [command, "-o", temporary, ...rest]));
 }
 
-/** Runs go in a directory of a module, quietly. */
+/** Runs go in a directory of a module, quietly, and once at a time: the next one has it from Go's cache. */
 export async function goIn(directory: string, args: readonly string[]): Promise<void> {
-  const result = await runCommand("nice", ["-n", "10", "go", ...args], {
+  const result = await runCommand("flock", ["--no-fork", directory, "nice", "-n", "10", "go", ...args], {
     cwd: directory,
     env: { ...process.env, GOFLAGS: "-mod=mod", CGO_ENABLED: "1" },
     timeout: buildLimitMs,
