@@ -42,9 +42,9 @@ describe("prepared tasks", () => {
     ecs.aws.calls.all("ecs.TagResource").some(({ input }) => JSON.stringify(input).includes(task));
   /** Waits until so many tasks can be claimed, and no other runs. */
   const untilPrepared = async (count: number): Promise<void> => {
-    await untilTrue(
-      () => running().length === count && running().every((task) => isPrepared(task) && answers(task)),
-    );
+    const waits = (task: SeenTask): boolean =>
+      isPrepared(task) && answers(task) && !isClaimed(task.state.taskArn);
+    await untilTrue(() => running().length === count && running().every(waits));
   };
   /** Starts the backend anew with another pool. */
   const startWith = async (pool: object): Promise<void> => {

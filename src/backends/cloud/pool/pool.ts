@@ -85,6 +85,7 @@ const listedWithinMs = 60_000;
 const agentMarginMs = 120_000;
 /** Longest time for which an agent can be told to wait. */
 const longestWaitMs = 7 * 24 * 60 * 60_000;
+const limitReached = "the day's limit is reached";
 /** Created once, as a default reason is an error with a stack each time. */
 const over = new Error("over");
 
@@ -154,7 +155,7 @@ export class Pool implements PreparedWorkloads {
         : missed("too-old", "the task like it has waited for pool.max_age");
     }
     if (this.#options.spending.isDaySpent) {
-      return missed("limit", "the day's limit is reached");
+      return missed("limit", limitReached);
     }
     return this.#wanted.has(shape)
       ? missed("none-left", this.#hindrance ?? "none like it is left")
@@ -250,7 +251,7 @@ export class Pool implements PreparedWorkloads {
   get #hindrance(): string | undefined {
     const { clock, isRoomAwaited, spending } = this.#options;
     if (spending.isDaySpent) {
-      return "the day's limit is reached";
+      return limitReached;
     }
     if (isRoomAwaited()) {
       return "a container waits for room";
