@@ -44,8 +44,8 @@ export class Cluster implements AsyncDisposable {
     prepareNetwork();
     const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-"));
     resources.defer(() => rm(directory, { recursive: true, force: true }));
-    await prepareVolumes();
-    resources.defer(removeVolumes);
+    await mountOwnDirectories();
+    resources.defer(unmountOwnDirectories);
     const registry = resources.use(await TestRegistry.start());
     await registry.push("busybox", "latest", await busyboxImage());
     await registry.push(
@@ -370,16 +370,22 @@ table ip sockerless-tests {
   spawnSync("nft", ["--file", "-"], { input, stdio: ["pipe", "inherit", "inherit"] });
 }
 
-/** The directory of volumes is the controller manager's choice; in this mount namespace it is memory. */
+/** The controller manager's directory of volumes, which is its own choice. */
 const volumes = "/tmp/hostpath_pv";
+/** Directories of the machine that programs of the cluster write to; in this mount namespace they are memory. */
+const ownDirectories = [volumes, "/run/netns"];
 
-async function prepareVolumes(): Promise<void> {
-  await mkdir(volumes, { recursive: true });
-  spawnSync("mount", ["-t", "tmpfs", "volumes", volumes], { stdio: "inherit" });
+async function mountOwnDirectories(): Promise<void> {
+  for (const directory of ownDirectories) {
+    await mkdir(directory, { recursive: true });
+    spawnSync("mount", ["-t", "tmpfs", "sockerless-test", directory], { stdio: "inherit" });
+  }
 }
 
-async function removeVolumes(): Promise<void> {
-  spawnSync("umount", ["--lazy", volumes], { stdio: "inherit" });
+async function unmountOwnDirectories(): Promise<void> {
+  for (const directory of ownDirectories) {
+    spawnSync("umount", ["--lazy", directory], { stdio: "inherit" });
+  }
   await rm(volumes, { recursive: true, force: true });
 }
 
