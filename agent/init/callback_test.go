@@ -1,6 +1,7 @@
 package containerinit_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -27,12 +28,19 @@ type backend struct {
 	t      *testing.T
 	ca     *authority
 	server *httptest.Server
-	conns  chan net.Conn // that agents have offered
+	conns  chan offered // those that agents have offered
+}
+
+// offered is a connection, in whose name it is offered, and with which key.
+type offered struct {
+	net.Conn
+	containerID string
+	key         []byte // SubjectPublicKeyInfo
 }
 
 func newBackend(t *testing.T) *backend {
 	t.Helper()
-	b := &backend{t: t, ca: newAuthority(t), conns: make(chan net.Conn, 100)}
+	b := &backend{t: t, ca: newAuthority(t), conns: make(chan offered, 100)}
 	sum := sha256.Sum256(b.ca.cert.RawSubjectPublicKeyInfo)
 	mux := http.NewServeMux()
 	mux.HandleFunc(fmt.Sprintf("GET /base/agents/%x/{id}", sum[:8]), b.accept)
@@ -66,7 +74,7 @@ func (b *backend) accept(w http.ResponseWriter, r *http.Request) {
 		b.t.Errorf("the agent does not have its key: %v", err)
 		return
 	}
-	b.conns <- websocket.NetConn(context.Background(), socket, websocket.MessageBinary)
+	b.conns <- offered{websocket.NetConn(context.Background(), socket, websocket.MessageBinary), r.PathValue("id"), certificate.RawSubjectPublicKeyInfo}
 }
 
 // client is a client of the agent over a connection that it has offered.
@@ -160,5 +168,39 @@ func TestAnAgentSaysWhatItHasNoProofBy(t *testing.T) {
 		if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v", asked, err)
 		}
+	}
+}
+
+func TestAClaimedAgentCallsInItsContainersName(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	k := startTask(t, b.options("SOCKERLESS_PREPARED=shape", "SOCKERLESS_CALLBACK_SECRET=one-time"))
+	container := strings.Repeat("c", 64)
+	claim := connect.NewRequest(&agentv1.ClaimRequest{ContainerId: container, StartTimeoutSeconds: 60})
+	claimed, err := b.client(k.id, b.ca).Claim(patience(t), claim)
+	must(t, err)
+	next := <-b.conns
+	for next.containerID != container { // those of before the claim
+		next = <-b.conns
+	}
+	if sum := sha256.Sum256(next.key); !bytes.Equal(sum[:], claimed.Msg.Pin) {
+		t.Errorf("it calls with the key %x, and the claim answered %x", sum, claimed.Msg.Pin)
+	}
+	b.conns <- next
+	client := b.client(container, b.ca)
+	hello, err := client.Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
+	must(t, err)
+	if hello.Msg.ContainerId != container {
+		t.Errorf("%v", hello.Msg)
+	}
+	proof, err := client.Prove(patience(t), connect.NewRequest(&agentv1.ProveRequest{}))
+	must(t, err)
+	if proof.Msg.GetSecret() != "one-time" {
+		t.Errorf("%v", proof.Msg)
+	}
+	start(t, client, &agentv1.StartRequest{Generation: 1, Process: nobody("probe", "say", "x", "7")})
+	k.await("the end", func() bool { return release(t, client, 1) == nil })
+	if code := k.exitCode(); code != 7 {
+		t.Errorf("the agent exited with %d", code)
 	}
 }

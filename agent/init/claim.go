@@ -69,6 +69,9 @@ func (c *container) Claim(_ context.Context, request *agentv1.ClaimRequest) (*ag
 	c.hello = proto.CloneOf(c.hello) // somebody may be answered with it
 	c.hello.ContainerId = request.ContainerId
 	c.standings.Store(next)
+	if c.callAs != nil {
+		c.callAs(request.ContainerId, next.certificate)
+	}
 	c.logger.Info("the agent is a container's", "container", request.ContainerId)
 	c.waits++
 	if limit := time.Duration(request.StartTimeoutSeconds) * time.Second; limit > 0 {

@@ -2,6 +2,7 @@ package containerinit
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,8 @@ type container struct {
 	logger   *slog.Logger
 	// standings are in whose name it serves.
 	standings standings
+	// callAs changes the name in which it calls; nil: it is dialled.
+	callAs func(containerID string, certificate tls.Certificate)
 
 	mu         sync.Mutex
 	hello      *agentv1.HelloResponse

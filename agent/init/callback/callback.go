@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -70,7 +71,7 @@ type Options struct {
 // always waits for it.
 type Listener struct {
 	options Options
-	where   *url.URL
+	name    atomic.Pointer[name]
 	client  *http.Client
 
 	ctx    context.Context // of the calling
@@ -80,6 +81,15 @@ type Listener struct {
 	taken  chan net.Conn
 	places chan struct{}
 	links  *links
+}
+
+// name is in whose name the agent calls.
+type name struct {
+	containerID string
+	certificate tls.Certificate
+	where       *url.URL
+	current     context.Context // until the agent has another
+	replace     context.CancelFunc
 }
 
 // Listen starts to dial the backend.
@@ -94,7 +104,7 @@ func Listen(options Options) *Listener {
 func Try(ctx context.Context, options Options) error {
 	l := newListener(options)
 	defer l.cancel(net.ErrClosed)
-	conn, err := l.dial(ctx, l.where)
+	conn, err := l.dial(ctx, l.name.Load(), "")
 	if err != nil {
 		return err
 	}
@@ -104,7 +114,6 @@ func Try(ctx context.Context, options Options) error {
 func newListener(options Options) *Listener {
 	l := &Listener{
 		options: options,
-		where:   options.URL.JoinPath("agents", instanceOf(options.Instance), options.ContainerID),
 		taken:   make(chan net.Conn), places: make(chan struct{}, maxConnections),
 	}
 	l.links = newLinks(options.ResumeWithin, l.hand, options.Logger)
@@ -121,7 +130,21 @@ func newListener(options Options) *Listener {
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.closed, l.close = context.WithCancel(l.ctx)
+	l.name.Store(l.newName(options.ContainerID, options.Certificate))
 	return l
+}
+
+func (l *Listener) newName(containerID string, certificate tls.Certificate) *name {
+	made := &name{containerID: containerID, certificate: certificate}
+	made.where = l.options.URL.JoinPath("agents", instanceOf(l.options.Instance), containerID)
+	made.current, made.replace = context.WithCancel(l.ctx)
+	return made
+}
+
+// CallAs calls in another container's name from now on. The connection that waits
+// is replaced; those in use continue.
+func (l *Listener) CallAs(containerID string, certificate tls.Certificate) {
+	l.name.Swap(l.newName(containerID, certificate)).replace()
 }
 
 // instanceOf is the name of a backend's instance in URL paths.
@@ -158,8 +181,9 @@ func (a address) String() string { return string(a) }
 func (l *Listener) run() {
 	var told time.Time
 	for pause := firstPause; l.ctx.Err() == nil; {
-		err := l.offer()
-		if err == nil {
+		own := l.name.Load()
+		err := l.offer(own)
+		if err == nil || own != l.name.Load() {
 			pause = firstPause
 			continue
 		}
@@ -170,26 +194,28 @@ func (l *Listener) run() {
 		select { // with a spread, so that agents do not all dial at once
 		case <-time.After(pause/2 + mathrand.N(pause)):
 			pause = min(2*pause, lastPause)
-		case <-l.ctx.Done():
+		case <-own.current.Done():
+			pause = firstPause
 		}
 	}
 }
 
-// offer makes a connection and returns once the backend uses it, or it is lost.
-func (l *Listener) offer() error {
+// offer makes a connection and returns once the backend uses it, or it is lost, or
+// the agent has another name.
+func (l *Listener) offer(own *name) error {
 	select {
 	case l.places <- struct{}{}:
-	case <-l.ctx.Done():
-		return context.Cause(l.ctx)
+	case <-own.current.Done():
+		return context.Cause(own.current)
 	}
 	free := func() { <-l.places }
-	conn, err := l.dial(l.ctx, l.where)
+	conn, err := l.dial(own.current, own, "")
 	if err != nil {
 		free()
 		return err
 	}
 	used := &usedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer), free: free}
-	stop := context.AfterFunc(l.ctx, func() { conn.Close() })
+	stop := context.AfterFunc(own.current, func() { conn.Close() })
 	first, err := used.reader.Peek(1)
 	stop()
 	if err != nil {
@@ -224,20 +250,26 @@ func (l *Listener) Drain(ctx context.Context, isPatient bool) {
 // DialPeer makes a connection that the backend joins with one of another
 // container's agent. It ends if the backend refuses.
 func (l *Listener) DialPeer(ctx context.Context, containerID string) (net.Conn, error) {
-	return l.dial(ctx, l.where.JoinPath("peers", containerID))
+	return l.dial(ctx, l.name.Load(), containerID)
 }
 
 // dial opens a WebSocket, with pings until it ends.
-func (l *Listener) dial(ctx context.Context, where *url.URL) (net.Conn, error) {
+//
+// peer is the container that the backend joins it with; empty: it is the backend's own
+func (l *Listener) dial(ctx context.Context, own *name, peer string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	where := own.where
+	if peer != "" {
+		where = where.JoinPath("peers", peer)
+	}
 	socket, _, err := websocket.Dial(ctx, where.String(), &websocket.DialOptions{
 		HTTPClient: l.client, Subprotocols: []string{Subprotocol}, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := l.showKey(ctx, socket); err != nil {
+	if err := l.showKey(ctx, socket, own); err != nil {
 		socket.CloseNow()
 		return nil, err
 	}
@@ -254,7 +286,7 @@ type shown struct {
 
 // showKey signs the backend's nonce with the certificate's key, so that no other
 // connection can pass for the agent's.
-func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn) error {
+func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn, own *name) error {
 	if socket.Subprotocol() != Subprotocol {
 		return fmt.Errorf("the backend speaks %q, not %s", socket.Subprotocol(), Subprotocol)
 	}
@@ -265,16 +297,16 @@ func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn) error {
 	if len(nonce) != nonceSize {
 		return fmt.Errorf("%d bytes came to be signed, %d are wanted", len(nonce), nonceSize)
 	}
-	key, ok := l.options.Certificate.PrivateKey.(crypto.Signer)
+	key, ok := own.certificate.PrivateKey.(crypto.Signer)
 	if !ok {
 		return errors.New("the agent's key signs nothing")
 	}
-	digest := sha256.Sum256(keyProof(l.options.Instance, l.options.ContainerID, nonce))
+	digest := sha256.Sum256(keyProof(l.options.Instance, own.containerID, nonce))
 	signature, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
 		return err
 	}
-	return wsjson.Write(ctx, socket, shown{l.options.Certificate.Certificate[0], signature})
+	return wsjson.Write(ctx, socket, shown{own.certificate.Certificate[0], signature})
 }
 
 // keyProof is the message that an agent signs. Its form differs from everything
