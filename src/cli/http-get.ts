@@ -38,9 +38,12 @@ export async function get(
       (body) => answered.resolve({ status: response.statusCode ?? 0, body }),
       answered.reject,
     );
-  })
-    .on("timeout", () => asked.destroy(new Error(`no answer within ${Number(options.timeout) / 1000} s`)))
-    .on("error", (error) => answered.reject(systemError(`${peer} does not answer: ${error.message}`, error)));
+  }).on("error", (error) => answered.reject(systemError(`${peer} does not answer: ${error.message}`, error)));
+  const { timeout } = options;
+  if (timeout !== undefined) {
+    // Node's agent has a timeout of its own, which is told in the same way.
+    asked.on("timeout", () => asked.destroy(new Error(`no answer within ${timeout / 1000} s`)));
+  }
   asked.end();
   return await answered.promise;
 }
