@@ -4,7 +4,13 @@ import { join } from "node:path";
 
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 
-import { cloudCalled, preparedAsked, startEnded, stateWritten } from "../../common/metrics/measure.ts";
+import {
+  cloudCalled,
+  preparedAsked,
+  preparedWaited,
+  startEnded,
+  stateWritten,
+} from "../../common/metrics/measure.ts";
 import { processRegistry } from "../../common/metrics/process-metrics.ts";
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Machine } from "../driver/machine.ts";
@@ -177,6 +183,20 @@ function measurePrepared(registers: Registry[]): void {
     registers,
   });
   preparedAsked.observe(({ outcome }) => asked.inc({ outcome }));
+  const idle = new Counter({
+    name: "sockerless_prepared_tasks_idle_seconds_total",
+    help: "Time that tasks have waited for containers, all of them together.",
+    registers,
+  });
+  const cost = new Counter({
+    name: "sockerless_prepared_tasks_cost_total",
+    help: "What tasks that wait have cost, in the currency of pool.prices; 0 while no limit asks for money.",
+    registers,
+  });
+  preparedWaited.observe(({ seconds, cost: added }) => {
+    idle.inc(seconds);
+    cost.inc(added);
+  });
 }
 
 /** @returns reads both figures anew: a metric's own collection would be late for the other's */

@@ -100,6 +100,11 @@ export const preparedAsked = new Measure<{
   readonly outcome: PreparedOutcome;
 }>("prepared-asked");
 
+/** A prepared task has waited for so long since it was last counted, for a cost in the prices' currency (0: unknown). */
+export const preparedWaited = new Measure<{ readonly seconds: number; readonly cost: number }>(
+  "prepared-waited",
+);
+
 /**
  * A start has found that none with its image, size and network is prepared; that all of them are taken; none because the day's
  * limit is reached; one whose agent has not answered yet; one that is to be replaced; one that could not be made its own.

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../../common/clock.ts";
+import { preparedWaited } from "../../../common/metrics/measure.ts";
 import { type PoolRecord, PoolRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 
@@ -65,9 +66,11 @@ export class Spending {
       this.#cost = 0;
     }
     for (const { createdMs, costPerHour } of waiting) {
-      const hours = Math.max(0, nowMs - Math.max(createdMs, this.#countedMs)) / hourMs;
-      this.#idleHours += hours;
-      this.#cost += hours * costPerHour;
+      const ms = Math.max(0, nowMs - Math.max(createdMs, this.#countedMs));
+      const cost = (ms / hourMs) * costPerHour;
+      this.#idleHours += ms / hourMs;
+      this.#cost += cost;
+      preparedWaited.report(() => ({ seconds: ms / 1000, cost }));
     }
     this.#countedMs = nowMs;
   }
