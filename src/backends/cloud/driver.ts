@@ -208,7 +208,7 @@ function poolOf(
     prepared,
     finder,
     instance: instanceOf(authority),
-    wanted: learned ? () => learned.wanted() : pool && fixedPool(pool, platform, state, calls.logger),
+    wanted: learned ? () => learned.wanted() : pool && fixedPool(pool, platform, state, calls),
     learned,
     spending: new Spending({ state, clock: calls.clock, limits }),
     currency: prices?.currency ?? "",
@@ -224,7 +224,7 @@ function fixedPool(
   { entries = [], findImage }: CloudPool,
   { requests }: CloudPlatform,
   state: State,
-  logger: Logger,
+  { clock, logger }: Pick<PoolOptions, "clock" | "logger">,
 ): PoolOptions["wanted"] {
   const told = new Map<PoolEntry, string>();
   const missed = (entry: PoolEntry, reason: string): void => {
@@ -233,5 +233,6 @@ function fixedPool(
       logger.warn(`no task is prepared for containers of ${entry.image}: ${reason}`);
     }
   };
-  return () => wantedTasks(entries, { findImage, networks: () => state.networks.values(), requests }, missed);
+  const sources = { findImage, networks: () => state.networks.values(), requests };
+  return () => wantedTasks(entries, clock.nowMs(), sources, missed);
 }

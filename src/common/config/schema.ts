@@ -391,19 +391,19 @@ export const builderSchema = object({
 export const poolSchema = object({
   mode: describe(
     withDefault(oneOf("off", "fixed", "learned"), "off"),
-    "`fixed`, `learned`: tasks are prepared, and paid for, before containers are started; a start that finds one like its own takes it (docs/backends/ecs.md). `fixed`: those of `pool.images`; `learned`: those that starts of the last days let expect, as far as `pool.max_idle_hours_per_day` or `pool.max_cost_per_day` goes, one of which has to be given. Backend `ecs`.",
+    "`fixed`, `learned`: tasks are prepared, and paid for, before containers are started; a start that finds one like its own takes it (docs/backends/ecs.md, docs/backends/aca.md). `fixed`: those of `pool.images`; `learned`: those that starts of the last days let expect, as far as `pool.max_idle_hours_per_day` or `pool.max_cost_per_day` goes, one of which has to be given. Backends `ecs` and `aca`.",
   ),
   images: describe(
     withDefault(
       listOf(
         matching(
-          /^[^=,\s]+=\d+( (cpus=\d+(\.\d+)?|memory=\d+[kmg]?|network=[^,=\s]+))*$/,
-          "`image=count`, with ` cpus=N`, ` memory=SIZE` or ` network=NAME` behind it",
+          /^[^=,\s]+=\d+( (cpus=\d+(\.\d+)?|memory=\d+[kmg]?|network=[^,=\s]+|hours=([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d))*$/,
+          "`image=count`, with ` cpus=N`, ` memory=SIZE`, ` network=NAME` or ` hours=HH:MM-HH:MM` behind it",
         ),
       ),
       [],
     ),
-    "Mode `fixed`: how many tasks wait for containers of which image: `node:22=2 cpus=1 memory=2g network=ci`. They are like `docker run` with `--cpus`, `--memory` and `--network` of these values, and without other settings that a task definition has.",
+    "Mode `fixed`: how many tasks wait for containers of which image: `node:22=2 cpus=1 memory=2g network=ci`. They are like `docker run` with `--cpus`, `--memory` and `--network` of these values, and without other settings that tasks are requested with. ` hours=07:30-18:00`: only at that time of each day (UTC), which may go beyond midnight; entries of the same kind add up.",
   ),
   max_tasks: describe(withDefault(count(), 10), "The most tasks that wait at a time, of all images."),
   max_idle_hours_per_day: describe(

@@ -17,9 +17,10 @@ describe("an entry of pool.images", () => {
         cpus: 0,
         memory: 0,
         network: "bridge",
+        hours: undefined,
       },
     });
-    assert.deepEqual(parseEntry("node=1 cpus=0.5 memory=2g network=ci"), {
+    assert.deepEqual(parseEntry("node=1 cpus=0.5 memory=2g network=ci hours=07:30-18:00"), {
       ...{
         kind: "node cpus=0.5 memory=2g network=ci",
         image: "node",
@@ -27,8 +28,30 @@ describe("an entry of pool.images", () => {
         cpus: 0.5,
         memory: 2 * 1024 ** 3,
         network: "ci",
+        hours: { from: 450, to: 1080 },
       },
     });
+  });
+
+  it("asks for tasks at its hours, which may go beyond midnight", async () => {
+    const sources = {
+      findImage: () => create(ImageRecordSchema, { id: "sha256:1" }),
+      networks: () => [create(NetworkRecordSchema, { network: { name: "bridge" } })],
+      requests: { make: async () => "request" },
+    };
+    const entries = ["a=1 hours=07:30-18:00", "b=1 hours=22:00-06:00", "c=1"].map(parseEntry);
+    const asking = async (time: string): Promise<string> => {
+      const nowMs = Date.parse(`2026-11-26T${time}:00Z`);
+      const wanted = await wantedTasks(entries, nowMs, sources, () => {});
+      return wanted.map(({ kind }) => kind).join("");
+    };
+    assert.equal(await asking("07:29"), "c");
+    assert.equal(await asking("07:30"), "ac");
+    assert.equal(await asking("17:59"), "ac");
+    assert.equal(await asking("18:00"), "c");
+    assert.equal(await asking("22:00"), "bc");
+    assert.equal(await asking("05:59"), "bc");
+    assert.equal(await asking("06:00"), "c");
   });
 
   it("is passed over, with the reason, while its image or its network is missing", async () => {
@@ -44,7 +67,7 @@ describe("an entry of pool.images", () => {
       requests: { make: async () => "request" },
     };
     const entries = ["here=1", "gone=1", "here=1 network=none-such"].map(parseEntry);
-    assert.deepEqual(await wantedTasks(entries, sources, (_entry, reason) => missed.push(reason)), [
+    assert.deepEqual(await wantedTasks(entries, 0, sources, (_entry, reason) => missed.push(reason)), [
       { request: "request", kind: "here", count: 1 },
     ]);
     assert.deepEqual(new Set(missed), new Set(["No such image: gone", "network none-such not found"]));

@@ -23,9 +23,15 @@ export interface Wanted {
   readonly most?: number;
 }
 
+/** A part of each day (UTC), which may go beyond midnight, in minutes after midnight. */
+interface Hours {
+  readonly from: number;
+  readonly to: number;
+}
+
 /** One entry of `pool.images`. */
 export interface PoolEntry {
-  /** Its text without the count. */
+  /** Its text without the count and the hours. */
   readonly kind: string;
   readonly image: string;
   readonly count: number;
@@ -34,6 +40,8 @@ export interface PoolEntry {
   /** Bytes; 0: none are asked for. */
   readonly memory: number;
   readonly network: string;
+  /** Undefined: all day. */
+  readonly hours: Hours | undefined;
 }
 
 /** The images and networks that templates are made from. */
@@ -44,37 +52,60 @@ export interface TemplateSources {
   readonly requests: Pick<TaskRequests, "make">;
 }
 
+const minuteMs = 60_000;
+const minutesOfDay = 24 * 60;
 /** The network of containers that name none. */
 const defaultNetwork = "bridge";
 const nanosPerCpu = 1e9;
 
-/** Parses `image=count cpus=N memory=SIZE network=NAME`, of which the configuration has checked the form. */
+/** Parses `image=count cpus=N memory=SIZE network=NAME hours=HH:MM-HH:MM`, of which the configuration has checked the form. */
 export function parseEntry(text: string): PoolEntry {
   const [first = "", ...rest] = text.split(" ");
   const [image = "", count] = first.split("=");
   const given = new Map(rest.map((part) => part.split("=") as [string, string]));
   return {
-    kind: [image, ...rest].join(" "),
+    kind: [image, ...rest.filter((part) => !part.startsWith("hours="))].join(" "),
     image,
     count: Number(count),
     cpus: Number(given.get("cpus") ?? 0),
     memory: parseSize(given.get("memory") ?? "0") ?? 0,
     network: given.get("network") ?? defaultNetwork,
+    hours: hoursOf(given.get("hours")),
   };
 }
 
+function hoursOf(text: string | undefined): Hours | undefined {
+  const [from = 0, to = 0] = (text?.split("-") ?? []).map((time) => {
+    const [hour = 0, minute = 0] = time.split(":").map(Number);
+    return hour * 60 + minute;
+  });
+  return text === undefined ? undefined : { from, to };
+}
+
+/** Whether an entry asks for tasks at a time. */
+function isAsking({ hours }: PoolEntry, nowMs: number): boolean {
+  if (hours === undefined) {
+    return true;
+  }
+  const { from, to } = hours;
+  const now = Math.floor(nowMs / minuteMs) % minutesOfDay;
+  return from < to ? from <= now && now < to : from <= now || now < to;
+}
+
 /**
- * The tasks of the entries that can be made now.
+ * The tasks of the entries that ask for them now, and can be made.
  *
  * @param missed receives each entry that cannot be, with the reason: its image is not here, its network does not exist
  */
 export async function wantedTasks(
   entries: readonly PoolEntry[],
+  nowMs: number,
   sources: TemplateSources,
   missed: (entry: PoolEntry, reason: string) => void,
 ): Promise<readonly Wanted[]> {
+  const asking = entries.filter((entry) => isAsking(entry, nowMs));
   const made = await Promise.all(
-    entries.map(async (entry) => {
+    asking.map(async (entry) => {
       try {
         const request = await sources.requests.make(specOf(entry, sources), (_stillTo, step) => step());
         return [{ request, kind: entry.kind, count: entry.count }];
