@@ -61,7 +61,13 @@ const steps: readonly Step[] = [
   }),
   integration("clients on Azure", ["test/aca/api"], stormOfACloud),
   integration("kills on Azure", ["test/aca/recovery.test.ts", "test/aca/lost-starts.test.ts"]),
-  integration("claims", ["test/ecs/prepared-storm.test.ts"]),
+  integration("prepared tasks", [
+    ...["ecs", "aca"].flatMap((cloud) => [
+      `test/${cloud}/prepared.test.ts`,
+      `test/${cloud}/prepared-crashes.test.ts`,
+    ]),
+  ]),
+  integration("claims", ["test/ecs/prepared-storm.test.ts", "test/aca/prepared-storm.test.ts"]),
   integration("lost starts on ECS", ["test/ecs/lost-starts.test.ts"]),
   integration("cuts on Azure", ["test/aca/cut.test.ts"]),
   integration("postgres on Azure", ["test/aca/postgres.test.ts"]),

@@ -12,6 +12,7 @@ import {
   parseRequest,
 } from "../../src/backends/aca/jobs/job-requests.ts";
 import { ContainerJobs } from "../../src/backends/aca/jobs/jobs.ts";
+import { preparedJobs } from "../../src/backends/aca/jobs/prepared-jobs.ts";
 import { acaMachine } from "../../src/backends/aca/machine.ts";
 import { instanceTag, parseTask } from "../../src/backends/aca/tags.ts";
 import { isUndone } from "../../src/backends/cloud/contract/cloud-error.ts";
@@ -103,8 +104,9 @@ describe("the job of a start, in an Azure that", () => {
       ...{ azure, resourceGroup, environmentId, instance, clock, logger },
       secretOf: callbackSecrets(createSealer(new Uint8Array(32))),
       registryPassword: undefined,
+      containerTimeMs: 600_000,
       isOnBooks: () => false,
-      isContainer: () => true,
+      isContainer: (id) => id !== "",
       ended() {},
       failed: (job) => failed.push(job),
     });
@@ -216,6 +218,54 @@ describe("the job of a start, in an Azure that", () => {
       return configuration?.secrets?.find(({ name }) => name === callbackSecretName)?.value;
     });
     assert.notEqual(secrets[0], secrets[1]);
+  });
+
+  it("has a prepared job tells that, and once it is claimed its container", async () => {
+    const jobs = startBackend();
+    const prepared = preparedJobs(jobs);
+    const asked = await request();
+    const preparation = { name: newId(), shape: prepared.shapeOf(asked), waitMs: 60_000 };
+    const task = taskOf(await jobs.run(prepared.prepare(asked, preparation), signal));
+    const seenBy = async (other: ContainerJobs) => {
+      assert.deepEqual(
+        (await other.listOwn()).filter((each) => each === task),
+        [task],
+      );
+      const [view] = (await other.describe([task], signal)).views;
+      return { containerId: view?.containerId, generation: view?.generation, name: view?.prepared?.name };
+    };
+    for (const other of [jobs, startBackend()]) {
+      const waiting = { containerId: "", generation: 0n, name: preparation.name };
+      assert.deepEqual(await seenBy(other), waiting);
+    }
+    const { containerId } = parseRequest(asked);
+    Object.assign(scene.azure.delays, { writeJob: 1 });
+    for (let times = 1; times <= 2; times++) {
+      await jobs.claim(task, containerId, 3n, signal);
+    }
+    for (const other of [jobs, startBackend()]) {
+      assert.deepEqual(await seenBy(other), { containerId, generation: 3n, name: preparation.name });
+    }
+    assert.deepEqual(scene.azure.app.jobs.body(parseTask(task).job)?.tags, {
+      "sockerless-instance": instance,
+      "sockerless-container": containerId,
+      "sockerless-generation": "3",
+    });
+  });
+
+  it("is asked for a prepared job keeps it until it is seen, and no longer where it does not start", async () => {
+    const jobs = startBackend();
+    const prepared = preparedJobs(jobs);
+    const preparation = () => ({ name: newId(), shape: "s", waitMs: 60_000 });
+    const asked = prepared.prepare(await request(), preparation());
+    const task = taskOf(await jobs.run(asked, signal));
+    assert.ok(jobs.isBeingStarted(parseTask(task).job));
+    await jobs.describe([task], signal);
+    assert.ok(!jobs.isBeingStarted(parseTask(task).job));
+    scene.azure.faults.add({ on: "app.Jobs_Start", error: { code: "Conflict", status: 409 } });
+    const refused = prepared.prepare(await request(), preparation());
+    await jobs.run(refused, signal);
+    assert.ok(!jobs.isBeingStarted(parseRequest(refused).name));
   });
 
   it("shows a job only some time after it has made it starts it once", async () => {

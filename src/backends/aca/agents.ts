@@ -11,7 +11,9 @@ import { Relay } from "../cloud/callback/relay.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
 import type { Sealer } from "../cloud/authority/seal.ts";
+import type { JobFacts } from "./jobs/job-view.ts";
 import type { ContainerJobsOptions } from "./jobs/jobs.ts";
+import { preparedGeneration } from "./jobs/prepared-jobs.ts";
 import { parseTask } from "./tags.ts";
 
 /** Agents of jobs, which cannot be dialled and call instead. */
@@ -25,8 +27,8 @@ export interface AcaAgents {
 /** Dependencies of the wait for agents. */
 export interface AcaAgentsOptions extends Omit<CloudSurroundings, "state"> {
   readonly config: AcaConfig;
-  /** The generation of the start that a task is for. */
-  readonly generationOf: (task: string) => Promise<bigint>;
+  /** The job of a task. */
+  readonly factsOf: (task: string) => Promise<JobFacts>;
 }
 
 /**
@@ -35,7 +37,7 @@ export interface AcaAgentsOptions extends Omit<CloudSurroundings, "state"> {
  * @throws invalid: `aca.callback_url` is missing; system: the address for callback agents cannot be bound
  */
 export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
-  const { config, authority, sealer, clock, generationOf } = options;
+  const { config, authority, sealer, clock, factsOf } = options;
   const { callbackUrl } = config.aca;
   if (callbackUrl === undefined) {
     throw invalid("configuration: aca.callback_url is required: where containers' agents reach this backend");
@@ -49,9 +51,14 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
   });
   logger.info(`agents are waited for at ${relay.address}, and told ${callbackUrl}`);
   const secretOf = callbackSecrets(sealer);
-  const proof = secretProof(async (containerId, { task }) =>
-    secretOf(containerId, await generationOf(task), parseTask(task).job),
-  );
+  const proof = secretProof(async (containerId, { task }) => {
+    const { prepared, generation } = await factsOf(task);
+    const { job } = parseTask(task);
+    // A prepared job has got its secret before its container.
+    return prepared === undefined
+      ? secretOf(containerId, generation, job)
+      : secretOf(prepared.name, preparedGeneration, job);
+  });
   const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: false, clock, logger };
   return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
 }

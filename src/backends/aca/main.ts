@@ -40,7 +40,10 @@ export async function acaPlatformOf(
   });
   const idleJobs = new IdleJobs({
     jobs: () => jobs,
-    recordOf: (containerId) => state.tasks.get(containerId),
+    recordOf: (containerId, job) =>
+      containerId === ""
+        ? [...state.tasks.values()].find((task) => task.task !== "" && isOf(task, job))
+        : state.tasks.get(containerId),
     clock,
     logger,
   });
@@ -51,6 +54,7 @@ export async function acaPlatformOf(
     instance: instanceOf(authority),
     secretOf: callbackSecrets(sealer),
     registryPassword: aca.registryPassword,
+    containerTimeMs: aca.replicaTimeout,
     isOnBooks: (job) => [...state.tasks.values()].some((task) => task.task !== "" && isOf(task, job)),
     isContainer: (containerId) => state.tasks.get(containerId) !== undefined,
     ended: (job, containerId) => idleJobs.ended(job, containerId),
@@ -61,7 +65,7 @@ export async function acaPlatformOf(
   const agents = await acaAgents({
     ...surroundings,
     config,
-    generationOf: (task) => jobs.generationOf(task),
+    factsOf: (task) => jobs.factsOf(task),
   });
   try {
     const registry = registryOptions(config);

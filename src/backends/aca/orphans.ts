@@ -52,6 +52,7 @@ function jobsOf(
     environmentId: environmentIdOf(aca),
     secretOf: () => "", // Nothing is started here.
     registryPassword: undefined,
+    containerTimeMs: aca.replicaTimeout,
     isOnBooks: () => false,
     isContainer: () => false,
     ended() {},
@@ -95,7 +96,7 @@ async function orphanedJobs(jobs: ContainerJobs, own: string, known: Known): Pro
     found.push({
       kind: "job",
       id: name,
-      purpose: `container ${shortId(containerId)}`,
+      purpose: containerId === "" ? "prepared for a container" : `container ${shortId(containerId)}`,
       instance,
       async remove() {
         await jobs.remove(name);

@@ -14,6 +14,7 @@ import type { IdleJobs } from "./jobs/idle-jobs.ts";
 import { type JobSettings, mainContainerName } from "./jobs/job.ts";
 import { jobRequests } from "./jobs/job-requests.ts";
 import type { ContainerJobs } from "./jobs/jobs.ts";
+import { preparedJobs } from "./jobs/prepared-jobs.ts";
 import { logAnalyticsLog } from "./logs/log-analytics.ts";
 import { acaMachine } from "./machine.ts";
 import { acaNetworks, internalNetworks } from "./networks.ts";
@@ -87,6 +88,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
         callbackUrl: agents.callbackUrl,
       }),
     }),
+    prepared: preparedJobs(jobs),
     finder: agents.finder,
     log: logAnalyticsLog({
       azure,

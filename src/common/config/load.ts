@@ -159,7 +159,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     pool: camelCased(pool as v.InferOutput<typeof poolSchema>) as PoolSection,
   };
   if (sources.command === "serve" || sources.command === "backend") {
-    checkPool(common.pool, backend, ecs);
+    checkPool(common.pool, backend);
   }
   checkAddresses(common, sources.command);
   const warnings = strangeVariables(sources.environment);
@@ -343,15 +343,14 @@ function resolveCommon(
   };
 }
 
-/** @throws invalid: there is no backend, or no way to its agents, that tasks are prepared for */
-function checkPool(
-  { mode, maxIdleHoursPerDay, maxCostPerDay }: PoolSection,
-  backend: BackendName,
-  ecs: Record<string, unknown> | undefined,
-): void {
-  if (mode !== "off" && (backend !== "ecs" || ecs?.["agent_mode"] !== "direct")) {
+/** Backends that prepare tasks. */
+const preparing: readonly BackendName[] = ["ecs", "aca"];
+
+/** @throws invalid: tasks are not prepared on the backend, or nothing limits what they cost */
+function checkPool({ mode, maxIdleHoursPerDay, maxCostPerDay }: PoolSection, backend: BackendName): void {
+  if (mode !== "off" && !preparing.includes(backend)) {
     throw invalid(
-      "configuration: pool.mode: tasks are prepared on the backend ecs with ecs.agent_mode: direct, and nowhere else",
+      `configuration: pool.mode: tasks are prepared on the backends ${preparing.join(" and ")}, and nowhere else`,
     );
   }
   if (mode === "learned" && maxIdleHoursPerDay === undefined && maxCostPerDay === undefined) {

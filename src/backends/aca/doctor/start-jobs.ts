@@ -172,6 +172,7 @@ async function runJob(
     environmentId: environmentIdOf(aca),
     secretOf: () => randomBytes(32).toString("base64url"), // Nobody asks for it.
     registryPassword: aca.registryPassword,
+    containerTimeMs: replicaTimeoutMs,
     isOnBooks: () => false,
     isContainer: () => false,
     ended() {},

@@ -15,6 +15,7 @@ function setUp(names: readonly string[], books: Readonly<Record<string, TaskReco
   const there = new Set(names);
   const running = new Set<string>();
   const busy = new Set<string>();
+  const begun = new Set<string>();
   const removals: string[] = [];
   const facts = { instance: "sockerless/1", generation: 1n, replicaTimeoutMs: 1 };
   const clock = new ManualClock();
@@ -23,6 +24,7 @@ function setUp(names: readonly string[], books: Readonly<Record<string, TaskReco
     jobs: () => ({
       list: async () => [...there].map((name) => ({ ...facts, name, containerId: name })),
       isRunning: async (name) => running.has(name),
+      isBeingStarted: (name) => begun.has(name),
       async remove(name) {
         removals.push(name);
         if (busy.has(name)) {
@@ -36,7 +38,7 @@ function setUp(names: readonly string[], books: Readonly<Record<string, TaskReco
     clock,
     logger: log.logger,
   });
-  return { there, running, busy, removals, clock, log, idle };
+  return { there, running, busy, begun, removals, clock, log, idle };
 }
 
 const needed = (job: string): TaskRecord =>
@@ -48,6 +50,16 @@ describe("jobs that nobody needs", () => {
     running.add("c");
     await idle.sweep();
     assert.deepEqual([...there], ["b", "c"]);
+  });
+
+  it("are kept by a sweep while they are being started", async () => {
+    const { idle, there, begun } = setUp(["a"]);
+    begun.add("a");
+    await idle.sweep();
+    assert.deepEqual([...there], ["a"]);
+    begun.delete("a");
+    await idle.sweep();
+    assert.deepEqual([...there], []);
   });
 
   it("are deleted although another cannot be, which is told", async () => {

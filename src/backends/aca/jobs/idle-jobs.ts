@@ -9,9 +9,9 @@ import type { ContainerJobs } from "./jobs.ts";
 
 /** Dependencies and settings of {@link IdleJobs}. */
 export interface IdleJobsOptions {
-  readonly jobs: () => Pick<ContainerJobs, "list" | "isRunning" | "remove">;
-  /** A container's task record; undefined if there is none. */
-  readonly recordOf: (containerId: string) => TaskRecord | undefined;
+  readonly jobs: () => Pick<ContainerJobs, "list" | "isRunning" | "isBeingStarted" | "remove">;
+  /** The task record of a container, or of the one that has taken a job if none is said; undefined if there is none. */
+  readonly recordOf: (containerId: string, job: string) => TaskRecord | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -109,13 +109,14 @@ export class IdleJobs {
     await underWay;
   }
 
-  /** Whether a container's record refers to a job that runs, is requested, or lingers. */
+  /** Whether a container's record refers to a job that runs, is requested, or lingers, or it is prepared just now. */
   #isNeeded(job: string, containerId: string): boolean {
-    const record = this.#options.recordOf(containerId);
-    if (record === undefined || record.phase === TaskPhase.GONE) {
-      return false;
+    const { jobs, recordOf } = this.#options;
+    if (jobs().isBeingStarted(job)) {
+      return true;
     }
-    return isOf(record, job);
+    const record = recordOf(containerId, job);
+    return record !== undefined && record.phase !== TaskPhase.GONE && isOf(record, job);
   }
 }
 

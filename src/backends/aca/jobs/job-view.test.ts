@@ -16,8 +16,10 @@ const after = (ms: number): Date => new Date(startTime.getTime() + ms);
 
 function view(status: string, ranMs?: number, stopReason?: string, lastStatus = ""): TaskView {
   const endTime = ranMs === undefined ? {} : { endTime: after(ranMs) };
-  return viewOf(name, { status, startTime, ...endTime }, facts, { lastStatus, stopReason });
+  return viewOf(name, { status, startTime, ...endTime }, facts, { ...knowledge, lastStatus, stopReason });
 }
+
+const knowledge = { lastStatus: "", stopReason: undefined, containerTimeMs: 3_600_000 };
 
 describe("viewOf an execution", () => {
   it("tells whose it is, and that its agent calls", () => {
@@ -62,6 +64,14 @@ describe("viewOf an execution", () => {
     );
     assert.equal(reason, interruption);
     assert.equal(view("Failed", 3_000).interruption, "");
+  });
+
+  it("tells until when a container that claims it has its whole time", () => {
+    const prepared = { name: "e".repeat(64), shape: "s" };
+    const waiting = { ...facts, containerId: "", generation: 0n, prepared, replicaTimeoutMs: 5_400_000 };
+    const seen = viewOf(name, { status: "Running", startTime }, waiting, knowledge);
+    assert.deepEqual(seen.prepared, { ...prepared, claimableUntil: after(1_800_000) });
+    assert.equal(view("Running").prepared, undefined);
   });
 
   it("tells stops by others from its own", () => {

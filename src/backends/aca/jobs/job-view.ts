@@ -2,14 +2,18 @@
 import type { JobExecution } from "@azure/arm-appcontainers";
 
 import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
+import type { Preparation } from "../../cloud/contract/prepared-tasks.ts";
 import { formatTask, type TaskName } from "../tags.ts";
 
 /** The part of a job that is needed to interpret its executions. */
 export interface JobFacts {
   /** The instance that created it; empty if it is not sockerless'. */
   readonly instance: string;
+  /** The one that it was made for, or that has claimed it; empty: none has. */
   readonly containerId: string;
   readonly generation: bigint;
+  /** Undefined if it was made for a container. */
+  readonly prepared?: Pick<Preparation, "name" | "shape"> | undefined;
   readonly replicaTimeoutMs: number;
 }
 
@@ -19,6 +23,8 @@ export interface ExecutionKnowledge {
   readonly lastStatus: string;
   /** The reason for which this backend stopped it; undefined if it did not. */
   readonly stopReason: string | undefined;
+  /** Time that every container has. */
+  readonly containerTimeMs: number;
 }
 
 const stoppedStatuses: ReadonlySet<string> = new Set(["Succeeded", "Failed", "Degraded", "Stopped"]);
@@ -37,7 +43,7 @@ export function viewOf(
   name: TaskName,
   { status: told = "", startTime, endTime }: Pick<JobExecution, "status" | "startTime" | "endTime">,
   facts: JobFacts,
-  { lastStatus, stopReason }: ExecutionKnowledge,
+  { lastStatus, stopReason, containerTimeMs }: ExecutionKnowledge,
 ): TaskView {
   const isSilent = told === "Unknown" || told === "";
   const status = isSilent ? lastStatus || "Processing" : told;
@@ -60,6 +66,10 @@ export function viewOf(
     instance: facts.instance,
     containerId: facts.containerId,
     generation: facts.generation,
+    prepared: facts.prepared && {
+      ...facts.prepared,
+      claimableUntil: startTime && new Date(startTime.getTime() + facts.replicaTimeoutMs - containerTimeMs),
+    },
     address: name.execution,
     exitCode: exitCodeOf(status),
     outOfMemory: "",

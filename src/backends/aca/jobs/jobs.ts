@@ -12,6 +12,7 @@ import { containerTag, formatTask, generationTag, instanceTag, parseTask, type T
 import { withSecrets } from "./job.ts";
 import { type JobRequest, parseRequest } from "./job-requests.ts";
 import { isOver, type JobFacts, viewOf } from "./job-view.ts";
+import { preparationOf } from "./prepared-jobs.ts";
 
 /** Settings of {@link ContainerJobs}, and what it calls. */
 export interface ContainerJobsOptions {
@@ -24,6 +25,8 @@ export interface ContainerJobsOptions {
   /** The secret by which the agent of a start proves itself, in the job of this name. */
   readonly secretOf: (containerId: string, generation: bigint, job: string) => string;
   readonly registryPassword: string | undefined;
+  /** Time that every container has. */
+  readonly containerTimeMs: number;
   /** Whether a job's execution is recorded, so that it need not be searched for. */
   readonly isOnBooks: (job: string) => boolean;
   /** Whether a container has a task record. */
@@ -43,6 +46,8 @@ export interface FoundJob extends JobFacts {
 
 /** Poll interval of a long-running operation without `Retry-After`. */
 const operationPollMs = 1_000;
+/** The same of a claim, which a container's start waits for. */
+const claimPollMs = 200;
 /** Maximum delay until a new execution is listed. */
 const visibleAfterMs = 10_000;
 const visiblePollMs = 1_000;
@@ -71,6 +76,8 @@ export class ContainerJobs implements CloudTasks {
   readonly #stopped = new Map<string, string>();
   /** Jobs of recorded containers: once unreferenced, they are about to be deleted. */
   readonly #served = new Set<string>();
+  /** Prepared jobs that no container's record names, from their request until they were seen running, or have failed. */
+  readonly #underWay = new Set<string>();
   /** Whether Azure may have started a job that this process created or asked to start. */
   readonly #starts = new Map<string, "none" | "maybe">();
 
@@ -83,9 +90,13 @@ export class ContainerJobs implements CloudTasks {
     const asked = parseRequest(request);
     signal.throwIfAborted();
     this.#served.add(asked.name);
+    if (preparationOf(asked.job) !== undefined) {
+      this.#underWay.add(asked.name);
+    }
     try {
       return { task: formatTask({ job: asked.name, execution: await this.#startOnce(asked) }) };
     } catch (error) {
+      this.#underWay.delete(asked.name);
       if (error instanceof AzureError) {
         this.#options.failed(asked.name, asked.containerId);
         return { reason: error.message, cause: error, prospect: error.prospect };
@@ -156,7 +167,9 @@ export class ContainerJobs implements CloudTasks {
   async listOwn(): Promise<readonly string[]> {
     const { isOnBooks, isContainer } = this.#options;
     const jobs = (await this.list()).filter(
-      ({ name, containerId }) => !isOnBooks(name) && (!this.#served.has(name) || isContainer(containerId)),
+      (job) =>
+        !isOnBooks(job.name) &&
+        (isWaiting(job) || !this.#served.has(job.name) || isContainer(job.containerId)),
     );
     const found = await Promise.all(
       jobs.map(async ({ name: job }) => {
@@ -187,9 +200,39 @@ export class ContainerJobs implements CloudTasks {
     return parseTask(task).execution;
   }
 
-  /** The generation of the start that a task is for. @throws AzureError; not-found: there is no such job */
-  async generationOf(task: string): Promise<bigint> {
-    return (await this.#factsOf(parseTask(task).job)).generation;
+  /** The job of a task. @throws AzureError; not-found: there is no such job */
+  async factsOf(task: string): Promise<JobFacts> {
+    return await this.#factsOf(parseTask(task).job);
+  }
+
+  /** Writes into a prepared job's tags which container has claimed it; idempotent. */
+  async claim(task: string, containerId: string, generation: bigint, signal: AbortSignal): Promise<void> {
+    const { azure, resourceGroup, instance } = this.#options;
+    const { job } = parseTask(task);
+    const tags = {
+      [instanceTag]: instance,
+      [containerTag]: containerId,
+      [generationTag]: String(generation),
+    };
+    await azure.call(
+      "Jobs_Update",
+      async (options) => {
+        const poller = await azure.apps.jobs.beginUpdate(
+          resourceGroup,
+          job,
+          { tags },
+          { ...options, updateIntervalInMs: claimPollMs },
+        );
+        await poller.pollUntilDone(options);
+      },
+      signal,
+    );
+    this.#facts.set(job, { ...(await this.#factsOf(job, signal)), containerId, generation });
+  }
+
+  /** Whether this process is about to start a job, or has just done so. */
+  isBeingStarted(job: string): boolean {
+    return this.#underWay.has(job);
   }
 
   /** This instance's jobs, with or without executions. */
@@ -238,6 +281,7 @@ export class ContainerJobs implements CloudTasks {
     this.#facts.delete(job);
     this.#served.delete(job);
     this.#starts.delete(job);
+    this.#underWay.delete(job);
     for (const known of [this.#statuses, this.#stopped]) {
       for (const task of known.keys()) {
         if (parseTask(task).job === job) {
@@ -372,9 +416,11 @@ export class ContainerJobs implements CloudTasks {
       const knowledge = {
         lastStatus: this.#statuses.get(task) ?? "",
         stopReason: this.#stopped.get(task),
+        containerTimeMs: this.#options.containerTimeMs,
       };
       const view = viewOf(name, execution, facts, knowledge);
       this.#statuses.set(task, view.status);
+      this.#underWay.delete(name.job);
       if (view.stopped) {
         ended(name.job, facts.containerId);
       }
@@ -421,13 +467,20 @@ export class ContainerJobs implements CloudTasks {
   }
 }
 
+/** Whether a job was prepared, and no container has claimed it. */
+function isWaiting({ prepared, containerId }: JobFacts): boolean {
+  return prepared !== undefined && containerId === "";
+}
+
 function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
 }
 
 /** Reads a job's tags, which any user may have changed. */
-function factsOf({ tags = {}, configuration }: Job): JobFacts {
+function factsOf(job: Job): JobFacts {
+  const { tags = {}, configuration } = job;
   return {
+    prepared: preparationOf(job),
     instance: tags[instanceTag] ?? "",
     containerId: /^[0-9a-f]{64}$/.exec(tags[containerTag] ?? "")?.[0] ?? "",
     generation: BigInt(/^\d+$/.exec(tags[generationTag] ?? "")?.[0] ?? 0),
@@ -437,8 +490,8 @@ function factsOf({ tags = {}, configuration }: Job): JobFacts {
 
 /** @throws conflict: a job does not belong to the start with its name */
 function refuseOther(name: string, found: JobFacts, wanted: JobFacts): void {
-  const startOf = ({ instance, containerId, generation }: JobFacts): string =>
-    `instance ${instance || "?"}, container ${containerId || "?"}, start ${generation}`;
+  const startOf = ({ instance, containerId, generation, prepared }: JobFacts): string =>
+    `instance ${instance || "?"}, container ${containerId || prepared?.name || "?"}, start ${generation}`;
   if (startOf(found) !== startOf(wanted)) {
     throw conflict(
       `Azure has a job ${name} already, which by its tags is not for this start (${startOf(found)}): remove it there`,

@@ -11,7 +11,7 @@
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
-import type { Preparation } from "./prepared-tasks.ts";
+import type { Prepared } from "./prepared-tasks.ts";
 import type { Prospect } from "./start-prospect.ts";
 
 /** A cloud's terms, for messages to users. */
@@ -47,7 +47,7 @@ export interface TaskView {
   readonly containerId: string;
   readonly generation: bigint;
   /** Set if it was prepared; its container is the one that has claimed it, if any. */
-  readonly prepared?: Pick<Preparation, "name" | "shape"> | undefined;
+  readonly prepared?: Prepared | undefined;
   /** The address of its agent for {@link AgentFinder}; undefined while unknown. */
   readonly address: string | undefined;
   /** Exit code of the container's process or its agent; undefined while it runs, or if it never did. */

@@ -10,6 +10,12 @@ export interface Preparation {
   readonly waitMs: number;
 }
 
+/** A prepared task as the cloud tells of it. */
+export interface Prepared extends Pick<Preparation, "name" | "shape"> {
+  /** A container that claims it later does not have the time that the cloud gives to containers; absent: it always has. */
+  readonly claimableUntil?: Date | undefined;
+}
+
 /** The size of a task. */
 export interface ChargedSize {
   readonly vcpus: number;

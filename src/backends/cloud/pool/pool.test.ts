@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, it } from "node:test";
 
-import { preparedAsked } from "../../../common/metrics/measure.ts";
+import { preparedAsked, preparedWaited } from "../../../common/metrics/measure.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { PoolRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
@@ -24,6 +24,8 @@ function setUp(
     readonly idleHours?: number;
     readonly answer?: () => Promise<TaskAnswer>;
     readonly found?: readonly TaskView[];
+    /** Awaited by each answer of the cloud, whose task runs before. */
+    readonly late?: () => Promise<void>;
   } = {},
 ) {
   const clock = new ManualClock();
@@ -41,6 +43,7 @@ function setUp(
       const task = `task/${asked}`;
       const times = { created: new Date(clock.nowMs()) };
       running.set(task, taskView({ task, prepared: { name, shape }, address: "192.0.2.1", times }));
+      await given.late?.();
       return { task };
     },
     async stop(task) {
@@ -134,6 +137,34 @@ describe("a pool of prepared tasks", () => {
     assert.equal(running.size, 4);
     const next = [take("a"), take("a")].map((found) => found?.task);
     assert.deepEqual(new Set(next), new Set(["task/3", "task/4"]));
+  });
+
+  it("gives one once although looks find it before the cloud has answered with it", async () => {
+    const answered = Promise.withResolvers<void>();
+    const { take, pass, asked, stopped } = setUp({ late: () => answered.promise });
+    await pass(2 * lookMs);
+    const early = [take("a"), take("a")].flatMap((found) => found?.task ?? []);
+    answered.resolve();
+    await pass(1_000);
+    const taken = [...early, ...[take("a"), take("a"), take("a")].flatMap((found) => found?.task ?? [])];
+    assert.deepEqual(taken.sort(), ["task/1", "task/2"]);
+    assert.deepEqual([asked(), stopped], [2, []]);
+  });
+
+  it("gives none to a container that would not have its whole time", async () => {
+    const nowMs = new ManualClock().nowMs();
+    const found = [10, 20].map((minutes) => {
+      const claimableUntil = new Date(nowMs + minutes * minuteMs);
+      const prepared = { name: String(minutes), shape: "a", claimableUntil };
+      return taskView({ task: `task/${minutes} min`, prepared, address: "192.0.2.1" });
+    });
+    const { take, pass, clock, stopped } = setUp({ found });
+    await pass(lookMs);
+    await clock.advance(10 * minuteMs - lookMs);
+    assert.equal(take("a")?.task, "task/20 min");
+    assert.equal(take("a"), undefined);
+    await pass(lookMs);
+    assert.deepEqual(stopped, ["task/10 min"]);
   });
 
   it("gives none to a request of another shape, and none whose agent has not answered", async () => {
@@ -312,6 +343,20 @@ describe("a pool of prepared tasks", () => {
     await pass(6 * minuteMs);
     assert.equal(asked(), 4);
     assert.equal(pool.report().hindrance, "");
+  });
+
+  it("tells metrics how long tasks wait, and what that costs", async () => {
+    const told = { seconds: 0, cost: 0 };
+    preparedWaited.observe(({ seconds, cost }) => {
+      told.seconds += seconds;
+      told.cost += cost;
+    });
+    const { pass, pool } = setUp();
+    await pass(30 * minuteMs);
+    await pool.close();
+    const hours = told.seconds / 3600;
+    assert.ok(hours > 0.9 && hours <= 1, `${hours} hours`);
+    assert.ok(Math.abs(told.cost - hours * 0.5) < 1e-9, `${told.cost} for ${hours} hours`);
   });
 
   it("tells that its day's limit is reached", async () => {

@@ -11,7 +11,7 @@ import type { Logger } from "../../../common/logger.ts";
 import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/measure.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import { type CloudTasks, RequestStale, type TaskView } from "../contract/cloud-tasks.ts";
-import type { PreparedTasks } from "../contract/prepared-tasks.ts";
+import type { Prepared, PreparedTasks } from "../contract/prepared-tasks.ts";
 import type { PreparedWorkloads } from "../../driver/prepared.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "../tasks/await-agent.ts";
@@ -56,6 +56,8 @@ interface Member {
   readonly name: string;
   readonly shape: string;
   readonly createdMs: number;
+  /** From then on no container takes it. */
+  readonly claimableUntilMs: number;
   readonly costPerHour: number;
   /** Aborts when it is claimed or stopped. */
   readonly left: AbortController;
@@ -129,7 +131,7 @@ export class Pool implements PreparedWorkloads {
    * @returns undefined if there is none
    */
   take(request: string, tellMissed: (reason: string) => void): Pick<Member, "task" | "name"> | undefined {
-    const { clock, maxAgeMs, prepared, wanted } = this.#options;
+    const { clock, prepared, wanted } = this.#options;
     if (wanted === undefined) {
       return undefined;
     }
@@ -140,8 +142,7 @@ export class Pool implements PreparedWorkloads {
     const shape = prepared.shapeOf(request);
     const alike = [...this.#members.values()].filter((member) => member.shape === shape);
     for (const member of alike) {
-      const isFresh = clock.nowMs() - member.createdMs < maxAgeMs;
-      if (member.agent !== undefined && isFresh) {
+      if (member.agent !== undefined && clock.nowMs() < member.claimableUntilMs) {
         this.#leave(member);
         this.#taken.add(member.task);
         this.#agents.set(member.task, member.agent);
@@ -362,15 +363,19 @@ export class Pool implements PreparedWorkloads {
     }
     for (const { task, containerId, prepared, times } of views) {
       const isKnown = [this.#members, this.#taken, this.#doomed, owned].some((known) => known.has(task));
-      if (prepared !== undefined && containerId === "" && !isKnown) {
-        this.#adopt({ ...prepared, task, createdMs: times.created?.getTime() ?? nowMs });
+      // One that is still asked for is adopted with the answer.
+      const isAsked = prepared !== undefined && this.#asked.has(prepared.name);
+      if (prepared !== undefined && containerId === "" && !isKnown && !isAsked) {
+        const { name, shape, claimableUntil } = prepared;
+        const createdMs = times.created?.getTime() ?? nowMs;
+        this.#adopt({ task, name, shape, createdMs, claimableUntil });
       }
     }
   }
 
   /** Stops tasks that are too old, whose agents do not answer, or that nobody wants. */
   #dismissSurplus(counts: ReadonlyMap<string, { readonly most: number }>): void {
-    const { clock, maxAgeMs, startTimeoutMs } = this.#options;
+    const { clock, startTimeoutMs } = this.#options;
     const kept = new Map<string, number>();
     let all = 0;
     // Those that can be claimed come first.
@@ -380,7 +385,7 @@ export class Pool implements PreparedWorkloads {
     for (const member of members) {
       const ageMs = clock.nowMs() - member.createdMs;
       const before = kept.get(member.shape) ?? 0;
-      if (ageMs >= maxAgeMs) {
+      if (clock.nowMs() >= member.claimableUntilMs) {
         this.#dismiss(member, "it has waited for long enough");
       } else if (member.agent === undefined && ageMs >= startTimeoutMs) {
         this.#dismiss(member, "its agent does not answer");
@@ -446,9 +451,12 @@ export class Pool implements PreparedWorkloads {
     }
   }
 
-  #adopt(found: Omit<Member, "left" | "agent" | "costPerHour">): void {
+  #adopt({ claimableUntil, ...found }: Pick<Member, "task" | "createdMs"> & Prepared): void {
     const costPerHour = this.#costs.get(found.shape) ?? Math.max(0, ...this.#costs.values());
-    const member: Member = { ...found, costPerHour, left: new AbortController(), agent: undefined };
+    const oldMs = found.createdMs + this.#options.maxAgeMs;
+    const claimableUntilMs = Math.min(oldMs, claimableUntil?.getTime() ?? oldMs);
+    const left = new AbortController();
+    const member: Member = { ...found, claimableUntilMs, costPerHour, left, agent: undefined };
     this.#members.set(member.task, member);
     this.#track(this.#meet(member));
   }

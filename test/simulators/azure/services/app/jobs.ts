@@ -114,6 +114,14 @@ export class Jobs {
         run: (call) => this.#write(call, call.body as JobBody),
       },
       {
+        name: "Jobs_Update",
+        method: "PATCH",
+        path: job,
+        action: `${jobType}/write`,
+        body: { schema: schemas("JobPatchProperties"), required: true },
+        run: (call) => this.#update(call, call.body as Partial<JobBody>),
+      },
+      {
         name: "Jobs_Delete",
         method: "DELETE",
         path: job,
@@ -200,6 +208,29 @@ export class Jobs {
       finish: () => {
         job.provisioningState = "Succeeded";
         return { status, body: this.#show(job) };
+      },
+    });
+  }
+
+  /** Changes tags alone: JSON merge patch (RFC 7396). Executions go on. */
+  async #update(call: ArmCall, patch: Partial<JobBody>): Promise<ArmAnswer> {
+    const job = this.#find(call);
+    refuseWhileBusy(job);
+    const { tags = {}, ...others } = patch;
+    if (Object.keys(others).length > 0) {
+      throw notSimulated("an update of more than a job's tags");
+    }
+    const body: JobBody = { ...job.body, tags: { ...job.body.tags, ...tags } };
+    checkJob(this.#context, body, this.#surroundings(job.name, body));
+    job.body = body;
+    job.provisioningState = "InProgress";
+    return await this.#operations.answer(call, {
+      delayMs: this.#context.delays.writeJob,
+      by: "location",
+      accepted: { status: 202 },
+      finish: () => {
+        job.provisioningState = "Succeeded";
+        return { status: 200, body: this.#show(job) };
       },
     });
   }

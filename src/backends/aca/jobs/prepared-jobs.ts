@@ -1,0 +1,104 @@
+/** Jobs whose executions wait for containers: their variables tell that, and their tags whose they are. */
+import { createHash } from "node:crypto";
+
+import type { Container, Job } from "@azure/arm-appcontainers";
+
+import {
+  containerVariable,
+  preparedEnvironment,
+  preparedVariable,
+  variablesOfStart,
+} from "../../cloud/agents/agent-environment.ts";
+import type { Preparation, PreparedTasks } from "../../cloud/contract/prepared-tasks.ts";
+import { instanceTag, jobNameOf } from "../tags.ts";
+import { type JobRequest, parseRequest } from "./job-requests.ts";
+
+/** The generation by which a prepared job's agent proves itself: it was made for no start. */
+export const preparedGeneration = 0n;
+
+function sha256Of(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** Prepared tasks. @throws AzureError */
+export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks {
+  return {
+    shapeOf: (request) => sha256Of(JSON.stringify(shared(request))),
+    differences(request, other) {
+      const [one, two] = [shared(request), shared(other)];
+      return Object.entries(parts)
+        .filter(([, partOf]) => JSON.stringify(partOf(one)) !== JSON.stringify(partOf(two)))
+        .map(([name]) => name);
+    },
+    sizeOf(request) {
+      const { cpu = 0, memory = "" } = mainOf(parseRequest(request).job)?.resources ?? {};
+      return { vcpus: cpu, gib: Number.parseFloat(memory) || 0 };
+    },
+    prepare(request, preparation) {
+      const { name, waitMs } = preparation;
+      const job = withEnvironment(shared(request), (own) => [...own, ...preparedEnvironment(preparation)]);
+      const { configuration, tags = {} } = parseRequest(request).job;
+      const prepared: JobRequest = {
+        // Its container sees the job's name, and nothing of the agent's.
+        name: jobNameOf(sha256Of(name), preparedGeneration),
+        containerId: name,
+        generation: String(preparedGeneration),
+        job: {
+          ...job,
+          tags: { [instanceTag]: tags[instanceTag] ?? "" },
+          // Its execution waits first, and a container has its whole time then.
+          ...(configuration !== undefined && {
+            configuration: {
+              ...configuration,
+              replicaTimeout: configuration.replicaTimeout + Math.ceil(waitMs / 1000),
+            },
+          }),
+        },
+      };
+      return JSON.stringify(prepared);
+    },
+    claim: (task, containerId, generation, signal) => jobs.claim(task, containerId, generation, signal),
+  };
+}
+
+/** How a job was prepared; undefined if it was not. */
+export function preparationOf(job: Job): Pick<Preparation, "name" | "shape"> | undefined {
+  const environment = new Map((mainOf(job)?.env ?? []).map(({ name, value = "" }) => [name, value]));
+  const shape = environment.get(preparedVariable);
+  return shape === undefined ? undefined : { name: environment.get(containerVariable) ?? "", shape };
+}
+
+/** Parts of a job by the name that docs/backends/aca.md gives them. */
+const parts: Readonly<Record<string, (job: Job) => unknown>> = {
+  "the image": (job) => mainOf(job)?.image,
+  "CPU and memory": (job) => mainOf(job)?.resources,
+  "volumes, tmpfs or mounts of images": (job) => [
+    ...[job.template?.volumes, mainOf(job)?.volumeMounts],
+    job.template?.initContainers?.map(({ args }) => args),
+  ],
+  "--log-opt": (job) => mainOf(job)?.env,
+  "identity, registry, environment or aca.replica_timeout": (job) => [
+    ...[job.location, job.environmentId, job.identity, job.configuration],
+    job.template?.initContainers?.map(({ image }) => image),
+  ],
+};
+
+function mainOf({ template }: Job): Container | undefined {
+  return template?.containers?.[0];
+}
+
+/** A job without what is of one start alone. */
+function shared(request: string): Job {
+  const { tags: _tags, ...job } = parseRequest(request).job;
+  return withEnvironment(job, (own) => own.filter(({ name = "" }) => !variablesOfStart.has(name)));
+}
+
+type Environment = NonNullable<Container["env"]>;
+
+function withEnvironment(job: Job, change: (environment: Environment) => Environment): Job {
+  const containers = job.template?.containers?.map((container) => ({
+    ...container,
+    env: change(container.env ?? []),
+  }));
+  return { ...job, template: { ...job.template, ...(containers !== undefined && { containers }) } };
+}

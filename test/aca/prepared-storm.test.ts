@@ -1,0 +1,4 @@
+import { claimsStorm } from "../prepared/claims-storm.ts";
+import { poolOnAca } from "../prepared/pool-cloud.ts";
+
+claimsStorm(poolOnAca);

@@ -1,0 +1,189 @@
+/** Clouds whose backends prepare tasks, as the suites of this folder see them. */
+import { join } from "node:path";
+
+import type { AcaDaemonOptions } from "../support/aca-daemon.ts";
+import { AcaDaemon } from "../support/aca-daemon.ts";
+import type { Daemon } from "../support/daemon.ts";
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+
+/** A task that runs, or is to. */
+export interface SeenTask {
+  /** As the backend names it. */
+  readonly task: string;
+  readonly isPrepared: boolean;
+  /** The name under which its agent waits, or its container's ID. */
+  readonly name: string;
+  /** All that the cloud was told of it. */
+  readonly told: string;
+}
+
+/** A cloud, and a daemon that has busybox. */
+export interface PoolCloud extends AsyncDisposable {
+  readonly daemon: Daemon;
+  /** The daemon's configuration, JSON. */
+  readonly configFile: string;
+  running(): Promise<readonly SeenTask[]>;
+  /** All that the cloud was ever sent. */
+  sent(): string;
+  /** Containers that have claimed each task, by the beginning of its name: what the cloud was sent. */
+  claimants(): ReadonlyMap<string, ReadonlySet<string>>;
+  /** Refuses the next claim. */
+  refuseClaim(): void;
+  /** Gives busybox to a daemon that has lost its state. */
+  bringImage(): Promise<void>;
+}
+
+/** Settings of a {@link PoolCloud}. */
+export interface PoolCloudOptions {
+  /** Time that the cloud takes for a task, beyond what it really takes. */
+  readonly cloudMs?: number;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A kind of cloud. */
+export interface PoolCloudKind {
+  open(options?: PoolCloudOptions): Promise<PoolCloud>;
+  /** An option that no prepared task has, and how `sockerless why` calls it. */
+  readonly otherOption: readonly [option: string, name: string];
+  /** Steps of the calls by which a task is claimed, and another is prepared, as fault points name them. */
+  readonly claimCall: string;
+  readonly runCalls: readonly string[];
+}
+
+const preparedVariable = "SOCKERLESS_PREPARED";
+const containerVariable = "SOCKERLESS_CONTAINER_ID";
+
+/** A simulated AWS that enforces the documented policies. */
+export const poolOnEcs: PoolCloudKind = {
+  otherOption: ["--sysctl=net.core.somaxconn=1000", "--sysctl"],
+  claimCall: "aws.TagResource",
+  runCalls: ["aws.RunTask"],
+  async open({ cloudMs = 0, ...daemon } = {}) {
+    const ecs = await EcsDaemon.start({
+      aws: { delays: { provisioning: cloudMs } },
+      ecs: { linger: "1s" },
+      leastPrivilege: true,
+      daemon,
+    });
+    const bringImage = async (): Promise<void> => {
+      await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
+    };
+    await bringImage();
+    return {
+      daemon: ecs.daemon,
+      configFile: join(ecs.directory, "config.yaml"),
+      async running() {
+        const tasks = ecs.aws.ecs.tasks.filter(({ state }) => state.desiredStatus === "RUNNING");
+        return tasks.map(({ state }) => {
+          const variables = (state.overrides.containerOverrides ?? []).flatMap(
+            ({ environment = [] }) => environment,
+          );
+          return seenTask(state.taskArn, state, variables);
+        });
+      },
+      sent: () => JSON.stringify(ecs.aws.calls.all().map(({ input }) => input)),
+      claimants: () =>
+        claimantsOf(
+          ecs.aws.calls.all("ecs.TagResource").map(({ input }) => {
+            const { resourceArn, tags } = input as {
+              readonly resourceArn: string;
+              readonly tags: readonly { readonly key: string; readonly value: string }[];
+            };
+            return [resourceArn, tags.find(({ key }) => key === containerVariable)?.value ?? ""];
+          }),
+        ),
+      refuseClaim: () =>
+        void ecs.aws.faults.add({
+          on: "ecs.TagResource",
+          error: { code: "InvalidParameterException", message: "no" },
+        }),
+      bringImage,
+      [Symbol.asyncDispose]: () => ecs.stop(),
+    };
+  },
+};
+
+/** A simulated Azure. */
+export const poolOnAca: PoolCloudKind = {
+  otherOption: ["--tmpfs=/scratch", "volumes, tmpfs or mounts of images"],
+  claimCall: "azure.Jobs_Update",
+  runCalls: ["azure.Jobs_CreateOrUpdate", "azure.Jobs_Start"],
+  async open({ cloudMs = 0, ...daemon } = {}) {
+    const options: AcaDaemonOptions = {
+      azure: { delays: { scheduling: cloudMs } },
+      aca: { linger: "1s" },
+      daemon,
+    };
+    const { azure, account, ...aca } = await openAca(options);
+    return {
+      daemon: aca.daemon,
+      configFile: join(account.directory, "config.yaml"),
+      async running() {
+        const executions = azure.app.executions.filter(({ status }) =>
+          ["Running", "Processing"].includes(status),
+        );
+        return executions.map(({ job, name }) => {
+          const body = azure.app.jobs.body(job);
+          const variables = body?.properties?.template?.containers?.[0]?.env ?? [];
+          return seenTask(`${job}/${name}`, body, variables);
+        });
+      },
+      sent: () => JSON.stringify(azure.calls.all().map(({ input }) => input)),
+      claimants: () =>
+        claimantsOf(
+          azure.calls.all("app.Jobs_Update").map(({ input }) => {
+            const { jobName, body } = input as {
+              readonly jobName: string;
+              readonly body: { readonly tags: Readonly<Record<string, string>> };
+            };
+            return [jobName, body.tags["sockerless-container"] ?? ""];
+          }),
+        ),
+      refuseClaim: () =>
+        void azure.faults.add({
+          on: "app.Jobs_Update",
+          error: { code: "AuthorizationFailed", status: 403 },
+        }),
+      bringImage: aca.bringImage,
+      [Symbol.asyncDispose]: aca.stop,
+    };
+  },
+};
+
+async function openAca(options: AcaDaemonOptions) {
+  const aca = await AcaDaemon.start(options);
+  const { account, azure, daemon } = aca;
+  return {
+    ...{ account, azure, daemon },
+    async bringImage() {
+      await daemon.ok("pull", account.image("busybox:latest"));
+      await daemon.ok("tag", account.image("busybox:latest"), "busybox");
+    },
+    stop: () => aca.stop(),
+  };
+}
+
+function seenTask(
+  task: string,
+  told: unknown,
+  variables: readonly { readonly name?: string | undefined; readonly value?: string | undefined }[],
+): SeenTask {
+  const variable = (wanted: string): string | undefined =>
+    variables.find(({ name }) => name === wanted)?.value;
+  return {
+    task,
+    isPrepared: variable(preparedVariable) !== undefined,
+    name: variable(containerVariable) ?? "",
+    told: JSON.stringify(told),
+  };
+}
+
+function claimantsOf(claims: readonly (readonly string[])[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const found = new Map<string, Set<string>>();
+  for (const [task = "", container = ""] of claims) {
+    found.set(task, (found.get(task) ?? new Set()).add(container));
+  }
+  return found;
+}
