@@ -18,6 +18,7 @@ import { untilInterrupted } from "./interruption.ts";
 import { memoryOf, processorMsOf } from "./memory.ts";
 import { type CurvePoint, curveHead, curveRow, poolCurve, type Team, teams } from "./pool-curve.ts";
 import { curvePicture } from "./pool-picture.ts";
+import { preparedHead, preparedRow } from "./prepared-starts.ts";
 
 /**
  * Starts that are asked for at the same time: clients of one socket, whose queue is not endless. Agents that call are made
@@ -31,42 +32,50 @@ const mostToldFailures = 10;
 /** Agents that call have more connections, both ends of which this process and the daemon have. */
 const mostJobs = 1000;
 
-const { tasks, clouds, defaultRates, others, changes, rounds, only, pool, euros, picture } = npmScript(
-  "bench:cloud",
-  "Counts and times what many containers cost on simulated clouds, and times tasks and jobs beside the local backend.",
-)
-  .option("--tasks <numbers>", "containers that are started at once", wholeNumbers, [1, 100, 1000, 10_000])
-  .addOption(new Option("--clouds <names...>", "which").choices(cloudNames).default([...cloudNames]))
-  .option("--default-rates", "the cloud answers no more often than by its published rates", false)
-  .option("--others <numbers>", "containers that are told a name", wholeNumbers, [1, 20])
-  .option("--changes <number>", "of each kind, to names", wholeNumber, 20)
-  .option(
-    "--rounds <number>",
-    "of each measure beside the local backend; 0: without that part",
-    wholeNumber,
-    5,
+const { tasks, clouds, defaultRates, others, changes, rounds, only, pool, prepared, euros, picture } =
+  npmScript(
+    "bench:cloud",
+    "Counts and times what many containers cost on simulated clouds, and times tasks and jobs beside the local backend.",
   )
-  .addOption(
-    new Option("--pool <teams...>", "recorded days that pools of prepared tasks are tried on: minutes each")
-      .choices(teams)
-      .default([]),
-  )
-  .option("--euros <amount>", "for a dollar", Number, 0.9)
-  .option("--picture <file>", "SVG of what the pools save and cost")
-  .option("--only <text>", "the measures of that part with this in their name", "")
-  .parse()
-  .opts<{
-    tasks: number[];
-    clouds: CloudName[];
-    defaultRates: boolean;
-    others: number[];
-    changes: number;
-    rounds: number;
-    only: string;
-    pool: Team[];
-    euros: number;
-    picture?: string;
-  }>();
+    .option("--tasks <numbers>", "containers that are started at once", wholeNumbers, [1, 100, 1000, 10_000])
+    .addOption(new Option("--clouds <names...>", "which").choices(cloudNames).default([...cloudNames]))
+    .option("--default-rates", "the cloud answers no more often than by its published rates", false)
+    .option("--others <numbers>", "containers that are told a name", wholeNumbers, [1, 20])
+    .option("--changes <number>", "of each kind, to names", wholeNumber, 20)
+    .option(
+      "--rounds <number>",
+      "of each measure beside the local backend; 0: without that part",
+      wholeNumber,
+      5,
+    )
+    .addOption(
+      new Option("--pool <teams...>", "recorded days that pools of prepared tasks are tried on: minutes each")
+        .choices(teams)
+        .default([]),
+    )
+    .option(
+      "--prepared <number>",
+      "starts in prepared tasks, on clouds that take 35 s; 0: without that part",
+      wholeNumber,
+      0,
+    )
+    .option("--euros <amount>", "for a dollar", Number, 0.9)
+    .option("--picture <file>", "SVG of what the pools save and cost")
+    .option("--only <text>", "the measures of that part with this in their name", "")
+    .parse()
+    .opts<{
+      tasks: number[];
+      clouds: CloudName[];
+      defaultRates: boolean;
+      others: number[];
+      changes: number;
+      rounds: number;
+      only: string;
+      pool: Team[];
+      prepared: number;
+      euros: number;
+      picture?: string;
+    }>();
 
 console.log(
   `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${defaultRates ? "the clouds' default rates" : "no rates"}\n`,
@@ -87,6 +96,12 @@ await untilInterrupted(async (resources, interrupted) => {
   }
   if (pool.length > 0) {
     await measurePools(interrupted);
+  }
+  if (prepared > 0) {
+    console.log(["", ...preparedHead].join("\n"));
+    for (const cloud of clouds) {
+      console.log(await preparedRow(cloud, prepared, interrupted));
+    }
   }
   if (rounds > 0) {
     await compareWithLocal(clouds, { rounds, only, resources, interrupted });
