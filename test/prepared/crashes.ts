@@ -12,7 +12,7 @@ import { after, before, describe, it } from "node:test";
 import { beforeAndAfter } from "../support/kill-sweep.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { until, untilTrue } from "../support/until.ts";
-import type { PoolCloud, PoolCloudKind } from "./pool-cloud.ts";
+import { isClaimed, type PoolCloud, type PoolCloudKind } from "./pool-cloud.ts";
 
 const isSoak = process.env["SOCKERLESS_SOAK"] === "1";
 
@@ -49,7 +49,12 @@ export function killedClaims({ open, claimCall, runCalls }: PoolCloudKind): void
         const told = cloud.daemon.output
           .split("\n")
           .filter((line) => line.includes("a task waits for a container"));
-        return task !== undefined && others.length === 0 && told.some((line) => line.includes(task.task));
+        return (
+          task !== undefined &&
+          others.length === 0 &&
+          told.some((line) => line.includes(task.task)) &&
+          !isClaimed(cloud, task)
+        );
       });
     const isUp = async (name: string): Promise<boolean> =>
       (await cloud.daemon.docker("inspect", "--format", "{{.State.Status}}", name)).text === "running";

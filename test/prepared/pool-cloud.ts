@@ -34,6 +34,11 @@ export interface PoolCloud extends AsyncDisposable {
   bringImage(): Promise<void>;
 }
 
+/** Whether a container has claimed a task, which may run on. */
+export function isClaimed(cloud: PoolCloud, { task }: SeenTask): boolean {
+  return [...cloud.claimants().keys()].some((claimed) => task.startsWith(claimed));
+}
+
 /** Settings of a {@link PoolCloud}. */
 export interface PoolCloudOptions {
   /** Time that the cloud takes for a task, beyond what it really takes. */

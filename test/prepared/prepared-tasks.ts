@@ -8,7 +8,7 @@ import { after, before, describe, it } from "node:test";
 
 import { runSockerless } from "../support/run-sockerless.ts";
 import { untilTrue } from "../support/until.ts";
-import type { PoolCloud, PoolCloudKind, SeenTask } from "./pool-cloud.ts";
+import { isClaimed, type PoolCloud, type PoolCloudKind, type SeenTask } from "./pool-cloud.ts";
 
 /** Time that the simulated cloud takes for a task, beyond what it really takes. */
 const cloudMs = 6_000;
@@ -36,15 +36,12 @@ export function preparedTasks({ open, otherOption }: PoolCloudKind, isSample: bo
       cloud.daemon.output
         .split("\n")
         .some((line) => line.includes("a task waits for a container") && line.includes(task));
-    const isClaimed = ({ task }: SeenTask): boolean =>
-      [...cloud.claimants().keys()].some((claimed) => task.startsWith(claimed));
+    const waits = (task: SeenTask): boolean => task.isPrepared && answers(task) && !isClaimed(cloud, task);
     /** Waits until so many tasks can be claimed, and no other runs. */
     const untilPrepared = async (count: number): Promise<void> => {
       await untilTrue(async () => {
         const now = await running();
-        return (
-          now.length === count && now.every((task) => task.isPrepared && answers(task) && !isClaimed(task))
-        );
+        return now.length === count && now.every(waits);
       });
     };
     /** Starts the backend anew with another pool. */
@@ -167,7 +164,7 @@ export function preparedTasks({ open, otherOption }: PoolCloudKind, isSample: bo
         const now = await running();
         return now.length === 4 && now.every(answers);
       });
-      const claimedTask = idle.find(isClaimed)?.task ?? "";
+      const claimedTask = idle.find((task) => isClaimed(cloud, task))?.task ?? "";
       const before = await tasks();
       assert.ok(before.includes(claimedTask), claimedTask);
       await daemon.shutDown();
