@@ -6,8 +6,10 @@ import { request as tlsRequest } from "node:https";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
+import { text } from "node:stream/consumers";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { type MetricsListener, serveMetrics } from "../../src/common/metrics/serve-metrics.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
@@ -63,6 +65,36 @@ describe("the metrics address", () => {
       });
     }
   }
+
+  it("answers one request of a connection, and gathers metrics once at a time", async () => {
+    let gathering = 0;
+    let most = 0;
+    const metrics = async () => {
+      gathering += 1;
+      most = Math.max(most, gathering);
+      await setTimeout(20);
+      gathering -= 1;
+      return "a 1\n";
+    };
+    const listener = await serveMetrics(
+      { address: "tcp://127.0.0.1:0", tls: undefined },
+      { metrics, parts: () => Promise.resolve([]) },
+    );
+    const ask = async (requests: number): Promise<string> => {
+      const socket = connect(portOf(listener), "127.0.0.1").on("error", () => {});
+      socket.write("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(requests));
+      return await text(socket).catch(() => "");
+    };
+    try {
+      assert.equal(await ask(10_000), "", "a client that does not wait for its answer is cut");
+      for (const answer of await Promise.all(Array.from({ length: 20 }, () => ask(1)))) {
+        assert.match(answer, /^HTTP\/1.1 200 OK\r\n.*Connection: close\r\n.*\na 1\n/s);
+      }
+      assert.equal(most, 1);
+    } finally {
+      await listener.close();
+    }
+  });
 
   async function get(port: number, isPlain: boolean): Promise<number> {
     const options = { port, host: "127.0.0.1", path: "/livez", agent: false };

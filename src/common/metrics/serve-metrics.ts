@@ -57,8 +57,16 @@ export async function serveMetrics(
   { address, tls, held }: MetricsAddress,
   source: MetricsSource,
 ): Promise<MetricsListener> {
+  const shared: MetricsSource = { metrics: oneAtATime(source.metrics), parts: oneAtATime(source.parts) };
+  const asked = new WeakSet<Socket>();
   const answer = (request: IncomingMessage, response: ServerResponse): void => {
-    void reply(source, request, response);
+    const { socket } = request;
+    if (asked.has(socket)) {
+      socket.destroy(); // Node reads on: ten thousand requests that do not wait would each be answered.
+      return;
+    }
+    asked.add(socket);
+    void reply(shared, request, response);
   };
   const isPlain = address.startsWith("unix://") || isLoopback(address);
   if (!isPlain && tls === undefined) {
@@ -100,13 +108,25 @@ function boundConnections(server: Server): void {
   });
 }
 
+/** Lets a task run once at a time, however many ask: those that ask meanwhile get the same answer. */
+function oneAtATime<T>(task: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined;
+  return () =>
+    (running ??= task().finally(() => {
+      running = undefined;
+    }));
+}
+
+/** Answers the one request of a connection. */
 async function reply(
   source: MetricsSource,
   { method, url }: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   const text = (status: number, body: string, type = "text/plain; charset=utf-8"): void => {
-    response.writeHead(status, { "Content-Type": type }).end(method === "HEAD" ? undefined : body);
+    response
+      .writeHead(status, { "Content-Type": type, Connection: "close" })
+      .end(method === "HEAD" ? undefined : body);
   };
   if (method !== "GET" && method !== "HEAD") {
     text(405, "only GET\n");
