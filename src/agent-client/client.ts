@@ -37,7 +37,12 @@ export function createAgentClient(address: AgentWay, options: AgentClientOptions
   const connection = new AgentConnection({ address, ...options });
   const { containerId } = options;
   const interceptors = containerId === undefined ? [] : [nameContainer(containerId)];
-  const transport = grpcTransport(connection, { peer: connection.peer, readMaxBytes, interceptors });
+  const transport = grpcTransport(connection, {
+    peer: connection.peer,
+    readMaxBytes,
+    untrusted: AgentService,
+    interceptors,
+  });
   return { client: createClient(AgentService, transport), close: () => connection.close() };
 }
 

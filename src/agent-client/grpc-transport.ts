@@ -1,6 +1,7 @@
 /** The library's gRPC calls over our connections: to agents, the host process and the backend. */
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
 
+import type { DescService } from "@bufbuild/protobuf";
 import { ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, type GrpcTransportOptions as LibraryOptions } from "@connectrpc/connect-node";
 
@@ -16,6 +17,8 @@ export interface GrpcTransportOptions {
   readonly peer: string;
   /** Size limit for a response message; a larger one is refused. Undefined: the library's limit. */
   readonly readMaxBytes?: number;
+  /** The service of an untrusted server: what its messages cost is bounded. */
+  readonly untrusted?: DescService;
   /** Outermost first. */
   readonly interceptors?: readonly Interceptor[];
 }
@@ -38,15 +41,16 @@ const mostBytes = 0xffff_ffff;
  */
 export function grpcTransport(
   sessions: Sessions,
-  { peer, readMaxBytes = mostBytes, interceptors = [] }: GrpcTransportOptions,
+  { peer, readMaxBytes = mostBytes, untrusted, interceptors = [] }: GrpcTransportOptions,
 ): Transport {
   return createGrpcTransport({
     baseUrl: sessions.authority,
     sessionManager: {
       authority: sessions.authority,
-      request: async (...request) => {
-        const stream = await sessions.request(...request);
-        return readInWholeMessages(reportingLoss(stream, peer), readMaxBytes);
+      request: async (method, path, ...rest) => {
+        const stream = await sessions.request(method, path, ...rest);
+        const output = untrusted?.methods.find(({ name }) => path.endsWith(`/${name}`))?.output;
+        return readInWholeMessages(reportingLoss(stream, peer), readMaxBytes, output);
       },
       notifyResponseByteRead: (stream) => {
         sessions.notifyResponseByteRead(stream);

@@ -153,6 +153,63 @@ for (const [name, [schema, honest, ask]] of Object.entries(asks)) {
   });
 }
 
+/** Most fields that an agent may send in a message; two bytes each where they are empty. */
+const fieldLimit = 65_536;
+const empty = (tag: number): Buffer => Buffer.alloc(2 * fieldLimit, Buffer.from([tag, 0]));
+const inField = (tag: number, content: Buffer): Buffer =>
+  Buffer.concat([Buffer.from([tag, ...varint(content.length)]), content]);
+
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value % 128) | 128, ...varint(Math.floor(value / 128))];
+}
+
+const manyFields: Readonly<Record<string, readonly [ask: string, message: Buffer]>> = {
+  "rows of a table": ["Top", empty(0x12)],
+  "columns of a row": ["Top", inField(0x12, empty(0x0a))],
+  "block devices": ["Stats", empty(0x3a)],
+  networks: ["Stats", empty(0x42)],
+  "processors, packed": ["Stats", inField(0x1a, inField(0x12, Buffer.alloc(2 * fieldLimit)))],
+  "kinds of memory": ["Stats", inField(0x22, empty(0x2a))],
+  "ended execs": ["Watch", inField(0x12, empty(0x22))],
+  "fields that nobody knows": ["Changes", empty(0x78)],
+  "fields in groups": ["Changes", Buffer.concat([Buffer.from([0x7b]), empty(0x70), Buffer.from([0x7c])])],
+};
+
+for (const [what, [name, message]] of Object.entries(manyFields)) {
+  test(`${name} is refused where it has too many ${what} to be decoded at once`, async () => {
+    raw.answer = { bytes: framed(Buffer.concat([message, message])), status: "0" };
+    await assert.rejects(async () => await asks[name]?.[2](), { code: Code.ResourceExhausted });
+  });
+}
+
+test("a table of thousands of processes is read", async () => {
+  const columns = Array.from({ length: 8 }, () => "x".repeat(40));
+  const processes = Array.from({ length: 7_000 }, () => ({ columns }));
+  const table = toBinary(TopResponseSchema, create(TopResponseSchema, { titles: columns, processes }));
+  raw.answer = { bytes: framed(table), status: "0" };
+  assert.equal((await agent.client.top({}, limited)).processes.length, 7_000);
+});
+
+test("any number of small messages leaves turns of the event loop to others", async () => {
+  const beat = toBinary(
+    WatchResponseSchema,
+    create(WatchResponseSchema, { event: { case: "heartbeat", value: {} } }),
+  );
+  const messages = 10_000;
+  raw.answer = { bytes: Buffer.alloc(messages * (beat.length + 5), framed(beat)), status: "0" };
+  let turns = 0;
+  let next = setImmediate(function turn() {
+    turns += 1;
+    next = setImmediate(turn);
+  });
+  try {
+    assert.equal(await count(agent.client.watch({}, limited)), messages);
+  } finally {
+    clearImmediate(next);
+  }
+  assert.ok(turns > messages / 200, `${turns} turns`);
+});
+
 test("an archive ends once, and completely only if the agent said so, whatever it sends", async () => {
   const stat = toBinary(
     ArchiveGetResponseSchema,

@@ -6,17 +6,31 @@
  */
 import type { ClientHttp2Stream } from "node:http2";
 
+import type { DescMessage } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { FillingBytes } from "../common/filling-bytes.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
+import { inSteps } from "./message-costs.ts";
 
-/** Makes the stream's asynchronous iterator, which the library reads, yield whole messages. */
-export function readInWholeMessages(stream: ClientHttp2Stream, maxBytes: number): ClientHttp2Stream {
+/**
+ * Makes the stream's asynchronous iterator, which the library reads, yield whole messages.
+ *
+ * @param output their type, where what they cost is bounded
+ */
+export function readInWholeMessages(
+  stream: ClientHttp2Stream,
+  maxBytes: number,
+  output: DescMessage | undefined,
+): ClientHttp2Stream {
   const chunks: AsyncIterable<Uint8Array> = {
     [Symbol.asyncIterator]: stream[Symbol.asyncIterator].bind(stream),
   };
-  return Object.assign(stream, { [Symbol.asyncIterator]: () => wholeMessages(chunks, maxBytes) });
+  const messages = (): AsyncGenerator<Uint8Array> => {
+    const whole = wholeMessages(chunks, maxBytes);
+    return output === undefined ? whole : inSteps(whole, output);
+  };
+  return Object.assign(stream, { [Symbol.asyncIterator]: messages });
 }
 
 /**

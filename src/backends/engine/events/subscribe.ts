@@ -3,7 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
-import { Turns } from "../../concurrency/turns.ts";
+import { Turns } from "../../../common/turns.ts";
 import { type EventJournal, eventText, eventTextLimit } from "../../state/journal.ts";
 
 /**
