@@ -10,8 +10,8 @@ export async function execStarted(context: EngineContext, execId: string, pid: b
   if (exec === undefined || exec.phase === ExecPhase.ENDED) {
     return;
   }
-  if (exec.phase !== ExecPhase.RUNNING || exec.pid !== pid) {
-    // Its agent reports running execs to the next backend.
+  if (exec.phase !== ExecPhase.RUNNING || (exec.pid === 0n && pid !== 0n)) {
+    // Its agent reports running execs to the next backend. One that reports ever another process is not written down.
     await context.state.commit((change) => change.execs.put(runningExec(exec, pid)), "reported-again");
   }
 }

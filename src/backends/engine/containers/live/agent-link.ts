@@ -7,7 +7,7 @@ import {
 import { LatestOnly } from "../../../concurrency/latest-only.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
-import { ProbeAllowance } from "./probe-allowance.ts";
+import { WriteAllowance } from "./write-allowance.ts";
 
 /** A link: created when the agent is known, and closed with its run. */
 export class AgentLink {
@@ -23,8 +23,8 @@ export class AgentLink {
   readonly partners = new Lock();
   /** Calls that send the container's record for the agent to store. */
   readonly sealing = new Lock();
-  /** Allowance of its health checks. */
-  readonly probes = new ProbeAllowance();
+  /** Allowance of what its agent reports. */
+  readonly writes = new WriteAllowance();
   /** Whether names are being resent after a failure; that call may take longer. */
   namesAreLate: boolean = false;
   /** Whether it is already logged that the agent resolves no names. */

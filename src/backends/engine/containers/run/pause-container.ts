@@ -3,6 +3,7 @@ import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { lockedAtServingAgent } from "../agent/leaving-agents.ts";
+import type { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { pauseRefusal, unpauseRefusal } from "../decisions/life/refusals.ts";
@@ -81,7 +82,7 @@ export async function unpauseContainer(context: EngineContext, reference: string
 export async function adoptPause(
   context: EngineContext,
   live: LiveContainer,
-  generation: bigint,
+  link: AgentLink,
   isPaused: boolean,
 ): Promise<void> {
   await live.lock.run(async () => {
@@ -89,9 +90,10 @@ export async function adoptPause(
     if (
       record === undefined ||
       live.link?.pauseChanged === true ||
-      record.generation !== generation ||
+      record.generation !== link.generation ||
       !hasProcess(record) ||
-      (stateOf(record).status === ContainerStatus.PAUSED) === isPaused
+      (stateOf(record).status === ContainerStatus.PAUSED) === isPaused ||
+      !link.writes.takes(record, 2, context.clock.nowNs())
     ) {
       return;
     }

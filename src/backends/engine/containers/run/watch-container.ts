@@ -32,6 +32,8 @@ const callTimeoutMs = 10_000;
 const maxUnwritten = 256;
 /** Exit code of a process that ended with 0 because the platform stopped it. */
 const unfinishedCode = 255;
+/** A result of a health check writes the container's record and three events, which have its labels and the check's command. */
+const copiesPerResult = 4;
 /** Pauses between attempts to reconnect to an agent. */
 const retryDelaysMs = [0, 50, 200] as const;
 /** Reason for a watch that was silent for {@link silenceMs}: the driver is queried at once. */
@@ -185,10 +187,14 @@ async function handleMessage(
       await containerExited(context, live, link.generation, exitOf(context, event.value));
       break;
     case "execStarted":
-      await execStarted(context, event.value.execId, event.value.pid);
+      if (isOwn(context, live, event.value)) {
+        await execStarted(context, event.value.execId, event.value.pid);
+      }
       break;
     case "execEnded":
-      await execEnded(context, event.value.execId, event.value.exit?.code);
+      if (isOwn(context, live, event.value)) {
+        await execEnded(context, event.value.execId, event.value.exit?.code);
+      }
       break;
     case "health":
       await handleHealth(context, live, link, event.value);
@@ -197,20 +203,27 @@ async function handleMessage(
       await handleOutOfMemory(context, live, link);
       break;
     case "streamDetached":
-      await recordDetached(context, live.id, event.value);
+      await recordDetached(context, live.id, link, event.value);
       break;
     default:
       break; // `started` is the start's own answer; `released` and heartbeats change nothing.
   }
 }
 
+/** Whether an exec is one of this container: an agent may know the ID of another's. */
+function isOwn(context: EngineContext, live: LiveContainer, { execId }: { readonly execId: string }): boolean {
+  return context.state.execs.get(execId)?.containerId === live.id;
+}
+
 /** Journals that a client has left a stream served by the agent. Nothing to journal for a removed container. */
 async function recordDetached(
   context: EngineContext,
   container: string,
+  link: AgentLink,
   { execId }: StreamDetached,
 ): Promise<void> {
-  if (context.state.containers.get(container) !== undefined) {
+  const record = context.state.containers.get(container);
+  if (record !== undefined && link.writes.takes(record, 1, context.clock.nowNs())) {
     await recordStreamUse(context, { container, use: StreamUse.DETACHED, execId });
   }
 }
@@ -222,19 +235,19 @@ async function handleState(
   link: AgentLink,
   state: AgentState,
 ): Promise<void> {
-  for (const { execId, pid } of state.runningExecs) {
-    await execStarted(context, execId, pid);
+  for (const exec of state.runningExecs.filter((each) => isOwn(context, live, each))) {
+    await execStarted(context, exec.execId, exec.pid);
   }
-  for (const { execId, exit } of state.endedExecs) {
-    await execEnded(context, execId, exit?.code);
+  for (const exec of state.endedExecs.filter((each) => isOwn(context, live, each))) {
+    await execEnded(context, exec.execId, exec.exit?.code);
   }
   for (const detached of state.detachedStreams) {
-    await recordDetached(context, live.id, detached);
+    await recordDetached(context, live.id, link, detached);
   }
   if (state.outOfMemory && context.state.containers.get(live.id)?.state?.oomKilled !== true) {
     await handleOutOfMemory(context, live, link);
   }
-  await adoptPause(context, live, link.generation, state.paused);
+  await adoptPause(context, live, link, state.paused);
   const known = context.state.containers.get(live.id);
   const newest = (known && stateOf(known).health?.log.at(-1)?.end) ?? undefined;
   for (const result of state.health) {
@@ -270,7 +283,7 @@ async function handleHealth(
     if (status === ContainerStatus.PAUSED) {
       return; // A check that was under way when the container was frozen; a frozen container counts as unhealthy.
     }
-    if (!link.probes.takes(record, context.clock.nowNs())) {
+    if (!link.writes.takes(record, copiesPerResult, context.clock.nowNs())) {
       return; // A later result is recorded.
     }
     const after = healthAfter(health, check, startedAt, result);
@@ -296,6 +309,10 @@ async function handleOutOfMemory(
     const record = context.state.containers.get(live.id);
     if (record === undefined || !isRun(record, link)) {
       return;
+    }
+    const isKnown = stateOf(record).oomKilled;
+    if (!link.writes.takes(record, 2, context.clock.nowNs()) && isKnown) {
+      return; // A process that runs out of memory over and over has had its events.
     }
     const next = withState(record, { oomKilled: true });
     await context.state.commit((change) => {

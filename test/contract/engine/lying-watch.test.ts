@@ -1,0 +1,79 @@
+/** What an agent reports of its container is bounded, and says nothing of another's. */
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { ManualClock } from "../../../src/common/manual-clock.ts";
+import {
+  ExecEndedSchema,
+  ExitStatusSchema,
+  OutOfMemorySchema,
+  StreamDetachedSchema,
+} from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("an agent's reports", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start({ clock: new ManualClock(Date.now()) });
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const longLabels = { config: { labels: { long: "x".repeat(2 ** 21) } } };
+
+  /** The actions of a container's events, once its agent has reported its end behind everything else. */
+  const actionsAfterEnd = async (container: string): Promise<string[]> => {
+    const wait = bench.wait(container);
+    bench.machine.agentOf(container).tell({ case: "exited", value: create(ExitStatusSchema, { code: 7 }) });
+    assert.equal(await wait, 7);
+    return bench.state.events
+      .past()
+      .filter(({ actorId }) => actorId === container)
+      .map(({ action }) => action);
+  };
+
+  it("of want of memory write a mebibyte a second at most, however long its labels are", async () => {
+    const id = await bench.runScript("exec sleep 1000", longLabels);
+    for (let n = 0; n < 20; n++) {
+      bench.machine.agentOf(id).tell({ case: "oom", value: create(OutOfMemorySchema) });
+    }
+    const actions = await actionsAfterEnd(id);
+    assert.equal(actions.filter((action) => action === "oom").length, 1);
+    const { container } = await bench.containers.inspectContainer({ container: id });
+    assert.equal(container?.state?.oomKilled, true);
+  });
+
+  it("of clients that left write no more either", async () => {
+    const id = await bench.runScript("exec sleep 1000", longLabels);
+    for (let n = 0; n < 20; n++) {
+      bench.machine.agentOf(id).tell({ case: "streamDetached", value: create(StreamDetachedSchema) });
+    }
+    const actions = await actionsAfterEnd(id);
+    assert.equal(actions.filter((action) => action === "detach").length, 2);
+  });
+
+  it("of small containers are bounded by their number", async () => {
+    const id = await bench.runScript("exec sleep 1000");
+    for (let n = 0; n < 500; n++) {
+      bench.machine.agentOf(id).tell({ case: "oom", value: create(OutOfMemorySchema) });
+    }
+    const actions = await actionsAfterEnd(id);
+    const { length } = actions.filter((action) => action === "oom");
+    assert.ok(length >= 128 && length <= 130, `${length} events`);
+  });
+
+  it("end no exec of another container", async () => {
+    const [liar, other] = [await bench.runScript("exec sleep 1000"), await bench.runScript("exec sleep 1000")];
+    const { id: execId } = await bench.execs.createExec({
+      container: other,
+      config: { cmd: ["true"] },
+    });
+    const exit = create(ExitStatusSchema, { code: 0 });
+    bench.machine.agentOf(liar).tell({ case: "execEnded", value: create(ExecEndedSchema, { execId, exit }) });
+    await actionsAfterEnd(liar);
+    assert.equal((await bench.execs.inspectExec({ execId })).exitCode, undefined);
+  });
+});
