@@ -3,7 +3,7 @@
  * has the code. This frontend remembers only what the backend does not know yet, or no longer knows: streams that were
  * cut, or that ended while the backend was unreachable or the container was being removed.
  */
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../common/errors.ts";
 import type { Supervision } from "../../common/held-sockets.ts";
@@ -25,6 +25,8 @@ const cutLimitMs = 5_000;
 
 /** Maximum number of remembered ends; the oldest are dropped first, as clients ask immediately. */
 const maxRemembered = 10_000;
+/** Bytes of an exec beyond which only its end is remembered: a command may be megabytes long. */
+const maxBytes = 4_096;
 
 /** The end of one exec that this frontend streams, recorded before its client sees the end of the stream. */
 export interface ExecEnd {
@@ -117,8 +119,10 @@ export class ExecEnds {
   }
 
   #remember(exec: InspectExecResponse): void {
+    const { config: _, ...end } = exec;
+    const isLong = toBinary(InspectExecResponseSchema, exec).length > maxBytes;
     this.#remembered.delete(exec.id);
-    this.#remembered.set(exec.id, exec);
+    this.#remembered.set(exec.id, isLong ? end : exec);
     const [oldest] = this.#remembered.keys();
     if (this.#remembered.size > maxRemembered && oldest !== undefined) {
       this.#remembered.delete(oldest);

@@ -13,7 +13,7 @@ import { hasProcess } from "../../model/records.ts";
 const kept = { ended: 256, unstarted: 1024 } as const;
 /** Number of records dropped at once. */
 const together = 64;
-/** Number of characters of a command and its environment from which a container's records are bounded by their text. */
+/** Number of characters of a command and its settings from which a container's records are bounded by their text. */
 const longText = 64 * 2 ** 10;
 /** Maximum text of a container's records, in characters: of ended execs, and of those never started. */
 const keptText = 16 * 2 ** 20;
@@ -40,7 +40,8 @@ export function surplusExecs(context: EngineContext, added: ExecRecord): readonl
 }
 
 function textOf({ config }: ExecRecord): number {
-  return [...(config?.cmd ?? []), ...(config?.env ?? [])].reduce((sum, { length }) => sum + length, 0);
+  const { cmd = [], env = [], user = "", workingDir = "", detachKeys = "" } = config ?? {};
+  return [...cmd, ...env, user, workingDir, detachKeys].reduce((sum, { length }) => sum + length, 0);
 }
 
 /** @returns how many of the last records have together no more than this text */
