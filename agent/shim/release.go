@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/commandline"
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
@@ -48,9 +49,8 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 		return runtimeOnly(err.Error())
 	}
 	defer unix.Close(pidfd)
-	commandLine := fmt.Sprintf("/proc/%d/cmdline", main.PID())
 	// Read before the FIFO is opened: after that it may execute at any time.
-	runtimes, err := os.ReadFile(commandLine)
+	runtimes, err := commandline.Read(main.PID())
 	if err != nil {
 		return runtimeOnly(err.Error())
 	}
@@ -70,7 +70,7 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 	if err := os.Remove(fifo); err != nil {
 		return fmt.Errorf("tell the runtime that the container runs: %w", err)
 	}
-	if err := awaitExecution(fd, pidfd, commandLine, runtimes); err != nil {
+	if err := awaitExecution(fd, pidfd, main.PID(), runtimes); err != nil {
 		slog.Warn("the container's command is not yet executed", "error", err)
 	}
 	return nil
@@ -78,13 +78,13 @@ func (r *ociRuntime) letExecute(main *children.Child) error {
 
 // awaitExecution waits until a process has another command line than the
 // runtime's, or has ended. Just before, or by it, its end of the FIFO closes.
-func awaitExecution(fifo, pidfd int, commandLine string, runtimes []byte) error {
+func awaitExecution(fifo, pidfd, pid int, runtimes []byte) error {
 	deadline := time.Now().Add(programLimit)
 	if err := awaitReadable(programLimit, fifo, pidfd); err != nil {
 		return err
 	}
 	for {
-		now, err := os.ReadFile(commandLine)
+		now, err := commandline.Read(pid)
 		if err != nil || !bytes.Equal(now, runtimes) {
 			return nil
 		}

@@ -13,7 +13,7 @@ import { announcedLength, prefixLength } from "./grpc-request.ts";
 
 /** Maximum fields of a message and of those in it; the longest is a table of some thousand processes. */
 const maxFields = 65_536;
-/** What a message costs besides its fields, in fields. */
+/** Cost of a message besides its fields, in fields. */
 const messageCost = 20;
 /** Fields of a step: less than a millisecond of work. */
 const stepCost = 1_000;
@@ -69,7 +69,7 @@ function countFields(bytes: Uint8Array, message: DescMessage): number {
   return counter.fields;
 }
 
-/** What is in a field that has a length: fields, numbers without tags, or undefined for a text, bytes or what is unknown. */
+/** Content of a field that has a length: fields, numbers without tags, or undefined for text, bytes and unknown fields. */
 type Content = ((number: number) => Content) | "numbers" | undefined;
 
 function fieldsOf(message: DescMessage): (number: number) => Content {
@@ -106,7 +106,7 @@ class FieldCounter {
       const [number, wireType] = reader.tag();
       this.#add(1);
       if (wireType === WireType.StartGroup || wireType === WireType.EndGroup) {
-        continue; // What is in it counts as if it were beside it.
+        continue; // Its fields count as if they were beside it.
       }
       if (wireType !== WireType.LengthDelimited) {
         reader.skip(wireType, number);

@@ -6,6 +6,7 @@ import { readdir, readFile, realpath } from "node:fs/promises";
 import path from "node:path";
 
 import type { Finding } from "../backends/state/check.ts";
+import { commandLineOf } from "../common/command-line.ts";
 
 /**
  * Checks the machine for a state directory whose daemon does not run; containers may.
@@ -75,7 +76,7 @@ async function processes(): Promise<{
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
     const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
     if (Number(pid) !== process.pid) {
-      commands.push(await read("cmdline"));
+      commands.push(commandLineOf(Number(pid)));
     }
     for (const { device, target } of mountsIn(await read("mountinfo"))) {
       if (target === "/") {

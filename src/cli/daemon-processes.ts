@@ -4,6 +4,7 @@
  */
 import { type BigIntStats, lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 
+import { commandLineOf } from "../common/command-line.ts";
 import { errnoOf, fromFileError, messageOf } from "../common/errors.ts";
 import { daemonTitle, endingDaemonTitle } from "./daemon-mark.ts";
 
@@ -60,7 +61,7 @@ function daemonAt(pid: number, stateDirectory: BigIntStats): DaemonProcess | und
 }
 
 function titleOf(pid: number): string | undefined {
-  return readOrEmpty(`/proc/${pid}/cmdline`).split("\0", 1)[0];
+  return commandLineOf(pid).split("\0", 1)[0];
 }
 
 /**

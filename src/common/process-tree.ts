@@ -1,6 +1,8 @@
 /** The processes of a daemon. */
 import { readFileSync } from "node:fs";
 
+import { commandLineOf } from "./command-line.ts";
+
 /** Programs of the daemon that are told apart; all others are `other`. */
 const programs = new Map([
   ["sockerless", "supervisor"],
@@ -23,7 +25,7 @@ export interface DaemonMember {
 /** A process and its descendants; nothing of those that have ended, or where there is no /proc. */
 export function processTree(pid: number): readonly DaemonMember[] {
   try {
-    const [command = "", mode = ""] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    const [command = "", mode = ""] = commandLineOf(pid).split("\0");
     const name = command.trim().replace(/^.*\//, "");
     const program = programs.get(name) ?? programs.get(`${name} ${mode}`) ?? "other";
     const kilobytes = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/commandline"
 	"github.com/sockerless/sockerless/agent/core/identity"
 )
 
@@ -325,7 +326,7 @@ func state(p Process) string {
 const maxCommandLine = 32 << 10
 
 func commandLine(_ *machine, p Process) string {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
+	content, err := commandline.Read(p.PID)
 	if err != nil || len(content) == 0 {
 		return "[" + printable(p.Command) + "]"
 	}

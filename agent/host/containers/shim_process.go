@@ -16,6 +16,7 @@ import (
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 
+	"github.com/sockerless/sockerless/agent/core/commandline"
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
@@ -110,7 +111,7 @@ func findProcesses(wanted func(command []byte) bool, candidates []string) (found
 			continue
 		}
 		// Read after the open: the PID cannot be reused in between.
-		command, err := os.ReadFile(filepath.Join("/proc", candidate, "cmdline"))
+		command, err := commandline.Read(pid)
 		if err == nil && wanted(command) {
 			found = append(found, foundProcess{pid, pidfd})
 		} else {

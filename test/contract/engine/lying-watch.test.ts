@@ -1,4 +1,4 @@
-/** What an agent reports of its container is bounded, and says nothing of another's. */
+/** Reports of an agent on its container are bounded, and say nothing of another's. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
@@ -66,7 +66,10 @@ describe("an agent's reports", () => {
   });
 
   it("end no exec of another container", async () => {
-    const [liar, other] = [await bench.runScript("exec sleep 1000"), await bench.runScript("exec sleep 1000")];
+    const [liar, other] = [
+      await bench.runScript("exec sleep 1000"),
+      await bench.runScript("exec sleep 1000"),
+    ];
     const { id: execId } = await bench.execs.createExec({
       container: other,
       config: { cmd: ["true"] },

@@ -211,7 +211,11 @@ async function handleMessage(
 }
 
 /** Whether an exec is one of this container: an agent may know the ID of another's. */
-function isOwn(context: EngineContext, live: LiveContainer, { execId }: { readonly execId: string }): boolean {
+function isOwn(
+  context: EngineContext,
+  live: LiveContainer,
+  { execId }: { readonly execId: string },
+): boolean {
   return context.state.execs.get(execId)?.containerId === live.id;
 }
 
