@@ -23,7 +23,7 @@ import {
   sorted,
 } from "./file-tree.ts";
 import { cleanPath, fileOf, type IndexedFile, implied } from "./indexed-file.ts";
-import { headersOf, type LayerReader } from "./layer-headers.ts";
+import { costOf, headersOf, type LayerReader } from "./layer-headers.ts";
 
 /** The result of a lookup. */
 export type Found =
@@ -62,7 +62,7 @@ export interface FileOwner {
 
 /**
  * The most files of an image with everything on top of it, and of one tar; each takes about 300 bytes plus its name.
- * Directories implied by other paths count too.
+ * Directories implied by other paths count too, and a long name counts as several files.
  */
 const mostFiles = 1_000_000;
 /** The most links followed in one path, as in Linux. */
@@ -354,10 +354,12 @@ export class FileIndex {
   /** The entries of a layer; those that create no file count too, as each costs time. */
   async *#entries(reader: LayerReader) {
     let entry = 0;
+    let cost = 0;
     for await (const header of headersOf(reader)) {
-      this.#refuseMany(entry);
+      this.#refuseMany(cost);
       yield { header, entry };
       entry++;
+      cost += costOf(header);
     }
   }
 

@@ -6,6 +6,10 @@ import { type Credentials, isAnonymous } from "./registry/credentials.ts";
 /** The driver's own credentials for a registry's host; undefined if it has none. */
 export type DriverCredentials = (domain: string) => Promise<Credentials | undefined>;
 
+/** Repositories whose credentials are kept, and their longest ones in characters; a token of a registry has thousands. */
+const mostKept = 1_000;
+const longestKept = 64 * 1024;
+
 /** Finds credentials; keeps them in memory only. */
 export class KnownCredentials {
   readonly #ofDriver: DriverCredentials | undefined;
@@ -34,6 +38,15 @@ export class KnownCredentials {
 
   /** Remembers the credentials of a client's pull. The driver's own expire, and are requested each time. */
   remember(repository: NamedReference, given: Credentials): void {
-    this.#pulledWith.set(repositoryName(repository), given);
+    const name = repositoryName(repository);
+    this.#pulledWith.delete(name);
+    if (JSON.stringify(given).length > longestKept) {
+      return;
+    }
+    this.#pulledWith.set(name, given);
+    const [oldest = ""] = this.#pulledWith.keys();
+    if (this.#pulledWith.size > mostKept) {
+      this.#pulledWith.delete(oldest);
+    }
   }
 }

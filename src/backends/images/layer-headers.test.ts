@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { buffer } from "node:stream/consumers";
 import { describe, it } from "node:test";
+
+import { pack as packTar } from "tar-stream";
 
 import { streamOf } from "../../../test/support/image-store.ts";
 import { tarOf } from "../../../test/support/tar.ts";
-import { LayerHeaders } from "./layer-headers.ts";
+import { headersOf, LayerHeaders } from "./layer-headers.ts";
 
 describe("the headers of layers", () => {
   const namesOf = async (headers: LayerHeaders, digest: string, tar: Buffer, opened: string[]) => {
@@ -17,6 +20,22 @@ describe("the headers of layers", () => {
     }
     return names;
   };
+
+  it("have nothing that is not used, and those with long names count as several", async () => {
+    const pack = packTar();
+    pack.entry({ name: "a", pax: { mtime: "7.5", "SCHILY.xattr.user.x": "x".repeat(2 ** 20), comment: "y" } }, "");
+    pack.entry({ name: "b".repeat(3_000) }, "");
+    pack.finalize();
+    const tar = await buffer(pack);
+    const headers = new LayerHeaders(12);
+    const opened: string[] = [];
+    const [first] = await Array.fromAsync(headersOf({ open: () => streamOf(tar) }));
+    assert.deepEqual(first?.pax, { mtime: "7.5" });
+    for (const length of [1, 2]) {
+      await namesOf(headers, "long", tar, opened);
+      assert.equal(opened.length, length, "12 and one are too many to be kept");
+    }
+  });
 
   it("are read once, and again once others have taken their room", async () => {
     const headers = new LayerHeaders(3);

@@ -4,13 +4,40 @@
  */
 import type { Header } from "tar-stream";
 
+import { capabilityRecord } from "./tar-entries.ts";
 import { entriesIn } from "./tar-reader.ts";
 
 /** A layer's tar, compressed or not, read from its start each time. */
 export interface LayerReader {
   open(): AsyncIterable<Uint8Array>;
-  /** Headers of the tar's entries, in order; absent if the tar must be read. */
+  /** Headers of the tar's entries, in order, as {@link headersOf} has them; absent if the tar must be read. */
   headers?(): AsyncIterable<Header>;
+}
+
+/** Records of a header that are kept, and the longest that is used: a header may have megabytes of others. */
+const keptRecords = ["uid", "gid", "mtime", capabilityRecord] as const;
+const longestRecord = 1_024;
+/** Characters of names that count as one header. */
+const charactersPerCost = 256;
+
+/** Headers that a header counts as: long names take more room. */
+export function costOf({ name, linkname }: Header): number {
+  return 1 + Math.floor((name.length + (linkname?.length ?? 0)) / charactersPerCost);
+}
+
+/** A header without what is not used of it. */
+function shortened(header: Header): Header {
+  const { name, type, mode, uid, gid, size, mtime, devmajor, devminor } = header;
+  const isLink = type === "link" || type === "symlink";
+  const records = (header.pax ?? {}) as Readonly<Record<string, string>>;
+  const pax = Object.fromEntries(
+    keptRecords.flatMap((key) => {
+      const value = records[key];
+      return value === undefined || value.length > longestRecord ? [] : [[key, value]];
+    }),
+  );
+  const linkname = isLink ? header.linkname : null;
+  return { name, type, mode, uid, gid, size, mtime, devmajor, devminor, linkname, pax } as Header;
 }
 
 /** A layer's headers. @throws as {@link entriesIn} */
@@ -20,18 +47,18 @@ export async function* headersOf(layer: LayerReader): AsyncGenerator<Header> {
     return;
   }
   for await (const { header } of entriesIn(layer.open())) {
-    yield header;
+    yield shortened(header);
   }
 }
 
-/** The most headers to keep; each takes about 400 bytes plus its name. */
+/** The most headers to keep; each takes about 400 bytes plus its name, and counts as {@link costOf} says. */
 const mostKept = 100_000;
 
 /** Keeps the headers of the most recently used layers. */
 export class LayerHeaders {
   readonly #limit: number;
   /** By digest, least recently used first. */
-  readonly #kept = new Map<string, readonly Header[]>();
+  readonly #kept = new Map<string, { readonly headers: readonly Header[]; readonly cost: number }>();
   #count = 0;
 
   constructor(limit: number = mostKept) {
@@ -44,33 +71,36 @@ export class LayerHeaders {
     if (known !== undefined) {
       this.#kept.delete(digest);
       this.#kept.set(digest, known);
-      yield* known;
+      yield* known.headers;
       return;
     }
     let read: Header[] | undefined = [];
-    for await (const { header } of entriesIn(open())) {
-      if (read !== undefined && read.push(header) > this.#limit) {
+    let cost = 0;
+    for await (const header of headersOf({ open })) {
+      cost += costOf(header);
+      if (cost > this.#limit) {
         read = undefined;
       }
+      read?.push(header);
       yield header;
     }
     if (read !== undefined) {
-      this.#keep(digest, read);
+      this.#keep(digest, read, cost);
     }
   }
 
-  #keep(digest: string, headers: readonly Header[]): void {
+  #keep(digest: string, headers: readonly Header[], cost: number): void {
     if (this.#kept.has(digest)) {
       return; // Two callers have read it concurrently.
     }
-    this.#kept.set(digest, headers);
-    this.#count += headers.length;
+    this.#kept.set(digest, { headers, cost });
+    this.#count += cost;
     for (const [oldest, gone] of this.#kept) {
       if (this.#count <= this.#limit) {
         return;
       }
       this.#kept.delete(oldest);
-      this.#count -= gone.length;
+      this.#count -= gone.cost;
     }
   }
 }
