@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
+
+// tokensKept bounds the tokens of signals that are known: some processes get a
+// signal a second for months.
+const tokensKept = 256
 
 // ErrNotRunning fails calls that need a running process (FAILED_PRECONDITION).
 var ErrNotRunning = connect.NewError(connect.CodeFailedPrecondition, errors.New("the process is not running"))
@@ -102,7 +107,7 @@ func (c *Sessions) send(ctx context.Context, request *agentv1.SignalRequest) (*r
 	if request.ExecId == "" && request.Generation != 0 && request.Generation != run.generation {
 		err = ErrNotRunning
 	}
-	isSent := run.signalled[request.ClientToken]
+	isSent := slices.Contains(run.signalled, request.ClientToken)
 	c.mu.Unlock()
 	if err != nil || isSent {
 		return run, err
@@ -123,10 +128,13 @@ func (c *Sessions) send(ctx context.Context, request *agentv1.SignalRequest) (*r
 func (c *Sessions) sent(run *run, token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if run.signalled == nil {
-		run.signalled = map[string]bool{}
+	if slices.Contains(run.signalled, token) {
+		return
 	}
-	run.signalled[token] = true
+	run.signalled = append(run.signalled, token)
+	if len(run.signalled) > tokensKept {
+		run.signalled = slices.Clone(run.signalled[tokensKept/2:])
+	}
 }
 
 // Pause freezes the container. It may be repeated.

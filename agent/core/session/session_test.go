@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -70,6 +71,26 @@ func TestASignalIsSentOnceForAToken(t *testing.T) {
 	}
 	if len(main.signals) != 4 {
 		t.Fatalf("%d signals", len(main.signals))
+	}
+}
+
+func TestTokensOfTheLastSignalsAreKnown(t *testing.T) {
+	c, _, main := running(t, session.Options{})
+	defer main.exit(0)
+	send := func(n int) {
+		must(t, c.Signal(contextFor(t), &agentv1.SignalRequest{Signal: 15, ClientToken: fmt.Sprint(n)}))
+	}
+	for n := range 1000 {
+		send(n)
+		send(n)
+		send(max(0, n-100))
+	}
+	if len(main.signals) != 1000 {
+		t.Fatalf("%d signals", len(main.signals))
+	}
+	send(1)
+	if len(main.signals) != 1001 {
+		t.Fatal("all tokens are kept")
 	}
 }
 

@@ -76,7 +76,7 @@ type run struct {
 	failure  *agentv1.StartFailure
 	sessions map[*Session]struct{} // attachments waiting for the end
 
-	signalled map[string]bool // client tokens of sent signals
+	signalled []string // client tokens of the last signals that were sent
 
 	outOfMemory bool
 }

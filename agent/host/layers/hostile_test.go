@@ -4,10 +4,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -122,6 +124,34 @@ func TestASparseFileKeepsItsHoles(t *testing.T) {
 	absurd := sparseTar(1<<60, 0, "head")
 	if _, _, err := unpack(t, store, absurd, absurd); connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("an exabyte: %v", err)
+	}
+}
+
+func TestDirectoriesThatWaitForTheirTimesAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	root, err := confined.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	u, err := newUnpacker(t.Context(), nil, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modified := time.Unix(7, 0)
+	if err := os.Mkdir(filepath.Join(dir, "first"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	u.keepDirectoryTime("first", modified)
+	const long, most = 4000, maxDirectoryBytes/4000 + 1
+	for n := range 3 * most {
+		u.keepDirectoryTime(fmt.Sprintf("%0*d", long, n), modified)
+		if len(u.directoryTimes) > most {
+			t.Fatalf("%d directories wait", len(u.directoryTimes))
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "first")); err != nil || !info.ModTime().Equal(modified) {
+		t.Errorf("the first has %v, %v", info.ModTime(), err)
 	}
 }
 

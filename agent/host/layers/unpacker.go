@@ -32,7 +32,13 @@ type unpacker struct {
 	rootOpaque bool
 	// Set at the end, since creating files in a directory changes them.
 	directoryTimes map[string]time.Time
+	directoryBytes int // that they take
 }
+
+// maxDirectoryBytes bounds the directories that wait for their times: of more of
+// them, which no usual layer has, those before get theirs, and again a later one
+// with each further file.
+const maxDirectoryBytes = 32 << 20
 
 // newUnpacker allows as many sparse bytes as the file system has in total.
 func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*unpacker, error) {
@@ -98,7 +104,7 @@ func (u *unpacker) unpackRoot(header *tar.Header) error {
 		return errors.New("the root must be a directory")
 	}
 	u.rootStated = true
-	u.directoryTimes["."] = header.ModTime
+	u.keepDirectoryTime(".", header.ModTime)
 	return setAttributes(int(u.root.Directory().Fd()), ".", header)
 }
 
@@ -114,7 +120,7 @@ func (u *unpacker) entry(parent int, base, name string, header *tar.Header) erro
 		if !existing {
 			err = unix.Mkdirat(parent, base, 0o700)
 		}
-		u.directoryTimes[name] = header.ModTime
+		u.keepDirectoryTime(name, header.ModTime)
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		err = u.writeFile(parent, base, header)
 	case tar.TypeSymlink:
@@ -184,6 +190,16 @@ func makeDevice(parent int, base string, kind uint32, header *tar.Header) error 
 	}
 	device := unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))
 	return unix.Mknodat(parent, base, kind|0o600, int(device))
+}
+
+func (u *unpacker) keepDirectoryTime(name string, modified time.Time) {
+	const besidesName = 64
+	if u.directoryBytes += len(name) + besidesName; u.directoryBytes > maxDirectoryBytes {
+		u.setDirectoryTimes()
+		clear(u.directoryTimes)
+		u.directoryBytes = len(name) + besidesName
+	}
+	u.directoryTimes[name] = modified
 }
 
 // setDirectoryTimes skips directories that a later entry made unreachable.

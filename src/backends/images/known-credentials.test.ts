@@ -8,7 +8,8 @@ test("credentials are kept for the repositories that were pulled from last, unle
   const known = new KnownCredentials(undefined);
   const repository = (n: number) => parseNamed(`registry.test/repository-${n}`);
   const passwordOf = async (n: number) => (await known.ofLayers(repository(n)))?.password;
-  const remember = (n: number, password: string) => known.remember(repository(n), { username: "u", password, identityToken: "", registryToken: "" });
+  const remember = (n: number, password: string) =>
+    known.remember(repository(n), { username: "u", password, identityToken: "", registryToken: "" });
   for (let n = 0; n < 1_000; n++) {
     remember(n, "first");
   }
