@@ -22,7 +22,7 @@ const largeCost = 5_000;
 /** Milliseconds of that pause for each field, some times what it takes to decode. */
 const pausePerField = 0.005;
 
-/** Steps of all agents in a turn of the thread's event loop. */
+/** Steps of all agents in a turn of the thread's event loop, besides the first one of each stream. */
 const steps = new Turns(2);
 
 /**
@@ -36,6 +36,7 @@ export async function* inSteps(
   chunks: AsyncIterable<Uint8Array>,
   output: DescMessage,
 ): AsyncGenerator<Uint8Array> {
+  let hadStep = false;
   for await (const chunk of chunks) {
     for (let start = 0; start < chunk.length; ) {
       let end = start;
@@ -45,7 +46,14 @@ export async function* inSteps(
         end = Math.min(chunk.length, first + announcedLength(chunk.subarray(end, first)));
         cost += messageCost + countFields(chunk.subarray(first, end), output);
       } while (end < chunk.length && cost < stepCost);
-      await steps.next();
+      if (hadStep || cost > largeCost) {
+        await steps.next();
+      } else {
+        hadStep = true;
+        setImmediate(() => {
+          hadStep = false;
+        });
+      }
       yield chunk.subarray(start, end);
       if (cost > largeCost) {
         await sleep(cost * pausePerField);
