@@ -37,7 +37,8 @@ type container struct {
 	// standings are in whose name it serves.
 	standings standings
 	// callAs changes the name in which it calls; nil: it is dialled.
-	callAs func(containerID string, certificate tls.Certificate)
+	callAs  func(containerID string, certificate tls.Certificate)
+	stopped chan struct{} // closed at the platform's first stop signal
 
 	mu         sync.Mutex
 	hello      *agentv1.HelloResponse
@@ -73,6 +74,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Sess
 		stock:     stock,
 		platform:  &platformOutput{out: os.Stdout},
 		logger:    logger,
+		stopped:   make(chan struct{}),
 		unclaimed: settings.prepared,
 		hello: &agentv1.HelloResponse{
 			Version:     version.Version,

@@ -42,15 +42,14 @@ func stopSignals(own unix.Signal) []os.Signal {
 //     the end, the agent waits as long for a watcher.
 //   - A Release ends all of this at once.
 func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *slog.Logger) (exitCode int) {
-	stopped := make(chan struct{}) // closed at the first stop signal
-	go c.passOn(signals, stopped, launcher, logger)
+	go c.passOn(signals, launcher, logger)
 	if c.settings.await > 0 {
 		go c.awaitStart(c.settings.await, 0)
 	}
 	for {
 		_ = c.Sessions.WaitEnded(context.Background()) // only ctx can fail it
 		exitCode = c.exitCode()
-		if c.lingerOut(stopped) {
+		if c.lingerOut() {
 			return exitCode
 		}
 	}
@@ -84,7 +83,7 @@ func (c *container) awaitStart(limit time.Duration, wait int) {
 }
 
 // passOn handles the platform's signals.
-func (c *container) passOn(signals <-chan os.Signal, stopped chan<- struct{}, launcher *launcher, logger *slog.Logger) {
+func (c *container) passOn(signals <-chan os.Signal, launcher *launcher, logger *slog.Logger) {
 	for first := true; ; first = false {
 		caught := (<-signals).(unix.Signal)
 		logger.Info("the platform says stop", "signal", unix.SignalName(caught))
@@ -96,7 +95,7 @@ func (c *container) passOn(signals <-chan os.Signal, stopped chan<- struct{}, la
 			c.stopMain(first)
 		}
 		if first {
-			close(stopped)
+			close(c.stopped)
 		}
 	}
 }
@@ -119,7 +118,7 @@ func (c *container) stopMain(first bool) {
 
 // lingerOut waits, after the main process's end, until the agent may leave (true)
 // or the main process is started again (false).
-func (c *container) lingerOut(stopped <-chan struct{}) bool {
+func (c *container) lingerOut() bool {
 	ended := time.Now()
 	c.mu.Lock()
 	c.watched = c.watchers > 0
@@ -136,7 +135,7 @@ func (c *container) lingerOut(stopped <-chan struct{}) bool {
 			return false
 		}
 		select {
-		case <-stopped:
+		case <-c.stopped:
 			linger = 0
 		default:
 		}
@@ -150,7 +149,7 @@ func (c *container) lingerOut(stopped <-chan struct{}) bool {
 			c.mu.Unlock()
 			return true
 		}
-		changed, noMoreLinger := c.changed.Next(), stopped
+		changed, noMoreLinger := c.changed.Next(), c.stopped
 		c.mu.Unlock()
 		if linger == 0 {
 			noMoreLinger = nil
@@ -179,8 +178,22 @@ func (c *container) exitCode() int {
 	return int(state.Failure.GetExitCode())
 }
 
+// isAwaited reports whether clients whose connections are cut may still want what
+// the agent has said: not if the backend has released it, since they would be back
+// by then, nor if the platform stops it, which kills soon and would lose the exit code.
+func (c *container) isAwaited() bool {
+	select {
+	case <-c.stopped:
+		return false
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.released
+}
+
 // leave lets pending calls finish, tells the watchers and ends.
-func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx context.Context, isPatient bool), logger *slog.Logger) {
+func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx context.Context, isPatient func() bool), logger *slog.Logger) {
 	gate.Close()
 	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: server.ErrLeaving.Message()})
 	ctx, cancel := context.WithTimeout(context.Background(), self.terms.drain)
@@ -201,5 +214,5 @@ func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx 
 	}
 	ctx, cancelDrain := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancelDrain()
-	drain(ctx, !self.stoppedByPlatform()) // a platform that stops us kills soon, and the exit code would be lost
+	drain(ctx, self.isAwaited)
 }

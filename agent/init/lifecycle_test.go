@@ -3,6 +3,8 @@ package containerinit_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -155,6 +157,36 @@ func TestAProcessThatEndsWellAtThePlatformsStopIsNoSuccessThere(t *testing.T) {
 			}
 			k.signal(syscall.SIGTERM)
 			if code := k.exitCode(); code != c.code {
+				t.Errorf("the agent exited with %d", code)
+			}
+		})
+	}
+}
+
+func TestACutConnectionKeepsNoAgentThatIsReleasedOrStopped(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(*task){
+		"released": func(k *task) { must(t, release(t, k.client(), 1)) },
+		"stopped":  func(k *task) { k.signal(syscall.SIGTERM) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			joined := freeAddress(t)
+			k := startTask(t, taskOptions{arguments: []string{"--joined-listen", joined, "--callback-resume", "1h",
+				"--linger", "1h", "--drain-timeout", "100ms"}})
+			const opensLink, idSize, offsetSize, frameHead = 1, 16, 8, 12
+			conn, err := net.Dial("tcp", joined)
+			must(t, err)
+			_, err = conn.Write(append([]byte{opensLink}, make([]byte, idSize+offsetSize)...))
+			must(t, err)
+			_, err = io.ReadFull(conn, make([]byte, frameHead)) // The link is there.
+			must(t, err)
+			must(t, conn.Close())
+			c := attach(t, k.client(), "a")
+			start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "say", "x", "5"), AwaitAttachIds: []string{"a"}})
+			c.exit()
+			leave(k)
+			if code := k.exitCode(); code != 5 {
 				t.Errorf("the agent exited with %d", code)
 			}
 		})

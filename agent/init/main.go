@@ -136,7 +136,7 @@ func harden() error {
 
 // serve starts to serve admitted clients. drain waits, after the server is
 // closed, until everything written has arrived.
-func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(ctx context.Context, isPatient bool), served <-chan error, err error) {
+func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(ctx context.Context, isPatient func() bool), served <-chan error, err error) {
 	first, err := newStanding(settings.containerID, settings.pin)
 	if err != nil {
 		return nil, nil, nil, err
@@ -183,8 +183,8 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 }
 
 // listen opens the listeners through which the agent is reached.
-func listen(settings *settings, self *container, certificate tls.Certificate, logger *slog.Logger) (listeners []net.Listener, drain func(ctx context.Context, isPatient bool), err error) {
-	drain = func(context.Context, bool) {}
+func listen(settings *settings, self *container, certificate tls.Certificate, logger *slog.Logger) (listeners []net.Listener, drain func(ctx context.Context, isPatient func() bool), err error) {
+	drain = func(context.Context, func() bool) {}
 	if settings.listen != "" {
 		listener, err := net.Listen("tcp", settings.listen)
 		if err != nil {

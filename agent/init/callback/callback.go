@@ -242,7 +242,7 @@ func (l *Listener) hand(conn net.Conn) error {
 
 // Drain waits, after all links are closed, until the peers have received what was
 // written: see [links.drain]. Then the dialling stops.
-func (l *Listener) Drain(ctx context.Context, isPatient bool) {
+func (l *Listener) Drain(ctx context.Context, isPatient func() bool) {
 	defer l.cancel(net.ErrClosed)
 	l.links.drain(ctx, isPatient)
 }

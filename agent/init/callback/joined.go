@@ -42,7 +42,7 @@ func (l *JoinedListener) Accept() (net.Conn, error) {
 
 // Drain waits until the peers have got what was written, once all connections
 // were closed. Until then links that were cut go on: only then nobody may come.
-func (l *JoinedListener) Drain(ctx context.Context, isPatient bool) {
+func (l *JoinedListener) Drain(ctx context.Context, isPatient func() bool) {
 	l.links.drain(ctx, isPatient)
 	l.Listener.Close()
 }

@@ -72,7 +72,7 @@ func TestALinkGoesOnByTheNextConnectionOfAPlatformThatHasCutOne(t *testing.T) {
 	l.Close() // The agent leaves, and what it has said is still wanted.
 	drained := make(chan struct{})
 	go func() {
-		l.Drain(over, true)
+		l.Drain(over, func() bool { return true })
 		close(drained)
 	}()
 	second := comeTo(t, l, openingOf(resumesLink)...)

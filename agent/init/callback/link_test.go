@@ -207,7 +207,7 @@ func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
 	cancel()
 	drained := make(chan struct{})
 	go func() {
-		l.Drain(over, true)
+		l.Drain(over, func() bool { return true })
 		close(drained)
 	}()
 	time.Sleep(4 * drainPoll)

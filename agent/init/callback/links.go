@@ -75,9 +75,9 @@ func (l *links) forget(id linkID) {
 }
 
 // drain waits, after all links are closed, until the peers have received what was
-// written: until ctx ends or, if isPatient, until cut links have been abandoned
+// written: until ctx ends or, while isPatient, until cut links have been abandoned
 // or had afterCut on another connection.
-func (l *links) drain(ctx context.Context, isPatient bool) {
+func (l *links) drain(ctx context.Context, isPatient func() bool) {
 	var lastCut time.Time
 	for {
 		l.mu.Lock()
@@ -86,7 +86,7 @@ func (l *links) drain(ctx context.Context, isPatient bool) {
 		if slices.ContainsFunc(all, (*link).isCut) {
 			lastCut = time.Now()
 		}
-		if len(all) == 0 || ctx.Err() != nil && !(isPatient && time.Since(lastCut) < afterCut) {
+		if len(all) == 0 || ctx.Err() != nil && !(isPatient() && time.Since(lastCut) < afterCut) {
 			return
 		}
 		time.Sleep(drainPoll)
