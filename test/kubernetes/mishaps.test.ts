@@ -34,40 +34,11 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
   const stateOf = (container: string, fields = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}") =>
     daemon.ok("inspect", "--format", fields, container);
 
-  test("an API server that restarts ends neither exec, nor logs, nor a container's record", async () => {
-    await daemon.ok(
-      "run",
-      "--detach",
-      "--name",
-      "lasts",
-      "busybox",
-      "sh",
-      "-c",
-      "until [ -e /go ]; do sleep 0.2; done; echo gone; exit 9",
-    );
-    const logs = daemon.docker("logs", "--follow", "lasts");
-    const script = "echo begun >/begun; read word; echo $word; touch /go; exit 5";
-    const typed = Promise.withResolvers<string>();
-    const input = async function* (): AsyncGenerator<Uint8Array> {
-      yield Buffer.from(await typed.promise);
-    };
-    const exec = daemon.dockerWith({ input: input() }, "exec", "--interactive", "lasts", "sh", "-c", script);
-    await until(async () => (await daemon.docker("exec", "lasts", "cat", "/begun")).text || undefined);
-    await cluster.killApiServer();
-    typed.resolve("through\n");
-    assert.match(await stateOf("lasts"), /^running/);
-    await cluster.startApiServer();
-    const { text, code } = await exec;
-    assert.deepEqual([text, code], ["through", 5]);
-    assert.equal((await logs).text, "gone");
-    assert.equal(await daemon.ok("wait", "lasts"), "9");
-    assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "works again"), "works again");
-  });
-
-  test("an API server that is away for a minute ends neither exec nor logs, and starts wait for it", async () => {
+  /** A container that ends with 9 once an exec has read a word, and that exec and its logs under way. */
+  const beginStreams = async (name: string) => {
     const script = "until [ -e /go ]; do sleep 0.2; done; echo gone; exit 9";
-    await daemon.ok("run", "--detach", "--name", "outwaits", "busybox", "sh", "-c", script);
-    const logs = daemon.docker("logs", "--follow", "outwaits");
+    await daemon.ok("run", "--detach", "--name", name, "busybox", "sh", "-c", script);
+    const logs = daemon.docker("logs", "--follow", name);
     const typed = Promise.withResolvers<string>();
     const input = async function* (): AsyncGenerator<Uint8Array> {
       yield Buffer.from(await typed.promise);
@@ -75,24 +46,40 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     const reading = "echo begun >/begun; read word; echo $word; touch /go; exit 5";
     const exec = daemon.dockerWith(
       { input: input() },
-      "exec",
-      "--interactive",
-      "outwaits",
-      "sh",
-      "-c",
-      reading,
+      ...["exec", "--interactive", name, "sh", "-c", reading],
     );
-    await until(async () => (await daemon.docker("exec", "outwaits", "cat", "/begun")).text || undefined);
+    await until(async () => (await daemon.docker("exec", name, "cat", "/begun")).text || undefined);
+    return {
+      /** Types the word, and sees all of it end. */
+      async finish(): Promise<void> {
+        typed.resolve("through\n");
+        const { text, code, errorText } = await exec;
+        assert.deepEqual([text, code], ["through", 5], errorText);
+        assert.equal((await logs).text, "gone");
+        assert.equal(await daemon.ok("wait", name), "9");
+      },
+      type: () => typed.resolve("through\n"),
+    };
+  };
+
+  test("an API server that restarts ends neither exec, nor logs, nor a container's record", async () => {
+    const streams = await beginStreams("lasts");
+    await cluster.killApiServer();
+    streams.type();
+    assert.match(await stateOf("lasts"), /^running/);
+    await cluster.startApiServer();
+    await streams.finish();
+    assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "works again"), "works again");
+  });
+
+  test("an API server that is away for a minute ends neither exec nor logs, and starts wait for it", async () => {
+    const streams = await beginStreams("outwaits");
     await cluster.killApiServer();
     const late = daemon.docker("run", "--rm", "busybox", "echo", "started late");
     await delay(60_000);
     assert.match(await stateOf("outwaits"), /^running/);
     await cluster.startApiServer();
-    typed.resolve("through\n");
-    const { text, code } = await exec;
-    assert.deepEqual([text, code], ["through", 5]);
-    assert.equal((await logs).text, "gone");
-    assert.equal(await daemon.ok("wait", "outwaits"), "9");
+    await streams.finish();
     const started = await late;
     assert.equal(started.text, "started late", started.errorText);
   });
@@ -224,14 +211,19 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     await kubernetes.kubectl("delete", "pod", "first", "--force");
   });
 
-  test("containers outlive a restart of their node's kubelet", async () => {
-    await daemon.ok("run", "--detach", "--name", "outlives", "busybox", "sleep", "1d");
-    await cluster.restartKubelet();
-    await until(
-      async () => (await daemon.docker("exec", "outlives", "echo", "here")).text === "here" || undefined,
-    );
-    assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "next"), "next");
+  test("a kubelet that restarts ends neither exec, nor logs, nor a container, whose code is told", async () => {
+    const streams = await beginStreams("outlives");
+    const script = "until [ -e /go ]; do sleep 0.1; done; exit 6";
+    await daemon.ok("run", "--detach", "--name", "meanwhile", "busybox", "sh", "-c", script);
+    await daemon.ok("exec", "--detach", "meanwhile", "sh", "-c", "sleep 2; touch /go");
+    await cluster.killKubelet();
+    const late = daemon.docker("run", "--rm", "busybox", "echo", "next");
     assert.match(await stateOf("outlives"), /^running/);
+    await delay(10_000); // One container ends meanwhile.
+    cluster.startKubelet();
+    await streams.finish();
+    assert.equal(await daemon.ok("wait", "meanwhile"), "6");
+    assert.equal((await late).text, "next");
   });
 
   test("a namespace's rules for pods hold: baseline lets them in, restricted refuses in its words", async () => {

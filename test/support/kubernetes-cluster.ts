@@ -117,7 +117,7 @@ export class Cluster implements AsyncDisposable {
     this.#run("kube-scheduler", [...admin, leads]);
     this.#run("containerd", ["-c", "containerd.toml"], "");
     await untilTrue(() => existsSync(join(this.#directory, "containerd.sock")));
-    this.#startKubelet();
+    this.startKubelet();
     await until(async () => {
       const { text } = await this.#kubectl(["get", "nodes,serviceaccounts"]);
       return (/ Ready/.test(text) && /serviceaccount\/default/.test(text)) || undefined;
@@ -130,21 +130,21 @@ export class Cluster implements AsyncDisposable {
 
   #kubelet: ChildProcess | undefined;
 
-  #startKubelet(): void {
+  /** Starts the kubelet; containers go on beside it. */
+  startKubelet(): void {
     this.#kubelet = this.#run("kubelet", [
       ...["--config", "kubelet.yaml", "--kubeconfig", "admin.conf"],
       ...["--root-dir", join(this.#directory, "kubelet"), "--hostname-override", "node1", "--node-ip", node],
     ]);
   }
 
-  /** Kills the kubelet and starts it again. */
-  async restartKubelet(): Promise<void> {
+  /** Kills the kubelet. */
+  async killKubelet(): Promise<void> {
     if (this.#kubelet !== undefined) {
       const ended = once(this.#kubelet, "exit");
       this.#kubelet.kill("SIGKILL");
       await ended;
     }
-    this.#startKubelet();
   }
 
   #apiServer: ChildProcess | undefined;

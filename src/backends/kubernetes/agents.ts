@@ -156,8 +156,17 @@ async function join(
     pipeline(forward, socket, () => forward.destroy());
   } catch (error) {
     logger.debug({ pod, err: error }, `a pod is not reached: ${messageOf(error)}`);
-    socket.end(`HTTP/1.1 ${isMissing(error) ? "410 the pod is gone" : "503 the pod is not reached"}\r\n\r\n`);
+    const isGone = isMissing(error) && pod !== undefined && (await isDeleted(client, pod));
+    socket.end(`HTTP/1.1 ${isGone ? "410 the pod is gone" : "503 the pod is not reached"}\r\n\r\n`);
   }
+}
+
+/** Whether a pod is gone: a kubelet that has just begun answers 404 for those that run, too. */
+async function isDeleted(client: KubernetesClient, name: string): Promise<boolean> {
+  const { core, namespace } = client;
+  return await client
+    .call("get pods", (options) => core.readNamespacedPod({ name, namespace }, options))
+    .then(() => false, isMissing);
 }
 
 function hexOf(pin: Uint8Array): string {
