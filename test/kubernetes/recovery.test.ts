@@ -8,7 +8,13 @@ import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
+
+/** Selects a container's pods. */
+async function selectorOf({ daemon }: KubernetesDaemon, container: string): Promise<string> {
+  const id = await daemon.ok("inspect", "--format", "{{.Id}}", container);
+  return `sockerless/container=${id.slice(0, 12)}`;
+}
 
 suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
   let cluster: Cluster;
@@ -29,6 +35,13 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     await daemon.ok("run", "--detach", "--name", "lives", ...options, ...command);
     await until(async () => (await daemon.docker("exec", "lives", "cat", "/data/file")).text || undefined);
   };
+  /** A daemon of the same instance that knows nothing any more. */
+  const loseState = async ({ daemon }: KubernetesDaemon, meanwhile: () => Promise<void>): Promise<void> => {
+    await daemon.shutDown();
+    await rm(daemon.stateDir, { recursive: true });
+    await meanwhile();
+    await daemon.launch();
+  };
 
   test("containers, volumes and networks are rebuilt from the cluster", async () => {
     await using own = await KubernetesDaemon.start(cluster);
@@ -40,9 +53,7 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
       "{{.Id}} {{.State.StartedAt}} {{.Config.Labels}}",
       "lives",
     );
-    await daemon.shutDown();
-    await rm(daemon.stateDir, { recursive: true });
-    await daemon.launch();
+    await loseState(own, async () => {});
     await until(async () => (await daemon.docker("inspect", "lives")).code === 0 || undefined);
     assert.equal(
       await daemon.ok("inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.Config.Labels}}", "lives"),
@@ -62,6 +73,56 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
       const left = await own.kubectl("get", "pods,persistentvolumeclaims", "--output", "name");
       return left.trim() === "" || undefined;
     });
+  });
+
+  test("containers of a lost state are stopped, started, waited for and removed as if nothing had been", async () => {
+    await using own = await KubernetesDaemon.start(cluster);
+    const { daemon } = own;
+    const untilGo = (code: number): string =>
+      `trap 'echo stopped; exit 3' TERM; until [ -e /go ]; do sleep 0.1; done; echo gone; exit ${code}`;
+    for (const [name, code] of [
+      ["stopped", 1],
+      ["ends", 4],
+      ["gone", 5],
+    ] as const) {
+      await daemon.ok("run", "--detach", "--name", name, "busybox", "sh", "-c", untilGo(code));
+    }
+    assert.equal(
+      (await daemon.docker("run", "--name", "before", "busybox", "sh", "-c", "echo once; exit 7")).code,
+      7,
+    );
+    const pod = await own.kubectl(
+      "get",
+      "pods",
+      "--output",
+      "name",
+      "--selector",
+      await selectorOf(own, "gone"),
+    );
+    await daemon.ok("exec", "--detach", "ends", "sh", "-c", "sleep 3; touch /go");
+    await loseState(own, async () => {
+      await own.kubectl("delete", pod.trim());
+    });
+    await until(
+      async () => (await daemon.docker("inspect", "stopped", "ends", "before")).code === 0 || undefined,
+    );
+    assert.equal(await daemon.ok("wait", "ends"), "4");
+    assert.equal(await daemon.ok("logs", "ends"), "gone");
+    const stateOf = (name: string) =>
+      daemon.ok("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", name);
+    assert.equal(await stateOf("before"), "exited 7");
+    assert.equal(await daemon.ok("logs", "before"), "once");
+    assert.equal(await stateOf("stopped"), "running 0");
+    const waits = daemon.docker("wait", "stopped");
+    await daemon.ok("stop", "stopped");
+    assert.equal((await waits).text, "3");
+    assert.equal(await daemon.ok("logs", "stopped"), "stopped");
+    await daemon.ok("start", "stopped");
+    assert.equal(await daemon.ok("exec", "stopped", "echo", "again"), "again");
+    assert.notEqual((await daemon.docker("inspect", "gone")).code, 0);
+    await daemon.ok("rm", "--force", "stopped", "ends", "before");
+    await untilTrue(async () => (await own.kubectl("get", "pods", "--output", "name")).trim() === "");
+    assert.doesNotMatch(daemon.output, /a task that should have ended/, "agents wait for nobody who is gone");
   });
 
   test("what an instance has left that is lost for good is shown and removed by gc", async () => {
