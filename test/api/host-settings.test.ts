@@ -32,12 +32,18 @@ test("a container has the kernel's values and the name that it is given", async 
   const cidFile = join(directory, "cid");
   const hasSysctls = backendUnderTest() !== "aca"; // jobs have no setting for them
   const flags = [
-    ...(hasSysctls ? ["--sysctl=net.core.somaxconn=777"] : []),
+    ...(hasSysctls ? ["--sysctl=net.ipv4.tcp_keepalive_time=777"] : []),
     "--name=valued",
     "--cidfile",
     cidFile,
   ];
-  const value = await setting.daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/net/core/somaxconn");
+  const value = await setting.daemon.ok(
+    "run",
+    ...flags,
+    "busybox",
+    "cat",
+    "/proc/sys/net/ipv4/tcp_keepalive_time",
+  );
   assert.equal(value === "777", hasSysctls);
   const told = await api.expect<Told>(200, "GET", "/containers/valued/json");
   assert.equal(await readFile(cidFile, "utf8"), told.Id);

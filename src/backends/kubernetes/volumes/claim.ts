@@ -54,9 +54,7 @@ export function claimOf(record: VolumeRecord, settings: ClaimSettings): V1Persis
   const { driver, options } = record;
   const unknown = Object.keys(options).filter((name) => !known.includes(name));
   if (unknown.length > 0) {
-    throw invalid(
-      `invalid option: ${unknown.map((name) => JSON.stringify(name)).join(", ")} (volumes here have: ${known.join(", ")})`,
-    );
+    throw invalid(`invalid option: ${unknown.map((name) => JSON.stringify(name)).join(", ")}`);
   }
   const isBlock = driver === blockDriver;
   const accessMode = options["access_mode"] ?? (isBlock ? "ReadWriteOnce" : settings.sharedAccessMode);
