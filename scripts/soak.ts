@@ -91,7 +91,7 @@ const steps: readonly Step[] = [
   {
     name: "kubernetes",
     program: process.execPath,
-    args: ["--import", "tsx", "scripts/kubernetes.ts", ...flags],
+    args: ["--import", "tsx", "scripts/kubernetes.ts", "--test-timeout=7200000", ...flags],
     cwd: root,
   },
   {
