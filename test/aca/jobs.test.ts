@@ -241,7 +241,7 @@ describe("the job of a start, in an Azure that", () => {
     const { containerId } = parseRequest(asked);
     Object.assign(scene.azure.delays, { writeJob: 1 });
     for (let times = 1; times <= 2; times++) {
-      await jobs.claim(task, containerId, 3n, signal);
+      await jobs.claim(task, { containerId, launchGeneration: 3n, request: asked }, signal);
     }
     for (const other of [jobs, startBackend()]) {
       assert.deepEqual(await seenBy(other), { containerId, generation: 3n, name: preparation.name });

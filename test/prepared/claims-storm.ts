@@ -12,7 +12,7 @@ import { untilTrue } from "../support/until.ts";
 import type { PoolCloud, PoolCloudKind } from "./pool-cloud.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const claims = isWhole ? 1_000 : 4;
+const claims = isWhole ? Number(process.env["SOCKERLESS_STORM_RUNS"] ?? 1_000) : 4;
 const clients = isWhole ? 4 : 2;
 /** Tasks that wait at a time. */
 const prepared = 4;
@@ -49,7 +49,7 @@ export function claimsStorm({ open }: PoolCloudKind): void {
       };
       let made = 0;
       const work = async (): Promise<void> => {
-        while (claimants().size < claims) {
+        while ((await claimants()).size < claims) {
           made += 1;
           const name = `claim-${made}`; // No beginning of an ID, by which Docker finds containers too.
           await untilTrue(
@@ -93,7 +93,7 @@ export function claimsStorm({ open }: PoolCloudKind): void {
         isOver = true;
         await killing;
       }
-      const served = [...claimants().values()];
+      const served = [...(await claimants()).values()];
       assert.deepEqual(
         served.filter((ids) => ids.size !== 1),
         [],

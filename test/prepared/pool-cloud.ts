@@ -6,6 +6,9 @@ import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { Daemon } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, sharedCluster } from "../support/kubernetes-daemon.ts";
+import { untilTrue } from "../support/until.ts";
 
 /** A task that runs, or is to. */
 export interface SeenTask {
@@ -24,19 +27,36 @@ export interface PoolCloud extends AsyncDisposable {
   /** The daemon's configuration, JSON. */
   readonly configFile: string;
   running(): Promise<readonly SeenTask[]>;
-  /** All that the cloud was ever sent. */
-  sent(): string;
+  /** All that the cloud was ever sent, as far as it tells. */
+  sent(): Promise<string>;
   /** Containers that have claimed each task, by the beginning of its name: what the cloud was sent. */
-  claimants(): ReadonlyMap<string, ReadonlySet<string>>;
-  /** Refuses the next claim. */
-  refuseClaim(): void;
+  claimants(): Promise<ReadonlyMap<string, ReadonlySet<string>>>;
+  /** Refuses the next claim; absent: nothing does that. */
+  readonly refuseClaim?: () => void;
   /** Gives busybox to a daemon that has lost its state. */
   bringImage(): Promise<void>;
 }
 
-/** Whether a container has claimed a task, which may run on. */
-export function isClaimed(cloud: PoolCloud, { task }: SeenTask): boolean {
-  return [...cloud.claimants().keys()].some((claimed) => task.startsWith(claimed));
+/** Tells of tasks whether the daemon's log has told that their agents answer. */
+export function answersIn({ daemon }: PoolCloud): (task: SeenTask) => boolean {
+  const told = daemon.output.split("\n").filter((line) => line.includes("a task waits for a container"));
+  return ({ task }) => told.some((line) => line.includes(task));
+}
+
+/** Tells of tasks whether a container has claimed them; they may run on. */
+export async function claimedIn(cloud: PoolCloud): Promise<(task: SeenTask) => boolean> {
+  const claims = [...(await cloud.claimants()).keys()];
+  return ({ task }) => claims.some((claimed) => task.startsWith(claimed));
+}
+
+/** Waits until so many tasks can be claimed, and no other runs. */
+export async function untilWaiting(cloud: PoolCloud, count: number): Promise<void> {
+  await untilTrue(async () => {
+    const now = await cloud.running();
+    const answers = answersIn(cloud);
+    const isClaimed = await claimedIn(cloud);
+    return now.length === count && now.every((task) => task.isPrepared && answers(task) && !isClaimed(task));
+  });
 }
 
 /** Settings of a {@link PoolCloud}. */
@@ -49,6 +69,8 @@ export interface PoolCloudOptions {
 
 /** A kind of cloud. */
 export interface PoolCloudKind {
+  /** Why there is none here; false: there is one. */
+  readonly without: string | false;
   open(options?: PoolCloudOptions): Promise<PoolCloud>;
   /** An option that no prepared task has, and how `sockerless why` calls it. */
   readonly otherOption: readonly [option: string, name: string];
@@ -62,6 +84,7 @@ const containerVariable = "SOCKERLESS_CONTAINER_ID";
 
 /** A simulated AWS that enforces the documented policies. */
 export const poolOnEcs: PoolCloudKind = {
+  without: false,
   otherOption: ["--sysctl=net.core.somaxconn=1000", "--sysctl"],
   claimCall: "aws.TagResource",
   runCalls: ["aws.RunTask"],
@@ -88,8 +111,8 @@ export const poolOnEcs: PoolCloudKind = {
           return seenTask(state.taskArn, state, variables);
         });
       },
-      sent: () => JSON.stringify(ecs.aws.calls.all().map(({ input }) => input)),
-      claimants: () =>
+      sent: async () => JSON.stringify(ecs.aws.calls.all().map(({ input }) => input)),
+      claimants: async () =>
         claimantsOf(
           ecs.aws.calls.all("ecs.TagResource").map(({ input }) => {
             const { resourceArn, tags } = input as {
@@ -112,6 +135,7 @@ export const poolOnEcs: PoolCloudKind = {
 
 /** A simulated Azure. */
 export const poolOnAca: PoolCloudKind = {
+  without: false,
   otherOption: ["--tmpfs=/scratch", "volumes, tmpfs or mounts of images"],
   claimCall: "azure.Jobs_Update",
   runCalls: ["azure.Jobs_CreateOrUpdate", "azure.Jobs_Start"],
@@ -135,8 +159,8 @@ export const poolOnAca: PoolCloudKind = {
           return seenTask(`${job}/${name}`, body, variables);
         });
       },
-      sent: () => JSON.stringify(azure.calls.all().map(({ input }) => input)),
-      claimants: () =>
+      sent: async () => JSON.stringify(azure.calls.all().map(({ input }) => input)),
+      claimants: async () =>
         claimantsOf(
           azure.calls.all("app.Jobs_Update").map(({ input }) => {
             const { jobName, body } = input as {
@@ -156,6 +180,79 @@ export const poolOnAca: PoolCloudKind = {
     };
   },
 };
+
+/** A namespace of a real Kubernetes. */
+export const poolOnKubernetes: PoolCloudKind = {
+  without: withoutCluster,
+  otherOption: ["--tmpfs=/scratch", "volumes, tmpfs, --shm-size or mounts of images"],
+  claimCall: "kubernetes.patch pods",
+  runCalls: ["kubernetes.create pods"],
+  async open(daemon = {}) {
+    await using resources = new AsyncDisposableStack();
+    const cluster = await sharedCluster(resources);
+    const kubernetes = resources.use(
+      await KubernetesDaemon.start(cluster, { kubernetes: { linger: "1s" }, daemon }),
+    );
+    const pods = async (): Promise<readonly Pod[]> => {
+      const { items } = JSON.parse(await kubernetes.kubectl("get", "pods", "--output=json")) as {
+        readonly items: readonly Pod[];
+      };
+      return items;
+    };
+    const claims = new Map<string, Set<string>>();
+    const owned = resources.move();
+    return {
+      daemon: kubernetes.daemon,
+      configFile: kubernetes.config,
+      async running() {
+        const all = await pods();
+        return all
+          .filter(
+            ({ metadata, status }) =>
+              metadata.deletionTimestamp === undefined && !["Succeeded", "Failed"].includes(status.phase),
+          )
+          .map((pod) => {
+            const { name, uid } = pod.metadata;
+            return seenTask(`${name}/${uid}`, pod, pod.spec.containers[0]?.env ?? []);
+          });
+      },
+      sent: async () => JSON.stringify(await pods()),
+      async claimants() {
+        for (const { metadata } of await pods()) {
+          const container = metadata.annotations["sockerless/container-id"];
+          const { name, uid } = metadata;
+          if (container !== undefined && metadata.annotations["sockerless/prepared"] !== undefined) {
+            const task = `${name}/${uid}`;
+            claims.set(task, (claims.get(task) ?? new Set()).add(container));
+          }
+        }
+        return claims;
+      },
+      async bringImage() {
+        const image = `${cluster.registry.host}/busybox:latest`;
+        await kubernetes.daemon.ok("pull", image);
+        await kubernetes.daemon.ok("tag", image, "busybox");
+      },
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
+  },
+};
+
+/** A pod, as far as it is looked at. */
+interface Pod {
+  readonly metadata: {
+    readonly name: string;
+    readonly uid: string;
+    readonly annotations: Readonly<Record<string, string>>;
+    readonly deletionTimestamp?: string;
+  };
+  readonly spec: {
+    readonly containers: readonly {
+      readonly env?: readonly { readonly name: string; readonly value?: string }[];
+    }[];
+  };
+  readonly status: { readonly phase: string };
+}
 
 async function openAca(options: AcaDaemonOptions) {
   const aca = await AcaDaemon.start(options);

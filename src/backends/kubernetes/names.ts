@@ -16,6 +16,16 @@ export const generationAnnotation = "sockerless/generation";
 /** The annotation with the name that users know a container by. */
 export const nameAnnotation = "sockerless/name";
 
+/** The annotation with the name under which a prepared pod's agent waits, which has 64 hexadecimal digits. */
+export const preparedAnnotation = "sockerless/prepared";
+/** The annotation with the shape of a prepared pod. */
+export const shapeAnnotation = "sockerless/shape";
+
+/** Whether a label or annotation is of one container's pod alone. */
+export function isOfContainer(key: string): boolean {
+  return key.startsWith("sockerless/") && key !== instanceLabel;
+}
+
 /** Digits of a hash that tells names apart. */
 const hashDigits = 6;
 
@@ -35,15 +45,24 @@ export function nextPodName(name: string, last: string): string {
   return `${firstPodName(name)}-x${hash}`;
 }
 
+/** The name of a prepared pod, which is nothing of the agent's: its container sees it. */
+export function preparedPodName(prepared: string): string {
+  return podNameOf(createHash("sha256").update(prepared).digest("hex"), 0n);
+}
+
 function firstPodName(name: string): string {
   return name.replace(/-x[0-9a-f]+$/, "");
 }
 
 /**
- * Whether sockerless has made a pod for a container: it is named after the start that its annotations tell of. Anybody's
- * pod may have our labels, by a copied template.
+ * Whether sockerless has made a pod for a container: it is named after the start, or the preparation, that its annotations tell of.
+ * Anybody's pod may have our labels, by a copied template.
  */
 export function isContainersPod({ name = "", annotations = {} }: V1ObjectMeta): boolean {
+  const prepared = annotations[preparedAnnotation];
+  if (prepared !== undefined) {
+    return isFullId(prepared) && preparedPodName(prepared) === name;
+  }
   const containerId = annotations[containerAnnotation] ?? "";
   const generation = annotations[generationAnnotation] ?? "";
   return (

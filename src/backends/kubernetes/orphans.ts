@@ -108,7 +108,7 @@ async function endedPods(client: KubernetesClient, own: string, known: Known): P
     if (instance === own && (!isOver(pod) || known.hasContainer(containerId))) {
       return [];
     }
-    const purpose = `container ${shortId(containerId)}`;
+    const purpose = containerId === "" ? "prepared for a container" : `container ${shortId(containerId)}`;
     const remove = (options: CallOptions) => core.deleteNamespacedPod({ name, namespace }, options);
     return [orphan(client, { kind: "pod", id: name, purpose, instance }, remove)];
   });

@@ -20,6 +20,7 @@ import { EndedPods } from "./pods/ended-pods.ts";
 import { podRequests } from "./pods/pod-requests.ts";
 import type { PodSettings } from "./pods/pod-spec.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
+import { preparedPods } from "./pods/prepared-pods.ts";
 import { podTasks } from "./pods/pods.ts";
 import { kubernetesServices } from "./services.ts";
 import { kubernetesSettings } from "./settings.ts";
@@ -54,7 +55,10 @@ export async function kubernetesPlatform(
   const tasks = podTasks({ client, watch });
   const endedPods = new EndedPods({
     remove: (task) => tasks.stop(task, "it has ended"),
-    recordOf: (containerId) => state.tasks.get(containerId),
+    recordOf: (containerId, task) =>
+      containerId === ""
+        ? [...state.tasks.values()].find((record) => record.task === task)
+        : state.tasks.get(containerId),
     clock,
     logger: componentLogger(logger, "pods"),
   });
@@ -89,6 +93,7 @@ export async function kubernetesPlatform(
     ),
     tasks,
     requests: podRequests({ settings: pods, largest: kubernetes, volumes }),
+    prepared: preparedPods({ client, watch }),
     finder: agents.finder,
     log: noLog,
     discovery,

@@ -344,7 +344,7 @@ function resolveCommon(
 }
 
 /** Backends that prepare tasks. */
-const preparing: readonly BackendName[] = ["ecs", "aca"];
+const preparing: readonly BackendName[] = ["ecs", "aca", "kubernetes"];
 
 /** @throws invalid: tasks are not prepared on the backend, or nothing limits what they cost */
 function checkPool({ mode, maxIdleHoursPerDay, maxCostPerDay }: PoolSection, backend: BackendName): void {

@@ -391,7 +391,7 @@ export const builderSchema = object({
 export const poolSchema = object({
   mode: describe(
     withDefault(oneOf("off", "fixed", "learned"), "off"),
-    "`fixed`, `learned`: tasks are prepared, and paid for, before containers are started; a start that finds one like its own takes it (docs/backends/ecs.md, docs/backends/aca.md). `fixed`: those of `pool.images`; `learned`: those that starts of the last days let expect, as far as `pool.max_idle_hours_per_day` or `pool.max_cost_per_day` goes, one of which has to be given. Backends `ecs` and `aca`.",
+    "`fixed`, `learned`: tasks are prepared, and paid for, before containers are started; a start that finds one like its own takes it (docs/backends/ecs.md, docs/backends/aca.md, docs/backends/kubernetes.md). `fixed`: those of `pool.images`; `learned`: those that starts of the last days let expect, as far as `pool.max_idle_hours_per_day` or `pool.max_cost_per_day` goes, one of which has to be given. Backends `ecs`, `aca` and `kubernetes`.",
   ),
   images: describe(
     withDefault(

@@ -6,6 +6,7 @@ import { conflict } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { isUndone } from "../../cloud/contract/cloud-error.ts";
 import type { CloudTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
+import type { Claimant } from "../../cloud/contract/prepared-tasks.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { AzureError, isMissing, isUntold, UntoldOutcome } from "../arm/errors.ts";
 import { containerTag, formatTask, generationTag, instanceTag, parseTask, type TaskName } from "../tags.ts";
@@ -206,13 +207,13 @@ export class ContainerJobs implements CloudTasks {
   }
 
   /** Writes into a prepared job's tags which container has claimed it; idempotent. */
-  async claim(task: string, containerId: string, generation: bigint, signal: AbortSignal): Promise<void> {
+  async claim(task: string, { containerId, launchGeneration }: Claimant, signal: AbortSignal): Promise<void> {
     const { azure, resourceGroup, instance } = this.#options;
     const { job } = parseTask(task);
     const tags = {
       [instanceTag]: instance,
       [containerTag]: containerId,
-      [generationTag]: String(generation),
+      [generationTag]: String(launchGeneration),
     };
     await azure.call(
       "Jobs_Update",
@@ -227,7 +228,11 @@ export class ContainerJobs implements CloudTasks {
       },
       signal,
     );
-    this.#facts.set(job, { ...(await this.#factsOf(job, signal)), containerId, generation });
+    this.#facts.set(job, {
+      ...(await this.#factsOf(job, signal)),
+      containerId,
+      generation: launchGeneration,
+    });
   }
 
   /** Whether this process is about to start a job, or has just done so. */

@@ -57,7 +57,7 @@ export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks 
       };
       return JSON.stringify(prepared);
     },
-    claim: (task, containerId, generation, signal) => jobs.claim(task, containerId, generation, signal),
+    claim: (task, by, signal) => jobs.claim(task, by, signal),
   };
 }
 

@@ -1,5 +1,7 @@
 /** The part of a cloud by which tasks wait for containers, besides its tasks and requests. */
 
+import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+
 /** How a task is prepared. */
 export interface Preparation {
   /** 64 hexadecimal digits, in a container ID's place: the agent is reached under it until it is claimed. */
@@ -15,6 +17,9 @@ export interface Prepared extends Pick<Preparation, "name" | "shape"> {
   /** A container that claims it later does not have the time that the cloud gives to containers; absent: it always has. */
   readonly claimableUntil?: Date | undefined;
 }
+
+/** The start of a container that claims a task. */
+export type Claimant = Pick<TaskRecord, "containerId" | "launchGeneration" | "request">;
 
 /** The size of a task. */
 export interface ChargedSize {
@@ -40,5 +45,5 @@ export interface PreparedTasks {
    *
    * @throws CloudError
    */
-  claim(task: string, containerId: string, generation: bigint, signal: AbortSignal): Promise<void>;
+  claim(task: string, by: Claimant, signal: AbortSignal): Promise<void>;
 }

@@ -69,13 +69,13 @@ export async function finishClaim(
 
 async function claim(context: TaskContext, record: TaskRecord, signal: AbortSignal): Promise<FoundAgent> {
   const { agents, finder, pool, poller, settings } = context;
-  const { containerId, task, prepared, launchGeneration } = record;
+  const { containerId, task, prepared } = record;
   if (pool === undefined) {
     throw new Error("tasks are not prepared any more");
   }
   const known = pool.agentOf(task);
   const address = known?.address ?? (await addressOf(task, poller));
-  await pool.claim(task, containerId, launchGeneration, signal);
+  await pool.claim(task, record, signal);
   const claimAgent = withCallFaultPoints(
     (waiting: FoundAgent) => agents.claim(prepared, waiting, containerId, settings.startTimeoutMs, signal),
     () => "agents.claim",

@@ -219,6 +219,26 @@ describe("a pool of prepared tasks", () => {
     ]);
   });
 
+  it("tells what becomes of each task", async () => {
+    const told: string[] = [];
+    const tell: PoolOptions["tell"] = ({ task, kind, happened, reason }) =>
+      told.push([happened, task, kind, reason].join(" ").trim());
+    const { pool, take, pass } = setUp({
+      tell,
+      wanted: async () => [{ request: "a", kind: "web", count: 1 }],
+    });
+    await pass(lookMs);
+    take("a");
+    await pass(lookMs);
+    pool.drain(minuteMs);
+    assert.deepEqual(told, [
+      "waits task/1 web",
+      "taken task/1 web",
+      "waits task/2 web",
+      "stopped task/2 web the pool is drained",
+    ]);
+  });
+
   it("has never more than it may", async () => {
     const { pass, asked } = setUp({
       maxTasks: 1,

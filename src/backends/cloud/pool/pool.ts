@@ -11,7 +11,7 @@ import type { Logger } from "../../../common/logger.ts";
 import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/measure.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import { type CloudTasks, RequestStale, type TaskView } from "../contract/cloud-tasks.ts";
-import type { Prepared, PreparedTasks } from "../contract/prepared-tasks.ts";
+import type { Claimant, Prepared, PreparedTasks } from "../contract/prepared-tasks.ts";
 import type { PreparedWorkloads } from "../../driver/prepared.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "../tasks/await-agent.ts";
@@ -46,8 +46,20 @@ export interface PoolOptions {
   readonly maxTasks: number;
   readonly maxAgeMs: number;
   readonly startTimeoutMs: number;
+  /** Receives what becomes of each task, for those who follow events. */
+  readonly tell?: (event: PoolEvent) => void;
   readonly clock: Clock;
   readonly logger: Logger;
+}
+
+/** A change of a prepared task. */
+export interface PoolEvent {
+  readonly task: string;
+  /** The containers that it is for, in words of the configuration; empty: nobody wants it any more. */
+  readonly kind: string;
+  readonly happened: "waits" | "taken" | "stopped";
+  /** Why it is stopped; else empty. */
+  readonly reason: string;
 }
 
 /** A task that waits to be claimed. */
@@ -146,6 +158,7 @@ export class Pool implements PreparedWorkloads {
         this.#leave(member);
         this.#taken.add(member.task);
         this.#agents.set(member.task, member.agent);
+        this.#tell(member, "taken");
         this.#wake.abort(over);
         return member;
       }
@@ -197,8 +210,8 @@ export class Pool implements PreparedWorkloads {
   }
 
   /** As {@link PreparedTasks.claim}. */
-  async claim(task: string, containerId: string, generation: bigint, signal: AbortSignal): Promise<void> {
-    await this.#options.prepared.claim(task, containerId, generation, signal);
+  async claim(task: string, by: Claimant, signal: AbortSignal): Promise<void> {
+    await this.#options.prepared.claim(task, by, signal);
   }
 
   /** Stops every waiting task, because a start has found no room, and prepares none for a while. */
@@ -471,6 +484,7 @@ export class Pool implements PreparedWorkloads {
       member.agent = await awaitAgent(name, task, signal, { ...this.#options, ...silent });
       const tookS = Math.round((clock.nowMs() - member.createdMs) / 1000);
       logger.info({ task, prepared: shortId(name) }, `a task waits for a container, after ${tookS} s`);
+      this.#tell(member, "waits");
     } catch (error) {
       if (!signal.aborted) {
         this.#rest();
@@ -486,7 +500,12 @@ export class Pool implements PreparedWorkloads {
     member.left.abort(over);
   }
 
+  #tell({ task, shape }: Member, happened: PoolEvent["happened"], reason = ""): void {
+    this.#options.tell?.({ task, kind: this.#wanted.get(shape)?.kind ?? "", happened, reason });
+  }
+
   #dismiss(member: Member, reason: string): void {
+    this.#tell(member, "stopped", reason);
     this.#leave(member);
     this.#discard(member.task, reason);
   }

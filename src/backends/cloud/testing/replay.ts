@@ -16,6 +16,7 @@ import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { State } from "../../state/state.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
 import type { TaskView } from "../contract/cloud-tasks.ts";
+import type { Claimant } from "../contract/prepared-tasks.ts";
 import { LearnedPool } from "../pool/learned.ts";
 import { Pool, type PoolOptions } from "../pool/pool.ts";
 import { type DayLimits, Spending } from "../pool/spending.ts";
@@ -186,7 +187,7 @@ export async function replay(
     sizeOf: () => ({ vcpus: 1, gib: 1 }),
     prepare: (request: string, { name, shape }: { name: string; shape: string }) =>
       JSON.stringify({ ...(JSON.parse(request) as object), prepared: { name, shape } }),
-    async claim(task: string, containerId: string) {
+    async claim(task: string, { containerId }: Claimant) {
       const view = running.get(task);
       if (view === undefined || view.containerId !== "") {
         throw new Error("it is no longer there, or somebody's");

@@ -14,6 +14,7 @@ export interface SaidOfContainer {
   readonly generation?: bigint;
   readonly config?: MessageInitShape<typeof ContainerConfigSchema>;
   readonly hostConfig?: MessageInitShape<typeof HostConfigSchema>;
+  readonly endpoints?: MessageInitShape<typeof ContainerRecordSchema>["endpoints"];
 }
 
 /** The start of a container that runs `true`. */
@@ -25,6 +26,7 @@ export function workloadSpec(said: SaidOfContainer = {}, fields: Partial<Workloa
       generation: said.generation ?? 1n,
       config: said.config ?? {},
       hostConfig: said.hostConfig ?? {},
+      endpoints: said.endpoints ?? {},
     }),
     image: create(ImageRecordSchema, { id: `sha256:${"0".repeat(64)}` }),
     args: ["true"],

@@ -48,10 +48,10 @@ export function ecsPreparedTasks({ ecs, definitions }: EcsPreparedOptions): Prep
       const clientToken = createHash("sha256").update(preparation.name).digest("hex");
       return JSON.stringify({ ...asked, clientToken });
     },
-    async claim(resourceArn, containerId, generation, abortSignal) {
+    async claim(resourceArn, { containerId, launchGeneration }, abortSignal) {
       const tags = [
         { key: containerVariable, value: containerId },
-        { key: generationVariable, value: String(generation) },
+        { key: generationVariable, value: String(launchGeneration) },
       ];
       await ecs.send(new TagResourceCommand({ resourceArn, tags }), { abortSignal });
     },

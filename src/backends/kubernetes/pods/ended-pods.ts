@@ -13,8 +13,8 @@ import { isOver } from "./pod-view.ts";
 export interface EndedPodsOptions {
   /** Deletes a pod; one that is gone is no error. */
   readonly remove: (task: string) => Promise<void>;
-  /** The books' record of a container; undefined: there is none. */
-  readonly recordOf: (containerId: string) => TaskRecord | undefined;
+  /** The books' record of a container, or of the one that has taken a task if none is said; undefined: there is none. */
+  readonly recordOf: (containerId: string, task: string) => TaskRecord | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -75,7 +75,7 @@ export class EndedPods {
 
   /** Whether a container's record names a pod: it runs, is asked for, or lingers. */
   #isNeeded(task: string, name: string, containerId: string): boolean {
-    const record = this.#options.recordOf(containerId);
+    const record = this.#options.recordOf(containerId, task);
     if (record === undefined || record.phase === TaskPhase.GONE) {
       return false;
     }

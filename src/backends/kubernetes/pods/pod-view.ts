@@ -9,6 +9,8 @@ import {
   formatTask,
   generationAnnotation,
   instanceLabel,
+  preparedAnnotation,
+  shapeAnnotation,
 } from "../names.ts";
 import { mainContainerName } from "./pod-spec.ts";
 
@@ -54,6 +56,10 @@ export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): 
     instance: labels[instanceLabel] === undefined ? "" : `sockerless/${labels[instanceLabel]}`,
     containerId: annotations[containerAnnotation] ?? "",
     generation: BigInt(/^\d+$/.exec(annotations[generationAnnotation] ?? "")?.[0] ?? 0),
+    prepared:
+      annotations[preparedAnnotation] === undefined
+        ? undefined
+        : { name: annotations[preparedAnnotation], shape: annotations[shapeAnnotation] ?? "" },
     address:
       main?.state?.running === undefined || !status?.podIP
         ? undefined

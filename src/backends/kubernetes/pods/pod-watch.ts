@@ -2,7 +2,7 @@
  * The pods of this instance, as a watch of the API server tells of them: listed once, and again where the watch has lost its
  * place. A watch that ends or breaks is made again; until it is, nobody knows how pods stand.
  */
-import { type V1Pod, Watch } from "@kubernetes/client-node";
+import { type V1ObjectMeta, type V1Pod, Watch } from "@kubernetes/client-node";
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
@@ -71,6 +71,16 @@ export class PodWatch {
     const task = taskOf(pod);
     if (!this.#pods.has(task)) {
       this.#pods.set(task, { pod, deleted: false, stopped: false });
+    }
+  }
+
+  /** Takes in what a change of labels and annotations has answered, which the watch tells later. */
+  noteMetadata(task: string, metadata: V1ObjectMeta | undefined): void {
+    const seen = this.#pods.get(task);
+    if (seen !== undefined && metadata !== undefined) {
+      const { labels, annotations } = metadata;
+      const pod = { ...seen.pod, metadata: { ...seen.pod.metadata, labels, annotations } } as V1Pod;
+      this.#pods.set(task, { ...seen, pod });
     }
   }
 

@@ -4,7 +4,13 @@ import type { V1Pod } from "@kubernetes/client-node";
 import type { CloudTasks, DescribedTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { type KubernetesClient, withBody } from "../api/client.ts";
 import { isConflict, isMissing, KubernetesError } from "../api/errors.ts";
-import { containerAnnotation, formatTask, generationAnnotation, parseTask } from "../names.ts";
+import {
+  containerAnnotation,
+  formatTask,
+  generationAnnotation,
+  parseTask,
+  preparedAnnotation,
+} from "../names.ts";
 import { parseRequest } from "./pod-requests.ts";
 import { isOver, viewOf } from "./pod-view.ts";
 import type { PodWatch } from "./pod-watch.ts";
@@ -109,7 +115,7 @@ export function podTasks({ client, watch }: PodTasksOptions): CloudTasks {
 }
 
 function isSameStart(one: V1Pod, other: V1Pod): boolean {
-  return [containerAnnotation, generationAnnotation].every(
+  return [containerAnnotation, generationAnnotation, preparedAnnotation].every(
     (name) => one.metadata?.annotations?.[name] === other.metadata?.annotations?.[name],
   );
 }
