@@ -211,6 +211,13 @@ function poolOf(
     wanted: learned ? () => learned.wanted() : pool && fixedPool(pool, platform, state, calls),
     learned,
     spending: new Spending({ state, clock: calls.clock, limits }),
+    tell: ({ task, kind, happened, reason }) => {
+      const attributes = { name: task, kind, ...(reason !== "" && { reason }) };
+      const action = `prepared_task: ${happened}`;
+      state
+        .commit((change) => change.event({ type: "daemon", action, actorId: task, attributes }), "happened")
+        .catch(() => {}); // The state's own failure is told where more is at stake.
+    },
     currency: prices?.currency ?? "",
     costOf,
     maxTasks: pool?.maxTasks ?? 0,

@@ -9,18 +9,18 @@ const types = ["container", "daemon", "network", "plugin", "volume", "service", 
 const accepted = [...types, "event", "image", "label", "scope", "type"];
 
 /** Actions with a text after a colon: without it, a filter matches all of them. */
-const actionsWithText = ["health_status", "exec_create", "exec_start", "start_phase"];
+const actionsWithText = ["health_status", "exec_create", "exec_start", "start_phase", "prepared_task"];
 
-/** An action that Docker does not have: only included if a filter names it, as clients may count Docker's events. */
-const startPhase = "start_phase";
+/** Actions that Docker does not have: only included if a filter names them, as clients may count Docker's events. */
+const ownActions = ["start_phase", "prepared_task"];
 
 /** Compiles filters to a predicate. @throws invalid: an unknown filter */
 export function eventFilter(values: Readonly<Record<string, StringList>>): (event: Event) => boolean {
   const filters = new Filters(values, accepted);
   const byPrefix = filters.get("event").some((action) => actionsWithText.includes(action));
-  const wantsPhases = filters.get("event").some((action) => action.startsWith(startPhase));
+  const unwanted = ownActions.filter((own) => !filters.get("event").some((action) => action.startsWith(own)));
   return (event) =>
-    (wantsPhases || !event.action.startsWith(startPhase)) &&
+    !unwanted.some((own) => event.action.startsWith(own)) &&
     (byPrefix
       ? filters.matchesPrefix("event", event.action)
       : filters.matchesExactly("event", event.action)) &&
