@@ -69,6 +69,10 @@ const steps: readonly Step[] = [
   ]),
   integration("claims", ["test/ecs/prepared-storm.test.ts", "test/aca/prepared-storm.test.ts"]),
   integration("lost starts on ECS", ["test/ecs/lost-starts.test.ts"]),
+  integration("Docker sockets in containers", [
+    "test/ecs/inner-socket.test.ts",
+    "test/aca/inner-socket.test.ts",
+  ]),
   integration("cuts on Azure", ["test/aca/cut.test.ts"]),
   integration("postgres on Azure", ["test/aca/postgres.test.ts"]),
   integration("untold ends", ["test/aca/untold-ends.test.ts"]),

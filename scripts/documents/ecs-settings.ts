@@ -2,7 +2,7 @@
 import { logDrivers } from "../../src/backends/logging/log-options.ts";
 import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backends/ecs/aws/rates.ts";
 import { limitsMissing } from "../../src/backends/cloud/ready-made/machine.ts";
-import { notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
+import { innerSocketOff, notApplied, refused, unsharedCaches } from "../../src/backends/ecs/settings.ts";
 import type { CloudSetting } from "../../src/backends/cloud/ready-made/setting-rules.ts";
 
 /** The document, from the checkout. */
@@ -38,7 +38,7 @@ export function render(): string {
     "The container works without it. Each is a warning in the backend's log when the container is created, and in the answer,",
     "which the docker CLI prints; what `docker network connect` brings, in the log alone. The Docker socket is a host path, too.",
     "",
-    ...table([...notApplied, unsharedCaches]),
+    ...table([...notApplied, unsharedCaches, innerSocketOff]),
     "",
     "## Discarded with Docker's warning",
     "",

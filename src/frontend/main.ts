@@ -15,6 +15,7 @@ import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { createBackendClients } from "./backend/clients.ts";
 import { BackendPresence } from "./backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend/transport.ts";
+import { InnerSockets } from "./inner-sockets/inner-sockets.ts";
 import type { MeasuredFrontend } from "./metrics.ts";
 import { PublishedRoom, usualRoom } from "./port-forwarding/published-room.ts";
 import { Publisher } from "./port-forwarding/publisher.ts";
@@ -87,11 +88,13 @@ export async function startFrontend(
     handOver,
   };
   const server = new DockerApiServer({ routes, services, version, logger });
+  const innerSockets = new InnerSockets({ transport: backend.transport, services, routes, version, ...own });
   const close = async (): Promise<void> => {
     await metrics?.close();
     await server.close(() => backend.close()); // The backend takes callers whose connection ends for lost, and not for left.
     handOver?.close();
     await publisher?.close();
+    await innerSockets.close();
     await services.streams.close();
     await presence.close();
     backend.close();
@@ -110,7 +113,7 @@ export async function startFrontend(
       addresses.push(address);
     }
     presence.watch();
-    publisher?.watch();
+    publisher?.watch((containerId, sockets) => innerSockets.settle(containerId, sockets));
     metrics = await openMetrics(config, { ...ways, presence, logger }, supervision);
     const reloads = [
       ...(tlsListeners.length === 0 ? [] : [() => reloadCertificates(tlsListeners, config.tls)]),

@@ -31,7 +31,7 @@ export interface FrontendServices {
   /** True if the log level is debug: `Debug` in `/info`. */
   readonly isDebugging: boolean;
   /** Listens on published ports; undefined if this frontend does not. */
-  readonly publisher: Publisher | undefined;
+  readonly publisher: Pick<Publisher, "start"> | undefined;
   /** Undefined if this frontend has no builder. */
   readonly startBuilder: Supervision["startBuilder"] | undefined;
 }

@@ -7,18 +7,20 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import { createEngine, type Engine } from "../../src/backends/engine/engine.ts";
 import type { ImageSource } from "../../src/backends/driver/image-source.ts";
+import { guardInnerSockets } from "../../src/backends/engine/inner/guard.ts";
 import { registerServices } from "../../src/backends/engine/services/register.ts";
 import { openState, type State } from "../../src/backends/state/state.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { toConnectError } from "../../src/common/connect-error.ts";
 import { notFound } from "../../src/common/errors.ts";
 import { createLogger } from "../../src/common/logger.ts";
+import { actingTransport } from "../../src/frontend/inner-sockets/acting-transport.ts";
 import { ContainerConfigSchema, HealthConfigSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
 import {
   ContainerService,
@@ -27,6 +29,7 @@ import {
 import { type AgentEndpoint, AgentReach } from "../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
 import { type Event, EventsService } from "../../src/gen/sockerless/backend/v1/events_pb.ts";
 import { ExecService } from "../../src/gen/sockerless/backend/v1/exec_pb.ts";
+import { ImageService } from "../../src/gen/sockerless/backend/v1/image_pb.ts";
 import { NetworkService } from "../../src/gen/sockerless/backend/v1/network_pb.ts";
 import { SystemService } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../src/gen/sockerless/backend/v1/volume_pb.ts";
@@ -93,6 +96,16 @@ export class EngineBench {
 
   get system(): Client<typeof SystemService> {
     return this.#backend().system;
+  }
+
+  /** To the backend's services. */
+  get transport(): Transport {
+    return this.#backend().transport;
+  }
+
+  /** Clients for whom a frontend asks that has taken their connections at a container's Docker socket. */
+  acting(containerId: string): ReturnType<typeof clientsOver> {
+    return clientsOver(actingTransport(this.#backend().transport, containerId));
   }
 
   get engine(): Engine {
@@ -279,9 +292,11 @@ async function startBackend(
   };
   const server: Http2Server = createServer(
     connectNodeAdapter({
-      routes: (router) =>
-        registerServices(router, engine, { insecureRegistries: [], stateDirectory: directory }),
-      interceptors: [convertErrors],
+      routes: (router) => {
+        registerServices(router, engine, { insecureRegistries: [], stateDirectory: directory });
+        router.service(ImageService, {}); // The guard answers before it, or refuses.
+      },
+      interceptors: [convertErrors, guardInnerSockets(engine.context)],
     }),
   );
   server.listen(socket);
@@ -294,12 +309,8 @@ async function startBackend(
     state,
     engine,
     calls,
-    containers: createClient(ContainerService, transport),
-    execs: createClient(ExecService, transport),
-    events: createClient(EventsService, transport),
-    networks: createClient(NetworkService, transport),
-    volumes: createClient(VolumeService, transport),
-    system: createClient(SystemService, transport),
+    transport,
+    ...clientsOver(transport),
     close: async () => {
       await engine.close();
       sessions.abort();
@@ -315,6 +326,17 @@ async function startBackend(
       server.close();
       await durable.close();
     },
+  };
+}
+
+function clientsOver(transport: Transport) {
+  return {
+    containers: createClient(ContainerService, transport),
+    execs: createClient(ExecService, transport),
+    events: createClient(EventsService, transport),
+    networks: createClient(NetworkService, transport),
+    volumes: createClient(VolumeService, transport),
+    system: createClient(SystemService, transport),
   };
 }
 

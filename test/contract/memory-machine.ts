@@ -8,6 +8,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import { conflict, systemError, unavailable } from "../../src/common/errors.ts";
 import type { AgentAddress } from "../../src/agent-client/address.ts";
 import { agentSeccomp } from "../../src/backends/cloud/tasks/agent-seccomp.ts";
+import type { InnerSocketMode } from "../../src/backends/driver/settings.ts";
 import type { Driver } from "../../src/backends/driver/driver.ts";
 import type {
   BoundPort,
@@ -88,6 +89,8 @@ export class MemoryMachine {
    * what it is.
    */
   cloud: boolean = false;
+  /** The sockets of containers that bind a Docker socket; undefined: host paths are mounted here. */
+  dockerSocket: InnerSocketMode | undefined;
   /** Holds back all answers about what exists while it is set: until it is resolved, or with its failure. */
   silence: PromiseWithResolvers<void> | undefined;
   /** Work of a cloud container's agent between its answer and its start. */
@@ -224,7 +227,10 @@ export class MemoryMachine {
       seals: this.cloud ? { seal: sealedHere } : nothingSealed,
       limits: fixedLimits("local"),
       ports: this.cloud ? portsOfFrontend : portsOfDriver,
-      hostPaths: { kind: "mounted", isSupplied: () => false },
+      hostPaths:
+        this.dockerSocket === undefined
+          ? { kind: "mounted", isSupplied: () => false }
+          : { kind: "ignored", dockerSocket: this.dockerSocket },
       sharing: this.cloud ? agentsJoin : namespacesShared,
       traffic: directTraffic,
       agentReach: agentsDialled,

@@ -263,6 +263,11 @@ describe("images on ECS", () => {
     assert.equal(store.images.containers.idOf(reference), imageId(wanted));
     await store.images.pulls.pull(pull);
     assert.deepEqual(asked, [ecrRegistry.host, ecrRegistry.host], "a token is good for twelve hours only");
+    await assert.rejects(
+      store.images.pulls.pull({ ...pull, withoutOwnAuth: true }),
+      /unauthorized|authentication required|no basic auth credentials/i,
+    );
+    assert.equal(asked.length, 2);
   });
 
   it("of a private repository are not pulled by another's login, and are saved and pushed all the same", async (context) => {

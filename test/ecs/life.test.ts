@@ -234,7 +234,7 @@ describe("containers as tasks", () => {
     );
     assert.equal(code, 0, errorText);
     for (const name of [
-      "host paths in --volume and --mount",
+      "host paths in --volume and --mount: /var/run/docker.sock (ecs.inner_socket: off)",
       "--ipc none",
       "--oom-score-adj",
       "--mac-address",
@@ -246,6 +246,7 @@ describe("containers as tasks", () => {
       assert.ok(ecs.daemon.output.includes(warning), name);
       assert.ok(errorText.includes(`WARNING: ${warning}`), name);
     }
+    assert.match(errorText, /With `ecs\.inner_socket: own` a container gets one/);
     assert.equal(await inspect("{{.HostConfig.OomScoreAdj}} {{.HostConfig.IpcMode}}", "without"), "100 none");
     assert.notEqual(await inspect("{{.NetworkSettings.Networks.bridge.MacAddress}}", "without"), mac);
     await ok("rm", "--force", "without");

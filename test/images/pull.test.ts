@@ -87,6 +87,37 @@ async function proxied(context: TestContext): Promise<RegistryProxy> {
 }
 
 describe("a pull", () => {
+  it("of who is not trusted takes nothing that is here for what the registry does not serve", async (context) => {
+    const wanted = await image("guarded");
+    await open.push("guarded", "1", wanted);
+    await open.push(
+      "elsewhere",
+      "1",
+      wanted,
+      wanted.layers.map((layer) => gzipSync(layer)),
+    );
+    const store = await openImageStore(context);
+    await pull(store, `${open.host}/guarded:1`);
+    const alone = { withoutOwnAuth: true };
+    const elsewhere = `${open.host}/elsewhere:1`;
+    await assert.rejects(pull(store, elsewhere, alone), /is here already, by another manifest/);
+    assert.equal(store.images.containers.idOf(elsewhere), undefined);
+
+    const proxy = await proxied(context);
+    const config = configBlob(wanted).digest;
+    let isServed: boolean = false;
+    proxy.intercept = ({ url }, response) => {
+      const isConfig = url?.endsWith(config) === true && !isServed;
+      if (isConfig) {
+        response.writeHead(404).end();
+      }
+      return isConfig;
+    };
+    await assert.rejects(pull(store, `${proxy.host}/guarded:1`, alone), /error pulling image configuration/);
+    isServed = true;
+    assert.equal((await pull(store, `${proxy.host}/guarded:1`, alone)).imageId, imageId(wanted));
+  });
+
   it("brings an image and tells of it as Docker does", async (context) => {
     const store = await openImageStore(context);
     const busybox = await busyboxImage();

@@ -4,6 +4,7 @@ import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { CloudPlatform, StartCheck } from "../cloud/contract/platform.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
+import { innerSocketOff } from "../cloud/ready-made/asked-settings.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AcaAgents } from "./agents.ts";
@@ -73,6 +74,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
     capabilities: acaCapabilities,
     settings: acaSettings(
       [
+        ...(config.innerSocket === "off" ? [innerSocketOff("aca")] : []),
         { ...unsharedVolumes, isSet: (_host, record) => unsharedVolumes.isSet(record) },
         internalNetworks((name) => state.networks.named(name)?.network?.internal === true),
       ],

@@ -89,7 +89,7 @@ const notApplied: readonly CloudSetting[] = [
   {
     name: "host paths in --volume and --mount",
     why: "a job has no host; the path is what the image has there",
-    isSet: asks.hostPaths,
+    isSet: asks.otherHostPaths,
   },
   {
     name: "--read-only",

@@ -4,6 +4,7 @@ import { unavailable } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { Prices } from "../../common/prices.ts";
 import type { Driver } from "../driver/driver.ts";
+import type { InnerSocketMode } from "../driver/settings.ts";
 import type { State } from "../state/state.ts";
 import { TaskAgents } from "./agents/task-agents.ts";
 import type { CloudAuthority } from "./authority/authority.ts";
@@ -27,7 +28,6 @@ import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
 import {
   agentsJoin,
   fixedLimits,
-  hostPathsIgnored,
   nothingPrepared,
   portsOfFrontend,
   diskFromAgents,
@@ -43,6 +43,8 @@ export interface CloudSection {
   readonly quotaTimeout: number;
   readonly linger: number;
   readonly drainTimeout: number;
+  /** Absent: none. */
+  readonly innerSocket?: InnerSocketMode;
   /** Architecture of the tasks, as GOARCH. */
   readonly architecture: string;
 }
@@ -92,6 +94,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     ...calls,
     intervalMs: Math.max(section.pollInterval, patientPollMs),
   });
+  const { innerSocket: dockerSocket = "off" } = section;
   const departures = new Departures({ ...calls, poller, patientPoller });
   const abandoned = new AbortController();
   const book = new TaskBook(state, cloud);
@@ -124,6 +127,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     startSettings: {
       lingerMs: section.linger,
       drainTimeoutMs: section.drainTimeout,
+      hasDockerSocket: dockerSocket !== "off",
       architecture: section.architecture,
     },
     abandoned: abandoned.signal,
@@ -150,7 +154,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     seals,
     limits: fixedLimits(name),
     ports: portsOfFrontend,
-    hostPaths: hostPathsIgnored,
+    hostPaths: { kind: "ignored", dockerSocket },
     sharing: agentsJoin,
     traffic: finder.traffic,
     agentReach: finder.agentReach,

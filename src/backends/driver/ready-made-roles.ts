@@ -8,7 +8,7 @@ import type { Disk } from "./machine.ts";
 import type { ContainerTraffic, NetworkSharing, PublishedPorts } from "./networks.ts";
 import type { PreparedWorkloads } from "./prepared.ts";
 import type { SiteAtHand } from "./site.ts";
-import type { HostPaths, LimitChanges } from "./settings.ts";
+import type { LimitChanges } from "./settings.ts";
 import type { VolumeParts } from "./volumes.ts";
 import type { NameFilePaths } from "./workloads.ts";
 
@@ -56,9 +56,6 @@ export const portsOfDriver: PublishedPorts = { listener: "driver" };
 
 /** A frontend listens on published ports. */
 export const portsOfFrontend: PublishedPorts = { listener: "frontend" };
-
-/** Host paths are accepted without effect. */
-export const hostPathsIgnored: HostPaths = { kind: "ignored" };
 
 /** Containers that share a network share its namespace. */
 export const namespacesShared: NetworkSharing = { kind: "namespace" };

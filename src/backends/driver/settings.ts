@@ -38,10 +38,16 @@ export interface LimitChanges {
   encode(limits: Resources): Uint8Array;
 }
 
+/**
+ * The socket of a container that binds the Docker socket: none; one for what is made through it; one with all rights of the
+ * frontend's clients.
+ */
+export type InnerSocketMode = "off" | "own" | "full";
+
 /** Host paths in `Binds` and bind `Mounts`. */
 export type HostPaths =
-  /** Accepted without effect. */
-  | { readonly kind: "ignored" }
+  /** Accepted without effect, but for that of a Docker socket. */
+  | { readonly kind: "ignored"; readonly dockerSocket: InnerSocketMode }
   | {
       readonly kind: "mounted";
       /** The backend's state directory; absent if it is not on the containers' machine. */

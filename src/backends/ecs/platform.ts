@@ -78,6 +78,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     settings: ecsSettings({
       architecture: config.architecture,
       hasFileSystem: config.efsFilesystemId !== undefined,
+      hasDockerSocket: config.innerSocket !== "off",
     }),
     tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, instance }),
     requests: ecsRequests({

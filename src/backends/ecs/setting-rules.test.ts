@@ -9,7 +9,7 @@ import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts
 import { maskedPaths, readonlyPaths } from "../security/default-paths.ts";
 import { ecsSettings } from "./setting-rules.ts";
 
-const policy = ecsSettings({ architecture: "amd64", hasFileSystem: true });
+const policy = ecsSettings({ architecture: "amd64", hasFileSystem: true, hasDockerSocket: false });
 
 const unapplied = (record: MessageInitShape<typeof ContainerRecordSchema>) =>
   policy.notApplied(create(ContainerRecordSchema, record)).map(({ name }) => name);

@@ -1,6 +1,6 @@
 import { settingRules } from "../cloud/ready-made/setting-rules.ts";
 import type { SettingRules } from "../driver/settings.ts";
-import { notApplied, refused, unsharedCaches } from "./settings.ts";
+import { innerSocketOff, notApplied, refused, unsharedCaches } from "./settings.ts";
 
 /** Facts of tasks that {@link ecsSettings} goes by. */
 export interface TaskFacts {
@@ -8,12 +8,18 @@ export interface TaskFacts {
   readonly architecture: string;
   /** Whether containers share volumes. */
   readonly hasFileSystem: boolean;
+  /** Whether containers get the Docker socket that they bind. */
+  readonly hasDockerSocket: boolean;
 }
 
 /** The rules for settings of tasks: which are refused, and which are not applied. */
-export const ecsSettings = ({ architecture, hasFileSystem }: TaskFacts): SettingRules =>
+export const ecsSettings = ({ architecture, hasFileSystem, hasDockerSocket }: TaskFacts): SettingRules =>
   settingRules({
     refused,
-    notApplied: hasFileSystem ? notApplied : [...notApplied, unsharedCaches],
+    notApplied: [
+      ...notApplied,
+      ...(hasFileSystem ? [] : [unsharedCaches]),
+      ...(hasDockerSocket ? [] : [innerSocketOff]),
+    ],
     architecture,
   });

@@ -92,12 +92,15 @@ export const unsharedCaches: CloudSetting = {
   isSet: (host, record) => asks.isStep(record) && host.mounts.some(({ type }) => type === "volume"),
 };
 
+/** Not applied where containers get no Docker socket. */
+export const innerSocketOff: CloudSetting = asks.innerSocketOff("ecs");
+
 /** Accepted and not applied: the container works without it. */
 export const notApplied: readonly CloudSetting[] = [
   {
     name: "host paths in --volume and --mount",
     why: "a task has no host; the path is what the image has there",
-    isSet: asks.hostPaths,
+    isSet: asks.otherHostPaths,
   },
   {
     name: "--publish and --publish-all of SCTP ports",

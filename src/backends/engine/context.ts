@@ -16,6 +16,8 @@ export interface FollowUps {
   restart(containerId: string): Promise<void>;
   /** Removes an auto-remove container (`--rm`) in the background. */
   autoRemove(containerId: string): void;
+  /** Removes what was made through the Docker socket of a container that is removed, in the background. */
+  removed(containerId: string): void;
 }
 
 /** The engine's parts. */

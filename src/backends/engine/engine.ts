@@ -1,7 +1,7 @@
 /**
  * The engine: Docker's semantics on top of a driver. Each folder holds one subject (containers, execs, networks,
- * volumes, events, recovery), with its pure decisions in `decisions/` and its operations beside them. `services/`
- * exposes them by RPC; `work/` has background work and retries.
+ * volumes, events, recovery, and `inner`: Docker sockets inside containers), with its pure decisions in `decisions/` and its
+ * operations beside them. `services/` exposes them by RPC; `work/` has background work and retries.
  */
 import type { Clock } from "../../common/clock.ts";
 import type { AgentTarget } from "../../agent-client/address.ts";
@@ -19,6 +19,7 @@ import { LiveContainers } from "./containers/live/live.ts";
 import { AddressBook } from "./networks/address-book.ts";
 import { keepPeers } from "./networks/name-pushes.ts";
 import { keepPartners } from "./networks/partner-pushes.ts";
+import { removeMadeThrough, removeOrphans } from "./inner/leftovers.ts";
 import { removeInBackground } from "./containers/remove/remove-container.ts";
 import { removeUnstarted } from "./containers/remove/remove-unstarted.ts";
 import { startContainer } from "./containers/start/start-container.ts";
@@ -88,6 +89,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     followUps: {
       restart: (containerId) => startContainer(context, containerId, "policy"),
       autoRemove: (containerId) => removeInBackground(context, containerId),
+      removed: (containerId) => removeMadeThrough(context, containerId),
     },
     unclaimed: new Set(),
     shutdown: shutdown.signal,
@@ -110,6 +112,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     keepPeers(context);
     sweepExecsRegularly(context);
     removeUnstarted(context);
+    removeOrphans(context);
     tellShortages(context);
   } catch (error) {
     await close();

@@ -54,7 +54,8 @@ export class ImagePulls {
     const { credentials, registry } = this.#parts;
     const repository = parseNamed(request.reference);
     checkPulled(repository);
-    const auth = await credentials.ofRequest(repository, request.auth);
+    const auth =
+      request.withoutOwnAuth === true ? request.auth : await credentials.ofRequest(repository, request.auth);
     const tags = await tagsOf(repository, auth, registry, request.signal);
     let last: PulledImage | undefined;
     let isNewer = false;
@@ -72,11 +73,13 @@ export class ImagePulls {
     const { credentials, work, unpacking, defaultPlatform } = this.#parts;
     const named = pulledReference(request.reference);
     const platform = request.platform ?? defaultPlatform;
-    const auth = await credentials.ofRequest(named, request.auth);
+    const auth =
+      request.withoutOwnAuth === true ? request.auth : await credentials.ofRequest(named, request.auth);
     const key = [
       canonicalString(named),
       platform === undefined ? "" : formatPlatform(platform),
       credentialsFingerprint(auth),
+      request.withoutOwnAuth === true ? "alone" : "",
     ].join(" ");
     const pulled = await this.#shared.join(key, request.report, request.signal, (report, shared) =>
       work.run(shared, (lease, signal) =>

@@ -34,9 +34,9 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
   const { catalog, removal, pulls, pushes, archives, imports, distribution } = images;
   router.service(ImageService, {
     async *pullImage(request, { signal }): AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>> {
-      const { reference, platform, auth, allTags, client } = request;
+      const { reference, platform, auth, allTags, client, withoutOwnAuth } = request;
       const stream = progressStream((report, ended) => {
-        const wanted = { reference, platform, auth, client, report, signal: ended };
+        const wanted = { reference, platform, auth, client, withoutOwnAuth, report, signal: ended };
         return allTags ? pulls.pullAllTags(wanted) : pulls.pull(wanted);
       }, signal);
       const end = yield* progressMessages(stream);

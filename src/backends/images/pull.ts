@@ -44,6 +44,11 @@ export interface PullRequest {
   readonly platform: Platform | undefined;
   /** Undefined for anonymous access. */
   readonly auth: Credentials | undefined;
+  /**
+   * True for a client that is not trusted with what is here: the driver's own credentials are not used, the registry has to
+   * serve the image's configuration, and an image that is known by another manifest is refused.
+   */
+  readonly withoutOwnAuth?: boolean;
   /** The client's User-Agent; absent if unknown. */
   readonly client?: string;
   readonly report: ReportProgress;
@@ -226,6 +231,16 @@ class Pull {
       checkImageMediaType(mediaType);
     }
     await store.putBytes(lease, fetched.bytes, { digest: fetched.digest });
+    const known = this.#parts.index.get(manifest.config.digest);
+    if (
+      this.#request.withoutOwnAuth === true &&
+      known !== undefined &&
+      known.manifestDigest !== fetched.digest
+    ) {
+      throw forbidden(
+        `image ${shortId(manifest.config.digest)} is here already, by another manifest, which is not replaced`,
+      );
+    }
     const config = await this.#config(manifest.config);
     checkLayerCount(manifest.layers, config);
     await this.#parts.installer.withLayers(config.diffIds, () =>
@@ -278,7 +293,8 @@ class Pull {
         throw invalid(`it has ${descriptor.size} bytes, at most ${maxJsonBytes} are allowed`);
       }
       lease.hold(descriptor.digest);
-      if ((await store.find(descriptor.digest)) === undefined) {
+      const isAsked = this.#request.withoutOwnAuth === true; // Or who knows the ID alone would have it.
+      if (isAsked || (await store.find(descriptor.digest)) === undefined) {
         await downloadBlob(descriptor, { ...this.#download, report: () => {} });
       }
     } catch (error) {

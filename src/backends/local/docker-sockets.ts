@@ -1,12 +1,5 @@
 import type { ResolvedMount } from "../driver/workload-spec.ts";
-
-/** Default socket paths of Docker clients; binding one of them requests access to the Docker API. */
-const wellKnownSockets = ["/var/run/docker.sock", "/run/docker.sock"];
-
-/** Whether a path is a default socket of Docker clients. */
-export function isWellKnownSocket(path: string): boolean {
-  return wellKnownSockets.includes(path);
-}
+import { isWellKnownSocket } from "../model/docker-socket.ts";
 
 /**
  * Separates binds of the Docker socket from a container's other mounts: the container's shim serves that socket itself

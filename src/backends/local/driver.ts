@@ -21,7 +21,7 @@ import { localNetworks } from "./networks.ts";
 import { readMachineProfile } from "./oci/spec.ts";
 import { localSettings } from "./settings.ts";
 import { encodeOciLimits } from "./oci/limits.ts";
-import { isWellKnownSocket } from "./docker-sockets.ts";
+import { isWellKnownSocket } from "../model/docker-socket.ts";
 import { localVolumes } from "./volumes.ts";
 import { localSteps, localWorkloads } from "./workloads.ts";
 

@@ -9,10 +9,13 @@ import { isRemoved } from "./records.ts";
  */
 export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
   return [...state.containers.values()].filter(
-    (record) =>
-      (record.imageId === imageId || record.imageMounts.some((mount) => mount.imageId === imageId)) &&
-      !isRemoved(record),
+    (record) => imagesOf(record).includes(imageId) && !isRemoved(record),
   );
+}
+
+/** The IDs of a container's image and of those that it mounts. */
+export function imagesOf({ imageId, imageMounts }: ContainerRecord): readonly string[] {
+  return [imageId, ...imageMounts.map((mount) => mount.imageId)];
 }
 
 /** The layers of a container and of its image mounts, by diff ID. */

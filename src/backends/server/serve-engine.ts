@@ -12,6 +12,7 @@ import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts"
 import type { Driver } from "../driver/driver.ts";
 import type { ImagePreparer } from "../driver/images.ts";
 import { createEngine } from "../engine/engine.ts";
+import { guardInnerSockets } from "../engine/inner/guard.ts";
 import { partsOf } from "../engine/services/readiness.ts";
 import { registerServices } from "../engine/services/register.ts";
 import { registerImageService } from "../images/image-service.ts";
@@ -123,6 +124,7 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
       });
       registerImageService(router, images);
     },
+    guard: guardInnerSockets(engine.context),
     resolveAgent: (containerId) => Promise.resolve(engine.agentTargetOf(containerId)),
   });
   resources.defer(() => served.close());

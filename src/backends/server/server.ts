@@ -38,6 +38,8 @@ export interface BackendServerOptions {
   readonly sockets?: HeldSockets | undefined;
   readonly register: (router: ConnectRouter) => void;
   readonly resolveAgent: AgentResolver;
+  /** Holds calls to what their caller may see. */
+  readonly guard?: Interceptor;
   readonly logger: Logger;
 }
 
@@ -110,7 +112,10 @@ function backendHandler(options: BackendServerOptions, agents: ConnectionPool): 
     },
     contextValues: callStreamOf,
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
-    interceptors: [logCalls(options.logger), convertErrors, distinguishLostCallers],
+    interceptors: [
+      ...[logCalls(options.logger), convertErrors, distinguishLostCallers],
+      ...(options.guard === undefined ? [] : [options.guard]),
+    ],
     grpcWeb: false,
   });
   return (request, response) => {

@@ -68,6 +68,14 @@ const cloudAgentShape = {
   ),
 } as const;
 
+/** Settings of clouds whose containers may be given a Docker socket. */
+const innerSocketShape = {
+  inner_socket: describe(
+    withDefault(oneOf("off", "own", "full"), "off"),
+    "What a container gets that binds `/var/run/docker.sock`: `off`: nothing; `own`: a socket that shows and changes only what was made through it, the container itself and the networks that it is in; `full`: one that may do whatever the frontend's clients may. Through either a container starts others at your cost.",
+  ),
+} as const;
+
 /** The `ecs:` section. */
 export const ecsSchema = object({
   region: describe(text(), "AWS region of the cluster."),
@@ -166,6 +174,7 @@ export const ecsSchema = object({
     optional(matching(/^https?:\/\/\S+$/, "a URL")),
     "Another address for all AWS services, for tests and private gateways.",
   ),
+  ...innerSocketShape,
   ...cloudAgentShape,
 });
 
@@ -248,6 +257,7 @@ export const acaSchema = object({
     "Another address of the storage account's files, of which only is asked whether they take `storage_account_key`, where nobody may list the account's keys.",
     { defaultText: "`https://<account>.file.core.windows.net`" },
   ),
+  ...innerSocketShape,
   ...cloudAgentShape,
 });
 

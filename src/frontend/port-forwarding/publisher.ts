@@ -11,6 +11,7 @@ import { newId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
   type DescribePortsResponse,
+  type InnerSocket,
   type PortMapping,
   PortMappingSchema,
   type WantedPort,
@@ -44,6 +45,9 @@ export interface Listening {
   readonly publishFailure: string;
 }
 
+/** Takes the Docker sockets inside a container. */
+export type TellSockets = (containerId: string, sockets: readonly InnerSocket[]) => void;
+
 /** Dependencies of a publisher. */
 export interface PublisherOptions {
   readonly backend: Pick<BackendClients, "containers" | "events">;
@@ -67,6 +71,9 @@ export class Publisher {
   readonly #failing = new Map<string, number>();
   readonly #shutdown = new AbortController();
   #watching: Promise<void> | undefined;
+  #tellSockets: TellSockets = () => {};
+  /** Containers of which sockets were told last. */
+  readonly #withSockets = new Set<string>();
   /** True if the backend listens itself; that does not change while it is the same backend. */
   #idle: boolean = false;
 
@@ -74,8 +81,13 @@ export class Publisher {
     this.#options = options;
   }
 
-  /** Begins to watch containers, running ones included. */
-  watch(): void {
+  /**
+   * Begins to watch containers, running ones included.
+   *
+   * @param tellSockets is told the Docker sockets inside each container that begins to run, and none of one that does not run
+   */
+  watch(tellSockets: TellSockets = () => {}): void {
+    this.#tellSockets = tellSockets;
     this.#watching ??= this.#watchForEver();
   }
 
@@ -234,6 +246,9 @@ export class Publisher {
       return;
     }
     const ports = await this.#describe(containerId);
+    const sockets = ports?.active === true ? ports.sockets : [];
+    this.#withSockets[sockets.length > 0 ? "add" : "delete"](containerId);
+    this.#tellSockets(containerId, sockets);
     if (ports?.active !== true) {
       this.#free(containerId);
     } else if (!this.#published.has(containerId) && ports.published.length > 0) {
@@ -298,7 +313,8 @@ export class Publisher {
         void this.#settle(message.value.actorId);
       } else if (message.case === "accepted") {
         const { containers: running } = await containers.listContainers({}, { signal });
-        for (const id of new Set([...this.#published.keys(), ...running.map((each) => each.id)])) {
+        const ids = [...this.#published.keys(), ...this.#withSockets, ...running.map((each) => each.id)];
+        for (const id of new Set(ids)) {
           void this.#settle(id);
         }
       }

@@ -166,7 +166,7 @@ export class ContainerTunnels {
 }
 
 /** Copies both ways until both directions have ended. @throws StreamError if the tunnel broke or the client left */
-async function joinSocket(socket: Socket, link: StreamLink): Promise<void> {
+export async function joinSocket(socket: Socket, link: StreamLink): Promise<void> {
   socket.on("data", (chunk: Buffer) => {
     if (!link.write(chunk)) {
       socket.pause();

@@ -4,9 +4,11 @@ import type { NetworkEndpoint } from "../../../gen/sockerless/backend/v1/contain
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import * as defaultPaths from "../../security/default-paths.ts";
 import { isOfBuild } from "../../model/build-label.ts";
+import { dockerSocketsOf, isWellKnownSocket } from "../../model/docker-socket.ts";
 import { unpublishedPorts } from "../../model/ports.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
 import type { SeccompProfile } from "../../security/seccomp.ts";
+import type { CloudSetting } from "./setting-rules.ts";
 import { askedProfile, hasListener } from "../tasks/agent-seccomp.ts";
 
 /** Neutral for a container that its platform confines anyway; `docker-default` only applies on hosts with AppArmor. */
@@ -48,6 +50,23 @@ export function cgroupParent({ resources }: HostConfig): boolean {
 export function hostPaths(_host: HostConfig, { mounts }: ContainerRecord): boolean {
   return mounts.some(({ type }) => type === "bind");
 }
+
+/** `--volume` and `--mount` of host paths other than a Docker socket. */
+export function otherHostPaths(_host: HostConfig, { mounts }: ContainerRecord): boolean {
+  return mounts.some(({ type, source }) => type === "bind" && !isWellKnownSocket(source));
+}
+
+/** `--volume` and `--mount` of a Docker socket. */
+function dockerSocket(_host: HostConfig, record: ContainerRecord): boolean {
+  return dockerSocketsOf(record).length > 0;
+}
+
+/** The row of a cloud that could give containers a Docker socket, and is told not to. @param section its settings' */
+export const innerSocketOff = (section: string): CloudSetting => ({
+  name: `host paths in --volume and --mount: /var/run/docker.sock (${section}.inner_socket: off)`,
+  why: `who has a Docker socket starts containers at your cost. With \`${section}.inner_socket: own\` a container gets one that shows and changes only what was made through it, with \`full\` one without such limits`,
+  isSet: dockerSocket,
+});
 
 /** `--publish` and `--publish-all` of ports that cannot be forwarded. */
 export function unforwardedPorts(_host: HostConfig, record: ContainerRecord): boolean {

@@ -26,7 +26,11 @@ function details(
     network: plan,
     ...(owner && { joined: { network: { owner: create(ContainerRecordSchema, owner), plan } } }),
   };
-  return startDetails(spec, { lingerMs, drainTimeoutMs: 20_000, architecture: "amd64" }, sealed);
+  return startDetails(
+    spec,
+    { lingerMs, drainTimeoutMs: 20_000, hasDockerSocket: false, architecture: "amd64" },
+    sealed,
+  );
 }
 
 describe("what the agent of a cloud container is told with its start", () => {

@@ -9,6 +9,7 @@ import {
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
+import { dockerSocketsOf } from "../../model/docker-socket.ts";
 import { parseSignal, sigterm } from "../../model/signals.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
 import { agentSeccomp, asksForAll, boundingSet } from "./agent-seccomp.ts";
@@ -20,9 +21,14 @@ export interface StartSettings {
   readonly lingerMs: number;
   /** Milliseconds for which an agent waits for an unreachable backend. */
   readonly drainTimeoutMs: number;
+  /** Whether a container gets the Docker socket that it binds. */
+  readonly hasDockerSocket: boolean;
   /** Architecture of the tasks, as GOARCH. */
   readonly architecture: string;
 }
+
+/** As dockerd makes its own; owner and group are root. */
+const dockerSocketMode = 0o660;
 
 /** Docker's default. */
 const defaultStopTimeoutS = 10;
@@ -60,14 +66,21 @@ export function startDetails(
     drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
     stopTimeoutSeconds: config?.stopTimeout ?? defaultStopTimeoutS,
-    secrets: (spec.secrets?.files ?? []).map(({ path, content, mode, uid, gid, socket }) => ({
-      path,
-      content,
-      mode,
-      uid,
-      gid,
-      socket,
-    })),
+    secrets: [
+      ...(spec.secrets?.files ?? []).map(({ path, content, mode, uid, gid, socket }) => ({
+        path,
+        content,
+        mode,
+        uid,
+        gid,
+        socket,
+      })),
+      ...(settings.hasDockerSocket ? dockerSocketsOf(record) : []).map((path) => ({
+        path,
+        mode: dockerSocketMode,
+        socket: true,
+      })),
+    ],
     secretEnv: [...(spec.secrets?.env ?? [])],
     ...sealed,
   };

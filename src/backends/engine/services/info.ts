@@ -73,7 +73,8 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
   });
 }
 
-function countedAs(status: ContainerStatus): "running" | "paused" | "stopped" {
+/** The count that a container is part of. */
+export function countedAs(status: ContainerStatus): "running" | "paused" | "stopped" {
   switch (status) {
     case ContainerStatus.RUNNING:
     case ContainerStatus.RESTARTING:

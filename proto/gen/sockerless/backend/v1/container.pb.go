@@ -744,11 +744,15 @@ type DescribePortsResponse struct {
 	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full
 	// false: the backend listens itself, wherever its containers run; the other
 	// fields are then empty.
-	ByFrontend    bool           `protobuf:"varint,2,opt,name=by_frontend,json=byFrontend,proto3" json:"by_frontend,omitempty"`
-	Active        bool           `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"` // it starts or runs
-	Wanted        []*WantedPort  `protobuf:"bytes,4,rep,name=wanted,proto3" json:"wanted,omitempty"`
-	Published     []*PortMapping `protobuf:"bytes,5,rep,name=published,proto3" json:"published,omitempty"` // as the last start told
-	Name          string         `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`           // the container's, which errors tell
+	ByFrontend bool           `protobuf:"varint,2,opt,name=by_frontend,json=byFrontend,proto3" json:"by_frontend,omitempty"`
+	Active     bool           `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"` // it starts or runs
+	Wanted     []*WantedPort  `protobuf:"bytes,4,rep,name=wanted,proto3" json:"wanted,omitempty"`
+	Published  []*PortMapping `protobuf:"bytes,5,rep,name=published,proto3" json:"published,omitempty"` // as the last start told
+	Name       string         `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`           // the container's, which errors tell
+	// Docker sockets that its processes connect to, and whose connections the
+	// frontend takes: by AgentService.Tunnel, at the endpoint that OpenTunnel names.
+	// Set also while it does not run.
+	Sockets       []*InnerSocket `protobuf:"bytes,7,rep,name=sockets,proto3" json:"sockets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -825,6 +829,69 @@ func (x *DescribePortsResponse) GetName() string {
 	return ""
 }
 
+func (x *DescribePortsResponse) GetSockets() []*InnerSocket {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+// A Docker socket inside a container.
+type InnerSocket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute, in the container: TunnelOpen.socket
+	// Its clients may do whatever the frontend's own may. Otherwise every call that
+	// is made for them carries the metadata `sockerless-acting-container` with the
+	// container's ID, and the backend refuses what is not the container's.
+	Full          bool `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InnerSocket) Reset() {
+	*x = InnerSocket{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InnerSocket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InnerSocket) ProtoMessage() {}
+
+func (x *InnerSocket) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InnerSocket.ProtoReflect.Descriptor instead.
+func (*InnerSocket) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *InnerSocket) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *InnerSocket) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
 // A port to publish. host_ip empty: all addresses. host_port 0: any free one;
 // else the first free one up to host_port_end (0: just that one).
 type WantedPort struct {
@@ -840,7 +907,7 @@ type WantedPort struct {
 
 func (x *WantedPort) Reset() {
 	*x = WantedPort{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +919,7 @@ func (x *WantedPort) String() string {
 func (*WantedPort) ProtoMessage() {}
 
 func (x *WantedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +932,7 @@ func (x *WantedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantedPort.ProtoReflect.Descriptor instead.
 func (*WantedPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WantedPort) GetContainerPort() uint32 {
@@ -913,7 +980,7 @@ type OpenTunnelRequest struct {
 
 func (x *OpenTunnelRequest) Reset() {
 	*x = OpenTunnelRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +992,7 @@ func (x *OpenTunnelRequest) String() string {
 func (*OpenTunnelRequest) ProtoMessage() {}
 
 func (x *OpenTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1005,7 @@ func (x *OpenTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTunnelRequest.ProtoReflect.Descriptor instead.
 func (*OpenTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpenTunnelRequest) GetContainer() string {
@@ -965,7 +1032,7 @@ type OpenTunnelResponse struct {
 
 func (x *OpenTunnelResponse) Reset() {
 	*x = OpenTunnelResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1044,7 @@ func (x *OpenTunnelResponse) String() string {
 func (*OpenTunnelResponse) ProtoMessage() {}
 
 func (x *OpenTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1057,7 @@ func (x *OpenTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTunnelResponse.ProtoReflect.Descriptor instead.
 func (*OpenTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OpenTunnelResponse) GetEndpoint() *AgentEndpoint {
@@ -1018,7 +1085,7 @@ type StopContainerRequest struct {
 
 func (x *StopContainerRequest) Reset() {
 	*x = StopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1097,7 @@ func (x *StopContainerRequest) String() string {
 func (*StopContainerRequest) ProtoMessage() {}
 
 func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1110,7 @@ func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerRequest.ProtoReflect.Descriptor instead.
 func (*StopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StopContainerRequest) GetContainer() string {
@@ -1075,7 +1142,7 @@ type StopContainerResponse struct {
 
 func (x *StopContainerResponse) Reset() {
 	*x = StopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1154,7 @@ func (x *StopContainerResponse) String() string {
 func (*StopContainerResponse) ProtoMessage() {}
 
 func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1167,7 @@ func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerResponse.ProtoReflect.Descriptor instead.
 func (*StopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
 }
 
 type KillContainerRequest struct {
@@ -1113,7 +1180,7 @@ type KillContainerRequest struct {
 
 func (x *KillContainerRequest) Reset() {
 	*x = KillContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1192,7 @@ func (x *KillContainerRequest) String() string {
 func (*KillContainerRequest) ProtoMessage() {}
 
 func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1205,7 @@ func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerRequest.ProtoReflect.Descriptor instead.
 func (*KillContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KillContainerRequest) GetContainer() string {
@@ -1163,7 +1230,7 @@ type KillContainerResponse struct {
 
 func (x *KillContainerResponse) Reset() {
 	*x = KillContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1242,7 @@ func (x *KillContainerResponse) String() string {
 func (*KillContainerResponse) ProtoMessage() {}
 
 func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1255,7 @@ func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerResponse.ProtoReflect.Descriptor instead.
 func (*KillContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
 }
 
 type RestartContainerRequest struct {
@@ -1205,7 +1272,7 @@ type RestartContainerRequest struct {
 
 func (x *RestartContainerRequest) Reset() {
 	*x = RestartContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1284,7 @@ func (x *RestartContainerRequest) String() string {
 func (*RestartContainerRequest) ProtoMessage() {}
 
 func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1297,7 @@ func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerRequest.ProtoReflect.Descriptor instead.
 func (*RestartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestartContainerRequest) GetContainer() string {
@@ -1283,7 +1350,7 @@ type RestartContainerResponse struct {
 
 func (x *RestartContainerResponse) Reset() {
 	*x = RestartContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1362,7 @@ func (x *RestartContainerResponse) String() string {
 func (*RestartContainerResponse) ProtoMessage() {}
 
 func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1375,7 @@ func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerResponse.ProtoReflect.Descriptor instead.
 func (*RestartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
 }
 
 type RemoveContainerRequest struct {
@@ -1323,7 +1390,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1402,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1415,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveContainerRequest) GetContainer() string {
@@ -1387,7 +1454,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1466,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1479,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
 }
 
 type WaitContainerRequest struct {
@@ -1427,7 +1494,7 @@ type WaitContainerRequest struct {
 
 func (x *WaitContainerRequest) Reset() {
 	*x = WaitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1506,7 @@ func (x *WaitContainerRequest) String() string {
 func (*WaitContainerRequest) ProtoMessage() {}
 
 func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1519,7 @@ func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerRequest.ProtoReflect.Descriptor instead.
 func (*WaitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitContainerRequest) GetContainer() string {
@@ -1497,7 +1564,7 @@ type WaitContainerResponse struct {
 
 func (x *WaitContainerResponse) Reset() {
 	*x = WaitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1576,7 @@ func (x *WaitContainerResponse) String() string {
 func (*WaitContainerResponse) ProtoMessage() {}
 
 func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1589,7 @@ func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerResponse.ProtoReflect.Descriptor instead.
 func (*WaitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitContainerResponse) GetMessage() isWaitContainerResponse_Message {
@@ -1591,7 +1658,7 @@ type WaitAccepted struct {
 
 func (x *WaitAccepted) Reset() {
 	*x = WaitAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1670,7 @@ func (x *WaitAccepted) String() string {
 func (*WaitAccepted) ProtoMessage() {}
 
 func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1683,7 @@ func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAccepted.ProtoReflect.Descriptor instead.
 func (*WaitAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WaitAccepted) GetId() string {
@@ -1643,7 +1710,7 @@ type WaitExited struct {
 
 func (x *WaitExited) Reset() {
 	*x = WaitExited{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1722,7 @@ func (x *WaitExited) String() string {
 func (*WaitExited) ProtoMessage() {}
 
 func (x *WaitExited) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1735,7 @@ func (x *WaitExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitExited.ProtoReflect.Descriptor instead.
 func (*WaitExited) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WaitExited) GetExitCode() int64 {
@@ -1697,7 +1764,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1776,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1789,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListContainersRequest) GetAll() bool {
@@ -1764,7 +1831,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1843,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1856,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerSummary {
@@ -1831,7 +1898,7 @@ type ContainerSummary struct {
 
 func (x *ContainerSummary) Reset() {
 	*x = ContainerSummary{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1910,7 @@ func (x *ContainerSummary) String() string {
 func (*ContainerSummary) ProtoMessage() {}
 
 func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1923,7 @@ func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSummary.ProtoReflect.Descriptor instead.
 func (*ContainerSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerSummary) GetId() string {
@@ -1983,7 +2050,7 @@ type InspectContainerRequest struct {
 
 func (x *InspectContainerRequest) Reset() {
 	*x = InspectContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2062,7 @@ func (x *InspectContainerRequest) String() string {
 func (*InspectContainerRequest) ProtoMessage() {}
 
 func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2075,7 @@ func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerRequest.ProtoReflect.Descriptor instead.
 func (*InspectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *InspectContainerRequest) GetContainer() string {
@@ -2045,7 +2112,7 @@ type InspectContainerResponse struct {
 
 func (x *InspectContainerResponse) Reset() {
 	*x = InspectContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2124,7 @@ func (x *InspectContainerResponse) String() string {
 func (*InspectContainerResponse) ProtoMessage() {}
 
 func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2137,7 @@ func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerResponse.ProtoReflect.Descriptor instead.
 func (*InspectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InspectContainerResponse) GetContainer() *ContainerDetail {
@@ -2120,7 +2187,7 @@ type ContainerDetail struct {
 
 func (x *ContainerDetail) Reset() {
 	*x = ContainerDetail{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2199,7 @@ func (x *ContainerDetail) String() string {
 func (*ContainerDetail) ProtoMessage() {}
 
 func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2212,7 @@ func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerDetail.ProtoReflect.Descriptor instead.
 func (*ContainerDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ContainerDetail) GetId() string {
@@ -2335,7 +2402,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2414,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2427,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ContainerState) GetStatus() ContainerStatus {
@@ -2441,7 +2508,7 @@ type StartPhase struct {
 
 func (x *StartPhase) Reset() {
 	*x = StartPhase{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2520,7 @@ func (x *StartPhase) String() string {
 func (*StartPhase) ProtoMessage() {}
 
 func (x *StartPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2533,7 @@ func (x *StartPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPhase.ProtoReflect.Descriptor instead.
 func (*StartPhase) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StartPhase) GetName() string {
@@ -2515,7 +2582,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2594,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2607,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Health) GetStatus() HealthStatus {
@@ -2576,7 +2643,7 @@ type HealthLogEntry struct {
 
 func (x *HealthLogEntry) Reset() {
 	*x = HealthLogEntry{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2655,7 @@ func (x *HealthLogEntry) String() string {
 func (*HealthLogEntry) ProtoMessage() {}
 
 func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2668,7 @@ func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthLogEntry.ProtoReflect.Descriptor instead.
 func (*HealthLogEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HealthLogEntry) GetStart() *timestamppb.Timestamp {
@@ -2645,7 +2712,7 @@ type PortMapping struct {
 
 func (x *PortMapping) Reset() {
 	*x = PortMapping{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2724,7 @@ func (x *PortMapping) String() string {
 func (*PortMapping) ProtoMessage() {}
 
 func (x *PortMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2737,7 @@ func (x *PortMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
 func (*PortMapping) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PortMapping) GetIp() string {
@@ -2717,7 +2784,7 @@ type MountPoint struct {
 
 func (x *MountPoint) Reset() {
 	*x = MountPoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2796,7 @@ func (x *MountPoint) String() string {
 func (*MountPoint) ProtoMessage() {}
 
 func (x *MountPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2809,7 @@ func (x *MountPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountPoint.ProtoReflect.Descriptor instead.
 func (*MountPoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MountPoint) GetType() string {
@@ -2813,7 +2880,7 @@ type NetworkSettings struct {
 
 func (x *NetworkSettings) Reset() {
 	*x = NetworkSettings{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2825,7 +2892,7 @@ func (x *NetworkSettings) String() string {
 func (*NetworkSettings) ProtoMessage() {}
 
 func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2838,7 +2905,7 @@ func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSettings.ProtoReflect.Descriptor instead.
 func (*NetworkSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NetworkSettings) GetSandboxId() string {
@@ -2889,7 +2956,7 @@ type NetworkEndpoint struct {
 
 func (x *NetworkEndpoint) Reset() {
 	*x = NetworkEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +2968,7 @@ func (x *NetworkEndpoint) String() string {
 func (*NetworkEndpoint) ProtoMessage() {}
 
 func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +2981,7 @@ func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkEndpoint.ProtoReflect.Descriptor instead.
 func (*NetworkEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NetworkEndpoint) GetConfig() *EndpointConfig {
@@ -3016,7 +3083,7 @@ type AttachContainerRequest struct {
 
 func (x *AttachContainerRequest) Reset() {
 	*x = AttachContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3095,7 @@ func (x *AttachContainerRequest) String() string {
 func (*AttachContainerRequest) ProtoMessage() {}
 
 func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3108,7 @@ func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerRequest.ProtoReflect.Descriptor instead.
 func (*AttachContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AttachContainerRequest) GetContainer() string {
@@ -3107,7 +3174,7 @@ type AttachContainerResponse struct {
 
 func (x *AttachContainerResponse) Reset() {
 	*x = AttachContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3119,7 +3186,7 @@ func (x *AttachContainerResponse) String() string {
 func (*AttachContainerResponse) ProtoMessage() {}
 
 func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3132,7 +3199,7 @@ func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerResponse.ProtoReflect.Descriptor instead.
 func (*AttachContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AttachContainerResponse) GetMessage() isAttachContainerResponse_Message {
@@ -3203,7 +3270,7 @@ type AttachAccepted struct {
 
 func (x *AttachAccepted) Reset() {
 	*x = AttachAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3282,7 @@ func (x *AttachAccepted) String() string {
 func (*AttachAccepted) ProtoMessage() {}
 
 func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3295,7 @@ func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachAccepted.ProtoReflect.Descriptor instead.
 func (*AttachAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AttachAccepted) GetId() string {
@@ -3269,7 +3336,7 @@ type AttachEndpoint struct {
 
 func (x *AttachEndpoint) Reset() {
 	*x = AttachEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3281,7 +3348,7 @@ func (x *AttachEndpoint) String() string {
 func (*AttachEndpoint) ProtoMessage() {}
 
 func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3294,7 +3361,7 @@ func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachEndpoint.ProtoReflect.Descriptor instead.
 func (*AttachEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AttachEndpoint) GetEndpoint() *AgentEndpoint {
@@ -3322,7 +3389,7 @@ type ResizeContainerRequest struct {
 
 func (x *ResizeContainerRequest) Reset() {
 	*x = ResizeContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3334,7 +3401,7 @@ func (x *ResizeContainerRequest) String() string {
 func (*ResizeContainerRequest) ProtoMessage() {}
 
 func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3347,7 +3414,7 @@ func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerRequest.ProtoReflect.Descriptor instead.
 func (*ResizeContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ResizeContainerRequest) GetContainer() string {
@@ -3379,7 +3446,7 @@ type ResizeContainerResponse struct {
 
 func (x *ResizeContainerResponse) Reset() {
 	*x = ResizeContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3458,7 @@ func (x *ResizeContainerResponse) String() string {
 func (*ResizeContainerResponse) ProtoMessage() {}
 
 func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3471,7 @@ func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerResponse.ProtoReflect.Descriptor instead.
 func (*ResizeContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
 }
 
 type OpenLogsRequest struct {
@@ -3417,7 +3484,7 @@ type OpenLogsRequest struct {
 
 func (x *OpenLogsRequest) Reset() {
 	*x = OpenLogsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3496,7 @@ func (x *OpenLogsRequest) String() string {
 func (*OpenLogsRequest) ProtoMessage() {}
 
 func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3509,7 @@ func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsRequest.ProtoReflect.Descriptor instead.
 func (*OpenLogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *OpenLogsRequest) GetContainer() string {
@@ -3473,7 +3540,7 @@ type OpenLogsResponse struct {
 
 func (x *OpenLogsResponse) Reset() {
 	*x = OpenLogsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3485,7 +3552,7 @@ func (x *OpenLogsResponse) String() string {
 func (*OpenLogsResponse) ProtoMessage() {}
 
 func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3498,7 +3565,7 @@ func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsResponse.ProtoReflect.Descriptor instead.
 func (*OpenLogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OpenLogsResponse) GetEndpoint() *AgentEndpoint {
@@ -3541,7 +3608,7 @@ type RecordStreamUseRequest struct {
 
 func (x *RecordStreamUseRequest) Reset() {
 	*x = RecordStreamUseRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3553,7 +3620,7 @@ func (x *RecordStreamUseRequest) String() string {
 func (*RecordStreamUseRequest) ProtoMessage() {}
 
 func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3566,7 +3633,7 @@ func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseRequest.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RecordStreamUseRequest) GetContainer() string {
@@ -3598,7 +3665,7 @@ type RecordStreamUseResponse struct {
 
 func (x *RecordStreamUseResponse) Reset() {
 	*x = RecordStreamUseResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3610,7 +3677,7 @@ func (x *RecordStreamUseResponse) String() string {
 func (*RecordStreamUseResponse) ProtoMessage() {}
 
 func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3623,7 +3690,7 @@ func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseResponse.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
 }
 
 type OpenArchiveRequest struct {
@@ -3637,7 +3704,7 @@ type OpenArchiveRequest struct {
 
 func (x *OpenArchiveRequest) Reset() {
 	*x = OpenArchiveRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3649,7 +3716,7 @@ func (x *OpenArchiveRequest) String() string {
 func (*OpenArchiveRequest) ProtoMessage() {}
 
 func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3662,7 +3729,7 @@ func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OpenArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OpenArchiveRequest) GetContainer() string {
@@ -3696,7 +3763,7 @@ type OpenArchiveResponse struct {
 
 func (x *OpenArchiveResponse) Reset() {
 	*x = OpenArchiveResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +3775,7 @@ func (x *OpenArchiveResponse) String() string {
 func (*OpenArchiveResponse) ProtoMessage() {}
 
 func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +3788,7 @@ func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OpenArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *OpenArchiveResponse) GetEndpoint() *AgentEndpoint {
@@ -3747,7 +3814,7 @@ type PauseContainerRequest struct {
 
 func (x *PauseContainerRequest) Reset() {
 	*x = PauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3759,7 +3826,7 @@ func (x *PauseContainerRequest) String() string {
 func (*PauseContainerRequest) ProtoMessage() {}
 
 func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3772,7 +3839,7 @@ func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*PauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PauseContainerRequest) GetContainer() string {
@@ -3790,7 +3857,7 @@ type PauseContainerResponse struct {
 
 func (x *PauseContainerResponse) Reset() {
 	*x = PauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3802,7 +3869,7 @@ func (x *PauseContainerResponse) String() string {
 func (*PauseContainerResponse) ProtoMessage() {}
 
 func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3815,7 +3882,7 @@ func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*PauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
 }
 
 type UnpauseContainerRequest struct {
@@ -3827,7 +3894,7 @@ type UnpauseContainerRequest struct {
 
 func (x *UnpauseContainerRequest) Reset() {
 	*x = UnpauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +3906,7 @@ func (x *UnpauseContainerRequest) String() string {
 func (*UnpauseContainerRequest) ProtoMessage() {}
 
 func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +3919,7 @@ func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UnpauseContainerRequest) GetContainer() string {
@@ -3870,7 +3937,7 @@ type UnpauseContainerResponse struct {
 
 func (x *UnpauseContainerResponse) Reset() {
 	*x = UnpauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3882,7 +3949,7 @@ func (x *UnpauseContainerResponse) String() string {
 func (*UnpauseContainerResponse) ProtoMessage() {}
 
 func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3895,7 +3962,7 @@ func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
 }
 
 type RenameContainerRequest struct {
@@ -3908,7 +3975,7 @@ type RenameContainerRequest struct {
 
 func (x *RenameContainerRequest) Reset() {
 	*x = RenameContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3920,7 +3987,7 @@ func (x *RenameContainerRequest) String() string {
 func (*RenameContainerRequest) ProtoMessage() {}
 
 func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3933,7 +4000,7 @@ func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerRequest.ProtoReflect.Descriptor instead.
 func (*RenameContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RenameContainerRequest) GetContainer() string {
@@ -3958,7 +4025,7 @@ type RenameContainerResponse struct {
 
 func (x *RenameContainerResponse) Reset() {
 	*x = RenameContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3970,7 +4037,7 @@ func (x *RenameContainerResponse) String() string {
 func (*RenameContainerResponse) ProtoMessage() {}
 
 func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3983,7 +4050,7 @@ func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerResponse.ProtoReflect.Descriptor instead.
 func (*RenameContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
 }
 
 type UpdateContainerRequest struct {
@@ -3997,7 +4064,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4009,7 +4076,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4022,7 +4089,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *UpdateContainerRequest) GetContainer() string {
@@ -4055,7 +4122,7 @@ type UpdateContainerResponse struct {
 
 func (x *UpdateContainerResponse) Reset() {
 	*x = UpdateContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4067,7 +4134,7 @@ func (x *UpdateContainerResponse) String() string {
 func (*UpdateContainerResponse) ProtoMessage() {}
 
 func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4080,7 +4147,7 @@ func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *UpdateContainerResponse) GetWarnings() []string {
@@ -4100,7 +4167,7 @@ type TopContainerRequest struct {
 
 func (x *TopContainerRequest) Reset() {
 	*x = TopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4179,7 @@ func (x *TopContainerRequest) String() string {
 func (*TopContainerRequest) ProtoMessage() {}
 
 func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4192,7 @@ func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerRequest.ProtoReflect.Descriptor instead.
 func (*TopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TopContainerRequest) GetContainer() string {
@@ -4152,7 +4219,7 @@ type TopContainerResponse struct {
 
 func (x *TopContainerResponse) Reset() {
 	*x = TopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4164,7 +4231,7 @@ func (x *TopContainerResponse) String() string {
 func (*TopContainerResponse) ProtoMessage() {}
 
 func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4177,7 +4244,7 @@ func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerResponse.ProtoReflect.Descriptor instead.
 func (*TopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TopContainerResponse) GetTitles() []string {
@@ -4204,7 +4271,7 @@ type OpenStatsRequest struct {
 
 func (x *OpenStatsRequest) Reset() {
 	*x = OpenStatsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4283,7 @@ func (x *OpenStatsRequest) String() string {
 func (*OpenStatsRequest) ProtoMessage() {}
 
 func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4296,7 @@ func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsRequest.ProtoReflect.Descriptor instead.
 func (*OpenStatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *OpenStatsRequest) GetContainer() string {
@@ -4257,7 +4324,7 @@ type OpenStatsResponse struct {
 
 func (x *OpenStatsResponse) Reset() {
 	*x = OpenStatsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4269,7 +4336,7 @@ func (x *OpenStatsResponse) String() string {
 func (*OpenStatsResponse) ProtoMessage() {}
 
 func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4282,7 +4349,7 @@ func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsResponse.ProtoReflect.Descriptor instead.
 func (*OpenStatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *OpenStatsResponse) GetEndpoint() *AgentEndpoint {
@@ -4317,7 +4384,7 @@ type OpenChangesRequest struct {
 
 func (x *OpenChangesRequest) Reset() {
 	*x = OpenChangesRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4329,7 +4396,7 @@ func (x *OpenChangesRequest) String() string {
 func (*OpenChangesRequest) ProtoMessage() {}
 
 func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4342,7 +4409,7 @@ func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesRequest.ProtoReflect.Descriptor instead.
 func (*OpenChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *OpenChangesRequest) GetContainer() string {
@@ -4375,7 +4442,7 @@ type OpenChangesResponse struct {
 
 func (x *OpenChangesResponse) Reset() {
 	*x = OpenChangesResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4387,7 +4454,7 @@ func (x *OpenChangesResponse) String() string {
 func (*OpenChangesResponse) ProtoMessage() {}
 
 func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4400,7 +4467,7 @@ func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesResponse.ProtoReflect.Descriptor instead.
 func (*OpenChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
@@ -4437,7 +4504,7 @@ type CommitContainerRequest struct {
 
 func (x *CommitContainerRequest) Reset() {
 	*x = CommitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4449,7 +4516,7 @@ func (x *CommitContainerRequest) String() string {
 func (*CommitContainerRequest) ProtoMessage() {}
 
 func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4462,7 +4529,7 @@ func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerRequest.ProtoReflect.Descriptor instead.
 func (*CommitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CommitContainerRequest) GetContainer() string {
@@ -4539,7 +4606,7 @@ type CommitContainerResponse struct {
 
 func (x *CommitContainerResponse) Reset() {
 	*x = CommitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4551,7 +4618,7 @@ func (x *CommitContainerResponse) String() string {
 func (*CommitContainerResponse) ProtoMessage() {}
 
 func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4564,7 +4631,7 @@ func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerResponse.ProtoReflect.Descriptor instead.
 func (*CommitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CommitContainerResponse) GetImageId() string {
@@ -4597,7 +4664,7 @@ type PruneContainersRequest struct {
 
 func (x *PruneContainersRequest) Reset() {
 	*x = PruneContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4609,7 +4676,7 @@ func (x *PruneContainersRequest) String() string {
 func (*PruneContainersRequest) ProtoMessage() {}
 
 func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4622,7 +4689,7 @@ func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersRequest.ProtoReflect.Descriptor instead.
 func (*PruneContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PruneContainersRequest) GetFilters() map[string]*StringList {
@@ -4642,7 +4709,7 @@ type PruneContainersResponse struct {
 
 func (x *PruneContainersResponse) Reset() {
 	*x = PruneContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4654,7 +4721,7 @@ func (x *PruneContainersResponse) String() string {
 func (*PruneContainersResponse) ProtoMessage() {}
 
 func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4667,7 +4734,7 @@ func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersResponse.ProtoReflect.Descriptor instead.
 func (*PruneContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *PruneContainersResponse) GetRemoved() []string {
@@ -4725,7 +4792,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x06socket\x18\x06 \x01(\bR\x06socket\"\x18\n" +
 	"\x16StartContainerResponse\"4\n" +
 	"\x14DescribePortsRequest\x12\x1c\n" +
-	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x84\x02\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\xc2\x02\n" +
 	"\x15DescribePortsResponse\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1f\n" +
 	"\vby_frontend\x18\x02 \x01(\bR\n" +
@@ -4733,7 +4800,11 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x06active\x18\x03 \x01(\bR\x06active\x129\n" +
 	"\x06wanted\x18\x04 \x03(\v2!.sockerless.backend.v1.WantedPortR\x06wanted\x12@\n" +
 	"\tpublished\x18\x05 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\x12\x12\n" +
-	"\x04name\x18\x06 \x01(\tR\x04name\"\xa9\x01\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12<\n" +
+	"\asockets\x18\a \x03(\v2\".sockerless.backend.v1.InnerSocketR\asockets\"5\n" +
+	"\vInnerSocket\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04full\x18\x02 \x01(\bR\x04full\"\xa9\x01\n" +
 	"\n" +
 	"WantedPort\x12%\n" +
 	"\x0econtainer_port\x18\x01 \x01(\rR\rcontainerPort\x12\x1a\n" +
@@ -5130,7 +5201,7 @@ func file_sockerless_backend_v1_container_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(WaitCondition)(0),               // 0: sockerless.backend.v1.WaitCondition
 	(ContainerStatus)(0),             // 1: sockerless.backend.v1.ContainerStatus
@@ -5144,215 +5215,217 @@ var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(*StartContainerResponse)(nil),   // 9: sockerless.backend.v1.StartContainerResponse
 	(*DescribePortsRequest)(nil),     // 10: sockerless.backend.v1.DescribePortsRequest
 	(*DescribePortsResponse)(nil),    // 11: sockerless.backend.v1.DescribePortsResponse
-	(*WantedPort)(nil),               // 12: sockerless.backend.v1.WantedPort
-	(*OpenTunnelRequest)(nil),        // 13: sockerless.backend.v1.OpenTunnelRequest
-	(*OpenTunnelResponse)(nil),       // 14: sockerless.backend.v1.OpenTunnelResponse
-	(*StopContainerRequest)(nil),     // 15: sockerless.backend.v1.StopContainerRequest
-	(*StopContainerResponse)(nil),    // 16: sockerless.backend.v1.StopContainerResponse
-	(*KillContainerRequest)(nil),     // 17: sockerless.backend.v1.KillContainerRequest
-	(*KillContainerResponse)(nil),    // 18: sockerless.backend.v1.KillContainerResponse
-	(*RestartContainerRequest)(nil),  // 19: sockerless.backend.v1.RestartContainerRequest
-	(*RestartContainerResponse)(nil), // 20: sockerless.backend.v1.RestartContainerResponse
-	(*RemoveContainerRequest)(nil),   // 21: sockerless.backend.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),  // 22: sockerless.backend.v1.RemoveContainerResponse
-	(*WaitContainerRequest)(nil),     // 23: sockerless.backend.v1.WaitContainerRequest
-	(*WaitContainerResponse)(nil),    // 24: sockerless.backend.v1.WaitContainerResponse
-	(*WaitAccepted)(nil),             // 25: sockerless.backend.v1.WaitAccepted
-	(*WaitExited)(nil),               // 26: sockerless.backend.v1.WaitExited
-	(*ListContainersRequest)(nil),    // 27: sockerless.backend.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),   // 28: sockerless.backend.v1.ListContainersResponse
-	(*ContainerSummary)(nil),         // 29: sockerless.backend.v1.ContainerSummary
-	(*InspectContainerRequest)(nil),  // 30: sockerless.backend.v1.InspectContainerRequest
-	(*InspectContainerResponse)(nil), // 31: sockerless.backend.v1.InspectContainerResponse
-	(*ContainerDetail)(nil),          // 32: sockerless.backend.v1.ContainerDetail
-	(*ContainerState)(nil),           // 33: sockerless.backend.v1.ContainerState
-	(*StartPhase)(nil),               // 34: sockerless.backend.v1.StartPhase
-	(*Health)(nil),                   // 35: sockerless.backend.v1.Health
-	(*HealthLogEntry)(nil),           // 36: sockerless.backend.v1.HealthLogEntry
-	(*PortMapping)(nil),              // 37: sockerless.backend.v1.PortMapping
-	(*MountPoint)(nil),               // 38: sockerless.backend.v1.MountPoint
-	(*NetworkSettings)(nil),          // 39: sockerless.backend.v1.NetworkSettings
-	(*NetworkEndpoint)(nil),          // 40: sockerless.backend.v1.NetworkEndpoint
-	(*AttachContainerRequest)(nil),   // 41: sockerless.backend.v1.AttachContainerRequest
-	(*AttachContainerResponse)(nil),  // 42: sockerless.backend.v1.AttachContainerResponse
-	(*AttachAccepted)(nil),           // 43: sockerless.backend.v1.AttachAccepted
-	(*AttachEndpoint)(nil),           // 44: sockerless.backend.v1.AttachEndpoint
-	(*ResizeContainerRequest)(nil),   // 45: sockerless.backend.v1.ResizeContainerRequest
-	(*ResizeContainerResponse)(nil),  // 46: sockerless.backend.v1.ResizeContainerResponse
-	(*OpenLogsRequest)(nil),          // 47: sockerless.backend.v1.OpenLogsRequest
-	(*OpenLogsResponse)(nil),         // 48: sockerless.backend.v1.OpenLogsResponse
-	(*RecordStreamUseRequest)(nil),   // 49: sockerless.backend.v1.RecordStreamUseRequest
-	(*RecordStreamUseResponse)(nil),  // 50: sockerless.backend.v1.RecordStreamUseResponse
-	(*OpenArchiveRequest)(nil),       // 51: sockerless.backend.v1.OpenArchiveRequest
-	(*OpenArchiveResponse)(nil),      // 52: sockerless.backend.v1.OpenArchiveResponse
-	(*PauseContainerRequest)(nil),    // 53: sockerless.backend.v1.PauseContainerRequest
-	(*PauseContainerResponse)(nil),   // 54: sockerless.backend.v1.PauseContainerResponse
-	(*UnpauseContainerRequest)(nil),  // 55: sockerless.backend.v1.UnpauseContainerRequest
-	(*UnpauseContainerResponse)(nil), // 56: sockerless.backend.v1.UnpauseContainerResponse
-	(*RenameContainerRequest)(nil),   // 57: sockerless.backend.v1.RenameContainerRequest
-	(*RenameContainerResponse)(nil),  // 58: sockerless.backend.v1.RenameContainerResponse
-	(*UpdateContainerRequest)(nil),   // 59: sockerless.backend.v1.UpdateContainerRequest
-	(*UpdateContainerResponse)(nil),  // 60: sockerless.backend.v1.UpdateContainerResponse
-	(*TopContainerRequest)(nil),      // 61: sockerless.backend.v1.TopContainerRequest
-	(*TopContainerResponse)(nil),     // 62: sockerless.backend.v1.TopContainerResponse
-	(*OpenStatsRequest)(nil),         // 63: sockerless.backend.v1.OpenStatsRequest
-	(*OpenStatsResponse)(nil),        // 64: sockerless.backend.v1.OpenStatsResponse
-	(*OpenChangesRequest)(nil),       // 65: sockerless.backend.v1.OpenChangesRequest
-	(*OpenChangesResponse)(nil),      // 66: sockerless.backend.v1.OpenChangesResponse
-	(*CommitContainerRequest)(nil),   // 67: sockerless.backend.v1.CommitContainerRequest
-	(*CommitContainerResponse)(nil),  // 68: sockerless.backend.v1.CommitContainerResponse
-	(*PruneContainersRequest)(nil),   // 69: sockerless.backend.v1.PruneContainersRequest
-	(*PruneContainersResponse)(nil),  // 70: sockerless.backend.v1.PruneContainersResponse
-	nil,                              // 71: sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	nil,                              // 72: sockerless.backend.v1.ContainerSummary.LabelsEntry
-	nil,                              // 73: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	nil,                              // 74: sockerless.backend.v1.ContainerSummary.NetworksEntry
-	nil,                              // 75: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	nil,                              // 76: sockerless.backend.v1.NetworkSettings.NetworksEntry
-	nil,                              // 77: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	nil,                              // 78: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	(*ContainerConfig)(nil),          // 79: sockerless.backend.v1.ContainerConfig
-	(*HostConfig)(nil),               // 80: sockerless.backend.v1.HostConfig
-	(*NetworkingConfig)(nil),         // 81: sockerless.backend.v1.NetworkingConfig
-	(*Platform)(nil),                 // 82: sockerless.backend.v1.Platform
-	(*AgentAccess)(nil),              // 83: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),            // 84: sockerless.backend.v1.AgentEndpoint
-	(*Heartbeat)(nil),                // 85: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),    // 86: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),           // 87: sockerless.backend.v1.EndpointConfig
-	(*Resources)(nil),                // 88: sockerless.backend.v1.Resources
-	(*RestartPolicy)(nil),            // 89: sockerless.backend.v1.RestartPolicy
-	(*StringList)(nil),               // 90: sockerless.backend.v1.StringList
+	(*InnerSocket)(nil),              // 12: sockerless.backend.v1.InnerSocket
+	(*WantedPort)(nil),               // 13: sockerless.backend.v1.WantedPort
+	(*OpenTunnelRequest)(nil),        // 14: sockerless.backend.v1.OpenTunnelRequest
+	(*OpenTunnelResponse)(nil),       // 15: sockerless.backend.v1.OpenTunnelResponse
+	(*StopContainerRequest)(nil),     // 16: sockerless.backend.v1.StopContainerRequest
+	(*StopContainerResponse)(nil),    // 17: sockerless.backend.v1.StopContainerResponse
+	(*KillContainerRequest)(nil),     // 18: sockerless.backend.v1.KillContainerRequest
+	(*KillContainerResponse)(nil),    // 19: sockerless.backend.v1.KillContainerResponse
+	(*RestartContainerRequest)(nil),  // 20: sockerless.backend.v1.RestartContainerRequest
+	(*RestartContainerResponse)(nil), // 21: sockerless.backend.v1.RestartContainerResponse
+	(*RemoveContainerRequest)(nil),   // 22: sockerless.backend.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),  // 23: sockerless.backend.v1.RemoveContainerResponse
+	(*WaitContainerRequest)(nil),     // 24: sockerless.backend.v1.WaitContainerRequest
+	(*WaitContainerResponse)(nil),    // 25: sockerless.backend.v1.WaitContainerResponse
+	(*WaitAccepted)(nil),             // 26: sockerless.backend.v1.WaitAccepted
+	(*WaitExited)(nil),               // 27: sockerless.backend.v1.WaitExited
+	(*ListContainersRequest)(nil),    // 28: sockerless.backend.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),   // 29: sockerless.backend.v1.ListContainersResponse
+	(*ContainerSummary)(nil),         // 30: sockerless.backend.v1.ContainerSummary
+	(*InspectContainerRequest)(nil),  // 31: sockerless.backend.v1.InspectContainerRequest
+	(*InspectContainerResponse)(nil), // 32: sockerless.backend.v1.InspectContainerResponse
+	(*ContainerDetail)(nil),          // 33: sockerless.backend.v1.ContainerDetail
+	(*ContainerState)(nil),           // 34: sockerless.backend.v1.ContainerState
+	(*StartPhase)(nil),               // 35: sockerless.backend.v1.StartPhase
+	(*Health)(nil),                   // 36: sockerless.backend.v1.Health
+	(*HealthLogEntry)(nil),           // 37: sockerless.backend.v1.HealthLogEntry
+	(*PortMapping)(nil),              // 38: sockerless.backend.v1.PortMapping
+	(*MountPoint)(nil),               // 39: sockerless.backend.v1.MountPoint
+	(*NetworkSettings)(nil),          // 40: sockerless.backend.v1.NetworkSettings
+	(*NetworkEndpoint)(nil),          // 41: sockerless.backend.v1.NetworkEndpoint
+	(*AttachContainerRequest)(nil),   // 42: sockerless.backend.v1.AttachContainerRequest
+	(*AttachContainerResponse)(nil),  // 43: sockerless.backend.v1.AttachContainerResponse
+	(*AttachAccepted)(nil),           // 44: sockerless.backend.v1.AttachAccepted
+	(*AttachEndpoint)(nil),           // 45: sockerless.backend.v1.AttachEndpoint
+	(*ResizeContainerRequest)(nil),   // 46: sockerless.backend.v1.ResizeContainerRequest
+	(*ResizeContainerResponse)(nil),  // 47: sockerless.backend.v1.ResizeContainerResponse
+	(*OpenLogsRequest)(nil),          // 48: sockerless.backend.v1.OpenLogsRequest
+	(*OpenLogsResponse)(nil),         // 49: sockerless.backend.v1.OpenLogsResponse
+	(*RecordStreamUseRequest)(nil),   // 50: sockerless.backend.v1.RecordStreamUseRequest
+	(*RecordStreamUseResponse)(nil),  // 51: sockerless.backend.v1.RecordStreamUseResponse
+	(*OpenArchiveRequest)(nil),       // 52: sockerless.backend.v1.OpenArchiveRequest
+	(*OpenArchiveResponse)(nil),      // 53: sockerless.backend.v1.OpenArchiveResponse
+	(*PauseContainerRequest)(nil),    // 54: sockerless.backend.v1.PauseContainerRequest
+	(*PauseContainerResponse)(nil),   // 55: sockerless.backend.v1.PauseContainerResponse
+	(*UnpauseContainerRequest)(nil),  // 56: sockerless.backend.v1.UnpauseContainerRequest
+	(*UnpauseContainerResponse)(nil), // 57: sockerless.backend.v1.UnpauseContainerResponse
+	(*RenameContainerRequest)(nil),   // 58: sockerless.backend.v1.RenameContainerRequest
+	(*RenameContainerResponse)(nil),  // 59: sockerless.backend.v1.RenameContainerResponse
+	(*UpdateContainerRequest)(nil),   // 60: sockerless.backend.v1.UpdateContainerRequest
+	(*UpdateContainerResponse)(nil),  // 61: sockerless.backend.v1.UpdateContainerResponse
+	(*TopContainerRequest)(nil),      // 62: sockerless.backend.v1.TopContainerRequest
+	(*TopContainerResponse)(nil),     // 63: sockerless.backend.v1.TopContainerResponse
+	(*OpenStatsRequest)(nil),         // 64: sockerless.backend.v1.OpenStatsRequest
+	(*OpenStatsResponse)(nil),        // 65: sockerless.backend.v1.OpenStatsResponse
+	(*OpenChangesRequest)(nil),       // 66: sockerless.backend.v1.OpenChangesRequest
+	(*OpenChangesResponse)(nil),      // 67: sockerless.backend.v1.OpenChangesResponse
+	(*CommitContainerRequest)(nil),   // 68: sockerless.backend.v1.CommitContainerRequest
+	(*CommitContainerResponse)(nil),  // 69: sockerless.backend.v1.CommitContainerResponse
+	(*PruneContainersRequest)(nil),   // 70: sockerless.backend.v1.PruneContainersRequest
+	(*PruneContainersResponse)(nil),  // 71: sockerless.backend.v1.PruneContainersResponse
+	nil,                              // 72: sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	nil,                              // 73: sockerless.backend.v1.ContainerSummary.LabelsEntry
+	nil,                              // 74: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	nil,                              // 75: sockerless.backend.v1.ContainerSummary.NetworksEntry
+	nil,                              // 76: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	nil,                              // 77: sockerless.backend.v1.NetworkSettings.NetworksEntry
+	nil,                              // 78: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	nil,                              // 79: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	(*ContainerConfig)(nil),          // 80: sockerless.backend.v1.ContainerConfig
+	(*HostConfig)(nil),               // 81: sockerless.backend.v1.HostConfig
+	(*NetworkingConfig)(nil),         // 82: sockerless.backend.v1.NetworkingConfig
+	(*Platform)(nil),                 // 83: sockerless.backend.v1.Platform
+	(*AgentAccess)(nil),              // 84: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),            // 85: sockerless.backend.v1.AgentEndpoint
+	(*Heartbeat)(nil),                // 86: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),    // 87: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),           // 88: sockerless.backend.v1.EndpointConfig
+	(*Resources)(nil),                // 89: sockerless.backend.v1.Resources
+	(*RestartPolicy)(nil),            // 90: sockerless.backend.v1.RestartPolicy
+	(*StringList)(nil),               // 91: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
-	79, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	80, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
-	81, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	82, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
-	37, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	80, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	81, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
+	82, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	83, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
+	38, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
 	8,  // 5: sockerless.backend.v1.StartContainerRequest.secrets:type_name -> sockerless.backend.v1.SecretFile
 	7,  // 6: sockerless.backend.v1.StartContainerRequest.next_step:type_name -> sockerless.backend.v1.NextStep
-	79, // 7: sockerless.backend.v1.NextStep.config:type_name -> sockerless.backend.v1.ContainerConfig
-	12, // 8: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
-	37, // 9: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
-	83, // 10: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	84, // 11: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	37, // 12: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	0,  // 13: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
-	25, // 14: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
-	26, // 15: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	85, // 16: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	71, // 17: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	29, // 18: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	86, // 19: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
-	37, // 20: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	72, // 21: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
-	33, // 22: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	73, // 23: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	74, // 24: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
-	38, // 25: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
-	32, // 26: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	86, // 27: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
-	33, // 28: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	82, // 29: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	79, // 30: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	80, // 31: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	75, // 32: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	38, // 33: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
-	39, // 34: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
-	34, // 35: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
-	1,  // 36: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	86, // 37: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	86, // 38: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
-	35, // 39: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
-	86, // 40: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
-	86, // 41: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
-	2,  // 42: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
-	36, // 43: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	86, // 44: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	86, // 45: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
-	37, // 46: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	76, // 47: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	87, // 48: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	83, // 49: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	43, // 50: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
-	44, // 51: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	85, // 52: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	84, // 53: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	83, // 54: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	84, // 55: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	77, // 56: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	3,  // 57: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
-	83, // 58: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	84, // 59: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	88, // 60: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
-	89, // 61: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
-	90, // 62: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
-	83, // 63: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	84, // 64: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	83, // 65: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	84, // 66: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	79, // 67: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	78, // 68: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	90, // 69: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	40, // 70: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	40, // 71: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	90, // 72: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	4,  // 73: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	6,  // 74: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	15, // 75: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	17, // 76: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	19, // 77: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	21, // 78: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	23, // 79: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	27, // 80: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	30, // 81: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	41, // 82: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	10, // 83: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
-	13, // 84: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
-	45, // 85: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	47, // 86: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	51, // 87: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	49, // 88: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
-	53, // 89: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
-	55, // 90: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
-	57, // 91: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
-	59, // 92: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
-	61, // 93: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
-	63, // 94: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
-	65, // 95: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
-	67, // 96: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
-	69, // 97: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
-	5,  // 98: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	9,  // 99: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	16, // 100: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	18, // 101: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	20, // 102: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	22, // 103: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	24, // 104: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	28, // 105: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	31, // 106: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	42, // 107: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	11, // 108: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
-	14, // 109: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
-	46, // 110: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	48, // 111: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	52, // 112: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	50, // 113: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
-	54, // 114: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
-	56, // 115: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
-	58, // 116: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
-	60, // 117: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
-	62, // 118: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
-	64, // 119: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
-	66, // 120: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
-	68, // 121: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
-	70, // 122: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
-	98, // [98:123] is the sub-list for method output_type
-	73, // [73:98] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	80, // 7: sockerless.backend.v1.NextStep.config:type_name -> sockerless.backend.v1.ContainerConfig
+	13, // 8: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
+	38, // 9: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
+	12, // 10: sockerless.backend.v1.DescribePortsResponse.sockets:type_name -> sockerless.backend.v1.InnerSocket
+	84, // 11: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	85, // 12: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	38, // 13: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	0,  // 14: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
+	26, // 15: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
+	27, // 16: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
+	86, // 17: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	72, // 18: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	30, // 19: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	87, // 20: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	38, // 21: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
+	73, // 22: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	34, // 23: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
+	74, // 24: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	75, // 25: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	39, // 26: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
+	33, // 27: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
+	87, // 28: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	34, // 29: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
+	83, // 30: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	80, // 31: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	81, // 32: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	76, // 33: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	39, // 34: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
+	40, // 35: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
+	35, // 36: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
+	1,  // 37: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
+	87, // 38: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	87, // 39: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	36, // 40: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
+	87, // 41: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
+	87, // 42: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
+	2,  // 43: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
+	37, // 44: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
+	87, // 45: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	87, // 46: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	38, // 47: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
+	77, // 48: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	88, // 49: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	84, // 50: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	44, // 51: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
+	45, // 52: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
+	86, // 53: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	85, // 54: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	84, // 55: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	85, // 56: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	78, // 57: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	3,  // 58: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
+	84, // 59: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	85, // 60: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	89, // 61: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	90, // 62: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	91, // 63: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	84, // 64: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	85, // 65: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	84, // 66: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	85, // 67: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	80, // 68: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	79, // 69: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	91, // 70: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	41, // 71: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	41, // 72: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	91, // 73: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	4,  // 74: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	6,  // 75: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	16, // 76: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	18, // 77: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	20, // 78: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	22, // 79: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	24, // 80: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	28, // 81: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	31, // 82: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	42, // 83: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	10, // 84: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
+	14, // 85: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
+	46, // 86: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	48, // 87: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	52, // 88: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	50, // 89: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
+	54, // 90: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	56, // 91: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	58, // 92: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	60, // 93: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	62, // 94: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	64, // 95: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	66, // 96: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	68, // 97: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	70, // 98: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	5,  // 99: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	9,  // 100: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	17, // 101: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	19, // 102: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	21, // 103: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	23, // 104: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	25, // 105: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	29, // 106: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	32, // 107: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	43, // 108: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	11, // 109: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
+	15, // 110: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
+	47, // 111: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	49, // 112: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	53, // 113: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	51, // 114: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
+	55, // 115: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	57, // 116: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	59, // 117: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	61, // 118: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	63, // 119: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	65, // 120: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	67, // 121: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	69, // 122: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	71, // 123: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	99, // [99:124] is the sub-list for method output_type
+	74, // [74:99] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }
@@ -5362,17 +5435,17 @@ func file_sockerless_backend_v1_container_proto_init() {
 	}
 	file_sockerless_backend_v1_config_proto_init()
 	file_sockerless_backend_v1_endpoint_proto_init()
-	file_sockerless_backend_v1_container_proto_msgTypes[11].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[15].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[19].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[20].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[12].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[16].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[20].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[21].OneofWrappers = []any{
 		(*WaitContainerResponse_Accepted)(nil),
 		(*WaitContainerResponse_Exited)(nil),
 		(*WaitContainerResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_container_proto_msgTypes[25].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[28].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[38].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[26].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[29].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[39].OneofWrappers = []any{
 		(*AttachContainerResponse_Accepted)(nil),
 		(*AttachContainerResponse_Endpoint)(nil),
 		(*AttachContainerResponse_Heartbeat)(nil),
@@ -5383,7 +5456,7 @@ func file_sockerless_backend_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_container_proto_rawDesc), len(file_sockerless_backend_v1_container_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -102,14 +102,15 @@ func (x *RegistryAuth) GetServerAddress() string {
 }
 
 type PullImageRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // name, name:tag or name@digest
-	Platform      *Platform              `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
-	Auth          *RegistryAuth          `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"`                       // unset: anonymous
-	AllTags       bool                   `protobuf:"varint,4,opt,name=all_tags,json=allTags,proto3" json:"all_tags,omitempty"` // of the name, one after the other; `end` is the last one's
-	Client        string                 `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"`                   // its User-Agent, which the registry is told, too
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Reference      string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // name, name:tag or name@digest
+	Platform       *Platform              `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	Auth           *RegistryAuth          `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"`                                              // unset: anonymous
+	AllTags        bool                   `protobuf:"varint,4,opt,name=all_tags,json=allTags,proto3" json:"all_tags,omitempty"`                        // of the name, one after the other; `end` is the last one's
+	Client         string                 `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"`                                          // its User-Agent, which the registry is told, too
+	WithoutOwnAuth bool                   `protobuf:"varint,6,opt,name=without_own_auth,json=withoutOwnAuth,proto3" json:"without_own_auth,omitempty"` // the backend has credentials of its own, which are not used
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PullImageRequest) Reset() {
@@ -175,6 +176,13 @@ func (x *PullImageRequest) GetClient() string {
 		return x.Client
 	}
 	return ""
+}
+
+func (x *PullImageRequest) GetWithoutOwnAuth() bool {
+	if x != nil {
+		return x.WithoutOwnAuth
+	}
+	return false
 }
 
 type PullImageResponse struct {
@@ -3476,13 +3484,14 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\bpassword\x18\x02 \x01(\tR\bpassword\x12%\n" +
 	"\x0eidentity_token\x18\x03 \x01(\tR\ridentityToken\x12%\n" +
 	"\x0eregistry_token\x18\x04 \x01(\tR\rregistryToken\x12%\n" +
-	"\x0eserver_address\x18\x05 \x01(\tR\rserverAddress\"\xd9\x01\n" +
+	"\x0eserver_address\x18\x05 \x01(\tR\rserverAddress\"\x83\x02\n" +
 	"\x10PullImageRequest\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12;\n" +
 	"\bplatform\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x127\n" +
 	"\x04auth\x18\x03 \x01(\v2#.sockerless.backend.v1.RegistryAuthR\x04auth\x12\x19\n" +
 	"\ball_tags\x18\x04 \x01(\bR\aallTags\x12\x16\n" +
-	"\x06client\x18\x05 \x01(\tR\x06client\"\xd3\x01\n" +
+	"\x06client\x18\x05 \x01(\tR\x06client\x12(\n" +
+	"\x10without_own_auth\x18\x06 \x01(\bR\x0ewithoutOwnAuth\"\xd3\x01\n" +
 	"\x11PullImageResponse\x12=\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x122\n" +
 	"\x03end\x18\x02 \x01(\v2\x1e.sockerless.backend.v1.PullEndH\x00R\x03end\x12@\n" +

@@ -162,9 +162,10 @@ async function removeVolumes({ context, live, volumes }: Removal): Promise<void>
   }
 }
 
-function tellWaiters({ live, record }: Removal): void {
+function tellWaiters({ context, live, record }: Removal): void {
   const { exitCode, error } = stateOf(record);
   live.waiters.tellRemoval({ exitCode, error });
+  context.followUps.removed(record.id);
 }
 
 /** Clears away what is left, behind the answer; retried until it succeeds or the backend ends. */

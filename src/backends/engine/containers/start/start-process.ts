@@ -109,7 +109,7 @@ export async function refuseOldAgent(
     ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),
     ...(changesAnew ? [{ feature: "changes-anew", to: "run another step" }] : []),
     ...(secrets.length + secretEnv.length > 0 ? [{ feature: "secrets", to: "have secrets" }] : []),
-    ...(secrets.some(({ socket }) => socket) ? [{ feature: "sockets", to: "forward an SSH agent" }] : []),
+    ...(secrets.some(({ socket }) => socket) ? [{ feature: "sockets", to: "give it a socket" }] : []),
     ...(missingLayers > 0 ? [{ feature: "put-layer", to: "take files between steps" }] : []),
   ];
   if (needed.length === 0) {

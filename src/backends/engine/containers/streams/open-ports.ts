@@ -6,13 +6,16 @@ import type { AgentAccess } from "../../../../gen/sockerless/backend/v1/endpoint
 import {
   type DescribePortsResponse,
   DescribePortsResponseSchema,
+  type InnerSocket,
+  InnerSocketSchema,
   type OpenTunnelResponseSchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import { Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { endpointFor } from "../agent/agent-endpoint.ts";
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { reachableAddressOf } from "../../../model/endpoints.ts";
+import { dockerSocketsOf } from "../../../model/docker-socket.ts";
 import { wantedPorts } from "../../../model/ports.ts";
 import { hasProcess } from "../../../model/records.ts";
 
@@ -33,7 +36,18 @@ export function describePorts(context: EngineContext, reference: string): Descri
     wanted: wantedPorts(record),
     published: record.publishedPorts,
     name: record.name,
+    sockets: innerSockets(context, record),
   });
+}
+
+/** The Docker sockets inside a container. */
+function innerSockets({ driver }: EngineContext, record: ContainerRecord): InnerSocket[] {
+  const { hostPaths } = driver;
+  if (hostPaths.kind !== "ignored" || hostPaths.dockerSocket === "off") {
+    return [];
+  }
+  const full = hostPaths.dockerSocket === "full";
+  return dockerSocketsOf(record).map((path) => create(InnerSocketSchema, { path, full }));
 }
 
 /**

@@ -59,7 +59,7 @@ describe("a container's configuration", () => {
       config({
         cmd: list("sh"),
         env: ["A=image", "B=image"],
-        labels: { a: "image", b: "image", "sockerless.build": "" },
+        labels: { a: "image", b: "image", "sockerless.build": "", "sockerless.inner-socket": "job" },
         exposedPorts: ["80/tcp", "443/tcp"],
         volumes: ["/i"],
         user: "2",

@@ -9,6 +9,7 @@ import {
   type StringList,
 } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { withoutBuildLabel } from "../../../../model/build-label.ts";
+import { withoutInnerSocketLabels } from "../../../../model/inner-socket-labels.ts";
 import { cleanPath } from "../mounts/plan-mounts.ts";
 
 /**
@@ -22,7 +23,7 @@ export function mergeConfig(user: ContainerConfig, image: ContainerConfig): Cont
     user: user.user === "" ? image.user : user.user,
     exposedPorts: union(user.exposedPorts, image.exposedPorts),
     env: mergeEnv(user.env, image.env),
-    labels: { ...withoutBuildLabel(image.labels), ...user.labels },
+    labels: { ...withoutInnerSocketLabels(withoutBuildLabel(image.labels)), ...user.labels },
     ...mergeCommand(user, image),
     healthcheck: mergeHealthcheck(user.healthcheck, image.healthcheck),
     workingDir: user.workingDir === "" ? image.workingDir : cleanPath(user.workingDir),

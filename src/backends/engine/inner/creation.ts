@@ -1,0 +1,260 @@
+/**
+ * Creating a container through a container's Docker socket. Every field of the request that is set must be allowed here, and
+ * every reference is resolved among what the client may see.
+ */
+import {
+  ContainerConfigSchema,
+  type EndpointConfig,
+  EndpointConfigSchema,
+  type HostConfig,
+  HostConfigSchema,
+  type Mount,
+  MountSchema,
+  NetworkingConfigSchema,
+  ResourcesSchema,
+  VolumeOptionsSchema,
+  BindOptionsSchema,
+  DriverConfigSchema,
+} from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type CreateContainerRequest,
+  CreateContainerRequestSchema,
+} from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import { conflict, notFound } from "../../../common/errors.ts";
+import { ownValue, setOwnValue } from "../../../common/own-value.ts";
+import { containerOfMode, modeOfContainer } from "../../model/container-mode.ts";
+import { isWellKnownSocket } from "../../model/docker-socket.ts";
+import { parseLink } from "../containers/decisions/links/parse-link.ts";
+import { holderOfName } from "../containers/decisions/lookup.ts";
+import { parseBind, parseVolumesFrom } from "../containers/decisions/mounts/parse-bind.ts";
+import { bindSourceMissing } from "../containers/decisions/mounts/validate-mount.ts";
+import { ensureVolume } from "../volumes/volumes.ts";
+import { allowFields, notAllowed } from "./allow-fields.ts";
+import type { Realm } from "./realm.ts";
+
+const hostFields = [
+  ...(["binds", "mounts", "volumesFrom", "volumeDriver", "tmpfs", "shmSize", "storageOpt"] as const),
+  ...(["networkMode", "links", "portBindings", "publishAllPorts"] as const),
+  ...(["dns", "dnsOptions", "dnsSearch", "extraHosts"] as const),
+  ...(["ipcMode", "pidMode", "utsMode", "usernsMode", "cgroupnsMode"] as const),
+  ...(["capAdd", "capDrop", "groupAdd", "securityOpt", "maskedPaths", "readonlyPaths", "sysctls"] as const),
+  ...(["restartPolicy", "autoRemove", "init", "readonlyRootfs", "logConfig", "annotations"] as const),
+  ...(["consoleHeight", "consoleWidth", "oomScoreAdj", "resources"] as const),
+  "bindsReadOnlyNonRecursive",
+] as const;
+
+/** Limits that a client may set. */
+export const resourceFields = [
+  ...(["cpuShares", "nanoCpus", "cpuPeriod", "cpuQuota", "cpuRealtimePeriod", "cpuRealtimeRuntime"] as const),
+  ...(["cpusetCpus", "cpusetMems", "cpuCount", "cpuPercent", "blkioWeight", "pidsLimit", "ulimits"] as const),
+  ...(["memory", "memoryReservation", "memorySwap", "memorySwappiness", "kernelMemory"] as const),
+  ...(["kernelMemoryTcp", "oomKillDisable"] as const),
+] as const;
+
+const configFields = [
+  ...(["hostname", "domainname", "user", "attachStdin", "attachStdout", "attachStderr", "tty"] as const),
+  ...(["openStdin", "stdinOnce", "env", "cmd", "healthcheck", "argsEscaped", "image", "volumes"] as const),
+  ...(["workingDir", "entrypoint", "networkDisabled", "macAddress", "labels", "exposedPorts"] as const),
+  ...(["stopSignal", "stopTimeout", "shell", "onBuild"] as const),
+] as const;
+
+/** Modes of namespaces that share nothing with the host or another container. */
+const ownNamespaces: ReadonlySet<string> = new Set(["", "private", "none", "shareable"]);
+
+/** Rewrites a request to what the client may ask for. @throws forbidden, not-found, conflict, invalid */
+export async function admitCreation(realm: Realm, request: CreateContainerRequest): Promise<void> {
+  allowFields(CreateContainerRequestSchema, request, [
+    ...(["clientToken", "name", "config", "hostConfig", "networking", "platform"] as const),
+  ]);
+  const { config, hostConfig, networking } = request;
+  allowFields(ContainerConfigSchema, config, configFields);
+  allowFields(HostConfigSchema, hostConfig, hostFields);
+  allowFields(ResourcesSchema, hostConfig?.resources, resourceFields);
+  allowFields(NetworkingConfigSchema, networking, ["endpoints"]);
+  refuseTakenName(realm, request.name);
+  if (config !== undefined) {
+    config.labels = realm.labelsFor(config.labels);
+    await realm.image(config.image, request.platform);
+  }
+  if (hostConfig !== undefined) {
+    admitNamespaces(realm, hostConfig);
+    hostConfig.links = hostConfig.links.map((link) => admitLink(realm, link));
+    hostConfig.volumesFrom = hostConfig.volumesFrom.map((from) => admitVolumesFrom(realm, from));
+  }
+  const mode = hostConfig?.networkMode ?? "";
+  const donor = containerOfMode(mode);
+  const endpoints = networking?.endpoints ?? {};
+  for (const reference of new Set([
+    ...(donor === undefined && mode !== "none" ? [mode || "bridge"] : []),
+    ...Object.keys(endpoints),
+  ])) {
+    if (reference === "none" || reference === "host") {
+      throw notFound(`network ${reference} not found`);
+    }
+    const network = realm.network(reference);
+    admitEndpoint(realm, network, ownValue(endpoints, reference), request.name);
+    if (network.name !== reference) {
+      rename(endpoints, reference, network.name);
+    }
+    if (hostConfig?.networkMode === reference) {
+      hostConfig.networkMode = network.name;
+    }
+  }
+  if (hostConfig !== undefined) {
+    await admitMounts(realm, hostConfig);
+  }
+}
+
+function rename(endpoints: Record<string, EndpointConfig>, from: string, to: string): void {
+  const endpoint = ownValue(endpoints, from);
+  if (endpoint !== undefined) {
+    delete endpoints[from];
+    setOwnValue(endpoints, to, endpoint);
+  }
+}
+
+/** Refuses a name that another container has, about which nothing else is told. @throws conflict */
+export function refuseTakenName(realm: Realm, asked: string): void {
+  const name = asked.replace(/^\//, "");
+  const holder = name === "" ? undefined : holderOfName(realm.context.state, name);
+  if (holder !== undefined && !realm.seesContainer(holder)) {
+    throw conflict(`Conflict. The container name "/${name}" is already in use.`);
+  }
+}
+
+function admitNamespaces(realm: Realm, hostConfig: HostConfig): void {
+  for (const field of ["networkMode", "ipcMode", "pidMode"] as const) {
+    const donor = containerOfMode(hostConfig[field]);
+    if (donor !== undefined) {
+      hostConfig[field] = modeOfContainer(realm.container(donor).id);
+    } else if (field !== "networkMode" && !ownNamespaces.has(hostConfig[field])) {
+      throw notAllowed(`HostConfig.${field} ${hostConfig[field]}`);
+    }
+  }
+  for (const field of ["utsMode", "usernsMode", "cgroupnsMode"] as const) {
+    if (!ownNamespaces.has(hostConfig[field])) {
+      throw notAllowed(`HostConfig.${field} ${hostConfig[field]}`);
+    }
+  }
+}
+
+function admitLink(realm: Realm, link: string): string {
+  const { name, alias } = parseLink(link);
+  return `${realm.container(name).name}:${alias}`;
+}
+
+function admitVolumesFrom(realm: Realm, from: string): string {
+  const { container } = parseVolumesFrom(from);
+  return realm.container(container).id + from.slice(container.length);
+}
+
+/**
+ * Checks how a container joins a network. In one that was not made through the socket others live: there it takes no name,
+ * address or link of its own choice.
+ *
+ * @param name the container's own, which is also its name in the network
+ */
+export function admitEndpoint(
+  realm: Realm,
+  network: Network,
+  endpoint: EndpointConfig | undefined,
+  name: string,
+): void {
+  if (!realm.hasMade(network.labels)) {
+    allowFields(EndpointConfigSchema, endpoint, ["hasIpamConfig", "gwPriority"]);
+    refuseNameInNetwork(realm, network.name, name);
+    return;
+  }
+  allowFields(EndpointConfigSchema, endpoint, [
+    ...([
+      "ipv4Address",
+      "ipv6Address",
+      "hasIpamConfig",
+      "links",
+      "aliases",
+      "macAddress",
+      "gwPriority",
+    ] as const),
+  ]);
+  if (endpoint !== undefined) {
+    endpoint.links = endpoint.links.map((link) => admitLink(realm, link));
+  }
+}
+
+/** Refuses a name by which a network's containers reach another of them. @throws conflict */
+export function refuseNameInNetwork(realm: Realm, network: string, asked: string): void {
+  const name = asked.replace(/^\//, "");
+  for (const record of realm.context.state.containers.values()) {
+    const endpoint = ownValue(record.endpoints, network);
+    const names = [...(endpoint?.dnsNames ?? []), ...(endpoint?.config?.aliases ?? [])];
+    if (names.includes(name) && !realm.seesContainer(record)) {
+      throw conflict(`the name ${JSON.stringify(name)} is in use in network ${network}`);
+    }
+  }
+}
+
+async function admitMounts(realm: Realm, hostConfig: HostConfig): Promise<void> {
+  const { binds, mounts, volumeDriver } = hostConfig;
+  for (const text of binds) {
+    await admitMount(realm, parseBind(text, volumeDriver).mount);
+  }
+  for (const mount of mounts) {
+    await admitMount(realm, mount);
+  }
+}
+
+async function admitMount(realm: Realm, mount: Mount): Promise<void> {
+  const { type, source, volumeOptions } = mount;
+  allowFields(MountSchema, mount, [
+    ...(["type", "source", "target", "readOnly", "consistency"] as const),
+    ...(["bindOptions", "volumeOptions", "tmpfsOptions", "imageOptions"] as const),
+  ]);
+  allowFields(BindOptionsSchema, mount.bindOptions, [
+    ...(["propagation", "nonRecursive", "createMountpoint", "readOnlyNonRecursive"] as const),
+    "readOnlyForceRecursive",
+  ]);
+  allowFields(VolumeOptionsSchema, volumeOptions, ["noCopy", "labels", "subpath", "driverConfig"]);
+  allowFields(DriverConfigSchema, volumeOptions?.driverConfig, ["name"]);
+  switch (type) {
+    case "bind":
+      if (!isWellKnownSocket(source)) {
+        throw bindSourceMissing(source);
+      }
+      return;
+    case "volume":
+      if (volumeOptions !== undefined) {
+        volumeOptions.labels = realm.labelsFor(volumeOptions.labels);
+      }
+      if (source !== "") {
+        const { name: driver = "" } = volumeOptions?.driverConfig ?? {};
+        await ensureOwnVolume(realm, { name: source, driver, labels: volumeOptions?.labels ?? {} });
+      }
+      return;
+    case "image":
+      await realm.image(source);
+      return;
+    case "tmpfs":
+      return;
+    default:
+      throw notAllowed(`a mount of type ${JSON.stringify(type)}`);
+  }
+}
+
+/** Finds or makes a volume, which is the client's. @throws not-found: it is another's; as a creation */
+export async function ensureOwnVolume(
+  realm: Realm,
+  {
+    name,
+    driver,
+    labels,
+  }: { readonly name: string; readonly driver: string; readonly labels: Record<string, string> },
+): Promise<void> {
+  if (realm.context.state.volumes.has(name)) {
+    realm.volume(name);
+    return;
+  }
+  const wanted = { name, driver, options: {}, labels: realm.labelsFor(labels) };
+  await ensureVolume(realm.context, wanted);
+  realm.volume(name); // Another may have made it meanwhile.
+}

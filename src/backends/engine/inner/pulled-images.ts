@@ -1,0 +1,39 @@
+/** Images that were pulled through containers' Docker sockets; in memory only: after a restart they are pulled again. */
+
+/** The most images remembered for one container; the oldest are forgotten first. */
+const mostImages = 1_000;
+
+/** Pulled images, by the container that all belongs to. */
+export class PulledImages {
+  readonly #pulled = new Map<string, Map<string, Set<string>>>();
+  readonly #exists: (containerId: string) => boolean;
+
+  /** @param exists whether a container is still there: those of others are forgotten */
+  constructor(exists: (containerId: string) => boolean) {
+    this.#exists = exists;
+  }
+
+  /** @param name `name:tag`; undefined for a pull by digest */
+  add(containerId: string, imageId: string, name: string | undefined): void {
+    for (const id of [...this.#pulled.keys()].filter((each) => !this.#exists(each))) {
+      this.#pulled.delete(id);
+    }
+    const images = this.#pulled.get(containerId) ?? new Map<string, Set<string>>();
+    this.#pulled.set(containerId, images);
+    const names = images.get(imageId) ?? new Set();
+    images.delete(imageId);
+    images.set(imageId, name === undefined ? names : names.add(name));
+    const [oldest] = images.keys();
+    if (images.size > mostImages && oldest !== undefined) {
+      images.delete(oldest);
+    }
+  }
+
+  has(containerId: string, imageId: string): boolean {
+    return this.#pulled.get(containerId)?.has(imageId) === true;
+  }
+
+  namesOf(containerId: string, imageId: string): ReadonlySet<string> {
+    return this.#pulled.get(containerId)?.get(imageId) ?? new Set();
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * The objects that a client at the Docker socket inside a container may see: what was made through the socket, the container itself, the
+ * networks that it is in, and the images that it has pulled or that these containers are of. All else does not exist for it.
+ */
+import { notFound } from "../../../common/errors.ts";
+import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import type {
+  ContainerRecord,
+  ImageRecord,
+  NetworkRecord,
+  VolumeRecord,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { familiarString, parseNamed, withDefaultTag } from "../../images/reference.ts";
+import { creatorLabel, creatorOf, keepLabel } from "../../model/inner-socket-labels.ts";
+import { imagesOf } from "../../model/container-images.ts";
+import { configOf, isVisible } from "../../model/records.ts";
+import type { EngineContext } from "../context.ts";
+import { isMade as isNetworkMade } from "../networks/decisions/networks.ts";
+import { isMade as isVolumeMade } from "../volumes/decisions/volumes.ts";
+import type { PulledImages } from "./pulled-images.ts";
+
+type Labels = Readonly<Record<string, string>>;
+type NetworkInUse = NetworkRecord & { network: Network };
+
+/** The realm of one container. */
+export class Realm {
+  readonly context: EngineContext;
+  readonly pulled: PulledImages;
+  readonly #root: ContainerRecord;
+
+  /** @param acting ID of the container at whose socket the client is @throws not-found: it is gone, or who made it is */
+  constructor(context: EngineContext, pulled: PulledImages, acting: string) {
+    this.context = context;
+    this.pulled = pulled;
+    const { containers } = context.state;
+    const of = containers.get(acting);
+    const root = of && containers.get(creatorOf(configOf(of).labels) ?? of.id);
+    if (of === undefined || root === undefined || !isVisible(of) || !isVisible(root)) {
+      throw notFound("the container of this Docker socket is gone");
+    }
+    this.#root = root;
+  }
+
+  /** ID of the container that all else belongs to. */
+  get id(): string {
+    return this.#root.id;
+  }
+
+  /** Whether the container is still there. */
+  get isAlive(): boolean {
+    const root = this.context.state.containers.get(this.id);
+    return root !== undefined && isVisible(root);
+  }
+
+  /** Labels for something that is made: those asked for, without any of sockerless's own but the one to keep it. */
+  labelsFor(asked: Labels): Record<string, string> {
+    const own = Object.entries(asked).filter(
+      ([name]) => name === keepLabel || !name.startsWith("sockerless."),
+    );
+    return { ...Object.fromEntries(own), [creatorLabel]: this.id };
+  }
+
+  /** Whether something was made through the socket. */
+  hasMade(labels: Labels): boolean {
+    return creatorOf(labels) === this.id;
+  }
+
+  seesContainer(record: ContainerRecord): boolean {
+    return record.id === this.id || this.hasMade(configOf(record).labels);
+  }
+
+  seesContainerOfId(id: string): boolean {
+    const record = this.context.state.containers.get(id);
+    return record !== undefined && this.seesContainer(record);
+  }
+
+  /** The visible containers. */
+  containers(): ContainerRecord[] {
+    return [...this.context.state.containers.values()].filter(
+      (record) => isVisible(record) && this.seesContainer(record),
+    );
+  }
+
+  /** Resolves a full ID, a name, or an unambiguous prefix of an ID. @throws not-found */
+  container(reference: string): ContainerRecord {
+    const name = reference.replace(/^\//, "");
+    const found = resolve(this.containers(), reference, (each) => each.name === name);
+    if (found === undefined) {
+      throw notFound(`No such container: ${reference}`);
+    }
+    return found;
+  }
+
+  /** Whether the container is in the network, or has made it. */
+  seesNetwork(network: Network): boolean {
+    return this.hasMade(network.labels) || this.isIn(network);
+  }
+
+  /** Whether the container itself is in the network. */
+  isIn(network: Network): boolean {
+    return Object.hasOwn(this.#root.endpoints, network.name);
+  }
+
+  networks(): NetworkInUse[] {
+    return [...this.context.state.networks.values()]
+      .filter(isNetworkMade)
+      .filter(({ network }) => this.seesNetwork(network));
+  }
+
+  /** As {@link container}. @throws not-found */
+  network(reference: string): Network {
+    const networks = this.networks().map(({ network }) => network);
+    const found = resolve(networks, reference, ({ name }) => name === reference);
+    if (found === undefined) {
+      throw notFound(`network ${reference} not found`);
+    }
+    return found;
+  }
+
+  /** A network that was made through the socket. @throws not-found */
+  madeNetwork(reference: string): Network {
+    const network = this.network(reference);
+    if (!this.hasMade(network.labels)) {
+      throw notFound(`network ${reference} not found`);
+    }
+    return network;
+  }
+
+  seesVolume({ name, labels }: Pick<VolumeRecord, "name" | "labels">): boolean {
+    return (
+      this.hasMade(labels) ||
+      this.containers().some(({ anonymousVolumes }) => anonymousVolumes.includes(name))
+    );
+  }
+
+  seesVolumeOfName(name: string): boolean {
+    const record = this.context.state.volumes.get(name);
+    return record !== undefined && this.seesVolume(record);
+  }
+
+  volumes(): VolumeRecord[] {
+    return [...this.context.state.volumes.values()].filter(
+      (record) => isVolumeMade(record) && this.seesVolume(record),
+    );
+  }
+
+  /** @throws not-found */
+  volume(name: string): void {
+    if (!this.seesVolumeOfName(name)) {
+      throw notFound(`get ${name}: no such volume`);
+    }
+  }
+
+  /** @param besides ID of a container whose image does not count */
+  seesImage(id: string, besides = ""): boolean {
+    return (
+      this.pulled.has(this.id, id) ||
+      this.containers().some((each) => each.id !== besides && imagesOf(each).includes(id))
+    );
+  }
+
+  /** Names by which an image was pulled or used here; those that others gave it are not among them. */
+  namesOfImage(id: string): ReadonlySet<string> {
+    const used = this.containers().filter(({ imageId }) => imageId === id);
+    return new Set([
+      ...this.pulled.namesOf(this.id, id),
+      ...used.flatMap((record) => writtenName(configOf(record).image) ?? []),
+    ]);
+  }
+
+  /** @throws not-found */
+  async image(reference: string, platform?: Platform): Promise<ImageRecord> {
+    const found = await this.context.images.resolve(reference, platform).catch(() => undefined);
+    if (found === undefined || !this.seesImage(found.record.id)) {
+      throw notFound(`No such image: ${reference}`);
+    }
+    return found.record;
+  }
+}
+
+/** `name:tag` as users see it; undefined for an ID. */
+export function writtenName(reference: string): string | undefined {
+  try {
+    return familiarString(withDefaultTag(parseNamed(reference)));
+  } catch {
+    return undefined;
+  }
+}
+
+function resolve<T extends { readonly id: string }>(
+  all: readonly T[],
+  reference: string,
+  hasName: (each: T) => boolean,
+): T | undefined {
+  const exact = all.find(({ id }) => id === reference) ?? all.find(hasName);
+  if (exact !== undefined || reference === "") {
+    return exact;
+  }
+  const [first, ...others] = all.filter(({ id }) => id.startsWith(reference));
+  return others.length === 0 ? first : undefined;
+}

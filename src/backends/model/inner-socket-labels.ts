@@ -1,0 +1,21 @@
+/** Labels of what is made through a Docker socket inside a container. */
+
+/** Names the container, by its full ID, through whose socket something was made. */
+export const creatorLabel = "sockerless.inner-socket";
+
+/** Lets something stay when that container is removed. */
+export const keepLabel = "sockerless.inner-socket.keep";
+
+type Labels = Readonly<Record<string, string>>;
+
+/** The full ID of the container through whose socket something was made; undefined if it was made otherwise. */
+export function creatorOf(labels: Labels): string | undefined {
+  return Object.hasOwn(labels, creatorLabel) ? labels[creatorLabel] : undefined;
+}
+
+/** An image's labels for its containers, without these: an image cannot give its containers to another. */
+export function withoutInnerSocketLabels(labels: Labels): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(labels).filter(([name]) => name !== creatorLabel && name !== keepLabel),
+  );
+}

@@ -1,0 +1,29 @@
+/** A connection within this process. */
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import type { Server as HttpServer } from "node:http";
+import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/**
+ * Connects to a server that does not listen: it gets the connection's other end, a socket like any other.
+ *
+ * @param server takes connections by its event, as node:http's do
+ */
+export async function connectionTo(server: Pick<HttpServer, "emit">): Promise<Socket> {
+  const directory = await mkdtemp(join(tmpdir(), "skl-pair-")); // Its mode is 0700: nobody else connects.
+  const pairing = createServer({ allowHalfOpen: true }, (end) => void server.emit("connection", end));
+  try {
+    const path = join(directory, "s");
+    pairing.listen(path);
+    await once(pairing, "listening");
+    const accepted = once(pairing, "connection");
+    const socket = connect({ path, allowHalfOpen: true });
+    await Promise.all([once(socket, "connect"), accepted]);
+    return socket;
+  } finally {
+    pairing.close();
+    await rm(directory, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * Docker sockets inside containers that run elsewhere. A container's agent listens; tunnels from here wait for the connections
+ * of its processes. Each container has a server of its own, whose calls to the backend all say for which container they are made.
+ */
+import type { Transport } from "@connectrpc/connect";
+
+import { encodeTunnelOpen } from "../../agent-client/tunnel.ts";
+import type { Clock } from "../../common/clock.ts";
+import { messageOf } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import { onAbort } from "../../common/on-abort.ts";
+import { pauseAfter } from "../../common/pauses.ts";
+import type { InnerSocket } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { type BackendClients, createBackendClients } from "../backend/clients.ts";
+import { Slots } from "../http/slots.ts";
+import { joinSocket } from "../port-forwarding/tunnels.ts";
+import type { FrontendServices } from "../request-context.ts";
+import type { Route } from "../router.ts";
+import { DockerApiServer } from "../server.ts";
+import { AskedStarts } from "../streams/asked-starts.ts";
+import { ExecEnds } from "../streams/exec-ends.ts";
+import type { StreamLink } from "../streams/stream-link.ts";
+import { actingTransport } from "./acting-transport.ts";
+import { connectionTo } from "./connection-to.ts";
+
+/** The most connections of one container at a time, those that are waited for included. */
+const mostConnections = 64;
+/** Tunnels of one socket that wait for a connection. */
+const waitingTunnels = 2;
+/** Pauses before the next tunnel, after one that was not opened. */
+const pauses = { firstMs: 200, longestMs: 5_000 };
+
+/** Dependencies. */
+export interface InnerSocketsOptions {
+  /** To the backend, for clients of the frontend. */
+  readonly transport: Transport;
+  /** Those of the frontend's clients. */
+  readonly services: FrontendServices;
+  readonly routes: readonly Route[];
+  readonly version: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A container whose sockets are served. */
+interface Served {
+  readonly end: AbortController;
+  readonly done: Promise<unknown>;
+}
+
+/** Serves them. */
+export class InnerSockets {
+  readonly #options: InnerSocketsOptions;
+  readonly #served = new Map<string, Served>();
+  readonly #ending = new Set<Promise<unknown>>();
+
+  constructor(options: InnerSocketsOptions) {
+    this.#options = options;
+  }
+
+  /** Serves a container's sockets from now on, and no others. @param sockets none: it does not run */
+  settle(containerId: string, sockets: readonly InnerSocket[]): void {
+    const served = this.#served.get(containerId);
+    if (sockets.length === 0 && served !== undefined) {
+      this.#served.delete(containerId);
+      this.#leave(served);
+    } else if (sockets.length > 0 && served === undefined) {
+      const end = new AbortController();
+      const done = Promise.all(sockets.map((socket) => this.#serve(containerId, socket, end.signal)));
+      this.#served.set(containerId, { end, done });
+    }
+  }
+
+  /** Ends all connections. */
+  async close(): Promise<void> {
+    for (const id of [...this.#served.keys()]) {
+      this.settle(id, []);
+    }
+    await Promise.all(this.#ending);
+  }
+
+  #leave({ end, done }: Served): void {
+    end.abort();
+    const ended = done.finally(() => this.#ending.delete(ended));
+    this.#ending.add(ended);
+  }
+
+  async #serve(containerId: string, { path, full }: InnerSocket, signal: AbortSignal): Promise<void> {
+    const { services, transport, routes, version, logger } = this.#options;
+    const server = new DockerApiServer({
+      services: full
+        ? { ...services, handOver: undefined }
+        : ownServices(services, createBackendClients(actingTransport(transport, containerId))),
+      limits: { working: 16, workingMs: 250, descriptors: 4 * mostConnections },
+      ...{ routes, version, logger },
+    });
+    const listener = server.createListener();
+    const slots = new Slots(mostConnections);
+    const accept = async (): Promise<void> => {
+      let failures = 0;
+      while (!signal.aborted) {
+        const slot = await slots.enter();
+        try {
+          const link = await this.#accepted(containerId, path, signal);
+          failures = 0;
+          void this.#join(link, listener, signal).finally(() => slot[Symbol.dispose]());
+        } catch (error) {
+          slot[Symbol.dispose]();
+          failures += 1;
+          logger.debug(
+            { err: error, container: containerId },
+            `no connection of a container's Docker socket: ${messageOf(error)}`,
+          );
+          await this.#options.clock.sleep(pauseAfter(failures, pauses), signal).catch(() => {});
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: waitingTunnels }, accept));
+    await server.close();
+  }
+
+  /** Waits for the next connection of a container's process. */
+  async #accepted(containerId: string, socket: string, signal: AbortSignal): Promise<StreamLink> {
+    const { backend, agents, streams } = this.#options.services;
+    const { endpoint } = await backend.containers.openTunnel(
+      { container: containerId, access: agents.access },
+      { signal },
+    );
+    const link = streams.open(
+      agents.targetOf(endpoint),
+      { kind: "tunnel", open: encodeTunnelOpen({ socket }) },
+      "raw",
+    );
+    using _end = onAbort(signal, () => link.cancel());
+    await link.opened;
+    return link;
+  }
+
+  /** Joins a connection to the server; it ends with the container. Never rejects. */
+  async #join(
+    link: StreamLink,
+    listener: ReturnType<DockerApiServer["createListener"]>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      const socket = await connectionTo(listener);
+      using _end = onAbort(signal, () => socket.destroy());
+      try {
+        await joinSocket(socket, link);
+      } finally {
+        socket.destroy();
+      }
+    } catch (error) {
+      link.cancel();
+      this.#options.logger.debug({ err: error }, `a connection of a Docker socket: ${messageOf(error)}`);
+    }
+  }
+}
+
+/** Services of clients for whom the backend is asked as a container. Nothing else is asked for them, no builder either. */
+function ownServices(services: FrontendServices, backend: BackendClients): FrontendServices {
+  const { clock, presence, streams, agents, publisher } = services;
+  return {
+    ...{ backend, clock, presence, streams, agents },
+    execEnds: new ExecEnds(backend.execs),
+    askedStarts: new AskedStarts(),
+    handOver: undefined,
+    isDebugging: false,
+    publisher: publisher && {
+      start: async (container, start) => {
+        const { containerId } = await backend.containers.describePorts({ container }); // Fails for a container of others.
+        await publisher.start(containerId, start);
+      },
+    },
+    startBuilder: undefined,
+  };
+}
