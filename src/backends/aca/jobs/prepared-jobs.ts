@@ -10,26 +10,18 @@ import {
   variablesOfStart,
 } from "../../cloud/agents/agent-environment.ts";
 import type { Preparation, PreparedTasks } from "../../cloud/contract/prepared-tasks.ts";
+import { differing, type Parts, shapeOf } from "../../cloud/ready-made/request-shapes.ts";
 import { instanceTag, jobNameOf } from "../tags.ts";
 import { type JobRequest, parseRequest } from "./job-requests.ts";
 
 /** The generation by which a prepared job's agent proves itself: it was made for no start. */
 export const preparedGeneration = 0n;
 
-function sha256Of(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
-}
-
 /** Prepared tasks. @throws AzureError */
 export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks {
   return {
-    shapeOf: (request) => sha256Of(JSON.stringify(shared(request))),
-    differences(request, other) {
-      const [one, two] = [shared(request), shared(other)];
-      return Object.entries(parts)
-        .filter(([, partOf]) => JSON.stringify(partOf(one)) !== JSON.stringify(partOf(two)))
-        .map(([name]) => name);
-    },
+    shapeOf: (request) => shapeOf(shared(request)),
+    differences: (request, other) => differing(parts, shared(request), shared(other)),
     sizeOf(request) {
       const { cpu = 0, memory = "" } = mainOf(parseRequest(request).job)?.resources ?? {};
       return { vcpus: cpu, gib: Number.parseFloat(memory) || 0 };
@@ -40,7 +32,7 @@ export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks 
       const { configuration, tags = {} } = parseRequest(request).job;
       const prepared: JobRequest = {
         // Its container sees the job's name, and nothing of the agent's.
-        name: jobNameOf(sha256Of(name), preparedGeneration),
+        name: jobNameOf(createHash("sha256").update(name).digest("hex"), preparedGeneration),
         containerId: name,
         generation: String(preparedGeneration),
         job: {
@@ -69,7 +61,7 @@ export function preparationOf(job: Job): Pick<Preparation, "name" | "shape"> | u
 }
 
 /** Parts of a job by the name that docs/backends/aca.md gives them. */
-const parts: Readonly<Record<string, (job: Job) => unknown>> = {
+const parts: Parts<Job> = {
   "the image": (job) => mainOf(job)?.image,
   "CPU and memory": (job) => mainOf(job)?.resources,
   "volumes, tmpfs or mounts of images": (job) => [

@@ -10,6 +10,7 @@ import {
   variablesOfStart,
 } from "../../cloud/agents/agent-environment.ts";
 import type { PreparedTasks } from "../../cloud/contract/prepared-tasks.ts";
+import { differing, type Parts, shapeOf } from "../../cloud/ready-made/request-shapes.ts";
 import type { AwsService } from "../aws/clients.ts";
 import type { Definition } from "../definitions/definition.ts";
 import type { Definitions } from "../definitions/definitions.ts";
@@ -24,10 +25,7 @@ export interface EcsPreparedOptions {
 export function ecsPreparedTasks({ ecs, definitions }: EcsPreparedOptions): PreparedTasks {
   const contentOf = ({ taskDefinition = "" }: RunTaskCommandInput) => definitions.contentOf(taskDefinition);
   return {
-    shapeOf: (request) =>
-      createHash("sha256")
-        .update(JSON.stringify(shared(request)))
-        .digest("hex"),
+    shapeOf: (request) => shapeOf(shared(request)),
     differences(request, other) {
       const [one, two] = [shared(request), shared(other)];
       const found = differing(partsOfRequest, one, two);
@@ -58,9 +56,7 @@ export function ecsPreparedTasks({ ecs, definitions }: EcsPreparedOptions): Prep
   };
 }
 
-/** Parts by the name that docs/backends/ecs.md gives them. */
-type Parts<T> = Readonly<Record<string, (whole: T) => unknown>>;
-
+/** Parts of a request, and of a definition, by the name that docs/backends/ecs.md gives them. */
 const partsOfRequest: Parts<RunTaskCommandInput> = {
   "CPU and memory": ({ overrides }) => [overrides?.cpu, overrides?.memory],
   "the disk": ({ overrides }) => overrides?.ephemeralStorage,
@@ -83,12 +79,6 @@ const partsOfDefinition: Parts<Definition> = {
   SYS_PTRACE: (definition) => mainOf(definition)?.linuxParameters?.capabilities,
   "--log-opt": (definition) => mainOf(definition)?.logConfiguration,
 };
-
-function differing<T>(parts: Parts<T>, one: T, two: T): string[] {
-  return Object.entries(parts)
-    .filter(([, partOf]) => JSON.stringify(partOf(one)) !== JSON.stringify(partOf(two)))
-    .map(([name]) => name);
-}
 
 /** A request without what is of one start alone. */
 function shared(request: string): RunTaskCommandInput {

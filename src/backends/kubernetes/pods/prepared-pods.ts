@@ -1,10 +1,9 @@
 /** Pods that wait for containers: their annotations tell that, and whose they are. */
-import { createHash } from "node:crypto";
-
 import type { V1Container, V1ObjectMeta, V1Pod } from "@kubernetes/client-node";
 
 import { preparedEnvironment, variablesOfStart } from "../../cloud/agents/agent-environment.ts";
 import type { PreparedTasks } from "../../cloud/contract/prepared-tasks.ts";
+import { differing, type Parts, shapeOf } from "../../cloud/ready-made/request-shapes.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { isConflict } from "../api/errors.ts";
 import * as names from "../names.ts";
@@ -23,16 +22,8 @@ export function preparedPods({ client, watch }: PreparedPodsOptions): PreparedTa
   const { core, namespace } = client;
 
   return {
-    shapeOf: (request) =>
-      createHash("sha256")
-        .update(JSON.stringify(shared(request)))
-        .digest("hex"),
-    differences(request, other) {
-      const [one, two] = [shared(request), shared(other)];
-      return Object.entries(parts)
-        .filter(([, partOf]) => JSON.stringify(partOf(one)) !== JSON.stringify(partOf(two)))
-        .map(([name]) => name);
-    },
+    shapeOf: (request) => shapeOf(shared(request)),
+    differences: (request, other) => differing(parts, shared(request), shared(other)),
     sizeOf(request) {
       const { requests, limits } = mainOf(parseRequest(request))?.resources ?? {};
       const of = (name: string): number => numberIn(requests?.[name] ?? limits?.[name] ?? "");
@@ -87,7 +78,7 @@ export function preparedPods({ client, watch }: PreparedPodsOptions): PreparedTa
 }
 
 /** Parts of a pod by the name that docs/backends/kubernetes.md gives them. */
-const parts: Readonly<Record<string, (pod: V1Pod) => unknown>> = {
+const parts: Parts<V1Pod> = {
   "the image": (pod) => mainOf(pod)?.image,
   "CPU and memory": (pod) => mainOf(pod)?.resources,
   "volumes, tmpfs, --shm-size or mounts of images": ({ spec }) => [
