@@ -14,8 +14,8 @@ import {
   reportWarning,
   tagsOf,
 } from "./pull.ts";
-import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
-import { credentialsFingerprint, isAnonymous } from "./registry/credentials.ts";
+import { canonicalString, type NamedReference, parseNamed, repositoryName } from "./reference.ts";
+import { type Credentials, credentialsFingerprint, isAnonymous } from "./registry/credentials.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 import { SharedPulls } from "./shared-pulls.ts";
 
@@ -51,11 +51,10 @@ export class ImagePulls {
    * @throws as {@link pull}
    */
   async pullAllTags(request: PullRequest): Promise<PulledImage | undefined> {
-    const { credentials, registry } = this.#parts;
+    const { registry } = this.#parts;
     const repository = parseNamed(request.reference);
     checkPulled(repository);
-    const auth =
-      request.withoutOwnAuth === true ? request.auth : await credentials.ofRequest(repository, request.auth);
+    const auth = await this.#authOf(repository, request);
     const tags = await tagsOf(repository, auth, registry, request.signal);
     let last: PulledImage | undefined;
     let isNewer = false;
@@ -69,12 +68,18 @@ export class ImagePulls {
     return last;
   }
 
+  async #authOf(
+    repository: NamedReference,
+    { auth, withoutOwnAuth }: PullRequest,
+  ): Promise<Credentials | undefined> {
+    return withoutOwnAuth === true ? auth : await this.#parts.credentials.ofRequest(repository, auth);
+  }
+
   async #pull(request: PullRequest): Promise<FinishedPull> {
     const { credentials, work, unpacking, defaultPlatform } = this.#parts;
     const named = pulledReference(request.reference);
     const platform = request.platform ?? defaultPlatform;
-    const auth =
-      request.withoutOwnAuth === true ? request.auth : await credentials.ofRequest(named, request.auth);
+    const auth = await this.#authOf(named, request);
     const key = [
       canonicalString(named),
       platform === undefined ? "" : formatPlatform(platform),
