@@ -127,22 +127,19 @@ export class Realm {
     return network;
   }
 
-  seesVolume({ name, labels }: Pick<VolumeRecord, "name" | "labels">): boolean {
-    return (
-      this.hasMade(labels) ||
-      this.containers().some(({ anonymousVolumes }) => anonymousVolumes.includes(name))
-    );
+  /** Makes the filter of volumes that are seen, for as long as no container comes or goes. */
+  seesVolumes(): (volume: Pick<VolumeRecord, "name" | "labels">) => boolean {
+    const anonymous = new Set(this.containers().flatMap(({ anonymousVolumes }) => anonymousVolumes));
+    return ({ name, labels }) => this.hasMade(labels) || anonymous.has(name);
   }
 
   seesVolumeOfName(name: string): boolean {
     const record = this.context.state.volumes.get(name);
-    return record !== undefined && this.seesVolume(record);
+    return record !== undefined && this.seesVolumes()(record);
   }
 
   volumes(): VolumeRecord[] {
-    return [...this.context.state.volumes.values()].filter(
-      (record) => isVolumeMade(record) && this.seesVolume(record),
-    );
+    return [...this.context.state.volumes.values()].filter(isVolumeMade).filter(this.seesVolumes());
   }
 
   /** @throws not-found */
@@ -152,17 +149,22 @@ export class Realm {
     }
   }
 
-  /** @param besides ID of a container whose image does not count */
-  seesImage(id: string, besides = ""): boolean {
-    return (
-      this.pulled.has(this.id, id) ||
-      this.containers().some((each) => each.id !== besides && imagesOf(each).includes(id))
-    );
+  /**
+   * Makes the filter of images that are seen, by ID, for as long as no container comes or goes.
+   *
+   * @param besides ID of a container whose images do not count
+   */
+  seesImages(besides = ""): (id: string) => boolean {
+    const used = new Set(this.containers().flatMap((each) => (each.id === besides ? [] : imagesOf(each))));
+    return (id) => this.pulled.has(this.id, id) || used.has(id);
   }
 
-  /** Names by which an image was pulled or used here; those that others gave it are not among them. */
-  namesOfImage(id: string): ReadonlySet<string> {
-    const used = this.containers().filter(({ imageId }) => imageId === id);
+  /**
+   * Names by which an image was pulled or used here; those that others gave it are not among them.
+   *
+   * @param used the visible containers that are made from it
+   */
+  namesOfImage(id: string, used: readonly ContainerRecord[]): ReadonlySet<string> {
     return new Set([
       ...this.pulled.namesOf(this.id, id),
       ...used.flatMap((record) => writtenName(configOf(record).image) ?? []),
@@ -172,7 +174,7 @@ export class Realm {
   /** @throws not-found */
   async image(reference: string, platform?: Platform): Promise<ImageRecord> {
     const found = await this.context.images.resolve(reference, platform).catch(() => undefined);
-    if (found === undefined || !this.seesImage(found.record.id)) {
+    if (found === undefined || !this.seesImages()(found.record.id)) {
       throw notFound(`No such image: ${reference}`);
     }
     return found.record;

@@ -101,7 +101,7 @@ const containers: readonly Row[] = [
           throw notFound(`No such container: ${response.id}`);
         }
         // The container at whose socket the client is, or the image of that name, may have changed meanwhile.
-        if (!realm.isAlive || !imagesOf(made).every((id) => realm.seesImage(id, made.id))) {
+        if (!realm.isAlive || !imagesOf(made).every(realm.seesImages(made.id))) {
           await removeContainer(realm.context, made.id, { force: true, volumes: true, link: false });
           throw notFound(`No such image: ${request.config?.image}`);
         }
@@ -221,7 +221,7 @@ const volumes: readonly Row[] = [
   }),
   row(VolumeService.method.listVolumes, (realm) => ({
     show: (response) => {
-      response.volumes = response.volumes.filter((volume) => realm.seesVolume(volume));
+      response.volumes = response.volumes.filter(realm.seesVolumes());
       return response;
     },
   })),
@@ -249,9 +249,7 @@ const images: readonly Row[] = [
     request.image = (await realm.image(request.image, request.platform)).id;
     return {
       show: (response) => {
-        if (response.image !== undefined) {
-          hideNames(realm, response.image);
-        }
+        hideNames(realm, response.image === undefined ? [] : [response.image]);
         return response;
       },
     };
@@ -260,8 +258,10 @@ const images: readonly Row[] = [
     request.image = (await realm.image(request.image, request.platform)).id;
     return {
       show: (response) => {
+        const used = realm.containers().filter(({ imageId }) => imageId === request.image);
+        const names = realm.namesOfImage(request.image, used);
         for (const entry of response.entries) {
-          entry.tags = entry.tags.filter((tag) => realm.namesOfImage(request.image).has(tag));
+          entry.tags = entry.tags.filter((tag) => names.has(tag));
         }
         return response;
       },
@@ -275,10 +275,9 @@ const images: readonly Row[] = [
     }
     return {
       show: (response) => {
-        response.images = response.images.filter(({ id }) => realm.seesImage(id));
-        for (const image of response.images) {
-          hideNames(realm, image);
-        }
+        const isSeen = realm.seesImages();
+        response.images = response.images.filter(({ id }) => isSeen(id));
+        hideNames(realm, response.images);
         return response;
       },
     };
@@ -299,7 +298,7 @@ const system: readonly Row[] = [
       response.containersRunning = count("running");
       response.containersPaused = count("paused");
       response.containersStopped = count("stopped");
-      response.images = [...realm.context.state.images.keys()].filter((id) => realm.seesImage(id)).length;
+      response.images = [...realm.context.state.images.keys()].filter(realm.seesImages()).length;
       response.eventsListeners = 0;
       response.driverStatus = [];
       response.warnings = [];
@@ -312,13 +311,12 @@ const system: readonly Row[] = [
   row(SystemService.method.getDiskUsage, (realm) => ({
     show: (response) => {
       response.containers = response.containers.filter(({ id }) => realm.seesContainerOfId(id));
+      const [isVolumeSeen, isImageSeen] = [realm.seesVolumes(), realm.seesImages()];
       response.volumes = response.volumes.filter(
-        ({ volume }) => volume !== undefined && realm.seesVolume(volume),
+        ({ volume }) => volume !== undefined && isVolumeSeen(volume),
       );
-      response.images = response.images.filter(({ id }) => realm.seesImage(id));
-      for (const image of response.images) {
-        hideNames(realm, image);
-      }
+      response.images = response.images.filter(({ id }) => isImageSeen(id));
+      hideNames(realm, response.images);
       response.layersSize = response.images.reduce((sum, { size }) => sum + size, 0n);
       return response;
     },
@@ -384,18 +382,26 @@ function withSeenMembers(realm: Realm, network: Network): Network {
   return { ...network, containers: Object.fromEntries(seen) };
 }
 
-/** Takes away the names that others gave an image. */
-function hideNames(
-  realm: Realm,
-  image: { readonly id: string; repoTags: string[]; repoDigests: string[]; containers?: bigint },
-): void {
-  const names = realm.namesOfImage(image.id);
-  const repositories = new Set([...names].map((name) => name.replace(/[:@][^/]*$/, "")));
-  if (image.containers !== undefined && image.containers >= 0n) {
-    image.containers = BigInt(realm.containers().filter(({ imageId }) => imageId === image.id).length);
+interface NamedImage {
+  readonly id: string;
+  repoTags: string[];
+  repoDigests: string[];
+  containers?: bigint;
+}
+
+/** Takes away the names that others gave images. */
+function hideNames(realm: Realm, images: readonly NamedImage[]): void {
+  const containersOf = Map.groupBy(realm.containers(), ({ imageId }) => imageId);
+  for (const image of images) {
+    const used = containersOf.get(image.id) ?? [];
+    const names = realm.namesOfImage(image.id, used);
+    const repositories = new Set([...names].map((name) => name.replace(/[:@][^/]*$/, "")));
+    if (image.containers !== undefined && image.containers >= 0n) {
+      image.containers = BigInt(used.length);
+    }
+    image.repoTags = image.repoTags.filter((tag) => names.has(tag));
+    image.repoDigests = image.repoDigests.filter((digest) => repositories.has(digest.replace(/@.*$/, "")));
   }
-  image.repoTags = image.repoTags.filter((tag) => names.has(tag));
-  image.repoDigests = image.repoDigests.filter((digest) => repositories.has(digest.replace(/@.*$/, "")));
 }
 
 /** Whether an event is the client's to see, of all that are told to it, in their order. Those of images are not. */
