@@ -42,6 +42,7 @@ export function render(): string {
     introduction,
     section("General", undefined),
     section("`builder`: `docker build`", "builder"),
+    section("`image`: images that are sent", "image"),
     section("`pool`: prepared tasks", "pool"),
     section("`ecs`: AWS ECS Fargate", "ecs"),
     section("`aca`: Azure Container Apps", "aca"),

@@ -38,4 +38,11 @@ describe("flags", () => {
     assert.ok(names.includes("ecs.cluster") && names.includes("listen"));
     assert.ok(!names.includes("hosts") && !names.includes("backend") && !names.includes("aca.location"));
   });
+
+  it("of prepared tasks are each cloud's", () => {
+    for (const backend of ["ecs", "aca", "kubernetes"] as const) {
+      const names = settingsOfCommand("backend", backend).map(({ name }) => name);
+      assert.ok(names.includes("pool.mode"), backend);
+    }
+  });
 });

@@ -1,11 +1,12 @@
 /** The flags of a command, generated from the settings. */
 import { type Command as CommanderCommand, Option } from "commander";
 
-import type { BackendName } from "../common/config/schema.ts";
+import { type BackendName, backendNames } from "../common/config/schema.ts";
 import { type Command, type Setting, settings } from "../common/config/settings.ts";
 
 const groupTitles = {
   builder: "Builder:",
+  image: "Images:",
   pool: "Prepared tasks:",
   ecs: "Backend ecs:",
   aca: "Backend aca:",
@@ -17,11 +18,12 @@ export function settingsOfCommand(command: Command, backend?: BackendName): Sett
   return settings.filter(
     (setting) =>
       setting.commands.includes(command) &&
-      (backend === undefined ||
-        setting.section === undefined ||
-        setting.section === backend ||
-        (setting.section === "pool" && backend === "ecs")),
+      (backend === undefined || setting.section === backend || !isOfBackend(setting)),
   );
+}
+
+function isOfBackend({ section }: Setting): boolean {
+  return backendNames.some((name) => name === section);
 }
 
 /** Adds `--config` and a flag for each setting. */

@@ -8,7 +8,12 @@ import type { ImageRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts"
 import { busyboxImage } from "../support/images.ts";
 
 /** How registries are spoken to. */
-export const contractRegistry = { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 };
+export const contractRegistry = {
+  insecureHosts: [],
+  userAgent: "sockerless-test",
+  compression: "gzip" as const,
+  silenceMs: 10_000,
+};
 const name = "contract";
 const patienceMs = 60_000;
 

@@ -21,7 +21,12 @@ import { RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
 
 const signal = new AbortController().signal;
-const registryOptions = { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 };
+const registryOptions = {
+  insecureHosts: [],
+  userAgent: "sockerless-test",
+  compression: "gzip" as const,
+  silenceMs: 10_000,
+};
 
 describe("images on ECS", () => {
   let ecrRegistry: TestRegistry;

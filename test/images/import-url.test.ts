@@ -107,7 +107,12 @@ describe("an import of a URL", () => {
 
   it("fails where the server falls silent", async (context) => {
     const store = await openImageStore(context, {
-      registry: { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 50 },
+      registry: {
+        insecureHosts: [],
+        userAgent: "sockerless-test",
+        compression: "gzip" as const,
+        silenceMs: 50,
+      },
     });
     const host = await serving(context, (_request, response) => response.write("half"));
     await assert.rejects(importUrl(store, `http://${host}/x`), {

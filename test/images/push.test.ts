@@ -6,7 +6,7 @@ import { gzipSync } from "node:zlib";
 import { sha256Of } from "../../src/backends/images/digest.ts";
 import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import type { PushRequest } from "../../src/backends/images/push.ts";
-import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
+import { openImageStore, streamOf, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import { configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { type Intercept, RegistryProxy } from "../support/registry-proxy.ts";
@@ -58,6 +58,13 @@ async function push(store: TestImageStore, reference: string, options: Partial<P
 const statuses = (lines: readonly ProgressLine[]): string[] =>
   lines.filter(({ id, status }) => id !== "" && status !== "Pushing").map(({ status }) => status);
 
+async function manifestOf(repository: string, tag: string) {
+  const response = await fetch(`http://${registry.host}/v2/${repository}/manifests/${tag}`, {
+    headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
+  });
+  return (await response.json()) as { mediaType: string; layers: { mediaType: string }[] };
+}
+
 async function proxied(context: TestContext, intercept: Intercept): Promise<RegistryProxy> {
   const proxy = await RegistryProxy.start(registry.host);
   context.after(() => proxy[Symbol.asyncDispose]());
@@ -79,15 +86,43 @@ describe("a push", () => {
     assert.equal(tag, "1");
     assert.deepEqual(store.images.catalog.inspect(name).repoDigests, [`${registry.host}/plain@${digest}`]);
     assert.equal(store.events().at(-1), "push");
-    const manifest = (await (
-      await fetch(`http://${registry.host}/v2/plain/manifests/1`, {
-        headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
-      })
-    ).json()) as { layers: { mediaType: string }[] };
+    const manifest = await manifestOf("plain", "1");
     assert.ok(manifest.layers.every(({ mediaType }) => mediaType.endsWith("tar+gzip")));
     // Blobs that were made for the push alone are gone: configuration, manifest and two layers stay.
     assert.equal((await store.blobs()).length, 4);
     assert.equal((await push(store, name)).digest, digest);
+  });
+
+  it("sends zstd where that is asked for, and what was pulled as it was", async (context) => {
+    const asked = { registry: { ...testRegistries, compression: "zstd" as const } };
+    const name = `${registry.host}/zstd:1`;
+    const wanted = await image("zstd");
+    const store = await storeWith(context, wanted, name);
+    const made = await openImageStore(context, asked);
+    const archive = streamOf(await dockerArchive([{ image: wanted, tags: [name] }]));
+    await made.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    const { digest } = await push(made, name);
+    const manifest = await manifestOf("zstd", "1");
+    assert.equal(manifest.mediaType, "application/vnd.oci.image.manifest.v1+json");
+    assert.deepEqual(
+      manifest.layers.map(({ mediaType }) => mediaType),
+      Array.from({ length: 2 }, () => "application/vnd.oci.image.layer.v1.tar+zstd"),
+    );
+    const pulled = await openImageStore(context, asked);
+    const pull = { platform: undefined, auth: undefined, report: () => {}, signal };
+    await pulled.images.pulls.pull({ reference: name, ...pull });
+    assert.equal(pulled.images.containers.idOf(name), imageId(wanted));
+
+    // One that was compressed otherwise keeps its digests.
+    const gzipped = `${registry.host}/gzip:1`;
+    await store.images.catalog.tag(name, gzipped);
+    const before = (await push(store, gzipped)).digest;
+    assert.notEqual(before, digest);
+    const other = await openImageStore(context, asked);
+    await other.images.pulls.pull({ reference: gzipped, ...pull });
+    const again = `${registry.host}/again/gzip:1`;
+    await other.images.catalog.tag(gzipped, again);
+    assert.equal((await push(other, again)).digest, before);
   });
 
   it("leaves the image as the registry has it, so that nothing is compressed or sent again", async (context) => {

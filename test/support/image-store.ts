@@ -68,7 +68,12 @@ export class RecordingPreparer implements ImagePreparer {
 }
 
 /** How registries are spoken to. */
-export const testRegistries = { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 120_000 };
+export const testRegistries = {
+  insecureHosts: [],
+  userAgent: "sockerless-test",
+  compression: "gzip" as const,
+  silenceMs: 120_000,
+};
 
 /** The images of a test and what they stand on. */
 export interface TestImageStore {

@@ -230,7 +230,7 @@ async function setUp(
       subscriptionId: "s",
       resourceGroup: "g",
       agentImage: `${acr.host}/sockerless:agent`,
-      registry: { insecureHosts: [], userAgent: "test", silenceMs: 10_000 },
+      registry: { insecureHosts: [], userAgent: "test", compression: "gzip" as const, silenceMs: 10_000 },
       known: () => known,
       isAsked: (reference) => asked.has(reference),
       stateDir,
@@ -411,7 +411,7 @@ describe("credentials for ACR", () => {
     await acr.start(t);
     const options = {
       azure: acr.azure(new Map()),
-      registry: { insecureHosts: [], userAgent: "test", silenceMs: 10_000 },
+      registry: { insecureHosts: [], userAgent: "test", compression: "gzip" as const, silenceMs: 10_000 },
       clock: systemClock,
     };
     const login = new AcrCredentials({

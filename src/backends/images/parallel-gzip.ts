@@ -74,7 +74,7 @@ async function compressed(block: Buffer, dictionary: Buffer | undefined): Promis
 }
 
 /** Splits content into blocks of equal size, except for the last. */
-async function* blocksOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+export async function* blocksOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
   let parts: Uint8Array[] = [];
   let length = 0;
   for await (let chunk of source) {

@@ -5,6 +5,7 @@ import { shortId } from "../../common/ids.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { throttle } from "./blob-download.ts";
+import { compressedLayer } from "./compressed-layer.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageConfigs } from "./image-configs.ts";
@@ -13,7 +14,6 @@ import { renderManifest } from "./image-manifest-writer.ts";
 import { compressionOfBlob, type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import type { Limiter } from "./limiter.ts";
 import { maxJsonBytes, mediaTypes } from "./manifest.ts";
-import { gzipInParallel } from "./parallel-gzip.ts";
 import type { ReportProgress } from "./progress.ts";
 import {
   canonicalString,
@@ -259,9 +259,10 @@ class Push {
       }
     }
     const source = content.stream(layer.blob.digest, signal);
-    const blob = await content.put(this.#lease, gzipInParallel(source));
+    const { compression } = this.#parts.registry;
+    const blob = await content.put(this.#lease, compressedLayer(source, compression));
     this.#sync(blob.digest);
-    return { ...layer, blob, compression: "gzip" };
+    return { ...layer, blob, compression };
   }
 
   /** The blobs of a layer in images here, except the tar itself. */

@@ -25,7 +25,7 @@ import type { State } from "../state/state.ts";
 
 /** Dependencies of the images. */
 export interface ImageParts {
-  readonly config: Pick<CommonConfig, "stateDir" | "insecureRegistries">;
+  readonly config: Pick<CommonConfig, "stateDir" | "insecureRegistries" | "image">;
   readonly state: State;
   readonly preparer: ImagePreparer;
   /** Its name in `docker info`. */
@@ -41,7 +41,7 @@ export interface ImageParts {
 export interface ServedParts {
   readonly config: Pick<
     CommonConfig,
-    "stateDir" | "runDir" | "listen" | "tls" | "insecureRegistries" | "metricsAddr"
+    "stateDir" | "runDir" | "listen" | "tls" | "insecureRegistries" | "image" | "metricsAddr"
   >;
   readonly driver: Driver;
   readonly state: State;
@@ -138,9 +138,10 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
 }
 
 /** Options for registries. */
-export function registryOptions(config: Pick<CommonConfig, "insecureRegistries">): RegistryOptions {
+export function registryOptions(config: Pick<CommonConfig, "insecureRegistries" | "image">): RegistryOptions {
   return {
     insecureHosts: config.insecureRegistries,
+    compression: config.image.compression,
     userAgent: `sockerless/${version}`,
     silenceMs: registrySilenceMs,
   };

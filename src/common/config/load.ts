@@ -14,6 +14,7 @@ import {
   acaSchema,
   type BackendName,
   builderSchema,
+  imageSchema,
   poolSchema,
   ecsSchema,
   kubernetesSchema,
@@ -51,6 +52,9 @@ export interface TlsFiles {
 /** The `builder` section: sizes in bytes. */
 export type BuilderSection = CamelCased<v.InferOutput<typeof builderSchema>>;
 
+/** The `image` section. */
+export type ImageSection = CamelCased<v.InferOutput<typeof imageSchema>>;
+
 /** The `pool` section: durations in milliseconds. */
 export type PoolSection = CamelCased<v.InferOutput<typeof poolSchema>>;
 
@@ -85,6 +89,7 @@ export interface CommonConfig {
   /** Registries, `host` or `host:port`, that may be contacted without TLS or with an unknown certificate. */
   readonly insecureRegistries: readonly string[];
   readonly builder: BuilderSection;
+  readonly image: ImageSection;
   readonly pool: PoolSection;
 }
 
@@ -142,6 +147,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const top = problems.parse(topSchema, given.top, undefined);
   const backend = sources.command === "frontend" ? "local" : (sources.backend ?? top?.backend ?? "local");
   const builder = problems.parse(builderSchema, given.builder, "builder");
+  const image = problems.parse(imageSchema, given.image, "image");
   const pool = problems.parse(poolSchema, given.pool, "pool");
   const ecs = problems.parse(backend === "ecs" ? ecsSchema : v.partial(ecsSchema), given.ecs, "ecs");
   const aca = problems.parse(backend === "aca" ? acaSchema : v.partial(acaSchema), given.aca, "aca");
@@ -156,6 +162,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const common = {
     ...resolveCommon(top as v.InferOutput<typeof topSchema>, sources.command, defaults),
     builder: camelCased(builder as v.InferOutput<typeof builderSchema>) as BuilderSection,
+    image: camelCased(image as v.InferOutput<typeof imageSchema>) as ImageSection,
     pool: camelCased(pool as v.InferOutput<typeof poolSchema>) as PoolSection,
   };
   if (sources.command === "serve" || sources.command === "backend") {
@@ -226,7 +233,7 @@ type GivenValues = Readonly<Record<"top" | SectionName, Record<string, unknown>>
 
 /** Later sources overwrite earlier ones, key by key. */
 function mergeSources(sources: ConfigSources, problems: Problems): GivenValues {
-  const given: GivenValues = { top: {}, builder: {}, pool: {}, ecs: {}, aca: {}, kubernetes: {} };
+  const given: GivenValues = { top: {}, builder: {}, image: {}, pool: {}, ecs: {}, aca: {}, kubernetes: {} };
   const put = (setting: Setting, value: unknown, origin: string): void => {
     given[setting.section ?? "top"][setting.key] = value;
     problems.origins.set(setting.name, origin);
@@ -316,7 +323,7 @@ function resolveCommon(
   top: v.InferOutput<typeof topSchema>,
   command: Command,
   defaults: DefaultPaths,
-): Omit<CommonConfig, "builder" | "pool"> {
+): Omit<CommonConfig, "builder" | "image" | "pool"> {
   const stateDir = top.state_dir ?? defaults.stateDir;
   const runDir =
     top.run_dir ?? (stateDir === defaults.stateDir ? defaults.runDir : runDirOf(stateDir, defaults.runDir));

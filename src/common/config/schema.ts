@@ -397,6 +397,14 @@ export const builderSchema = object({
   ),
 });
 
+/** The `image:` section. */
+export const imageSchema = object({
+  compression: describe(
+    withDefault(oneOf("gzip", "zstd"), "gzip"),
+    "Compression of layers that have none here, those of images that were built, committed, imported or loaded: where `docker push` sends them to a registry, and where a cloud's tasks are to pull them. `zstd` is unpacked faster; who pulls such an image needs containerd 1.5, Docker 23 or newer. A layer that was pulled, or pushed before, is sent as it is, so that digests stay.",
+  ),
+});
+
 /** The `pool:` section. */
 export const poolSchema = object({
   mode: describe(

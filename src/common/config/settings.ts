@@ -2,14 +2,22 @@
 import * as v from "valibot";
 
 import type { Schema } from "../documents.ts";
-import { acaSchema, builderSchema, ecsSchema, kubernetesSchema, poolSchema, topSchema } from "./schema.ts";
+import {
+  acaSchema,
+  builderSchema,
+  ecsSchema,
+  imageSchema,
+  kubernetesSchema,
+  poolSchema,
+  topSchema,
+} from "./schema.ts";
 import { descriptions, type SettingDescription } from "./values.ts";
 
 /** The commands that read a configuration. */
 export type Command = "serve" | "frontend" | "backend" | "stop" | "healthcheck";
 
 /** The sections of the YAML file. */
-export const sectionNames = ["builder", "pool", "ecs", "aca", "kubernetes"] as const;
+export const sectionNames = ["builder", "image", "pool", "ecs", "aca", "kubernetes"] as const;
 /** One of {@link sectionNames}. */
 export type SectionName = (typeof sectionNames)[number];
 
@@ -56,6 +64,7 @@ const servingCommands: readonly Command[] = ["serve", "frontend", "backend"];
 export const settings: readonly Setting[] = [
   ...settingsOf(topSchema, undefined),
   ...settingsOf(builderSchema, "builder"),
+  ...settingsOf(imageSchema, "image"),
   ...settingsOf(poolSchema, "pool"),
   ...settingsOf(ecsSchema, "ecs"),
   ...settingsOf(acaSchema, "aca"),

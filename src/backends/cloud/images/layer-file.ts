@@ -5,8 +5,8 @@ import { open, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { createGzip } from "node:zlib";
 
+import { compressedLayer, type LayerCompression } from "../../images/compressed-layer.ts";
 import { type Compression, compressionOf } from "../../images/layer-content.ts";
 
 /** Enough bytes to detect a blob's compression. */
@@ -29,14 +29,15 @@ export interface LayerFile extends AsyncDisposable {
 export async function layerFile(
   blob: { readonly path: string; readonly digest: string },
   directory: string,
+  compression: LayerCompression,
   signal: AbortSignal,
 ): Promise<LayerFile> {
-  const compression = await sniffed(blob.path);
-  if (compression !== undefined) {
+  const itsOwn = await sniffed(blob.path);
+  if (itsOwn !== undefined) {
     const { size } = await stat(blob.path);
-    return { ...blob, size, compression, [Symbol.asyncDispose]: async () => {} };
+    return { ...blob, size, compression: itsOwn, [Symbol.asyncDispose]: async () => {} };
   }
-  const file = path.join(directory, `${randomUUID()}.gz`);
+  const file = path.join(directory, randomUUID());
   const remove = (): Promise<void> => rm(file, { force: true });
   const hash = createHash("sha256");
   let size = 0;
@@ -49,13 +50,13 @@ export async function layerFile(
   });
   try {
     const target = createWriteStream(file, { flags: "wx", mode: 0o600 });
-    await pipeline(createReadStream(blob.path), createGzip(), counted, target, { signal });
+    await pipeline(compressedLayer(createReadStream(blob.path), compression), counted, target, { signal });
   } catch (error) {
     await remove();
     throw error;
   }
   const digest = `sha256:${hash.digest("hex")}`;
-  return { path: file, digest, size, compression: "gzip", [Symbol.asyncDispose]: remove };
+  return { path: file, digest, size, compression, [Symbol.asyncDispose]: remove };
 }
 
 async function sniffed(file: string): Promise<Compression> {

@@ -7,6 +7,7 @@ import type { RegistryAuth } from "../../../gen/sockerless/backend/v1/image_pb.t
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { shortId } from "../../../common/ids.ts";
 import { hexOf, sha256Of } from "../../images/digest.ts";
+import type { LayerCompression } from "../../images/compressed-layer.ts";
 import { renderManifest } from "../../images/image-manifest-writer.ts";
 import { maxJsonBytes, mediaTypes } from "../../images/manifest.ts";
 import { type NamedReference, parseNamed, repositoryName } from "../../images/reference.ts";
@@ -107,7 +108,8 @@ export class OwnRepository {
   }
 
   /**
-   * Pushes an image of one layer under a tag, replacing the tag's previous image.
+   * Pushes an image of one layer under a tag, replacing the tag's previous image. The layer is gzip, which manifests of every kind
+   * can have.
    *
    * @returns `repository@sha256:…`, and whether it was not there before
    * @throws as {@link putImage}
@@ -122,7 +124,7 @@ export class OwnRepository {
       const known = await this.digestOf(registry, tag, signal);
       const configDigest = sha256Of(config);
       await this.#uploadBytes(registry, config, signal);
-      const sent = await this.#uploadLayer(registry, layer, [], signal);
+      const sent = await this.#uploadLayer(registry, layer, [], "gzip", signal);
       const manifest = manifestOf({ digest: configDigest, size: config.length }, [sent]);
       const isNew = manifest.digest !== known;
       if (isNew) {
@@ -239,6 +241,7 @@ export class OwnRepository {
     layers: readonly { readonly path: string; readonly digest: string }[],
     signal: AbortSignal,
   ): Promise<SentLayer[]> {
+    const { compression } = this.#options.registry;
     const failed = new AbortController();
     const ended = AbortSignal.any([signal, failed.signal]);
     const mountable = image.digests
@@ -249,7 +252,7 @@ export class OwnRepository {
     const waiting = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
     const work = async (): Promise<void> => {
       for (let layer = waiting.pop(); layer !== undefined; layer = waiting.pop()) {
-        sent.set(layer.digest, await this.#uploadLayer(registry, layer, mountable, ended));
+        sent.set(layer.digest, await this.#uploadLayer(registry, layer, mountable, compression, ended));
       }
     };
     const working = Array.from({ length: parallelUploads }, work);
@@ -281,11 +284,12 @@ export class OwnRepository {
     registry: Registry,
     layer: { readonly path: string; readonly digest: string },
     mountable: readonly string[],
+    compression: LayerCompression,
     signal: AbortSignal,
   ): Promise<SentLayer> {
     const { workDirectory } = this.#options;
     await mkdir(workDirectory, { recursive: true, mode: 0o700 });
-    await using file = await layerFile(layer, workDirectory, signal);
+    await using file = await layerFile(layer, workDirectory, compression, signal);
     if (!(await this.#hasBlob(registry, file.digest, signal))) {
       const open = (): AsyncIterable<Uint8Array> => createReadStream(file.path, { signal });
       const content = { length: file.size, open };

@@ -98,7 +98,7 @@ describe("what nobody's state knows", () => {
       uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/images",
       ecr: client,
       credentials: new EcrCredentials({ aws: { ecr: client, ecrIn: () => client }, clock: systemClock }),
-      registry: { insecureHosts: [], userAgent: "test", silenceMs: 1000 },
+      registry: { insecureHosts: [], userAgent: "test", compression: "gzip" as const, silenceMs: 1000 },
       workDirectory: "/nowhere",
       instance: "one",
     });

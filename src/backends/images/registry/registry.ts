@@ -3,6 +3,7 @@ import * as v from "valibot";
 
 import { mustRead, object } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
+import type { LayerCompression } from "../compressed-layer.ts";
 import { isSha256Digest, sha256Of } from "../digest.ts";
 import { acceptedManifests, maxJsonBytes, parseJson } from "../manifest.ts";
 import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
@@ -22,6 +23,8 @@ export interface RegistryOptions {
   /** Registries that may be contacted without TLS or with any certificate: `host` or `host:port`. */
   readonly insecureHosts: readonly string[];
   readonly userAgent: string;
+  /** Compression of layers that have none here. */
+  readonly compression: LayerCompression;
   /** Milliseconds without a byte after which a connection counts as lost. */
   readonly silenceMs: number;
 }
