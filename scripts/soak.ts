@@ -66,6 +66,7 @@ const steps: readonly Step[] = [
       `test/${cloud}/prepared.test.ts`,
       `test/${cloud}/prepared-crashes.test.ts`,
     ]),
+    "test/ecs/prepared-networks.test.ts",
   ]),
   integration("claims", ["test/ecs/prepared-storm.test.ts", "test/aca/prepared-storm.test.ts"]),
   integration("lost starts on ECS", ["test/ecs/lost-starts.test.ts"]),

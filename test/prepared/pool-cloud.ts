@@ -74,6 +74,8 @@ export interface PoolCloudKind {
   open(options?: PoolCloudOptions): Promise<PoolCloud>;
   /** An option that no prepared task has, and how `sockerless why` calls it. */
   readonly otherOption: readonly [option: string, name: string];
+  /** Whether a network is a part of the tasks of its containers. */
+  readonly isMadeWithNetworks: boolean;
   /** Steps of the calls by which a task is claimed, and another is prepared, as fault points name them. */
   readonly claimCall: string;
   readonly runCalls: readonly string[];
@@ -86,6 +88,7 @@ const containerVariable = "SOCKERLESS_CONTAINER_ID";
 export const poolOnEcs: PoolCloudKind = {
   without: false,
   otherOption: ["--sysctl=net.core.somaxconn=1000", "--sysctl"],
+  isMadeWithNetworks: true,
   claimCall: "aws.TagResource",
   runCalls: ["aws.RunTask"],
   async open({ cloudMs = 0, ...daemon } = {}) {
@@ -137,6 +140,7 @@ export const poolOnEcs: PoolCloudKind = {
 export const poolOnAca: PoolCloudKind = {
   without: false,
   otherOption: ["--tmpfs=/scratch", "volumes, tmpfs or mounts of images"],
+  isMadeWithNetworks: false,
   claimCall: "azure.Jobs_Update",
   runCalls: ["azure.Jobs_CreateOrUpdate", "azure.Jobs_Start"],
   async open({ cloudMs = 0, ...daemon } = {}) {
@@ -185,6 +189,7 @@ export const poolOnAca: PoolCloudKind = {
 export const poolOnKubernetes: PoolCloudKind = {
   without: withoutCluster,
   otherOption: ["--tmpfs=/scratch", "volumes, tmpfs, --shm-size or mounts of images"],
+  isMadeWithNetworks: false,
   claimCall: "kubernetes.patch pods",
   runCalls: ["kubernetes.create pods"],
   async open(daemon = {}) {

@@ -23,7 +23,10 @@ const cloudMs = 6_000;
 const isSoak = process.env["SOCKERLESS_SOAK"] === "1";
 
 /** @param isSample whether `npm test` runs only what differs most between clouds */
-export function preparedTasks({ open, otherOption, without }: PoolCloudKind, isSample: boolean): void {
+export function preparedTasks(
+  { open, otherOption, without, isMadeWithNetworks }: PoolCloudKind,
+  isSample: boolean,
+): void {
   const skip = isSample && !isSoak && "in the soak";
 
   describe("prepared tasks", { skip: without }, () => {
@@ -133,6 +136,23 @@ export function preparedTasks({ open, otherOption, without }: PoolCloudKind, isS
       const reason = `Not prepared, because it differs from the tasks for busybox in ${name}.`;
       assert.ok((await why("other")).split("\n").includes(reason), await why("other"));
       await ok("rm", "other");
+    });
+
+    it("serve a container on a network of its own, unless tasks are made with networks, which why tells", {
+      skip,
+    }, async () => {
+      await untilPrepared(3);
+      await ok("network", "create", "own");
+      await ok("run", "--name=alone", "--network=own", "busybox", "true");
+      const reason = (await why("alone")).split("\n").at(-1);
+      assert.equal(
+        reason,
+        isMadeWithNetworks
+          ? "Not prepared, because it differs from the tasks for busybox in networks."
+          : "It runs in a prepared task.",
+      );
+      await ok("rm", "alone");
+      await ok("network", "rm", "own");
     });
 
     it("serve one container, once, whose start falls back where it cannot be claimed", {

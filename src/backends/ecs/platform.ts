@@ -109,7 +109,10 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
         callbackUrl: agents.callbackUrl,
       },
     }),
-    prepared: ecsPreparedTasks({ ecs: aws.ecs, definitions }),
+    prepared: ecsPreparedTasks({
+      ...{ ecs: aws.ecs, definitions },
+      hasGroups: config.networkIsolation === "security-group",
+    }),
     finder: agents.finder,
     log: cloudWatchLog({
       logs: aws.logs,

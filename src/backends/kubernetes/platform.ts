@@ -62,9 +62,10 @@ export async function kubernetesPlatform(
     clock,
     logger: componentLogger(logger, "pods"),
   });
+  const claimAnonymous = kubernetes.anonymousVolumes === "claim";
   const volumes = kubernetesVolumes(client, {
     settings: { ...kubernetes, namespace: client.namespace, instance },
-    claimAnonymous: kubernetes.anonymousVolumes === "claim",
+    claimAnonymous,
   });
   const pods: PodSettings = {
     ...kubernetes,
@@ -93,7 +94,7 @@ export async function kubernetesPlatform(
     ),
     tasks,
     requests: podRequests({ settings: pods, largest: kubernetes, volumes }),
-    prepared: preparedPods({ client, watch }),
+    prepared: preparedPods({ client, watch, claimAnonymous }),
     finder: agents.finder,
     log: noLog,
     discovery,

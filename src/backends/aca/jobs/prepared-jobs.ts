@@ -20,6 +20,7 @@ export const preparedGeneration = 0n;
 /** Prepared tasks. @throws AzureError */
 export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks {
   return {
+    isMadeWith: { networks: false, anonymousVolumes: false },
     shapeOf: (request) => shapeOf(shared(request)),
     differences: (request, other) => differing(parts, shared(request), shared(other)),
     sizeOf(request) {

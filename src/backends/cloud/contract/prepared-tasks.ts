@@ -32,6 +32,8 @@ export interface ChargedSize {
  * container has claimed it.
  */
 export interface PreparedTasks {
+  /** Parts that a task is made with: a container with another network, or anonymous volume, cannot have it. */
+  readonly isMadeWith: { readonly networks: boolean; readonly anonymousVolumes: boolean };
   /** A hash of all that a container's request has in common with the requests of tasks that it can run in. */
   shapeOf(request: string): string;
   /** The parts in which two requests of different shape differ, as the documents name them. */

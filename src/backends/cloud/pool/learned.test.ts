@@ -5,10 +5,12 @@ import { create } from "@bufbuild/protobuf";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import {
+  NetworkRecordSchema,
   type PoolRecord,
   TaskPhase,
   type TaskRecord,
   TaskRecordSchema,
+  VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
@@ -18,7 +20,7 @@ import { LearnedPool } from "./learned.ts";
 const dayMs = 24 * 60 * 60_000;
 
 /** A learned pool over a state and a book in memory. */
-function setUp() {
+function setUp(isMadeWith = { networks: true, anonymousVolumes: false }) {
   const clock = new ManualClock();
   const kept = new Map<string, PoolRecord>();
   const tasks = new Map<string, TaskRecord>();
@@ -33,7 +35,7 @@ function setUp() {
     new LearnedPool({
       state: { pool: kept, commit } as unknown as State,
       book: { of: (id) => tasks.get(id) },
-      prepared: { shapeOf: (request) => request },
+      prepared: { isMadeWith, shapeOf: (request) => request },
       perDay: 10,
       costOf: () => 1,
       clock,
@@ -81,6 +83,40 @@ describe("a learned pool", () => {
     assert.deepEqual(await requests(), []);
     await run(pool, "another", "node", "digest 2");
     assert.deepEqual(await requests(), ["digest 2"]);
+  });
+
+  it("calls containers with networks and anonymous volumes of their own one kind where tasks are not made with them", () => {
+    const kindsWith = (isMadeWith: Parameters<typeof setUp>[0]): string[] => {
+      const { kept, open } = setUp(isMadeWith);
+      const pool = open();
+      for (const id of ["a", "b"]) {
+        const record = create(NetworkRecordSchema);
+        const volumes = [
+          { destination: "/data", volume: { name: `anonymous-${id}`, anonymous: true } },
+          { destination: "/cache", volume: { name: "cache", anonymous: false } },
+        ];
+        const fields: Parameters<typeof workloadSpec>[1] = {
+          network: { kind: "networks", networks: [{ name: `net-${id}`, record }] },
+          mounts: volumes.map(({ destination, volume }) => ({
+            ...{ type: "volume", destination, readOnly: false },
+            volume: create(VolumeRecordSchema, volume),
+          })),
+        };
+        pool.started(workloadSpec({ id, config: { image: "postgres" } }, fields), "digest 1");
+      }
+      return [...kept.values()].flatMap(({ kind }) => kind?.kind ?? []);
+    };
+    assert.deepEqual(kindsWith({ networks: false, anonymousVolumes: false }), [
+      "postgres volume::/data volume:cache:/cache",
+    ]);
+    assert.deepEqual(kindsWith({ networks: true, anonymousVolumes: false }), [
+      "postgres network=net-a volume::/data volume:cache:/cache",
+      "postgres network=net-b volume::/data volume:cache:/cache",
+    ]);
+    assert.deepEqual(kindsWith({ networks: false, anonymousVolumes: true }), [
+      "postgres volume:anonymous-a:/data volume:cache:/cache",
+      "postgres volume:anonymous-b:/data volume:cache:/cache",
+    ]);
   });
 
   it("forgets after a week", async () => {

@@ -11,13 +11,13 @@ import type { State } from "../../state/state.ts";
 import type { PreparedTasks } from "../contract/prepared-tasks.ts";
 import { endOf, type TaskBook } from "../tasks/task-book.ts";
 import { type Budget, type Burst, type Counts, Forecast } from "./forecast.ts";
-import type { Wanted } from "./templates.ts";
+import { defaultNetwork, type Wanted } from "./templates.ts";
 
 /** Settings and dependencies of a learned pool. */
 export interface LearnedOptions {
   readonly state: Pick<State, "pool" | "commit">;
   readonly book: Pick<TaskBook, "of">;
-  readonly prepared: Pick<PreparedTasks, "shapeOf">;
+  readonly prepared: Pick<PreparedTasks, "isMadeWith" | "shapeOf">;
   /** The limit of waiting tasks' cost a day, in hours or in money. */
   readonly perDay: number;
   /** The cost of an hour of a request's task, in the same unit. */
@@ -66,12 +66,15 @@ export class LearnedPool {
 
   /** Tells of a container's start. */
   started(spec: WorkloadSpec, request: string): void {
-    const kind = kindOf(spec);
+    const { isMadeWith, shapeOf } = this.#options.prepared;
+    const { kind, hasNames } = kindOf(spec, isMadeWith);
     this.#tellEnds();
-    const { id, generation } = spec.record;
-    this.#forecast.started(`${id} ${generation}`, kind, this.#options.clock.nowMs());
-    const { shapeOf } = this.#options.prepared;
     const before = this.#requests.get(kind);
+    // Thousands of kinds that come once, as those of a network for each job, would only slow the forecast down.
+    if (before !== undefined || !hasNames) {
+      const { id, generation } = spec.record;
+      this.#forecast.started(`${id} ${generation}`, kind, this.#options.clock.nowMs());
+    }
     this.#stale.delete(kind);
     this.#requests.set(kind, request);
     if (before === undefined || shapeOf(before) !== shapeOf(request)) {
@@ -187,19 +190,34 @@ export class LearnedPool {
   }
 }
 
-/** A name for all containers that can take each other's tasks, as long as the image's name means the same. */
-function kindOf({ record, mounts, network }: WorkloadSpec): string {
+/** A kind of containers. */
+interface Kind {
+  /** A name for all containers that can take each other's tasks, as long as the image's name means the same. */
+  readonly kind: string;
+  /** Whether there is a network or volume in it, which may have been made for one container alone. */
+  readonly hasNames: boolean;
+}
+
+function kindOf({ record, mounts, network }: WorkloadSpec, isMadeWith: PreparedTasks["isMadeWith"]): Kind {
   const { config, hostConfig } = record;
   const { nanoCpus = 0n, memory = 0n } = hostConfig?.resources ?? {};
-  const names = network.kind === "networks" ? network.networks.map(({ name }) => name) : [network.kind];
-  const paths = mounts.map(({ type, destination, volume }) => `${type}:${volume?.name ?? ""}:${destination}`);
-  return [
+  const networks = network.kind === "networks" ? network.networks : undefined;
+  const names = isMadeWith.networks ? (networks ?? []).map(({ name }) => name).sort() : [];
+  // A root that cannot be written has no directories for anonymous volumes.
+  const isMadeWithAnonymous = isMadeWith.anonymousVolumes || hostConfig?.readonlyRootfs === true;
+  const mounted = mounts.map(({ type, destination, volume }) => {
+    const isNamed = volume !== undefined && (!volume.anonymous || isMadeWithAnonymous);
+    return { type, destination, name: isNamed ? volume.name : "" };
+  });
+  const kind = [
     config?.image ?? "",
     ...(nanoCpus > 0n ? [`cpus=${Number(nanoCpus) / 1e9}`] : []),
     ...(memory > 0n ? [`memory=${memory}`] : []),
-    ...names.sort().map((name) => `network=${name}`),
-    ...paths.sort(),
+    ...(networks === undefined ? [network.kind] : names).map((name) => `network=${name}`),
+    ...mounted.map(({ type, destination, name }) => `${type}:${name}:${destination}`).sort(),
   ].join(" ");
+  const hasNames = names.some((name) => name !== defaultNetwork) || mounted.some(({ name }) => name !== "");
+  return { kind, hasNames };
 }
 
 function countsOf(counts: Readonly<Record<string, number>>): Counts {

@@ -69,6 +69,7 @@ function setUp(
   const pool = new Pool({
     cloud,
     prepared: {
+      isMadeWith: { networks: true, anonymousVolumes: false },
       shapeOf: (request) => request,
       differences: () => ["the image"],
       sizeOf: () => ({ vcpus: 1, gib: 2 }),

@@ -27,6 +27,13 @@ describe("a recorded day with a learned pool", () => {
     assert.ok(close(found.bookedHours, found.idleHours), JSON.stringify(found));
   });
 
+  it("prepares nothing in vain where each start has a network of its own that tasks are made with", async () => {
+    const days = [day("small-day-1"), day("small-day-2")].map((starts) => starts.slice(0, 60));
+    const limits = { idleHours: Infinity, cost: 1 };
+    const { hits, idleHours } = await replay(days, { limits, hasOwnNetworks: true });
+    assert.deepEqual({ hits, idleHours }, { hits: 0, idleHours: 0 });
+  });
+
   it("has nothing waiting once the day's money is spent", async () => {
     const tried = day("small-day-2");
     const image = { image: "node:22", cpuUnits: 1024, memoryMib: 2048 };

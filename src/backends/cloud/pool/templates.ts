@@ -55,7 +55,7 @@ export interface TemplateSources {
 const minuteMs = 60_000;
 const minutesOfDay = 24 * 60;
 /** The network of containers that name none. */
-const defaultNetwork = "bridge";
+export const defaultNetwork = "bridge";
 const nanosPerCpu = 1e9;
 
 /** Parses `image=count cpus=N memory=SIZE network=NAME hours=HH:MM-HH:MM`, of which the configuration has checked the form. */

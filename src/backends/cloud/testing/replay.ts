@@ -7,6 +7,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { createLogger } from "../../../common/logger.ts";
 import {
+  NetworkRecordSchema,
   type PoolRecord,
   PoolRecordSchema,
   TaskPhase,
@@ -67,6 +68,8 @@ export interface ReplayedPool {
   readonly maxTasks?: number;
   /** Time of the second day at which the backend is started anew, in seconds. */
   readonly restartS?: number;
+  /** Whether each start has a network of its own, which tasks are made with. */
+  readonly hasOwnNetworks?: boolean;
 }
 
 const coldStartMs = 35_000;
@@ -94,12 +97,11 @@ export function parseTrace(csv: string): readonly RecordedStart[] {
 }
 
 /** The request of a start, of a cloud whose requests are this text. */
-export function requestOf({
-  image,
-  cpuUnits,
-  memoryMib,
-}: Omit<RecordedStart, "startS" | "durationS">): string {
-  return JSON.stringify({ image, cpuUnits, memoryMib });
+export function requestOf(
+  { image, cpuUnits, memoryMib }: Pick<RecordedStart, "image" | "cpuUnits" | "memoryMib">,
+  network?: string,
+): string {
+  return JSON.stringify({ image, cpuUnits, memoryMib, network });
 }
 
 /** Costs of an hour of a request's task, in US dollars: Fargate, us-east-1, x86_64, as of 2026-06-01. */
@@ -115,7 +117,7 @@ export function costOf(request: string): number {
  */
 export async function replay(
   days: readonly (readonly RecordedStart[])[],
-  { fixed, limits, maxTasks = 100, restartS }: ReplayedPool,
+  { fixed, limits, maxTasks = 100, restartS, hasOwnNetworks = false }: ReplayedPool,
 ): Promise<ReplayedDay> {
   const clock = new ManualClock(beginMs);
   const logger = createLogger({ level: "silent", process: "backend" });
@@ -182,6 +184,7 @@ export async function replay(
   const poller = new TaskPoller({ cloud, clock, logger, intervalMs: 10_000 });
   const book = new TaskBook({ tasks, commit } as unknown as State, cloud);
   const prepared = {
+    isMadeWith: { networks: true, anonymousVolumes: false },
     shapeOf: (request: string) => request,
     differences: () => [],
     sizeOf: () => ({ vcpus: 1, gib: 1 }),
@@ -272,7 +275,12 @@ export async function replay(
     const begunMs = clock.nowMs();
     const resources = { nanoCpus: BigInt(cpuUnits) * 1_000_000n, memory: BigInt(memoryMib) * 1024n ** 2n };
     const said = { id, config: { image }, hostConfig: { resources } };
-    const spec = workloadSpec(said, { args: [requestOf(start)] });
+    const name = hasOwnNetworks ? `network-${id}` : undefined;
+    const networks = name === undefined ? [] : [{ name, record: create(NetworkRecordSchema) }];
+    const spec = workloadSpec(said, {
+      args: [requestOf(start, name)],
+      network: { kind: "networks", networks },
+    });
     const progress = { reached: async () => {}, waits: () => {}, goesOn: () => {}, phase: () => {} };
     await launch(context, spec, new AbortController().signal, progress);
     const tookMs = Math.min(coldStartMs, clock.nowMs() - begunMs);

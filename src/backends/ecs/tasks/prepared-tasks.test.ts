@@ -37,6 +37,7 @@ const requestOf = (
 const tasks = ecsPreparedTasks({
   ecs: undefined as unknown as AwsService<ECSClient>,
   definitions: { contentOf: (arn) => definitions.get(arn) },
+  hasGroups: true,
 });
 const definition = (main: object): Definition => ({
   family: "f",

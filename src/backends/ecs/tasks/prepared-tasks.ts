@@ -19,12 +19,15 @@ import type { Definitions } from "../definitions/definitions.ts";
 export interface EcsPreparedOptions {
   readonly ecs: AwsService<ECSClient>;
   readonly definitions: Pick<Definitions, "contentOf">;
+  /** Whether networks are security groups. */
+  readonly hasGroups: boolean;
 }
 
 /** Prepared tasks. @throws AwsError */
-export function ecsPreparedTasks({ ecs, definitions }: EcsPreparedOptions): PreparedTasks {
+export function ecsPreparedTasks({ ecs, definitions, hasGroups }: EcsPreparedOptions): PreparedTasks {
   const contentOf = ({ taskDefinition = "" }: RunTaskCommandInput) => definitions.contentOf(taskDefinition);
   return {
+    isMadeWith: { networks: hasGroups, anonymousVolumes: false },
     shapeOf: (request) => shapeOf(shared(request)),
     differences(request, other) {
       const [one, two] = [shared(request), shared(other)];

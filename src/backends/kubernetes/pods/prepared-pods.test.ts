@@ -69,7 +69,11 @@ function serverWith(metadata: V1ObjectMeta, changes = 0) {
 
 const noted: (V1ObjectMeta | undefined)[] = [];
 const tasksOn = (client: KubernetesClient) =>
-  preparedPods({ client, watch: { noteMetadata: (_task, metadata) => void noted.push(metadata) } });
+  preparedPods({
+    client,
+    watch: { noteMetadata: (_task, metadata) => void noted.push(metadata) },
+    claimAnonymous: false,
+  });
 const tasks = tasksOn(serverWith({}).client);
 
 describe("the shape of a pod", () => {

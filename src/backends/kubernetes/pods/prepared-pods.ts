@@ -15,13 +15,16 @@ import type { PodWatch } from "./pod-watch.ts";
 export interface PreparedPodsOptions {
   readonly client: KubernetesClient;
   readonly watch: Pick<PodWatch, "noteMetadata">;
+  /** Whether anonymous volumes are claims, and not directories of pods. */
+  readonly claimAnonymous: boolean;
 }
 
 /** Prepared tasks. Claims throw KubernetesError. */
-export function preparedPods({ client, watch }: PreparedPodsOptions): PreparedTasks {
+export function preparedPods({ client, watch, claimAnonymous }: PreparedPodsOptions): PreparedTasks {
   const { core, namespace } = client;
 
   return {
+    isMadeWith: { networks: false, anonymousVolumes: claimAnonymous },
     shapeOf: (request) => shapeOf(shared(request)),
     differences: (request, other) => differing(parts, shared(request), shared(other)),
     sizeOf(request) {

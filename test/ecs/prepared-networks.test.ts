@@ -1,0 +1,24 @@
+/** Prepared tasks where networks are names alone (`ecs.network_isolation: shared`). In the soak: `npm run soak -- "prepared tasks"`. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { runSockerless } from "../support/run-sockerless.ts";
+import { untilTrue } from "../support/until.ts";
+
+const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "in the soak";
+
+test("a container on a network of its own runs in a prepared task", { skip }, async () => {
+  await using ecs = await EcsDaemon.start({
+    ecs: { network_isolation: "shared", linger: "1s" },
+    daemon: { args: ["--pool-mode=fixed", "--pool-images=busybox=1"] },
+  });
+  const { daemon } = ecs;
+  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  await daemon.ok("network", "create", "own");
+  await untilTrue(() => daemon.output.includes("a task waits for a container"));
+  await daemon.ok("run", "--name=alone", "--network=own", "busybox", "true");
+  const told = await runSockerless("why", "--host", daemon.host, "alone");
+  assert.equal(told.split("\n").at(-1), "It runs in a prepared task.");
+});
