@@ -62,6 +62,20 @@ describe("a task that lingers", () => {
     }
   };
 
+  it("is let go at its deadline, where that is to be told to it, and not before", async () => {
+    let times = 0;
+    const letGo = async (): Promise<void> => void times++;
+    departures.expect(task, clock.nowMs() + 5_000, () => Promise.resolve(), letGo);
+    await pass(4);
+    assert.equal(times, 0);
+    await pass(2);
+    assert.equal(times, 1);
+    view = undefined;
+    await pass(2);
+    assert.equal(times, 1);
+    assert.equal(stops, 0);
+  });
+
   it("is gone as soon as somebody in the cloud has it stopped", async () => {
     await pass(10);
     assert.ok(!gone);

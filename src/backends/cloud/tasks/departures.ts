@@ -39,14 +39,15 @@ export class Departures {
    *
    * @param atMs its normal deadline
    * @param gone called once it has ended, or is being stopped by anyone
+   * @param letGo called at the deadline, for a task that stays until then unless it is told
    */
-  expect(task: string, atMs: number, gone: () => Promise<void>): void {
+  expect(task: string, atMs: number, gone: () => Promise<void>, letGo?: () => Promise<unknown>): void {
     this.cancel(task);
     const cancelled = new AbortController();
     this.#expected.set(task, cancelled);
     const signal = AbortSignal.any([cancelled.signal, this.#closed.signal]);
     this.#track(
-      this.#seeOff(task, atMs, gone, signal).finally(() => {
+      this.#seeOff(task, atMs, { gone, letGo }, signal).finally(() => {
         if (this.#expected.get(task) === cancelled) {
           this.#expected.delete(task);
         }
@@ -80,13 +81,19 @@ export class Departures {
     await Promise.all(this.#work);
   }
 
-  async #seeOff(task: string, atMs: number, gone: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  async #seeOff(
+    task: string,
+    atMs: number,
+    { gone, letGo }: { gone: () => Promise<void>; letGo: (() => Promise<unknown>) | undefined },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { clock, logger } = this.#options;
     try {
       if (await this.#isStoppedBefore(task, atMs, signal)) {
         await gone();
         return;
       }
+      await letGo?.();
       let isAgreed = false;
       while (!(await this.#hasStopped(task, isAgreed, signal))) {
         logger.warn({ task }, "a task that should have ended is stopped");

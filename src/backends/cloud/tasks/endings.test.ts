@@ -56,7 +56,7 @@ async function releaseRun(
         expectedMs = atMs - exitMs;
       },
     },
-    startSettings: { lingerMs },
+    startSettings: { lingerMs, drainTimeoutMs: 20_000 },
     cloud: testCloud(),
     clock,
     ...parts,
@@ -73,6 +73,22 @@ describe("the linger of a task", () => {
   it("is not longer than it can be where the task's clock is ahead", async () => {
     assert.deepEqual(await releaseRun(3_600_000), { stayMs: lingerMs, expectedMs: lingerMs });
   });
+});
+
+describe("an agent that stays longer than it lingers, for its log to be taken", () => {
+  for (const [what, own, isLetGo] of [
+    ["is let go once that is over", 1_000, true],
+    ["leaves by itself where it lingers for longer", lingerMs, false],
+  ] as const) {
+    it(what, async () => {
+      const told: unknown[] = [];
+      await releaseRun(0, {
+        departures: { expect: (...args: readonly unknown[]) => void told.push(...args) },
+        startSettings: { lingerMs: own, drainTimeoutMs: 20_000 },
+      });
+      assert.equal(typeof told[3] === "function", isLetGo);
+    });
+  }
 });
 
 describe("the log of a run", () => {
@@ -173,7 +189,7 @@ describe("a run that its platform has stopped", () => {
               return Promise.resolve();
             },
           },
-          startSettings: { lingerMs: 60_000 },
+          startSettings: { lingerMs: 60_000, drainTimeoutMs: 20_000 },
           clock: new ManualClock(),
           logger: { warn: () => {} },
         } as unknown as TaskContext,

@@ -268,11 +268,14 @@ async function expectEnd(context: TaskContext, task: TaskRecord): Promise<void> 
 }
 
 function watchDeparture(context: TaskContext, task: TaskRecord): void {
-  const { book, departures } = context;
-  departures.expect(task.task, lingersUntilMs(task), async () => {
+  const { agents, book, departures, startSettings } = context;
+  const gone = async (): Promise<void> => {
     const now = book.of(task.containerId);
     if (now?.task === task.task && now.phase === TaskPhase.LINGERING) {
       await book.note(task.containerId, { phase: TaskPhase.GONE });
     }
-  });
+  };
+  // An agent that leaves by itself has stayed for its log to be taken.
+  const isShort = startSettings.lingerMs < startSettings.drainTimeoutMs;
+  departures.expect(task.task, lingersUntilMs(task), gone, isShort ? () => agents.letGo(task) : undefined);
 }

@@ -124,6 +124,7 @@ describe("what the agent of a cloud container is told with its start", () => {
     // Until the backend lets it go, at most as long as one is waited for that is away.
     assert.equal(details({ hostConfig: { autoRemove: true } }).lingerSeconds, 20);
     assert.equal(details({}, 0).lingerSeconds, 20);
+    assert.equal(details({}, 1_000).lingerSeconds, 20);
   });
 
   it("is whether its output goes to the platform's log", () => {

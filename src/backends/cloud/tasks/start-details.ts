@@ -61,8 +61,10 @@ export function startDetails(
       options: named.hostConfig?.dnsOptions ?? [],
     },
     tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
-    // Only until the backend has everything and releases it; waits as usual if the backend is away.
-    lingerSeconds: Math.ceil((goesWithItsEnd(record) ? 0 : settings.lingerMs) / 1000) || drainSeconds,
+    // Long enough for the backend to come for its log, however short the linger: the backend releases it before.
+    lingerSeconds: goesWithItsEnd(record)
+      ? drainSeconds
+      : Math.max(Math.ceil(settings.lingerMs / 1000), drainSeconds),
     drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
     stopTimeoutSeconds: config?.stopTimeout ?? defaultStopTimeoutS,
