@@ -1,4 +1,4 @@
-/** The driver contract on a real Kubernetes. */
+/** The driver contract on a real Kubernetes, with agents that are reached through the API server, at their pods, and that call. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,14 +19,19 @@ import { createLogger } from "../../src/common/logger.ts";
 import { contractRegistry } from "../contract/contract-image.ts";
 import { driverContract } from "../contract/driver-contract.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
+import { type AgentWay, agentWays, settingsOf } from "../support/kubernetes-daemon.ts";
 
 const patienceMs = 60_000;
 
-suite("the driver contract on Kubernetes", { skip: withoutCluster }, () => {
+for (const way of agentWays) {
+  suite(`the driver contract on Kubernetes, agents by ${way}`, { skip: withoutCluster }, () => contract(way));
+}
+
+function contract(way: AgentWay): void {
   driverContract("kubernetes", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-driver-"));
     const cluster = await Cluster.start();
-    const config = configOf(cluster, directory);
+    const config = configOf(cluster, directory, settingsOf(way));
     await pushAgent(config, builtPrograms.agent);
     const logger = createLogger({ level: "error", process: "test" });
     const key = await readAuthority(config.kubernetes.agentCa);
@@ -73,13 +78,18 @@ suite("the driver contract on Kubernetes", { skip: withoutCluster }, () => {
       },
     };
   });
-});
+}
 
-function configOf(cluster: Cluster, directory: string): KubernetesConfig {
+function configOf(
+  cluster: Cluster,
+  directory: string,
+  others: Readonly<Record<string, string>>,
+): KubernetesConfig {
   const settings = {
     kubeconfig: cluster.kubeconfig,
     registry: `${cluster.registry.host}/sockerless`,
     agent_ca: join(directory, "agent-ca.pem"),
+    ...others,
   };
   const { config } = loadConfig({
     command: "backend",

@@ -5,7 +5,22 @@ import { join } from "node:path";
 
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
-import { Cluster } from "./kubernetes-cluster.ts";
+import { Cluster, node } from "./kubernetes-cluster.ts";
+
+/** How agents of pods are reached. */
+export const agentWays = ["api-server", "direct", "callback"] as const;
+export type AgentWay = (typeof agentWays)[number];
+
+/** Nobody else listens in the tests' network: each daemon has the next. */
+let callbackPort = 18_443;
+
+/** Settings of the `kubernetes:` section for a way to agents, on the cluster of the tests. */
+export function settingsOf(way: AgentWay): Readonly<Record<string, string>> {
+  return {
+    agent_mode: way,
+    ...(way === "callback" ? { callback_url: `wss://${node}:${callbackPort++}/sockerless` } : {}),
+  };
+}
 
 /** Settings of a {@link KubernetesAccount}. */
 export interface KubernetesAccountOptions {

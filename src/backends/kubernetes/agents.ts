@@ -1,7 +1,8 @@
 /**
- * Agents of pods, reached at their addresses, or through the API server: whoever may call it reaches them. A gate on a unix socket joins those who
- * ask for an agent with a port forward into its pod, and reads nothing of what passes: that is TLS between the two. A port
- * forward that is cut is followed by another, since what it carries is a link (docs/formats.md).
+ * Agents of pods: reached at their addresses, through the API server, or by the connections that they open. Through the API
+ * server, a gate on a unix socket joins those who ask for an agent with a port forward into its pod, and reads nothing of what
+ * passes: that is TLS between the two. A port forward that is cut is followed by another, since what it carries is a link
+ * (docs/formats.md).
  */
 import { chmod, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server } from "node:http";
@@ -15,7 +16,8 @@ import { agentPort } from "../cloud/agents/agent-port.ts";
 import { type DialOptions, dialledAgents } from "../cloud/agents/dialled-agents.ts";
 import type { CloudAuthority } from "../cloud/authority/authority.ts";
 import { learnPin } from "../cloud/authority/first-contact.ts";
-import type { AgentFinder, FoundAgent } from "../cloud/contract/agent-finder.ts";
+import { Relay } from "../cloud/callback/relay.ts";
+import type { AgentFinder, FoundAgent, TaskPlace } from "../cloud/contract/agent-finder.ts";
 import { agentsDialled, directTraffic } from "../driver/ready-made-roles.ts";
 import type { KubernetesClient } from "./api/client.ts";
 import { isMissing } from "./api/errors.ts";
@@ -50,13 +52,7 @@ export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
   const pods = new Map<string, string>();
   const gate = await openGate(options, pods);
 
-  const meet = async (containerId: string, address: string, signal: AbortSignal): Promise<FoundAgent> => {
-    const { pod } = parseAddress(address);
-    const credentials = await authority.credentialsFor(containerId);
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(forwardLimitMs)]);
-    const socket = await forwardPort(client, pod, agentPort, limited);
-    return { address, pin: await learnPin({ socket, name: `pod ${pod}` }, credentials, limited) };
-  };
+  const { await: awaitPod, meet } = forwardedAgents({ client, authority, clock });
 
   return {
     finder: {
@@ -67,18 +63,8 @@ export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
         return { kind: "called", path, pin };
       },
       containerAddressOf: ({ address }) => parseAddress(address).ip,
-      async await(containerId, { address }, signal) {
-        for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
-          signal.throwIfAborted();
-          try {
-            return await meet(containerId, address, signal);
-          } catch {
-            // It is not there yet; the pod's end is heard of elsewhere.
-          }
-          await clock.sleep(pauseMs, signal);
-        }
-      },
-      meet: (containerId, { address }, signal) => meet(containerId, address, signal),
+      await: awaitPod,
+      meet,
       forget: (_containerId, { pin }) => void pods.delete(hexOf(pin)),
       describeSilence: (address) =>
         `its agent does not answer in pod ${parseAddress(address).pod} (may this backend get and create pods/portforward?)`,
@@ -88,6 +74,85 @@ export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
       gate.closeAllConnections();
       await rm(path, { force: true });
     },
+  };
+}
+
+/** The keys of agents, learned by port forwards into their pods. */
+export function forwardedAgents({
+  client,
+  authority,
+  clock,
+}: Pick<PodAgentsOptions, "client" | "authority" | "clock">): Pick<AgentFinder, "await" | "meet"> {
+  const meet: AgentFinder["meet"] = async (containerId, { address }, signal) => {
+    const { pod } = parseAddress(address);
+    const credentials = await authority.credentialsFor(containerId);
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(forwardLimitMs)]);
+    const socket = await forwardPort(client, pod, agentPort, limited);
+    return { address, pin: await learnPin({ socket, name: `pod ${pod}` }, credentials, limited) };
+  };
+  return {
+    meet,
+    async await(containerId, place, signal) {
+      for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+        signal.throwIfAborted();
+        try {
+          return await meet(containerId, place, signal);
+        } catch {
+          // It is not there yet; the pod's end is heard of elsewhere.
+        }
+        await clock.sleep(pauseMs, signal);
+      }
+    },
+  };
+}
+
+/** Parts of {@link callingPods}. */
+export interface CallSettings extends PodAgentsOptions {
+  /** Address at which they call, as they are told. */
+  readonly url: string;
+  /** `tcp://address:port`. */
+  readonly listen: string;
+  readonly instance: string;
+}
+
+/**
+ * Agents that call this backend. A pod's own key is learned by a port forward into it, so that whoever calls is known by the key
+ * that it shows.
+ *
+ * @throws system: the address, or a socket, cannot be had
+ */
+export async function callingPods(options: CallSettings): Promise<PodAgents> {
+  const { client, authority, clock, logger, url, listen, path, instance } = options;
+  const relay = await Relay.start({ listen, path, instance: instance.replace(/^.*\//, ""), logger });
+  logger.info(`agents are waited for at ${relay.address}, and told ${url}`);
+  const { await: awaitPod, meet: meetPod } = forwardedAgents({ client, authority, clock });
+
+  /** Waits until the agent of that key has called. */
+  const called = async (containerId: string, agent: FoundAgent, signal: AbortSignal): Promise<FoundAgent> => {
+    for await (const caller of relay.callersOf(containerId, signal)) {
+      if (caller.pin === hexOf(agent.pin)) {
+        return agent;
+      }
+    }
+    throw signal.reason;
+  };
+  const found =
+    (look: typeof awaitPod) =>
+    async (containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent> =>
+      called(containerId, await look(containerId, place, signal), signal);
+  return {
+    finder: {
+      traffic: directTraffic,
+      agentReach: agentsDialled,
+      addressOf: ({ pin }) => ({ kind: "called", path, pin }),
+      containerAddressOf: ({ address }) => parseAddress(address).ip,
+      await: found(awaitPod),
+      meet: found(meetPod),
+      forget: (containerId, { pin }) => relay.refuse({ containerId, pin: hexOf(pin) }),
+      describeSilence: (address) =>
+        `its agent in pod ${parseAddress(address).pod} has not called ${url} (do pods get there?), or is not reached by pods/portforward`,
+    },
+    close: () => relay.close(),
   };
 }
 

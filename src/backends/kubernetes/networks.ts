@@ -28,6 +28,8 @@ export interface KubernetesNetworksOptions {
   readonly policies: boolean;
   /** Agents are dialled at the addresses of their pods. */
   readonly isDirect: boolean;
+  /** TCP port at which agents call; undefined: they do not. */
+  readonly callbackPort: number | undefined;
 }
 
 /** The networks of this backend. Failures are KubernetesErrors. */
@@ -36,6 +38,7 @@ export function kubernetesNetworks({
   instance,
   policies,
   isDirect,
+  callbackPort,
 }: KubernetesNetworksOptions): NetworkFabric {
   const { namespace, core, networking } = client;
   const hasPolicy = ({ network }: NetworkRecord): boolean => policies && network?.driver === "bridge";
@@ -85,7 +88,7 @@ export function kubernetesNetworks({
       try {
         await client.call("create networkpolicies", (options) =>
           networking.createNamespacedNetworkPolicy(
-            { namespace, body: policyOf(network, { namespace, instance, isDirect }) },
+            { namespace, body: policyOf(network, { namespace, instance, isDirect, callbackPort }) },
             options,
           ),
         );

@@ -4,14 +4,12 @@ import { shortId } from "../../common/ids.ts";
 import { orphanedImages } from "../cloud/orphans/images.ts";
 import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
 import { collectOrphans, type CollectRequest, type SearchSurroundings } from "../cloud/orphans/collect.ts";
-import { learnPin } from "../cloud/authority/first-contact.ts";
 import { registryOptions } from "../server/serve-engine.ts";
-import { agentPort } from "../cloud/agents/agent-port.ts";
+import { forwardedAgents } from "./agents.ts";
 import { type CallOptions, KubernetesClient } from "./api/client.ts";
 import { isMissing } from "./api/errors.ts";
-import { forwardPort } from "./api/port-forward.ts";
 import { kubernetesRepository } from "./images.ts";
-import { containerAnnotation, instanceLabel, instanceValue, isContainersPod, parseAddress } from "./names.ts";
+import { containerAnnotation, instanceLabel, instanceValue, isContainersPod } from "./names.ts";
 import { networkOf } from "./networks/policy.ts";
 import { podTasks } from "./pods/pods.ts";
 import { isOver } from "./pods/pod-view.ts";
@@ -34,14 +32,7 @@ export async function collect(config: KubernetesConfig, request: CollectRequest)
           watches.push(watch);
           return podTasks({ client, watch });
         },
-        finder: {
-          async meet(containerId, { address }, signal) {
-            const { pod } = parseAddress(address);
-            const credentials = await authority.credentialsFor(containerId);
-            const socket = await forwardPort(client, pod, agentPort, signal);
-            return { address, pin: await learnPin({ socket, name: `pod ${pod}` }, credentials, signal) };
-          },
-        },
+        finder: forwardedAgents({ client, authority, clock }),
         orphans: (known) => findOrphans(config, client, surroundings, known),
         close() {
           client.abandon();

@@ -8,7 +8,7 @@ import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
 import { registryOptions } from "../server/serve-engine.ts";
-import { dialledPods, podAgents } from "./agents.ts";
+import { callingPods, dialledPods, podAgents } from "./agents.ts";
 import { KubernetesClient } from "./api/client.ts";
 import { kubernetesCapabilities } from "./capabilities.ts";
 import { agentImageChecks, agentImageOf, kubernetesImages } from "./images.ts";
@@ -24,7 +24,7 @@ import { preparedPods } from "./pods/prepared-pods.ts";
 import { podTasks } from "./pods/pods.ts";
 import { kubernetesServices } from "./services.ts";
 import { kubernetesSettings } from "./settings.ts";
-import { kubernetesChecks, reachesDirectly } from "./start-checks.ts";
+import { agentModeOf, kubernetesChecks } from "./start-checks.ts";
 import { kubernetesVolumes } from "./volumes.ts";
 
 /** Kubernetes: pods of one namespace. @throws invalid: a setting is missing, or names what is not there */
@@ -42,7 +42,7 @@ export async function kubernetesPlatform(
     );
   }
   const client = new KubernetesClient(kubernetes, clock);
-  const isDirect = reachesDirectly(kubernetes, client);
+  const { isDirect, callbackUrl } = agentModeOf(kubernetes, client);
   const registry = registryOptions(config);
   const images = kubernetesImages({ config: kubernetes, registry, stateDir, instance, logger });
   const watch = new PodWatch({
@@ -70,17 +70,22 @@ export async function kubernetesPlatform(
   const pods: PodSettings = {
     ...kubernetes,
     namespace: client.namespace,
-    ...{ instance, agentImage, isDirect },
+    ...{ instance, agentImage, isDirect, callbackUrl },
     authorityPin: authority.pin,
     startTimeoutMs: kubernetes.startTimeout,
   };
+  const callbackPort = callbackUrl === undefined ? undefined : Number(new URL(callbackUrl).port || "443");
+  const ways = {
+    ...{ client, authority, clock },
+    path: join(runDir, "agents.sock"),
+    logger: componentLogger(logger, "agents"),
+  };
+  const listen = kubernetes.callbackListen ?? `tcp://[::]:${callbackPort}`;
   const agents = isDirect
     ? dialledPods({ authority, clock })
-    : await podAgents({
-        ...{ client, authority, clock },
-        path: join(runDir, "agents.sock"),
-        logger: componentLogger(logger, "agents"),
-      });
+    : callbackUrl === undefined
+      ? await podAgents(ways)
+      : await callingPods({ ...ways, url: callbackUrl, listen, instance });
   const recordOf = (containerId: string) => state.containers.get(containerId);
   const discovery = services
     ? kubernetesServices({ client, watch, instance, recordOf, clock, logger })
@@ -99,7 +104,7 @@ export async function kubernetesPlatform(
     log: noLog,
     discovery,
     images,
-    networks: kubernetesNetworks({ client, instance, policies, isDirect }),
+    networks: kubernetesNetworks({ client, instance, policies, isDirect, callbackPort }),
     volumes,
     machine: kubernetesMachine(client, kubernetes),
     checks: [

@@ -2,6 +2,7 @@
 import type { V1Pod } from "@kubernetes/client-node";
 
 import type { KubernetesConfig } from "../../common/config/load.ts";
+import { invalid } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { StartCheck } from "../cloud/contract/platform.ts";
 import { type KubernetesClient, withBody } from "./api/client.ts";
@@ -57,12 +58,21 @@ export function nameOfRight({ verb, resource, subresource }: Right): string {
 /** The check of all rights together. */
 export const rightsCheck = "the rights in the namespace";
 
-/** Agents are dialled at the addresses of their pods; else they are reached through the API server. */
-export function reachesDirectly(
-  { agentMode }: KubernetesConfig["kubernetes"],
-  client: KubernetesClient,
-): boolean {
-  return (agentMode ?? (client.isInCluster ? "direct" : "api-server")) === "direct";
+/** How agents are reached. @throws invalid: they are to call, and nothing says where */
+export function agentModeOf(
+  { agentMode, callbackUrl }: KubernetesConfig["kubernetes"],
+  client: Pick<KubernetesClient, "isInCluster">,
+): { readonly isDirect: boolean; readonly callbackUrl: string | undefined } {
+  if (agentMode !== "callback") {
+    const mode = agentMode ?? (client.isInCluster ? "direct" : "api-server");
+    return { isDirect: mode === "direct", callbackUrl: undefined };
+  }
+  if (callbackUrl === undefined) {
+    throw invalid(
+      "configuration: kubernetes.agent_mode: callback needs kubernetes.callback_url: where pods reach this backend",
+    );
+  }
+  return { isDirect: false, callbackUrl };
 }
 
 /** The checks of the namespace, of this backend's rights there, and of what is configured for pods. */

@@ -285,9 +285,18 @@ export const kubernetesSchema = object({
     defaultText: "the one that `sockerless kubernetes push-agent` puts into `registry`",
   }),
   agent_mode: describe(
-    optional(oneOf("api-server", "direct")),
-    "How agents are reached: through the API server's port forwards, or `direct`, at the addresses of their pods.",
+    optional(oneOf("api-server", "direct", "callback")),
+    "How agents are reached: through the API server's port forwards; `direct`, at the addresses of their pods; or they call the backend at `kubernetes.callback_url` (`callback`), and the API server's port forwards tell only which agent is a pod's.",
     { defaultText: "`direct` in a pod of the cluster, else `api-server`" },
+  ),
+  callback_url: describe(
+    optional(matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL")),
+    "Address at which agents reach this backend, itself or by way of a load balancer that ends TLS.",
+  ),
+  callback_listen: describe(
+    optional(matching(/^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5}$/, "`tcp://address:port`")),
+    "Where this backend waits for agents that call, with TLS of its own making; who they are is settled inside.",
+    { defaultText: "all addresses, at the port of `kubernetes.callback_url`" },
   ),
   architecture: describe(
     withDefault(oneOf("amd64", "arm64"), "amd64"),

@@ -19,7 +19,7 @@ import { KubernetesClient } from "../api/client.ts";
 import { isMissing } from "../api/errors.ts";
 import { agentImageChecks, agentImageOf } from "../images.ts";
 import { checkQuotas } from "../namespace-quotas.ts";
-import { kubernetesChecks, reachesDirectly, nameOfRight, rightsCheck, rightsFor } from "../start-checks.ts";
+import { kubernetesChecks, agentModeOf, nameOfRight, rightsCheck, rightsFor } from "../start-checks.ts";
 import { startPod } from "./start-pod.ts";
 import { tryPolicy } from "./try-policy.ts";
 
@@ -35,13 +35,13 @@ export function doctorChecks(
 ): { readonly checks: readonly DoctorCheck[]; close(): void } {
   const { kubernetes, stateDir } = config;
   const client = new KubernetesClient(kubernetes, systemClock);
-  const isDirect = reachesDirectly(kubernetes, client);
+  const { isDirect } = agentModeOf(kubernetes, client);
   const instance = "sockerless/doctor";
   const agentImage = agentImageOf(kubernetes);
   const pods = {
     ...kubernetes,
     namespace: client.namespace,
-    ...{ instance, isDirect, agentImage: agentImage ?? "sample" },
+    ...{ instance, isDirect, callbackUrl: undefined, agentImage: agentImage ?? "sample" },
     authorityPin: new Uint8Array(), // Nobody serves these pods.
     startTimeoutMs: kubernetes.startTimeout,
   };

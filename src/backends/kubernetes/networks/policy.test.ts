@@ -33,6 +33,16 @@ describe("the policy of a network", () => {
     assert.deepEqual(spec?.egress, [{ to: [members] }]);
   });
 
+  it("of an internal one lets agents call, and ask for the name of whom they call", () => {
+    const network = create(NetworkSchema, { id, internal: true });
+    const { spec } = policyOf(network, { ...place, callbackPort: 8443 });
+    const dns = [
+      { protocol: "UDP", port: 53 },
+      { protocol: "TCP", port: 53 },
+    ];
+    assert.deepEqual(spec?.egress, [{ to: [members] }, { ports: [{ port: 8443 }, ...dns] }]);
+  });
+
   it("tells its network again", () => {
     const network = create(NetworkSchema, { id, name: "web", driver: "bridge", labels: { team: "web" } });
     const policy = policyOf(network, place);

@@ -47,16 +47,23 @@ export interface PolicySettings {
   readonly instance: string;
   /** Agents are dialled at the addresses of their pods. */
   readonly isDirect: boolean;
+  /** TCP port at which agents call; absent: they do not. */
+  readonly callbackPort?: number | undefined;
 }
 
+/** Ports of name servers. */
+const dnsPorts = ["UDP", "TCP"].map((protocol) => ({ protocol, port: 53 }));
+
 /**
- * The policy of a network: its pods are reached by one another alone, but for their agents where those are dialled. Those of an internal one reach nobody else. Policies add
- * up, so that a pod on two networks has what either lets.
+ * The policy of a network: its pods are reached by one another alone, but for their agents where those are dialled. Those of an
+ * internal one reach nobody else, but for the backend that their agents call. Policies add up, so that a pod on two networks has
+ * what either lets.
  */
 export function policyOf(
   network: Network,
-  { namespace, instance, isDirect }: PolicySettings,
+  { namespace, instance, isDirect, callbackPort }: PolicySettings,
 ): V1NetworkPolicy {
+  const calls = callbackPort === undefined ? [] : [{ ports: [{ port: callbackPort }, ...dnsPorts] }];
   const members = [{ podSelector: { matchLabels: memberLabel(network.id) } }];
   return {
     apiVersion: "networking.k8s.io/v1",
@@ -76,7 +83,7 @@ export function policyOf(
         },
         ...(isDirect ? [{ ports: [{ port: agentPort }] }] : []),
       ],
-      egress: [network.internal ? { to: members } : {}],
+      egress: network.internal ? [{ to: members }, ...calls] : [{}],
     },
   };
 }

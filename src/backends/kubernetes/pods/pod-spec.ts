@@ -67,8 +67,8 @@ const agentVolume = "sockerless";
 /** The agent's binary, where an init container has brought it. */
 const broughtAgent = `${agentDirectory}/sockerless-agent`;
 const ownMount: V1VolumeMount = { name: agentVolume, mountPath: agentDirectory };
-/** The agent listens where the API server's port forward comes in, and nobody else but the container itself. */
-const joinedVariable: V1EnvVar = { name: "SOCKERLESS_JOINED_LISTEN", value: `127.0.0.1:${agentPort}` };
+/** The address that the API server's port forwards reach, and nobody else but the container itself. */
+const loopback = `127.0.0.1:${agentPort}`;
 
 const sharedMemoryPath = "/dev/shm";
 /** The size of /dev/shm that Docker gives unasked. Bytes. */
@@ -178,7 +178,7 @@ function podSpecOf(spec: WorkloadSpec, settings: PodSettings): V1PodSpec {
         command: [broughtAgent],
         args: ["init"],
         workingDir: "/",
-        env: [...agentEnvironment(record, settings), ...(settings.isDirect ? [] : [joinedVariable])],
+        env: [...agentEnvironment(record, settings), ...listenVariable(settings)],
         resources: resourcesOf(hostConfig, settings),
         securityContext: securityOf(record, settings.restricted),
         volumeMounts: [
@@ -200,6 +200,15 @@ function podSpecOf(spec: WorkloadSpec, settings: PodSettings): V1PodSpec {
       ...copies.map(({ name }) => ({ name, emptyDir: {} })),
     ],
   };
+}
+
+/**
+ * An agent that is dialled listens at all addresses unasked. One that calls is asked by a port forward for its key alone, by a
+ * connection that nothing resumes.
+ */
+function listenVariable({ isDirect, callbackUrl }: PodSettings): readonly V1EnvVar[] {
+  const name = callbackUrl === undefined ? "SOCKERLESS_JOINED_LISTEN" : "SOCKERLESS_LISTEN";
+  return isDirect ? [] : [{ name, value: loopback }];
 }
 
 /**
