@@ -1,4 +1,11 @@
-/** `npm run bench:cloud`: the compiled test/bench/cloud.ts. */
+/** `npm run bench:cloud`: the compiled test/bench/cloud.ts; with `--kubernetes` test/bench/kubernetes-ways.ts, on a real one. */
 import { runCompiled } from "./compiled.ts";
+import { runBesideKubernetes } from "./kubernetes-cluster.ts";
 
-await runCompiled("test/bench/cloud.js", true);
+const args = process.argv.slice(2);
+if (args[0] === "--kubernetes") {
+  const ways = ["--enable-source-maps", "dist/test/bench/kubernetes-ways.js", ...args.slice(1)];
+  process.exitCode = await runBesideKubernetes(ways);
+} else {
+  await runCompiled("test/bench/cloud.js", true);
+}
