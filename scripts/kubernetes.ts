@@ -10,7 +10,8 @@ const clients = [
   ...["address-pools", "apart", "archive-calls", "around-the-end", "attach", "bad-input", "bind-options"],
   ...["changes", "clients", "compose", "configuration", "events", "exec", "exec-calls", "files", "health"],
   ...["host-settings", "hostile", "hostile-keys", "image-mounts", "image-parents", "image-verbs", "images"],
-  ...["life-calls", "lifecycle-verbs", "limits", "links", "listing", "logs", "namespaces"],
+  ...["life-calls", "lifecycle-verbs", "limits", "links", "listing", "logs", "namespaces", "networks"],
+  ...["pull", "restart-policy"],
 ];
 const own = ["test/kubernetes", `test/api/{${clients.join(",")}}.test.ts`];
 const files = given.some((each) => !each.startsWith("-")) ? [] : own;

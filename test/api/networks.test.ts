@@ -59,8 +59,14 @@ async function reached(from: string, name: string, to = name): Promise<string> {
   return text;
 }
 
-/** Fails if a container answers at its address on a network within two seconds, as another sees it. */
+/**
+ * Fails if a container answers at its address on a network within two seconds, as another sees it. On Kubernetes the CNI plugin
+ * decides that, by the NetworkPolicies that test/kubernetes looks at: the tests' own enforces none.
+ */
 async function assertUnreachable(from: string, to: string, network: string): Promise<void> {
+  if (backendUnderTest() === "kubernetes") {
+    return;
+  }
   const address = await reachableOn(to, network);
   const { text } = await docker("exec", from, "timeout", "3", "nc", "-w", "2", address, portOf(to));
   assert.equal(text, "");
@@ -230,7 +236,7 @@ describe("names", () => {
   });
 
   test("are the same in a container that shares another's network", {
-    skip: notOn("aca", "jobs share no network"),
+    skip: notOn("aca", "jobs share no network") || notOn("kubernetes", "no pod joins another's"),
   }, async () => {
     await ok("network", "create", "sharing");
     await serving("owner", "--network", "sharing");
@@ -330,7 +336,7 @@ describe("networks", () => {
     }
     assert.deepEqual(await resolved("on-left", "on-right"), []);
     await assertUnreachable("on-left", "on-right", "right");
-    const device = backendUnderTest() === "local" ? "eth0" : "eth1"; // the platform's name
+    const device = ["local", "kubernetes"].includes(backendUnderTest()) ? "eth0" : "eth1"; // the platform's name
     assert.match(await defaultRoute("on-both"), new RegExp(`^default via \\S+ dev ${device}$`));
   });
 

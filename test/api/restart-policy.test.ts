@@ -22,7 +22,10 @@ async function timesOf(id: string, action: string): Promise<number[]> {
   const window = ["--since", "0", "--until", String(Date.now() / 1000)];
   const filters = ["--filter", `container=${id}`, "--filter", `event=${action}`];
   const text = await ok("events", ...window, ...filters, "--format", "{{.TimeNano}}");
-  return text.split("\n").map((ns) => Number(ns) / 1e6);
+  return text
+    .split("\n")
+    .filter((ns) => ns !== "")
+    .map((ns) => Number(ns) / 1e6);
 }
 
 describe("a restart policy", () => {
