@@ -7,7 +7,7 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./program.ts";
 import { runTests, type TestRun } from "./test-run.ts";
@@ -17,6 +17,8 @@ interface Step {
   readonly program: string;
   readonly args: readonly string[];
   readonly cwd: string;
+  /** Files, folders and patterns of integration tests. */
+  readonly tests?: readonly string[];
   /** Environment beside the defaults: the loops whole, and a storm of 1,000 runs. */
   readonly variables?: Readonly<Record<string, string>>;
 }
@@ -39,7 +41,7 @@ const fuzzTargets = [
 /** As large as in `npm test`: each of its containers really runs. */
 const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
 
-const steps: readonly Step[] = [
+const named: readonly Step[] = [
   integration("tests", [
     ...["test/fault/!(builds|storm).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
     ...["test/builds/programs.test.ts", "test/builds/damaged-cache.test.ts", "test/ecs/moto.test.ts"],
@@ -112,6 +114,7 @@ const steps: readonly Step[] = [
     ]),
   ),
 ];
+const steps: readonly Step[] = [...named, integration("samples of other files", otherSampledFiles())];
 
 if (given.includes("--help")) {
   console.log(
@@ -164,11 +167,21 @@ async function succeeds(
   return status === 0;
 }
 
+/** Files of which `npm test` runs samples, of those that no named step has. */
+function otherSampledFiles(): string[] {
+  const inSteps = named.flatMap(({ tests = [] }) => tests.flatMap((each) => [each, `${each}/**`]));
+  const files = globSync("test/**/*.test.ts", { cwd: root, exclude: [...inSteps, "test/kubernetes/**"] });
+  // Files that share their tests leave it to these what a sample is.
+  const sharing = globSync(["test/{ecs,aca}/builds.test.ts", "test/ecs/ipv6.test.ts"], { cwd: root });
+  const isSampled = (file: string): boolean => readFileSync(join(root, file), "utf8").includes('/soak.ts"');
+  return [...files.filter(isSampled), ...sharing].toSorted();
+}
+
 /** Integration tests, one file at a time. */
 function integration(name: string, tests: readonly string[], variables: Step["variables"] = {}): Step {
   const once = ["--test-timeout=7200000", "--test-concurrency=1"];
   const args = ["--import", "tsx", "scripts/integration.ts", ...once, ...flags, ...tests];
-  return { name, program: process.execPath, args, cwd: root, variables };
+  return { name, program: process.execPath, args, cwd: root, tests, variables };
 }
 
 function go(name: string, args: readonly string[]): Step {
