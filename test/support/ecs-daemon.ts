@@ -1,8 +1,14 @@
 /** A simulated AWS, and a sockerless whose containers run as its tasks, all gone at the end. */
+import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { pushAgentImage } from "../../src/backends/cloud/images/agent-image.ts";
+import { sha256Of } from "../../src/backends/images/digest.ts";
+import { renderManifest } from "../../src/backends/images/image-manifest-writer.ts";
+import { mediaTypes } from "../../src/backends/images/manifest.ts";
+import { builtPrograms } from "../../src/common/built-programs.ts";
 import { type Aws, type AwsOptions, startAws } from "../simulators/aws/aws.ts";
 import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import { agentsCall, callingAgents } from "./calling-agents.ts";
@@ -73,7 +79,10 @@ export class EcsAccount implements AsyncDisposable {
     await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
     const key = isClosed ? await leastPrivilege(aws) : aws.credentials;
     const env = awsEnvironment(key);
-    await pushAgent(config, env, [], options.agentOf);
+    // Under the documented policies as their reader does it, else without a process for each account.
+    await (isClosed || options.agentOf !== undefined
+      ? pushAgent(config, env, [], options.agentOf)
+      : placeAgent(aws));
     return new EcsAccount(aws, directory, env, resources.move());
   }
 
@@ -178,6 +187,47 @@ export function awsEnvironment(key: Aws["credentials"]): Record<string, string> 
     AWS_CONFIG_FILE: "/dev/null",
     AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
   };
+}
+
+/** Puts the agent's image into the account's repository, as `sockerless ecs push-agent` does, its layer uncompressed. */
+async function placeAgent({ account, credentials, iam, services }: Aws): Promise<void> {
+  const administrator =
+    iam.principalOf(credentials.accessKeyId) ?? assert.fail("the administrator is unknown");
+  const { password } = services.ecr.issueToken(administrator);
+  const authorization = `Basic ${Buffer.from(`AWS:${password}`).toString("base64")}`;
+  const [host, ...path] = account.repositoryUri.split("/");
+  const repository = `http://${host}/v2/${path.join("/")}`;
+  const send = async (
+    method: string,
+    url: string | URL,
+    type?: string,
+    body?: Uint8Array,
+  ): Promise<Response> => {
+    const headers = { authorization, ...(type !== undefined && { "content-type": type }) };
+    const content = body === undefined ? {} : { body: new Uint8Array(body) };
+    const response = await fetch(url, { method, headers, ...content });
+    const text = await response.text();
+    assert.ok(response.ok, `${method} ${String(url)}: ${response.status} ${text}`);
+    return response;
+  };
+  const putBlob = async (digest: string, bytes: Uint8Array): Promise<void> => {
+    const begun = await send("POST", `${repository}/blobs/uploads/`);
+    const location = new URL(begun.headers.get("location") ?? "", repository);
+    location.searchParams.set("digest", digest);
+    await send("PUT", location, "application/octet-stream", bytes);
+  };
+  await pushAgentImage(builtPrograms.agent, "amd64", () => ({
+    putProgram: async (tag, layer, config) => {
+      const bytes = await readFile(layer.path);
+      const blob = { digest: sha256Of(config), size: config.length };
+      await putBlob(layer.digest, bytes);
+      await putBlob(blob.digest, config);
+      const layers = [{ blob: { digest: layer.digest, size: bytes.length }, compression: undefined }];
+      const manifest = renderManifest(blob, layers);
+      await send("PUT", `${repository}/manifests/${tag}`, mediaTypes.ociManifest, manifest);
+      return { reference: `${account.repositoryUri}@${sha256Of(manifest)}`, isNew: true };
+    },
+  }));
 }
 
 /**

@@ -110,7 +110,7 @@ export function withMissingAgent(error: unknown, reference: string, section: str
 export async function pushAgentImage(
   agentFile: string,
   architecture: AgentArchitecture,
-  repositoryIn: (workDirectory: string) => OwnRepository,
+  repositoryIn: (workDirectory: string) => Pick<OwnRepository, "putProgram">,
 ): Promise<PushedAgent> {
   const agent = await readAgent(agentFile);
   if (!isProgramFor(agent, architecture)) {
