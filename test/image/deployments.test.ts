@@ -31,6 +31,7 @@ import {
 } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
 import { TestRegistry } from "../support/registry.ts";
+import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 import { buildImage, image, programInImage } from "./built-image.ts";
 import { openWay, wayWithin } from "./loopback-ways.ts";
@@ -52,7 +53,7 @@ const statusOfProcess = `(() => {
 /** Ways into a cloud, a first start there, and what a busy machine takes. */
 const timeout = pluginLimitMs + 10 * 60_000;
 
-describe("what deploy/container has", () => {
+describe("what deploy/container has", inSoak, () => {
   const resources = new AsyncDisposableStack();
   let directory: string;
   let archive: string;

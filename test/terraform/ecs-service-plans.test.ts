@@ -10,6 +10,7 @@ import { parse as parseYaml } from "yaml";
 import { settings } from "../../src/common/config/settings.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { inSoak } from "../support/soak.ts";
 import { HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { samples } from "./samples.ts";
@@ -20,6 +21,13 @@ const stateEfs = {
   access_point_arn: "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-0c",
   filesystem_id: "fs-0a",
   security_group_id: "sg-0b",
+};
+
+/** Options that several tests look at, each at its own. */
+const variants = {
+  backend_policy_json: JSON.stringify({ Version: "2012-10-17", Statement: [{ Sid: "Marked" }] }),
+  secrets_kms_key_arn: "arn:aws:kms:us-east-1:123456789012:key/1",
+  client_cidrs: ["10.0.0.0/16"],
 };
 
 interface ContainerDefinition {
@@ -36,11 +44,15 @@ interface ContainerDefinition {
 }
 
 describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => {
-  for (const [title, variables] of [
-    ["state on EFS, found by name", { state_efs: stateEfs, cloud_map: { namespace_id: "ns-0a" } }],
-    ["state rebuilt, with a load balancer", { enable_load_balancer: true, client_cidrs: ["10.0.0.0/16"] }],
+  for (const [title, variables, options] of [
+    ["state on EFS, found by name", { state_efs: stateEfs, cloud_map: { namespace_id: "ns-0a" } }, inSoak],
+    [
+      "state rebuilt, with a load balancer",
+      { enable_load_balancer: true, client_cidrs: ["10.0.0.0/16"] },
+      {},
+    ],
   ] as const) {
-    it(`is planned, applied, unchanged by a second plan, and destroyed: ${title}`, async () => {
+    it(`is planned, applied, unchanged by a second plan, and destroyed: ${title}`, options, async () => {
       await using workspace = await Workspace.create(
         moduleCall("ecs-service", { ...required, ...variables }),
       );
@@ -61,8 +73,8 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
   });
 
   it("gives the service the backend's policy, and nobody else", async () => {
-    const policy = JSON.stringify({ Version: "2012-10-17", Statement: [{ Sid: "Marked" }] });
-    const resources = await apply({ backend_policy_json: policy });
+    const policy = variants.backend_policy_json;
+    const resources = await apply(variants);
     const granted = resources.filter(({ values }) => values["policy"] === policy);
     assert.deepEqual(
       granted.map(({ type, values }) => [type, values["role"]]),
@@ -71,7 +83,7 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
   });
 
   it("has roles for tasks of this account and region alone, one of which reads its secrets and writes its log", async () => {
-    const resources = await apply({ secrets_kms_key_arn: "arn:aws:kms:us-east-1:123456789012:key/1" });
+    const resources = await apply(variants);
     const trusted = resources
       .filter(({ type }) => type === "aws_iam_role")
       .map(({ values }) => JSON.parse(String(values["assume_role_policy"])) as unknown);
@@ -116,7 +128,7 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
   });
 
   it("lets clients in to the Docker port only, and itself to the agents", async () => {
-    const resources = await apply({ client_cidrs: ["10.0.0.0/16"] });
+    const resources = await apply(variants);
     const ingress = resources
       .filter(({ type }) => type === "aws_vpc_security_group_ingress_rule")
       .map(({ values }) => [values["cidr_ipv4"], values["from_port"], values["to_port"]]);
@@ -241,7 +253,17 @@ describe("the ECS service module", () => {
   });
 });
 
-async function apply(variables: Readonly<Record<string, unknown>>): Promise<readonly PlannedResource[]> {
+const applied = new Map<string, Promise<readonly PlannedResource[]>>();
+
+/** Resources that the module makes of these variables: applied once, for all tests that look at them. */
+function apply(variables: Readonly<Record<string, unknown>>): Promise<readonly PlannedResource[]> {
+  const key = JSON.stringify(variables);
+  const resources = applied.get(key) ?? applyNew(variables);
+  applied.set(key, resources);
+  return resources;
+}
+
+async function applyNew(variables: Readonly<Record<string, unknown>>): Promise<readonly PlannedResource[]> {
   await using workspace = await Workspace.create(moduleCall("ecs-service", { ...required, ...variables }));
   await workspace.planAndApply();
   return await workspace.resources();

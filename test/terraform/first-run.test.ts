@@ -17,6 +17,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { awsEnvironment, deniedCalls, leastPrivilege } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
+import { inSoak } from "../support/soak.ts";
 import { terraformPath } from "./hcl-module.ts";
 import { skip, standInEnvironment } from "./terraform.ts";
 
@@ -175,7 +176,7 @@ describe("the way from nothing to the first container", { skip }, () => {
     assert.deepEqual(deniedCalls(aws), []);
   });
 
-  it("leads there on Azure", async () => {
+  it("leads there on Azure", inSoak, async () => {
     await using azure = await startAzure();
     await using reader = await Reader.open("From `apply` to the first `docker run` on Azure\n");
     const { subscriptionId, resourceGroup } = azure.subscription;
