@@ -25,23 +25,26 @@ describe("a build on Container Apps", () => {
   const socket = (): string => aca.daemon.socket;
   const base = (): string => `FROM ${aca.account.image("busybox")}`;
 
-  buildsOnAnyCloud(() => ({
-    daemon: aca.daemon,
-    base: aca.account.image("busybox"),
-    calls: aca.azure.calls,
-    startCall: "app.Jobs_Start",
-    lateCalls: ["app.Jobs_StopExecution", "app.Jobs_Delete", "app.JobExecution"],
-    isIdle: () => aca.azure.app.jobs.names().length === 0,
-    refused: [
-      ["RUN --network=host true", /network\.host is not allowed/],
-      ["RUN true", /the aca backend does not support RUN --network=host/, { networkmode: "host" }],
-      ["RUN --network=none true", /the aca backend does not support --network none/],
-      ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
-      ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
-    ],
-    protectsMounts: false,
-    directory: aca.azure.context.directory,
-  }));
+  buildsOnAnyCloud(
+    () => ({
+      daemon: aca.daemon,
+      base: aca.account.image("busybox"),
+      calls: aca.azure.calls,
+      startCall: "app.Jobs_Start",
+      lateCalls: ["app.Jobs_StopExecution", "app.Jobs_Delete", "app.JobExecution"],
+      isIdle: () => aca.azure.app.jobs.names().length === 0,
+      refused: [
+        ["RUN --network=host true", /network\.host is not allowed/],
+        ["RUN true", /the aca backend does not support RUN --network=host/, { networkmode: "host" }],
+        ["RUN --network=none true", /the aca backend does not support --network none/],
+        ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
+        ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
+      ],
+      protectsMounts: false,
+      directory: aca.azure.context.directory,
+    }),
+    false,
+  );
 
   it("begins as another user where its base does, in an image that is derived", async () => {
     await built(socket(), `${base()}\nUSER app\n`, { query: { t: "other:1" } });

@@ -1,7 +1,7 @@
 /**
  * The way between agents and the backend is cut while streams pass it: they go on byte for byte, or their clients are told
- * and never end with 0. With SOCKERLESS_SOAK=1 (`npm run soak -- "cuts on Azure"`), too, a network that loses everything for
- * 30 s, a cut beyond the limit, and all of them for a frontend that reaches the backend by TCP, as from another machine.
+ * and never end with 0, also after 30 s in which the network loses everything, and after a cut beyond the limit; and all of
+ * it for a frontend that reaches the backend by TCP, as from another machine. With SOCKERLESS_SOAK=1.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -16,10 +16,10 @@ import { AcaDaemon } from "../support/aca-daemon.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { beginClient, type ClientUnderWay, count, counted } from "../support/client-under-way.ts";
 import { freePort } from "../support/free-port.ts";
+import { inSoak } from "../support/soak.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { untilTrue } from "../support/until.ts";
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const shortCutMs = 2_000;
 const middleCutMs = 30_000;
 /** Streams wait for 2 minutes (ADR 105). */
@@ -29,20 +29,15 @@ const longCutMs = 135_000;
 const size = 30_000_000;
 const lines = 400;
 
-describe("jobs whose agents are cut off", () => testCuts(async () => []));
+describe("jobs whose agents are cut off", inSoak, () => testCuts(async () => []));
 
-describe(
-  "jobs whose agents are cut off from a backend on TCP",
-  {
-    skip: !isWhole && "takes minutes",
-  },
-  () =>
-    testCuts(async (directory) => {
-      const own = await mkdtemp(join(directory, "port-")); // The proxy has its certificates in the directory.
-      const { ca, cert, key } = (await makeCertificates(own)).server;
-      const tls = ["--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
-      return ["--listen", `tcp://127.0.0.1:${await freePort()}`, ...tls];
-    }),
+describe("jobs whose agents are cut off from a backend on TCP", inSoak, () =>
+  testCuts(async (directory) => {
+    const own = await mkdtemp(join(directory, "port-")); // The proxy has its certificates in the directory.
+    const { ca, cert, key } = (await makeCertificates(own)).server;
+    const tls = ["--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
+    return ["--listen", `tcp://127.0.0.1:${await freePort()}`, ...tls];
+  }),
 );
 
 /** @param args makes arguments of the daemon; files that they need are put into the directory */
@@ -156,9 +151,7 @@ function testCuts(args: (directory: string) => Promise<string[]>): void {
     );
   });
 
-  it("have their streams go on after 30 s in which the network loses everything", {
-    skip: !isWhole && "takes half a minute",
-  }, async () => {
+  it("have their streams go on after 30 s in which the network loses everything", async () => {
     const names = await Promise.all(["far", "asker"].map(execution));
     const streams = await begin();
     await Promise.all(names.map((name) => aca.azure.app.cutNetwork(name)));
@@ -167,9 +160,7 @@ function testCuts(args: (directory: string) => Promise<string[]>): void {
     await assertWhole(streams);
   });
 
-  it("have their clients told when the cut is beyond the limit", {
-    skip: !isWhole && "takes minutes",
-  }, async () => {
+  it("have their clients told when the cut is beyond the limit", async () => {
     const streams = await begin();
     proxy.setOpen(false);
     proxy.cut();
@@ -189,9 +180,7 @@ function testCuts(args: (directory: string) => Promise<string[]>): void {
     assert.notEqual(await streams.peer.closed, 0);
   });
 
-  it("have their clients told when they are gone after it", {
-    skip: !isWhole && "takes half a minute",
-  }, async () => {
+  it("have their clients told when they are gone after it", async () => {
     const streams = await begin();
     const name = await execution("far");
     proxy.setOpen(false);

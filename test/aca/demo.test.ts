@@ -8,12 +8,13 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { runCommand } from "../support/command.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 import { leftMachine } from "../support/within-machine.ts";
 
 const demo = fileURLToPath(new URL("demo.js", import.meta.url));
 
-test("a demonstration runs containers as jobs, and leaves nothing", async () => {
+test("a demonstration runs containers as jobs, and leaves nothing", inSoak, async () => {
   await using resources = new AsyncDisposableStack();
   const directory = await mkdtemp(path.join(tmpdir(), "sockerless-demo-test-"));
   resources.defer(() => rm(directory, { recursive: true, force: true }));

@@ -1,4 +1,4 @@
-/** `sockerless doctor --start-job` in a simulated Azure that really runs the jobs. Calls that fail take half a minute: SOCKERLESS_SOAK=1. */
+/** `sockerless doctor --start-job` in a simulated Azure that really runs the jobs. Only with SOCKERLESS_SOAK=1. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
@@ -6,11 +6,9 @@ import { callbackCheck } from "../../src/backends/aca/doctor/start-jobs.ts";
 import type { Finding } from "../../src/common/finding.ts";
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { doctorLook } from "../support/doctor-look.ts";
+import { inSoak } from "../support/soak.ts";
 
-const soak =
-  process.env["SOCKERLESS_SOAK"] === "1" ? false : "only with SOCKERLESS_SOAK=1: it takes half a minute";
-
-describe("the doctor of ACA, asked to start jobs", () => {
+describe("the doctor of ACA, asked to start jobs", inSoak, () => {
   let own: AcaDaemon;
   before(async () => {
     own = await AcaDaemon.start();
@@ -44,7 +42,7 @@ describe("the doctor of ACA, asked to start jobs", () => {
       assert.equal(of("the storage account").status, "wrong");
     });
 
-    it("finds an address that leads nowhere, and one that leads to another", { skip: soak }, async () => {
+    it("finds an address that leads nowhere, and one that leads to another", async () => {
       for (const address of ["nowhere.example", `${own.azure.hostAddress}:1`]) {
         const of = await look({ "aca.callback_url": `wss://${address}/sockerless` });
         assert.equal(of(callbackCheck).status, "wrong");

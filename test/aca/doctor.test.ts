@@ -15,6 +15,7 @@ import { runCommand } from "../support/command.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { checkout } from "../support/daemon.ts";
 import { type Breakage, type DoctorLook, doctorLook, type Statuses } from "../support/doctor-look.ts";
+import { inSoak } from "../support/soak.ts";
 
 /** Lines about what Azure alone sees. */
 const alwaysUnknown: Statuses = { "the agent's image": "unknown", "the callback address": "unknown" };
@@ -250,7 +251,7 @@ describe("the doctor of ACA", () => {
     assert.deepEqual(well, ["the configuration", "the storage account's key"], text);
   });
 
-  it("finds an agent's image that nobody has pushed, until somebody has", async () => {
+  it("finds an agent's image that nobody has pushed, until somebody has", inSoak, async () => {
     await using own = await AcaAccount.open({
       azure: { lightweight: true },
       aca: () => Promise.resolve({ agent_image: undefined }),

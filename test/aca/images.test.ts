@@ -7,6 +7,7 @@ import { after, before, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { busyboxImage, dockerArchive } from "../support/images.ts";
+import { inSoak } from "../support/soak.ts";
 
 describe("images on Container Apps", () => {
   let aca: AcaDaemon;
@@ -38,7 +39,7 @@ describe("images on Container Apps", () => {
     assert.equal(imports(), before);
   });
 
-  it("that are mounted are copied with root's rights, whoever they run as", async () => {
+  it("that are mounted are copied with root's rights, whoever they run as", inSoak, async () => {
     const image = aca.account.image("other-user:latest");
     const script =
       "mkdir -p /tool/bin && echo v1 > /tool/bin/version && chmod 700 /tool && ln -s /tool /current";

@@ -4,6 +4,7 @@ import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import type { Fault } from "../simulators/common/faults.ts";
 import { AcaDaemon } from "../support/aca-daemon.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
 describe("containers as jobs of an Azure that", () => {
@@ -54,17 +55,21 @@ describe("containers as jobs of an Azure that", () => {
     );
   });
 
-  it("fails replicas before their containers run puts another job, which runs once, and keeps none", async () => {
-    const id = await ok("create", "busybox", "echo", "ran");
-    aca.azure.app.failReplicas(jobOf(id));
-    assert.equal(await ok("start", "--attach", id), "ran");
-    assert.equal(calls("Jobs_Start"), 2);
-    const args = ["events", "--since", "0", "--until", "0s", "--filter", `container=${id}`];
-    const told = await ok(...args, "--filter", "event=start_waits");
-    assert.match(told, /try 2 of 3 in 2 s: the job's execution has failed/);
-    await ok("rm", id);
-    await untilTrue(() => !aca.azure.app.jobs.names().some((job) => job.startsWith(jobOf(id))));
-  });
+  it(
+    "fails replicas before their containers run puts another job, which runs once, and keeps none",
+    inSoak,
+    async () => {
+      const id = await ok("create", "busybox", "echo", "ran");
+      aca.azure.app.failReplicas(jobOf(id));
+      assert.equal(await ok("start", "--attach", id), "ran");
+      assert.equal(calls("Jobs_Start"), 2);
+      const args = ["events", "--since", "0", "--until", "0s", "--filter", `container=${id}`];
+      const told = await ok(...args, "--filter", "event=start_waits");
+      assert.match(told, /try 2 of 3 in 2 s: the job's execution has failed/);
+      await ok("rm", id);
+      await untilTrue(() => !aca.azure.app.jobs.names().some((job) => job.startsWith(jobOf(id))));
+    },
+  );
 
   it("has given a role only just, is throttled or at another operation lets them start a little later", async () => {
     const errors = [
@@ -95,7 +100,7 @@ describe("containers as jobs of an Azure that", () => {
     await ok("rm", ...ran);
   });
 
-  it("refuses a start for good is left no job", async () => {
+  it("refuses a start for good is left no job", inSoak, async () => {
     const id = await ok("create", "busybox", "true");
     aca.azure.faults.add({ on: "app.Jobs_Start", error: { code: "InvalidRequest", message: "not today" } });
     const { code, errorText } = await aca.daemon.docker("start", id);
@@ -133,7 +138,7 @@ describe("containers as jobs of an Azure that", () => {
     await ok("rm", id);
   });
 
-  it("cuts a replica off at its timeout says that it did", async () => {
+  it("cuts a replica off at its timeout says that it did", inSoak, async () => {
     const { id } = await started("sleep", "1000000");
     aca.azure.clock.advance(10 * 60_000);
     assert.notEqual(await ok("wait", id), "0");

@@ -45,7 +45,7 @@ const roles: Readonly<
  * named in `errors.test.ts` and `log-analytics.test.ts`.
  */
 const unneeded = ["Container Registry Data Importer and Data Reader", "Log Analytics Reader"];
-const sample = ["Managed Identity Operator"];
+const sample = ["Storage Account Contributor"];
 const chosen =
   process.env["SOCKERLESS_ROLES"]?.split(",") ??
   (process.env["SOCKERLESS_SOAK"] === "1" ? Object.keys(roles) : sample);

@@ -13,13 +13,10 @@ import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { beforeAndAfter, KillSweep } from "../support/kill-sweep.ts";
 import { LifeThroughKills, type Scene } from "../support/life-through-kills.ts";
+import { isSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const sample = [
-  ...["azure.Jobs_CreateOrUpdate.after", "azure.Jobs_Start.after"],
-  "azure.ManagedEnvironmentsStorages_Delete.before",
-];
+const sample = ["azure.Jobs_Start.after", "azure.ManagedEnvironmentsStorages_Delete.before"];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
 const least = beforeAndAfter(
   ...[
@@ -42,7 +39,7 @@ const least = beforeAndAfter(
 const scenes: readonly Scene[] = ["undisturbed", "cut off", "begun again"];
 
 /** Lives at the same time, each in a subscription of its own: most of a life is waiting. */
-const lanes = isWhole ? 4 : 1;
+const lanes = isSoak ? 4 : 1;
 
 /** A subscription, and a daemon that can be killed. */
 interface Lane {
@@ -147,7 +144,7 @@ describe("a backend of jobs that is killed", () => {
   };
 
   it("loses, doubles and leaks nothing", { concurrency: lanes }, async (t) => {
-    const sweeps = isWhole
+    const sweeps = isSoak
       ? await recordSweeps()
       : sample.map((step): { step: string; scene: Scene } => ({ step, scene: "undisturbed" }));
     await Promise.all(

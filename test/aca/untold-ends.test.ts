@@ -1,6 +1,6 @@
 /**
- * Ends that Azure has told while Log Analytics refuses or cannot be reached: they are final all the same. One whose code only
- * the log has takes a minute: with SOCKERLESS_SOAK=1 (`npm run soak -- "untold ends"`).
+ * Ends that Azure has told while Log Analytics refuses or cannot be reached: they are final all the same. What takes a minute
+ * is run with SOCKERLESS_SOAK=1 (`npm run soak -- "untold ends"`).
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
@@ -8,9 +8,9 @@ import { after, afterEach, before, describe, it } from "node:test";
 import type { Fault } from "../simulators/common/faults.ts";
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { CommandResult } from "../support/command.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
-const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "takes minutes";
 const failures: readonly (readonly [what: string, Omit<Fault, "on">, why: RegExp])[] = [
   [
     "refuses",
@@ -58,35 +58,39 @@ describe("containers whose execution has ended while Log Analytics is not to be 
     return { execution: execution.name, run };
   };
 
-  it("have the code that Azure tells, though it tells of no other, and a client that is owed output has an error", async () => {
-    const { azure, daemon } = aca;
-    const [[, refused]] = failures as [(typeof failures)[0]];
-    azure.faults.add({ on: "loganalytics", times: Infinity, ...refused });
-    const lost = [await lose("succeeds"), await lose("goes", "--rm")];
-    const hidden = await lose("hidden");
-    azure.faults.add({ on: "app.Jobs_ListByResourceGroup", times: Infinity, ...refused });
-    const where = (input: unknown): boolean => JSON.stringify(input).includes(hidden.execution);
-    azure.faults.add({ on: "app.JobExecution", times: Infinity, where, ...refused });
-    for (const { execution } of [...lost, hidden]) {
-      azure.app.tell(execution, "Succeeded");
-    }
-    for (const { run } of lost) {
-      const { code, errorText } = await run;
-      assert.equal(code, 125, errorText);
-      assert.match(errorText, /its output may not be whole/);
-    }
-    await untilTrue(
-      async () => (await inspect("{{.State.Status}} {{.State.ExitCode}}", "succeeds")) === "exited 0",
-    );
-    const logs = await daemon.docker("logs", "succeeds");
-    assert.notEqual(logs.code, 0);
-    assert.match(logs.errorText, /the log is not to be had, because Query_Execute: no/);
-    assert.equal(await inspect("{{.State.Status}}", "hidden"), "running");
-    azure.faults.clear();
-    assert.notEqual((await hidden.run).code, 0);
-    assert.equal(await inspect("{{.State.Status}} {{.State.ExitCode}}", "hidden"), "exited 0");
-    await daemon.ok("rm", "succeeds", "hidden");
-  });
+  it(
+    "have the code that Azure tells, though it tells of no other, and a client that is owed output has an error",
+    inSoak,
+    async () => {
+      const { azure, daemon } = aca;
+      const [[, refused]] = failures as [(typeof failures)[0]];
+      azure.faults.add({ on: "loganalytics", times: Infinity, ...refused });
+      const lost = [await lose("succeeds"), await lose("goes", "--rm")];
+      const hidden = await lose("hidden");
+      azure.faults.add({ on: "app.Jobs_ListByResourceGroup", times: Infinity, ...refused });
+      const where = (input: unknown): boolean => JSON.stringify(input).includes(hidden.execution);
+      azure.faults.add({ on: "app.JobExecution", times: Infinity, where, ...refused });
+      for (const { execution } of [...lost, hidden]) {
+        azure.app.tell(execution, "Succeeded");
+      }
+      for (const { run } of lost) {
+        const { code, errorText } = await run;
+        assert.equal(code, 125, errorText);
+        assert.match(errorText, /its output may not be whole/);
+      }
+      await untilTrue(
+        async () => (await inspect("{{.State.Status}} {{.State.ExitCode}}", "succeeds")) === "exited 0",
+      );
+      const logs = await daemon.docker("logs", "succeeds");
+      assert.notEqual(logs.code, 0);
+      assert.match(logs.errorText, /the log is not to be had, because Query_Execute: no/);
+      assert.equal(await inspect("{{.State.Status}}", "hidden"), "running");
+      azure.faults.clear();
+      assert.notEqual((await hidden.run).code, 0);
+      assert.equal(await inspect("{{.State.Status}} {{.State.ExitCode}}", "hidden"), "exited 0");
+      await daemon.ok("rm", "succeeds", "hidden");
+    },
+  );
 
   it("are an error to clients of a container that is stopped, where Azure tells of a success", async () => {
     const { azure, daemon } = aca;
@@ -109,7 +113,7 @@ describe("containers whose execution has ended while Log Analytics is not to be 
   });
 
   for (const [index, [what, fault, why]] of failures.entries()) {
-    it(`have ended with 255 a minute later where it ${what}`, { skip }, async () => {
+    it(`have ended with 255 a minute later where it ${what}`, inSoak, async () => {
       const { azure, daemon } = aca;
       azure.faults.add({ on: "loganalytics", times: Infinity, ...fault });
       const name = `lost-${index}`;

@@ -25,6 +25,7 @@ import { readBackendReach } from "../../src/frontend/backend/transport.ts";
 import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
 import { AgentEndpointSchema } from "../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
 import { makeCertificates } from "../support/certificates.ts";
+import { inSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { callbackScene } from "./callback-scene.ts";
 import { grpcStatus, HostileAgent } from "./hostile-agent.ts";
@@ -382,23 +383,27 @@ describe("agents that call", () => {
     assert.ok(Buffer.concat(received).equals(sent));
   });
 
-  it("leave once they are reached again, where their client has left while it was cut off", async () => {
-    const long = {
-      SOCKERLESS_CALLBACK_RESUME: "1h",
-      SOCKERLESS_LINGER: "0s",
-      SOCKERLESS_DRAIN_TIMEOUT: "1s",
-    };
-    const { proxy, agent, client, stream, over } = await startEcho(long);
-    stream.endInput();
-    assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
-    proxy.setOpen(false);
-    proxy.cut(); // Nobody waits for the connection to go on, as no stream is open.
-    proxy.setOpen(true);
-    await untilTrue(async () => {
-      await client.signal({ signal: 9 }).catch(() => {}); // It may not have called again yet.
-      return agent.hasEnded();
-    });
-  });
+  it(
+    "leave once they are reached again, where their client has left while it was cut off",
+    inSoak,
+    async () => {
+      const long = {
+        SOCKERLESS_CALLBACK_RESUME: "1h",
+        SOCKERLESS_LINGER: "0s",
+        SOCKERLESS_DRAIN_TIMEOUT: "1s",
+      };
+      const { proxy, agent, client, stream, over } = await startEcho(long);
+      stream.endInput();
+      assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
+      proxy.setOpen(false);
+      proxy.cut(); // Nobody waits for the connection to go on, as no stream is open.
+      proxy.setOpen(true);
+      await untilTrue(async () => {
+        await client.signal({ signal: 9 }).catch(() => {}); // It may not have called again yet.
+        return agent.hasEnded();
+      });
+    },
+  );
 
   it("are given up, and never taken for ended, after a cut beyond the limit", async () => {
     const { proxy, agent, stream, over } = await startEcho({ SOCKERLESS_CALLBACK_RESUME: "500ms" });

@@ -16,6 +16,7 @@ import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { filesWithCredentials, hasCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
 import { allLag } from "../simulators/aws/switches.ts";
+import { inSoak } from "../support/soak.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
@@ -83,26 +84,30 @@ it("tasks take the agent from a file system, and a private image with the creden
   );
 });
 
-it("tasks pull from the cache that is configured for a registry; a role that is not there fails the start by name", async () => {
-  await using under = await (async () => {
-    await using registry = await TestRegistry.start();
-    await registry.push("team/box", "latest", await busyboxImage({ Cmd: ["echo", "cached"] }));
-    const started = await EcsDaemon.start({
-      ecs: async (aws) => ({ pull_through_caches: [`${registry.host}=${cacheOf(aws)}`] }),
-    });
-    const { daemon, aws } = started;
-    await daemon.ok("pull", "--quiet", `${registry.host}/team/box`);
-    await daemon.ok("tag", `${registry.host}/team/box`, "box");
-    await fillCache(aws, registry.host, "team/box");
-    return started;
-  })();
-  const { daemon, aws } = under;
-  assert.equal(await daemon.ok("run", "--rm", "box"), "cached", "its registry is away");
-  aws.iam.removeRole(aws.account.executionRoleArn);
-  const refused = await daemon.docker("run", "box");
-  assert.equal(refused.code, 125);
-  assert.match(refused.errorText, /ECS was unable to assume the role '.*' that was provided for this task/);
-});
+it(
+  "tasks pull from the cache that is configured for a registry; a role that is not there fails the start by name",
+  inSoak,
+  async () => {
+    await using under = await (async () => {
+      await using registry = await TestRegistry.start();
+      await registry.push("team/box", "latest", await busyboxImage({ Cmd: ["echo", "cached"] }));
+      const started = await EcsDaemon.start({
+        ecs: async (aws) => ({ pull_through_caches: [`${registry.host}=${cacheOf(aws)}`] }),
+      });
+      const { daemon, aws } = started;
+      await daemon.ok("pull", "--quiet", `${registry.host}/team/box`);
+      await daemon.ok("tag", `${registry.host}/team/box`, "box");
+      await fillCache(aws, registry.host, "team/box");
+      return started;
+    })();
+    const { daemon, aws } = under;
+    assert.equal(await daemon.ok("run", "--rm", "box"), "cached", "its registry is away");
+    aws.iam.removeRole(aws.account.executionRoleArn);
+    const refused = await daemon.docker("run", "box");
+    assert.equal(refused.code, 125);
+    assert.match(refused.errorText, /ECS was unable to assume the role '.*' that was provided for this task/);
+  },
+);
 
 /** Copies an image as it is, as ECR does when a task pulls it for the first time. */
 async function fillCache(aws: Aws, registry: string, repository: string): Promise<void> {

@@ -51,24 +51,27 @@ describe("a build on ECS", () => {
   const tasks = (): number => ecs.aws.calls.count("ecs.RunTask");
   const isIdle = (): boolean => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED");
 
-  buildsOnAnyCloud(() => ({
-    daemon: ecs.daemon,
-    base: `${registry.host}/base:1`,
-    calls: ecs.aws.calls,
-    startCall: "ecs.RunTask",
-    lateCalls: [],
-    isIdle,
-    refused: [
-      ["RUN --network=host true", /network\.host is not allowed/],
-      ["RUN true", /the ecs backend does not support RUN --network=host/, { networkmode: "host" }],
-      ["RUN true", /the ecs backend does not support --cgroup-parent/, { cgroupparent: "/x" }],
-      ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
-      ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
-      ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
-    ],
-    protectsMounts: true,
-    directory: ecs.aws.context.directory,
-  }));
+  buildsOnAnyCloud(
+    () => ({
+      daemon: ecs.daemon,
+      base: `${registry.host}/base:1`,
+      calls: ecs.aws.calls,
+      startCall: "ecs.RunTask",
+      lateCalls: [],
+      isIdle,
+      refused: [
+        ["RUN --network=host true", /network\.host is not allowed/],
+        ["RUN true", /the ecs backend does not support RUN --network=host/, { networkmode: "host" }],
+        ["RUN true", /the ecs backend does not support --cgroup-parent/, { cgroupparent: "/x" }],
+        ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
+        ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
+        ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
+      ],
+      protectsMounts: true,
+      directory: ecs.aws.context.directory,
+    }),
+    true,
+  );
 
   it("keeps a task while one RUN of a stage follows another, each with a layer and an output of its own", async () => {
     const dockerfile = `${base()} AS first

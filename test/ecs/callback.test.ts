@@ -14,6 +14,7 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
+import { inSoak } from "../support/soak.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -84,7 +85,7 @@ describe("tasks whose agents call the backend", () => {
     await daemon.ok("rm", "--force", "site");
   });
 
-  it("share a network, whose loopback others do not reach", async () => {
+  it("share a network, whose loopback others do not reach", inSoak, async () => {
     const { daemon } = under;
     const serve = (address: string): string[] => [
       "busybox",
@@ -118,7 +119,7 @@ describe("tasks whose agents call the backend", () => {
     await daemon.ok("rm", "--force", "app", "peer");
   });
 
-  it("keep the logs of all runs, each of which had an agent of its own", async () => {
+  it("keep the logs of all runs, each of which had an agent of its own", inSoak, async () => {
     const { daemon, aws } = under;
     await daemon.ok("run", "--name", "twice", "busybox", "sh", "-c", "echo run");
     await untilTrue(() => aws.ecs.tasks.every(({ state }) => state.desiredStatus === "STOPPED"));
@@ -148,37 +149,41 @@ describe("tasks whose agents call the backend", () => {
 
   const begin = (...args: string[]): ClientUnderWay => beginClient(under.daemon, ...args);
 
-  it("go on, byte for byte, after a cut that is longer than the silence of a peer that is gone", async () => {
-    const { daemon } = under;
-    const fill = "head -c 30000000 /dev/urandom > /big; sha256sum < /big > /sum";
-    await daemon.ok(
-      ...["run", "--detach", "--name", "far", "busybox", "sh", "-c"],
-      `${fill}; until [ -e /go ]; do usleep 10000; done; ${count(400)}; until [ -e /end ]; do usleep 10000; done`,
-    );
-    await untilTrue(async () => (await daemon.docker("exec", "far", "cat", "/sum")).text.length === 67);
-    const sum = (await daemon.ok("exec", "far", "cat", "/sum")).slice(0, 64);
-    const log = begin("logs", "--follow", "far");
-    const exec = begin("exec", "far", "sh", "-c", `touch /go; ${count(400)}; exit 3`);
-    const copy = begin("cp", "far:/big", "-");
-    const run = begin("run", "--rm", "busybox", "sh", "-c", `${count(400)}; exit 5`);
-    await once(copy.output, "data");
-    copy.output.pause(); // So that it is under way.
-    await untilTrue(() => [exec, log, run].every((client) => client.text().length > 0));
-    proxy.setOpen(false);
-    proxy.cut();
-    await delay(silenceMs + 1_000);
-    proxy.setOpen(true);
-    copy.output.resume();
-    assert.deepEqual(await Promise.all([exec.closed, copy.closed, run.closed]), [3, 0, 125]);
-    assert.match(run.errors(), /its output may not be whole/); // Its agent left before a watch of it stood again.
-    await daemon.ok("exec", "far", "touch", "/end");
-    assert.equal(await log.closed, 0);
-    for (const told of [log, exec, run]) {
-      assert.equal(String(told.text()), counted(400));
-    }
-    assert.equal(createHash("sha256").update(copy.text().subarray(512, 30_000_512)).digest("hex"), sum);
-    await daemon.ok("rm", "--force", "far");
-  });
+  it(
+    "go on, byte for byte, after a cut that is longer than the silence of a peer that is gone",
+    inSoak,
+    async () => {
+      const { daemon } = under;
+      const fill = "head -c 30000000 /dev/urandom > /big; sha256sum < /big > /sum";
+      await daemon.ok(
+        ...["run", "--detach", "--name", "far", "busybox", "sh", "-c"],
+        `${fill}; until [ -e /go ]; do usleep 10000; done; ${count(400)}; until [ -e /end ]; do usleep 10000; done`,
+      );
+      await untilTrue(async () => (await daemon.docker("exec", "far", "cat", "/sum")).text.length === 67);
+      const sum = (await daemon.ok("exec", "far", "cat", "/sum")).slice(0, 64);
+      const log = begin("logs", "--follow", "far");
+      const exec = begin("exec", "far", "sh", "-c", `touch /go; ${count(400)}; exit 3`);
+      const copy = begin("cp", "far:/big", "-");
+      const run = begin("run", "--rm", "busybox", "sh", "-c", `${count(400)}; exit 5`);
+      await once(copy.output, "data");
+      copy.output.pause(); // So that it is under way.
+      await untilTrue(() => [exec, log, run].every((client) => client.text().length > 0));
+      proxy.setOpen(false);
+      proxy.cut();
+      await delay(silenceMs + 1_000);
+      proxy.setOpen(true);
+      copy.output.resume();
+      assert.deepEqual(await Promise.all([exec.closed, copy.closed, run.closed]), [3, 0, 125]);
+      assert.match(run.errors(), /its output may not be whole/); // Its agent left before a watch of it stood again.
+      await daemon.ok("exec", "far", "touch", "/end");
+      assert.equal(await log.closed, 0);
+      for (const told of [log, exec, run]) {
+        assert.equal(String(told.text()), counted(400));
+      }
+      assert.equal(createHash("sha256").update(copy.text().subarray(512, 30_000_512)).digest("hex"), sum);
+      await daemon.ok("rm", "--force", "far");
+    },
+  );
 
   it("are told to be gone once their tasks have ended during a cut", async () => {
     const { daemon } = under;

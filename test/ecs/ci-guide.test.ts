@@ -23,6 +23,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { awsEnvironment, deniedCalls, leastPrivilege } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 import { terraformPath } from "../terraform/hcl-module.ts";
 import { skip, standInEnvironment } from "../terraform/terraform.ts";
@@ -62,7 +63,7 @@ const images: Readonly<Record<string, string>> = {
 /** A runner's configuration as GitHub answers it. */
 const jitConfig = Buffer.from('{".runner": "e30="}').toString("base64");
 
-describe("the commands of the guide to CI on Fargate", { skip }, () => {
+describe("the commands of the guide to CI on Fargate", { skip: skip || inSoak.skip }, () => {
   const resources = new AsyncDisposableStack();
   let aws: Aws;
   let daemon: Daemon;

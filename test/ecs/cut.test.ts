@@ -10,6 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
 const lines = 200;
@@ -92,7 +93,7 @@ describe("an exec in a task whose network is cut", () => {
     assert.equal(under.aws.calls.count("ecs.StopTask"), 2);
   });
 
-  it("is told a stop once when the cut is over, and has its time", async () => {
+  it("is told a stop once when the cut is over, and has its time", inSoak, async () => {
     const stops = under.aws.calls.count("ecs.StopTask");
     const script = "trap 'echo told' TERM; sleep 1000 & wait; sleep 1; kill $!; exit 7";
     const cut = await started("--name", "patient", "busybox", "sh", "-c", script);

@@ -14,6 +14,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { type Breakage, type DoctorLook, doctorLook, type Statuses } from "../support/doctor-look.ts";
 import { awsEnvironment, documentedPolicy, EcsAccount, withoutAction } from "../support/ecs-daemon.ts";
+import { inSoak } from "../support/soak.ts";
 
 /** Rights of which nothing is known without the VPC's ID, and without that of the Route 53 zone. */
 const inVpc = [
@@ -297,27 +298,31 @@ describe("the doctor of ECS", () => {
     });
   }
 
-  it("asks without IAM's simulation what changes nothing, and knows nothing of the other rights", async () => {
-    const network = { "sockerless-network": "0123456789ab" };
-    const { groupId } = aws.services.network.groups.create("net", "a network", network, aws.account.vpcId);
-    become("unsimulated", await policyWithout());
-    aws.calls.clear();
-    const { findings, statuses, isWell, text } = await look();
-    assert.ok(isWell, text);
-    assertNothingChanged(aws);
-    const rights = findings.filter(({ check }) => actions.includes(check));
-    const known = rights.filter(({ status }) => status === "ok").map(({ check }) => check);
-    assert.ok(known.includes("ec2:CreateTags") && known.includes("ecs:DescribeTasks"), text);
-    for (const action of ["ecs:RunTask", "iam:PassRole", "ecr:PutImage", "logs:GetLogEvents"]) {
-      assert.equal(statuses[action], "unknown", text);
-    }
-    for (const action of known) {
-      become(`unsimulated-${action}`, await policyWithout(action));
-      const without = await look();
-      assert.deepEqual(wrongIn(without.findings), [action], without.text);
-    }
-    aws.services.network.groups.delete(groupId);
-  });
+  it(
+    "asks without IAM's simulation what changes nothing, and knows nothing of the other rights",
+    inSoak,
+    async () => {
+      const network = { "sockerless-network": "0123456789ab" };
+      const { groupId } = aws.services.network.groups.create("net", "a network", network, aws.account.vpcId);
+      become("unsimulated", await policyWithout());
+      aws.calls.clear();
+      const { findings, statuses, isWell, text } = await look();
+      assert.ok(isWell, text);
+      assertNothingChanged(aws);
+      const rights = findings.filter(({ check }) => actions.includes(check));
+      const known = rights.filter(({ status }) => status === "ok").map(({ check }) => check);
+      assert.ok(known.includes("ec2:CreateTags") && known.includes("ecs:DescribeTasks"), text);
+      for (const action of ["ecs:RunTask", "iam:PassRole", "ecr:PutImage", "logs:GetLogEvents"]) {
+        assert.equal(statuses[action], "unknown", text);
+      }
+      for (const action of known) {
+        become(`unsimulated-${action}`, await policyWithout(action));
+        const without = await look();
+        assert.deepEqual(wrongIn(without.findings), [action], without.text);
+      }
+      aws.services.network.groups.delete(groupId);
+    },
+  );
 
   it("knows nothing of the rights to change groups where there is none to try it on", async () => {
     become("without-network", await policyWithout());

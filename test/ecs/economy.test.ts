@@ -8,12 +8,13 @@ import { ApiClient } from "../bench/api-client.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
+import { isSoak } from "../support/soak.ts";
 
-const containers = 100;
+const containers = isSoak ? 100 : 30;
 /** Rounds come no faster than twice in the poll interval of a second, whatever hastens them; one call describes a hundred. */
 const roundMs = 500;
 
-describe("a hundred containers that start at once at AWS's default rates", () => {
+describe("many containers that start at once at AWS's default rates", () => {
   it("meet no throttling, and need one RunTask each and little else", async () => {
     await using resources = new AsyncDisposableStack();
     const directory = await mkdtemp(join(tmpdir(), "skl-economy-"));

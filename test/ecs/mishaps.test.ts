@@ -17,8 +17,7 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { allLag } from "../simulators/aws/switches.ts";
-
-const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "waits for ecs.start_timeout";
+import { inSoak } from "../support/soak.ts";
 
 describe("a start", () => {
   let ecs: EcsDaemon;
@@ -40,7 +39,7 @@ describe("a start", () => {
   const definitions = async (): Promise<readonly string[]> =>
     (await sdk.send(new ListTaskDefinitionsCommand({}))).taskDefinitionArns ?? [];
 
-  it("registers its task definition anew where somebody has deregistered or deleted it", async () => {
+  it("registers its task definition anew where somebody has deregistered or deleted it", inSoak, async () => {
     await ok("run", "--rm", "busybox", "true");
     const deregister = async (): Promise<void> => {
       for (const taskDefinition of await definitions()) {
@@ -127,7 +126,7 @@ describe("a start", () => {
   });
 });
 
-describe("a start that AWS fails for all of its time", { skip }, () => {
+describe("a start that AWS fails for all of its time", inSoak, () => {
   let ecs: EcsDaemon;
 
   before(async () => {
@@ -198,7 +197,7 @@ describe("a stored log", () => {
   });
 });
 
-describe("a network", () => {
+describe("a network", inSoak, () => {
   it("is made of its group where the answer was lost and EC2 shows the group late", async () => {
     await using ecs = await EcsDaemon.start({ aws: { switches: { eventualConsistencyMs: allLag(2_000) } } });
     ecs.aws.faults.add({ on: "ec2.CreateSecurityGroup", cut: "after" });

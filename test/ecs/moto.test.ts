@@ -23,5 +23,5 @@ describe("a session on moto", { skip }, () => {
   });
   after(() => resources.disposeAsync());
 
-  testSession(() => daemon);
+  testSession(() => daemon, true);
 });

@@ -15,6 +15,7 @@ import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { runSockerless } from "../support/run-sockerless.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
 const minuteMs = 60_000;
@@ -102,7 +103,7 @@ describe("a learned pool on ECS", () => {
   };
   const today = (): string => new Date(systemClock.nowMs()).toISOString().slice(0, 10);
 
-  it("has none waiting once a day may not cost more", async () => {
+  it("has none waiting once a day may not cost more", inSoak, async () => {
     let told: { readonly info: string; readonly why: string } | undefined;
     // Another day, which begins with its own hours, may come in between.
     for (let day = ""; day !== today(); ) {

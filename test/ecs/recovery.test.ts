@@ -17,10 +17,10 @@ import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { beforeAndAfter, KillSweep, type Life } from "../support/kill-sweep.ts";
+import { inSoak, isSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const sample = ["aws.RegisterTaskDefinition.after", "aws.RunTask.after", "workloads.launch.after"];
+const sample = ["aws.RunTask.after", "workloads.launch.after"];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
 const leastCalls = [
   ...[
@@ -229,7 +229,7 @@ describe("a backend that is killed", () => {
   };
 
   it("loses, doubles and leaks nothing", async (t) => {
-    const sweeps = isWhole
+    const sweeps = isSoak
       ? await recordSweeps()
       : sample.map((step): Sweep => ({ step, scene: { isCut: false } }));
     for (const { step, scene } of sweeps) {
@@ -267,32 +267,36 @@ describe("a backend that is killed", () => {
     assert.deepEqual(made(), before);
   });
 
-  it("takes a lost container over once its agent answers, of which gc says that it does not", async () => {
-    const { daemon, aws } = ecs;
-    const id = await daemon.ok("run", "--detach", "--name=away", "busybox", "sleep", "1000");
-    const task = tasksOf(id)[0]?.state.taskArn ?? "";
-    await daemon.shutDown();
-    await rm(daemon.stateDir, { recursive: true });
-    await aws.ecs.cutNetwork(task);
-    await daemon.launch();
-    assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
-    await daemon.shutDown();
-    const program = join(checkout, "dist/src/cli/main.js");
-    const config = ["--config", join(ecs.directory, "config.yaml"), "--state-dir", daemon.stateDir];
-    const { code, text, errorText } = await runCommand(
-      process.execPath,
-      [program, "gc", "--backend=ecs", ...config, "--run-dir", daemon.runDir],
-      { env: { ...process.env, ...aws.environmentFor() } },
-    );
-    assert.equal(code, 0, errorText);
-    assert.match(text, /^found: task .*, whose agent does not answer: it may run/m);
-    await daemon.launch();
-    await aws.ecs.restoreNetwork(task);
-    await until(async () => (await daemon.ok("ps", "--quiet", "--no-trunc")) === id || undefined);
-    assert.equal(await daemon.ok("exec", "away", "echo", "alive"), "alive");
-    await daemon.ok("rm", "--force", "away");
-    await until(() => running().length === 0 || undefined);
-  });
+  it(
+    "takes a lost container over once its agent answers, of which gc says that it does not",
+    inSoak,
+    async () => {
+      const { daemon, aws } = ecs;
+      const id = await daemon.ok("run", "--detach", "--name=away", "busybox", "sleep", "1000");
+      const task = tasksOf(id)[0]?.state.taskArn ?? "";
+      await daemon.shutDown();
+      await rm(daemon.stateDir, { recursive: true });
+      await aws.ecs.cutNetwork(task);
+      await daemon.launch();
+      assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
+      await daemon.shutDown();
+      const program = join(checkout, "dist/src/cli/main.js");
+      const config = ["--config", join(ecs.directory, "config.yaml"), "--state-dir", daemon.stateDir];
+      const { code, text, errorText } = await runCommand(
+        process.execPath,
+        [program, "gc", "--backend=ecs", ...config, "--run-dir", daemon.runDir],
+        { env: { ...process.env, ...aws.environmentFor() } },
+      );
+      assert.equal(code, 0, errorText);
+      assert.match(text, /^found: task .*, whose agent does not answer: it may run/m);
+      await daemon.launch();
+      await aws.ecs.restoreNetwork(task);
+      await until(async () => (await daemon.ok("ps", "--quiet", "--no-trunc")) === id || undefined);
+      assert.equal(await daemon.ok("exec", "away", "echo", "alive"), "alive");
+      await daemon.ok("rm", "--force", "away");
+      await until(() => running().length === 0 || undefined);
+    },
+  );
 
   it("tears nothing down that its state, which is damaged, does not know", async () => {
     const { daemon } = ecs;

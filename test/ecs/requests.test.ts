@@ -31,7 +31,7 @@ describe("the requests of a session", () => {
     await proxy[Symbol.asyncDispose]();
   });
 
-  testSession(() => ecs.daemon);
+  testSession(() => ecs.daemon, true);
 
   it("are what the services' models take, in all four protocols", async () => {
     const judged = await judgeRequests(proxy.requests);

@@ -11,6 +11,7 @@ import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { denied, tryDenied, writeSeccompProfile } from "../support/seccomp-profile.ts";
+import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
 describe("a task's seccomp profile", () => {
@@ -62,7 +63,7 @@ describe("a task's seccomp profile", () => {
     await ok("rm", "again");
   });
 
-  it("is known to a backend that has lost its state, and holds for what starts then", async () => {
+  it("is known to a backend that has lost its state, and holds for what starts then", inSoak, async () => {
     const script = `${tryDenied}; exec sleep 1000`;
     const id = await ok("run", "--detach", "--name", "lasting", ...options, "busybox", "sh", "-c", script);
     const { daemon } = ecs;

@@ -7,10 +7,16 @@ import { it } from "node:test";
 
 import type { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { sampled } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
-/** Registers the tests, which build on one another. */
-export function testSession(daemon: () => Daemon): void {
+/**
+ * Registers the tests, which build on one another.
+ *
+ * @param isWhole whether `npm test` runs all of them here; else the first ones
+ */
+export function testSession(daemon: () => Daemon, isWhole: boolean): void {
+  const later = sampled(isWhole);
   const ok = (...args: string[]): Promise<string> => daemon().ok(...args);
   const inspect = (format: string, name: string): Promise<string> => ok("inspect", "--format", format, name);
 
@@ -47,7 +53,7 @@ export function testSession(daemon: () => Daemon): void {
     assert.match(await ok("top", "life"), /sleep 1|sh -c/);
   });
 
-  it("stops, restarts, pauses and commits", async () => {
+  it("stops, restarts, pauses and commits", later, async () => {
     await ok("stop", "life");
     assert.equal(await inspect("{{.State.Status}} {{.State.ExitCode}}", "life"), "exited 0");
     assert.match(await ok("logs", "life"), /bye$/);
@@ -62,7 +68,7 @@ export function testSession(daemon: () => Daemon): void {
     await ok("rmi", "kept:1");
   });
 
-  it("keeps volumes, and directories of them", async () => {
+  it("keeps volumes, and directories of them", later, async () => {
     await ok("volume", "create", "--label", "of=session", "data");
     await ok(
       "run",
@@ -84,7 +90,7 @@ export function testSession(daemon: () => Daemon): void {
     assert.equal(await ok("volume", "ls", "--quiet"), "");
   });
 
-  it("connects containers on networks, by name", async () => {
+  it("connects containers on networks, by name", later, async () => {
     await ok("network", "create", "apart");
     const serve = "echo hello > /index.html; exec httpd -f -p 80 -h /";
     await ok("run", "--detach", "--name", "server", "--network", "apart", "busybox", "sh", "-c", serve);
@@ -97,7 +103,7 @@ export function testSession(daemon: () => Daemon): void {
     await ok("network", "rm", "apart", "second");
   });
 
-  it("finds its containers again after its state directory was lost", async () => {
+  it("finds its containers again after its state directory was lost", later, async () => {
     const id = await ok(
       "run",
       "--detach",

@@ -8,6 +8,7 @@ import { after, before, describe, it } from "node:test";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -91,7 +92,7 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rm", "cut");
   });
 
-  it("have the logs of all their runs, whether these were of one task or of several", async () => {
+  it("have the logs of all their runs, whether these were of one task or of several", inSoak, async () => {
     const { daemon } = under;
     await daemon.ok("create", "--name", "again", "busybox", "sh", "-c", "echo run; exec sleep 1000");
     const printed = (runs: number) => async (): Promise<boolean> =>
@@ -132,7 +133,7 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rmi", "committed:1");
   });
 
-  it("keep the files that were put into them until a start succeeds, in whichever task", async () => {
+  it("keep the files that were put into them until a start succeeds, in whichever task", inSoak, async () => {
     const { daemon, aws } = under;
     const programs = join(directory, "programs");
     await mkdir(programs);
@@ -172,7 +173,9 @@ describe("containers on ECS that do not run", () => {
       failed.errorText,
       /do not fit in at \/vol\/programs: .*; docker cp a directory to there, too/,
     );
-    await daemon.ok("cp", join(directory, "programs"), "fitting:/vol");
+    const programs = join(directory, "programs");
+    await mkdir(programs, { recursive: true });
+    await daemon.ok("cp", programs, "fitting:/vol");
     await daemon.ok("start", "fitting");
     await untilTrue(async () => (await daemon.ok("logs", "fitting")).endsWith("kept"));
     await daemon.ok("rm", "--force", "fitting");
@@ -196,7 +199,7 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rm", "--force", "beginning");
   });
 
-  it("say which setting would have kept their files, once their task is gone", async () => {
+  it("say which setting would have kept their files, once their task is gone", inSoak, async () => {
     const { daemon } = under;
     await daemon.ok("run", "--name", "left", "busybox", "true");
     await gone("left");
@@ -233,7 +236,7 @@ describe("containers on ECS that do not run", () => {
   });
 });
 
-describe("logs on ECS that are larger than the backend keeps", () => {
+describe("logs on ECS that are larger than the backend keeps", inSoak, () => {
   it("are read from CloudWatch as they were written, both streams told apart", async () => {
     await using under = await EcsDaemon.start({
       ecs: { linger: "1s", drain_timeout: "1s", log_drain_max: "64" },

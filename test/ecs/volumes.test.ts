@@ -12,6 +12,7 @@ import { checkout } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { inSoak } from "../support/soak.ts";
 import { tarOf } from "../support/tar.ts";
 
 describe("volumes on ECS", () => {
@@ -393,7 +394,7 @@ describe("volumes on ECS", () => {
     await daemon.ok("network", "rm", "surviving");
   });
 
-  it("that no state knows are shown by gc, and removed where that is asked for", async () => {
+  it("that no state knows are shown by gc, and removed where that is asked for", inSoak, async () => {
     const { daemon, aws, directory } = under;
     const copy = join(daemon.directory, "copy");
     const collect = async (...options: string[]): Promise<string[]> => {

@@ -37,25 +37,28 @@ suite("a build on Kubernetes", { skip: withoutCluster }, () => {
   const isIdle = async (): Promise<boolean> =>
     (await kubernetes.kubectl("get", "pods", "--output", "name")) === "";
 
-  buildsOnAnyCloud(() => ({
-    daemon: kubernetes.daemon,
-    base: `${cluster.registry.host}/busybox:latest`,
-    calls,
-    startCall: "pods.create",
-    lateCalls: ["pods.delete"],
-    isIdle,
-    refused: [
-      ["RUN --network=host true", /network\.host is not allowed/],
-      ["RUN true", /the kubernetes backend does not support RUN --network=host/, { networkmode: "host" }],
-      ["RUN --network=none true", /the kubernetes backend does not support --network none/],
-      ["RUN true", /the kubernetes backend does not support --cgroup-parent/, { cgroupparent: "/x" }],
-      ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
-      ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
-      ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
-    ],
-    protectsMounts: true,
-    directory: cluster.directory,
-  }));
+  buildsOnAnyCloud(
+    () => ({
+      daemon: kubernetes.daemon,
+      base: `${cluster.registry.host}/busybox:latest`,
+      calls,
+      startCall: "pods.create",
+      lateCalls: ["pods.delete"],
+      isIdle,
+      refused: [
+        ["RUN --network=host true", /network\.host is not allowed/],
+        ["RUN true", /the kubernetes backend does not support RUN --network=host/, { networkmode: "host" }],
+        ["RUN --network=none true", /the kubernetes backend does not support --network none/],
+        ["RUN true", /the kubernetes backend does not support --cgroup-parent/, { cgroupparent: "/x" }],
+        ["RUN --mount=type=cache,target=/x,uid=7 true", /RUN --mount=type=cache with uid, gid, mode or from/],
+        ["RUN --mount=type=cache,target=/x,from=base,source=/etc true", /with uid, gid, mode or from/],
+        ["RUN --security=insecure true", /security\.insecure is not allowed|--security=insecure/],
+      ],
+      protectsMounts: true,
+      directory: cluster.directory,
+    }),
+    true,
+  );
 
   test("keeps a pod while one RUN of a stage follows another, and asks for no right of it", async () => {
     const dockerfile = `${base()} AS first

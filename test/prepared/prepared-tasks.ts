@@ -7,6 +7,7 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { after, before, describe, it } from "node:test";
 
 import { runSockerless } from "../support/run-sockerless.ts";
+import { inSoak, sampled } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 import {
   answersIn,
@@ -20,14 +21,12 @@ import {
 /** Time that the simulated cloud takes for a task, beyond what it really takes. */
 const cloudMs = 6_000;
 
-const isSoak = process.env["SOCKERLESS_SOAK"] === "1";
-
-/** @param isSample whether `npm test` runs only what differs most between clouds */
+/** @param isSample whether `npm test` has the sample of this cloud; of others what differs most between clouds */
 export function preparedTasks(
   { open, otherOption, without, isMadeWithNetworks }: PoolCloudKind,
   isSample: boolean,
 ): void {
-  const skip = isSample && !isSoak && "in the soak";
+  const inSample = sampled(isSample);
 
   describe("prepared tasks", { skip: without }, () => {
     let cloud: PoolCloud;
@@ -95,7 +94,7 @@ export function preparedTasks(
     });
 
     it("serve those of a network and size that they were prepared for, and their name and generation", {
-      skip,
+      ...inSoak,
     }, async () => {
       await untilPrepared(3);
       const id = await ok(
@@ -113,7 +112,7 @@ export function preparedTasks(
       await ok("rm", "--force", "sized");
     });
 
-    it("take all that are there, and start the rest without, side by side", { skip }, async () => {
+    it("take all that are there, and start the rest without, side by side", inSample, async () => {
       await untilPrepared(3);
       const burst = Array.from({ length: 5 }, () => ok("run", "--detach", "busybox", "sleep", "600"));
       const ids = await Promise.all(burst);
@@ -127,7 +126,7 @@ export function preparedTasks(
       await ok("rm", "--force", ...ids);
     });
 
-    it("serve no container that asks for another task", { skip }, async () => {
+    it("serve no container that asks for another task", inSample, async () => {
       await untilPrepared(3);
       const [option, name] = otherOption;
       await ok("run", "--name=other", option, "busybox", "true");
@@ -138,25 +137,27 @@ export function preparedTasks(
       await ok("rm", "other");
     });
 
-    it("serve a container on a network of its own, unless tasks are made with networks, which why tells", {
-      skip,
-    }, async () => {
-      await untilPrepared(3);
-      await ok("network", "create", "own");
-      await ok("run", "--name=alone", "--network=own", "busybox", "true");
-      const reason = (await why("alone")).split("\n").at(-1);
-      assert.equal(
-        reason,
-        isMadeWithNetworks
-          ? "Not prepared, because it differs from the tasks for busybox in networks."
-          : "It runs in a prepared task.",
-      );
-      await ok("rm", "alone");
-      await ok("network", "rm", "own");
-    });
+    it(
+      "serve a container on a network of its own, unless tasks are made with networks, which why tells",
+      inSample,
+      async () => {
+        await untilPrepared(3);
+        await ok("network", "create", "own");
+        await ok("run", "--name=alone", "--network=own", "busybox", "true");
+        const reason = (await why("alone")).split("\n").at(-1);
+        assert.equal(
+          reason,
+          isMadeWithNetworks
+            ? "Not prepared, because it differs from the tasks for busybox in networks."
+            : "It runs in a prepared task.",
+        );
+        await ok("rm", "alone");
+        await ok("network", "rm", "own");
+      },
+    );
 
     it("serve one container, once, whose start falls back where it cannot be claimed", {
-      skip,
+      ...inSample,
     }, async (t) => {
       await untilPrepared(3);
       const before = (await running()).map(({ task }) => task);
@@ -175,37 +176,42 @@ export function preparedTasks(
       await ok("rm", "fallen");
     });
 
-    it("are found again by a backend that starts, and so is what has claimed one, with and without its state", async () => {
-      await untilPrepared(3);
-      const idle = await running();
-      const id = await ok("run", "--detach", "--name=kept", "busybox", "sh", "-c", "echo said; sleep 600");
-      const { daemon } = cloud;
-      const tasks = async (): Promise<readonly string[]> => (await running()).map(({ task }) => task).sort();
-      await untilTrue(async () => {
-        const now = await running();
-        return now.length === 4 && now.every(answersIn(cloud));
-      });
-      const claimedTask = idle.find(await claimedIn(cloud))?.task ?? "";
-      const before = await tasks();
-      assert.ok(before.includes(claimedTask), claimedTask);
-      await daemon.shutDown();
-      await daemon.launch();
-      await untilTrue(async () => (await ok("ps", "--quiet", "--no-trunc")) === id);
-      assert.equal(await ok("exec", "kept", "echo", "alive"), "alive");
-      assert.deepEqual(await tasks(), before);
-      await daemon.shutDown();
-      await rm(daemon.stateDir, { recursive: true });
-      await daemon.launch();
-      await untilTrue(async () => (await ok("ps", "--quiet", "--no-trunc")) === id);
-      assert.equal(await ok("logs", "kept"), "said");
-      assert.ok((await tasks()).includes(claimedTask), "in the same task");
-      await ok("rm", "--force", "kept");
-      await cloud.bringImage();
-      await daemon.docker("network", "create", "ci"); // It may have been found again.
-      await untilPrepared(3);
-    });
+    it(
+      "are found again by a backend that starts, and so is what has claimed one, with and without its state",
+      inSample,
+      async () => {
+        await untilPrepared(3);
+        const idle = await running();
+        const id = await ok("run", "--detach", "--name=kept", "busybox", "sh", "-c", "echo said; sleep 600");
+        const { daemon } = cloud;
+        const tasks = async (): Promise<readonly string[]> =>
+          (await running()).map(({ task }) => task).sort();
+        await untilTrue(async () => {
+          const now = await running();
+          return now.length === 4 && now.every(answersIn(cloud));
+        });
+        const claimedTask = idle.find(await claimedIn(cloud))?.task ?? "";
+        const before = await tasks();
+        assert.ok(before.includes(claimedTask), claimedTask);
+        await daemon.shutDown();
+        await daemon.launch();
+        await untilTrue(async () => (await ok("ps", "--quiet", "--no-trunc")) === id);
+        assert.equal(await ok("exec", "kept", "echo", "alive"), "alive");
+        assert.deepEqual(await tasks(), before);
+        await daemon.shutDown();
+        await rm(daemon.stateDir, { recursive: true });
+        await daemon.launch();
+        await untilTrue(async () => (await ok("ps", "--quiet", "--no-trunc")) === id);
+        assert.equal(await ok("logs", "kept"), "said");
+        assert.ok((await tasks()).includes(claimedTask), "in the same task");
+        await ok("rm", "--force", "kept");
+        await cloud.bringImage();
+        await daemon.docker("network", "create", "ci"); // It may have been found again.
+        await untilPrepared(3);
+      },
+    );
 
-    it("show a claimed container nothing of the pool or of another container", { skip }, async () => {
+    it("show a claimed container nothing of the pool or of another container", inSoak, async () => {
       await untilPrepared(3);
       const names = (await running()).map(({ name }) => name);
       // All that a container can be told, and has written.
@@ -245,7 +251,7 @@ export function preparedTasks(
       await ok("rm", "--force", "swordfish", "probe");
     });
 
-    it("are told by docker info, and listed and stopped by sockerless pool", { skip }, async () => {
+    it("are told by docker info, and listed and stopped by sockerless pool", inSoak, async () => {
       await untilPrepared(3);
       const pool = (...args: string[]): Promise<string> =>
         runSockerless("pool", ...args, "--backend-address", `unix://${cloud.daemon.backendSocket}`);
@@ -281,7 +287,7 @@ export function preparedTasks(
       await untilPrepared(3);
     });
 
-    it("are stopped when none are to be prepared any more", { skip }, async () => {
+    it("are stopped when none are to be prepared any more", inSoak, async () => {
       await startWith({ mode: "off" });
       await untilTrue(async () => (await running()).length === 0);
     });

@@ -16,6 +16,7 @@ import { makeSshKey } from "./ssh-key.ts";
 import { entriesOf } from "./tar.ts";
 import { untilTrue } from "./until.ts";
 import { writeFiles } from "./write-files.ts";
+import { sampled } from "./soak.ts";
 
 /** Bytes that the build cache of the daemon may hold. */
 const cacheBytes = 64 * 2 ** 20;
@@ -53,8 +54,14 @@ export interface BuildingCloud {
   readonly directory: string;
 }
 
-/** Declares the tests of a group. @param opened the cloud, once it is open */
-export function buildsOnAnyCloud(opened: () => BuildingCloud): void {
+/**
+ * Declares the tests of a group.
+ *
+ * @param opened the cloud, once it is open
+ * @param isWhole whether `npm test` runs all of them here; else what differs most between clouds
+ */
+export function buildsOnAnyCloud(opened: () => BuildingCloud, isWhole: boolean): void {
+  const whole = sampled(isWhole);
   const ok = (...args: string[]): Promise<string> => opened().daemon.ok(...args);
   const socket = (): string => opened().daemon.socket;
   const base = (): string => `FROM ${opened().base}`;
@@ -153,7 +160,7 @@ CMD ["sh", "-c", "cat /out; ls -A /kept /data /tools"]
     assert.equal(text, "1\n2\nmade\ntools");
   });
 
-  it("throws away what a RUN writes to its mounts, where these are rw", async () => {
+  it("throws away what a RUN writes to its mounts, where these are rw", whole, async () => {
     const dockerfile = `${base()} AS made
 RUN mkdir -p /made/old && echo made > /made/in
 ${base()}
@@ -181,14 +188,14 @@ CMD ["sh", "-c", "cat /out; ls -d /a /new /tools /kept 2>/dev/null; true"]
     assert.equal(tasks(), 0);
   });
 
-  it("that fails tells the exit code, and leaves neither container nor task", async () => {
+  it("that fails tells the exit code, and leaves neither container nor task", whole, async () => {
     const { error, text } = await build(socket(), `${base()}\nRUN echo before; exit 7\n`);
     assert.equal(error?.code, 7, text);
     assert.equal(await containers(), "");
     await untilTrue(() => opened().isIdle());
   });
 
-  it("gives its steps their secrets by the agent alone", { timeout: pluginLimitMs }, async (t) => {
+  it("gives its steps their secrets by the agent alone", { ...whole, timeout: pluginLimitMs }, async (t) => {
     const plugin = await findPlugin("buildx");
     if ("missing" in plugin) {
       t.skip(plugin.missing);
@@ -227,6 +234,7 @@ RUN echo "\${TOKEN-none}" >> /seen; grep -c '^COPY' /etc/passwd >> /seen
   });
 
   it("reaches its client's SSH agent, and has single files mounted", {
+    ...whole,
     timeout: pluginLimitMs,
   }, async (t) => {
     const plugin = await findPlugin("buildx");
@@ -256,7 +264,7 @@ RUN test ! -e /run/buildkit -a -z "$SSH_AUTH_SOCK" -a ! -s /told
     assert.equal(await ok("run", "--rm", "ssh:1", "cat", "/out"), `${blob}\ntold`);
   });
 
-  it("keeps its cache within its size, and its images whole", async () => {
+  it("keeps its cache within its size, and its images whole", whole, async () => {
     const cache = async (): Promise<readonly { readonly Size: number; readonly Description: string }[]> => {
       const usage = await callApi(socket(), "GET", "/v1.48/system/df?type=build-cache");
       return (usage.json() as { BuildCache: Awaited<ReturnType<typeof cache>> | null }).BuildCache ?? [];
