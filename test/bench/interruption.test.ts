@@ -1,6 +1,6 @@
 /**
- * Tests that a bench which is interrupted takes its daemons, their containers and its files with it: one at a terminal
- * and one of clouds, and all of them with SOCKERLESS_SOAK=1.
+ * Tests that a bench which is interrupted takes its daemons, their containers and its files with it: one of
+ * clouds, and all of them with SOCKERLESS_SOAK=1.
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -14,11 +14,10 @@ import { test } from "node:test";
 
 import { checkout } from "../support/daemon.ts";
 import { controlGroupsOf, processesBelow } from "../support/processes.ts";
+import { inSoak } from "../support/soak.ts";
 import { Terminal } from "../support/terminal.ts";
 import { untilTrue } from "../support/until.ts";
 import { untilInterrupted } from "./interruption.ts";
-
-const inSoak = { skip: process.env["SOCKERLESS_SOAK"] === "1" ? false : "in the soak" };
 
 /** In a network namespace of its own: what is left in it is the bench's. */
 const program = "unshare";
@@ -81,14 +80,15 @@ async function leavesNothing(
   }
 }
 
-test("a bench leaves nothing after Ctrl-C at its terminal", () =>
+test("a bench leaves nothing after Ctrl-C at its terminal", inSoak, () =>
   leavesNothing("SIGINT", async (env) => {
     const terminal = await Terminal.run(program, argsOf("bench"), env);
     return {
       interrupt: () => terminal.type("\x03"),
       ended: terminal.exitCode().then((code) => ({ code, printed: terminal.screen })),
     };
-  }));
+  }),
+);
 
 const startInBackground =
   (script: string, ...args: readonly string[]) =>

@@ -10,6 +10,7 @@ import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins
 import { buildLimitMs } from "../support/command.ts";
 import { busyboxImage } from "../support/images.ts";
 import { TestRegistry } from "../support/registry.ts";
+import { inSoak, sampled } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -74,7 +75,7 @@ RUN cat /proc/sys/kernel/random/uuid > /two
     ],
     ["a directory", "type=local,dest=DIRECTORY/local,mode=max", "type=local,src=DIRECTORY/local"],
   ] as const) {
-    test(`goes to ${type} and comes back`, async (t: TestContext) => {
+    test(`goes to ${type} and comes back`, sampled(type !== "a registry by zstd"), async (t: TestContext) => {
       if (missing !== undefined) {
         t.skip(missing);
         return;
@@ -106,7 +107,7 @@ RUN cat /proc/sys/kernel/random/uuid > /two
     assert.equal(await contentOf("cached:1"), made);
   });
 
-  test("goes with an image that docker build pushes, and is named to it", async (t: TestContext) => {
+  test("goes with an image that docker build pushes, and is named to it", inSoak, async (t: TestContext) => {
     if (missing !== undefined) {
       t.skip(missing);
       return;

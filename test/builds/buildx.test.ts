@@ -17,6 +17,7 @@ import { callApi } from "../support/docker-api.ts";
 import { commitDate, GitServer } from "../support/git-server.ts";
 import { buildProgram } from "../support/programs.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
+import { inSoak } from "../support/soak.ts";
 import { makeSshKey } from "../support/ssh-key.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -453,6 +454,7 @@ RUN grep -q '1.2.3.4.*far' /etc/hosts && grep up /etc/hosts > /hosts && cat /unp
 
   test(
     "begins stages with a directory that is named a context",
+    inSoak,
     ofBuildx(async () => {
       const files = await context("base", {
         Dockerfile: `FROM named AS run
@@ -524,6 +526,7 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
 
   test(
     "builds of web servers' files and of archives on standard input",
+    inSoak,
     ofBuildx(async () => {
       const archive = await tarOf([
         { name: "Dockerfile", content: "FROM busybox\nCOPY file sub /\nRUN ls /given /file > /seen\n" },
@@ -604,6 +607,7 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
 
   test(
     "takes images of OCI layouts as contexts, and nothing for what it is not",
+    inSoak,
     ofBuildx(async () => {
       const base = await context("layout-base", {
         Dockerfile: "FROM busybox\nRUN echo laid out > /laid\nENV LAID=out\n",

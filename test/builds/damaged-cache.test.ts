@@ -31,7 +31,6 @@ const databases = ["states.db", "metadata.db", "keys.db", "history.db"];
 const sample = [
   ["keys.db", "cut in the middle"],
   ["metadata.db", "garbled"],
-  ["states.db", "garbled"],
 ] as const;
 
 /** Writes over a file from a page on. */

@@ -109,7 +109,6 @@ HEALTHCHECK NONE
   },
   {
     name: "arguments in their scopes",
-    sample: true,
     dockerfile: `ARG VERSION=latest
 ARG SHARED=of-all
 FROM busybox AS first
@@ -141,7 +140,6 @@ COPY ["a file", "/\${SS}/"]
   },
   {
     name: "stages side by side, from one another and by number",
-    sample: true,
     // A root file system is read through a container, whose own files come along.
     except: /^\/all\/(\.dockerenv|dev|etc|proc|sys)\b/,
     // Nobody knows when the root directory was made.
@@ -228,7 +226,6 @@ COPY tree/deep/ /etc
   },
   {
     name: "COPY with owners and modes",
-    sample: true,
     dockerfile: `FROM busybox
 COPY --chown=app tree /named
 COPY --chown=app:tty tree/a /group
@@ -285,7 +282,6 @@ RUN rm -rf /y && mkdir /y
   },
   {
     name: "ADD of archives",
-    sample: true,
     dockerfile: `FROM busybox
 ADD plain.tar /plain/
 ADD zipped.tgz /zipped
@@ -299,7 +295,6 @@ COPY plain.tar /copied.tar
   },
   {
     name: "ONBUILD told by an image and obeyed by its child",
-    sample: true,
     dockerfile: `FROM busybox AS parent
 ONBUILD RUN echo triggered > /triggered
 ONBUILD COPY tree/a /onbuild/
@@ -510,7 +505,6 @@ COPY tree/a C:\\dir
   {
     name: "a file that is not in the context",
     fails: true,
-    sample: true,
     dockerfile: "FROM busybox\nCOPY missing /x\n",
   },
   {

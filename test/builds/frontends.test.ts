@@ -14,6 +14,7 @@ import { buildForeignProgram, programLimitMs } from "../support/foreign-programs
 import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
+import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -145,6 +146,7 @@ RUN cat /a /told /here > /out
 
   test(
     "is made again where the backend is killed as it begins",
+    inSoak,
     needed(async () => {
       const directoryOfKills = await mkdtemp(join(tmpdir(), "skl-fault-"));
       const armed = join(directoryOfKills, "step");

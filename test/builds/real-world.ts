@@ -108,7 +108,6 @@ CMD ["--serve"]
   },
   {
     name: "a site built in one stage and served by httpd in the next",
-    sample: true,
     dockerfile: `ARG SITE_URL=https://example.com
 FROM busybox AS build
 ARG SITE_URL

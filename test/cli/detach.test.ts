@@ -13,6 +13,7 @@ import { BackgroundDaemon } from "../support/background-daemon.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { processesBelow } from "../support/processes.ts";
+import { inSoak, sampled } from "../support/soak.ts";
 import { Terminal } from "../support/terminal.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -100,7 +101,7 @@ describe("a daemon in the background", () => {
     assert.ok(!(await readdir(daemon.stateDir)).includes("sockerless.log"));
   });
 
-  it("is begun with exit code 0 where what is told of it cannot be written", async () => {
+  it("is begun with exit code 0 where what is told of it cannot be written", inSoak, async () => {
     for (const script of [
       '"$@" >/dev/full 2>/dev/full; echo $?',
       'exec 3>&1; { "$@" 3>&-; echo $? >&3; } 2>&1 | true',
@@ -189,7 +190,7 @@ describe("a daemon that does not come to serve", () => {
     assert.match(starting.terminal.screen, /ended before it served, with SIGKILL; log in /);
   });
 
-  it("is what Ctrl-C ends, with all that it has begun", async () => {
+  it("is what Ctrl-C ends, with all that it has begun", inSoak, async () => {
     await using daemon = await BackgroundDaemon.create();
     await using starting = await Starting.begin(daemon);
     starting.terminal.type("\x03");
@@ -199,14 +200,18 @@ describe("a daemon that does not come to serve", () => {
   });
 
   for (const signal of ["SIGTERM", "SIGHUP"] as const) {
-    it(`is what ${signal} to the command that waits ends, with all that it has begun`, async () => {
-      await using daemon = await BackgroundDaemon.create();
-      await using starting = await Starting.begin(daemon);
-      process.kill(waitingFor(daemon), signal);
-      await starting.letGoOnceEnding();
-      assert.equal(await starting.terminal.exitCode(), 128 + constants.signals[signal]);
-      assert.deepEqual(daemon.processes(), new Map());
-    });
+    it(
+      `is what ${signal} to the command that waits ends, with all that it has begun`,
+      sampled(signal === "SIGTERM"),
+      async () => {
+        await using daemon = await BackgroundDaemon.create();
+        await using starting = await Starting.begin(daemon);
+        process.kill(waitingFor(daemon), signal);
+        await starting.letGoOnceEnding();
+        assert.equal(await starting.terminal.exitCode(), 128 + constants.signals[signal]);
+        assert.deepEqual(daemon.processes(), new Map());
+      },
+    );
   }
 
   it("ends with the command that waits for it, however that ends", async () => {

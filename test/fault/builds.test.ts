@@ -24,7 +24,7 @@ before(compileBuilder, { timeout: buildLimitMs });
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const isEvery = process.env["SOCKERLESS_EVERY_STEP"] === "1";
-const sample = ["create.workload.after", "start.launch.after", "start.record.after", "remove.record.after"];
+const sample = ["start.launch.after", "remove.record.after"];
 /** Kills of one daemon: its backend is started again later each time. */
 const killsEach = 6;
 

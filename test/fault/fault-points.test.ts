@@ -69,10 +69,7 @@ const blobSteps = ["blobs.append.before", "blobs.append.after:2", "blobs.place.b
 const commits = Array.from({ length: 80 }, (_, index) => `state.commit.after:${index + 1}`);
 const sample = [
   "create.workload.after",
-  "start.launch.after",
-  "host.launch.mounted",
   "host.launch.shim-spawned",
-  "host.layer.published",
   "host.layer.given",
   "host.volume.mounted",
   "shim.start.executing",
@@ -92,7 +89,7 @@ const blockVolumeSteps = isWhole
         shimSteps,
         commits.slice(0, 40),
       )
-  : ["host.volume.formatted", "host.volume.let-go"];
+  : ["host.volume.let-go"];
 const sweeps = [
   { of: "", steps, commands: wholeLife },
   { of: " of a block volume's life", steps: blockVolumeSteps, commands: blockVolumeLife },

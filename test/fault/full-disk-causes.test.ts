@@ -9,6 +9,7 @@ import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { type DaemonRole, findProcess } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
+import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
 const isFull = /no space left on device/i;
@@ -89,7 +90,7 @@ test("without an inode left all is read, ended and removed", async () => {
   await until(async () => (await daemon.docker("run", "--rm", "busybox", "true")).code === 0 || undefined);
 });
 
-test("with a run directory that is full all is read, ended and removed", async () => {
+test("with a run directory that is full all is read, ended and removed", inSoak, async () => {
   const runDirectory = await mkdtemp(join(tmpdir(), "skl-run-"));
   await must("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", runDirectory);
   await start([], runDirectory);

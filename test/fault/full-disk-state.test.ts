@@ -12,10 +12,11 @@ import { messageOf } from "../../src/common/errors.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 import { ContainerRecordSchema, type ContainerRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { runCommand } from "../support/command.ts";
+import { isSoak } from "../support/soak.ts";
 
 const pageBytes = 4096;
 /** Bytes between the places in a page at which the disk ends. */
-const padStep = process.env["SOCKERLESS_SOAK"] === "1" ? 13 : 211;
+const padStep = isSoak ? 13 : 397;
 const sizeKib = 1024;
 const spareHalfBytes = 64 * 1024;
 

@@ -17,6 +17,7 @@ import { build } from "../support/builds.ts";
 import { callApi } from "../support/docker-api.ts";
 import { freePort } from "../support/free-port.ts";
 import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
+import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
 
@@ -134,26 +135,30 @@ test("of the backend: no answer of the one before is given once the next one run
   await call(204, "DELETE", `/containers/${Id}`);
 });
 
-test("of a backend on TCP: what is asked then is answered by the next one, on the same socket", async () => {
-  const { ca, cert, key } = certificates.server;
-  const port = await freePort();
-  await using own = new AsyncDisposableStack();
-  const apart = await startDaemon(own, {
-    args: ["--listen", `tcp://127.0.0.1:${port}`, "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
-  });
-  for (let death = 0; death < 3; death += 1) {
-    const pid = await processOf(apart, "backend");
-    process.kill(pid, "SIGKILL");
-    await until(() => !isAlive(pid) || undefined);
-    const waiting = connect(port, "127.0.0.1");
-    await once(waiting, "connect"); // Refused, were the socket not held.
-    const { status, text: answer } = await callApi(apart.socket, "GET", "/version");
-    assert.equal(status, 200, answer);
-    waiting.destroy();
-  }
-  const { error } = await build(apart.socket, 'FROM sockerless/hello\nRUN ["/hello"]\n');
-  assert.equal(error, undefined);
-});
+test(
+  "of a backend on TCP: what is asked then is answered by the next one, on the same socket",
+  inSoak,
+  async () => {
+    const { ca, cert, key } = certificates.server;
+    const port = await freePort();
+    await using own = new AsyncDisposableStack();
+    const apart = await startDaemon(own, {
+      args: ["--listen", `tcp://127.0.0.1:${port}`, "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
+    });
+    for (let death = 0; death < 3; death += 1) {
+      const pid = await processOf(apart, "backend");
+      process.kill(pid, "SIGKILL");
+      await until(() => !isAlive(pid) || undefined);
+      const waiting = connect(port, "127.0.0.1");
+      await once(waiting, "connect"); // Refused, were the socket not held.
+      const { status, text: answer } = await callApi(apart.socket, "GET", "/version");
+      assert.equal(status, 200, answer);
+      waiting.destroy();
+    }
+    const { error } = await build(apart.socket, 'FROM sockerless/hello\nRUN ["/hello"]\n');
+    assert.equal(error, undefined);
+  },
+);
 
 test("another backend is refused the socket, which goes on to serve", async (t) => {
   const { ino } = statSync(daemon.backendSocket);

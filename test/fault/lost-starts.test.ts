@@ -14,6 +14,7 @@ import { createAgentClient } from "../../src/agent-client/client.ts";
 import { onlyOn } from "../support/backend-under-test.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { isAlive, processOf, readOrNothing } from "../support/processes.ts";
+import { inSoak, isSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -23,8 +24,7 @@ const armed = join(directory, "step");
 const reached = join(directory, "reached");
 const setting = withDaemon({ env: await testBuildEnv(armed, reached) });
 after(() => rm(directory, { recursive: true })); // Once the daemon has ended, which writes there.
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const killsEach = isWhole ? 14 : 1;
+const killsEach = isSoak ? 14 : 1;
 
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 
@@ -167,7 +167,7 @@ describe("kill -9 while a container is started", () => {
     let kills = 0;
     for (const [index, way] of ways.entries()) {
       const took = await measure(way);
-      for (const victims of isWhole ? deaths : [deaths[index] ?? []]) {
+      for (const victims of isSoak ? deaths : [deaths[index] ?? []]) {
         for (let each = 0; each < killsEach; each++) {
           const name = `killed-${++kills}`;
           await way.prepare(name);
@@ -228,7 +228,7 @@ describe("kill -9 while a container is started", () => {
 
   const late =
     "of both while the agent waits for an attachment: nothing begins, however late the next ones are";
-  test(late, { skip }, async () => {
+  test(late, { skip: skip || inSoak.skip }, async () => {
     const { daemon } = setting;
     const id = await ok("create", "--name", "told", ...command);
     const [backend, frontend] = [await processOf(daemon, "backend"), await processOf(daemon, "frontend")];

@@ -27,7 +27,7 @@ import { Lane } from "./storm/work.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const seed = process.env["SOCKERLESS_STORM_SEED"] ?? (isWhole ? randomUUID().slice(0, 8) : "sample-43");
-const killCount = Number(process.env["SOCKERLESS_STORM_KILLS"] ?? (isWhole ? 2000 : 4));
+const killCount = Number(process.env["SOCKERLESS_STORM_KILLS"] ?? (isWhole ? 2000 : 2));
 
 /** Kills of one round: the supervisor's pause before it starts a process again grows with each. */
 const killsEach = 10;

@@ -14,15 +14,16 @@ import { FollowingClient } from "../support/following-client.ts";
 import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { channelText, hijackRequest, RawClient } from "../support/raw-client.ts";
+import { isSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 /** How often each process is killed; `npm run soak` takes its time. */
-const kills = process.env["SOCKERLESS_SOAK"] === "1" ? 50 : 1;
-const terminalKills = process.env["SOCKERLESS_SOAK"] === "1" ? 10 : 1;
+const kills = isSoak ? 50 : 1;
+const terminalKills = isSoak ? 10 : 1;
 /** The same for `docker run`, which takes longer, by tests: each has a time limit of its own. */
-const runKills = process.env["SOCKERLESS_SOAK"] === "1" ? [10, 10, 10, 10, 10] : [3];
-const manyStreams = { handed: 100, byWorkers: 32 };
+const runKills = isSoak ? [10, 10, 10, 10, 10] : [1];
+const manyStreams = isSoak ? { handed: 100, byWorkers: 32 } : { handed: 32, byWorkers: 16 };
 
 const setting = withDaemon({ args: ["--log-level", "debug"] });
 const byWorkers = withDaemon({ env: { SOCKERLESS_HAND_OVER: "false" } });
@@ -292,7 +293,7 @@ describe("a stream that was handed on", () => {
     await ok("rm", "-f", "ended");
   });
 
-  test("outlives a frontend that is told to end, with a hundred of them", async () => {
+  test(`outlives a frontend that is told to end, with ${manyStreams.handed} of them`, async () => {
     await run("many");
     const clients = await handed(manyStreams.handed, () => catIn("many"));
     const pid = await processOf(setting.daemon, "frontend");

@@ -10,6 +10,7 @@ import { before, describe, test } from "node:test";
 
 import { findShim } from "../support/processes.ts";
 import { channelText } from "../support/raw-client.ts";
+import { inSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -78,7 +79,7 @@ describe("a log that is read slowly while its container is removed", () => {
     await outlives(slowlyRelayed);
   });
 
-  test("is whole where it is followed", async () => {
+  test("is whole where it is followed", inSoak, async () => {
     await outlives(slow, "&follow=1");
   });
 });

@@ -5,6 +5,7 @@ import { repeatedWithinMs } from "../../../src/backends/engine/containers/start/
 import { type Clock, systemClock } from "../../../src/common/clock.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { isSoak } from "../../support/soak.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 
 /** A container's whole life, with everything that is journalled on the way. */
@@ -86,7 +87,7 @@ async function assertSound(bench: EngineBench): Promise<void> {
 const atOnce = 4;
 
 /** Commits from one death to the next. */
-const stride = process.env["SOCKERLESS_SOAK"] === "1" ? 1 : 3;
+const stride = isSoak ? 1 : 10;
 
 /** A clock by which a client whose start was cut off is not awaited for long. */
 const hasty: Clock = {
@@ -126,7 +127,7 @@ async function surviveCrashAfter(commits: number): Promise<"crashed" | "lived"> 
   }
 }
 
-/** At each third in `npm test`, at every one with SOCKERLESS_SOAK=1. */
+/** At each tenth in `npm test`, at every one with SOCKERLESS_SOAK=1. */
 describe("a backend that dies at any commit", () => {
   it("is sound again when it is started again, and works", async () => {
     for (let first = 0; ; first += atOnce * stride) {
