@@ -43,7 +43,7 @@ const ways: Readonly<Record<StrangerKind, () => Promise<WebSocket>>> = {
 const turns = new Limiter(20);
 
 async function call(): Promise<WebSocket> {
-  using _turn = await turns.acquire(new AbortController().signal);
+  using _turn = await turns.acquire("", new AbortController().signal, () => {});
   return await ways[kind]();
 }
 

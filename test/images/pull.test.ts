@@ -23,7 +23,7 @@ import {
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { forward, RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 
 let open: TestRegistry;
 let closed: TestRegistry;
@@ -364,9 +364,11 @@ describe("a pull that fails", () => {
         signal: new AbortController().signal,
       });
     let answer = "";
+    let pages = 0;
     proxy.intercept = (request, response) => {
       const isList = request.url?.includes("/tags/list") === true && answer !== "";
       if (isList) {
+        pages++;
         response.setHeader("link", `<${request.url}>; rel="next"`);
         response.end(answer);
       }
@@ -376,10 +378,37 @@ describe("a pull that fails", () => {
       kind: "not-found",
       message: /repository .*nothing not found/,
     });
-    answer = JSON.stringify({ tags: Array.from({ length: 250_000 }, (_, index) => `t${index}`) });
+    answer = JSON.stringify({ tags: ["x".repeat(4_000_000)] }); // Few tags may take as much memory as many.
     await assert.rejects(pullAll("endless"), { kind: "invalid", message: /tags of endless does not end$/ });
+    assert.ok(pages <= 5, `${pages} pages were read`);
     answer = "[]";
     await assert.rejects(pullAll("broken"), { kind: "invalid", message: /list of tags is none$/ });
+  });
+
+  it("never, by a registry that is silent, holds up one from another", {
+    timeout: 60_000,
+  }, async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    let silent = 0;
+    proxy.intercept = ({ method, url }) => {
+      const isLayer = method === "GET" && url?.includes("/blobs/") === true;
+      if (isLayer && url?.endsWith(config) !== true) {
+        silent++;
+      }
+      return isLayer && url?.endsWith(config) !== true;
+    };
+    const layers = await Promise.all(["a", "b", "c", "d"].map((name) => tarOf([{ name }])));
+    const silenced: FixtureImage = { layers, config: {} };
+    const config = configBlob(silenced).digest;
+    await open.push("silent", "1", silenced);
+    await open.push("quick", "1", await image("quick"));
+    const leave = new AbortController();
+    const held = pull(store, `${proxy.host}/silent:1`, { signal: leave.signal });
+    await untilTrue(() => silent === 3);
+    await pull(store, `${open.host}/quick:1`);
+    leave.abort(new Error("left"));
+    await assert.rejects(held, { message: "left" });
   });
 
   it("says that a tag is not there", async (context) => {

@@ -70,7 +70,7 @@ export interface Images {
   close(): Promise<void>;
 }
 
-/** Layers transferred at a time. */
+/** Layers transferred at a time with each registry. */
 const parallelDownloads = 3;
 const parallelUploads = 5;
 

@@ -76,12 +76,11 @@ export class LayerFetch {
     }
     this.fetched.add(descriptor.digest);
     report({ id, status: "Pulling fs layer" });
-    if (this.#downloads.isBusy) {
-      report({ id, status: "Waiting" });
-    }
     let blob: StoredBlob;
     {
-      using _turn = await this.#downloads.acquire(signal);
+      using _turn = await this.#downloads.acquire(this.#download.registry.url.host, signal, () =>
+        report({ id, status: "Waiting" }),
+      );
       blob = await downloadBlob(descriptor, { ...this.#download, signal });
     }
     return await this.#measure(blob, expected, throttle(report), signal);

@@ -1,48 +1,61 @@
-/** Limits concurrency; others wait for their turn. */
+/** Limits concurrency for each of several keys; others wait for their turn. */
 import { onAbort } from "../../common/on-abort.ts";
 
-/** A semaphore. */
+/** Turns of one key. */
+interface Turns {
+  taken: number;
+  readonly waiting: Set<() => void>;
+}
+
+/** A semaphore for each key, so that slow work for one key holds up none for another. */
 export class Limiter {
-  #free: number;
-  readonly #waiting = new Set<() => void>();
+  readonly #permits: number;
+  readonly #keys = new Map<string, Turns>();
 
+  /** @param permits turns of each key at a time */
   constructor(permits: number) {
-    this.#free = permits;
+    this.#permits = permits;
   }
 
-  /** Whether {@link acquire} would have to wait. */
-  get isBusy(): boolean {
-    return this.#free === 0;
-  }
-
-  /** Waits for a turn; disposing ends it. @throws the signal's reason */
-  async acquire(signal: AbortSignal): Promise<Disposable> {
+  /**
+   * Waits for a turn; disposing ends it.
+   *
+   * @param waits called if all turns of the key are taken
+   * @throws the signal's reason
+   */
+  async acquire(key: string, signal: AbortSignal, waits: () => void): Promise<Disposable> {
     signal.throwIfAborted();
-    if (this.#free > 0) {
-      this.#free--;
+    const turns = this.#keys.get(key) ?? { taken: 0, waiting: new Set() };
+    this.#keys.set(key, turns);
+    if (turns.taken < this.#permits) {
+      turns.taken++;
     } else {
-      await this.#turn(signal);
+      waits();
+      await nextTurn(turns, signal);
     }
-    return { [Symbol.dispose]: () => this.#release() };
+    return { [Symbol.dispose]: () => this.#release(key, turns) };
   }
 
-  async #turn(signal: AbortSignal): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#waiting.add(resolve);
-    using _leaving = onAbort(signal, () => {
-      this.#waiting.delete(resolve);
-      reject(signal.reason);
-    });
-    await promise;
-  }
-
-  #release(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) {
-      this.#free++;
-    } else {
-      this.#waiting.delete(next);
+  #release(key: string, turns: Turns): void {
+    const [next] = turns.waiting;
+    if (next !== undefined) {
+      turns.waiting.delete(next);
       next();
+      return;
+    }
+    turns.taken--;
+    if (turns.taken === 0) {
+      this.#keys.delete(key);
     }
   }
+}
+
+async function nextTurn({ waiting }: Turns, signal: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  waiting.add(resolve);
+  using _leaving = onAbort(signal, () => {
+    waiting.delete(resolve);
+    reject(signal.reason);
+  });
+  await promise;
 }

@@ -77,7 +77,7 @@ export interface PullParts {
   readonly installer: ImageInstaller;
   readonly clock: Clock;
   readonly registry: RegistryOptions;
-  /** Limits concurrent layer downloads across all pulls. */
+  /** Limits concurrent layer downloads from a registry across all pulls. */
   readonly downloads: Limiter;
   readonly unpacking: LayerUnpacking;
 }

@@ -61,7 +61,7 @@ export interface PushParts {
   readonly configs: ImageConfigs;
   readonly clock: Clock;
   readonly registry: RegistryOptions;
-  /** Limits concurrent layer uploads across all pushes. */
+  /** Limits concurrent layer uploads to a registry across all pushes. */
   readonly uploads: Limiter;
 }
 
@@ -168,10 +168,9 @@ class Push {
     const { report } = this.#request;
     const { uploads } = this.#parts;
     const id = shortId(layer.diffId);
-    if (uploads.isBusy) {
-      report({ id, status: "Waiting" });
-    }
-    using _turn = await uploads.acquire(signal);
+    using _turn = await uploads.acquire(this.#registry.url.host, signal, () =>
+      report({ id, status: "Waiting" }),
+    );
     const sent = layer.compression === undefined ? await this.#compressed(layer, signal) : layer;
     if (await this.#registry.hasBlob(this.#named.path, sent.blob.digest, signal)) {
       report({ id, status: "Layer already exists" });

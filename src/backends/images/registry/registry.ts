@@ -12,9 +12,9 @@ import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
 import { HttpClient, type HttpRequest, type HttpResponse, type RequestStream } from "./http-client.ts";
 import { RegistryRefusal, RegistryUnreachable, statusLine } from "./registry-errors.ts";
 
-/** Limits, as a registry could return pages endlessly. */
+/** Limits of a list of tags, as a registry could return pages endlessly. */
 const maxTagPages = 10_000;
-const maxTags = 1_000_000;
+const maxTagBytes = 16 * 1024 ** 2;
 
 const tagListSchema = object({ tags: v.nullish(v.array(v.string())) });
 
@@ -160,9 +160,12 @@ export class Registry implements Disposable {
   async tags(path: string, signal: AbortSignal): Promise<readonly string[]> {
     const tags: string[] = [];
     let page = `/v2/${path}/tags/list`;
-    for (let read = 0; read < maxTagPages && tags.length < maxTags; read++) {
+    let bytes = 0;
+    for (let read = 0; read < maxTagPages && bytes < maxTagBytes; read++) {
       const response = await this.#get(page, path, {}, signal);
-      for (const tag of tagsOfPage(await response.bytes(maxJsonBytes))) {
+      const content = await response.bytes(maxJsonBytes);
+      bytes += content.length;
+      for (const tag of tagsOfPage(content)) {
         tags.push(tag); // No spread: a page may exceed the limit of arguments.
       }
       const next = nextPage(response);
