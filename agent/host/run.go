@@ -106,7 +106,7 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*in
 	if i.trash, err = trash.Open(filepath.Join(layout.StateDir, "trash")); err != nil {
 		return nil, err
 	}
-	if i.layers, err = layers.Open(filepath.Join(layout.StateDir, "layers")); err != nil {
+	if i.layers, err = layers.Open(filepath.Join(layout.StateDir, "layers"), i.trash); err != nil {
 		i.trash.Close()
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func newContainers(t testing.TB) *Containers {
 		t.Fatal(err)
 	}
 	t.Cleanup(can.Close)
-	store, err := layers.Open(filepath.Join(layout.StateDir, "layers"))
+	store, err := layers.Open(filepath.Join(layout.StateDir, "layers"), can)
 	if err != nil {
 		t.Fatal(err)
 	}

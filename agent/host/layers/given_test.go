@@ -144,7 +144,7 @@ func TestWhatLiesOverAnImageThatIsGoneIsDeletedAtTheStart(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(store.dir, emptyName, givenUnfinished+"killed"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Open(store.dir)
+	again, err := Open(store.dir, store.trash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	store, err := Open(filepath.Join(dir, "layers"))
+	store, err := Open(filepath.Join(dir, "layers"), newCan(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func storeWithGiven(t *testing.T) (store *Store, images [][]string, given []stri
 		t.Skip("layers need root")
 	}
 	dir := filepath.Join(t.TempDir(), "layers")
-	store, err := Open(dir)
+	store, err := Open(dir, newCan(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/trash"
 )
 
 type entry = tar.Header
@@ -67,12 +70,22 @@ func openStore(t testing.TB) (*Store, string) {
 		t.Skip("layers need root")
 	}
 	dir := filepath.Join(t.TempDir(), "layers")
-	store, err := Open(dir)
+	store, err := Open(dir, newCan(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
 	return store, dir
+}
+
+func newCan(t testing.TB) *trash.Can {
+	t.Helper()
+	can, err := trash.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(can.Close)
+	return can
 }
 
 // unpack unpacks a blob with plain as its uncompressed bytes.
@@ -381,7 +394,7 @@ func wantNothingBut(t testing.TB, dir string, names ...string) {
 }
 
 func TestOpenDeletesWhatIsUnfinishedOrMayBeDamaged(t *testing.T) {
-	_, dir := openStore(t)
+	store, dir := openStore(t)
 	for name, record := range map[string]string{
 		unfinished + "x":  "",
 		"unsynced-before": `{"version":1,"boot_id":"another"}`,
@@ -395,7 +408,7 @@ func TestOpenDeletesWhatIsUnfinishedOrMayBeDamaged(t *testing.T) {
 		}
 	}
 	os.WriteFile(filepath.Join(dir, "durable-before", durableName), nil, 0o600)
-	reopened, err := Open(dir)
+	reopened, err := Open(dir, store.trash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,8 +417,8 @@ func TestOpenDeletesWhatIsUnfinishedOrMayBeDamaged(t *testing.T) {
 }
 
 func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
-	_, dir := openStore(t)
-	store, err := Open(dir)
+	first, dir := openStore(t)
+	store, err := Open(dir, first.trash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,6 +431,69 @@ func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(diff), durableName)); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestABlobThatClaimsToBeALayerHoldsUpNobody(t *testing.T) {
+	store, dir := openStore(t)
+	plain := tarOf(t, entry{Name: "a", Linkname: "four"})
+	own := filepath.Join(t.TempDir(), "own")
+	os.WriteFile(own, plain, 0o600)
+	// Millions of files in few bytes, all under one name.
+	var header, content bytes.Buffer
+	if err := tar.NewWriter(&header).WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	compressed := gzip.NewWriter(&content)
+	compressed.Write(bytes.Repeat(header.Bytes(), 1_000))
+	compressed.Close()
+	claiming := filepath.Join(t.TempDir(), "claiming")
+	os.WriteFile(claiming, bytes.Repeat(content.Bytes(), 10_000), 0o600)
+	ctx, leave := context.WithCancel(t.Context())
+	claimed := make(chan error, 1)
+	go func() {
+		_, _, err := store.Unpack(ctx, digestOf(plain), claiming)
+		claimed <- err
+	}()
+	for len(entriesOf(t, dir)) < 2 { // until it unpacks
+		select {
+		case err := <-claimed:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	layer, existed, err := store.Unpack(t.Context(), digestOf(plain), own)
+	if err != nil || existed || layer.Size != 4 {
+		t.Errorf("%+v, existed %t, %v", layer, existed, err)
+	}
+	select {
+	case err := <-claimed:
+		t.Errorf("the blob that claims to be it was unpacked before: %v", err)
+	default:
+	}
+	leave()
+	if err := <-claimed; err == nil {
+		t.Error("another blob was taken for the layer")
+	}
+	wantNothingBut(t, dir, digestOf(plain)[len("sha256:"):][:nameLength], emptyName)
+}
+
+func TestTwoBlobsOfALayerAreOne(t *testing.T) {
+	store, dir := openStore(t)
+	plain := tarOf(t, entry{Name: "a", Linkname: "four"})
+	var found sync.WaitGroup
+	for number := range 8 {
+		name := filepath.Join(t.TempDir(), fmt.Sprint(number))
+		os.WriteFile(name, plain, 0o600)
+		found.Add(1)
+		go func() {
+			defer found.Done()
+			if layer, _, err := store.Unpack(t.Context(), digestOf(plain), name); err != nil || layer.Size != 4 {
+				t.Errorf("%+v, %v", layer, err)
+			}
+		}()
+	}
+	found.Wait()
+	wantNothingBut(t, dir, digestOf(plain)[len("sha256:"):][:nameLength], emptyName)
 }
 
 func TestUnpackStopsWhenTheCallerLeaves(t *testing.T) {

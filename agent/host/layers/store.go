@@ -24,6 +24,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/batch"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/keylock"
+	"github.com/sockerless/sockerless/agent/host/trash"
 )
 
 const (
@@ -40,6 +41,7 @@ const (
 type Store struct {
 	dir     string
 	boot    string
+	trash   *trash.Can
 	locks   keylock.Locks
 	flusher *batch.Queue
 
@@ -69,8 +71,9 @@ type Layer struct {
 }
 
 // Open creates the store's directory and deletes what earlier processes left
-// unfinished. Nobody else may be unpacking into it.
-func Open(dir string) (*Store, error) {
+// unfinished. Nobody else may be unpacking into it. The can is on the same file
+// system.
+func Open(dir string, can *trash.Can) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(dir, emptyName, "diff"), 0o755); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
@@ -88,7 +91,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, boot: boot, flusher: newFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
+	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()
@@ -237,19 +240,12 @@ func (s *Store) Remove(ctx context.Context, diffID string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// Renamed first, so that a crash half-way does not leave a layer that looks
-	// complete.
-	doomed := filepath.Join(s.dir, unfinished+filepath.Base(dir)+"-removed")
-	if err := confined.RemovePath(doomed); err != nil {
-		return fmt.Errorf("remove layer %s: %w", diffID, err)
-	}
-	if err := os.Rename(dir, doomed); err != nil {
+	// In the background: what is pulled meanwhile waits for this call, and millions
+	// of files take minutes.
+	if err := s.trash.Discard(dir); err != nil {
 		return fmt.Errorf("remove layer %s: %w", diffID, err)
 	}
 	s.dropGiven(filepath.Base(dir))
-	if err := confined.RemovePath(doomed); err != nil {
-		return fmt.Errorf("remove layer %s: %w", diffID, err)
-	}
 	return nil
 }
 

@@ -26,22 +26,15 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	if err != nil {
 		return Layer{}, false, err
 	}
-	unlock, err := s.locks.Lock(ctx, dir)
+	// A blob may claim to be any layer, and take long to be found out: it holds up
+	// nobody who has the layer's own.
+	unlock, err := s.locks.Lock(ctx, dir+" "+blob)
 	if err != nil {
 		return Layer{}, false, err
 	}
 	defer unlock()
-	_, layer, err = s.find(diffID)
-	if err == nil {
-		layer.TarSize = 0
-		return layer, true, nil
-	}
-	if connect.CodeOf(err) != connect.CodeNotFound {
-		return Layer{}, false, err
-	}
-	// A directory without layer.json was never published.
-	if err := confined.RemovePath(dir); err != nil {
-		return Layer{}, false, err
+	if layer, err = s.unpacked(diffID); connect.CodeOf(err) != connect.CodeNotFound {
+		return layer, err == nil, err
 	}
 	temporary, layer, isUnpacked := s.uploadedTree(diffID)
 	err = nil
@@ -53,7 +46,7 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	}
 	faultpoint.Reached("host.layer.unpacked")
 	if err == nil {
-		err = s.publish(temporary, dir, layer)
+		layer, existed, err = s.publishOnce(ctx, temporary, dir, layer)
 	}
 	faultpoint.Reached("host.layer.published")
 	if err != nil {
@@ -64,7 +57,40 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 		layer.TarSize = 0
 	}
 	memory.GiveBackSoon()
-	return layer, false, nil
+	return layer, existed, nil
+}
+
+// unpacked finds a layer, of whose tar nothing is said.
+func (s *Store) unpacked(diffID string) (Layer, error) {
+	_, layer, err := s.find(diffID)
+	if err != nil {
+		return Layer{}, err
+	}
+	layer.TarSize = 0
+	return layer, nil
+}
+
+// publishOnce publishes a layer, unless another blob's has been published
+// meanwhile.
+func (s *Store) publishOnce(ctx context.Context, temporary, dir string, layer Layer) (_ Layer, existed bool, err error) {
+	unlock, err := s.locks.Lock(ctx, dir)
+	if err != nil {
+		return Layer{}, false, err
+	}
+	defer unlock()
+	known, err := s.unpacked(layer.DiffID)
+	if err == nil {
+		known.TarSize = layer.TarSize
+		return known, true, confined.RemovePath(temporary)
+	}
+	if connect.CodeOf(err) != connect.CodeNotFound {
+		return Layer{}, false, err
+	}
+	// A directory without layer.json was never published.
+	if err := confined.RemovePath(dir); err != nil {
+		return Layer{}, false, err
+	}
+	return layer, false, s.publish(temporary, dir, layer)
 }
 
 func unpackBlob(ctx context.Context, diffID, blob, target string) (Layer, error) {
