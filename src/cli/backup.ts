@@ -47,7 +47,7 @@ const changedMeanwhile = 1;
  * Writes a backup, also while the daemon runs: the records are as of one moment, files of containers and volumes as they
  * are read after it.
  *
- * @param file appears when it is whole; its suffix chooses the compression (`.gz`, `.xz`, `.zst`)
+ * @param file appears when it is whole, with mode 0600; its suffix chooses the compression (`.gz`, `.xz`, `.zst`)
  * @throws SockerlessError if there is no state, or tar fails
  */
 export async function backup(stateDirectory: string, file: string, withVolumes: boolean): Promise<void> {
@@ -72,6 +72,9 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
     await copyRunningDatabase(stateDirectory, path.join(scratch, "db"));
     const there = await readdir(stateDirectory);
     const names = [...kept, ...(withVolumes ? [volumes] : [])].filter((name) => there.includes(name));
+    // It has what every container was given. One that is in the way was left behind by a backup that was killed.
+    await rm(begun, { force: true });
+    await writeFile(begun, "", { mode: 0o600, flag: "wx" });
     const code = await tar([
       ...["--create", "--file", begun, "--auto-compress", ...faithful],
       // Mounts of running containers are made of the rest.

@@ -1,6 +1,6 @@
 /** A backup of a daemon that runs, restored and served; and what `sockerless check` refuses meanwhile. */
 import assert from "node:assert/strict";
-import { rm, writeFile } from "node:fs/promises";
+import { rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -29,6 +29,7 @@ describe("a backup", () => {
     await daemon.ok("exec", "keep", "sh", "-c", "until [ -e /data/file ]; do usleep 10000; done");
     const made = await sockerless("backup", file, "--volumes");
     assert.deepEqual([made.code, made.errorText], [0, ""]);
+    assert.equal((await stat(file)).mode & 0o777, 0o600, "environments of containers are in it");
   });
 
   it("is not mistaken for the moment to check or restore", async () => {
