@@ -39,7 +39,8 @@ describe("flags", () => {
     assert.ok(!names.includes("hosts") && !names.includes("backend") && !names.includes("aca.location"));
   });
 
-  it("of prepared tasks are each cloud's", () => {
+  it("of prepared tasks are each cloud's alone", () => {
+    assert.ok(!settingsOfCommand("backend", "local").some(({ section }) => section === "pool"));
     for (const backend of ["ecs", "aca", "kubernetes"] as const) {
       const names = settingsOfCommand("backend", backend).map(({ name }) => name);
       assert.ok(names.includes("pool.mode"), backend);

@@ -17,13 +17,16 @@ const groupTitles = {
 export function settingsOfCommand(command: Command, backend?: BackendName): Setting[] {
   return settings.filter(
     (setting) =>
-      setting.commands.includes(command) &&
-      (backend === undefined || setting.section === backend || !isOfBackend(setting)),
+      setting.commands.includes(command) && (backend === undefined || isOfBackend(setting.section, backend)),
   );
 }
 
-function isOfBackend({ section }: Setting): boolean {
-  return backendNames.some((name) => name === section);
+/** Whether the settings of a section mean something to a backend; undefined: those of no section. */
+function isOfBackend(section: Setting["section"], backend: BackendName): boolean {
+  if (section === "pool") {
+    return backend !== "local"; // Tasks are what clouds have.
+  }
+  return section === backend || !backendNames.some((name) => name === section);
 }
 
 /** Adds `--config` and a flag for each setting. */
