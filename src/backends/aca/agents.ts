@@ -1,13 +1,13 @@
 import { createHmac } from "node:crypto";
 import { join } from "node:path";
 
-import type { AcaConfig, AcaSection } from "../../common/config/load.ts";
+import type { AcaConfig } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { componentLogger } from "../../common/logger.ts";
 import type { AgentFinder } from "../cloud/contract/agent-finder.ts";
 import { secretProof } from "../cloud/agents/agent-proof.ts";
 import { calledAgents } from "../cloud/agents/called-agents.ts";
-import { Relay } from "../cloud/callback/relay.ts";
+import { openRelay } from "../cloud/callback/backend-relay.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
 import type { Sealer } from "../cloud/authority/seal.ts";
@@ -43,13 +43,13 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
     throw invalid("configuration: aca.callback_url is required: where containers' agents reach this backend");
   }
   const logger = componentLogger(options.logger, "agents");
-  const relay = await Relay.start({
-    listen: callbackListenOf(config.aca, callbackUrl),
+  const relay = await openRelay({
+    url: callbackUrl,
+    listen: config.aca.callbackListen,
     path: join(config.runDir, "agents.sock"),
-    instance: instanceOf(authority).replace(/^.*\//, ""),
+    instance: instanceOf(authority),
     logger,
   });
-  logger.info(`agents are waited for at ${relay.address}, and told ${callbackUrl}`);
   const secretOf = callbackSecrets(sealer);
   const proof = secretProof(async (containerId, { task }) => {
     const { prepared, generation } = await factsOf(task);
@@ -61,14 +61,6 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
   });
   const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: false, clock, logger };
   return { finder: calledAgents(parts), callbackUrl, close: () => relay.close() };
-}
-
-/** The address at which this backend waits for agents. */
-export function callbackListenOf(
-  { callbackListen }: Pick<AcaSection, "callbackListen">,
-  callbackUrl: string,
-): string {
-  return callbackListen ?? `tcp://[::]:${new URL(callbackUrl).port || "443"}`;
 }
 
 /** Secrets of agents: a start may have several jobs, and only the last one's agent is accepted. */

@@ -6,7 +6,7 @@ import { componentLogger } from "../../common/logger.ts";
 import type { AgentFinder } from "../cloud/contract/agent-finder.ts";
 import { calledAgents } from "../cloud/agents/called-agents.ts";
 import { type DialOptions, dialledAgents } from "../cloud/agents/dialled-agents.ts";
-import { Relay } from "../cloud/callback/relay.ts";
+import { callbackPortOf, openRelay } from "../cloud/callback/backend-relay.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
 import type { AwsClients } from "./aws/clients.ts";
@@ -52,17 +52,17 @@ export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
     );
   }
   const logger = componentLogger(options.logger, "agents");
-  const callbackPort = Number(new URL(callbackUrl).port || "443");
-  const relay = await Relay.start({
-    listen: config.callbackListen ?? `tcp://[::]:${callbackPort}`,
+  const relay = await openRelay({
+    url: callbackUrl,
+    listen: config.callbackListen,
     path: join(runDir, "agents.sock"),
-    instance: instanceOf(authority).replace(/^.*\//, ""),
+    instance: instanceOf(authority),
     logger,
   });
-  logger.info(`agents are waited for at ${relay.address}, and told ${callbackUrl}`);
   const proof = callerProof({ aws, region, taskRoleArn });
   // Tasks of one network reach one another whoever else reaches them.
   const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: true, clock, logger };
+  const callbackPort = callbackPortOf(callbackUrl);
   return { finder: calledAgents(parts), callbackUrl, callbackPort, close: () => relay.close() };
 }
 

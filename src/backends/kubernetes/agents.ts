@@ -16,7 +16,7 @@ import { agentPort } from "../cloud/agents/agent-port.ts";
 import { type DialOptions, dialledAgents } from "../cloud/agents/dialled-agents.ts";
 import type { CloudAuthority } from "../cloud/authority/authority.ts";
 import { learnPin } from "../cloud/authority/first-contact.ts";
-import { Relay } from "../cloud/callback/relay.ts";
+import { type BackendRelayOptions, openRelay } from "../cloud/callback/backend-relay.ts";
 import type { AgentFinder, FoundAgent, TaskPlace } from "../cloud/contract/agent-finder.ts";
 import { agentsDialled, directTraffic } from "../driver/ready-made-roles.ts";
 import type { KubernetesClient } from "./api/client.ts";
@@ -106,25 +106,15 @@ export function forwardedAgents({
   };
 }
 
-/** Parts of {@link callingPods}. */
-export interface CallSettings extends PodAgentsOptions {
-  /** Address at which they call, as they are told. */
-  readonly url: string;
-  /** `tcp://address:port`. */
-  readonly listen: string;
-  readonly instance: string;
-}
-
 /**
  * Agents that call this backend. A pod's own key is learned by a port forward into it, so that whoever calls is known by the key
  * that it shows.
  *
  * @throws system: the address, or a socket, cannot be had
  */
-export async function callingPods(options: CallSettings): Promise<PodAgents> {
-  const { client, authority, clock, logger, url, listen, path, instance } = options;
-  const relay = await Relay.start({ listen, path, instance: instance.replace(/^.*\//, ""), logger });
-  logger.info(`agents are waited for at ${relay.address}, and told ${url}`);
+export async function callingPods(options: PodAgentsOptions & BackendRelayOptions): Promise<PodAgents> {
+  const { client, authority, clock, url, path } = options;
+  const relay = await openRelay(options);
   const { await: awaitPod, meet: meetPod } = forwardedAgents({ client, authority, clock });
 
   /** Waits until the agent of that key has called. */

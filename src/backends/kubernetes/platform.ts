@@ -5,6 +5,7 @@ import { invalid } from "../../common/errors.ts";
 import { componentLogger } from "../../common/logger.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudPlatform } from "../cloud/contract/platform.ts";
+import { callbackPortOf } from "../cloud/callback/backend-relay.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
 import { registryOptions } from "../server/serve-engine.ts";
@@ -74,18 +75,17 @@ export async function kubernetesPlatform(
     authorityPin: authority.pin,
     startTimeoutMs: kubernetes.startTimeout,
   };
-  const callbackPort = callbackUrl === undefined ? undefined : Number(new URL(callbackUrl).port || "443");
+  const callbackPort = callbackUrl === undefined ? undefined : callbackPortOf(callbackUrl);
   const ways = {
     ...{ client, authority, clock },
     path: join(runDir, "agents.sock"),
     logger: componentLogger(logger, "agents"),
   };
-  const listen = kubernetes.callbackListen ?? `tcp://[::]:${callbackPort}`;
   const agents = isDirect
     ? dialledPods({ authority, clock })
     : callbackUrl === undefined
       ? await podAgents(ways)
-      : await callingPods({ ...ways, url: callbackUrl, listen, instance });
+      : await callingPods({ ...ways, url: callbackUrl, listen: kubernetes.callbackListen, instance });
   const recordOf = (containerId: string) => state.containers.get(containerId);
   const discovery = services
     ? kubernetesServices({ client, watch, instance, recordOf, clock, logger })

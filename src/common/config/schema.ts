@@ -34,7 +34,17 @@ const backendAddress = matching(
   /^(unix:\/\/\/[^\0]+|https:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]+):\d{1,5})$/,
   "`unix:///path` or `https://host:port`",
 );
+const callbackUrl = matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL");
 const arn = matching(/^arn:[^\s]+$/, "an ARN");
+
+/** The address at which the backend of a section waits for agents that call. */
+function callbackListenIn(section: string) {
+  return describe(
+    optional(matching(/^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5}$/, "`tcp://address:port`")),
+    "Where this backend waits for agents that call, with TLS of its own making; who they are is settled inside.",
+    { defaultText: `all addresses, at the port of \`${section}.callback_url\`` },
+  );
+}
 
 /** Settings of cloud agents, shared by all cloud backends. */
 const cloudAgentShape = {
@@ -142,14 +152,10 @@ export const ecsSchema = object({
     "`direct`: frontends and the backend dial the agents of tasks. `callback`: the agents dial the backend at `ecs.callback_url`, for subnets that let nothing in. They prove by `ecs.task_role_arn` which task they are.",
   ),
   callback_url: describe(
-    optional(matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL")),
+    optional(callbackUrl),
     "Address at which agents reach this backend, itself or by way of a load balancer that ends TLS.",
   ),
-  callback_listen: describe(
-    optional(matching(/^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5}$/, "`tcp://address:port`")),
-    "Where this backend waits for agents that call, with TLS of its own making; who they are is settled inside.",
-    { defaultText: "all addresses, at the port of `ecs.callback_url`" },
-  ),
+  callback_listen: callbackListenIn("ecs"),
   agent_ingress: describe(
     withDefault(listOf(text("CIDRs or security group IDs")), []),
     "Who may reach port 9111 in the security groups of user-defined networks: where frontends and the backend run.",
@@ -215,14 +221,10 @@ export const acaSchema = object({
       "the one of this version in `registry_server`, `sockerless:sockerless-agent-<version>-amd64`",
   }),
   callback_url: describe(
-    optional(matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL")),
+    optional(callbackUrl),
     "Address at which agents reach this backend, itself or by way of an ingress that ends TLS; containers in jobs cannot be dialled.",
   ),
-  callback_listen: describe(
-    optional(matching(/^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5}$/, "`tcp://address:port`")),
-    "Where this backend waits for agents that call, with TLS of its own making; who they are is settled inside.",
-    { defaultText: "all addresses, at the port of `aca.callback_url`" },
-  ),
+  callback_listen: callbackListenIn("aca"),
   default_cpu: describe(
     withDefault(matching(/^\d(\.\d{1,2})?$/, "a number of processors"), "1"),
     "Processors of a container that asks for none. The disk goes with them: 1 GiB at 0.25, 2 at 0.5, 4 at 1, 8 above.",
@@ -290,14 +292,10 @@ export const kubernetesSchema = object({
     { defaultText: "`direct` in a pod of the cluster, else `api-server`" },
   ),
   callback_url: describe(
-    optional(matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL")),
+    optional(callbackUrl),
     "Address at which agents reach this backend, itself or by way of a load balancer that ends TLS.",
   ),
-  callback_listen: describe(
-    optional(matching(/^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5}$/, "`tcp://address:port`")),
-    "Where this backend waits for agents that call, with TLS of its own making; who they are is settled inside.",
-    { defaultText: "all addresses, at the port of `kubernetes.callback_url`" },
-  ),
+  callback_listen: callbackListenIn("kubernetes"),
   architecture: describe(
     withDefault(oneOf("amd64", "arm64"), "amd64"),
     "Processor of the nodes that pods run on.",

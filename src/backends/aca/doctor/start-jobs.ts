@@ -20,8 +20,8 @@ import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb
 import { createAuthority } from "../../cloud/authority/authority.ts";
 import { readAuthority } from "../../cloud/authority/authority-file.ts";
 import { instanceOf } from "../../cloud/authority/instance.ts";
+import { callbackListenOf } from "../../cloud/callback/backend-relay.ts";
 import { Relay } from "../../cloud/callback/relay.ts";
-import { callbackListenOf } from "../agents.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { jobOf } from "../jobs/job.ts";
 import type { JobRequest } from "../jobs/job-requests.ts";
@@ -114,7 +114,7 @@ async function listenForCall({
   await using resources = new AsyncDisposableStack();
   const end = (): AsyncDisposable => resources.move();
   const pin = randomBytes(32);
-  const listen = callbackListenOf(config.aca, callbackUrl);
+  const listen = callbackListenOf({ url: callbackUrl, listen: config.aca.callbackListen });
   const directory = await mkdtemp(path.join(tmpdir(), "sockerless-doctor-"));
   resources.defer(() => rm(directory, { recursive: true }));
   try {
@@ -122,7 +122,7 @@ async function listenForCall({
       await Relay.start({
         ...{ listen, logger },
         path: path.join(directory, "agents.sock"),
-        instance: instanceOf({ pin }).replace(/^.*\//, ""),
+        instance: instanceOf({ pin }),
       }),
     );
     return Object.assign(end(), { pin });

@@ -18,7 +18,9 @@ import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-m
 const restartMs = 1_000;
 
 /** Settings of a {@link Relay}. */
-export interface RelayOptions extends Pick<RelaySettings, "listen" | "path" | "instance"> {
+export interface RelayOptions extends Pick<RelaySettings, "listen" | "path"> {
+  /** Name of this instance, of whose parts the last stands in the paths that agents call. */
+  readonly instance: string;
   readonly logger: Logger;
 }
 
@@ -41,7 +43,8 @@ export class Relay implements AsyncDisposable {
   /** Listens. @throws system: the address cannot be bound */
   static async start(options: RelayOptions): Promise<Relay> {
     const { key, certificate } = await listenerCertificate();
-    const relay = new Relay({ ...options, key, certificate }, options.logger);
+    const instance = options.instance.replace(/^.*\//, "");
+    const relay = new Relay({ ...options, instance, key, certificate }, options.logger);
     await relay.#run();
     return relay;
   }

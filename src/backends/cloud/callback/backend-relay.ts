@@ -1,0 +1,28 @@
+/** The relay of a backend, at which agents call: its address by the configuration. */
+import { Relay, type RelayOptions } from "./relay.ts";
+
+/** Settings of {@link openRelay}. */
+export interface BackendRelayOptions extends Omit<RelayOptions, "listen"> {
+  /** Address at which agents call, as they are told. */
+  readonly url: string;
+  /** `tcp://address:port`; undefined: all addresses, at the port of the URL. */
+  readonly listen: string | undefined;
+}
+
+/** The port at which agents call. */
+export function callbackPortOf(url: string): number {
+  return Number(new URL(url).port || "443");
+}
+
+/** The address at which a backend waits for agents: `tcp://address:port`. */
+export function callbackListenOf({ url, listen }: Pick<BackendRelayOptions, "url" | "listen">): string {
+  return listen ?? `tcp://[::]:${callbackPortOf(url)}`;
+}
+
+/** Waits for agents. @throws system: the address cannot be bound */
+export async function openRelay(options: BackendRelayOptions): Promise<Relay> {
+  const { url, path, instance, logger } = options;
+  const relay = await Relay.start({ listen: callbackListenOf(options), path, instance, logger });
+  logger.info(`agents are waited for at ${relay.address}, and told ${url}`);
+  return relay;
+}
