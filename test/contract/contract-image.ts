@@ -5,15 +5,11 @@ import type { State } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import type { Logger } from "../../src/common/logger.ts";
 import type { ImageRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";
+import { testRegistries } from "../support/image-store.ts";
 import { busyboxImage } from "../support/images.ts";
 
 /** How registries are spoken to. */
-export const contractRegistry = {
-  insecureHosts: [],
-  userAgent: "sockerless-test",
-  compression: "gzip" as const,
-  silenceMs: 10_000,
-};
+export const contractRegistry = { ...testRegistries, silenceMs: 10_000 };
 const name = "contract";
 const patienceMs = 60_000;
 

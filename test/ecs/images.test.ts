@@ -14,19 +14,14 @@ import { ecsImages } from "../../src/backends/ecs/images.ts";
 import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
 import { fakeClient } from "../../src/backends/ecs/testing/fake-client.ts";
 import { systemClock } from "../../src/common/clock.ts";
-import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
+import { openImageStore, streamOf, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import { blobOf, configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
 
 const signal = new AbortController().signal;
-const registryOptions = {
-  insecureHosts: [],
-  userAgent: "sockerless-test",
-  compression: "gzip" as const,
-  silenceMs: 10_000,
-};
+const registryOptions = { ...testRegistries, silenceMs: 10_000 };
 
 describe("images on ECS", () => {
   let ecrRegistry: TestRegistry;

@@ -7,7 +7,7 @@ import { describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import type { ProgressLine } from "../../src/backends/images/progress.ts";
-import { openImageStore, type TestImageStore } from "../support/image-store.ts";
+import { openImageStore, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import { tarOf } from "../support/tar.ts";
 
 /** A server at `127.0.0.1:port`. */
@@ -107,12 +107,7 @@ describe("an import of a URL", () => {
 
   it("fails where the server falls silent", async (context) => {
     const store = await openImageStore(context, {
-      registry: {
-        insecureHosts: [],
-        userAgent: "sockerless-test",
-        compression: "gzip" as const,
-        silenceMs: 50,
-      },
+      registry: { ...testRegistries, silenceMs: 50 },
     });
     const host = await serving(context, (_request, response) => response.write("half"));
     await assert.rejects(importUrl(store, `http://${host}/x`), {

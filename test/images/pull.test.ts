@@ -564,12 +564,7 @@ describe("a connection that is cut", () => {
 
   it("counts as cut where it falls silent", async (context) => {
     const store = await openImageStore(context, {
-      registry: {
-        insecureHosts: [],
-        userAgent: "sockerless-test",
-        compression: "gzip" as const,
-        silenceMs: 200,
-      },
+      registry: { ...testRegistries, silenceMs: 200 },
     });
     const proxy = await proxied(context);
     const wanted = await image("silence", 100_000);

@@ -14,6 +14,7 @@ import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import { agentsCall, callingAgents } from "./calling-agents.ts";
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
+import { RegistryClient } from "./registry.ts";
 
 type Settings = Readonly<Record<string, unknown>>;
 
@@ -195,36 +196,18 @@ async function placeAgent({ account, credentials, iam, services }: Aws): Promise
     iam.principalOf(credentials.accessKeyId) ?? assert.fail("the administrator is unknown");
   const { password } = services.ecr.issueToken(administrator);
   const authorization = `Basic ${Buffer.from(`AWS:${password}`).toString("base64")}`;
-  const [host, ...path] = account.repositoryUri.split("/");
-  const repository = `http://${host}/v2/${path.join("/")}`;
-  const send = async (
-    method: string,
-    url: string | URL,
-    type?: string,
-    body?: Uint8Array,
-  ): Promise<Response> => {
-    const headers = { authorization, ...(type !== undefined && { "content-type": type }) };
-    const content = body === undefined ? {} : { body: new Uint8Array(body) };
-    const response = await fetch(url, { method, headers, ...content });
-    const text = await response.text();
-    assert.ok(response.ok, `${method} ${String(url)}: ${response.status} ${text}`);
-    return response;
-  };
-  const putBlob = async (digest: string, bytes: Uint8Array): Promise<void> => {
-    const begun = await send("POST", `${repository}/blobs/uploads/`);
-    const location = new URL(begun.headers.get("location") ?? "", repository);
-    location.searchParams.set("digest", digest);
-    await send("PUT", location, "application/octet-stream", bytes);
-  };
+  const [host = "", ...path] = account.repositoryUri.split("/");
+  const registry = new RegistryClient(host, authorization);
+  const repository = path.join("/");
   await pushAgentImage(builtPrograms.agent, "amd64", () => ({
     putProgram: async (tag, layer, config) => {
       const bytes = await readFile(layer.path);
       const blob = { digest: sha256Of(config), size: config.length };
-      await putBlob(layer.digest, bytes);
-      await putBlob(blob.digest, config);
+      await registry.pushBlob(repository, { digest: layer.digest, bytes });
+      await registry.pushBlob(repository, { digest: blob.digest, bytes: Buffer.from(config) });
       const layers = [{ blob: { digest: layer.digest, size: bytes.length }, compression: undefined }];
-      const manifest = renderManifest(blob, layers);
-      await send("PUT", `${repository}/manifests/${tag}`, mediaTypes.ociManifest, manifest);
+      const manifest = Buffer.from(renderManifest(blob, layers));
+      await registry.pushManifest(repository, tag, manifest, mediaTypes.ociManifest);
       return { reference: `${account.repositoryUri}@${sha256Of(manifest)}`, isNew: true };
     },
   }));

@@ -1,4 +1,4 @@
-/** Debian's `docker-registry` on this machine, with storage of its own, and images pushed to it by plain HTTP. */
+/** Debian's `docker-registry` on this machine, with storage of its own, and pushes to it and to registries like it. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -24,59 +24,15 @@ export const registryUser = { username: "ali", password: "open sesame" } as cons
 /** The htpasswd line of {@link registryUser}. */
 const htpasswd = "ali:$2b$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n";
 
-/** A running registry. */
-export class TestRegistry implements AsyncDisposable {
+/** Pushes to a registry, by plain HTTP. */
+export class RegistryClient {
   /** `127.0.0.1:port`: the domain of its images' names. */
   readonly host: string;
-  readonly #process: ChildProcess;
-  readonly #directory: string;
   readonly #authorization: string | undefined;
 
-  private constructor(
-    host: string,
-    process: ChildProcess,
-    directory: string,
-    authorization: string | undefined,
-  ) {
+  constructor(host: string, authorization?: string) {
     this.host = host;
-    this.#process = process;
-    this.#directory = directory;
     this.#authorization = authorization;
-  }
-
-  /** Starts a registry; with credentials it lets only {@link registryUser} in. */
-  static async start(options: { readonly credentials?: boolean } = {}): Promise<TestRegistry> {
-    const directory = await mkdtemp(path.join(tmpdir(), "sockerless-registry-"));
-    const passwords = path.join(directory, "htpasswd");
-    const settings = {
-      version: "0.1",
-      log: { level: "info", formatter: "json", accesslog: { disabled: true } },
-      storage: { filesystem: { rootdirectory: path.join(directory, "storage") } },
-      http: { addr: "127.0.0.1:0" },
-      ...(options.credentials === true ? { auth: { htpasswd: { realm: "test", path: passwords } } } : {}),
-    };
-    await writeFile(passwords, htpasswd);
-    // JSON is YAML.
-    await writeFile(path.join(directory, "config.yml"), JSON.stringify(settings));
-    const process = spawn("docker-registry", ["serve", path.join(directory, "config.yml")], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    const { username, password } = registryUser;
-    return new TestRegistry(
-      await listeningAddress(process),
-      process,
-      directory,
-      options.credentials === true
-        ? `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}`
-        : undefined,
-    );
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    const ended = once(this.#process, "exit");
-    this.#process.kill("SIGKILL");
-    await ended;
-    await rm(this.#directory, { recursive: true });
   }
 
   /** Pushes an image under a tag; its layers as they are, or others that unpack to the same. */
@@ -127,6 +83,58 @@ export class TestRegistry implements AsyncDisposable {
       throw new Error(`${method} ${target}: ${response.status} ${text}`);
     }
     return response;
+  }
+}
+
+/** A running registry. */
+export class TestRegistry extends RegistryClient implements AsyncDisposable {
+  readonly #process: ChildProcess;
+  readonly #directory: string;
+
+  private constructor(
+    host: string,
+    process: ChildProcess,
+    directory: string,
+    authorization: string | undefined,
+  ) {
+    super(host, authorization);
+    this.#process = process;
+    this.#directory = directory;
+  }
+
+  /** Starts a registry; with credentials it lets only {@link registryUser} in. */
+  static async start(options: { readonly credentials?: boolean } = {}): Promise<TestRegistry> {
+    const directory = await mkdtemp(path.join(tmpdir(), "sockerless-registry-"));
+    const passwords = path.join(directory, "htpasswd");
+    const settings = {
+      version: "0.1",
+      log: { level: "info", formatter: "json", accesslog: { disabled: true } },
+      storage: { filesystem: { rootdirectory: path.join(directory, "storage") } },
+      http: { addr: "127.0.0.1:0" },
+      ...(options.credentials === true ? { auth: { htpasswd: { realm: "test", path: passwords } } } : {}),
+    };
+    await writeFile(passwords, htpasswd);
+    // JSON is YAML.
+    await writeFile(path.join(directory, "config.yml"), JSON.stringify(settings));
+    const process = spawn("docker-registry", ["serve", path.join(directory, "config.yml")], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const { username, password } = registryUser;
+    return new TestRegistry(
+      await listeningAddress(process),
+      process,
+      directory,
+      options.credentials === true
+        ? `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}`
+        : undefined,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGKILL");
+    await ended;
+    await rm(this.#directory, { recursive: true });
   }
 }
 
