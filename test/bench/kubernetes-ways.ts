@@ -7,10 +7,11 @@ import { runCommand } from "../support/command.ts";
 import { Cluster } from "../support/kubernetes-cluster.ts";
 import { type AgentWay, agentWays, KubernetesDaemon, settingsOf } from "../support/kubernetes-daemon.ts";
 import { npmScript, wholeNumber } from "../support/npm-script.ts";
+import { median } from "./figures.ts";
 import { untilInterrupted } from "./interruption.ts";
+import { mib, milliseconds } from "./measures.ts";
 import { processorMsOf } from "./memory.ts";
 
-const mib = 1024 * 1024;
 const { megabytes, execs } = npmScript(
   "bench:cloud -- --kubernetes",
   "Times streams by each of the ways to agents of a real Kubernetes.",
@@ -41,12 +42,12 @@ async function row(cluster: Cluster, way: AgentWay): Promise<string> {
   const head = ["head", "-c", String(size), "/dev/zero"];
   const exec = await createExec(socket, "bulk", head);
   const processorMs = processorMsOf(daemon);
-  const out = await timed(async () => {
+  const out = await milliseconds(async () => {
     const { bytes } = await receive(socket, "POST", `/exec/${exec}/start`, {});
     expect(bytes === size, `${bytes} of ${size} bytes came`);
   });
   const env = { ...process.env, DOCKER_HOST: `unix://${socket}` };
-  const into = await timed(async () => {
+  const into = await milliseconds(async () => {
     const script = `${head.join(" ")} | docker exec -i bulk wc -c`;
     const { text, errorText } = await runCommand("sh", ["-c", script], { env });
     expect(text === String(size), `${text} of ${size} bytes went: ${errorText}`);
@@ -55,24 +56,17 @@ async function row(cluster: Cluster, way: AgentWay): Promise<string> {
   const times: number[] = [];
   for (let index = 0; index < execs; index++) {
     const id = await createExec(socket, "bulk", ["true"]);
-    times.push(await timed(async () => void (await receive(socket, "POST", `/exec/${id}/start`, {}))));
+    times.push(await milliseconds(() => receive(socket, "POST", `/exec/${id}/start`, {})));
   }
-  const median = times.sort((one, other) => one - other)[Math.floor(execs / 2)] ?? 0;
   const rate = (ms: number): string => `${Math.round(size / 1000 / ms)} MB/s`;
   const cells = [
     way,
     rate(out),
     rate(into),
     `${((usedS * 1024 * mib) / (2 * size)).toFixed(1)} s`,
-    `${Math.round(median)} ms`,
+    `${Math.round(median(times))} ms`,
   ];
   return `| ${cells.join(" | ")} |`;
-}
-
-async function timed(work: () => Promise<void>): Promise<number> {
-  const began = performance.now();
-  await work();
-  return performance.now() - began;
 }
 
 function expect(holds: boolean, otherwise: string): void {

@@ -5,11 +5,10 @@ import { test } from "node:test";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { runSockerless } from "../support/run-sockerless.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
-const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "in the soak";
-
-test("a container on a network of its own runs in a prepared task", { skip }, async () => {
+test("a container on a network of its own runs in a prepared task", inSoak, async () => {
   await using ecs = await EcsDaemon.start({
     ecs: { network_isolation: "shared", linger: "1s" },
     daemon: { args: ["--pool-mode=fixed", "--pool-images=busybox=1"] },

@@ -10,9 +10,10 @@ import { runCommand } from "../support/command.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { agentWays, KubernetesDaemon, settingsOf } from "../support/kubernetes-daemon.ts";
 import { peakBytes, processOf, residentBytes } from "../support/processes.ts";
+import { isSoak } from "../support/soak.ts";
 
 const mib = 1024 * 1024;
-const size = (process.env["SOCKERLESS_SOAK"] === "1" ? 1024 : 16) * mib;
+const size = (isSoak ? 1024 : 16) * mib;
 /** The most that a process may grow by, whatever passes: buffers of a few streams, and memory that Node has not freed yet. */
 const mostGrown = 256 * mib;
 

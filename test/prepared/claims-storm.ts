@@ -17,11 +17,11 @@ import { callApi } from "../support/docker-api.ts";
 import { checkout } from "../support/daemon.ts";
 import { Random } from "../support/random.ts";
 import { runSockerless } from "../support/run-sockerless.ts";
+import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import type { PoolCloud, PoolCloudKind } from "./pool-cloud.ts";
 
-const isSoak = process.env["SOCKERLESS_SOAK"] === "1";
 const seed = process.env["SOCKERLESS_STORM_SEED"] ?? randomUUID().slice(0, 8);
 const claims = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? 1_000);
 const clients = 4;
@@ -35,7 +35,7 @@ const mostStarts = 8;
 const patience = 8;
 
 export function claimsStorm({ open }: PoolCloudKind): void {
-  describe("claims beside kill -9 of the backend", { skip: !isSoak && "in the soak" }, () => {
+  describe("claims beside kill -9 of the backend", inSoak, () => {
     let cloud: PoolCloud;
     let directory: string;
     const armed = (): string => join(directory, "step");
