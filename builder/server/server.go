@@ -105,7 +105,8 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 			"registry": registrycache.ResolveCacheExporterFunc(sessions, w.Hosts()),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"local": localcache.ResolveCacheImporterFunc(sessions), "registry": registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), w.Hosts()),
+			"local":    boundedImport(localcache.ResolveCacheImporterFunc(sessions), importLimit),
+			"registry": boundedImport(registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), w.Hosts()), importLimit),
 		},
 		Entitlements: []string{"network.host"}, MeterProvider: meters,
 	})

@@ -34,15 +34,15 @@ func running(t *testing.T) (*Server, *backendtest.Backend) {
 	return s, server
 }
 
-// solved is a build of BuildKit's client, which has a file and a step.
-func solved(s *Server, session, command string) error {
+// solved is a build of BuildKit's client, which has a file and a step, and imports these caches.
+func solved(s *Server, session, command string, imports ...*controlapi.CacheOptionsEntry) error {
 	state := llb.Scratch().File(llb.Mkfile("/file", 0o644, []byte(command))).Run(llb.Args([]string{command})).Root()
 	definition, err := state.Marshal(context.Background(), llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
 	if err != nil {
 		return err
 	}
 	info := &grpc.UnaryServerInfo{FullMethod: controlapi.Control_Solve_FullMethodName}
-	request := &controlapi.SolveRequest{Ref: identity.NewID(), Session: session, Definition: definition.ToPB()}
+	request := &controlapi.SolveRequest{Ref: identity.NewID(), Session: session, Definition: definition.ToPB(), Cache: &controlapi.CacheOptions{Imports: imports}}
 	_, err = s.countBuilds(context.Background(), request, info, func(ctx context.Context, request any) (any, error) {
 		return s.controller.Solve(ctx, request.(*controlapi.SolveRequest))
 	})

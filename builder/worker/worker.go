@@ -261,6 +261,7 @@ func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.Imm
 
 // ResolveOp returns the operation of a vertex.
 func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, sessions *session.Manager, _ bkworker.ProxyOpt) (solver.Op, error) {
+	waitForImports(v)
 	base, ok := v.Sys().(*pb.Op)
 	if !ok {
 		return nil, fmt.Errorf("a vertex of type %T", v.Sys())
@@ -282,6 +283,14 @@ func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, s
 		return ops.NewPassthroughOp(v, op)
 	}
 	return nil, fmt.Errorf("sockerless: operations of type %T are not implemented by the builder", base.Op)
+}
+
+// waitForImports waits until a vertex's imported caches are described. Otherwise the solver would wait for them, by a
+// query in the one goroutine that schedules every build.
+func waitForImports(v solver.Vertex) {
+	for _, cache := range v.Options().CacheSources {
+		_, _ = cache.Query(nil, 0, "", 0)
+	}
 }
 
 // DiskUsage lists the build cache.
