@@ -119,6 +119,9 @@ export class MemoryMachine {
   isMute: boolean = false;
   /** Containers whose agents do not tell what they are. */
   readonly unanswered = new Set<string>();
+  /** How often the driver was asked for a workload. */
+  finds: number = 0;
+
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
@@ -278,6 +281,7 @@ export class MemoryMachine {
         },
         list: () => this.#list(),
         find: async (id) => {
+          this.finds++;
           const workload = (await this.#list()).find(({ containerId }) => containerId === id);
           if (this.endsAreLate) {
             throw unavailable("how a run has ended is told later");

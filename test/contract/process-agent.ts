@@ -143,6 +143,9 @@ export class ProcessAgent {
   /** While it is set tells of names are not answered: until it is resolved. */
   busyNames: PromiseWithResolvers<void> | undefined;
 
+  /** While it is set each watch ends after its first message. */
+  endsWatches = false;
+
   /** While it is set ends of execs are to be acknowledged. */
   owesAcknowledgements = false;
   /** Sequences that were acknowledged, in order. */
@@ -363,6 +366,9 @@ export class ProcessAgent {
         },
       },
     });
+    if (this.endsWatches) {
+      return;
+    }
     const beats = setInterval(() => this.tell(heartbeat), heartbeatMs).unref();
     let sequence = 0n;
     try {

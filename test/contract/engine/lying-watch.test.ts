@@ -11,12 +11,15 @@ import {
   OutOfMemorySchema,
   StreamDetachedSchema,
 } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("an agent's reports", () => {
   let bench: EngineBench;
+  let clock: ManualClock;
   beforeEach(async () => {
-    bench = await EngineBench.start({ clock: new ManualClock(Date.now()) });
+    clock = new ManualClock(Date.now());
+    bench = await EngineBench.start({ clock });
   });
   afterEach(async () => {
     await bench.close();
@@ -63,6 +66,18 @@ describe("an agent's reports", () => {
     const actions = await actionsAfterEnd(id);
     const { length } = actions.filter((action) => action === "oom");
     assert.ok(length >= 128 && length <= 130, `${length} events`);
+  });
+
+  it("that end after the first, over and over, have the driver asked before the agent is asked again", async () => {
+    const id = await bench.runScript("exec sleep 1000");
+    const agent = bench.machine.agentOf(id);
+    const before = bench.machine.finds;
+    agent.endsWatches = true;
+    agent.cut();
+    await untilTrue(async () => {
+      await clock.advance(10);
+      return bench.machine.finds > before;
+    });
   });
 
   it("end no exec of another container", async () => {

@@ -47,9 +47,12 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
     const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
     let failures = 0;
     while (!signal.aborted) {
+      const begunMs = context.clock.nowMs();
       try {
         await followWatch(context, live, link, signal, () => {
-          failures = 0;
+          if (context.clock.nowMs() - begunMs >= longestDelayMs) {
+            failures = 0; // An agent that ends each watch after its first message is not asked without a pause.
+          }
           link.wasHeard = true;
         });
       } catch (error) {
