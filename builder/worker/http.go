@@ -192,14 +192,47 @@ func webTransport(proxy proxyChoice) *nethttp.Transport {
 	return transport
 }
 
-// webDialer refuses connections to metadata services.
-var webDialer = &net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
+// webDialer connects builds to the web.
+var webDialer = &dialer{silence: 5 * time.Minute}
+
+// dialer refuses connections to metadata services, and ends those on which nothing is read or written for too long: a
+// server that falls silent would hold up every build with the same step.
+type dialer struct{ silence time.Duration }
+
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		return refuseMetadata(to.Addr())
+	}}).DialContext(ctx, network, address)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return refuseMetadata(to.Addr())
-}}
+	return &impatientConn{conn, d.silence}, nil
+}
+
+// impatientConn fails once its peer is silent for too long. Written bytes count as well: a server answers an upload at
+// its end.
+type impatientConn struct {
+	net.Conn
+	silence time.Duration
+}
+
+func (c *impatientConn) Read(into []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.silence)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(into)
+}
+
+func (c *impatientConn) Write(from []byte) (int, error) {
+	if err := c.SetDeadline(time.Now().Add(c.silence)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(from)
+}
 
 // Download downloads a file, up to the limit of contexts.
 func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, error) {

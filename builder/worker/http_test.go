@@ -4,13 +4,16 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	nethttp "net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/upload/uploadprovider"
@@ -253,5 +256,22 @@ func TestAWebServerLeadsToNoSession(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "redirects to a client's session") {
 			t.Errorf("%s: %v", target, err)
 		}
+	}
+}
+
+func TestAServerThatFallsSilentIsLeft(t *testing.T) {
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		io.WriteString(w, "begun")
+		w.(nethttp.Flusher).Flush()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	transport := webTransport(nil)
+	transport.DialContext = (&dialer{silence: 200 * time.Millisecond}).DialContext
+	answer, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
+	must(t, err)
+	defer answer.Body.Close()
+	if _, err := io.ReadAll(answer.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
 	}
 }
