@@ -24,7 +24,7 @@ const { output, reference, gzipLevel } = new Command("npm run image --")
   .parse()
   .opts<{ output: string; reference: string; gzipLevel: string }>();
 
-const program = "/opt/sockerless/dist/src/cli/sockerless.js";
+const program = "/opt/sockerless/dist/bundle/cli/sockerless.js";
 /** The loopback interface is the container's own, and nothing has to be writable for it. */
 const readiness = "tcp://127.0.0.1:9323";
 /** In nanoseconds, as the image's configuration has times. */

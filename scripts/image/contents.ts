@@ -107,7 +107,7 @@ export async function applicationFiles(): Promise<ImageFile[]> {
   return [
     { path: `${home}/package.json`, mode: 0o644, source: join(root, "package.json") },
     { path: `${home}/dist`, mode: 0o755, directory: true },
-    ...(await filesBelow(join(root, "dist/src"), `${home}/dist/src`, (path) => !isTest(path))),
+    ...(await filesBelow(join(root, "dist/bundle"), `${home}/dist/bundle`, (path) => !isTest(path))),
     { path: `${home}/build`, mode: 0o755, directory: true },
     ...(await readdir(join(root, "build")))
       .filter((program) => /^(sockerless-agent|sockerless-enter-[0-9a-f]{12}|hello)$/.test(program))

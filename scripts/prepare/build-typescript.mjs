@@ -1,11 +1,12 @@
-/** src/ and test/ compiled into dist/: what runs, because worker threads need no loader then. */
+/** src/ and test/ compiled into dist/, as worker threads need no loader then, and the programs bundled. */
 import { existsSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 
+import { bundle } from "./bundle.mjs";
 import { fingerprint, isStamped, writeStamp } from "./fingerprint.mjs";
 import { announce, Failure, root, run } from "./run.mjs";
 
-const inputs = ["src", "test", "tsconfig.json", "package-lock.json"];
+const inputs = ["src", "test", "tsconfig.json", "package-lock.json", "scripts/prepare/bundle.mjs"];
 const stamp = "dist/.inputs";
 
 /** Compiles unless nothing has changed. */
@@ -22,6 +23,7 @@ export async function buildTypeScript() {
   if (code !== 0) {
     throw new Failure("TypeScript does not compile: see above");
   }
+  await bundle();
   writeStamp(stamp, current);
 }
 
@@ -29,8 +31,8 @@ export async function buildTypeScript() {
 function removeOrphans(directory) {
   for (const entry of readdirSync(join(root, "dist", directory), { withFileTypes: true })) {
     const path = join(directory, entry.name);
-    if (entry.name.startsWith(".")) {
-      continue; // The stamp, the compiler's and Node's own caches.
+    if (entry.name.startsWith(".") || path === "bundle") {
+      continue; // The stamp, the compiler's and Node's own caches, and what is bundled anew.
     }
     if (entry.isDirectory()) {
       removeOrphans(path);

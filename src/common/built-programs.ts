@@ -1,8 +1,9 @@
 /** The checkout, and the Go programs that `npm run build` puts into it. */
-import { join } from "node:path";
+import { findPackageJSON } from "node:module";
+import { dirname, join } from "node:path";
 
-/** The checkout's directory, whether this runs compiled, as dist/src/common/built-programs.js, or from source. */
-export const checkout = import.meta.dirname.replace(/(?:\/dist)?\/src\/common$/, "");
+/** The checkout's directory, whether this runs bundled, compiled or from source. */
+export const checkout = dirname(findPackageJSON("..", import.meta.url) ?? "");
 
 /** Paths of the executables, which are built for this machine. */
 export const builtPrograms = {

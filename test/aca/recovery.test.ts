@@ -98,7 +98,7 @@ async function settle(aca: AcaDaemon): Promise<void> {
 /** Lets the command report and remove what nobody's state knows. */
 async function collect({ daemon, account }: AcaDaemon, ...args: string[]): Promise<CommandResult> {
   const config = [...account.args, "--state-dir", daemon.stateDir, "--run-dir", daemon.runDir];
-  const program = join(checkout, "dist/src/cli/main.js");
+  const program = join(checkout, "dist/bundle/cli/main.js");
   return await runCommand(process.execPath, [program, "gc", "--backend=aca", ...args, ...config], {
     env: { ...process.env, ...account.env },
   });

@@ -14,7 +14,7 @@ const ok = (...args: string[]) => setting.daemon.ok(...args);
 
 /** The command `sockerless why`. */
 const why = (container: string) =>
-  runCommand(process.execPath, [join(checkout, "dist/src/cli/main.js"), "why", container], {
+  runCommand(process.execPath, [join(checkout, "dist/bundle/cli/main.js"), "why", container], {
     env: setting.daemon.clientEnv,
   });
 

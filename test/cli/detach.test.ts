@@ -224,7 +224,7 @@ describe("a daemon that does not come to serve", () => {
 
   it("ends where the command that waits for it is gone before its code is loaded", async () => {
     const preload = "data:text/javascript,await new Promise((gone) => process.once('disconnect', gone))";
-    const daemon = fork(join(checkout, "dist/src/cli/serve-detached.js"), {
+    const daemon = fork(join(checkout, "dist/bundle/cli/serve-detached.js"), {
       execArgv: ["--import", preload],
       silent: true,
     });

@@ -280,7 +280,7 @@ describe("a backend that is killed", () => {
       await daemon.launch();
       assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
       await daemon.shutDown();
-      const program = join(checkout, "dist/src/cli/main.js");
+      const program = join(checkout, "dist/bundle/cli/main.js");
       const config = ["--config", join(ecs.directory, "config.yaml"), "--state-dir", daemon.stateDir];
       const { code, text, errorText } = await runCommand(
         process.execPath,

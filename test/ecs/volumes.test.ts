@@ -398,7 +398,7 @@ describe("volumes on ECS", () => {
     const { daemon, aws, directory } = under;
     const copy = join(daemon.directory, "copy");
     const collect = async (...options: string[]): Promise<string[]> => {
-      const program = join(checkout, "dist/src/cli/main.js");
+      const program = join(checkout, "dist/bundle/cli/main.js");
       const config = ["--config", join(directory, "config.yaml"), "--state-dir", daemon.stateDir];
       const { code, text, errorText } = await runCommand(
         process.execPath,

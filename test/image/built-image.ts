@@ -10,7 +10,7 @@ import { checkout } from "../support/daemon.ts";
 export const image = `sockerless:${version}`;
 
 /** The program in it, for commands that do not use its entry point. */
-export const programInImage = "/opt/sockerless/dist/src/cli/sockerless.js";
+export const programInImage = "/opt/sockerless/dist/bundle/cli/sockerless.js";
 
 /** Builds it. @returns the archive, in this directory */
 export async function buildImage(directory: string): Promise<string> {

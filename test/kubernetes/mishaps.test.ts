@@ -159,7 +159,7 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     const large = await daemon.docker("run", "--name", "large", "--memory", "128m", "busybox", "true");
     assert.match(large.errorText, /maximum memory usage per Container is 64Mi, but limit is 134217728/);
     assert.match(await stateOf("large"), /^created 128 .*maximum memory usage per Container/);
-    const command = [join(checkout, "dist/src/cli/main.js"), "why", "large"];
+    const command = [join(checkout, "dist/bundle/cli/main.js"), "why", "large"];
     const why = await runCommand(process.execPath, command, { env: daemon.clientEnv });
     assert.match(why.text, /maximum memory usage per Container is 64Mi/);
     await kubernetes.kubectl("delete", "limitrange", "small");

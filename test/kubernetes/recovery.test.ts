@@ -130,7 +130,7 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     const { daemon } = own;
     const collect = (...args: string[]): Promise<CommandResult> =>
       runCommand(process.execPath, [
-        ...[join(checkout, "dist/src/cli/main.js"), "gc", "--backend=kubernetes", ...args],
+        ...[join(checkout, "dist/bundle/cli/main.js"), "gc", "--backend=kubernetes", ...args],
         ...["--config", own.config, "--state-dir", daemon.stateDir, "--run-dir", daemon.runDir],
       ]);
     await makeThings(own);

@@ -1,11 +1,12 @@
 /** A demonstration: sockerless on a simulated cloud that this process is, for anyone without an account. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 
+import { checkout } from "../../src/common/built-programs.ts";
 import { withinMachine } from "./within-machine.ts";
 
-const program = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
+const program = join(checkout, "dist/bundle/cli/main.js");
 
 /**
  * Runs commands of sockerless one after another, each to its end; the first that fails is the last.

@@ -225,8 +225,7 @@ export async function pushAgent(
   within: readonly string[] = [],
   version = checkout,
 ): Promise<void> {
-  const program = join(version, "dist/src/cli/main.js");
-  const command = [...within, process.execPath, program, "ecs", "push-agent", "--config", config];
+  const command = [...within, join(version, "bin/sockerless"), "ecs", "push-agent", "--config", config];
   const [first = "", ...args] = command;
   const { code, text, errorText } = await runCommand(first, args, {
     env: { ...process.env, ...env },

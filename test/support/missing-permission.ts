@@ -108,7 +108,7 @@ export async function liveWithout(
 }
 
 async function why(daemon: Daemon, container: string): Promise<string> {
-  const command = [join(checkout, "dist/src/cli/main.js"), "why", container];
+  const command = [join(checkout, "dist/bundle/cli/main.js"), "why", container];
   return (await runCommand(process.execPath, command, { env: daemon.clientEnv })).text;
 }
 

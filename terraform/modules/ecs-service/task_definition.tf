@@ -79,7 +79,7 @@ locals {
     portMappings = [{ containerPort = var.docker_port, protocol = "tcp" }]
     # ECS does not read the image's own.
     healthCheck = {
-      command     = ["CMD", "node", "/opt/sockerless/dist/src/cli/sockerless.js", "healthcheck"]
+      command     = ["CMD", "node", "/opt/sockerless/dist/bundle/cli/sockerless.js", "healthcheck"]
       interval    = 30
       timeout     = 15
       retries     = 3
