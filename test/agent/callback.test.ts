@@ -64,7 +64,7 @@ describe("agents that call", () => {
     }
   });
 
-  it("stay connected through a proxy that drops what is silent", async () => {
+  it("stay connected through a proxy that drops what is silent", inSoak, async () => {
     const backend = await startBackend();
     const idleMs = 15_000; // Pings of each second are not this late on a busy machine.
     const proxy = await startProxy(backend, idleMs);
@@ -417,39 +417,43 @@ describe("agents that call", () => {
     assert.match("message" in failure ? failure.message : "", /the connection to the agent was cut/);
   });
 
-  it("go on after a connection on which nothing passes any more, or fail beyond the limit, though nobody says that it is gone", async () => {
-    const ping = { SOCKERLESS_CALLBACK_PING: "2s" };
-    const goOn = async (): Promise<void> => {
-      const { proxy, stream, over, received } = await startEcho(ping);
-      const sent = randomBytes(8 * 1024 * 1024);
-      for (let start = 0; start < sent.length; start += 65_536) {
-        await new Promise<void>((taken) => stream.sendInput(sent.subarray(start, start + 65_536), taken));
-        if (start === 2 * 1024 * 1024) {
-          proxy.stall();
+  it(
+    "go on after a connection on which nothing passes any more, or fail beyond the limit, though nobody says that it is gone",
+    inSoak,
+    async () => {
+      const ping = { SOCKERLESS_CALLBACK_PING: "2s" };
+      const goOn = async (): Promise<void> => {
+        const { proxy, stream, over, received } = await startEcho(ping);
+        const sent = randomBytes(8 * 1024 * 1024);
+        for (let start = 0; start < sent.length; start += 65_536) {
+          await new Promise<void>((taken) => stream.sendInput(sent.subarray(start, start + 65_536), taken));
+          if (start === 2 * 1024 * 1024) {
+            proxy.stall();
+          }
         }
-      }
-      stream.endInput();
-      assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
-      assert.ok(Buffer.concat(received).equals(sent));
-    };
-    const fail = async (): Promise<void> => {
-      const { proxy, agent, stream, over } = await startEcho(
-        { ...ping, SOCKERLESS_CALLBACK_RESUME: "1s" },
-        "other",
-      );
-      proxy.stall();
-      await untilTrue(() => agent.said().includes("cut for too long"));
-      stream.endInput();
-      const failure = await over;
-      assert.equal(failure.kind, "unavailable");
-      // On a busy machine the client may reach its limit of silence before the agent, on a new connection, has given up the old.
-      assert.match(
-        "message" in failure ? failure.message : "",
-        /the connection to the agent was cut|the agent was silent/,
-      );
-    };
-    await Promise.all([goOn(), fail()]);
-  });
+        stream.endInput();
+        assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
+        assert.ok(Buffer.concat(received).equals(sent));
+      };
+      const fail = async (): Promise<void> => {
+        const { proxy, agent, stream, over } = await startEcho(
+          { ...ping, SOCKERLESS_CALLBACK_RESUME: "1s" },
+          "other",
+        );
+        proxy.stall();
+        await untilTrue(() => agent.said().includes("cut for too long"));
+        stream.endInput();
+        const failure = await over;
+        assert.equal(failure.kind, "unavailable");
+        // On a busy machine the client may reach its limit of silence before the agent, on a new connection, has given up the old.
+        assert.match(
+          "message" in failure ? failure.message : "",
+          /the connection to the agent was cut|the agent was silent/,
+        );
+      };
+      await Promise.all([goOn(), fail()]);
+    },
+  );
 
   it("do not wait for a relay that was closed", async () => {
     const backend = await startBackend();

@@ -27,7 +27,7 @@ const inSoak = {
   timeout: pluginLimitMs,
 };
 
-describe("a CI job that is a task", () => {
+describe("a CI job that is a task", inSoak, () => {
   const resources = new AsyncDisposableStack();
   let document: string;
   let ecs: EcsDaemon;
@@ -123,7 +123,7 @@ describe("a CI job that is a task", () => {
     await assertIsPushed("group/project", "0123abcd");
   });
 
-  it("of GitHub builds, pushes and runs with buildx", inSoak, async (t) => {
+  it("of GitHub builds, pushes and runs with buildx", async (t) => {
     const buildx = await findPlugin("buildx");
     if ("missing" in buildx) {
       t.skip(buildx.missing);

@@ -22,7 +22,7 @@ const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
 const kind = "busybox network=bridge";
 
-describe("a learned pool on ECS", () => {
+describe("a learned pool on ECS", inSoak, () => {
   let ecs: EcsDaemon;
 
   before(async () => {
@@ -103,7 +103,7 @@ describe("a learned pool on ECS", () => {
   };
   const today = (): string => new Date(systemClock.nowMs()).toISOString().slice(0, 10);
 
-  it("has none waiting once a day may not cost more", inSoak, async () => {
+  it("has none waiting once a day may not cost more", async () => {
     let told: { readonly info: string; readonly why: string } | undefined;
     // Another day, which begins with its own hours, may come in between.
     for (let day = ""; day !== today(); ) {

@@ -112,7 +112,7 @@ export function preparedTasks(
       await ok("rm", "--force", "sized");
     });
 
-    it("take all that are there, and start the rest without, side by side", inSample, async () => {
+    it("take all that are there, and start the rest without, side by side", inSoak, async () => {
       await untilPrepared(3);
       const burst = Array.from({ length: 5 }, () => ok("run", "--detach", "busybox", "sleep", "600"));
       const ids = await Promise.all(burst);
@@ -178,7 +178,7 @@ export function preparedTasks(
 
     it(
       "are found again by a backend that starts, and so is what has claimed one, with and without its state",
-      inSample,
+      inSoak,
       async () => {
         await untilPrepared(3);
         const idle = await running();

@@ -19,9 +19,7 @@ interface Option {
 const sample = new Set([
   "defaults",
   "1 zones with 0 NAT gateways",
-  "named zones and subnets in a small VPC",
   "agents that call",
-  "VPC endpoints in an existing VPC",
   "VPC endpoints and ARNs in China",
   "VPC endpoints instead of NAT gateways",
 ]);
