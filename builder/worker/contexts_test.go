@@ -3,6 +3,8 @@ package worker
 import (
 	"context"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"github.com/moby/buildkit/source/local"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
+	"github.com/tonistiigi/fsutil/types"
 )
 
 func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
@@ -25,12 +28,17 @@ func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
 // sent makes a session send a directory, like a client with this shared key.
 func sent(t *testing.T, w *Worker, dir, key string) (cache.ImmutableRef, error) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	files, err := fsutil.NewFS(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sentFiles(t, w, files, key)
+}
+
+func sentFiles(t *testing.T, w *Worker, files fsutil.FS, key string) (cache.ImmutableRef, error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	own, err := session.NewSession(ctx, key)
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +129,44 @@ func TestASessionSendsNoMoreThanTheLimits(t *testing.T) {
 		if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != 0 {
 			t.Errorf("left %v, %v", left, err)
 		}
+	}
+}
+
+// claimed are files of a client that sends whatever it likes.
+type claimed []*types.Stat
+
+func (c claimed) Walk(_ context.Context, _ string, each fs.WalkDirFunc) error {
+	for _, stat := range c {
+		if err := each(stat.Path, &fsutil.DirEntryInfo{Stat: stat}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (claimed) Open(string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("evil")), nil
+}
+
+func TestASessionDoesNotReplaceItsDirectory(t *testing.T) {
+	for name, mode := range map[string]fs.FileMode{"a link": fs.ModeSymlink | 0o777, "a file": 0o644, "a pipe": fs.ModeNamedPipe | 0o644} {
+		t.Run(name, func(t *testing.T) {
+			outside := t.TempDir()
+			w := workerOfContexts(t, wide)
+			root := &types.Stat{Path: ".", Mode: uint32(mode)}
+			if mode&fs.ModeSymlink != 0 {
+				root.Linkname = outside
+			}
+			_, err := sentFiles(t, w, claimed{root, {Path: "written", Mode: 0o644, Size: 4}}, "")
+			if err == nil || !strings.Contains(err.Error(), "the directory itself") {
+				t.Error(err)
+			}
+			for _, directory := range []string{outside, w.contexts.root} {
+				if left, err := os.ReadDir(directory); err != nil || len(left) != 0 {
+					t.Errorf("%s has %v, %v", directory, left, err)
+				}
+			}
+		})
 	}
 }
 

@@ -143,6 +143,11 @@ func (l ContextLimits) bound(ctx context.Context) (context.Context, *transfer) {
 func (t *transfer) admits(path string, stat *fstypes.Stat) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if path == "." {
+		// fsutil would put the entry in the place of the directory, and later ones where a link leads.
+		t.fail(errors.New("the client's session sent an entry for the directory itself"))
+		return false
+	}
 	if stat.Path != "" && path != t.last {
 		t.last = path
 		t.entries++
@@ -163,7 +168,14 @@ func (t *transfer) received(tell func(int, bool)) func(int, bool) {
 }
 
 func (t *transfer) check(bytes int64) {
-	if err := t.limits.exceeded(theContext, bytes, t.entries); err != nil && t.err == nil {
+	if err := t.limits.exceeded(theContext, bytes, t.entries); err != nil {
+		t.fail(err)
+	}
+}
+
+// fail cuts the transfer, with the first error.
+func (t *transfer) fail(err error) {
+	if t.err == nil {
 		t.err = err
 		t.cut(err)
 	}
