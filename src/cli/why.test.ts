@@ -44,6 +44,10 @@ describe("why a container starts as it does", () => {
     const pool = "fixed: 0 of at most 10 wait";
     assert.equal(told(pool, { Name: "accepted" }, { Name: "claim" }), "It runs in a prepared task.");
     assert.equal(
+      told(pool, { Name: "claim", Note: "it was waited for" }),
+      "It runs in a prepared task: it was waited for.",
+    );
+    assert.equal(
       told(pool, { Name: "unprepared", Note: "none like it is left" }, { Name: "request" }),
       "Not prepared, because none like it is left.",
     );

@@ -79,8 +79,9 @@ function preparedInWords(
   pool: string | undefined,
 ): string[] {
   const of = (name: string) => phases.find(({ Name }) => Name === name);
-  if (of("claim") !== undefined) {
-    return ["It runs in a prepared task."];
+  const claim = of("claim");
+  if (claim !== undefined) {
+    return [`It runs in a prepared task${claim.Note === undefined ? "" : `: ${claim.Note}`}.`];
   }
   const reason = of("unprepared")?.Note ?? (of("request") && pool === "off" ? "pool.mode is off" : undefined);
   return reason === undefined ? [] : [`Not prepared, because ${reason}.`];

@@ -112,17 +112,22 @@ export function preparedTasks(
       await ok("rm", "--force", "sized");
     });
 
-    it("take all that are there, and start the rest without, side by side", inSoak, async () => {
+    it("take all that are there, and start the rest without, side by side", inSoak, async (t) => {
       await untilPrepared(3);
       const burst = Array.from({ length: 5 }, () => ok("run", "--detach", "busybox", "sleep", "600"));
       const ids = await Promise.all(burst);
       const all = await Promise.all(ids.map(phases));
-      assert.equal(all.filter((names) => names.includes("claim")).length, 2, JSON.stringify(all));
+      // A late one of the burst may find one of the next that come up.
+      const served = all.filter((names) => names.includes("claim")).length;
+      assert.ok(served >= 2, JSON.stringify(all));
       const reasons = (await Promise.all(ids.map(why))).join("\n");
-      assert.equal(reasons.match(/^It runs in a prepared task\.$/gm)?.length, 2, reasons);
-      // The next ones may come up by now.
-      const others = /^Not prepared, because (none like it is left|the task like it is not ready yet)\.$/gm;
-      assert.equal(reasons.match(others)?.length, 3, reasons);
+      t.diagnostic(reasons.match(/^(It runs in a prepared|Not prepared).*$/gm)?.join("; ") ?? "");
+      assert.equal(
+        reasons.match(/^It runs in a prepared task(: it was waited for, .*)?\.$/gm)?.length,
+        served,
+      );
+      const others = /^Not prepared, because (none like it is left|the task like it comes up late)\.$/gm;
+      assert.equal(reasons.match(others)?.length ?? 0, 5 - served, reasons);
       await ok("rm", "--force", ...ids);
     });
 

@@ -106,14 +106,16 @@ export const preparedWaited = new Measure<{ readonly seconds: number; readonly c
 );
 
 /**
- * A start has found that none with its image, size and network is prepared; that all of them are taken; none because the day's
- * limit is reached; one whose agent has not answered yet; one that is to be replaced; one that could not be made its own.
+ * A start has found a task; one that was still coming up, for which it has waited; none with its image, size and network; none that
+ * is not taken; none because the day's limit is reached; one that comes up too late; one that is to be replaced; one that could not be
+ * made its own.
  */
 export type PreparedOutcome =
   | "hit"
+  | "awaited"
   | "none-alike"
   | "none-left"
   | "limit"
-  | "not-ready"
+  | "late"
   | "too-old"
   | "unclaimed";

@@ -11,6 +11,7 @@ import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
 import type { StartLimit } from "../tasks/start-limit.ts";
 import type { TaskContext } from "../tasks/task-context.ts";
+import type { TakenAgent } from "./pool.ts";
 
 /** A claim came to nothing: the start goes on without the task. */
 export class ClaimFailure extends Error {}
@@ -22,16 +23,19 @@ const claimLimitMs = 5_000;
  * Gives a start a prepared task of its shape.
  *
  * @param tellMissed as of {@link Pool.take}
- * @returns undefined if none waits
+ * @returns undefined if there is none
  */
 export async function takePrepared(
   { pool, book }: TaskContext,
   spec: WorkloadSpec,
   asked: TaskRecord,
   tellMissed: (reason: string) => void,
+  limit: Pick<StartLimit, "during">,
 ): Promise<TaskRecord | undefined> {
   pool?.started(spec, asked.request);
-  const found = pool?.take(asked.request, tellMissed);
+  const found = await limit.during("the prepared task that it waits for has not come up", async (signal) =>
+    pool?.take(asked.request, tellMissed, signal),
+  );
   if (pool === undefined || found === undefined) {
     return undefined;
   }
@@ -54,12 +58,14 @@ export async function finishClaim(
   context: TaskContext,
   record: TaskRecord,
   { signal }: Pick<StartLimit, "signal">,
-): Promise<FoundAgent> {
+): Promise<TakenAgent> {
   const scope = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)]);
   try {
-    const found = await claim(context, record, scope);
-    preparedAsked.report(() => ({ outcome: "hit" }));
-    return found;
+    const known = context.pool?.agentOf(record.task);
+    const found = await claim(context, record, known, scope);
+    const isAwaited = known?.isAwaited === true;
+    preparedAsked.report(() => ({ outcome: isAwaited ? "awaited" : "hit" }));
+    return { ...found, isAwaited };
   } catch (error) {
     signal.throwIfAborted();
     preparedAsked.report(() => ({ outcome: "unclaimed" }));
@@ -67,13 +73,17 @@ export async function finishClaim(
   }
 }
 
-async function claim(context: TaskContext, record: TaskRecord, signal: AbortSignal): Promise<FoundAgent> {
+async function claim(
+  context: TaskContext,
+  record: TaskRecord,
+  known: FoundAgent | undefined,
+  signal: AbortSignal,
+): Promise<FoundAgent> {
   const { agents, finder, pool, poller, settings } = context;
   const { containerId, task, prepared } = record;
   if (pool === undefined) {
     throw new Error("tasks are not prepared any more");
   }
-  const known = pool.agentOf(task);
   const address = known?.address ?? (await addressOf(task, poller));
   await pool.claim(task, record, signal);
   const claimAgent = withCallFaultPoints(

@@ -8,7 +8,7 @@
  *
  * Together this gives for each kind the chance that a first, a second, a third… start comes within a minute. A task waits for the n-th
  * of them while the waiting that it is likely to save is worth its price. The price is the one at which the busiest of the days
- * that are known would have cost what a day may cost.
+ * that are known would have cost a tenth more than a day may cost.
  */
 
 /** A number of starts by kind. */
@@ -68,7 +68,9 @@ const coldStartMs = 35_000;
 /** Time ahead for which starts are expected. */
 const horizonMs = 60_000;
 /** Time of a prepared task's start that is not waited for: some of the starts that it is for come late. */
-const earlyMs = 10_000;
+const earlyMs = 20_000;
+/** The cost that the price would have given the busiest known day, by a day's limit: most other days cost less. */
+const hindsight = 1.1;
 /** Share of the price at which a task that waits already is kept. */
 const keepShare = 0.6;
 /** Time by which an end may come earlier or later than those of earlier bursts. */
@@ -192,7 +194,7 @@ export class Forecast {
   }
 
   /**
-   * Finds the price at which the busiest day would have cost what a day may, by going through that day.
+   * Finds the price at which the busiest day would have cost a tenth more than a day may, by going through that day.
    *
    * @param pause awaited now and then: this takes a second of work
    */
@@ -218,7 +220,7 @@ export class Forecast {
     let high = 1 / Math.min(...costs);
     for (let step = 0; step < 8; step++) {
       const price = Math.sqrt(low * high);
-      if ((await this.#costAt(price, busiest, costOf, pause)) > perDay) {
+      if ((await this.#costAt(price, busiest, costOf, pause)) > perDay * hindsight) {
         low = price;
       } else {
         high = price;
@@ -403,8 +405,7 @@ export class Forecast {
           recentMs.push(burst.beganMs);
         }
         for (const [kind, starts] of burst.counts) {
-          const ready = (waiting.get(kind) ?? []).filter((sinceMs) => sinceMs + coldStartMs <= burst.beganMs);
-          waiting.get(kind)?.splice(0, Math.min(starts, ready.length));
+          waiting.get(kind)?.splice(0, starts); // Those that come up are waited for.
         }
       }
     }

@@ -6,6 +6,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import type { PoolRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import { RequestStale, type TaskAnswer, type TaskView } from "../contract/cloud-tasks.ts";
+import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { refusal, taskView, testCloud } from "../testing/cloud.ts";
@@ -13,6 +14,7 @@ import { TaskPoller } from "../tasks/poller.ts";
 import type { TaskBook } from "../tasks/task-book.ts";
 import { Pool, type PoolOptions } from "./pool.ts";
 import { Spending } from "./spending.ts";
+import type { Wanted } from "./templates.ts";
 
 const minuteMs = 60_000;
 /** A look at the cloud, and what follows from it. */
@@ -102,7 +104,8 @@ function setUp(
   const missed: string[] = [];
   return {
     ...{ pool, clock, running, stopped, missed },
-    take: (request: string) => pool.take(request, (reason) => missed.push(reason)),
+    take: (request: string, signal = new AbortController().signal) =>
+      pool.take(request, (reason) => missed.push(reason), signal),
     asked: () => asked,
     /** Lets time go by in small steps, so that what follows from a round is done. */
     async pass(ms: number): Promise<void> {
@@ -119,6 +122,39 @@ function setUp(
 
 const opened: (() => Promise<void>)[] = [];
 
+/** Agents that answer once their tasks' promises resolve. */
+function agentsThat(answer: (task: string) => Promise<void>): PoolOptions["finder"] {
+  return {
+    async await(_id, { task }, signal): Promise<FoundAgent> {
+      await unlessAborted(signal, answer(task));
+      return { address: "192.0.2.1", pin: new Uint8Array(32) };
+    },
+    describeSilence: () => "",
+  };
+}
+
+/** A pool of one task, whose agents answer once told to, and a start that waits for it. */
+async function setUpAwaited(given: Parameters<typeof setUp>[0] = {}) {
+  const answers = new Map<string, PromiseWithResolvers<void>>();
+  const answerOf = (task: string): PromiseWithResolvers<void> => {
+    const answer = answers.get(task) ?? Promise.withResolvers<void>();
+    answers.set(task, answer);
+    return answer;
+  };
+  const finder = agentsThat((task) => answerOf(task).promise);
+  const wanted = async (): Promise<readonly Wanted[]> => [{ request: "a", kind: "a", count: 1 }];
+  const made = setUp({ wanted, finder, ...given });
+  await made.clock.advance(0);
+  await made.pass(5_000);
+  const client = new AbortController();
+  let isOver = false;
+  const start = made.take("a", client.signal).finally(() => {
+    isOver = true;
+  });
+  start.catch(() => {});
+  return { ...made, client, start, isOver: () => isOver, answer: (task: string) => answerOf(task).resolve() };
+}
+
 describe("a pool of prepared tasks", () => {
   afterEach(async () => {
     for (const close of opened.splice(0)) {
@@ -130,13 +166,13 @@ describe("a pool of prepared tasks", () => {
     const { take, pass, asked, running } = setUp();
     await pass(lookMs);
     assert.equal(asked(), 2);
-    const taken = [take("a"), take("a")].map((found) => found?.task);
+    const taken = [await take("a"), await take("a")].map((found) => found?.task);
     assert.deepEqual(new Set(taken), new Set(["task/1", "task/2"]));
-    assert.equal(take("a"), undefined);
+    assert.equal(await take("a"), undefined);
     await pass(lookMs);
     assert.equal(asked(), 4, "others take their places");
     assert.equal(running.size, 4);
-    const next = [take("a"), take("a")].map((found) => found?.task);
+    const next = [await take("a"), await take("a")].map((found) => found?.task);
     assert.deepEqual(new Set(next), new Set(["task/3", "task/4"]));
   });
 
@@ -144,10 +180,11 @@ describe("a pool of prepared tasks", () => {
     const answered = Promise.withResolvers<void>();
     const { take, pass, asked, stopped } = setUp({ late: () => answered.promise });
     await pass(2 * lookMs);
-    const early = [take("a"), take("a")].flatMap((found) => found?.task ?? []);
+    const early = [await take("a"), await take("a")];
     answered.resolve();
     await pass(1_000);
-    const taken = [...early, ...[take("a"), take("a"), take("a")].flatMap((found) => found?.task ?? [])];
+    const all = [...early, await take("a"), await take("a"), await take("a")];
+    const taken = all.flatMap((found) => found?.task ?? []);
     assert.deepEqual(taken.sort(), ["task/1", "task/2"]);
     assert.deepEqual([asked(), stopped], [2, []]);
   });
@@ -162,57 +199,193 @@ describe("a pool of prepared tasks", () => {
     const { take, pass, clock, stopped } = setUp({ found });
     await pass(lookMs);
     await clock.advance(10 * minuteMs - lookMs);
-    assert.equal(take("a")?.task, "task/20 min");
-    assert.equal(take("a"), undefined);
+    assert.equal((await take("a"))?.task, "task/20 min");
+    assert.equal(await take("a"), undefined);
     await pass(lookMs);
     assert.deepEqual(stopped, ["task/10 min"]);
   });
 
-  it("gives none to a request of another shape, and none whose agent has not answered", async () => {
-    const never = { await: () => new Promise<never>(() => {}), describeSilence: () => "" };
-    const { take, pass } = setUp({ finder: never });
+  it("gives none to a request of another shape", async () => {
+    const { take, pass } = setUp();
     await pass(lookMs);
-    assert.equal(take("a"), undefined);
-    const other = setUp();
-    await other.pass(lookMs);
-    assert.equal(other.take("b"), undefined);
+    assert.equal(await take("b"), undefined);
   });
 
   it("tells metrics what each start has found that it gives none to", async () => {
     const told: string[] = [];
     preparedAsked.observe(({ outcome }) => told.push(outcome));
-    const never = { await: () => new Promise<never>(() => {}), describeSilence: () => "" };
-    const waiting = setUp({ finder: never });
-    assert.equal(waiting.take("a"), undefined);
-    await waiting.pass(lookMs);
-    assert.equal(waiting.take("a"), undefined);
+    const silent = setUp({ finder: agentsThat(() => new Promise(() => {})) });
+    assert.equal(await silent.take("a"), undefined);
+    await silent.pass(minuteMs);
+    assert.equal(await silent.take("a"), undefined);
     const { pool, take, missed, pass, clock } = setUp({ maxAgeMs: 10 * minuteMs });
     await pass(lookMs);
-    assert.equal(take("b"), undefined);
+    assert.equal(await take("b"), undefined);
     await pool.close();
     await clock.advance(11 * minuteMs);
-    assert.equal(take("a"), undefined);
-    assert.equal(setUp({ wanted: undefined }).take("a"), undefined);
-    assert.deepEqual(told, ["none-alike", "not-ready", "none-alike", "too-old"]);
-    assert.deepEqual(waiting.missed, ["no tasks are to wait now", "the task like it is not ready yet"]);
+    assert.equal(await take("a"), undefined);
+    assert.equal(await setUp({ wanted: undefined }).take("a"), undefined);
+    assert.deepEqual(told, ["none-alike", "late", "none-alike", "too-old"]);
+    assert.deepEqual(silent.missed, ["no tasks are to wait now", "the task like it comes up late"]);
     assert.deepEqual(missed, [
       "it differs from the tasks for a in the image",
       "the task like it has waited for pool.max_age",
     ]);
   });
 
+  it("lets a start wait for a task that comes up, which nobody else gets, and prepares another", async () => {
+    const { pool, pass, take, start, isOver, answer, asked } = await setUpAwaited();
+    await pass(5_000);
+    assert.equal(isOver(), false);
+    assert.equal(asked(), 2);
+    answer("task/2");
+    await pass(1_000);
+    assert.equal((await take("a"))?.task, "task/2", "another start takes what is there");
+    assert.equal(isOver(), false);
+    answer("task/1");
+    await pass(500);
+    assert.equal((await start)?.task, "task/1");
+    assert.equal(pool.agentOf("task/1")?.isAwaited, true);
+    assert.equal(pool.agentOf("task/2")?.isAwaited, false);
+  });
+
+  it("gives each task that comes up to one of the starts that wait", async () => {
+    const { pass, take, start, answer } = await setUpAwaited({
+      wanted: async () => [{ request: "a", kind: "a", count: 2 }],
+    });
+    const another = take("a");
+    const third = take("a");
+    assert.equal(await third, undefined, "those that come up are others'");
+    answer("task/2");
+    answer("task/1");
+    await pass(500);
+    assert.deepEqual([(await start)?.task, (await another)?.task], ["task/1", "task/2"]);
+  });
+
+  it("lets a start wait no longer than until its task is late, and gives that to another then", async () => {
+    const { pass, clock, take, start, isOver, missed, answer } = await setUpAwaited({ maxTasks: 1 });
+    await pass(46_000); // It is 51 s old: late after one and a half of 35 s.
+    assert.equal(isOver(), false);
+    await pass(3_000);
+    assert.equal(await start, undefined);
+    assert.deepEqual(missed, ["the task like it comes up late"]);
+    answer("task/1");
+    await clock.advance(1);
+    assert.equal((await take("a"))?.task, "task/1");
+  });
+
+  it("learns how long tasks take until they are late", async () => {
+    const { pass, take, start, answer, missed } = await setUpAwaited();
+    await pass(5_000);
+    answer("task/1"); // After 10 s.
+    await pass(1_000);
+    assert.equal((await start)?.task, "task/1");
+    assert.equal(missed.length, 0);
+    await pass(20_000); // The next is older than 15 s.
+    assert.equal(await take("a"), undefined);
+    assert.deepEqual(missed, ["the task like it comes up late"]);
+  });
+
+  const leavings: Readonly<Record<string, (made: Awaited<ReturnType<typeof setUpAwaited>>) => unknown>> = {
+    "the pool is drained": ({ pool }) => pool.drain(5 * minuteMs),
+    "the pool is closed": ({ pool }) => pool.close(),
+    "it ends": ({ running }) =>
+      running.set("task/1", taskView({ task: "task/1", stopped: true, reason: "Spot" })),
+    "it is another container's": ({ running }) =>
+      running.set(
+        "task/1",
+        taskView({ task: "task/1", prepared: { name: "n", shape: "a" }, containerId: "c".repeat(64) }),
+      ),
+  };
+  for (const [reason, leave] of Object.entries(leavings)) {
+    it(`lets a start that waits for a task go on at once where ${reason}`, async () => {
+      let count = 1;
+      const made = await setUpAwaited({ wanted: async () => [{ request: "a", kind: "a", count, most: 1 }] });
+      count = 0; // None takes its place.
+      await leave(made);
+      await made.pass(lookMs);
+      assert.equal(made.isOver(), true);
+      assert.equal(await made.start, undefined);
+    });
+  }
+
+  it("lets a start that waited for a task that ended wait for another", async () => {
+    const { pass, start, isOver, running, answer } = await setUpAwaited();
+    await pass(2_000);
+    running.set("task/1", taskView({ task: "task/1", stopped: true, reason: "Spot" }));
+    await pass(3_000);
+    assert.equal(isOver(), false);
+    answer("task/2");
+    await pass(1_000);
+    assert.equal((await start)?.task, "task/2");
+  });
+
+  it("gives a task that comes up to another start if the one that waited for it is cancelled", async () => {
+    const { pool, client, pass, start, take, answer } = await setUpAwaited();
+    client.abort(new Error("the client has left"));
+    await assert.rejects(start, /the client has left/);
+    const another = take("a");
+    answer("task/1");
+    await pass(500);
+    assert.equal((await another)?.task, "task/1");
+    assert.equal(pool.agentOf("task/1")?.isAwaited, true);
+  });
+
+  it("gives no task that has become too old meanwhile", async () => {
+    const { pass, start, answer, missed } = await setUpAwaited({ maxAgeMs: 10_000, maxTasks: 1 });
+    await pass(6_000);
+    answer("task/1");
+    await pass(500);
+    assert.equal(await start, undefined);
+    assert.deepEqual(missed, ["the task like it has waited for pool.max_age"]);
+  });
+
+  it("keeps a task for which a start waits where others need room, or the day's limit is reached", async () => {
+    const { pool, pass, start, stopped, answer } = await setUpAwaited({ idleHours: 30 / 3_600 });
+    await pass(2 * lookMs);
+    assert.match(pool.report().summary ?? "", /^fixed: 0 of .*; the day's limit is reached$/);
+    pool.yieldRoom();
+    await pass(5_000);
+    assert.deepEqual(stopped, ["task/2"]);
+    answer("task/1");
+    await pass(500);
+    assert.equal((await start)?.task, "task/1");
+  });
+
+  it("counts the time for which a start waits as the task's own only if nobody gets it", async () => {
+    const told = { seconds: 0 };
+    preparedWaited.observe(({ seconds }) => {
+      told.seconds += seconds;
+    });
+    const taken = await setUpAwaited({ maxTasks: 1 });
+    await taken.pass(20_000);
+    taken.answer("task/1");
+    await taken.pass(500);
+    assert.equal((await taken.start)?.task, "task/1");
+    await taken.pool.close();
+    assert.ok(told.seconds >= 4 && told.seconds <= 5.5, `${told.seconds} s`);
+    told.seconds = 0;
+    const left = await setUpAwaited({ maxTasks: 1 });
+    await left.pass(20_000);
+    left.client.abort(new Error("the client has left"));
+    await assert.rejects(left.start, /the client has left/);
+    await left.pool.close();
+    assert.ok(told.seconds >= 24 && told.seconds <= 25.5, `${told.seconds} s`);
+  });
+
   it("tells a start that finds no task whether all are taken, are kept back, or cost too much", async () => {
     const { pool, take, missed, pass, clock } = setUp({ idleHours: 1 });
     await pass(lookMs);
+    const taken = [await take("a"), await take("a"), await take("a")];
     assert.deepEqual(
-      ["a", "a", "a"].map((request) => take(request)?.task !== undefined),
+      taken.map((found) => found !== undefined),
       [true, true, false],
     );
     pool.drain(minuteMs);
     const until = new Date(clock.nowMs() + minuteMs).toISOString();
-    assert.equal(take("a"), undefined);
+    assert.equal(await take("a"), undefined);
     await pass(60 * minuteMs);
-    assert.equal(take("a"), undefined);
+    assert.equal(await take("a"), undefined);
     assert.deepEqual(missed, [
       "none like it is left",
       `none is prepared until ${until}`,
@@ -229,7 +402,7 @@ describe("a pool of prepared tasks", () => {
       wanted: async () => [{ request: "a", kind: "web", count: 1 }],
     });
     await pass(lookMs);
-    take("a");
+    await take("a");
     await pass(lookMs);
     pool.drain(minuteMs);
     assert.deepEqual(told, [
@@ -293,21 +466,21 @@ describe("a pool of prepared tasks", () => {
     await pass(lookMs);
     assert.equal(asked(), 0);
     assert.deepEqual(stopped, ["task/other"]);
-    assert.equal(take("a")?.task, "task/free");
-    assert.equal(take("a"), undefined);
+    assert.equal((await take("a"))?.task, "task/free");
+    assert.equal(await take("a"), undefined);
   });
 
   it("replaces those that have waited for long enough", async () => {
     const { pass, stopped, take } = setUp({ maxAgeMs: 10 * minuteMs });
     await pass(11 * minuteMs);
     assert.deepEqual(new Set(stopped), new Set(["task/1", "task/2"]));
-    assert.ok(take("a"));
+    assert.ok(await take("a"));
   });
 
   it("stops one that came to nothing, however often that is refused, and gives it to nobody", async () => {
     const { pool, take, pass, stopped, refuseStops } = setUp();
     await pass(lookMs);
-    const task = take("a")?.task ?? "";
+    const task = (await take("a"))?.task ?? "";
     refuseStops(true);
     pool.doom(task);
     await pass(lookMs);

@@ -9,6 +9,8 @@ import { messageOf } from "../../../common/errors.ts";
 import { newId, shortId } from "../../../common/ids.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/measure.ts";
+import { after } from "../../../common/timers.ts";
+import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import { type CloudTasks, RequestStale, type TaskView } from "../contract/cloud-tasks.ts";
 import type { Claimant, Prepared, PreparedTasks } from "../contract/prepared-tasks.ts";
@@ -18,6 +20,7 @@ import { awaitAgent } from "../tasks/await-agent.ts";
 import { describeAll, whole } from "../tasks/describe-all.ts";
 import type { TaskPoller } from "../tasks/poller.ts";
 import type { TaskBook } from "../tasks/task-book.ts";
+import { BringUps } from "./bring-ups.ts";
 import type { LearnedPool } from "./learned.ts";
 import { inWords, type PoolReport } from "./report.ts";
 import type { Spending } from "./spending.ts";
@@ -38,7 +41,7 @@ export interface PoolOptions {
   readonly isRoomAwaited: () => boolean;
   /** Learns from starts, which it is told of. */
   readonly learned?: Pick<LearnedPool, "started" | "refused"> | undefined;
-  readonly spending: Pick<Spending, "count" | "isSpent" | "isDaySpent" | "save" | "today" | "limits">;
+  readonly spending: Pick<Spending, "count" | "add" | "isSpent" | "isDaySpent" | "save" | "today" | "limits">;
   /** The cost of an hour of a request's task, in the prices' currency; 0 if that is unknown. */
   readonly costOf: (request: string) => number;
   /** The prices' currency; empty: they are not known. */
@@ -68,13 +71,25 @@ interface Member {
   readonly name: string;
   readonly shape: string;
   readonly createdMs: number;
+  /** Since when this process has looked for its agent. */
+  readonly knownMs: number;
   /** From then on no container takes it. */
   readonly claimableUntilMs: number;
   readonly costPerHour: number;
   /** Aborts when it is claimed or stopped. */
   readonly left: AbortController;
+  /** Resolves once its agent has answered; to false once that will not happen any more. */
+  readonly answered: PromiseWithResolvers<boolean>;
   /** Undefined until its agent has answered. */
   agent: FoundAgent | undefined;
+  /** Since when a start waits for its agent: no other start gets it, and its time is that start's. */
+  reservedMs: number | undefined;
+}
+
+/** The agent of a task that a start has taken. */
+export interface TakenAgent extends FoundAgent {
+  /** Whether the start has waited for it. */
+  readonly isAwaited: boolean;
 }
 
 /** Tasks of one shape that are to wait. */
@@ -112,11 +127,12 @@ export class Pool implements PreparedWorkloads {
   /** Tasks that are to be stopped, with the reason. */
   readonly #doomed = new Map<string, string>();
   /** Agents of tasks taken by starts. */
-  readonly #agents = new Map<string, FoundAgent>();
+  readonly #agents = new Map<string, TakenAgent>();
   /** Shapes of requests under way, by name. */
   readonly #asked = new Map<string, string>();
   readonly #closed = new AbortController();
   readonly #work = new Set<Promise<void>>();
+  readonly #bringUps = new BringUps();
   /** Costs of an hour, by shape, of all that were wanted once. */
   readonly #costs = new Map<string, number>();
   /** Wanted tasks by shape, as of the last look. */
@@ -137,13 +153,19 @@ export class Pool implements PreparedWorkloads {
   }
 
   /**
-   * Takes a waiting task for a container's request; nobody else gets it.
+   * Takes a prepared task for a container's request; nobody else gets it. If none waits, one that is coming up is waited
+   * for, as it began before a task of the container's own would: until it is late.
    *
    * @param tellMissed receives the reason, as part of a sentence, if there is none although tasks are prepared
    * @returns undefined if there is none
+   * @throws the signal's reason
    */
-  take(request: string, tellMissed: (reason: string) => void): Pick<Member, "task" | "name"> | undefined {
-    const { clock, prepared, wanted } = this.#options;
+  async take(
+    request: string,
+    tellMissed: (reason: string) => void,
+    signal: AbortSignal,
+  ): Promise<Pick<Member, "task" | "name"> | undefined> {
+    const { clock, prepared, spending, wanted } = this.#options;
     if (wanted === undefined) {
       return undefined;
     }
@@ -152,28 +174,99 @@ export class Pool implements PreparedWorkloads {
       tellMissed(reason);
     };
     const shape = prepared.shapeOf(request);
-    const alike = [...this.#members.values()].filter((member) => member.shape === shape);
-    for (const member of alike) {
-      if (member.agent !== undefined && clock.nowMs() < member.claimableUntilMs) {
-        this.#leave(member);
-        this.#taken.add(member.task);
-        this.#agents.set(member.task, member.agent);
-        this.#tell(member, "taken");
-        this.#wake.abort(over);
-        return member;
+    const patientUntilMs = clock.nowMs() + this.#bringUps.lateAfterMs(shape);
+    for (;;) {
+      const alike = this.#waiting.filter((member) => member.shape === shape);
+      const claimable = alike.filter((member) => this.#isClaimable(member));
+      const ready = claimable.find(({ agent }) => agent !== undefined);
+      if (ready !== undefined) {
+        return this.#hand(ready);
+      }
+      if (alike.length === 0) {
+        break;
+      }
+      if (claimable.length === 0) {
+        return missed("too-old", "the task like it has waited for pool.max_age");
+      }
+      const untilMs = (member: Member): number => Math.min(patientUntilMs, this.#lateMs(member));
+      const [next] = claimable
+        .filter((member) => clock.nowMs() < untilMs(member))
+        .sort((one, other) => one.createdMs - other.createdMs);
+      if (next === undefined || this.#isClosed) {
+        return missed("late", "the task like it comes up late");
+      }
+      if (await this.#await(next, untilMs(next), signal)) {
+        return this.#hand(next);
       }
     }
-    if (alike.length > 0) {
-      return alike.some(({ agent }) => agent === undefined)
-        ? missed("not-ready", "the task like it is not ready yet")
-        : missed("too-old", "the task like it has waited for pool.max_age");
-    }
-    if (this.#options.spending.isDaySpent) {
+    if (spending.isDaySpent) {
       return missed("limit", limitReached);
     }
     return this.#wanted.has(shape)
       ? missed("none-left", this.#hindrance ?? "none like it is left")
       : missed("none-alike", this.#whyNoneAlike(request));
+  }
+
+  #isClaimable({ claimableUntilMs }: Member): boolean {
+    return this.#options.clock.nowMs() < claimableUntilMs;
+  }
+
+  /** From then on it cannot be expected that a task's agent answers soon. */
+  #lateMs({ knownMs, shape }: Member): number {
+    return knownMs + this.#bringUps.lateAfterMs(shape);
+  }
+
+  /** Gives a task to a start, for good. */
+  #hand(member: Member): Member {
+    const { task, agent } = member;
+    this.#leave(member);
+    this.#taken.add(task);
+    if (agent !== undefined) {
+      this.#agents.set(task, { ...agent, isAwaited: member.reservedMs !== undefined });
+    }
+    this.#tell(member, "taken");
+    this.#wake.abort(over);
+    return member;
+  }
+
+  /**
+   * Waits for the agent of a task that comes up, which is reserved meanwhile.
+   *
+   * @returns whether the task can be handed out; it stays reserved then
+   * @throws the signal's reason
+   */
+  async #await(member: Member, untilMs: number, signal: AbortSignal): Promise<boolean> {
+    const { clock } = this.#options;
+    const late = Promise.withResolvers<boolean>();
+    using _timer = after(clock, untilMs - clock.nowMs(), () => late.resolve(false));
+    let isMet = false;
+    this.#reserve(member);
+    try {
+      const hasAnswered = await unlessAborted(signal, Promise.race([member.answered.promise, late.promise]));
+      isMet = hasAnswered && this.#members.get(member.task) === member && this.#isClaimable(member);
+    } finally {
+      if (!isMet) {
+        this.#release(member);
+      }
+    }
+    return isMet;
+  }
+
+  #reserve(member: Member): void {
+    const { clock, spending } = this.#options;
+    spending.count(this.#waiting);
+    member.reservedMs = clock.nowMs();
+    this.#wake.abort(over); // Another is to wait in its place.
+  }
+
+  /** Gives a reserved task back: nobody has had the time for which it was reserved. */
+  #release(member: Member): void {
+    const { clock, spending } = this.#options;
+    const { costPerHour, reservedMs = clock.nowMs() } = member;
+    spending.count(this.#waiting);
+    spending.add(clock.nowMs() - reservedMs, costPerHour);
+    member.reservedMs = undefined;
+    this.#wake.abort(over); // There may be one too many.
   }
 
   /** The tasks that differ least from a request, and in what. */
@@ -203,7 +296,7 @@ export class Pool implements PreparedWorkloads {
   }
 
   /** The agent of a taken task, once; undefined if an earlier process has taken it. */
-  agentOf(task: string): FoundAgent | undefined {
+  agentOf(task: string): TakenAgent | undefined {
     const agent = this.#agents.get(task);
     this.#agents.delete(task);
     return agent;
@@ -214,20 +307,23 @@ export class Pool implements PreparedWorkloads {
     await this.#options.prepared.claim(task, by, signal);
   }
 
-  /** Stops every waiting task, because a start has found no room, and prepares none for a while. */
+  /**
+   * Stops every waiting task, because a start has found no room, and prepares none for a while. Those that starts wait for
+   * stay: without them these would need as much room themselves.
+   */
   yieldRoom(): void {
-    this.#stopAll("a container needs its room", restMs);
+    this.#stopAll(this.#waiting, "a container needs its room", restMs);
   }
 
-  /** As {@link PreparedWorkloads.drain}. */
+  /** As {@link PreparedWorkloads.drain}. Starts that wait for a task go on without it. */
   drain(forMs: number): number {
-    return this.#stopAll("the pool is drained", forMs);
+    return this.#stopAll([...this.#members.values()], "the pool is drained", forMs);
   }
 
   /** As {@link PreparedWorkloads.report}. */
   report(): PoolReport {
     const { currency, learned, maxTasks, spending, wanted } = this.#options;
-    const members = [...this.#members.values()].sort((one, other) => one.createdMs - other.createdMs);
+    const members = this.#waiting.toSorted((one, other) => one.createdMs - other.createdMs);
     spending.count(members);
     const { idleHours, cost } = spending.today;
     const { limits } = spending;
@@ -276,9 +372,8 @@ export class Pool implements PreparedWorkloads {
   }
 
   /** @returns how many */
-  #stopAll(reason: string, forMs: number): number {
+  #stopAll(members: readonly Member[], reason: string, forMs: number): number {
     this.#rest(forMs);
-    const members = [...this.#members.values()];
     for (const member of members) {
       this.#dismiss(member, reason);
     }
@@ -295,7 +390,7 @@ export class Pool implements PreparedWorkloads {
   /** Counts what the waiting tasks cost, and makes that durable if there are any. Never fails. */
   async #account(): Promise<void> {
     const { logger, spending } = this.#options;
-    spending.count(this.#members.values());
+    spending.count(this.#waiting);
     if (this.#members.size > 0) {
       try {
         await spending.save();
@@ -340,7 +435,7 @@ export class Pool implements PreparedWorkloads {
     const views = whole(await describeAll(cloud, await cloud.listOwn(), signal));
     this.#compare(views.filter((view) => view.instance === instance && !view.stopping && !view.stopped));
     await this.#account();
-    if (spending.isSpent(this.#members.values(), reserveMs)) {
+    if (spending.isSpent(this.#waiting, reserveMs)) {
       counts.clear();
     }
     this.#dismissSurplus(counts);
@@ -392,13 +487,13 @@ export class Pool implements PreparedWorkloads {
     const kept = new Map<string, number>();
     let all = 0;
     // Those that can be claimed come first.
-    const members = [...this.#members.values()].sort(
+    const members = this.#waiting.toSorted(
       (one, other) => Number(other.agent !== undefined) - Number(one.agent !== undefined),
     );
     for (const member of members) {
       const ageMs = clock.nowMs() - member.createdMs;
       const before = kept.get(member.shape) ?? 0;
-      if (clock.nowMs() >= member.claimableUntilMs) {
+      if (!this.#isClaimable(member)) {
         this.#dismiss(member, "it has waited for long enough");
       } else if (member.agent === undefined && ageMs >= startTimeoutMs) {
         this.#dismiss(member, "its agent does not answer");
@@ -411,8 +506,13 @@ export class Pool implements PreparedWorkloads {
     }
   }
 
+  /** Those that no start waits for. */
+  get #waiting(): readonly Member[] {
+    return [...this.#members.values()].filter(({ reservedMs }) => reservedMs === undefined);
+  }
+
   #countOf(shape: string): number {
-    const asked = [...this.#asked.values(), ...[...this.#members.values()].map((member) => member.shape)];
+    const asked = [...this.#asked.values(), ...this.#waiting.map((member) => member.shape)];
     return asked.filter((each) => each === shape).length;
   }
 
@@ -420,7 +520,7 @@ export class Pool implements PreparedWorkloads {
   #hasRoom(costPerHour: number): boolean {
     const { clock, maxTasks, spending } = this.#options;
     const asked = [...this.#asked.keys()].map(() => ({ createdMs: clock.nowMs(), costPerHour }));
-    const waiting = [...this.#members.values(), ...asked, { createdMs: clock.nowMs(), costPerHour }];
+    const waiting = [...this.#waiting, ...asked, { createdMs: clock.nowMs(), costPerHour }];
     if (spending.isSpent(waiting, reserveMs)) {
       return false;
     }
@@ -446,7 +546,9 @@ export class Pool implements PreparedWorkloads {
       const asked = prepared.prepare(request, { name, shape, waitMs });
       const answer = await cloud.run(asked, this.#closed.signal);
       if ("task" in answer) {
-        this.#adopt({ task: answer.task, name, shape, createdMs: clock.nowMs() });
+        const createdMs = clock.nowMs();
+        const member = this.#adopt({ task: answer.task, name, shape, createdMs });
+        this.#track(this.#learnBringUp(member));
         return;
       }
       this.#rest();
@@ -464,14 +566,30 @@ export class Pool implements PreparedWorkloads {
     }
   }
 
-  #adopt({ claimableUntil, ...found }: Pick<Member, "task" | "createdMs"> & Prepared): void {
+  #adopt({ claimableUntil, ...found }: Pick<Member, "task" | "createdMs"> & Prepared): Member {
     const costPerHour = this.#costs.get(found.shape) ?? Math.max(0, ...this.#costs.values());
     const oldMs = found.createdMs + this.#options.maxAgeMs;
     const claimableUntilMs = Math.min(oldMs, claimableUntil?.getTime() ?? oldMs);
-    const left = new AbortController();
-    const member: Member = { ...found, claimableUntilMs, costPerHour, left, agent: undefined };
+    const member: Member = {
+      ...found,
+      knownMs: this.#options.clock.nowMs(),
+      claimableUntilMs,
+      costPerHour,
+      left: new AbortController(),
+      answered: Promise.withResolvers<boolean>(),
+      agent: undefined,
+      reservedMs: undefined,
+    };
     this.#members.set(member.task, member);
     this.#track(this.#meet(member));
+    return member;
+  }
+
+  /** Learns how long a task takes to come up that was asked for just now. */
+  async #learnBringUp({ answered, createdMs, shape }: Member): Promise<void> {
+    if (await answered.promise) {
+      this.#bringUps.add(shape, this.#options.clock.nowMs() - createdMs);
+    }
   }
 
   /** Waits until a task's agent answers. */
@@ -484,18 +602,23 @@ export class Pool implements PreparedWorkloads {
       member.agent = await awaitAgent(name, task, signal, { ...this.#options, ...silent });
       const tookS = Math.round((clock.nowMs() - member.createdMs) / 1000);
       logger.info({ task, prepared: shortId(name) }, `a task waits for a container, after ${tookS} s`);
-      this.#tell(member, "waits");
+      if (member.reservedMs === undefined) {
+        this.#tell(member, "waits");
+      }
+      member.answered.resolve(true);
     } catch (error) {
       if (!signal.aborted) {
         this.#rest();
         logger.warn({ task, err: error }, `a prepared task has ended: ${messageOf(error)}`);
         this.#dismiss(member, "its agent cannot be met");
       }
+    } finally {
+      member.answered.resolve(false); // Unless it has.
     }
   }
 
   #leave(member: Member): void {
-    this.#options.spending.count(this.#members.values());
+    this.#options.spending.count(this.#waiting);
     this.#members.delete(member.task);
     member.left.abort(over);
   }

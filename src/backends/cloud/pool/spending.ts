@@ -66,13 +66,17 @@ export class Spending {
       this.#cost = 0;
     }
     for (const { createdMs, costPerHour } of waiting) {
-      const ms = Math.max(0, nowMs - Math.max(createdMs, this.#countedMs));
-      const cost = (ms / hourMs) * costPerHour;
-      this.#idleHours += ms / hourMs;
-      this.#cost += cost;
-      preparedWaited.report(() => ({ seconds: ms / 1000, cost }));
+      this.add(Math.max(0, nowMs - Math.max(createdMs, this.#countedMs)), costPerHour);
     }
     this.#countedMs = nowMs;
+  }
+
+  /** Counts a time that {@link count} was not told of. */
+  add(ms: number, costPerHour: number): void {
+    const cost = (ms / hourMs) * costPerHour;
+    this.#idleHours += ms / hourMs;
+    this.#cost += cost;
+    preparedWaited.report(() => ({ seconds: ms / 1000, cost }));
   }
 
   get limits(): DayLimits {

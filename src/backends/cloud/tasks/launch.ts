@@ -239,18 +239,18 @@ async function bringUp(
     // A request that may have been sent has a task, perhaps, which has to be found.
     const taken =
       record.task === "" && mayClaim && !now.isResumed
-        ? await takePrepared(context, spec, record, tellMissed)
+        ? await takePrepared(context, spec, record, tellMissed, limit)
         : undefined;
     const placed = taken ?? (record.task === "" ? await place(context, spec, record, now) : record);
     const isClaim = placed.prepared !== "";
     try {
-      const agent = isClaim
-        ? await finishClaim(context, placed, limit)
-        : await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing });
+      const claimed = isClaim ? await finishClaim(context, placed, limit) : undefined;
+      const agent = claimed ?? (await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing }));
       const met = { address: agent.address, agentPin: agent.pin, generation, phase: TaskPhase.SERVING };
       const serving = await book.note(id, { ...met, prepared: "" });
-      if (isClaim) {
-        phase({ name: "claim", by: "backend", from: begun, until: new Date(clock.nowMs()) });
+      if (claimed !== undefined) {
+        const note = claimed.isAwaited ? { note: "it was waited for, as it was still coming up" } : {};
+        phase({ name: "claim", by: "backend", from: begun, until: new Date(clock.nowMs()), ...note });
       }
       const found = await made(context, serving, limit, reached);
       if (found !== undefined && isClaim) {

@@ -136,16 +136,18 @@ export async function replay(
     } as unknown as Parameters<Parameters<State["commit"]>[0]>[0]);
   };
   const running = new Map<string, TaskView>();
+  /** Times of starts, by container. */
+  const begun = new Map<string, number>();
   let made = 0;
   let most = 0;
   let idleMs = 0;
   let idleCost = 0;
   const waits = ({ prepared, containerId }: TaskView): boolean =>
     prepared !== undefined && containerId === "";
-  const leave = (view: TaskView): void => {
+  const leave = (view: TaskView, untilMs = clock.nowMs()): void => {
     const { task, prepared, times } = view;
     if (prepared !== undefined && waits(view)) {
-      const waitedMs = clock.nowMs() - (times.created?.getTime() ?? 0);
+      const waitedMs = Math.max(0, untilMs - (times.created?.getTime() ?? 0));
       idleMs += waitedMs;
       idleCost += (waitedMs / hourMs) * costOf(prepared.shape);
     }
@@ -195,7 +197,7 @@ export async function replay(
       if (view === undefined || view.containerId !== "") {
         throw new Error("it is no longer there, or somebody's");
       }
-      leave(view);
+      leave(view, begun.get(containerId)); // From then on the start waits for the task.
       running.set(task, { ...view, containerId });
     },
   };
@@ -273,6 +275,7 @@ export async function replay(
   const run = async (start: RecordedStart, id: string): Promise<void> => {
     const { image, cpuUnits, memoryMib, durationS } = start;
     const begunMs = clock.nowMs();
+    begun.set(id, begunMs);
     const resources = { nanoCpus: BigInt(cpuUnits) * 1_000_000n, memory: BigInt(memoryMib) * 1024n ** 2n };
     const said = { id, config: { image }, hostConfig: { resources } };
     const name = hasOwnNetworks ? `network-${id}` : undefined;
@@ -283,7 +286,7 @@ export async function replay(
     });
     const progress = { reached: async () => {}, waits: () => {}, goesOn: () => {}, phase: () => {} };
     await launch(context, spec, new AbortController().signal, progress);
-    const tookMs = Math.min(coldStartMs, clock.nowMs() - begunMs);
+    const tookMs = clock.nowMs() - begunMs;
     waitedMs += tookMs;
     hits += tookMs < 1000 ? 1 : 0;
     await clock.sleep(Math.max(1, begunMs + durationS * 1000 - clock.nowMs()));
@@ -327,7 +330,9 @@ export async function replay(
   await until(beginMs + days.length * dayMs - 1);
   await now.pool.close();
   const bookedHours = now.spending.today.idleHours;
-  [...running.values()].filter(waits).forEach(leave); // Those that come up for a container go on.
+  for (const view of [...running.values()].filter(waits)) {
+    leave(view); // Those that come up for a container go on.
+  }
   await clock.advance(2 * hourMs);
   await Promise.all(runs);
   await poller.close();
