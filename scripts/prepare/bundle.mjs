@@ -2,7 +2,7 @@
  * The programs of the daemon in few files, dist/bundle: Node takes half a second to find and link a backend's 700
  * modules one by one, of which most are packages'. Tests run dist/src, which is compiled module by module.
  */
-import { readFile, rm } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 
 import { root } from "./run.mjs";
@@ -49,11 +49,10 @@ const moduleUrls = {
   },
 };
 
-/** Bundles src/ anew. */
+/** Bundles src/ anew. A daemon that runs meanwhile finds all files: those of another content have another name. */
 export async function bundle() {
   const { build } = await import("esbuild"); // Not before npm has installed it.
-  await rm(join(root, "dist/bundle"), { recursive: true, force: true });
-  await build({
+  const { metafile } = await build({
     absWorkingDir: root,
     entryPoints: programs.map((program) => `src/${program}.ts`),
     outbase: "src",
@@ -71,5 +70,13 @@ export async function bundle() {
     banner: { js: banner },
     plugins: [moduleUrls],
     logLevel: "warning",
+    metafile: true,
   });
+  const former = await readdir(join(root, "dist/bundle"), { recursive: true, withFileTypes: true });
+  for (const file of former.filter((entry) => entry.isFile())) {
+    const path = join(file.parentPath, file.name);
+    if (!(relative(root, path) in metafile.outputs)) {
+      await rm(path);
+    }
+  }
 }
