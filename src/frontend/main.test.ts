@@ -9,7 +9,7 @@ import { type TestContext, test } from "node:test";
 import { type Config, loadConfig, type TlsFiles } from "../common/config/load.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { makeCertificates } from "../../test/support/certificates.ts";
-import { callApi } from "../../test/support/docker-api.ts";
+import { callApi } from "../../test/support/call-api.ts";
 import { packagesOf } from "../../test/support/imported-packages.ts";
 import { startFrontend } from "./main.ts";
 

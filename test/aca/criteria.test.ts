@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { untilTrue } from "../support/until.ts";
 
 interface Endpoint {

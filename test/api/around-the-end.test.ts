@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 
-import type { ApiResponse } from "../support/docker-api.ts";
+import type { ApiResponse } from "../support/call-api.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { sampled } from "../support/soak.ts";
 import { tarOf } from "../support/tar.ts";

@@ -4,7 +4,7 @@ import { request } from "node:http";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();

@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { runCommand } from "../support/command.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";

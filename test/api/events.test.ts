@@ -4,7 +4,7 @@ import { request } from "node:http";
 import { describe, test } from "node:test";
 
 import { backendUnderTest } from "../support/backend-under-test.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { busyboxImage, busyboxRootfsFile } from "../support/images.ts";
 import { type EventFilters, pastEvents, type ToldEvent } from "../support/past-events.ts";
 import { TestRegistry } from "../support/registry.ts";

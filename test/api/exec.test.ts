@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { hijackRequest } from "../support/raw-client.ts";
 import { Terminal } from "../support/terminal.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";

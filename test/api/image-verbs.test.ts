@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { runCommand } from "../support/command.ts";
 import { backendUnderTest, onlyOn, quickestNetwork } from "../support/backend-under-test.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile, busyboxImage, legacyArchive } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";

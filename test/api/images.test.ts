@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { busyboxImage, busyboxRootfsFile, ociLayout } from "../support/images.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
-import { type ApiResponse, callApi } from "../support/docker-api.ts";
+import { type ApiResponse, callApi } from "../support/call-api.ts";
 import { freePort } from "../support/free-port.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 

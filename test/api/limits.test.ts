@@ -5,7 +5,7 @@ import { readFile, stat } from "node:fs/promises";
 import { describe, test } from "node:test";
 
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { recordName } from "../support/made.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";

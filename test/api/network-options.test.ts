@@ -7,7 +7,7 @@ import { afterEach, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { recordName } from "../support/made.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 

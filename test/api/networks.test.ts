@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 
 import { backendUnderTest, notOn, onlyOn } from "../support/backend-under-test.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { startNameServer } from "../support/name-server.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";

@@ -4,7 +4,7 @@ import { request } from "node:http";
 import { describe, test } from "node:test";
 
 import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";

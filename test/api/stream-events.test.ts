@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { pastEvents, type ToldEvent } from "../support/past-events.ts";
 import { hijackRequest, RawClient } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { quickestNetwork } from "../support/backend-under-test.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { hijackRequest, RawClient } from "../support/raw-client.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { withDaemon } from "../support/with-daemon.ts";

@@ -13,7 +13,7 @@ import { gzipSync } from "node:zlib";
 import { compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs, runCommand } from "../support/command.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { commitDate, GitServer } from "../support/git-server.ts";
 import { buildProgram } from "../support/programs.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";

@@ -11,7 +11,7 @@ import { gzipSync } from "node:zlib";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { GitServer } from "../support/git-server.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { isAlive, processOf } from "../support/processes.ts";

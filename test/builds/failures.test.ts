@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";

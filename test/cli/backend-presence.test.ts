@@ -15,7 +15,7 @@ import { createClient } from "@connectrpc/connect";
 
 import { expired, makeCertificates } from "../support/certificates.ts";
 import { runCommand } from "../support/command.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { until } from "../support/until.ts";
 import { type BackendServer, serveBackend } from "../../src/backends/server/server.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";

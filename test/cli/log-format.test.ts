@@ -10,7 +10,7 @@ import { after, before, describe, it } from "node:test";
 
 import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { recordInstance } from "../support/made.ts";
 import { processOf } from "../support/processes.ts";
 import { inSoak, sampled } from "../support/soak.ts";

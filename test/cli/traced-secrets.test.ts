@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 
 import { Collector } from "../support/collector.ts";
 import { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";

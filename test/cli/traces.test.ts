@@ -4,7 +4,7 @@ import { after, before, describe, it } from "node:test";
 
 import { Collector, type ToldSpan } from "../support/collector.ts";
 import { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
 

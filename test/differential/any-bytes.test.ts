@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { mobyPrograms } from "../conformance/moby.ts";
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { type ApiResponse, callApi } from "../support/docker-api.ts";
+import { type ApiResponse, callApi } from "../support/call-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { tarOf } from "../support/tar.ts";

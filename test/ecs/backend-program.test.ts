@@ -11,7 +11,7 @@ import { after, before, describe, it } from "node:test";
 import { version } from "../../src/common/version.ts";
 import { type Aws, startAws } from "../simulators/aws/aws.ts";
 import { checkout } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { LoneProgram } from "../support/lone-program.ts";
 import { until, untilTrue } from "../support/until.ts";
 

@@ -7,7 +7,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { dockerArchive } from "../support/images.ts";
 import { InnerClient, relayArguments, relayImage } from "../support/inner-client.ts";

@@ -6,7 +6,7 @@ import { ECSClient, StopTaskCommand } from "@aws-sdk/client-ecs";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import type { StartFailure } from "../simulators/aws/services/ecs/start-failures.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";

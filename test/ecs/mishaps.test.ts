@@ -12,7 +12,7 @@ import {
   ListTaskDefinitionsCommand,
 } from "@aws-sdk/client-ecs";
 
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";

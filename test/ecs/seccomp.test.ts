@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 
 import { ECSClient, StopTaskCommand } from "@aws-sdk/client-ecs";
 
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { denied, tryDenied, writeSeccompProfile } from "../support/seccomp-profile.ts";

@@ -6,7 +6,7 @@ import { DescribeAccessPointsCommand, EFSClient } from "@aws-sdk/client-efs";
 
 import { openState, type State } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 

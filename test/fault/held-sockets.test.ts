@@ -14,7 +14,7 @@ import { makeCertificates, type TestCertificates } from "../support/certificates
 import { runCommand } from "../support/command.ts";
 import { checkout, type Daemon } from "../support/daemon.ts";
 import { build } from "../support/builds.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { freePort } from "../support/free-port.ts";
 import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
 import { inSoak } from "../support/soak.ts";

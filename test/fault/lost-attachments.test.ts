@@ -9,7 +9,7 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import { WebSocket } from "ws";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { type DaemonRole, findProcess, isAlive, openFiles, processOf } from "../support/processes.ts";
 import { framesOf, hijackRequest, RawClient } from "../support/raw-client.ts";

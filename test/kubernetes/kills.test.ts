@@ -5,7 +5,7 @@
  */
 import { after, before, suite, test } from "node:test";
 
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { beforeAndAfter, KillSweep } from "../support/kill-sweep.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";

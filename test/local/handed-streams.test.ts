@@ -9,7 +9,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 
 import type { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { runCommand } from "../support/command.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { isSoak, sampled } from "../support/soak.ts";

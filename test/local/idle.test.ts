@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { anonymousMemoryOf } from "../bench/memory.ts";
 import { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { untilTrue } from "../support/until.ts";
 
 /** MB of all processes; 195 before what loading takes was given back, 130 with it, 95 with less that is loaded at all. */

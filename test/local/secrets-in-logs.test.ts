@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 
 import { routes } from "../../src/frontend/route-table.ts";
 import { build, compileBuilder } from "../support/builds.ts";
-import type { ApiResponse } from "../support/docker-api.ts";
+import type { ApiResponse } from "../support/call-api.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";

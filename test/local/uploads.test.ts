@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 
 import { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 
 import { Daemon } from "../support/daemon.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { findShim, processOf } from "../support/processes.ts";
 import { mountsOf } from "../support/traces.ts";
 import { until } from "../support/until.ts";

@@ -13,7 +13,7 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { readPool } from "../../src/cli/pool.ts";
-import { callApi } from "../support/docker-api.ts";
+import { callApi } from "../support/call-api.ts";
 import { checkout } from "../support/daemon.ts";
 import { Random } from "../support/random.ts";
 import { runSockerless } from "../support/run-sockerless.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 
 import { buildLimitMs, type CommandOptions, runCommand } from "./command.ts";
 import { checkout } from "./daemon.ts";
-import { callApi } from "./docker-api.ts";
+import { callApi } from "./call-api.ts";
 import { type TarEntry, tarOf } from "./tar.ts";
 
 /** Compiles the builder where it is not current, so that no build of a test has to wait for it. */

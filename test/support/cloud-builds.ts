@@ -10,7 +10,7 @@ import { build, built } from "./builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "./cli-plugins.ts";
 import { runCommand } from "./command.ts";
 import type { Daemon } from "./daemon.ts";
-import { callApi } from "./docker-api.ts";
+import { callApi } from "./call-api.ts";
 import { buildProgram } from "./programs.ts";
 import { makeSshKey } from "./ssh-key.ts";
 import { entriesOf } from "./tar.ts";

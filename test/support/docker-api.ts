@@ -1,6 +1,5 @@
 /** A Docker API server on a unix socket, before a backend that a test makes up. */
 import { mkdtemp, rm } from "node:fs/promises";
-import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -20,23 +19,7 @@ import { AskedStarts } from "../../src/frontend/streams/asked-starts.ts";
 import type { HandOver } from "../../src/frontend/streams/hand-over.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
 import { ExecEnds } from "../../src/frontend/streams/exec-ends.ts";
-
-/** A response, read to its end. */
-export interface ApiResponse {
-  readonly status: number;
-  readonly headers: IncomingHttpHeaders;
-  readonly text: string;
-  readonly bytes: Buffer;
-  /** The parsed body. */
-  json(): unknown;
-}
-
-/** Headers and body of a request. */
-export interface ApiRequestOptions {
-  readonly headers?: OutgoingHttpHeaders;
-  /** Sent as JSON, or as it is where it is text or bytes. */
-  readonly body?: unknown;
-}
+import { type ApiRequestOptions, type ApiResponse, callApi } from "./call-api.ts";
 
 /** A served Docker API. */
 export interface ApiUnderTest {
@@ -103,46 +86,4 @@ export async function serveApi(
     server,
     call: (method, path, options) => callApi(socket, method, path, options),
   };
-}
-
-/** Sends one request to a Docker API and reads the response to its end. */
-export async function callApi(
-  socketPath: string,
-  method: string,
-  path: string,
-  options: ApiRequestOptions = {},
-): Promise<ApiResponse> {
-  const { body } = options;
-  const raw = body === undefined || typeof body === "string" || body instanceof Uint8Array;
-  const bytes = raw ? body : JSON.stringify(body);
-  const answered = Promise.withResolvers<ApiResponse>();
-  const outgoing = request({
-    socketPath,
-    method,
-    path,
-    agent: false,
-    headers: {
-      ...(bytes === undefined ? {} : { "Content-Type": "application/json" }),
-      ...options.headers,
-    },
-  });
-  outgoing.on("error", answered.reject);
-  outgoing.on("response", (incoming) => {
-    const chunks: Buffer[] = [];
-    incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
-    incoming.on("error", answered.reject);
-    incoming.on("end", () => {
-      const bytes = Buffer.concat(chunks);
-      const text = bytes.toString("utf8");
-      answered.resolve({
-        status: incoming.statusCode ?? 0,
-        headers: incoming.headers,
-        text,
-        bytes,
-        json: () => JSON.parse(text) as unknown,
-      });
-    });
-  });
-  outgoing.end(bytes);
-  return await answered.promise;
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { OutgoingHttpHeaders } from "node:http";
 
 import { quickestNetwork } from "./backend-under-test.ts";
-import { type ApiResponse, callApi } from "./docker-api.ts";
+import { type ApiResponse, callApi } from "./call-api.ts";
 import { RawClient } from "./raw-client.ts";
 import { until } from "./until.ts";
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 
 import { backlog } from "../../src/common/listen.ts";
-import { callApi } from "./docker-api.ts";
+import { callApi } from "./call-api.ts";
 import { until } from "./until.ts";
 
 /**

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 
 import type { CommandResult } from "./command.ts";
 import type { Daemon } from "./daemon.ts";
-import { type ApiResponse, callApi } from "./docker-api.ts";
+import { type ApiResponse, callApi } from "./call-api.ts";
 import type { ContainerDetail } from "./engine-api.ts";
 import type { Life } from "./kill-sweep.ts";
 import { isAlive, processOf } from "./processes.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 
 import type { Daemon } from "./daemon.ts";
-import { callApi } from "./docker-api.ts";
+import { callApi } from "./call-api.ts";
 
 /** One line of `/events`. */
 export interface ToldEvent {

@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 
-import { callApi, serveApi } from "../../../test/support/docker-api.ts";
+import { callApi } from "../../../test/support/call-api.ts";
+import { serveApi } from "../../../test/support/docker-api.ts";
 import { RawClient } from "../../../test/support/raw-client.ts";
 import { until } from "../../../test/support/until.ts";
 import { CreateContainerRequestSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";

@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import fc from "fast-check";
 
-import { type ApiResponse, callApi, serveApi } from "../../../test/support/docker-api.ts";
+import { type ApiResponse, callApi } from "../../../test/support/call-api.ts";
+import { serveApi } from "../../../test/support/docker-api.ts";
 import { strangeValue } from "../../../test/support/strange-json.ts";
 import { routes } from "../route-table.ts";
 

@@ -18,7 +18,8 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
-import { callApi, serveApi } from "../../../test/support/docker-api.ts";
+import { callApi } from "../../../test/support/call-api.ts";
+import { serveApi } from "../../../test/support/docker-api.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 import { untilTrue } from "../../../test/support/until.ts";
 
