@@ -1,7 +1,7 @@
 /** Contents of sockerless's image. */
 import { existsSync } from "node:fs";
 import { lstat, readdir, readFile, readlink, realpath } from "node:fs/promises";
-import { basename, dirname, join, posix } from "node:path";
+import { dirname, join, posix } from "node:path";
 
 import { revision, revisionFile } from "../../src/common/revision.ts";
 import { root, run } from "../program.ts";
@@ -102,12 +102,10 @@ export async function packageFiles(): Promise<ImageFile[]> {
 
 /** The compiled program and the agent. */
 export async function applicationFiles(): Promise<ImageFile[]> {
-  const isTest = (path: string): boolean =>
-    /\.test\.js(\.map)?$/.test(path) || basename(path).startsWith(".");
   return [
     { path: `${home}/package.json`, mode: 0o644, source: join(root, "package.json") },
     { path: `${home}/dist`, mode: 0o755, directory: true },
-    ...(await filesBelow(join(root, "dist/bundle"), `${home}/dist/bundle`, (path) => !isTest(path))),
+    ...(await filesBelow(join(root, "dist/bundle"), `${home}/dist/bundle`)),
     { path: `${home}/build`, mode: 0o755, directory: true },
     ...(await readdir(join(root, "build")))
       .filter((program) => /^(sockerless-agent|sockerless-enter-[0-9a-f]{12}|hello)$/.test(program))
@@ -135,7 +133,7 @@ function isForThisMachine(path: string): boolean {
 async function filesBelow(
   source: string,
   path: string,
-  isWanted: (path: string) => boolean,
+  isWanted: (path: string) => boolean = () => true,
 ): Promise<ImageFile[]> {
   const files: ImageFile[] = [{ path, mode: 0o755, directory: true }];
   for (const name of (await readdir(source)).sort()) {

@@ -33,10 +33,7 @@ export async function addProgram(home: string, { commit, date }: Commit): Promis
   await mkdir(join(home, "build"), { recursive: true });
   await cp(join(root, "bin"), join(home, "bin"), { recursive: true });
   await cp(join(root, "package.json"), join(home, "package.json"));
-  await cp(join(root, "dist/bundle"), join(home, "dist/bundle"), {
-    recursive: true,
-    filter: (path) => !/\.test\.js(\.map)?$/.test(path) && !basename(path).startsWith("."),
-  });
+  await cp(join(root, "dist/bundle"), join(home, "dist/bundle"), { recursive: true });
   await writeFile(join(home, revisionFile), JSON.stringify({ commit, date }));
 }
 

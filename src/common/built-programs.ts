@@ -3,7 +3,7 @@ import { findPackageJSON } from "node:module";
 import { dirname, join } from "node:path";
 
 /** The checkout's directory, whether this runs bundled, compiled or from source. */
-export const checkout = dirname(findPackageJSON("..", import.meta.url) ?? "");
+export const checkout = findCheckout();
 
 /** Paths of the executables, which are built for this machine. */
 export const builtPrograms = {
@@ -14,4 +14,12 @@ export const builtPrograms = {
 
 function builtProgram(name: string): string {
   return join(checkout, "build", name);
+}
+
+function findCheckout(): string {
+  const file = findPackageJSON("..", import.meta.url);
+  if (file === undefined) {
+    throw new Error("package.json of sockerless is missing");
+  }
+  return dirname(file);
 }
