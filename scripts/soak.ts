@@ -100,6 +100,7 @@ const named: readonly Step[] = [
     program: process.execPath,
     args: ["--import", "tsx", "scripts/kubernetes.ts", "--test-timeout=7200000", ...flags],
     cwd: root,
+    variables: stormOfACloud,
   },
   {
     name: "Docker's own suites",

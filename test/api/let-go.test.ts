@@ -1,18 +1,19 @@
 /**
  * All that an answered `stop`, `rm`, `disconnect`, `network rm` or `volume rm` has let go: the next one to want it has it
- * without a pause. Two rounds each, 200 with SOCKERLESS_SOAK=1.
+ * without a pause. Two rounds each, 200 with SOCKERLESS_SOAK=1, and ten of pods, which take seconds.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { onlyOn } from "../support/backend-under-test.ts";
+import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { type ApiResponse, callApi } from "../support/call-api.ts";
 import { freePort } from "../support/free-port.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
-const rounds = process.env["SOCKERLESS_SOAK"] === "1" ? 200 : 2;
+const whole = backendUnderTest() === "kubernetes" ? 10 : 200;
+const rounds = process.env["SOCKERLESS_SOAK"] === "1" ? whole : 2;
 const subnet = "10.213.77.0/24";
 const address = "10.213.77.9";
 

@@ -22,7 +22,7 @@ const phasesOf: Readonly<Record<string, readonly string[]>> = {
   local: ["accepted", "launch", "agent", "process"],
   ecs: ["accepted", "definition", "request", "provisioning", "pull", "containers", "agent", "process"],
   aca: ["accepted", "definition", "request", "provisioning", "agent", "process"],
-  kubernetes: ["accepted", "request", "provisioning", "agent", "process"],
+  kubernetes: ["accepted", "definition", "request", "provisioning", "agent", "process"],
 };
 
 describe("a start's phases", () => {

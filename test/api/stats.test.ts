@@ -35,14 +35,16 @@ interface Stats {
 const undescribed = { undescribed: ["storage_stats", "num_procs"] };
 
 /**
- * Figures that a limit of 64 MiB and 9 processes leads to on the machine that runs containers, and its name
- * for their network: sizes of tasks are rounded up, they have an agent beside them, and a platform's
- * interface.
+ * Figures that a limit of 64 MiB and 9 processes leads to where containers run, and the name for their network: sizes of
+ * tasks are rounded up, those of pods are not, both have an agent beside them, and their platform names the interface.
  */
-const machine =
-  backendUnderTest() === "local"
-    ? { memory: 64, pids: { limit: 9 }, isAlone: true, interface: "eth0" }
-    : { memory: 512, pids: {}, isAlone: false, interface: "eth1" };
+const task = { memory: 512, pids: {}, isAlone: false, interface: "eth1" };
+const machine = {
+  local: { memory: 64, pids: { limit: 9 }, isAlone: true, interface: "eth0" },
+  ecs: task,
+  aca: task,
+  kubernetes: { ...task, memory: 64, interface: "eth0" },
+}[backendUnderTest()];
 
 const busyLoop = ["busybox", "sh", "-c", "while :; do :; done"];
 
