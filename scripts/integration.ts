@@ -1,7 +1,7 @@
 /**
  * The integration tests, two files a core at a time but for some that run alone, and what they leave behind. Arguments
- * are files or folders of test/; without them all run. Flags are passed to `node --test` (`--test-name-pattern=…`,
- * `--test-concurrency=1`).
+ * are files or folders of test/; without them all run, in the soak those too whose names end with `.soak.test.ts`. Flags
+ * are passed to `node --test` (`--test-name-pattern=…`, `--test-concurrency=1`).
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -24,18 +24,24 @@ if (args.includes("--help")) {
 /** Files that run side by side: most of them wait more than they compute. */
 const lanes = Math.min(2 * availableParallelism(), 8);
 /** Tests that count what comes late, or what memory a process takes: nothing of ours runs beside them. */
-const alone = [
-  ...["test/api/docker-py", "test/ecs/api/docker-py", "test/aca/api/docker-py"],
-  ...["test/load/", "test/local/idle"],
-];
+const alone = ["test/api/docker-py", "test/load/", "test/local/idle"];
 
 const flags = args.filter((arg) => arg.startsWith("-"));
 const chosen = args.filter((arg) => !arg.startsWith("-"));
-const files = globSync(chosen.length === 0 ? ["dist/test/**/*.test.js"] : chosen.map(compiled), {
+const found = globSync(chosen.length === 0 ? ["dist/test/**/*.test.js"] : chosen.map(compiled), {
   cwd: root,
 });
+const { SOCKERLESS_SOAK: soak, SOCKERLESS_TEST_KUBERNETES: kubernetes } = process.env;
+const isLeftOut = (file: string): boolean =>
+  (soak !== "1" && file.endsWith(".soak.test.js")) ||
+  (kubernetes === undefined && file.startsWith("dist/test/kubernetes/"));
+const files = found.filter((file) => !isLeftOut(file));
 if (files.length === 0) {
-  console.error(`there are no tests in ${chosen.join(", ")}`);
+  console.error(
+    found.length === 0
+      ? `there are no tests in ${chosen.join(", ")}`
+      : `the soak has them: npm run soak -- ${chosen.join(" ")}`,
+  );
   process.exit(1);
 }
 const isAlone = (file: string): boolean => alone.some((beginning) => file.startsWith(`dist/${beginning}`));

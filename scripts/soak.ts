@@ -1,9 +1,10 @@
 /**
  * The whole loops, fault sweeps and suites of others, of which `npm test` runs samples, and a session on moto: every
  * fault point, the loads at their full sizes, a thousand runs of each kind, the Go tests without their short cuts, and
- * each Go fuzz target for a while; the backend of Kubernetes on a real one; all clients on ECS once more with agents that
- * call, and on Azure, with a kill at each step and cuts of the network there. Arguments choose steps by their names, or are those of the integration tests, whose
- * flags go to every step of these: `npm run soak -- "clients on Azure"`, `npm run soak -- test/ecs`.
+ * each Go fuzz target for a while; the backend of Kubernetes on a real one; all clients on ECS, once more with agents that
+ * call, and on Azure, with a kill at each step and cuts of the network there. Arguments choose steps by their names, or are
+ * those of the integration tests, whose flags go to every step of these: `npm run soak -- "clients on Azure"`,
+ * `npm run soak -- test/ecs`.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -44,45 +45,49 @@ const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
 const named: readonly Step[] = [
   integration("tests", [
     ...["test/fault/!(builds|storm).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
-    ...["test/builds/programs.test.ts", "test/builds/damaged-cache.test.ts", "test/ecs/moto.test.ts"],
+    ...[
+      "test/builds/programs.test.ts",
+      "test/builds/damaged-cache.soak.test.ts",
+      "test/ecs/moto.soak.test.ts",
+    ],
     ...["test/local/hostile-images.test.ts", "test/local/handed-streams.test.ts"],
     ...["test/local/floods.test.ts", "test/agent/strangers.test.ts"],
     ...["test/contract/engine/{crash,recovery}.test.ts", "test/bench/interruption.test.ts"],
   ]),
   integration("builds beside BuildKit", [
-    ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.test.ts"],
+    ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.soak.test.ts"],
   ]),
-  integration("what is let go", [
-    ...["test/api/let-go.test.ts", "test/ecs/api/let-go.test.ts", "test/aca/api/let-go.test.ts"],
-  ]),
+  integration("what is let go", ["test/api/let-go.test.ts"]),
   integration("kills in builds", ["test/fault/builds.test.ts"]),
   integration("storm", ["test/fault/storm.test.ts"]),
-  integration("clients on ECS with agents that call", ["test/ecs/api"], {
+  integration("clients on ECS", ["test/api"], { ...stormOfACloud, SOCKERLESS_TEST_BACKEND: "ecs" }),
+  integration("clients on ECS with agents that call", ["test/api"], {
     ...stormOfACloud,
+    SOCKERLESS_TEST_BACKEND: "ecs",
     SOCKERLESS_TEST_AGENTS: "callback",
   }),
-  integration("clients on Azure", ["test/aca/api"], stormOfACloud),
-  integration("kills on Azure", ["test/aca/recovery.test.ts", "test/aca/lost-starts.test.ts"]),
+  integration("clients on Azure", ["test/api"], { ...stormOfACloud, SOCKERLESS_TEST_BACKEND: "aca" }),
+  integration("kills on Azure", ["test/aca/recovery.test.ts", "test/aca/lost-starts.soak.test.ts"]),
   integration("prepared tasks", [
     ...["ecs", "aca"].flatMap((cloud) => [
       `test/${cloud}/prepared.test.ts`,
       `test/${cloud}/prepared-crashes.test.ts`,
     ]),
-    "test/ecs/prepared-networks.test.ts",
+    "test/ecs/prepared-networks.soak.test.ts",
   ]),
-  integration("claims", ["test/ecs/prepared-storm.test.ts", "test/aca/prepared-storm.test.ts"]),
-  integration("lost starts on ECS", ["test/ecs/lost-starts.test.ts"]),
+  integration("claims", ["test/ecs/prepared-storm.soak.test.ts", "test/aca/prepared-storm.soak.test.ts"]),
+  integration("lost starts on ECS", ["test/ecs/lost-starts.soak.test.ts"]),
   integration("Docker sockets in containers", [
     "test/ecs/inner-socket.test.ts",
-    "test/aca/inner-socket.test.ts",
+    "test/aca/inner-socket.soak.test.ts",
   ]),
-  integration("cuts on Azure", ["test/aca/cut.test.ts"]),
-  integration("postgres on Azure", ["test/aca/postgres.test.ts"]),
+  integration("cuts on Azure", ["test/aca/cut.soak.test.ts"]),
+  integration("postgres on Azure", ["test/aca/postgres.soak.test.ts"]),
   integration("untold ends", ["test/aca/untold-ends.test.ts"]),
   integration("packages", ["test/packages"]),
   integration("missing permissions", ["test/ecs/permissions.test.ts", "test/aca/permissions.test.ts"]),
   integration("metrics", ["test/prometheus"]),
-  integration("doctor on Azure", ["test/aca/doctor-jobs.test.ts"]),
+  integration("doctor on Azure", ["test/aca/doctor-jobs.soak.test.ts"]),
   {
     name: "files damaged at random",
     program: process.execPath,
@@ -173,8 +178,9 @@ function otherSampledFiles(): string[] {
   const inSteps = named.flatMap(({ tests = [] }) => tests.flatMap((each) => [each, `${each}/**`]));
   const files = globSync("test/**/*.test.ts", { cwd: root, exclude: [...inSteps, "test/kubernetes/**"] });
   // Files that share their tests leave it to these what a sample is.
-  const sharing = globSync(["test/{ecs,aca}/builds.test.ts", "test/ecs/ipv6.test.ts"], { cwd: root });
-  const isSampled = (file: string): boolean => readFileSync(join(root, file), "utf8").includes('/soak.ts"');
+  const sharing = globSync(["test/{ecs,aca}/builds.test.ts", "test/ecs/ipv6.soak.test.ts"], { cwd: root });
+  const isSampled = (file: string): boolean =>
+    file.endsWith(".soak.test.ts") || readFileSync(join(root, file), "utf8").includes('/soak.ts"');
   return [...files.filter(isSampled), ...sharing].toSorted();
 }
 

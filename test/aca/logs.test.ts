@@ -5,6 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { CommandResult } from "../support/command.ts";
 import { untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 describe("logs in Log Analytics", () => {
   let aca: AcaDaemon;
@@ -42,7 +43,7 @@ describe("logs in Log Analytics", () => {
     assert.equal([text, errorText].join("\n").trim().split("\n").length, 2);
   });
 
-  it("have runs that were taken in, and one that ended while the backend was away", async () => {
+  it("have runs that were taken in, and one that ended while the backend was away", inSoak, async () => {
     const { daemon, azure } = aca;
     const isOver = () => azure.app.executions.every(({ status }) => status !== "Running");
     const script = "echo ran; exec sleep 1000000";

@@ -71,18 +71,22 @@ describe("containers as jobs of an Azure that", () => {
     },
   );
 
-  it("has given a role only just, is throttled or at another operation lets them start a little later", async () => {
-    const errors = [
-      { code: "AuthorizationFailed", status: 403 },
-      { code: "TooManyRequests", status: 429 },
-      { code: "Conflict", status: 409 },
-      { code: "ManagedEnvironmentNotReadyForAppCreation", status: 400 },
-      { code: "NobodyHasSeenThisCode", status: 400 },
-      { code: "ServiceUnavailable", status: 503 },
-    ];
-    const ran = errors.map((error) => runWith({ on: "app.Jobs_CreateOrUpdate", error }));
-    await ok("rm", ...(await Promise.all(ran)));
-  });
+  it(
+    "has given a role only just, is throttled or at another operation lets them start a little later",
+    inSoak,
+    async () => {
+      const errors = [
+        { code: "AuthorizationFailed", status: 403 },
+        { code: "TooManyRequests", status: 429 },
+        { code: "Conflict", status: 409 },
+        { code: "ManagedEnvironmentNotReadyForAppCreation", status: 400 },
+        { code: "NobodyHasSeenThisCode", status: 400 },
+        { code: "ServiceUnavailable", status: 503 },
+      ];
+      const ran = errors.map((error) => runWith({ on: "app.Jobs_CreateOrUpdate", error }));
+      await ok("rm", ...(await Promise.all(ran)));
+    },
+  );
 
   it("refuses a start for a moment starts the job that it has, and is left no other", async () => {
     const errors = [
@@ -123,20 +127,24 @@ describe("containers as jobs of an Azure that", () => {
     }
   });
 
-  it("stops an execution on an administrator's behalf never ends them with 0, and says so", async () => {
-    const { id, execution } = await started(
-      "sh",
-      "-c",
-      "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done",
-    );
-    await untilTrue(async () => (await ok("logs", id)) === "up");
-    await aca.stopInAzure(execution);
-    assert.equal(await ok("wait", id), "255");
-    await untilTrue(async () =>
-      /stopped in Azure/.test(await ok("inspect", "--format", "{{.State.Error}}", id)),
-    );
-    await ok("rm", id);
-  });
+  it(
+    "stops an execution on an administrator's behalf never ends them with 0, and says so",
+    inSoak,
+    async () => {
+      const { id, execution } = await started(
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done",
+      );
+      await untilTrue(async () => (await ok("logs", id)) === "up");
+      await aca.stopInAzure(execution);
+      assert.equal(await ok("wait", id), "255");
+      await untilTrue(async () =>
+        /stopped in Azure/.test(await ok("inspect", "--format", "{{.State.Error}}", id)),
+      );
+      await ok("rm", id);
+    },
+  );
 
   it("cuts a replica off at its timeout says that it did", inSoak, async () => {
     const { id } = await started("sleep", "1000000");

@@ -13,10 +13,10 @@ import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { beforeAndAfter, KillSweep } from "../support/kill-sweep.ts";
 import { LifeThroughKills, type Scene } from "../support/life-through-kills.ts";
-import { isSoak } from "../support/soak.ts";
+import { inSoak, isSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
-const sample = ["azure.Jobs_Start.after", "azure.ManagedEnvironmentsStorages_Delete.before"];
+const sample = ["azure.Jobs_Start.after"];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
 const least = beforeAndAfter(
   ...[
@@ -156,7 +156,7 @@ describe("a backend of jobs that is killed", () => {
     );
   });
 
-  it("is shown by gc: what nobody's state knows", async () => {
+  it("is shown by gc: what nobody's state knows", inSoak, async () => {
     await inLane(async ({ aca }) => {
       const { daemon, account } = aca;
       await daemon.ok("run", "--name=left", "busybox", "true");

@@ -205,7 +205,7 @@ describe("agents that call", () => {
     );
   });
 
-  it("are told apart by their backends", async () => {
+  it("are told apart by their backends", inSoak, async () => {
     const [one, other] = [await startBackend("one"), await startBackend("other")];
     const containerId = newId();
     // An ingress that has sent it to the wrong one.

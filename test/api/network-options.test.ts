@@ -32,6 +32,7 @@ for _ in range(2):
     client.sendall(address[0].encode())
     client.close()
 `;
+import { inSoak } from "../support/soak.ts";
 
 /** The address of an interface of a container; undefined: there is none of that name. */
 async function addressOf(container: string, name: string): Promise<string | undefined> {
@@ -63,25 +64,29 @@ const named = (network: string, name: string) =>
   `name=${network},driver-opt=com.docker.network.endpoint.ifname=${name}`;
 
 describe("an endpoint", onBridges, () => {
-  test("has the interface's name that was asked for, others are named around it, also over a restart", async () => {
-    await ok("network", "create", "--subnet", "10.217.0.0/24", "first");
-    await ok("network", "create", "--subnet", "10.217.1.0/24", "second");
-    await ok("network", "create", "--subnet", "10.217.2.0/24", "third");
-    await sleeping("box", "--network", named("first", "eth1"), "--network", "second");
-    const both = async () => [await addressOf("box", "eth0"), await addressOf("box", "eth1")];
-    assert.deepEqual(await both(), ["10.217.1.2/24", "10.217.0.2/24"]);
-    await ok("network", "connect", "third", "box");
-    assert.equal(await addressOf("box", "eth2"), "10.217.2.2/24");
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
-    assert.deepEqual(new Set(await interfacesOf("box")), new Set(["eth0", "eth1", "eth2"]));
-    await ok("network", "disconnect", "second", "box");
-    await ok("network", "disconnect", "third", "box");
-    await ok("network", "connect", "third", "box");
-    assert.deepEqual(await both(), ["10.217.2.2/24", "10.217.0.2/24"]);
-    await ok("restart", "--time", "0", "box");
-    assert.deepEqual(await both(), ["10.217.2.2/24", "10.217.0.2/24"]);
-  });
+  test(
+    "has the interface's name that was asked for, others are named around it, also over a restart",
+    inSoak,
+    async () => {
+      await ok("network", "create", "--subnet", "10.217.0.0/24", "first");
+      await ok("network", "create", "--subnet", "10.217.1.0/24", "second");
+      await ok("network", "create", "--subnet", "10.217.2.0/24", "third");
+      await sleeping("box", "--network", named("first", "eth1"), "--network", "second");
+      const both = async () => [await addressOf("box", "eth0"), await addressOf("box", "eth1")];
+      assert.deepEqual(await both(), ["10.217.1.2/24", "10.217.0.2/24"]);
+      await ok("network", "connect", "third", "box");
+      assert.equal(await addressOf("box", "eth2"), "10.217.2.2/24");
+      await setting.daemon.shutDown();
+      await setting.daemon.launch();
+      assert.deepEqual(new Set(await interfacesOf("box")), new Set(["eth0", "eth1", "eth2"]));
+      await ok("network", "disconnect", "second", "box");
+      await ok("network", "disconnect", "third", "box");
+      await ok("network", "connect", "third", "box");
+      assert.deepEqual(await both(), ["10.217.2.2/24", "10.217.0.2/24"]);
+      await ok("restart", "--time", "0", "box");
+      assert.deepEqual(await both(), ["10.217.2.2/24", "10.217.0.2/24"]);
+    },
+  );
 
   test("cannot have the name of another one", async () => {
     await ok("network", "create", "other");
@@ -117,17 +122,21 @@ describe("an endpoint", onBridges, () => {
     }
   });
 
-  test("shows a configured MAC address before its container starts, and has it at every start", async () => {
-    const mac = "02:42:ac:11:00:42";
-    await ok("create", "--name", "box", "--mac-address", mac, "busybox", "sleep", "1000");
-    const shown = () => inspect("box", "{{.NetworkSettings.Networks.bridge.MacAddress}}");
-    assert.equal(await shown(), mac);
-    for (const verb of ["start", "restart"]) {
-      await ok(verb, "box");
+  test(
+    "shows a configured MAC address before its container starts, and has it at every start",
+    inSoak,
+    async () => {
+      const mac = "02:42:ac:11:00:42";
+      await ok("create", "--name", "box", "--mac-address", mac, "busybox", "sleep", "1000");
+      const shown = () => inspect("box", "{{.NetworkSettings.Networks.bridge.MacAddress}}");
       assert.equal(await shown(), mac);
-      assert.match(await inside("box", "ip", "link", "show", "eth0"), new RegExp(mac));
-    }
-  });
+      for (const verb of ["start", "restart"]) {
+        await ok(verb, "box");
+        assert.equal(await shown(), mac);
+        assert.match(await inside("box", "ip", "link", "show", "eth0"), new RegExp(mac));
+      }
+    },
+  );
 });
 
 describe("a network", onBridges, () => {

@@ -3,13 +3,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { backendUnderTest } from "../support/backend-under-test.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { inSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
 /** A task is much more to start than a process. */
 const runCount = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? (backendUnderTest() === "local" ? 64 : 40));
 const laneCount = 4;
 
-test(`${runCount} attached runs in ${laneCount} lanes lose nothing`, async () => {
+test(`${runCount} attached runs in ${laneCount} lanes lose nothing`, inSoak, async () => {
   let next = 0;
   const wrong: string[] = [];
   const lane = async (): Promise<void> => {

@@ -93,7 +93,7 @@ RUN cat /proc/sys/kernel/random/uuid > /two
     });
   }
 
-  test("goes with an image that is pushed, of its own stage alone", async (t: TestContext) => {
+  test("goes with an image that is pushed, of its own stage alone", inSoak, async (t: TestContext) => {
     if (missing !== undefined) {
       t.skip(missing);
       return;

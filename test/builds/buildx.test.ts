@@ -491,6 +491,7 @@ RUN cat /ran /copied/o /linked/o > /out && cmp /copied/added /linked/added
 
   test(
     "builds of git repositories: as its context, as a named one, and by ADD",
+    inSoak,
     ofBuildx(async () => {
       await using git = await GitServer.start();
       await git.commit({

@@ -19,6 +19,7 @@ import { filesWithCredentials, registryUser, TestRegistry } from "../support/reg
 import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { startDaemon, withDaemon } from "../support/with-daemon.ts";
+import { inSoak } from "../support/soak.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -614,7 +615,7 @@ describe("what belongs to builds", () => {
 });
 
 describe("the build cache", () => {
-  test("is kept within its size, after builds", async () => {
+  test("is kept within its size, after builds", inSoak, async () => {
     const resources = new AsyncDisposableStack();
     try {
       const small = await startDaemon(resources, { args: ["--builder-cache-size", "1MiB"] });
@@ -663,7 +664,7 @@ describe("a supervisor that was killed", () => {
     assert.equal(await built(socket(), dockerfile), id);
   });
 
-  test("leaves a builder that still ends, which the next one waits for", async () => {
+  test("leaves a builder that still ends, which the next one waits for", inSoak, async () => {
     const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
       () => undefined,
     );

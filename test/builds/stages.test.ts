@@ -9,6 +9,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { findShim, processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { inSoak } from "../support/soak.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -142,7 +143,7 @@ describe("steps of a stage", () => {
     await untilTrue(async () => (await ok("ps", "--all", ...ofBuilds)) === "");
   });
 
-  test("leave nothing but the one that runs where the daemon is ended", async () => {
+  test("leave nothing but the one that runs where the daemon is ended", inSoak, async () => {
     await using daemon = await Daemon.start();
     await daemon.ok("load", "--input", await busyboxArchiveFile());
     const answer = build(

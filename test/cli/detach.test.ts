@@ -61,7 +61,7 @@ describe("a daemon in the background", () => {
     assert.deepEqual(processesBelow(daemon.directory), []);
   });
 
-  it("has nothing open of those who started it", async () => {
+  it("has nothing open of those who started it", inSoak, async () => {
     await using daemon = await BackgroundDaemon.create();
     const [program, ...args] = daemon.command();
     // As shells and service managers leave some: a low descriptor, and a high one that Node itself does not close.
@@ -128,7 +128,7 @@ describe("a daemon in the background", () => {
     assert.ok([...daemon.processes().values()].includes("sockerless"));
   });
 
-  it("is all that stays of npm start, and ends by npm stop", async () => {
+  it("is all that stays of npm start, and ends by npm stop", inSoak, async () => {
     await using daemon = await BackgroundDaemon.create();
     const clone = join(daemon.directory, "clone");
     await mkdir(join(clone, "scripts"), { recursive: true });
@@ -182,7 +182,7 @@ describe("a daemon that does not come to serve", () => {
     assert.deepEqual(daemon.processes(), new Map());
   });
 
-  it("tells the signal that has killed it", async () => {
+  it("tells the signal that has killed it", inSoak, async () => {
     await using daemon = await BackgroundDaemon.create();
     await using starting = await Starting.begin(daemon);
     process.kill(await daemon.pid(), "SIGKILL");
@@ -214,7 +214,7 @@ describe("a daemon that does not come to serve", () => {
     );
   }
 
-  it("ends with the command that waits for it, however that ends", async () => {
+  it("ends with the command that waits for it, however that ends", inSoak, async () => {
     await using daemon = await BackgroundDaemon.create();
     await using starting = await Starting.begin(daemon);
     process.kill(waitingFor(daemon), "SIGKILL");

@@ -119,7 +119,7 @@ describe("the log", () => {
     assertJson(await serve());
   });
 
-  it("is for people at a terminal", async () => {
+  it("is for people at a terminal", inSoak, async () => {
     assertForPeople(await linesAtTerminal());
   });
 
@@ -128,7 +128,7 @@ describe("the log", () => {
     assertJson(await linesAtTerminal("--log-format", "json"));
   });
 
-  it("is so of a backend alone", async () => {
+  it("is so of a backend alone", inSoak, async () => {
     const serves = () => untilTrue(() => existsSync(join(directory, "backend.sock")));
     assertForPeople(await linesOf(["backend", "local", ...flags, "--log-format", "text"], serves));
     assertJson(await linesOf(["backend", "local", ...flags], serves));

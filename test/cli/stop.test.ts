@@ -14,6 +14,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { isAlive } from "../support/processes.ts";
 import { untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 /** User and group `nobody`. */
 const nobody = 65_534;
@@ -90,7 +91,7 @@ describe("sockerless stop", () => {
     assert.match((await daemon.stop()).text, /^sockerless has ended/);
   });
 
-  it("ends one of two daemons, whose state directory the configuration names", async () => {
+  it("ends one of two daemons, whose state directory the configuration names", inSoak, async () => {
     await using first = await BackgroundDaemon.create();
     await using second = await BackgroundDaemon.create();
     assert.deepEqual([(await first.start()).code, (await second.start()).code], [0, 0]);
@@ -114,7 +115,7 @@ describe("sockerless stop", () => {
     assert.ok(!isAlive(pid));
   });
 
-  it("ends one that several end at once", async () => {
+  it("ends one that several end at once", inSoak, async () => {
     await using daemon = await BackgroundDaemon.create();
     assert.equal((await daemon.start()).code, 0);
     for (const { code, text } of await Promise.all([daemon.stop(), daemon.stop(), daemon.stop()])) {
@@ -141,7 +142,7 @@ describe("sockerless stop", () => {
     );
   });
 
-  it("tells that it waits, and for how long at most", async () => {
+  it("tells that it waits, and for how long at most", inSoak, async () => {
     await using daemon = await BackgroundDaemon.create();
     await mkdir(daemon.stateDir);
     await using ending = await pretend("sockerless", daemon.stateDir, { isStubborn: true });

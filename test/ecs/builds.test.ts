@@ -18,6 +18,7 @@ import { buildProgram } from "../support/programs.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { makeSshKey } from "../support/ssh-key.ts";
 import { tarOf } from "../support/tar.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -115,8 +116,11 @@ CMD ["sh", "-c", "cat /three /os-release /four; ls /"]
     assert.equal((await build(socket(), dockerfile)).id, id);
   });
 
-  it("keeps a task while files are copied, added and taken away between one RUN and another", async () => {
-    const dockerfile = `${base()} AS from
+  it(
+    "keeps a task while files are copied, added and taken away between one RUN and another",
+    inSoak,
+    async () => {
+      const dockerfile = `${base()} AS from
 ${base()}
 RUN mkdir -p /app/old && echo ran > /app/old/file && echo first > /first
 WORKDIR /app/work
@@ -128,25 +132,26 @@ COPY a /etc/hosts
 RUN ls / >> seen; grep -c copied /etc/hosts >> seen; echo "files: $(find /app -type f | wc -l)"
 CMD ["sh", "-c", "cat /app/work/seen; find /app | sort; stat -c '%a %u:%g' /app/work/b/a"]
 `;
-    const packed = await tarOf([{ name: "packed", content: "packed\n" }]);
-    const files = [
-      { name: "a", content: "copied\n" },
-      { name: "packed.tar", content: packed },
-    ];
-    const { id, text, error } = await build(socket(), dockerfile, { files, query: { t: "between:1" } });
-    assert.equal(error, undefined, text);
-    assert.equal(tasks(), 1, text);
-    assert.match(text, /\nfiles: 4\n/);
-    const printed = await ok("run", "--rm", "between:1");
-    assert.match(printed, /^copied\nfirst\n640 1000\npacked\nroot:x:0:0/);
-    assert.equal(printed.split("\n").filter((line) => line === "first").length, 1, "it was taken away");
-    assert.match(printed, /\n0\n\/app\n\/app\/old\n\/app\/old\/file\n\/app\/old\/packed\n\/app\/work\n/);
-    const layers = JSON.parse(
-      await ok("inspect", "--format", "{{json .RootFS.Layers}}", "between:1"),
-    ) as string[];
-    assert.equal(layers.length, (await busyboxImage()).layers.length + 8);
-    assert.equal((await build(socket(), dockerfile, { files })).id, id);
-  });
+      const packed = await tarOf([{ name: "packed", content: "packed\n" }]);
+      const files = [
+        { name: "a", content: "copied\n" },
+        { name: "packed.tar", content: packed },
+      ];
+      const { id, text, error } = await build(socket(), dockerfile, { files, query: { t: "between:1" } });
+      assert.equal(error, undefined, text);
+      assert.equal(tasks(), 1, text);
+      assert.match(text, /\nfiles: 4\n/);
+      const printed = await ok("run", "--rm", "between:1");
+      assert.match(printed, /^copied\nfirst\n640 1000\npacked\nroot:x:0:0/);
+      assert.equal(printed.split("\n").filter((line) => line === "first").length, 1, "it was taken away");
+      assert.match(printed, /\n0\n\/app\n\/app\/old\n\/app\/old\/file\n\/app\/old\/packed\n\/app\/work\n/);
+      const layers = JSON.parse(
+        await ok("inspect", "--format", "{{json .RootFS.Layers}}", "between:1"),
+      ) as string[];
+      assert.equal(layers.length, (await busyboxImage()).layers.length + 8);
+      assert.equal((await build(socket(), dockerfile, { files })).id, id);
+    },
+  );
 
   it("has states between its steps that a user may run by their IDs", async () => {
     const states = async (): Promise<Set<string>> => {
@@ -169,8 +174,11 @@ CMD ["sh", "-c", "cat /app/work/seen; find /app | sort; stat -c '%a %u:%g' /app/
     }
   });
 
-  it("mounts single files of the context, of stages and of images in the task that there is", async () => {
-    const dockerfile = `${base()} AS made
+  it(
+    "mounts single files of the context, of stages and of images in the task that there is",
+    inSoak,
+    async () => {
+      const dockerfile = `${base()} AS made
 RUN echo made > /made && chown 7:8 /made && chmod 640 /made && ln -s made /link
 ${base()}
 RUN echo first > /first
@@ -180,18 +188,19 @@ RUN --mount=type=bind,source=tools/in,target=/etc/passwd --mount=type=bind,from=
 RUN cat /first >> /out; grep -c ^root /etc/passwd >> /out; ls -d /new >> /out 2>&1; ls -A / | grep -c aside >> /out; true
 CMD ["cat", "/out"]
 `;
-    const files = [{ name: "tools/in", content: "tools\n" }];
-    const from = dockerfile.replace("from=base", `from=${registry.host}/base:1`);
-    const { text, error } = await build(socket(), from, { files, query: { t: "files:1" } });
-    assert.equal(error, undefined, text);
-    assert.equal(tasks(), 2, text);
-    const printed = await ok("run", "--rm", "files:1");
-    assert.equal(printed, "tools\nmade\n640 7:8\n1\nfirst\n1\nls: /new: No such file or directory\n0");
-    const layers = `${base()}\nRUN --mount=type=bind,source=large,target=/large true\n`;
-    const large = [{ name: "large", content: Buffer.alloc(5 * 1024 * 1024) }];
-    const refused = await build(socket(), layers, { files: large });
-    assert.match(refused.error?.message ?? "", /\/large takes 5242880 bytes: .* its directory any number/);
-  });
+      const files = [{ name: "tools/in", content: "tools\n" }];
+      const from = dockerfile.replace("from=base", `from=${registry.host}/base:1`);
+      const { text, error } = await build(socket(), from, { files, query: { t: "files:1" } });
+      assert.equal(error, undefined, text);
+      assert.equal(tasks(), 2, text);
+      const printed = await ok("run", "--rm", "files:1");
+      assert.equal(printed, "tools\nmade\n640 7:8\n1\nfirst\n1\nls: /new: No such file or directory\n0");
+      const layers = `${base()}\nRUN --mount=type=bind,source=large,target=/large true\n`;
+      const large = [{ name: "large", content: Buffer.alloc(5 * 1024 * 1024) }];
+      const refused = await build(socket(), layers, { files: large });
+      assert.match(refused.error?.message ?? "", /\/large takes 5242880 bytes: .* its directory any number/);
+    },
+  );
 
   it("goes on in the task of a step when the backend is killed while that begins", async () => {
     const before = ecs.aws.ecs.tasks.length;
@@ -252,7 +261,7 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
     assert.equal(await containers(), "");
   });
 
-  it("has a foreign frontend run as a task", { timeout: programLimitMs }, async (t) => {
+  it("has a foreign frontend run as a task", { ...inSoak, timeout: programLimitMs }, async (t) => {
     const program = await buildForeignProgram("frontend");
     if ("missing" in program) {
       t.skip(program.missing);
@@ -284,7 +293,7 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
 });
 
 describe("a build on ECS without a file system", () => {
-  it("is told that its cache mounts are shared by nobody", async () => {
+  it("is told that its cache mounts are shared by nobody", inSoak, async () => {
     await using ecs = await EcsDaemon.start({ ecs: { efs_filesystem_id: undefined } });
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
     const dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/kept ls -A /kept; touch /kept/file\n";

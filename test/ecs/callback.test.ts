@@ -128,7 +128,7 @@ describe("tasks whose agents call the backend", () => {
     assert.equal(await daemon.ok("logs", "twice"), "run\nrun");
   });
 
-  it("are found again by a backend that was away", async () => {
+  it("are found again by a backend that was away", inSoak, async () => {
     const { daemon } = under;
     await daemon.ok(
       "run",
@@ -185,7 +185,7 @@ describe("tasks whose agents call the backend", () => {
     },
   );
 
-  it("are told to be gone once their tasks have ended during a cut", async () => {
+  it("are told to be gone once their tasks have ended during a cut", inSoak, async () => {
     const { daemon } = under;
     await daemon.ok("run", "--detach", "--name", "lost", "busybox", "sleep", "1000");
     const exec = begin("exec", "lost", "sh", "-c", "echo begun; sleep 1000");

@@ -5,6 +5,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 /** Far longer than a test: what ends before is ended. */
 const longMs = 3_600_000;
@@ -86,25 +87,29 @@ describe("a start that a user ends while ECS brings its task up", () => {
     await ecs.daemon.ok("rm", id);
   });
 
-  it("leaves no task behind whose RunTask was answered to nobody, and which ECS lists late", async () => {
-    let isAsked = false;
-    ecs.aws.delays.provisioning = longMs;
-    ecs.aws.switches.eventualConsistencyMs.ecs = 4_000;
-    ecs.aws.faults.add({
-      on: "ecs.RunTask",
-      delayMs: 1_000,
-      cut: "after",
-      where: () => {
-        isAsked = true;
-        return true;
-      },
-    });
-    const id = await create();
-    const started = ecs.daemon.docker("start", id);
-    await untilTrue(() => isAsked);
-    await ecs.daemon.ok("rm", "--force", id);
-    await started;
-    await untilTrue(() => hasEnded(id));
-    ecs.aws.switches.eventualConsistencyMs.ecs = 0;
-  });
+  it(
+    "leaves no task behind whose RunTask was answered to nobody, and which ECS lists late",
+    inSoak,
+    async () => {
+      let isAsked = false;
+      ecs.aws.delays.provisioning = longMs;
+      ecs.aws.switches.eventualConsistencyMs.ecs = 4_000;
+      ecs.aws.faults.add({
+        on: "ecs.RunTask",
+        delayMs: 1_000,
+        cut: "after",
+        where: () => {
+          isAsked = true;
+          return true;
+        },
+      });
+      const id = await create();
+      const started = ecs.daemon.docker("start", id);
+      await untilTrue(() => isAsked);
+      await ecs.daemon.ok("rm", "--force", id);
+      await started;
+      await untilTrue(() => hasEnded(id));
+      ecs.aws.switches.eventualConsistencyMs.ecs = 0;
+    },
+  );
 });

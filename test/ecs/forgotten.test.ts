@@ -7,6 +7,7 @@ import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 const group = "/sockerless/containers";
 const twoHoursMs = 2 * 3_600_000;
@@ -28,7 +29,7 @@ describe("containers on ECS that ended two hours before a backend came back", ()
   const linesOf = (id: string): string[] =>
     ecs.aws.services.logs.stream(group, streamOf(id)).events.map(({ message }) => message);
 
-  it("have the exit codes that their agents left, which nobody can forge", async () => {
+  it("have the exit codes that their agents left, which nobody can forge", inSoak, async () => {
     const { daemon, aws } = ecs;
     const run = (name: string, script: string): Promise<string> =>
       daemon.ok(

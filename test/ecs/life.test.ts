@@ -10,6 +10,7 @@ import { callApi } from "../support/call-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 describe("containers as tasks", () => {
   let ecs: EcsDaemon;
@@ -294,15 +295,23 @@ describe("containers as tasks", () => {
     await until(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED") || undefined);
   });
 
-  it("are refused with 500 and AWS's words where a permission or the cluster is missing", async () => {
-    await ok("create", "--name", "refused", "busybox", "true");
-    for (const code of ["AccessDeniedException", "ClusterNotFoundException"]) {
-      ecs.aws.faults.add({ on: "ecs.RunTask", times: Infinity, error: { code, message: "in AWS's words" } });
-      const { status, text } = await callApi(ecs.daemon.socket, "POST", "/containers/refused/start");
-      ecs.aws.faults.clear();
-      assert.equal(status, 500, text);
-      assert.match(text, new RegExp(`"message":".*ecs: RunTask: in AWS's words \\(${code}\\)"`));
-    }
-    await ok("rm", "refused");
-  });
+  it(
+    "are refused with 500 and AWS's words where a permission or the cluster is missing",
+    inSoak,
+    async () => {
+      await ok("create", "--name", "refused", "busybox", "true");
+      for (const code of ["AccessDeniedException", "ClusterNotFoundException"]) {
+        ecs.aws.faults.add({
+          on: "ecs.RunTask",
+          times: Infinity,
+          error: { code, message: "in AWS's words" },
+        });
+        const { status, text } = await callApi(ecs.daemon.socket, "POST", "/containers/refused/start");
+        ecs.aws.faults.clear();
+        assert.equal(status, 500, text);
+        assert.match(text, new RegExp(`"message":".*ecs: RunTask: in AWS's words \\(${code}\\)"`));
+      }
+      await ok("rm", "refused");
+    },
+  );
 });

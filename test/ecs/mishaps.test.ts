@@ -163,7 +163,7 @@ describe("a start that AWS fails for all of its time", inSoak, () => {
 });
 
 describe("a stored log", () => {
-  it("that AWS refuses says why: at once, and where a part of it was read", async () => {
+  it("that AWS refuses says why: at once, and where a part of it was read", inSoak, async () => {
     await using ecs = await EcsDaemon.start({ ecs: { linger: "1s", log_drain_max: "64" } });
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
     const count = 10_001; // More than a page of CloudWatch's.

@@ -8,6 +8,7 @@ import { ListServicesCommand, ServiceDiscoveryClient } from "@aws-sdk/client-ser
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 describe("networks on ECS", () => {
   let under: EcsDaemon;
@@ -139,7 +140,7 @@ describe("networks on ECS", () => {
     await daemon.ok("network", "rm", "n1", "n2", "n3", "n4", "n5");
   });
 
-  it("go at once, and their groups as soon as nothing holds them", async () => {
+  it("go at once, and their groups as soon as nothing holds them", inSoak, async () => {
     const { daemon } = under;
     const group = await groupOf("web");
     assert.ok(group);

@@ -28,7 +28,7 @@ import { checkout, Daemon } from "../support/daemon.ts";
 import { awsEnvironment, EcsAccount, withoutAction } from "../support/ecs-daemon.ts";
 import { liveWithout } from "../support/missing-permission.ts";
 
-const sample = ["ecs:RunTask", "ecr:BatchCheckLayerAvailability"];
+const sample = ["ecs:RunTask"];
 /** Calls that one short life does without: of sweeps and prunes, of a lost state, and of agents that do not answer. */
 const rareCalls: Readonly<Record<string, (aws: AwsClients) => Promise<unknown>>> = {
   "ecr:ListImages": ({ ecr }) => ecr.send(new ListImagesCommand({ repositoryName: "any" })),

@@ -14,6 +14,7 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { askMetrics, sumOf } from "../support/metrics.ts";
 import { untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 const startTimeoutS = 8;
 const skip =
@@ -124,7 +125,7 @@ describe("where the quota has room for one task", () => {
   });
 });
 
-describe("where nobody may read the quota", () => {
+describe("where nobody may read the quota", inSoak, () => {
   it("a container that is larger fails after one answer, and one behind another waits", async () => {
     await using ecs = await EcsDaemon.start({
       aws: { quotas: { fargateVcpus: 0.25 } },

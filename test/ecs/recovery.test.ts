@@ -20,7 +20,7 @@ import { beforeAndAfter, KillSweep, type Life } from "../support/kill-sweep.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
-const sample = ["aws.RunTask.after", "workloads.launch.after"];
+const sample = ["aws.RunTask.after"];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
 const leastCalls = [
   ...[
@@ -237,35 +237,39 @@ describe("a backend that is killed", () => {
     }
   });
 
-  it("leaves a volume that AWS has not answered for to the next backend when it is told to end", async () => {
-    const { daemon, aws } = ecs;
-    const asked = Promise.withResolvers<void>();
-    const answering = Promise.withResolvers<void>();
-    aws.faults.add({
-      on: "efs.CreateAccessPoint",
-      where: () => {
-        asked.resolve();
-        return true;
-      },
-      hold: answering.promise, // It is made although nobody waits for it any more.
-    });
-    const before = made();
-    const calls = () => aws.calls.all("efs.CreateAccessPoint").length;
-    const called = calls();
-    const created = daemon.docker("volume", "create", "slow");
-    await asked.promise;
-    await daemon.shutDown();
-    assert.notEqual((await created).code, 0);
-    await daemon.launch();
-    assert.equal(await daemon.ok("volume", "ls", "--quiet"), "slow");
-    const told = ["events", "--since=1", `--until=${Math.ceil(Date.now() / 1000)}`, "--format={{.Action}}"];
-    assert.equal(await daemon.ok(...told, "--filter=volume=slow"), "create");
-    answering.resolve();
-    await until(() => calls() === called + 2 || undefined); // That of the first backend, too.
-    assert.equal(made().accessPoints, before.accessPoints + 1);
-    await daemon.ok("volume", "rm", "slow");
-    assert.deepEqual(made(), before);
-  });
+  it(
+    "leaves a volume that AWS has not answered for to the next backend when it is told to end",
+    inSoak,
+    async () => {
+      const { daemon, aws } = ecs;
+      const asked = Promise.withResolvers<void>();
+      const answering = Promise.withResolvers<void>();
+      aws.faults.add({
+        on: "efs.CreateAccessPoint",
+        where: () => {
+          asked.resolve();
+          return true;
+        },
+        hold: answering.promise, // It is made although nobody waits for it any more.
+      });
+      const before = made();
+      const calls = () => aws.calls.all("efs.CreateAccessPoint").length;
+      const called = calls();
+      const created = daemon.docker("volume", "create", "slow");
+      await asked.promise;
+      await daemon.shutDown();
+      assert.notEqual((await created).code, 0);
+      await daemon.launch();
+      assert.equal(await daemon.ok("volume", "ls", "--quiet"), "slow");
+      const told = ["events", "--since=1", `--until=${Math.ceil(Date.now() / 1000)}`, "--format={{.Action}}"];
+      assert.equal(await daemon.ok(...told, "--filter=volume=slow"), "create");
+      answering.resolve();
+      await until(() => calls() === called + 2 || undefined); // That of the first backend, too.
+      assert.equal(made().accessPoints, before.accessPoints + 1);
+      await daemon.ok("volume", "rm", "slow");
+      assert.deepEqual(made(), before);
+    },
+  );
 
   it(
     "takes a lost container over once its agent answers, of which gc says that it does not",
@@ -298,7 +302,7 @@ describe("a backend that is killed", () => {
     },
   );
 
-  it("tears nothing down that its state, which is damaged, does not know", async () => {
+  it("tears nothing down that its state, which is damaged, does not know", inSoak, async () => {
     const { daemon } = ecs;
     await daemon.ok("network", "create", "lane");
     const mounts = ["--volume=kept:/kept", "--network=lane"];

@@ -36,7 +36,7 @@ describe("a task's seccomp profile", () => {
   /** The last lines that a container has written. */
   const said = (name: string): Promise<string> => ok("logs", "--tail", "4", name);
 
-  it("holds after a restart in the same task, and in a new one", async () => {
+  it("holds after a restart in the same task, and in a new one", inSoak, async () => {
     // On the same stream as the rest: lines of two streams have no order.
     const script = `cat /mark 2>&1; echo here > /mark; ${tryDenied}`;
     const id = await ok("create", "--name", "again", ...options, "busybox", "sh", "-c", script);

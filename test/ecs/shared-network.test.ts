@@ -6,6 +6,7 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 describe("containers that share a network on ECS", () => {
   let under: EcsDaemon;
@@ -67,7 +68,7 @@ describe("containers that share a network on ECS", () => {
     assert.equal(await daemon.ok(...mode, "side"), `container:${id} 0`);
   });
 
-  it("go on when the owner starts anew, and when the backend was killed", async () => {
+  it("go on when the owner starts anew, and when the backend was killed", inSoak, async () => {
     const { daemon } = under;
     await daemon.ok("stop", "app");
     assert.equal(await get("side", "http://127.0.0.1:8080"), "");

@@ -58,39 +58,43 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rm", "logged");
   });
 
-  it("have the log that a backend had taken when it was killed, though their agent has left since", async () => {
-    const { daemon, aws } = under;
-    const id = await daemon.ok(
-      "run",
-      "--detach",
-      "--name=cut",
-      "busybox",
-      "sh",
-      "-c",
-      "echo taken; sleep 1000",
-    );
-    await untilTrue(async () => (await daemon.ok("logs", "cut")) === "taken");
-    const task = aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
-    await writeFile(step(), "logs.drain.after");
-    process.kill(daemon.pid, "SIGSTOP"); // The supervisor, so that no backend comes back as long as the agent is there.
-    const killing = daemon.docker("kill", "cut"); // It waits for the next backend if it is not answered.
-    try {
-      await untilTrue(() => !existsSync(step()));
-      assert.ok(task, "no task");
-      await task.finished;
-      const stream = `sockerless/main/${task.state.taskArn?.split("/").at(-1)}`;
-      aws.services.logs.putLines("/sockerless/containers", stream, ["only in the cloud"]);
-    } finally {
-      process.kill(daemon.pid, "SIGCONT");
-      await killing;
-    }
-    await untilTrue(
-      async () => (await daemon.docker("inspect", "--format={{.State.Status}}", "cut")).text === "exited",
-    );
-    await gone("cut");
-    assert.equal(await daemon.ok("logs", "cut"), "taken");
-    await daemon.ok("rm", "cut");
-  });
+  it(
+    "have the log that a backend had taken when it was killed, though their agent has left since",
+    inSoak,
+    async () => {
+      const { daemon, aws } = under;
+      const id = await daemon.ok(
+        "run",
+        "--detach",
+        "--name=cut",
+        "busybox",
+        "sh",
+        "-c",
+        "echo taken; sleep 1000",
+      );
+      await untilTrue(async () => (await daemon.ok("logs", "cut")) === "taken");
+      const task = aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
+      await writeFile(step(), "logs.drain.after");
+      process.kill(daemon.pid, "SIGSTOP"); // The supervisor, so that no backend comes back as long as the agent is there.
+      const killing = daemon.docker("kill", "cut"); // It waits for the next backend if it is not answered.
+      try {
+        await untilTrue(() => !existsSync(step()));
+        assert.ok(task, "no task");
+        await task.finished;
+        const stream = `sockerless/main/${task.state.taskArn?.split("/").at(-1)}`;
+        aws.services.logs.putLines("/sockerless/containers", stream, ["only in the cloud"]);
+      } finally {
+        process.kill(daemon.pid, "SIGCONT");
+        await killing;
+      }
+      await untilTrue(
+        async () => (await daemon.docker("inspect", "--format={{.State.Status}}", "cut")).text === "exited",
+      );
+      await gone("cut");
+      assert.equal(await daemon.ok("logs", "cut"), "taken");
+      await daemon.ok("rm", "cut");
+    },
+  );
 
   it("have the logs of all their runs, whether these were of one task or of several", inSoak, async () => {
     const { daemon } = under;
@@ -110,7 +114,7 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rm", "again");
   });
 
-  it("have the files that were put into them before their start, once it comes", async () => {
+  it("have the files that were put into them before their start, once it comes", inSoak, async () => {
     const { daemon } = under;
     const file = join(directory, "script.sh");
     await writeFile(file, "echo from a file\n");

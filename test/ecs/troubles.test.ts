@@ -6,7 +6,7 @@ import type { StartFailure } from "../simulators/aws/services/ecs/start-failures
 import type { Fault } from "../simulators/common/faults.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { sampled } from "../support/soak.ts";
+import { inSoak, sampled } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 
 /** A trouble as the simulated AWS has it: a call that is refused, or a task that ends before it runs. */
@@ -239,7 +239,7 @@ describe("a start that AWS fails", { concurrency: 4 }, () => {
   });
 });
 
-describe("a start for which Spot has no capacity", () => {
+describe("a start for which Spot has no capacity", inSoak, () => {
   it("runs on demand where that is wanted", async () => {
     await using ecs = await EcsDaemon.start({
       ecs: { capacity_provider: "FARGATE_SPOT", spot_fallback: true },

@@ -436,7 +436,7 @@ describe("volumes on ECS", () => {
   });
 });
 
-describe("volumes on ECS without a file system", () => {
+describe("volumes on ECS without a file system", inSoak, () => {
   it("are known by name and are of the task alone, which is told", async () => {
     const without = { efs_filesystem_id: undefined, efs_security_group_id: undefined };
     await using under = await EcsDaemon.start({ ecs: without });
@@ -454,7 +454,7 @@ describe("volumes on ECS without a file system", () => {
   });
 });
 
-describe("volumes on a file system that lets only roles in", () => {
+describe("volumes on a file system that lets only roles in", inSoak, () => {
   it("are not mounted by a backend that is not told to use the role, and the start says why", async () => {
     await using under = await EcsDaemon.start({ leastPrivilege: true, ecs: { efs_iam: false } });
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());

@@ -16,6 +16,7 @@ import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilOnly } from "../support/traces.ts";
 import { untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 /** The last step of a start. */
 const recordOfTheRun = "start.record.before";
@@ -83,7 +84,7 @@ test("a process that had begun when its shim was killed in its start has run", a
   }
 });
 
-test("a restart whose shim is killed is made again", async () => {
+test("a restart whose shim is killed is made again", inSoak, async () => {
   const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
   const armed = join(directory, "step");
   try {

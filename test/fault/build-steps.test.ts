@@ -13,7 +13,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 
-const sample = ["workloads.launch.after:2", "host.continue.renewed"];
+const sample = ["workloads.launch.after:2"];
 const all = [
   ...["workloads.launch.before:2", "workloads.launch.after:2"],
   ...["host.continue.renewed", "host.continue.ready", "host.continue.specified"],

@@ -13,6 +13,7 @@ import { busyboxArchiveFile, busyboxImage, dockerArchive } from "../support/imag
 import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 const sizeMib = 64;
 const isFull = /no space left on device/i;
@@ -159,24 +160,28 @@ test("a container that ends on a full disk while no backend runs is known with i
   await daemon.ok("rm", id);
 });
 
-test("a full disk refuses creations in clear words, and the store opens again once there is room", async () => {
-  await daemon.ok("create", "--name=kept", "busybox", "true");
-  await fillUpTo(0);
-  const refused: string[] = [];
-  for (let n = 0; n < 300 && refused.length < 3; n++) {
-    const { code, errorText } = await daemon.docker("create", "busybox", "true");
-    if (code !== 0) {
-      refused.push(errorText);
+test(
+  "a full disk refuses creations in clear words, and the store opens again once there is room",
+  inSoak,
+  async () => {
+    await daemon.ok("create", "--name=kept", "busybox", "true");
+    await fillUpTo(0);
+    const refused: string[] = [];
+    for (let n = 0; n < 300 && refused.length < 3; n++) {
+      const { code, errorText } = await daemon.docker("create", "busybox", "true");
+      if (code !== 0) {
+        refused.push(errorText);
+      }
     }
-  }
-  assert.ok(refused.length > 0, "the disk is full");
-  assert.match(refused[0] ?? "", isFull);
-  await makeRoom();
-  await daemon.shutDown();
-  await daemon.launch();
-  assert.match(await daemon.ok("ps", "--all", "--format={{.Names}}"), /kept/);
-  assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "works"), "works");
-});
+    assert.ok(refused.length > 0, "the disk is full");
+    assert.match(refused[0] ?? "", isFull);
+    await makeRoom();
+    await daemon.shutDown();
+    await daemon.launch();
+    assert.match(await daemon.ok("ps", "--all", "--format={{.Names}}"), /kept/);
+    assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "works"), "works");
+  },
+);
 
 async function available(): Promise<number> {
   const { text } = await runCommand("df", ["--output=avail", "--block-size=1K", state]);

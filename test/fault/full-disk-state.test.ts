@@ -12,7 +12,7 @@ import { messageOf } from "../../src/common/errors.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 import { ContainerRecordSchema, type ContainerRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { runCommand } from "../support/command.ts";
-import { isSoak } from "../support/soak.ts";
+import { inSoak, isSoak } from "../support/soak.ts";
 
 const pageBytes = 4096;
 /** Bytes between the places in a page at which the disk ends. */
@@ -173,7 +173,7 @@ describe("a state whose disk is full", () => {
     assert.match(seenOf(state, "a").record ?? "", /^9 /);
   });
 
-  it("keeps more changes than the spare is long, and the lock", async () => {
+  it("keeps more changes than the spare is long, and the lock", inSoak, async () => {
     state = await open();
     await change(state, "a", "before");
     await leave(0);

@@ -8,6 +8,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { type DaemonRole, findProcess, processOf } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 const isFull = /no space left on device/i;
 const roles: readonly DaemonRole[] = ["backend", "frontend", "host"];
@@ -150,7 +151,7 @@ test("on a disk that a container keeps full all is read, ended and removed, and 
   ]);
 });
 
-test("on a full disk a backend that was killed serves again, and what it knew is known", async () => {
+test("on a full disk a backend that was killed serves again, and what it knew is known", inSoak, async () => {
   await crowd();
   await daemon.ok("kill", "killed");
   const killed = await processOf(daemon, "backend");

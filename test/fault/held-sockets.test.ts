@@ -104,7 +104,7 @@ test("of the backend: what is asked then is answered by the next one", async () 
   }
 });
 
-test("of the backend: no answer of the one before is given once the next one runs", async () => {
+test("of the backend: no answer of the one before is given once the next one runs", inSoak, async () => {
   const call = async (status: number, method: string, path: string, body?: unknown): Promise<unknown> => {
     const answer = await callApi(daemon.socket, method, path, { body });
     assert.equal(answer.status, status, answer.text);
@@ -183,24 +183,28 @@ test("a frontend that ended in peace leaves no address that nobody answers", asy
   assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
 });
 
-test("the supervisor's end takes the sockets along, and its death keeps nobody from the next start", async () => {
-  await daemon.shutDown();
-  assert.deepEqual([existsSync(daemon.socket), existsSync(daemon.backendSocket)], [false, false]);
-  await daemon.launch();
-  await kill("frontend");
-  assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
-  const pids = [daemon.pid, await processOf(daemon, "frontend"), await processOf(daemon, "backend")];
-  for (const pid of pids) {
-    process.kill(pid, "SIGKILL");
-  }
-  await until(() => pids.every((pid) => !isAlive(pid)) || undefined);
-  const refused = Promise.withResolvers<void>();
-  requestHttp({ socketPath: daemon.socket, path: "/_ping" }, () =>
-    refused.reject(new Error("somebody answers")),
-  )
-    .on("error", () => refused.resolve())
-    .end();
-  await refused.promise;
-  await daemon.launch();
-  assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
-});
+test(
+  "the supervisor's end takes the sockets along, and its death keeps nobody from the next start",
+  inSoak,
+  async () => {
+    await daemon.shutDown();
+    assert.deepEqual([existsSync(daemon.socket), existsSync(daemon.backendSocket)], [false, false]);
+    await daemon.launch();
+    await kill("frontend");
+    assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
+    const pids = [daemon.pid, await processOf(daemon, "frontend"), await processOf(daemon, "backend")];
+    for (const pid of pids) {
+      process.kill(pid, "SIGKILL");
+    }
+    await until(() => pids.every((pid) => !isAlive(pid)) || undefined);
+    const refused = Promise.withResolvers<void>();
+    requestHttp({ socketPath: daemon.socket, path: "/_ping" }, () =>
+      refused.reject(new Error("somebody answers")),
+    )
+      .on("error", () => refused.resolve())
+      .end();
+    await refused.promise;
+    await daemon.launch();
+    assert.equal((await callApi(daemon.socket, "GET", "/_ping")).text, "OK");
+  },
+);

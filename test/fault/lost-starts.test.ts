@@ -211,7 +211,9 @@ describe("kill -9 while a container is started", () => {
   });
 
   const skip = onlyOn("local", "it holds the launch up by the host process");
-  test("of the frontend while it is launched: it is undone, and can be started anew", { skip }, async () => {
+  test("of the frontend while it is launched: it is undone, and can be started anew", {
+    skip: skip || inSoak.skip,
+  }, async () => {
     const { daemon } = setting;
     await ok("create", "--name", "launched", ...command);
     const [host, frontend] = [await processOf(daemon, "host"), await processOf(daemon, "frontend")];

@@ -10,6 +10,7 @@ import { interfacesOf, untilOnly } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { assertEnded, assertHearOn, assertNumbered, assertSentAway, assertToldExit, Scene } from "./scene.ts";
+import { inSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
 
@@ -50,7 +51,7 @@ test("a container whose shim dies has exited with 255 and a reason, clients are 
   await until(() => interfacesOf(daemon).length === 0 || undefined);
 });
 
-test("a shim that dies while no backend runs is found dead by the next one", async () => {
+test("a shim that dies while no backend runs is found dead by the next one", inSoak, async () => {
   const { daemon } = setting;
   {
     await using scene = await Scene.set(daemon);

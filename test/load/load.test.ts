@@ -7,19 +7,19 @@ import { createHash } from "node:crypto";
 import { mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { inSoak, isSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { PeakMemory } from "./peak-memory.ts";
 import { answeredThenStalled, createExec, open, readFrames, receive, vanishing } from "./stream-client.ts";
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const setting = withDaemon();
 /** How much a process may grow, in MiB, however many clients there are and however much they are sent. */
 const bounds = { frontend: 190, backend: 60, host: 100, shim: 110 };
 
 const followerCount = 200;
 const execCount = 100;
-const lineCount = isWhole ? 50_000 : 10_000;
+const lineCount = isSoak ? 50_000 : 10_000;
 const stalledLog = 256 * 1024 * 1024;
 const sequence = Buffer.from(Array.from({ length: lineCount }, (_, index) => `${index + 1}\n`).join(""));
 const expected = { bytes: sequence.length, sha256: createHash("sha256").update(sequence).digest("hex") };
@@ -59,26 +59,30 @@ test(`${followerCount} clients that follow one log get every byte, beside some t
   assert.deepEqual(memory.grownBeyond(bounds), []);
 });
 
-test(`${followerCount} clients of a log of ${stalledLog / 1024 / 1024} MiB that do not read cost little, again and again`, async (t) => {
-  const { daemon } = setting;
-  const script = `yes ${"x".repeat(127)} | head -c ${stalledLog}; exec sleep 1000000`;
-  const id = await daemon.ok("run", "-d", "busybox", "sh", "-c", script);
-  await done(id);
-  using memory = await PeakMemory.of(daemon, [id]);
-  for (const query of ["stdout=1&follow=1", "stdout=1"]) {
-    const never = await times(followerCount, () =>
-      answeredThenStalled(daemon.socket, "GET", `/containers/${id}/logs?${query}`),
-    );
-    await memory.settled();
-    assert.equal(await daemon.ok("logs", "--tail=1", id), "x".repeat(127));
-    for (const socket of never) {
-      socket.destroy();
+test(
+  `${followerCount} clients of a log of ${stalledLog / 1024 / 1024} MiB that do not read cost little, again and again`,
+  inSoak,
+  async (t) => {
+    const { daemon } = setting;
+    const script = `yes ${"x".repeat(127)} | head -c ${stalledLog}; exec sleep 1000000`;
+    const id = await daemon.ok("run", "-d", "busybox", "sh", "-c", script);
+    await done(id);
+    using memory = await PeakMemory.of(daemon, [id]);
+    for (const query of ["stdout=1&follow=1", "stdout=1"]) {
+      const never = await times(followerCount, () =>
+        answeredThenStalled(daemon.socket, "GET", `/containers/${id}/logs?${query}`),
+      );
+      await memory.settled();
+      assert.equal(await daemon.ok("logs", "--tail=1", id), "x".repeat(127));
+      for (const socket of never) {
+        socket.destroy();
+      }
     }
-  }
-  t.diagnostic(String(memory));
-  assert.deepEqual(memory.grownBeyond(bounds), []);
-  await daemon.ok("rm", "--force", id);
-});
+    t.diagnostic(String(memory));
+    assert.deepEqual(memory.grownBeyond(bounds), []);
+    await daemon.ok("rm", "--force", id);
+  },
+);
 
 test(`${execCount} execs at once get every byte, beside some whose clients never read and some that vanish`, async (t) => {
   const { daemon } = setting;
@@ -125,7 +129,7 @@ test("lines of 1 MiB and binary data are logged and told as they are", async (t)
 
 test("a container that writes more than max-size keeps the end of its log, within the size", async (t) => {
   const { daemon } = setting;
-  const mebibytes = isWhole ? 2048 : 64;
+  const mebibytes = isSoak ? 2048 : 64;
   const written = (mebibytes * 1024 * 1024) / 128;
   const script = `awk 'BEGIN { for (n = 1; n <= ${written}; n++) printf "%0127d\\n", n }'; exec sleep 1000000`;
   const id = await daemon.ok(

@@ -9,6 +9,7 @@ import { describe, it } from "node:test";
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { inSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
 
@@ -27,7 +28,7 @@ async function layerWith(file: string): Promise<string> {
 }
 
 describe("sockerless check", () => {
-  it("takes away what nobody uses, and nothing of a container that runs", async () => {
+  it("takes away what nobody uses, and nothing of a container that runs", inSoak, async () => {
     const { daemon } = setting;
     await daemon.ok("run", "--detach", "--name=running", "--network=none", "busybox", "sleep", "100000");
     const id = await daemon.ok("create", "--name=idle", "busybox", "true");

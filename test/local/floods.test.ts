@@ -13,6 +13,7 @@ import { EngineApi } from "../support/engine-api.ts";
 import { Flood } from "../support/flood.ts";
 import { type DaemonRole, findProcess, findShim, residentBytes } from "../support/processes.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
+import { sampled } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -185,7 +186,7 @@ test("loads beside a crowd that follows events are done, and lists are answered 
 });
 
 for (const { name, request, counts, share, takesAnswers = true } of floods) {
-  test(`${name} beyond their part are refused, and keep nobody out`, async (t) => {
+  test(`${name} beyond their part are refused, and keep nobody out`, sampled(name === "loads"), async (t) => {
     container = await api.run({ Cmd: ["sleep", "100000"] });
     const stopped = await api.create({ Cmd: ["sleep", "100000"] });
     await assertOthersAreAnswered(stopped);

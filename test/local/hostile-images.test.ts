@@ -105,7 +105,7 @@ function optionsOf(turn: number): readonly (readonly string[])[] {
 }
 
 /** Images that `npm test` tries, of each kind of link one. */
-const sample = ["/dev by a relative link", "what is in /dev", "/proc", "what is in /sys", "what is in /etc"];
+const sample = ["/dev by a relative link", "what is in /etc"];
 
 /** Links of an image that lead to the machine. */
 const hostile: Readonly<Record<string, (target: string) => readonly TarEntry[]>> = {

@@ -10,6 +10,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { mountsOf } from "../support/traces.ts";
 import { until } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 interface LowSpace {
   readonly Type: string;
@@ -55,42 +56,56 @@ test("a disk that has less room than a block volume may yet take is told of in e
   await rm(join(disk.path, "ballast"));
 });
 
-test("a disk that was full below a block volume costs what it refused, and nothing that was synced", async () => {
-  await using disk = await SmallDisk.mount({ sizeMib: 160 });
-  await using daemon = await Daemon.start({ stateDir: join(disk.path, "sockerless") });
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
-  await daemon.ok("volume", "create", "--driver", "block", "--opt", "size=96M", "data");
-  await daemon.ok("run", "--detach", "--name", "db", "--volume", "data:/data", "busybox", "sleep", "1000000");
-  const write = (file: string, mib: number) =>
-    daemon.docker(
-      "exec",
+test(
+  "a disk that was full below a block volume costs what it refused, and nothing that was synced",
+  inSoak,
+  async () => {
+    await using disk = await SmallDisk.mount({ sizeMib: 160 });
+    await using daemon = await Daemon.start({ stateDir: join(disk.path, "sockerless") });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await daemon.ok("volume", "create", "--driver", "block", "--opt", "size=96M", "data");
+    await daemon.ok(
+      "run",
+      "--detach",
+      "--name",
       "db",
-      "dd",
-      "if=/dev/urandom",
-      `of=/data/${file}`,
-      "bs=1M",
-      `count=${mib}`,
-      "conv=fsync",
+      "--volume",
+      "data:/data",
+      "busybox",
+      "sleep",
+      "1000000",
     );
-  assert.equal((await write("kept", 8)).code, 0);
-  const sum = await daemon.ok("exec", "db", "sha256sum", "/data/kept");
+    const write = (file: string, mib: number) =>
+      daemon.docker(
+        "exec",
+        "db",
+        "dd",
+        "if=/dev/urandom",
+        `of=/data/${file}`,
+        "bs=1M",
+        `count=${mib}`,
+        "conv=fsync",
+      );
+    assert.equal((await write("kept", 8)).code, 0);
+    const sum = await daemon.ok("exec", "db", "sha256sum", "/data/kept");
 
-  await disk.fillUpTo(4 * 1024);
-  const refused = await write("lost", 32);
-  assert.notEqual(refused.code, 0);
-  assert.match(refused.errorText, /No space left on device|Input\/output error|Read-only file system/);
-  assert.equal(await daemon.ok("exec", "db", "sha256sum", "/data/kept"), sum);
+    await disk.fillUpTo(4 * 1024);
+    const refused = await write("lost", 32);
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.errorText, /No space left on device|Input\/output error|Read-only file system/);
+    assert.equal(await daemon.ok("exec", "db", "sha256sum", "/data/kept"), sum);
 
-  await disk.empty();
-  await daemon.ok("restart", "--time", "0", "db");
-  assert.equal(await daemon.ok("exec", "db", "sha256sum", "/data/kept"), sum);
-  assert.equal((await write("next", 8)).code, 0);
-  await daemon.ok("rm", "--force", "db");
-  await until(async () => (await mountsOf(daemon)).length === 0 || undefined);
-  const { code, text } = await runCommand("e2fsck", [
-    "-fn",
-    join(daemon.stateDir, "volumes/data/volume.img"),
-  ]);
-  assert.equal(code, 0, text);
-  await daemon.ok("volume", "rm", "data");
-});
+    await disk.empty();
+    await daemon.ok("restart", "--time", "0", "db");
+    assert.equal(await daemon.ok("exec", "db", "sha256sum", "/data/kept"), sum);
+    assert.equal((await write("next", 8)).code, 0);
+    await daemon.ok("rm", "--force", "db");
+    await until(async () => (await mountsOf(daemon)).length === 0 || undefined);
+    const { code, text } = await runCommand("e2fsck", [
+      "-fn",
+      join(daemon.stateDir, "volumes/data/volume.img"),
+    ]);
+    assert.equal(code, 0, text);
+    await daemon.ok("volume", "rm", "data");
+  },
+);

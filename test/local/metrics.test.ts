@@ -12,6 +12,7 @@ import { makeCertificates } from "../support/certificates.ts";
 import { askMetrics, seriesOf, sumOf } from "../support/metrics.ts";
 import { findShim, processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { inSoak } from "../support/soak.ts";
 
 describe("the metrics of a daemon", () => {
   let directory = "";
@@ -198,7 +199,7 @@ describe("the metrics of single containers", () => {
     assert.deepEqual(seriesOf(after, "sockerless_container_cpu_seconds_total"), []);
   });
 
-  it("leave out one whose agent is silent, and are told in time", async () => {
+  it("leave out one whose agent is silent, and are told in time", inSoak, async () => {
     for (const name of ["silent", "well"]) {
       await daemon.ok("run", "--detach", "--name", name, "busybox", "sleep", "1000");
     }

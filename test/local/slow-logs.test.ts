@@ -71,7 +71,7 @@ describe("a log that is read slowly while its container is removed", () => {
     await until(() => findShim(setting.daemon, id) === undefined || undefined);
   }
 
-  test("is whole in its client's connection", async () => {
+  test("is whole in its client's connection", inSoak, async () => {
     await outlives(slow);
   });
 

@@ -11,6 +11,7 @@ import { findShim, processOf } from "../support/processes.ts";
 import { mountsOf } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { inSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
 const docker = (...args: string[]) => setting.daemon.docker(...args);
@@ -272,41 +273,45 @@ describe("a block volume", () => {
     assert.equal((await stat(Mountpoint)).blocks, 0);
   });
 
-  test("is measured, pruned and known after a restart of the daemon, as volumes of any driver", async () => {
-    for (const [driver, name] of [
-      ["local", "one"],
-      ["block", "two"],
-      ["tmpfs", "three"],
-    ] as const) {
-      await ok("volume", "create", "--driver", driver, name);
-      await ok("create", "--name", `of-${name}`, "--volume", `${name}:/data`, "busybox", "true");
-    }
-    await ok(
-      "run",
-      "-d",
-      "--name",
-      "lasting",
-      "--volume",
-      "lasts:/data",
-      "--volume-driver",
-      "block",
-      ...["busybox", "sleep", "1000000"],
-    );
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
-    assert.equal(await ok("exec", "lasting", "sh", "-c", "echo in > /data/file && cat /data/file"), "in");
-    await refused(/is in use by container of-two/, "create", "--volume", "two:/data", "busybox");
-    const df = await ok("system", "df", "--verbose", "--format", "{{json .Volumes}}");
-    for (const name of ["one", "two", "three", "lasts"]) {
-      assert.match(df, new RegExp(`"Name":"${name}"`));
-    }
-    await ok("rm", "of-one", "of-two", "of-three");
-    const pruned = await ok("volume", "prune", "--all", "--force");
-    for (const name of ["one", "two", "three"]) {
-      assert.match(pruned, new RegExp(`^${name}$`, "m"));
-    }
-    assert.equal(await ok("volume", "ls", "--quiet"), "lasts");
-  });
+  test(
+    "is measured, pruned and known after a restart of the daemon, as volumes of any driver",
+    inSoak,
+    async () => {
+      for (const [driver, name] of [
+        ["local", "one"],
+        ["block", "two"],
+        ["tmpfs", "three"],
+      ] as const) {
+        await ok("volume", "create", "--driver", driver, name);
+        await ok("create", "--name", `of-${name}`, "--volume", `${name}:/data`, "busybox", "true");
+      }
+      await ok(
+        "run",
+        "-d",
+        "--name",
+        "lasting",
+        "--volume",
+        "lasts:/data",
+        "--volume-driver",
+        "block",
+        ...["busybox", "sleep", "1000000"],
+      );
+      await setting.daemon.shutDown();
+      await setting.daemon.launch();
+      assert.equal(await ok("exec", "lasting", "sh", "-c", "echo in > /data/file && cat /data/file"), "in");
+      await refused(/is in use by container of-two/, "create", "--volume", "two:/data", "busybox");
+      const df = await ok("system", "df", "--verbose", "--format", "{{json .Volumes}}");
+      for (const name of ["one", "two", "three", "lasts"]) {
+        assert.match(df, new RegExp(`"Name":"${name}"`));
+      }
+      await ok("rm", "of-one", "of-two", "of-three");
+      const pruned = await ok("volume", "prune", "--all", "--force");
+      for (const name of ["one", "two", "three"]) {
+        assert.match(pruned, new RegExp(`^${name}$`, "m"));
+      }
+      assert.equal(await ok("volume", "ls", "--quiet"), "lasts");
+    },
+  );
 });
 
 test("a block volume that is made without a size has the configured one", async () => {

@@ -17,7 +17,6 @@ import { callApi } from "../support/call-api.ts";
 import { checkout } from "../support/daemon.ts";
 import { Random } from "../support/random.ts";
 import { runSockerless } from "../support/run-sockerless.ts";
-import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import type { PoolCloud, PoolCloudKind } from "./pool-cloud.ts";
@@ -35,7 +34,7 @@ const mostStarts = 8;
 const patience = 8;
 
 export function claimsStorm({ open }: PoolCloudKind): void {
-  describe("claims beside kill -9 of the backend", inSoak, () => {
+  describe("claims beside kill -9 of the backend", () => {
     let cloud: PoolCloud;
     let directory: string;
     const armed = (): string => join(directory, "step");

@@ -1,13 +1,13 @@
 /**
- * Containers that start in tasks which were prepared for them: in what, and when not. Each cloud's own test calls the suite, of
- * which all but one run a sample without SOCKERLESS_SOAK=1 (`npm run soak -- "prepared tasks"`).
+ * Containers that start in tasks which were prepared for them: in what, and when not. Each cloud's own test calls the suite; on
+ * ECS a sample of it is in `npm test`.
  */
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { after, before, describe, it } from "node:test";
 
 import { runSockerless } from "../support/run-sockerless.ts";
-import { inSoak, sampled } from "../support/soak.ts";
+import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 import {
   answersIn,
@@ -21,13 +21,7 @@ import {
 /** Time that the simulated cloud takes for a task, beyond what it really takes. */
 const cloudMs = 6_000;
 
-/** @param isSample whether `npm test` has the sample of this cloud; of others what differs most between clouds */
-export function preparedTasks(
-  { open, otherOption, without, isMadeWithNetworks }: PoolCloudKind,
-  isSample: boolean,
-): void {
-  const inSample = sampled(isSample);
-
+export function preparedTasks({ open, otherOption, without, isMadeWithNetworks }: PoolCloudKind): void {
   describe("prepared tasks", { skip: without }, () => {
     let cloud: PoolCloud;
 
@@ -131,7 +125,7 @@ export function preparedTasks(
       await ok("rm", "--force", ...ids);
     });
 
-    it("serve no container that asks for another task", inSample, async () => {
+    it("serve no container that asks for another task", async () => {
       await untilPrepared(3);
       const [option, name] = otherOption;
       await ok("run", "--name=other", option, "busybox", "true");
@@ -142,28 +136,22 @@ export function preparedTasks(
       await ok("rm", "other");
     });
 
-    it(
-      "serve a container on a network of its own, unless tasks are made with networks, which why tells",
-      inSample,
-      async () => {
-        await untilPrepared(3);
-        await ok("network", "create", "own");
-        await ok("run", "--name=alone", "--network=own", "busybox", "true");
-        const reason = (await why("alone")).split("\n").at(-1);
-        assert.equal(
-          reason,
-          isMadeWithNetworks
-            ? "Not prepared, because it differs from the tasks for busybox in networks."
-            : "It runs in a prepared task.",
-        );
-        await ok("rm", "alone");
-        await ok("network", "rm", "own");
-      },
-    );
+    it("serve a container on a network of its own, unless tasks are made with networks, which why tells", async () => {
+      await untilPrepared(3);
+      await ok("network", "create", "own");
+      await ok("run", "--name=alone", "--network=own", "busybox", "true");
+      const reason = (await why("alone")).split("\n").at(-1);
+      assert.equal(
+        reason,
+        isMadeWithNetworks
+          ? "Not prepared, because it differs from the tasks for busybox in networks."
+          : "It runs in a prepared task.",
+      );
+      await ok("rm", "alone");
+      await ok("network", "rm", "own");
+    });
 
-    it("serve one container, once, whose start falls back where it cannot be claimed", {
-      ...inSample,
-    }, async (t) => {
+    it("serve one container, once, whose start falls back where it cannot be claimed", async (t) => {
       await untilPrepared(3);
       const before = (await running()).map(({ task }) => task);
       cloud.refuseClaim?.();

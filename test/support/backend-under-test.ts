@@ -3,8 +3,22 @@
 /** Backends that client tests can run on. */
 export type TestedBackend = "local" | "ecs" | "aca" | "kubernetes";
 
-/** Beside a cluster (`npm run soak -- kubernetes`) all run there. */
-let chosen: TestedBackend = process.env["SOCKERLESS_TEST_KUBERNETES"] === undefined ? "local" : "kubernetes";
+const backends: readonly TestedBackend[] = ["local", "ecs", "aca", "kubernetes"];
+
+/** Beside a cluster (`npm run soak -- kubernetes`) all run there, elsewhere on the one that a variable names. */
+let chosen: TestedBackend =
+  process.env["SOCKERLESS_TEST_KUBERNETES"] === undefined
+    ? backendNamed(process.env["SOCKERLESS_TEST_BACKEND"] ?? "local")
+    : "kubernetes";
+
+/** @throws Error where there is no such backend */
+function backendNamed(name: string): TestedBackend {
+  const backend = backends.find((each) => each === name);
+  if (backend === undefined) {
+    throw new Error(`SOCKERLESS_TEST_BACKEND is ${name}, and no backend: ${backends.join(", ")}`);
+  }
+  return backend;
+}
 
 /** Chooses the backend of all {@link withDaemon} daemons of this process: imported before the tests. */
 export function testOn(backend: TestedBackend): void {

@@ -62,7 +62,7 @@ const owner: (typeof running)[string] = [
 ];
 
 /** Defines the tests of an upgrade on a backend. */
-export function describeUpgrade(backend: UpgradedBackend, skip: string | false): void {
+export function describeUpgrade(backend: UpgradedBackend, skip: string | false = false): void {
   describe(`an upgrade on ${backend.name}`, { skip }, () => {
     const resources = new AsyncDisposableStack();
     let daemon: Daemon;

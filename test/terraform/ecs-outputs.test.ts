@@ -12,6 +12,7 @@ import { HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { samples } from "./samples.ts";
 import { type PlannedResource, skip, Workspace } from "./terraform.ts";
+import { inSoak } from "../support/soak.ts";
 
 const secretsKey = "arn:aws:kms:us-east-1:123456789012:key/1";
 
@@ -105,7 +106,7 @@ describe("the outputs of the ECS module", { skip }, () => {
     ]);
   });
 
-  it("hold a configuration for agents that call, where nobody is let in", async () => {
+  it("hold a configuration for agents that call, where nobody is let in", inSoak, async () => {
     await using other = await Workspace.create(
       moduleCall(
         "ecs",

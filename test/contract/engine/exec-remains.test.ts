@@ -11,6 +11,7 @@ import { ExecEndedSchema, ExecStartedSchema } from "../../../src/gen/sockerless/
 import { ExecPhase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
+import { inSoak } from "../../support/soak.ts";
 
 const sweepEveryMs = 5 * 60_000;
 
@@ -130,7 +131,7 @@ describe("execs that nobody comes for", () => {
     assert.equal((await bench.execs.inspectExec({ execId: long })).exitCode, 3, "its client asks now");
   });
 
-  it("are so many of one container that never started, and no more", async () => {
+  it("are so many of one container that never started, and no more", inSoak, async () => {
     const container = await bench.runScript("exec sleep 1000");
     const first = await makeExec(container, "true");
     for (let count = 0; count < 1100; count++) {

@@ -1,4 +1,0 @@
-import { preparedTasks } from "../prepared/prepared-tasks.ts";
-import { poolOnAca } from "../prepared/pool-cloud.ts";
-
-preparedTasks(poolOnAca, false);

@@ -1,2 +1,0 @@
-import "../on-ecs.ts";
-import "../../api/attach.test.ts";

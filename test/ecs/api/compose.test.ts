@@ -1,2 +1,0 @@
-import "../on-ecs.ts";
-import "../../api/compose.test.ts";

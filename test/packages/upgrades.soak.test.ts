@@ -1,0 +1,55 @@
+/** Upgrades on this machine, on ECS and on Azure. `npm run soak -- packages`. */
+import { join } from "node:path";
+
+import { AcaAccount } from "../support/aca-daemon.ts";
+import { Daemon } from "../support/daemon.ts";
+import { EcsAccount } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { describeUpgrade, type UpgradedBackend } from "../support/upgrade.ts";
+
+const program = (earlier: string): string => join(earlier, "bin/sockerless");
+const inClouds = { hasBlockVolumes: false, keepsConnections: false };
+
+const backends: readonly Omit<UpgradedBackend, "commit">[] = [
+  {
+    name: "local",
+    hasBlockVolumes: true,
+    keepsConnections: true,
+    start: async (earlier, resources) =>
+      await withBusybox(resources.use(await Daemon.start({ program: program(earlier) }))),
+  },
+  {
+    name: "ecs",
+    ...inClouds,
+    start: async (earlier, resources) => {
+      const { args, env } = resources.use(await EcsAccount.open({ agentOf: earlier }));
+      const options = { program: program(earlier), args: ["--backend", "ecs", ...args], env };
+      return await withBusybox(resources.use(await Daemon.start(options)));
+    },
+  },
+  {
+    name: "aca",
+    ...inClouds,
+    start: async (earlier, resources) => {
+      // The earlier version refuses this key in a file, and warns of it in the environment.
+      const aca = { files_endpoint: undefined };
+      const account = resources.use(await AcaAccount.open({ agentOf: earlier, aca }));
+      const files = { SOCKERLESS_ACA_FILES_ENDPOINT: account.azure.config.files_endpoint ?? "" };
+      const args = ["--backend", "aca", ...account.args];
+      const options = { program: program(earlier), args, env: { ...account.env, ...files } };
+      const daemon = resources.use(await Daemon.start(options));
+      await daemon.ok("pull", account.image("busybox:latest"));
+      await daemon.ok("tag", account.image("busybox:latest"), "busybox");
+      return daemon;
+    },
+  },
+];
+
+async function withBusybox(daemon: Daemon): Promise<Daemon> {
+  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  return daemon;
+}
+
+for (const backend of backends) {
+  describeUpgrade({ ...backend, commit: "f804cce8" });
+}
