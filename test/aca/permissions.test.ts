@@ -11,6 +11,7 @@ import type { Azure } from "../simulators/azure/azure.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { liveWithout } from "../support/missing-permission.ts";
+import { isSoak } from "../support/soak.ts";
 
 /** Azure's own definitions of the roles, as far as sockerless needs them, and what each is assigned on. */
 const roles: Readonly<
@@ -46,9 +47,7 @@ const roles: Readonly<
  */
 const unneeded = ["Container Registry Data Importer and Data Reader", "Log Analytics Reader"];
 const sample = ["Storage Account Contributor"];
-const chosen =
-  process.env["SOCKERLESS_ROLES"]?.split(",") ??
-  (process.env["SOCKERLESS_SOAK"] === "1" ? Object.keys(roles) : sample);
+const chosen = process.env["SOCKERLESS_ROLES"]?.split(",") ?? (isSoak ? Object.keys(roles) : sample);
 
 /** The resource group, which has one resource of each type. */
 function groupOf({ subscription: { subscriptionId, resourceGroup } }: Azure): string {

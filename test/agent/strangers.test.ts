@@ -17,9 +17,10 @@ import { until, untilTrue } from "../support/until.ts";
 import { type Backend, callbackScene } from "./callback-scene.ts";
 import type { Siege } from "./strangers-process.ts";
 import { HostileAgent } from "./hostile-agent.ts";
+import { isSoak } from "../support/soak.ts";
 
 /** Strangers of a kind at a time: more with SOCKERLESS_SOAK=1 (`npm run soak`). */
-const siegeSize = process.env["SOCKERLESS_SOAK"] === "1" ? 2000 : 100;
+const siegeSize = isSoak ? 2000 : 100;
 
 describe("agents that call, beside strangers,", () => {
   const { startBackend, portOf, startAgent, secretOf, finderOf, meet, clientOf, defer } = callbackScene();

@@ -13,6 +13,7 @@ import { FollowingClient } from "../support/following-client.ts";
 import { until } from "../support/until.ts";
 import { pluginLimitMs, findPlugin, installPlugin } from "../support/cli-plugins.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { isSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
@@ -187,7 +188,7 @@ test("docker compose brings a project up, runs in it, recreates what changed and
 });
 
 /** Rounds with one change each, 15 with SOCKERLESS_SOAK=1. */
-const recreations = process.env["SOCKERLESS_SOAK"] === "1" ? 15 : 2;
+const recreations = isSoak ? 15 : 2;
 
 /** Services that keep their addresses; each is the next one's as soon as its holder was stopped. */
 const fixedServices = `

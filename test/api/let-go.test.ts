@@ -9,11 +9,12 @@ import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { type ApiResponse, callApi } from "../support/call-api.ts";
 import { freePort } from "../support/free-port.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { isSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 const whole = backendUnderTest() === "kubernetes" ? 10 : 200;
-const rounds = process.env["SOCKERLESS_SOAK"] === "1" ? whole : 2;
+const rounds = isSoak ? whole : 2;
 const subnet = "10.213.77.0/24";
 const address = "10.213.77.9";
 

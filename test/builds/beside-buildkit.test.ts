@@ -21,12 +21,12 @@ import { type BaseName, baseImages } from "./base-images.ts";
 import { type BuildCase, buildCases } from "./dockerfiles.ts";
 import { realWorldCases } from "./real-world.ts";
 import { type BuiltImage, builtImagesOf } from "./built-image.ts";
+import { isSoak } from "../support/soak.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
 const resources = new AsyncDisposableStack();
 const onEcs = backendUnderTest() === "ecs";
-const isSoak = process.env["SOCKERLESS_SOAK"] === "1";
 const builders = ["buildkitd", "default"] as const;
 let directory: string;
 let registry: TestRegistry;

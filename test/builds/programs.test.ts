@@ -22,12 +22,13 @@ import { entriesOf } from "../support/tar.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { isSoak } from "../support/soak.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 const inSoak = {
-  skip: process.env["SOCKERLESS_SOAK"] === "1" ? false : "it takes minutes to compile: only in the soak",
+  skip: isSoak ? false : "it takes minutes to compile: only in the soak",
   timeout: 2 * programLimitMs,
 };
 let directory: string;

@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { inSoak } from "../support/soak.ts";
+import { inSoak, isSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
 const lines = 200;
@@ -20,7 +20,6 @@ const shortCutMs = 3_000;
 const patientCutMs = 8_000;
 const middleCutMs = 30_000;
 const longCutMs = 60_000;
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
 describe("an exec in a task whose network is cut", () => {
   let under: EcsDaemon;
@@ -68,14 +67,14 @@ describe("an exec in a task whose network is cut", () => {
   });
 
   it("goes on or ends with an error, and loses no byte of what came, when the cut is 30 s", {
-    skip: !isWhole && "takes half a minute",
+    skip: !isSoak && "takes half a minute",
   }, async () => {
     const { code, output } = await countThroughCut(middleCutMs);
     assert.ok(code === 0 ? output === whole : whole.startsWith(output), `${code}: ${output}`);
   });
 
   it("ends with an error, and what came before it, when the cut is long", {
-    skip: !isWhole && "takes a minute",
+    skip: !isSoak && "takes a minute",
   }, async () => {
     const { code, output } = await countThroughCut(longCutMs);
     assert.notEqual(code, 0);

@@ -13,8 +13,9 @@ import { dockerArchive } from "../support/images.ts";
 import { InnerClient, relayArguments, relayImage } from "../support/inner-client.ts";
 import { processOf } from "../support/processes.ts";
 import { untilTrue } from "../support/until.ts";
+import { isSoak } from "../support/soak.ts";
 
-const skip = process.env["SOCKERLESS_SOAK"] === "1" ? false : "only in the soak";
+const skip = isSoak ? false : "only in the soak";
 
 async function loadRelay({ daemon, directory }: EcsDaemon): Promise<void> {
   const archive = join(directory, "relay.tar");

@@ -27,6 +27,7 @@ import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { awsEnvironment, EcsAccount, withoutAction } from "../support/ecs-daemon.ts";
 import { liveWithout } from "../support/missing-permission.ts";
+import { isSoak } from "../support/soak.ts";
 
 const sample = ["ecs:RunTask"];
 /** Calls that one short life does without: of sweeps and prunes, of a lost state, and of agents that do not answer. */
@@ -55,8 +56,7 @@ const policyFile = join(checkout, "deploy/iam/backend-policy.json");
 const text = await readFile(policyFile, "utf8");
 const { Statement: statements } = JSON.parse(text) as PolicyDocument;
 const all = [...new Set(statements.flatMap(({ Action }) => Action))];
-const chosen =
-  process.env["SOCKERLESS_ACTIONS"]?.split(",") ?? (process.env["SOCKERLESS_SOAK"] === "1" ? all : sample);
+const chosen = process.env["SOCKERLESS_ACTIONS"]?.split(",") ?? (isSoak ? all : sample);
 
 describe("a life on ECS in which the backend must not", () => {
   for (const action of chosen) {

@@ -14,11 +14,10 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { askMetrics, sumOf } from "../support/metrics.ts";
 import { untilTrue } from "../support/until.ts";
-import { inSoak } from "../support/soak.ts";
+import { inSoak, isSoak } from "../support/soak.ts";
 
 const startTimeoutS = 8;
-const skip =
-  process.env["SOCKERLESS_SOAK"] === "1" ? false : "only with SOCKERLESS_SOAK=1: it takes half a minute";
+const skip = isSoak ? false : "only with SOCKERLESS_SOAK=1: it takes half a minute";
 
 describe("where the quota has room for one task", () => {
   let ecs: EcsDaemon;

@@ -12,13 +12,14 @@ import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
+import { isSoak } from "../support/soak.ts";
 
 const sample = ["workloads.launch.after:2"];
 const all = [
   ...["workloads.launch.before:2", "workloads.launch.after:2"],
   ...["host.continue.renewed", "host.continue.ready", "host.continue.specified"],
 ];
-const steps = process.env["SOCKERLESS_SOAK"] === "1" ? all : sample;
+const steps = isSoak ? all : sample;
 
 describe("kill -9 while a step begins where the last one ran", () => {
   let directory: string;

@@ -19,10 +19,10 @@ import { ofVerb } from "../support/kill-sweep.ts";
 import { processOf } from "../support/processes.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { isSoak } from "../support/soak.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const isEvery = process.env["SOCKERLESS_EVERY_STEP"] === "1";
 const sample = ["start.launch.after", "remove.record.after"];
 /** Kills of one daemon: its backend is started again later each time. */
@@ -110,7 +110,7 @@ async function recordedSteps(): Promise<string[]> {
     });
 }
 
-const steps = isWhole ? await recordedSteps() : sample;
+const steps = isSoak ? await recordedSteps() : sample;
 
 for (let first = 0; first < steps.length; first += killsEach) {
   describe(`a build whose backend is killed, from step ${first} on`, () => {
@@ -129,7 +129,7 @@ for (let first = 0; first < steps.length; first += killsEach) {
         const isTaken = !existsSync(armed);
         await rm(armed, { force: true });
         // How often a state is committed, and what goes on behind a build's end, is not the same each time.
-        assert.ok(isTaken || isWhole || step.startsWith("state.commit"), "the step was taken");
+        assert.ok(isTaken || isSoak || step.startsWith("state.commit"), "the step was taken");
         if (isTaken) {
           await processOf(daemon, "backend", victim);
         }

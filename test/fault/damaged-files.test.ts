@@ -11,8 +11,8 @@ import { runCommand } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
 import { Random } from "../support/random.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { isSoak } from "../support/soak.ts";
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const seed = process.env["SOCKERLESS_SEED"] ?? "1";
 
 /** Files, by their paths in the state directory. */
@@ -75,7 +75,7 @@ describe("a state directory in which", () => {
   for (const [file, pattern] of Object.entries(files)) {
     for (const [kind, damage] of Object.entries(damages)) {
       const name = `${file} ${kind}`;
-      test(name, { skip: !isWhole && name !== sample }, async () => {
+      test(name, { skip: !isSoak && name !== sample }, async () => {
         const { daemon } = setting;
         const names = (await readdir(whole, { recursive: true })).filter((each) => pattern.test(each));
         assert.notEqual(names.length, 0, "there is such a file");

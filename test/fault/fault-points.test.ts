@@ -33,11 +33,11 @@ import {
   live,
   wholeLife,
 } from "./whole-life.ts";
+import { isSoak } from "../support/soak.ts";
 
 const verbSteps = [createSteps, startSteps, runSteps, stopSteps, removeSteps].flatMap(({ name, steps }) =>
   steps.flatMap((step) => beforeAndAfter(`${name}.${step.name}`)),
 );
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
 const driverSteps = [
   ...[
@@ -68,11 +68,11 @@ const blobSteps = ["blobs.append.before", "blobs.append.after:2", "blobs.place.b
 /** More than a whole life has; what lies beyond its end is not reached. */
 const commits = Array.from({ length: 80 }, (_, index) => `state.commit.after:${index + 1}`);
 const sample = ["host.volume.mounted", "shim.start.executing"];
-const steps = isWhole
+const steps = isSoak
   ? [...verbSteps, ...driverSteps, ...blobSteps, ...hostSteps, ...shimSteps, ...commits]
   : sample;
 /** Steps that a block volume comes to, alone in its life. */
-const blockVolumeSteps = isWhole
+const blockVolumeSteps = isSoak
   ? [
       ...["volumes.create", "volumes.remove", "workloads.create", "workloads.launch", "workloads.launch:2"],
       ...["workloads.release", "workloads.remove"],

@@ -5,12 +5,12 @@ import { describe, test } from "node:test";
 import { findProcess, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { isSoak } from "../support/soak.ts";
 
 const policies = ["always", "unless-stopped", "on-failure"] as const;
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const ofEachPolicy = isWhole ? 12 : 1;
+const ofEachPolicy = isSoak ? 12 : 1;
 /** The second is followed by a tenth of a second without a host process, the fifth by five. */
-const kills = isWhole ? 6 : 2;
+const kills = isSoak ? 6 : 2;
 
 describe("kill -9 of the host process", () => {
   const setting = withDaemon();

@@ -8,9 +8,9 @@ import { FollowingClient } from "../support/following-client.ts";
 import { type DaemonRole, findProcess, findShim, isAlive, processOf } from "../support/processes.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { isSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
 type Victim = Exclude<DaemonRole, "builder"> | "shim" | "supervisor";
 const victims: readonly Victim[] = ["frontend", "backend", "host", "forwarder", "shim", "supervisor"];
@@ -19,7 +19,7 @@ const sample: readonly (readonly [Victim, Victim])[] = [
   ["frontend", "shim"],
   ["forwarder", "frontend"],
 ];
-const pairs = isWhole
+const pairs = isSoak
   ? victims.flatMap((first) =>
       victims.filter((second) => second !== first).map((second) => [first, second] as const),
     )

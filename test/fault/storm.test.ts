@@ -24,10 +24,10 @@ import { Killer, kindOf, planKill } from "./storm/killer.ts";
 import { Random } from "../support/random.ts";
 import { Site } from "./storm/site.ts";
 import { Lane } from "./storm/work.ts";
+import { isSoak } from "../support/soak.ts";
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const seed = process.env["SOCKERLESS_STORM_SEED"] ?? (isWhole ? randomUUID().slice(0, 8) : "sample-43");
-const killCount = Number(process.env["SOCKERLESS_STORM_KILLS"] ?? (isWhole ? 2000 : 2));
+const seed = process.env["SOCKERLESS_STORM_SEED"] ?? (isSoak ? randomUUID().slice(0, 8) : "sample-43");
+const killCount = Number(process.env["SOCKERLESS_STORM_KILLS"] ?? (isSoak ? 2000 : 2));
 
 /** Kills of one round: the supervisor's pause before it starts a process again grows with each. */
 const killsEach = 10;
@@ -41,7 +41,7 @@ interface Table {
 }
 
 test(`${killCount} kills, seed ${seed}`, async () => {
-  if (isWhole) {
+  if (isSoak) {
     await compileBuilder();
   }
   const table: Table = { kills: new Map(), work: new Map(), violations: [] };
@@ -89,7 +89,7 @@ async function storm(
   const stop = new AbortController();
   const lanes = Promise.all(
     Array.from({ length: laneCount }, (_, lane) =>
-      new Lane(site, new Random(`${seed} ${round} ${lane}`), `${round}-${lane}`).work(stop.signal, isWhole),
+      new Lane(site, new Random(`${seed} ${round} ${lane}`), `${round}-${lane}`).work(stop.signal, isSoak),
     ),
   );
   lanes.catch(() => {}); // It is waited for below.

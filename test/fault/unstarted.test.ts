@@ -7,9 +7,9 @@ import { test } from "node:test";
 import { processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { isSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 const exists = async (id: string) => (await setting.daemon.docker("inspect", id)).code === 0;
 
@@ -29,7 +29,7 @@ test("a container with --rm that a kill caught before its start can be started, 
   await ok("start", taken);
   const volumes = async () => (await ok("volume", "ls", "-q")).split("\n").filter(Boolean).length;
   assert.equal(await volumes(), 3);
-  if (isWhole) {
+  if (isSoak) {
     await until(async () => !(await exists(abandoned)) || undefined);
     assert.ok((await exists(taken)) && (await exists(kept)));
     assert.equal(await volumes(), 2);
@@ -40,6 +40,6 @@ test("a container with --rm that a kill caught before its start can be started, 
     ...["events", "--since", since, "--until", String(Date.now() / 1000)],
     ...["--filter", "event=destroy", "--filter", "type=container", "--format", "{{.Actor.ID}}"],
   );
-  assert.deepEqual(destroyed.split("\n"), isWhole ? [abandoned, taken] : [taken]);
+  assert.deepEqual(destroyed.split("\n"), isSoak ? [abandoned, taken] : [taken]);
   assert.ok(await exists(kept));
 });

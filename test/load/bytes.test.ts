@@ -9,9 +9,10 @@ import { after, before, describe, test } from "node:test";
 import type { Socket } from "node:net";
 import { withDaemon } from "../support/with-daemon.ts";
 import { createExec, stalled } from "./stream-client.ts";
+import { isSoak } from "../support/soak.ts";
 
 const setting = withDaemon();
-const size = (process.env["SOCKERLESS_SOAK"] === "1" ? 256 : 8) * 1024 * 1024;
+const size = (isSoak ? 256 : 8) * 1024 * 1024;
 const content = randomBytes(size);
 const digest = sha256(content);
 

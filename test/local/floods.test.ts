@@ -13,12 +13,11 @@ import { EngineApi } from "../support/engine-api.ts";
 import { Flood } from "../support/flood.ts";
 import { type DaemonRole, findProcess, findShim, residentBytes } from "../support/processes.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
-import { sampled } from "../support/soak.ts";
+import { isSoak, sampled } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
-const limit = isWhole ? 20_000 : 1_024;
+const limit = isSoak ? 20_000 : 1_024;
 const setting = withDaemon({ within: ["prlimit", `--nofile=${limit}:${limit}`] });
 const api = new EngineApi(() => setting.daemon.socket);
 
@@ -145,7 +144,7 @@ const floods: readonly FloodCase[] = [
 ];
 
 test("loads beside a crowd that follows events are done, and lists are answered meanwhile", async (t) => {
-  const [followers, loads] = isWhole ? [1_500, 300] : [100, 20];
+  const [followers, loads] = isSoak ? [1_500, 300] : [100, 20];
   const { daemon } = setting;
   atFirst ??= mebibytes();
   const { bytes: archive } = await api.call("GET", "/images/sockerless/hello/get");
@@ -192,7 +191,7 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     await assertOthersAreAnswered(stopped);
     const former = descriptors();
     atFirst ??= mebibytes();
-    const count = counts[isWhole ? 1 : 0];
+    const count = counts[isSoak ? 1 : 0];
     const most = Math.floor(((limit * 3) / 4) * share);
     const opening = Flood.of(setting.daemon.socket, count, request, takesAnswers);
     const ping = await longestPing(opening);

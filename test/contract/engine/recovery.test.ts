@@ -9,6 +9,7 @@ import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/
 import { removed } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
 import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
+import { isSoak } from "../../support/soak.ts";
 
 describe("a backend that is started again", () => {
   let bench: EngineBench;
@@ -275,7 +276,7 @@ describe("a container whose agent dies", () => {
     });
   }
 
-  const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "takes half a minute";
+  const skip = !isSoak && "takes half a minute";
   it("is asked for at its platform as soon as it has been silent for too long", { skip }, async () => {
     const bench = await EngineBench.start({ cloud: true });
     try {
