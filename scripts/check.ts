@@ -23,9 +23,9 @@ interface Step {
   readonly run: (env: TestRun["env"]) => Promise<Outcome>;
 }
 
-const unitTestFlags = [
-  ...["--test", "--enable-source-maps", "--test-timeout=180000", "--test-concurrency=2"],
-  "--test-reporter=dot",
+const testsOfScripts = [
+  ...["--import", "tsx", "--test", "--test-timeout=180000", "--test-concurrency=2", "--test-reporter=dot"],
+  "scripts/**/*.test.ts",
 ];
 
 const steps: readonly Step[] = [
@@ -43,15 +43,10 @@ const steps: readonly Step[] = [
   { name: "links", run: checkLinks },
   { name: "go format", run: checkGoFormat },
   { name: "go vet", run: vetGo },
-  {
-    name: "unit tests",
-    after: ["build"],
-    run: (env) => run(process.execPath, [...unitTestFlags, "dist/src/**/*.test.js"], { env }),
-  },
+  { name: "unit tests", after: ["build"], run: runUnitTests },
   {
     name: "tests of scripts",
-    run: (env) =>
-      run(process.execPath, ["--import", "tsx", ...unitTestFlags, "scripts/**/*.test.ts"], { env }),
+    run: (env) => run(process.execPath, testsOfScripts, { env }),
   },
   {
     name: "go test",
@@ -100,6 +95,19 @@ const goModules = ["agent", "builder", "test/bench"] as const;
 const goEnv = { CGO_ENABLED: "0", GOFLAGS: "-trimpath" };
 /** Packages, and parallel tests of each, that run side by side: they wait more than they compute. */
 const goLanes = ["-p=4", "-parallel=4"];
+
+/** In two processes at a time. */
+async function runUnitTests(env: TestRun["env"]): Promise<Outcome> {
+  const shards = await Promise.all(
+    ["1/2", "2/2"].map((shard) =>
+      run(process.execPath, ["--enable-source-maps", "scripts/unit-tests.ts", shard], { env }),
+    ),
+  );
+  return {
+    code: shards.find(({ code }) => code !== 0)?.code ?? 0,
+    output: shards.map(({ output }) => output).join(""),
+  };
+}
 
 async function vetGo(): Promise<Outcome> {
   for (const cwd of goModules) {
