@@ -70,7 +70,7 @@ const named: readonly Step[] = [
   integration("kills on Azure", ["test/aca/recovery.test.ts", "test/aca/lost-starts.soak.test.ts"]),
   integration("prepared tasks", [
     ...["ecs", "aca"].flatMap((cloud) => [
-      `test/${cloud}/prepared.test.ts`,
+      `test/${cloud}/prepared{,.soak}.test.ts`,
       `test/${cloud}/prepared-crashes.test.ts`,
     ]),
     "test/ecs/prepared-networks.soak.test.ts",
