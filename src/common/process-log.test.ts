@@ -40,3 +40,28 @@ it("takes another program's lines over with their level and values, and a crash 
   );
   assert.equal(log.lastLines, "cannot unmount: busy\nadopted\nnot removed: gone\npanic: nil map");
 });
+
+it("reads the beginning of a line without an end, and no more", async () => {
+  const lines: string[] = [];
+  const log = new ProcessLog(
+    createLogger({
+      level: "info",
+      process: "supervisor",
+      destination: { write: (line) => void lines.push(line) },
+    }),
+    "builder",
+  );
+  const stderr = new PassThrough();
+  log.follow(stderr);
+  // More than a string can hold.
+  const part = Buffer.alloc(2 ** 24, "A");
+  for (let parts = 0; parts < 33; parts++) {
+    stderr.write(part);
+  }
+  stderr.end("\nafter\n");
+  await once(stderr, "close");
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).msg),
+    ["A".repeat(64 * 1024), "after"],
+  );
+});

@@ -1,6 +1,5 @@
 /** Copies the output of programs that we run (JSON objects or plain text on standard error) into our own log. */
 import type { Readable } from "node:stream";
-import { createInterface } from "node:readline";
 
 /** Writes a line: its values and its message. */
 export type WriteLine = (values: object, message: string) => void;
@@ -10,6 +9,9 @@ export type LineLogger = Readonly<Record<"debug" | "info" | "warn" | "error", Wr
 
 /** The number of last lines kept for messages that explain why the process ended. */
 const keptLines = 20;
+
+/** Characters of a line that are read: what a program prints may be somebody else's text. The rest is dropped. */
+const longestLine = 64 * 1024;
 
 /** The log of another program: passes each line on to our log, and keeps the last ones. */
 export class ProcessLog {
@@ -30,9 +32,24 @@ export class ProcessLog {
 
   /** Reads a process's output until it ends; a process that could not be started has none. */
   follow(printed: Readable | null | undefined): void {
-    if (printed) {
-      createInterface({ input: printed }).on("line", (line) => this.#take(line));
-    }
+    let line = "";
+    const append = (text: string): void => {
+      line += text.slice(0, longestLine - line.length);
+    };
+    printed?.setEncoding("utf8").on("data", (text: string) => {
+      const [end = "", ...lines] = text.split("\n");
+      append(end);
+      for (const each of lines) {
+        this.#take(line);
+        line = "";
+        append(each);
+      }
+    });
+    printed?.on("end", () => {
+      if (line !== "") {
+        this.#take(line);
+      }
+    });
   }
 
   #take(line: string): void {
