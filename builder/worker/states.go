@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -175,8 +176,14 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 	}
 }
 
+// maxDescription bounds a state's description: whoever lists the build cache gets all of them.
+const maxDescription = 4 << 10
+
 // keep records a new state of the backend, or the use of a known one.
 func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, error) {
+	if len(from.description) > maxDescription {
+		from.description = strings.ToValidUTF8(from.description[:maxDescription], "") + "…"
+	}
 	if known, err := s.recorded(id); err == nil {
 		return known, s.note(id, func(r *record) {
 			if from.kind != client.UsageRecordTypeInternal && r.Type == client.UsageRecordTypeInternal {

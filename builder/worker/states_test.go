@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/client"
@@ -331,5 +332,15 @@ func TestTheRemovalOfAnotherStateRepeatsNoCommit(t *testing.T) {
 	}
 	if there := server.Images(); !slices.Equal(there, []string{made.ID}) || len(s.commits) != 0 {
 		t.Errorf("the backend has %v, %d commits are under way", there, len(s.commits))
+	}
+}
+
+func TestADescriptionIsBounded(t *testing.T) {
+	s, _ := statesOf(t)
+	made := installed(t, s, strings.Repeat("ü", 3<<20))
+	known, err := s.recorded(made.ID)
+	must(t, err)
+	if want := strings.Repeat("ü", maxDescription/2) + "…"; known.Description != want {
+		t.Errorf("recorded are %d bytes", len(known.Description))
 	}
 }
