@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -76,5 +77,34 @@ func TestABackendThatHangsAtTheEndOfABuildHoldsUpNoOther(t *testing.T) {
 	}
 	if left := server.Containers(); len(left) != 0 {
 		t.Errorf("left %v", left)
+	}
+}
+
+func TestStepsThatLastHoldUpNoOtherClient(t *testing.T) {
+	s, server := running(t)
+	const many = 8
+	lasting, goOn := make(chan struct{}, many), make(chan struct{})
+	var starts atomic.Int32
+	server.Before = func(procedure string) {
+		if procedure == "StartContainer" && starts.Add(1) <= many {
+			lasting <- struct{}{}
+			<-goOn
+		}
+	}
+	ended := make(chan error, many)
+	for at := range many {
+		go func() { ended <- solved(s, "one", fmt.Sprint("step ", at)) }()
+	}
+	for range many {
+		<-lasting
+	}
+	if err := solved(s, "two", "of another"); err != nil {
+		t.Error(err)
+	}
+	close(goOn)
+	for range many {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }

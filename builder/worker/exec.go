@@ -62,13 +62,6 @@ func (o *execOp) pathsMounted(input int) []string {
 	return paths
 }
 
-func (o *execOp) Acquire(ctx context.Context) (solver.ReleaseFunc, error) {
-	if err := o.worker.running.Acquire(ctx, 1); err != nil {
-		return nil, err
-	}
-	return func() { o.worker.running.Release(1) }, nil
-}
-
 func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) (outputs []solver.Result, err error) {
 	defer recovered(&err)
 	if o.platform != nil && (o.platform.OS != "linux" || o.platform.Architecture != runtime.GOARCH) {
@@ -78,6 +71,11 @@ func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 	if o.op.Security == pb.SecurityMode_INSECURE {
 		return nil, errors.New("sockerless: RUN --security=insecure is not implemented by the builder: no step is privileged")
 	}
+	leave, err := o.worker.running.take(ctx, sessionsOf(job.Session())[0])
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	step := &step{execOp: o, job: job, inputs: inputs}
 	defer func() { err = errors.Join(err, step.end(context.WithoutCancel(ctx))) }()
 	outputs, err = step.run(forBuilds(ctx, job.Session()))

@@ -39,11 +39,16 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 	if process.Meta.Tty {
 		return nil, errors.New("sockerless: a terminal in a container of a frontend is not implemented by the builder")
 	}
-	image, release, err := f.imageOf(ctx, root)
+	image, session, release, err := f.imageOf(ctx, root)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, release(context.WithoutCancel(ctx))) }()
+	leave, err := f.talking.take(ctx, session)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	files, err := filesOf(ctx, mounts)
 	if err != nil {
 		return nil, err
@@ -91,23 +96,26 @@ func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostCo
 	return config, host
 }
 
-// imageOf returns the image of the container's initial state, and a function that releases it.
-func (f frontends) imageOf(ctx context.Context, root executor.Mount) (string, func(context.Context) error, error) {
+// imageOf returns the image of the container's initial state, the build's session, and a function that releases the image.
+func (f frontends) imageOf(ctx context.Context, root executor.Mount) (image, session string, release func(context.Context) error, err error) {
 	mounted, err := root.Src.Mount(ctx, false)
 	if err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
-	if on, ok := mounted.(skeletonOf); ok && on.base != nil {
-		return on.base.id, func(context.Context) error { return nil }, nil
-	} else if !ok {
-		return "", nil, fmt.Errorf("sockerless: a container of a frontend on a %T is not implemented by the builder", mounted)
+	on, ok := mounted.(skeletonOf)
+	if !ok {
+		return "", "", nil, fmt.Errorf("sockerless: a container of a frontend on a %T is not implemented by the builder", mounted)
+	}
+	session = sessionsOf(on.group)[0]
+	if on.base != nil {
+		return on.base.id, session, func(context.Context) error { return nil }, nil
 	}
 	empty, err := f.states.install(ctx, nil, nil, origin{description: "scratch", kind: client.UsageRecordTypeInternal})
 	if err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
 	scratch := f.stateRef(empty)
-	return scratch.id, scratch.Release, nil
+	return scratch.id, session, scratch.Release, nil
 }
 
 // maxMounted bounds the size of files given to a container.

@@ -140,14 +140,15 @@ func (g *growing) begin(ctx context.Context) error {
 	return err
 }
 
-func (g *growing) Mount(context.Context, bool, session.Group) (snapshot.Mountable, error) {
-	return skeletonOf{directory(g.skeleton.dir), g.base}, nil
+func (g *growing) Mount(_ context.Context, _ bool, group session.Group) (snapshot.Mountable, error) {
+	return skeletonOf{directory(g.skeleton.dir), g.base, group}, nil
 }
 
-// skeletonOf is the directory of a growing state with its base.
+// skeletonOf is the directory of a growing state with its base, mounted for a build.
 type skeletonOf struct {
 	directory
-	base *ref
+	base  *ref
+	group session.Group
 }
 
 func (g *growing) Release(ctx context.Context) error {

@@ -41,13 +41,16 @@ import (
 	bkworker "github.com/moby/buildkit/worker"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/sockerless/sockerless/builder/backend"
 )
 
-// maxRunning bounds concurrent containers of builds.
+// maxRunning bounds the concurrent steps of a client's builds.
 const maxRunning = 8
+
+// maxTalking bounds the concurrent containers of frontends of a client's builds: one in an image can ask for more of
+// itself. BuildKit ends one that does not begin to talk for ten seconds.
+const maxTalking = 64
 
 // buildkitVersion is the module's version, by which clients know its features.
 const buildkitVersion = "v0.33.1"
@@ -74,7 +77,8 @@ type Worker struct {
 	// How this process, and git, access the web.
 	web      nethttp.RoundTripper
 	gitProxy *gitProxy
-	running  *semaphore.Weighted
+	running  slots // of steps
+	talking  slots // of containers of frontends
 	// Registries, as `host`, `host:port` or ranges of addresses.
 	insecureRegistries []string
 	// Directory of files that do not outlive this process.
@@ -103,7 +107,7 @@ var _ bkworker.Worker = (*Worker)(nil)
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
-		backend:            client, limits: limits, running: semaphore.NewWeighted(maxRunning), caches: newCacheVolumes(),
+		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, caches: newCacheVolumes(),
 		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {

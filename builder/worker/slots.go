@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// slots bound what each client's builds, identified by their session, do at once. Clients do not wait for one another.
+type slots struct {
+	size int64
+
+	mu sync.Mutex
+	of map[string]*slotsOf
+}
+
+// slotsOf are a session's slots, with the number of those who have or want one.
+type slotsOf struct {
+	free  *semaphore.Weighted
+	users int
+}
+
+// take waits for a slot of a session, and returns a function that gives it back.
+func (s *slots) take(ctx context.Context, session string) (func(), error) {
+	own := s.enter(session)
+	if err := own.free.Acquire(ctx, 1); err != nil {
+		s.leave(session)
+		return nil, context.Cause(ctx)
+	}
+	return func() {
+		own.free.Release(1)
+		s.leave(session)
+	}, nil
+}
+
+func (s *slots) enter(session string) *slotsOf {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.of[session]
+	if own == nil {
+		if s.of == nil {
+			s.of = map[string]*slotsOf{}
+		}
+		own = &slotsOf{free: semaphore.NewWeighted(s.size)}
+		s.of[session] = own
+	}
+	own.users++
+	return own
+}
+
+func (s *slots) leave(session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of[session].users--
+	if s.of[session].users == 0 {
+		delete(s.of, session)
+	}
+}

@@ -1,0 +1,44 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+func TestSlotsAreASessionsOwn(t *testing.T) {
+	all := &slots{size: 2}
+	first, err := all.take(t.Context(), "one")
+	must(t, err)
+	second, err := all.take(t.Context(), "one")
+	must(t, err)
+	other, err := all.take(t.Context(), "two")
+	must(t, err)
+	given := make(chan func())
+	go func() {
+		third, err := all.take(context.Background(), "one")
+		if err != nil {
+			t.Error(err)
+		}
+		given <- third
+	}()
+	cause := errors.New("the build is cancelled")
+	cancelled, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	if _, err := all.take(cancelled, "one"); !errors.Is(err, cause) {
+		t.Errorf("answered %v", err)
+	}
+	select {
+	case <-given:
+		t.Error("three have one of two slots")
+	default:
+	}
+	first()
+	third := <-given
+	for _, leave := range []func(){second, third, other} {
+		leave()
+	}
+	if len(all.of) != 0 {
+		t.Errorf("left are %v", all.of)
+	}
+}
