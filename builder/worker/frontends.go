@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/bklog"
 	pkgerrors "github.com/pkg/errors"
 
 	"github.com/sockerless/sockerless/builder/backend"
@@ -49,6 +51,15 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 		return nil, err
 	}
 	defer leave()
+	if process.Stderr == os.Stderr {
+		printed := &beginning{limit: maxPrinted}
+		process.Stderr = printed
+		defer func() {
+			if text := printed.kept.String(); text != "" {
+				bklog.G(ctx).WithField("image", image).Warnf("a frontend in an image printed: %s", text)
+			}
+		}()
+	}
 	files, err := filesOf(ctx, mounts)
 	if err != nil {
 		return nil, err
@@ -75,6 +86,22 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 	}
 	return nil, nil
 }
+
+// maxPrinted bounds what is logged of a frontend's errors: it comes from an image.
+const maxPrinted = 16 << 10
+
+// beginning keeps what is written first.
+type beginning struct {
+	kept  bytes.Buffer
+	limit int
+}
+
+func (b *beginning) Write(data []byte) (int, error) {
+	b.kept.Write(data[:min(len(data), b.limit-b.kept.Len())])
+	return len(data), nil
+}
+
+func (b *beginning) Close() error { return nil }
 
 func configOf(meta executor.Meta) (*backendv1.ContainerConfig, *backendv1.HostConfig) {
 	config := &backendv1.ContainerConfig{
