@@ -54,6 +54,7 @@ type Server struct {
 	uploads uploads
 	memory  *memory
 	counts  *counts // nil: not counted
+	history history
 	// Counts connections of BuildKit's clients.
 	clients sync.WaitGroup
 }
@@ -81,8 +82,16 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	if err := workers.Add(w); err != nil {
 		return nil, err
 	}
-	history, err := boltutil.Open(filepath.Join(directory, "history.db"), 0o600, nil)
+	historyDB, err := boltutil.Open(filepath.Join(directory, "history.db"), 0o600, nil)
 	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		worker: w, sessions: sessions, builds: map[*namedBuild]struct{}{},
+		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting,
+		history: history{historyDB, w.LeaseManager().WithNamespace(w.LeaseManager().Namespace() + "_history"), maxHistoryBytes},
+	}
+	if err := s.boundHistory(ctx); err != nil {
 		return nil, err
 	}
 	keys, err := bboltcachestorage.NewStore(filepath.Join(directory, "keys.db"))
@@ -96,7 +105,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	controller, err := control.NewController(control.Opt{
-		SessionManager: sessions, WorkerController: workers, HistoryDB: history, CacheStore: keys,
+		SessionManager: sessions, WorkerController: workers, HistoryDB: historyDB, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
 		Frontends:    map[string]frontend.Frontend{"dockerfile.v0": dockerfile, "gateway.v0": &frontends{dockerfile, containers}},
 		CacheManager: cache,
@@ -113,10 +122,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		worker: w, controller: controller, cache: cache, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting,
-	}
+	s.controller, s.cache = controller, cache
 	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
 	return s, nil
@@ -146,6 +152,7 @@ func (s *Server) beginBuild() func() {
 	endBuild := s.worker.BeginBuild()
 	return func() {
 		worker.Warn("remove exported layers", endBuild())
+		worker.Warn("bound the history of builds", s.boundHistory(context.Background()))
 		s.mu.Lock()
 		s.building--
 		if s.building > 0 {

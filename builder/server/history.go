@@ -1,0 +1,76 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/leases"
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/buildkit/util/db"
+	"github.com/moby/buildkit/util/leaseutil"
+	bolt "go.etcd.io/bbolt"
+)
+
+// maxHistoryBytes bounds the history's records. BuildKit, which bounds them by their age alone, reads all of them at its
+// start and from time to time.
+const maxHistoryBytes = 64 << 20
+
+// history is the database of BuildKit's history.
+type history struct {
+	db     db.DB
+	leases *leaseutil.Manager
+	limit  int
+}
+
+// historyRecords is BuildKit's bucket of records by the builds' references.
+var historyRecords = []byte("_records")
+
+// bound drops the largest records until the rest is within the limit, and reports whether it has dropped any.
+func (h *history) bound(ctx context.Context) (bool, error) {
+	type record struct {
+		ref  string
+		size int
+	}
+	var records []record
+	total := 0
+	err := h.db.View(func(tx *bolt.Tx) error {
+		bucket := tx.Bucket(historyRecords)
+		if bucket == nil {
+			return nil
+		}
+		return bucket.ForEach(func(ref, data []byte) error {
+			records = append(records, record{string(ref), len(data)})
+			total += len(data)
+			return nil
+		})
+	})
+	if err != nil || total <= h.limit {
+		return false, err
+	}
+	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(b.size, a.size) })
+	for _, each := range records {
+		if total <= h.limit {
+			break
+		}
+		total -= each.size
+		err := h.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(historyRecords).Delete([]byte(each.ref)) })
+		if err != nil {
+			return true, err
+		}
+		// BuildKit's lease of what belongs to the record.
+		if err := h.leases.Delete(ctx, leases.Lease{ID: "ref_" + each.ref}); err != nil && !cerrdefs.IsNotFound(err) {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// boundHistory keeps the history within its limit.
+func (s *Server) boundHistory(ctx context.Context) error {
+	dropped, err := s.history.bound(ctx)
+	if err != nil || !dropped {
+		return err
+	}
+	return s.worker.GarbageCollect(ctx)
+}
