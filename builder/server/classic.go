@@ -158,6 +158,7 @@ func (s *Server) planOf(ctx context.Context, directory string, attributes map[st
 // solve runs a build and returns the image's ID.
 func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, show func(*controlapi.StatusResponse) error) (string, error) {
 	defer s.beginBuild()()
+	defer s.sessionNames.hide(request.FrontendAttrs)()
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	var response *controlapi.SolveResponse
@@ -299,8 +300,8 @@ func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveReques
 		})
 	}()
 	served := s.worker.Serve(own.ID(), directory)
-	request.FrontendAttrs["local-sessionid:context"] = own.ID()
-	request.FrontendAttrs["local-sessionid:dockerfile"] = own.ID()
+	request.FrontendAttrs[sessionAttribute+"context"] = own.ID()
+	request.FrontendAttrs[sessionAttribute+"dockerfile"] = own.ID()
 	if request.Session == "" {
 		request.Session = own.ID()
 	}

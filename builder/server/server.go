@@ -55,6 +55,9 @@ type Server struct {
 	memory  *memory
 	counts  *counts // nil: not counted
 	history history
+
+	owners       owners
+	sessionNames sessionNames
 	// Counts connections of BuildKit's clients.
 	clients sync.WaitGroup
 }
@@ -107,7 +110,9 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: historyDB, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
-		Frontends:    map[string]frontend.Frontend{"dockerfile.v0": dockerfile, "gateway.v0": &frontends{dockerfile, containers}},
+		Frontends: map[string]frontend.Frontend{
+			"dockerfile.v0": &named{dockerfile, &s.sessionNames}, "gateway.v0": &named{&frontends{dockerfile, containers}, &s.sessionNames},
+		},
 		CacheManager: cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
 			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions),
@@ -123,7 +128,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	s.controller, s.cache = controller, cache
-	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor))
+	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(s.ownStreams, grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
 	return s, nil
 }
@@ -185,6 +190,16 @@ func (f *frontends) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge
 	return solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
 }
 
+// named is a frontend that gets the IDs of sessions in place of their names.
+type named struct {
+	frontend.Frontend
+	names *sessionNames
+}
+
+func (n *named) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
+	return n.Frontend.Solve(ctx, bridge, ex, n.names.resolve(options), inputs, sessionID, sessions)
+}
+
 // ServeHTTP routes requests; their paths have no API version.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method + " " + r.URL.Path {
@@ -223,7 +238,9 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 	}
 	s.clients.Add(1)
 	defer s.clients.Done()
-	(&http2.Server{}).ServeConn(&readAhead{conn, buffered.Reader}, &http2.ServeConnOpts{Handler: s.grpc})
+	(&http2.Server{}).ServeConn(&readAhead{conn, buffered.Reader}, &http2.ServeConnOpts{
+		Context: context.WithValue(context.Background(), connectionKey{}, &connection{}), Handler: s.grpc,
+	})
 }
 
 // OutOfMemory ends, with the builds' error, once they exceed their memory. The memory stays in use: the code that takes

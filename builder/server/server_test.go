@@ -22,7 +22,7 @@ func running(t *testing.T) (*Server, *backendtest.Backend) {
 	t.Helper()
 	server, client := backendtest.Start(t)
 	dir := t.TempDir()
-	built, err := worker.New(context.Background(), client, dir, worker.Limits{}, nil)
+	built, err := worker.New(context.Background(), client, dir, worker.Limits{Context: worker.ContextLimits{Bytes: 1 << 20, Entries: 100}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,181 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/buildid"
+	"github.com/moby/buildkit/client/llb"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/identity"
+	"github.com/tonistiigi/fsutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+)
+
+// hijacked is a connection whose first bytes were read with the answer.
+type hijacked struct {
+	net.Conn
+	read *bufio.Reader
+}
+
+func (h *hijacked) Read(into []byte) (int, error) { return h.read.Read(into) }
+
+// dialer connects as clients of the Docker API do.
+func dialer(address, path string, headers http.Header) (net.Conn, error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequest(http.MethodPost, "http://builder"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header = headers.Clone()
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "h2c")
+	if err := request.Write(conn); err != nil {
+		return nil, err
+	}
+	made := &hijacked{conn, bufio.NewReader(conn)}
+	answer, err := http.ReadResponse(made.read, request)
+	if err == nil && answer.StatusCode != http.StatusSwitchingProtocols {
+		err = errors.New(answer.Status)
+	}
+	return made, err
+}
+
+// served starts the server's HTTP, and returns a function that makes clients of BuildKit.
+func served(t *testing.T, s *Server) (address string, connect func() *client.Client) {
+	t.Helper()
+	web := httptest.NewServer(s)
+	t.Cleanup(web.Close)
+	address = web.Listener.Addr().String()
+	return address, func() *client.Client {
+		t.Helper()
+		made, err := client.New(t.Context(), "",
+			client.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialer(address, "/grpc", http.Header{}) }),
+			client.WithSessionDialer(func(_ context.Context, _ string, headers map[string][]string) (net.Conn, error) {
+				return dialer(address, "/session", headers)
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { made.Close() })
+		return made
+	}
+}
+
+// listed are the records of the history.
+func listed(t *testing.T, of *client.Client) []*controlapi.BuildHistoryRecord {
+	t.Helper()
+	events, err := of.ControlClient().ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{EarlyExit: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []*controlapi.BuildHistoryRecord
+	for {
+		event, err := events.Recv()
+		if err == io.EOF {
+			return records
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, event.Record)
+	}
+}
+
+func TestWhoListsTheHistoryCannotWorkOnABuildUnderWay(t *testing.T) {
+	s, _ := running(t)
+	address, connect := served(t, s)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "private"), []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, err := fsutil.NewFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	definition, err := llb.Local("context").Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := connect()
+	raw, err := grpc.NewClient("passthrough:builder", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialer(address, "/grpc", http.Header{}) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	_, err = connect().Build(t.Context(), client.SolveOpt{LocalMounts: map[string]fsutil.FS{"context": files}}, "", func(ctx context.Context, own gateway.Client) (*gateway.Result, error) {
+		records := listed(t, other)
+		if len(records) != 1 {
+			return nil, fmt.Errorf("the history has %v", records)
+		}
+		named := buildid.AppendToOutgoingContext(t.Context(), records[0].Ref)
+		foreign := gatewaypb.NewLLBBridgeClient(raw)
+		if _, err := foreign.Solve(named, &gatewaypb.SolveRequest{Definition: definition.ToPB()}); status.Code(err) != codes.PermissionDenied {
+			return nil, fmt.Errorf("another client's solve was answered %v", err)
+		}
+		containers, err := foreign.ExecProcess(named)
+		if err == nil {
+			_, err = containers.Recv()
+		}
+		if status.Code(err) != codes.PermissionDenied {
+			t.Errorf("another client's process was answered %v", err)
+		}
+		solved, err := own.Solve(ctx, gateway.SolveRequest{Definition: definition.ToPB()})
+		if err != nil {
+			return nil, err
+		}
+		content, err := solved.Ref.ReadFile(ctx, gateway.ReadRequest{Filename: "private"})
+		if string(content) != "content" {
+			t.Errorf("the build itself reads %q, %v", content, err)
+		}
+		return gateway.NewResult(), nil
+	}, nil)
+	if err != nil {
+		t.Error(err)
+	}
+	if len(s.owners.of) != 0 {
+		t.Errorf("left are %v", s.owners.of)
+	}
+}
+
+func TestTheHistoryNamesNoSession(t *testing.T) {
+	s, _ := running(t)
+	_, connect := served(t, s)
+	attributes := map[string]string{"local-sessionid:context": "a-session", "context": "another"}
+	_, err := connect().ControlClient().Solve(t.Context(), &controlapi.SolveRequest{Ref: identity.NewID(), Frontend: "unknown", FrontendAttrs: attributes})
+	if err == nil || !strings.Contains(err.Error(), "unknown") {
+		t.Errorf("answered %v", err)
+	}
+	records := listed(t, connect())
+	if len(records) != 1 || records[0].FrontendAttrs["context"] != "another" || records[0].FrontendAttrs["local-sessionid:context"] == "a-session" {
+		t.Errorf("the history has %v", records)
+	}
+	forget := s.sessionNames.hide(attributes)
+	if resolved := s.sessionNames.resolve(attributes); resolved["local-sessionid:context"] != "a-session" || attributes["local-sessionid:context"] == "a-session" {
+		t.Errorf("resolved are %v of %v", resolved, attributes)
+	}
+	forget()
+	if len(s.sessionNames.ids) != 0 {
+		t.Errorf("left are %v", s.sessionNames.ids)
+	}
+}
