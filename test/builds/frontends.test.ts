@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 
-import { build, compileBuilder } from "../support/builds.ts";
+import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
@@ -16,6 +16,7 @@ import { processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
+import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
@@ -190,4 +191,18 @@ RUN cat /a /told /here > /out
       assert.equal(await ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
     }),
   );
+
+  test("prints no more into the daemon's log than a bound", async () => {
+    const { daemon } = setting;
+    const script = "head -c 1000000 /dev/zero | tr '\\\\000' A >&2";
+    await built(daemon.socket, `FROM busybox\nENTRYPOINT ["sh", "-c", "${script}"]\n`, {
+      query: { t: "printing" },
+    });
+    const { error } = await build(daemon.socket, "# syntax=printing\nFROM busybox\n");
+    assert.ok(error !== undefined);
+    const printed = (): string | undefined => /a frontend in an image printed: (A+)/.exec(daemon.output)?.[1];
+    await untilTrue(() => printed() !== undefined);
+    assert.equal(printed()?.length, 16 * 1024);
+    assert.ok(!daemon.output.includes("A".repeat(16 * 1024 + 1)));
+  });
 });
