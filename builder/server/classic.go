@@ -158,7 +158,7 @@ func (s *Server) planOf(ctx context.Context, directory string, attributes map[st
 // solve runs a build and returns the image's ID.
 func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, show func(*controlapi.StatusResponse) error) (string, error) {
 	defer s.beginBuild()()
-	defer s.sessionNames.hide(request.FrontendAttrs)()
+	defer s.sessionNames.hide(request.FrontendAttrs, request.Session)()
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	var response *controlapi.SolveResponse

@@ -31,6 +31,8 @@ type owners struct {
 type owned struct {
 	by    *connection
 	calls int
+	// session of the build, once it is solved.
+	session string
 }
 
 // enter begins a call for a build, and returns a function that ends it.
@@ -60,6 +62,20 @@ func (o *owners) enter(ctx context.Context, ref string) (func(), error) {
 	}, nil
 }
 
+// solves keeps the session of a build whose call has entered.
+func (o *owners) solves(ref, session string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.of[ref].session = session
+}
+
+// sessionOf returns the session of a build whose call has entered.
+func (o *owners) sessionOf(ref string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.of[ref].session
+}
+
 // refOf returns the reference of the build that a call works on.
 func refOf(ctx context.Context, method string, request any) (string, bool) {
 	if solve, ok := request.(*controlapi.SolveRequest); ok {
@@ -69,7 +85,8 @@ func refOf(ctx context.Context, method string, request any) (string, bool) {
 }
 
 func (s *Server) ownBuilds(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	if ref, ok := refOf(ctx, info.FullMethod, request); ok {
+	ref, ok := refOf(ctx, info.FullMethod, request)
+	if ok {
 		leave, err := s.owners.enter(ctx, ref)
 		if err != nil {
 			return nil, err
@@ -78,9 +95,10 @@ func (s *Server) ownBuilds(ctx context.Context, request any, info *grpc.UnarySer
 	}
 	switch solve := request.(type) {
 	case *controlapi.SolveRequest:
-		defer s.sessionNames.hide(solve.FrontendAttrs)()
+		s.owners.solves(ref, solve.Session)
+		defer s.sessionNames.hide(solve.FrontendAttrs, solve.Session)()
 	case *gatewaypb.SolveRequest:
-		defer s.sessionNames.hide(solve.FrontendOpt)()
+		defer s.sessionNames.hide(solve.FrontendOpt, s.owners.sessionOf(ref))()
 	}
 	return handle(ctx, request)
 }
@@ -100,26 +118,29 @@ func (s *Server) ownStreams(server any, stream grpc.ServerStream, info *grpc.Str
 const sessionAttribute = "local-sessionid:"
 
 // sessionNames stand for the IDs of sessions in builds' attributes: the history and the provenance show these to
-// everybody, and whoever knows a session's ID can have its files.
+// everybody, and whoever knows a session's ID can have its files. A name is good for the build that has it alone.
 type sessionNames struct {
 	mu  sync.Mutex
-	ids map[string]string
+	ids map[string]hidden
 }
 
-// hide replaces IDs by names, until the returned function is called.
-func (n *sessionNames) hide(attributes map[string]string) func() {
+// hidden is the ID of a session, and the session of the build that names it.
+type hidden struct{ id, build string }
+
+// hide replaces IDs by names for a build, by its session, until the returned function is called.
+func (n *sessionNames) hide(attributes map[string]string, build string) func() {
 	var given []string
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for key, id := range attributes {
-		if _, isName := n.ids[id]; isName || !strings.HasPrefix(key, sessionAttribute) {
+		if known, isName := n.ids[id]; isName && known.build == build || !strings.HasPrefix(key, sessionAttribute) {
 			continue
 		}
 		if n.ids == nil {
-			n.ids = map[string]string{}
+			n.ids = map[string]hidden{}
 		}
 		name := "hidden-" + rand.Text()
-		n.ids[name] = id
+		n.ids[name] = hidden{id, build}
 		attributes[key] = name
 		given = append(given, name)
 	}
@@ -132,14 +153,14 @@ func (n *sessionNames) hide(attributes map[string]string) func() {
 	}
 }
 
-// resolve returns options with the IDs in place of names.
-func (n *sessionNames) resolve(options map[string]string) map[string]string {
+// resolve returns options of a build, by its session, with the IDs in place of its names. A build without a session has none.
+func (n *sessionNames) resolve(options map[string]string, build string) map[string]string {
 	resolved := maps.Clone(options)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for key, name := range resolved {
-		if id, ok := n.ids[name]; ok && strings.HasPrefix(key, sessionAttribute) {
-			resolved[key] = id
+		if known, ok := n.ids[name]; ok && known.build == build && build != "" && strings.HasPrefix(key, sessionAttribute) {
+			resolved[key] = known.id
 		}
 	}
 	return resolved

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -170,9 +171,20 @@ func TestTheHistoryNamesNoSession(t *testing.T) {
 	if len(records) != 1 || records[0].FrontendAttrs["context"] != "another" || records[0].FrontendAttrs["local-sessionid:context"] == "a-session" {
 		t.Errorf("the history has %v", records)
 	}
-	forget := s.sessionNames.hide(attributes)
-	if resolved := s.sessionNames.resolve(attributes); resolved["local-sessionid:context"] != "a-session" || attributes["local-sessionid:context"] == "a-session" {
+	forget := s.sessionNames.hide(attributes, "of the build")
+	if resolved := s.sessionNames.resolve(attributes, "of the build"); resolved["local-sessionid:context"] != "a-session" || attributes["local-sessionid:context"] == "a-session" {
 		t.Errorf("resolved are %v of %v", resolved, attributes)
+	}
+	// Another build that says the name, which the history shows, has nothing by it, and one without a session neither.
+	for _, other := range []string{"of another", ""} {
+		said := maps.Clone(attributes)
+		forgetOther := s.sessionNames.hide(said, other)
+		for _, options := range []map[string]string{attributes, said} {
+			if resolved := s.sessionNames.resolve(options, other); resolved["local-sessionid:context"] == "a-session" {
+				t.Errorf("a build %q resolves %v", other, options)
+			}
+		}
+		forgetOther()
 	}
 	forget()
 	if len(s.sessionNames.ids) != 0 {
