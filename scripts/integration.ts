@@ -40,7 +40,7 @@ if (files.length === 0) {
   console.error(
     found.length === 0
       ? `there are no tests in ${chosen.join(", ")}`
-      : `the soak has them: npm run soak -- ${chosen.join(" ")}`,
+      : `not in npm test: npm run soak -- ${chosen.join(" ")}, or "kubernetes" for those of test/kubernetes`,
   );
   process.exit(1);
 }

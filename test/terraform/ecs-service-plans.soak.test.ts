@@ -10,7 +10,6 @@ import { parse as parseYaml } from "yaml";
 import { settings } from "../../src/common/config/settings.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { inSoak } from "../support/soak.ts";
 import { HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { samples } from "./samples.ts";
@@ -44,15 +43,11 @@ interface ContainerDefinition {
 }
 
 describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => {
-  for (const [title, variables, options] of [
-    ["state on EFS, found by name", { state_efs: stateEfs, cloud_map: { namespace_id: "ns-0a" } }, inSoak],
-    [
-      "state rebuilt, with a load balancer",
-      { enable_load_balancer: true, client_cidrs: ["10.0.0.0/16"] },
-      {},
-    ],
+  for (const [title, variables] of [
+    ["state on EFS, found by name", { state_efs: stateEfs, cloud_map: { namespace_id: "ns-0a" } }],
+    ["state rebuilt, with a load balancer", { enable_load_balancer: true, client_cidrs: ["10.0.0.0/16"] }],
   ] as const) {
-    it(`is planned, applied, unchanged by a second plan, and destroyed: ${title}`, options, async () => {
+    it(`is planned, applied, unchanged by a second plan, and destroyed: ${title}`, async () => {
       await using workspace = await Workspace.create(
         moduleCall("ecs-service", { ...required, ...variables }),
       );

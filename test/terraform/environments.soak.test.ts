@@ -5,7 +5,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
-import { inSoak } from "../support/soak.ts";
 import { readSources, terraformPath } from "./hcl-module.ts";
 import { samples } from "./samples.ts";
 import { skip, Workspace } from "./terraform.ts";
@@ -13,11 +12,10 @@ import { skip, Workspace } from "./terraform.ts";
 const service = samples["ecs-service"].required;
 
 describe("the environments in Terraform", { skip }, () => {
-  for (const { name, variables, options } of [
-    { name: "ecs-test", variables: { agent_ingress_cidrs: ["10.8.0.0/16"] }, options: inSoak },
+  for (const { name, variables } of [
+    { name: "ecs-test", variables: { agent_ingress_cidrs: ["10.8.0.0/16"] } },
     {
       name: "ecs-test",
-      options: {},
       variables: {
         image: service["image"],
         agent_ca_secret_arn: service["agent_ca_secret_arn"],
@@ -27,31 +25,26 @@ describe("the environments in Terraform", { skip }, () => {
     {
       name: "aca-test",
       variables: { subscription_id: "00000000-0000-4000-8000-000000000001" },
-      options: {},
     },
   ]) {
     const given = Object.keys(variables).join(", ") || "nothing";
-    it(
-      `${name} is planned, applied, unchanged by a second plan, and destroyed, given ${given}`,
-      options,
-      async () => {
-        const directory = await mkdtemp(join(tmpdir(), "sockerless-environment-"));
-        try {
-          await cp(terraformPath(), directory, {
-            recursive: true,
-            filter: (path) => !path.includes("/.terraform"),
-          });
-          await using workspace = await Workspace.open(join(directory, "environments", name), variables);
-          assert.deepEqual(await workspace.validate(), []);
-          await workspace.planAndApply();
-          assert.deepEqual((await workspace.plan()).changes, []);
-          await workspace.destroy();
-          assert.deepEqual(await workspace.resources(), []);
-        } finally {
-          await rm(directory, { recursive: true, force: true });
-        }
-      },
-    );
+    it(`${name} is planned, applied, unchanged by a second plan, and destroyed, given ${given}`, async () => {
+      const directory = await mkdtemp(join(tmpdir(), "sockerless-environment-"));
+      try {
+        await cp(terraformPath(), directory, {
+          recursive: true,
+          filter: (path) => !path.includes("/.terraform"),
+        });
+        await using workspace = await Workspace.open(join(directory, "environments", name), variables);
+        assert.deepEqual(await workspace.validate(), []);
+        await workspace.planAndApply();
+        assert.deepEqual((await workspace.plan()).changes, []);
+        await workspace.destroy();
+        assert.deepEqual(await workspace.resources(), []);
+      } finally {
+        await rm(directory, { recursive: true, force: true });
+      }
+    });
   }
 });
 
