@@ -1,10 +1,12 @@
 /** `npm run bench`: sockerless beside a real dockerd, in one run, alternated, as ratios. */
+import { writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { Option } from "commander";
 
+import { addPlugin, findPlugin } from "../support/cli-plugins.ts";
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { Dockerd } from "../support/dockerd.ts";
@@ -13,12 +15,14 @@ import { npmScript, wholeNumber } from "../support/npm-script.ts";
 import { ApiClient } from "./api-client.ts";
 import { compareBuilds } from "./builds.ts";
 import { type CliTarget, cliMeasures } from "./cli-measures.ts";
+import { dailyMeasures } from "./daily-measures.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { imageMeasures } from "./image-measures.ts";
 import { untilInterrupted } from "./interruption.ts";
 import { createContainer, logBytes, logScript, type Measure, measures } from "./measures.ts";
 import { MeasuringClient } from "./measuring-client.ts";
 import { memoryOf } from "./memory.ts";
+import { type ComparedRow, ratioPicture } from "./ratio-picture.ts";
 
 /** Outside every pool that sockerless would take. */
 const dockerdBridge = "10.213.0.1/16";
@@ -37,12 +41,16 @@ const options = npmScript("bench", "Times sockerless beside a real dockerd, alte
   .addOption(
     new Option("--network <kind>", "of the containers (default: one after the other)").choices(networks),
   )
+  .option("--picture <file>", "writes the ratios there, as SVG")
   .parse()
-  .opts<{ rounds: number; only: string; network?: string }>();
+  .opts<{ rounds: number; only: string; network?: string; picture?: string }>();
 const { rounds } = options;
-const chosen: readonly Measure<CliTarget>[] = [...measures, ...cliMeasures, ...imageMeasures].filter(
-  ({ name }) => name.includes(options.only),
-);
+const withName = (all: readonly Measure<CliTarget>[]) =>
+  all.filter(({ name }) => name.includes(options.only));
+const chosen = withName([...measures, ...cliMeasures, ...imageMeasures]);
+const daily = withName(dailyMeasures);
+/** Those of the picture: each measure once. */
+const compared = new Map<string, ComparedRow>();
 
 await untilInterrupted(async (resources, interrupted) => {
   const dockerd = await Dockerd.start(dockerdBridge);
@@ -59,19 +67,38 @@ await untilInterrupted(async (resources, interrupted) => {
   if ("memory".includes(options.only)) {
     await reportMemory(ours, dockerd, interrupted);
   }
+  const targetsOn = async (network: CliTarget["network"]): Promise<readonly [CliTarget, CliTarget]> => [
+    await prepare(ours, ourClient, network, interrupted),
+    await prepare(dockerd, theirClient, network, interrupted),
+  ];
   for (const network of chosen.length === 0 ? [] : networks) {
     if (options.network === undefined || options.network === network) {
-      await compare([
-        await prepare(ours, ourClient, network, interrupted),
-        await prepare(dockerd, theirClient, network, interrupted),
-      ]);
+      await compare(await targetsOn(network), chosen);
+    }
+  }
+  if (daily.length > 0) {
+    const plugin = await findPlugin("compose");
+    if ("missing" in plugin) {
+      console.log(plugin.missing);
+    } else {
+      const targets = await targetsOn("bridge");
+      for (const { directory } of targets) {
+        await addPlugin(configOf(directory), plugin.path);
+      }
+      await compare(targets, daily);
     }
   }
   await compareBuilds(ours, dockerd, { rounds, only: options.only, interrupted });
+  if (options.picture !== undefined) {
+    await writeFile(options.picture, ratioPicture([...compared.values()]));
+  }
 });
 
 /** @param targets ours and dockerd's, on one network */
-async function compare(targets: readonly [CliTarget, CliTarget]): Promise<void> {
+async function compare(
+  targets: readonly [CliTarget, CliTarget],
+  chosen: readonly Measure<CliTarget>[],
+): Promise<void> {
   const [{ network }] = targets;
   console.log(`\nnetwork ${network}, median of ${rounds} (least … most), alternated\n`);
   console.log(heading.trimEnd());
@@ -87,6 +114,8 @@ async function compare(targets: readonly [CliTarget, CliTarget]): Promise<void> 
       }
     }
     console.log(row(measure, figures[0], figures[1]));
+    const { name, unit } = measure;
+    compared.set(name, { name, unit, ratio: median(figures[0]) / median(figures[1]) });
   }
   for (const { api } of targets) {
     const all = await api.json<{ Id: string }[]>("GET", "/containers/json?all=1");
@@ -113,15 +142,20 @@ async function prepare(
   if (made.length !== listed - 2) {
     throw new Error("containers are missing");
   }
-  const shell = shellOf(daemon, interrupted);
-  return { client, api, network, container, logged, directory: daemon.directory, shell };
+  const { socket, directory } = daemon;
+  return { client, api, network, container, logged, socket, directory, shell: shellOf(daemon, interrupted) };
+}
+
+/** Configuration of the docker CLI of a daemon's users. */
+function configOf(directory: string): string {
+  return join(directory, "docker-config");
 }
 
 function shellOf({ socket, directory }: Daemon | Dockerd, interrupted: AbortSignal): CliTarget["shell"] {
   const env = {
     ...process.env,
     DOCKER_HOST: `unix://${socket}`,
-    DOCKER_CONFIG: join(directory, "docker-config"),
+    DOCKER_CONFIG: configOf(directory),
   };
   return async (script) => {
     const limits = { timeout: scriptLimitMs, signal: interrupted };
@@ -155,7 +189,11 @@ function judged(bar: Measure["bar"], mine: readonly number[], theirs: readonly n
     return `${ratio.toFixed(2)} | | `;
   }
   const [wanted, met] =
-    "most" in bar ? [`≤ ${bar.most}`, ratio <= bar.most] : [`≥ ${bar.least}`, ratio >= bar.least];
+    "limit" in bar
+      ? [`≤ ${bar.limit} ms`, median(mine) <= bar.limit]
+      : "most" in bar
+        ? [`≤ ${bar.most}`, ratio <= bar.most]
+        : [`≥ ${bar.least}`, ratio >= bar.least];
   return `${ratio.toFixed(2)} | ${wanted} | ${met ? "" : "missed"}`;
 }
 

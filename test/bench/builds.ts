@@ -11,6 +11,7 @@ import type { Daemon } from "../support/daemon.ts";
 import type { Dockerd } from "../support/dockerd.ts";
 import { median, spread } from "./figures.ts";
 import { mib, milliseconds } from "./measures.ts";
+import { languagesArchive, projects, writeProject } from "./projects.ts";
 
 const steps = 10;
 const fileCount = 10_000;
@@ -24,6 +25,8 @@ interface BuildMeasure {
   /** The bars against the classic builder and against BuildKit: `most` for times, `least` for rates. */
   readonly bars: readonly [number | undefined, number | undefined];
   prepare(directory: string, interrupted: AbortSignal): Promise<void>;
+  /** Whether its base is {@link languagesArchive}. */
+  readonly isProject?: boolean;
 }
 
 const runs = (word: string): string =>
@@ -75,6 +78,17 @@ const buildMeasures: readonly BuildMeasure[] = [
       await dockerfileOf(directory, "FROM busybox\nCOPY . /files\n");
     },
   },
+  ...Object.entries(projects).flatMap(([language, project]) =>
+    (["all", "source", "nothing"] as const).map(
+      (change): BuildMeasure => ({
+        name: `build of a ${language} project, ${change} changed`,
+        unit: "ms",
+        bars: [undefined, 1],
+        prepare: (directory) => writeProject(directory, project, change),
+        isProject: true,
+      }),
+    ),
+  ),
 ];
 
 /** Steps have no network: dockerd's is the one thing here that another dockerd of the machine may take away. */
@@ -115,6 +129,12 @@ export async function compareBuilds(
     { env: theirEnv, command: ["buildx", "build", "--progress", "plain"] },
   ];
   const directory = await mkdtemp(join(tmpdir(), "skl-bench-"));
+  if (chosen.some(({ isProject }) => isProject === true)) {
+    const input = await languagesArchive();
+    for (const env of [ourEnv, theirEnv]) {
+      succeeded(await runCommand("docker", ["load", "--quiet"], { env, input, signal: interrupted }));
+    }
+  }
   console.log(`\nbuilds, median of ${rounds} (least … most), alternated\n`);
   console.log(
     "| measure | docker build | dockerd's classic builder | ratio | bar | buildx | dockerd's BuildKit | ratio | bar |",

@@ -3,6 +3,8 @@ import { type Measure, milliseconds, rate, type Target } from "./measures.ts";
 
 /** A daemon for its users: a shell, and room for files. */
 export interface CliTarget extends Target {
+  /** Path of the daemon's socket. */
+  readonly socket: string;
   /** The daemon's directory, on the disk that its containers are on. */
   readonly directory: string;
   /** Runs a shell's script whose `docker` speaks to the daemon. @throws Error: it fails */

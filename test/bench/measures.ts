@@ -6,13 +6,13 @@ import type { ContainerConfig, MeasuringClient, Work } from "./measuring-client.
 /** How a figure is to be read. */
 export type Unit = "ms" | "MB/s" | "per s" | "MB";
 
-/** The most or the least that our median may be of dockerd's. */
-export type Bar = { readonly most: number } | { readonly least: number };
+/** The most or the least that our median may be of dockerd's, or the most that it may be by itself, in the measure's unit. */
+export type Bar = { readonly most: number } | { readonly least: number } | { readonly limit: number };
 
 export interface Measure<On = Target> {
   readonly name: string;
   readonly unit: Unit;
-  /** The bar: our median against dockerd's, `most` for times, `least` for rates. */
+  /** The bar: `most` or `limit` for times, `least` for rates. */
   readonly bar?: Bar;
   /** Runs that make one figure; the figure is their mean. */
   readonly repeat: number;
