@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"maps"
@@ -35,8 +36,8 @@ type owned struct {
 	session string
 }
 
-// enter begins a call for a build, and returns a function that ends it.
-func (o *owners) enter(ctx context.Context, ref string) (func(), error) {
+// enter begins a call for a build, whose session a solve names, and returns that session and a function that ends the call.
+func (o *owners) enter(ctx context.Context, ref, session string) (string, func(), error) {
 	by, _ := ctx.Value(connectionKey{}).(*connection)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -49,10 +50,11 @@ func (o *owners) enter(ctx context.Context, ref string) (func(), error) {
 		o.of[ref] = known
 	}
 	if known.by != by {
-		return nil, status.Errorf(codes.PermissionDenied, "build %s is another client's", ref)
+		return "", nil, status.Errorf(codes.PermissionDenied, "build %s is another client's", ref)
 	}
 	known.calls++
-	return func() {
+	known.session = cmp.Or(session, known.session)
+	return known.session, func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		known.calls--
@@ -62,55 +64,51 @@ func (o *owners) enter(ctx context.Context, ref string) (func(), error) {
 	}, nil
 }
 
-// solves keeps the session of a build whose call has entered.
-func (o *owners) solves(ref, session string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.of[ref].session = session
-}
+// gatewayMethods is the prefix of the methods by which a frontend in a client works on its build.
+var gatewayMethods = "/" + gatewaypb.LLBBridge_ServiceDesc.ServiceName + "/"
 
-// sessionOf returns the session of a build whose call has entered.
-func (o *owners) sessionOf(ref string) string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.of[ref].session
-}
-
-// refOf returns the reference of the build that a call works on.
-func refOf(ctx context.Context, method string, request any) (string, bool) {
-	if solve, ok := request.(*controlapi.SolveRequest); ok {
-		return solve.Ref, true
+// enterBuild begins a call that works on a build, with the names of sessions in its attributes, and returns a function that
+// ends it. Other calls are everybody's.
+func (s *Server) enterBuild(ctx context.Context, method string, request any) (func(), error) {
+	var ref, session string
+	var attributes map[string]string
+	switch solve, isSolve := request.(*controlapi.SolveRequest); {
+	case isSolve:
+		ref, session, attributes = solve.Ref, solve.Session, solve.FrontendAttrs
+	case strings.HasPrefix(method, gatewayMethods):
+		ref = buildid.FromIncomingContext(ctx)
+		if solve, ok := request.(*gatewaypb.SolveRequest); ok {
+			attributes = solve.FrontendOpt
+		}
+	default:
+		return func() {}, nil
 	}
-	return buildid.FromIncomingContext(ctx), strings.HasPrefix(method, "/"+gatewaypb.LLBBridge_ServiceDesc.ServiceName+"/")
+	session, leave, err := s.owners.enter(ctx, ref, session)
+	if err != nil {
+		return nil, err
+	}
+	forget := s.sessionNames.hide(attributes, session)
+	return func() {
+		forget()
+		leave()
+	}, nil
 }
 
 func (s *Server) ownBuilds(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	ref, ok := refOf(ctx, info.FullMethod, request)
-	if ok {
-		leave, err := s.owners.enter(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
-		defer leave()
+	leave, err := s.enterBuild(ctx, info.FullMethod, request)
+	if err != nil {
+		return nil, err
 	}
-	switch solve := request.(type) {
-	case *controlapi.SolveRequest:
-		s.owners.solves(ref, solve.Session)
-		defer s.sessionNames.hide(solve.FrontendAttrs, solve.Session)()
-	case *gatewaypb.SolveRequest:
-		defer s.sessionNames.hide(solve.FrontendOpt, s.owners.sessionOf(ref))()
-	}
+	defer leave()
 	return handle(ctx, request)
 }
 
 func (s *Server) ownStreams(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	if ref, ok := refOf(stream.Context(), info.FullMethod, nil); ok {
-		leave, err := s.owners.enter(stream.Context(), ref)
-		if err != nil {
-			return err
-		}
-		defer leave()
+	leave, err := s.enterBuild(stream.Context(), info.FullMethod, nil)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	return handle(server, stream)
 }
 
