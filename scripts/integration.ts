@@ -40,7 +40,7 @@ if (files.length === 0) {
   console.error(
     found.length === 0
       ? `there are no tests in ${chosen.join(", ")}`
-      : `not in npm test: npm run soak -- ${chosen.join(" ")}, or "kubernetes" for those of test/kubernetes`,
+      : "none of these runs here: npm run soak has the .soak.test.ts, node --import tsx scripts/kubernetes.ts test/kubernetes",
   );
   process.exit(1);
 }

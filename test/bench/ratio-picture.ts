@@ -16,7 +16,7 @@ const colours = { faster: "#2563eb", slower: "#d97706" } as const;
 
 /** How many times as fast as dockerd. */
 const speedOf = ({ unit, ratio }: ComparedRow): number =>
-  unit.endsWith("s") && unit !== "ms" ? ratio : 1 / ratio;
+  unit === "ms" || unit === "MB" ? 1 / ratio : ratio;
 
 /** An SVG document. */
 export function ratioPicture(rows: readonly ComparedRow[]): string {
