@@ -13,6 +13,7 @@ import { setTimeout } from "node:timers/promises";
 
 import { type MetricsListener, serveMetrics } from "../../src/common/metrics/serve-metrics.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
+import { openConnections } from "../support/open-connections.ts";
 import { untilTrue } from "../support/until.ts";
 
 const most = 64;
@@ -54,7 +55,7 @@ describe("the metrics address", () => {
           }),
         );
         try {
-          await untilTrue(async () => (await connectionsAt(port)) <= most);
+          await untilTrue(async () => (await openConnections(port)) <= most);
           assert.equal(await get(port, isPlain), 200);
         } finally {
           for (const socket of sockets) {
@@ -109,13 +110,4 @@ describe("the metrics address", () => {
 
 function portOf({ address }: MetricsListener): number {
   return Number(new URL(address).port);
-}
-
-/** The listener's ends of established connections, as the kernel counts them. */
-async function connectionsAt(port: number): Promise<number> {
-  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const lines = (await readFile("/proc/self/net/tcp", "utf8"))
-    .split("\n")
-    .map((line) => line.trim().split(/\s+/));
-  return lines.filter(([, at = "", , state]) => at.endsWith(local) && state === "01").length;
 }

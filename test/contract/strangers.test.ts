@@ -16,14 +16,12 @@ import { loadConfig, type TlsFiles } from "../../src/common/config/load.ts";
 import { maxStrangers } from "../../src/common/strangers.ts";
 import { startFrontend } from "../../src/frontend/main.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
+import { openConnections } from "../support/open-connections.ts";
 import { untilTrue } from "../support/until.ts";
 
 /** The beginning of a record of TLS with a ClientHello. */
 const helloStart = Buffer.from([0x16, 3, 1, 2, 0, 1, 0]);
 const plainHttp = "GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
-
-/** A listener's state in the kernel's list. */
-const listening = "0A";
 
 /** More than may be there, and few enough to be quick. */
 const floodSize = maxStrangers + 100;
@@ -103,12 +101,12 @@ for (const [name, start] of Object.entries(listeners)) {
       for (const socket of flood.splice(0)) {
         socket.destroy();
       }
-      await untilTrue(async () => (await openAt(listener.port)) === 0);
+      await untilTrue(async () => (await openConnections(listener.port)) === 0);
     };
 
     it("keeps nothing of those who begin a handshake and say that they send no more", async () => {
       await connectAll((socket) => socket.end(helloStart), floodSize);
-      await untilTrue(async () => (await openAt(listener.port)) === 0);
+      await untilTrue(async () => (await openConnections(listener.port)) === 0);
       await leaveAll();
     });
 
@@ -119,7 +117,7 @@ for (const [name, start] of Object.entries(listeners)) {
     ] as const) {
       it(`has ${maxStrangers} at most of those who ${what} and stay`, async () => {
         await connectAll(say, turnedAway);
-        await untilTrue(async () => (await openAt(listener.port)) <= maxStrangers);
+        await untilTrue(async () => (await openConnections(listener.port)) <= maxStrangers);
         await leaveAll();
       });
     }
@@ -132,7 +130,7 @@ for (const [name, start] of Object.entries(listeners)) {
       await mkdir(join(directory, "strange"));
       const strange = await makeCertificates(join(directory, "strange"));
       const silent = connect({ port: listener.port, host: "127.0.0.1" });
-      await untilTrue(async () => (await openAt(listener.port)) === 1);
+      await untilTrue(async () => (await openConnections(listener.port)) === 1);
       for (const tls of [{}, await pemOf(strange.client)]) {
         const stranger = connect({ port: listener.port, host: "127.0.0.1", allowHalfOpen: true });
         const cut = once(
@@ -143,30 +141,14 @@ for (const [name, start] of Object.entries(listeners)) {
         stranger.pipe(wire).pipe(stranger, { end: false });
         connectTls({ socket: client, rejectUnauthorized: false, ...tls }).on("error", () => {});
         await cut;
-        await untilTrue(async () => (await openAt(listener.port)) <= 1);
+        await untilTrue(async () => (await openConnections(listener.port)) <= 1);
         // The silent one is still there: it came first, and is cut after its time only.
-        assert.equal(await openAt(listener.port), 1);
+        assert.equal(await openConnections(listener.port), 1);
         stranger.destroy();
       }
       silent.destroy();
     });
   });
-}
-
-/**
- * Connections at a port of 127.0.0.1 that were accepted and not closed, half-closed ones too. The kernel's list is read in
- * parts: it has a connection twice if others come and go meanwhile.
- */
-async function openAt(port: number): Promise<number> {
-  const lines = (await readFile("/proc/self/net/tcp", "ascii")).trim().split("\n").slice(1);
-  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const inodes = lines
-    .map((line) => line.trim().split(/\s+/))
-    .filter(
-      ([, address, , state, , , , , , inode]) => address === local && state !== listening && inode !== "0",
-    )
-    .map(([, , , , , , , , , inode]) => inode);
-  return new Set(inodes).size;
 }
 
 function portOf(address: string | undefined): number {
