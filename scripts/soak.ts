@@ -55,7 +55,7 @@ const named: readonly Step[] = [
     ...["test/contract/engine/{crash,recovery}.test.ts", "test/bench/interruption.test.ts"],
   ]),
   integration("builds beside BuildKit", [
-    ...["test/builds/beside-buildkit.test.ts", "test/ecs/beside-buildkit.soak.test.ts"],
+    ...["test/builds/beside-buildkit.soak.test.ts", "test/ecs/beside-buildkit.soak.test.ts"],
   ]),
   integration("what is let go", ["test/api/let-go.test.ts"]),
   integration("kills in builds", ["test/fault/builds.test.ts"]),

@@ -22,8 +22,6 @@ export interface BuildCase {
   readonly exceptOnEcs?: RegExp;
   /** Refused on `ecs`. */
   readonly notOnEcs?: boolean;
-  /** It is a part of `npm test`, the others of `npm run soak`. */
-  readonly sample?: boolean;
 }
 
 const old = new Date("2001-02-03T04:05:06Z");
@@ -78,7 +76,6 @@ const archives: readonly TarEntry[] = [
 export const buildCases: readonly BuildCase[] = [
   {
     name: "every word about an image's configuration",
-    sample: true,
     dockerfile: `FROM busybox
 LABEL one=1 two="with space" three='quoted'
 ENV A=a B="b $A" C=\${A:-none}
@@ -198,7 +195,6 @@ EOF
   },
   {
     name: "COPY into what is there, and into what is not",
-    sample: true,
     dockerfile: `FROM busybox
 COPY tree /tree
 COPY tree/a /new/dir/
@@ -308,7 +304,6 @@ ONBUILD RUN never
   },
   {
     name: "RUN with mounts of the context, of stages and in memory",
-    sample: true,
     dockerfile: `FROM busybox AS other
 RUN mkdir /o && echo other > /o/file
 FROM busybox
@@ -416,7 +411,6 @@ ENTRYPOINT ["/a"]
   { name: "nothing at all", dockerfile: "FROM scratch\nLABEL only=this\n" },
   {
     name: "images for two platforms, of files alone",
-    sample: true,
     dockerfile: `FROM --platform=$BUILDPLATFORM busybox AS cross
 ARG TARGETPLATFORM
 RUN echo $TARGETPLATFORM > /target
@@ -484,7 +478,6 @@ COPY tree/a C:\\dir
   {
     name: "a step that fails",
     fails: true,
-    sample: true,
     dockerfile: "FROM busybox\nRUN echo last words >&2; exit 42\n",
   },
   {

@@ -152,7 +152,6 @@ done
   },
   {
     name: "a base that says by its triggers how a site is built",
-    sample: true,
     bases: ["site"],
     dockerfile: "FROM site\nLABEL maintainer=someone\n",
     args: ["--build-arg", "TITLE=Mine"],

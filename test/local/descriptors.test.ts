@@ -14,6 +14,7 @@ import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { childrenOf, findShim, openFiles, processOf } from "../support/processes.ts";
 import { buildProgram } from "../support/programs.ts";
+import { isSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -202,7 +203,7 @@ describe("from outside", () => {
 });
 
 /** How many processes on their way into the container are looked at. */
-const entering = 100;
+const entering = isSoak ? 100 : 20;
 
 describe("from inside, with the right to trace", () => {
   test("whatever comes into the container has its own standard streams and nothing of the machine", async () => {

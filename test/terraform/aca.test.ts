@@ -106,7 +106,7 @@ describe("the ACA module in Terraform", { skip, concurrency: 2 }, () => {
       false,
     ],
     ["no registry", { create_container_registry: false, storage_account_tier: "Premium" }, false],
-    ["NFS shares", { nfs_shares: true, storage_account_tier: "Premium" }, true],
+    ["NFS shares", { nfs_shares: true, storage_account_tier: "Premium" }, false],
   ] as const) {
     it(
       `is planned, applied, unchanged by a second plan, and destroyed: ${title}`,

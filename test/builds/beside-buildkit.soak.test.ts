@@ -1,6 +1,6 @@
 /**
  * The same Dockerfiles built by the builder and by a real BuildKit: images of equal configuration, history and files, and
- * equal errors. All of them with SOCKERLESS_SOAK=1 (`npm run soak -- "builds beside BuildKit"`), else a sample.
+ * equal errors: `npm run soak -- "builds beside BuildKit"`.
  */
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -21,7 +21,6 @@ import { type BaseName, baseImages } from "./base-images.ts";
 import { type BuildCase, buildCases } from "./dockerfiles.ts";
 import { realWorldCases } from "./real-world.ts";
 import { type BuiltImage, builtImagesOf } from "./built-image.ts";
-import { isSoak } from "../support/soak.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -62,7 +61,7 @@ describe("builds beside BuildKit", () => {
   after(() => resources.disposeAsync());
 
   for (const [number, each] of [...buildCases, ...realWorldCases].entries()) {
-    if ((each.sample !== true && !isSoak) || (onEcs && each.notOnEcs === true)) {
+    if (onEcs && each.notOnEcs === true) {
       continue;
     }
     const except = (onEcs ? each.exceptOnEcs : undefined) ?? each.except;

@@ -1,2 +1,0 @@
-import "../on-aca.ts";
-import "../../api/run.test.ts";
