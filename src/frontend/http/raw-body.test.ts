@@ -57,5 +57,13 @@ test("a body that is cut, too long or not framed as it should be is refused", as
   await assert.rejects(readRawBody(connection("60\r\n"), chunked, 50), /too large/);
   await assert.rejects(readRawBody(connection("zz\r\n"), chunked, 100), /chunk length/);
   await assert.rejects(readRawBody(connection("1\r\nab\r\n"), chunked, 100), /chunked encoding/);
-  await assert.rejects(readRawBody(connection("1".repeat(5000)), chunked, 100), /line too long/);
+  await assert.rejects(readRawBody(connection("1".repeat(5000)), chunked, 100), /too much non-data/);
+  await assert.rejects(
+    readRawBody(connection("1\r\n \r\n".repeat(1000)), chunked, 2000),
+    /too much non-data/,
+  );
+  await assert.rejects(
+    readRawBody(connection("0\r\n", "a: b\r\n".repeat(1000)), chunked, 2000),
+    /too much non-data/,
+  );
 });

@@ -4,8 +4,8 @@ import type { Duplex } from "node:stream";
 
 import { invalid } from "../../common/errors.ts";
 
-/** Maximum bytes of a chunk's size line and of the trailer; both are discarded. */
-const maxLineBytes = 4096;
+/** Maximum bytes of all lines around a body's chunks, which are read one by one and discarded. */
+const maxFramingBytes = 1024;
 
 /**
  * Reads the body that the header announces. The socket must be paused; what follows the body stays in it.
@@ -69,6 +69,7 @@ function tooLarge(limit: number): Error {
 /** Reads exactly the requested number of bytes from a stream. */
 class ExactReader {
   readonly #stream: Duplex;
+  #framingBytes = 0;
   #wake: () => void = () => {};
   readonly #changed = (): void => this.#wake();
 
@@ -104,9 +105,10 @@ class ExactReader {
   async readLine(): Promise<string> {
     let line = "";
     while (!line.endsWith("\n")) {
-      if (line.length >= maxLineBytes) {
-        throw invalid("header line too long");
+      if (this.#framingBytes >= maxFramingBytes) {
+        throw invalid("chunked encoding contains too much non-data");
       }
+      this.#framingBytes += 1;
       line += (await this.read(1)).toString("latin1");
     }
     return line.replace(/\r?\n$/, "");

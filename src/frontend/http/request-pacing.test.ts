@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import type { IncomingMessage } from "node:http";
+import { IncomingMessage, ServerResponse } from "node:http";
+import { Socket } from "node:net";
 import { test } from "node:test";
 
 import fc from "fast-check";
@@ -10,6 +11,8 @@ import { until, untilTrue } from "../../../test/support/until.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { ReplyRoute } from "../router.ts";
+import { RequestPace } from "./request-pacing.ts";
+import { UnfinishedHeaders } from "./unfinished-headers.ts";
 
 function route(method: "GET" | "PUT", path: string, handler: ReplyRoute["handler"]): ReplyRoute {
   return { method, path, answeredBy: "frontend", handler };
@@ -355,4 +358,71 @@ test("unfinished headers take no more than their room together, and a header tha
     assert.match(await client.answered(), /^HTTP\/1\.1 200 /);
   }
   assert.equal(flood.filter(isCut).length, flood.length - 66);
+});
+
+/** A chunked body of blanks in the smallest chunks, without its end. */
+const smallestChunks = (count: number): string => "1\r\n \r\n".repeat(count);
+
+test("content that comes in chunks of a byte is handed on in few pieces", async (t) => {
+  let pieces = 0;
+  const api = await serveApi(t, () => {}, [
+    route("PUT", "/upload", async ({ request, response }) => {
+      let bytes = 0;
+      for await (const chunk of request) {
+        pieces += 1;
+        bytes += (chunk as Buffer).length;
+      }
+      response.end(`<${bytes}>`);
+    }),
+  ]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send(uploadHead("/upload")).send(`${smallestChunks(50_000)}0\r\n\r\n`);
+  await until(() => client.bytes.toString().endsWith("<50000>") || undefined);
+  assert.ok(pieces < 1000, `${pieces} pieces`);
+});
+
+test("of a body in chunks of a byte little is parsed in a turn of the event loop, be it read or dropped", async () => {
+  for (const isDropped of [false, true]) {
+    const parser = {
+      onIncoming: (_: IncomingMessage): undefined => {
+        const response = new ServerResponse(request);
+        pace.began(Object.defineProperty(response, "writableFinished", { value: isDropped }));
+      },
+    };
+    const socket = Object.assign(new Socket(), { parser });
+    const request = new IncomingMessage(socket);
+    request.headers = { "transfer-encoding": "chunked" };
+    let parsed = 0;
+    socket.on("data", (bytes: Buffer) => {
+      if (bytes.includes("PUT")) {
+        parser.onIncoming(request);
+        return;
+      }
+      parsed += bytes.length;
+      for (let n = 0; n < bytes.length && !isDropped; n += 6) {
+        request.push(Buffer.from(" "));
+      }
+    });
+    const pace = new RequestPace(socket, () => false, new UnfinishedHeaders(1024, () => {}));
+    socket.emit("data", Buffer.from(uploadHead("/upload")));
+    const body = Buffer.from(smallestChunks(10_000));
+    socket.emit("data", body);
+    assert.ok(parsed <= 12_000, `${parsed} bytes in a turn`);
+    await until(() => parsed === body.length || undefined);
+    socket.destroy();
+  }
+});
+
+test("line ends without a request are not parsed", () => {
+  let parsed = 0;
+  const socket = Object.assign(new Socket(), { parser: { onIncoming: () => undefined } });
+  socket.on("data", () => {
+    parsed += 1;
+  });
+  new RequestPace(socket, () => false, new UnfinishedHeaders(1024, () => {}));
+  socket.emit("data", Buffer.from("\r\n".repeat(50_000)));
+  assert.equal(parsed, 0);
+  socket.emit("data", Buffer.from(`\r\n${requestTo("/fine")}`));
+  assert.equal(parsed, 1);
 });

@@ -1,13 +1,16 @@
 /**
  * One request of a connection at a time, as in Go's server: the next one is not read before the current one is answered
- * and the client has read the answer.
+ * and the client has read the answer. Chunked bodies are parsed in small steps, and their chunks joined.
  *
  * Why: Node's server parses and dispatches all that it has read, and keeps reading; a client that pipelines without
- * reading answers would make it hold thousands of requests and answers.
+ * reading answers would make it hold thousands of requests and answers. A chunk of one byte takes 400 bytes of memory,
+ * and 64 KiB of such chunks the event loop for 30 ms.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import { Readable } from "node:stream";
 
+import { BodyTurns } from "./body-turns.ts";
 import { interceptParser } from "./request-parser.ts";
 import type { UnfinishedHeaders } from "./unfinished-headers.ts";
 
@@ -19,6 +22,15 @@ const blankLine = "\r\n\r\n";
  * unnoticed, and its request would be kept for as long as a container runs.
  */
 const aheadLimitMs = 60_000;
+
+/** Bytes of a chunked body that are parsed at once. */
+const stepBytes = 4096;
+
+/** Bytes of a chunk of one byte: its length, its content and two line ends. */
+const smallestChunk = 6;
+
+/** The turns of all connections. */
+const bodyTurns = new BodyTurns();
 
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
@@ -33,6 +45,9 @@ export class RequestPace {
   #tail: Buffer = Buffer.alloc(0);
   /** Bytes that were read but not parsed yet. */
   #rest: Buffer = Buffer.alloc(0);
+  /** Parsed content of a chunked body that its request does not have yet. */
+  #content: Buffer[] = [];
+  #awaitsTurn = false;
   /** Bytes of the header that has begun. */
   #headerBytes = 0;
   #isOver = false;
@@ -60,6 +75,9 @@ export class RequestPace {
         const length = request.headers["content-length"];
         const isChunked = request.headers["transfer-encoding"] !== undefined;
         this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
+        if (isChunked) {
+          this.#joinContent(request);
+        }
         const isHijacked = mayHijack(request);
         if (isHijacked) {
           this.#isOver = true;
@@ -95,23 +113,101 @@ export class RequestPace {
   }
 
   #take(chunk: Buffer): void {
+    if (this.#awaitsTurn) {
+      this.#socket.pause();
+      this.#socket.unshift(chunk);
+      return;
+    }
     for (let rest = chunk; rest.length > 0; rest = this.#rest) {
       if (this.#isOver) {
         this.#rest = Buffer.alloc(0); // It would be answered by nobody.
         return;
       }
-      if (this.#isUnanswered() && !isBlank(rest)) {
+      if (this.#isBetweenRequests()) {
+        this.#rest = withoutLineEnds(rest);
+        if (this.#rest.length < rest.length) {
+          continue;
+        }
+      }
+      if (this.#isUnanswered()) {
         this.#hold(rest);
         return;
       }
-      const end = this.#sliceLength(rest);
+      const isChunked = this.#isInBody() && this.#bodyLeft === undefined;
+      if (isChunked && bodyTurns.isOver) {
+        this.#awaitTurn(rest);
+        return;
+      }
+      const end = this.#sliceLength(isChunked ? rest.subarray(0, stepBytes) : rest);
       const slice = rest.subarray(0, end);
       this.#rest = rest.subarray(end);
-      if (this.#request?.complete !== false) {
+      if (!this.#isInBody()) {
         this.#headerBytes += slice.length;
         this.#unfinished.set(this.#socket, this.#headerBytes);
       }
+      const before = this.#content.length;
       this.#parse?.(slice);
+      if (isChunked) {
+        bodyTurns.count(this.#piecesOf(slice, before));
+      }
+    }
+    this.#passContent();
+  }
+
+  #isInBody(): boolean {
+    return this.#request?.complete === false;
+  }
+
+  #isBetweenRequests(): boolean {
+    return !this.#isInBody() && this.#headerBytes === 0;
+  }
+
+  /** The number of pieces that a slice had, besides those that were there before. */
+  #piecesOf(slice: Buffer, before: number): number {
+    // Node drops the rest of a body after the answer.
+    const isDropped = this.#response?.writableFinished === true;
+    return 1 + Math.max(isDropped ? slice.length / smallestChunk : 0, this.#content.length - before);
+  }
+
+  /** Parses the rest in a later turn. */
+  #awaitTurn(rest: Buffer): void {
+    this.#passContent();
+    this.#rest = Buffer.alloc(0);
+    this.#socket.pause();
+    this.#awaitsTurn = true;
+    bodyTurns.wait(() => {
+      this.#awaitsTurn = false;
+      const request = this.#request;
+      if (request !== undefined && request.readableLength >= request.readableHighWaterMark) {
+        this.#socket.unshift(rest); // Reading the request resumes the connection.
+        return;
+      }
+      this.#socket.resume();
+      this.#take(rest);
+    });
+  }
+
+  /** Joins what a step adds to a request's content, which Node adds chunk by chunk. */
+  #joinContent(request: IncomingMessage): void {
+    request.push = (chunk: Buffer | null) => {
+      if (chunk !== null) {
+        this.#content.push(chunk);
+        return true;
+      }
+      this.#passContent();
+      return Readable.prototype.push.call(request, null);
+    };
+  }
+
+  #passContent(): void {
+    const request = this.#request;
+    if (this.#content.length === 0 || request === undefined) {
+      return;
+    }
+    const content = Buffer.concat(this.#content);
+    this.#content = [];
+    if (!Readable.prototype.push.call(request, content)) {
+      this.#socket.pause();
     }
   }
 
@@ -122,8 +218,7 @@ export class RequestPace {
 
   /** The number of bytes that can be parsed without reaching into the next request. */
   #sliceLength(bytes: Buffer): number {
-    const isInBody = this.#request?.complete === false;
-    if (isInBody && this.#bodyLeft !== undefined) {
+    if (this.#isInBody() && this.#bodyLeft !== undefined) {
       const length = Math.min(this.#bodyLeft, bytes.length);
       this.#bodyLeft -= length;
       this.#tail = Buffer.alloc(0);
@@ -158,7 +253,8 @@ export class RequestPace {
   }
 }
 
-/** Line ends between requests, which some clients send after a body; ignored. */
-function isBlank(bytes: Buffer): boolean {
-  return bytes.length < 8 && /^[\r\n]*$/.test(bytes.toString("latin1"));
+/** Without the line ends at the beginning, which some clients send after a body. */
+function withoutLineEnds(bytes: Buffer): Buffer {
+  const start = bytes.findIndex((byte) => byte !== 0x0d && byte !== 0x0a);
+  return start < 0 ? Buffer.alloc(0) : bytes.subarray(start);
 }
