@@ -97,6 +97,26 @@ describe("the metrics address", () => {
     }
   });
 
+  it("parses no body, and answers no request that has one", async () => {
+    let asked = 0;
+    const metrics = async () => {
+      asked += 1;
+      return "a 1\n";
+    };
+    const listener = await serveMetrics(
+      { address: "tcp://127.0.0.1:0", tls: undefined },
+      { metrics, parts: () => Promise.resolve([]) },
+    );
+    try {
+      const socket = connect(portOf(listener), "127.0.0.1").on("error", () => {});
+      socket.write("GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n");
+      assert.equal(await text(socket).catch(() => ""), "");
+      assert.equal(asked, 0);
+    } finally {
+      await listener.close();
+    }
+  });
+
   async function get(port: number, isPlain: boolean): Promise<number> {
     const options = { port, host: "127.0.0.1", path: "/livez", agent: false };
     const { ca, cert, key } = certificates.client;

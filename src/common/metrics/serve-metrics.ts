@@ -1,6 +1,6 @@
 /** The listener of `--metrics-addr`: metrics, and whether the program lives and is ready. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createTlsServer } from "node:https";
+import { createServer as createTlsServer, Server as TlsServer } from "node:https";
 import type { Socket } from "node:net";
 
 import type { TlsFiles } from "../config/load.ts";
@@ -8,6 +8,7 @@ import { isLoopback } from "../config/loopback.ts";
 import { messageOf } from "../errors.ts";
 import type { HeldSockets } from "../held-sockets.ts";
 import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../listen.ts";
+import { interceptParser } from "../request-parser.ts";
 
 /** A part of the program that is ready or not. */
 export interface Part {
@@ -46,7 +47,12 @@ export interface MetricsAddress {
 const maxConnections = 64;
 /** Milliseconds for a handshake and a request, and without progress of an answer. */
 const patienceMs = 15_000;
-const limits = { headersTimeout: patienceMs, requestTimeout: patienceMs, connectionsCheckingInterval: 1_000 };
+const limits = {
+  headersTimeout: patienceMs,
+  requestTimeout: patienceMs,
+  connectionsCheckingInterval: 1_000,
+  shouldUpgradeCallback: () => true, // Node cuts what nobody takes over: a request with a body.
+};
 
 /**
  * Serves `/metrics`, `/livez` and `/readyz`.
@@ -83,6 +89,7 @@ export async function serveMetrics(
         );
   server.timeout = patienceMs;
   boundConnections(server);
+  server.on(server instanceof TlsServer ? "secureConnection" : "connection", refuseBodies);
   const bound = await listen(server, address, { mode: 0o660, serves: "metrics" }, held);
   return {
     address: bound,
@@ -105,6 +112,16 @@ function boundConnections(server: Server): void {
     if (connections.size > maxConnections) {
       oldest?.destroy();
     }
+  });
+}
+
+/** Cuts requests with a body before it is parsed: a body in tiny chunks would take much time and memory. */
+function refuseBodies(socket: Socket): void {
+  const parse = interceptParser(socket, {
+    data: (chunk) => parse?.(chunk),
+    header: ({ headers }) =>
+      headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0,
+    dispatched: () => {},
   });
 }
 

@@ -11,7 +11,7 @@ import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 
 import { BodyTurns } from "./body-turns.ts";
-import { interceptParser } from "./request-parser.ts";
+import { interceptParser } from "../../common/request-parser.ts";
 import type { UnfinishedHeaders } from "./unfinished-headers.ts";
 
 /** The end of a request's header, and of a chunked body. */
