@@ -15,8 +15,8 @@ export interface ParserEvents {
   /**
    * A request's header was parsed.
    *
-   * @returns true to hijack: the server emits `upgrade` with everything behind the header unparsed, in the event's `head`
-   *   and on the socket
+   * @returns true to hijack: the server emits `upgrade` with everything after the header unparsed, in the event's
+   *   `head` and on the socket
    */
   readonly header: (request: IncomingMessage) => boolean;
   /** The server has emitted the event of that request, or refused it. */

@@ -88,7 +88,7 @@ export class Admission {
     this.#slots = new Slots(limits.working);
   }
 
-  /** Signals that a request has arrived to which yielding ones give way. */
+  /** Signals the arrival of a request to which yielding requests give way. */
   arrived(): void {
     this.#yielding.arrived();
   }

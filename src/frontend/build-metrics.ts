@@ -1,25 +1,25 @@
-/** Metrics of builds, which a running builder tells. */
+/** Metrics of builds, as reported by a running builder. */
 import { Counter, type Registry } from "prom-client";
 import * as v from "valibot";
 
-import { askBuilder } from "./builder.ts";
+import { callBuilder } from "./builder.ts";
 
-/** How long the builder may take. */
+/** Time limit for the builder's answer. */
 const limitMs = 2_000;
 
-/** Counted since the builder has started. */
+/** Counts since the builder's start. */
 const countsSchema = v.object({
   succeeded: v.number(),
   failed: v.number(),
-  /** Steps that have ended, those from the cache included. */
+  /** Completed steps, including those from the cache. */
   steps: v.number(),
   cachedSteps: v.number(),
 });
 
 /**
- * Begins to measure builds.
+ * Registers the metrics of builds.
  *
- * @returns reads the counts anew, where a builder runs; never fails
+ * @returns updates the counts if a builder runs; never fails
  */
 export function measureBuilds(socketPath: string, registers: Registry[]): () => Promise<void> {
   const builds = new Counter({
@@ -35,9 +35,9 @@ export function measureBuilds(socketPath: string, registers: Registry[]): () => 
     registers,
   });
   return async () => {
-    const counts = await askBuilder(socketPath, "GET", "/build/counts", AbortSignal.timeout(limitMs))
+    const counts = await callBuilder(socketPath, "GET", "/build/counts", AbortSignal.timeout(limitMs))
       .then(({ body }) => v.parse(countsSchema, body))
-      .catch(() => undefined); // No builder runs, which is the rule.
+      .catch(() => undefined); // Usually no builder runs.
     if (counts !== undefined) {
       builds.reset();
       builds.inc({ outcome: "succeeded" }, counts.succeeded);

@@ -11,7 +11,7 @@ import type { HijackContext, ReplyContext } from "./request-context.ts";
 const hopHeaders = new Set(["host", "connection", "keep-alive", "transfer-encoding", "upgrade", "expect"]);
 
 /** Sends a request without a body to the builder. */
-export async function askBuilder(
+export async function callBuilder(
   socketPath: string,
   method: string,
   path: string,
@@ -59,7 +59,7 @@ export async function forwardToBuilder(
   await sending;
 }
 
-/** Continues an answer that began while the builder was compiled: a refusal becomes one more message. */
+/** Continues an answer that began while the builder was compiled: an error becomes one more message. */
 async function finishBegun(answer: IncomingMessage, response: ReplyContext["response"]): Promise<void> {
   if (answer.statusCode === 200) {
     await pipeline(answer, response);
@@ -92,10 +92,10 @@ export async function joinBuilder(context: HijackContext, socketPath: string, pa
   // A builder that refuses closes its end while the client still writes: the client must still read the refusal.
   keepReadingWithoutOutput(builder);
   builder.write(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
-  builder.on("error", () => {}); // The pipeline has an end of its own for it.
+  builder.on("error", () => {}); // The pipeline handles it.
   socket.once("close", () => builder.destroy());
   socket.pipe(builder);
-  // The loss of either connection ends both; nobody is left to report it to.
+  // The loss of either connection ends both; there is nobody to report it to.
   await pipeline(builder, socket).catch(() => socket.destroy());
   builder.destroy();
 }

@@ -1,4 +1,4 @@
-/** Metrics of single containers, which their agents tell as they do for `docker stats`. */
+/** Metrics of single containers, read from their agents like those of `docker stats`. */
 import { Counter, Gauge, type Registry } from "prom-client";
 
 import { createAgentClient } from "../agent-client/client.ts";
@@ -8,16 +8,16 @@ import type { StatsResponse } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import type { BackendClients } from "./backend/clients.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
 
-/** Most containers that a scrape asks; others are counted. */
+/** Maximum containers read per scrape; the others are only counted. */
 const maxContainers = 500;
-/** Agents asked at a time. */
+/** Agents queried at a time. */
 const concurrency = 16;
-/** Time of all agents together: Prometheus waits 10 s for a scrape. */
+/** Time limit for all agents together: Prometheus allows a scrape 10 s. */
 const limitMs = 4_000;
 const nanosecond = 1e-9;
 
 /** Parts of the frontend that find and reach agents. */
-export interface ContainerWays {
+export interface AgentServices {
   readonly backend: Pick<BackendClients, "containers">;
   readonly agents: Pick<AgentTargets, "access" | "targetOf">;
   readonly logger: Logger;
@@ -30,11 +30,11 @@ interface Reading {
 }
 
 /**
- * Begins to measure containers.
+ * Registers the metrics of containers.
  *
- * @returns reads all anew; never fails
+ * @returns updates all of them; never fails
  */
-export function measureContainers(ways: ContainerWays, registers: Registry[]): () => Promise<void> {
+export function measureContainers(ways: AgentServices, registers: Registry[]): () => Promise<void> {
   const meters = metersIn(registers);
   const unread = new Gauge({
     name: "sockerless_container_unread",
@@ -114,9 +114,9 @@ function sum(values: readonly bigint[]): number {
   return Number(values.reduce((all, each) => all + each, 0n));
 }
 
-/** @returns what the agents have told in time */
+/** @returns the readings that arrived in time */
 async function readAll(
-  ways: ContainerWays,
+  ways: AgentServices,
 ): Promise<{ readonly readings: readonly Reading[]; readonly missing: number }> {
   const signal = AbortSignal.timeout(limitMs);
   const readings: Reading[] = [];
@@ -146,9 +146,9 @@ async function readAll(
   }
 }
 
-/** @returns undefined if it has ended */
+/** @returns undefined if the container has ended */
 async function read(
-  { backend, agents }: ContainerWays,
+  { backend, agents }: AgentServices,
   container: string,
   signal: AbortSignal,
 ): Promise<Reading | undefined> {

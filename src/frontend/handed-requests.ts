@@ -50,17 +50,17 @@ export interface TakenConnection {
   readonly socket: Socket;
   /** Bytes that were read after the header. */
   readonly rest: Buffer;
-  /** The server that it can be given back to. */
+  /** The server to which it can be returned. */
   readonly listener: Server;
 }
 
-/** Parts of one kind. */
+/** The declaration of one kind of part. */
 type Handing<Part extends HandsOver["part"]> = Extract<HandsOver, { readonly part: Part }>;
 
 /** Hands over the connections of a server's requests. */
 export class HandedRequests {
   readonly #options: HandedRequestsOptions;
-  /** Connections that no agent took: their bodies are read here. */
+  /** Connections that no agent took over: this process reads their bodies. */
   readonly #ordinary = new WeakSet<Socket>();
 
   constructor(options: HandedRequestsOptions) {
@@ -69,7 +69,7 @@ export class HandedRequests {
 
   /** Whether a request's connection may be handed over; it must then be taken from Node's server. */
   mayHand(request: IncomingMessage, { route }: RouteMatch): boolean {
-    const part = handsOverOf(route)?.part;
+    const part = handedPartOf(route)?.part;
     return (
       part !== undefined &&
       this.#options.handOver?.mayHandOver(request, part) === true &&
@@ -77,12 +77,12 @@ export class HandedRequests {
     );
   }
 
-  /** Has a request answered as the last one of its connection, by the process that takes it, or else here. */
+  /** Answers a request as the last one of its connection: by the process that takes it over, otherwise here. */
   async answer(request: IncomingMessage, connection: TakenConnection): Promise<void> {
     const { socket, match } = connection;
-    const handsOver = handsOverOf(match.route);
+    const handsOver = handedPartOf(match.route);
     const noError = (): void => {};
-    socket.on("error", noError); // Node took its own listener off.
+    socket.on("error", noError); // Node has removed its own listener.
     using turns = new DisposableStack();
     let taken: TakenUpload | undefined;
     if (handsOver?.part === "upload") {
@@ -118,14 +118,14 @@ export class HandedRequests {
       turns.use(await server.turnOf(match, request, exchange));
       return await take({ ...server.contextOf(request, match, exchange), connection: socket, headers });
     } catch (error) {
-      logger.debug({ err: error }, "no agent reads the body"); // The handler finds the same, and says it.
+      logger.debug({ err: error }, "no agent reads the body"); // The handler gets the same error and reports it.
       return undefined;
     } finally {
       exchanges.finish(exchange);
     }
   }
 
-  /** Gives a connection back to Node's server, which reads the request's body. */
+  /** Returns a connection to Node's server, which reads the request's body. */
   #giveBack(request: IncomingMessage, { socket, listener }: TakenConnection): void {
     if (socket.destroyed) {
       this.#options.logger.debug({ method: request.method, url: request.url }, "nobody reads the body");
@@ -150,10 +150,10 @@ export class HandedRequests {
     try {
       using turn = await server.turnOf(match, request, exchange).catch(() => undefined);
       if (turn === undefined) {
-        return false; // The handler's turn is refused the same, and that is said.
+        return false; // The handler's turn is refused for the same reason, which is then reported.
       }
       const context = server.contextOf(request, match, exchange);
-      const call = await callOf(context).catch(() => undefined); // The handler finds the same, and says it.
+      const call = await callOf(context).catch(() => undefined); // The handler gets the same error and reports it.
       if (call === undefined || handOver === undefined) {
         return false;
       }
@@ -172,6 +172,6 @@ export class HandedRequests {
   }
 }
 
-function handsOverOf(route: RouteMatch["route"]): ReplyRoute["handsOver"] {
+function handedPartOf(route: RouteMatch["route"]): ReplyRoute["handsOver"] {
   return route.hijack === true ? undefined : route.handsOver;
 }

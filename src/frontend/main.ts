@@ -23,7 +23,7 @@ import { ContainerTunnels } from "./port-forwarding/tunnels.ts";
 import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
 import { AgentTargets } from "./streams/agent-targets.ts";
-import { AskedStarts } from "./streams/asked-starts.ts";
+import { PendingStarts } from "./streams/pending-starts.ts";
 import { HandOver } from "./streams/hand-over.ts";
 import { StreamPool } from "./streams/stream-pool.ts";
 import { ExecEnds } from "./streams/exec-ends.ts";
@@ -83,7 +83,7 @@ export async function startFrontend(
     },
     publisher,
     execEnds,
-    askedStarts: new AskedStarts(),
+    pendingStarts: new PendingStarts(),
     startBuilder,
     handOver,
   };
@@ -91,7 +91,8 @@ export async function startFrontend(
   const innerSockets = new InnerSockets({ transport: backend.transport, services, routes, version, ...own });
   const close = async (): Promise<void> => {
     await metrics?.close();
-    await server.close(() => backend.close()); // The backend takes callers whose connection ends for lost, and not for left.
+    // The backend counts callers whose connection ends as lost, not as having left.
+    await server.close(() => backend.close());
     handOver?.close();
     await publisher?.close();
     await innerSockets.close();

@@ -10,21 +10,21 @@ import { processTree } from "../common/process-tree.ts";
 import type { BackendClients } from "./backend/clients.ts";
 import type { BackendPresence } from "./backend/presence.ts";
 import { measureBuilds } from "./build-metrics.ts";
-import { type ContainerWays, measureContainers } from "./container-metrics.ts";
+import { type AgentServices, measureContainers } from "./container-metrics.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
 
 const requestBuckets = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120];
 
-/** How long a backend may take to tell its metrics or what is ready. */
+/** Milliseconds for the backend to report its metrics or its readiness. */
 const backendLimitMs = 5_000;
 
-/** Parts of the frontend that are measured or asked. */
+/** Parts of the frontend that are measured or queried. */
 export interface MeasuredFrontend {
   readonly backend: Pick<BackendClients, "system" | "containers">;
   readonly presence: Pick<BackendPresence, "absence">;
   readonly streams: Pick<StreamPool, "size">;
-  readonly agents: ContainerWays["agents"];
-  /** Whether each container is measured. */
+  readonly agents: AgentServices["agents"];
+  /** Whether single containers are measured. */
   readonly containers: boolean;
   /** Path of the builder's socket, whether or not a builder runs; undefined if the frontend runs alone. */
   readonly builderSocket: string | undefined;
@@ -33,7 +33,7 @@ export interface MeasuredFrontend {
   readonly logger: Logger;
 }
 
-/** Begins to measure a frontend. */
+/** Registers the metrics of a frontend. */
 export function measureFrontend(parts: MeasuredFrontend): MetricsSource {
   const { backend, presence, streams, builderSocket, supervisorPid, logger } = parts;
   const registry = processRegistry("frontend");

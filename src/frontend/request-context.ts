@@ -10,7 +10,7 @@ import type { BackendClients } from "./backend/clients.ts";
 import type { BackendPresence } from "./backend/presence.ts";
 import type { Publisher } from "./port-forwarding/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
-import type { AskedStarts } from "./streams/asked-starts.ts";
+import type { PendingStarts } from "./streams/pending-starts.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 import type { ExecEnds } from "./streams/exec-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
@@ -25,7 +25,7 @@ export interface FrontendServices {
   /** Agents that the frontend can dial, and the credentials for it. */
   readonly agents: AgentTargets;
   readonly execEnds: ExecEnds;
-  readonly askedStarts: AskedStarts;
+  readonly pendingStarts: PendingStarts;
   /** Hands clients' connections over to agents; undefined: all streams go through the workers. */
   readonly handOver: HandOver | undefined;
   /** True if the log level is debug: `Debug` in `/info`. */
@@ -47,8 +47,8 @@ export interface RequestContext {
   /**
    * Aborts when the client is gone or the frontend's drain time is over, but not on a client's half-close. Passed to
    * calls that only read or stream. A call that changes something continues without its client, as in dockerd: a client
-   * that leaves during a stop still wants the container stopped. The backend is told of a client that leaves a stop
-   * without time limit, or a start, which may wait for capacity on the platform.
+   * that leaves during a stop still wants the container stopped. The backend is notified of a client that leaves during
+   * a stop without time limit, or during a start, which may wait for capacity on the platform.
    */
   readonly signal: AbortSignal;
   readonly services: FrontendServices;

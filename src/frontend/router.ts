@@ -21,7 +21,7 @@ export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
  */
 export type AnsweredBy = "frontend" | readonly BackendName[];
 
-/** All backends. An endpoint that the engine answers means the same on all of them. */
+/** All backends: an endpoint that the engine implements behaves the same on all of them. */
 export const builtBackends: AnsweredBy = ["local", "ecs", "aca", "kubernetes"];
 
 interface RouteDescription {

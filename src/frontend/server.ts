@@ -45,7 +45,7 @@ import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./h
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
 
-/** Bytes of all headers beyond ordinary ones that have begun and not ended. */
+/** Maximum total bytes of unfinished headers, not counting headers of ordinary size. */
 const unfinishedHeadersBytes = 64 * 1024 ** 2;
 
 /** Milliseconds for the rest of a call's body, if no transfer slot is free for it. */
@@ -209,7 +209,7 @@ export class DockerApiServer {
     try {
       return this.#match(request);
     } catch {
-      return undefined; // The ordinary path finds the same mistake and answers it.
+      return undefined; // The ordinary path detects the same error and answers it.
     }
   }
 
@@ -252,7 +252,7 @@ export class DockerApiServer {
         return;
       }
       if (match.route.hijack === true) {
-        throw new Error("a request to hijack that was parsed"); // RequestPace sent it to #answerRaw.
+        throw new Error("a request to hijack that was parsed"); // RequestPace passes such a request to #answerRaw.
       }
       // A request whose body an agent reads was admitted before that.
       using turns = new DisposableStack();
@@ -269,12 +269,12 @@ export class DockerApiServer {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
       if (error instanceof TooManyRequests || error instanceof UnsupportedTransferEncoding) {
-        // The connection is another's, and so is the room for what is still sent; or its next request may be anywhere.
+        // Another process has the connection and may still answer; or the position of the next request is unknown.
         response.shouldKeepAlive = false;
         request.resume();
       }
       if (error instanceof UnsupportedTransferEncoding) {
-        await nextTurn(); // Node's parser answers most of them itself, and cuts what is being written.
+        await nextTurn(); // Node's parser answers most of them itself, and cuts off the answer being written.
       }
       if (response.headersSent || response.destroyed) {
         request.socket.destroy();
@@ -301,7 +301,7 @@ export class DockerApiServer {
     try {
       const match = this.#match(request);
       if (match?.route.hijack !== true) {
-        throw new Error("a connection handed over for nothing"); // #mayHijack said otherwise a moment ago.
+        throw new Error("a connection handed over for nothing"); // #mayHijack has ruled this out.
       }
       isText = match.route.refusesInText === true;
       using turn = await this.#turnOf(match, request, exchange);
@@ -350,7 +350,7 @@ export class DockerApiServer {
 
   /** Admits a request by its kind; a call whose body is still incomplete counts as a transfer. */
   async #enter({ kind = "call" }: Route, request: IncomingMessage, signal: AbortSignal): Promise<Admitted> {
-    if (kind !== "call" || (await hasComeWhole(request))) {
+    if (kind !== "call" || (await hasArrivedWhole(request))) {
       return await this.#admission.enter(kind);
     }
     try {
@@ -380,7 +380,7 @@ export class DockerApiServer {
   #log(request: IncomingMessage, error: unknown, exchange: Exchange): void {
     const { kind, message } = fromUnknown(error);
     if (exchange.end.signal.aborted) {
-      return; // Nobody is there to be told, and nothing went wrong.
+      return; // The client is gone, and nothing failed.
     }
     const { method, url } = request;
     const { status } = errorReply(error);
@@ -419,7 +419,7 @@ export class DockerApiServer {
 }
 
 /** Whether a request's body arrived with its header. */
-async function hasComeWhole(request: IncomingMessage): Promise<boolean> {
+async function hasArrivedWhole(request: IncomingMessage): Promise<boolean> {
   const { "transfer-encoding": coding, "content-length": length } = request.headers;
   if (coding === undefined && length === undefined) {
     return true; // There is none.

@@ -15,7 +15,7 @@ import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
 import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
-import { AskedStarts } from "../../src/frontend/streams/asked-starts.ts";
+import { PendingStarts } from "../../src/frontend/streams/pending-starts.ts";
 import type { HandOver } from "../../src/frontend/streams/hand-over.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
 import { ExecEnds } from "../../src/frontend/streams/exec-ends.ts";
@@ -61,7 +61,7 @@ export async function serveApi(
       isDebugging: logger.isLevelEnabled("debug"),
       execEnds: new ExecEnds(clients.execs),
       startBuilder: undefined,
-      askedStarts: new AskedStarts(),
+      pendingStarts: new PendingStarts(),
       handOver,
       // Most tests open no stream, and threads take a moment to start.
       get streams() {

@@ -29,7 +29,7 @@ export class BackendPresence {
   readonly #options: BackendPresenceOptions;
   readonly #closing = new AbortController();
   /** Resolves once the current attempt has a result. */
-  #told = Promise.withResolvers<void>();
+  #attempted = Promise.withResolvers<void>();
   #absence: string | undefined;
   #watching: Promise<void> | undefined;
 
@@ -44,7 +44,7 @@ export class BackendPresence {
   async absence(): Promise<string | undefined> {
     const late = Promise.withResolvers<string>();
     using _limit = after(this.#options.clock, answerLimitMs, () => late.resolve(this.#silence()));
-    return await Promise.race([this.#told.promise.then(() => this.#absence), late.promise]);
+    return await Promise.race([this.#attempted.promise.then(() => this.#absence), late.promise]);
   }
 
   /** Begins to watch. Logs each change, and each reason once. */
@@ -54,7 +54,7 @@ export class BackendPresence {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#told.resolve();
+    this.#attempted.resolve();
     await this.#watching;
   }
 
@@ -63,13 +63,13 @@ export class BackendPresence {
     while (!signal.aborted) {
       const { wasThere, reason } = await this.#watchOnce(signal);
       if (wasThere) {
-        this.#told = Promise.withResolvers();
+        this.#attempted = Promise.withResolvers();
       } else {
         this.#isAbsent(reason);
       }
       await this.#options.clock.sleep(pauseMs, signal).catch(() => {});
     }
-    this.#told.resolve();
+    this.#attempted.resolve();
   }
 
   /** @returns whether the backend had answered, and why the watch ended */
@@ -105,7 +105,7 @@ export class BackendPresence {
       this.#options.logger.info({ address: this.#options.reach.address }, "the backend is there");
     }
     this.#absence = undefined;
-    this.#told.resolve();
+    this.#attempted.resolve();
   }
 
   #isAbsent(reason: string): void {
@@ -113,6 +113,6 @@ export class BackendPresence {
       this.#options.logger.warn({ address: this.#options.reach.address, reason }, "the backend is not there");
     }
     this.#absence = reason;
-    this.#told.resolve();
+    this.#attempted.resolve();
   }
 }

@@ -17,7 +17,7 @@ import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.t
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { type BackendTransport, createBackendTransport } from "./transport.ts";
-import { mayAskAgain } from "./repeated-calls.ts";
+import { mayRetry } from "./repeated-calls.ts";
 
 type Handler = (request: Http2ServerRequest, response: Http2ServerResponse) => void;
 
@@ -112,7 +112,7 @@ test("a call with a token whose answer is lost again and again is made again aft
   const { tokens, handler } = endingBackend(Infinity);
   const clients = await clientsOf(t, handler);
   const untilMs = performance.now() + 400;
-  const contextValues = createContextValues().set(mayAskAgain, () => performance.now() < untilMs);
+  const contextValues = createContextValues().set(mayRetry, () => performance.now() < untilMs);
   const call = clients.containers.startContainer({ container: "c", clientToken: "token" }, { contextValues });
   await assert.rejects(call, { code: Code.Unavailable });
   // A pause is 100 ms, of which a timer may fall short by one: the first call, and no more than four after it.
@@ -122,7 +122,7 @@ test("a call with a token whose answer is lost again and again is made again aft
 test("a call with a token is not made again where its caller does not want it any more", async (t) => {
   const { tokens, handler } = endingBackend(1);
   const clients = await clientsOf(t, handler);
-  const contextValues = createContextValues().set(mayAskAgain, () => false);
+  const contextValues = createContextValues().set(mayRetry, () => false);
   const call = clients.containers.startContainer({ container: "c", clientToken: "token" }, { contextValues });
   await assert.rejects(call, { code: Code.Unavailable });
   assert.deepEqual(tokens, ["lost"]);

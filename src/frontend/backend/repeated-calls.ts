@@ -1,7 +1,8 @@
 /**
  * Retries of calls whose backend died before it answered, as a killed backend is restarted: for ten seconds, whichever
- * backend dies. Read-only calls are retried at once, and calls with an idempotency token once a backend answers. Whether
- * any other call took effect is unknown, so it fails, but where its connection was still being made: nothing was sent.
+ * backend dies. Read-only calls are retried at once, and calls with an idempotency token once a backend answers.
+ * Whether any other call took effect is unknown, so it fails, unless its connection was still being established: then
+ * nothing was sent.
  */
 import { setTimeout } from "node:timers/promises";
 
@@ -11,14 +12,14 @@ import { createContextKey, type Interceptor, type UnaryResponse } from "@connect
 import { isLost } from "../../agent-client/grpc-transport.ts";
 
 /**
- * How long a backend may be away, in all, before a call is no longer retried; recovery waits as long before it undoes a
- * start.
+ * How long a backend may be unavailable, in total, before a call is no longer retried; recovery waits as long before it
+ * undoes a start.
  */
 export const awayLimitMs = 10_000;
 export const awayPauseMs = 100;
 
 /** Whether a call with a token may still be retried after its answer was lost; evaluated at each retry. */
-export const mayAskAgain = createContextKey((): boolean => true, { description: "mayAskAgain" });
+export const mayRetry = createContextKey((): boolean => true, { description: "mayRetry" });
 
 /** The backend, for calls that are retried. */
 export interface Repeats {
@@ -43,9 +44,9 @@ export function repeating(backend: Repeats): Interceptor {
       if (!hasToken(request.message)) {
         throw error;
       }
-      const mayAsk = request.contextValues.get(mayAskAgain);
+      const mayAsk = request.contextValues.get(mayRetry);
       const ask = () => next(request) as Promise<UnaryResponse>;
-      return await askAgain(backend, { ask, mayAsk, signal: request.signal, lost: error });
+      return await retry(backend, { ask, mayAsk, signal: request.signal, lost: error });
     }
   };
 }
@@ -93,7 +94,7 @@ interface LostCall {
  *
  * @throws the last connection error, if the backend was away for ten seconds in all or the call may not be retried
  */
-async function askAgain(backend: Repeats, { ask, mayAsk, signal, lost }: LostCall): Promise<UnaryResponse> {
+async function retry(backend: Repeats, { ask, mayAsk, signal, lost }: LostCall): Promise<UnaryResponse> {
   let leftMs = awayLimitMs;
   for (let failure = lost; ; ) {
     const from = performance.now();

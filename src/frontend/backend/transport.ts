@@ -19,8 +19,8 @@ import { dialTls } from "./dial.ts";
 import { awayLimitMs, awayPauseMs, repeating } from "./repeated-calls.ts";
 
 /**
- * Connections to the backend: one for followers of events and one for all other calls, whose answers would else queue
- * behind each event of a thousand followers. Each is opened by the first call, and by the first call after a loss.
+ * Connections to the backend: one for subscribers of events and one for all other calls, which would otherwise queue
+ * behind each event to a thousand subscribers. Each is opened by the first call, and by the first call after a loss.
  */
 export interface BackendTransport {
   readonly transport: Transport;
@@ -28,7 +28,7 @@ export interface BackendTransport {
   close(): void;
 }
 
-/** A backend behind a network may vanish without a word. */
+/** A backend across a network may vanish without closing its connections. */
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 20_000 } as const;
 
 /** Longer than the supervisor's longest back-off plus a backend's start. */
@@ -68,7 +68,7 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
   const onSocket = address.startsWith("unix://");
   const open = new Set<Socket>();
   const createConnection = (): Socket => {
-    const socket = onSocket ? connectSoonAnswered(address.slice("unix://".length)) : dialTls(reach);
+    const socket = onSocket ? connectToHeldSocket(address.slice("unix://".length)) : dialTls(reach);
     open.add(socket);
     return socket.once("close", () => open.delete(socket));
   };
@@ -79,7 +79,7 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
     const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, { createConnection });
     sessions.push(session);
     const transport: Transport = grpcTransport(
-      connectingAgain(session, () => isClosed),
+      retryingConnections(session, () => isClosed),
       {
         peer: "the backend",
         interceptors: [
@@ -105,7 +105,7 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
     close() {
       isClosed = true;
       for (const socket of open) {
-        socket.destroy(); // A session resets its streams before it ends, as one does whose callers leave.
+        socket.destroy(); // Closing the session would reset its streams first, as if their callers had left.
       }
       for (const session of sessions) {
         session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable));
@@ -115,10 +115,10 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
 }
 
 /**
- * Dials again where a backend dies while a connection to it is being made, as in a TLS handshake: for ten seconds, as no
- * request was sent yet.
+ * Dials again if a backend dies while a connection to it is being established, for instance in a TLS handshake: for ten
+ * seconds, as no request was sent yet.
  */
-function connectingAgain(session: Http2SessionManager, isClosed: () => boolean): Sessions {
+function retryingConnections(session: Http2SessionManager, isClosed: () => boolean): Sessions {
   return {
     authority: session.authority,
     notifyResponseByteRead: (stream) => session.notifyResponseByteRead(stream),
@@ -126,7 +126,7 @@ function connectingAgain(session: Http2SessionManager, isClosed: () => boolean):
       const from = performance.now();
       for (;;) {
         try {
-          return outlivingItsManager(await session.request(...request));
+          return withErrorListener(await session.request(...request));
         } catch (error) {
           if (!cut.has(firstErrno(error) ?? "") || performance.now() - from >= awayLimitMs) {
             throw error;
@@ -142,10 +142,11 @@ function connectingAgain(session: Http2SessionManager, isClosed: () => boolean):
 }
 
 /**
- * Listens for errors of a stream's session for as long as it lives. The library's manager removes its own listener where it
- * opens another session, also before one that it has destroyed emits its error: without a listener that ends the process.
+ * Listens for errors of a stream's session for the session's lifetime. The library's manager removes its own listener
+ * when it opens another session, even before a destroyed one emits its error, which would end the process without a
+ * listener.
  */
-function outlivingItsManager(stream: ClientHttp2Stream): ClientHttp2Stream {
+function withErrorListener(stream: ClientHttp2Stream): ClientHttp2Stream {
   const { session } = stream;
   if (session !== undefined && !outliving.has(session)) {
     outliving.add(session.on("error", () => {}));
@@ -155,8 +156,8 @@ function outlivingItsManager(stream: ClientHttp2Stream): ClientHttp2Stream {
 
 const outliving = new WeakSet<Http2Session>();
 
-/** Connects to a socket that the supervisor may hold for a restarting backend; waits for it for a bounded time. */
-function connectSoonAnswered(path: string): Socket {
+/** Connects to a socket that the supervisor may hold for a restarting backend; the wait is bounded. */
+function connectToHeldSocket(path: string): Socket {
   const socket = connect(path);
   const limit = setTimeout(() => {
     if (socket.bytesRead === 0) {
@@ -175,7 +176,7 @@ async function readPem(path: string): Promise<string> {
   }
 }
 
-/** Names what to check when nobody listens: "connect ENOENT" alone does not help a user. */
+/** Adds to the error what to check if nobody listens: "connect ENOENT" alone does not help a user. */
 function explaining(address: string): Interceptor {
   return (next) => async (request) => {
     try {

@@ -1,4 +1,4 @@
-/** The worker thread that parses, converts and encodes one large body, and then ends. */
+/** The worker thread that parses, converts and encodes one large body, and then exits. */
 import { parentPort, workerData } from "node:worker_threads";
 
 import { create, type DescMessage, toBinary } from "@bufbuild/protobuf";

@@ -69,6 +69,6 @@ function outcomeOf(worker: Worker): Promise<ConversionOutcome> {
   return new Promise((resolve, reject) => {
     worker.once("message", resolve);
     worker.once("error", (error) => reject(systemError("a body could not be converted", error)));
-    worker.once("exit", () => reject(systemError("a body could not be converted"))); // After a message it changes nothing.
+    worker.once("exit", () => reject(systemError("a body could not be converted"))); // No effect after a message.
   });
 }

@@ -38,7 +38,7 @@ export function adaptCreateRequest(settings: ContainerSettings, version: ApiVers
 
 function dropFieldsOfLaterVersions({ config, hostConfig }: ContainerSettings, version: ApiVersion): void {
   if (version.before("1.25")) {
-    hostConfig.autoRemove = false; // Clients removed the container themselves.
+    hostConfig.autoRemove = false; // Before 1.25 clients removed the container themselves.
   }
   if (version.before("1.40")) {
     if (hostConfig.resources !== undefined) {
@@ -93,7 +93,7 @@ function adaptMounts(mounts: readonly Mount[], version: ApiVersion): void {
   }
 }
 
-/** Drops options of another mount type, which were let pass and not looked at before 1.42. */
+/** Drops options of another mount type, which were silently accepted before 1.42. */
 function dropForeignOptions(mount: Mount): void {
   if (mount.bindOptions !== undefined) {
     mount.bindOptions.createMountpoint = false;

@@ -5,7 +5,7 @@ import { unavailable } from "../../common/errors.ts";
 
 /** How long a shutdown waits for requests to end by themselves. Waits, followed logs and events never do. */
 const drainMs = 5000;
-/** How long an aborted request may take to tell its client. */
+/** Milliseconds for an aborted request to report to its client. */
 const farewellMs = 1000;
 
 /** A request in progress. */
@@ -46,7 +46,7 @@ export class Exchanges {
     }
   }
 
-  /** A request has begun. */
+  /** Registers a new request. */
   begin(connection: Socket): Exchange {
     const exchange = { end: new AbortController(), connection };
     this.#current.add(exchange);
@@ -54,7 +54,7 @@ export class Exchanges {
     return exchange;
   }
 
-  /** Its handler is done. */
+  /** Removes a request whose handler is done. */
   finish(exchange: Exchange): void {
     const { connection } = exchange;
     this.#current.delete(exchange);

@@ -25,7 +25,7 @@ export function refusePlainHttp(listener: Server): void {
       socket.off("error", gone);
       const first = socket.read() as Buffer | null;
       if (first === null) {
-        socket.destroy(); // It left without a word.
+        socket.destroy(); // The client left without sending anything.
       } else if (isLetter(first[0])) {
         socket.on("error", gone);
         socket.resume();

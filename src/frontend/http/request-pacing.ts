@@ -54,8 +54,8 @@ export class RequestPace {
   #cut: NodeJS.Timeout | undefined;
 
   /**
-   * @param mayHijack true if everything behind a request's header is to be left unparsed
-   * @param unfinished told of the headers
+   * @param mayHijack whether to leave everything after a request's header unparsed
+   * @param unfinished receives the sizes of unfinished headers
    */
   constructor(
     socket: Socket,
@@ -86,7 +86,7 @@ export class RequestPace {
         return isHijacked;
       },
       dispatched: () => {
-        // No response: hijacked, or refused by Node, which closes the connection then.
+        // No response: the request was hijacked, or Node refused it and then closes the connection.
         this.#isOver ||= this.#response === undefined;
       },
     });
@@ -120,7 +120,7 @@ export class RequestPace {
     }
     for (let rest = chunk; rest.length > 0; rest = this.#rest) {
       if (this.#isOver) {
-        this.#rest = Buffer.alloc(0); // It would be answered by nobody.
+        this.#rest = Buffer.alloc(0); // Nobody would answer it.
         return;
       }
       if (this.#isBetweenRequests()) {
@@ -222,7 +222,7 @@ export class RequestPace {
       const length = Math.min(this.#bodyLeft, bytes.length);
       this.#bodyLeft -= length;
       this.#tail = Buffer.alloc(0);
-      return length === 0 ? bytes.length : length; // Never 0 unless the parser sees more in the length than we do.
+      return length === 0 ? bytes.length : length; // Only 0 if the parser understands the length differently.
     }
     const before = this.#tail.length;
     const overlap = Buffer.concat([this.#tail, bytes.subarray(0, blankLine.length - 1)]).indexOf(

@@ -1,22 +1,22 @@
 /**
- * Bounds the memory that unfinished headers of requests hold together: each may have a mebibyte, and thousands of
- * connections may stand for as long as a header may take.
+ * Bounds the total memory of unfinished request headers: each may be a mebibyte, and thousands of connections may stay
+ * open for as long as a header may take.
  */
 import type { Socket } from "node:net";
 
-/** Bytes of a header that count for nothing: no client but one that sends long credentials has more. */
+/** Bytes of a header that are not counted: only clients with long credentials send more. */
 const ordinaryBytes = 16 * 1024;
 
-/** Connections on which a long header has begun. Of too many bytes, the connections that began first are closed. */
+/** Connections with an unfinished long header. If the total is too large, those that began first are closed. */
 export class UnfinishedHeaders {
   readonly #mostBytes: number;
   readonly #onCut: (reason: string) => void;
-  /** Bytes that have come of each long header, the one that became long first at first. */
+  /** Bytes received of each long header, in the order in which the headers became long. */
   readonly #bytes = new Map<Socket, number>();
   #total = 0;
 
   /**
-   * @param mostBytes of all long headers
+   * @param mostBytes maximum total of all long headers
    * @param onCut called with the reason for each connection that is closed
    */
   constructor(mostBytes: number, onCut: (reason: string) => void) {
@@ -24,7 +24,7 @@ export class UnfinishedHeaders {
     this.#onCut = onCut;
   }
 
-  /** So many bytes have come of the header that a connection sends. */
+  /** Records how many bytes of its current header a connection has sent. */
   set(connection: Socket, bytes: number): void {
     if (bytes <= ordinaryBytes) {
       return;
@@ -41,7 +41,7 @@ export class UnfinishedHeaders {
     }
   }
 
-  /** The header has ended, or its connection has. */
+  /** Removes a connection whose header is complete, or which has closed. */
   delete(connection: Socket): void {
     this.#total -= this.#bytes.get(connection) ?? 0;
     this.#bytes.delete(connection);

@@ -10,7 +10,7 @@ export class Yielding {
   #hasArrived = false;
   #givenWay = 0;
 
-  /** Notes an arrival that the others yield to in this turn. */
+  /** Records an arrival to which others yield in this turn. */
   arrived(): void {
     this.#hasArrived = true;
   }

@@ -2,7 +2,10 @@ import type { Transport } from "@connectrpc/connect";
 
 import { actingContainerHeader } from "../../common/acting-container.ts";
 
-/** A transport whose every call is made for a client at a container's Docker socket: the backend allows what that one may. */
+/**
+ * A transport that marks every call as made on behalf of a client at a container's Docker socket: the backend allows
+ * what that client may do.
+ */
 export function actingTransport(transport: Transport, containerId: string): Transport {
   const acting = (header: HeadersInit | undefined): Headers => {
     const all = new Headers(header);

@@ -7,12 +7,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /**
- * Connects to a server that does not listen: it gets the connection's other end, a socket like any other.
+ * Connects to a server that does not listen: it gets the other end of the connection, an ordinary socket.
  *
- * @param server takes connections by its event, as node:http's do
+ * @param server accepts connections by its `connection` event, like those of node:http
  */
 export async function connectionTo(server: Pick<HttpServer, "emit">): Promise<Socket> {
-  const directory = await mkdtemp(join(tmpdir(), "skl-pair-")); // Its mode is 0700: nobody else connects.
+  const directory = await mkdtemp(join(tmpdir(), "skl-pair-")); // Its mode is 0700, so that nobody else can connect.
   const pairing = createServer({ allowHalfOpen: true }, (end) => void server.emit("connection", end));
   try {
     const path = join(directory, "s");

@@ -1,6 +1,7 @@
 /**
- * Docker sockets inside containers that run elsewhere. A container's agent listens; tunnels from here wait for the connections
- * of its processes. Each container has a server of its own, whose calls to the backend all say for which container they are made.
+ * Docker sockets inside containers that run elsewhere. A container's agent listens; tunnels from here wait for
+ * connections of its processes. Each container has a server of its own, which marks its calls to the backend with the
+ * container.
  */
 import type { Transport } from "@connectrpc/connect";
 
@@ -17,24 +18,24 @@ import { joinSocket } from "../port-forwarding/tunnels.ts";
 import type { FrontendServices } from "../request-context.ts";
 import type { Route } from "../router.ts";
 import { DockerApiServer } from "../server.ts";
-import { AskedStarts } from "../streams/asked-starts.ts";
+import { PendingStarts } from "../streams/pending-starts.ts";
 import { ExecEnds } from "../streams/exec-ends.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 import { actingTransport } from "./acting-transport.ts";
 import { connectionTo } from "./connection-to.ts";
 
-/** The most connections of one container at a time, those that are waited for included. */
+/** Maximum connections per container, including tunnels that still wait for one. */
 const mostConnections = 64;
 /** Tunnels of one socket that wait for a connection. */
 const waitingTunnels = 2;
-/** Pauses before the next tunnel, after one that was not opened. */
+/** Pauses after a tunnel that could not be opened, before the next. */
 const pauses = { firstMs: 200, longestMs: 5_000 };
 
 /** Dependencies. */
 export interface InnerSocketsOptions {
-  /** To the backend, for clients of the frontend. */
+  /** Transport to the backend for the frontend's clients. */
   readonly transport: Transport;
-  /** Those of the frontend's clients. */
+  /** Services for the frontend's clients. */
   readonly services: FrontendServices;
   readonly routes: readonly Route[];
   readonly version: string;
@@ -48,7 +49,7 @@ interface Served {
   readonly done: Promise<unknown>;
 }
 
-/** Serves them. */
+/** Serves the Docker sockets of all containers. */
 export class InnerSockets {
   readonly #options: InnerSocketsOptions;
   readonly #served = new Map<string, Served>();
@@ -58,7 +59,7 @@ export class InnerSockets {
     this.#options = options;
   }
 
-  /** Serves a container's sockets from now on, and no others. @param sockets none: it does not run */
+  /** Sets the sockets to serve for a container, replacing earlier ones. @param sockets empty if it does not run */
   settle(containerId: string, sockets: readonly InnerSocket[]): void {
     const served = this.#served.get(containerId);
     if (sockets.length === 0 && served !== undefined) {
@@ -157,18 +158,19 @@ export class InnerSockets {
   }
 }
 
-/** Services of clients for whom the backend is asked as a container. Nothing else is asked for them, no builder either. */
+/** Services for a container's clients: all their calls are made on behalf of the container, and there is no builder. */
 function ownServices(services: FrontendServices, backend: BackendClients): FrontendServices {
   const { clock, presence, streams, agents, publisher } = services;
   return {
     ...{ backend, clock, presence, streams, agents },
     execEnds: new ExecEnds(backend.execs),
-    askedStarts: new AskedStarts(),
+    pendingStarts: new PendingStarts(),
     handOver: undefined,
     isDebugging: false,
     publisher: publisher && {
       start: async (container, start) => {
-        const { containerId } = await backend.containers.describePorts({ container }); // Fails for a container of others.
+        // Fails for a container that the client must not see.
+        const { containerId } = await backend.containers.describePorts({ container });
         await publisher.start(containerId, start);
       },
     },

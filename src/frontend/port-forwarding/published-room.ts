@@ -1,5 +1,5 @@
 /**
- * Room for the connections and flows of all published ports. Anybody can open them, and each takes descriptors, memory
+ * Limits on the connections and flows of all published ports: anybody can open them, and each takes descriptors, memory
  * and time of the process that also serves the API.
  */
 import { openFilesLimit } from "../../common/open-files.ts";
@@ -7,27 +7,27 @@ import { usualLimits } from "../admission.ts";
 
 /** Descriptors of a connection: its own, and that to the container. */
 const perConnection = 2;
-/** Upper bound, which bounds the memory of connections, some 50 KB each. */
+/** Upper bound of connections, which bounds their memory: some 50 KB each. */
 const mostConnections = 4_096;
 
-/** Default number of connections and flows: half of the descriptors that are not for clients of the API. */
+/** Default maximum of connections and flows: half of the descriptors that are not reserved for the API's clients. */
 export function usualRoom(): number {
   const others = openFilesLimit() - usualLimits().descriptors;
   return Math.min(mostConnections, Math.floor(others / 2 / perConnection));
 }
 
-/** One port's part of the room. */
+/** One port's use of the shared limit. */
 export interface PortRoom {
   /**
-   * Takes a place until the disposal of the result. If there is none, the port with the most gives way: its newest.
+   * Takes a slot until the result is disposed. If none is free, the port with the most slots loses its newest.
    *
-   * @param close ends what has the place; called if it has to give way
-   * @returns undefined if it is this port that has the most
+   * @param close ends the slot's user; called if it loses the slot
+   * @returns undefined if this port has the most
    */
   enter(close: () => void): Disposable | undefined;
 }
 
-/** Shares a number of places between ports. */
+/** Shares a number of slots between ports. */
 export class PublishedRoom {
   readonly #most: number;
   readonly #ports = new Set<Set<() => void>>();
@@ -37,7 +37,7 @@ export class PublishedRoom {
     this.#most = most;
   }
 
-  /** Adds a port. It counts as long as it has places. */
+  /** Adds a port, which is forgotten while it has no slots. */
   forPort(): PortRoom {
     const places = new Set<() => void>();
     return {
@@ -62,7 +62,7 @@ export class PublishedRoom {
     };
   }
 
-  /** Ends the newest of the port with the most. False: that is this port. */
+  /** Ends the newest user of the port with the most slots. @returns false if that is this port */
   #makeWayFor(places: Set<() => void>): boolean {
     let largest = places;
     for (const other of this.#ports) {

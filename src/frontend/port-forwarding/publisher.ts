@@ -45,8 +45,8 @@ export interface Listening {
   readonly publishFailure: string;
 }
 
-/** Takes the Docker sockets inside a container. */
-export type TellSockets = (containerId: string, sockets: readonly InnerSocket[]) => void;
+/** Receives the Docker sockets inside a container. */
+export type OnSockets = (containerId: string, sockets: readonly InnerSocket[]) => void;
 
 /** Dependencies of a publisher. */
 export interface PublisherOptions {
@@ -71,8 +71,8 @@ export class Publisher {
   readonly #failing = new Map<string, number>();
   readonly #shutdown = new AbortController();
   #watching: Promise<void> | undefined;
-  #tellSockets: TellSockets = () => {};
-  /** Containers of which sockets were told last. */
+  #onSockets: OnSockets = () => {};
+  /** Containers whose Docker sockets were reported. */
   readonly #withSockets = new Set<string>();
   /** True if the backend listens itself; that does not change while it is the same backend. */
   #idle: boolean = false;
@@ -82,12 +82,13 @@ export class Publisher {
   }
 
   /**
-   * Begins to watch containers, running ones included.
+   * Begins to watch containers, including running ones.
    *
-   * @param tellSockets is told the Docker sockets inside each container that begins to run, and none of one that does not run
+   * @param onSockets receives the Docker sockets inside each container that begins to run, and an empty list once it no
+   *   longer runs
    */
-  watch(tellSockets: TellSockets = () => {}): void {
-    this.#tellSockets = tellSockets;
+  watch(onSockets: OnSockets = () => {}): void {
+    this.#onSockets = onSockets;
     this.#watching ??= this.#watchForEver();
   }
 
@@ -102,7 +103,8 @@ export class Publisher {
   async start(container: string, start: (listening: Listening) => Promise<unknown>): Promise<void> {
     const ports = this.#idle ? undefined : await this.#describe(container);
     if (ports === undefined) {
-      await start({ published: [], publishFailure: "" }); // It does not exist, which the start will say, or its ports are no business of ours.
+      // The container does not exist, which the start reports, or this process does not publish its ports.
+      await start({ published: [], publishFailure: "" });
       return;
     }
     const id = ports.containerId;
@@ -143,7 +145,7 @@ export class Publisher {
   }: DescribePortsResponse): Promise<readonly PortMapping[]> {
     const bound = this.#published.get(containerId);
     if (bound !== undefined) {
-      return bound.mappings; // It runs, and the start will say so.
+      return bound.mappings; // It already runs, which the start reports.
     }
     if (active) {
       return published;
@@ -248,15 +250,15 @@ export class Publisher {
     const ports = await this.#describe(containerId);
     const sockets = ports?.active === true ? ports.sockets : [];
     this.#withSockets[sockets.length > 0 ? "add" : "delete"](containerId);
-    this.#tellSockets(containerId, sockets);
+    this.#onSockets(containerId, sockets);
     if (ports?.active !== true) {
       this.#free(containerId);
     } else if (!this.#published.has(containerId) && ports.published.length > 0) {
-      await this.#bind(containerId, ports.published.map(wantedAgain));
+      await this.#bind(containerId, ports.published.map(wantedPortOf));
     }
   }
 
-  /** @returns undefined: it is gone, or not ours to publish */
+  /** @returns undefined if it is gone, or if this process does not publish its ports */
   async #describe(container: string): Promise<DescribePortsResponse | undefined> {
     const { containers } = this.#options.backend;
     try {
@@ -323,7 +325,7 @@ export class Publisher {
 }
 
 /** The port with the addresses that were bound. */
-function wantedAgain({ ip, privatePort, publicPort, type }: PortMapping): WantedPort {
+function wantedPortOf({ ip, privatePort, publicPort, type }: PortMapping): WantedPort {
   return create(WantedPortSchema, {
     containerPort: privatePort,
     protocol: type,

@@ -26,9 +26,9 @@ import { openDatagramTunnel } from "./datagram-tunnel.ts";
 import { dismiss } from "./tcp-port.ts";
 import type { DatagramFlow } from "./udp-port.ts";
 
-/** Maximum calls to the backend at a time, so that a crowd at published ports leaves turns to calls of the API. */
+/** Maximum concurrent calls to the backend for published ports, so that many connections there do not delay the API. */
 const mostCalls = 16;
-/** Maximum of these for one port, so that its crowd leaves turns to other ports. */
+/** Maximum of these for one port, so that it does not delay the others. */
 const mostCallsOfPort = 4;
 /** Maximum number of remembered unreachable addresses. */
 const maxRemembered = 10_000;
@@ -45,7 +45,7 @@ export interface TunnelServices {
 export interface ContainerPort {
   readonly containerId: string;
   readonly port: number;
-  /** Turns of its connections to ask for their way. */
+  /** Slots of the port's connections for calls to the backend. */
   readonly turns: Slots;
 }
 
@@ -141,7 +141,7 @@ export class ContainerTunnels {
     });
   }
 
-  /** @param isWanted false: it has given way while it waited for its turn */
+  /** @param isWanted false once it has lost its slot while waiting for its turn */
   async #place(
     { containerId, port, turns }: ContainerPort,
     protocol: TransportProtocol,

@@ -12,7 +12,7 @@ import { replyEmpty } from "../http/reply.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient } from "../streams/archive-to-client.ts";
-import { letGo, OutOfSight } from "../streams/handed-on.ts";
+import { closeCopy, OutOfSight } from "../streams/handed-on.ts";
 import { type Access, atAgent, type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
@@ -111,7 +111,7 @@ async function answerTaken(context: ReplyContext, { connection, ended, lose }: T
     if (!(error instanceof OutOfSight)) {
       throw inDockersWords(error, context, pathOf(context));
     }
-    letGo(response, connection);
+    closeCopy(response, connection);
     return;
   }
   await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_WRITTEN);
@@ -190,7 +190,7 @@ function opener(context: RequestContext, write: boolean): (access: Access) => Pr
   return (access) => services.backend.containers.openArchive({ container, access, write }, { signal });
 }
 
-/** Converts an agent's error to Docker's words, which name the container as the client did. */
+/** Converts an agent's error to Docker's wording, which names the container as the client did. */
 function inDockersWords(error: unknown, context: ReplyContext, path: string): Error {
   const converted = fromUnknown(error);
   return converted.kind === "not-found"

@@ -73,7 +73,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
       stdin,
       multiplexed,
       headerLead,
-      isToldElsewhere: isStartFailure,
+      isReportedElsewhere: isStartFailure,
       onDetach: detached(context, attachment),
     });
   }
@@ -101,7 +101,7 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
     await streamToClient(context, stream, link, {
       stdin,
       multiplexed: false,
-      isToldElsewhere: isStartFailure,
+      isReportedElsewhere: isStartFailure,
       onDetach,
     });
   }
@@ -162,7 +162,7 @@ async function openInBand(
       return undefined;
     }
     if (!hasLeft(context)) {
-      context.services.askedStarts.loseOutput(attachment.accepted.id, name);
+      context.services.pendingStarts.loseOutput(attachment.accepted.id, name);
       guarded?.lost();
     }
     await headerLead?.();

@@ -1,7 +1,7 @@
 /** `/build` and the endpoints of BuildKit's clients, served by the builder if there is one. */
 import { invalid } from "../../common/errors.ts";
 import { momentOf } from "../../common/moments.ts";
-import { askBuilder, forwardToBuilder, joinBuilder } from "../builder.ts";
+import { callBuilder, forwardToBuilder, joinBuilder } from "../builder.ts";
 import { type FilterValues, readFilters } from "../filters.ts";
 import { refuse } from "../not-built.ts";
 import { text } from "../http/query.ts";
@@ -123,7 +123,7 @@ async function postBuildPrune({
   if (moment !== undefined) {
     searchParams.set("filters", withMoment(filters, moment));
   }
-  const { status, body } = await askBuilder(socket, "POST", `/build/prune?${searchParams}`, signal);
+  const { status, body } = await callBuilder(socket, "POST", `/build/prune?${searchParams}`, signal);
   replyJson(response, status, body);
 }
 

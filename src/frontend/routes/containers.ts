@@ -11,7 +11,7 @@ import {
   WaitContainerRequestSchema,
   type WaitExited,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import { mayAskAgain } from "../backend/repeated-calls.ts";
+import { mayRetry } from "../backend/repeated-calls.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { containerDetailToJson, containerListText, containerSummaryToText } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";
@@ -113,8 +113,8 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   }
   const container = nameOf(context);
   const clientToken = randomUUID();
-  using asked = services.askedStarts.begin(container);
-  const contextValues = createContextValues().set(mayAskAgain, () => !asked.hasLostOutput);
+  using asked = services.pendingStarts.begin(container);
+  const contextValues = createContextValues().set(mayRetry, () => !asked.hasLostOutput);
   const start = (listening?: Listening) =>
     services.backend.containers.startContainer(
       { container, clientToken, ...listening },
@@ -125,7 +125,7 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
     await (services.publisher?.start(container, start) ?? start());
   } catch (error) {
     if (isErrorKind(error, "unavailable")) {
-      guarded?.lost(); // Its client may wait for an end, or a removal, that does not come.
+      guarded?.lost(); // Its client may be waiting for an exit or a removal that will not happen.
     }
     throw error;
   }
@@ -134,7 +134,7 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
 
 async function postContainersStop(context: ReplyContext): Promise<void> {
   const { signal, services, response } = context;
-  // The backend is told of a client that leaves, and continues the stop unless that has no time limit.
+  // The backend is notified of a client that leaves, and continues the stop unless that has no time limit.
   await services.backend.containers.stopContainer(
     { container: nameOf(context), ...stopOptions(context) },
     { signal },
@@ -239,7 +239,7 @@ function endWait({ version, response }: ReplyContext, exited: WaitExited, condit
     response.writeHead(200, { "Content-Type": "application/json" });
   }
   if (exited.error !== "" && condition === WaitCondition.REMOVED && version.before("1.34")) {
-    response.end(); // An empty answer is how such a client is told that the removal failed.
+    response.end(); // An empty answer tells such a client that the removal failed.
     return;
   }
   const failure = exited.error === "" ? {} : { Error: { Message: exited.error } };
@@ -247,7 +247,7 @@ function endWait({ version, response }: ReplyContext, exited: WaitExited, condit
 }
 
 interface StopOptions {
-  /** Negative: for ever. Absent: the container's. */
+  /** Negative for no limit; absent for the container's setting. */
   readonly timeoutSeconds?: number;
   readonly signal: string;
 }

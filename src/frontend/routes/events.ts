@@ -50,7 +50,7 @@ async function getEvents({ query, version, signal, services, response }: ReplyCo
       case "end":
         response.end();
         return;
-      default: // A heartbeat; one day something newer.
+      default: // A heartbeat, or a kind of a newer version.
     }
   }
   throw systemError("the backend ended the events without saying so");

@@ -90,7 +90,7 @@ async function postExecStart(context: HijackContext): Promise<void> {
   );
   if (start.detach) {
     const { link } = await openExec(context, execId, start, place);
-    link.pipeTo((_, written) => written()); // There should be none.
+    link.pipeTo((_, written) => written()); // There should be no output.
     await link.ended;
     connection.replyEmpty();
     return;
@@ -148,7 +148,7 @@ function startedExec(id: string, { containerId, config }: StartExecResponse): In
   return create(InspectExecResponseSchema, {
     id,
     containerId,
-    ...(config === undefined ? {} : { config: { ...config, env: [] } }), // No inspect tells it.
+    ...(config === undefined ? {} : { config: { ...config, env: [] } }), // An inspect does not show it.
     openStdin: config?.attachStdin ?? false,
     openStdout: config?.attachStdout ?? false,
     openStderr: config?.attachStderr ?? false,

@@ -1,4 +1,4 @@
-/** Images that come and go: `docker pull`, `import` and `load`, `docker push` and `save`. */
+/** Transfers of images: `docker pull`, `import` and `load`, `docker push` and `save`. */
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
@@ -26,7 +26,7 @@ import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
-import { letGo, OutOfSight } from "../streams/handed-on.ts";
+import { closeCopy, OutOfSight } from "../streams/handed-on.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
@@ -242,7 +242,7 @@ async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undef
             return;
           }
           if (error instanceof OutOfSight) {
-            letGo(reply.response, connection);
+            closeCopy(reply.response, connection);
             over.abort(error);
           } else {
             // The backend knows why a load fails that has reached its endpoint.
@@ -332,7 +332,7 @@ async function getImagesGet(context: ReplyContext): Promise<void> {
   for (let next = await messages.next(); next.done !== true; next = await messages.next()) {
     const { message } = next.value;
     if (message.case === "ready") {
-      messages.next().catch(() => {}); // Nothing follows; we end it.
+      messages.next().catch(() => {}); // Nothing follows; this side ends the call.
       await archiveFromPlace(context, message.value.endpoint, over, leaving);
       return;
     }

@@ -74,7 +74,7 @@ async function postNetworksCreate(context: ReplyContext): Promise<void> {
 async function postNetworksPrune(context: ReplyContext): Promise<void> {
   const { query, signal, services, response } = context;
   const filters = readFilters(query, filterKeys.networksToPrune);
-  const ids = await idsToTell(context);
+  const ids = await networkIdsByName(context);
   const { removed } = await services.backend.networks.pruneNetworks({ filters }, { signal });
   replyJson(response, 200, { NetworksDeleted: listOrNull(removed.map((name) => ids.get(name) ?? name)) });
 }
@@ -83,7 +83,7 @@ async function postNetworksPrune(context: ReplyContext): Promise<void> {
  * IDs of networks by name, for backends whose prune reports IDs (`aca`); Docker reports names. A network created since
  * may have taken a name.
  */
-async function idsToTell(context: ReplyContext): Promise<ReadonlyMap<string, string>> {
+async function networkIdsByName(context: ReplyContext): Promise<ReadonlyMap<string, string>> {
   if ((await backendName(context)) !== "aca") {
     return new Map();
   }

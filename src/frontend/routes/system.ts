@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import { notFound, unavailable } from "../../common/errors.ts";
 import { GetDiskUsageResponseSchema } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
-import { askBuilder } from "../builder.ts";
+import { callBuilder } from "../builder.ts";
 import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
 import { notBuilt } from "../not-built.ts";
@@ -137,7 +137,7 @@ async function buildCacheOf(
   if (socket === undefined) {
     return [];
   }
-  const { body } = await askBuilder(socket, "GET", "/build/usage", signal);
+  const { body } = await callBuilder(socket, "GET", "/build/usage", signal);
   return Array.isArray(body) ? body : [];
 }
 

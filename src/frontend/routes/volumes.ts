@@ -38,14 +38,14 @@ async function getVolumesList({ query, signal, services, response }: ReplyContex
 async function getVolumesByName({ parameters, signal, services, response }: ReplyContext): Promise<void> {
   const name = parameters["name"] ?? "";
   const { volume } = await services.backend.volumes.inspectVolume({ name }, { signal });
-  replyJson(response, 200, toldVolume(volume));
+  replyJson(response, 200, volumeReply(volume));
 }
 
 async function postVolumesCreate(context: ReplyContext): Promise<void> {
   const { services, response } = context;
   const { fields } = await readBody(context, "createVolume", { optional: true });
   const { volume } = await services.backend.volumes.createVolume(fields);
-  replyJson(response, 201, toldVolume(volume));
+  replyJson(response, 201, volumeReply(volume));
 }
 
 async function postVolumesPrune(context: ReplyContext): Promise<void> {
@@ -69,7 +69,7 @@ async function deleteVolumes({ parameters, query, services, response }: ReplyCon
   replyEmpty(response, 204);
 }
 
-function toldVolume(volume: Volume | undefined): Record<string, unknown> {
+function volumeReply(volume: Volume | undefined): Record<string, unknown> {
   if (volume === undefined) {
     throw systemError("the backend answered without a volume");
   }

@@ -1,7 +1,7 @@
 /** A tar stream as the body of an answer, which the agent writes itself if it takes the client's connection. */
 import { encodeExportRequest } from "../../agent-client/export.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { endOfHanded, letGo, OutOfSight } from "./handed-on.ts";
+import { endOfHanded, closeCopy, OutOfSight } from "./handed-on.ts";
 import type { OpenStream } from "./open-stream.ts";
 import type { StreamLink } from "./stream-link.ts";
 import { streamToResponse } from "./stream-to-response.ts";
@@ -46,7 +46,7 @@ async function isHandedOn(context: ReplyContext, link: StreamLink, handedOn: () 
     return false;
   }
   handedOn();
-  letGo(response, connection);
+  closeCopy(response, connection);
   logger.debug("an archive is handed on");
   const ended = endOfHanded(logger, "an archive", link.offer.socket, link.ended);
   context.keepTurn(

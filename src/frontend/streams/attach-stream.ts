@@ -82,7 +82,7 @@ export async function openAttachment(
     }
     current = await Attachment.reserve(context, id, wanted);
     if (!current.accepted.running) {
-      current.cancel(); // It has ended since: its next start is nothing that was attached to.
+      current.cancel(); // It has ended since, and the client did not attach to its next run.
       return undefined;
     }
   }

@@ -25,11 +25,11 @@ import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.
 /** A forwarder that has run this long resets the count of earlier crashes. */
 const stableAfterMs = 60_000;
 
-/** The forwarder gives a client a second to read; without a reply by then it counts as stuck. */
-const tellingMs = 3_000;
+/** The forwarder gives a client a second to read; without a reply within this time it counts as stuck. */
+const replyLimitMs = 3_000;
 
 /** An agent that holds a connection for this long counts as alive. */
-const dyingMs = 1_000;
+const aliveAfterMs = 1_000;
 
 /** The forwarder's reply about a connection: it holds it, or could not pass it on. */
 interface Answer {
@@ -169,9 +169,9 @@ export class HandOver {
    * dies is unfinished, which every client takes for an error.
    *
    * @param handed resolves once the agent confirms that it has the connection; undefined: the forwarder confirms
-   * @returns undefined once it is handed over; else the connection stays here, because the client or the forwarder is
-   *   gone or no agent took it: the returned bytes precede all that is still to be read
-   * @throws SockerlessError when nobody knows who has it
+   * @returns undefined once it is handed over; otherwise the connection stays here, because the client or the forwarder
+   *   is gone or no agent took it: the returned bytes precede all that is still to be read
+   * @throws SockerlessError if it is unknown which process has it
    */
   async give(
     client: Duplex,
@@ -222,7 +222,7 @@ export class HandOver {
     }
     const tell = (state: "begun" | "lost" | "settled"): void => {
       if (this.#guarded.get(client) === request && this.#isReady) {
-        this.#forwarder?.send({ guarded: request.guarded, state }, () => {}); // The next forwarder is told as well.
+        this.#forwarder?.send({ guarded: request.guarded, state }, () => {}); // Also sent to the next forwarder.
       }
     };
     const end = (state: "lost" | "settled"): void => {
@@ -267,7 +267,7 @@ export class HandOver {
   async #isDone(handle: Handle, message: object): Promise<boolean> {
     const told = new AbortController();
     try {
-      const late = sleep(tellingMs, undefined, { signal: told.signal });
+      const late = sleep(replyLimitMs, undefined, { signal: told.signal });
       const answer = await Promise.race([this.#ask(handle, message), late]);
       return answer?.error === "";
     } catch (error) {
@@ -366,7 +366,7 @@ export class HandOver {
         detached: true,
       });
     } catch (error) {
-      this.#ended(messageOf(error)); // Node throws some reasons, and tells others by an event.
+      this.#ended(messageOf(error)); // Node throws some errors and emits others as an event.
       return;
     }
     forwarder.on("error", (error) => {
@@ -429,11 +429,11 @@ export async function hasDied(socket: string): Promise<boolean> {
   const closed = new AbortController();
   let isBusy = false;
   probe.once("error", (error) => {
-    isBusy = errnoOf(error) === "EAGAIN"; // The queue is full, so there is somebody.
+    isBusy = errnoOf(error) === "EAGAIN"; // The queue is full, so somebody listens.
   });
   probe.once("close", () => closed.abort());
   try {
-    await sleep(dyingMs, undefined, { signal: closed.signal });
+    await sleep(aliveAfterMs, undefined, { signal: closed.signal });
     return false;
   } catch {
     return !isBusy;

@@ -39,7 +39,7 @@ export async function endOfHanded<End extends object>(
 }
 
 /** Closes our copy of a connection whose agent answers the client. */
-export function letGo(response: ServerResponse, connection: Socket): void {
+export function closeCopy(response: ServerResponse, connection: Socket): void {
   response.detachSocket(connection);
   connection.destroy();
 }

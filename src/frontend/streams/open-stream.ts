@@ -15,7 +15,7 @@ const maxAttempts = 4;
 type OpeningContext = Pick<RequestContext, "services" | "signal">;
 
 /** A stream to request from an agent. */
-export interface AskedStream {
+export interface StreamRequest {
   /** @param handOver whether to hand over the client's connection */
   readonly operation: (handOver: boolean) => StreamOperation;
   readonly framing: Framing;
@@ -38,7 +38,7 @@ export interface OpenStream {
 export async function openStreamAt(
   { services, signal }: OpeningContext,
   endpoint: AgentEndpoint | undefined,
-  { operation, framing, client }: AskedStream,
+  { operation, framing, client }: StreamRequest,
 ): Promise<OpenStream> {
   signal.throwIfAborted();
   const handOver = client !== undefined && services.handOver?.mayTake(client, endpoint) === true;
@@ -88,7 +88,7 @@ export async function atAgent<Place extends { readonly endpoint?: AgentEndpoint 
 export async function openStream<Place extends { readonly endpoint?: AgentEndpoint | undefined }>(
   context: OpeningContext,
   place: (access: Access) => Promise<Place>,
-  request: (place: Place) => AskedStream,
+  request: (place: Place) => StreamRequest,
 ): Promise<OpenStream & { readonly place: Place }> {
   return await atAgent(context, place, async (found) => {
     return { ...(await openStreamAt(context, found.endpoint, request(found))), place: found };

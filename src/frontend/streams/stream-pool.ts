@@ -67,7 +67,7 @@ export class StreamPool {
   /**
    * Opens a stream. The link reports failures.
    *
-   * @param handOver whether to hand over its client: of a session only its opening and its end then arrive here; of an
+   * @param handOver whether to hand over its client: of a session then only the opening and the end arrive here; of an
    *   archive everything, if its agent makes no offer
    */
   open(target: DialTarget, operation: StreamOperation, framing: Framing, handOver = false): StreamLink {

@@ -19,7 +19,7 @@ export interface StreamToClient {
   /** The process, if another answer reports its end. */
   readonly processEnd?: Pick<ExecEnd, "exited" | "cut">;
   /** True if another answer reports a failure to the client; its stream then ends silently. */
-  readonly isToldElsewhere?: (error: unknown) => boolean;
+  readonly isReportedElsewhere?: (error: unknown) => boolean;
   /** Called before a client that has typed its detach keys sees the stream end. */
   readonly onDetach: () => Promise<void>;
 }
@@ -71,9 +71,9 @@ async function cut(
   { logger }: Pick<HijackContext, "logger">,
   socket: Duplex,
   error: unknown,
-  { multiplexed, headerLead, processEnd, isToldElsewhere }: StreamToClient,
+  { multiplexed, headerLead, processEnd, isReportedElsewhere }: StreamToClient,
 ): Promise<void> {
-  if (isToldElsewhere?.(error) === true) {
+  if (isReportedElsewhere?.(error) === true) {
     socket.end();
   } else if (!socket.destroyed) {
     logger.warn({ err: error }, "a stream was cut");
@@ -108,8 +108,8 @@ async function followHanded(
       return;
     }
     if (!isErrorKind(error.cause, "unavailable")) {
-      await shown.processEnd?.cut(); // So the agent has said; it has told its client too.
+      await shown.processEnd?.cut(); // The agent has reported this, to the client as well.
     }
   }
-  socket.destroy(); // A shutdown would end the stream for the agent too, which reads what the client still sends.
+  socket.destroy(); // The agent still reads the client's input, which a shutdown would cut off.
 }

@@ -7,14 +7,14 @@ import { onAbort } from "../../common/on-abort.ts";
 /**
  * Writes a stream's output as the rest of a response whose header was sent. A client that leaves ends the stream.
  *
- * @param lastWords the message for a stream that was cut; the response then stays unfinished, which every client takes
+ * @param cutMessage the message for a stream that was cut; the response then stays unfinished, which every client takes
  *   for an error
  * @throws StreamError if the stream was cut
  */
 export async function streamToResponse(
   { response, signal }: Pick<ReplyContext, "response" | "signal">,
   link: StreamLink,
-  lastWords?: (error: unknown) => Buffer,
+  cutMessage?: (error: unknown) => Buffer,
 ): Promise<void> {
   using _leaving = onAbort(signal, () =>
     link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 }),
@@ -25,8 +25,8 @@ export async function streamToResponse(
   try {
     await link.ended;
   } catch (error) {
-    if (lastWords !== undefined) {
-      await sayLast(response, lastWords(error));
+    if (cutMessage !== undefined) {
+      await writeLast(response, cutMessage(error));
     }
     throw error;
   }
@@ -34,7 +34,7 @@ export async function streamToResponse(
 }
 
 /** Writes the end of a response that stays unfinished, and waits until it is sent. */
-async function sayLast(response: ReplyContext["response"], text: Buffer): Promise<void> {
+async function writeLast(response: ReplyContext["response"], text: Buffer): Promise<void> {
   if (response.destroyed) {
     return;
   }

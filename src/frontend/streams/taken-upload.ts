@@ -57,7 +57,7 @@ export async function takeUpload(
     }
     const offer = first.message.value;
     const early = await handOver.give(connection, offer).catch((error: unknown) => {
-      connection.destroy(); // Two may not read one body.
+      connection.destroy(); // Only one process may read a body.
       throw error;
     });
     if (early !== undefined) {
@@ -67,7 +67,7 @@ export async function takeUpload(
     isTaken = true;
     logger.debug("an archive is handed on");
     const ended = endOfHanded(logger, "an archive", offer.socket, resultOf(results)).then(sizeOf);
-    ended.catch(() => {}); // It is heard later.
+    ended.catch(() => {}); // Handled later, by its user.
     // The agent ends the call once it knows the outcome; if the call is cancelled before, the agent answers the client.
     const writtenBefore = connection.bytesWritten;
     const finish = (): void => {

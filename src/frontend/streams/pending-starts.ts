@@ -1,21 +1,21 @@
 /**
  * Pending starts. A start whose backend died is retried with the next backend, unless an attachment to its container
- * was lost as well: that client, possibly the same, was told of the failure, and nothing may run whose output somebody
- * waits for in vain.
+ * was lost as well: that client, possibly the same, got an error, and nothing may run whose output somebody waits for
+ * in vain.
  */
 
 /** A pending start. */
-export interface AskedStart extends Disposable {
+export interface PendingStart extends Disposable {
   /** Whether an attachment to its container was lost meanwhile. */
   readonly hasLostOutput: boolean;
 }
 
 /** Pending starts of one frontend. */
-export class AskedStarts {
+export class PendingStarts {
   readonly #starts = new Set<{ readonly container: string; hasLostOutput: boolean }>();
 
   /** Registers a start until it is answered. @param container as the client names it */
-  begin(container: string): AskedStart {
+  begin(container: string): PendingStart {
     const start = {
       container,
       hasLostOutput: false,
