@@ -25,7 +25,7 @@ import { removeUnstarted } from "./containers/remove/remove-unstarted.ts";
 import { startContainer } from "./containers/start/start-container.ts";
 import { settleLosses } from "./recovery/losses.ts";
 import { ensureNetworks, recoverContainers } from "./recovery/recovery.ts";
-import { tellShortages } from "./volumes/shortages.ts";
+import { reportShortages } from "./volumes/shortages.ts";
 import { KeyedLocks } from "../concurrency/serial.ts";
 import { StartWork } from "./recovery/start-work.ts";
 import { onAbort } from "../../common/on-abort.ts";
@@ -61,7 +61,7 @@ function abandonOthers({ site }: Driver): void {
   }
 }
 
-/** Time for work in progress when the engine closes, before it stops waiting for external answers. */
+/** Milliseconds that a closing engine waits for work in progress before it stops waiting for external answers. */
 const closePatienceMs = 3_000;
 
 /**
@@ -113,7 +113,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     sweepExecsRegularly(context);
     removeUnstarted(context);
     removeOrphans(context);
-    tellShortages(context);
+    reportShortages(context);
   } catch (error) {
     await close();
     throw error;

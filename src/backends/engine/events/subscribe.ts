@@ -7,8 +7,8 @@ import { Turns } from "../../../common/turns.ts";
 import { type EventJournal, eventText, eventTextLimit } from "../../state/journal.ts";
 
 /**
- * Events delivered in one turn of the event loop, to all subscribers: an event of a thousand subscribers would keep
- * everybody's calls waiting until the last of them has it.
+ * Limits event deliveries per turn of the event loop, over all subscribers: one event to a thousand subscribers would
+ * otherwise delay all other calls.
  */
 const deliveries = new Turns(64);
 
@@ -45,7 +45,7 @@ export function subscribe(
   let newest = -1n;
   const add = (event: Event): void => {
     if (event.timeUnixNs <= newest) {
-      return; // It was among the past ones already.
+      return; // Already among the past events.
     }
     newest = event.timeUnixNs;
     if (untilNs !== undefined && event.timeUnixNs > untilNs) {
@@ -55,7 +55,7 @@ export function subscribe(
       queuedText += eventText(event);
       overrun = queue.length > longestBacklog || queuedText > 2 * eventTextLimit;
       if (overrun) {
-        // A reader that does not read learns of it only when it goes on.
+        // A slow reader gets the error with its next read.
         stopListening();
         queue.length = 0;
       }
@@ -75,7 +75,7 @@ export function subscribe(
   }
   const ended = AbortSignal.any([signal, until.signal]);
   const waking = onAbort(ended, () => wake.resolve());
-  const leaving = onAbort(signal, stopListening); // Also where nobody ever reads.
+  const leaving = onAbort(signal, stopListening); // Needed even if nobody reads the stream.
   const timer = untilNs === undefined ? Promise.resolve() : reach(clock, untilNs, until, ended);
 
   async function* read(): AsyncGenerator<Event> {

@@ -11,7 +11,8 @@ export async function execStarted(context: EngineContext, execId: string, pid: b
     return;
   }
   if (exec.phase !== ExecPhase.RUNNING || (exec.pid === 0n && pid !== 0n)) {
-    // Its agent reports running execs to the next backend. One that reports ever another process is not written down.
+    // Its agent reports running execs to the next backend, too. An agent that keeps reporting other processes causes no
+    // further writes.
     await context.state.commit((change) => change.execs.put(runningExec(exec, pid)), "reported-again");
   }
 }
@@ -48,7 +49,7 @@ export async function exitCodeOf(
   for (;;) {
     const exec = context.state.execs.get(execId);
     if (exec === undefined) {
-      return lostExecCode; // Its container is gone, and its record with it.
+      return lostExecCode; // Its container was removed, and its record with it.
     }
     if (exec.phase === ExecPhase.ENDED) {
       return exec.exitCode ?? lostExecCode;

@@ -58,7 +58,7 @@ export async function createExec(
   const started = await containerOnceStarted(context, reference, left);
   refuse(execRefusal(started, reference));
   await refuseUnknownUser(context, started, config.user);
-  const container = findContainer(context.state, started.id); // As it is now.
+  const container = findContainer(context.state, started.id); // Its current record.
   refuse(execRefusal(container, reference));
   const exec = create(ExecRecordSchema, {
     id: newId(),
@@ -129,7 +129,7 @@ export async function inspectExec(
       return endedExec(exec, lostExecCode);
     }
     const { link } = context.live.peek(exec.containerId) ?? {};
-    const answer = await askAgent(context, link, execId, { timeoutMs });
+    const answer = await queryAgent(context, link, execId, { timeoutMs });
     exec = now();
     if (answer === "runs" || !isExecOpen(exec) || !hasStream(exec)) {
       return exec;
@@ -209,7 +209,7 @@ export function runningExecOf(context: EngineContext, execId: string) {
  * @param refuse whether the agent must refuse an unknown exec from now on, so that it has ended
  * @returns whether the agent reports it as running
  */
-export async function askAgent(
+export async function queryAgent(
   context: EngineContext,
   link: AgentLink | undefined,
   execId: string,
@@ -224,7 +224,7 @@ export async function askAgent(
     if (exit !== undefined) {
       await execEnded(context, execId, exit.code);
     } else if (running && pid > 0n) {
-      await execStarted(context, execId, pid); // The watch may be slower than the client that sees it run.
+      await execStarted(context, execId, pid); // The watch may lag behind a client that sees the process run.
     }
     return running ? "runs" : "runs not";
   } catch (error) {

@@ -1,4 +1,4 @@
-/** Starting an exec: its steps in order. Whoever asks for it opens it at the agent. */
+/** Starts an exec: the steps in order. The caller then opens it at the agent. */
 import { create } from "@bufbuild/protobuf";
 
 import { notFound } from "../../../common/errors.ts";
@@ -21,9 +21,9 @@ import { linkedEnvironment } from "../containers/decisions/links/links.ts";
 import { findContainer } from "../containers/decisions/lookup.ts";
 import type { AgentLink } from "../containers/live/agent-link.ts";
 import type { EngineContext } from "../context.ts";
-import { type Verb, walk } from "../work/steps.ts";
+import { type Verb, performSteps } from "../work/steps.ts";
 import { execEvent, execStartRefusal, isExecOpen, startingExec } from "./decisions/exec-machine.ts";
-import { askAgent, findExec, refuse, runningExecOf } from "./execs.ts";
+import { queryAgent, findExec, refuse, runningExecOf } from "./execs.ts";
 
 /** Time limit for the session of an exec that was handed out. */
 const sessionTimeoutMs = 30_000;
@@ -41,7 +41,7 @@ interface RefusedExec {
   readonly refusal: string;
 }
 
-/** One start of an exec: what its steps share. */
+/** State shared by the steps of one exec start. */
 interface ExecStart {
   readonly context: EngineContext;
   readonly container: ContainerRecord;
@@ -49,12 +49,15 @@ interface ExecStart {
   readonly exec: ExecRecord;
 }
 
-/** The steps of an exec's start, after which it is handed out. A process of the backend that finds one walks the rest. */
+/**
+ * The steps of an exec's start, after which it is handed out. A backend that finds one unfinished at its start
+ * completes it.
+ */
 const execSteps: Verb<ExecStart> = {
   name: "exec",
   steps: [
-    { name: "record", does: recordStart },
-    { name: "session", does: expectSession },
+    { name: "record", run: recordStart },
+    { name: "session", run: expectSession },
   ],
 };
 
@@ -74,17 +77,18 @@ export async function startExec(
   const known = runningExecOf(context, request.execId);
   await failedAgentReplaced(context, known.container.id, request.access, left);
   const endpoint = await endpointFor(context, known.container.id, known.link.address, request.access);
-  const { exec, container, link } = runningExecOf(context, request.execId); // As it is now: it starts once.
+  // Its current record: an exec starts only once.
+  const { exec, container, link } = runningExecOf(context, request.execId);
   const refusal = execStartRefusal(exec);
   if (refusal !== undefined && !request.detach) {
     return { refusal: refusal.message };
   }
   refuse(refusal);
-  await walk(execSteps, { context, container, link, exec });
+  await performSteps(execSteps, { context, container, link, exec });
   return handedExec(context, container, exec, request, endpoint);
 }
 
-/** Takes up starts of execs that an earlier process of the backend has recorded. */
+/** Resumes exec starts that an earlier process of the backend has recorded. */
 export async function resumeExecs(
   context: EngineContext,
   link: AgentLink,
@@ -92,7 +96,7 @@ export async function resumeExecs(
 ): Promise<void> {
   for (const exec of [...context.state.execs.values()]) {
     if (exec.containerId === container.id && isExecOpen(exec)) {
-      await walk(execSteps, { context, container, link, exec }, "session");
+      await performSteps(execSteps, { context, container, link, exec }, "session");
     }
   }
 }
@@ -114,10 +118,10 @@ function expectSession({ context, link, exec: { id } }: ExecStart): void {
       try {
         await context.clock.sleep(sessionTimeoutMs, signal);
       } catch {
-        return; // The container's end, or the next backend, settles it.
+        return; // The container's end, or the next backend, settles the exec.
       }
       const isAwaited = context.state.execs.get(id)?.phase === ExecPhase.STARTING;
-      isSettled = !isAwaited || (await askAgent(context, link, id, { refuse: true })) !== "silent";
+      isSettled = !isAwaited || (await queryAgent(context, link, id, { refuse: true })) !== "silent";
     }
   });
 }

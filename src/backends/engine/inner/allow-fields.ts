@@ -3,12 +3,16 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 
 import { forbidden } from "../../../common/errors.ts";
 
-/** The refusal of something at a container's Docker socket. @param what as a subject: "HostConfig.privileged" */
+/**
+ * The error for a request at a container's Docker socket that is not allowed.
+ *
+ * @param what the subject: "HostConfig.privileged"
+ */
 export function notAllowed(what: string): Error {
   return forbidden(`${what} is not allowed through the Docker socket of a container (inner_socket: own)`);
 }
 
-/** Refuses a message in which any other field is set. @param allowed names of fields, as in TypeScript */
+/** Refuses a message with any other field set. @param allowed names of fields, as in TypeScript */
 export function allowFields<Desc extends DescMessage>(
   schema: Desc,
   message: MessageShape<Desc> | undefined,

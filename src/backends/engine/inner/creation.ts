@@ -1,6 +1,6 @@
 /**
- * Creating a container through a container's Docker socket. Every field of the request that is set must be allowed here, and
- * every reference is resolved among what the client may see.
+ * Creation of a container through a container's Docker socket. Every set field of the request must be allowed here, and
+ * every reference is resolved among the objects that the client may see.
  */
 import {
   ContainerConfigSchema,
@@ -62,7 +62,7 @@ const configFields = [
 /** Modes of namespaces that share nothing with the host or another container. */
 const ownNamespaces: ReadonlySet<string> = new Set(["", "private", "none", "shareable"]);
 
-/** Rewrites a request to what the client may ask for. @throws forbidden, not-found, conflict, invalid */
+/** Rewrites a request to what the client is allowed. @throws forbidden, not-found, conflict, invalid */
 export async function admitCreation(realm: Realm, request: CreateContainerRequest): Promise<void> {
   allowFields(CreateContainerRequestSchema, request, [
     ...(["clientToken", "name", "config", "hostConfig", "networking", "platform"] as const),
@@ -114,7 +114,7 @@ function rename(endpoints: Record<string, EndpointConfig>, from: string, to: str
   }
 }
 
-/** Refuses a name that another container has, about which nothing else is told. @throws conflict */
+/** Refuses a name that another container has, without revealing anything else about that one. @throws conflict */
 export function refuseTakenName(realm: Realm, asked: string): void {
   const name = asked.replace(/^\//, "");
   const holder = name === "" ? undefined : holderOfName(realm.context.state, name);
@@ -150,8 +150,8 @@ function admitVolumesFrom(realm: Realm, from: string): string {
 }
 
 /**
- * Checks how a container joins a network. In one that was not made through the socket others live: there it takes no name,
- * address or link of its own choice.
+ * Checks how a container joins a network. A network that was not created through the socket has other users: there the
+ * container gets no name, address or link of its own choice.
  *
  * @param name the container's own, which is also its name in the network
  */
@@ -182,7 +182,7 @@ export function admitEndpoint(
   }
 }
 
-/** Refuses a name by which a network's containers reach another of them. @throws conflict */
+/** Refuses a name by which other containers of a network are reached. @throws conflict */
 export function refuseNameInNetwork(realm: Realm, network: string, asked: string): void {
   const name = asked.replace(/^\//, "");
   for (const record of realm.context.state.containers.values()) {
@@ -241,7 +241,11 @@ async function admitMount(realm: Realm, mount: Mount): Promise<void> {
   }
 }
 
-/** Finds or makes a volume, which is the client's. @throws not-found: it is another's; as a creation */
+/**
+ * Finds or creates a volume that belongs to the client.
+ *
+ * @throws not-found: it belongs to somebody else; the errors of a creation
+ */
 export async function ensureOwnVolume(
   realm: Realm,
   {
@@ -256,5 +260,5 @@ export async function ensureOwnVolume(
   }
   const wanted = { name, driver, options: {}, labels: realm.labelsFor(labels) };
   await ensureVolume(realm.context, wanted);
-  realm.volume(name); // Another may have made it meanwhile.
+  realm.volume(name); // It may have been created by another meanwhile.
 }

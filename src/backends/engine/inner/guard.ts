@@ -1,4 +1,4 @@
-/** Holds calls that are made for a client at a container's Docker socket to the rules. */
+/** Enforces the rules for calls on behalf of a client at a container's Docker socket. */
 import type { Message } from "@bufbuild/protobuf";
 import type { Interceptor } from "@connectrpc/connect";
 
@@ -11,7 +11,7 @@ import { type Admitted, ruleOf } from "./rules.ts";
 
 type Show = Admitted["show"] | undefined;
 
-/** Makes the guard of a backend. Calls without the header pass. */
+/** Creates the guard of a backend. Calls without the header pass. */
 export function guardInnerSockets(context: EngineContext): Interceptor {
   const pulled = new PulledImages((id) => context.state.containers.has(id));
   return (next) => async (request) => {
@@ -24,7 +24,7 @@ export function guardInnerSockets(context: EngineContext): Interceptor {
     if (request.stream) {
       const message = await onlyMessage(request.message);
       const { show } = (await rule(realm, message)) ?? {};
-      const response = await next({ ...request, message: one(message) });
+      const response = await next({ ...request, message: streamOf(message) });
       return response.stream ? { ...response, message: shownEach(response.message, show) } : response;
     }
     const { show } = (await rule(realm, request.message)) ?? {};
@@ -43,7 +43,7 @@ async function onlyMessage(messages: AsyncIterable<Message>): Promise<Message> {
   throw invalid("a call without a request");
 }
 
-async function* one(message: Message): AsyncGenerator<Message> {
+async function* streamOf(message: Message): AsyncGenerator<Message> {
   yield message;
 }
 

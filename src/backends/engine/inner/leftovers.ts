@@ -1,4 +1,7 @@
-/** Removal of what was made through a container's Docker socket: with that container, unless it is labelled to stay. */
+/**
+ * Removes what was created through a container's Docker socket together with that container, unless it is labelled to
+ * stay.
+ */
 import { isErrorKind, messageOf } from "../../../common/errors.ts";
 import { creatorOf, keepLabel } from "../../model/inner-socket-labels.ts";
 import { configOf, isVisible } from "../../model/records.ts";
@@ -10,13 +13,13 @@ import { removeVolume } from "../volumes/volumes.ts";
 type Labels = Readonly<Record<string, string>>;
 type Goes = (labels: Labels) => boolean;
 
-/** Removes what was made through the socket of a container that has been removed. */
+/** Removes what was created through the socket of a removed container. */
 export function removeMadeThrough(context: EngineContext, creator: string): void {
   removeAll(context, (labels) => creatorOf(labels) === creator);
 }
 
 /**
- * Removes what was made through sockets of containers that were removed; the backend has ended before it could. A container
+ * Removes what was created through sockets of removed containers, if the backend ended before it could. A container
  * that is unknown for another reason may be found again.
  */
 export function removeOrphans(context: EngineContext): void {

@@ -1,14 +1,14 @@
 /** Images that were pulled through containers' Docker sockets; in memory only: after a restart they are pulled again. */
 
-/** The most images remembered for one container; the oldest are forgotten first. */
+/** Maximum number of images remembered per container; the oldest are dropped first. */
 const mostImages = 1_000;
 
-/** Pulled images, by the container that all belongs to. */
+/** Pulled images, by the container that owns the realm. */
 export class PulledImages {
   readonly #pulled = new Map<string, Map<string, Set<string>>>();
   readonly #exists: (containerId: string) => boolean;
 
-  /** @param exists whether a container is still there: those of others are forgotten */
+  /** @param exists whether a container still exists; images of others are dropped */
   constructor(exists: (containerId: string) => boolean) {
     this.#exists = exists;
   }

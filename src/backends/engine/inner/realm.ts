@@ -1,6 +1,7 @@
 /**
- * The objects that a client at the Docker socket inside a container may see: what was made through the socket, the container itself, the
- * networks that it is in, and the images that it has pulled or that these containers are of. All else does not exist for it.
+ * The objects visible to a client at the Docker socket inside a container: those created through the socket, the
+ * container itself, its networks, and the images that it has pulled or that these containers use. For the client
+ * nothing else exists.
  */
 import { notFound } from "../../../common/errors.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
@@ -29,7 +30,10 @@ export class Realm {
   readonly pulled: PulledImages;
   readonly #root: ContainerRecord;
 
-  /** @param acting ID of the container at whose socket the client is @throws not-found: it is gone, or who made it is */
+  /**
+   * @param acting ID of the container at whose socket the client is
+   * @throws not-found: it, or its creator, is gone
+   */
   constructor(context: EngineContext, pulled: PulledImages, acting: string) {
     this.context = context;
     this.pulled = pulled;
@@ -42,18 +46,18 @@ export class Realm {
     this.#root = root;
   }
 
-  /** ID of the container that all else belongs to. */
+  /** ID of the container that owns the realm. */
   get id(): string {
     return this.#root.id;
   }
 
-  /** Whether the container is still there. */
+  /** Whether the container still exists. */
   get isAlive(): boolean {
     const root = this.context.state.containers.get(this.id);
     return root !== undefined && isVisible(root);
   }
 
-  /** Labels for something that is made: those asked for, without any of sockerless's own but the one to keep it. */
+  /** Labels of a new object: the requested ones, without sockerless's own except the one to keep the object. */
   labelsFor(asked: Labels): Record<string, string> {
     const own = Object.entries(asked).filter(
       ([name]) => name === keepLabel || !name.startsWith("sockerless."),
@@ -61,7 +65,7 @@ export class Realm {
     return { ...Object.fromEntries(own), [creatorLabel]: this.id };
   }
 
-  /** Whether something was made through the socket. */
+  /** Whether an object was created through the socket. */
   hasMade(labels: Labels): boolean {
     return creatorOf(labels) === this.id;
   }
@@ -92,7 +96,7 @@ export class Realm {
     return found;
   }
 
-  /** Whether the container is in the network, or has made it. */
+  /** Whether the container is in the network, or has created it. */
   seesNetwork(network: Network): boolean {
     return this.hasMade(network.labels) || this.isIn(network);
   }
@@ -118,7 +122,7 @@ export class Realm {
     return found;
   }
 
-  /** A network that was made through the socket. @throws not-found */
+  /** A network that was created through the socket. @throws not-found */
   madeNetwork(reference: string): Network {
     const network = this.network(reference);
     if (!this.hasMade(network.labels)) {
@@ -127,7 +131,7 @@ export class Realm {
     return network;
   }
 
-  /** Makes the filter of volumes that are seen, for as long as no container comes or goes. */
+  /** Creates the filter of visible volumes, valid while no container is created or removed. */
   seesVolumes(): (volume: Pick<VolumeRecord, "name" | "labels">) => boolean {
     const anonymous = new Set(this.containers().flatMap(({ anonymousVolumes }) => anonymousVolumes));
     return ({ name, labels }) => this.hasMade(labels) || anonymous.has(name);
@@ -150,7 +154,7 @@ export class Realm {
   }
 
   /**
-   * Makes the filter of images that are seen, by ID, for as long as no container comes or goes.
+   * Creates the filter of visible images, by ID, valid while no container is created or removed.
    *
    * @param besides ID of a container whose images do not count
    */
@@ -160,9 +164,9 @@ export class Realm {
   }
 
   /**
-   * Names by which an image was pulled or used here; those that others gave it are not among them.
+   * Names by which an image was pulled or used here, without those that others gave it.
    *
-   * @param used the visible containers that are made from it
+   * @param used the visible containers with this image
    */
   namesOfImage(id: string, used: readonly ContainerRecord[]): ReadonlySet<string> {
     return new Set([

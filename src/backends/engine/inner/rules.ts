@@ -1,6 +1,6 @@
 /**
- * Calls that may be made through the Docker socket inside a container, by method of the backend; whatever is not here is refused. A
- * rule rewrites the request to IDs of what the client may see, and leaves nothing else in the answer.
+ * Calls that are allowed through the Docker socket inside a container, by method of the backend; all others are
+ * refused. A rule rewrites the request to IDs of visible objects, and removes everything else from the answer.
  */
 import { create, type DescMethod, type Message, type MessageShape } from "@bufbuild/protobuf";
 
@@ -41,15 +41,15 @@ import {
 } from "./creation.ts";
 import { type Realm, writtenName } from "./realm.ts";
 
-/** Shows a message of an answer to the client; undefined: it is withheld. */
+/** Filters a message of an answer; undefined: it is withheld. */
 type Show<Output> = (response: Output) => Output | undefined | Promise<Output | undefined>;
 
-/** A call that is admitted. */
+/** An admitted call. */
 export interface Admitted<Output extends Message = Message> {
   readonly show: Show<Output>;
 }
 
-/** Checks and rewrites a request. @throws what the client is told */
+/** Checks and rewrites a request. @throws the client's error */
 export type Rule<Input extends Message = Message, Output extends Message = Message> = (
   realm: Realm,
   request: Input,
@@ -64,7 +64,7 @@ function row<Method extends DescMethod>(
   return [method, rule as unknown as Rule];
 }
 
-/** Calls about one container that need nothing else of it than to be seen. */
+/** Calls about one container, which only require that it is visible. */
 const ofContainer = (
   [
     ...(["stopContainer", "killContainer", "restartContainer", "waitContainer"] as const),
@@ -100,7 +100,7 @@ const containers: readonly Row[] = [
         if (made === undefined || !realm.seesContainer(made)) {
           throw notFound(`No such container: ${response.id}`);
         }
-        // The container at whose socket the client is, or the image of that name, may have changed meanwhile.
+        // The socket's container, or the image with that name, may have changed meanwhile.
         if (!realm.isAlive || !imagesOf(made).every(realm.seesImages(made.id))) {
           await removeContainer(realm.context, made.id, { force: true, volumes: true, link: false });
           throw notFound(`No such image: ${request.config?.image}`);
@@ -340,7 +340,7 @@ const rules: ReadonlyMap<string, Rule> = new Map(
   ]),
 );
 
-/** The rule of a method. @throws forbidden: there is none */
+/** The rule of a method. @throws forbidden if there is none */
 export function ruleOf(method: DescMethod): Rule {
   const rule = rules.get(nameOf(method));
   if (
@@ -370,13 +370,13 @@ function resolveFilter(
   }
 }
 
-/** Narrows a prune to what was made through the socket. */
+/** Restricts a prune to objects created through the socket. */
 function onlyMade(realm: Realm, filters: Record<string, StringList>): void {
   const values = ownValue(filters, "label")?.values ?? [];
   filters["label"] = create(StringListSchema, { values: [...values, `${creatorLabel}=${realm.id}`] });
 }
 
-/** A network with those of its containers that are seen. */
+/** A network with only the visible ones of its containers. */
 function withSeenMembers(realm: Realm, network: Network): Network {
   const seen = Object.entries(network.containers).filter(([id]) => realm.seesContainerOfId(id));
   return { ...network, containers: Object.fromEntries(seen) };
@@ -389,7 +389,7 @@ interface NamedImage {
   containers?: bigint;
 }
 
-/** Takes away the names that others gave images. */
+/** Removes the names that others gave images. */
 function hideNames(realm: Realm, images: readonly NamedImage[]): void {
   const containersOf = Map.groupBy(realm.containers(), ({ imageId }) => imageId);
   for (const image of images) {
@@ -404,7 +404,9 @@ function hideNames(realm: Realm, images: readonly NamedImage[]): void {
   }
 }
 
-/** Whether an event is the client's to see, of all that are told to it, in their order. Those of images are not. */
+/**
+ * Creates the filter of visible events, which must be called for all events in order. Events of images are not visible.
+ */
 function eventsOf(realm: Realm): (event: Event) => boolean {
   const { state } = realm.context;
   const known = new Set([
@@ -427,7 +429,7 @@ function eventsOf(realm: Realm): (event: Event) => boolean {
   return (event) => {
     const { container } = event.attributes;
     if (event.type !== "container" && container !== undefined) {
-      return known.has(container); // It has joined a network, or mounted a volume.
+      return known.has(container); // The container has joined a network, or mounted a volume.
     }
     if (isMade(event)) {
       known.add(event.actorId);

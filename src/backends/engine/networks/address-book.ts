@@ -36,7 +36,7 @@ export class AddressBook {
     const held = this.#heldOf(network.id);
     const answer = (address: number): HeldAddress => {
       held.add(address);
-      const gateway = network.internal ? "" : pool.gateway; // An internal network leads nowhere.
+      const gateway = network.internal ? "" : pool.gateway; // An internal network has no default route.
       return { address: formatAddress(address), prefixLength: subnet.prefix, gateway };
     };
     if (wanted !== "") {

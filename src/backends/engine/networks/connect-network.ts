@@ -17,7 +17,7 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { isContainerMode } from "../../model/container-mode.ts";
 import type { EngineContext } from "../context.ts";
-import { tellUnapplied } from "../containers/create/unapplied-settings.ts";
+import { logUnapplied } from "../containers/create/unapplied-settings.ts";
 import { networkEvents } from "../events/decisions/container-events.ts";
 import type { LiveContainer } from "../containers/live/live.ts";
 import { containerOfId, findContainer } from "../containers/decisions/lookup.ts";
@@ -29,7 +29,7 @@ import { awaitAddresses, connectedEndpoint, releaseAddresses } from "./endpoint-
 import { placedEndpoint, reachableAddressOf, type Endpoints } from "../../model/endpoints.ts";
 import { plannedEndpoint, refuseForeignAddress, validateNetworking } from "./decisions/endpoints.ts";
 import { namedNetworks } from "./decisions/names.ts";
-import { announceChange, push, tellLinked, tellPeers } from "./name-pushes.ts";
+import { announceChange, push, pushAddressToLinked, pushToNetworks } from "./name-pushes.ts";
 import { builtinNetworks, findNetwork } from "./decisions/networks.ts";
 
 /**
@@ -51,7 +51,7 @@ export async function connectNetwork(
     const network = findNetwork(context.state, networkReference);
     refuseConnection(context, record, network.network, config);
     refuseForeignAddress(context.state, network.network.name, config.ipv4Address);
-    tellUnapplied(
+    logUnapplied(
       context,
       create(ContainerRecordSchema, {
         id,
@@ -148,7 +148,7 @@ async function connectRunning(
       endpoint,
       defaultGateway: gatewayOf(next),
     });
-    await Promise.all([push(context, record.id), tellPeers(context, named, record.id)]);
+    await Promise.all([push(context, record.id), pushToNetworks(context, named, record.id)]);
   } catch (error) {
     throwIfShuttingDown(context, error);
     await networks
@@ -158,7 +158,7 @@ async function connectRunning(
       );
     const known = context.state.containers.get(record.id) ?? record;
     await putEndpoints(context, known, record.endpoints);
-    announceChange(context, record.id, { [name]: endpoint }); // Its peers may have been told.
+    announceChange(context, record.id, { [name]: endpoint }); // Its peers may already have its new names.
     releaseAddresses(context.addresses, { [name]: endpoint });
     throw error;
   }
@@ -167,7 +167,7 @@ async function connectRunning(
       change.event(event);
     }
   });
-  await Promise.all([tellLinked(context, record.id), reseal(context, record.id)]);
+  await Promise.all([pushAddressToLinked(context, record.id), reseal(context, record.id)]);
 }
 
 async function disconnectRunning(
@@ -203,8 +203,8 @@ async function disconnectRunning(
   const left = namedNetworks({ [name]: endpoint });
   await Promise.all([
     push(context, record.id),
-    tellPeers(context, left),
-    tellLinked(context, record.id),
+    pushToNetworks(context, left),
+    pushAddressToLinked(context, record.id),
     reseal(context, record.id),
   ]);
 }

@@ -31,14 +31,14 @@ export async function introduce(context: EngineContext, record: ContainerRecord)
   const asks = namedNetworks(endpoints).length > 0 || links.length > 0;
   await Promise.all([
     asks ? push(context, record.id) : undefined,
-    tellPeers(context, networks, record.id),
-    tellLinked(context, record.id),
+    pushToNetworks(context, networks, record.id),
+    pushAddressToLinked(context, record.id),
   ]);
 }
 
 /** Sends a container's current address to the containers linked to it. */
-export async function tellLinked(context: EngineContext, containerId: string): Promise<void> {
-  await tellEach(context, linkedFrom(context.state, containerId));
+export async function pushAddressToLinked(context: EngineContext, containerId: string): Promise<void> {
+  await pushEach(context, linkedFrom(context.state, containerId));
 }
 
 /** Sends a container's change, such as its removal or renaming, to all peers in the background. */
@@ -47,19 +47,19 @@ export function announceChange(context: EngineContext, containerId: string, endp
   allowAgents(context, containerId);
   if (networks.length > 0) {
     void context.background.run(`tell the peers of container ${containerId}`, () =>
-      tellPeers(context, networks),
+      pushToNetworks(context, networks),
     );
   }
 }
 
 /** Sends names to the containers on some networks, as {@link introduce} does. */
-export async function tellPeers(
+export async function pushToNetworks(
   context: EngineContext,
   networks: readonly string[],
   except?: string,
 ): Promise<void> {
   const peers = peersOn(context.state, networks).map(({ id }) => id);
-  await tellEach(
+  await pushEach(
     context,
     peers.filter((id) => id !== except),
   );
@@ -73,25 +73,25 @@ export function keepPeers(context: EngineContext): void {
   if (context.driver.traffic.kind !== "relayed") {
     return;
   }
-  const tellAll = (): void =>
+  const pushAll = (): void =>
     void context.background.run("tell containers their peers", () =>
-      tellEach(
+      pushEach(
         context,
         [...context.state.containers.values()].map(({ id }) => id),
       ),
     );
-  tellAll();
-  every(context.clock, renewalMs, tellAll, context.shutdown);
+  pushAll();
+  every(context.clock, renewalMs, pushAll, context.shutdown);
 }
 
-async function tellEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
+async function pushEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
   await Promise.all(
-    containerIds.map((id) => push(context, id).catch((error: unknown) => tellAgain(context, id, error))),
+    containerIds.map((id) => push(context, id).catch((error: unknown) => pushAgain(context, id, error))),
   );
 }
 
 /** Resends a container its peers once, in the background; if that fails, at the next change. */
-function tellAgain(context: EngineContext, containerId: string, error: unknown): void {
+function pushAgain(context: EngineContext, containerId: string, error: unknown): void {
   context.logger.warn(
     { err: error, container: containerId },
     `a container does not know its peers: ${messageOf(error)}`,
@@ -118,15 +118,16 @@ export async function push(context: EngineContext, containerId: string): Promise
   const sharers = isOwner ? sharersOf(context, record).filter(({ id }) => id !== containerId) : [];
   await Promise.all([
     pushTo(context, containerId),
-    ...sharers.map(({ id }) => pushTo(context, id).catch((error: unknown) => tellAgain(context, id, error))),
+    ...sharers.map(({ id }) => pushTo(context, id).catch((error: unknown) => pushAgain(context, id, error))),
   ]);
 }
 
 /** Calls to one agent are sequential, so that the last one is the latest; waiting ones share the next call. */
 async function pushTo(context: EngineContext, containerId: string): Promise<void> {
   const link = context.live.peek(containerId)?.link;
-  allowAgents(context, containerId); // At once, whatever its agent does.
-  await link?.names.run(() => tell(context, containerId, link)); // Without one it is told when its agent is there.
+  allowAgents(context, containerId); // First, whatever its agent answers.
+  // Without a link it gets the names once its agent is there.
+  await link?.names.run(() => tell(context, containerId, link));
 }
 
 async function tell(context: EngineContext, containerId: string, link: AgentLink): Promise<void> {

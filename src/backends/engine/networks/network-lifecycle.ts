@@ -193,7 +193,7 @@ async function removeLocked(context: EngineContext, reference: string): Promise<
         `error while removing network: configuration network ${JSON.stringify(name)} is in use`,
       );
     }
-    await context.state.commit((change) => change.networks.delete(id)); // Docker tells no event of it.
+    await context.state.commit((change) => change.networks.delete(id)); // No event, as in Docker.
     return;
   }
   const active = activeEndpoints(context.state, id);

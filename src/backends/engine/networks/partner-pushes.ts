@@ -38,7 +38,7 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
   }
   for (const { id } of sharers) {
     if (id !== record.id) {
-      tellBehind(context, id);
+      pushInBackground(context, id);
     }
   }
   const owner = networkOwnerOf(context, record);
@@ -58,7 +58,7 @@ export function announceSharers(context: EngineContext, record: ContainerRecord)
   allowAgents(context, record.id);
   for (const { id } of sharersOf(context, record)) {
     if (id !== record.id) {
-      tellBehind(context, id);
+      pushInBackground(context, id);
     }
   }
 }
@@ -68,37 +68,37 @@ export function keepPartners(context: EngineContext): void {
   if (context.driver.sharing.kind !== "agents") {
     return;
   }
-  const tellAll = (): void => {
+  const pushAll = (): void => {
     const joined = [...context.state.containers.values()].filter((record) => isJoined(context, record));
     const sharers = joined.flatMap((record) => sharersOf(context, record).map(({ id }) => id));
     for (const id of new Set(sharers)) {
-      tellBehind(context, id);
+      pushInBackground(context, id);
     }
   };
-  tellAll();
-  every(context.clock, renewalMs, tellAll, context.shutdown);
+  pushAll();
+  every(context.clock, renewalMs, pushAll, context.shutdown);
 }
 
 /** Agents with a call in the background; outdated ones are called again. */
-const toldBehind = new WeakMap<AgentLink, { isOutdated: boolean }>();
+const pendingPushes = new WeakMap<AgentLink, { isOutdated: boolean }>();
 
 /**
  * Sends a container its partners, retrying until its agent has answered, or its run or the engine ends. The agent
  * itself keeps trying unreachable partners, without reporting them here.
  */
-function tellBehind(context: EngineContext, containerId: string): void {
-  allowAgents(context, containerId); // At once, whatever its agent does.
+function pushInBackground(context: EngineContext, containerId: string): void {
+  allowAgents(context, containerId); // First, whatever its agent answers.
   const link = context.live.peek(containerId)?.link;
   if (link === undefined) {
-    return; // It is told when its agent is there.
+    return; // It gets its partners once its agent is there.
   }
-  const known = toldBehind.get(link);
+  const known = pendingPushes.get(link);
   if (known !== undefined) {
     known.isOutdated = true;
     return;
   }
   const told = { isOutdated: true };
-  toldBehind.set(link, told);
+  pendingPushes.set(link, told);
   const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
   void context.background.run(`tell container ${containerId} who shares its network`, async () => {
     while (told.isOutdated && !signal.aborted) {
@@ -111,13 +111,13 @@ function tellBehind(context: EngineContext, containerId: string): void {
           `a container does not know who shares its network: ${messageOf(error)}`,
         );
         if (error instanceof TooOldAgent) {
-          continue; // It is as old the next time.
+          continue; // Its agent will not become newer.
         }
         told.isOutdated = true;
         await context.clock.sleep(retryMs, signal).catch(() => undefined);
       }
     }
-    toldBehind.delete(link);
+    pendingPushes.delete(link);
   });
 }
 

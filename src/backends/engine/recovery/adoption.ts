@@ -1,6 +1,6 @@
 /**
- * Adopts things that exist and that the state does not know: a state directory that was lost is rebuilt from
- * what the driver finds of this instance. Volumes and networks come first, because containers name them.
+ * Adopts existing resources that the state does not know: rebuilds a lost state directory from what the driver finds of
+ * this instance. Volumes and networks come first, because containers refer to them.
  */
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 
@@ -19,8 +19,8 @@ import { madeVolume } from "../volumes/volumes.ts";
 import { throwIfShuttingDown } from "../work/shutting-down.ts";
 
 /**
- * Things that can have been lost before this start. Things that the state knew then, or that were made since,
- * do not count: they may have been removed while the driver looked.
+ * Determines which resources can have been lost before this start. Those that the state knew then, or that were created
+ * since, do not count: they may have been removed while the driver searched.
  */
 export class LostState {
   readonly #known: ReadonlySet<string>;
@@ -31,20 +31,20 @@ export class LostState {
     this.#beganMs = clock.nowMs();
   }
 
-  /** @param created undefined: nobody knows */
-  has(id: string, created: Timestamp | undefined): boolean {
+  /** @param created undefined if unknown */
+  mayHaveLost(id: string, created: Timestamp | undefined): boolean {
     return !this.#known.has(id) && (created === undefined || timestampMs(created) < this.#beganMs);
   }
 }
 
-/** Takes over networks. One whose name is taken is reported and left. */
+/** Adopts networks. One whose name is taken is reported and left alone. */
 export async function adoptNetworks(
   { driver, state, logger }: EngineContext,
   lost: LostState,
 ): Promise<void> {
   for (const record of await driver.networks.found()) {
     const { id, name, created } = record.network ?? { id: "", name: "" };
-    if (state.networks.has(id) || !lost.has(id, created)) {
+    if (state.networks.has(id) || !lost.mayHaveLost(id, created)) {
       continue;
     }
     if (state.networks.named(name) !== undefined) {
@@ -59,7 +59,7 @@ export async function adoptNetworks(
   }
 }
 
-/** Takes over volumes. */
+/** Adopts volumes. */
 export async function adoptVolumes(context: EngineContext, lost: LostState): Promise<void> {
   for (const record of await context.driver.volumes.found()) {
     await context.volumeLocks.run(record.name, () => adoptVolume(context, lost, record));
@@ -67,13 +67,13 @@ export async function adoptVolumes(context: EngineContext, lost: LostState): Pro
 }
 
 /**
- * Takes over a volume. It never gets on record as being created, since what is made of such a one is taken away when its
- * creation fails: one that cannot be used now is left alone.
+ * Adopts a volume. It is never recorded as being created, because a failed creation would remove it: one that cannot be
+ * used now is left alone.
  */
 async function adoptVolume(context: EngineContext, lost: LostState, record: VolumeRecord): Promise<void> {
   const { state, logger } = context;
   const { name, created } = record;
-  if (state.volumes.has(name) || !lost.has(name, created)) {
+  if (state.volumes.has(name) || !lost.mayHaveLost(name, created)) {
     return;
   }
   let taken = record;
@@ -92,8 +92,8 @@ async function adoptVolume(context: EngineContext, lost: LostState, record: Volu
 }
 
 /**
- * Takes over containers whose agents answer, and their images. Their records are those of runs, or of starts under way:
- * taking such a start up again finds the run, since a start of one generation happens once.
+ * Adopts containers whose agents answer, and their images. Their records are those of runs, or of starts in progress:
+ * resuming such a start finds the run, since a generation is started only once.
  */
 export async function adoptContainers(
   context: EngineContext,
@@ -106,9 +106,9 @@ export async function adoptContainers(
     if (sealed === undefined || agent === undefined || state.containers.has(containerId)) {
       continue;
     }
-    // Its record may be the one with which it was launched: what its client was told of the start nobody knows.
+    // The record may be the one with which it was launched; what its client was told of the start is unknown.
     const record = withFields(sealed, { startAwaited: false });
-    if (!lost.has(containerId, record.created)) {
+    if (!lost.mayHaveLost(containerId, record.created)) {
       continue;
     }
     if ([...state.containers.values()].some(({ name }) => name === record.name)) {
@@ -136,7 +136,7 @@ export async function adoptContainers(
   return adopted;
 }
 
-/** Takes over an image; a failure is only logged, because the container runs on without it. */
+/** Adopts an image; a failure is only logged, because the container runs without it. */
 async function adoptImage({ images, logger }: EngineContext, image: SealedImage): Promise<void> {
   const id = image.record?.id;
   try {
@@ -146,7 +146,7 @@ async function adoptImage({ images, logger }: EngineContext, image: SealedImage)
   }
 }
 
-/** Images, volumes and networks that a container names and the state does not have, in words for the log. */
+/** Images, volumes and networks of a container that the state lacks, in words for the log. */
 function lostWith({ state }: EngineContext, record: ContainerRecord): string[] {
   const imageIds = new Set([record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]);
   const volumes = record.mounts.filter(({ type }) => type === "volume").map(({ name }) => name);

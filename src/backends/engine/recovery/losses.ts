@@ -1,12 +1,14 @@
-/** Things that the state does not know since it lost records: kept until a user lets them go, or their records come back. */
+/**
+ * Resources that are unknown since the state lost records: kept until a user discards them, or their records come back.
+ */
 import { messageOf } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { EngineContext } from "../context.ts";
 
-/** How many containers a warning names. */
+/** Maximum number of containers named in a warning. */
 const mostNamed = 10;
 
-/** Forgets losses that have cost nothing: all that is there is on record. Failing is no reason not to start. */
+/** Forgets losses without effect: all existing resources are recorded. A failure does not prevent the start. */
 export async function settleLosses(context: EngineContext): Promise<void> {
   const { images, logger, state, unclaimed } = context;
   if (state.losses.length === 0) {
@@ -23,7 +25,7 @@ export async function settleLosses(context: EngineContext): Promise<void> {
   logger.error({ unclaimed: [...unclaimed] }, lossWarning(context));
 }
 
-/** Words on what may be lost, and what is kept of it; undefined: nothing is. */
+/** Describes what may be lost and what is kept; undefined if nothing is. */
 export function lossWarning({
   state,
   unclaimed,
@@ -38,11 +40,14 @@ export function lossWarning({
 }
 
 /**
- * Deletes, by a user's command, what the state does not know.
+ * Deletes, at a user's request, what the state does not know.
  *
- * @returns IDs of containers whose files are gone
+ * @returns IDs of containers whose files were deleted
  */
-export async function letGo(context: EngineContext, signal: AbortSignal): Promise<readonly string[]> {
+export async function discardUnknown(
+  context: EngineContext,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
   const { driver, images, logger, state, unclaimed } = context;
   const gone: string[] = [];
   for (const id of unclaimed) {
@@ -58,7 +63,7 @@ export async function letGo(context: EngineContext, signal: AbortSignal): Promis
     unclaimed.delete(id);
     gone.push(id);
   }
-  // A container that runs, and that the state does not know, needs its layers.
+  // A running container that the state does not know needs its layers.
   const found = state.losses.length > 0 ? await driver.workloads.list() : [];
   if (state.losses.length > 0 && found.every(({ containerId }) => state.containers.has(containerId))) {
     await state.forgetLosses();
@@ -67,7 +72,7 @@ export async function letGo(context: EngineContext, signal: AbortSignal): Promis
   return gone;
 }
 
-/** Short IDs, of many the first ones. */
+/** Short IDs; only the first ones if there are many. */
 function named(ids: ReadonlySet<string>): string {
   const first = [...ids].slice(0, mostNamed).map(shortId);
   return [...first, ...(ids.size > mostNamed ? ["…"] : [])].join(", ");

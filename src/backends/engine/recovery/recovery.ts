@@ -1,7 +1,7 @@
 /**
- * The engine's start: what the state says is brought in line with what is there. Containers that run are adopted, those
- * that ended meanwhile are buried with their true exit, what was half done is finished or taken back, and what nobody
- * can explain is reported and left.
+ * The engine's start: reconciles the state with what exists. Running containers are adopted, the ends of others are
+ * recorded with their true exit codes, interrupted changes are finished or undone, and anything unexplained is reported
+ * and left alone.
  */
 import { create } from "@bufbuild/protobuf";
 
@@ -57,7 +57,7 @@ import {
   timestampOfNs,
 } from "../../model/records.ts";
 
-/** Makes the networks that always exist, and whatever of the known networks the machine has lost. */
+/** Creates the predefined networks, and those known networks that the machine has lost. */
 export async function ensureNetworks(
   context: EngineContext,
   start: StartWork,
@@ -66,14 +66,14 @@ export async function ensureNetworks(
   const { state, driver, clock } = context;
   await start.do("look for networks that the state does not know", () => adoptNetworks(context, lost));
   for (const { network } of [...state.networks.values()]) {
-    // A network that fails concerns its own containers only.
+    // The failure of one network only affects its own containers.
     const id = network?.id ?? "";
     await start.do(`make network ${network?.name} what it should be`, () =>
-      // Behind the start a user may remove it: what is made then would be nobody's.
+      // A user may remove it after the start: a network created then would have no owner.
       context.networkLocks.run(id, async () => {
         const record = state.networks.get(id);
         if (record?.network?.configOnly === true) {
-          return; // The driver knows nothing of it.
+          return; // Unknown to the driver.
         }
         if (record?.phase === Phase.UNSPECIFIED) {
           await driver.networks.ensure(record);
@@ -113,7 +113,7 @@ export async function ensureNetworks(
   }
 }
 
-/** Brings containers in line. Starts that were under way, and whatever takes long, goes on behind the return. */
+/** Reconciles containers. Starts in progress, and whatever takes long, continue in the background. */
 export async function recoverContainers(
   context: EngineContext,
   start: StartWork,
@@ -133,8 +133,8 @@ export async function recoverContainers(
 }
 
 /**
- * Waits until agents of containers that have ended are released, well or not: the kernel answers for their addresses, which
- * are on record no longer, and the next container would get one.
+ * Waits until the agents of ended containers are released, successfully or not: the kernel answers for their addresses,
+ * which are no longer recorded, so that another container would get one.
  */
 async function releasedRemains(context: EngineContext, found: readonly FoundWorkload[]): Promise<void> {
   const { driver, live, state } = context;
@@ -149,8 +149,8 @@ async function releasedRemains(context: EngineContext, found: readonly FoundWork
 }
 
 /**
- * Workloads that exist; where the site does not answer in time, as far as they are known here. Workloads
- * that it tells later, and containers whose agents answer later, are taken over then.
+ * Existing workloads; if the site does not answer in time, those recorded here. Workloads and agents that answer later
+ * are adopted then.
  */
 async function foundWorkloads(
   context: EngineContext,
@@ -176,7 +176,7 @@ async function foundWorkloads(
   return found ?? site.known();
 }
 
-/** @throws unavailable: there are containers that nobody knows, and of which their agents may tell when asked again */
+/** @throws unavailable: there are unknown containers whose agents may describe them when queried again */
 function refuseUnanswered({ state }: EngineContext, listed: readonly FoundWorkload[]): void {
   const missing = listed.filter(
     ({ unanswered, containerId }) => unanswered === true && !state.containers.has(containerId),
@@ -188,8 +188,8 @@ function refuseUnanswered({ state }: EngineContext, listed: readonly FoundWorklo
 }
 
 /**
- * Brings back the containers that the state has lost, once a late answer tells of them. Those that the state
- * knows need none: their agents tell of them.
+ * Adopts the containers that the state has lost, once a late answer lists them. Those that the state knows are reported
+ * by their agents.
  */
 async function recoverLate(
   context: EngineContext,
@@ -202,7 +202,7 @@ async function recoverLate(
   await recoverEach(
     context,
     adopted,
-    listed.filter(({ containerId }) => lost.has(containerId, undefined)),
+    listed.filter(({ containerId }) => lost.mayHaveLost(containerId, undefined)),
   );
 }
 
@@ -220,7 +220,7 @@ async function recoverEach(
     }
   }
   reportUnexplained(context, found);
-  // Deaths in the order in which they happened, so that their events are.
+  // In the order of their ends, so that the events have that order.
   const inOrder = [...records].sort((a, b) => endOf(found, a) - endOf(found, b));
   for (const record of inOrder) {
     await recoverContainer(context, record, found.get(record.id));
@@ -257,7 +257,7 @@ async function recoverContainer(
       watchContainer(context, live, link);
       await resumeExecs(context, link, record);
       adoptEndpoints(context, live);
-      void reseal(context, record.id); // An earlier process may have ended between a change and telling it.
+      void reseal(context, record.id); // An earlier process may have died between a change and its report to the agent.
     } else {
       await endedMeanwhile(context, live, record.generation, run);
     }
@@ -266,7 +266,7 @@ async function recoverContainer(
   }
 }
 
-/** Buries a run that ended while no backend watched. @param run undefined: nobody knows of it */
+/** Records the end of a run that ended without a backend. @param run undefined if the driver does not know it */
 function endedMeanwhile(
   context: EngineContext,
   live: LiveContainer,
@@ -276,7 +276,7 @@ function endedMeanwhile(
   return containerExited(context, live, generation, exitOfWorkload(context, run), run?.execExits);
 }
 
-/** Does what a container's last run may have left undone: its release, a restart that is due, or `--rm`. */
+/** Performs what the end of a container's last run may have left undone: its release, a pending restart, or `--rm`. */
 function recoverStopped(
   context: EngineContext,
   record: ContainerRecord,
@@ -295,7 +295,7 @@ function recoverStopped(
   }
 }
 
-/** Has a start that was taken up, and could not be made, be made later where a policy wants it. @throws the error, where none does */
+/** Reschedules a resumed start that could not be performed, if a policy wants it. @throws the error, if none does */
 function startLater(context: EngineContext, live: LiveContainer, error: unknown): void {
   const record = context.state.containers.get(live.id);
   const isWanted = record !== undefined && !isActive(record) && isStartedAtBoot(record);
@@ -306,7 +306,10 @@ function startLater(context: EngineContext, live: LiveContainer, error: unknown)
   }
 }
 
-/** Starts it behind the return, again where something that it needs is away, unless somebody else has started or removed it. */
+/**
+ * Starts it in the background, repeatedly while something that it needs is unavailable, unless somebody else has
+ * started or removed it.
+ */
 function startAtBoot(context: EngineContext, id: string): void {
   const what = `start container ${id} by its policy`;
   const start = async (): Promise<void> => {
@@ -319,7 +322,7 @@ function startAtBoot(context: EngineContext, id: string): void {
   void context.background.run(what, () => keepTrying(context, what, start, mayPass));
 }
 
-/** Docker's rule, for containers that ran before. */
+/** Docker's rule, for containers that were started before. */
 function isStartedAtBoot(record: ContainerRecord): boolean {
   const { startedAt, exitCode } = stateOf(record);
   return (

@@ -1,7 +1,7 @@
 /**
- * Work of a start that asks others, such as the API of a cloud. The start waits for them as long as the
- * driver's site says, for all the work together; work that they have not answered or have refused until
- * then is retried behind it.
+ * Work during the backend's start that depends on other services, such as a cloud's API. The start waits for all of it
+ * together as long as the driver's site allows; work that is unanswered or refused by then is retried in the
+ * background.
  */
 import { setImmediate } from "node:timers/promises";
 
@@ -12,13 +12,13 @@ import { pauseAfter } from "../../../common/pauses.ts";
 interface Job {
   readonly what: string;
   readonly work: () => Promise<void>;
-  /** One that is under way. */
+  /** The current attempt. */
   attempt: Promise<void> | undefined;
 }
 
 const pauses = { firstMs: 5_000, longestMs: 5 * 60_000 };
 
-/** The work of one start. */
+/** The work of one backend start. */
 export class StartWork {
   readonly #context: EngineContext;
   readonly #left: Job[] = [];
@@ -39,11 +39,11 @@ export class StartWork {
   }
 
   /**
-   * Does work that may be done again. Returns when it is done, has failed, or is left for later. A driver without a limit
-   * to its patience has one attempt.
+   * Performs work that may be repeated. Returns when it has succeeded, has failed, or continues in the background. With
+   * an unlimited wait there is one attempt.
    *
    * @param what for the log, after "cannot"
-   * @throws the reason of the shutdown, also before the work has ended
+   * @throws the reason of the shutdown, even before the work has ended
    */
   async do(what: string, work: () => Promise<void>): Promise<void> {
     const { shutdown } = this.#context;
@@ -54,7 +54,7 @@ export class StartWork {
         () => "done" as const,
         () => "failed" as const,
       ),
-      this.#over.then(() => setImmediate("late" as const)), // Work that asks nobody is done even so.
+      this.#over.then(() => setImmediate("late" as const)), // Work that needs no other service still completes.
     ]);
     shutdown.throwIfAborted();
     if (outcome === "late") {
@@ -65,7 +65,7 @@ export class StartWork {
     }
   }
 
-  /** The start goes on without what is left, which is done behind. */
+  /** Ends the wait: unfinished work continues in the background. */
   leave(): void {
     this.#patience.abort();
     if (this.#left.length > 0) {
@@ -78,7 +78,7 @@ export class StartWork {
       await work();
     } catch (error) {
       if (!this.#context.shutdown.aborted) {
-        const level = remedyOf(error) === undefined ? "error" : "debug"; // The driver's own checks have told it.
+        const level = remedyOf(error) === undefined ? "error" : "debug"; // The driver's own checks have reported it.
         this.#context.logger[level]({ err: error }, `cannot ${what}: ${messageOf(error)}`);
       }
       throw error;

@@ -39,7 +39,7 @@ async function* subscribeEvents(
     for await (const event of events) {
       yield create(SubscribeEventsResponseSchema, { message: { case: "event", value: event } });
     }
-    signal.throwIfAborted(); // A stream that was cut has no end.
+    signal.throwIfAborted(); // A stream that was cut must not end normally.
     yield create(SubscribeEventsResponseSchema, { message: { case: "end", value: {} } });
   }
   yield* withHeartbeats(

@@ -7,7 +7,7 @@ import { type GetInfoResponse, GetInfoResponseSchema } from "../../../gen/socker
 import type { EngineContext } from "../context.ts";
 import { logDrivers } from "../../logging/log-options.ts";
 import { lossWarning } from "../recovery/losses.ts";
-import { toldPools } from "../networks/decisions/address-pools.ts";
+import { shownPools } from "../networks/decisions/address-pools.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
 import { isVisible, stateOf, timestampOfNs } from "../../model/records.ts";
 
@@ -65,7 +65,7 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
     firewallBackend: facts.firewallBackend ?? "",
     components: facts.runtimes.map((runtime) => ({ name: runtime.name, version: runtime.version })),
     ipv4Forwarding: true,
-    defaultAddressPools: toldPools(driver.networks.addressPools).map((pool) => ({ ...pool })),
+    defaultAddressPools: shownPools(driver.networks.addressPools).map((pool) => ({ ...pool })),
     insecureRegistries: [...backend.insecureRegistries],
     continuesRuns: driver.launches.steps.kind !== "apart",
     pool: driver.prepared.report()?.summary ?? "",

@@ -1,4 +1,4 @@
-/** Readiness of a backend: one answers only once it serves, so these are the parts that can fail after that. */
+/** Readiness of a backend: as it only answers once it serves, these are the parts that can fail later. */
 import { messageOf } from "../../../common/errors.ts";
 import { after } from "../../../common/timers.ts";
 import type { EngineContext } from "../context.ts";
@@ -7,13 +7,13 @@ import { lossWarning } from "../recovery/losses.ts";
 /** Time for the platform to answer; the caller waits a little longer. */
 const platformLimitMs = 4_000;
 
-/** A part, and the reason why it is not ready; empty: it is. */
+/** A part, and why it is not ready; empty if it is. */
 export interface PartState {
   readonly name: string;
   readonly problem: string;
 }
 
-/** The state's database, and the platform (the host process, or the cloud), which is asked for its containers. */
+/** The state's database, and the platform (the host process, or the cloud), which is queried for its containers. */
 export async function partsOf(context: EngineContext): Promise<readonly PartState[]> {
   return [
     { name: "state", problem: context.state.failure ?? lossWarning(context) ?? "" },

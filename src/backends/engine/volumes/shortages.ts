@@ -4,15 +4,15 @@ import type { EngineContext } from "../context.ts";
 import { isMade } from "./decisions/volumes.ts";
 
 /** Reports low disk space by an event and in the log, until the engine ends. */
-export function tellShortages(context: EngineContext): void {
-  const tell = (shortage: VolumeShortage): Promise<void> => tellShortage(context, shortage);
+export function reportShortages(context: EngineContext): void {
+  const tell = (shortage: VolumeShortage): Promise<void> => reportShortage(context, shortage);
   void context.background.run("watch the room of volumes", () =>
     context.driver.volumes.watchRoom(tell, context.shutdown),
   );
 }
 
 /** Logged even if the event cannot be recorded. */
-async function tellShortage(context: EngineContext, { name, free, growth }: VolumeShortage): Promise<void> {
+async function reportShortage(context: EngineContext, { name, free, growth }: VolumeShortage): Promise<void> {
   const volume = context.state.volumes.get(name);
   if (volume === undefined || !isMade(volume)) {
     return; // It has gone meanwhile.

@@ -107,7 +107,7 @@ export async function removeVolume(context: EngineContext, name: string, force: 
     const record = context.state.volumes.get(name);
     if (record === undefined || !isMade(record)) {
       if (record?.phase === Phase.CREATING) {
-        await finishRemoval(context, record); // It may have been made although its creation failed.
+        await finishRemoval(context, record); // It may exist although its creation failed.
       }
       if (force) {
         return;
@@ -152,8 +152,9 @@ async function settleLocked(context: EngineContext, name: string): Promise<void>
 }
 
 /**
- * Removes a volume that nobody sees any more. Whether it may go was asked before; by force it goes only where it is in use
- * for longer than the driver waits, which then leaves behind what a user of the volume still refers to.
+ * Removes a volume that is no longer visible. That it may be removed was checked before, so a conflict means that it
+ * stays in use for longer than the driver waits: it is then removed by force, except what a user of the volume still
+ * refers to.
  */
 async function finishAskedRemoval(context: EngineContext, record: VolumeRecord): Promise<void> {
   try {
@@ -235,7 +236,7 @@ async function finishRemoval(context: EngineContext, record: VolumeRecord, force
         actorId: record.name,
         attributes: { driver: record.driver },
       });
-    } // Nobody was told of one whose creation was cut off.
+    } // No client got the result of an interrupted creation.
   });
 }
 

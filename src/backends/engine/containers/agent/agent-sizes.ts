@@ -14,7 +14,7 @@ const answerTimeoutMs = 10_000;
 const listingLimitMs = 10_000;
 /** Maximum wait for an agent that did not answer the last time. */
 const failedLimitMs = 1_000;
-const askedAtOnce = 8;
+const concurrentQueries = 8;
 /** After this time without an answer the next agent is asked as well. */
 const turnMs = 250;
 
@@ -42,7 +42,7 @@ export async function sizesFromAgents(
   const sizes = new Map<string, bigint>();
   const ended = new AbortController();
   const pause = async (ms: number): Promise<void> => {
-    await context.clock.sleep(ms, ended.signal).catch(() => undefined); // The listing is over.
+    await context.clock.sleep(ms, ended.signal).catch(() => undefined); // The listing is complete.
   };
   const answers: Promise<void>[] = [];
   const waiting = records.values();
@@ -61,9 +61,9 @@ export async function sizesFromAgents(
     }
   };
   try {
-    const all = Promise.all(Array.from({ length: askedAtOnce }, work)).then(() => Promise.all(answers));
+    const all = Promise.all(Array.from({ length: concurrentQueries }, work)).then(() => Promise.all(answers));
     await Promise.race([all, pause(listingLimitMs)]);
-    return new Map(sizes); // Later answers are for the next who asks.
+    return new Map(sizes); // A copy: later answers are for the next listing.
   } finally {
     ended.abort();
   }
@@ -78,7 +78,7 @@ function sizeOf(context: EngineContext, id: string): Pick<Told, "written" | "due
   const address = agentAddressOf(context, id);
   const nowMs = context.clock.nowMs();
   if (address === undefined) {
-    return { written: Promise.resolve(undefined), dueMs: nowMs }; // It was removed meanwhile: nothing is to be kept of it.
+    return { written: Promise.resolve(undefined), dueMs: nowMs }; // It was removed meanwhile; nothing is cached for it.
   }
   const live = context.live.of(id);
   const known = told.get(live);

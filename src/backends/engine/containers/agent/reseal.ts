@@ -21,7 +21,7 @@ export async function reseal(context: EngineContext, containerId: string): Promi
     return;
   }
   try {
-    // One after the other, so that the last one sent is the latest.
+    // Sequential, so that the last one sent is the latest.
     await link.sealing.run(async () => {
       const record = context.state.containers.get(containerId);
       if (record === undefined || link.generation !== record.generation || !hasProcess(record)) {

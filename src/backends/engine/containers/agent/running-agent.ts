@@ -14,7 +14,7 @@ const callTimeoutMs = 10_000;
  * @param prefix put before the message of a failure, with a colon
  * @throws conflict: the container has just ended; unavailable: the agent cannot be reached; the call's errors
  */
-export async function askAgent<T>(
+export async function callAgent<T>(
   live: LiveContainer,
   call: (client: Client<typeof AgentService>, options: { readonly timeoutMs: number }) => Promise<T>,
   prefix: string = "",

@@ -17,7 +17,7 @@ export async function claimVolumes(
   mounts: readonly PlannedMount[],
 ): Promise<ContainerRecord> {
   if (mounts.length === 0) {
-    return record; // It is in the state as it is.
+    return record; // Already recorded in this form.
   }
   let next = record;
   for (const { point, volume, taken } of mounts) {

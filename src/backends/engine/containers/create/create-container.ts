@@ -1,4 +1,4 @@
-/** Creating a container: its steps in order, each with what undoes it. */
+/** Creates a container: the steps in order, each with its undo. */
 import { messageOf, notFound } from "../../../../common/errors.ts";
 import { newId, shortId } from "../../../../common/ids.ts";
 import type { CreateContainerRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -8,7 +8,7 @@ import {
   Phase,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
-import { tellUnapplied } from "./unapplied-settings.ts";
+import { logUnapplied } from "./unapplied-settings.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { nameFor } from "../decisions/names.ts";
 import { configOf, withFields } from "../../../model/records.ts";
@@ -19,7 +19,7 @@ import { discardVolume } from "../../volumes/volumes.ts";
 import { workloadOf } from "./workload.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
 import type { PlannedMount } from "../decisions/mounts/plan-mounts.ts";
-import { type Verb, walk, walkBack } from "../../work/steps.ts";
+import { type Verb, performSteps, undoSteps } from "../../work/steps.ts";
 import { claimVolumes } from "./claim-volumes.ts";
 import { planContainer } from "./plan-container.ts";
 
@@ -29,31 +29,31 @@ export interface CreatedContainer {
   readonly warnings: readonly string[];
 }
 
-/** A creation of which a record is there. */
+/** A creation whose record exists. */
 interface Begun {
   readonly context: EngineContext;
-  /** As it is committed; before that as it is planned. */
+  /** As committed; before the commit, as planned. */
   record: ContainerRecord;
 }
 
-/** One creation: what its steps share. */
+/** State shared by the steps of one creation. */
 interface Creation extends Begun {
-  /** As it is asked for; empty: one is chosen. */
+  /** The requested name; empty to generate one. */
   readonly name: string;
   readonly images: readonly ImageRecord[];
   readonly mounts: readonly PlannedMount[];
   readonly warnings: string[];
 }
 
-/** The steps of a creation. A process of the backend that finds one that is not done takes it back. */
+/** The steps of a creation. A backend that finds one unfinished at its start undoes it. */
 export const createSteps: Verb<Creation, Begun> = {
   name: "create",
   steps: [
-    { name: "reserve", does: reserve, undoes: deleteRecord },
-    { name: "images", does: makeImagesReady },
-    { name: "volumes", does: claimAll, undoes: discardVolumes },
-    { name: "workload", does: createWorkload, undoes: removeWorkload },
-    { name: "record", does: recordCreated },
+    { name: "reserve", run: reserve, undo: deleteRecord },
+    { name: "images", run: makeImagesReady },
+    { name: "volumes", run: claimAll, undo: discardVolumes },
+    { name: "workload", run: createWorkload, undo: removeWorkload },
+    { name: "record", run: recordCreated },
   ],
   failed: async ({ context, record }, error) => {
     throwIfShuttingDown(context, error);
@@ -73,7 +73,7 @@ export async function createContainer(
 ): Promise<CreatedContainer> {
   const { record, images, mounts, warnings } = await planContainer(context, request);
   const creation = { context, record, name: request.name, images, mounts, warnings };
-  await walk(createSteps, creation);
+  await performSteps(createSteps, creation);
   return { id: creation.record.id, warnings: [...warnings, ...waitWarnings(context)] };
 }
 
@@ -89,7 +89,10 @@ async function deleteRecord({ context, record }: Begun): Promise<void> {
   await context.state.commit((change) => change.containers.delete(record.id));
 }
 
-/** Images of a container whose record is committed: in use from then on; one may have been removed before. */
+/**
+ * Prepares the images of a container whose record is committed: from then on they are in use; one may have been removed
+ * before.
+ */
 async function makeImagesReady({ context, images: used }: Creation): Promise<void> {
   const { images, state, shutdown } = context;
   const gone = used.find((image) => !state.images.has(image.id));
@@ -104,7 +107,7 @@ async function makeImagesReady({ context, images: used }: Creation): Promise<voi
 async function claimAll(creation: Creation): Promise<void> {
   const { context, record, mounts, warnings } = creation;
   creation.record = await claimVolumes(context, record, mounts);
-  warnings.push(...tellUnapplied(context, creation.record));
+  warnings.push(...logUnapplied(context, creation.record));
 }
 
 async function discardVolumes({ context, record }: Begun): Promise<void> {
@@ -144,7 +147,7 @@ function waitWarnings({ live }: EngineContext): readonly string[] {
  * background until it succeeds; if the backend ends first, its next start continues.
  */
 export async function discard(context: EngineContext, record: ContainerRecord): Promise<void> {
-  const takeAway = () => walkBack(createSteps, { context, record });
+  const takeAway = () => undoSteps(createSteps, { context, record });
   try {
     await takeAway();
   } catch (error) {

@@ -38,21 +38,23 @@ export async function planContainer(context: EngineContext, request: CreateConta
     throw invalid("config cannot be empty in order to create a container");
   }
   const said = request.config;
-  const saidToHost = withRestartPolicy(request.hostConfig ?? create(HostConfigSchema));
+  const givenHostConfig = withRestartPolicy(request.hostConfig ?? create(HostConfigSchema));
   const networking = request.networking ?? create(NetworkingConfigSchema);
-  validateTogether(said, saidToHost);
+  validateTogether(said, givenHostConfig);
   validateConfig(said);
-  validateHostConfig(saidToHost);
-  validateResources(resourcesOf(saidToHost), facts);
-  const limits = discardMissingLimits(resourcesOf(saidToHost), facts.missingLimits);
+  validateHostConfig(givenHostConfig);
+  validateResources(resourcesOf(givenHostConfig), facts);
+  const limits = discardMissingLimits(resourcesOf(givenHostConfig), facts.missingLimits);
   validateNetworking(networking);
   if (said.image === "") {
-    requireCommand(said); // The error that dockerd answers an empty configuration with.
+    requireCommand(said); // Refuses an empty configuration with dockerd's error.
     throw invalid("no image was specified");
   }
   const image = await context.images.resolve(said.image, request.platform);
-  const hostConfig = withHostDefaults({ ...saidToHost, resources: limits.resources }, facts, (reference) =>
-    idOfContainer(context, reference),
+  const hostConfig = withHostDefaults(
+    { ...givenHostConfig, resources: limits.resources },
+    facts,
+    (reference) => idOfContainer(context, reference),
   );
   requireDonors(state, hostConfig);
   const config = mergeConfig(said, image.config);
@@ -155,6 +157,6 @@ function idOfContainer(context: EngineContext, reference: string): string {
   try {
     return findContainer(context.state, reference).id;
   } catch {
-    return reference; // The start will say that it does not exist, as Docker's does.
+    return reference; // The start reports that it does not exist, as in Docker.
   }
 }

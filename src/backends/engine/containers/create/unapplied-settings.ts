@@ -8,7 +8,7 @@ import type { EngineContext } from "../../context.ts";
  *
  * @returns warnings for the user
  */
-export function tellUnapplied(
+export function logUnapplied(
   { driver, logger }: Pick<EngineContext, "driver" | "logger">,
   record: ContainerRecord,
 ): readonly string[] {

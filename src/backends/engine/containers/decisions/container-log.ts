@@ -27,7 +27,7 @@ export function requireLog(record: ContainerRecord): void {
 export function logDetails(record: ContainerRecord): Record<string, string> {
   const logConfig = hostConfigOf(record).logConfig;
   if (logConfig === undefined || logConfig.type !== "json-file") {
-    return {}; // The `local` driver keeps none.
+    return {}; // The `local` driver stores no details.
   }
   const options = logConfig.config;
   const { labels, env } = configOf(record);

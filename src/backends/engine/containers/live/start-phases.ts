@@ -23,7 +23,7 @@ export class StartPhases {
   }
 
   /**
-   * Adds a phase. A new request for a task drops the phases of the previous one, which has failed.
+   * Adds or updates a phase. A new request for a task drops the phases of the previous one, which has failed.
    *
    * @returns the phase; undefined if nothing is new
    */

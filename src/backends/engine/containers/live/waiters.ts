@@ -30,12 +30,12 @@ export class Waiters {
   }
 
   /**
-   * Notifies those that wait now of an exit, once it is recorded. As readers of the state see it before it is durable,
-   * whoever begins to wait meanwhile waits for the next one.
+   * Notifies current waiters of an exit, once it is recorded. Readers of the state see the exit before it is durable,
+   * so a waiter registered meanwhile waits for the next one.
    *
-   * @throws why it is not recorded: they wait on
+   * @throws the error if it could not be recorded: the waiters keep waiting
    */
-  async tellExit(recorded: Promise<void>, result: WaitResult): Promise<void> {
+  async notifyExit(recorded: Promise<void>, result: WaitResult): Promise<void> {
     const told = [...this.#forExit];
     this.#forExit.clear();
     try {
@@ -52,7 +52,7 @@ export class Waiters {
   }
 
   /** Notifies all waiters: a removed container will not exit any more. */
-  tellRemoval(result: WaitResult): void {
+  notifyRemoval(result: WaitResult): void {
     tell(this.#forExit, result);
     tell(this.#forRemoval, result);
   }

@@ -1,6 +1,6 @@
 /**
- * Bounds what a container has the state write by what its agent reports: an image may check its health without a pause, a
- * process may run out of memory over and over, an agent may lie, and each record and event may be megabytes long.
+ * Limits how much an agent's reports make the state write: an image may check its health without pause, a process may
+ * run out of memory repeatedly, an agent may be compromised, and each record and event may be megabytes long.
  */
 import { toBinary } from "@bufbuild/protobuf";
 
@@ -8,22 +8,22 @@ import { type ContainerRecord, ContainerRecordSchema } from "../../../../gen/soc
 
 /** Bytes written per second on average. */
 const perSecond = 2 ** 20;
-/** Bytes written at once after a pause. */
+/** Maximum burst in bytes after a pause. */
 const atOnce = 4 * 2 ** 20;
-/** Bytes that the smallest record counts as: its write takes as long. */
+/** Minimum cost of a record in bytes, however small: its write takes as long. */
 const leastBytes = 16 * 2 ** 10;
 
 /** The allowance of one run of a container. */
 export class WriteAllowance {
   #left = atOnce;
   #atNs: bigint | undefined;
-  /** Bytes of the record; they hardly change during a run. */
+  /** Size of the record in bytes; it hardly changes during a run. */
   #recordBytes: number | undefined;
 
   /**
-   * Whether something more may be written, which may take more than what is left.
+   * Whether another write is allowed; it may overdraw what is left.
    *
-   * @param copies of the record: an event has its labels
+   * @param copies of the record: an event contains its labels
    */
   takes(record: ContainerRecord, copies: number, nowNs: bigint): boolean {
     const seconds = Number(nowNs - (this.#atNs ?? nowNs)) / 1e9;

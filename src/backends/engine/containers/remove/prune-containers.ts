@@ -11,7 +11,7 @@ import { writableSizes } from "../../services/sizes.ts";
 import { untilOf } from "../../../model/until-filter.ts";
 import { isUpOrComing } from "../live/up-or-coming.ts";
 import { type PruneReport, pruneEach } from "../../work/prune-each.ts";
-import { letGo } from "../../recovery/losses.ts";
+import { discardUnknown } from "../../recovery/losses.ts";
 import { removeContainer } from "./remove-container.ts";
 
 /**
@@ -32,7 +32,7 @@ export async function pruneContainers(
     (record) => isVisible(record) && !isUpOrComing(context, record) && passes(record, filters, until),
   );
   const sizes = await writableSizes(context, doomed, signal);
-  const unclaimed = Object.keys(requested).length === 0 ? await letGo(context, signal) : [];
+  const unclaimed = Object.keys(requested).length === 0 ? await discardUnknown(context, signal) : [];
   const report = await pruneEach(
     context,
     "container",

@@ -1,4 +1,7 @@
-/** Removing a container: its steps in order. For clients it is gone with the answer; its remains are cleared away behind it. */
+/**
+ * Removes a container: the steps in order. For clients it is gone once the call returns; cleanup continues in the
+ * background.
+ */
 import { layersOf } from "../../../model/container-images.ts";
 import { conflict, isErrorKind, messageOf } from "../../../../common/errors.ts";
 import {
@@ -17,7 +20,7 @@ import { hasProcess, isActive, stateOf } from "../../../model/records.ts";
 import { ownVolumes } from "../../volumes/decisions/volumes.ts";
 import { settleVolume } from "../../volumes/volumes.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
-import { type Verb, walk } from "../../work/steps.ts";
+import { type Verb, performSteps } from "../../work/steps.ts";
 import { ignoreNotRunning, killContainer } from "../run/kill-container.ts";
 import { endStart } from "../start/start-under-way.ts";
 import { removeLink } from "./remove-link.ts";
@@ -30,25 +33,28 @@ export interface RemoveOptions {
   readonly link: boolean;
 }
 
-/** One removal, with the container's lock held: what its steps share. */
+/** State shared by the steps of one removal, which holds the container's lock. */
 interface Removal {
   readonly context: EngineContext;
   readonly live: LiveContainer;
   record: ContainerRecord;
   readonly withVolumes: boolean;
-  /** Those that go with it. */
+  /** Volumes that are removed with it. */
   volumes: readonly VolumeRecord[];
 }
 
-/** The steps of a removal: final with the first. A process of the backend that finds one that is not done walks the rest. */
+/**
+ * The steps of a removal, which is final after the first. A backend that finds one unfinished at its start completes
+ * it.
+ */
 export const removeSteps: Verb<Removal> = {
   name: "remove",
   steps: [
-    { name: "record", does: recordRemoval },
-    { name: "leave", does: leaveAgent },
-    { name: "volumes", does: removeVolumes },
-    { name: "tell", does: tellWaiters },
-    { name: "clear", does: clearAway },
+    { name: "record", run: recordRemoval },
+    { name: "leave", run: leaveAgent },
+    { name: "volumes", run: removeVolumes },
+    { name: "tell", run: notifyWaiters },
+    { name: "clear", run: clearAway },
   ],
 };
 
@@ -83,10 +89,10 @@ export async function removeContainer(
     );
   }
   await live.lock.run(async () => {
-    refuseSecond(live, reference); // One by force may have come while this one waited.
+    refuseSecond(live, reference); // A forced removal may have come first.
     const record = containerOfId(context.state, id, reference);
     refuseUnstopped(record, reference);
-    await live.run.remove(() => walk(removeSteps, removalOf(context, live, record, options.volumes)));
+    await live.run.remove(() => performSteps(removeSteps, removalOf(context, live, record, options.volumes)));
   });
 }
 
@@ -95,7 +101,7 @@ async function removeByForce(
   live: LiveContainer,
   options: RemoveOptions,
 ): Promise<void> {
-  // It may be restarted between its end and the lock.
+  // It may be restarted between its end and the acquisition of the lock.
   for (;;) {
     await endStart(context, live, "removed");
     const record = containerOfId(context.state, live.id);
@@ -108,7 +114,7 @@ async function removeByForce(
       if (hasProcess(current)) {
         return false;
       }
-      await walk(removeSteps, removalOf(context, live, current, options.volumes));
+      await performSteps(removeSteps, removalOf(context, live, current, options.volumes));
       return true;
     });
     if (done) {
@@ -162,13 +168,13 @@ async function removeVolumes({ context, live, volumes }: Removal): Promise<void>
   }
 }
 
-function tellWaiters({ context, live, record }: Removal): void {
+function notifyWaiters({ context, live, record }: Removal): void {
   const { exitCode, error } = stateOf(record);
-  live.waiters.tellRemoval({ exitCode, error });
+  live.waiters.notifyRemoval({ exitCode, error });
   context.followUps.removed(record.id);
 }
 
-/** Clears away what is left, behind the answer; retried until it succeeds or the backend ends. */
+/** Cleans up in the background; retried until it succeeds or the backend ends. */
 function clearAway({ context, live, record }: Removal): void {
   void context.background.run(`clear away container ${record.id}`, async () => {
     await live.released;
@@ -182,9 +188,9 @@ function clearAway({ context, live, record }: Removal): void {
   });
 }
 
-/** Finishes a removal that an earlier process of the backend has recorded; volumes that went with it are settled by themselves. */
+/** Finishes a removal recorded by an earlier process of the backend; its volumes are settled separately. */
 export async function resumeRemoval(context: EngineContext, record: ContainerRecord): Promise<void> {
-  await walk(removeSteps, removalOf(context, context.live.of(record.id), record, false), "leave");
+  await performSteps(removeSteps, removalOf(context, context.live.of(record.id), record, false), "leave");
 }
 
 function removalOf(

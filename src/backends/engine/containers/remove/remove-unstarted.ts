@@ -18,7 +18,7 @@ export function removeUnstarted(context: EngineContext): void {
     try {
       await context.clock.sleep(patienceMs, context.shutdown);
     } catch {
-      return; // The next backend gives them their time anew.
+      return; // The next backend gives them the full time again.
     }
     const still = new Set(unstartedWithRm(context));
     await Promise.all(ids.filter((id) => still.has(id)).map((id) => removeUnlessStarted(context, id)));

@@ -31,11 +31,11 @@ import { releaseRun } from "./release-run.ts";
 const killedCode = 137;
 
 /**
- * Records the exit of a run, notifies waiters, and restarts, removes or keeps the container by its settings. May be
- * called twice or late: only the exit of the recorded run counts.
+ * Records the exit of a run, notifies waiters, and restarts, removes or keeps the container according to its settings.
+ * May be called twice or late: only the exit of the recorded run counts.
  *
  * @param execExits known exit codes of execs that ended with it
- * @param lost the agent whose loss tells the exit: it is none of a start that has gone on with another agent
+ * @param lost the agent whose loss implies the exit; ignored if a start has continued with another agent
  */
 export async function containerExited(
   context: EngineContext,
@@ -72,7 +72,7 @@ export async function containerExited(
       }
     }, "happened");
     const left = recorded.then(() => live.run.leave());
-    await live.waiters.tellExit(left, { exitCode: exit.code, error: exit.error });
+    await live.waiters.notifyExit(left, { exitCode: exit.code, error: exit.error });
     releaseRun(context, live, record.endpoints, true);
     announceChange(context, record.id, record.endpoints);
     announceSharers(context, record);
@@ -86,14 +86,14 @@ export async function containerExited(
 }
 
 /**
- * The possible end time of a run: between its start and now. As the journal's times only rise, an agent with a wrong or
- * forged time would shift all later events.
+ * The plausible end time of a run: between its start and now. As the journal's times only increase, an agent with a
+ * wrong or forged time would shift all later events.
  */
 function plausibleEnd(told: Timestamp, record: ContainerRecord, nowNs: bigint): Timestamp {
   const { startedAt } = stateOf(record);
   const startedNs = startedAt === undefined ? 0n : nanosecondsOf(startedAt);
-  const toldNs = nanosecondsOf(told);
-  const notBeforeStart = toldNs < startedNs ? startedNs : toldNs;
+  const reportedNs = nanosecondsOf(told);
+  const notBeforeStart = reportedNs < startedNs ? startedNs : reportedNs;
   return timestampOfNs(notBeforeStart > nowNs ? nowNs : notBeforeStart);
 }
 
@@ -119,7 +119,7 @@ export function scheduleRestart(context: EngineContext, live: LiveContainer): vo
 }
 
 /**
- * Reschedules a policy's restart that could not be made, if the container still waits for it.
+ * Reschedules a restart by policy that could not be performed, if the container still waits for it.
  *
  * @throws the error, if it does not
  */

@@ -1,4 +1,4 @@
-/** Containers whose agents are gone: how they ended, as far as anybody can tell. */
+/** Containers whose agents are lost: determines how they ended, as far as possible. */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { messageOf } from "../../../../common/errors.ts";
@@ -13,10 +13,10 @@ import { containerExited } from "./container-exit.ts";
 const lostExitCode = 255;
 
 /**
- * The agent cannot be reached: the driver's durable record tells the end, or nobody does. On a platform whoever waits is told
- * an error with the code: he may still be owed output.
+ * Records the end of a container whose agent cannot be reached, from the driver's durable record if there is one. On a
+ * remote platform waiters get an error with the exit code, since output may be missing.
  *
- * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
+ * @returns whether the watch is over; false if the driver cannot be queried, or reports the agent as alive
  */
 export async function buryLost(
   context: EngineContext,
@@ -40,7 +40,7 @@ export async function buryLost(
   }
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
   const exit = exitOfWorkload(context, found);
-  const wasHeard = link?.generation === generation && link.wasHeard; // It was lost with what its streams carried.
+  const wasHeard = link?.generation === generation && link.wasHeard; // Its streams were lost with it.
   const isCut = wasHeard && context.driver.site.kind === "remote";
   const told =
     isCut && exit.error === ""
@@ -50,7 +50,7 @@ export async function buryLost(
   return true;
 }
 
-/** A run as the driver finds it; undefined: it does not. */
+/** A run as the driver finds it; undefined if it does not. */
 export async function foundRun(
   { driver }: EngineContext,
   containerId: string,
@@ -60,7 +60,7 @@ export async function foundRun(
   return found?.generation === generation ? found : undefined;
 }
 
-/** The end of a run as the driver's record has it; of one without a record the exit code is 255. */
+/** The end of a run from the driver's record; exit code 255 without a record. */
 export function exitOfWorkload(context: EngineContext, found: FoundWorkload | undefined): Exit {
   return found?.exit === undefined
     ? {

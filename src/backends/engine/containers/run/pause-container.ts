@@ -9,7 +9,7 @@ import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { pauseRefusal, unpauseRefusal } from "../decisions/life/refusals.ts";
 import { frozenBy, isFrozenByCommit, paused, resumed } from "../decisions/life/transitions.ts";
 import { hasProcess, stateOf } from "../../../model/records.ts";
-import { askAgent } from "../agent/running-agent.ts";
+import { callAgent } from "../agent/running-agent.ts";
 
 /** Pauses a container. @throws not-found; conflict: it does not run, or is paused */
 export async function pauseContainer(
@@ -31,7 +31,7 @@ export async function pauseContainer(
       // Recorded first, so that after a crash the next backend unpauses it.
       await context.state.commit((change) => change.containers.put(record));
     }
-    await askAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
+    await callAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
     await context.state.commit((change) => {
       change.containers.put(paused(record));
       change.event(containerEvent(record, "pause"));
@@ -41,14 +41,14 @@ export async function pauseContainer(
 
 /** Unpauses, in the background, a container that an earlier backend had paused for a commit when it died. */
 export function thawAfterCommit(context: EngineContext, live: LiveContainer): void {
-  live.run.changePause(); // The agent's watch may tell of a pause from before.
+  live.run.changePause(); // The agent's watch may still report an earlier pause.
   void context.background.run(`thaw container ${live.id}, whose commit was cut`, () =>
     live.lock.run(async () => {
       const record = context.state.containers.get(live.id);
       if (record === undefined || !isFrozenByCommit(record) || !hasProcess(record)) {
         return;
       }
-      await askAgent(live, (agent, options) => agent.resume({}, options));
+      await callAgent(live, (agent, options) => agent.resume({}, options));
       await context.state.commit((change) => {
         change.containers.put(resumed(record));
         if (stateOf(record).status === ContainerStatus.PAUSED) {
@@ -70,7 +70,7 @@ export async function unpauseContainer(context: EngineContext, reference: string
       throw refusal;
     }
     live.run.changePause();
-    await askAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
+    await callAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
     await context.state.commit((change) => {
       change.containers.put(resumed(record));
       change.event(containerEvent(record, "unpause"));

@@ -25,7 +25,7 @@ export function releaseRun(
   const generation = context.state.containers.get(live.id)?.generation;
   const attempt = async (): Promise<void> => {
     await context.driver.workloads.release(live.id);
-    await tellInterruption(context, live, generation);
+    await recordInterruption(context, live, generation);
   };
   const first = Promise.withResolvers<void>();
   live.released = first.promise;
@@ -42,7 +42,7 @@ export function releaseRun(
     try {
       await before;
       isKept = await releaseOrLeave(context, live, canBeFollowed);
-      await tellInterruption(context, live, generation);
+      await recordInterruption(context, live, generation);
     } finally {
       if (isKept) {
         live.kept = endpoints;
@@ -94,7 +94,7 @@ async function releaseAgain(
 }
 
 /** Adds the external cause of a run's end to its record. */
-async function tellInterruption(
+async function recordInterruption(
   context: EngineContext,
   live: LiveContainer,
   generation: bigint | undefined,

@@ -7,7 +7,7 @@ import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { nameFor } from "../decisions/names.ts";
-import { tellPeers } from "../../networks/name-pushes.ts";
+import { pushToNetworks } from "../../networks/name-pushes.ts";
 import { namedNetworks } from "../../networks/decisions/names.ts";
 import { hasProcess, withFields } from "../../../model/records.ts";
 import { reseal } from "../agent/reseal.ts";
@@ -43,7 +43,7 @@ export async function renameContainer(
       if (hasProcess(next)) {
         context.driver.networks.renamed(next);
       }
-      await Promise.all([tellPeers(context, namedNetworks(next.endpoints)), reseal(context, id)]);
+      await Promise.all([pushToNetworks(context, namedNetworks(next.endpoints)), reseal(context, id)]);
     });
   });
 }

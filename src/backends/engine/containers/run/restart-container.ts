@@ -41,7 +41,7 @@ export async function restartContainer(
   }
   const record = await containerOnceStarted(context, reference, left, "wait");
   if (clientToken !== "" && record.startToken === clientToken) {
-    return; // As a start's.
+    return; // Same as for a start.
   }
   const live = context.live.of(record.id);
   await withErrorPrefix(`Cannot restart container ${reference}`, async () => {

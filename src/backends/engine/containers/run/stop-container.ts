@@ -1,4 +1,4 @@
-/** Stopping a container: its steps in order. */
+/** Stops a container: the steps in order. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { configOf } from "../../../model/records.ts";
 import { parseSignal, sigterm } from "../../../model/signals.ts";
@@ -10,7 +10,7 @@ import { findContainer } from "../decisions/lookup.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { settleRestarting } from "../start/pending-restart.ts";
 import { endStart } from "../start/start-under-way.ts";
-import { type Verb, walk } from "../../work/steps.ts";
+import { type Verb, performSteps } from "../../work/steps.ts";
 import { type ExitListener, listenForExit } from "./exit-listener.ts";
 import { ignoreNotRunning, killContainer } from "./kill-container.ts";
 import { type NotedSignal, noteSignal } from "./send-signal.ts";
@@ -55,34 +55,34 @@ export async function stopContainer(
   );
 }
 
-/** One stop: what its steps share. */
+/** State shared by the steps of one stop. */
 interface Stop {
   readonly context: EngineContext;
   readonly live: LiveContainer;
   readonly record: ContainerRecord;
   readonly order: StopOrder;
   readonly left: AbortSignal;
-  /** The signal to the run, and the listener for its end; undefined where nothing runs. */
+  /** The signal to the run, and the listener for its end; undefined if nothing runs. */
   run: { readonly signal: NotedSignal; readonly exit: ExitListener } | undefined;
   isOver: boolean;
 }
 
 /**
- * The steps of a stop, until the end of the run is recorded. After the first no policy restarts the container, of whatever
- * process of the backend; the next stop walks all of them again.
+ * The steps of a stop, until the end of the run is recorded. After the first, no policy restarts the container, even in
+ * a later process of the backend; another stop repeats all of them.
  */
 export const stopSteps: Verb<Stop> = {
   name: "stop",
   steps: [
-    { name: "note", does: note },
-    { name: "signal", does: signal },
-    { name: "wait", does: awaitEnd },
-    { name: "kill", does: kill },
-    { name: "record", does: recordStop },
+    { name: "note", run: note },
+    { name: "signal", run: signal },
+    { name: "wait", run: awaitEnd },
+    { name: "kill", run: kill },
+    { name: "record", run: recordStop },
   ],
 };
 
-/** Ends a run: walks the steps of a stop. */
+/** Ends a run by the steps of a stop. */
 export async function endRun(
   context: EngineContext,
   record: ContainerRecord,
@@ -92,13 +92,13 @@ export async function endRun(
   const live = context.live.of(record.id);
   const stop: Stop = { context, live, record, order, left, run: undefined, isOver: false };
   try {
-    await walk(stopSteps, stop);
+    await performSteps(stopSteps, stop);
   } finally {
     stop.run?.exit[Symbol.dispose]();
   }
 }
 
-/** Journals that a user ends the run, or ends the wait for a policy's restart. */
+/** Journals that a user ends the run, or cancels a pending restart by policy. */
 async function note(stop: Stop): Promise<void> {
   const { context, live, order } = stop;
   const noted = (await settleRestarting(context, live))

@@ -15,10 +15,10 @@ import { containerEvent } from "../../events/decisions/container-events.ts";
 import { lockedAtServingAgent } from "../agent/leaving-agents.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { updateRefusal } from "../decisions/life/refusals.ts";
-import { saidOf, updatedHostConfig } from "../decisions/life/update-limits.ts";
+import { givenSettings, updatedHostConfig } from "../decisions/life/update-limits.ts";
 import { hasProcess, hostConfigOf, withFields } from "../../../model/records.ts";
 import { reseal } from "../agent/reseal.ts";
-import { askAgent } from "../agent/running-agent.ts";
+import { callAgent } from "../agent/running-agent.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
 
 /**
@@ -51,10 +51,10 @@ export async function updateContainer(
         throw refusal;
       }
       const hostConfig = updatedHostConfig(hostConfigOf(record), changes, restartPolicy);
-      const changed = saidOf(changes);
+      const changed = givenSettings(changes);
       if (hasProcess(record) && Object.keys(changed).length > 0) {
         const ociResources = context.driver.limits.encode(create(ResourcesSchema, changed as Resources));
-        await askAgent(live, (agent, options) => agent.update({ ociResources }, options));
+        await callAgent(live, (agent, options) => agent.update({ ociResources }, options));
       }
       await context.state.commit((change) => {
         change.containers.put(withFields(record, { hostConfig }));

@@ -1,4 +1,4 @@
-/** Waiting for a container. */
+/** Waits for a container's exit or removal. */
 import {
   WaitCondition,
   type WaitContainerRequest,
@@ -15,22 +15,22 @@ import type { WaitResult } from "../live/waiters.ts";
 import { startSettled } from "../start/start-under-way.ts";
 
 /**
- * How long a container that does not run may take to be started, where a wait needs it: on a busy machine the next frontend, which
- * may have the request for that, takes half of it to begin.
+ * Milliseconds for a stopped container to be started, if a wait requires that: on a busy machine the next frontend,
+ * which may have the request for the start, needs half of it to start up.
  */
 const startPatienceMs = 20_000;
 
 /** A wait that was accepted. */
 export interface ContainerWait {
   readonly id: string;
-  /** The time of the journal's last event: nothing that comes behind it is missed. */
+  /** Time of the journal's last event: no later event is missed. */
   readonly sinceUnixNs: bigint;
   /** Rejects with the signal's reason. */
   readonly result: Promise<WaitResult>;
 }
 
 /**
- * Waits for a condition; from the return on nothing is missed, nor from the moment on that a wait which goes on tells.
+ * Waits for a condition; registered when this returns. A continued wait also finds an end since its `sinceUnixNs`.
  *
  * @param signal ends the wait
  * @throws not-found
@@ -76,7 +76,7 @@ async function resultOf(
   }
 }
 
-/** A result that comes only if the container is started soon, or has been. @throws conflict */
+/** The result if the container has been started, or is started soon. @throws conflict if it is not */
 async function onceStarted(
   { state, clock, live: containers }: EngineContext,
   { id }: ContainerRecord,
@@ -109,10 +109,10 @@ async function onceStarted(
 }
 
 /**
- * The end that a wait was for and that came after a moment, as the journal has it: the container may be gone since.
+ * The awaited end, if the journal has it after a given time; the container may be gone since.
  *
  * @param id the full ID
- * @returns undefined: it has not come, or the journal does not reach back to it
+ * @returns undefined if it has not happened, or the journal does not reach back to it
  */
 function endSince(
   { state }: EngineContext,
@@ -134,7 +134,7 @@ function endSince(
     : { exitCode: Number(exitCode), error: end.error };
 }
 
-/** How a container that does not run has ended; one whose start is under way, how it ends. */
+/** The end of a container that does not run: of its last run, or of the run that is being started. */
 async function endAfterStart(
   context: EngineContext,
   live: LiveContainer,

@@ -51,7 +51,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
       try {
         await followWatch(context, live, link, signal, () => {
           if (context.clock.nowMs() - begunMs >= longestDelayMs) {
-            failures = 0; // An agent that ends each watch after its first message is not asked without a pause.
+            failures = 0; // Pauses between watches of an agent that ends each after its first message.
           }
           link.wasHeard = true;
         });
@@ -102,7 +102,7 @@ async function followWatch(
     throw silence.signal.reason ?? error;
   } finally {
     clearTimeout(timer);
-    silence.abort(); // Lets go of what the call left on the signals.
+    silence.abort(); // Removes the call's listeners from the signals.
     // The next watch gets unacknowledged messages again, finds them in the state, and acknowledges them at once.
     await records.written.catch(() => undefined);
   }
@@ -138,7 +138,8 @@ class Records {
    * @returns once the next message can be handled
    */
   async add({ event, sequence, acknowledge }: WatchResponse, recorded: Promise<void>): Promise<void> {
-    const written = Promise.all([this.#written, recorded]).then(() => undefined); // Their values would be kept for ever.
+    // A promise chain would keep their values for ever.
+    const written = Promise.all([this.#written, recorded]).then(() => undefined);
     this.#written = written;
     this.#unwritten += 1;
     written.then(() => {
@@ -213,7 +214,7 @@ async function handleMessage(
   }
 }
 
-/** Whether an exec is one of this container: an agent may know the ID of another's. */
+/** Whether an exec belongs to this container: an agent may know the ID of another's. */
 function isOwn(
   context: EngineContext,
   live: LiveContainer,
@@ -319,7 +320,7 @@ async function handleOutOfMemory(
     }
     const isKnown = stateOf(record).oomKilled;
     if (!link.writes.takes(record, 2, context.clock.nowNs()) && isKnown) {
-      return; // A process that runs out of memory over and over has had its events.
+      return; // The allowance is used up: the process runs out of memory repeatedly.
     }
     const next = withState(record, { oomKilled: true });
     await context.state.commit((change) => {

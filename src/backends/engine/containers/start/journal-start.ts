@@ -1,4 +1,7 @@
-/** A start before it is journalled: the run before has left, addresses are taken, and the intention is on record. */
+/**
+ * A start until it is journalled: waits for the release of the last run, allocates addresses, and commits the
+ * intention.
+ */
 import { isDeepStrictEqual } from "node:util";
 
 import { conflict, fromUnknown, SockerlessError } from "../../../../common/errors.ts";
@@ -18,9 +21,10 @@ import { recordFailure } from "./record-start.ts";
 import type { Start } from "./start.ts";
 
 /**
- * Waits until what the run before has left is away, and until runs of others that have ended have released its addresses.
+ * Waits until the last run is released, and until ended runs of other containers have released the addresses to
+ * allocate.
  *
- * @throws the failure of a start that is ended meanwhile
+ * @throws the failure of a start that is cancelled meanwhile
  */
 export async function releasedBefore(
   context: EngineContext,
@@ -39,9 +43,10 @@ export async function releasedBefore(
 }
 
 /**
- * Refuses a step that would fail in the driver, before anything is recorded of its start.
+ * Refuses a build step that would fail in the driver, before anything of its start is recorded.
  *
- * @throws conflict: what the last one ran in is gone, or this one has what stays in memory until a release
+ * @throws conflict: the sandbox of the last step is gone, or this step has secrets, which would stay in its memory
+ *   until a release
  */
 export function refuseUnlessKept(
   { driver }: EngineContext,
@@ -54,7 +59,7 @@ export function refuseUnlessKept(
   }
 }
 
-/** Takes addresses and journals the intention. @throws the failure, once it is recorded */
+/** Allocates addresses and journals the intention. @throws the failure, once it is recorded */
 export async function journalStart(start: Start): Promise<void> {
   const { context, live, record, asked } = start;
   let joined: ContainerRecord;
@@ -62,7 +67,7 @@ export async function journalStart(start: Start): Promise<void> {
     const named = withSharedHostname(context.state, record);
     joined = starting(
       named,
-      networked(
+      withNetworkErrors(
         () =>
           keptEndpoints(context, live, named) ?? connectedEndpoints(context.state, context.addresses, named),
       ),
@@ -79,7 +84,10 @@ export async function journalStart(start: Start): Promise<void> {
   start.record = begun;
 }
 
-/** The endpoints of the last run, where a driver has kept them; undefined: nothing is kept, or it has others by now. */
+/**
+ * The endpoints of the last run, if a driver has kept its sandbox; undefined if none is kept, or if the container's
+ * networks have changed.
+ */
 function keptEndpoints(
   { addresses }: EngineContext,
   live: LiveContainer,
@@ -95,8 +103,8 @@ function keptEndpoints(
   return undefined;
 }
 
-/** @throws what the preparation of networks does, in dockerd's words */
-function networked<Result>(prepare: () => Result): Result {
+/** @throws the errors of network preparation, in dockerd's words */
+function withNetworkErrors<Result>(prepare: () => Result): Result {
   try {
     return prepare();
   } catch (error) {

@@ -1,4 +1,4 @@
-/** Launching what a start is to run, and meeting the agent of what was launched. */
+/** Launches the workload of a start, and connects to its agent. */
 import { isErrorKind } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../../driver/launches.ts";
@@ -13,13 +13,13 @@ import { containerOfId } from "../decisions/lookup.ts";
 import { AgentLink } from "../live/agent-link.ts";
 import { watchContainer } from "../run/watch-container.ts";
 import type { Met, Start } from "./start.ts";
-import { tellPhase } from "./tell-phases.ts";
+import { reportPhase } from "./report-phases.ts";
 import { launchWhileWanted } from "./waiting-start.ts";
 
-/** States of a build may have waited for this start, or for that of a user who names one: they are made runnable only now. */
+/** Unpacks images that were not made runnable at creation, such as states of a build: only a start needs that. */
 export async function makeImagesRunnable({ context, record, ended, step }: Start): Promise<void> {
   if (step !== undefined) {
-    return; // It runs in the files of the step before.
+    return; // It runs in the files of the previous step.
   }
   const { images, state } = context;
   const isBuilding = isOfBuild(configOf(record).labels);
@@ -31,7 +31,7 @@ export async function makeImagesRunnable({ context, record, ended, step }: Start
   }
 }
 
-/** Has the driver launch the container, and meets its agent as soon as that can be reached. */
+/** Has the driver launch the container, and connects to its agent as soon as that is reachable. */
 export async function launch(start: Start): Promise<void> {
   const { context, live, record, phases, secrets, step } = start;
   const workload = workloadOf(context, record, "joined");
@@ -47,7 +47,7 @@ export async function launch(start: Start): Promise<void> {
   const attempt = (): Promise<Launched> =>
     launchWhileWanted(context, live, spec, start.ended, {
       reached: async (reached) => void (await meet(reached)),
-      phase: (phase) => tellPhase(context, record.id, phases, phase),
+      phase: (phase) => reportPhase(context, record.id, phases, phase),
       left: live.run.start?.caller?.left,
     });
   const launched = await attempt().catch(async (error: unknown) => {
@@ -57,13 +57,13 @@ export async function launch(start: Start): Promise<void> {
     return await attempt();
   });
   const met = await meet(launched);
-  watchContainer(context, live, met.link); // Before that it may yet be lost, and another launched.
+  watchContainer(context, live, met.link); // Until then the run may be lost, and another launched.
   live.reservations.serve(launched.agent);
   start.met = { ...met, launched };
 }
 
 /**
- * Unpacks layers anew that have gone, as those that `sockerless check` has put aside.
+ * Unpacks missing layers again, for instance those that `sockerless check` has moved away.
  *
  * @returns false if there is nothing to unpack
  */
@@ -78,7 +78,7 @@ async function bringImagesBack({ context, record, ended }: Start): Promise<boole
   return results.includes(true);
 }
 
-/** Links the container to its agent, and tells it and its peers each other's names. */
+/** Creates the link to the container's agent, and sends the container and its peers each other's names. */
 async function meetAgent({ context, live, record }: Start, launched: Launched): Promise<Met> {
   const link = new AgentLink(launched.agent, record.generation, agentOptions(context, record.id));
   live.run.meet(link);
@@ -87,7 +87,7 @@ async function meetAgent({ context, live, record }: Start, launched: Launched): 
   return { launched, link, placed };
 }
 
-/** With the address that peers are told, where those of its endpoints are virtual. */
+/** The record with the address for peers, if those of its endpoints are virtual. */
 async function place(
   context: EngineContext,
   record: ContainerRecord,
@@ -96,7 +96,7 @@ async function place(
   if (address === undefined) {
     return record;
   }
-  // Its client may have left since the start began, or a user have stopped it.
+  // Since the start began, its client may have left, or a user may have stopped it.
   const { startAwaited, stoppedByUser } = containerOfId(context.state, record.id);
   const placed = withFields(record, {
     ...{ startAwaited, stoppedByUser },

@@ -1,4 +1,4 @@
-/** The next step of a build, in the place of a container's last. */
+/** Runs the next step of a build in the container of the last one. */
 import { conflict, invalid, notImplemented } from "../../../../common/errors.ts";
 import type { NextStep } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -9,17 +9,17 @@ import { commandOf, mergeConfig } from "../decisions/config/merge-config.ts";
 
 /** A container's next step. */
 export interface Continued {
-  /** The container as one of the step's image. */
+  /** The container, with the image and command of the step. */
   readonly record: ContainerRecord;
-  /** How many of that image's layers, the top ones, are to be put into its files. */
+  /** Number of that image's topmost layers that its files lack. */
   readonly missingLayers: number;
 }
 
 /**
- * A container that is to run another command, as one of another image.
+ * The record of a container that is to run another command, with another image.
  *
- * @throws not-implemented: this backend runs each step in a container of its own; conflict: it is no container of a build that
- *   has ended; not-found: an image; invalid: no command, or an image that does not stand on the last one
+ * @throws not-implemented: this backend runs each step in its own container; conflict: not a container of a build, or
+ *   it has not ended; not-found: an image; invalid: no command, or an image that is not based on the last one
  */
 export async function withNextStep(
   { driver, images }: Pick<EngineContext, "driver" | "images">,

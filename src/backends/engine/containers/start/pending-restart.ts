@@ -1,4 +1,4 @@
-/** Containers that wait for their policy's restart: ending that wait. */
+/** Containers that wait for a restart by policy: cancels that wait. */
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
@@ -6,9 +6,9 @@ import { containerOfId } from "../decisions/lookup.ts";
 import { stateOf, withFields, withState } from "../../../model/records.ts";
 
 /**
- * A container that waits for its policy's restart is stopped by not restarting it.
+ * Stops a container that waits for a restart by policy, by cancelling the restart.
  *
- * @returns whether it was waiting; false where it runs, or runs again
+ * @returns whether it was waiting; false if it runs, or runs again
  */
 export async function settleRestarting(context: EngineContext, live: LiveContainer): Promise<boolean> {
   const known = context.state.containers.get(live.id);
@@ -24,7 +24,7 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
         status: ContainerStatus.EXITED,
       });
       const recorded = context.state.commit((change) => change.containers.put(settled));
-      await live.waiters.tellExit(recorded, { exitCode: stateOf(record).exitCode, error: "" });
+      await live.waiters.notifyExit(recorded, { exitCode: stateOf(record).exitCode, error: "" });
     }
     return isWaiting;
   });

@@ -1,4 +1,4 @@
-/** Readying a container and its agent for the call that begins the process. */
+/** Prepares a container and its agent for the call that starts the process. */
 import { joinPartners } from "../../networks/partner-pushes.ts";
 import { workloadOf } from "../create/workload.ts";
 import { putLayers } from "./put-layers.ts";
@@ -6,10 +6,10 @@ import { made, type Start } from "./start.ts";
 import { refuseOldAgent, startRequestOf } from "./start-process.ts";
 
 /**
- * Joins the container to those of its networks, puts the files into it that it is without, and agrees with its agent on what
- * it is to run.
+ * Joins the container to those that share its network, adds missing layers to its files, and prepares the request for
+ * its agent.
  *
- * @throws system: the agent is too old for it; what the driver and the agent throw
+ * @throws system: the agent is too old for it; the errors of driver and agent
  */
 export async function prepareAgent(start: Start): Promise<void> {
   const { context, live, record, ended, secrets, step } = start;
@@ -17,7 +17,7 @@ export async function prepareAgent(start: Start): Promise<void> {
   const { launches } = context.driver;
   await joinPartners(context, placed);
   const details = await launches.startDetails({
-    ...workloadOf(context, placed, "joined"), // A linked container may have moved meanwhile.
+    ...workloadOf(context, placed, "joined"), // A linked container may have another address by now.
     ...(secrets === undefined ? {} : { secrets }),
   });
   const changesAnew = step !== undefined && launches.steps.kind === "in-its-files";

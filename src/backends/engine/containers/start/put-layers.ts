@@ -1,17 +1,17 @@
-/** Layers that a container's files are without before its next step. */
+/** Adds the layers that a container's files lack before its next step. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { ArchivePutRequestSchema } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ImageSource } from "../../../driver/image-source.ts";
 import type { AgentLink } from "../live/agent-link.ts";
 
-/** How long one layer may take. */
+/** Time limit for one layer. */
 const putTimeoutMs = 600_000;
 
 /**
- * Has the agent put the top layers of an image into the container, in which nothing runs.
+ * Has the agent unpack the top layers of an image in the container, in which nothing runs.
  *
- * @throws what opening the layers or the agent's call throws; the signal's reason
+ * @throws the errors of opening the layers and of the agent's call; the signal's reason
  */
 export async function putLayers(
   images: Pick<ImageSource, "openLayers">,

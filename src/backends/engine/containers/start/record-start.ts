@@ -1,4 +1,4 @@
-/** The outcome of a start, on record: it runs, or it has failed and what it has made is taken back. */
+/** Records the outcome of a start: it runs, or it has failed and is undone. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 
 import { conflict, fromUnknown, isErrorKind, type SockerlessError } from "../../../../common/errors.ts";
@@ -19,24 +19,24 @@ import type { LiveContainer } from "../live/live.ts";
 import { releaseRun } from "../run/release-run.ts";
 import { made, type Start } from "./start.ts";
 import { FailedStart } from "./start-process.ts";
-import { tellFailed, tellProcess, tellStarted } from "./tell-phases.ts";
+import { reportFailed, reportProcess, reportStarted } from "./report-phases.ts";
 
-/** Records that the process of a start runs, and tells whoever waits for it. */
+/** Records that the process of a start runs, and notifies its waiters. */
 export async function recordStarted(start: Start): Promise<void> {
   const { context, live, phases } = start;
   const { launched, placed } = made(start.met);
   const started = made(start.started);
   const { id } = placed;
-  tellProcess(context, id, phases, launched, started);
+  reportProcess(context, id, phases, launched, started);
   await recordRunning(context, withFields(placed, { startPhases: phases.list }), launched, started);
-  tellStarted(context, id, phases, launched);
+  reportStarted(context, id, phases, launched);
   live.run.succeed();
   live.reservations.end();
   const settled = context.driver.launches.started(id);
   void context.background.run(`forget what the start of container ${id} has used`, () => settled);
 }
 
-/** Records a run that began in a start whose backend was lost, and whose agent is gone: its end is to follow. */
+/** Records a run that began in a start of a lost backend and whose agent is gone; its end is recorded next. */
 export async function recordBegun(
   context: EngineContext,
   record: ContainerRecord,
@@ -74,8 +74,8 @@ async function recordRunning(
 }
 
 /**
- * Takes back what a start has made, wherever it failed or was ended. A shutdown takes nothing back: the next process of the
- * backend goes on with the start.
+ * Undoes a start, at whatever step it failed or was cancelled. Not on a shutdown: the next process of the backend
+ * continues the start.
  *
  * @returns the error to answer
  * @throws the reason of the shutdown
@@ -86,14 +86,14 @@ export async function takeBack(
 ): Promise<SockerlessError> {
   throwIfShuttingDown(context, error);
   const isEnded = ended.aborted && !(error instanceof FailedStart);
-  const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
+  const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Otherwise its client has left.
   const asked = withFields(record, { stoppedByUser });
   return await recordFailure(context, live, asked, isEnded ? ended.reason : error);
 }
 
 /**
- * Records a start that failed, and releases what it has. Where something that it needs cannot be reached, the container keeps
- * its last exit, and goes on restarting.
+ * Records a failed start, and releases its resources. If something that it needs is unreachable, the container keeps
+ * its last exit and continues to be restarted.
  *
  * @returns the error to answer
  */
@@ -111,12 +111,14 @@ export async function recordFailure(
   const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
   const recorded = context.state.commit((change) => change.containers.put(failed), "happened");
   const left = recorded.then(() => {
-    tellFailed(context, record.id, startPhases, reason);
+    reportFailed(context, record.id, startPhases, reason);
     live.run.leave();
-    live.reservations.fail(conflict(reason.message, reason)); // A conflict for any reason: `unavailable` would mean a lost backend.
+    // Always a conflict: `unavailable` would mean a lost backend.
+    live.reservations.fail(conflict(reason.message, reason));
   });
   if (isMade && stateOf(record).status === ContainerStatus.RESTARTING) {
-    await live.waiters.tellExit(left, { exitCode, error: reason.message }); // It does not run again, as its policy had promised.
+    // The restart that its policy had announced does not take place.
+    await live.waiters.notifyExit(left, { exitCode, error: reason.message });
   } else {
     await left;
   }

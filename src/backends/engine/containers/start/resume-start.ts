@@ -1,4 +1,4 @@
-/** Taking up a start that an earlier process of the backend has journalled. */
+/** Continues a start that an earlier process of the backend has journalled. */
 import { messageOf } from "../../../../common/errors.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -12,20 +12,20 @@ import { exitOfWorkload, foundRun } from "../run/lost-container.ts";
 import { recordBegun, recordFailure, takeBack } from "./record-start.ts";
 import type { Start } from "./start.ts";
 import { startSteps } from "./start-container.ts";
-import { walk } from "../../work/steps.ts";
+import { performSteps } from "../../work/steps.ts";
 import { asStartUnderWay, endedStart } from "./start-under-way.ts";
 import { callerOf, isWantedByPolicy } from "./wanted-start.ts";
 
-/** Pause between looks at a start that another one waits for. */
+/** Polling interval for a start that another one waits for. */
 const donorPollMs = 50;
-/** Pause between questions for a run whose driver does not know it yet. */
-const askAgainMs = 5_000;
+/** Polling interval for a run that the driver does not know yet. */
+const pollMs = 5_000;
 
 /**
- * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it, or where its
- * client was told of a failure, does not ask again and no policy wants it; the record is in the phase `starting`.
+ * Continues a start that was in progress when the backend ended. Undoes it if a user was ending it, or if its client
+ * got an error, does not retry and no policy wants the start. The record is in the phase `starting`.
  *
- * @param mayHaveBegun its agent may have been told to run
+ * @param mayHaveBegun whether its agent may have been told to run
  */
 export async function resumeStart(
   context: EngineContext,
@@ -51,7 +51,7 @@ export async function resumeStart(
       past = mayHaveBegun ? undefined : await pastRun(taken);
       if (past === undefined) {
         await settledDonor(taken);
-        await walk(startSteps, taken, "log");
+        await performSteps(startSteps, taken, "log");
       }
     } catch (error) {
       isEnded = ended.aborted;
@@ -71,10 +71,10 @@ export async function resumeStart(
 }
 
 /**
- * Finds a run that had begun and has ended, both while no backend could record it, and records its begin. Only a user ends the
- * search: that the caller is lost undoes nothing that has run.
+ * Finds a run that began and ended while no backend could record it, and records its beginning. Only a user ends the
+ * search: the loss of the caller does not undo what has run.
  *
- * @returns undefined: nothing has begun, or its agent lives
+ * @returns undefined if nothing has begun, or its agent lives
  */
 async function pastRun(start: Start): Promise<FoundWorkload | undefined> {
   const { context, live, record, ended } = start;
@@ -97,7 +97,7 @@ async function pastRun(start: Start): Promise<FoundWorkload | undefined> {
   }
 }
 
-/** Asks the driver for the run until it knows. @throws the signal's reason */
+/** Queries the driver for the run until the answer is definite. @throws the signal's reason */
 async function untilFound(
   { context, record }: Start,
   signal: AbortSignal,
@@ -109,12 +109,15 @@ async function untilFound(
       signal.throwIfAborted();
       const about = { container: record.id, err: error };
       context.logger.warn(about, `whether a start has begun anything is asked again: ${messageOf(error)}`);
-      await context.clock.sleep(askAgainMs, signal);
+      await context.clock.sleep(pollMs, signal);
     }
   }
 }
 
-/** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
+/**
+ * Waits until the start of the container whose network this one shares has succeeded or failed: it may be resumed as
+ * well.
+ */
 async function settledDonor(start: Start): Promise<void> {
   const { context, record, ended } = start;
   try {

@@ -1,6 +1,7 @@
 /**
- * The call that waits for a start's answer. A client that merely leaves changes nothing, as in dockerd. One whose answer is lost
- * with a process in between is told of a failure, unless the frontend asks again: until it has, the agent is not told to run.
+ * The call that waits for a start's result. A client that merely leaves changes nothing, as in dockerd. If the answer
+ * is lost because a process died, the client gets an error, unless the frontend retries the call: until it has, the
+ * agent is not told to run.
  */
 import type { Clock } from "../../../../common/clock.ts";
 import { conflict, type SockerlessError } from "../../../../common/errors.ts";
@@ -8,20 +9,20 @@ import { onAbort } from "../../../../common/on-abort.ts";
 import { after } from "../../../../common/timers.ts";
 import { isCallerLost } from "../../../concurrency/caller-lost.ts";
 
-/** How long a call that was lost is awaited again: frontends repeat it for ten seconds while the backend is away. */
+/** How long to wait for a retry of a lost call: frontends retry for ten seconds while the backend is unavailable. */
 export const repeatedWithinMs = 11_000;
 
 /** Settings of {@link StartCaller}. */
 export interface StartCallerOptions {
   readonly containerId: string;
   readonly clock: Clock;
-  /** The client's; empty: it does not ask again. */
+  /** The client's token; empty if it does not retry. */
   readonly token: string;
-  /** Whether somebody else wants the start, too: it goes on without its caller. */
+  /** Whether the start is also wanted for another reason, and so continues without its caller. */
   readonly isWantedAnyway: boolean;
-  /** Called once where the caller is lost for good. */
+  /** Called once if the caller is lost for good. */
   readonly lost: (failure: SockerlessError) => void;
-  /** Called once where the client has left: nobody is told of a failure. */
+  /** Called once if the client has left, which is no failure. */
   readonly left: () => void;
 }
 
@@ -47,29 +48,29 @@ export class StartCaller implements Disposable {
     return this.#leaving.signal;
   }
 
-  /** Aborts, with the start's failure as its reason, once the caller is lost for good: nobody wants what its agent has not begun. */
+  /** Aborts with the start's failure once the caller is lost for good: then the start must not begin the process. */
   get unwanted(): AbortSignal {
     return this.#givingUp.signal;
   }
 
-  /** Whether the call was lost, and has not come again. */
+  /** Whether the call was lost and has not been retried. */
   get isLost(): boolean {
     return this.#patience !== undefined;
   }
 
-  /** Resolves once somebody wants the start. @throws conflict: the caller was lost, and has not asked again in time */
+  /** Resolves while the start is wanted. @throws conflict: the caller was lost and has not retried in time */
   get wanted(): Promise<void> {
     return this.#wanted.promise;
   }
 
-  /** Follows a call: the first one, or one that repeats it. */
+  /** Follows a call: the first one, or a retry of it. */
   follow(call: AbortSignal): void {
     this[Symbol.dispose]();
     this.#wanted.resolve();
     this.#call = onAbort(call, () => (isCallerLost(call.reason) ? this.lose() : this.#leave()));
   }
 
-  /** The call is lost: from now on it is awaited again, where the start needs it. */
+  /** Records that the call is lost: from now on a retry is awaited, if the start needs it. */
   lose(): void {
     this[Symbol.dispose]();
     if (this.#options.isWantedAnyway) {
@@ -80,7 +81,7 @@ export class StartCaller implements Disposable {
     this.#patience = after(this.#options.clock, repeatedWithinMs, () => this.giveUp());
   }
 
-  /** A call that was lost is awaited no longer. */
+  /** Stops waiting for a retry of a lost call. */
   giveUp(): void {
     if (this.isLost) {
       this[Symbol.dispose]();
@@ -91,7 +92,7 @@ export class StartCaller implements Disposable {
     }
   }
 
-  /** The start is over: nobody is heard any more. */
+  /** Ends with the start: callers are no longer followed. */
   [Symbol.dispose](): void {
     this.#call?.[Symbol.dispose]();
     this.#patience?.[Symbol.dispose]();

@@ -1,4 +1,4 @@
-/** Starting a container: its steps in order, and what takes them back. */
+/** Starts a container: the steps in order, and their undo. */
 import { fromUnknown, isErrorKind, systemError } from "../../../../common/errors.ts";
 import {
   ContainerStatus,
@@ -23,66 +23,67 @@ import { withNextStep } from "./next-step.ts";
 import { prepareAgent } from "./prepare-agent.ts";
 import { recordFailure, recordStarted, takeBack } from "./record-start.ts";
 import { made, type Start } from "./start.ts";
-import { type Verb, walk } from "../../work/steps.ts";
-import { begunBefore, startProcess, UndeliveredStart } from "./start-process.ts";
+import { type Verb, performSteps } from "../../work/steps.ts";
+import { settleUnansweredStart, startProcess, UndeliveredStart } from "./start-process.ts";
 import { asStartUnderWay, repeatedStart } from "./start-under-way.ts";
-import { tellPhase } from "./tell-phases.ts";
-import { callerOf, isWantedByPolicy, stillWanted } from "./wanted-start.ts";
+import { reportPhase } from "./report-phases.ts";
+import { callerOf, isWantedByPolicy, awaitCaller } from "./wanted-start.ts";
 
 /**
- * The steps of a start, until its process runs. A process of the backend that takes the start up walks them from the second on:
- * each finds what is there of it. What fails behind the first is taken back as a whole: the driver releases all of a run.
+ * The steps of a start, until its process runs. A backend that resumes a start at its own start begins with the second
+ * step: each step finds what was done before. A failure after the first step undoes the start as a whole: the driver
+ * releases everything of a run.
  */
 export const startSteps: Verb<Start> = {
   name: "start",
   steps: [
-    { name: "journal", does: journalStart },
-    { name: "log", does: ({ record }) => requireLog(record) },
-    { name: "volume-parts", does: makeVolumeParts },
-    { name: "images", does: makeImagesRunnable },
-    { name: "run", does: run },
-    { name: "record", does: recordStarted },
+    { name: "journal", run: journalStart },
+    { name: "log", run: ({ record }) => requireLog(record) },
+    { name: "volume-parts", run: makeVolumeParts },
+    { name: "images", run: makeImagesRunnable },
+    { name: "run", run: run },
+    { name: "record", run: recordStarted },
   ],
   failed: takeBack,
 };
 
-/** The steps of `run`, which are done anew where the agent is lost behind the first and nothing has begun. */
+/** The steps of `run`, repeated if the agent is lost after the first and no process has begun. */
 export const runSteps: Verb<Start> = {
   name: "start",
   steps: [
-    { name: "launch", does: launch },
-    { name: "agent", does: prepareAgent },
-    { name: "caller", does: stillWanted },
-    { name: "process", does: beginProcess },
+    { name: "launch", run: launch },
+    { name: "agent", run: prepareAgent },
+    { name: "caller", run: awaitCaller },
+    { name: "process", run: beginProcess },
   ],
 };
 
-/** Parts of a user's start that hold for it alone. */
+/** Options that apply to this start only. */
 export interface StartOnce {
   readonly secrets?: StartSecrets | undefined;
-  /** A container of a build runs another step, where it ran before. */
+  /** The next step of a build, to run in the same place as the last one. */
   readonly nextStep?: NextStep | undefined;
-  /** The request's; empty: it is not going to be repeated. */
+  /** The request's token; empty if it will not be retried. */
   readonly clientToken?: string | undefined;
 }
 
-/** A container's ports as the frontend that publishes them reports them. */
+/** A container's ports as reported by the frontend that publishes them. */
 export interface FrontendPorts {
   /** Ports that it listens on. */
   readonly published: readonly PortMapping[];
-  /** Reason why it cannot listen, with which the start fails; empty: it listens. */
+  /** The error that fails the start if it cannot listen; empty if it listens. */
   readonly publishFailure: string;
 }
 
 /**
- * Starts a container and answers once its process runs. Goes on when the client leaves, unless it waits for room on the
- * platform; where its call is lost and does not come again nothing runs.
+ * Starts a container and returns once its process runs. Continues when the client leaves, unless it waits for capacity
+ * on the platform; if the call is lost and not retried, nothing runs.
  *
- * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
- * @param ports what a frontend says of them; undefined: it listens on what it listened on before
- * @param left the client that asked has left; undefined: none has
- * @throws not-modified: it runs; conflict: it goes, or the start was ended meanwhile; invalid: the command cannot be
- *   executed; what {@link withNextStep} and the driver throw
+ * @param by `policy`: a start by the restart policy, which does nothing in any other state than `restarting`
+ * @param ports as reported by the frontend; undefined: unchanged
+ * @param left aborts when the client has left; undefined if there is none
+ * @throws not-modified: it runs; conflict: it is being removed, or the start was cancelled meanwhile; invalid: the
+ *   command cannot be executed; the errors of {@link withNextStep} and the driver
  */
 export async function startContainer(
   context: EngineContext,
@@ -103,7 +104,7 @@ export async function startContainer(
   await live.lock.run(async () => {
     const record = containerOfId(context.state, containerId);
     if (live.startEnded !== undefined && live.startEnded !== endedBefore) {
-      throw live.startEnded; // Asked for before a user said otherwise.
+      throw live.startEnded; // This start was requested before the user cancelled it.
     }
     if (!isDue(context, live, record, by, clientToken)) {
       return;
@@ -117,7 +118,7 @@ export async function startContainer(
       if (left !== undefined) {
         live.run.start?.caller?.follow(left);
       }
-      tellPhase(context, containerId, phases, { name: "accepted", by: "backend", from: accepted });
+      reportPhase(context, containerId, phases, { name: "accepted", by: "backend", from: accepted });
       await releasedBefore(context, live, record, ended);
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));
@@ -132,16 +133,16 @@ export async function startContainer(
       const told = withFields(published, { startPhases: phases.list });
       const asked = by === "user" ? { clientToken } : undefined;
       const start = { context, live, record: told, asked, ended, phases, mayHaveBegun: false, secrets, step };
-      await walk(startSteps, start);
+      await performSteps(startSteps, start);
     };
     await asStartUnderWay(live, phases, work, caller);
   });
 }
 
 /**
- * Whether there is anything to start, with the container's lock held.
+ * Whether there is anything to start. The container's lock is held.
  *
- * @throws what a user's start is refused with
+ * @throws the refusal of a user's start
  */
 function isDue(
   { driver, state }: EngineContext,
@@ -151,10 +152,11 @@ function isDue(
   clientToken: string,
 ): boolean {
   if (by === "policy") {
-    return stateOf(record).status === ContainerStatus.RESTARTING; // Else somebody has stopped, started or removed it.
+    // Otherwise somebody has stopped, started or removed it.
+    return stateOf(record).status === ContainerStatus.RESTARTING;
   }
   if (clientToken !== "" && record.startToken === clientToken) {
-    return false; // The process of the backend that made this start was ended before its answer came.
+    return false; // An earlier process of the backend made this start, but died before it answered.
   }
   const refusal =
     startRefusal(record, live.run.isRemoving) ?? waitRefusal(state, driver.volumes.rules, record);
@@ -174,7 +176,7 @@ async function run(start: Start): Promise<void> {
     start.met = undefined;
     start.isTold = start.mayHaveBegun;
     try {
-      await walk(runSteps, start);
+      await performSteps(runSteps, start);
       return;
     } catch (error) {
       if (start.met === undefined || !(await mayLaunchAgain(start, error))) {
@@ -190,13 +192,13 @@ async function beginProcess(start: Start): Promise<void> {
   const unwanted = live.run.start?.caller?.unwanted;
   start.started = await startProcess(link, made(start.request), unwanted).catch((error: unknown) => {
     start.isTold ||= !(error instanceof UndeliveredStart);
-    return begunBefore(context, record, link, error);
+    return settleUnansweredStart(context, record, link, error);
   });
 }
 
 /**
- * Asks the driver whether a start goes on without the agent that it had. An attachment that was given its address is lost with
- * it, and so is the place of a build's step: then it does not.
+ * Asks the driver whether a start can continue without its agent. It cannot if an attachment was given the agent's
+ * address, or for a build step, as both are lost with the agent.
  */
 async function mayLaunchAgain(
   { context, live, record, ended, step, isTold = false }: Start,

@@ -1,4 +1,4 @@
-/** Starting the main process: the call of the container's agent. */
+/** Starts the main process by a call to the container's agent. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -29,11 +29,14 @@ import { isOfEarlierRun } from "../run/watch-container.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { repeatedWithinMs } from "./start-caller.ts";
 
-/** How long attach sessions of reservations are awaited: a start whose caller is lost meanwhile can be undone before it is over. */
+/**
+ * Time limit for the attach sessions of reservations: a start whose caller is lost meanwhile can still be undone before
+ * it.
+ */
 const attachTimeoutMs = repeatedWithinMs + 4_000;
-/** How long the agent may take beyond that. */
+/** Additional time limit for the agent. */
 const startTimeoutMs = 60_000;
-/** Errors of a connection that was not made. */
+/** Errors of connections that were never established. */
 const undeliveredErrnos: ReadonlySet<string> = new Set([
   ...["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOENT"],
 ]);
@@ -55,14 +58,14 @@ export class FailedStart extends Error {
   }
 }
 
-/** A call of an agent's start that did not reach it: nobody listens at its address. */
+/** A start request that did not reach its agent: nobody listens at its address. */
 export class UndeliveredStart extends SockerlessError {
   constructor(cause: unknown) {
     super("unavailable", messageOf(cause), cause);
   }
 }
 
-/** A call of an agent's start that was given up: the process may have begun all the same. */
+/** An aborted start request: the process may have begun nevertheless. */
 export class AbortedStart extends Error {
   readonly reason: unknown;
 
@@ -95,9 +98,9 @@ export function startRequestOf(
 }
 
 /**
- * Refuses an agent that is older than what the start is about, and would pass it over.
+ * Refuses an agent that is too old for the start and would ignore a part of it.
  *
- * @param missingLayers layers to be put into the container before
+ * @param missingLayers number of layers to add to the container first
  * @throws system
  */
 export async function refuseOldAgent(
@@ -123,12 +126,12 @@ export async function refuseOldAgent(
 }
 
 /**
- * Finds out what became of a process whose start was not answered, or given up. One that had begun runs, or has run: then the
- * watch of its agent, or of none, is to bury it.
+ * Determines the state of a process whose start was not answered or was aborted. One that has begun runs, or has run:
+ * its end is then recorded as that of any run.
  *
- * @throws the error, where it had not; of a start that was given up, why
+ * @throws the error, if it has not begun; for an aborted start its reason
  */
-export async function begunBefore(
+export async function settleUnansweredStart(
   context: EngineContext,
   { id, generation }: ContainerRecord,
   link: AgentLink,
@@ -138,19 +141,19 @@ export async function begunBefore(
   if (!isAborted && !isErrorKind(fromUnknown(error), "unavailable")) {
     throw error;
   }
-  const begun = await begunOf(link);
+  const begun = await startedProcessOf(link);
   if (begun !== undefined) {
     return begun;
   }
-  const found = await foundRun(context, id, generation).catch(() => undefined); // The start's own error tells more.
+  const found = await foundRun(context, id, generation).catch(() => undefined); // The start's own error says more.
   if (found?.begunAt === undefined || found.agent !== undefined) {
     throw isAborted ? error.reason : error;
   }
   return create(StartedProcessSchema, { startedAt: timestampFromDate(found.begunAt) });
 }
 
-/** The process of this run that an agent has begun. Undefined: it has not, or does not tell. */
-export async function begunOf(link: AgentLink): Promise<StartedProcess | undefined> {
+/** The process of this run, if its agent has begun it; undefined if not, or if the agent does not answer. */
+export async function startedProcessOf(link: AgentLink): Promise<StartedProcess | undefined> {
   const over = new AbortController();
   const options = { signal: AbortSignal.any([over.signal, AbortSignal.timeout(startTimeoutMs)]) };
   try {
@@ -167,8 +170,8 @@ export async function begunOf(link: AgentLink): Promise<StartedProcess | undefin
 /**
  * Has the agent start the main process.
  *
- * @param unwanted ends the call; undefined: it is wanted in any case
- * @throws FailedStart: it cannot be executed; AbortedStart: the signal has aborted; what the call throws
+ * @param unwanted aborts the call; undefined if it is always wanted
+ * @throws FailedStart: it cannot be executed; AbortedStart: the signal has aborted; the errors of the call
  */
 export async function startProcess(
   link: AgentLink,
@@ -188,7 +191,7 @@ export async function startProcess(
   }
 }
 
-/** A start may be repeated with the same generation: once, where its answer was lost. */
+/** Calls the agent's start; retries it once, with the same generation, if its answer was lost. */
 async function callStart(link: AgentLink, request: StartRequest, unwanted: AbortSignal | undefined) {
   const options = {
     timeoutMs: attachTimeoutMs + startTimeoutMs,
@@ -205,7 +208,7 @@ async function callStart(link: AgentLink, request: StartRequest, unwanted: Abort
   });
 }
 
-/** Whether a call failed before it had a connection. */
+/** Whether a call failed before its connection was established. */
 function isUndelivered(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause) {
     if (undeliveredErrnos.has(errnoOf(at) ?? "")) {

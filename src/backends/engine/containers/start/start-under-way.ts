@@ -1,4 +1,4 @@
-/** A start that is under way: others wait for it, as Docker's calls wait for the lock that a start holds, or end it. */
+/** A start in progress: others wait for it, as Docker's calls wait for the lock that a start holds, or cancel it. */
 import { conflict, type SockerlessError } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
@@ -10,10 +10,10 @@ import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { hasProcess, isActive, withFields } from "../../../model/records.ts";
 
 /**
- * Does the work of a start, with the container's lock held: until it has ended, others know that it is under way.
+ * Performs a start with the container's lock held; it is registered as in progress until it has ended.
  *
- * @param work its signal aborts when the start is to end
- * @param caller undefined: nobody has asked for it
+ * @param work its signal aborts when the start is cancelled
+ * @param caller undefined if there is none
  */
 export async function asStartUnderWay(
   live: LiveContainer,
@@ -45,10 +45,10 @@ export async function asStartUnderWay(
 }
 
 /**
- * Takes a call for one that repeats the call of the start that is under way, if it has that one's token. One with another
- * token wants a start of its own: the first one's caller, if it was lost, is awaited no longer.
+ * Treats a call as a retry of the start in progress, if it has the same token. A call with another token wants its own
+ * start: a lost caller of the first one is then no longer waited for.
  *
- * @returns the outcome of the start; undefined: it is none of that call
+ * @returns the outcome of the start; undefined if the call is not a retry of it
  */
 export function repeatedStart(
   { run: { start } }: LiveContainer,
@@ -68,7 +68,7 @@ export function repeatedStart(
   return start.outcome;
 }
 
-/** Waits until no start is under way: what the container's record says from then on is what came of it. */
+/** Waits until no start is in progress: from then on the container's record shows its outcome. */
 export async function startSettled(live: LiveContainer): Promise<void> {
   for (let { start } = live.run; start !== undefined; { start } = live.run) {
     await start.over;
@@ -76,11 +76,11 @@ export async function startSettled(live: LiveContainer): Promise<void> {
 }
 
 /**
- * The container that a user names, once no start of it is under way.
+ * The container with a user's reference, once no start of it is in progress.
  *
- * @param left the client has left: it waits no more
- * @param whileFull what comes of a start that waits for room on the platform, which may take an hour
- * @throws not-found; conflict: its start waits for room; the signal's reason
+ * @param left aborts when the client has left, which ends the wait
+ * @param whileFull the result for a start that waits for capacity on the platform, which may take an hour
+ * @throws not-found; conflict: its start waits for capacity; the signal's reason
  */
 export async function containerOnceStarted(
   context: EngineContext,
@@ -99,10 +99,10 @@ export async function containerOnceStarted(
 }
 
 /**
- * Waits for a start that is under way before a client looks at the container, unless launches take long or
- * the start waits: for room on the platform, or for its caller.
+ * Waits for a start in progress before a client inspects the container, unless launches take long or the start waits
+ * for capacity on the platform or for its caller.
  *
- * @param left the client has left: it waits no more
+ * @param left aborts when the client has left, which ends the wait
  * @throws the signal's reason
  */
 export async function shortStartSettled(
@@ -121,12 +121,12 @@ function mayBeLong({ driver }: EngineContext, { run: { start } }: LiveContainer)
 }
 
 /**
- * Waits for a start that is under way before a user ends the container, and ends the start where launches may
- * take long or it waits: for room on the platform, or for its caller. The user's wish is on record first: a backend that takes
- * the start up takes it back.
+ * Waits for a start in progress before a user ends the container, or cancels it if launches may take long or if it
+ * waits for capacity on the platform or for its caller. The user's request is recorded first: a backend that resumes
+ * the start undoes it.
  *
- * @param how for the error that the start answers
- * @returns whether the start was ended: nothing runs
+ * @param how for the error of the start
+ * @returns whether the start was cancelled, so that nothing runs
  */
 export async function endStart(
   context: EngineContext,
@@ -153,15 +153,15 @@ export async function endStart(
   return start.ending.signal.aborted && (after === undefined || !isActive(after));
 }
 
-/** Error of a start that a user has ended. */
+/** Error of a start that a user has cancelled. */
 export function endedStart(containerId: string, how: "killed" | "removed" | "stopped"): SockerlessError {
   return conflict(`container ${containerId} was ${how} while it was being started`);
 }
 
 /**
- * Error of a start that was ended while it waited.
+ * Error of a start that was cancelled while it waited.
  *
- * @param waitedFor room on the platform, in the platform's words
+ * @param waitedFor the missing capacity, in the platform's words
  */
 export function givenUp(containerId: string, waitedFor: string): SockerlessError {
   return conflict(`the start of container ${containerId} was given up while it waited: ${waitedFor}`);

@@ -1,4 +1,4 @@
-/** One start: what its steps share. */
+/** State shared by the steps of one start. */
 import type { StartedProcess, StartRequest } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../../driver/launches.ts";
@@ -13,37 +13,37 @@ import type { Continued } from "./next-step.ts";
 export interface Met {
   readonly launched: Launched;
   readonly link: AgentLink;
-  /** Its record, with the address that peers are told. */
+  /** Its record, with the address for peers. */
   readonly placed: ContainerRecord;
 }
 
-/** A start that is under way, with the container's lock held. */
+/** A start in progress, with the container's lock held. */
 export interface Start {
   readonly context: EngineContext;
   readonly live: LiveContainer;
-  /** As it is to be journalled; from then on as it is. */
+  /** As it is to be journalled; after that, as it is recorded. */
   record: ContainerRecord;
-  /** A user's start; undefined: a restart policy's, or one that is taken up. */
+  /** Set for a user's start; undefined for one by a restart policy, or a resumed one. */
   readonly asked: { readonly clientToken: string } | undefined;
-  /** Aborts when the start is ended: from the call of its agent on there is a process to end instead. */
+  /** Aborts when the start is cancelled; once the agent was called there is a process to end instead. */
   readonly ended: AbortSignal;
   readonly phases: StartPhases;
-  /** An earlier process of the backend may have told its agent to run. */
+  /** Whether an earlier process of the backend may have told the agent to run. */
   readonly mayHaveBegun: boolean;
-  /** Held for this start alone. */
+  /** Kept in memory, for this start only. */
   readonly secrets: StartSecrets | undefined;
-  /** The container runs where it ran before; undefined: anew. */
+  /** Set if the container runs in the place of its last run; undefined for a fresh one. */
   readonly step: Pick<Continued, "missingLayers"> | undefined;
   /** The container as launched, and its agent. */
   met?: Met | undefined;
-  /** The call by which its agent begins the process. */
+  /** The request with which its agent starts the process. */
   request?: StartRequest;
-  /** Its agent may have been told to run it. */
+  /** Whether its agent may have been told to run. */
   isTold?: boolean;
   started?: StartedProcess;
 }
 
-/** The part of a start that an earlier step has made. */
+/** The result of an earlier step. Fails if it is missing. */
 export function made<T>(part: T | undefined): T {
   if (part === undefined) {
     throw new Error("a start's step came before the one that it needs");

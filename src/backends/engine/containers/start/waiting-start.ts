@@ -1,4 +1,6 @@
-/** Starts that wait for the platform: telling of them, and giving those up that wait for room with their clients. */
+/**
+ * Starts that wait for the platform: reports the wait, and cancels one that waits for capacity when its client leaves.
+ */
 import type { LaunchProgress, Launched } from "../../../driver/launches.ts";
 import type { WorkloadSpec } from "../../../driver/workload-spec.ts";
 import type { EngineContext } from "../../context.ts";
@@ -7,17 +9,17 @@ import { withState } from "../../../model/records.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { givenUp } from "./start-under-way.ts";
-import { publishPhase } from "./tell-phases.ts";
+import { publishPhase } from "./report-phases.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
 
 /**
- * Has the driver launch a workload, with the container's lock held. While that waits, an inspect tells why as the container's
- * error; while it waits for room, the start is given up when the client that asked for it leaves.
+ * Has the driver launch a workload, with the container's lock held. While it waits, inspect shows the reason as the
+ * container's error; while it waits for capacity, the start is cancelled if its client leaves.
  *
- * @param ended ends the launch: a user has ended the start
- * @param reached as a driver's launch takes it
- * @param left that client has left; undefined: none has asked
- * @throws what the driver throws
+ * @param ended aborts the launch: a user has cancelled the start
+ * @param reached as in a driver's launch
+ * @param left aborts when the client has left; undefined if there is none
+ * @throws the driver's errors
  */
 export async function launchWhileWanted(
   context: EngineContext,
@@ -47,7 +49,7 @@ export async function launchWhileWanted(
     }
     start.waitsFor = told;
     waitsForRoom = before === "room";
-    tellWait(context, id, told);
+    reportWait(context, id, told);
     if (left?.aborted === true) {
       leave();
     }
@@ -60,7 +62,7 @@ export async function launchWhileWanted(
     waitsForRoom = false;
     if (start.waitsFor !== "") {
       start.waitsFor = "";
-      tellWait(context, id, "");
+      reportWait(context, id, "");
     }
   };
   using _leaving = onAbort(left, leave);
@@ -75,8 +77,8 @@ export async function launchWhileWanted(
   }
 }
 
-/** Has an inspect and an event tell of a wait, behind the return. @param reason empty: it is over */
-function tellWait(context: EngineContext, id: string, reason: string): void {
+/** Reports a wait by inspect and an event, in the background. @param reason empty once it is over */
+function reportWait(context: EngineContext, id: string, reason: string): void {
   void context.background.run(`tell for what container ${id} waits`, async () => {
     const record = context.state.containers.get(id);
     if (record === undefined) {

@@ -1,4 +1,4 @@
-/** Whether somebody still wants a start: who asked for it, what becomes of it without them, and the wait for them. */
+/** Whether a start is still wanted: by its caller, by a policy, or by a caller that may yet retry. */
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
@@ -9,9 +9,13 @@ import { unknownFailureCode } from "../decisions/life/start-failure.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { made, type Start } from "./start.ts";
 import { StartCaller, type StartCallerOptions } from "./start-caller.ts";
-import { begunOf } from "./start-process.ts";
+import { startedProcessOf } from "./start-process.ts";
 
-/** Makes the caller of a start. @param mayHaveBegun its process may run already: only its agent knows whether it can be undone */
+/**
+ * Creates the caller of a start.
+ *
+ * @param mayHaveBegun whether its process may run already, so that only its agent knows if it can be undone
+ */
 export function callerOf(
   context: EngineContext,
   live: LiveContainer,
@@ -34,14 +38,14 @@ export function isWantedByPolicy(record: ContainerRecord): boolean {
 }
 
 /**
- * Waits, where the caller of a start was lost, until it asks again: once the agent is told, the process runs.
+ * If the caller of a start was lost, waits until it retries: once the agent is told, the process runs.
  *
- * @throws conflict: nobody has asked again; the reason for which the start is ended
+ * @throws conflict: the caller has not retried; the reason for which the start is cancelled
  */
-export async function stillWanted({ context, live, ended, mayHaveBegun, met }: Start): Promise<void> {
+export async function awaitCaller({ context, live, ended, mayHaveBegun, met }: Start): Promise<void> {
   const { link } = made(met);
   const caller = live.run.start?.caller;
-  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await begunOf(link)) !== undefined;
+  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await startedProcessOf(link)) !== undefined;
   if (caller !== undefined && !(caller.isLost && (await isBegun()))) {
     try {
       await withScopedSignal(AbortSignal.any([ended, context.shutdown]), (signal) =>
@@ -56,7 +60,7 @@ export async function stillWanted({ context, live, ended, mayHaveBegun, met }: S
   ended.throwIfAborted();
 }
 
-/** Notes that nobody waits for the answer of the start that is under way: a later process of the backend goes on with it. */
+/** Records that the start in progress has no client waiting: a later process of the backend continues it. */
 async function noteCallerLeft({ background, state }: EngineContext, { id }: LiveContainer): Promise<void> {
   await background.run(`note that the start of container ${id} goes on without its client`, async () => {
     const record = state.containers.get(id);

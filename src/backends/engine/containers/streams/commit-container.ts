@@ -100,7 +100,7 @@ async function frozen(
             { err: error, container: record.id },
             "a container is not unpaused after a commit",
           );
-        } // Otherwise it has ended, or somebody else has let it go on.
+        } // Otherwise it has ended, or somebody else has unpaused it.
       }
     },
   };

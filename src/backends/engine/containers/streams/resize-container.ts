@@ -4,7 +4,7 @@ import { containerEvent } from "../../events/decisions/container-events.ts";
 import { atServingAgent } from "../agent/leaving-agents.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { processRefusal } from "../decisions/life/refusals.ts";
-import { askAgent } from "../agent/running-agent.ts";
+import { callAgent } from "../agent/running-agent.ts";
 import { containerOnceStarted } from "../start/start-under-way.ts";
 
 /**
@@ -29,7 +29,7 @@ export async function resizeContainer(
     if (refusal !== undefined) {
       throw refusal;
     }
-    await askAgent(context.live.of(id), (agent, options) =>
+    await callAgent(context.live.of(id), (agent, options) =>
       agent.resize({ size: { height, width } }, options),
     );
     await context.state.commit((change) =>

@@ -5,7 +5,7 @@ import { containerEvent } from "../../events/decisions/container-events.ts";
 import { atServingAgent } from "../agent/leaving-agents.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { topRefusal } from "../decisions/life/refusals.ts";
-import { askAgent } from "../agent/running-agent.ts";
+import { callAgent } from "../agent/running-agent.ts";
 import { containerOnceStarted } from "../start/start-under-way.ts";
 
 /**
@@ -28,7 +28,7 @@ export async function topContainer(
     if (refusal !== undefined) {
       throw refusal;
     }
-    const table = await askAgent(context.live.of(id), (agent, options) => agent.top({ psArgs }, options));
+    const table = await callAgent(context.live.of(id), (agent, options) => agent.top({ psArgs }, options));
     await context.state.commit((change) => change.event(containerEvent(record, "top")));
     return table;
   });

@@ -31,8 +31,8 @@ export function probeEvents(container: ContainerRecord, result: HealthResult, no
   ];
 }
 
-/** The journal's times only rise: an agent with a wrong clock would shift all later events. */
+/** The journal's times only increase: an agent with a wrong clock would shift all later events. */
 function notAfter(nowNs: bigint, told: Timestamp | undefined): bigint | undefined {
-  const toldNs = told && nanosecondsOf(told);
-  return toldNs !== undefined && toldNs > nowNs ? nowNs : toldNs;
+  const reportedNs = told && nanosecondsOf(told);
+  return reportedNs !== undefined && reportedNs > nowNs ? nowNs : reportedNs;
 }

@@ -24,7 +24,7 @@ export function execStartRefusal(exec: ExecRecord): Error | undefined {
   }
 }
 
-/** Hands it out: its session is expected. */
+/** Records that it was handed out: its session is expected. */
 export function startingExec(exec: ExecRecord): ExecRecord {
   return { ...exec, phase: ExecPhase.STARTING };
 }

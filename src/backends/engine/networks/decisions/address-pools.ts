@@ -13,7 +13,7 @@ const dockersPools: readonly AddressPool[] = [
 ];
 
 /** The address pools as in `docker info`. */
-export function toldPools(pools: readonly AddressPool[] | undefined): readonly AddressPool[] {
+export function shownPools(pools: readonly AddressPool[] | undefined): readonly AddressPool[] {
   return (
     pools ?? [
       { base: "172.17.0.0/12", size: 16 },

@@ -62,7 +62,7 @@ export function validateNetworking(networking: NetworkingConfig): void {
   }
 }
 
-/** Several faults are points of a list, as in dockerd's words. */
+/** Joins several errors as a list, like dockerd. */
 function joined(faults: readonly string[]): string {
   return faults.length === 1 ? faults.join() : faults.map((fault) => `* ${fault}`).join("\n");
 }
@@ -193,7 +193,7 @@ function nameOfNetwork(state: State, reference: string): string {
   try {
     return findNetwork(state, reference).network.name;
   } catch {
-    return reference; // The start will say that it does not exist, as Docker's does.
+    return reference; // The start reports that it does not exist, as in Docker.
   }
 }
 

@@ -80,7 +80,7 @@ export function validateNetwork(
     ...(enableIpv4 === false ? ["networks without IPv4"] : []),
     ...(enableIpv6 || !pools.every(isIpv4) ? ["IPv6 networks"] : []),
     ...Object.entries(options)
-      .filter(([key]) => key !== ipv4Option && key !== ipv6Option) // The request's own fields have what they say.
+      .filter(([key]) => key !== ipv4Option && key !== ipv6Option) // Their values are in the request's own fields.
       .filter(([key, value]) => key.startsWith(dockersOption) && !neutralOptions.get(key)?.includes(value))
       .filter(([key, value]) =>
         bridgeSettings === "apply" ? !isBridgeOption(key, value) : key !== iccOption,

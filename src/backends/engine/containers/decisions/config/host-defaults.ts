@@ -15,7 +15,7 @@ import { resourcesOf } from "../../../../model/records.ts";
 
 const defaultShmSize = 64n * 1024n * 1024n;
 
-/** A host configuration whose restart policy has a name: dockerd names it before it looks at the rest. */
+/** A host configuration whose restart policy has a name, as dockerd sets it before it validates the rest. */
 export function withRestartPolicy(said: HostConfig): HostConfig {
   const { name = "", maximumRetryCount = 0 } = said.restartPolicy ?? {};
   return { ...said, restartPolicy: create(RestartPolicySchema, { name: name || "no", maximumRetryCount }) };

@@ -34,7 +34,7 @@ export function mergeConfig(user: ContainerConfig, image: ContainerConfig): Cont
   return merged;
 }
 
-/** @throws invalid: it names no command */
+/** @throws invalid: the configuration has no command */
 export function requireCommand({ entrypoint, cmd }: ContainerConfig): void {
   if (isEmpty(entrypoint) && isEmpty(cmd)) {
     throw invalid("no command specified");

@@ -8,7 +8,7 @@ import {
   ResourcesSchema,
   RestartPolicySchema,
 } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
-import { saidOf, updatedHostConfig } from "./update-limits.ts";
+import { givenSettings, updatedHostConfig } from "./update-limits.ts";
 
 type Limits = MessageInitShape<typeof ResourcesSchema>;
 
@@ -31,7 +31,7 @@ describe("an update", () => {
   it("may say that there is no limit of processes", () => {
     assert.equal(updated({ pidsLimit: 5n }, { pidsLimit: -1n })?.pidsLimit, 0n);
     assert.equal(updated({ pidsLimit: 5n }, {})?.pidsLimit, 5n);
-    assert.deepEqual(saidOf(create(ResourcesSchema, { pidsLimit: 0n })), { pidsLimit: 0n });
+    assert.deepEqual(givenSettings(create(ResourcesSchema, { pidsLimit: 0n })), { pidsLimit: 0n });
   });
 
   it("does not count processors in two ways", () => {

@@ -29,13 +29,13 @@ export function updatedHostConfig(
   }
   return {
     ...hostConfig,
-    resources: { ...known, ...saidOf(changes) },
+    resources: { ...known, ...givenSettings(changes) },
     ...(changesPolicy ? { restartPolicy: policy } : {}),
   };
 }
 
 /** The given settings, of those that can be changed. */
-export function saidOf(changes: Resources): Partial<Resources> {
+export function givenSettings(changes: Resources): Partial<Resources> {
   const { pidsLimit } = changes;
   const numbers = {
     blkioWeight: changes.blkioWeight,

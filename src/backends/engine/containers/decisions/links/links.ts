@@ -76,7 +76,7 @@ export function takenLinks(context: NamesContext, record: ContainerRecord): Take
   const { state } = context;
   const links = record.links.flatMap(({ containerId, alias }) => {
     const other = state.containers.get(containerId);
-    return other === undefined ? [] : [{ other, alias }]; // Docker forgets links to what is removed.
+    return other === undefined ? [] : [{ other, alias }]; // Docker drops links to removed containers.
   });
   for (const { other, alias } of links) {
     if (!hasProcess(other)) {

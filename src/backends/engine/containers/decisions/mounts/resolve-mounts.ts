@@ -28,11 +28,11 @@ export function resolveMounts(
   { volumes, images }: Pick<State, "volumes" | "images">,
 ): readonly ResolvedMount[] {
   const hostConfig = hostConfigOf(record);
-  const said = saidOf(hostConfig);
+  const userMounts = userMountsOf(hostConfig);
   const resolved = record.mounts.map((point) =>
     point.type === "image"
-      ? mountedImage(record, point, said.get(point.destination), images)
-      : resolveMount(record, point, said.get(point.destination), volumes),
+      ? mountedImage(record, point, userMounts.get(point.destination), images)
+      : resolveMount(record, point, userMounts.get(point.destination), volumes),
   );
   for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
     resolved.push({
@@ -46,28 +46,28 @@ export function resolveMounts(
 }
 
 /** The user's entry for a destination, in the form of `Mounts`. */
-interface Said {
+interface UserMount {
   readonly mount: Mount;
   readonly inBinds: boolean;
 }
 
-function saidOf(hostConfig: HostConfig): ReadonlyMap<string, Said> {
-  const said = new Map<string, Said>();
+function userMountsOf(hostConfig: HostConfig): ReadonlyMap<string, UserMount> {
+  const userMounts = new Map<string, UserMount>();
   for (const text of hostConfig.binds) {
     const { mount } = parseBind(text, hostConfig.volumeDriver);
-    said.set(cleanPath(mount.target), { mount, inBinds: true });
+    userMounts.set(cleanPath(mount.target), { mount, inBinds: true });
   }
   for (const mount of hostConfig.mounts) {
-    said.set(cleanPath(mount.target), { mount, inBinds: false });
+    userMounts.set(cleanPath(mount.target), { mount, inBinds: false });
   }
-  return said;
+  return userMounts;
 }
 
-/** @throws not-found: the record does not know the image */
+/** @throws not-found: the record does not have the image */
 function mountedImage(
   record: ContainerRecord,
   { destination, name }: MountPoint,
-  said: Said | undefined,
+  userMount: UserMount | undefined,
   images: Table<ImageRecord>,
 ): ResolvedMount {
   const mount = record.imageMounts.find((each) => each.destination === destination);
@@ -79,7 +79,7 @@ function mountedImage(
     type: "image",
     destination,
     // Users' image mounts are read-only; build steps may write, which is discarded.
-    readOnly: said?.mount.readOnly !== false || !isOfBuild(record.config?.labels ?? {}),
+    readOnly: userMount?.mount.readOnly !== false || !isOfBuild(record.config?.labels ?? {}),
     image: imageRecordOf(images, record, imageId, layerDiffIds),
     layerDiffIds,
     ...(subpath === "" ? {} : { subpath }),
@@ -89,7 +89,7 @@ function mountedImage(
 function resolveMount(
   record: ContainerRecord,
   point: MountPoint,
-  said: Said | undefined,
+  userMount: UserMount | undefined,
   volumes: Table<VolumeRecord>,
 ): ResolvedMount {
   // An anonymous volume's path may be relative (`-v data`): runtimes mount it below the root.
@@ -102,13 +102,13 @@ function resolveMount(
       }
       const subpath = subpathAt(record, point.destination);
       // Volumes from another container are mounted as they are: nothing is copied into them.
-      const isTaken = said === undefined && Object.hasOwn(record.takenSubpaths, point.destination);
+      const isTaken = userMount === undefined && Object.hasOwn(record.takenSubpaths, point.destination);
       return {
         ...common,
         type: "volume",
         volume,
         // Only the volume's first container copies files into it.
-        copyUp: said?.mount.volumeOptions?.noCopy !== true && !isTaken && record.replaces === "",
+        copyUp: userMount?.mount.volumeOptions?.noCopy !== true && !isTaken && record.replaces === "",
         ...(subpath === "" ? {} : { subpath }),
       };
     }
@@ -116,26 +116,26 @@ function resolveMount(
       return {
         ...common,
         type: "tmpfs",
-        tmpfsOptions: tmpfsOptions(said?.mount.tmpfsOptions, common.readOnly),
+        tmpfsOptions: tmpfsOptions(userMount?.mount.tmpfsOptions, common.readOnly),
       };
     default:
       return {
         ...common,
         type: "bind",
         source: point.source,
-        createSource: said?.inBinds !== false || said.mount.bindOptions?.createMountpoint === true,
+        createSource: userMount?.inBinds !== false || userMount.mount.bindOptions?.createMountpoint === true,
         propagation: point.propagation,
-        propagationAsked: (said?.mount.bindOptions?.propagation ?? "") !== "",
+        propagationAsked: (userMount?.mount.bindOptions?.propagation ?? "") !== "",
         nonRecursive: isNonRecursiveAt(record, point.destination),
-        ...(said?.inBinds === true && !point.rw && hostConfigOf(record).bindsReadOnlyNonRecursive
+        ...(userMount?.inBinds === true && !point.rw && hostConfigOf(record).bindsReadOnlyNonRecursive
           ? { readOnlyBeneath: "no" as const }
-          : readOnlyBeneath(said?.mount)),
+          : readOnlyBeneath(userMount?.mount)),
       };
   }
 }
 
 /**
- * How what is mounted beneath a read-only mount is; of one that is not read-only Docker ignores the options.
+ * The mode of mounts beneath a read-only mount; Docker ignores these options for other mounts.
  *
  * @throws invalid: contradictory options, which Docker reports only at the start
  */

@@ -1,4 +1,4 @@
-/** Telling how a start goes on: to whoever follows the events, in the container's record, and in the log. */
+/** Reports the progress of a start: as events, in the container's record, and in the log. */
 import { timestampDate, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { startEnded } from "../../../../common/metrics/measure.ts";
@@ -10,8 +10,8 @@ import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { durationMs, phasesInWords, seconds, type StartPhases } from "../live/start-phases.ts";
 
-/** Takes in a phase, of which whoever follows the events may hear. */
-export function tellPhase(
+/** Records a phase, and publishes it as an event. */
+export function reportPhase(
   context: EngineContext,
   id: string,
   phases: StartPhases,
@@ -21,10 +21,10 @@ export function tellPhase(
 }
 
 /**
- * Publishes a phase that is over, behind the return. Where starts are short, it is told those who follow the events now,
- * and not kept among them.
+ * Publishes a completed phase in the background. If starts are short, the event goes to current listeners only and is
+ * not journalled.
  *
- * @param phase undefined: nothing is new
+ * @param phase undefined if nothing is new
  */
 export function publishPhase(context: EngineContext, id: string, phase: StartPhase | undefined): void {
   const isKept = context.driver.site.kind === "remote";
@@ -46,8 +46,10 @@ export function publishPhase(context: EngineContext, id: string, phase: StartPha
   });
 }
 
-/** Takes in what the agent tells of a process that it has started; an agent that has served before began long ago. */
-export function tellProcess(
+/**
+ * Records the times that the agent reports for a started process; an agent that served an earlier run began long ago.
+ */
+export function reportProcess(
   context: EngineContext,
   id: string,
   phases: StartPhases,
@@ -57,13 +59,13 @@ export function tellProcess(
   const from = startedAt === undefined ? new Date(context.clock.nowMs()) : timestampDate(startedAt);
   if (agentStartedAt !== undefined && reused !== true) {
     const agent = { name: "agent", by: "agent", from: timestampDate(agentStartedAt), until: from } as const;
-    tellPhase(context, id, phases, agent);
+    reportPhase(context, id, phases, agent);
   }
-  tellPhase(context, id, phases, { name: "process", by: "agent", from });
+  reportPhase(context, id, phases, { name: "process", by: "agent", from });
 }
 
-/** Logs a start that has succeeded, in one line, once the platform has told all of it; the record has it then, too. */
-export function tellStarted(
+/** Logs a successful start in one line once the platform has reported all phases, and adds these to the record. */
+export function reportStarted(
   context: EngineContext,
   id: string,
   phases: StartPhases,
@@ -85,8 +87,8 @@ export function tellStarted(
   });
 }
 
-/** Logs a start that has failed, in one line. */
-export function tellFailed(
+/** Logs a failed start in one line. */
+export function reportFailed(
   context: EngineContext,
   id: string,
   phases: readonly StartPhase[],
@@ -99,13 +101,13 @@ export function tellFailed(
   context.logger.info({ container: id }, `a container was not started, after ${after}: ${message}`);
 }
 
-/** Milliseconds since a start was accepted, by this process's clock alone. */
+/** Milliseconds since a start was accepted, by this process's clock. */
 function msSince({ clock }: EngineContext, phases: readonly StartPhase[]): number {
   const from = phases.find(({ name }) => name === "accepted")?.from;
   return from === undefined ? 0 : Math.max(0, clock.nowMs() - timestampMs(from));
 }
 
-/** Reports a start that has ended, for metrics. */
+/** Reports the end of a start, for metrics. */
 function reportEnd(outcome: "started" | "failed", tookMs: number, phases: readonly StartPhase[]): void {
   startEnded.report(() => ({
     outcome,
@@ -119,7 +121,7 @@ function reportEnd(outcome: "started" | "failed", tookMs: number, phases: readon
   }));
 }
 
-/** Whether two lists are of one start, and not of one before it. */
+/** Whether two lists belong to the same start. */
 function isSameStart(one: readonly StartPhase[], other: readonly StartPhase[]): boolean {
   const accepted = (list: readonly StartPhase[]) => list.find(({ name }) => name === "accepted")?.from;
   const [here, there] = [accepted(one), accepted(other)];

@@ -8,7 +8,7 @@ import { StartedProcessSchema } from "../../../../gen/sockerless/agent/v1/agent_
 import type { Launched } from "../../../driver/launches.ts";
 import type { EngineContext } from "../../context.ts";
 import { StartPhases } from "../live/start-phases.ts";
-import { tellProcess } from "./tell-phases.ts";
+import { reportProcess } from "./report-phases.ts";
 
 describe("the phases of a process", () => {
   const context = {
@@ -27,7 +27,7 @@ describe("the phases of a process", () => {
   ] as const) {
     it(what, () => {
       const phases = new StartPhases();
-      tellProcess(context, "c", phases, launched as Launched, started);
+      reportProcess(context, "c", phases, launched as Launched, started);
       assert.deepEqual(
         phases.list.map(({ name }) => name),
         expected,
