@@ -1,4 +1,4 @@
-/** The driver of a cloud in which every container that runs is a task. */
+/** The driver of a cloud in which every running container is a task. */
 import type { Clock } from "../../common/clock.ts";
 import { unavailable } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
@@ -23,7 +23,7 @@ import { TaskPoller } from "./tasks/poller.ts";
 import { QuotaLines } from "./tasks/quota-lines.ts";
 import { TaskBook } from "./tasks/task-book.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
-import { ToldEnds } from "./tasks/told-end.ts";
+import { ReportedEnds } from "./tasks/reported-end.ts";
 import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
 import {
   agentsJoin,
@@ -43,7 +43,7 @@ export interface CloudSection {
   readonly quotaTimeout: number;
   readonly linger: number;
   readonly drainTimeout: number;
-  /** Absent: none. */
+  /** Absent if there is none. */
   readonly innerSocket?: InnerSocketMode;
   /** Architecture of the tasks, as GOARCH. */
   readonly architecture: string;
@@ -51,10 +51,10 @@ export interface CloudSection {
 
 /** The configured pool of prepared tasks. */
 export interface CloudPool {
-  /** The tasks that are to wait; undefined: learned from starts. */
+  /** The tasks to keep waiting; undefined: learned from starts. */
   readonly entries: readonly PoolEntry[] | undefined;
   readonly limits: DayLimits;
-  /** Undefined if nothing asks for them. */
+  /** Undefined if nothing needs them. */
   readonly prices: Prices | undefined;
   readonly maxTasks: number;
   readonly maxAgeMs: number;
@@ -70,7 +70,7 @@ export interface CloudDriverParts {
   readonly sealer: Sealer;
   readonly imageDocuments: DocumentsOfImage;
   readonly stored: TaskContext["stored"];
-  /** Absent: nothing is prepared. */
+  /** Absent if no tasks are prepared. */
   readonly pool?: CloudPool;
   readonly state: State;
   readonly clock: Clock;
@@ -113,7 +113,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     unanswered: new UnansweredRequests(),
     interrupted: new InterruptedStarts(),
     stored: parts.stored,
-    ends: new ToldEnds({
+    ends: new ReportedEnds({
       log: platform.log,
       exitKey: sealer.exitKey,
       clock,
@@ -220,7 +220,7 @@ function poolOf(
       const action = `prepared_task: ${happened}`;
       state
         .commit((change) => change.event({ type: "daemon", action, actorId: task, attributes }), "happened")
-        .catch(() => {}); // The state's own failure is told where more is at stake.
+        .catch(() => {}); // A failing state is reported by more important writes.
     },
     currency: prices?.currency ?? "",
     costOf,
@@ -230,7 +230,7 @@ function poolOf(
   });
 }
 
-/** The configured tasks. Tells once why one cannot be prepared. */
+/** The configured tasks. Logs once why one cannot be prepared. */
 function fixedPool(
   { entries = [], findImage }: CloudPool,
   { requests }: CloudPlatform,

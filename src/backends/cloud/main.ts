@@ -1,4 +1,6 @@
-/** The process of a cloud's backend: what it is made of, in the order in which it starts and ends. Neither root nor Linux. */
+/**
+ * The process of a cloud's backend: its parts, in the order in which they start and end. Needs neither root nor Linux.
+ */
 import { rmdir } from "node:fs/promises";
 
 import { create } from "@bufbuild/protobuf";
@@ -34,7 +36,7 @@ import { parseEntry } from "./pool/templates.ts";
 import { checkSurroundings } from "./upkeep/start-checks.ts";
 import { openCloudStored } from "./stored/open-stored.ts";
 
-/** Parts of the process that a platform is made with. */
+/** Parts of the process that a platform depends on. */
 export interface CloudSurroundings {
   readonly authority: CloudAuthority;
   readonly sealer: Sealer;
@@ -49,19 +51,19 @@ export interface CloudBackend {
   readonly section: CloudSection & {
     /** The authority over agents: a path, or the PEM text itself. */
     readonly agentCa: string;
-    /** Bytes of one container's log that are kept here. */
+    /** Maximum bytes of one container's log to keep here. */
     readonly logDrainMax: number;
   };
-  /** @throws invalid: a setting has a value that it cannot have */
+  /** @throws invalid: a setting has an invalid value */
   readonly platform: (surroundings: CloudSurroundings) => Promise<CloudPlatform>;
 }
 
 /**
  * Starts a cloud's backend; resolves once it serves.
  *
- * @param signal ends the start, which the cloud may hold up
- * @throws SockerlessError with the setting that is wrong, or with who uses the state directory or the socket
- *   already. Troubles in the cloud are logged and not thrown.
+ * @param signal aborts the start, which the cloud may delay
+ * @throws SockerlessError that names the wrong setting, or the process that already uses the state directory or the
+ *   socket. Problems in the cloud are logged and not thrown.
  */
 export async function startCloudBackend(
   { config, section, platform: platformIn }: CloudBackend,
@@ -74,9 +76,9 @@ export async function startCloudBackend(
   await makeStateDirectory(config);
   const opened = await openState({ directory: config.stateDir, clock, logger });
   resources.defer(() => opened.close());
-  // Within the time that the state is this process's, so that it is nobody else's directory that goes.
+  // While this process owns the state, so that the directory to be removed is not another process's.
   await makeDirectories(config.runDir, 0o700);
-  resources.defer(() => rmdir(config.runDir).catch(() => {})); // It stays while something else is in it.
+  resources.defer(() => rmdir(config.runDir).catch(() => {})); // It stays if it is not empty.
   const state = stateWithFaultPoints(opened);
 
   const key = await readAuthority(section.agentCa);
@@ -154,7 +156,7 @@ export async function startCloudBackend(
   return {
     ...service,
     async close() {
-      await endChecks(); // Before the engine, which has calls ended that are not answered.
+      await endChecks(); // Before the engine, which aborts unanswered calls.
       await owned.disposeAsync();
     },
   };

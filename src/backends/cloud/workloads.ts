@@ -41,7 +41,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
     const running = found.filter(({ agent, unanswered }) => agent !== undefined || unanswered === true);
     const names = running.map(({ containerId }) => containerId);
     if (names.every(isFullId)) {
-      discovery.reconcile(new Set(names)); // Else one that runs is not told by its own ID.
+      discovery.reconcile(new Set(names)); // Otherwise a running container is not known by its full ID.
     }
     return found;
   };
@@ -83,7 +83,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
     stored(containerId) {
       const record = state.containers.get(containerId);
       if (record !== undefined && isNew(record)) {
-        return { kind: "unix", path: context.stored.socket }; // The task of a start that failed goes with what is in it.
+        return { kind: "unix", path: context.stored.socket }; // The task of a failed start ends with everything in it.
       }
       const task = context.book.of(containerId);
       const agent = task !== undefined && isThere(context, task) ? context.agents.addressOf(task) : undefined;
@@ -105,7 +105,7 @@ export function cloudSeals(sealer: Sealer, imageDocuments: DocumentsOfImage): Cl
   };
 }
 
-/** Launches, which take as long as the cloud does: agents learn what to run with the start. */
+/** Launches, which take as long as the cloud needs: agents learn what to run with the start. */
 export function cloudLaunches(context: TaskContext, { seal }: CloudSeals): Launches {
   return {
     stopDuringLaunch: "end",

@@ -7,7 +7,7 @@ import { logSettings } from "../../logging/log-settings.ts";
 export const containerVariable = "SOCKERLESS_CONTAINER_ID";
 /** Generation of the container's start, decimal. */
 export const generationVariable = "SOCKERLESS_GENERATION";
-/** The shape of a prepared task, which waits under the name in {@link containerVariable}; absent in others. */
+/** The shape of a prepared task, which waits under the name in {@link containerVariable}; absent for other tasks. */
 export const preparedVariable = "SOCKERLESS_PREPARED";
 /** Pin of the authority whose clients the agent admits, `sha256/<base64>`. */
 const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
@@ -20,7 +20,10 @@ const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
 const logSizeVariable = "SOCKERLESS_LOG_MAX_SIZE";
 const logFilesVariable = "SOCKERLESS_LOG_MAX_FILES";
 
-/** Variables that a prepared task's agent is not told, or otherwise: what they say comes with the claim and the start. */
+/**
+ * Variables that a prepared task's agent gets with the claim and the start, or with other values, rather than in its
+ * environment.
+ */
 export const variablesOfStart: ReadonlySet<string> = new Set([
   containerVariable,
   generationVariable,
@@ -58,7 +61,7 @@ export function agentEnvironment(
   ];
 }
 
-/** Variables of a prepared task's agent, beside those that it shares with the tasks that it can be. */
+/** Additional variables of a prepared task's agent, besides those shared by all tasks of its shape. */
 export function preparedEnvironment({
   name,
   shape,

@@ -34,7 +34,7 @@ const maxAsked = 128;
 /** Pauses after an inconclusive proof; each key waits only for its own. */
 const pausesMs = [1_000, 2_000, 5_000, 10_000] as const;
 /** Maximum number of unproven keys that are logged individually. */
-const maxTold = 10;
+const maxLogged = 10;
 
 /** Reaches agents by the connections that they open. */
 export function calledAgents(options: CalledAgentsOptions): AgentFinder {
@@ -84,10 +84,10 @@ async function meetFirstProven(
   const scope = AbortSignal.any([signal, over.signal]);
   const known = new Set<string>();
   const asking = new Asking(options, place, scope);
-  const askAll = async (): Promise<never> => {
+  const requestProofs = async (): Promise<never> => {
     for await (const caller of relay.callersOf(containerId, scope)) {
       if (known.has(caller.pin)) {
-        continue; // It is being asked, or there is nothing to ask it for.
+        continue; // Its proof is pending already, or nothing is left to prove.
       }
       known.add(caller.pin);
       void asking.ask(caller).then((outcome) => {
@@ -101,7 +101,7 @@ async function meetFirstProven(
     throw scope.reason;
   };
   try {
-    return await Promise.race([first.promise, askAll()]);
+    return await Promise.race([first.promise, requestProofs()]);
   } finally {
     over.abort();
   }
@@ -131,7 +131,7 @@ class Asking {
   async ask(caller: Caller): Promise<FoundAgent | "refused" | "left"> {
     const { relay, clock } = this.#options;
     for (let tries = 0; ; tries++) {
-      const outcome = await this.#askOnce(caller, tries);
+      const outcome = await this.#requestProof(caller, tries);
       if (outcome !== "unknown") {
         return outcome;
       }
@@ -142,7 +142,7 @@ class Asking {
     }
   }
 
-  async #askOnce(caller: Caller, tries: number): Promise<FoundAgent | "refused" | "unknown"> {
+  async #requestProof(caller: Caller, tries: number): Promise<FoundAgent | "refused" | "unknown"> {
     const { relay, logger } = this.#options;
     const { task, address } = this.#place;
     const about = { container: caller.containerId, task, key: caller.pin };
@@ -158,7 +158,7 @@ class Asking {
       const { kind } = fromUnknown(error);
       if (kind === "conflict") {
         logger.info(about, `an agent that called is another task's: ${messageOf(error)}`);
-        return "refused"; // It waits for whoever asks for its own task.
+        return "refused"; // It stays connected for the wait for its own task's agent.
       }
       if (kind === "forbidden") {
         relay.refuse(caller);
@@ -166,8 +166,8 @@ class Asking {
         return "refused";
       }
       relay.doubt(caller);
-      if (tries === 0 && ++this.#told <= maxTold) {
-        const more = this.#told === maxTold ? "; others are not told" : "";
+      if (tries === 0 && ++this.#told <= maxLogged) {
+        const more = this.#told === maxLogged ? "; others are not told" : "";
         logger.info(
           { ...about, err: error },
           `an agent that called has not proven itself: ${messageOf(error)}${more}`,

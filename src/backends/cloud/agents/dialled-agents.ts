@@ -65,13 +65,13 @@ async function dialUntilAnswered(
 ): Promise<FoundAgent> {
   dialled += 1;
   try {
-    return await dialAgainAndAgain(containerId, address, signal, options);
+    return await dialRepeatedly(containerId, address, signal, options);
   } finally {
     dialled -= 1;
   }
 }
 
-async function dialAgainAndAgain(
+async function dialRepeatedly(
   containerId: string,
   address: string,
   signal: AbortSignal,

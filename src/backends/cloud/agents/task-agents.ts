@@ -28,7 +28,7 @@ export interface Described extends FoundAgent {
 }
 
 /** How a run has ended, as its agent reports. */
-export interface ToldExit extends FoundExit {
+export interface ReportedExit extends FoundExit {
   /** True if its platform stopped it, rather than a user. */
   readonly platformStop: boolean;
 }
@@ -64,7 +64,7 @@ export class TaskAgents {
   }
 
   /**
-   * Makes a prepared agent a container's.
+   * Assigns a prepared agent to a container.
    *
    * @param name under which it waits
    * @param startTimeoutMs of the container's start
@@ -87,7 +87,7 @@ export class TaskAgents {
     }
   }
 
-  /** Makes sure that an agent is a container's. @throws ConnectError: it does not answer in that name */
+  /** Verifies that an agent belongs to a container. @throws ConnectError: it does not answer under that name */
   async greet(containerId: string, found: FoundAgent, signal: AbortSignal): Promise<void> {
     const agent = createAgentClient(this.#finder.addressOf(found), this.#optionsFor(containerId));
     try {
@@ -143,7 +143,7 @@ export class TaskAgents {
    * @returns undefined if its agent was never told to start
    * @throws ConnectError: the agent does not answer
    */
-  async endRun(task: TaskRecord): Promise<ToldExit | undefined> {
+  async endRun(task: TaskRecord): Promise<ReportedExit | undefined> {
     const address = this.addressOf(task);
     if (address === undefined) {
       return undefined;
@@ -165,7 +165,9 @@ export class TaskAgents {
     const found = await this.#finder.meet(containerId, place, AbortSignal.timeout(callLimitMs));
     const agent = createAgentClient(this.#finder.addressOf(found), this.#optionsFor(containerId));
     try {
-      const sealed = await agent.client.describe({}, { timeoutMs: callLimitMs }).catch(undefinedIfNew);
+      const sealed = await agent.client
+        .describe({}, { timeoutMs: callLimitMs })
+        .catch(undefinedIfNeverStarted);
       const opened = sealed === undefined ? undefined : this.#sealer.open(containerId, sealed);
       return { ...found, record: opened?.container, images: opened?.images ?? [] };
     } finally {
@@ -204,14 +206,14 @@ function metAgent({ address, agentPin: pin }: TaskRecord): FoundAgent | undefine
  * Ignores the error of an agent that was never started, as it has nothing to report. Rethrows others: an agent that
  * does not answer now may run a needed container.
  */
-function undefinedIfNew(error: unknown): undefined {
+function undefinedIfNeverStarted(error: unknown): undefined {
   if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) {
     throw error;
   }
   return undefined;
 }
 
-async function endedRun({ client }: AgentClient, generation: bigint): Promise<ToldExit | undefined> {
+async function endedRun({ client }: AgentClient, generation: bigint): Promise<ReportedExit | undefined> {
   let startedAt: Timestamp | undefined;
   const signal = AbortSignal.timeout(endLimitMs); // A timeout of the library's would keep the process alive until it is over.
   for await (const { event, generation: told } of client.watch({}, { signal })) {
@@ -244,10 +246,10 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<To
 export function exitOf(
   { code, oomKilled, finishedAt, platformStop }: ExitStatus,
   startedAt: Timestamp | undefined,
-): ToldExit {
+): ReportedExit {
   const nowMs = Date.now();
   const startedMs = startedAt === undefined ? 0 : Math.max(0, timestampMs(startedAt));
-  const toldMs = finishedAt === undefined ? nowMs : timestampMs(finishedAt);
-  const endedAt = new Date(Math.min(Math.max(toldMs, startedMs), nowMs));
+  const reportedMs = finishedAt === undefined ? nowMs : timestampMs(finishedAt);
+  const endedAt = new Date(Math.min(Math.max(reportedMs, startedMs), nowMs));
   return { code, oomKilled, finishedAt: endedAt, platformStop };
 }

@@ -65,7 +65,8 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
     X509CertificateGenerator.create({
       serialNumber: randomSerial(),
       subject: `CN=${holder} of ${containerId.slice(0, 12)}`,
-      // Its bytes: made anew from text, a UTF-8 name would be another to agents.
+      // The original bytes: encoding the text again could change the type of its string, and agents would see another
+      // name.
       issuer: key.certificate.subjectName,
       notBefore: new Date(clock.nowMs() - backdatedMs),
       notAfter: new Date(clock.nowMs() + (holder === "client" ? clientTerm : partnerTerm).validMs),

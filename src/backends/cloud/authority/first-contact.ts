@@ -39,7 +39,7 @@ export function learnPin(
       ...way,
       secureContext: secureContextOf(credentials),
       ALPNProtocols: ["h2"],
-      rejectUnauthorized: false, // The agent made its certificate itself; from now on its key is what it is known by.
+      rejectUnauthorized: false, // The agent's certificate is self-signed; from now on its key identifies it.
     });
     const leaving = onAbort(signal, () => {
       socket.destroy();
@@ -65,7 +65,7 @@ export function learnPin(
       leaving[Symbol.dispose]();
       resolve(createHash("sha256").update(spki).digest());
       socket.end();
-      socket.resume(); // An end that stands behind what is not read is not seen.
+      socket.resume(); // Discards remaining data, as "close" is only emitted once everything is read.
       const limit = after(clock, closeLimitMs, () => socket.destroy());
       socket.once("close", () => limit[Symbol.dispose]());
     });

@@ -90,7 +90,8 @@ export class Meetings {
     const meeting = this.#meetingOf(caller);
     meeting.isWanted = true;
     const wants = meeting.wants[who];
-    const offer = [...meeting.offers].at(-1); // Its agent has made that as nothing came of those before.
+    // The newest: an agent opens another connection if nothing came of those before.
+    const offer = [...meeting.offers].at(-1);
     if (offer !== undefined) {
       meeting.offers.delete(offer);
       this.#use(meeting, offer);

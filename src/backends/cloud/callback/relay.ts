@@ -19,7 +19,7 @@ const restartMs = 1_000;
 
 /** Settings of a {@link Relay}. */
 export interface RelayOptions extends Pick<RelaySettings, "listen" | "path"> {
-  /** Name of this instance, of whose parts the last stands in the paths that agents call. */
+  /** Name of this instance; its last part is in the paths that agents call. */
   readonly instance: string;
   readonly logger: Logger;
 }
@@ -175,7 +175,7 @@ export class Relay implements AsyncDisposable {
       case "called": {
         const { containerId, pin } = message.caller;
         const known = this.#callers.get(containerId) ?? new Map<string, number>();
-        known.delete(pin); // It goes to the end: nobody keeps those behind it from their turn.
+        known.delete(pin); // Moves it to the end, so that the callers behind it get their turn.
         this.#callers.set(containerId, known.set(pin, ++this.#calls));
         this.#changed.dispatchEvent(new Event(containerId));
         break;

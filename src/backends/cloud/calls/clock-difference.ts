@@ -1,14 +1,14 @@
-/** Clocks that differ: a cloud refuses what was signed, or is proved by a certificate, at a time that it does not share. */
+/** Wrong clocks: a cloud refuses signatures and certificates from a time too far from its own. */
 
-/** AWS takes signatures that are five minutes off; answers are some seconds under way. */
+/** AWS accepts signatures that are five minutes off; answers take some seconds. */
 const tellsFromMs = 4 * 60_000;
 
 /**
- * A clause for users about this machine's clock, to be added to a refusal.
+ * A clause for users about this machine's clock, to be appended to an error.
  *
  * @param date header `Date` of the answer
- * @param code Node's, where there was no answer
- * @returns empty: the clocks agree, or nobody knows
+ * @param code Node's error code, if there was no answer
+ * @returns empty if the clocks agree, or the difference is unknown
  */
 export function clockClause(date: string | undefined, code: string, nowMs = Date.now()): string {
   if (code === "CERT_NOT_YET_VALID" || code === "CERT_HAS_EXPIRED") {

@@ -3,11 +3,11 @@ import { invalid } from "../../../common/errors.ts";
 import type { Rate } from "./token-bucket.ts";
 
 /**
- * Reads a setting of rates: `run-task=100/40`.
+ * Parses a setting of rates: `run-task=100/40`.
  *
  * @param setting its name, for messages
- * @param defaults the rates that there are
- * @throws invalid: a rate that there is not, with the nearest name, or one that lets nothing through
+ * @param defaults the known rates
+ * @throws invalid: an unknown rate, with the nearest name, or a rate that allows nothing
  */
 export function parseRates<Name extends string>(
   setting: string,

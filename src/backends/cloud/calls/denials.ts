@@ -1,8 +1,8 @@
-/** Calls that a cloud denies, told in the log at once: some of their callers go on without, and others try again quietly. */
+/** Logs calls that a cloud denies: some callers continue without them, and others retry silently. */
 import type { Logger } from "../../../common/logger.ts";
 import type { CloudError } from "../contract/cloud-error.ts";
 
-/** Tells each operation that is denied once, and again after it was allowed. */
+/** Logs each denied operation once, and again after it was allowed. */
 export class Denials {
   readonly #logger: Logger;
   readonly #told = new Set<string>();
@@ -11,12 +11,12 @@ export class Denials {
     this.#logger = logger;
   }
 
-  /** @param operation as the cloud names it */
+  /** @param operation the cloud's name for it */
   allowed(operation: string): void {
     this.#told.delete(operation);
   }
 
-  /** Takes in any failure of a call; only denials are told. */
+  /** Handles the failure of any call; only denials are logged. */
   failed(operation: string, error: CloudError): void {
     if (error.isDenied && !this.#told.has(operation)) {
       this.#told.add(operation);

@@ -1,11 +1,11 @@
 import type { Clock } from "../../../common/clock.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 
-/** How often something may be done. */
+/** A rate limit. */
 export interface Rate {
-  /** How many at once after a pause. */
+  /** Maximum number at once after a pause. */
   readonly burst: number;
-  /** How many a second in the long run. */
+  /** Average number per second. */
   readonly perSecond: number;
 }
 
@@ -16,7 +16,7 @@ interface Waiter {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Gives out tokens at a rate: to the lowest priority number first, among equals to who came first. */
+/** Issues tokens at a rate: lowest priority number first, then in order of arrival. */
 export class TokenBucket {
   readonly #rate: Rate;
   readonly #clock: Clock;
@@ -57,7 +57,7 @@ export class TokenBucket {
     return promise.finally(() => leaving[Symbol.dispose]());
   }
 
-  /** Somebody else has used up the account's rate: what is left here is not to be had. */
+  /** Empties the bucket: others have used up the account's rate. */
   drain(): void {
     this.#fill();
     this.#tokens = Math.min(this.#tokens, 0);
@@ -85,7 +85,7 @@ export class TokenBucket {
 
   #fill(): void {
     const now = this.#clock.nowMs();
-    const elapsed = Math.max(0, now - this.#filledAtMs); // A clock that was set back gives nothing.
+    const elapsed = Math.max(0, now - this.#filledAtMs); // A clock that was set back adds no tokens.
     this.#tokens = Math.min(this.#rate.burst, this.#tokens + (elapsed / 1000) * this.#rate.perSecond);
     this.#filledAtMs = now;
   }

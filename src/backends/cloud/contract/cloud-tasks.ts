@@ -1,11 +1,11 @@
 /**
  * The interface of a cloud in which every running container is a task. The life of a task (`tasks/`) is the same in all
- * clouds; a cloud supplies what is here, in its own words: requests, task names and reasons are recorded and shown to
- * users as the cloud writes them.
+ * clouds; a cloud implements this interface in its own terms: requests, task names and reasons are recorded and shown
+ * to users as the cloud writes them.
  *
  * Rules for every role:
- * - Operations are idempotent, as calls are repeated after a crash: what exists already is kept, and what is gone
- *   already is no error.
+ * - Operations are idempotent, as calls are repeated after a crash: existing resources are kept, and missing ones are
+ *   no error.
  * - Failures of the cloud are {@link CloudError}s, which tell what is known about their effect.
  */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -139,7 +139,7 @@ export interface CloudTasks {
 /**
  * Runs a step of a start, retrying while the cloud fails.
  *
- * @param stillTo the message if the start's time is over before the step is done: `the cloud has not …`
+ * @param stillTo the error message if the start times out before the step is done: `the cloud has not …`
  */
 export type StartStep = <T>(stillTo: string, step: () => Promise<T>) => Promise<T>;
 

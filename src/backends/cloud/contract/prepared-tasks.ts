@@ -1,20 +1,22 @@
-/** The part of a cloud by which tasks wait for containers, besides its tasks and requests. */
+/** Tasks that wait for containers: an optional part of a cloud's interface. */
 
 import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
-/** How a task is prepared. */
+/** Parameters of a prepared task. */
 export interface Preparation {
-  /** 64 hexadecimal digits, in a container ID's place: the agent is reached under it until it is claimed. */
+  /** 64 hexadecimal digits, used like a container ID: the agent is reached under this name until it is claimed. */
   readonly name: string;
-  /** The shape of the requests whose tasks it can be ({@link PreparedTasks.shapeOf}). */
+  /** The shape of requests that the task can serve ({@link PreparedTasks.shapeOf}). */
   readonly shape: string;
   /** Milliseconds for which its agent waits to be claimed. */
   readonly waitMs: number;
 }
 
-/** A prepared task as the cloud tells of it. */
+/** A prepared task as described by the cloud. */
 export interface Prepared extends Pick<Preparation, "name" | "shape"> {
-  /** A container that claims it later does not have the time that the cloud gives to containers; absent: it always has. */
+  /**
+   * A container that claims it later would get less time than the cloud allows containers; absent if there is no limit.
+   */
   readonly claimableUntil?: Date | undefined;
 }
 
@@ -28,22 +30,22 @@ export interface ChargedSize {
 }
 
 /**
- * Prepared tasks. The cloud is their book: it tells of each task whether it was prepared (`TaskView.prepared`), and which
- * container has claimed it.
+ * Prepared tasks. The cloud has their records: it describes for each task whether it was prepared
+ * (`TaskView.prepared`), and which container has claimed it.
  */
 export interface PreparedTasks {
-  /** Parts that a task is made with: a container with another network, or anonymous volume, cannot have it. */
+  /** Parts fixed at a task's creation: it cannot serve a container with another network, or anonymous volume. */
   readonly isMadeWith: { readonly networks: boolean; readonly anonymousVolumes: boolean };
-  /** A hash of all that a container's request has in common with the requests of tasks that it can run in. */
+  /** A hash of everything that a container's request has in common with requests of tasks that can serve it. */
   shapeOf(request: string): string;
-  /** The parts in which two requests of different shape differ, as the documents name them. */
+  /** The parts in which two requests of different shapes differ, by the names in the documentation. */
   differences(request: string, other: string): readonly string[];
-  /** The size that the task of a request is charged for. */
+  /** The size that is charged for the task of a request. */
   sizeOf(request: string): ChargedSize;
   /** The request for a task like a container's that waits to be claimed. */
   prepare(request: string, preparation: Preparation): string;
   /**
-   * Writes down in the cloud which container a prepared task is; idempotent.
+   * Records in the cloud which container uses a prepared task; idempotent.
    *
    * @throws CloudError
    */

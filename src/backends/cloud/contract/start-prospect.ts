@@ -4,13 +4,15 @@
  */
 
 /**
- * Waits for `room` in line with others; is tried again, because what has failed may pass (`passes`), or there was no
- * `capacity` of the kind that was asked for; is asked again for as long as a right that was just granted may take to
- * hold, where it was `denied`; or fails at once, because the reason `lasts`.
+ * How the start continues: waits in the queue for `room` in the quota; is retried, because the failure may be transient
+ * (`passes`), or because there was no `capacity` of the requested kind; is retried while a permission that was just
+ * granted may not be effective yet (`denied`); or fails at once, because the reason is permanent (`lasts`).
  */
 export type Prospect = "room" | "capacity" | "passes" | "denied" | "lasts";
 
-/** Codes for what does not exist, is not valid, or is more than a quota that no end of a task makes room in. */
+/**
+ * Codes for something that does not exist or is invalid, or that exceeds a quota for which no task's end makes room.
+ */
 const lastingCode = /NotFound|^(Invalid|Validation|BadRequest|Malformed|Unsupported)|(Limit|Quota)Exceeded/;
 
 /** Whether a cloud's error code means that the same request will be refused again. */

@@ -1,28 +1,28 @@
-/** How long prepared tasks take until their agents answer, learned from the last ones. */
+/** How long prepared tasks take until their agents answer, learned from recent ones. */
 
-/** Number of tasks that are remembered. */
+/** Number of remembered tasks. */
 const remembered = 20;
-/** The assumption until the first has come up. */
+/** Assumed duration until the first task has come up. */
 const assumedMs = 35_000;
-/** A task is late after so many times the expected time. */
+/** Factor of the expected time after which a task is late. */
 const lateFactor = 1.5;
 
-/** Times of the last tasks. */
+/** Durations of recent tasks. */
 export class BringUps {
   readonly #last: { readonly shape: string; readonly ms: number }[] = [];
 
-  /** Tells how long a task took. */
+  /** Records how long a task took. */
   add(shape: string, ms: number): void {
     this.#last.push({ shape, ms });
     this.#last.splice(0, this.#last.length - remembered);
   }
 
-  /** The age from which a task of a shape that has not come up cannot be expected to do so soon. */
+  /** The age after which a task of a shape is late: it is no longer expected to come up soon. */
   lateAfterMs(shape: string): number {
     return this.#expectedMs(shape) * lateFactor;
   }
 
-  /** The median of the last tasks of a shape, or of all if there was none. */
+  /** The median of recent tasks of a shape, or of all shapes if there was none. */
   #expectedMs(shape: string): number {
     const alike = this.#last.filter((each) => each.shape === shape);
     const times = (alike.length > 0 ? alike : this.#last)

@@ -1,7 +1,7 @@
 /**
- * Claims of prepared tasks by containers' starts. The steps, each of which may be repeated: the container's record names the
- * task; the cloud is told whose it is; its agent becomes the container's. Nothing of the container is told to a task before
- * its record names it, and a task that a record names is no other container's.
+ * Claims of prepared tasks by containers' starts. The steps, each of which may be repeated: the container's record
+ * names the task; the cloud records whose it is; its agent is assigned to the container. A task gets no data of the
+ * container before the record names it, and a task in a record belongs to no other container.
  */
 import { messageOf } from "../../../common/errors.ts";
 import { preparedAsked } from "../../../common/metrics/measure.ts";
@@ -13,28 +13,28 @@ import type { StartLimit } from "../tasks/start-limit.ts";
 import type { TaskContext } from "../tasks/task-context.ts";
 import type { TakenAgent } from "./pool.ts";
 
-/** A claim came to nothing: the start goes on without the task. */
+/** A claim has failed: the start continues without the task. */
 export class ClaimFailure extends Error {}
 
-/** Longest time of a claim: a start without a prepared task takes some tens of seconds. */
+/** Time limit of a claim: a start without a prepared task takes some tens of seconds. */
 const claimLimitMs = 5_000;
 
 /**
- * Gives a start a prepared task of its shape.
+ * Claims a prepared task of its shape for a start.
  *
- * @param tellMissed as of {@link Pool.take}
+ * @param onMissed as in {@link Pool.take}
  * @returns undefined if there is none
  */
 export async function takePrepared(
   { pool, book }: TaskContext,
   spec: WorkloadSpec,
   asked: TaskRecord,
-  tellMissed: (reason: string) => void,
+  onMissed: (reason: string) => void,
   limit: Pick<StartLimit, "during">,
 ): Promise<TaskRecord | undefined> {
   pool?.started(spec, asked.request);
   const found = await limit.during("the prepared task that it waits for has not come up", async (signal) =>
-    pool?.take(asked.request, tellMissed, signal),
+    pool?.take(asked.request, onMissed, signal),
   );
   if (pool === undefined || found === undefined) {
     return undefined;
@@ -50,7 +50,8 @@ export async function takePrepared(
 }
 
 /**
- * Makes the task that a container's record names, and its agent, the container's. Finishes what a crash has cut off.
+ * Assigns the task that a container's record names, and its agent, to the container. Completes a claim that a crash
+ * interrupted.
  *
  * @throws ClaimFailure; the signal's reason
  */
@@ -96,13 +97,14 @@ async function claim(
   try {
     return { address, pin: await claimAgent(await finder.meet(prepared, { task, address }, signal)) };
   } catch {
-    const claimed = await finder.meet(containerId, { task, address }, signal); // It may be the container's already.
+    // It may be assigned to the container already.
+    const claimed = await finder.meet(containerId, { task, address }, signal);
     await agents.greet(containerId, claimed, signal);
     return claimed;
   }
 }
 
-/** @throws Error: the task is gone, or on its way out */
+/** @throws Error: the task is gone or ending */
 async function addressOf(task: string, poller: TaskContext["poller"]): Promise<string> {
   const view = await poller.look(task);
   if (view === "missing" || view.stopping || view.stopped || view.address === undefined) {

@@ -1,37 +1,38 @@
 /**
  * A forecast of starts, learned from earlier ones.
  *
- * Starts come in bursts: a pipeline's jobs begin together, and when the last of them has ended the next ones begin. So starts
- * less than 5 s apart are one burst, and a burst that begins as another ends follows it. Of a burst that runs, those that were
- * like it (of the same kinds, mostly) tell when it will end, and what will follow. Bursts that follow nothing come as often as they did in
- * the last three quarters of an hour and at this time of earlier days, half and half.
+ * Starts come in bursts: a pipeline's jobs begin together, and when the last of them has ended the next ones begin.
+ * Starts less than 5 s apart thus form one burst, and a burst that begins as another ends follows that one. For a
+ * running burst, earlier bursts with mostly the same kinds predict when it will end and what will follow. The rate of
+ * bursts that follow nothing is the mean of two: that of the last three quarters of an hour, and that at this time of
+ * earlier days.
  *
- * Together this gives for each kind the chance that a first, a second, a third… start comes within a minute. A task waits for the n-th
- * of them while the waiting that it is likely to save is worth its price. The price is the one at which the busiest of the days
- * that are known would have cost a tenth more than a day may cost.
+ * The result is, for each kind, the probability of a first, a second, a third… start within a minute. A task is kept
+ * waiting for the n-th start while the waiting time that it is likely to save is worth its price. The price is set so
+ * that the busiest known day would have cost a tenth more than the daily limit.
  */
 
 /** A number of starts by kind. */
 export type Counts = ReadonlyMap<string, number>;
 
-/** Containers that were started together, and have ended. */
+/** Containers that were started together and have ended. */
 export interface Burst {
   /** Unix time, in milliseconds. */
   readonly beganMs: number;
   /** Milliseconds until the last of them ended. */
   readonly lengthMs: number;
   readonly counts: Counts;
-  /** Whether it began as another ended. */
+  /** Whether it began as another one ended. */
   readonly isFollower: boolean;
-  /** Starts of the burst that began as it ended; empty: none did. */
+  /** Starts of the burst that followed it; empty if none did. */
   readonly followers: Counts;
 }
 
-/** How many tasks of a kind are to wait. */
+/** How many tasks of a kind to keep waiting. */
 export interface Level {
-  /** Fewer are not enough. */
+  /** With fewer, more are prepared. */
   readonly least: number;
-  /** More are too many: one that waits already has its start behind it, and is kept for less. */
+  /** With more, some are stopped. Above `least`, because keeping a waiting task costs less than starting one. */
   readonly most: number;
 }
 
@@ -48,59 +49,59 @@ interface LiveBurst {
 /** A burst, as far as it is known while it runs. */
 type Known = Pick<Burst, "beganMs" | "counts">;
 
-/** Chances of 0, 1, 2… starts, by kind. */
+/** Probabilities of 0, 1, 2… starts, by kind. */
 type Chances = Map<string, Float64Array>;
 
-/** The parameters of the days' cost. */
+/** The limit of daily cost. */
 export interface Budget {
-  /** The limit of the waiting tasks' cost, in hours or in money. */
+  /** The limit for waiting tasks, in hours or in money. */
   readonly perDay: number;
-  /** The cost of an hour of a kind's task, in the same unit. */
+  /** The cost of one hour of a kind's task, in the same unit. */
   readonly costOf: (kind: string) => number;
 }
 
-/** Longest pause between starts of one burst. */
+/** Maximum pause between starts of one burst. */
 const burstGapMs = 5_000;
-/** Longest pause between a burst's end and what follows it. */
+/** Maximum pause between a burst's end and its follower. */
 const followGapMs = 5_000;
-/** The time that a start takes which finds no task: what is saved. */
+/** Duration of a start without a prepared task: the time saved. */
 const coldStartMs = 35_000;
-/** Time ahead for which starts are expected. */
+/** Period ahead for which starts are forecast. */
 const horizonMs = 60_000;
-/** Time of a prepared task's start that is not waited for: some of the starts that it is for come late. */
+/** Starts from this long before a task is up count as served by it: waiting for it still saves them time. */
 const earlyMs = 20_000;
-/** The cost that the price would have given the busiest known day, by a day's limit: most other days cost less. */
+/** Cost of the busiest known day at the price, relative to the daily limit: most other days cost less. */
 const hindsight = 1.1;
-/** Share of the price at which a task that waits already is kept. */
+/** Fraction of the price at which an already waiting task is kept. */
 const keepShare = 0.6;
-/** Time by which an end may come earlier or later than those of earlier bursts. */
+/** How much earlier or later than earlier bursts a burst may end. */
 const blurMs = 40_000;
-/** Time before and behind an hour of the day that counts as the same. */
+/** Time before and after a time of day that counts as the same time. */
 const aroundMs = 45 * 60_000;
-/** Likeness of two bursts, from 0 to 1, below which one tells nothing of the other; its power is the weight. */
+/** Similarity of two bursts, from 0 to 1, below which one is not used to predict the other; its power is the weight. */
 const leastLikeness = 0.1;
 const likenessPower = 4;
-/** Most tasks of a kind that are ever worth it. */
+/** Maximum number of waiting tasks of a kind. */
 const mostOfKind = 16;
-/** Bursts that tell how many starts come together. */
+/** Number of bursts from which the composition of a burst is learned. */
 const compositionBursts = 200;
 const calibrationStepMs = 30_000;
 const none = Float64Array.of(1);
 const dayMs = 24 * 60 * 60_000;
 const hourMs = 60 * 60_000;
 
-/** Learns from starts and ends, and tells which tasks are worth their price. */
+/** Learns from starts and ends, and determines which tasks are worth their price. */
 export class Forecast {
-  /** Bursts that have ended, by their kinds. */
+  /** Ended bursts, by their kinds. */
   readonly #known = new Map<string, Burst[]>();
   readonly #all: Burst[] = [];
   readonly #live = new Set<LiveBurst>();
-  /** Ended ones that something may follow yet. */
+  /** Ended bursts that may still get a follower. */
   readonly #settling = new Set<LiveBurst>();
   readonly #burstOf = new Map<string, LiveBurst>();
   readonly #likeness = new Map<string, Map<string, number>>();
   #open: LiveBurst | undefined;
-  /** Times of bursts that follow nothing, within the last {@link aroundMs}. */
+  /** Times of bursts without predecessor, within the last {@link aroundMs}. */
   #recentMs: number[] = [];
   #usual = { dates: 0, timesMs: [] as number[] };
   #compositions: Chances = new Map();
@@ -113,12 +114,15 @@ export class Forecast {
     }
   }
 
-  /** Seconds of waiting that a second of a task must be likely to save, by what an hour of it costs; Infinity: none is worth it. */
+  /**
+   * Seconds of waiting that a second of a waiting task must be likely to save, per cost of its hour; Infinity if no
+   * task is worth it.
+   */
   get price(): number {
     return this.#price;
   }
 
-  /** The containers that run, as far as is known. */
+  /** The running containers, as far as known. */
   get running(): readonly string[] {
     return [...this.#burstOf.keys()];
   }
@@ -129,7 +133,7 @@ export class Forecast {
     return new Set(bursts.flatMap(({ counts }) => [...counts.keys()]));
   }
 
-  /** Tells of a start. One that is known already is not counted again. */
+  /** Records a start. One that is already known is not counted again. */
   started(containerId: string, kind: string, nowMs: number): void {
     if (this.#burstOf.has(containerId)) {
       return;
@@ -147,7 +151,7 @@ export class Forecast {
     this.#settling.delete(burst);
   }
 
-  /** Tells of a container's end. */
+  /** Records a container's end. */
   ended(containerId: string, atMs: number): void {
     const burst = this.#burstOf.get(containerId);
     this.#burstOf.delete(containerId);
@@ -159,7 +163,7 @@ export class Forecast {
     }
   }
 
-  /** Learns from the bursts that nothing can follow any more. @returns them, to be kept */
+  /** Learns from the bursts that can get no follower any more. @returns them, to be stored */
   settle(nowMs: number): readonly Burst[] {
     const settled: Burst[] = [];
     for (const live of this.#settling) {
@@ -176,7 +180,7 @@ export class Forecast {
     return settled;
   }
 
-  /** Forgets bursts before a time. */
+  /** Drops bursts from before a time. */
   forget(beforeMs: number): void {
     const kept = this.#all.filter(({ beganMs }) => beganMs >= beforeMs);
     this.#all.length = 0;
@@ -186,7 +190,7 @@ export class Forecast {
     }
   }
 
-  /** How many tasks of which kinds are to wait now. */
+  /** How many tasks of which kinds to keep waiting now. */
   wanted(nowMs: number, { costOf }: Pick<Budget, "costOf">): ReadonlyMap<string, Level> {
     this.#recentMs = this.#recentMs.filter((timeMs) => nowMs - timeMs < aroundMs);
     const perMs = this.#rateOf(nowMs, this.#recentMs.length);
@@ -194,9 +198,9 @@ export class Forecast {
   }
 
   /**
-   * Finds the price at which the busiest day would have cost a tenth more than a day may, by going through that day.
+   * Finds the price at which the busiest day would have cost a tenth more than the limit, by simulating that day.
    *
-   * @param pause awaited now and then: this takes a second of work
+   * @param pause awaited from time to time: this takes a second of CPU time
    */
   async calibrate({ perDay, costOf }: Budget, pause: () => Promise<void>): Promise<void> {
     const dates = Map.groupBy(this.#all, ({ beganMs }) => Math.floor(beganMs / dayMs));
@@ -262,7 +266,11 @@ export class Forecast {
     this.#compositions = new Map();
   }
 
-  /** Bursts that follow nothing, by the millisecond. @param recent those of the last time of {@link aroundMs} */
+  /**
+   * Rate of bursts without predecessor, per millisecond.
+   *
+   * @param recent number of those within the last {@link aroundMs}
+   */
   #rateOf(nowMs: number, recent: number): number {
     const { dates, timesMs } = this.#usual;
     const recently = recent / aroundMs;
@@ -299,7 +307,7 @@ export class Forecast {
     return levels;
   }
 
-  /** Chances of starts between two times from now. */
+  /** Probabilities of starts within an interval from now. */
   #chances(nowMs: number, live: readonly Known[], perMs: number, fromMs: number, untilMs: number): Chances {
     const sum: Chances = new Map();
     for (const burst of live) {
@@ -310,11 +318,11 @@ export class Forecast {
     return sum;
   }
 
-  /** Chances of what follows a burst of an age. */
+  /** Probabilities of the starts that follow a burst of an age. */
   #afterBurst(burst: Known, ageMs: number, fromMs: number, untilMs: number): Chances {
     const share = (untilMs - fromMs) / (untilMs - fromMs + 2 * blurMs);
     const chances: Chances = new Map();
-    let all = 1; // As if one had gone on: few tell little.
+    let all = 1; // Counts one burst that still runs, so that few observations have little effect.
     const name = classOf(burst.counts);
     for (const [other, bursts] of this.#known) {
       const weight = this.#likenessOf(name, other) ** likenessPower;
@@ -339,7 +347,7 @@ export class Forecast {
     return chances;
   }
 
-  /** Chances of what a burst consists of that follows nothing. */
+  /** Probabilities of the composition of a burst without predecessor. */
   #composition(): Chances {
     if (this.#compositions.size === 0) {
       const bursts = this.#all.filter(({ isFollower }) => !isFollower).slice(-compositionBursts);
@@ -350,7 +358,7 @@ export class Forecast {
     return this.#compositions;
   }
 
-  /** Share of the kinds that two bursts have in common. */
+  /** Fraction of the kinds that two bursts have in common. */
   #likenessOf(one: string, other: string): number {
     const ofOne = this.#likeness.get(one) ?? new Map<string, number>();
     this.#likeness.set(one, ofOne);
@@ -405,7 +413,7 @@ export class Forecast {
           recentMs.push(burst.beganMs);
         }
         for (const [kind, starts] of burst.counts) {
-          waiting.get(kind)?.splice(0, starts); // Those that come up are waited for.
+          waiting.get(kind)?.splice(0, starts); // Starts also wait for tasks that are coming up.
         }
       }
     }
@@ -418,7 +426,11 @@ function classOf(counts: Counts): string {
   return [...counts.keys()].sort().join("\n");
 }
 
-/** How many tasks save enough: as long as the n-th start is likely enough. @param cost seconds to save by a second's waiting */
+/**
+ * How many tasks are worth their cost: as many as the n-th start is likely enough.
+ *
+ * @param cost seconds to be saved by one second's waiting
+ */
 function worthwhile(chances: Float64Array, windowMs: number, cost: number): number {
   let tail = 1;
   for (let wanted = 0; ; wanted++) {
@@ -429,7 +441,7 @@ function worthwhile(chances: Float64Array, windowMs: number, cost: number): numb
   }
 }
 
-/** Counts that as many starts come with a weight; the rest of the weight is at no start. */
+/** Adds an observation of these counts with a weight; the rest of the weight means no start. */
 function count(chances: Chances, counts: Counts, weight: number): void {
   for (const [kind, starts] of counts) {
     const each = chances.get(kind) ?? new Float64Array(mostOfKind + 1);
@@ -439,7 +451,7 @@ function count(chances: Chances, counts: Counts, weight: number): void {
   }
 }
 
-/** Adds starts that come independently of the others. */
+/** Adds starts that are independent of the others. */
 function addTo(sum: Chances, added: Chances, share = 1): void {
   for (const [kind, chances] of added) {
     const before = sum.get(kind);

@@ -1,4 +1,4 @@
-/** The learned pool: a forecast over the book of tasks, with what it has learned in the state. */
+/** The learned pool: a forecast based on the task records, whose knowledge is stored in the state. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 
@@ -18,29 +18,29 @@ export interface LearnedOptions {
   readonly state: Pick<State, "pool" | "commit">;
   readonly book: Pick<TaskBook, "of">;
   readonly prepared: Pick<PreparedTasks, "isMadeWith" | "shapeOf">;
-  /** The limit of waiting tasks' cost a day, in hours or in money. */
+  /** The daily limit of waiting tasks' cost, in hours or in money. */
   readonly perDay: number;
   /** The cost of an hour of a request's task, in the same unit. */
   readonly costOf: (request: string) => number;
-  /** Awaited now and then during work that takes a second; default: until others have had their turn. */
+  /** Awaited from time to time during work that takes a second; by default lets other work run. */
   readonly pause?: () => Promise<void>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 const dayMs = 24 * 60 * 60_000;
-/** Time for which starts are remembered. */
+/** How long starts are remembered. */
 const memoryMs = 7 * dayMs;
 const burstPrefix = "burst ";
 const kindPrefix = "kind ";
 
-/** Learns from this backend's starts, and tells which tasks are to wait. */
+/** Learns from this backend's starts, and determines which tasks to keep waiting. */
 export class LearnedPool {
   readonly #options: LearnedOptions;
   readonly #forecast: Forecast;
   /** Requests of the last start of each kind. */
   readonly #requests = new Map<string, string>();
-  /** Kinds whose last request the cloud does not take any more. */
+  /** Kinds whose last request the cloud no longer accepts. */
   readonly #stale = new Set<string>();
   #calibratedDay = -1;
 
@@ -64,13 +64,13 @@ export class LearnedPool {
     this.#forecast = new Forecast(bursts.sort((one, other) => one.beganMs - other.beganMs));
   }
 
-  /** Tells of a container's start. */
+  /** Records a container's start. */
   started(spec: WorkloadSpec, request: string): void {
     const { isMadeWith, shapeOf } = this.#options.prepared;
     const { kind, hasNames } = kindOf(spec, isMadeWith);
-    this.#tellEnds();
+    this.#reportEnds();
     const before = this.#requests.get(kind);
-    // Thousands of kinds that come once, as those of a network for each job, would only slow the forecast down.
+    // Thousands of kinds that occur once, as with a network per job, would only slow down the forecast.
     if (before !== undefined || !hasNames) {
       const { id, generation } = spec.record;
       this.#forecast.started(`${id} ${generation}`, kind, this.#options.clock.nowMs());
@@ -83,7 +83,7 @@ export class LearnedPool {
     }
   }
 
-  /** Tells that the cloud does not take a request any more: its kind is not prepared before its next start. */
+  /** Records that the cloud no longer accepts a request: its kind is not prepared before its next start. */
   refused(request: string): void {
     for (const [kind, asked] of this.#requests) {
       if (asked === request) {
@@ -92,16 +92,16 @@ export class LearnedPool {
     }
   }
 
-  /** The tasks that are to wait now. */
+  /** The tasks to keep waiting now. */
   async wanted(): Promise<readonly Wanted[]> {
     const nowMs = this.#options.clock.nowMs();
-    this.#tellEnds();
+    this.#reportEnds();
     this.#learn(nowMs);
     await this.#beginDay(nowMs);
     return this.forecast();
   }
 
-  /** As {@link wanted}, without learning. */
+  /** Like {@link wanted}, without learning. */
   forecast(): readonly Wanted[] {
     const levels = this.#forecast.wanted(this.#options.clock.nowMs(), this.#budget);
     return [...levels].flatMap(([kind, { least, most }]) => {
@@ -119,7 +119,7 @@ export class LearnedPool {
     return { perDay, costOf: costOfKind };
   }
 
-  #tellEnds(): void {
+  #reportEnds(): void {
     const { book, clock } = this.#options;
     for (const run of this.#forecast.running) {
       const [id = "", generation] = run.split(" ");
@@ -153,7 +153,7 @@ export class LearnedPool {
     }
   }
 
-  /** Once a day, and first of all: forgets what is old, and finds the price. */
+  /** Once a day, and at the beginning: drops old bursts, and sets the price. */
   async #beginDay(nowMs: number): Promise<void> {
     const day = Math.floor(nowMs / dayMs);
     if (day === this.#calibratedDay) {
@@ -181,7 +181,7 @@ export class LearnedPool {
     });
   }
 
-  /** Makes a change durable; one that cannot be is known until this process ends. */
+  /** Stores a change; if that fails, the knowledge lasts until this process ends. */
   #keep(describe: Parameters<State["commit"]>[0]): void {
     const { logger, state } = this.#options;
     state.commit(describe, "happened").catch((error: unknown) => {
@@ -192,9 +192,12 @@ export class LearnedPool {
 
 /** A kind of containers. */
 interface Kind {
-  /** A name for all containers that can take each other's tasks, as long as the image's name means the same. */
+  /**
+   * An identifier shared by all containers that can use each other's tasks, while the image's name refers to the same
+   * image.
+   */
   readonly kind: string;
-  /** Whether there is a network or volume in it, which may have been made for one container alone. */
+  /** Whether it includes a network or volume, which may exist for one container only. */
   readonly hasNames: boolean;
 }
 
@@ -203,7 +206,7 @@ function kindOf({ record, mounts, network }: WorkloadSpec, isMadeWith: PreparedT
   const { nanoCpus = 0n, memory = 0n } = hostConfig?.resources ?? {};
   const networks = network.kind === "networks" ? network.networks : undefined;
   const names = isMadeWith.networks ? (networks ?? []).map(({ name }) => name).sort() : [];
-  // A root that cannot be written has no directories for anonymous volumes.
+  // A read-only root has no directories for anonymous volumes.
   const isMadeWithAnonymous = isMadeWith.anonymousVolumes || hostConfig?.readonlyRootfs === true;
   const mounted = mounts.map(({ type, destination, volume }) => {
     const isNamed = volume !== undefined && (!volume.anonymous || isMadeWithAnonymous);

@@ -1,6 +1,6 @@
 /**
- * Tasks that wait for containers, and cost money meanwhile. The cloud is the book: which tasks wait is asked of it, so that
- * a backend that starts finds them, and what is here is only what the last look has told.
+ * Tasks that wait for containers, at a cost. The cloud has the records: it is asked which tasks wait, so that a
+ * starting backend finds them; the data here is only the result of the last query.
  */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
@@ -35,21 +35,23 @@ export interface PoolOptions {
   readonly book: Pick<TaskBook, "all">;
   /** This instance's name, which identifies its tasks. */
   readonly instance: string;
-  /** Makes the list of what is to wait now; undefined: nothing is prepared, and what an earlier backend has prepared is stopped. */
+  /**
+   * Determines the tasks to keep waiting; undefined: none are prepared, and those of an earlier backend are stopped.
+   */
   readonly wanted: (() => Promise<readonly Wanted[]>) | undefined;
-  /** Whether a start waits for room: nothing is prepared meanwhile. */
+  /** Whether a start waits for room in the quota: none are prepared meanwhile. */
   readonly isRoomAwaited: () => boolean;
-  /** Learns from starts, which it is told of. */
+  /** Learns from reported starts. */
   readonly learned?: Pick<LearnedPool, "started" | "refused"> | undefined;
   readonly spending: Pick<Spending, "count" | "add" | "isSpent" | "isDaySpent" | "save" | "today" | "limits">;
-  /** The cost of an hour of a request's task, in the prices' currency; 0 if that is unknown. */
+  /** The cost of one hour of a request's task, in the prices' currency; 0 if unknown. */
   readonly costOf: (request: string) => number;
-  /** The prices' currency; empty: they are not known. */
+  /** The prices' currency; empty if prices are unknown. */
   readonly currency: string;
   readonly maxTasks: number;
   readonly maxAgeMs: number;
   readonly startTimeoutMs: number;
-  /** Receives what becomes of each task, for those who follow events. */
+  /** Receives the changes of each task, for subscribers of events. */
   readonly tell?: (event: PoolEvent) => void;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -58,10 +60,10 @@ export interface PoolOptions {
 /** A change of a prepared task. */
 export interface PoolEvent {
   readonly task: string;
-  /** The containers that it is for, in words of the configuration; empty: nobody wants it any more. */
+  /** The containers that it is for, as in the configuration; empty once it is no longer wanted. */
   readonly kind: string;
   readonly happened: "waits" | "taken" | "stopped";
-  /** Why it is stopped; else empty. */
+  /** Why it is stopped; empty for other changes. */
   readonly reason: string;
 }
 
@@ -71,18 +73,18 @@ interface Member {
   readonly name: string;
   readonly shape: string;
   readonly createdMs: number;
-  /** Since when this process has looked for its agent. */
-  readonly knownMs: number;
-  /** From then on no container takes it. */
+  /** When this process began to wait for its agent. */
+  readonly awaitedSinceMs: number;
+  /** From this time on no container takes it. */
   readonly claimableUntilMs: number;
   readonly costPerHour: number;
   /** Aborts when it is claimed or stopped. */
   readonly left: AbortController;
-  /** Resolves once its agent has answered; to false once that will not happen any more. */
+  /** Resolves to true once its agent has answered, to false once that is no longer expected. */
   readonly answered: PromiseWithResolvers<boolean>;
   /** Undefined until its agent has answered. */
   agent: FoundAgent | undefined;
-  /** Since when a start waits for its agent: no other start gets it, and its time is that start's. */
+  /** When a start began to wait for its agent: no other start gets it, and its cost counts as that start's. */
   reservedMs: number | undefined;
 }
 
@@ -92,7 +94,7 @@ export interface TakenAgent extends FoundAgent {
   readonly isAwaited: boolean;
 }
 
-/** Tasks of one shape that are to wait. */
+/** Tasks of one shape to keep waiting. */
 interface Asked {
   readonly request: string;
   readonly kind: string;
@@ -100,19 +102,19 @@ interface Asked {
   readonly most: number;
 }
 
-/** Interval of looks at the pool. */
+/** Interval of rounds. */
 const roundMs = 10_000;
-/** Time of all that wait which a day's limit must have left: until they are looked at again, and stopped. */
+/** A day's limit must cover all waiting tasks for this long: until the next rounds have stopped them. */
 const reserveMs = 2 * roundMs;
-/** Pause after a claim: the starts of a burst come first. */
+/** Pause after a claim: the starts of a burst take precedence. */
 const refillPauseMs = 1_000;
-/** Time for which nothing is prepared after a start found no room, or the cloud gave no task. */
+/** Pause of preparation after a start found no room, or the cloud refused a task. */
 const restMs = 60_000;
-/** Time after which a new task is listed. */
+/** Time within which a new task appears in listings. */
 const listedWithinMs = 60_000;
-/** Time for which an agent waits beyond the age at which its task is stopped: it then ends by itself. */
+/** Additional time of an agent beyond the age at which its task is stopped; after that it ends by itself. */
 const agentMarginMs = 120_000;
-/** Longest time for which an agent can be told to wait. */
+/** Maximum time for which an agent can be told to wait. */
 const longestWaitMs = 7 * 24 * 60 * 60_000;
 const limitReached = "the day's limit is reached";
 /** Created once, as a default reason is an error with a stack each time. */
@@ -124,18 +126,18 @@ export class Pool implements PreparedWorkloads {
   readonly #members = new Map<string, Member>();
   /** Tasks taken by starts that no record names yet. */
   readonly #taken = new Set<string>();
-  /** Tasks that are to be stopped, with the reason. */
+  /** Tasks to be stopped, with the reason. */
   readonly #doomed = new Map<string, string>();
   /** Agents of tasks taken by starts. */
   readonly #agents = new Map<string, TakenAgent>();
-  /** Shapes of requests under way, by name. */
+  /** Shapes of pending requests, by name. */
   readonly #asked = new Map<string, string>();
   readonly #closed = new AbortController();
   readonly #work = new Set<Promise<void>>();
   readonly #bringUps = new BringUps();
-  /** Costs of an hour, by shape, of all that were wanted once. */
+  /** Hourly cost by shape, of all tasks that were ever wanted. */
   readonly #costs = new Map<string, number>();
-  /** Wanted tasks by shape, as of the last look. */
+  /** Wanted tasks by shape, as of the last round. */
   #wanted: ReadonlyMap<string, Asked> = new Map();
   #wake = new AbortController();
   #restsUntilMs = 0;
@@ -147,22 +149,22 @@ export class Pool implements PreparedWorkloads {
     }
   }
 
-  /** Tells of a container's start, whether or not a task waits for it. */
+  /** Records a container's start, whether or not a task waits for it. */
   started(spec: WorkloadSpec, request: string): void {
     this.#options.learned?.started(spec, request);
   }
 
   /**
-   * Takes a prepared task for a container's request; nobody else gets it. If none waits, one that is coming up is waited
-   * for, as it began before a task of the container's own would: until it is late.
+   * Takes a prepared task for a container's request, exclusively. If none waits, one that is coming up is waited for
+   * until it is late, as it began earlier than a task of the container's own would.
    *
-   * @param tellMissed receives the reason, as part of a sentence, if there is none although tasks are prepared
+   * @param onMissed receives the reason, as part of a sentence, if there is none although tasks are prepared
    * @returns undefined if there is none
    * @throws the signal's reason
    */
   async take(
     request: string,
-    tellMissed: (reason: string) => void,
+    onMissed: (reason: string) => void,
     signal: AbortSignal,
   ): Promise<Pick<Member, "task" | "name"> | undefined> {
     const { clock, prepared, spending, wanted } = this.#options;
@@ -171,7 +173,7 @@ export class Pool implements PreparedWorkloads {
     }
     const missed = (outcome: PreparedOutcome, reason: string): undefined => {
       preparedAsked.report(() => ({ outcome }));
-      tellMissed(reason);
+      onMissed(reason);
     };
     const shape = prepared.shapeOf(request);
     const patientUntilMs = clock.nowMs() + this.#bringUps.lateAfterMs(shape);
@@ -211,12 +213,12 @@ export class Pool implements PreparedWorkloads {
     return this.#options.clock.nowMs() < claimableUntilMs;
   }
 
-  /** From then on it cannot be expected that a task's agent answers soon. */
-  #lateMs({ knownMs, shape }: Member): number {
-    return knownMs + this.#bringUps.lateAfterMs(shape);
+  /** The time from which a task is late. */
+  #lateMs({ awaitedSinceMs, shape }: Member): number {
+    return awaitedSinceMs + this.#bringUps.lateAfterMs(shape);
   }
 
-  /** Gives a task to a start, for good. */
+  /** Assigns a task to a start, for good. */
   #hand(member: Member): Member {
     const { task, agent } = member;
     this.#leave(member);
@@ -230,9 +232,9 @@ export class Pool implements PreparedWorkloads {
   }
 
   /**
-   * Waits for the agent of a task that comes up, which is reserved meanwhile.
+   * Waits for the agent of a task that is coming up, which is reserved meanwhile.
    *
-   * @returns whether the task can be handed out; it stays reserved then
+   * @returns whether the task can be assigned; it stays reserved then
    * @throws the signal's reason
    */
   async #await(member: Member, untilMs: number, signal: AbortSignal): Promise<boolean> {
@@ -256,10 +258,10 @@ export class Pool implements PreparedWorkloads {
     const { clock, spending } = this.#options;
     spending.count(this.#waiting);
     member.reservedMs = clock.nowMs();
-    this.#wake.abort(over); // Another is to wait in its place.
+    this.#wake.abort(over); // Another task is needed in its place.
   }
 
-  /** Gives a reserved task back: nobody has had the time for which it was reserved. */
+  /** Cancels the reservation of a task; its reserved time still counts as cost of waiting. */
   #release(member: Member): void {
     const { clock, spending } = this.#options;
     const { costPerHour, reservedMs = clock.nowMs() } = member;
@@ -269,7 +271,7 @@ export class Pool implements PreparedWorkloads {
     this.#wake.abort(over); // There may be one too many.
   }
 
-  /** The tasks that differ least from a request, and in what. */
+  /** The tasks that differ least from a request, and the differing parts. */
   #whyNoneAlike(request: string): string {
     const [nearest] = [...this.#wanted.values()]
       .map(({ kind, request: other }) => ({
@@ -283,12 +285,12 @@ export class Pool implements PreparedWorkloads {
     return `it differs from the tasks for ${nearest.kind} in ${nearest.parts.join(", ")}`;
   }
 
-  /** A taken task is in its container's record. */
+  /** Forgets a taken task that is recorded as its container's. */
   settle(task: string): void {
     this.#taken.delete(task);
   }
 
-  /** A taken task is no container's: it is stopped, however often that has to be tried. */
+  /** Stops a taken task that no container uses, retrying until that succeeds. */
   doom(task: string): void {
     this.#agents.delete(task);
     this.#taken.delete(task);
@@ -308,14 +310,14 @@ export class Pool implements PreparedWorkloads {
   }
 
   /**
-   * Stops every waiting task, because a start has found no room, and prepares none for a while. Those that starts wait for
-   * stay: without them these would need as much room themselves.
+   * Stops every waiting task, because a start has found no room, and prepares none for a while. Tasks that starts wait
+   * for stay: those starts would otherwise need the same room themselves.
    */
   yieldRoom(): void {
     this.#stopAll(this.#waiting, "a container needs its room", restMs);
   }
 
-  /** As {@link PreparedWorkloads.drain}. Starts that wait for a task go on without it. */
+  /** As {@link PreparedWorkloads.drain}. Starts that wait for a task continue without it. */
   drain(forMs: number): number {
     return this.#stopAll([...this.#members.values()], "the pool is drained", forMs);
   }
@@ -348,7 +350,7 @@ export class Pool implements PreparedWorkloads {
     return { ...told, summary: inWords(told) };
   }
 
-  /** Tells of tasks that wait: where nothing is to be prepared any more, they are stopped. */
+  /** Reports waiting tasks that were found; they are stopped if none are to be prepared any more. */
   seen(waiting: readonly TaskView[]): void {
     if (this.#options.wanted === undefined) {
       for (const { task } of waiting) {
@@ -371,7 +373,7 @@ export class Pool implements PreparedWorkloads {
       : undefined;
   }
 
-  /** @returns how many */
+  /** @returns the number of tasks */
   #stopAll(members: readonly Member[], reason: string, forMs: number): number {
     this.#rest(forMs);
     for (const member of members) {
@@ -387,7 +389,7 @@ export class Pool implements PreparedWorkloads {
     await this.#account();
   }
 
-  /** Counts what the waiting tasks cost, and makes that durable if there are any. Never fails. */
+  /** Accounts for the waiting tasks' cost, and stores it if there are any. Never fails. */
   async #account(): Promise<void> {
     const { logger, spending } = this.#options;
     spending.count(this.#waiting);
@@ -450,7 +452,7 @@ export class Pool implements PreparedWorkloads {
     }
   }
 
-  /** Compares what waits with what the cloud tells. */
+  /** Compares the waiting tasks with those that the cloud lists. */
   #compare(views: readonly TaskView[]): void {
     const { clock, book } = this.#options;
     const nowMs = clock.nowMs();
@@ -471,7 +473,7 @@ export class Pool implements PreparedWorkloads {
     }
     for (const { task, containerId, prepared, times } of views) {
       const isKnown = [this.#members, this.#taken, this.#doomed, owned].some((known) => known.has(task));
-      // One that is still asked for is adopted with the answer.
+      // One whose request is pending is adopted with its answer.
       const isAsked = prepared !== undefined && this.#asked.has(prepared.name);
       if (prepared !== undefined && containerId === "" && !isKnown && !isAsked) {
         const { name, shape, claimableUntil } = prepared;
@@ -481,12 +483,12 @@ export class Pool implements PreparedWorkloads {
     }
   }
 
-  /** Stops tasks that are too old, whose agents do not answer, or that nobody wants. */
+  /** Stops tasks that are too old, whose agents do not answer, or that are no longer wanted. */
   #dismissSurplus(counts: ReadonlyMap<string, { readonly most: number }>): void {
     const { clock, startTimeoutMs } = this.#options;
     const kept = new Map<string, number>();
     let all = 0;
-    // Those that can be claimed come first.
+    // Claimable ones first.
     const members = this.#waiting.toSorted(
       (one, other) => Number(other.agent !== undefined) - Number(one.agent !== undefined),
     );
@@ -506,7 +508,7 @@ export class Pool implements PreparedWorkloads {
     }
   }
 
-  /** Those that no start waits for. */
+  /** Tasks that no start waits for. */
   get #waiting(): readonly Member[] {
     return [...this.#members.values()].filter(({ reservedMs }) => reservedMs === undefined);
   }
@@ -516,7 +518,7 @@ export class Pool implements PreparedWorkloads {
     return asked.filter((each) => each === shape).length;
   }
 
-  /** Whether one more may wait. */
+  /** Whether the limits allow another waiting task. */
   #hasRoom(costPerHour: number): boolean {
     const { clock, maxTasks, spending } = this.#options;
     const asked = [...this.#asked.keys()].map(() => ({ createdMs: clock.nowMs(), costPerHour }));
@@ -536,7 +538,7 @@ export class Pool implements PreparedWorkloads {
     this.#restsUntilMs = Math.max(this.#restsUntilMs, this.#options.clock.nowMs() + forMs);
   }
 
-  /** Requests a task. One whose answer is lost is found by the next looks. */
+  /** Requests a task. If the answer is lost, the next rounds find the task. */
   async #prepare(request: string, shape: string): Promise<void> {
     const { cloud, clock, learned, logger, prepared, maxAgeMs } = this.#options;
     const name = newId();
@@ -572,7 +574,7 @@ export class Pool implements PreparedWorkloads {
     const claimableUntilMs = Math.min(oldMs, claimableUntil?.getTime() ?? oldMs);
     const member: Member = {
       ...found,
-      knownMs: this.#options.clock.nowMs(),
+      awaitedSinceMs: this.#options.clock.nowMs(),
       claimableUntilMs,
       costPerHour,
       left: new AbortController(),
@@ -585,7 +587,7 @@ export class Pool implements PreparedWorkloads {
     return member;
   }
 
-  /** Learns how long a task takes to come up that was asked for just now. */
+  /** Learns how long a task takes to come up, if it was requested just now. */
   async #learnBringUp({ answered, createdMs, shape }: Member): Promise<void> {
     if (await answered.promise) {
       this.#bringUps.add(shape, this.#options.clock.nowMs() - createdMs);
@@ -613,7 +615,7 @@ export class Pool implements PreparedWorkloads {
         this.#dismiss(member, "its agent cannot be met");
       }
     } finally {
-      member.answered.resolve(false); // Unless it has.
+      member.answered.resolve(false); // No effect if it has answered.
     }
   }
 
@@ -638,7 +640,7 @@ export class Pool implements PreparedWorkloads {
     this.#track(this.#stop(task, reason));
   }
 
-  /** Never fails: the next look finds a task that is not stopped. */
+  /** Never fails: the next round finds a task that was not stopped. */
   async #stop(task: string, reason: string): Promise<void> {
     const { cloud, logger } = this.#options;
     try {

@@ -1,4 +1,4 @@
-/** The pool as `docker info` and `sockerless pool` tell of it. */
+/** The pool's report for `docker info` and `sockerless pool`. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { GetPoolResponseSchema } from "../../../gen/sockerless/backend/v1/system_pb.ts";

@@ -1,4 +1,4 @@
-/** The cost of tasks that wait: counted as long as they wait, kept in the state, and bounded by the day. */
+/** The cost of waiting tasks: accounted while they wait, stored in the state, and limited per day. */
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 
@@ -10,11 +10,11 @@ import type { State } from "../../state/state.ts";
 /** A task that waits. */
 export interface Waiting {
   readonly createdMs: number;
-  /** In the prices' currency; 0: unknown. */
+  /** In the prices' currency; 0 if unknown. */
   readonly costPerHour: number;
 }
 
-/** Limits of a day's cost (UTC); Infinity: none. */
+/** Daily limits of cost (UTC); Infinity for none. */
 export interface DayLimits {
   readonly idleHours: number;
   readonly cost: number;
@@ -30,14 +30,14 @@ export interface SpendingOptions {
 const id = "spending";
 const hourMs = 60 * 60_000;
 
-/** The account of the day. */
+/** The account of one day. */
 export class Spending {
   readonly #options: SpendingOptions;
   #day = "";
   #idleHours = 0;
   #cost = 0;
   #countedMs = 0;
-  /** The day whose limit is reached: what is left of it is too little for anything. */
+  /** The day whose limit is reached: what is left is too little for any task. */
   #spentDay: string | undefined;
 
   constructor(options: SpendingOptions) {
@@ -56,7 +56,7 @@ export class Spending {
     return { idleHours: this.#idleHours, cost: this.#cost };
   }
 
-  /** Counts the time since it was last called, or since a task's creation. */
+  /** Accounts for the time since the last call, or since a task's creation. */
   count(waiting: Iterable<Waiting>): void {
     const nowMs = this.#options.clock.nowMs();
     const day = new Date(nowMs).toISOString().slice(0, 10);
@@ -71,7 +71,7 @@ export class Spending {
     this.#countedMs = nowMs;
   }
 
-  /** Counts a time that {@link count} was not told of. */
+  /** Accounts for a period that {@link count} did not cover. */
   add(ms: number, costPerHour: number): void {
     const cost = (ms / hourMs) * costPerHour;
     this.#idleHours += ms / hourMs;
@@ -83,12 +83,15 @@ export class Spending {
     return this.#options.limits;
   }
 
-  /** Whether {@link isSpent} has said so today. */
+  /** Whether {@link isSpent} has returned true today. */
   get isDaySpent(): boolean {
     return this.#spentDay === this.#day;
   }
 
-  /** Whether the day's limit would be passed if these waited on for a time; if so, it is until the day ends. */
+  /**
+   * Whether the daily limit would be exceeded if these tasks kept waiting for a time; once true, true for the rest of
+   * the day.
+   */
   isSpent(waiting: Iterable<Waiting>, forMs: number): boolean {
     const { limits } = this.#options;
     let { idleHours, cost } = this.today;
@@ -102,7 +105,7 @@ export class Spending {
     return this.isDaySpent;
   }
 
-  /** Makes what is counted durable. */
+  /** Stores the account. */
   async save(): Promise<void> {
     const spending = {
       day: this.#day,

@@ -1,4 +1,4 @@
-/** The configured pool: which tasks are to wait, and how many. */
+/** The configured pool: which tasks to keep waiting, and how many. */
 import { create } from "@bufbuild/protobuf";
 
 import { parseSize } from "../../../common/config/units.ts";
@@ -12,18 +12,18 @@ import {
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { TaskRequests } from "../contract/cloud-tasks.ts";
 
-/** Tasks that are to wait. */
+/** Tasks to keep waiting. */
 export interface Wanted {
-  /** The request that a container like them would make. */
+  /** The request that a matching container would make. */
   readonly request: string;
-  /** The containers that they are for, in words of the configuration. */
+  /** The containers that they are for, as in the configuration. */
   readonly kind: string;
   readonly count: number;
-  /** More are too many; absent: the count. */
+  /** The number above which some are stopped; default: the count. */
   readonly most?: number;
 }
 
-/** A part of each day (UTC), which may go beyond midnight, in minutes after midnight. */
+/** A part of each day (UTC), possibly past midnight, in minutes after midnight. */
 interface Hours {
   readonly from: number;
   readonly to: number;
@@ -35,9 +35,9 @@ export interface PoolEntry {
   readonly kind: string;
   readonly image: string;
   readonly count: number;
-  /** 0: none are asked for. */
+  /** 0 if none are requested. */
   readonly cpus: number;
-  /** Bytes; 0: none are asked for. */
+  /** Bytes; 0 if none are requested. */
   readonly memory: number;
   readonly network: string;
   /** Undefined: all day. */
@@ -54,11 +54,13 @@ export interface TemplateSources {
 
 const minuteMs = 60_000;
 const minutesOfDay = 24 * 60;
-/** The network of containers that name none. */
+/** The network of containers that request none. */
 export const defaultNetwork = "bridge";
 const nanosPerCpu = 1e9;
 
-/** Parses `image=count cpus=N memory=SIZE network=NAME hours=HH:MM-HH:MM`, of which the configuration has checked the form. */
+/**
+ * Parses `image=count cpus=N memory=SIZE network=NAME hours=HH:MM-HH:MM`, whose form the configuration has validated.
+ */
 export function parseEntry(text: string): PoolEntry {
   const [first = "", ...rest] = text.split(" ");
   const [image = "", count] = first.split("=");
@@ -82,7 +84,7 @@ function hoursOf(text: string | undefined): Hours | undefined {
   return text === undefined ? undefined : { from, to };
 }
 
-/** Whether an entry asks for tasks at a time. */
+/** Whether an entry wants tasks at a time. */
 function isAsking({ hours }: PoolEntry, nowMs: number): boolean {
   if (hours === undefined) {
     return true;
@@ -93,9 +95,9 @@ function isAsking({ hours }: PoolEntry, nowMs: number): boolean {
 }
 
 /**
- * The tasks of the entries that ask for them now, and can be made.
+ * The tasks of the entries that want them now, and can be prepared.
  *
- * @param missed receives each entry that cannot be, with the reason: its image is not here, its network does not exist
+ * @param missed receives each other entry, with the reason: its image is not here, its network does not exist
  */
 export async function wantedTasks(
   entries: readonly PoolEntry[],
@@ -118,7 +120,7 @@ export async function wantedTasks(
   return made.flat();
 }
 
-/** A container as an entry describes it. @throws not-found, invalid */
+/** A container as described by an entry. @throws not-found, invalid */
 function specOf(
   { image: reference, cpus, memory, network: name }: PoolEntry,
   { findImage, networks }: TemplateSources,

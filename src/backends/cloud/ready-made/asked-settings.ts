@@ -61,7 +61,11 @@ function dockerSocket(_host: HostConfig, record: ContainerRecord): boolean {
   return dockerSocketsOf(record).length > 0;
 }
 
-/** The row of a cloud that could give containers a Docker socket, and is told not to. @param section its settings' */
+/**
+ * The row of a cloud that supports Docker sockets in containers, if its configuration disables them.
+ *
+ * @param section its settings'
+ */
 export const innerSocketOff = (section: string): CloudSetting => ({
   name: `host paths in --volume and --mount: /var/run/docker.sock (${section}.inner_socket: off)`,
   why: `who has a Docker socket starts containers at your cost. With \`${section}.inner_socket: own\` a container gets one that shows and changes only what was made through it, with \`full\` one without such limits`,

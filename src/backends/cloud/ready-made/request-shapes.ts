@@ -1,10 +1,10 @@
-/** Comparison of requests, from which what belongs to one start alone was taken away: a prepared task serves equal ones. */
+/** Comparison of requests without the parts that belong to one start: a prepared task can serve equal ones. */
 import { createHash } from "node:crypto";
 
-/** Parts of a request by the name that the cloud's document gives them. */
+/** Parts of a request, by the names in the cloud's documentation. */
 export type Parts<T> = Readonly<Record<string, (request: T) => unknown>>;
 
-/** A digest that is the same for equal requests, in hexadecimal digits. */
+/** A digest in hexadecimal digits, the same for equal requests. */
 export function shapeOf(request: unknown): string {
   return createHash("sha256").update(JSON.stringify(request)).digest("hex");
 }

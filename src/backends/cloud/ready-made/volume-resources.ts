@@ -1,4 +1,4 @@
-/** Volumes that a cloud keeps each in a resource of its own: the resource's name, and failures in a volume's words. */
+/** Volumes that are resources of their own in a cloud: a resource's name, and errors that name the volume. */
 import { createHash } from "node:crypto";
 
 import { isErrorKind } from "../../../common/errors.ts";
@@ -8,10 +8,11 @@ import { failureOf } from "../../driver/unsettled-error.ts";
 const hashLength = 12;
 
 /**
- * `<prefix>-<name>-<hash>`, of lowercase letters, digits and single hyphens. The hash keeps volumes apart whose names differ in
- * what the cloud does not take, those of other instances, and those that had the name before.
+ * `<prefix>-<name>-<hash>`, of lowercase letters, digits and single hyphens. The hash distinguishes volumes whose names
+ * differ only in characters that the cloud does not accept, volumes of other instances, and earlier volumes with the
+ * name.
  *
- * @param longestKept characters of the volume's name
+ * @param longestKept maximum characters of the volume's name
  */
 export function volumeResourceName(
   prefix: string,
@@ -32,7 +33,7 @@ export function volumeResourceName(
   return [prefix, kept, hash].filter((part) => part !== "").join("-");
 }
 
-/** Does work for a volume, whose failure names both; a conflict is told in its own words. */
+/** Does work for a volume. Its errors name the verb and the volume, except conflicts, which keep their text. */
 export async function toldOfVolume<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();

@@ -12,7 +12,7 @@ const number = /^[+-]?\d+$/;
  * Resolves a user (`name`, `1000`, `name:group`, …) as the agent does: a number needs no entry and is never taken for a
  * name.
  *
- * @returns undefined if there is no such user or group, which the start will report
+ * @returns undefined if there is no such user or group, which the start reports
  */
 export async function ownerIn(index: FileIndex, user: string): Promise<FileOwner | undefined> {
   const [name = "", group = ""] = user.split(":", 2);

@@ -118,7 +118,7 @@ export class CreatedFiles {
         throw this.#isElsewhere(mountPoint);
       });
     for (const _ of walk()) {
-      // Refuses before the first byte.
+      // Fails before the first byte.
     }
     return {
       stat: this.#pathOf(asked, file),

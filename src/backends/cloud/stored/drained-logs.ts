@@ -96,7 +96,7 @@ export class DrainedLogs {
       }
       await this.#write(temporary, agentRecords(agent, containerId), room);
       await rename(temporary, file);
-      await this.#removeFiles(ofAgent, file); // Those of earlier runs, and what crashes have left of them.
+      await this.#removeFiles(ofAgent, file); // Copies of earlier runs, and remains of crashes.
     } catch (error) {
       await rm(temporary, { force: true });
       await this.leaveToCloud(containerId);
@@ -119,7 +119,7 @@ export class DrainedLogs {
     try {
       await writeFile(this.#marker(containerId), "", { mode: 0o600 });
     } finally {
-      await this.#removeFiles(`${containerId}.`); // The disk may be full of them.
+      await this.#removeFiles(`${containerId}.`); // The disk may be full of copies.
     }
   }
 

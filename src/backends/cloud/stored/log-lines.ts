@@ -59,16 +59,16 @@ export async function* lastLines(
     if (begins) {
       begunIn.add(stream);
     } else if (!begunIn.has(stream)) {
-      continue; // The rest of a line that begins before the log does.
+      continue; // The rest of a line whose beginning is missing in the log.
     }
     if (begins && unended.delete(stream)) {
-      skip(stream); // A run's last line that had no end.
+      skip(stream); // The unterminated last line of a run.
     }
     if (ends) {
       unended.delete(stream);
       skip(stream);
     } else {
-      unended.delete(stream); // The order is that in which they were last added to.
+      unended.delete(stream); // Sets are ordered by insertion: here, by the last record of each stream.
       unended.add(stream);
     }
   }
@@ -78,7 +78,7 @@ export async function* lastLines(
   for await (const piece of open()) {
     const still = skipped.get(piece.stream) ?? 0n;
     if (piece.begins && still === 0n) {
-      skipped.set(piece.stream, -1n); // From here on all is shown.
+      skipped.set(piece.stream, -1n); // From here on everything is shown.
     } else if (piece.begins && still > 0n) {
       skipped.set(piece.stream, still - 1n);
       continue;

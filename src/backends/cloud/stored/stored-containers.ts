@@ -59,7 +59,7 @@ export interface StoredContainers {
 }
 
 /** The agent's own status codes pass unchanged; our errors are converted as everywhere. */
-const tellErrors: Interceptor = (next) => async (request) => {
+const convertErrors: Interceptor = (next) => async (request) => {
   const told = (error: unknown): Error => (error instanceof ConnectError ? error : toConnectError(error));
   async function* each<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
     try {
@@ -95,7 +95,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
         backend,
         clock,
       }),
-    interceptors: [tellErrors],
+    interceptors: [convertErrors],
     grpcWeb: false,
     connect: false,
   });

@@ -39,11 +39,11 @@ export interface StoredServiceOptions {
   readonly drained: DrainedLogs;
   readonly staged: StagedFiles;
   readonly cloud: CloudLog;
-  /** The agent of a container that runs; undefined: it has ended, or is not known. */
+  /** The agent of a running container; undefined if it has ended or is unknown. */
   readonly liveAgent: (containerId: string) => AgentTarget | undefined;
-  /** Whether a container has never been started; undefined: there is no such container. */
+  /** Whether a container has never been started; undefined if there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
-  /** Makes the layers and mounts of a container that has not run readable. */
+  /** Opens the layers and mounts of a container that has not run. */
   readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
   /** The backend's name, for messages. */
   readonly backend: string;
@@ -117,7 +117,7 @@ async function withFiles<T>(
   return use(await CreatedFiles.read(container, made, options.staged));
 }
 
-/** Refuses an archive that cannot be unpacked; if the files cannot be read, the start will report what does not fit. */
+/** Refuses an archive that cannot be unpacked; if the files cannot be read, the start reports the failure. */
 async function refuseUnpacking(
   options: StoredServiceOptions,
   context: HandlerContext,
@@ -247,7 +247,9 @@ async function* logs(
   const file = await drained.find(container, agent);
   const pieces =
     file === undefined
-      ? hadOrWhyNot(cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal))
+      ? withUnavailableReason(
+          cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal),
+        )
       : tail === undefined
         ? piecesOf(file())
         : lastLines(() => piecesOf(file()), tail);
@@ -255,7 +257,7 @@ async function* logs(
   const earlier = (shown(told, selection) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
   let offset = 0n;
   try {
-    let step = await earlier.next(); // Its failure is the answer.
+    let step = await earlier.next(); // A failure here is the answer.
     // Sent first, as the rest of the answer may take long.
     yield { message: { case: "heartbeat", value: {} } };
     for (; step.done !== true; step = await earlier.next()) {
@@ -269,7 +271,7 @@ async function* logs(
   if (agent !== undefined) {
     const own = clone(LogsRequestSchema, request);
     if (tail !== 0n) {
-      delete own.tail; // It has no more lines than are asked for; what it says from now on is not cut off.
+      delete own.tail; // All its recorded lines are requested; a limit would cut off new ones.
     }
     for await (const { stream, data } of agentLog(agent, container, own, signal)) {
       yield { message: { case: "chunk", value: { stream, offset, data } } };
@@ -279,8 +281,8 @@ async function* logs(
   yield { message: { case: "end", value: { totalBytes: offset } } };
 }
 
-/** The cloud's log, or why there is none. */
-async function* hadOrWhyNot(pieces: AsyncIterable<LogPiece>): AsyncGenerator<LogPiece> {
+/** The cloud's log; wraps the error if it is unavailable. */
+async function* withUnavailableReason(pieces: AsyncIterable<LogPiece>): AsyncGenerator<LogPiece> {
   try {
     yield* pieces;
   } catch (error) {

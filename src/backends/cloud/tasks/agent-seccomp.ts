@@ -20,7 +20,7 @@ import {
   type SeccompProfile,
 } from "../../security/seccomp.ts";
 
-/** Needs a program outside of the container that answers for the kernel. */
+/** Needs a program outside the container that responds in place of the kernel. */
 const notify = "SCMP_ACT_NOTIFY";
 
 const actions: ReadonlySet<string> = new Set([
@@ -90,7 +90,7 @@ export function agentSeccomp(
     defaultAction,
     ...(defaultErrnoRet !== undefined && { defaultErrnoRet }),
     architectures: [...(resolved.architectures ?? [])],
-    flags: [...(resolved.flags ?? [speculation])], // as runc
+    flags: [...(resolved.flags ?? [speculation])], // Same as runc.
     rules: resolved.syscalls.map(agentRule),
   };
 }
@@ -113,7 +113,7 @@ function agentRule({
   };
 }
 
-/** All capabilities are asked for: as many as the node has. */
+/** Whether all capabilities are requested: as many as the node has. */
 export function asksForAll(host: Pick<HostConfig, "capAdd" | "capDrop" | "privileged"> | undefined): boolean {
   return host?.privileged === true || askedCapabilities(host).added.includes("ALL");
 }

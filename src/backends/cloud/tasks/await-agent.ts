@@ -9,7 +9,7 @@ import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import type { TaskPoller } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
 import { failureOfRefusal, failureOfTask, startFailure } from "./task-end.ts";
-import { type TellPhase, tellTimes } from "./task-phases.ts";
+import { type PhaseListener, reportTimes } from "./task-phases.ts";
 
 /** Dependencies of the wait for an agent. */
 export interface AwaitOptions {
@@ -17,7 +17,7 @@ export interface AwaitOptions {
   readonly poller: Pick<TaskPoller, "listen" | "hasten">;
   readonly finder: Pick<AgentFinder, "await" | "describeSilence">;
   readonly clock: Clock;
-  readonly phase: TellPhase;
+  readonly phase: PhaseListener;
   /** Called if the cloud refuses to describe the task, which may be transient. */
   readonly waits: LaunchProgress["waits"];
   /** Called once it describes it. */
@@ -52,7 +52,7 @@ export async function awaitAgent(
   let address = "";
   let hastened = false;
   let isDenied = false;
-  const hear = (view: TaskView | "missing"): void => {
+  const onView = (view: TaskView | "missing"): void => {
     refusedSinceMs = undefined;
     failure = undefined;
     if (isDenied) {
@@ -74,7 +74,7 @@ export async function awaitAgent(
     }
     missingSinceMs = undefined;
     last = view;
-    tellTimes(view.times, options.phase);
+    reportTimes(view.times, options.phase);
     if (view.stopped || (view.stopping && view.isReasonTold)) {
       found.reject(failureOfTask(view));
     } else if (view.address !== undefined && view.address !== address) {
@@ -85,7 +85,7 @@ export async function awaitAgent(
       poller.hasten();
     }
   };
-  const hearFailure = (error: unknown): void => {
+  const onFailure = (error: unknown): void => {
     failure = error;
     if (!isRefusal(error) || error.prospect === "passes") {
       refusedSinceMs = undefined;
@@ -103,7 +103,7 @@ export async function awaitAgent(
       found.reject(startFailure(error.message, error));
     }
   };
-  const unlisten = poller.listen(task, hear, hearFailure);
+  const unlisten = poller.listen(task, onView, onFailure);
   using _leaving = onAbort(signal, () => found.reject(abortReason(signal, last, failure, options)));
   try {
     return await found.promise;

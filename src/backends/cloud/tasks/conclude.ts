@@ -8,7 +8,7 @@ import { leaveLogToCloud } from "./untaken-log.ts";
 
 /** Time for which a stop waits for the agent's last line, which may be late in the cloud's log. */
 const lastLineMs = 30_000;
-const askAgainMs = 5_000;
+const pollMs = 5_000;
 
 /** The final description of a task; `untold` if the cloud no longer describes it. */
 export type LastView = TaskView | "missing" | "untold";
@@ -23,7 +23,7 @@ export async function conclude(context: TaskContext, task: TaskRecord, last: Las
   const exit = await exitOf(context, task, last);
   await leaveLogToCloud(context, task);
   if (book.of(containerId) !== task) {
-    return; // It was released, removed or started again meanwhile.
+    return; // It was released, removed or restarted meanwhile.
   }
   logger.info({ container: containerId, task: task.task, ...exit }, "a container was ended past its agent");
   await book.noteEnd(containerId, exit, TaskPhase.GONE);
@@ -60,7 +60,7 @@ async function lastLine(
       if (clock.nowMs() >= untilMs) {
         return undefined;
       }
-      await clock.sleep(askAgainMs, abandoned);
+      await clock.sleep(pollMs, abandoned);
     }
   }
 }

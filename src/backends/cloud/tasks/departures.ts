@@ -39,7 +39,7 @@ export class Departures {
    *
    * @param atMs its normal deadline
    * @param gone called once it has ended, or is being stopped by anyone
-   * @param letGo called at the deadline, for a task that stays until then unless it is told
+   * @param letGo called at the deadline, for a task that stays until it is released
    */
   expect(task: string, atMs: number, gone: () => Promise<void>, letGo?: () => Promise<unknown>): void {
     this.cancel(task);

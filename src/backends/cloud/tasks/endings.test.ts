@@ -16,7 +16,7 @@ import { lingersUntilMs } from "./lingering.ts";
 import type { FailureListener, TaskListener } from "./poller.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
-import type { ToldEnds } from "./told-end.ts";
+import type { ReportedEnds } from "./reported-end.ts";
 import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 const containerId = "c".repeat(64);
@@ -271,7 +271,7 @@ describe("a start that came to nothing", () => {
 function endRun(
   stopped: Promise<void>,
   signal: AbortSignal,
-  lastLine: ToldEnds["of"] = () => Promise.resolve({ exit: undefined, untold: "" }),
+  lastLine: ReportedEnds["of"] = () => Promise.resolve({ exit: undefined, untold: "" }),
 ) {
   const clock = new ManualClock();
   const record = create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING });

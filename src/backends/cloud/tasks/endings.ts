@@ -65,14 +65,14 @@ export async function end(context: TaskContext, containerId: string, signal: Abo
   using _leaving = onAbort(signal, () => ended.reject(notYet));
   let forgottenFromMs = Number.POSITIVE_INFINITY;
   let untoldFromMs = Number.POSITIVE_INFINITY;
-  const hearNothing = (): void => {
+  const onUnknown = (): void => {
     if (clock.nowMs() >= untoldFromMs) {
       ended.resolve("untold");
     }
   };
-  const hear: TaskListener = (view) => {
+  const onView: TaskListener = (view) => {
     if (view !== "missing" && view.isUntold) {
-      hearNothing();
+      onUnknown();
       return;
     }
     untoldFromMs = Math.max(untoldFromMs, clock.nowMs() + untoldLimitMs);
@@ -80,10 +80,10 @@ export async function end(context: TaskContext, containerId: string, signal: Abo
       ended.resolve(view);
     }
   };
-  const unlisten = poller.listen(task.task, hear, hearNothing);
+  const unlisten = poller.listen(task.task, onView, onUnknown);
   try {
     const stopped = departures.stop(task.task, "the container is stopped, and its agent does not answer");
-    await Promise.race([stopped, ended.promise]); // The call may take longer than anybody waits.
+    await Promise.race([stopped, ended.promise]); // The call may take longer than the caller waits.
     forgottenFromMs = clock.nowMs() + knownAfterMs;
     untoldFromMs = clock.nowMs() + untoldLimitMs;
     await conclude(context, task, await ended.promise);
@@ -135,7 +135,8 @@ async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<
     unanswered.forget(containerId);
     return [late.task];
   }
-  let made = await listedTasks(context, task); // Also where this start has none: one that a crash has cut off may.
+  // Even if this start has recorded no task: a crash may have come before the record.
+  let made = await listedTasks(context, task);
   if (made.length === 0 && late === "unknown") {
     await clock.sleep(knownAfterMs, abandoned);
     made = await listedTasks(context, task);
@@ -275,7 +276,7 @@ function watchDeparture(context: TaskContext, task: TaskRecord): void {
       await book.note(task.containerId, { phase: TaskPhase.GONE });
     }
   };
-  // An agent that leaves by itself has stayed for its log to be taken.
+  // An agent that ends by itself has stayed until its log was copied.
   const isShort = startSettings.lingerMs < startSettings.drainTimeoutMs;
   departures.expect(task.task, lingersUntilMs(task), gone, isShort ? () => agents.letGo(task) : undefined);
 }

@@ -39,8 +39,8 @@ export async function findTasks(
 }
 
 /**
- * A prepared task with the container whose record names it: the cloud may not know that yet, or not any more, once the task
- * is told to stop.
+ * Assigns a prepared task to the container whose record names it: the cloud may not report that yet, or no longer, once
+ * the task is being stopped.
  */
 function claimedBy(view: TaskView, book: Pick<TaskBook, "all">): TaskView {
   if (view.prepared === undefined || view.containerId !== "") {

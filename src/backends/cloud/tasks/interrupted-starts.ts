@@ -1,32 +1,35 @@
-/** Starts between a launch that has returned and the record that their process runs. */
+/** Starts whose launch has returned but whose process is not recorded as running yet. */
 
-/** Limits of a start, as far as it has not used them. */
+/** The remaining limits of a start. */
 export interface InterruptedStart {
   readonly generation: bigint;
-  /** Failed tries. */
+  /** Number of failed tries. */
   readonly failures: number;
-  /** Milliseconds of its time. */
+  /** Remaining milliseconds of its time limit. */
   readonly leftMs: number;
-  /** Why another launch is needed: the agent of the last one was lost. */
+  /** Set if another launch is needed: the agent of the last one was lost. */
   lost: Error | undefined;
 }
 
-/** Keeps limits of starts from one launch to the next, in memory only: a start that a later process takes up has all of them. */
+/**
+ * Keeps the remaining limits of starts from one launch to the next. In memory only: a start that a later process
+ * resumes has its full limits.
+ */
 export class InterruptedStarts {
   readonly #starts = new Map<string, InterruptedStart>();
 
-  /** The start of this generation; undefined: its launch is its first. */
+  /** The start of this generation; undefined if it was not launched before. */
   of(containerId: string, generation: bigint): InterruptedStart | undefined {
     const start = this.#starts.get(containerId);
     return start?.generation === generation ? start : undefined;
   }
 
-  /** Notes a launch that has returned. */
+  /** Records a launch that has returned. */
   launched(containerId: string, start: Omit<InterruptedStart, "lost">): void {
     this.#starts.set(containerId, { ...start, lost: undefined });
   }
 
-  /** Forgets a start that is over. */
+  /** Drops a completed start. */
   forget(containerId: string): void {
     this.#starts.delete(containerId);
   }

@@ -16,7 +16,7 @@ import { StartLimit } from "./start-limit.ts";
 import { StartTries } from "./start-tries.ts";
 import type { TaskContext } from "./task-context.ts";
 import { isLack, PassingFailure } from "./task-end.ts";
-import { type TellPhase, tellRest } from "./task-phases.ts";
+import { type PhaseListener, reportRemaining } from "./task-phases.ts";
 
 /** Called as soon as the agent answers. */
 type Reached = LaunchProgress["reached"];
@@ -25,7 +25,7 @@ type Reached = LaunchProgress["reached"];
 interface StartBounds {
   readonly limit: StartLimit;
   readonly tries: StartTries;
-  readonly phase: TellPhase;
+  readonly phase: PhaseListener;
 }
 
 /** The parameters of a start's placement. */
@@ -82,7 +82,7 @@ export async function launch(
   return found;
 }
 
-/** Launches a container within what its start has left of its limits. */
+/** Launches a container within the remaining limits of its start. */
 async function launchOnce(
   context: TaskContext,
   spec: WorkloadSpec,
@@ -92,8 +92,8 @@ async function launchOnce(
   const { id, generation } = spec.record;
   const known = context.book.of(id);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
-    const found = await made(context, known, limit, reached); // A crash may have come between.
-    return found ?? launched(context, known); // Whether it was told to run, its caller finds out.
+    const found = await made(context, known, limit, reached); // A crash may have interrupted the start here.
+    return found ?? launched(context, known); // The caller determines whether the agent was told to run.
   }
   const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
   const asked = isResumed ? known : await prepare(context, spec, known, { limit, tries, phase });
@@ -228,18 +228,18 @@ async function bringUp(
   const { abandoned, book, clock, logger } = context;
   const { limit, phase, reached, waits } = placing;
   const { id, generation } = spec.record;
-  const { logStreams } = asked; // Those that are lost have written nothing.
+  const { logStreams } = asked; // A lost agent's task has written nothing to them.
   const wait = new RoomWait({ containerId: id, waits: (told) => waits(told, "room") }, roomOptions(context));
-  const tellMissed = (note: string): void =>
+  const onMissed = (note: string): void =>
     phase({ name: "unprepared", by: "backend", from: new Date(clock.nowMs()), note });
   let mayClaim = true;
   for (let record = asked, isFirst = true; ; isFirst = false) {
     const now = { ...placing, isResumed: placing.isResumed && isFirst };
     const begun = new Date(clock.nowMs());
-    // A request that may have been sent has a task, perhaps, which has to be found.
+    // The task of a request that may have been sent must be found.
     const taken =
       record.task === "" && mayClaim && !now.isResumed
-        ? await takePrepared(context, spec, record, tellMissed, limit)
+        ? await takePrepared(context, spec, record, onMissed, limit)
         : undefined;
     const placed = taken ?? (record.task === "" ? await place(context, spec, record, now) : record);
     const isClaim = placed.prepared !== "";
@@ -257,7 +257,7 @@ async function bringUp(
         return { ...found, reused: true };
       }
       if (found !== undefined) {
-        return { ...found, settled: tellRest(serving.task, phase, context, abandoned) };
+        return { ...found, settled: reportRemaining(serving.task, phase, context, abandoned) };
       }
       logger.warn(
         { container: id, task: serving.task },
@@ -269,7 +269,7 @@ async function bringUp(
       if (error instanceof ClaimFailure) {
         record = await withoutClaim(context, placed, error);
         mayClaim = false;
-        tellMissed(`the prepared task could not be claimed: ${error.message}`);
+        onMissed(`the prepared task could not be claimed: ${error.message}`);
         continue;
       }
       if (!(error instanceof PassingFailure)) {
@@ -288,7 +288,7 @@ async function bringUp(
   }
 }
 
-/** Goes on as if no task had been prepared: the one whose claim failed is stopped. */
+/** Continues as if no task had been prepared; the one whose claim failed is stopped. */
 async function withoutClaim(
   { book, logger, pool }: TaskContext,
   { containerId, task }: TaskRecord,
@@ -425,7 +425,7 @@ async function place(
         if (!(error instanceof PassingFailure)) {
           throw error;
         }
-        record = context.book.of(id) ?? record; // Its request may have been renewed.
+        record = context.book.of(id) ?? record; // The request may have been renewed.
         if (isUnclear && !isAnswer(error)) {
           await tries.pause(error.prospect, error.reason, error, limit.signal);
         } else {

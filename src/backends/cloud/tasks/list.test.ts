@@ -14,7 +14,7 @@ import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
 import { find, list, silencesOfTasks } from "./list.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
-import { ToldEnds } from "./told-end.ts";
+import { ReportedEnds } from "./reported-end.ts";
 
 const readable = "a".repeat(64);
 const unreadable = "b".repeat(64);
@@ -87,7 +87,7 @@ function setUp(
       forget: () => {},
     },
     stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
-    ends: new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
+    ends: new ReportedEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
     abandoned,
   } as unknown as TaskContext;
   const listed = async () => {

@@ -13,13 +13,13 @@ import { exitOfTask, lostExit } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
 /** Interval of checks for the end of a run while its agent is unreachable. */
-const askedWithinMs = 120_000;
+const queriedWithinMs = 120_000;
 /** Time after which a run without news from agent and cloud is given up. */
 const silenceLimitMs = 600_000;
 
 /** Tracks how long each task has been silent. */
 export function silencesOfTasks(): SinceWhen {
-  return new SinceWhen(askedWithinMs + 1);
+  return new SinceWhen(queriedWithinMs + 1);
 }
 
 /**
@@ -99,7 +99,7 @@ async function lookAt(
     if (isRefusal(error) && isGivenUp()) {
       return undefined;
     }
-    throw error; // A cloud that cannot be reached now will tell, and its agents are perhaps as far away.
+    throw error; // An unreachable cloud may answer later; its agents may be unreachable for the same reason.
   }
   if (view === "missing" || !view.isUntold) {
     silences.ended(task);
@@ -152,12 +152,12 @@ async function findOne(
   }
   const isGone = task.phase === TaskPhase.GONE;
   if (task.task === view.task && task.phase === TaskPhase.SERVING && !isKnown && !view.stopping) {
-    return await strangeWorkload(context, view); // It has answered, and was not taken over.
+    return await strangeWorkload(context, view); // Its agent has answered, but the container was not adopted.
   }
   if (task.task === view.task && !isGone) {
     return await knownWorkload(context, task, view);
   }
-  const isAskedFor = view.prepared === undefined; // A claim begins with the record: this one has failed.
+  const isAskedFor = view.prepared === undefined; // A claim records the task first: without the record it has failed.
   if (task.task === "" && !isGone && isAskedFor && task.launchGeneration === view.generation) {
     await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
     return workloadOf(task);
@@ -244,10 +244,10 @@ async function bury(
     return presentOf(context, containerId);
   }
   if (book.of(containerId) === task && exit !== undefined) {
-    await leaveLogToCloud(context, task); // Its agent has left with what nobody has taken.
+    await leaveLogToCloud(context, task); // Its agent is gone with the part of the log that was not copied.
   }
   if (book.of(containerId) !== task) {
-    return presentOf(context, containerId); // It was released, removed or started again meanwhile.
+    return presentOf(context, containerId); // It was released, removed or restarted meanwhile.
   }
   if (exit !== undefined) {
     await book.noteEnd(containerId, exit, TaskPhase.GONE);

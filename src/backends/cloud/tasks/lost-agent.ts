@@ -1,4 +1,4 @@
-/** Judges starts whose agents were lost before they answered. */
+/** Decides about starts whose agents were lost before they answered. */
 import { messageOf } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LostAgent } from "../../driver/launches.ts";
@@ -10,12 +10,12 @@ import { withBegin } from "./unrecorded-start.ts";
 export const unmet = { address: "", agentPin: new Uint8Array(), phase: TaskPhase.UNSPECIFIED };
 
 /**
- * Judges a start whose agent was lost between its launch and its answer: whether another launch goes on with it.
+ * Whether a start whose agent was lost between its launch and its answer continues with another launch:
  *
- * - An agent that answers now is told again: a start is made once, however often it is told.
+ * - An agent that answers now is told again: it performs a start once, however often it is told.
  * - One that was never told to run is waited for again, and its task replaced if it ends.
- * - One that may have been told is replaced only if its task has ended and its last line, or the cloud's exit code, tells that
- *   it has begun nothing. Otherwise the start fails: no command runs twice.
+ * - One that may have been told is replaced only if its task has ended, and its last line or the cloud's exit code
+ *   shows that no command has begun. Otherwise the start fails: no command runs twice.
  */
 export async function mayLaunchAgain(
   context: TaskContext,
@@ -41,7 +41,7 @@ export async function mayLaunchAgain(
   return true;
 }
 
-/** Forgets the agent of a start that was not told to run: the next launch waits for it, or asks for another task. */
+/** Drops the agent of a start that was not told to run: the next launch waits for it, or requests another task. */
 export async function leaveAgent(context: TaskContext, task: TaskRecord): Promise<TaskRecord> {
   const { book, departures, logger } = context;
   const { containerId } = task;
@@ -59,7 +59,7 @@ export async function leaveAgent(context: TaskContext, task: TaskRecord): Promis
   return await book.note(containerId, { ...unmet, phase: TaskPhase.GONE });
 }
 
-/** Whether a task has ended whose agent has begun nothing; its end is recorded then. */
+/** Whether a task has ended without its agent having begun a command; its end is recorded then. */
 async function hasBegunNothing(
   context: TaskContext,
   { containerId, generation }: TaskRecord,

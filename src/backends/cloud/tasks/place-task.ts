@@ -14,7 +14,7 @@ import {
 } from "../contract/cloud-tasks.ts";
 import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
 import { failureOfRefusal, startFailure } from "./task-end.ts";
-import type { TellPhase } from "./task-phases.ts";
+import type { PhaseListener } from "./task-phases.ts";
 import type { LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 /** Rules for waiting for capacity. */
@@ -49,14 +49,14 @@ export interface TaskStart {
   /** Called when the quota is exhausted, in the cloud's words, and again if they change. */
   readonly waits: (reason: string) => void;
   /** Called with the time of the successful request. */
-  readonly phase: TellPhase;
+  readonly phase: PhaseListener;
 }
 
 const pauses = { firstMs: 1_000, longestMs: 5_000 };
 
 /**
- * Requests a task from the cloud. Waits, in a queue with others, for an exhausted quota, and logs that; requests are
- * idempotent. When the signal aborts, a pending request is left to {@link RunOptions.unanswered}, as it may still
+ * Requests a task from the cloud. Waits, in a queue with others, while the quota is exhausted, and logs that; requests
+ * are idempotent. When the signal aborts, a pending request is left to {@link RunOptions.unanswered}, as it may still
  * create a task.
  *
  * @returns the cloud's name of the task
@@ -70,8 +70,8 @@ export async function placeTask(request: string, start: TaskStart, options: RunO
       return answer.task;
     }
     const reason = reasonToWait(answer);
-    await refuseWhereNoneFits(request, reason, options);
-    lineOfSize().reason = reason; // While the cloud was asked, one may have come to its end, and another been begun.
+    await refuseAboveQuota(request, reason, options);
+    lineOfSize().reason = reason; // During the request the queue may have emptied, and been replaced by a new one.
   }
   return await waitForRoom(request, start, lineOfSize(), options);
 }
@@ -95,14 +95,14 @@ async function waitForRoom(
   using place = line.join();
   using limit = new QuotaLimit(start.signal, clock, quotaTimeoutMs);
   let told = "";
-  const tell = (reason: string): void => {
+  const report = (reason: string): void => {
     if (reason !== told) {
       told = reason;
       logger.warn({ container: start.containerId }, `a container waits to be started: ${reason}`);
       start.waits(reason);
     }
   };
-  tell(line.reason);
+  report(line.reason);
   try {
     await place.turn(limit.signal);
     if (isFirst) {
@@ -115,9 +115,9 @@ async function waitForRoom(
         return answer.task;
       }
       line.reason = reasonToWait(answer);
-      tell(line.reason);
-      await refuseWhereNoneFits(request, line.reason, options);
-      await refuseWhereNoneComes(line, options);
+      report(line.reason);
+      await refuseAboveQuota(request, line.reason, options);
+      await refuseWithoutRoomExpected(line, options);
       await clock.sleep(pauseAfter(refusals, pauses), limit.signal);
     }
   } catch (error) {
@@ -129,8 +129,12 @@ async function waitForRoom(
   }
 }
 
-/** @throws unavailable: the quota is smaller than the task, or unknown while nothing runs that would make room */
-async function refuseWhereNoneFits(
+/**
+ * Refuses a start for which the quota is too small, or unknown while no task runs whose end would make room.
+ *
+ * @throws unavailable
+ */
+async function refuseAboveQuota(
   request: string,
   reason: string,
   { cloud, requests, isRoomExpected }: RunOptions,
@@ -150,9 +154,12 @@ async function refuseWhereNoneFits(
 }
 
 /**
- * @throws unavailable: for too long nothing has run that would make room, as when the quota is smaller than the task
+ * Refuses a start that has waited too long while no task runs whose end would make room, as when the quota is too
+ * small.
+ *
+ * @throws unavailable
  */
-export async function refuseWhereNoneComes(
+export async function refuseWithoutRoomExpected(
   line: Pick<QuotaLine, "reason" | "idleSinceMs">,
   { cloud, clock, isRoomExpected, startTimeoutMs }: RoomOptions,
 ): Promise<void> {

@@ -115,7 +115,7 @@ export class TaskPoller {
         continue;
       }
       this.#lastMs = clock.nowMs();
-      this.#nextMs = this.#lastMs + Math.max(1, intervalMs); // Calls that hang hold up no round.
+      this.#nextMs = this.#lastMs + Math.max(1, intervalMs); // Hanging calls delay no round.
       this.#lookAtAll();
     }
     this.#polling = undefined;

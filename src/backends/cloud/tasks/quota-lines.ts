@@ -69,7 +69,7 @@ export class QuotaLines {
     }
     const line = new QuotaLine(() => {
       if (this.#lines.get(size) === line) {
-        this.#lines.delete(size); // Another may stand for the size by now, with others in it.
+        this.#lines.delete(size); // The queue of this size may be another one by now.
       }
     });
     this.#lines.set(size, line);

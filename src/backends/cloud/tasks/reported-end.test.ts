@@ -11,7 +11,7 @@ import { capturedLogger } from "../testing/captured-logger.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import { LinesLate } from "../contract/cloud-log.ts";
 import { failedCall } from "../testing/cloud.ts";
-import { exitOfLine, ToldEnds } from "./told-end.ts";
+import { exitOfLine, ReportedEnds } from "./reported-end.ts";
 
 const { exitKey } = createSealer(Buffer.from("secret"));
 const id = "c".repeat(64);
@@ -90,7 +90,7 @@ describe("an end that is looked for in the cloud's log", () => {
       }
     }
     const { signal: abandoned } = new AbortController();
-    const ends = new ToldEnds({ log: { agentLines }, exitKey, clock, logger, abandoned });
+    const ends = new ReportedEnds({ log: { agentLines }, exitKey, clock, logger, abandoned });
     const record = create(TaskRecordSchema, { containerId: id, generation: 2n });
     return { look: () => ends.of(record), looks: () => looks, warnings, clock };
   }

@@ -1,4 +1,4 @@
-/** The end of a run as its agent has left it in the cloud's log, for when neither agent nor task is there any more. */
+/** The end of a run as reported by its agent in the cloud's log, for when both agent and task are gone. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -10,54 +10,54 @@ import { type CloudLog, LinesLate } from "../contract/cloud-log.ts";
 import { SinceWhen } from "./since-when.ts";
 import { unfinishedExit } from "./task-end.ts";
 
-/** A line as `agent/init/exit_line.go` writes it, without its mark. */
+/** A line as written by `agent/init/exit_line.go`, without its mark. */
 const line =
   /^(?<told>exit generation=\d+ code=(?<code>\d{1,3}) oom_killed=(?<oom>true|false) platform_stop=(?<stop>true|false) finished_at=(?<at>\S+)) seal=(?<seal>[0-9a-f]{64})$/;
 
-/** Parts of the driver that ends are looked for with. */
-export interface ToldEndsOptions {
+/** Dependencies of the search for reported ends. */
+export interface ReportedEndsOptions {
   readonly log: Pick<CloudLog, "agentLines">;
   readonly exitKey: Sealer["exitKey"];
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Ends every look. */
+  /** Aborts every read of the log. */
   readonly abandoned: AbortSignal;
 }
 
-/** The end of a run, as far as the cloud's log tells it. */
-export interface ToldEnd {
-  /** Undefined: its agent has left none, or the log is not to be had. */
+/** The end of a run, as far as the cloud's log has it. */
+export interface ReportedEnd {
+  /** Undefined if its agent has reported none, or the log is unavailable. */
   readonly exit: FoundExit | undefined;
-  /** Why the log is not to be had; empty: it is. */
+  /** Why the log is unavailable; empty if it is not. */
   readonly untold: string;
 }
 
-/** A log that cannot be read for so long, for whatever reason, holds up no end that the cloud itself has told. */
+/** Once a log has been unreadable for this long, for whatever reason, the end according to the cloud is used. */
 const unreadLimitMs = 60_000;
-/** A failure that nobody has met again for so long is forgotten: its run was recorded, or removed. */
+/** After this time without a new failure its record is dropped: the run was recorded, or removed. */
 const forgottenMs = 10 * 60_000;
-/** A look takes a moment: one that hangs is not waited for, since others are listed with it. */
+/** Time limit of a read: listings do not wait for one that hangs. */
 const lookLimitMs = 20_000;
 
-/** Looks for the ends of runs. */
-export class ToldEnds {
-  readonly #options: ToldEndsOptions;
+/** Reads reported ends of runs. */
+export class ReportedEnds {
+  readonly #options: ReportedEndsOptions;
   /** Runs whose lines cannot be read, by container ID and generation. */
   readonly #unread = new SinceWhen(forgottenMs);
-  /** Looks under way, by container ID and generation: each watcher of a container asks for the ends of all. */
-  readonly #looks = new Map<string, Promise<ToldEnd>>();
+  /** Pending reads by container ID and generation, shared by all watchers, each of which asks for the ends of all. */
+  readonly #looks = new Map<string, Promise<ReportedEnd>>();
 
-  constructor(options: ToldEndsOptions) {
+  constructor(options: ReportedEndsOptions) {
     this.#options = options;
   }
 
   /**
-   * Looks for the end of a container's last run, which the cloud has told is over.
+   * Reads the reported end of a container's last run, which has ended according to the cloud.
    *
-   * @throws LinesLate, CloudError, unavailable: nobody knows yet whether its agent has left one, for a minute where the log
-   *   cannot be read
+   * @throws LinesLate, CloudError, unavailable: it is unknown yet whether its agent has reported one; for at most a
+   *   minute if the log is unreadable
    */
-  of({ containerId, generation }: Pick<TaskRecord, "containerId" | "generation">): Promise<ToldEnd> {
+  of({ containerId, generation }: Pick<TaskRecord, "containerId" | "generation">): Promise<ReportedEnd> {
     const run = `${containerId} ${generation}`;
     const underWay = this.#looks.get(run);
     if (underWay !== undefined) {
@@ -68,7 +68,7 @@ export class ToldEnds {
     return look;
   }
 
-  async #look(run: string, containerId: string, generation: bigint): Promise<ToldEnd> {
+  async #look(run: string, containerId: string, generation: bigint): Promise<ReportedEnd> {
     const { clock, logger, abandoned } = this.#options;
     const begunMs = clock.nowMs();
     try {
@@ -110,10 +110,10 @@ export class ToldEnds {
 }
 
 /**
- * Reads a line. The agent is no more trusted with the time than one that answers.
+ * Parses a line. Its time is limited like that of an agent's answer, as agents are untrusted.
  *
- * @param key of the container's run: lines of another are not sealed with it
- * @returns undefined: it is none, or its seal is not under that key
+ * @param key of the container's run: lines of other runs are sealed with other keys
+ * @returns undefined if it is not such a line, or its seal is not by that key
  */
 export function exitOfLine(key: Uint8Array, text: string, nowMs: number): FoundExit | undefined {
   const { told = "", code = "", oom, stop, at = "", seal = "" } = line.exec(text)?.groups ?? {};

@@ -23,7 +23,7 @@ const goesOnAfter: ReadonlySet<Prospect> = new Set(["passes", "capacity", "denie
 
 /**
  * Retries a step of a container's start until the cloud has answered, within the start's time. The log and the start's
- * status tell what it waits for.
+ * status show what it waits for.
  *
  * @param step must be repeatable
  * @throws system: the time is over, with the cloud's last words; the step's errors
@@ -49,7 +49,7 @@ export async function rideOut<T>(
         tries.goesOn();
         continue;
       }
-      const passing = passingTrouble(error);
+      const passing = transientFailure(error);
       if (passing === undefined) {
         throw last === undefined ? error : endOf(limit.signal, error, last);
       }
@@ -70,12 +70,12 @@ export async function rideOut<T>(
 
 /** Whether an unanswered request may have taken effect. */
 export function mayBeDone(error: unknown): boolean {
-  const trouble = passingTrouble(error);
+  const trouble = transientFailure(error);
   return trouble !== undefined && !isThrottled(trouble);
 }
 
 /** The transient failure of the cloud or the connection; undefined for any other failure. */
-function passingTrouble(error: unknown): CloudError | undefined {
+function transientFailure(error: unknown): CloudError | undefined {
   const cause = cloudErrorOf(error);
   return cause !== undefined && !isRefusal(cause) ? cause : undefined;
 }

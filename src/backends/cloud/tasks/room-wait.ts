@@ -1,6 +1,6 @@
 /** Waits of starts whose accepted tasks found no capacity: some resources are allocated only after the request. */
 import { pauseAfter } from "../../../common/pauses.ts";
-import { refuseWhereNoneComes, type RoomOptions, type TaskStart } from "./place-task.ts";
+import { refuseWithoutRoomExpected, type RoomOptions, type TaskStart } from "./place-task.ts";
 import { startFailure } from "./task-end.ts";
 
 const pauses = { firstMs: 2_000, longestMs: 30_000 };
@@ -38,8 +38,8 @@ export class RoomWait {
       this.#room.reason = reason;
       logger.warn({ container: this.#start.containerId }, `a container waits to be started: ${reason}`);
     }
-    this.#start.waits(reason); // Each time: since the last the start went on, with another task.
-    await refuseWhereNoneComes(this.#room, this.#options);
+    this.#start.waits(reason); // Reported each time, as the start has continued in between with another task.
+    await refuseWithoutRoomExpected(this.#room, this.#options);
     const leftMs = this.#sinceMs + quotaTimeoutMs - clock.nowMs();
     if (leftMs <= 0) {
       throw startFailure(

@@ -27,7 +27,7 @@ export interface StartSettings {
   readonly architecture: string;
 }
 
-/** As dockerd makes its own; owner and group are root. */
+/** Like dockerd's own socket; owner and group are root. */
 const dockerSocketMode = 0o660;
 
 /** Docker's default. */
@@ -61,7 +61,7 @@ export function startDetails(
       options: named.hostConfig?.dnsOptions ?? [],
     },
     tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
-    // Long enough for the backend to come for its log, however short the linger: the backend releases it before.
+    // Long enough for the backend to copy its log, however short the linger; the backend releases it earlier.
     lingerSeconds: goesWithItsEnd(record)
       ? drainSeconds
       : Math.max(Math.ceil(settings.lingerMs / 1000), drainSeconds),

@@ -17,7 +17,7 @@ export interface TriesOptions {
   readonly waits: (reason: string) => void;
   /** Called when the start continues. */
   readonly goesOn: () => void;
-  /** Failures of the start before; default: none. */
+  /** Number of earlier failures of the start; default 0. */
   readonly failures?: number;
 }
 
@@ -44,7 +44,7 @@ export class StartTries {
     this.#failures = options.failures ?? 0;
   }
 
-  /** Failures so far. */
+  /** Number of failures so far. */
   get failures(): number {
     return this.#failures;
   }

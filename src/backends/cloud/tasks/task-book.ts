@@ -51,7 +51,7 @@ export class TaskBook {
   /**
    * Records a container's task and its log stream.
    *
-   * @param prepared the name under which it waits to be claimed; empty: it was requested for the container
+   * @param prepared the name under which it waits to be claimed; empty if it was requested for the container
    */
   async noteTask(containerId: string, task: string, prepared = ""): Promise<TaskRecord> {
     const streams = this.of(containerId)?.logStreams ?? [];

@@ -14,7 +14,7 @@ import type { TaskPoller } from "./poller.ts";
 import type { QuotaLines } from "./quota-lines.ts";
 import type { SinceWhen } from "./since-when.ts";
 import type { TaskBook } from "./task-book.ts";
-import type { ToldEnds } from "./told-end.ts";
+import type { ReportedEnds } from "./reported-end.ts";
 import type { UnansweredRequests } from "./unanswered-requests.ts";
 
 /** Time limits of starts. */
@@ -40,7 +40,7 @@ export interface TaskContext {
   /** Undefined if the cloud prepares no tasks. */
   readonly pool?: Pool | undefined;
   readonly stored: Omit<StoredContainers, "close">;
-  readonly ends: Pick<ToldEnds, "of">;
+  readonly ends: Pick<ReportedEnds, "of">;
   /** Tasks without news from agent and cloud. */
   readonly silences: SinceWhen;
   readonly exitKey: Sealer["exitKey"];

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
 import type { TaskListener } from "./poller.ts";
-import { tellRest } from "./task-phases.ts";
+import { reportRemaining } from "./task-phases.ts";
 
 describe("the rest of a task's phases", () => {
   const setUp = (tellsPhases: boolean) => {
@@ -18,7 +18,12 @@ describe("the rest of a task's phases", () => {
       },
     };
     const parts = { poller, clock, cloud: testCloud({ tellsPhases }) };
-    const rest = tellRest("task/1", ({ name }) => told.push(name), parts, new AbortController().signal);
+    const rest = reportRemaining(
+      "task/1",
+      ({ name }) => told.push(name),
+      parts,
+      new AbortController().signal,
+    );
     return { clock, listeners, told, rest };
   };
 

@@ -5,10 +5,13 @@ import type { CloudTasks, TaskTimes, TaskView } from "../contract/cloud-tasks.ts
 import type { TaskPoller } from "./poller.ts";
 
 /** Receives a start's phases. */
-export type TellPhase = LaunchProgress["phase"];
+export type PhaseListener = LaunchProgress["phase"];
 
 /** Reports the phases of a starting task. */
-export function tellTimes({ created, pullStarted, pullStopped, started }: TaskTimes, tell: TellPhase): void {
+export function reportTimes(
+  { created, pullStarted, pullStopped, started }: TaskTimes,
+  tell: PhaseListener,
+): void {
   const phase = (name: ReportedPhase["name"], from: Date | undefined, until: Date | undefined): void => {
     if (from !== undefined) {
       tell({ name, by: "cloud", from, ...(until === undefined ? {} : { until }) });
@@ -33,9 +36,9 @@ interface RestParts {
  *
  * @param signal aborts the wait
  */
-export async function tellRest(
+export async function reportRemaining(
   task: string,
-  tell: TellPhase,
+  tell: PhaseListener,
   { cloud, poller, clock }: RestParts,
   signal: AbortSignal,
 ): Promise<void> {
@@ -45,7 +48,7 @@ export async function tellRest(
   const told = new AbortController();
   const hear = (view: TaskView | "missing"): void => {
     if (view !== "missing") {
-      tellTimes(view.times, tell);
+      reportTimes(view.times, tell);
     }
     if (view === "missing" || view.stopping || view.stopped || view.times.started !== undefined) {
       told.abort();

@@ -7,7 +7,7 @@ import type { FoundWorkload } from "../../driver/workloads.ts";
 import { createSealer } from "../authority/seal.ts";
 import { LinesLate } from "../contract/cloud-log.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import { ToldEnds } from "./told-end.ts";
+import { ReportedEnds } from "./reported-end.ts";
 import { withBegin } from "./unrecorded-start.ts";
 
 const containerId = "a".repeat(64);
@@ -27,7 +27,7 @@ async function foundBegin(code: number, lines: () => readonly string[]): Promise
   }
   const { logger } = capturedLogger();
   const { signal: abandoned } = new AbortController();
-  const ends = new ToldEnds({
+  const ends = new ReportedEnds({
     log: { agentLines },
     exitKey,
     clock: new ManualClock(Date.now()),

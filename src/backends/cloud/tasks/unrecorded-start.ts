@@ -1,18 +1,20 @@
-/** Runs whose start is on no record: the backend was lost with the agent's answer, and the agent has left since. */
+/**
+ * Runs whose start was never recorded: the backend was lost before the agent's answer, and the agent has ended since.
+ */
 import type { FoundWorkload } from "../../driver/workloads.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /**
- * Exit codes of an agent that has begun nothing: it was told nothing, or its start has failed. A command that ends with one of
- * them has left its last line in the log.
+ * Exit codes of an agent that has begun no command: it was not told to, or its start has failed. For a command that
+ * exits with one of them there is a last line in the log.
  */
 const nothingBegun: ReadonlySet<number> = new Set([125, 126, 127, 128]);
 
 /**
- * Tells whether a run that is over had begun: as its agent's last line has it, else as the cloud tells its exit code. Where neither
- * says that it had not, it had: no command runs twice.
+ * Determines whether an ended run had begun: by its agent's last line, otherwise by the exit code according to the
+ * cloud. Unless one of them shows the contrary it counts as begun, so that no command runs twice.
  *
- * @throws what {@link ToldEnds.of} does: nobody knows yet
+ * @throws the errors of {@link ReportedEnds.of}: it is not known yet
  */
 export async function withBegin(
   { ends }: Pick<TaskContext, "ends">,

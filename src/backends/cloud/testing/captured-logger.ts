@@ -1,10 +1,10 @@
-/** A logger for tests, and what it was told. */
+/** A logger for tests that keeps its lines. */
 import { createLogger, type Logger } from "../../../common/logger.ts";
 
 /** One line of the log. */
 export type LogLine = Readonly<Record<string, unknown>>;
 
-/** A logger that keeps its lines. */
+/** Creates a logger that keeps its lines. */
 export function capturedLogger(): {
   readonly logger: Logger;
   readonly lines: LogLine[];

@@ -3,15 +3,15 @@ import { type CallOutcome, CloudError } from "../contract/cloud-error.ts";
 import type { CloudTasks, TaskRefusal, TaskView } from "../contract/cloud-tasks.ts";
 import type { Prospect } from "../contract/start-prospect.ts";
 
-/** The answer of a cloud that gives no task. */
+/** The answer of a cloud that refuses a task. */
 export function refusal(reason: string, prospect: Prospect = "passes", outcome?: CallOutcome): TaskRefusal {
   return { reason, prospect, cause: outcome && failedCall(outcome, reason, prospect) };
 }
 
-/** Words that end an account's room for tasks. */
+/** The cloud's words for an exhausted quota. */
 export const noRoom = "there is no room for more tasks";
 
-/** A cloud whose calls are these; any other that is made fails. */
+/** A cloud with these calls; any other call fails. */
 export function testCloud(calls: Partial<CloudTasks> = {}): CloudTasks {
   const unexpected = (call: string) => (): Promise<never> =>
     Promise.reject(new Error(`unexpected call of ${call}`));
@@ -30,7 +30,7 @@ export function testCloud(calls: Partial<CloudTasks> = {}): CloudTasks {
   };
 }
 
-/** A task as the cloud tells of it: one that comes up, but for what is given. */
+/** A cloud's description of a task that is coming up, except for the given fields. */
 export function taskView(given: Partial<TaskView> = {}): TaskView {
   return {
     task: "task/1",
@@ -69,7 +69,7 @@ class FailedCall extends CloudError {
   }
 }
 
-/** A call that has failed. @param prospect of a refusal */
+/** A failed call. @param prospect of a refusal */
 export function failedCall(
   outcome: CallOutcome,
   message: string = outcome,

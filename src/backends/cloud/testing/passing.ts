@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 
 import type { ManualClock } from "../../../common/manual-clock.ts";
 
-/** Moves a clock until work that sleeps by it is done, or has failed; for an hour at most. */
+/** Advances a clock until work that sleeps by it has succeeded or failed; by at most an hour. */
 export async function passing<T>(clock: ManualClock, work: Promise<T>): Promise<T> {
   let isDone = false;
   const done = work.finally(() => {

@@ -1,6 +1,6 @@
 /**
- * A recorded day of starts, gone through in simulated time by this driver's launches, pool and books. What is simulated is
- * a cloud in which a task takes 35 s, and the state's disk.
+ * A replay of a recorded day of starts in simulated time, by this driver's launches, pool and task records. Simulated
+ * are a cloud in which a task takes 35 s to come up, and the state's disk.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 
@@ -34,7 +34,7 @@ import { workloadSpec } from "./workload-spec.ts";
 
 /** A start of a recorded day. */
 export interface RecordedStart {
-  /** Seconds since the day's begin. */
+  /** Seconds since the beginning of the day. */
   readonly startS: number;
   readonly image: string;
   /** 1,024 are one vCPU. */
@@ -43,32 +43,32 @@ export interface RecordedStart {
   readonly durationS: number;
 }
 
-/** Figures of a day with a pool. */
+/** Results of a day with a pool. */
 export interface ReplayedDay {
-  /** Share of the waiting that was saved. */
+  /** Fraction of the waiting time that was saved. */
   readonly saved: number;
-  /** Time of tasks that waited, by that of tasks that worked, each with its start. */
+  /** Total time of waiting tasks, relative to that of working tasks including their starts. */
   readonly idleShare: number;
-  /** Share of starts that did not wait. */
+  /** Fraction of starts that did not wait. */
   readonly hits: number;
   readonly idleHours: number;
   /** Cost of the tasks that waited, in US dollars. */
   readonly idleCost: number;
-  /** Hours by the pool's own book. */
+  /** Hours according to the pool's own account. */
   readonly bookedHours: number;
-  /** Most that waited at a time. */
+  /** Maximum number of waiting tasks. */
   readonly most: number;
 }
 
 /** How tasks are prepared in a replay. */
 export interface ReplayedPool {
-  /** Makes what is to wait: absent: learned. */
+  /** Determines the tasks to keep waiting; absent: learned. */
   readonly fixed?: (nowMs: number) => readonly Wanted[];
   readonly limits: DayLimits;
   readonly maxTasks?: number;
-  /** Time of the second day at which the backend is started anew, in seconds. */
+  /** Time of the second day at which the backend is restarted, in seconds. */
   readonly restartS?: number;
-  /** Whether each start has a network of its own, which tasks are made with. */
+  /** Whether each start has its own network, which is fixed at a task's creation. */
   readonly hasOwnNetworks?: boolean;
 }
 
@@ -96,7 +96,7 @@ export function parseTrace(csv: string): readonly RecordedStart[] {
   });
 }
 
-/** The request of a start, of a cloud whose requests are this text. */
+/** The request of a start, in a cloud whose requests have this form. */
 export function requestOf(
   { image, cpuUnits, memoryMib }: Pick<RecordedStart, "image" | "cpuUnits" | "memoryMib">,
   network?: string,
@@ -104,16 +104,16 @@ export function requestOf(
   return JSON.stringify({ image, cpuUnits, memoryMib, network });
 }
 
-/** Costs of an hour of a request's task, in US dollars: Fargate, us-east-1, x86_64, as of 2026-06-01. */
+/** Hourly cost of a request's task, in US dollars: Fargate, us-east-1, x86_64, as of 2026-06-01. */
 export function costOf(request: string): number {
   const { cpuUnits, memoryMib } = JSON.parse(request) as RecordedStart;
   return (cpuUnits / 1024) * perVcpuHour + (memoryMib / 1024) * perGibHour;
 }
 
 /**
- * Goes through days, one after the other, with nothing prepared on any but the last.
+ * Replays days, one after the other; tasks are only prepared on the last.
  *
- * @returns what the last was like
+ * @returns the results of the last day
  */
 export async function replay(
   days: readonly (readonly RecordedStart[])[],
@@ -197,7 +197,7 @@ export async function replay(
       if (view === undefined || view.containerId !== "") {
         throw new Error("it is no longer there, or somebody's");
       }
-      leave(view, begun.get(containerId)); // From then on the start waits for the task.
+      leave(view, begun.get(containerId)); // From now on the start waits for the task.
       running.set(task, { ...view, containerId });
     },
   };
@@ -271,7 +271,7 @@ export async function replay(
 
   let waitedMs = 0;
   let hits = 0;
-  /** Starts a container, and has it end when it did. */
+  /** Starts a container, and ends it after its recorded duration. */
   const run = async (start: RecordedStart, id: string): Promise<void> => {
     const { image, cpuUnits, memoryMib, durationS } = start;
     const begunMs = clock.nowMs();
@@ -298,7 +298,7 @@ export async function replay(
   };
   const runs: Promise<void>[] = [];
   const until = async (atMs: number): Promise<void> => {
-    await clock.advance(0); // Lets the work end that needs no time.
+    await clock.advance(0); // Lets work complete that needs no time.
     if (atMs > clock.nowMs()) {
       await clock.advance(atMs - clock.nowMs());
     }
@@ -322,7 +322,7 @@ export async function replay(
         restartMs = Infinity;
         await restart(true);
       }
-      // Starts beyond midnight would be the next day's.
+      // Starts after midnight would belong to the next day.
       await until(Math.min(dayBeginMs + start.startS * 1000, dayBeginMs + dayMs - 1));
       runs.push(run(start, `${index}-${number}`));
     }
@@ -331,7 +331,7 @@ export async function replay(
   await now.pool.close();
   const bookedHours = now.spending.today.idleHours;
   for (const view of [...running.values()].filter(waits)) {
-    leave(view); // Those that come up for a container go on.
+    leave(view); // Tasks that are coming up for a container continue.
   }
   await clock.advance(2 * hourMs);
   await Promise.all(runs);
@@ -349,7 +349,7 @@ export async function replay(
   };
 }
 
-/** As a state directory would have kept it. */
+/** A copy, as read from a state directory. */
 function copied(record: PoolRecord): PoolRecord {
   return create(PoolRecordSchema, fromBinary(PoolRecordSchema, toBinary(PoolRecordSchema, record)));
 }

@@ -8,7 +8,7 @@ import type {
 import { ContainerRecordSchema, ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 
-/** Fields in which the container differs from the usual one. */
+/** Fields in which the container differs from the default one. */
 export interface SaidOfContainer {
   readonly id?: string;
   readonly generation?: bigint;

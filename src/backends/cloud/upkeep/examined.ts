@@ -1,10 +1,12 @@
-/** The checks of the backend's start, as `sockerless doctor` makes them. */
+/** The checks of the backend's start, as performed by `sockerless doctor`. */
 import { messageOf, remedyOf } from "../../../common/errors.ts";
 import { type DoctorCheck, ok, unknown, wrong } from "../../../common/finding.ts";
 import { CloudError } from "../contract/cloud-error.ts";
 import type { StartCheck } from "../contract/platform.ts";
 
-/** Takes the cloud's refusal for an answer, but not one for a missing right: that has told nothing of the thing. */
+/**
+ * Counts a refusal by the cloud as a result, except for a missing permission, which says nothing about the resource.
+ */
 export function examined(checks: readonly StartCheck[]): readonly DoctorCheck[] {
   return checks.map(({ what, run }) => ({
     check: what,

@@ -1,15 +1,15 @@
-/** Room in a quota for the containers that are expected. */
+/** Compares the room in a quota with the number of expected containers. */
 import { type Expectations, ok, type Result, warning } from "../../../common/finding.ts";
 
 /** The free part of a quota. */
 interface Room {
-  /** For how many containers of the smallest size. */
+  /** Number of containers of the smallest size. */
   readonly room: number;
-  /** How the quota is raised. */
+  /** How to raise the quota. */
   readonly remedy: string;
 }
 
-/** @param what the quota with its number, as a text begins: `6 vCPUs of Fargate` */
+/** @param what the quota with its number, as the beginning of a sentence: `6 vCPUs of Fargate` */
 export function comparedWith(
   { containers }: Pick<Expectations, "containers">,
   what: string,
