@@ -1,6 +1,6 @@
 import type { AddressPool } from "../driver/networks.ts";
 
-/** Addresses of a cloud's networks are virtual: /24 slices, for as many networks as anybody has. */
+/** Addresses of a cloud's networks are virtual: /24 slices, enough for any number of networks in use. */
 export const addressPools: readonly AddressPool[] = [
   { base: "172.17.0.0/16", size: 16 },
   { base: "172.18.0.0/15", size: 24 },

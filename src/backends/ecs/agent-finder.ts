@@ -12,17 +12,17 @@ import type { CloudSurroundings } from "../cloud/main.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { callerProof } from "./caller-proof.ts";
 
-/** Agents of tasks as they are reached. */
+/** Access to tasks' agents. */
 export interface EcsAgents {
   readonly finder: AgentFinder;
-  /** Address at which they call; undefined: they are dialled. */
+  /** Address at which agents call; undefined if they are dialled. */
   readonly callbackUrl: string | undefined;
   /** TCP port of that address. */
   readonly callbackPort: number | undefined;
   close(): Promise<void>;
 }
 
-/** Parts of the backend that reaching agents needs. */
+/** Dependencies of access to agents. */
 export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state" | "sealer"> {
   readonly config: EcsSection;
   readonly aws: Pick<AwsClients, "stsSignedBy">;
@@ -30,9 +30,9 @@ export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state" | "sea
 }
 
 /**
- * The way to agents that the configuration asks for.
+ * Access to agents as configured.
  *
- * @throws invalid: a setting is missing; system: the address for agents that call cannot be had
+ * @throws invalid: a setting is missing; system: the address for calling agents cannot be bound
  */
 export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
   const { config, aws, authority, clock, runDir } = options;
@@ -60,18 +60,18 @@ export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
     logger,
   });
   const proof = callerProof({ aws, region, taskRoleArn });
-  // Tasks of one network reach one another whoever else reaches them.
+  // Tasks of one network always reach each other directly.
   const parts = { relay, authority, proof, url: callbackUrl, reachOneAnother: true, clock, logger };
   const callbackPort = callbackPortOf(callbackUrl);
   return { finder: calledAgents(parts), callbackUrl, callbackPort, close: () => relay.close() };
 }
 
-/** Agents of tasks that listen on the tasks' network interfaces. */
+/** Agents that listen on their tasks' network interfaces. */
 function directAgents(options: Omit<DialOptions, "hint">): AgentFinder {
   return dialledAgents({ ...options, hint: "do its security groups let this backend in?" });
 }
 
-/** Agents as a process meets them that only looks for orphans. */
+/** Access to agents for a process that only searches for orphans. */
 export function agentsOfOrphans(
   { agentMode }: Pick<EcsSection, "agentMode">,
   options: Omit<DialOptions, "hint">,

@@ -14,7 +14,7 @@ import { AwsError, isAwsError } from "./aws/errors.ts";
 /** The header that binds a signed call to the agent's key and the nonce. */
 const agentHeader = "sockerless-agent";
 
-/** STS's refusals of what was signed. Any other 403 is a gateway's, and may pass. */
+/** STS's refusals of the signed call. Any other 403 comes from a gateway and may be transient. */
 const refusals = [
   "AccessDenied",
   "ExpiredToken",
@@ -28,11 +28,11 @@ const refusals = [
 export interface CallerProofOptions {
   readonly aws: Pick<AwsClients, "stsSignedBy">;
   readonly region: string;
-  /** ARN of the role that every task is given. */
+  /** ARN of the role of every task. */
   readonly taskRoleArn: string;
 }
 
-/** Believes AWS: the session of the role is the task's. */
+/** Verifies a proof through AWS: the role's session must be the task's. */
 export function callerProof({ aws, region, taskRoleArn }: CallerProofOptions): AgentProof {
   return {
     async check({ pin, client }, { task }, signal) {
@@ -69,7 +69,7 @@ export function callerProof({ aws, region, taskRoleArn }: CallerProofOptions): A
   };
 }
 
-/** Refuses to make another call in the agent's name than the one it was asked to sign, for itself and this nonce. */
+/** Refuses a signed call other than the requested one, which is for this backend and this nonce. */
 function refuseOtherCalls(query: URLSearchParams): void {
   const signed = (query.get("X-Amz-SignedHeaders") ?? "").split(";");
   const isAlone = new Set(query.keys()).size === [...query.keys()].length;
@@ -78,7 +78,7 @@ function refuseOtherCalls(query: URLSearchParams): void {
   }
 }
 
-/** The beginning of the ARNs of a role's sessions: ECS makes one for each task, and gives it the task's ID. */
+/** The prefix of the ARNs of a role's sessions: ECS creates one per task, named by the task's ID. */
 function sessionsOf(roleArn: string): string {
   const [, partition, , , account] = roleArn.split(":");
   const role = roleArn.split("/").at(-1);

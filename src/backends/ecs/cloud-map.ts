@@ -1,7 +1,7 @@
 /**
- * Containers' names in Cloud Map, for clients outside: `<alias>.<first 12 digits of the network's ID>` in the
- * configured namespace. Containers themselves ask their agents. Nothing waits for it; a call that Cloud Map refuses is
- * made again, and logged when that does not help.
+ * Containers' names in Cloud Map, for external clients: `<alias>.<first 12 digits of the network's ID>` in the
+ * configured namespace. Containers themselves ask their agents. Nothing waits for Cloud Map; refused calls are retried,
+ * and logged if retries fail.
  */
 import { isIPv6 } from "node:net";
 
@@ -31,11 +31,11 @@ import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
 import { instanceTag } from "./tags.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 
-/** Settings of {@link CloudMapDiscovery}, and what it calls. */
+/** Settings and dependencies of {@link CloudMapDiscovery}. */
 export interface CloudMapOptions {
   readonly serviceDiscovery: AwsService<ServiceDiscoveryClient>;
   readonly namespaceId: string;
-  /** Name of this instance (`sockerless/<hex>`); the services of others are let be. */
+  /** Name of this instance (`sockerless/<hex>`); services of others are left alone. */
   readonly instance: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -47,16 +47,16 @@ const legalName = new RegExp(`^${label}(?:\\.${label})*$`);
 const mostNameCharacters = 127;
 const timeToLiveSeconds = 5;
 const pauses = { firstMs: 1_000, longestMs: 60_000 };
-/** Failed attempts in a row for one name. */
+/** Maximum consecutive failed attempts for one name. */
 const mostAttempts = 10;
 const builtinNetworks: ReadonlySet<string> = new Set(["bridge", "host", "none"]);
 
-/** A change that nothing has refused yet. */
+/** A change without failed attempts. */
 const changedNow = { attempts: 0, dueMs: 0 };
 
 type CallKind = "create" | "register" | "deregister" | "delete";
 
-/** A call that was not made, because calls of its kind pause. */
+/** A call that was not made because of its kind's pause. */
 class NotYet extends Error {
   readonly untilMs: number;
 
@@ -72,7 +72,7 @@ interface Service {
   readonly instances: Map<string, string>;
 }
 
-/** Brings services to what is wanted of them, one call at a time; a kind of call that is refused holds up its own kind. */
+/** Reconciles services with the wanted names, one call at a time; a refused kind of call only delays its own kind. */
 export class CloudMapDiscovery implements ServiceDiscovery {
   readonly #options: CloudMapOptions;
   readonly #logger: Logger;
@@ -80,17 +80,16 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   /** By the service's name: container ID to address. */
   readonly #wanted = new Map<string, Map<string, string>>();
   readonly #present = new Map<string, Service>();
-  /** Names that may not be as wanted, with the attempts that failed in a row, and when the next is due. */
+  /** Names that may need a change, with the number of consecutive failures and the time of the next attempt. */
   readonly #changed = new Map<string, { readonly attempts: number; readonly dueMs: number }>();
-  /** Kinds of calls that were refused: how often in a row, and until when none is made. */
+  /** Kinds of refused calls: the number of consecutive refusals, and the end of the pause. */
   readonly #refused = new Map<CallKind, { readonly failures: number; readonly untilMs: number }>();
-  /** Cuts the current pause short. */
+  /** Ends the current pause early. */
   #wake: AbortController | undefined;
   #loaded = false;
   /**
-   * Names that were withdrawn before the names of an earlier process are taken over, and so must not be taken over:
-   * `<container ID>.<network>`, `<container ID>` on all networks, or `.<network>` of all containers. Undefined: the
-   * takeover is done.
+   * Names withdrawn before the names of an earlier process are adopted, which must not be adopted then: `<container
+   * ID>.<network>`, `<container ID>` on all networks, or `.<network>` of all containers. Undefined after the adoption.
    */
   #lost: Set<string> | undefined = new Set();
   #running: ReadonlySet<string> | undefined;
@@ -166,7 +165,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
       this.#working ??= this.#workOff().finally(() => {
         this.#working = undefined;
         if (this.#changed.size > 0 || this.#running !== undefined) {
-          this.#work(); // A name changed while the last look ended.
+          this.#work(); // A name changed while the last round ended.
         }
       });
     }
@@ -175,7 +174,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   async #workOff(): Promise<void> {
     const { clock } = this.#options;
     const { signal } = this.#closing;
-    await Promise.resolve(); // Changes of one turn are worked off together.
+    await Promise.resolve(); // Collects the changes of one turn of the event loop.
     for (let failures = 0; !signal.aborted; ) {
       try {
         await this.#load();
@@ -205,7 +204,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     }
   }
 
-  /** The change that may be worked off first, the oldest of several. */
+  /** The change that is due first; the oldest of several. */
   #nextChange(): { readonly name: string; readonly dueMs: number } | undefined {
     let next: { readonly name: string; readonly dueMs: number } | undefined;
     for (const [name, { dueMs }] of this.#changed) {
@@ -216,7 +215,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     return next;
   }
 
-  /** Brings one service to what is wanted of it, or notes when to go on. What changes meanwhile is a change of its own. */
+  /** Reconciles one service, or schedules the next attempt. Changes made meanwhile are handled separately. */
   async #bring(name: string): Promise<void> {
     const attempts = this.#changed.get(name)?.attempts ?? 0;
     this.#changed.delete(name);
@@ -261,10 +260,10 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   }
 
   /**
-   * Makes a call of one kind. After a refusal calls of that kind pause, longer from one to the next, and only those: a
-   * service that cannot be deleted yet keeps no container from its name.
+   * Makes a call of one kind. After a refusal, only calls of that kind pause, longer each time: a service that cannot
+   * be deleted yet does not delay the name of a container.
    *
-   * @throws NotYet: that kind pauses; what the call throws
+   * @throws NotYet: that kind pauses; the call's errors
    */
   async #paced<Answer>(kind: CallKind, call: () => Promise<Answer>): Promise<Answer> {
     const { clock } = this.#options;
@@ -283,7 +282,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     }
   }
 
-  /** Reads, once, the services and instances that an earlier process of this instance left. */
+  /** Lists, once, the services and instances of an earlier process of this instance. */
   async #load(): Promise<void> {
     if (this.#loaded) {
       return;
@@ -303,7 +302,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     this.#loaded = true;
   }
 
-  /** Takes over the names that an earlier process left to containers known to run, and clears the others. */
+  /** Adopts names that an earlier process left for running containers, and removes the others. */
   #clearLeft(): void {
     const running = this.#running;
     if (running === undefined) {
@@ -324,7 +323,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     this.#lost = undefined;
   }
 
-  /** Whether a name that a container has was left by an earlier process, and not withdrawn since. */
+  /** Whether a container's name was left by an earlier process, and not withdrawn since. */
   #mayKeep(containerId: string, name: string): boolean {
     const lost = this.#lost;
     const ending = name.slice(name.lastIndexOf("."));
@@ -333,7 +332,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     );
   }
 
-  /** @param address of its first instance: a service is of one family */
+  /** @param address of its first instance: a service has one address family */
   async #create(name: string, address: string): Promise<Service> {
     const id = await this.#paced("create", () => this.#idOfNew(name, isIPv6(address) ? "AAAA" : "A"));
     const service = { id, instances: new Map<string, string>() };
@@ -388,7 +387,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     service.instances.delete(containerId);
   }
 
-  /** Deletes a service; Cloud Map refuses it for a while after the last instance was removed, so it is tried again. */
+  /** Deletes a service. Cloud Map refuses that for a while after the last instance was removed, so it is retried. */
   async #delete(name: string, service: Service): Promise<void> {
     const { serviceDiscovery } = this.#options;
     const command = new DeleteServiceCommand({ Id: service.id });
@@ -399,7 +398,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     this.#forget(name);
   }
 
-  /** Forgets a name that no container is to have any more. */
+  /** Drops a name that no container has any more. */
   #forget(name: string): void {
     if (this.#wanted.get(name)?.size === 0) {
       this.#wanted.delete(name);
@@ -407,7 +406,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   }
 }
 
-/** Waits for a removal; a service or instance that is gone already is no error. */
+/** Waits for a removal; no error if the service or instance is already gone. */
 async function unlessGone(call: Promise<unknown>): Promise<void> {
   try {
     await call;

@@ -1,4 +1,4 @@
-/** Images as Fargate runs them: those of this backend's own are in ECR. */
+/** Images on Fargate: this backend's own images are in ECR. */
 import path from "node:path";
 
 import type { Clock } from "../../common/clock.ts";
@@ -10,10 +10,10 @@ import type { AwsClients } from "./aws/clients.ts";
 import { EcrCredentials, isEcr } from "./ecr/credentials.ts";
 import { ecrRepository, repositorySetting } from "./ecr/repository.ts";
 
-/** Settings of {@link ecsImages}, and what it calls. */
+/** Settings and dependencies of {@link ecsImages}. */
 export interface EcsImagesOptions {
   readonly aws: Pick<AwsClients, "ecr" | "ecrIn">;
-  /** URI; undefined: only images that were pulled can run. */
+  /** URI; if undefined, only pulled images can run. */
   readonly ecrRepository: string | undefined;
   readonly registry: RegistryOptions;
   readonly stateDir: string;
@@ -23,7 +23,7 @@ export interface EcsImagesOptions {
   readonly logger: Logger;
 }
 
-/** The images of this backend. @throws invalid: the configured repository is none */
+/** The images of this backend. @throws invalid: the configured repository is invalid */
 export function ecsImages(options: EcsImagesOptions): CloudImages {
   const { aws, ecrRepository: uri, registry, instance, clock, logger } = options;
   const credentials = new EcrCredentials({ aws, clock });

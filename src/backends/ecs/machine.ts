@@ -4,16 +4,16 @@ import { cloudMachine } from "../cloud/ready-made/machine.ts";
 import type { Machine } from "../driver/machine.ts";
 import type { VcpuQuota } from "./vcpu-quota.ts";
 
-/** Fargate's quotas, and what takes from them. */
+/** Fargate's quotas, and the requests' use of them. */
 export interface EcsQuotas {
   readonly quotas: Readonly<Record<"onDemand" | "spot", Pick<VcpuQuota, "refreshed">>>;
   readonly tasks: () => Iterable<TaskRecord>;
-  /** The vCPUs that a request asks for, and of which kind. */
+  /** The requested vCPUs, and their kind. */
   readonly vcpusOf: (request: string) => { readonly vcpus: number; readonly isSpot: boolean };
   readonly asksSpot: boolean;
 }
 
-/** Facts of a cluster for `docker info`. Fargate shows no machine, so they are the most that one task can have. */
+/** Facts about a cluster for `docker info`. As Fargate shows no machine, they are the maximum of one task. */
 export function ecsMachine(
   config: Pick<EcsSection, "cluster" | "region" | "architecture">,
   { quotas, tasks, vcpusOf, asksSpot }: EcsQuotas,

@@ -8,7 +8,7 @@ import { createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/configured-rates.ts";
 import { ecsPlatform } from "./platform.ts";
 
-/** Starts the ECS backend: see {@link startCloudBackend}. */
+/** Starts the ECS backend by {@link startCloudBackend}. */
 export function startBackend(
   config: EcsConfig,
   signal: AbortSignal,

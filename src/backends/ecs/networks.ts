@@ -18,20 +18,20 @@ import { NetworkGroups } from "./security-groups/network-groups.ts";
 import { PendingRemovals } from "./security-groups/pending-removals.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 
-/** Settings of {@link ecsNetworks}, and what it calls. */
+/** Settings and dependencies of {@link ecsNetworks}. */
 export interface EcsNetworksOptions {
   readonly ec2: AwsService<EC2Client>;
   readonly subnets: readonly string[];
   /** Groups of the default network. */
   readonly securityGroups: readonly string[];
-  /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
+  /** CIDRs and groups with access to agents; if empty, those with access by the configured groups. */
   readonly agentIngress: readonly string[];
-  /** TCP port at which agents call this backend; undefined: they are dialled. */
+  /** TCP port at which agents call this backend; undefined if they are dialled. */
   readonly callbackPort: number | undefined;
   readonly efsSecurityGroupId: string | undefined;
-  /** `shared`: all networks are the configured groups, and differ in names only. */
+  /** `shared`: all networks are the configured groups, and only their names differ. */
   readonly isolation: "security-group" | "shared";
-  /** Name of this instance (`sockerless/<hex>`), in the tags of what it makes. */
+  /** Name of this instance (`sockerless/<hex>`), in the tags of its resources. */
   readonly instance: string;
   readonly discovery: ServiceDiscovery;
   readonly clock: Clock;
@@ -43,7 +43,7 @@ export interface EcsNetworks extends NetworkFabric {
   /**
    * The security groups of a task.
    *
-   * @param mountsVolumes it has to reach the file system
+   * @param mountsVolumes whether it needs access to the file system
    * @throws invalid: more groups than a task can have; AwsError
    */
   groupsOf(plan: NetworkPlan, mountsVolumes: boolean): Promise<string[]>;
@@ -123,7 +123,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       }
     },
     found: () => (isShared ? Promise.resolve([]) : networkGroups.found()),
-    // Names reach the agent at once; a task's groups are fixed at its start.
+    // Names reach the agent at once; a task's groups cannot be changed after its start.
     connect({ after, network, endpoint }) {
       const joined = Object.entries(after.endpoints);
       groupsTogether(
@@ -159,7 +159,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       switch (plan.kind) {
         case "none":
           return await groupsOfNone();
-        case "networks": // A container may have left the last of them.
+        case "networks": // The last container may have left one of them.
           return plan.networks.length === 0
             ? await groupsOfNone()
             : await groupsOfNetworks(plan.networks, mountsVolumes);
@@ -178,7 +178,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
   };
 }
 
-/** Networks that a user has made, and neither `bridge`, `host` nor `none`. */
+/** Whether a user has created a network: not `bridge`, `host` or `none`. */
 function isUserDefined({ network }: NetworkRecord): boolean {
   return network !== undefined && network.driver === "bridge" && network.name !== "bridge";
 }

@@ -1,4 +1,4 @@
-/** `sockerless gc`: what sockerless has made in AWS and nobody's state knows. */
+/** `sockerless gc`: resources of sockerless in AWS that no state knows. */
 import type { EcsConfig } from "../../common/config/load.ts";
 import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
 import { collectOrphans, type CollectRequest, type SearchSurroundings } from "../cloud/orphans/collect.ts";
@@ -16,7 +16,7 @@ import { agentsOfOrphans } from "./agent-finder.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 import { ecsTasks } from "./tasks/ecs-tasks.ts";
 
-/** Looks for orphans in AWS: see {@link collectOrphans}. */
+/** Searches for orphans in AWS by {@link collectOrphans}. */
 export async function collect(config: EcsConfig, request: CollectRequest): Promise<void> {
   const { region, endpoint, apiRates, cluster, agentCa } = config.ecs;
   await collectOrphans(

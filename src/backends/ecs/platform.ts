@@ -28,7 +28,7 @@ import { ecsTasks } from "./tasks/ecs-tasks.ts";
 import { ecsVolumes } from "./volumes.ts";
 import { VcpuQuota } from "./vcpu-quota.ts";
 
-/** Parts that the platform is composed of; it owns the clients and the way to agents. */
+/** Parts of the platform, which owns the clients and the access to agents. */
 export interface EcsPlatformParts extends Omit<CloudSurroundings, "sealer"> {
   readonly config: EcsSection;
   readonly aws: AwsClients;
@@ -37,7 +37,7 @@ export interface EcsPlatformParts extends Omit<CloudSurroundings, "sealer"> {
   readonly stateDir: string;
 }
 
-/** AWS: tasks on Fargate. */
+/** The platform AWS, with tasks on Fargate. */
 export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
   const { config, aws, agents, authority, state, clock, logger } = parts;
   const instance = instanceOf(authority);
@@ -172,7 +172,7 @@ function discoveryOf(
     : new CloudMapDiscovery({ serviceDiscovery, namespaceId, ...options });
 }
 
-/** @throws invalid: the configuration names no role to mount with */
+/** @throws invalid: no role for mounting is configured */
 function mountRoleOf({ efsIam, taskRoleArn }: EcsSection): string | undefined {
   if (efsIam && taskRoleArn === undefined) {
     throw invalid(
@@ -182,7 +182,7 @@ function mountRoleOf({ efsIam, taskRoleArn }: EcsSection): string | undefined {
   return efsIam ? taskRoleArn : undefined;
 }
 
-/** @throws invalid: the configuration does not say where the agent comes from */
+/** @throws invalid: the source of the agent is not configured */
 function agentSourceOf(config: EcsSection): AgentSource {
   if (config.agentAccessPointId !== undefined) {
     if (config.efsFilesystemId === undefined) {

@@ -13,10 +13,10 @@ import { EcrCredentials } from "./ecr/credentials.ts";
 import { ecrRepository } from "./ecr/repository.ts";
 
 /**
- * Makes an image of the agent alone and puts it into `ecs.ecr_repository`, under this version's tag.
+ * Builds an image of only the agent and pushes it to `ecs.ecr_repository`, under this version's tag.
  *
- * @param agentFile an agent for the tasks' architecture; undefined: the one that was built with this sockerless
- * @throws invalid: no repository is configured, or the agent is none for that architecture; system: AWS's refusal
+ * @param agentFile an agent for the tasks' architecture; undefined for the one built with this sockerless
+ * @throws invalid: no repository is configured, or the agent is for another architecture; system: AWS's refusal
  */
 export async function pushAgent(
   config: EcsConfig,
@@ -46,6 +46,6 @@ function repositoryOf(config: EcsConfig, uri: string, workDirectory: string): Ow
     credentials: new EcrCredentials({ aws, clock }),
     registry: registryOptions(config),
     workDirectory,
-    instance: "", // Only names images of containers' own, of which there are none here.
+    instance: "", // Only used for containers' images, of which there are none here.
   });
 }

@@ -2,7 +2,7 @@ import { settingRules } from "../cloud/ready-made/setting-rules.ts";
 import type { SettingRules } from "../driver/settings.ts";
 import { innerSocketOff, notApplied, refused, unsharedCaches } from "./settings.ts";
 
-/** Facts of tasks that {@link ecsSettings} goes by. */
+/** Facts about tasks that determine {@link ecsSettings}. */
 export interface TaskFacts {
   /** As GOARCH. */
   readonly architecture: string;
@@ -12,7 +12,7 @@ export interface TaskFacts {
   readonly hasDockerSocket: boolean;
 }
 
-/** The rules for settings of tasks: which are refused, and which are not applied. */
+/** The rules for settings of tasks: which ones are refused, and which are not applied. */
 export const ecsSettings = ({ architecture, hasFileSystem, hasDockerSocket }: TaskFacts): SettingRules =>
   settingRules({
     refused,

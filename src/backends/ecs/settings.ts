@@ -1,18 +1,18 @@
 /**
- * Docker's settings that Fargate cannot honour: those that are refused with 501, and those that are accepted and not
- * applied, with a warning. `docs/backends/ecs-settings.md` is made from these tables.
+ * Docker's settings that Fargate does not support: those refused with 501, and those accepted but not applied, with a
+ * warning. `docs/backends/ecs-settings.md` is generated from these tables.
  */
 import * as asks from "../cloud/ready-made/asked-settings.ts";
 import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import { isContainerMode } from "../model/container-mode.ts";
 import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
 
-/** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
+/** Containers that drop all may add these again: Fargate grants Docker's default ones. */
 const addable: ReadonlySet<string> = new Set([...defaultCapabilities, "CAP_SYS_PTRACE"]);
 
 const apparmorOption = /^apparmor[=:]/;
 
-/** Refused: the container would be another one than was asked for. */
+/** Refused, as the container would differ from the request. */
 export const refused: readonly CloudSetting[] = [
   { name: "--privileged", why: "Fargate has no privileged containers", isSet: (host) => host.privileged },
   {
@@ -83,8 +83,8 @@ export const refused: readonly CloudSetting[] = [
 ];
 
 /**
- * Not applied where there is no file system: containers have directories of their own for volumes. Users are told of that in
- * the log when a volume is made; whoever builds sees no log.
+ * Not applied without a file system: each container has its own directory for a volume. Users get a warning in the log
+ * when a volume is created; builds show no such log.
  */
 export const unsharedCaches: CloudSetting = {
   name: "RUN --mount=type=cache (without ecs.efs_filesystem_id)",
@@ -92,10 +92,10 @@ export const unsharedCaches: CloudSetting = {
   isSet: (host, record) => asks.isStep(record) && host.mounts.some(({ type }) => type === "volume"),
 };
 
-/** Not applied where containers get no Docker socket. */
+/** Not applied if containers get no Docker socket. */
 export const innerSocketOff: CloudSetting = asks.innerSocketOff("ecs");
 
-/** Accepted and not applied: the container works without it. */
+/** Accepted but not applied, as the container works without it. */
 export const notApplied: readonly CloudSetting[] = [
   {
     name: "host paths in --volume and --mount",

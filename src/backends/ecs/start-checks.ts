@@ -1,4 +1,4 @@
-/** Checks of what the configuration names in AWS, made when the backend starts. */
+/** Checks the configured resources in AWS when the backend starts. */
 import { DescribeLogGroupsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { DescribeSecurityGroupsCommand, DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
 import { BatchGetImageCommand } from "@aws-sdk/client-ecr";
@@ -20,7 +20,7 @@ type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => 
 /** The checks; the first one logs the account and identity that AWS sees. */
 export function ecsChecks(config: EcsSection, aws: AwsClients, logger: Logger): readonly StartCheck[] {
   return [
-    { what: "the caller's identity", run: (signal) => sayCaller(aws.sts, logger, signal) },
+    { what: "the caller's identity", run: (signal) => logCaller(aws.sts, logger, signal) },
     ...surroundings
       .filter(([, , isConfigured]) => isConfigured?.(config) ?? true)
       .map(([what, check]) => ({ what, run: (signal: AbortSignal) => check(config, aws, signal) })),
@@ -43,13 +43,13 @@ const surroundings: readonly SurroundingCheck[] = [
   ["the agent's image", checkAgentImage, hasPushedAgent],
 ];
 
-/** Whether the agent's image is in this backend's own repository, where it may look. */
+/** Whether the agent's image is in this backend's own repository, which it may read. */
 export function hasPushedAgent({ agentAccessPointId, agentImage, ecrRepository }: EcsSection): boolean {
   return agentAccessPointId === undefined && agentImage === undefined && ecrRepository !== undefined;
 }
 
-/** Logs the account: one that is not the meant one explains most other warnings. */
-async function sayCaller(
+/** Logs the account: a wrong one explains most other warnings. */
+async function logCaller(
   sts: AwsClients["sts"],
   logger: Logger,
   abortSignal: AbortSignal,

@@ -1,41 +1,40 @@
 /**
- * Tags on the resources that this backend makes in AWS: they name the instance, and hold enough to rebuild the records
- * of a lost state.
+ * Tags on this backend's resources in AWS: they name the instance, and suffice to rebuild the records of a lost state.
  *
- * A tag's value has at most 256 characters of a small alphabet, so details that do not fit, labels above all, are
- * written as JSON in base64url, in numbered chunks.
+ * A tag's value has at most 256 characters of a small alphabet, so details that do not fit, mostly labels, are written
+ * as JSON in base64url, in numbered chunks.
  */
 
 /** Key of the tag that names the volume of an access point. */
 export const volumeTag = "sockerless-volume";
-/** Key of the tag by which the access point of a directory in a volume names that of the whole volume. */
+/** Key of the tag by which the access point of a subpath refers to that of the whole volume. */
 export const partOfTag = "sockerless-part-of";
-/** Key of the tag that names the network of a security group, by its ID. */
+/** Key of the tag with a security group's network, by ID. */
 export const networkTag = "sockerless-network";
-/** Key of the tag that names the instance of sockerless that made something. */
+/** Key of the tag with the instance of sockerless that created a resource. */
 export const instanceTag = "sockerless-instance";
 const detailsTag = "sockerless-details";
 
 const longestValue = 256;
-/** AWS allows 50 tags a resource; ours beside these are few, and an administrator's have room. */
+/** AWS allows 50 tags per resource; this leaves room for our few others, and for an administrator's. */
 const mostChunks = 36;
 
-/** One tag, as most of AWS's services write it. */
+/** One tag in the form of most of AWS's services. */
 export interface Tag {
   readonly Key?: string | undefined;
   readonly Value?: string | undefined;
 }
 
-/** A tag that is written. */
+/** A tag to write. */
 export interface WrittenTag {
   readonly Key: string;
   readonly Value: string;
 }
 
 /**
- * A value that JSON can hold, as tags.
+ * Encodes a JSON value as tags.
  *
- * @returns undefined where it is too long
+ * @returns undefined if it is too long
  */
 export function detailsToTags(details: unknown): WrittenTag[] | undefined {
   const text = Buffer.from(JSON.stringify(details)).toString("base64url");
@@ -49,7 +48,7 @@ export function detailsToTags(details: unknown): WrittenTag[] | undefined {
   }));
 }
 
-/** Reads the value that {@link detailsToTags} wrote; undefined: there is none, or somebody has changed it. */
+/** Decodes the value of {@link detailsToTags}; undefined if there is none, or somebody has changed it. */
 export function detailsOfTags(tags: readonly Tag[]): unknown {
   const parts: string[] = [];
   for (let index = 0; ; index++) {
@@ -69,7 +68,7 @@ export function detailsOfTags(tags: readonly Tag[]): unknown {
   }
 }
 
-/** The value of a tag; undefined where there is none. */
+/** The value of a tag; undefined if it is missing. */
 export function tagValue(tags: readonly Tag[], key: string): string | undefined {
   return tags.find((tag) => tag.Key === key)?.Value;
 }

@@ -1,4 +1,4 @@
-/** The account's quota of Fargate's vCPUs: a container that is larger never starts. */
+/** The account's quota of vCPUs on Fargate: a larger container never starts. */
 import { GetServiceQuotaCommand, type ServiceQuotasClient } from "@aws-sdk/client-service-quotas";
 
 import type { Clock } from "../../common/clock.ts";
@@ -6,26 +6,26 @@ import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { AwsService } from "./aws/clients.ts";
 
-/** Settings of {@link VcpuQuota}, and what it calls. */
+/** Settings and dependencies of {@link VcpuQuota}. */
 export interface VcpuQuotaOptions {
   readonly serviceQuotas: AwsService<ServiceQuotasClient>;
-  /** Whether tasks run on Spot, which has a quota of its own. */
+  /** Whether tasks run on Spot, which has its own quota. */
   readonly spot: boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** Fargate's quotas of vCPUs that run at once, in Service Quotas. */
+/** Codes in Service Quotas of Fargate's quotas for concurrent vCPUs. */
 export const vcpuQuotaCodes = { onDemand: "L-3032A538", spot: "L-36FBB829" } as const;
 const cpuUnits = 1024;
-/** A quota that is raised is seen so soon. */
+/** Maximum age of a value that a container exceeds: a raised quota is noticed after this time. */
 const freshMs = 10_000;
-/** Service Quotas is asked again so late where it does not answer or may not be asked, and for metrics. */
+/** Pause after a failed or denied query, and maximum age for metrics. */
 const unreadableMs = 10 * 60_000;
-/** A creation waits no longer for it. */
+/** Time limit of the query for a container's creation. */
 const patienceMs = 10_000;
 
-/** The quota, read when it is needed and kept for as long as containers fit. */
+/** The quota, queried on demand and cached while containers fit. */
 export class VcpuQuota {
   readonly #options: VcpuQuotaOptions;
   #known: number | undefined;
@@ -36,18 +36,18 @@ export class VcpuQuota {
     this.#options = options;
   }
 
-  /** The quota's code. */
+  /** The code in Service Quotas. */
   get code(): string {
     return this.#options.spot ? vcpuQuotaCodes.spot : vcpuQuotaCodes.onDemand;
   }
 
-  /** vCPUs, as they were read last; undefined: they cannot be read. */
+  /** vCPUs according to the last query; undefined if unknown. */
   get vcpus(): number | undefined {
     return this.#known;
   }
 
   /**
-   * Whether the quota holds a task with nothing beside it; undefined: it cannot be read.
+   * Whether the quota has room for a task if no other runs; undefined if unknown.
    *
    * @param cpu in AWS's units: 1,024 are one vCPU
    */
@@ -63,7 +63,7 @@ export class VcpuQuota {
     return this.#known === undefined ? undefined : cpu <= this.#known * cpuUnits;
   }
 
-  /** The quota for metrics, of the last ten minutes; undefined: it cannot be read. Never fails. */
+  /** The quota for metrics, at most ten minutes old; undefined if unknown. Never fails. */
   async refreshed(signal: AbortSignal): Promise<number | undefined> {
     if (this.#options.clock.nowMs() - this.#readAtMs > unreadableMs) {
       await this.read(signal).catch(() => {});
@@ -71,7 +71,7 @@ export class VcpuQuota {
     return this.#known;
   }
 
-  /** Reads it anew. @throws AwsError: it is not known; the signal's reason */
+  /** Queries the quota. @throws AwsError: it is unknown; the signal's reason */
   async read(signal: AbortSignal): Promise<void> {
     this.#reading ??= this.#read(signal).finally(() => {
       this.#reading = undefined;

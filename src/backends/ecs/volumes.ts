@@ -1,7 +1,7 @@
 /**
  * A named volume is an access point on the configured EFS file system: tasks that mount it share one directory.
  *
- * Anonymous volumes, and all volumes where no file system is configured, are directories of the task that mounts them
+ * Anonymous volumes, and all volumes without a configured file system, are directories of the task that mounts them
  * (their records have no `driver_reference`).
  */
 import type { EFSClient } from "@aws-sdk/client-efs";
@@ -21,22 +21,22 @@ import { volumeDirectory } from "./access-points/parts.ts";
 import { idsOfVolume, partIdsOf, volumesOfAccessPoints } from "./access-points/volume-tags.ts";
 import type { AwsService } from "./aws/clients.ts";
 
-/** Settings of {@link ecsVolumes}, and what it calls. */
+/** Settings and dependencies of {@link ecsVolumes}. */
 export interface EcsVolumesOptions {
   readonly efs: AwsService<EFSClient>;
-  /** Undefined: volumes are known, and nothing is shared. */
+  /** If undefined, volumes are recorded but nothing is shared. */
   readonly fileSystemId: string | undefined;
-  /** Access points that the file system may have. */
+  /** Maximum access points of the file system. */
   readonly accessPointLimit: number;
-  /** Name of this instance (`sockerless/<hex>`), in the tags of what it makes. */
+  /** Name of this instance (`sockerless/<hex>`), in the tags of its resources. */
   readonly instance: string;
-  /** How long a container's start waits for the access points of volumes' directories. */
+  /** Time limit of a container's start for the access points of volumes' subpaths. */
   readonly partsLimitMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** The rules of volumes on ECS. A task that is stopped mounts nothing: the volumes that it named may go. */
+/** The rules of volumes on ECS. A stopped task mounts nothing: its volumes may be removed. */
 const rules: VolumeRules = {
   drivers: [
     { name: "local", sharing: "shared", content: "here-without-options" },
@@ -52,7 +52,7 @@ const rules: VolumeRules = {
   forceOnUsed: "remove",
 };
 
-/** The volumes of this backend. Failures keep AWS's words and are of kind `system`, but for limits (`unavailable`). */
+/** The volumes of this backend. Errors keep AWS's words and are of kind `system`, except for quotas (`unavailable`). */
 export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
   const logger = componentLogger(options.logger, "volumes");
   const { fileSystemId, efs, instance, clock } = options;
@@ -62,7 +62,7 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
   const usage = new AccessPointUsage(options.accessPointLimit, logger);
   const accessPoints = new AccessPoints({ efs, fileSystemId, instance, clock, logger });
 
-  /** The whole last: by it those of its parts are found whose creation was cut off. */
+  /** The whole volume last: it is needed to find those subpaths whose creation was interrupted. */
   const removeAll = async (record: VolumeRecord, wholeId: string): Promise<void> => {
     const parts = record.parts.every(({ driverReference }) => driverReference !== "")
       ? record.parts.map((part) => accessPointOf(part)?.accessPointId ?? "")
@@ -82,7 +82,7 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
 
   const createPart = async (record: VolumeRecord, subpath: string): Promise<string> => {
     const part = volumeDirectory(record, subpath);
-    const accessPointId = await told("mount a directory of", record.name, () =>
+    const accessPointId = await withVolumeInErrors("mount a directory of", record.name, () =>
       accessPoints.createPart(part, parseVolumeOptions(record.options)),
     );
     usage.added();
@@ -98,11 +98,15 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
     parts: { kind: "made", limitMs: options.partsLimitMs, create: createPart },
 
     async create(record) {
-      const settings = await told("create", record.name, () => parseVolumeOptions(record.options));
+      const settings = await withVolumeInErrors("create", record.name, () =>
+        parseVolumeOptions(record.options),
+      );
       if (record.anonymous) {
         return { reference: "", mountpoint: volumeMountpoint(record.name), status: {} };
       }
-      const accessPointId = await told("create", record.name, () => accessPoints.create(record, settings));
+      const accessPointId = await withVolumeInErrors("create", record.name, () =>
+        accessPoints.create(record, settings),
+      );
       usage.added();
       if (!usage.isCounted) {
         void accessPoints.list().then(
@@ -125,11 +129,11 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
       const reference = accessPointOf(record);
       if (reference === undefined) {
         if (record.phase === Phase.CREATING && !record.anonymous) {
-          await told("remove", record.name, () => removeUnanswered(record));
+          await withVolumeInErrors("remove", record.name, () => removeUnanswered(record));
         }
         return;
       }
-      await told("remove", record.name, () => removeAll(record, reference.accessPointId));
+      await withVolumeInErrors("remove", record.name, () => removeAll(record, reference.accessPointId));
       logger.info(
         { volume: record.name, accessPoint: reference.accessPointId, fileSystem: reference.fileSystemId },
         "removed a volume; what was in it stays on the file system",
@@ -157,7 +161,7 @@ function logicalVolumes(logger: Logger): VolumeStore {
     found: nothingFound,
     watchRoom: neverShort,
     async create(record) {
-      await told("create", record.name, () => parseVolumeOptions(record.options));
+      await withVolumeInErrors("create", record.name, () => parseVolumeOptions(record.options));
       if (!record.anonymous) {
         logger.warn(
           { volume: record.name },
@@ -171,7 +175,7 @@ function logicalVolumes(logger: Logger): VolumeStore {
 }
 
 /** Adds the volume's name to an operation's error. */
-async function told<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
+async function withVolumeInErrors<T>(verb: string, volume: string, work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -26,7 +26,7 @@ import { accessPointPath } from "./path.ts";
 import { partTags, volumeTags } from "./volume-tags.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 
-/** Settings of {@link AccessPoints}, and what it calls. */
+/** Settings and dependencies of {@link AccessPoints}. */
 export interface AccessPointsOptions {
   readonly efs: AwsService<EFSClient>;
   readonly fileSystemId: string;

@@ -1,12 +1,12 @@
-/** How a task definition names what a task mounts from EFS. */
+/** EFS mounts in task definitions. */
 import type { EFSVolumeConfiguration } from "@aws-sdk/client-ecs";
 
 import type { AccessPointReference } from "./reference.ts";
 
 /**
- * An access point as a task mounts it, over TLS.
+ * The configuration for mounting an access point over TLS.
  *
- * @param iam whether it is mounted with the rights of the task's role, and not as nobody
+ * @param iam whether to mount with the permissions of the task's role instead of anonymously
  */
 export function efsVolume(
   { fileSystemId, accessPointId }: AccessPointReference,

@@ -1,4 +1,4 @@
-/** The directory that Docker's clients are shown for a volume. There is none: the volume is on EFS. */
+/** A volume's directory as shown to Docker's clients. It does not exist: the volume is on EFS. */
 export function volumeMountpoint(name: string): string {
   return `/var/lib/docker/volumes/${name}/_data`;
 }

@@ -1,11 +1,11 @@
-/** The options that `docker volume create -o` takes. */
+/** The options of `docker volume create -o`. */
 import { invalid } from "../../../common/errors.ts";
 
 /** Options of a volume. */
 export interface VolumeOptions {
   /**
-   * The user as whom the volume's files are accessed: `root` whatever the user in the container is, or `none`, that
-   * user. Images that check who owns their data (postgres) need `none`.
+   * The user for access to the volume's files: `root` for every user of the container, or `none` for the container's
+   * actual user. Images that check the owner of their data (postgres) need `none`.
    */
   readonly posixUser: "root" | "none";
 }
@@ -13,7 +13,7 @@ export interface VolumeOptions {
 const posixUserOption = "posix_user";
 
 /**
- * Reads a volume's driver options.
+ * Parses a volume's driver options.
  *
  * @throws invalid: a value, or an option of another driver, by name
  */

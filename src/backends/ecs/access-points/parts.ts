@@ -1,4 +1,4 @@
-/** Directories of volumes that are mounted apart from the whole: each has an access point of its own. */
+/** Subpaths of volumes that are mounted separately: each has its own access point. */
 import { fromUnknown, invalid, SockerlessError } from "../../../common/errors.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
@@ -16,7 +16,7 @@ export interface VolumeDirectory {
   readonly path: string;
 }
 
-/** @throws invalid: it cannot be mounted */
+/** @throws invalid: the directory cannot be mounted */
 export function volumeDirectory(volume: VolumeRecord, subpath: string): VolumeDirectory {
   const whole = accessPointOf(volume);
   if (whole === undefined) {
@@ -27,7 +27,7 @@ export function volumeDirectory(volume: VolumeRecord, subpath: string): VolumeDi
   return { volume, subpath, wholeId: whole.accessPointId, path: partPath(volume.name, subpath) };
 }
 
-/** Refuses a new container that is to mount directories of volumes which cannot be. @throws invalid */
+/** Refuses a new container with mounts of subpaths that EFS cannot have. @throws invalid */
 export function refuseDirectories(mounts: readonly ResolvedMount[]): void {
   for (const { volume, subpath = "" } of mounts) {
     if (volume !== undefined && subpath !== "") {
@@ -36,10 +36,10 @@ export function refuseDirectories(mounts: readonly ResolvedMount[]): void {
   }
 }
 
-/** Words in ECS' reason for any mount that failed. */
+/** Words of ECS for any failed mount. */
 const mountFailed = /EFS utils/i;
 
-/** The failure of a start, in Docker's words if a directory of a volume may be missing: AWS does not name it. */
+/** The error of a start; in Docker's words if a volume's subpath may be missing, which AWS does not name. */
 export function withMissingDirectory(error: unknown, mounts: readonly ResolvedMount[]): unknown {
   const { kind, message } = fromUnknown(error);
   const paths = mounts.flatMap(({ volume, subpath = "" }) =>

@@ -6,15 +6,15 @@ import { invalid } from "../../../common/errors.ts";
 const directory = "/sockerless/volumes/";
 /** EFS: at most 100 characters for the root directory of an access point. */
 const longestPath = 100;
-/** EFS: at most four directories in it. */
+/** EFS: at most four levels of directories in it. */
 const deepestPath = 4;
 /** Characters that EFS refuses in a path. */
 const refusedCharacter = /[$#<>;`\\|&?{}^*\n]/;
 const hashLength = 32;
 
 /**
- * The root directory of a volume's access point: `/sockerless/volumes/<name>`. Docker's names have no character that EFS
- * refuses, but may be longer than a path; the end of such a name is told by a hash of all of it.
+ * The root directory of a volume's access point: `/sockerless/volumes/<name>`. Docker's names have no characters that
+ * EFS refuses, but may be too long; the end of such a name is replaced by a hash of all of it.
  */
 export function accessPointPath(volume: string): string {
   const longest = longestPath - directory.length;
@@ -26,10 +26,10 @@ export function accessPointPath(volume: string): string {
 }
 
 /**
- * The root directory of the access point of a directory in a volume.
+ * The root directory of the access point for a volume's subpath.
  *
  * @param subpath normalized
- * @throws invalid: EFS cannot have it
+ * @throws invalid: EFS refuses it
  */
 export function partPath(volume: string, subpath: string): string {
   const path = `${accessPointPath(volume)}/${subpath}`;

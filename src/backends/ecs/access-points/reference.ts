@@ -1,4 +1,4 @@
-/** The access point in a volume's record: written as `fs-…/fsap-…`, and read. */
+/** The access point in a volume's record, with its format and parser: `fs-…/fsap-…`. */
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 /** The access point of a volume. */
@@ -7,16 +7,16 @@ export interface AccessPointReference {
   readonly accessPointId: string;
 }
 
-/** Writes the `driver_reference` of a volume's record: `fs-…/fsap-…`. */
+/** Formats the `driver_reference` of a volume's record: `fs-…/fsap-…`. */
 export function formatAccessPoint(reference: AccessPointReference): string {
   return `${reference.fileSystemId}/${reference.accessPointId}`;
 }
 
 /**
- * The access point that a task mounts for a volume, or for a part of one.
+ * The access point that a task mounts for a volume, or for a subpath.
  *
- * @returns undefined: the volume has none (it is anonymous, or there is no file system) and is a directory of the
- *   task's own
+ * @returns undefined if the volume has none (it is anonymous, or there is no file system) and is a directory of the
+ *   task
  */
 export function accessPointOf(
   volume: Pick<VolumeRecord, "driverReference">,

@@ -1,41 +1,41 @@
-/** The count of the file system's access points: it warns before the limit is reached. */
+/** Counts the file system's access points, and warns before the limit is reached. */
 import type { Logger } from "../../../common/logger.ts";
 
-/** Part of the limit from which on it warns. */
+/** Fraction of the limit from which on it warns. */
 const warnedPart = 0.8;
 
-/** Counts access points and warns when there are nearly too many. */
+/** Counts access points, and warns when the limit is near. */
 export class AccessPointUsage {
   readonly #limit: number;
   readonly #logger: Logger;
   #count: number | undefined;
-  /** Percent of the limit at the last warning; 0: none was given. */
+  /** Percentage of the limit at the last warning; 0 if there was none. */
   #warnedPercent = 0;
 
-  /** @param limit access points that the file system may have */
+  /** @param limit maximum access points of the file system */
   constructor(limit: number, logger: Logger) {
     this.#limit = limit;
     this.#logger = logger;
   }
 
-  /** Whether they have been counted, so that changes can be added up. */
+  /** Whether there is a count that changes can be added to. */
   get isCounted(): boolean {
     return this.#count !== undefined;
   }
 
-  /** They were counted. */
+  /** Sets the count. */
   counted(count: number): void {
     this.#count = count;
     this.#warn();
   }
 
-  /** One was made. */
+  /** Counts a created access point. */
   added(): void {
     this.#count = this.#count === undefined ? undefined : this.#count + 1;
     this.#warn();
   }
 
-  /** One was removed. */
+  /** Counts a removed access point. */
   removed(): void {
     this.#count = this.#count === undefined ? undefined : Math.max(0, this.#count - 1);
     if (this.#count !== undefined && this.#count < this.#limit * warnedPart) {

@@ -1,4 +1,4 @@
-/** Tags of an access point that tell its volume, written and read. */
+/** Tags of an access point that describe its volume: writing and reading. */
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type AccessPointDescription, LifeCycleState } from "@aws-sdk/client-efs";
@@ -32,7 +32,7 @@ const detailsSchema = object({
   options: openMap(v.string()),
 });
 
-/** The tags of a volume's access point. Labels that are too long are left out, and it is logged. */
+/** The tags of a volume's access point. Too long labels are omitted, with a warning. */
 export function volumeTags(volume: VolumeRecord, instance: string, logger: Logger): WrittenTag[] {
   const details: v.InferOutput<typeof detailsSchema> = {
     driver: volume.driver,
@@ -53,7 +53,7 @@ export function volumeTags(volume: VolumeRecord, instance: string, logger: Logge
 
 const partSchema = object({ subpath: v.string() });
 
-/** The tags of the access point of a directory in a volume. */
+/** The tags of the access point for a volume's subpath. */
 export function partTags({ volume, subpath, wholeId }: VolumeDirectory, instance: string): WrittenTag[] {
   return [
     { Key: volumeTag, Value: volume.name },
@@ -70,7 +70,7 @@ export interface OtherAccessPoint {
   readonly reason: string;
 }
 
-/** The access points of an instance that are whole volumes of that name, in whatever state. @returns their IDs */
+/** The access points of an instance for whole volumes with a name, in any state. @returns their IDs */
 export function idsOfVolume(
   all: readonly AccessPointDescription[],
   instance: string,
@@ -87,7 +87,7 @@ export function idsOfVolume(
     .map(({ AccessPointId = "" }) => AccessPointId);
 }
 
-/** The volumes that access points of this instance are. Those that are not of sockerless at all are left out. */
+/** The volumes of this instance's access points. Access points that are not sockerless's are omitted. */
 export function volumesOfAccessPoints(
   all: readonly AccessPointDescription[],
   instance: string,
@@ -123,14 +123,14 @@ export function volumesOfAccessPoints(
   return { ours: [...ours.values()], others };
 }
 
-/** The IDs of the access points of a volume's parts, by that of the whole. */
+/** The IDs of the access points of a volume's subpaths, by that of the whole volume. */
 export function partIdsOf(all: readonly AccessPointDescription[], wholeId: string): string[] {
   return all
     .filter(({ Tags }) => tagValue(Tags ?? [], partOfTag) === wholeId)
     .flatMap(({ AccessPointId }) => AccessPointId ?? []);
 }
 
-/** The parts of a volume whose access point is this. */
+/** The subpaths of the volume with this access point. */
 function partsAmong(all: readonly AccessPointDescription[], wholeId: string): VolumePart[] {
   return all.flatMap(({ AccessPointId: accessPointId = "", FileSystemId: fileSystemId = "", Tags = [] }) => {
     const subpath = read(partSchema, detailsOfTags(Tags)).value?.subpath;

@@ -16,12 +16,12 @@ export interface SdkClient {
   send(command: never, options?: { abortSignal?: AbortSignal }): Promise<unknown>;
   destroy(): void;
   readonly config: {
-    /** Keeps what it has read, for ever where nothing says when that expires; `forceRefresh` has it read again. */
+    /** Caches credentials, for ever if they have no expiry; `forceRefresh` reloads them. */
     credentials(options: { readonly forceRefresh: true }): Promise<unknown>;
   };
 }
 
-/** Makes a call, as described in {@link createCaller}. */
+/** Makes a call as described at {@link createCaller}. */
 export type AwsCaller = (
   service: AwsServiceName,
   client: SdkClient,
@@ -39,13 +39,13 @@ export interface CallerOptions {
   readonly signal: AbortSignal;
 }
 
-/** Maximum attempts of a call that failed in AWS, or was lost. */
+/** Maximum attempts of a call that failed in AWS, or whose answer was lost. */
 const transientAttempts = 4;
 /** Calls that AWS would execute twice if retried after a lost answer. */
-const doneAnew: ReadonlySet<string> = new Set(["RegisterTaskDefinition"]);
+const notIdempotent: ReadonlySet<string> = new Set(["RegisterTaskDefinition"]);
 /**
  * Calls that are never aborted once sent, because only their answers name what they create. A caller may leave one and
- * return for its answer; its signal's reason is thrown only if AWS has done nothing.
+ * come back for its answer; its signal's reason is thrown only if AWS has done nothing.
  */
 const seenThrough: ReadonlySet<string> = new Set(["RunTask"]);
 /** Maximum attempts of a throttled call; more, because others share the account's rates. */
@@ -53,12 +53,11 @@ const throttledAttempts = 12;
 const delays = { firstMs: 100, longestMs: 5_000 };
 
 /**
- * Makes calls at the account's rates, all services together.
+ * Makes calls at the account's rates, shared by all services.
  *
- * Every throttled call is repeated, and so is a lost one: calls that create something carry a token or a name that
- * nothing else can have. A lost call with neither is not repeated here: its caller looks first whether it is done. A call
- * that AWS refuses because its credentials have expired or are no more is made once more, with credentials that are read
- * anew.
+ * Every throttled call is retried, and so is one whose answer was lost: calls that create something have a token or a
+ * unique name. A lost call with neither is not retried here: its caller checks first whether it took effect. A call
+ * that AWS refuses because its credentials have expired or were deleted is retried once with reloaded credentials.
  */
 export function createCaller(options: CallerOptions): AwsCaller {
   const { clock } = options;
@@ -82,7 +81,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
     const pace = paceOf(call.operation, asksSpot(command));
     const shared = (pace?.rates ?? []).map(bucketOf);
     const isSeenThrough = seenThrough.has(call.operation);
-    /** The last failure of a call that is seen through after which AWS may have done it. */
+    /** The last failure of a call in {@link seenThrough} after which it may have taken effect. */
     let doubt: AwsError | undefined;
     let isRenewed = false;
     for (let attempt = 1; ; attempt++) {
@@ -115,7 +114,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
         }
       }
       if (attempt >= attemptsAfter(answer) && !signal.aborted) {
-        throw doubt ?? answer; // After a refusal alone one would take it that there is none.
+        throw doubt ?? answer; // A refusal alone would mean that nothing was created.
       }
       if (isThrottled(answer)) {
         for (const bucket of shared) {
@@ -147,7 +146,7 @@ async function once(
   } catch (caught) {
     const error = new AwsError(call, caught);
     const { code, requestId, status } = error;
-    // A refusal is often an answer, such as that something does not exist yet: the caller knows what it means.
+    // A refusal is often the expected answer, for example that something does not exist yet: the caller decides.
     const level = isThrottled(error) ? "info" : "debug";
     const durationMs = clock.nowMs() - begunMs;
     logger[level](
@@ -187,7 +186,7 @@ function attemptsAfter(error: AwsError): number {
   if (isThrottled(error)) {
     return throttledAttempts;
   }
-  return isTransient(error) && !doneAnew.has(error.call.operation) ? transientAttempts : 1;
+  return isTransient(error) && !notIdempotent.has(error.call.operation) ? transientAttempts : 1;
 }
 
 /**

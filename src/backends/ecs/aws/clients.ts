@@ -1,4 +1,4 @@
-/** AWS's clients, with pacing, retries, logging with request IDs, and converted errors. */
+/** Clients of AWS, with pacing, retries, logging of request IDs, and converted errors. */
 import { CloudWatchLogsClient } from "@aws-sdk/client-cloudwatch-logs";
 import { EC2Client } from "@aws-sdk/client-ec2";
 import { ECRClient } from "@aws-sdk/client-ecr";
@@ -38,10 +38,10 @@ export interface AwsOptions {
  */
 export type AwsService<Client extends SdkClient> = Pick<Client, "send">;
 
-/** A call that is signed in its query. */
+/** A call signed by query parameters. */
 export interface SignedQuery {
   readonly query: Readonly<Record<string, string>>;
-  /** Those that are signed with it. */
+  /** Signed headers. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -52,20 +52,20 @@ export interface AwsClients {
   readonly efs: AwsService<EFSClient>;
   readonly serviceDiscovery: AwsService<ServiceDiscoveryClient>;
   readonly ecr: AwsService<ECRClient>;
-  /** ECR of a region, for registries of others than the configured one. */
+  /** ECR of a region, for registries other than the configured one. */
   ecrIn(region: string): AwsService<ECRClient>;
   readonly ec2: AwsService<EC2Client>;
   readonly serviceQuotas: AwsService<ServiceQuotasClient>;
   readonly sts: AwsService<STSClient>;
-  /** A service that few commands call; these load its client. */
+  /** A service used by few commands, which load its client. */
   another<Client extends SdkClient>(
     name: AwsServiceName,
     create: (settings: ClientSettings) => Client,
   ): AwsService<Client>;
   /**
-   * STS, whose calls somebody else has signed in their own name, as queries of GET. Neither paced nor repeated.
+   * STS with calls that another party has signed in its own name, as queries of GET. Neither paced nor retried.
    *
-   * @param sign told the host of STS, with its port where it is not the protocol's own
+   * @param sign receives the host of STS, with its port unless that is the protocol's default
    */
   stsSignedBy(sign: (host: string) => Promise<SignedQuery>): STSClient;
   /** Aborts calls in progress and refuses others. */
@@ -81,9 +81,9 @@ export function createAwsClients(options: AwsOptions): AwsClients {
   const caller = createCaller({ ...options, signal: abandoned.signal });
   const credentials = defaultProvider({
     clientConfig: { requestHandler: connectionsTo(undefined) },
-    ignoreCache: true, // A file that is read again may have been written anew.
+    ignoreCache: true, // The file may have been rewritten since.
   });
-  // One chain for all clients. The services that it asks, such as IAM Identity Center, are behind the same proxies.
+  // One chain for all clients. The services that it calls, such as IAM Identity Center, are behind the same proxies.
   const settings = () => clientSettings(options, credentials);
   const clients: SdkClient[] = [];
   const service = <Client extends SdkClient>(name: AwsServiceName, client: Client): AwsService<Client> => {
@@ -137,7 +137,7 @@ function clientSettings({ region, endpoint }: AwsOptions, credentials: ReturnTyp
     credentials,
     ...(endpoint === undefined ? {} : { endpoint, disableHostPrefix: true }),
     customUserAgent: `sockerless/${version}`,
-    maxAttempts: 1, // The caller repeats, at the pace of all calls together.
+    maxAttempts: 1, // The caller retries, within the rates of all calls.
     requestHandler: connectionsTo(endpoint),
   };
 }

@@ -1,21 +1,21 @@
-/** How AWS is connected to: through the proxies of the environment, as registries are. */
+/** Connections to AWS: through the proxies in the environment, like those to registries. */
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 
 import { trustedAuthorities } from "../../images/registry/http-client.ts";
 import { isLoopback } from "../../images/registry/endpoints.ts";
 
-/** A call that AWS does not answer within this time is repeated. */
+/** A call without an answer within this time is retried. */
 const requestTimeoutMs = 30_000;
 const connectTimeoutMs = 5_000;
 const mostSockets = 64;
 
 /**
- * Options of the SDK's request handler. With `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (or in small letters) calls go
- * through proxies, unless the endpoint is on this machine; whom the system trusts is trusted then too, because companies'
- * proxies open TLS.
+ * Options of the SDK's request handler. With `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` (or in lower case) calls go
+ * through proxies, unless the endpoint is on this machine; then the system's certificate authorities are trusted as
+ * well, because companies' proxies terminate TLS.
  *
- * @param endpoint of the configuration; undefined: AWS's own
+ * @param endpoint of the configuration; undefined for AWS's own
  */
 export function connectionsTo(endpoint: string | undefined, environment: NodeJS.ProcessEnv = process.env) {
   const isLocal = endpoint !== undefined && isLoopback(URL.parse(endpoint)?.hostname ?? "");

@@ -1,4 +1,4 @@
-/** AWS's errors, converted once, where a call's answer arrives. */
+/** AWS's errors, converted in one place, where a call's answer arrives. */
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError, transientErrnos } from "../../cloud/contract/cloud-error.ts";
 import { clockClause } from "../../cloud/calls/clock-difference.ts";
@@ -21,7 +21,7 @@ export type AwsServiceName =
 /** A call's name in messages and logs. */
 export interface AwsCall {
   readonly service: AwsServiceName;
-  /** As AWS writes it: `RunTask`. */
+  /** The name in AWS's API: `RunTask`. */
   readonly operation: string;
 }
 
@@ -31,11 +31,11 @@ export interface AwsCall {
  */
 export class AwsError extends CloudError {
   readonly call: AwsCall;
-  /** AWS's name of the error (`ClusterNotFoundException`), or Node's errno where nobody answered. */
+  /** AWS's name of the error (`ClusterNotFoundException`), or Node's errno without an answer. */
   readonly code: string;
-  /** AWS's ID of the request; undefined where nobody answered. */
+  /** AWS's ID of the request; undefined without an answer. */
   readonly requestId: string | undefined;
-  /** HTTP status; 0 where nobody answered. */
+  /** HTTP status; 0 without an answer. */
   readonly status: number;
   readonly outcome: CallOutcome;
 
@@ -69,10 +69,10 @@ export class AwsError extends CloudError {
   }
 }
 
-/** AWS's names for a right that is missing: each of its protocols has names of its own. */
+/** AWS's codes for a missing permission, which differ by protocol. */
 const denied = /^(AccessDenied|UnauthorizedOperation|NotAuthorized|AuthorizationError)/;
 
-/** A sentence for an answer that is none of AWS's forms, whose parser's words would tell nobody anything. */
+/** A sentence for an answer that is not in AWS's format: the parser's message would not help anybody. */
 function unreadable(error: unknown): string | undefined {
   const status = metadataOf(error)?.httpStatusCode;
   const isUnread =
@@ -89,7 +89,7 @@ function isWithoutCredentials(code: string): boolean {
   return code === "CredentialsProviderError" || code === "TokenProviderError";
 }
 
-/** The message of each call without credentials, in short; the backend's start says once what to do. */
+/** The short message of each call without credentials; the backend's start logs once what to do. */
 const withoutCredentials = "there are no credentials for AWS";
 const howToGiveCredentials = `${withoutCredentials}: set AWS_PROFILE (after \`aws sso login\` where it is one of IAM Identity Center) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run this backend with a role of its task, pod or instance`;
 
@@ -98,22 +98,25 @@ export function isAwsError(error: unknown, ...codes: readonly string[]): error i
   return error instanceof AwsError && codes.includes(error.code);
 }
 
-/** Whether AWS has refused a call for its credentials: they, or the signature, are too old, or the keys are no more. */
+/**
+ * Whether AWS has refused a call because of its credentials: they or the signature have expired, or the keys were
+ * deleted.
+ */
 export function mayHaveNewCredentials({ code }: AwsError): boolean {
   return outdated.has(code);
 }
 
-/** AWS's names for credentials that have been valid: each of its protocols has names of its own. */
+/** AWS's codes for credentials that are no longer valid, which differ by protocol. */
 const outdated: ReadonlySet<string> = new Set([
   "ExpiredToken",
   "ExpiredTokenException",
   "RequestExpired",
   // Keys that were rotated, or whose user was deleted.
-  "AuthFailure", // EC2's.
+  "AuthFailure", // EC2's code.
   "InvalidAccessKeyId",
   "InvalidClientTokenId",
   "UnrecognizedClientException",
-  // A file of keys that was read while it was written.
+  // A key file that was read while it was being written.
   "InvalidSignatureException",
   "SignatureDoesNotMatch",
 ]);
@@ -124,9 +127,9 @@ export function isTransient(error: AwsError): boolean {
 }
 
 /**
- * Whether AWS has answered that it does not do it. After every other failure nobody knows what it has done: it may not
- * have been reached, as when the credentials' provider did not answer, or its answer may have been cut, which makes it
- * unreadable although its status is 200.
+ * Whether AWS has answered that it refuses the call. After every other failure the effect is unknown: AWS may not have
+ * been reached, for instance if the credentials' provider did not answer, or its answer may have been truncated, which
+ * makes it unreadable although its status is 200.
  */
 function isAnswer(error: AwsError): boolean {
   return (
@@ -159,9 +162,8 @@ const transient: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The kinds of AWS's errors. An error that is not named here is `system`: a refused permission, a cluster or file
- * system that the configuration names and that does not exist, a request of ours that AWS does not understand. None of
- * these is the fault of the Docker client.
+ * The kinds of AWS's errors. All others are `system`: a missing permission, a configured cluster or file system that
+ * does not exist, a request that AWS does not understand. None of these is the Docker client's fault.
  */
 const kinds: Readonly<Record<string, ErrorKind>> = {
   ...Object.fromEntries([...throttled].map((code) => [code, "unavailable" as const])),
@@ -181,7 +183,7 @@ function kindOf(code: string): ErrorKind {
   return kinds[code] ?? "system";
 }
 
-/** The name in AWS's answer; the SDK's classes carry it too, but not every error has a class. */
+/** The code in AWS's answer; the SDK's error classes have it too, but not every error has a class. */
 function codeOf(error: unknown): string {
   const errno = errnoOf(error);
   if (errno !== undefined && metadataOf(error)?.httpStatusCode === undefined) {
@@ -190,7 +192,7 @@ function codeOf(error: unknown): string {
   return error instanceof Error ? error.name : "UnknownError";
 }
 
-/** The header `Date` of AWS's answer; the SDK hangs the answer on what it throws. */
+/** The header `Date` of AWS's answer, which the SDK attaches to its errors. */
 function dateOf(error: unknown): string | undefined {
   const { $response } = (error ?? {}) as {
     readonly $response?: { readonly headers?: Readonly<Record<string, string>> };

@@ -9,21 +9,21 @@ export const defaultRates = {
   "task-definition-writes": { burst: 20, perSecond: 1 },
   "task-definition-deletions": { burst: 5, perSecond: 1 },
   "task-definition-reads": { burst: 50, perSecond: 20 },
-  /** RunTask, StopTask and others that change tasks. */
+  /** RunTask, StopTask and other calls that change tasks. */
   "task-writes": { burst: 100, perSecond: 40 },
   /** RunTask on Fargate, within `task-writes`. */
   "run-task": { burst: 20, perSecond: 20 },
   "fargate-launches": { burst: 100, perSecond: 20 },
   "spot-launches": { burst: 100, perSecond: 20 },
   "task-reads": { burst: 100, perSecond: 20 },
-  /** Fewer in some regions: see {@link ratesOf}. */
+  /** Lower in some regions: see {@link ratesOf}. */
   "log-reads": { burst: 25, perSecond: 25 },
-  /** EC2 counts each of its calls apart. */
+  /** EC2 limits each of its calls separately. */
   "group-creations": { burst: 50, perSecond: 5 },
   "group-permissions": { burst: 50, perSecond: 5 },
   "group-revocations": { burst: 50, perSecond: 5 },
   "group-deletions": { burst: 50, perSecond: 5 },
-  /** AWS publishes no rates for Cloud Map; these are what it has been seen to take. */
+  /** AWS publishes no rates for Cloud Map; these have been observed to work. */
   "name-services": { burst: 5, perSecond: 5 },
   "name-instances": { burst: 50, perSecond: 50 },
 } as const satisfies Record<string, Rate>;
@@ -31,7 +31,7 @@ export const defaultRates = {
 /** A rate that several calls share. */
 export type RateName = keyof typeof defaultRates;
 
-/** Regions in which logs may be read less often. There may be more; in those, refusals slow this backend down. */
+/** Regions with a lower rate for reading logs. There may be more; there, throttling slows this backend down. */
 export const regionsOfSlowLogs: ReadonlySet<string> = new Set(["eu-central-1", "eu-west-1", "us-west-2"]);
 
 /** The rate of `log-reads` in {@link regionsOfSlowLogs}. */

@@ -9,20 +9,20 @@ import {
 
 import type { AwsService } from "../aws/clients.ts";
 
-/** A service that an instance of sockerless has made. */
+/** A service created by an instance of sockerless. */
 export interface NamedService {
   readonly id: string;
   readonly name: string;
   readonly instance: string;
 }
 
-/** Names of the attributes of an instance that its address stands in. */
+/** Names of an instance's attributes with its address. */
 export const ipv4Attribute = "AWS_INSTANCE_IPV4";
 export const ipv6Attribute = "AWS_INSTANCE_IPV6";
 
 const describedAs = /^sockerless (\S+)$/;
 
-/** The description of an instance's services, which tells whose they are: listing shows no tags. */
+/** The description of an instance's services, which identifies their owner: listings have no tags. */
 export function descriptionOf(instance: string): string {
   return `sockerless ${instance}`;
 }
@@ -55,7 +55,7 @@ export async function servicesOf(
   return found;
 }
 
-/** The addresses of a service by the ID of each instance. */
+/** The addresses of a service, by instance ID. */
 export async function instancesOf(
   client: AwsService<ServiceDiscoveryClient>,
   serviceId: string,

@@ -1,4 +1,4 @@
-/** How the agent gets into a task: by an init container that copies itself, or from a file system. */
+/** Brings the agent into a task: by an init container that copies itself, or from a file system. */
 import type { ContainerDefinition, MountPoint, Volume } from "@aws-sdk/client-ecs";
 
 import { agentInImage } from "../../cloud/images/agent-image.ts";
@@ -10,7 +10,7 @@ export type AgentSource =
   | { readonly kind: "image"; readonly image: string }
   | ({ readonly kind: "efs" } & AccessPointReference);
 
-/** The agent's own directory in every container: its binary and the record of the output. */
+/** The agent's own directory in every container: its binary, and the recorded output. */
 const agentDirectory = "/.sockerless";
 const agentVolume = "sockerless";
 const binaryVolume = "sockerless-agent";
@@ -20,7 +20,7 @@ export interface AgentParts {
   readonly volumes: readonly Volume[];
   /** Mounts of the main container. */
   readonly mountPoints: readonly MountPoint[];
-  /** Containers beside the main one, which end before it starts. */
+  /** Additional containers, which end before the main one starts. */
   readonly containers: readonly ContainerDefinition[];
   /** Path of the agent in the main container. */
   readonly binary: string;
@@ -29,7 +29,7 @@ export interface AgentParts {
 /**
  * The parts of a task definition that bring the agent.
  *
- * @param iam as {@link efsVolume}
+ * @param iam as for {@link efsVolume}
  */
 export function agentParts(source: AgentSource, iam: boolean): AgentParts {
   const own = {

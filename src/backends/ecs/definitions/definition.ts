@@ -1,7 +1,6 @@
 /**
- * The task definition of a container. It has only settings that nothing but a definition can hold, so that containers
- * alike share one: command, environment, user and working directory travel to the agent; size, roles and disk are
- * overrides.
+ * The task definition of a container. It has only settings that nothing else can hold, so that similar containers share
+ * one: command, environment, user and working directory are sent to the agent; size, roles and disk are overrides.
  */
 import { createHash } from "node:crypto";
 
@@ -29,20 +28,22 @@ import { smallestSize, taskSizeOf } from "./sizes.ts";
 import { sharedMemory, taskTmpfs } from "./tmpfs.ts";
 import { taskVolumeName } from "./volume-names.ts";
 
-/** Settings that all tasks of this backend have in common. */
+/** Settings shared by all tasks of this backend. */
 export interface DefinitionSettings {
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
   readonly region: string;
   readonly logGroup: string;
   readonly executionRoleArn: string;
-  /** The containers' role, if file systems are mounted with its rights; undefined: they are mounted as nobody. */
+  /**
+   * The containers' role, if file systems are mounted with its permissions; undefined if they are mounted anonymously.
+   */
   readonly mountRoleArn: string | undefined;
   readonly architecture: "amd64" | "arm64";
   readonly agent: AgentSource;
 }
 
-/** A definition that is not registered yet; its family tells its content. */
+/** A definition to be registered; its family is derived from its content. */
 export type Definition = RegisterTaskDefinitionCommandInput & { readonly family: string };
 
 /** The container that runs the user's process. */
@@ -50,7 +51,7 @@ export const mainContainerName = "main";
 /** Streams are `<prefix>/main/<task ID>`. */
 export const logStreamPrefix = "sockerless";
 /**
- * Begins the families of an instance's definitions, and of no other's.
+ * Prefix of the families of an instance's definitions, and of no other's.
  *
  * @param instance `sockerless/<hex>`
  */
@@ -58,7 +59,7 @@ export function familyPrefixOf(instance: string): string {
   return `${instance.replace("/", "-")}-`;
 }
 
-/** Seconds that the agent has when a task is stopped through AWS: as many as AWS allows. */
+/** Seconds for the agent when a task is stopped through AWS: AWS's maximum. */
 const stopTimeoutS = 120;
 const familyDigits = 32;
 const kib = 1024;
@@ -66,8 +67,8 @@ const kib = 1024;
 /**
  * The definition of a container.
  *
- * @param taskImage how a task pulls an image
- * @throws invalid: a setting that task definitions cannot hold; what `taskImage` throws
+ * @param taskImage resolves an image to the one that tasks pull
+ * @throws invalid: a setting that task definitions cannot hold; the errors of `taskImage`
  */
 export function definitionOf(
   spec: WorkloadSpec,
@@ -90,7 +91,7 @@ export function definitionOf(
     cpu: String(smallestSize.cpu),
     memory: String(smallestSize.memory),
     executionRoleArn: settings.executionRoleArn,
-    // The task role of a request alone may be too late: ECS says that volumes are mounted with the definition's.
+    // The role in the request may come too late: ECS documents that volumes are mounted with the definition's.
     ...(iam ? { taskRoleArn: settings.mountRoleArn } : {}),
     volumes: [...agent.volumes, ...volumes.volumes, ...images.volumes],
     containerDefinitions: [
@@ -117,7 +118,7 @@ function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinitio
     name: mainContainerName,
     image: image.reference,
     essential: true,
-    user: "0", // The agent takes on users itself, one for each process.
+    user: "0", // The agent switches users itself, for each process.
     stopTimeout: stopTimeoutS,
     linuxParameters: linuxParameters(spec, hostConfig),
     ...(hostConfig?.readonlyRootfs === true ? { readonlyRootFilesystem: true } : {}),
@@ -137,7 +138,7 @@ function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinitio
   };
 }
 
-/** Limits that Linux gives every process without a bound. */
+/** Limits without an upper bound in Linux by default. */
 const boundless: ReadonlySet<string> = new Set([
   "core",
   "cpu",
@@ -150,19 +151,19 @@ const boundless: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Whether a definition sets a limit. Where the platform has no bound, Docker's -1 would become one: the agent alone sets
- * that limit.
+ * Whether a definition sets a limit. AWS would turn Docker's -1 into a bound for limits that have none on the platform:
+ * only the agent sets these.
  */
 function isForPlatform({ name, hard }: { readonly name: string; readonly hard: bigint }): boolean {
   return hard >= 0n || !boundless.has(name);
 }
 
-/** Docker's -1 as the largest number that all of AWS's clients can read: AWS has plain numbers for limits. */
+/** Docker's -1 as the largest number that all of AWS's clients can parse: AWS has no value for "unlimited". */
 function unlimited(limit: bigint): number {
   return limit < 0n ? 2 ** 31 - 1 : Number(limit);
 }
 
-/** The agent reaps, so AWS's own init would be one too many. */
+/** The agent reaps processes, so AWS's own init is not needed. */
 function linuxParameters(
   spec: WorkloadSpec,
   hostConfig: HostConfig | undefined,
@@ -178,7 +179,10 @@ function linuxParameters(
   };
 }
 
-/** `--log-opt mode=non-blocking` with its buffer goes to the platform; the task's own record is whole either way. */
+/**
+ * `--log-opt mode=non-blocking` with its buffer is passed to the platform; the task's own record is complete in any
+ * case.
+ */
 function logsOf(settings: DefinitionSettings, hostConfig: HostConfig | undefined): LogConfiguration {
   const { bufferSize } = logSettings(hostConfig?.logConfig);
   return {
@@ -199,7 +203,7 @@ interface VolumeParts {
   readonly mountPoints: readonly MountPoint[];
 }
 
-/** A volume without an access point is a directory of the task's own: it needs no mount if the root can be written. */
+/** A volume without an access point is a directory of the task; it needs no mount if the root is writable. */
 function volumeParts(spec: WorkloadSpec, iam: boolean): VolumeParts {
   const volumes = new Map<string, Volume>();
   const mountPoints: MountPoint[] = [];
@@ -218,7 +222,7 @@ function volumeParts(spec: WorkloadSpec, iam: boolean): VolumeParts {
   return { volumes: [...volumes.values()], mountPoints };
 }
 
-/** Paths of volumes that need no mount in the task: the agent makes their directories, the image's content stays. */
+/** Paths of volumes that need no mount in the task: the agent creates their directories, with the image's content. */
 export function unmountedVolumes(spec: WorkloadSpec): readonly string[] {
   return spec.mounts
     .filter((mount) => mount.volume !== undefined && taskVolume(mount, spec, false) === undefined)

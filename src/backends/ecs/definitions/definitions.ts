@@ -1,4 +1,4 @@
-/** Registered task definitions: each content once, deleted a day after its last use. */
+/** Registered task definitions: one per content, deleted a day after the last use. */
 import {
   DeleteTaskDefinitionsCommand,
   DeregisterTaskDefinitionCommand,
@@ -21,7 +21,7 @@ import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { type Definition, familyPrefixOf } from "./definition.ts";
 
-/** Settings of {@link Definitions}, and what it calls. */
+/** Settings and dependencies of {@link Definitions}. */
 export interface DefinitionsOptions {
   readonly ecs: AwsService<ECSClient>;
   /** Name of this instance: `sockerless/<hex>`. */
@@ -31,7 +31,7 @@ export interface DefinitionsOptions {
   readonly logger: Logger;
 }
 
-/** An unused definition is kept for a day; its last use is recorded by the hour. */
+/** How long an unused definition is kept; the last use is recorded by the hour. */
 const keptMs = 24 * 60 * 60_000;
 const useWrittenMs = 60 * 60_000;
 const pageSize = 100;
@@ -41,9 +41,9 @@ const mostDeleted = 10;
 /** The definitions of this backend. */
 export class Definitions {
   readonly #options: DefinitionsOptions;
-  /** ARNs by family, of definitions that are being looked for or registered and of those that are known to exist. */
+  /** ARNs by family, of definitions that exist or are being looked up or registered. */
   readonly #arns = new Map<string, Promise<string>>();
-  /** Those that this process has asked for, by family. */
+  /** Definitions requested by this process, by family. */
   readonly #contents = new Map<string, Definition>();
 
   constructor(options: DefinitionsOptions) {
@@ -51,8 +51,8 @@ export class Definitions {
   }
 
   /**
-   * Registers a definition unless its like exists. AWS would register it again for each call: a caller that got no
-   * answer calls this again, which looks first.
+   * Registers a definition unless an equal one exists. AWS would register it again with each call: a caller whose
+   * answer was lost calls this again, which checks first.
    *
    * @returns its ARN
    * @throws AwsError
@@ -71,20 +71,20 @@ export class Definitions {
     return found;
   }
 
-  /** The content of a definition; undefined if this process has not asked for it, or not for long. */
+  /** The content of a definition; undefined if this process has not requested it recently. */
   contentOf(arn: string): Definition | undefined {
     return this.#contents.get(familyOf(arn));
   }
 
-  /** A definition turned out to be gone (somebody has deregistered it): the next {@link ensure} registers it anew. */
+  /** Forgets a definition that somebody has deregistered: the next {@link ensure} registers it again. */
   async forget(family: string): Promise<void> {
     this.#arns.delete(family);
     await this.#options.state.commit((change) => change.definitions.delete(family));
   }
 
   /**
-   * Deregisters definitions that were not used for a day, and deletes those that are deregistered: tasks that run go on
-   * with them. Those that a lost state has left are given a day, too.
+   * Deregisters definitions that were not used for a day, and deletes deregistered ones; running tasks are not
+   * affected. Definitions of a lost state are kept for a day, too.
    */
   async sweep(signal: AbortSignal): Promise<void> {
     const { state, clock } = this.#options;
@@ -128,7 +128,7 @@ export class Definitions {
     return (await this.#registered(family)) ?? (await this.#register(definition));
   }
 
-  /** The ARN under which AWS has a definition; undefined: it has none that can be used. */
+  /** The ARN of a definition in AWS; undefined if there is none that can be used. */
   async #registered(family: string): Promise<string | undefined> {
     const { ecs, logger } = this.#options;
     try {
@@ -176,7 +176,7 @@ export class Definitions {
     }
   }
 
-  /** The ARNs of this instance's that are deregistered, of families of which none is registered. */
+  /** The ARNs of this instance's deregistered definitions, of families without a registered one. */
   async #inactive(signal: AbortSignal): Promise<string[]> {
     const { ecs, instance } = this.#options;
     const found: string[] = [];
@@ -201,7 +201,7 @@ export class Definitions {
     return found;
   }
 
-  /** @param input AWS's `familyPrefix` is the whole name of a family */
+  /** @param input AWS's `familyPrefix` is the complete name of a family */
   async *#arnsOf(
     input: Pick<ListTaskDefinitionsCommandInput, "status" | "familyPrefix">,
     signal: AbortSignal,
@@ -221,7 +221,7 @@ export class Definitions {
     } while (nextToken !== undefined);
   }
 
-  /** The ARNs of this instance's, by family: that which is known here, or else the newest, comes first. */
+  /** The ARNs of this instance's definitions by family, beginning with the one known here, or else the newest. */
   async #list(signal: AbortSignal): Promise<Map<string, string[]>> {
     const { instance, state } = this.#options;
     const prefix = familyPrefixOf(instance);

@@ -1,15 +1,15 @@
 /** The disk of a task. */
 import { invalid } from "../../../common/errors.ts";
 
-/** The disk that every task has. GiB. */
+/** Disk size of every task, in GiB. */
 const includedGib = 20;
 const largestGib = 200;
 
 /**
- * The disk that `--storage-opt size=` asks for.
+ * The disk size requested by `--storage-opt size=`.
  *
- * @returns GiB; undefined: as much as every task has
- * @throws invalid: no size, or more than there is
+ * @returns GiB; undefined for the default size
+ * @throws invalid: not a size, or above the maximum
  */
 export function ephemeralStorageOf(storageOpt: Readonly<Record<string, string>>): number | undefined {
   const size = storageOpt["size"];

@@ -1,4 +1,4 @@
-/** Images that a container mounts beside its own, as parts of its task definition. */
+/** Images that a container mounts in addition to its own, as parts of its task definition. */
 import type { ContainerDefinition, MountPoint, Volume } from "@aws-sdk/client-ecs";
 
 import { invalid } from "../../../common/errors.ts";
@@ -16,10 +16,10 @@ export interface ImageMountParts {
   readonly containers: readonly ContainerDefinition[];
 }
 
-/** AWS allows ten containers a task: the main one and the agent's are two. */
+/** AWS allows ten containers per task, including the main one and the agent's. */
 const mostMountedImages = 8;
 
-/** Makes the parts of a task definition that mount images. @throws invalid: too many; what `taskImage` throws */
+/** The parts of a task definition that mount images. @throws invalid: too many; the errors of `taskImage` */
 export function imageMountParts(
   mounted: readonly ResolvedMount[],
   taskImage: (image: ImageRecord) => TaskImage,
@@ -38,7 +38,7 @@ export function imageMountParts(
   };
 }
 
-/** Refuses more images, or parts of images, than a task can have. @throws invalid */
+/** Refuses more images, or subpaths of images, than a task can mount. @throws invalid */
 export function refuseTooManyImages(mounts: readonly ResolvedMount[]): void {
   refuseTooMany(copiedImages(mounts).copies);
 }
@@ -69,7 +69,7 @@ function copyingContainer(
   };
 }
 
-/** The dependency of a container on the success of others. */
+/** Makes a container depend on the success of others. */
 export function dependsOn(
   containers: readonly ContainerDefinition[],
 ): NonNullable<ContainerDefinition["dependsOn"]> {

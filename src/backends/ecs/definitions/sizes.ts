@@ -1,4 +1,4 @@
-/** The sizes that Fargate has for tasks. */
+/** Task sizes on Fargate. */
 import { invalid } from "../../../common/errors.ts";
 import type { Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { askedCpus } from "../../cloud/ready-made/asked-cpus.ts";
@@ -11,7 +11,7 @@ export interface TaskSize {
   readonly memory: number;
 }
 
-/** For a container that asks for nothing. */
+/** The size for a container without requested resources. */
 export const smallestSize: TaskSize = { cpu: 256, memory: 512 };
 
 const gib = 1024;
@@ -23,7 +23,7 @@ interface CpuSize {
   readonly memories: readonly number[];
 }
 
-/** AWS's table, the smallest first. */
+/** AWS's table, in ascending order. */
 const sizes: readonly CpuSize[] = [
   { cpu: 256, memories: [512, gib, 2 * gib] },
   { cpu: 512, memories: memories(1, 4, 1) },
@@ -40,10 +40,10 @@ function memories(fromGib: number, toGib: number, stepGib: number): readonly num
 }
 
 /**
- * The smallest size that holds what a container asks for: `--cpus` or a CPU quota, else `--cpu-shares` (1,024 are one
- * vCPU), and `--memory`.
+ * The smallest size with the resources that a container requests: `--cpus` or a CPU quota, else `--cpu-shares` (1,024
+ * are one vCPU), and `--memory`.
  *
- * @throws invalid: there is none so large
+ * @throws invalid: the request exceeds the largest size
  */
 export function taskSizeOf(resources: Resources | undefined): TaskSize {
   const cpu = Math.ceil(askedCpus(resources) * cpuUnits);

@@ -1,17 +1,17 @@
-/** tmpfs mounts as task definitions have them. */
+/** tmpfs mounts in task definitions. */
 import type { Tmpfs } from "@aws-sdk/client-ecs";
 
 import { invalid } from "../../../common/errors.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 
-/** The size of a tmpfs for which none is named: AWS demands one. MiB. */
+/** Default size of a tmpfs in MiB, as AWS requires one. */
 const defaultMib = 64;
 const sharedMemoryPath = "/dev/shm";
-/** The size of /dev/shm that Docker and Fargate give unasked. Bytes. */
+/** Default size of /dev/shm in Docker and Fargate, in bytes. */
 const platformSharedMemory = 64n * 1024n ** 2n;
 const units: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
-/** Mount options that AWS takes beside the size: the ones that moby takes. */
+/** Mount options that AWS accepts besides the size: the same as moby's. */
 const knownOptions = new Set(
   (
     "defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync remount mand nomand atime noatime diratime " +
@@ -22,10 +22,10 @@ const knownOptions = new Set(
 const knownSettings = new Set(["mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"]);
 
 /**
- * A tmpfs mount. Its size is an option of its own for AWS; the other options are the kernel's for both.
+ * A tmpfs mount. AWS has a parameter for its size; all other options are those of the kernel.
  *
- * @param memory of the task, MiB: a size in per cent is a share of it
- * @throws invalid: a size that is none, an option that there is not
+ * @param memory of the task, MiB: a size in per cent is relative to it
+ * @throws invalid: an invalid size, or an unknown option
  */
 export function taskTmpfs(mount: ResolvedMount, memory: number): Tmpfs {
   const options = mount.tmpfsOptions ?? [];
@@ -40,8 +40,8 @@ export function taskTmpfs(mount: ResolvedMount, memory: number): Tmpfs {
 }
 
 /**
- * The tmpfs for `--shm-size`: Fargate takes no size for its own /dev/shm, so another is mounted over it. Empty: the size
- * is the platform's anyway, or something else is mounted there.
+ * The tmpfs for `--shm-size`: as Fargate's own /dev/shm has a fixed size, another one is mounted over it. Empty if the
+ * size is the default, or something else is mounted there.
  */
 export function sharedMemory({ record, mounts }: WorkloadSpec): readonly Tmpfs[] {
   const size = record.hostConfig?.shmSize ?? 0n;
@@ -58,7 +58,7 @@ export function sharedMemory({ record, mounts }: WorkloadSpec): readonly Tmpfs[]
   ];
 }
 
-/** @throws invalid, in Go's notation as moby's */
+/** @throws invalid, in Go's notation like moby's */
 function refuseUnknown(option: string): void {
   const sign = option.indexOf("=");
   const parts = sign < 0 ? [option] : [option.slice(0, sign), option.slice(sign + 1)];
@@ -67,7 +67,7 @@ function refuseUnknown(option: string): void {
   }
 }
 
-/** A share of the memory, as the kernel reads `size=50%`. MiB; undefined: it is no share. */
+/** Part of the memory by the kernel's notation `size=50%`, in MiB; undefined for another notation. */
 function share(text: string, memory: number): number | undefined {
   const percent = /^(\d+)%$/.exec(text)?.[1];
   return percent === undefined ? undefined : Math.max(1, Math.ceil((memory * Number(percent)) / 100));

@@ -4,8 +4,8 @@ const legal = /^[A-Za-z0-9_-]{1,251}$/;
 const longestKept = 200;
 
 /**
- * The name of a Docker volume in a task definition: `vol-<name>`. AWS takes letters, digits, `_` and `-`; a name with
- * other characters, or one that is too long, has a hash that keeps it apart from its like.
+ * The name of a Docker volume in a task definition: `vol-<name>`. AWS accepts letters, digits, `_` and `-`; a name with
+ * other characters, or one that is too long, gets a hash to distinguish it from similar ones.
  */
 export function taskVolumeName(name: string): string {
   if (legal.test(name)) {

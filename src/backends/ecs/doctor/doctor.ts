@@ -1,4 +1,6 @@
-/** Checks of `sockerless doctor` in AWS: those of the backend's start, and what only a first day needs to know. */
+/**
+ * Checks of `sockerless doctor` in AWS: those of the backend's start, and others that matter for a new installation.
+ */
 import { IAMClient } from "@aws-sdk/client-iam";
 
 import { systemClock } from "../../../common/clock.ts";
@@ -57,7 +59,7 @@ export function doctorChecks(
   return { checks, close: () => aws.close() };
 }
 
-/** An agent that `push-agent` has not put into the repository: it is where this backend has no right to look. */
+/** An agent's image other than the one of `push-agent`: it is where this backend has no permission to look. */
 function checkOtherAgent({ config: { agentAccessPointId, agentImage } }: Surroundings): Result {
   if (agentAccessPointId !== undefined) {
     return unknown(`only tasks see whether sockerless-agent is in ${agentAccessPointId}`);

@@ -1,4 +1,4 @@
-/** The way out of a subnet without a default route: endpoints of the VPC. */
+/** Access to AWS from a subnet without a default route: endpoints of the VPC. */
 import {
   DescribeSecurityGroupsCommand,
   DescribeVpcEndpointsCommand,
@@ -20,7 +20,7 @@ const needed: Readonly<Record<string, string>> = {
   logs: "CloudWatch Logs",
 };
 
-/** Looks for an endpoint of each service that a task needs to start, which tasks of the subnet can use. */
+/** Checks that there is an endpoint of each service that a task needs to start, usable from the subnet. */
 export async function checkEndpoints(
   surroundings: Surroundings,
   subnet: Subnet,
@@ -53,7 +53,7 @@ export async function checkEndpoints(
   const closed = await Promise.all(
     found.map(async ([name, { Groups = [] } = {}]) => {
       if (Groups.length === 0) {
-        return ok(); // A gateway has none.
+        return ok(); // Gateway endpoints have no security groups.
       }
       const { SecurityGroups = [] } = await aws.ec2.send(
         new DescribeSecurityGroupsCommand({ GroupIds: Groups.map(({ GroupId = "" }) => GroupId) }),
@@ -70,13 +70,13 @@ export async function checkEndpoints(
   return gravestOf([...closed, ok(`${subnet.SubnetId} by VPC endpoints: images come from ECR alone`)]);
 }
 
-/** Whether names or routes of the subnet lead to it. */
+/** Whether the subnet's names or routes lead to it. */
 function isUsable(
   { VpcEndpointType, State, PrivateDnsEnabled, RouteTableIds = [] }: VpcEndpoint,
   routeTable: string | undefined,
 ): boolean {
   if (State?.toLowerCase() !== "available") {
-    return false; // EC2 tells this in small letters or not.
+    return false; // EC2 returns this in lower or upper case.
   }
   return VpcEndpointType === "Gateway"
     ? routeTable !== undefined && RouteTableIds.includes(routeTable)

@@ -1,4 +1,4 @@
-/** Calls that change nothing and tell whether an action is allowed: reads, and EC2's dry runs. */
+/** Calls without effects that show whether an action is allowed: reads, and EC2's dry runs. */
 import { DescribeLogGroupsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import {
   AuthorizeSecurityGroupEgressCommand,
@@ -34,7 +34,7 @@ import type { Surroundings } from "./surroundings.ts";
 
 type Call = (surroundings: Surroundings, abortSignal: AbortSignal) => Promise<unknown>;
 
-/** @returns undefined: no call would tell without doing something */
+/** @returns undefined if every such call would have an effect */
 export async function tried(
   action: string,
   surroundings: Surroundings,
@@ -57,7 +57,7 @@ export async function tried(
   }
 }
 
-/** Whether a refusal is one of this action: a call may need others, as that to tag what it makes. */
+/** Whether a refusal is about this action: a call may need other permissions, such as to tag what it creates. */
 function isAbout(action: string, { message }: AwsError): boolean {
   const [, refused = action] = /not authorized to perform: (\w+:\w+)/.exec(message) ?? [];
   return refused === action;
@@ -78,7 +78,7 @@ const creation: Call = async ({ aws, vpc }, abortSignal) =>
 type Ec2 = Surroundings["aws"]["ec2"];
 type OnGroup = (ec2: Ec2, groupId: string, options: { abortSignal: AbortSignal }) => Promise<unknown>;
 
-/** Tries a call on a group of a network, and on that of the mount targets where the backend changes it too. */
+/** Tries a call on a network's group, and on the mount targets' if the backend changes that too. */
 function onGroups(call: OnGroup, onMountTargets = false): Call {
   return async ({ aws, config, groupOfNetwork }, abortSignal) => {
     const group = await groupOfNetwork(abortSignal);

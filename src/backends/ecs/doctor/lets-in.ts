@@ -1,11 +1,11 @@
-/** Whether rules of security groups let somebody in. Pure. */
+/** Whether rules of security groups allow ingress. Pure. */
 import { BlockList } from "node:net";
 
 import type { IpPermission, Subnet } from "@aws-sdk/client-ec2";
 
 import { peersAt } from "../security-groups/rules.ts";
 
-/** Whether a rule lets a TCP port be reached from one of the groups, or from the subnet's addresses. */
+/** Whether a rule allows ingress to a TCP port from one of the groups, or from the subnet's addresses. */
 export function letsIn(
   permissions: readonly IpPermission[],
   port: number,
@@ -20,7 +20,7 @@ export function letsIn(
   );
 }
 
-/** Whether a range begins in another. */
+/** Whether a range begins within another. */
 function isWithin(range: string, outer: string): boolean {
   const [address = "", prefix = ""] = outer.split("/");
   const family = outer.includes(":") ? "ipv6" : "ipv4";

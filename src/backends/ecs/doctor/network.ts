@@ -1,4 +1,4 @@
-/** Checks of the tasks' network: ways out, and the way to the file system. */
+/** Checks of the tasks' network: egress, and access to the file system. */
 import {
   DescribeRouteTablesCommand,
   DescribeSecurityGroupsCommand,
@@ -15,7 +15,7 @@ import type { Surroundings } from "./surroundings.ts";
 
 const httpsPort = 443;
 
-/** Checks that the subnets' routes, or endpoints in the VPC, lead to where images are pulled from and logs written to. */
+/** Checks that the subnets' routes, or endpoints of the VPC, lead to the registries and to the log. */
 export async function checkWayOut(surroundings: Surroundings, abortSignal: AbortSignal): Promise<Result> {
   const { aws, config } = surroundings;
   const subnets = await surroundings.subnets(abortSignal);
@@ -66,7 +66,7 @@ function wayOutOf({ SubnetId, Ipv6Native }: Subnet, route: Route, isPublic: bool
     : ok(`${SubnetId} by ${target}`);
 }
 
-/** Checks that the groups of tasks exist, and let them reach registries, AWS, and a backend that agents call. */
+/** Checks that the groups of tasks exist and allow egress to registries, AWS, and a backend that agents call. */
 export async function checkGroupsEgress(
   { aws, config }: Surroundings,
   abortSignal: AbortSignal,
@@ -91,7 +91,7 @@ export async function checkGroupsEgress(
       );
 }
 
-/** Checks that the tasks' groups reach the mount targets of their subnets. */
+/** Checks that the tasks' groups have access to the mount targets of their subnets. */
 export async function checkMountTargets(
   surroundings: Surroundings,
   abortSignal: AbortSignal,

@@ -1,4 +1,4 @@
-/** The requests that the documented policy lets the backend make, in terms of IAM. */
+/** The requests that the documented policy allows the backend, in terms of IAM. */
 import document from "./backend-policy.json" with { type: "json" };
 import { repositoryNameOf } from "../ecr/repository.ts";
 import type { ExaminedSection, Surroundings } from "./surroundings.ts";
@@ -17,13 +17,13 @@ export interface PolicyRequest {
   readonly actions: readonly string[];
   /** An ARN, or `*` for actions without resource level. */
   readonly resource: string;
-  /** Values by condition keys. */
+  /** Values by condition key. */
   readonly context: Readonly<Record<string, readonly string[]>>;
 }
 
 const statements: readonly Statement[] = document.Statement;
 
-/** Statements that a configuration can do without. */
+/** Statements that some configurations do not need. */
 const optional: Readonly<Record<string, (config: ExaminedSection) => boolean>> = {
   FileSystem: ({ efsFilesystemId }) => efsFilesystemId !== undefined,
   TagNewVolumes: ({ efsFilesystemId }) => efsFilesystemId !== undefined,
@@ -42,7 +42,7 @@ function needed(config: ExaminedSection): Statement[] {
   return statements.filter(({ Sid }) => optional[Sid]?.(config) ?? true);
 }
 
-/** The actions, each once, by name. */
+/** The actions without duplicates, sorted by name. */
 export function neededActions(config: ExaminedSection): string[] {
   return [...new Set(needed(config).flatMap(({ Action }) => Action))].sort();
 }
@@ -50,7 +50,7 @@ export function neededActions(config: ExaminedSection): string[] {
 /**
  * The requests of an action.
  *
- * @throws AwsError: what they are about is not known
+ * @throws AwsError: its resources are unknown
  */
 export async function requestsOf(
   action: string,
@@ -71,14 +71,14 @@ async function requestsIn(
   for (const [index, pattern] of [Resource].flat().entries()) {
     const resource = await filled(pattern, surroundings, signal);
     if (resource === undefined) {
-      continue; // It is about a thing that is not configured.
+      continue; // Its resource is not configured.
     }
     const context: Record<string, readonly string[]> = {};
     for (const [operator, keys] of Object.entries(Condition)) {
       for (const [key, wanted] of Object.entries(keys)) {
         const values = await Promise.all([wanted].flat().map((value) => filled(value, surroundings, signal)));
         const known = values.filter((value) => value !== undefined);
-        // The value that goes with the resource: tags come with a definition, or with its task.
+        // The value that belongs to the resource: tags of a definition, or of its task.
         context[key] = operator === "Null" ? [sample] : known.slice(index % known.length).slice(0, 1);
       }
     }
@@ -88,7 +88,7 @@ async function requestsIn(
   return requests;
 }
 
-/** A name that stands for any. */
+/** A name that stands for any other. */
 const sample = "1";
 
 const fillings: Readonly<
@@ -110,7 +110,7 @@ const fillings: Readonly<
   "ecr-repository": ({ config }) => config.ecrRepository && repositoryNameOf(config.ecrRepository),
 };
 
-/** A text without placeholders; undefined: it names what is not configured. */
+/** A text with its placeholders filled in; undefined if one refers to something that is not configured. */
 async function filled(
   text: string,
   surroundings: Surroundings,

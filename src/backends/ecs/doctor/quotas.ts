@@ -1,4 +1,4 @@
-/** Checks of what the account has room for, against the containers that are expected. */
+/** Checks the account's quotas against the number of expected containers. */
 import { GetServiceQuotaCommand } from "@aws-sdk/client-service-quotas";
 
 import type { Expectations, Result } from "../../../common/finding.ts";

@@ -1,4 +1,4 @@
-/** The rights of the backend's policy, one check an action. */
+/** The permissions of the backend's policy, one check per action. */
 import {
   type EvaluationResult,
   GetRoleCommand,
@@ -15,8 +15,8 @@ import { neededActions, type PolicyRequest, requestsOf } from "./policy.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 /**
- * The checks. Actions are asked of IAM's simulation, which knows policies, boundaries and the organization's; where that
- * cannot be asked, by calls that change nothing, and others are unknown.
+ * The checks. They use IAM's simulation, which includes policies, permission boundaries and the organization's
+ * policies; if that is not allowed, calls without effects, while the permissions for other calls remain unknown.
  */
 export function rightChecks(surroundings: Surroundings, iam: AwsService<IAMClient>): readonly DoctorCheck[] {
   let principal: Promise<string> | undefined;
@@ -49,7 +49,7 @@ export function rightChecks(surroundings: Surroundings, iam: AwsService<IAMClien
   }));
 }
 
-/** Asks IAM what a user or role may do. @param source its ARN @throws AwsError */
+/** Simulates what a user or role may do. @param source its ARN @throws AwsError */
 export async function simulate(
   iam: AwsService<IAMClient>,
   source: string,
@@ -88,9 +88,9 @@ function decision(source: string, { sid, resource }: PolicyRequest, result?: Eva
 }
 
 /**
- * The user or role whose policies are those of the caller.
+ * The user or role with the caller's policies.
  *
- * @throws AwsError; Error: its rights are not policies of IAM
+ * @throws AwsError; Error: its permissions are not IAM policies
  */
 async function principalOf(
   { caller }: Surroundings,
@@ -101,7 +101,7 @@ async function principalOf(
   const [, RoleName] = /:assumed-role\/([^/]+)\//.exec(arn) ?? [];
   if (RoleName !== undefined) {
     try {
-      // A session's ARN lacks its role's path.
+      // A session's ARN lacks the path of its role.
       const { Role } = await iam.send(new GetRoleCommand({ RoleName }), { abortSignal });
       return Role?.Arn ?? "";
     } catch (error) {

@@ -1,4 +1,4 @@
-/** The roles that tasks have: whether ECS may give them to a task, and what they let it do. */
+/** Checks the roles of tasks: whether ECS may assume them, and what they allow. */
 import { GetRoleCommand, type IAMClient } from "@aws-sdk/client-iam";
 
 import { messageOf } from "../../../common/errors.ts";
@@ -9,19 +9,19 @@ import { repositoryNameOf } from "../ecr/repository.ts";
 import { simulate } from "./rights.ts";
 import type { Surroundings } from "./surroundings.ts";
 
-/** The service that gives tasks their roles. */
+/** The service that assumes tasks' roles. */
 const giver = "ecs-tasks.amazonaws.com";
 
-/** Actions on one resource that a role has to allow. */
+/** Actions on one resource that a role must allow. */
 interface Need {
   readonly actions: readonly string[];
   readonly resource: string;
   readonly context?: Readonly<Record<string, readonly string[]>>;
-  /** The failure where they are missing. */
+  /** The consequence if they are missing. */
   readonly without: string;
 }
 
-/** Checks the role by which ECS pulls images and writes logs. */
+/** Checks the role with which ECS pulls images and writes logs. */
 export async function checkExecutionRole(
   surroundings: Surroundings,
   iam: AwsService<IAMClient>,
@@ -61,7 +61,7 @@ export async function checkExecutionRole(
   );
 }
 
-/** Checks the role that containers have. */
+/** Checks the role of containers. */
 export async function checkTaskRole(
   surroundings: Surroundings,
   iam: AwsService<IAMClient>,
@@ -114,7 +114,7 @@ async function checkTrust(
   iam: AwsService<IAMClient>,
   abortSignal: AbortSignal,
 ): Promise<Result> {
-  const RoleName = arn.slice(arn.lastIndexOf("/") + 1); // Without its path.
+  const RoleName = arn.slice(arn.lastIndexOf("/") + 1); // The name without the path.
   try {
     const { Role } = await iam.send(new GetRoleCommand({ RoleName }), { abortSignal });
     if (Role?.Arn !== arn) {
@@ -124,7 +124,7 @@ async function checkTrust(
     if (policy === undefined) {
       return unknown(`IAM does not tell whom ${arn} trusts`);
     }
-    // Its conditions, such as those about the caller's account, are not looked at.
+    // Its conditions, such as those on the caller's account, are not evaluated.
     return decodeURIComponent(policy).includes(`"${giver}"`)
       ? ok()
       : wrong(`${arn} (${setting}) does not trust ${giver}: no task starts; change its trust policy`);

@@ -1,4 +1,4 @@
-/** Facts about the account that several checks need, each asked once. */
+/** Facts about the account that several checks need, each queried once. */
 import { DescribeSecurityGroupsCommand, DescribeSubnetsCommand, type Subnet } from "@aws-sdk/client-ec2";
 import { GetNamespaceCommand, type Namespace } from "@aws-sdk/client-servicediscovery";
 import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
@@ -7,7 +7,7 @@ import type { EcsConfig, EcsSection } from "../../../common/config/load.ts";
 import type { AwsClients } from "../aws/clients.ts";
 import { networkTag } from "../tags.ts";
 
-/** The caller as STS sees it. */
+/** The caller according to STS. */
 export interface Caller {
   /** `aws`, `aws-cn` or `aws-us-gov`. */
   readonly partition: string;
@@ -15,10 +15,10 @@ export interface Caller {
   readonly arn: string;
 }
 
-/** The configuration that is examined: the section, and whether tasks are prepared. */
+/** The examined configuration: the section, and whether tasks are prepared. */
 export type ExaminedSection = EcsSection & Pick<EcsConfig, "pool">;
 
-/** The account around the backend; each member throws the AwsError of its call. */
+/** The account of the backend; each member throws the AwsError of its call. */
 export interface Surroundings {
   readonly config: ExaminedSection;
   readonly aws: AwsClients;
@@ -29,11 +29,11 @@ export interface Surroundings {
   vpc(signal: AbortSignal): Promise<string>;
   /** The configured namespace of Cloud Map. */
   namespace(signal: AbortSignal): Promise<Namespace | undefined>;
-  /** ID of a security group in the VPC that some sockerless has made for a network; undefined: there is none. */
+  /** ID of a security group in the VPC that any sockerless has created for a network; undefined if there is none. */
   groupOfNetwork(signal: AbortSignal): Promise<string | undefined>;
 }
 
-/** The surroundings; nothing is asked yet. */
+/** Creates the facts, without any query yet. */
 export function surroundingsOf(config: ExaminedSection, aws: AwsClients): Surroundings {
   const subnets = once(async (abortSignal) => {
     const command = new DescribeSubnetsCommand({ SubnetIds: config.subnets });

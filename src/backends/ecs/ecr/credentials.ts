@@ -1,4 +1,4 @@
-/** Credentials for ECR: a token that is good for twelve hours, for the registries of one region. */
+/** Credentials for ECR: a token valid for twelve hours, for all registries of one region. */
 import { GetAuthorizationTokenCommand } from "@aws-sdk/client-ecr";
 
 import { create } from "@bufbuild/protobuf";
@@ -9,28 +9,28 @@ import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/b
 import { type RegistryToken, RegistryTokens } from "../../cloud/images/registry-tokens.ts";
 import type { AwsClients } from "../aws/clients.ts";
 
-/** Settings of {@link EcrCredentials}, and what it calls. */
+/** Settings and dependencies of {@link EcrCredentials}. */
 export interface EcrCredentialsOptions {
   readonly aws: Pick<AwsClients, "ecr" | "ecrIn">;
   readonly clock: Clock;
 }
 
-/** Hosts of ECR, with the ends of AWS's own names: a host elsewhere that begins alike must not be shown a token. */
+/** Hosts of ECR, including AWS's suffixes: a token must not be sent to another host with a similar name. */
 const host =
   /^(?<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?<region>[a-z0-9-]+)\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
 
-/** Whether a registry is ECR, by its host. */
+/** Whether a host is an ECR registry. */
 export function isEcr(domain: string): boolean {
   return host.test(domain);
 }
 
-/** Whether an image's name begins with a host of ECR's that has no IPv6 address; `….dkr-ecr.<region>.on.aws` has both. */
+/** Whether an image's name begins with an ECR host that has no IPv6 address; `….dkr-ecr.<region>.on.aws` has both. */
 export function isIpv4Ecr(name: string): boolean {
   const domain = name.split("/", 1)[0] ?? "";
   return isEcr(domain) && !/\.on\.(aws|amazonwebservices\.com\.cn)$/.test(domain);
 }
 
-/** Tokens of ECR's registries. */
+/** Tokens for ECR registries. */
 export class EcrCredentials {
   readonly #aws: EcrCredentialsOptions["aws"];
   readonly #tokens: RegistryTokens;
@@ -41,16 +41,16 @@ export class EcrCredentials {
   }
 
   /**
-   * The token of a registry, which its own region gives.
+   * The token for a registry, issued by the registry's own region.
    *
-   * @param domain the registry's host; one that is not {@link isEcr} is asked for where the configuration says
+   * @param domain the registry's host; for one that is not {@link isEcr} the configured region is asked
    * @throws AwsError
    */
   get(domain: string): Promise<RegistryAuth> {
     return this.#tokens.get(domain);
   }
 
-  /** The registry took the token no more. */
+  /** Drops a token that the registry has refused. */
   forget(domain: string): void {
     this.#tokens.forget(domain);
   }

@@ -21,12 +21,12 @@ export function repositoryNameOf(uri: string): string {
   return uri.slice(uri.indexOf("/") + 1);
 }
 
-/** Settings of {@link ecrRepository}, and what it calls. */
+/** Settings and dependencies of {@link ecrRepository}. */
 export type EcrRepositoryOptions = Omit<OwnRepositoryOptions, "setting" | "tags" | "rights"> & {
   readonly ecr: AwsService<ECRClient>;
 };
 
-/** A repository in ECR. @throws invalid: the configuration names no repository */
+/** A repository in ECR. @throws invalid: no repository is configured */
 export function ecrRepository({ ecr, ...options }: EcrRepositoryOptions): OwnRepository {
   return new OwnRepository({
     ...options,

@@ -1,27 +1,27 @@
-/** How a task pulls an image. Pure. */
+/** The image that a task pulls. Pure. */
 import type { ContainerDefinition } from "@aws-sdk/client-ecs";
 
 import { conflict } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { parseNamed } from "../../images/reference.ts";
 
-/** An image as a task definition names it. */
+/** An image in a task definition. */
 export interface TaskImage {
   /** The image's name with its digest. */
   readonly reference: string;
-  /** ARN of the secret with which it is pulled. */
+  /** ARN of the secret for pulling it. */
   readonly credentialsArn: string | undefined;
 }
 
-/** Settings of registries, each `host=value` as the configuration has them. */
+/** Settings for registries, each `host=value` as configured. */
 export interface TaskImageSettings {
   readonly registryCredentials: readonly string[];
   readonly pullThroughCaches: readonly string[];
 }
 
 /**
- * The image as a definition names it: in a pull-through cache if one is configured for the registry, else in the
- * registry itself, with the secret that is configured for it.
+ * The image for a task definition: from a pull-through cache if one is configured for the registry, else from the
+ * registry itself with the configured secret.
  *
  * @throws conflict: the image has been removed, and no reference to pull is known
  */
@@ -41,7 +41,7 @@ export function taskImageOf(
   return { reference, credentialsArn: settingOf(parseNamed(reference).domain, settings.registryCredentials) };
 }
 
-/** The part of a container's definition that names the secret with which its image is pulled. */
+/** The part of a container's definition with the secret for pulling its image. */
 export function repositoryCredentials({
   credentialsArn,
 }: TaskImage): Pick<ContainerDefinition, "repositoryCredentials"> {

@@ -1,4 +1,4 @@
-/** The log of a container in CloudWatch: one stream for each of its tasks, an event for each line. */
+/** The log of a container in CloudWatch: one stream per task, and one event per line. */
 import {
   type CloudWatchLogsClient,
   GetLogEventsCommand,
@@ -12,7 +12,7 @@ import { type LogEvent, type LogStreams, streamLog } from "../../cloud/stored/st
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 
-/** Settings of {@link cloudWatchLog}, and what it calls. */
+/** Settings and dependencies of {@link cloudWatchLog}. */
 export interface CloudWatchLogOptions extends Pick<LogStreams, "streamsOf"> {
   readonly logs: AwsService<CloudWatchLogsClient>;
   readonly logGroup: string;
@@ -34,7 +34,7 @@ export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
   });
 }
 
-/** Reads from the head until the same token comes twice: pages may be empty before the end. */
+/** Reads from the beginning until the same token is returned twice: pages before the end may be empty. */
 async function* eventsForward(
   options: CloudWatchLogOptions,
   input: Pick<GetLogEventsCommandInput, "logStreamName" | "startTime">,
@@ -51,7 +51,7 @@ async function* eventsForward(
   }
 }
 
-/** Reads from the end of a stream, newest first. */
+/** Reads from the end, newest first. */
 async function* eventsBackward(
   options: CloudWatchLogOptions,
   logStreamName: string,
@@ -69,7 +69,7 @@ async function* eventsBackward(
   }
 }
 
-/** One page; undefined: the group or the stream does not exist, which is a log that nobody wrote to. */
+/** One page; undefined if the group or stream does not exist, so that nothing was written. */
 async function readPage(
   { logs, logGroup }: CloudWatchLogOptions,
   input: Omit<GetLogEventsCommandInput, "logGroupName">,

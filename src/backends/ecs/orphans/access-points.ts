@@ -3,7 +3,7 @@ import { formatAccessPoint } from "../access-points/reference.ts";
 import { instanceTag, partOfTag, tagValue, volumeTag } from "../tags.ts";
 import type { Known, Orphan } from "../../cloud/orphans/orphan.ts";
 
-/** Access points of volumes. What is in a volume stays on the file system. */
+/** Access points of volumes. The content of a volume stays on the file system. */
 export async function orphanedAccessPoints(
   accessPoints: AccessPoints,
   fileSystemId: string,

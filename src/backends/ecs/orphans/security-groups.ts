@@ -4,7 +4,7 @@ import type { SecurityGroups } from "../security-groups/security-groups.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import type { Known, Orphan } from "../../cloud/orphans/orphan.ts";
 
-/** Security groups of networks, and the ones of containers without a network that other instances have. */
+/** Security groups of networks, and other instances' groups for containers without a network. */
 export async function orphanedGroups(
   groups: SecurityGroups,
   efsGroupId: string | undefined,

@@ -9,7 +9,7 @@ import { isAwsError } from "../aws/errors.ts";
 import { instancesOf, type NamedService, servicesOf } from "../cloud-map/services.ts";
 import type { Orphan } from "../../cloud/orphans/orphan.ts";
 
-/** Names in Cloud Map that other instances have left; this one's own are cleared away by its backend. */
+/** Names in Cloud Map of other instances; this one's own are removed by its backend. */
 export async function orphanedServices(
   client: AwsService<ServiceDiscoveryClient>,
   namespaceId: string,

@@ -1,12 +1,12 @@
-/** Networks and security groups of a task, decided. Pure. */
+/** Determines the networks and security groups of a task. Pure. */
 import { invalid } from "../../../common/errors.ts";
 import type { NetworkPlan, WorkloadSpec } from "../../driver/workload-spec.ts";
 
-/** AWS: security groups of one network interface. */
+/** AWS's limit of security groups per network interface. */
 const mostGroups = 5;
 
 /**
- * The groups together, each once.
+ * The groups without duplicates.
  *
  * @throws invalid: more than a task can have
  */
@@ -22,8 +22,8 @@ export function groupsTogether(groups: readonly string[]): string[] {
 }
 
 /**
- * A container's own networks, or those of the container whose network it shares: their tasks then reach each other, and
- * a peer that reaches the one reaches the other.
+ * A container's own networks, or those of the container whose network it shares: their tasks thus reach each other, and
+ * a peer that reaches one reaches the other.
  */
 export function networkOfTask({ network, joined }: Pick<WorkloadSpec, "network" | "joined">): NetworkPlan {
   return joined?.network?.plan ?? network;

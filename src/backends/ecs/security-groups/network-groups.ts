@@ -17,34 +17,34 @@ import type { PendingRemovals } from "./pending-removals.ts";
 import { nfsPort, peersAt, permissionOf, type Rule } from "./rules.ts";
 import type { NewGroup, SecurityGroups } from "./security-groups.ts";
 
-/** Settings of {@link NetworkGroups}, and what it calls. */
+/** Settings and dependencies of {@link NetworkGroups}. */
 export interface NetworkGroupsOptions {
   readonly groups: SecurityGroups;
   readonly removals: PendingRemovals;
   readonly instance: string;
   /** Groups of the default network. */
   readonly configuredGroups: readonly string[];
-  /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
+  /** CIDRs and groups with access to agents; if empty, those with access by the configured groups. */
   readonly agentIngress: readonly string[];
-  /** TCP port at which agents call this backend; undefined: they are dialled. */
+  /** TCP port at which agents call this backend; undefined if they are dialled. */
   readonly callbackPort: number | undefined;
   /** Group of the file system's mount targets. */
   readonly efsGroupId: string | undefined;
   readonly logger: Logger;
 }
 
-/** Docker's option that says whether the containers of a bridge reach one another. */
+/** Docker's option for whether containers on a bridge reach each other. */
 const iccOption = "com.docker.network.bridge.enable_icc";
 
-/** Destinations that the containers of a network can open connections to. */
+/** Allowed destinations of a network's containers. */
 interface Reach {
-  /** Whether they reach one another. */
+  /** Whether they reach each other. */
   readonly connected: boolean;
-  /** Whether they reach the world; else only what Fargate itself needs. */
+  /** Whether they reach the Internet; otherwise only what Fargate itself needs. */
   readonly leadsOut: boolean;
 }
 
-/** The network tag's value on the group for containers without a network. */
+/** Value of the network tag of the group for containers without a network. */
 export const withoutNetwork = "none";
 
 /** The groups of this instance's networks. All methods throw AwsError. */
@@ -53,22 +53,22 @@ export class NetworkGroups {
   readonly #logger: Logger;
   /** Groups by network ID. */
   readonly #known = new Map<string, SecurityGroup>();
-  /** Whether the mount targets let a network's containers in, by its ID; absent: EC2 has not told yet. */
+  /** Whether the mount targets admit a network's containers, by its ID; absent while EC2 has not answered. */
   readonly #mounts = new Map<string, boolean>();
-  /** Networks whose groups EC2 has refused to make: there is nothing to take back. */
+  /** Networks whose groups EC2 has refused to create: nothing needs to be removed. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
   #efsGroup: Promise<SecurityGroup | undefined> | undefined;
-  #none: Promise<string> | undefined;
-  /** The group of containers without a network is being removed; never rejects. */
-  #removingNone: Promise<void> | undefined;
+  #isolated: Promise<string> | undefined;
+  /** Pending removal of the group for containers without a network; never rejects. */
+  #removingIsolated: Promise<void> | undefined;
 
   constructor(options: NetworkGroupsOptions) {
     this.#options = options;
     this.#logger = componentLogger(options.logger, "networks");
   }
 
-  /** Makes a network's group, and the rules that it lacks. @returns its ID */
+  /** Creates a network's group, or adds missing rules. @returns its ID */
   async ensure(network: Network): Promise<string> {
     const { instance } = this.#options;
     const wanted = {
@@ -83,7 +83,7 @@ export class NetworkGroups {
       if (known === undefined || !isAwsError(error, "InvalidGroup.NotFound")) {
         throw error;
       }
-      // The group was there when this process began, and somebody has removed it since.
+      // The group existed when this process began, and somebody has removed it since.
       return await this.#complete(network, await this.#make(network, wanted));
     }
   }
@@ -100,7 +100,7 @@ export class NetworkGroups {
     }
   }
 
-  /** Removes a network's group, behind the answer where something still holds it. */
+  /** Removes a network's group; in the background if it is still in use. */
   async remove({ network, driverReference }: NetworkRecord): Promise<void> {
     const { groups, removals, efsGroupId } = this.#options;
     const id = network?.id ?? "";
@@ -119,16 +119,14 @@ export class NetworkGroups {
       this.#efsGroup = undefined;
     }
     if (!(await groups.delete(groupId))) {
-      // Without its rules the group is known as a removed network's, also by the next process.
+      // A group without its rules is recognised as a removed network's, also by the next process.
       const [present] = await groups.withIds([groupId]);
       await groups.disallow(groupId, present?.IpPermissions ?? []);
       removals.add(groupId);
     }
   }
 
-  /**
-   * Finds the networks of this instance by their groups' tags, and removes the groups of those that were being removed.
-   */
+  /** Finds the networks of this instance by their groups' tags, and resumes interrupted removals of groups. */
   async found(): Promise<readonly NetworkRecord[]> {
     const { groups, instance, removals } = this.#options;
     const networks: NetworkRecord[] = [];
@@ -139,7 +137,7 @@ export class NetworkGroups {
       }
       this.#known.set(id, group);
       if ((group.IpPermissions ?? []).length === 0) {
-        removals.add(group.GroupId ?? ""); // Taken back where the state knows the network.
+        removals.add(group.GroupId ?? ""); // Cancelled if the state knows the network.
         continue;
       }
       const record = networkOfGroup(group);
@@ -155,47 +153,47 @@ export class NetworkGroups {
     return networks;
   }
 
-  /** The group of a network that exists. */
+  /** The group of an existing network. */
   idOf(network: NetworkRecord): string {
     return this.#known.get(network.network?.id ?? "")?.GroupId ?? network.driverReference;
   }
 
   /**
-   * Whether the file system's mount targets are known to let a network's containers in. If {@link ensure} has not asked
-   * for it yet, or EC2 did not answer, this asks: an earlier process may have found no room for the rule.
+   * Whether the file system's mount targets admit a network's containers. If {@link ensure} has not added the rule yet,
+   * or EC2 did not answer, this tries again: the group may have been full for an earlier process.
    */
   async letsMountVolumes(network: NetworkRecord): Promise<boolean> {
     const id = network.network?.id ?? "";
     const known = this.#mounts.get(id);
-    return known ?? (await this.#letMountVolumes(id, this.idOf(network)));
+    return known ?? (await this.#admitToVolumes(id, this.idOf(network)));
   }
 
-  /** The group of containers without a network, made when the first of them starts. */
+  /** The group for containers without a network, created for the first of them. */
   async none(): Promise<string> {
-    await this.#removingNone;
-    this.#none ??= this.#makeNone();
-    this.#none.catch(() => {
-      this.#none = undefined;
+    await this.#removingIsolated;
+    this.#isolated ??= this.#createIsolated();
+    this.#isolated.catch(() => {
+      this.#isolated = undefined;
     });
-    return await this.#none;
+    return await this.#isolated;
   }
 
   /**
-   * Removes the group of containers without a network; if an interface still holds it, a later call does. A start that
-   * needs it meanwhile waits, and makes it anew.
+   * Removes the group for containers without a network; if an interface still uses it, a later call does. A start that
+   * needs the group meanwhile waits, and creates it again.
    *
    * @param isNeeded whether there is a container without a network
    */
   async removeNone(isNeeded: () => boolean): Promise<void> {
     const removed = Promise.withResolvers<void>();
-    this.#removingNone = removed.promise;
+    this.#removingIsolated = removed.promise;
     try {
       const { groups, efsGroupId } = this.#options;
       const group = await groups.named(this.#nameOfNone);
       if (group === undefined || isNeeded()) {
         return;
       }
-      this.#none = undefined;
+      this.#isolated = undefined;
       const groupId = group.GroupId ?? "";
       if (efsGroupId !== undefined) {
         await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
@@ -203,7 +201,7 @@ export class NetworkGroups {
       }
       await groups.delete(groupId);
     } finally {
-      this.#removingNone = undefined;
+      this.#removingIsolated = undefined;
       removed.resolve();
     }
   }
@@ -219,11 +217,11 @@ export class NetworkGroups {
     this.#options.removals.cancel(groupId);
     const connected = !["false", "0"].includes(network.options[iccOption] ?? "");
     await this.#giveRules(group, { connected, leadsOut: !network.internal });
-    await this.#letMountVolumes(network.id, groupId);
+    await this.#admitToVolumes(network.id, groupId);
     return groupId;
   }
 
-  async #makeNone(): Promise<string> {
+  async #createIsolated(): Promise<string> {
     const { groups, instance } = this.#options;
     const wanted: NewGroup = {
       name: this.#nameOfNone,
@@ -235,7 +233,7 @@ export class NetworkGroups {
     };
     const group = (await groups.named(wanted.name)) ?? (await groups.create(wanted));
     await this.#giveRules(group, { connected: false, leadsOut: false });
-    await this.#letMountVolumes(withoutNetwork, group.GroupId ?? "");
+    await this.#admitToVolumes(withoutNetwork, group.GroupId ?? "");
     return group.GroupId ?? "";
   }
 
@@ -245,17 +243,17 @@ export class NetworkGroups {
     const context = { groupId: group.GroupId ?? "", connected, agentPeers, efsGroupId, callbackPort };
     await groups.allow(group, ingressRules(context));
     if (!leadsOut) {
-      await groups.allowOut(group, egressRules(context)); // EC2 has opened the others.
+      await groups.allowOut(group, egressRules(context)); // The default egress rules of EC2 stay for the others.
     }
   }
 
   /**
-   * A group has room for 60 rules, so many networks at a time can have the file system's. That EC2 has refused it is
-   * remembered; a fault that passes is not.
+   * Adds the rule for the file system. A group has room for 60 rules, which limits the number of networks with access.
+   * A refusal by EC2 is remembered, a transient failure is not.
    *
-   * @returns whether this one is known to have it
+   * @returns whether this network is known to have access
    */
-  async #letMountVolumes(networkId: string, groupId: string): Promise<boolean> {
+  async #admitToVolumes(networkId: string, groupId: string): Promise<boolean> {
     const { groups, efsGroupId } = this.#options;
     if (efsGroupId === undefined) {
       return false;
@@ -285,7 +283,7 @@ export class NetworkGroups {
     }
   }
 
-  /** The peers that may reach agents: the configured ones, else those of the configured groups, asked once. */
+  /** The peers with access to agents: the configured ones, or those of the configured groups, queried once. */
   #peersOfAgents(): Promise<readonly Rule["peer"][]> {
     const { agentIngress, configuredGroups, groups } = this.#options;
     if (agentIngress.length > 0) {
@@ -310,7 +308,7 @@ export class NetworkGroups {
   }
 }
 
-/** The rule in the group of the file system's mount targets that lets another group reach it. */
+/** The rule in the group of the file system's mount targets that admits another group. */
 export function nfsFrom(groupId: string): Rule {
   return { tcpPort: nfsPort, peer: { group: groupId } };
 }

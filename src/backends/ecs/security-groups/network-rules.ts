@@ -1,17 +1,17 @@
-/** Rules of the security group of a network. Pure. */
+/** Rules of a network's security group. Pure. */
 import { agentPort } from "../../cloud/agents/agent-port.ts";
 import { nfsPort, type Rule } from "./rules.ts";
 
 /** Facts that the rules of a group depend on. */
 export interface RuleContext {
   readonly groupId: string;
-  /** Whether containers reach one another. */
+  /** Whether containers reach each other. */
   readonly connected: boolean;
-  /** Peers that may reach agents. */
+  /** Peers with access to agents. */
   readonly agentPeers: readonly Rule["peer"][];
   /** Group of the file system's mount targets. */
   readonly efsGroupId: string | undefined;
-  /** TCP port at which agents call the backend; undefined: they are dialled. */
+  /** TCP port at which agents call the backend; undefined if they are dialled. */
   readonly callbackPort: number | undefined;
 }
 
@@ -23,8 +23,8 @@ export function ingressRules({ groupId, connected, agentPeers }: RuleContext): R
 }
 
 /**
- * The egress rules of a group that does not lead everywhere. A task's image is pulled and its log written through the
- * task's own interface, so HTTPS has to stay open on networks that lead nowhere; and so has the way to the backend where agents call it.
+ * The egress rules of a network without access to the Internet. A task pulls its image and writes its log through its
+ * own interface, so HTTPS stays open; and so does access to a backend that agents call.
  */
 export function egressRules({ groupId, connected, efsGroupId, callbackPort }: RuleContext): Rule[] {
   const ports = new Set([443, callbackPort ?? 443]);
@@ -35,7 +35,7 @@ export function egressRules({ groupId, connected, efsGroupId, callbackPort }: Ru
   ];
 }
 
-/** Agents always reach one another: those of containers that share a network have to, and they open to no one else. */
+/** Agents always reach each other, as those of containers that share a network must; they admit no one else. */
 function among(groupId: string, connected: boolean): Rule {
   return { tcpPort: connected ? undefined : agentPort, peer: { group: groupId } };
 }

@@ -1,4 +1,4 @@
-/** Tags of a security group that tell its network, written and read. */
+/** Tags of a security group that describe its network: writing and reading. */
 import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { SecurityGroup } from "@aws-sdk/client-ec2";
 
@@ -7,7 +7,7 @@ import { type NetworkRecord, NetworkRecordSchema } from "../../../gen/sockerless
 import type { Logger } from "../../../common/logger.ts";
 import { detailsOfTags, detailsToTags, instanceTag, networkTag, tagValue, type WrittenTag } from "../tags.ts";
 
-/** The tags of a network's group. Labels that are too long are left out, and it is logged. */
+/** The tags of a network's group. Too long labels are omitted, with a warning. */
 export function networkTags(network: Network, instance: string, logger: Logger): WrittenTag[] {
   let details = detailsToTags(toJson(NetworkSchema, network));
   if (details === undefined) {
@@ -21,9 +21,9 @@ export function networkTags(network: Network, instance: string, logger: Logger):
 }
 
 /**
- * The network whose group this is.
+ * The network of a group.
  *
- * @returns undefined: the tags do not tell
+ * @returns undefined if the tags do not describe one
  */
 export function networkOfGroup({ GroupId = "", Tags = [] }: SecurityGroup): NetworkRecord | undefined {
   const details = detailsOfTags(Tags);
@@ -36,6 +36,6 @@ export function networkOfGroup({ GroupId = "", Tags = [] }: SecurityGroup): Netw
       ? create(NetworkRecordSchema, { network, driverReference: GroupId })
       : undefined;
   } catch {
-    return undefined; // Somebody has changed them.
+    return undefined; // The tags were changed by somebody.
   }
 }

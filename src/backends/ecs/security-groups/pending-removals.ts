@@ -1,13 +1,13 @@
 /**
- * Groups that are to be removed and cannot be yet: an ended task's network interface holds its groups for a while, and a
- * container's task may linger. Clients do not wait for that.
+ * Pending removals of groups: an ended task's network interface uses its groups for a while, and a container's task may
+ * linger. Clients do not wait for that.
  */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 
-/** Settings of {@link PendingRemovals}, and what it calls. */
+/** Settings and dependencies of {@link PendingRemovals}. */
 export interface PendingRemovalsOptions {
   /** @returns whether the group is gone */
   readonly remove: (groupId: string) => Promise<boolean>;
@@ -16,10 +16,10 @@ export interface PendingRemovalsOptions {
 }
 
 const pauses = { firstMs: 2_000, longestMs: 30_000 };
-/** The time after which somebody else seems to use the group: longer than any linger that is likely. */
-const strangeAfterMs = 30 * 60_000;
+/** Time after which the group is probably used by somebody else: longer than any likely linger. */
+const foreignAfterMs = 30 * 60_000;
 
-/** Tries removals again and again. Those that a process does not get done the next one finds by the groups' tags. */
+/** Retries removals. A later process finds those that are left by the groups' tags. */
 export class PendingRemovals {
   readonly #options: PendingRemovalsOptions;
   readonly #closing = new AbortController();
@@ -40,14 +40,14 @@ export class PendingRemovals {
     this.#pending.set(groupId, removing);
   }
 
-  /** The group is needed after all. */
+  /** Cancels a removal, as the group is needed again. */
   cancel(groupId: string): void {
     if (this.#pending.has(groupId)) {
       this.#cancelled.add(groupId);
     }
   }
 
-  /** Ends the attempts. */
+  /** Ends the retries. */
   async close(): Promise<void> {
     this.#closing.abort();
     await Promise.all(this.#pending.values());
@@ -71,7 +71,7 @@ export class PendingRemovals {
       } catch (error) {
         logger.info({ err: error, group: groupId }, `cannot remove a security group: ${messageOf(error)}`);
       }
-      if (!told && clock.nowMs() - begunMs > strangeAfterMs) {
+      if (!told && clock.nowMs() - begunMs > foreignAfterMs) {
         told = true;
         logger.warn({ group: groupId }, "the security group of a removed network is still in use");
       }

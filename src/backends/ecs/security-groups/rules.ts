@@ -3,7 +3,7 @@ import type { IpPermission } from "@aws-sdk/client-ec2";
 
 /** One rule of one direction. */
 export interface Rule {
-  /** Undefined: every protocol and port. */
+  /** Undefined for every protocol and port. */
   readonly tcpPort: number | undefined;
   /** An IPv4 or IPv6 network, or a group. */
   readonly peer: { readonly cidr: string } | { readonly group: string };
@@ -15,9 +15,9 @@ export const nfsPort = 2049;
 const everyProtocol = "-1";
 
 /**
- * A rule as EC2 takes it.
+ * A rule in EC2's form.
  *
- * @param description for those who read the console; a rule is taken away without it
+ * @param description shown in the console; must be omitted to revoke a rule
  */
 export function permissionOf({ tcpPort, peer }: Rule, description?: string): IpPermission {
   const ports =
@@ -33,13 +33,13 @@ export function permissionOf({ tcpPort, peer }: Rule, description?: string): IpP
     : { ...ports, IpRanges: [{ CidrIp: peer.cidr, ...told }] };
 }
 
-/** The rules that are not among permissions. */
+/** The rules that permissions do not include. */
 export function missingRules(wanted: readonly Rule[], present: readonly IpPermission[]): Rule[] {
   const known = new Set(present.flatMap((permission) => rulesOf(permission)).map(keyOf));
   return wanted.filter((rule) => !known.has(keyOf(rule)));
 }
 
-/** The rules among permissions that are not wanted. EC2 tells those of one protocol together, so each is compared. */
+/** The permissions that are not wanted, one rule each: EC2 groups those of one protocol. */
 export function surplusPermissions(
   wanted: readonly Rule[],
   present: readonly IpPermission[],
@@ -51,7 +51,7 @@ export function surplusPermissions(
   });
 }
 
-/** A permission's rules, also those of kinds that this backend does not write. */
+/** A permission split into rules, including kinds that this backend does not create. */
 function singly(permission: IpPermission): IpPermission[] {
   const { IpRanges, Ipv6Ranges, PrefixListIds, UserIdGroupPairs, ...ports } = permission;
   return [
@@ -62,7 +62,7 @@ function singly(permission: IpPermission): IpPermission[] {
   ];
 }
 
-/** EC2 takes a rule away without its description. */
+/** EC2 revokes a rule only without its description. */
 function undescribed<T extends { readonly Description?: string | undefined }>(
   peer: T,
 ): Omit<T, "Description"> {
@@ -70,7 +70,7 @@ function undescribed<T extends { readonly Description?: string | undefined }>(
   return rest;
 }
 
-/** Peers that permissions of any width let reach a TCP port. */
+/** Peers that permissions of any width admit to a TCP port. */
 export function peersAt(port: number, permissions: readonly IpPermission[]): Rule["peer"][] {
   return permissions
     .filter(
@@ -80,7 +80,7 @@ export function peersAt(port: number, permissions: readonly IpPermission[]): Rul
     .flatMap(peersOf);
 }
 
-/** Every rule that a permission is, where it is of the kinds that this backend writes. */
+/** The rules of a permission, as far as they are of kinds that this backend creates. */
 function rulesOf(permission: IpPermission): Rule[] {
   const { IpProtocol, FromPort, ToPort } = permission;
   if (IpProtocol !== everyProtocol && (IpProtocol !== "tcp" || FromPort !== ToPort)) {

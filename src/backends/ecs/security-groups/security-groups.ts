@@ -1,4 +1,4 @@
-/** Security groups of one VPC: made with their rules, looked up, removed. */
+/** Security groups of one VPC: creation with rules, lookup, removal. */
 import {
   AuthorizeSecurityGroupEgressCommand,
   AuthorizeSecurityGroupIngressCommand,
@@ -22,24 +22,24 @@ import { isAwsError } from "../aws/errors.ts";
 import type { WrittenTag } from "../tags.ts";
 import { missingRules, permissionOf, type Rule, surplusPermissions } from "./rules.ts";
 
-/** A group that is to be made. */
+/** A group to create. */
 export interface NewGroup {
   readonly name: string;
   readonly description: string;
   readonly tags: readonly WrittenTag[];
 }
 
-/** Settings of {@link SecurityGroups}, and what it calls. */
+/** Settings and dependencies of {@link SecurityGroups}. */
 export interface SecurityGroupsOptions {
   readonly ec2: AwsService<EC2Client>;
-  /** Any of the tasks' subnets: its VPC is where groups are made. */
+  /** Any of the tasks' subnets: groups are created in its VPC. */
   readonly subnet: string;
   readonly clock: Clock;
 }
 
-/** A rule's description, for those who read the console. */
+/** Description of rules, shown in the console. */
 const described = "sockerless";
-/** Pauses between looks for a new group, which EC2 shows to its other calls after a moment. Milliseconds. */
+/** Pauses in milliseconds between lookups of a new group, which EC2 shows to other calls only after a moment. */
 const shownAfterMs = [200, 400, 800, 1600, 3200];
 
 /** The groups of the tasks' VPC. All methods throw AwsError. */
@@ -51,7 +51,7 @@ export class SecurityGroups {
     this.#options = options;
   }
 
-  /** Makes a group, or finds the one that has the name. It lets nothing in yet and everything out. */
+  /** Creates a group, or finds the one with the name. A new group has no ingress rules and allows all egress. */
   async create({ name, description, tags }: NewGroup): Promise<SecurityGroup> {
     try {
       const made = await this.#options.ec2.send(
@@ -64,7 +64,7 @@ export class SecurityGroups {
       );
       return { GroupId: made.GroupId, GroupName: name, Tags: [...tags], IpPermissionsEgress: openEgress };
     } catch (error) {
-      // The answer of an earlier attempt may have been lost, and EC2 may not show yet what it has made.
+      // An earlier attempt's answer may have been lost, and EC2 may not show the new group yet.
       const existing = isAwsError(error, "InvalidGroup.Duplicate")
         ? await this.namedOnceShown(name)
         : undefined;
@@ -75,7 +75,7 @@ export class SecurityGroups {
     }
   }
 
-  /** The group of a name in the VPC. */
+  /** The VPC's group with a name. */
   async named(name: string): Promise<SecurityGroup | undefined> {
     const filters = [
       { Name: "group-name", Values: [name] },
@@ -84,7 +84,7 @@ export class SecurityGroups {
     return (await this.#describe({ Filters: filters }))[0];
   }
 
-  /** The group of a name that may just have been made: looked for until EC2 would show it. */
+  /** The group with a name that may be new: retries until EC2 must show it. */
   async namedOnceShown(name: string): Promise<SecurityGroup | undefined> {
     for (const pause of shownAfterMs) {
       const found = await this.named(name);
@@ -96,19 +96,19 @@ export class SecurityGroups {
     return await this.named(name);
   }
 
-  /** Groups by ID; those that do not exist are an error. */
+  /** Groups by ID. @throws AwsError if one does not exist */
   withIds(groupIds: readonly string[]): Promise<SecurityGroup[]> {
     return this.#describe({ GroupIds: [...groupIds] });
   }
 
-  /** All groups that have a tag. */
+  /** All groups with a tag. */
   tagged(key: string, value?: string): Promise<SecurityGroup[]> {
     const filter =
       value === undefined ? { Name: "tag-key", Values: [key] } : { Name: `tag:${key}`, Values: [value] };
     return this.#describe({ Filters: [filter] });
   }
 
-  /** Gives a group those of these rules that it lacks. */
+  /** Adds those of these rules that a group lacks. */
   async allow(group: SecurityGroup, wanted: readonly Rule[]): Promise<void> {
     const GroupId = group.GroupId ?? "";
     await this.#eachMissing(wanted, group.IpPermissions ?? [], (IpPermissions) =>
@@ -116,7 +116,7 @@ export class SecurityGroups {
     );
   }
 
-  /** Makes these rules the only ones by which anything gets out. */
+  /** Replaces a group's egress rules. */
   async allowOut(group: SecurityGroup, wanted: readonly Rule[]): Promise<void> {
     const { ec2 } = this.#options;
     const GroupId = group.GroupId ?? "";
@@ -129,14 +129,14 @@ export class SecurityGroups {
     );
   }
 
-  /** Takes rules away; those that are not there are no error. */
+  /** Revokes rules; no error for missing ones. */
   async disallow(groupId: string, permissions: readonly IpPermission[]): Promise<void> {
     await takeAway(surplusPermissions([], permissions), (IpPermissions) =>
       this.#options.ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions })),
     );
   }
 
-  /** Removes a group. @returns whether it is gone; not while an interface or another group's rule names it */
+  /** Removes a group. @returns whether it is gone; not while an interface or another group's rule refers to it */
   async delete(groupId: string): Promise<boolean> {
     try {
       await this.#options.ec2.send(new DeleteSecurityGroupCommand({ GroupId: groupId }));
@@ -152,7 +152,7 @@ export class SecurityGroups {
     }
   }
 
-  /** Adds all missing rules in one call; if somebody has just made one of them, one by one. */
+  /** Adds all missing rules in one call; if one of them has just been added by somebody else, one by one. */
   async #eachMissing(
     wanted: readonly Rule[],
     present: readonly IpPermission[],
@@ -207,16 +207,16 @@ export class SecurityGroups {
     return found;
   }
 
-  /** The VPC's ID, asked once; after a failure the next caller asks again. */
+  /** The VPC's ID, cached; after a failure the next caller asks again. */
   #vpcId(): Promise<string> {
-    this.#vpc ??= this.#askVpc();
+    this.#vpc ??= this.#queryVpc();
     this.#vpc.catch(() => {
       this.#vpc = undefined;
     });
     return this.#vpc;
   }
 
-  async #askVpc(): Promise<string> {
+  async #queryVpc(): Promise<string> {
     const { ec2, subnet } = this.#options;
     const { Subnets } = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: [subnet] }));
     const vpc = Subnets?.[0]?.VpcId;
@@ -227,13 +227,13 @@ export class SecurityGroups {
   }
 }
 
-/** The egress rules that EC2 gives a new group; the second where the VPC has IPv6. */
+/** EC2's egress rules of a new group; the second only if the VPC has IPv6. */
 const openEgress: IpPermission[] = [
   { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] },
   { IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] },
 ];
 
-/** Takes rules away in one call; one by one where that is refused for one that is not there, which keeps all the others. */
+/** Revokes rules in one call; one by one if that is refused because of a missing one. */
 async function takeAway(
   permissions: readonly IpPermission[],
   revoke: (permissions: IpPermission[]) => Promise<unknown>,

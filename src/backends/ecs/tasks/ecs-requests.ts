@@ -1,4 +1,4 @@
-/** Requests to AWS for the start of a container: `RunTask`, with a definition that is registered before it. */
+/** Requests to AWS for a container's start: `RunTask`, with a definition registered before. */
 import { createHash } from "node:crypto";
 
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
@@ -22,19 +22,19 @@ import type { VcpuQuota } from "../vcpu-quota.ts";
 import { networkOfTask } from "../security-groups/groups-of-task.ts";
 import { type Capacity, capacityOf, type RunSettings, runRequest } from "./run-request.ts";
 
-/** Settings of {@link ecsRequests}, and what it calls. */
+/** Settings and dependencies of {@link ecsRequests}. */
 export interface EcsRequestsOptions {
   readonly definitions: Pick<Definitions, "ensure" | "forget">;
   readonly networks: Pick<EcsNetworks, "groupsOf">;
-  /** Spot has a quota of its own. */
+  /** Spot has its own quota. */
   readonly quotas: Readonly<Record<"onDemand" | "spot", Pick<VcpuQuota, "fits" | "vcpus" | "code">>>;
-  /** The image as tasks pull it. @throws not-found, conflict */
+  /** The image for tasks to pull. @throws not-found, conflict */
   readonly taskImage: (image: ImageRecord) => TaskImage;
   readonly definition: DefinitionSettings;
   readonly run: RunSettings;
 }
 
-/** Requests as JSON of {@link RunTaskCommandInput}. */
+/** Requests, as JSON of {@link RunTaskCommandInput}. */
 export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
   const { definitions, networks, quotas, taskImage, run } = options;
 
@@ -59,10 +59,11 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
     async renew(request, spec, step) {
       const { taskDefinition = "", clientToken } = parse(request);
       await definitions.forget(familyOf(taskDefinition));
-      return JSON.stringify({ ...(await make(spec, step)), clientToken }); // No task has been made for it.
+      // The token has not been used: no task was created.
+      return JSON.stringify({ ...(await make(spec, step)), clientToken });
     },
 
-    /** Takes another token: to its own, AWS would answer with the task that has ended. */
+    /** Needs another token: with the same one, AWS would return the ended task. */
     another(request, last) {
       const before = parse(request);
       const clientToken = createHash("sha256")
@@ -81,7 +82,7 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
     isAlike: (one, other) => withoutStart(parse(one)) === withoutStart(parse(other)),
     sizeOf(request) {
       const { overrides, capacityProviderStrategy: [strategy] = [] } = parse(request);
-      return `${overrides?.cpu ?? ""} ${strategy?.capacityProvider ?? ""}`; // Spot has a quota of its own.
+      return `${overrides?.cpu ?? ""} ${strategy?.capacityProvider ?? ""}`; // Spot has its own quota.
     },
 
     async refuseUnfit({ hostConfig }, mounts) {
@@ -109,7 +110,7 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
   };
 }
 
-/** The vCPUs that a request asks for, and of which kind. */
+/** The requested vCPUs, and their kind. */
 export function vcpusOf(request: string): { readonly vcpus: number; readonly isSpot: boolean } {
   const { overrides, capacityProviderStrategy } = parse(request);
   return {
@@ -122,7 +123,7 @@ function parse(request: string): RunTaskCommandInput {
   return JSON.parse(request) as RunTaskCommandInput;
 }
 
-/** A task without the start that it is for and the capacity that it runs on. */
+/** A request without the parts for one start, and without its capacity provider. */
 function withoutStart(request: RunTaskCommandInput): string {
   const { clientToken: _token, capacityProviderStrategy: _strategy, launchType: _type, ...task } = request;
   return JSON.stringify(task, (_key, value: unknown) =>

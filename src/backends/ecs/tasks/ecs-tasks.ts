@@ -27,7 +27,7 @@ import { logStreamPrefix, mainContainerName } from "../definitions/definition.ts
 import { ownReason } from "./reasons.ts";
 import { viewOf } from "./task-view.ts";
 
-/** Settings of {@link ecsTasks}, and what it calls. */
+/** Settings and dependencies of {@link ecsTasks}. */
 export interface EcsTasksOptions {
   readonly ecs: AwsService<ECSClient>;
   readonly cluster: string;
@@ -35,14 +35,14 @@ export interface EcsTasksOptions {
   readonly instance: string;
 }
 
-/** Refusals by other reasons than a definition that is gone. */
+/** Refusals for other reasons than a missing definition. */
 const otherReasons: ReadonlySet<Prospect> = new Set(["denied", "room", "capacity"]);
-/** Tasks that one call of DescribeTasks takes, and a page of ListTasks has. */
+/** Maximum tasks of one DescribeTasks call, and of a page of ListTasks. */
 const pageSize = 100;
-/** A policy of IAM holds everywhere after some seconds. */
+/** A change of an IAM policy takes some seconds to be effective everywhere. */
 const grantDelayMs = 10_000;
 
-/** The tasks of a cluster; they are named by their ARNs. Every call throws AwsError. */
+/** The tasks of a cluster, named by their ARNs. Every call throws AwsError. */
 export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTasks {
   const list = async (filter: Omit<ListTasksCommandInput, "cluster">): Promise<readonly string[]> => {
     const found: string[] = [];
@@ -56,7 +56,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
     return found;
   };
 
-  /** Whether a task is on its way out: it still counts. */
+  /** Whether any task is ending: it still counts. */
   const isAnyLeaving = async (): Promise<boolean> => {
     const ending = await list({ desiredStatus: "STOPPED" });
     for (let from = 0; from < ending.length; from += pageSize) {
@@ -70,8 +70,8 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
   };
 
   /**
-   * Whether the definition of a request was deregistered, or deleted: each version of ECS refuses a task of it in other words.
-   * Where ECS does not tell, nobody knows that it was.
+   * Whether the definition of a request was deregistered or deleted: ECS versions refuse a task for that with different
+   * words. False if ECS does not answer.
    */
   const isGone = async (request: string, abortSignal: AbortSignal): Promise<boolean> => {
     const { taskDefinition: reference } = JSON.parse(request) as RunTaskCommandInput;
@@ -125,7 +125,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
       return { views: tasks.map(viewOf), missing: failures.map(({ arn = "" }) => arn) };
     },
 
-    listOwn: () => list({ startedBy: instance }), // AWS takes no other filter beside it.
+    listOwn: () => list({ startedBy: instance }), // AWS allows no other filter in addition.
 
     async isAnyRunning() {
       const { taskArns = [] } = await ecs.send(new ListTasksCommand({ cluster, maxResults: 1 }));
@@ -138,13 +138,15 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
   };
 }
 
-/** The task that has the token already: this very start made it, by a request of an earlier version of sockerless. */
+/**
+ * The task that already has the token: created by this same start, with a request of an earlier version of sockerless.
+ */
 function taskOfConflict(error: unknown): string | undefined {
   const cause = isAwsError(error, "ConflictException") ? error.cause : undefined;
   return cause instanceof ConflictException ? cause.resourceIds?.[0] : undefined;
 }
 
-/** An answer without a task, which comes as a success. */
+/** The refusal in a successful answer without a task. */
 function refusalOf(failures: readonly Failure[]): TaskRefusal {
   const reason = describeFailures(failures);
   return { reason, cause: undefined, prospect: prospectOfWords(reason) ?? "passes" };

@@ -1,4 +1,4 @@
-/** Tasks of ECS that wait for containers: what tells them apart is in their overrides, and whose they are in their tags. */
+/** Prepared ECS tasks: their overrides distinguish them, and their tags name the containers that have claimed them. */
 import { createHash } from "node:crypto";
 
 import { type ECSClient, type RunTaskCommandInput, TagResourceCommand } from "@aws-sdk/client-ecs";
@@ -23,7 +23,7 @@ export interface EcsPreparedOptions {
   readonly hasGroups: boolean;
 }
 
-/** Prepared tasks. @throws AwsError */
+/** Prepared tasks on ECS. @throws AwsError */
 export function ecsPreparedTasks({ ecs, definitions, hasGroups }: EcsPreparedOptions): PreparedTasks {
   const contentOf = ({ taskDefinition = "" }: RunTaskCommandInput) => definitions.contentOf(taskDefinition);
   return {
@@ -59,7 +59,7 @@ export function ecsPreparedTasks({ ecs, definitions, hasGroups }: EcsPreparedOpt
   };
 }
 
-/** Parts of a request, and of a definition, by the name that docs/backends/ecs.md gives them. */
+/** Parts of a request and of a definition, by their names in docs/backends/ecs.md. */
 const partsOfRequest: Parts<RunTaskCommandInput> = {
   "CPU and memory": ({ overrides }) => [overrides?.cpu, overrides?.memory],
   "the disk": ({ overrides }) => overrides?.ephemeralStorage,
@@ -83,7 +83,7 @@ const partsOfDefinition: Parts<Definition> = {
   "--log-opt": (definition) => mainOf(definition)?.logConfiguration,
 };
 
-/** A request without what is of one start alone. */
+/** A request without the parts that belong to one start. */
 function shared(request: string): RunTaskCommandInput {
   const { clientToken: _token, ...task } = JSON.parse(request) as RunTaskCommandInput;
   return withEnvironment(task, (own) => own.filter(({ name = "" }) => !variablesOfStart.has(name)));

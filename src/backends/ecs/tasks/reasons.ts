@@ -14,8 +14,8 @@ const interruptions: Readonly<Record<string, string>> = {
 };
 
 /**
- * How a start goes on whose task has ended before its agent answered: what somebody in ECS has stopped, and an agent that
- * has ended by itself, would end so again.
+ * How a start continues whose task has ended before its agent answered: after a stop by somebody through ECS, or an end
+ * of the agent's own, a retry would end the same way.
  */
 export function prospectOfEnd(task: Task): Prospect {
   if (task.stopCode === "UserInitiated" || task.stopCode === "EssentialContainerExited") {

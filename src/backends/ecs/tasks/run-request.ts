@@ -9,21 +9,21 @@ import { ephemeralStorageOf } from "../definitions/ephemeral-storage.ts";
 import { taskSizeOf } from "../definitions/sizes.ts";
 import { type AgentSettings, agentEnvironment } from "../../cloud/agents/agent-environment.ts";
 
-/** Settings that all starts of this backend have in common. */
+/** Settings shared by all starts of this backend. */
 export interface RunSettings extends AgentSettings {
   readonly cluster: string;
   readonly subnets: readonly string[];
   readonly assignPublicIp: boolean;
   readonly capacityProvider: string;
-  /** Whether a task that Spot has no capacity for runs on demand. */
+  /** Whether a task runs on demand if Spot has no capacity. */
   readonly spotFallback: boolean;
   readonly platformVersion: string;
   readonly taskRoleArn: string | undefined;
-  /** Names this instance of sockerless: tasks are known again by it. */
+  /** Identifies the tasks of this instance of sockerless. */
   readonly instance: string;
 }
 
-/** Makes the request to start a container's task: always the same for the same start. */
+/** The request that starts a container's task; deterministic for a start. */
 export function runRequest(
   record: ContainerRecord,
   definitionArn: string,
@@ -58,17 +58,17 @@ export function runRequest(
   };
 }
 
-/** The part of a request that says what its task runs on. */
+/** The part of a request that determines the task's capacity. */
 export type Capacity = Pick<RunTaskCommandInput, "capacityProviderStrategy" | "launchType">;
 
-/** The launch type or capacity provider: Fargate needs no provider in the cluster, Spot is to be had by one only. */
+/** The launch type or capacity provider: Fargate needs no provider in the cluster, while Spot requires one. */
 export function capacityOf(provider: string): Capacity {
   return provider === "FARGATE"
     ? { launchType: "FARGATE" }
     : { capacityProviderStrategy: [{ capacityProvider: provider, weight: 1 }] };
 }
 
-/** One token for each start of a container. */
+/** The token of a container's start. */
 function clientTokenOf(record: ContainerRecord): string {
   return createHash("sha256").update(`${record.id}:${record.generation}`).digest("hex");
 }

@@ -9,7 +9,7 @@ import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 import { interruptionOf, outOfMemory, prospectOfEnd, reasonOf } from "./reasons.ts";
 
-/** Reads AWS's description of a task. */
+/** Converts AWS's description of a task. */
 export function viewOf(task: Task): TaskView {
   const main = task.containers?.find(({ name }) => name === mainContainerName);
   const environment = environmentOf(task);
@@ -49,7 +49,7 @@ function environmentOf(task: Task): ReadonlyMap<string, string> {
   return new Map((main?.environment ?? []).map(({ name = "", value = "" }) => [name, value]));
 }
 
-/** The address of the task's network interface: of IPv4, or of IPv6 where it has that alone; undefined: it has none yet. */
+/** The address of the task's network interface: IPv4, or IPv6 if it has no other; undefined if there is none yet. */
 function addressOf(task: Task, main: Container | undefined): string | undefined {
   const attached = task.attachments
     ?.find(({ type }) => type === "ElasticNetworkInterface")

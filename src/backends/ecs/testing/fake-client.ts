@@ -4,7 +4,7 @@ import { AwsError, type AwsServiceName } from "../aws/errors.ts";
 /** A command's input; tests know its shape. */
 export type Input = Readonly<Record<string, unknown>>;
 
-/** A call that was made. */
+/** A recorded call. */
 export interface Call {
   readonly operation: string;
   readonly input: Input;
@@ -14,9 +14,9 @@ export interface Call {
 export type Operations = Readonly<Record<string, (input: Input) => unknown>>;
 
 /**
- * A client whose operations are these functions. Anything else that is called fails.
+ * A client with these operations; every other call fails.
  *
- * @param Client as the code under test takes it
+ * @param Client the type for the code under test
  */
 export function fakeClient<Client>(operations: Operations): {
   readonly client: Client;
@@ -40,10 +40,10 @@ export function fakeClient<Client>(operations: Operations): {
   return { client, calls, made };
 }
 
-/** Makes a {@link refusal} an answer that was cut in its body: AWS has done what it was told. */
+/** Turns a {@link refusal} into a truncated answer: AWS has executed the call. */
 export const answered = { $metadata: { httpStatusCode: 200 } };
 
-/** A call that has not reached AWS, as the clients throw it. */
+/** The error of a call that did not reach AWS, as the clients throw it. */
 export function unanswered(
   service: AwsServiceName,
   operation: string,
@@ -53,7 +53,7 @@ export function unanswered(
   return new AwsError({ service, operation }, Object.assign(new Error(message), { name }));
 }
 
-/** A refusal as the clients throw it. */
+/** The error of a refused call, as the clients throw it. */
 export function refusal(
   service: AwsServiceName,
   operation: string,
