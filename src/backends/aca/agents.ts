@@ -54,7 +54,7 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
   const proof = secretProof(async (containerId, { task }) => {
     const { prepared, generation } = await factsOf(task);
     const { job } = parseTask(task);
-    // A prepared job has got its secret before its container.
+    // A prepared job gets its secret before its container.
     return prepared === undefined
       ? secretOf(containerId, generation, job)
       : secretOf(prepared.name, preparedGeneration, job);

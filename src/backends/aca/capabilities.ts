@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { type Capabilities, CapabilitiesSchema } from "../../gen/sockerless/backend/v1/system_pb.ts";
 
-/** Capabilities of the ACA backend: everything that its capability report has a word for. */
+/** Capabilities of the ACA backend: everything that a capability report can express. */
 export const acaCapabilities: Capabilities = create(CapabilitiesSchema, {
   exec: true,
   attach: true,

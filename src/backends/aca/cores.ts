@@ -8,14 +8,17 @@ import { smallestCpu } from "./jobs/sizes.ts";
 /** Cores of an environment. */
 export interface Cores {
   readonly most: number;
-  /** Taken by all jobs and apps in it. */
+  /** Used by all jobs and apps in it. */
   readonly used: number;
 }
 
 /** The name in Azure's list of an environment's quotas. */
 const consumptionCores = "ManagedEnvironmentConsumptionCores";
 
-/** @returns undefined: Azure tells no such quota. @throws AzureError; the signal's reason */
+/**
+ * @returns undefined if Azure lists no such quota
+ * @throws AzureError; the signal's reason
+ */
 export async function readCores(
   {
     resourceGroup,
@@ -39,7 +42,7 @@ export async function readCores(
   );
 }
 
-/** Compares what is left with the containers that are expected. @throws as {@link readCores} */
+/** Compares the free cores with the number of expected containers. @throws as {@link readCores} */
 export async function checkCores(
   config: AcaSection,
   azure: Pick<AzureClients, "apps" | "call">,

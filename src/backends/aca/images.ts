@@ -25,10 +25,10 @@ import { listTags, removeTag } from "./acr/tags.ts";
 import type { AzureClients } from "./arm/clients.ts";
 import type { JobImages } from "./jobs/job-parts.ts";
 
-/** The setting that names the registry. */
+/** The setting with the registry's name. */
 export const registrySetting = "aca.registry_server";
 
-/** Settings of {@link acaRepository}, and what it calls. */
+/** Settings and dependencies of {@link acaRepository}. */
 export interface AcaRepositoryOptions {
   readonly azure: Pick<AzureClients, "call" | "credential">;
   /** `name.azurecr.io` */
@@ -45,10 +45,10 @@ export interface AcaRepositoryOptions {
   readonly clock: Clock;
 }
 
-/** The repository in ACR. @throws invalid: none is configured */
+/** The repository in ACR. @throws invalid: no registry is configured */
 export function acaRepository(options: AcaRepositoryOptions): OwnRepository {
   const { registryServer, repositoryPath, registry, workDirectory, instance } = options;
-  const { signal } = new AbortController(); // The registry's silence ends these calls.
+  const { signal } = new AbortController(); // Never aborted: these calls end when the registry does not answer.
   const repository: OwnRepository = new OwnRepository({
     uri: `${registryServer}/${repositoryPath}`,
     setting: registrySetting,
@@ -77,7 +77,7 @@ function credentialsOf(
   return new AcrCredentials({ ...options, server, username, password });
 }
 
-/** Settings of {@link acaImages}, and what it calls. */
+/** Settings and dependencies of {@link acaImages}. */
 export interface AcaImagesOptions
   extends Omit<AcaRepositoryOptions, "registryServer" | "workDirectory" | "azure"> {
   readonly azure: AzureClients;
@@ -187,7 +187,7 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
           ],
     checks:
       repository === undefined || agentImage !== ownAgentImage(registryServer, repositoryPath)
-        ? [] // It comes from elsewhere, where this backend has no right to look.
+        ? [] // An image from elsewhere, where this backend has no permission to look.
         : [{ what: "the agent's image", run: (signal) => checkAgentImage(repository, agentImage, signal) }],
     close: () => closed.abort(),
   };
@@ -198,7 +198,7 @@ export function ownAgentImage(registryServer: string | undefined, repositoryPath
   return `${registryServer}/${repositoryPath}:${agentTag("amd64")}`;
 }
 
-/** Checks that the agent's image is in the repository, and of this build. @returns a problem */
+/** Checks that the agent's image is in the repository, and from this build. @returns a problem */
 export async function checkAgentImage(
   repository: OwnRepository,
   reference: string,

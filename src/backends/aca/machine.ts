@@ -6,7 +6,7 @@ import type { AzureClients } from "./arm/clients.ts";
 import { type Cores, readCores } from "./cores.ts";
 import { largestCpu, memoryPerCpu } from "./jobs/sizes.ts";
 
-/** Scrapes in between are answered from memory: calls of Azure are few. */
+/** Maximum age of a cached value, as the rate of calls to Azure is low. */
 const freshMs = 60_000;
 
 /** Facts of an environment for `docker info`: the maximum of one job, as Container Apps shows no machine. */

@@ -12,7 +12,7 @@ import { IdleJobs, isOf } from "./jobs/idle-jobs.ts";
 import { ContainerJobs } from "./jobs/jobs.ts";
 import { acaPlatform, environmentIdOf } from "./platform.ts";
 
-/** Starts the ACA backend: see {@link startCloudBackend}. */
+/** Starts the ACA backend by {@link startCloudBackend}. */
 export function startBackend(
   config: AcaConfig,
   signal: AbortSignal,
@@ -24,7 +24,7 @@ export function startBackend(
   return startCloudBackend({ config, section, platform }, signal, sockets);
 }
 
-/** The platform of a configuration; what it has opened ends with it. @throws invalid: a setting is missing */
+/** The platform of a configuration, which owns what it opens. @throws invalid: a setting is missing */
 export async function acaPlatformOf(
   config: AcaConfig,
   surroundings: CloudSurroundings,

@@ -16,7 +16,7 @@ import { configuredFiles } from "./shares/configured-files.ts";
 import { instanceOfShare, volumeOfShare } from "./shares/metadata.ts";
 import { formatShare } from "./shares/reference.ts";
 
-/** Finds orphans in Azure: see {@link collectOrphans}. */
+/** Searches for orphans in Azure by {@link collectOrphans}. */
 export async function collect(config: AcaConfig, request: CollectRequest): Promise<void> {
   const { subscriptionId, endpoint, apiRates, agentCa } = config.aca;
   await collectOrphans(
@@ -50,7 +50,7 @@ function jobsOf(
     ...{ azure, instance, clock, logger },
     resourceGroup: aca.resourceGroup,
     environmentId: environmentIdOf(aca),
-    secretOf: () => "", // Nothing is started here.
+    secretOf: () => "", // Not used: no job is started here.
     registryPassword: undefined,
     containerTimeMs: aca.replicaTimeout,
     isOnBooks: () => false,

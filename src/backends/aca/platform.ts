@@ -25,7 +25,7 @@ import type { AzureFiles } from "./shares/azure-files.ts";
 import { acaChecks } from "./start-checks.ts";
 import { acaVolumes, unsharedVolumes } from "./volumes.ts";
 
-/** Parts that the platform is composed of; it owns them. */
+/** Parts of the platform, which owns them. */
 export interface AcaPlatformParts extends CloudSurroundings {
   readonly config: AcaSection;
   readonly azure: AzureClients;
@@ -36,7 +36,7 @@ export interface AcaPlatformParts extends CloudSurroundings {
   readonly stateDir: string;
 }
 
-/** Azure: jobs of Container Apps. @throws invalid: a setting is missing */
+/** The platform Azure, with jobs of Container Apps. @throws invalid: a setting is missing */
 export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
   const { config, azure, jobs, idleJobs, agents, authority, state, clock, logger } = parts;
   const instance = instanceOf(authority);
@@ -120,7 +120,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
   };
 }
 
-/** At the backend's start already: see {@link AzureFiles.key}. */
+/** Checks the account's key at the backend's start already; see {@link AzureFiles.key}. */
 function keyChecks(files: AzureFiles | undefined): readonly StartCheck[] {
   return files === undefined
     ? []
@@ -132,7 +132,7 @@ export function environmentIdOf(config: AcaSection): string {
   return `/subscriptions/${config.subscriptionId}/resourceGroups/${config.resourceGroup}/providers/Microsoft.App/managedEnvironments/${config.managedEnvironmentName}`;
 }
 
-/** Settings that all jobs have in common. */
+/** Settings shared by all jobs. */
 export function jobSettingsOf(
   config: AcaSection,
   others: Pick<JobSettings, "instance" | "agentImage" | "authorityPin" | "callbackUrl">,

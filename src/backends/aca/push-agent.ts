@@ -15,7 +15,7 @@ import { repositoryPath } from "./platform.ts";
  * Builds an image of only the agent and pushes it to `aca.registry_server`, under this version's tag.
  *
  * @param agentFile an agent for amd64; default: the one built with this sockerless
- * @throws invalid: no registry is configured, or the agent is none for amd64; system: the registry's refusal
+ * @throws invalid: no registry is configured, or the agent is not for amd64; system: the registry's refusal
  */
 export async function pushAgent(
   config: AcaConfig,
@@ -33,7 +33,7 @@ export async function pushAgent(
     acaRepository({
       ...{ azure, registryServer, registryUsername, registryPassword, repositoryPath, workDirectory, clock },
       registry: registryOptions(config),
-      instance: "", // Only names images of containers' own, of which there are none here.
+      instance: "", // Only used for containers' images, of which there are none here.
     }),
   );
 }

@@ -7,7 +7,7 @@ import { type CloudSetting, settingRules } from "../cloud/ready-made/setting-rul
 import type { SettingRules } from "../driver/settings.ts";
 import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
 import { isContainerMode } from "../model/container-mode.ts";
-import { type DefaultSize, toldSize } from "./jobs/sizes.ts";
+import { type DefaultSize, sizeNotice } from "./jobs/sizes.ts";
 
 /** Capabilities that a container that drops all may add again. */
 const addable: ReadonlySet<string> = new Set(defaultCapabilities);
@@ -180,7 +180,7 @@ export function acaSettings(more: readonly CloudSetting[], defaultSize: DefaultS
   return {
     ...rules,
     notApplied(record) {
-      const size = toldSize(record.hostConfig, defaultSize);
+      const size = sizeNotice(record.hostConfig, defaultSize);
       return [...rules.notApplied(record), ...(size === undefined ? [] : [size])];
     },
   };

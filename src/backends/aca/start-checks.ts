@@ -1,4 +1,4 @@
-/** Checks of what the configuration names in Azure, made when the backend starts. */
+/** Checks the configured resources in Azure when the backend starts. */
 import type { AcaSection } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { StartCheck } from "../cloud/contract/platform.ts";

@@ -1,46 +1,46 @@
-/** Names and tags of what this backend makes in Azure: they name the instance, and what it is for. */
+/** Names and tags of this backend's resources in Azure, with the instance and the purpose. */
 import { createHash } from "node:crypto";
 
 import { shortId } from "../../common/ids.ts";
 
-/** The tag that names the instance of sockerless that made something: `sockerless/<16 hexadecimal digits>`. */
+/** The tag with the instance of sockerless that created a resource: `sockerless/<16 hexadecimal digits>`. */
 export const instanceTag = "sockerless-instance";
-/** The tag that names a job's container, by its whole ID. */
+/** The tag with the ID of a job's container. */
 export const containerTag = "sockerless-container";
-/** The tag that names the generation of the start that a job is for, decimal. */
+/** The tag with the generation of a job's start, decimal. */
 export const generationTag = "sockerless-generation";
 
-/** Digits of a hash that tells names apart. */
+/** Digits of a hash that distinguishes names. */
 const hashDigits = 6;
 
 /**
- * The name of a container's job: one for each start, since Azure may start a job that was updated by its old template.
- * Letters, digits and hyphens, 32 at most.
+ * The name of a container's job: one per start, since Azure may start an updated job with its old template. At most 32
+ * letters, digits and hyphens.
  */
 export function jobNameOf(containerId: string, generation: bigint): string {
   const first = `sk-${shortId(containerId)}`;
   return generation <= 1n ? first : `${first}-${generation}`;
 }
 
-/** The name of the job that follows one whose execution has ended before its agent answered. */
+/** The name of the job that replaces one whose execution has ended before its agent answered. */
 export function nextJobName(name: string, last: string): string {
   const base = name.replace(/-x[0-9a-f]+$/, "");
   const hash = createHash("sha256").update(`${name}:${last}`).digest("hex").slice(0, hashDigits);
   return `${base}-x${hash}`;
 }
 
-/** A task: an execution of a job, as the books name it. */
+/** A task: an execution of a job, as in task records. */
 export interface TaskName {
   readonly job: string;
   readonly execution: string;
 }
 
-/** As {@link parseTask} reads it. */
+/** Formats a task for {@link parseTask}. */
 export function formatTask({ job, execution }: TaskName): string {
   return `${job}/${execution}`;
 }
 
-/** Reads what {@link formatTask} wrote. */
+/** Parses the result of {@link formatTask}. */
 export function parseTask(task: string): TaskName {
   const at = task.indexOf("/");
   return { job: task.slice(0, at), execution: task.slice(at + 1) };

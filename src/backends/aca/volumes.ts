@@ -1,7 +1,8 @@
 /**
- * A named volume is a share of the configured storage account and a storage of the environment, by which jobs mount it.
+ * A named volume is a share of the configured storage account, with a storage of the environment through which jobs
+ * mount it.
  *
- * Anonymous volumes are directories of the container that has them (their records have no `driver_reference`).
+ * Anonymous volumes are directories of their container (their records have no `driver_reference`).
  */
 import type { Clock } from "../../common/clock.ts";
 import { conflict, invalid, messageOf } from "../../common/errors.ts";
@@ -23,27 +24,27 @@ import { shareName, volumeMountpoint } from "./shares/names.ts";
 import { parseVolumeOptions } from "./shares/options.ts";
 import { formatShare, shareIn, shareOf } from "./shares/reference.ts";
 
-/** Settings of {@link acaVolumes}, and what it calls. */
+/** Settings and dependencies of {@link acaVolumes}. */
 export interface AcaVolumesOptions {
-  /** Undefined: there is no storage account, and no named volume. */
+  /** Undefined without a storage account; then there are no named volumes. */
   readonly files: AzureFiles | undefined;
-  /** Deletes jobs that nobody needs any more: Azure keeps a storage that a job names. */
+  /** Deletes unused jobs: Azure keeps a storage while a job refers to it. */
   readonly dropIdleJobs: () => Promise<void>;
   readonly clock: Clock;
-  /** Name of this instance (`sockerless/<hex>`), in the metadata of what it makes. */
+  /** Name of this instance (`sockerless/<hex>`), in the metadata of its resources. */
   readonly instance: string;
   readonly logger: Logger;
 }
 
-/** Volumes, and what jobs need to know of them. */
+/** Volumes, with the details that jobs need. */
 export interface AcaVolumes extends VolumeStore, JobVolumes {
-  /** Takes away what removals by force have left in the environment, once no job names it. */
+  /** Deletes what forced removals have left in the environment, once no job refers to it. */
   clearLeft(): Promise<void>;
 }
 
 const inUseMessage = "volume is in use";
 
-/** The rules of volumes on ACA. A job that does not run mounts nothing: the volumes that it named may go. */
+/** The rules of volumes on ACA. A job that does not run mounts nothing: its volumes may be removed. */
 const rules: VolumeRules = {
   drivers: [{ name: "azure-files", sharing: "shared", content: "here" }],
   elsewhere: {
@@ -57,7 +58,7 @@ const rules: VolumeRules = {
   inUseMessage,
 };
 
-/** A container takes volumes from another that are not shared, since they are directories of each container's own. */
+/** Unshared volumes from another container, since they are directories of each container. */
 export const unsharedVolumes: UnappliedSetting & { isSet(record: ContainerRecord): boolean } = {
   name: "--volumes-from (anonymous volumes)",
   why: "the other container's anonymous volumes are not shared: each container has directories of its own for them, and a restart begins with new ones; name the volumes that are to be shared",
@@ -68,7 +69,7 @@ export const unsharedVolumes: UnappliedSetting & { isSet(record: ContainerRecord
     ),
 };
 
-/** A container that has ended has left its job by then. */
+/** Time after which an ended container has left its job. */
 const idleWithinMs = 30_000;
 const pauses = { firstMs: 500, longestMs: 5_000 };
 
@@ -85,7 +86,7 @@ function sharedVolumes(
   const logger = componentLogger(parent, "volumes");
 
   const make = async (record: VolumeRecord, share: string, nfs: boolean): Promise<void> => {
-    await (nfs ? files.refuseHttpsOnly() : files.key()); // A share that nobody can mount is not made.
+    await (nfs ? files.refuseHttpsOnly() : files.key()); // No share is created that could not be mounted.
     try {
       await files.createShare(share, shareMetadata(record, instance, logger), nfs);
     } catch (error) {
@@ -105,7 +106,7 @@ function sharedVolumes(
     }
   };
 
-  /** The environment first: jobs that begin meanwhile are refused, and do not wait for a share that is gone. */
+  /** The environment first: jobs that begin meanwhile are refused, instead of waiting for a missing share. */
   const takeAway = async (share: string, force: boolean): Promise<void> => {
     const deadline = clock.nowMs() + idleWithinMs;
     for (let attempt = 1; ; attempt++) {
@@ -116,9 +117,9 @@ function sharedVolumes(
         const inUse = isStorageInUse(error);
         if (inUse && force) {
           logger.info({ share }, "a job has a share that is removed by force: its storage goes later");
-          break; // By `clearLeft`.
+          break; // Left to `clearLeft`.
         }
-        // A container that is gone has its job for a moment, one that has ended for as long as it lingers.
+        // The job of a removed container exists for a moment longer, that of an ended one while it lingers.
         if (!(inUse || isConflict(error)) || clock.nowMs() > deadline) {
           throw inUse ? conflict(inUseMessage, error) : error;
         }
@@ -149,7 +150,7 @@ function sharedVolumes(
         return { reference: "", mountpoint, status: {} };
       }
       if (shareOf(record) !== undefined) {
-        return { reference: record.driverReference, mountpoint, status: {} }; // It is as it was made, as with Docker.
+        return { reference: record.driverReference, mountpoint, status: {} }; // Its options stay as at its creation, as in Docker.
       }
       const reference = { account: files.account, share: shareName(record, instance) };
       await toldOfVolume("create", record.name, () => make(record, reference.share, nfs));
@@ -161,7 +162,7 @@ function sharedVolumes(
       if (record.anonymous) {
         return;
       }
-      // One that was never answered may have been made all the same.
+      // A creation without an answer may have succeeded.
       const share = shareIn(files.account, record) ?? shareName(record, instance);
       await toldOfVolume("remove", record.name, () => takeAway(share, force));
       logger.info({ volume: record.name, share }, "removed a volume and all that was in it");
@@ -186,7 +187,7 @@ function sharedVolumes(
   };
 }
 
-/** Without a storage account: containers have directories of their own, and nothing can be named. */
+/** Without a storage account: containers have their own directories, and volumes cannot have names. */
 function anonymousVolumes(): AcaVolumes {
   return {
     rules,

@@ -50,7 +50,7 @@ interface DerivedTag {
   readonly agent: string | undefined;
 }
 
-/** Layers' media types, in manifests of Docker's own kind. */
+/** Layers' media types in Docker manifests. */
 const dockerLayer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 const rootfsSchema = object({ diff_ids: v.array(v.string()) });
@@ -117,7 +117,7 @@ export class DerivedImages {
     });
   }
 
-  /** Makes sure that an image is in the repository, with its layers. @returns its digest there */
+  /** Ensures that an image is in the repository, with its layers. @returns its digest there */
   async #here(source: NamedReference, tag: string, signal: AbortSignal): Promise<string> {
     const { repository, importAs } = this.#options;
     const find = (reference: string): Promise<string | undefined> =>

@@ -1,4 +1,4 @@
-/** Azure's errors, converted once, where a call's answer arrives. */
+/** Azure's errors, converted in one place, where a call's answer arrives. */
 import type { PipelineResponse } from "@azure/core-rest-pipeline";
 
 import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
@@ -59,7 +59,8 @@ export class AzureError extends CloudError {
     if (this.status === 0 || image.test(this.message)) {
       return quotesRefusal(this.message) ? "lasts" : "passes";
     }
-    const isNoRole = this.isDenied && !/Authori[sz]/.test(this.code); // A policy, or a key.
+    // The reason is a policy or a key, not a missing role.
+    const isNoRole = this.isDenied && !/Authori[sz]/.test(this.code);
     return isNoRole || this.hasLastingCode(this.code) ? "lasts" : super.prospect;
   }
 }
@@ -87,7 +88,7 @@ export function isConflict(error: unknown): error is AzureError {
   return error instanceof AzureError && error.status === conflictStatus;
 }
 
-/** Whether Azure keeps a storage because a job names it. No specification has the code, so the words will do. */
+/** Whether Azure keeps a storage because a job refers to it. As no specification has the code, the text is matched. */
 export function isStorageInUse(error: unknown): error is AzureError {
   return error instanceof AzureError && (/InUse$/.test(error.code) || /\bin use\b/i.test(error.message));
 }
@@ -151,7 +152,7 @@ interface FailedLogin {
   readonly words: string;
   /** Instructions for the operator. */
   readonly remedy: string;
-  /** The answer of Entra ID; undefined: it was not asked, or has not answered. */
+  /** The answer of Entra ID; undefined if it was not asked, or has not answered. */
   readonly refusal: { readonly code: string; readonly date: string | undefined } | undefined;
 }
 

@@ -35,7 +35,7 @@ const longestRetryAfterMs = 120_000;
 
 /**
  * A policy shared by the pipelines of all clients. Throttled requests are retried as late as Azure demands; lost ones
- * too, except a job's start, which Azure would do twice: its caller first checks whether it was done.
+ * too, except a job's start, which Azure would perform twice: its caller first checks whether it was performed.
  */
 export function pacingPolicy(options: PacingOptions): PipelinePolicy {
   const { clock } = options;
@@ -102,7 +102,7 @@ async function once(
   using _limit = after(clock, answerLimitMs, () => hung.abort(new Unanswered()));
   request.abortSignal = AbortSignal.any([signal, hung.signal]);
   const unanswered = Promise.withResolvers<never>();
-  using _hangs = onAbort(hung.signal, () => unanswered.reject(hung.signal.reason)); // Also where a login hangs.
+  using _hangs = onAbort(hung.signal, () => unanswered.reject(hung.signal.reason)); // Also if a login hangs.
   const begunMs = clock.nowMs();
   const { method, url } = request;
   const report = (status: number): void =>
@@ -143,15 +143,15 @@ function attemptsAfter(
   failure: unknown,
 ): number {
   if (failure instanceof Unanswered) {
-    return isDoneAnew(method, url) ? 1 : unansweredAttempts;
+    return isNotIdempotent(method, url) ? 1 : unansweredAttempts;
   }
   const isTransient =
     response === undefined ? isTransientFailure(failure) : isTransientStatus(response.status);
-  return isTransient && !isDoneAnew(method, url) ? transientAttempts : 1;
+  return isTransient && !isNotIdempotent(method, url) ? transientAttempts : 1;
 }
 
 /** Whether Azure would execute a retried request twice. */
-function isDoneAnew(method: string, url: string): boolean {
+function isNotIdempotent(method: string, url: string): boolean {
   return method === "POST" && new URL(url).pathname.endsWith("/start");
 }
 

@@ -44,7 +44,7 @@ export function paceOf(method: string, url: string): Pace {
   }
 }
 
-/** Reads `aca.api_rates`: `writes=400/20`. @throws as {@link readRates} does */
+/** Parses `aca.api_rates`: `writes=400/20`. @throws as {@link readRates} */
 export function parseRates(settings: readonly string[]): Partial<Record<RateName, Rate>> {
   return readRates("aca.api_rates", defaultRates, settings);
 }

@@ -1,4 +1,6 @@
-/** Checks of `sockerless doctor` in Azure: those of the backend's start, and what only a first day needs to know. */
+/**
+ * Checks of `sockerless doctor` in Azure: those of the backend's start, and others that matter for a new installation.
+ */
 import path from "node:path";
 
 import { systemClock } from "../../../common/clock.ts";
@@ -29,7 +31,7 @@ import { acaChecks } from "../start-checks.ts";
 import { rightChecks } from "./rights.ts";
 import { callbackCheck, startedJobChecks } from "./start-jobs.ts";
 
-/** The checks; they change nothing, but for jobs that are started if that is asked for. */
+/** The checks; they change nothing, except for jobs that are started on request. */
 export function doctorChecks(
   whole: AcaConfig,
   logger: Logger,
@@ -65,7 +67,7 @@ export function doctorChecks(
             look: (signal: AbortSignal) =>
               answered(async () => {
                 for await (const _ of log.lines("doctor", { tail: 1n, sinceNs: undefined }, signal)) {
-                  break; // An answer to the query will do: it has no lines.
+                  break; // Any answer to the query suffices: it returns no lines.
                 }
               }, wrong),
           },
@@ -77,7 +79,7 @@ export function doctorChecks(
   return { checks, close: () => azure.abandon() };
 }
 
-/** Checks of the address that agents call; only from inside the environment is it seen whether they reach it. */
+/** Checks of the address that agents call; whether agents reach it can only be seen from inside the environment. */
 function callChecks(
   config: AcaConfig,
   azure: AzureClients,
@@ -96,7 +98,9 @@ function callChecks(
   return [{ check: callbackCheck, look: () => found }];
 }
 
-/** Checks of the image that brings the agent; one that `push-agent` has not pushed is where this backend has no right to look. */
+/**
+ * Checks of the agent's image; one that `push-agent` has not pushed is where this backend has no permission to look.
+ */
 function agentChecks(config: AcaConfig, azure: AzureClients): readonly DoctorCheck[] {
   const { agentImage, registryServer, registryUsername, registryPassword } = config.aca;
   const check = "the agent's image";
@@ -114,13 +118,16 @@ function agentChecks(config: AcaConfig, azure: AzureClients): readonly DoctorChe
     ...{ azure, registryServer, registryUsername, registryPassword, repositoryPath, clock: systemClock },
     registry: registryOptions(config),
     workDirectory: path.join(config.stateDir, "uploads"),
-    instance: "", // No image is made.
+    instance: "", // Not used: no image is created.
   });
   const reference = ownAgentImage(registryServer, repositoryPath);
   return examined([{ what: check, run: (signal) => checkAgentImage(repository, reference, signal) }]);
 }
 
-/** @param otherwise the result where Azure, or what it has told, refuses; a missing right tells nothing of the thing */
+/**
+ * @param otherwise the result if Azure refuses, or its answer is not acceptable; a missing permission says nothing
+ *   about the resource
+ */
 async function answered(ask: () => Promise<unknown>, otherwise: (text: string) => Result): Promise<Result> {
   try {
     await ask();

@@ -1,4 +1,4 @@
-/** The rights of the backend's roles, one check an action. */
+/** The permissions of the backend's roles, one check per action. */
 import * as v from "valibot";
 
 import type { AcaSection } from "../../../common/config/load.ts";
@@ -10,17 +10,17 @@ import type { AzureClients } from "../arm/clients.ts";
 interface Rights {
   /** Resource ID. */
   readonly scope: string;
-  /** Azure's own role that has them, as terraform/modules/aca assigns it. */
+  /** Azure's built-in role that has them, as terraform/modules/aca assigns it. */
   readonly role: string;
   readonly actions: readonly string[];
 }
 
-/** Permissions of the caller at a scope: actions, where `*` stands for anything, without those that are taken away. */
+/** Permissions of the caller at a scope: actions, with `*` as a wildcard, and excluded actions. */
 const permissionsSchema = object({
   value: v.array(object({ actions: v.array(v.string()), notActions: v.optional(v.array(v.string()), []) })),
 });
 
-/** The checks; each asks Azure what the caller's roles allow at the resource, and its locks and policies are not in that. */
+/** The checks; each queries what the caller's roles allow at the resource. Locks and policies are not included. */
 export function rightChecks(config: AcaSection, azure: AzureClients): readonly DoctorCheck[] {
   return rightsFor(config).flatMap(({ scope, role, actions }) => {
     let asked: ReturnType<typeof permissionsAt> | undefined;

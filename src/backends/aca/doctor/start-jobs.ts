@@ -1,6 +1,6 @@
 /**
- * Checks of `sockerless doctor --start-job`: jobs as containers get them, whose only process is the agent, and which are
- * deleted at once. Azure tells of a job only whether it has failed, so one that does nothing is the other's measure.
+ * Checks of `sockerless doctor --start-job`: jobs like those of containers, whose only process is the agent, deleted at
+ * once. As Azure only reports whether a job has failed, one that does nothing serves as a reference for the other.
  */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -29,12 +29,12 @@ import { ContainerJobs } from "../jobs/jobs.ts";
 import { jobSizeOf } from "../jobs/sizes.ts";
 import { environmentIdOf, jobSettingsOf } from "../platform.ts";
 
-/** The tag's value on these jobs: no backend takes them for its own. */
+/** The tag's value on these jobs, which no backend adopts. */
 const instance = "sockerless/doctor";
-/** Longest wait for the end of a job, a little less than that of a check. */
+/** Maximum wait for the end of a job, a little less than for a check. */
 const longestMs = 110_000;
 const pollMs = 1_000;
-/** Azure ends a job whose doctor was killed. */
+/** Time limit after which Azure ends a job whose doctor was killed. */
 const replicaTimeoutMs = 300_000;
 const smallest = { cpu: 0, memory: 0 } as const;
 
@@ -47,7 +47,7 @@ export interface JobStarts {
   readonly logger: Logger;
 }
 
-/** How a job has ended, and what it took. */
+/** How a job has ended, and its duration. */
 type Ended = { readonly isSuccess: boolean; readonly seconds: number } | { readonly failure: Result };
 
 /** The checks of a start, and of the callback address from inside the environment. */
@@ -98,13 +98,13 @@ export function startedJobChecks(starts: JobStarts): readonly DoctorCheck[] {
   ];
 }
 
-/** The name of what tells whether agents reach the backend. */
+/** The name of the check whether agents reach the backend. */
 export const callbackCheck = "the callback address";
 
 /**
- * Waits for a call as the backend does, or leaves that to the backend that already does.
+ * Waits for a call like the backend does, or leaves that to a running backend.
  *
- * @returns SHA-256 of the key by which the agent knows whom it calls
+ * @returns SHA-256 of the key by which the agent identifies the called backend
  */
 async function listenForCall({
   config,
@@ -170,7 +170,7 @@ async function runJob(
     ...{ azure, instance, clock: systemClock, logger },
     resourceGroup: aca.resourceGroup,
     environmentId: environmentIdOf(aca),
-    secretOf: () => randomBytes(32).toString("base64url"), // Nobody asks for it.
+    secretOf: () => randomBytes(32).toString("base64url"), // Not used by anyone.
     registryPassword: aca.registryPassword,
     containerTimeMs: replicaTimeoutMs,
     isOnBooks: () => false,

@@ -10,7 +10,10 @@ import type { ContainerJobs } from "./jobs.ts";
 /** Dependencies and settings of {@link IdleJobs}. */
 export interface IdleJobsOptions {
   readonly jobs: () => Pick<ContainerJobs, "list" | "isRunning" | "isBeingStarted" | "remove">;
-  /** The task record of a container, or of the one that has taken a job if none is said; undefined if there is none. */
+  /**
+   * The task record of a container, or of the one that has claimed the job if the ID is empty; undefined if there is
+   * none.
+   */
   readonly recordOf: (containerId: string, job: string) => TaskRecord | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -65,7 +68,7 @@ export class IdleJobs {
           await this.#remove(name, containerId);
         }
       } catch (error) {
-        this.#tellFailure(name, error);
+        this.#reportFailure(name, error);
       }
     }
   }
@@ -87,13 +90,13 @@ export class IdleJobs {
         }
       } catch (error) {
         if (!signal.aborted) {
-          this.#tellFailure(job, error);
+          this.#reportFailure(job, error);
         }
       }
     }
   }
 
-  #tellFailure(job: string, error: unknown): void {
+  #reportFailure(job: string, error: unknown): void {
     const told = `a job that is not needed any more cannot be deleted yet: ${messageOf(error)}`;
     this.#logger.warn({ job, err: error }, told);
   }
@@ -109,7 +112,7 @@ export class IdleJobs {
     await underWay;
   }
 
-  /** Whether a container's record refers to a job that runs, is requested, or lingers, or it is prepared just now. */
+  /** Whether a container's record refers to a job that runs, is requested, or lingers, or the job is being prepared. */
   #isNeeded(job: string, containerId: string): boolean {
     const { jobs, recordOf } = this.#options;
     if (jobs().isBeingStarted(job)) {

@@ -21,7 +21,7 @@ export interface JobImageMounts {
   readonly mounts: readonly CopyMount[];
 }
 
-/** A copy of an image's files, by the image as the job names it. */
+/** A copy of an image's files, with the image in the form for a job. */
 export interface JobImageCopy extends Pick<ImageCopy, "name" | "args"> {
   readonly image: JobImage;
 }
@@ -40,11 +40,11 @@ export interface JobVolumeParts {
   readonly mounts: readonly VolumeMount[];
 }
 
-/** Volumes as jobs mount them. */
+/** Volumes for jobs. */
 export interface JobVolumes {
   /** Prepares a job's mounts: read-only environment storages are created at their first use. */
   partsOf(spec: WorkloadSpec, step: StartStep): Promise<JobVolumeParts>;
-  /** Paths of volumes that need no mount: the agent makes their directories. */
+  /** Paths of volumes that need no mount: the agent creates their directories. */
   unmounted(spec: WorkloadSpec): readonly string[];
   /** @throws invalid: a mount that no job can have */
   refuseUnfit(mounts: readonly ResolvedMount[]): void;

@@ -12,7 +12,7 @@ import { type JobSettings, jobOf } from "./job.ts";
 import type { JobImages, JobVolumes } from "./job-parts.ts";
 import { type DefaultSize, jobSizeOf } from "./sizes.ts";
 
-/** Settings of {@link jobRequests}, and what it calls. */
+/** Settings and dependencies of {@link jobRequests}. */
 export interface JobRequestsOptions {
   readonly images: JobImages;
   readonly volumes: JobVolumes;

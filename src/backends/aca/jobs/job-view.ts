@@ -9,10 +9,10 @@ import { formatTask, type TaskName } from "../tags.ts";
 export interface JobFacts {
   /** The instance that created it; empty if it is not sockerless'. */
   readonly instance: string;
-  /** The one that it was made for, or that has claimed it; empty: none has. */
+  /** The container that it was created for, or that has claimed it; empty if none. */
   readonly containerId: string;
   readonly generation: bigint;
-  /** Undefined if it was made for a container. */
+  /** Undefined if it was created for a container. */
   readonly prepared?: Pick<Preparation, "name" | "shape"> | undefined;
   readonly replicaTimeoutMs: number;
 }
@@ -23,7 +23,7 @@ export interface ExecutionKnowledge {
   readonly lastStatus: string;
   /** The reason for which this backend stopped it; undefined if it did not. */
   readonly stopReason: string | undefined;
-  /** Time that every container has. */
+  /** Time limit of containers, in milliseconds. */
   readonly containerTimeMs: number;
 }
 
@@ -38,7 +38,7 @@ export function isOver(status: string): boolean {
   return stoppedStatuses.has(status);
 }
 
-/** Reads Azure's description of an execution. */
+/** Converts Azure's description of an execution. */
 export function viewOf(
   name: TaskName,
   { status: told = "", startTime, endTime }: Pick<JobExecution, "status" | "startTime" | "endTime">,
@@ -75,7 +75,7 @@ export function viewOf(
     outOfMemory: "",
     interruption,
     reason: interruption || reasonOf(status, stopReason),
-    prospect: isFailure(status) && !isTimeout ? "passes" : "lasts", // Azure tells no reasons of failures.
+    prospect: isFailure(status) && !isTimeout ? "passes" : "lasts", // Azure reports no reasons of failures.
     stoppedAt: stopped ? endTime : undefined,
     times: { created: startTime },
   };

@@ -18,7 +18,7 @@ import { containerTag, generationTag, instanceTag } from "../tags.ts";
 import type { JobImage, JobImageCopy, JobImageMounts, JobVolumeParts } from "./job-parts.ts";
 import type { JobSize } from "./sizes.ts";
 
-/** Settings that all jobs of this backend have in common. */
+/** Settings shared by all jobs of this backend. */
 export interface JobSettings extends AgentSettings {
   readonly location: string;
   /** Resource ID. */
@@ -34,7 +34,7 @@ export interface JobSettings extends AgentSettings {
   readonly registry: JobRegistry | undefined;
 }
 
-/** A registry as a job names it. */
+/** A registry in a job's configuration. */
 export interface JobRegistry {
   readonly server: string;
   /** Undefined if the identity pulls. */
@@ -43,18 +43,18 @@ export interface JobRegistry {
 
 /** The container that runs the user's process. */
 export const mainContainerName = "main";
-/** The secret by which an agent proves itself at its first call. */
+/** The secret with which an agent proves its identity at its first call. */
 export const callbackSecretName = "sockerless-callback";
 /** The password at the configured registry. */
 const registrySecretName = "sockerless-registry";
 const callbackSecretVariable = "SOCKERLESS_CALLBACK_SECRET";
 
-/** The agent's own directory in every container: its binary and the record of the output. */
+/** The agent's own directory in every container: its binary, and the recorded output. */
 const agentDirectory = "/.sockerless";
 const agentVolume = "sockerless";
 const ownMount: VolumeMount = { volumeName: agentVolume, mountPath: agentDirectory };
 /** The agent's binary, if an init container has copied it. */
-const broughtAgent = `${agentDirectory}/sockerless-agent`;
+const copiedAgent = `${agentDirectory}/sockerless-agent`;
 /** Resources of an init container: Azure limits them to the total of all others, of which this is the minimum. */
 const initResources = { cpu: 0.25, memory: "0.5Gi" } as const;
 
@@ -75,7 +75,10 @@ export function jobOf(
   const scratch = scratchParts(mounts);
   const images = [image, ...copies.map((copy) => copy.image)];
   const brings = images.some(({ agent }) => agent === undefined);
-  const init = [...(brings ? [bringingContainer(settings.agentImage)] : []), ...copies.map(copyingContainer)];
+  const init = [
+    ...(brings ? [agentCopyContainer(settings.agentImage)] : []),
+    ...copies.map(imageCopyContainer),
+  ];
   const pulled = [...images.map(({ reference }) => reference), ...(brings ? [settings.agentImage] : [])];
   const registries = registriesOf(pulled, settings);
   return {
@@ -102,7 +105,7 @@ export function jobOf(
         {
           name: mainContainerName,
           image: image.reference,
-          command: [image.agent ?? broughtAgent],
+          command: [image.agent ?? copiedAgent],
           args: ["init"],
           env: environmentOf(record, settings),
           resources: { cpu: size.cpu, memory: `${size.memory}Gi` },
@@ -128,23 +131,23 @@ export function jobOf(
 }
 
 /** Init container that copies the agent into the job's own directory. */
-function bringingContainer(image: string): InitContainer {
+function agentCopyContainer(image: string): InitContainer {
   return {
     name: "agent",
     image,
     command: [agentInImage],
-    args: ["cp", broughtAgent],
+    args: ["cp", copiedAgent],
     resources: initResources,
     volumeMounts: [ownMount],
   };
 }
 
 /** Init container that copies its image's files; Azure runs init containers sequentially. */
-function copyingContainer({ name, args, image }: JobImageCopy): InitContainer {
+function imageCopyContainer({ name, args, image }: JobImageCopy): InitContainer {
   return {
     name,
     image: image.reference,
-    command: [image.agent ?? broughtAgent],
+    command: [image.agent ?? copiedAgent],
     args: [...args],
     resources: initResources,
     volumeMounts: [ownMount, { volumeName: name, mountPath: copiedTo }],

@@ -15,7 +15,7 @@ import { type JobRequest, parseRequest } from "./job-requests.ts";
 import { isOver, type JobFacts, viewOf } from "./job-view.ts";
 import { preparationOf } from "./prepared-jobs.ts";
 
-/** Settings of {@link ContainerJobs}, and what it calls. */
+/** Settings and dependencies of {@link ContainerJobs}. */
 export interface ContainerJobsOptions {
   readonly azure: Pick<AzureClients, "apps" | "call">;
   readonly resourceGroup: string;
@@ -23,10 +23,10 @@ export interface ContainerJobsOptions {
   readonly environmentId: string;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
-  /** The secret by which the agent of a start proves itself, in the job of this name. */
+  /** The secret with which a start's agent proves its identity, in the job of this name. */
   readonly secretOf: (containerId: string, generation: bigint, job: string) => string;
   readonly registryPassword: string | undefined;
-  /** Time that every container has. */
+  /** Time limit of containers, in milliseconds. */
   readonly containerTimeMs: number;
   /** Whether a job's execution is recorded, so that it need not be searched for. */
   readonly isOnBooks: (job: string) => boolean;
@@ -47,7 +47,7 @@ export interface FoundJob extends JobFacts {
 
 /** Poll interval of a long-running operation without `Retry-After`. */
 const operationPollMs = 1_000;
-/** The same of a claim, which a container's start waits for. */
+/** Poll interval of a claim, which a container's start waits for. */
 const claimPollMs = 200;
 /** Maximum delay until a new execution is listed. */
 const visibleAfterMs = 10_000;
@@ -77,7 +77,7 @@ export class ContainerJobs implements CloudTasks {
   readonly #stopped = new Map<string, string>();
   /** Jobs of recorded containers: once unreferenced, they are about to be deleted. */
   readonly #served = new Set<string>();
-  /** Prepared jobs that no container's record names, from their request until they were seen running, or have failed. */
+  /** Prepared jobs that no container's record names, from their request until they were seen running or have failed. */
   readonly #underWay = new Set<string>();
   /** Whether Azure may have started a job that this process created or asked to start. */
   readonly #starts = new Map<string, "none" | "maybe">();
@@ -106,7 +106,7 @@ export class ContainerJobs implements CloudTasks {
     }
   }
 
-  /** Starts a job unless it is started. @returns the execution's name */
+  /** Starts a job unless it was started before. @returns the execution's name */
   async #startOnce(asked: JobRequest): Promise<string> {
     const { name: job } = asked;
     await this.#put(asked);
@@ -120,7 +120,7 @@ export class ContainerJobs implements CloudTasks {
       return await this.#start(job);
     } catch (error) {
       if (isUnstarted && isUndone(error)) {
-        this.#starts.set(job, "none"); // Asked again, nothing needs to be looked for.
+        this.#starts.set(job, "none"); // Certain, so a repeated request need not search for an execution.
       }
       throw error;
     }
@@ -130,10 +130,10 @@ export class ContainerJobs implements CloudTasks {
     const { job, execution } = parseTask(task);
     const { azure, resourceGroup } = this.#options;
     if (isOver(this.#statuses.get(task) ?? "")) {
-      return; // Not by us.
+      return; // Not stopped by this process.
     }
     if (this.#stopped.has(task) && (await this.#hasEnded(task))) {
-      return; // Azure has less time for stops than for looks.
+      return; // Azure has a lower rate for stops than for reads.
     }
     this.#stopped.set(task, reason);
     let isAccepted = false;
@@ -206,7 +206,7 @@ export class ContainerJobs implements CloudTasks {
     return await this.#factsOf(parseTask(task).job);
   }
 
-  /** Writes into a prepared job's tags which container has claimed it; idempotent. */
+  /** Tags a prepared job with the container that has claimed it; idempotent. */
   async claim(task: string, { containerId, launchGeneration }: Claimant, signal: AbortSignal): Promise<void> {
     const { azure, resourceGroup, instance } = this.#options;
     const { job } = parseTask(task);
@@ -330,7 +330,7 @@ export class ContainerJobs implements CloudTasks {
         await poller.pollUntilDone(options);
       });
     } finally {
-      // The job may have existed although the look before did not show it, and an update is answered in the same way.
+      // The previous lookup may have missed an existing job, and an update has the same answer.
       if (there === undefined && status === createdStatus && !this.#starts.has(name)) {
         this.#starts.set(name, "none");
       }
@@ -361,7 +361,7 @@ export class ContainerJobs implements CloudTasks {
         }
       } catch (error) {
         if (execution === undefined && !(isAccepted && isUntold(error))) {
-          throw error; // else the start was accepted, and only a look at its operation was refused
+          throw error; // otherwise the start was accepted, and only reading its operation was refused
         }
         execution ??= await this.#executionOf(job).catch(() => undefined);
         if (execution === undefined) {

@@ -1,4 +1,7 @@
-/** Jobs whose executions wait for containers: their variables tell that, and their tags whose they are. */
+/**
+ * Jobs whose executions wait for containers: their variables show that, and their tags name the containers that have
+ * claimed them.
+ */
 import { createHash } from "node:crypto";
 
 import type { Container, Job } from "@azure/arm-appcontainers";
@@ -14,7 +17,7 @@ import { differing, type Parts, shapeOf } from "../../cloud/ready-made/request-s
 import { instanceTag, jobNameOf } from "../tags.ts";
 import { type JobRequest, parseRequest } from "./job-requests.ts";
 
-/** The generation by which a prepared job's agent proves itself: it was made for no start. */
+/** The generation in the secret of a prepared job's agent, as the job was not created for a start. */
 export const preparedGeneration = 0n;
 
 /** Prepared tasks. @throws AzureError */
@@ -32,14 +35,15 @@ export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks 
       const job = withEnvironment(shared(request), (own) => [...own, ...preparedEnvironment(preparation)]);
       const { configuration, tags = {} } = parseRequest(request).job;
       const prepared: JobRequest = {
-        // Its container sees the job's name, and nothing of the agent's.
+        // Derived from the agent's name by a hash, as the container can see the job's name but must not learn the
+        // agent's.
         name: jobNameOf(createHash("sha256").update(name).digest("hex"), preparedGeneration),
         containerId: name,
         generation: String(preparedGeneration),
         job: {
           ...job,
           tags: { [instanceTag]: tags[instanceTag] ?? "" },
-          // Its execution waits first, and a container has its whole time then.
+          // The execution's wait is added, so that a container still gets its full time.
           ...(configuration !== undefined && {
             configuration: {
               ...configuration,
@@ -61,7 +65,7 @@ export function preparationOf(job: Job): Pick<Preparation, "name" | "shape"> | u
   return shape === undefined ? undefined : { name: environment.get(containerVariable) ?? "", shape };
 }
 
-/** Parts of a job by the name that docs/backends/aca.md gives them. */
+/** Parts of a job, by their names in docs/backends/aca.md. */
 const parts: Parts<Job> = {
   "the image": (job) => mainOf(job)?.image,
   "CPU and memory": (job) => mainOf(job)?.resources,
@@ -80,7 +84,7 @@ function mainOf({ template }: Job): Container | undefined {
   return template?.containers?.[0];
 }
 
-/** A job without what is of one start alone. */
+/** A job without the parts that belong to one start. */
 function shared(request: string): Job {
   const { tags: _tags, ...job } = parseRequest(request).job;
   return withEnvironment(job, (own) => own.filter(({ name = "" }) => !variablesOfStart.has(name)));

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { HostConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { describeSize, jobSizeOf, toldSize } from "./sizes.ts";
+import { describeSize, jobSizeOf, sizeNotice } from "./sizes.ts";
 
 const gib = 1024 ** 3;
 const defaults = { cpu: 1, memory: 2 * gib };
@@ -50,7 +50,7 @@ describe("jobSizeOf", () => {
 
   it("is told where it is another than was asked for, or its disk is small", () => {
     const told = (resources: MessageInitShape<typeof HostConfigSchema>["resources"]) =>
-      toldSize(create(HostConfigSchema, resources === undefined ? {} : { resources }), defaults)?.why;
+      sizeNotice(create(HostConfigSchema, resources === undefined ? {} : { resources }), defaults)?.why;
     assert.equal(told(undefined), undefined);
     assert.equal(told({ nanoCpus: 2_000_000_000n }), undefined);
     assert.equal(

@@ -71,7 +71,7 @@ export function jobSizeOf(hostConfig: HostConfig | undefined, defaults: DefaultS
  *
  * @throws as {@link jobSizeOf}
  */
-export function toldSize(
+export function sizeNotice(
   hostConfig: HostConfig | undefined,
   defaults: DefaultSize,
 ): UnappliedSetting | undefined {

@@ -22,7 +22,10 @@ export interface OutputQuery {
   readonly execution: string;
   readonly container: string;
   readonly order: "asc" | "desc";
-  /** Seconds since 1970; rows at that time are among them where `inclusive`. Ascending: from here on; descending: up to here. */
+  /**
+   * Seconds since 1970, including rows at that time if `inclusive`. A lower bound in ascending order, an upper bound in
+   * descending order.
+   */
   readonly bound?: { readonly time: number; readonly inclusive: boolean } | undefined;
   /** Maximum number of rows. */
   readonly most: number;

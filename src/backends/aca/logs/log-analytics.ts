@@ -1,6 +1,6 @@
 /**
  * The log of a container in Log Analytics, for when neither its agent nor a copied log exists. Lines arrive there after
- * half a minute to two minutes, and some never do: a log without its end says so.
+ * half a minute to two minutes, and some never do: a log whose end is missing gets a message about that.
  */
 import * as v from "valibot";
 
@@ -15,7 +15,7 @@ import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError } from "../arm/errors.ts";
 import { columns, outputQuery, type OutputQuery } from "./kql.ts";
 
-/** Settings of {@link logAnalyticsLog}, and what it calls. */
+/** Settings and dependencies of {@link logAnalyticsLog}. */
 export interface LogAnalyticsOptions extends Pick<LogStreams, "streamsOf"> {
   readonly azure: Pick<AzureClients, "call" | "request">;
   /** Default: Azure's own. */
@@ -30,7 +30,7 @@ export interface LogAnalyticsOptions extends Pick<LogStreams, "streamsOf"> {
 const defaultEndpoint = "https://api.loganalytics.io";
 /** Audience of tokens: Azure's own, whatever the configured address. */
 const scope = `${defaultEndpoint}/.default`;
-/** Lines of a container have 16 KiB at most, an answer 64 MB. */
+/** Maximum rows of a page: a container's line has at most 16 KiB, an answer 64 MB. */
 const pageRows = 2_000;
 const nsPerUs = 1_000n;
 const usPerSecond = 1e6;
@@ -183,7 +183,7 @@ function rowsOfAnswer(body: unknown): Row[] {
   }
   if (answer?.error !== undefined) {
     const { code = "", message = "" } = answer.error;
-    throw systemError(`Log Analytics has answered a part of a log alone: ${message} (${code})`);
+    throw systemError(`Log Analytics has returned only a part of a log: ${message} (${code})`);
   }
   return table.rows.map((row) => ({ time: Number(row[time]), line: String(row[line] ?? "") }));
 }

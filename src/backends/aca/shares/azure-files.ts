@@ -9,15 +9,18 @@ import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError, isStorageInUse } from "../arm/errors.ts";
 import { sharePrefix, storageName } from "./names.ts";
 
-/** Settings of {@link AzureFiles}, and what it calls. */
+/** Settings and dependencies of {@link AzureFiles}. */
 export interface AzureFilesOptions {
   readonly azure: Pick<AzureClients, "apps" | "storage" | "call">;
   readonly resourceGroup: string;
   readonly environment: string;
   readonly account: string;
-  /** Jobs mount shares with it: a managed identity mounts none. Undefined: Azure is asked for it. */
+  /** The key with which jobs mount shares, as a managed identity cannot. If undefined, it is queried from Azure. */
   readonly accountKey: string | undefined;
-  /** Asks the account itself for the code of its refusal of a key; undefined: it takes it, or does not tell. */
+  /**
+   * Tests a key at the account and returns the code of a refusal; undefined if it is accepted, or the result is
+   * unknown.
+   */
   readonly refusalOfKey: (key: string) => Promise<string | undefined>;
   readonly clock: Clock;
 }
@@ -164,15 +167,15 @@ export class AzureFiles {
   }
 
   /**
-   * The key of today by which jobs mount shares. The environment takes any: a job that has another only waits, until its
+   * The current key for mounting shares. The environment accepts any key, but a job with a wrong one waits until its
    * start is given up.
    *
-   * @throws AzureError; system: the configured one is none of the account's
+   * @throws AzureError; system: the configured key is not one of the account's
    */
   key(): Promise<string> {
     const { clock } = this.#options;
     if (this.#key === undefined || this.#key.untilMs <= clock.nowMs()) {
-      const asked = this.#askKey();
+      const asked = this.#queryKey();
       this.#key = { untilMs: clock.nowMs() + keyHoldsMs, asked };
       asked.catch(() => {
         this.#key = undefined;
@@ -181,7 +184,7 @@ export class AzureFiles {
     return this.#key.asked;
   }
 
-  async #askKey(): Promise<string> {
+  async #queryKey(): Promise<string> {
     const { azure, resourceGroup, account, accountKey } = this.#options;
     try {
       const { keys = [] } = await azure.call("StorageAccounts_ListKeys", (options) =>
@@ -204,7 +207,8 @@ export class AzureFiles {
       if (accountKey === undefined || !isRefusal(error)) {
         throw error;
       }
-      await this.#refuseWrong(accountKey); // It is configured where nobody may ask for it.
+      // The account tests the configured key, since this backend may not query the keys.
+      await this.#refuseWrong(accountKey);
       return accountKey;
     }
   }

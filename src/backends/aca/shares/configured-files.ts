@@ -4,7 +4,7 @@ import type { AzureClients } from "../arm/clients.ts";
 import { AzureFiles } from "./azure-files.ts";
 import { refusalOfKey } from "./shared-key.ts";
 
-/** The shares of the configured storage account; undefined: none is configured. */
+/** The shares of the configured storage account; undefined if none is configured. */
 export function configuredFiles(
   { resourceGroup, managedEnvironmentName, storageAccountName, storageAccountKey, filesEndpoint }: AcaSection,
   azure: AzureClients,

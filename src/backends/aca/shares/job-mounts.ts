@@ -1,4 +1,4 @@
-/** The volumes of a container as its job has them. Pure, but for the storages that are made. */
+/** The volumes of a container in its job. Pure, except for the storages that are created. */
 import type { Volume, VolumeMount } from "@azure/arm-appcontainers";
 
 import { invalid } from "../../../common/errors.ts";
@@ -8,11 +8,11 @@ import type { JobVolumeParts } from "../jobs/job-parts.ts";
 import { mountOptionsOf, parseVolumeOptions } from "./options.ts";
 import { shareIn, shareOf } from "./reference.ts";
 
-/** Makes the storage by which a share is mounted, and answers its name. */
+/** Creates the storage through which a share is mounted, and returns its name. */
 export type EnsureStorage = (share: string, nfs: boolean, readOnly: boolean) => Promise<string>;
 
 /**
- * The volumes that a container shares with others: each as often as its uses differ in what may be written.
+ * The container's shared volumes, once per read-only and writable use.
  *
  * @throws invalid: one is in another account than the configured one
  */
@@ -50,8 +50,8 @@ export async function jobMounts(
 }
 
 /**
- * Paths of volumes that are directories of the container's own: the agent makes them, the image's content stays. Each run
- * has them as the image has.
+ * Paths of volumes that are directories of the container: the agent creates them with the image's content, anew for
+ * each run.
  */
 export function unmountedVolumes({ mounts }: WorkloadSpec): readonly string[] {
   return mounts
@@ -59,7 +59,7 @@ export function unmountedVolumes({ mounts }: WorkloadSpec): readonly string[] {
     .map(({ destination }) => destination);
 }
 
-/** Refuses a new container that is to mount what no job can. @throws invalid */
+/** Refuses a new container with mounts that no job can have. @throws invalid */
 export function refuseMounts(mounts: readonly ResolvedMount[], account: string | undefined): void {
   for (const { volume } of mounts) {
     if (volume !== undefined) {

@@ -1,4 +1,4 @@
-/** Metadata of a share that tell its volume, written and read. */
+/** Metadata of a share that describe its volume: writing and reading. */
 import { create } from "@bufbuild/protobuf";
 import * as v from "valibot";
 
@@ -8,11 +8,11 @@ import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/s
 import { volumeMountpoint } from "./names.ts";
 import { formatShare, type ShareReference } from "./reference.ts";
 
-/** Names are identifiers, and travel as headers: case does not count. */
+/** Names are identifiers sent as headers, and thus case-insensitive. */
 const volumeKey = "sockerless_volume";
 const instanceKey = "sockerless_instance";
 const detailsKey = "sockerless_details";
-/** Azure takes 8 KiB of metadata for a share, names included. */
+/** Azure accepts 8 KiB of metadata per share, names included. */
 const longestDetails = 7 * 1024;
 
 const detailsSchema = object({
@@ -21,10 +21,10 @@ const detailsSchema = object({
   options: openMap(v.string()),
 });
 
-/** Metadata as Azure answers them. */
+/** Metadata as returned by Azure. */
 type Metadata = Readonly<Record<string, string>>;
 
-/** The metadata of a volume's share. Labels that are too long are left out, and it is logged. */
+/** The metadata of a volume's share. Too long labels are omitted, with a warning. */
 export function shareMetadata(
   volume: VolumeRecord,
   instance: string,
@@ -46,12 +46,12 @@ export function shareMetadata(
   return { [volumeKey]: volume.name, [instanceKey]: instance, [detailsKey]: written };
 }
 
-/** The instance of sockerless that made a share; undefined: none did. */
+/** The instance of sockerless that created a share; undefined if none did. */
 export function instanceOfShare(metadata: Metadata): string | undefined {
   return metadataValue(metadata, instanceKey);
 }
 
-/** The record of the volume that a share is. @returns undefined: it names none */
+/** The record of a share's volume. @returns undefined if the metadata name none */
 export function volumeOfShare(reference: ShareReference, metadata: Metadata): VolumeRecord | undefined {
   const name = metadataValue(metadata, volumeKey);
   if (name === undefined) {
@@ -73,7 +73,7 @@ function encode(details: v.InferOutput<typeof detailsSchema>): string {
   return Buffer.from(JSON.stringify(details)).toString("base64url");
 }
 
-/** @returns undefined: there are none, or somebody has changed them */
+/** @returns undefined if there are none, or somebody has changed them */
 function decode(metadata: Metadata): Partial<v.InferOutput<typeof detailsSchema>> | undefined {
   try {
     const text = Buffer.from(metadataValue(metadata, detailsKey) ?? "", "base64url").toString("utf8");

@@ -3,8 +3,8 @@ import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts"
 import { volumeResourceName } from "../../cloud/ready-made/volume-resources.ts";
 
 /**
- * Azure takes 3 to 63 lowercase letters, digits and single hyphens for a share, and for a storage of an environment at
- * most 32, the first a letter: one name serves for both, and a storage for reading has three characters more.
+ * Azure accepts 3 to 63 lowercase letters, digits and single hyphens for a share, and for a storage of an environment
+ * at most 32, beginning with a letter: one name serves for both, and a read-only storage has three characters more.
  */
 const longestKept = 12;
 const readOnlySuffix = "-ro";
@@ -13,15 +13,15 @@ const readOnlySuffix = "-ro";
 export const sharePrefix = "sk-";
 
 /**
- * The name of a volume's share, and of the environment's storage that mounts it: `sk-<name>-<hash>`. The hash keeps volumes
- * apart whose names differ in what Azure does not take, those of other instances, and those that had the name before: Azure
- * makes no share under a name while it deletes another of that name.
+ * The name of a volume's share, and of the environment's storage that mounts it: `sk-<name>-<hash>`. The hash
+ * distinguishes volumes whose names differ only in characters that Azure does not accept, volumes of other instances,
+ * and earlier volumes with the name: Azure creates no share while it deletes another one with that name.
  */
 export function shareName(volume: Pick<VolumeRecord, "name" | "created">, instance: string): string {
   return volumeResourceName(sharePrefix.slice(0, -1), volume, instance, longestKept);
 }
 
-/** The name of the storage by which a share is mounted. */
+/** The name of the storage through which a share is mounted. */
 export function storageName(share: string, readOnly: boolean): string {
   return readOnly ? `${share}${readOnlySuffix}` : share;
 }

@@ -1,11 +1,11 @@
-/** The options that `docker volume create -o` takes, and those that a share is mounted with. Pure. */
+/** The options of `docker volume create -o`, and the mount options of a share. Pure. */
 import { invalid } from "../../../common/errors.ts";
 
 /** Options of a volume. */
 export interface VolumeOptions {
-  /** Mounted by NFS, which needs a premium storage account and an environment in a network of one's own. */
+  /** Whether to mount by NFS, which needs a premium storage account and an environment in a custom network. */
   readonly nfs: boolean;
-  /** All options of its mounts, comma-separated; undefined: the defaults. */
+  /** Mount options, comma-separated, which replace the defaults; undefined for the defaults. */
   readonly mountOptions: string | undefined;
 }
 
@@ -14,7 +14,7 @@ const known = ["mount_options", "nfs"];
 const mountOptionList = /^[a-z_]+(=[\w.:/-]+)?(,[a-z_]+(=[\w.:/-]+)?)*$/;
 
 /**
- * Reads a volume's driver options.
+ * Parses a volume's driver options.
  *
  * @throws invalid: a value, or an option of another driver, by name
  */
@@ -35,15 +35,15 @@ export function parseVolumeOptions(options: Readonly<Record<string, string>>): V
   return { nfs: nfs === "true", mountOptions };
 }
 
-/** `uid`, `uid:gid`, or `root`, as `--user` and images have it. */
+/** `uid`, `uid:gid`, or `root`, as in `--user` and images. */
 const numericUser = /^(?<uid>\d+|root)?(:(?<gid>\d+|root))?$/;
 
 /**
- * The options with which a container mounts a volume. A share by SMB keeps no owners and no modes: all that is in it is
- * the container's user's, for whoever the container runs as. Everybody in it may write, since nobody in it can change that:
- * images that begin as root and go on as another user would find the volume closed.
+ * The options with which a container mounts a volume. A share by SMB stores no owners or modes: all files belong to the
+ * container's user. Everybody in the container may write, since the mode cannot be changed there: images that begin as
+ * root and continue as another user would otherwise have no access.
  *
- * @param user as the container's configuration has it; whose number only the image knows counts as root
+ * @param user from the container's configuration; a name that only the image can resolve counts as root
  */
 export function mountOptionsOf({ nfs, mountOptions }: VolumeOptions, user: string): string | undefined {
   if (mountOptions !== undefined || nfs) {

@@ -1,4 +1,4 @@
-/** The share in a volume's record: written as `account/share`, and read. */
+/** The share in a volume's record, with its format and parser: `account/share`. */
 import { invalid } from "../../../common/errors.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
@@ -8,12 +8,12 @@ export interface ShareReference {
   readonly share: string;
 }
 
-/** Writes the `driver_reference` of a volume's record. */
+/** Formats the `driver_reference` of a volume's record. */
 export function formatShare({ account, share }: ShareReference): string {
   return `${account}/${share}`;
 }
 
-/** @returns undefined: the volume has none (it is anonymous) and is a directory of each container's own */
+/** @returns undefined if the volume has none (it is anonymous) and is a directory of each container */
 export function shareOf({
   driverReference,
 }: Pick<VolumeRecord, "driverReference">): ShareReference | undefined {
@@ -22,11 +22,12 @@ export function shareOf({
 }
 
 /**
- * The share of a volume in the configured storage account: one of the same name in another is not its.
+ * The share of a volume in the configured storage account; a share with the same name in another account is not the
+ * volume's.
  *
- * @param account undefined: none is configured
- * @returns undefined: the volume has no share
- * @throws invalid: the configuration has another account than when the volume was made
+ * @param account undefined if none is configured
+ * @returns undefined if the volume has no share
+ * @throws invalid: another account was configured when the volume was created
  */
 export function shareIn(
   account: string | undefined,

@@ -1,4 +1,4 @@
-/** Shared Key authorization of Azure Storage, by which an account's file service itself is asked whether it takes a key. */
+/** Shared Key authorization of Azure Storage, for testing a key at an account's file service. */
 import { createHmac } from "node:crypto";
 
 import type { PipelinePolicy, PipelineRequest } from "@azure/core-rest-pipeline";
@@ -15,15 +15,16 @@ export interface FileService {
 }
 
 const apiVersion = "2025-05-05";
-/** A service that only its own network reaches may not answer: nobody waits for that. */
+/** Time limit of an answer: a service that is only reachable from its own network does not answer. */
 const answerLimitMs = 5_000;
-/** The service has checked the signature; or the account takes none by a key, nor a mount. */
+/** Definite answers: the signature is wrong, or the account accepts no keys, also not for mounts. */
 const refusals: ReadonlySet<string> = new Set(["AuthenticationFailed", "KeyBasedAuthenticationNotPermitted"]);
 
 /**
- * Asks whether an account takes a key.
+ * Tests a key at an account.
  *
- * @returns the code of its refusal; undefined: it takes the key, or does not tell, as to a machine whose clock is wrong
+ * @returns the code of its refusal; undefined if it accepts the key, or the result is unknown, for instance because
+ *   this machine's clock is wrong
  */
 export async function refusalOfKey(
   { azure, endpoint, account }: FileService,
@@ -54,7 +55,7 @@ export async function refusalOfKey(
       AbortSignal.timeout(answerLimitMs),
     );
   } catch {
-    return undefined; // The log has it where it was refused.
+    return undefined; // A refusal of the call is in the log.
   }
 }
 
