@@ -13,6 +13,8 @@ import {
 } from "./buildkit.ts";
 import { dockerPy } from "./docker-py.ts";
 import { javaCommand, javaImages, javaPrograms, type JavaSuite, pluginsConfig } from "./java.ts";
+import { gitlabImages } from "./gitlab/images.ts";
+import { gitlabRunner } from "./gitlab/runner.ts";
 import { mobySource, mobySuite } from "./moby.ts";
 import { skippedOf, skipPattern } from "./skipped.ts";
 import { testcontainersImages, testcontainersSource, testcontainersSuite } from "./testcontainers.ts";
@@ -74,6 +76,27 @@ export const suites: readonly Suite[] = [
           LC_ALL: "C.UTF-8",
           DOCKER_CONFIG: await pluginsConfig(),
         },
+      };
+    },
+  },
+  {
+    name: "gitlab-runner",
+    programs: { git: "git", curl: "curl" },
+    prepare: async (only) => {
+      const programs = await gitlabRunner();
+      return {
+        command: [
+          ...[
+            process.execPath,
+            "--enable-source-maps",
+            join(checkout, "dist/test/conformance/gitlab/run.js"),
+            programs,
+          ],
+          ...(only === undefined ? [] : [only]),
+        ],
+        workingDirectory: "/cell",
+        isGoTest: false,
+        images: await gitlabImages(programs),
       };
     },
   },

@@ -1,0 +1,3 @@
+module sockerless.test/gitlab-runner
+
+go 1.24
