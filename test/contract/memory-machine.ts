@@ -1,5 +1,6 @@
 /** A driver for tests whose machine is this process: containers are child processes behind {@link ProcessAgent}s. */
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
+import { rename } from "node:fs/promises";
 import path from "node:path";
 import { setImmediate } from "node:timers/promises";
 
@@ -156,6 +157,8 @@ export class MemoryMachine {
   startAnswers: Promise<void> = Promise.resolve();
   /** Agents that are lost once their launch has returned. */
   lostAfterLaunch = 0;
+  /** Agents that do not answer once their launch has returned, until the next. */
+  awayAfterLaunch = 0;
   /** Losses of agents in starts that the driver was asked to judge, and its answer. */
   readonly judgedLosses: LostAgent[] = [];
   launchesAgain = ({ isTold }: LostAgent): boolean => !isTold;
@@ -264,6 +267,11 @@ export class MemoryMachine {
             const workload = this.#workload(spec);
             await workload.agent?.crash();
             workload.agent = undefined;
+          }
+          if (this.awayAfterLaunch > 0) {
+            this.awayAfterLaunch -= 1;
+            const { socket } = this.agentOf(spec.record.id).options;
+            await rename(socket, `${socket}.away`);
           }
           return launched;
         },
@@ -489,6 +497,10 @@ export class MemoryMachine {
         isPatient: this.hasPatientAgents,
         startAnswers: this.startAnswers,
       });
+    }
+    const { socket } = workload.agent.options;
+    if (existsSync(`${socket}.away`)) {
+      await rename(`${socket}.away`, socket);
     }
     return {
       agent: addressOf(workload),

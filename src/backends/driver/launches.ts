@@ -121,7 +121,8 @@ export interface Launches {
    * Judges a start whose agent was lost between its launch and its answer to `AgentService.Start`.
    *
    * @returns true if the start goes on with another call of `launch`, because the container's command has not begun or the
-   *   same agent may answer again; that call fails with the given error if there have been too many. False: the start fails
+   *   same agent may answer later; that call fails if there have been too many, or the start's time is over. False: the start
+   *   fails
    */
   mayLaunchAgain(containerId: string, lost: LostAgent): Promise<boolean>;
 

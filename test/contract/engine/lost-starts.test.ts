@@ -1,5 +1,6 @@
 /** Starts whose clients were told of a failure, as a process that was to answer had ended. */
 import assert from "node:assert/strict";
+import { rename } from "node:fs/promises";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -110,7 +111,15 @@ for (const cloud of [false, true]) {
       reservations.reserve(new AbortController().signal);
       const outcome = bench.containers.startContainer({ container: id });
       await assert.rejects(outcome, (error: unknown) => isErrorKind(error, "unavailable"));
-      assert.deepEqual(bench.machine.judgedLosses, []);
+      assert.equal(startsOf(id), 0);
+    });
+
+    it("goes on with its agent, that did not answer and does later", async () => {
+      bench.machine.awayAfterLaunch = 3;
+      const id = await bench.createScript("exec sleep 60");
+      await bench.containers.startContainer({ container: id });
+      assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
+      assert.equal(bench.machine.judgedLosses.length, 3);
     });
 
     const skip = cloud ? false : "a machine lists what its processes have begun";
@@ -270,6 +279,34 @@ for (const cloud of [false, true]) {
       await untilTrue(() => startsOf(id) === 1);
       return { id, call, outcome, agent: bench.machine.agentOf(id) };
     };
+
+    it("counts as told to an agent that may have been, however often that is away afterwards", async () => {
+      bench.machine.startAnswers = new Promise(() => undefined);
+      bench.machine.launchesAgain = () => {
+        bench.machine.awayAfterLaunch = 1;
+        return bench.machine.judgedLosses.length === 1;
+      };
+      const id = await bench.createScript("exec sleep 60");
+      const { outcome } = callFor(id);
+      await untilTrue(() => startsOf(id) === 1);
+      const agent = bench.machine.agentOf(id);
+      await rename(agent.options.socket, `${agent.options.socket}.away`);
+      agent.cut();
+      await assert.rejects(outcome, (error: unknown) => isErrorKind(error, "unavailable"));
+      assert.deepEqual(
+        bench.machine.judgedLosses.map(({ isTold }) => isTold),
+        [true, true],
+      );
+    });
+
+    it("goes on with its agent that answers later, at which an attachment waits", async () => {
+      bench.machine.awayAfterLaunch = 2;
+      const { call, outcome, agent } = await awaitingAttachment();
+      assert.deepEqual([bench.machine.judgedLosses.length, agent.starts[0]?.awaitAttachIds.length], [2, 1]);
+      call.abort(callerLost);
+      await clock.advance(repeatedWithinMs);
+      await assert.rejects(outcome, undone);
+    });
 
     it("is undone where the agent still waits for the attachment of a frontend that has ended", async () => {
       const { id, call, outcome, agent } = await awaitingAttachment();

@@ -1,14 +1,21 @@
 /** Starts whose launch has returned but whose process is not recorded as running yet. */
 
+/** How a start has lost its agent. */
+interface LostStart {
+  readonly failure: Error;
+  /** Whether its task has ended, so that another one is needed. */
+  readonly hasEnded: boolean;
+}
+
 /** The remaining limits of a start. */
 export interface InterruptedStart {
   readonly generation: bigint;
   /** Number of failed tries. */
   readonly failures: number;
-  /** Remaining milliseconds of its time limit. */
-  readonly leftMs: number;
-  /** Set if another launch is needed: the agent of the last one was lost. */
-  lost: Error | undefined;
+  /** When its time limit passes, on the backend's clock. */
+  readonly endsAtMs: number;
+  /** Set if another launch is needed: the agent of the last one did not answer. */
+  lost: LostStart | undefined;
 }
 
 /**

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
-import { isErrorKind } from "../../../common/errors.ts";
+import { isErrorKind, unavailable } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
@@ -396,7 +396,7 @@ describe("a start", () => {
         instance: "one",
       };
       const { start, context } = setUp(parts, known);
-      const progress = {
+      const untroubled: Partial<LaunchProgress> = {
         waits: (reason: string) => void told.push(reason),
         goesOn: () => void told.push("goes on"),
         reached: async ({ reference }: { readonly reference: string }) => void met.add(reference),
@@ -404,7 +404,9 @@ describe("a start", () => {
       const left = () => unanswered.answerTo(container);
       const failure = new Error("the agent is away");
       const lose = (isTold: boolean) => mayLaunchAgain(context, container, { isTold, failure });
-      return { started: () => passing(clock, start(progress)), asked, told, stopped, left, met, lose };
+      const started = (progress: Partial<LaunchProgress> = {}) =>
+        passing(clock, start({ ...untroubled, ...progress }));
+      return { started, clock, asked, told, stopped, left, met, lose };
     }
 
     /** The record of a start that the backend's end has cut off before the cloud's answer. */
@@ -450,16 +452,42 @@ describe("a start", () => {
       assert.deepEqual([asked, stopped], [["gale"], []]);
     });
 
-    it("tells its agent again where that was lost after its launch, within its tries", async () => {
+    it("tells its agent again that did not answer after its launch, which is no try", async () => {
       const { started, asked, told, lose } = troubled([{ task: "1" }, { task: "2" }], { 1: fog });
       await started();
       told.length = 0;
-      assert.equal(await lose(true), true);
-      assert.equal((await started()).reference, "2");
-      assert.deepEqual(told, ["try 3 of 3 in 10 s: the agent is away", "goes on"]);
-      assert.equal(await lose(false), true);
-      await assert.rejects(started(), /the agent is away/);
+      for (const isTold of [true, false, true, false]) {
+        assert.equal(await lose(isTold), true);
+        assert.equal((await started()).reference, "2");
+      }
+      assert.deepEqual(
+        new Set(told),
+        new Set(["its agent is asked again in 1 s: the agent is away", "goes on"]),
+      );
       assert.deepEqual(asked, ["gale", "gale+1"]);
+    });
+
+    it("asks an agent again until its time is over, between its launches too", async () => {
+      const { started, clock, lose } = troubled([{ task: "1" }], {});
+      await started();
+      await clock.advance(unhurried.settings.startTimeoutMs - 1);
+      assert.equal(await lose(false), true);
+      await assert.rejects(started(), /start_timeout\): the agent is away$/);
+    });
+
+    it("has the engine meet an agent again that did not answer it, and answers now", async () => {
+      const { started, asked, told } = troubled([{ task: "1" }], {});
+      const meetings: string[] = [];
+      const { reference } = await started({
+        async reached({ reference }) {
+          if (meetings.push(reference) < 5) {
+            throw unavailable("cannot reach the agent: no answer within 10 s");
+          }
+        },
+      });
+      assert.equal(reference, "1");
+      assert.deepEqual(meetings, ["1", "1", "1", "1", "1"]);
+      assert.deepEqual([asked, told], [["gale"], ["goes on"]]);
     });
 
     it("asks for another task where that of an agent ends that was lost after its launch", async () => {
@@ -475,12 +503,12 @@ describe("a start", () => {
     });
 
     for (const [end, goesOn] of [
-      [{ ...fog, stopped: true, exitCode: 125 }, true],
-      [{ ...fog, stopped: true, exitCode: 137 }, false],
-      [{ ...fog, stopped: true }, false],
-      [{}, false],
+      [{ ...fog, stopped: true, exitCode: 125 }, "another task"],
+      [{ ...fog, stopped: true, exitCode: 137 }, "nothing"],
+      [{ ...fog, stopped: true }, "nothing"],
+      [{}, "its agent"],
     ] as const) {
-      const words = goesOn ? "is asked for again" : "fails";
+      const words = goesOn === "nothing" ? "fails" : `goes on with ${goesOn}`;
       it(`${words} where its lost agent may have been told, and the cloud tells ${JSON.stringify(end)}`, async () => {
         const ends: Record<string, Partial<TaskView>> = {};
         const lost = new Map<string, "ends" | "answers again">();
@@ -488,8 +516,12 @@ describe("a start", () => {
         await started();
         ends["1"] = end;
         lost.set("1", "ends");
-        assert.equal(await lose(true), goesOn);
-        if (goesOn) {
+        assert.equal(await lose(true), goesOn !== "nothing");
+        if (goesOn === "its agent") {
+          assert.equal((await started()).reference, "1");
+          assert.deepEqual(asked, ["gale"]);
+        }
+        if (goesOn === "another task") {
           assert.equal((await started()).reference, "2");
           assert.deepEqual(
             asked,

@@ -1,5 +1,5 @@
 /** Launches a container, up to an agent that waits for its start. */
-import { conflict, invalid, messageOf, systemError } from "../../../common/errors.ts";
+import { conflict, invalid, isErrorKind, messageOf, systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
@@ -64,7 +64,8 @@ export async function launch(
   const { id, generation } = spec.record;
   refuseLargeSecrets(spec.secrets);
   const before = interrupted.of(id, generation);
-  using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock, before?.leftMs);
+  const leftMs = before && before.endsAtMs - clock.nowMs();
+  using limit = new StartLimit(settings.startTimeoutMs, cloud.names.section, signal, clock, leftMs);
   const told = (reason: string): void => waits(reason, "try");
   const tries = new StartTries({
     ...context,
@@ -74,12 +75,35 @@ export async function launch(
     failures: before?.failures ?? 0,
   });
   if (before?.lost !== undefined) {
-    await tries.pause("passes", messageOf(before.lost), before.lost, limit.signal);
+    const { failure, hasEnded } = before.lost;
+    await (hasEnded
+      ? tries.pause("passes", messageOf(failure), failure, limit.signal)
+      : pauseBeforeAsking(failure, limit, context, told));
     goesOn();
   }
   const found = await launchOnce(context, spec, { reached, waits, goesOn, phase }, { limit, tries, phase });
-  interrupted.launched(id, { generation, failures: tries.failures, leftMs: limit.leftMs });
+  interrupted.launched(id, {
+    generation,
+    failures: tries.failures,
+    endsAtMs: clock.nowMs() + limit.leftMs,
+  });
   return found;
+}
+
+/**
+ * Pauses before an agent that did not answer is asked again. That is not a try while its task exists: it may be slow.
+ *
+ * @throws system: the start's time is over; the signal's reason
+ */
+async function pauseBeforeAsking(
+  failure: Error,
+  limit: StartLimit,
+  { clock }: TaskContext,
+  told: (reason: string) => void,
+): Promise<void> {
+  const words = messageOf(failure);
+  told(`its agent is asked again in ${lostPauseMs / 1000} s: ${words}`);
+  await limit.during(words, (signal) => clock.sleep(lostPauseMs, signal));
 }
 
 /** Launches a container within the remaining limits of its start. */
@@ -485,7 +509,7 @@ async function isRoomExpected({ book, cloud, logger }: TaskContext): Promise<boo
 /**
  * Has the agent prepare its start. When this returns or throws, none of the work continues.
  *
- * @returns undefined if the agent no longer answers
+ * @returns undefined if the agent does not answer, or did not
  */
 async function made(
   context: TaskContext,
@@ -498,7 +522,7 @@ async function made(
   const [listed, told] = await Promise.allSettled([readyFiles(context, task, limit), reached(found)]);
   const failed = [listed, told].find((result) => result.status === "rejected");
   if (failed !== undefined) {
-    if (await isLost()) {
+    if ((isErrorKind(failed.reason, "unavailable") && !limit.signal.aborted) || (await isLost())) {
       return undefined;
     }
     throw failed.reason;

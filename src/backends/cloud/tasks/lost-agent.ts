@@ -12,15 +12,15 @@ export const unmet = { address: "", agentPin: new Uint8Array(), phase: TaskPhase
 /**
  * Whether a start whose agent was lost between its launch and its answer continues with another launch:
  *
- * - An agent that answers now is told again: it performs a start once, however often it is told.
+ * - An agent that answers now, or may answer later, is told again: it performs a start once, however often it is told.
  * - One that was never told to run is waited for again, and its task replaced if it ends.
- * - One that may have been told is replaced only if its task has ended, and its last line or the cloud's exit code
+ * - One that may have been told, and whose task has ended, is replaced only if its last line or the cloud's exit code
  *   shows that no command has begun. Otherwise the start fails: no command runs twice.
  */
 export async function mayLaunchAgain(
   context: TaskContext,
   containerId: string,
-  lost: LostAgent,
+  { failure, isTold }: LostAgent,
 ): Promise<boolean> {
   const { agents, book, interrupted, logger } = context;
   const task = book.of(containerId);
@@ -28,16 +28,21 @@ export async function mayLaunchAgain(
   if (task?.phase !== TaskPhase.SERVING || start === undefined) {
     return false;
   }
+  let hasEnded = false;
   if (!(await agents.answers(task))) {
-    if (!lost.isTold) {
+    if (isTold) {
+      const end = await endOfTold(context, task);
+      if (end === "may have run") {
+        return false;
+      }
+      hasEnded = end === "has begun nothing";
+    } else {
       await leaveAgent(context, task);
-    } else if (!(await hasBegunNothing(context, task))) {
-      return false;
     }
   }
-  start.lost = lost.failure;
-  const about = { container: containerId, task: task.task, err: lost.failure };
-  logger.warn(about, `the agent of a container was lost in its start: ${messageOf(lost.failure)}`);
+  start.lost = { failure, hasEnded };
+  const about = { container: containerId, task: task.task, err: failure };
+  logger.warn(about, `the agent of a container was lost in its start: ${messageOf(failure)}`);
   return true;
 }
 
@@ -59,21 +64,26 @@ export async function leaveAgent(context: TaskContext, task: TaskRecord): Promis
   return await book.note(containerId, { ...unmet, phase: TaskPhase.GONE });
 }
 
-/** Whether a task has ended without its agent having begun a command; its end is recorded then. */
-async function hasBegunNothing(
+/** Finds out what has become of a task whose agent may have been told to run, and records an end. */
+async function endOfTold(
   context: TaskContext,
   { containerId, generation }: TaskRecord,
-): Promise<boolean> {
+): Promise<"has begun nothing" | "may have run" | "not known to have ended"> {
   try {
     const found = await find(context, containerId);
-    const isOver = found?.generation === generation && found.agent === undefined && found.exit !== undefined;
-    return isOver && (await withBegin(context, found)).begunAt === undefined;
+    if (found?.generation !== generation) {
+      return "may have run";
+    }
+    if (found.agent !== undefined || found.exit === undefined) {
+      return "not known to have ended";
+    }
+    return (await withBegin(context, found)).begunAt === undefined ? "has begun nothing" : "may have run";
   } catch (error) {
     context.abandoned.throwIfAborted();
     context.logger.warn(
       { container: containerId, err: error },
-      `whether a start has begun anything is not known: ${messageOf(error)}`,
+      `what has become of a start is asked again: ${messageOf(error)}`,
     );
-    return false;
+    return "not known to have ended";
   }
 }

@@ -1,4 +1,6 @@
 /** Launches the workload of a start, and connects to its agent. */
+import { isDeepStrictEqual } from "node:util";
+
 import { isErrorKind } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../../driver/launches.ts";
@@ -38,11 +40,16 @@ export async function launch(start: Start): Promise<void> {
   const once = secrets === undefined ? {} : { secrets };
   const spec = { ...workload, ...once, continues: step !== undefined };
   let meeting: { readonly with: string; readonly met: Promise<Met> } | undefined;
-  const meet = (launched: Launched): Promise<Met> => {
+  const meet = async (launched: Launched): Promise<Met> => {
     if (meeting?.with !== launched.reference) {
       meeting = { with: launched.reference, met: meetAgent(start, launched) };
     }
-    return meeting.met;
+    try {
+      return await meeting.met;
+    } catch (error) {
+      meeting = undefined; // The driver may have it met again.
+      throw error;
+    }
   };
   const attempt = (): Promise<Launched> =>
     launchWhileWanted(context, live, spec, start.ended, {
@@ -56,6 +63,13 @@ export async function launch(start: Start): Promise<void> {
     }
     return await attempt();
   });
+  const { lost } = start;
+  const isSame = lost !== undefined && isDeepStrictEqual(lost.agent, launched.agent);
+  if (lost?.isAttached === true && !isSame) {
+    throw lost.failure;
+  }
+  start.isTold = start.mayHaveBegun || (isSame && lost.isTold);
+  start.launched = launched;
   const met = await meet(launched);
   watchContainer(context, live, met.link); // Until then the run may be lost, and another launched.
   live.reservations.serve(launched.agent);

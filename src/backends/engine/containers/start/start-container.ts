@@ -173,13 +173,13 @@ async function makeVolumeParts({ context, record, ended }: Start): Promise<void>
 
 async function run(start: Start): Promise<void> {
   for (;;) {
+    start.launched = undefined;
     start.met = undefined;
-    start.isTold = start.mayHaveBegun;
     try {
       await performSteps(runSteps, start);
       return;
     } catch (error) {
-      if (start.met === undefined || !(await mayLaunchAgain(start, error))) {
+      if (start.launched === undefined || !(await mayLaunchAgain(start, error))) {
         throw error;
       }
     }
@@ -197,22 +197,24 @@ async function beginProcess(start: Start): Promise<void> {
 }
 
 /**
- * Asks the driver whether a start can continue without its agent. It cannot if an attachment was given the agent's
- * address, or for a build step, as both are lost with the agent.
+ * Asks the driver whether a start whose agent did not answer can continue with another launch. An attachment that was given
+ * the agent's address needs that same agent; a build step cannot be launched again, as it runs in the place of the last one.
  */
-async function mayLaunchAgain(
-  { context, live, record, ended, step, isTold = false }: Start,
-  error: unknown,
-): Promise<boolean> {
+async function mayLaunchAgain(start: Start, error: unknown): Promise<boolean> {
+  const { context, live, record, ended, step, isTold = false } = start;
   const failure = fromUnknown(error);
   const isLost = isErrorKind(failure, "unavailable") && !ended.aborted && !context.shutdown.aborted;
-  if (!isLost || step !== undefined || live.reservations.areServed) {
+  if (!isLost || step !== undefined) {
     return false;
   }
   const goesOn = await context.driver.launches.mayLaunchAgain(record.id, { isTold, failure });
   if (goesOn) {
     live.run.leave();
-    live.reservations.end();
+    const isAttached = live.reservations.areServed;
+    start.lost = { agent: made(start.launched).agent, failure, isTold, isAttached };
+    if (!isAttached) {
+      live.reservations.end();
+    }
   }
   return goesOn;
 }

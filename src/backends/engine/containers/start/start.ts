@@ -1,4 +1,5 @@
 /** State shared by the steps of one start. */
+import type { AgentAddress } from "../../../../agent-client/address.ts";
 import type { StartedProcess, StartRequest } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../../driver/launches.ts";
@@ -15,6 +16,16 @@ export interface Met {
   readonly link: AgentLink;
   /** Its record, with the address for peers. */
   readonly placed: ContainerRecord;
+}
+
+/** An agent that did not answer during a start. */
+interface LostAgent {
+  readonly agent: AgentAddress;
+  readonly failure: Error;
+  /** Whether it may have been told to run. */
+  readonly isTold: boolean;
+  /** Whether attachments wait at it. */
+  readonly isAttached: boolean;
 }
 
 /** A start in progress, with the container's lock held. */
@@ -34,8 +45,12 @@ export interface Start {
   readonly secrets: StartSecrets | undefined;
   /** Set if the container runs in the place of its last run; undefined for a fresh one. */
   readonly step: Pick<Continued, "missingLayers"> | undefined;
-  /** The container as launched, and its agent. */
+  /** The launched container; undefined before. */
+  launched?: Launched | undefined;
+  /** The launched container and its agent; undefined until that answers. */
   met?: Met | undefined;
+  /** Set if the container is launched again because its agent did not answer. */
+  lost?: LostAgent;
   /** The request with which its agent starts the process. */
   request?: StartRequest;
   /** Whether its agent may have been told to run. */
