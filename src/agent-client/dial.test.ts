@@ -4,10 +4,11 @@ import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createSecureServer, type ServerHttp2Session } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import type { TLSSocket } from "node:tls";
 
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -125,4 +126,26 @@ test("without a certificate there is no dialling", async () => {
     dial({ address: { kind: "tcp", host: "127.0.0.1", port: 1, pin: agent.pin } }),
     /demands a client certificate/,
   );
+});
+
+test("an agent that is slow to answer has more time than one that nobody reaches", async (t) => {
+  const server = createServer();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const dialled = dial(targetOf((server.address() as AddressInfo).port, agent.pin));
+  let isOver = false;
+  dialled.catch(() => {
+    isOver = true;
+  });
+  const [socket] = (await once(server, "connection")) as [Socket];
+  await once(socket, "data"); // The client is connected.
+  await setImmediate();
+  t.mock.timers.tick(10_000);
+  await setImmediate();
+  assert.equal(isOver, false);
+  t.mock.timers.tick(20_000);
+  await assert.rejects(dialled, /no answer within 30 s$/);
+  socket.destroy();
 });

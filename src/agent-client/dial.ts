@@ -29,7 +29,10 @@ const connectionWindow = 16 * 1024 * 1024;
 /** Memory limit of a session in MB: beyond it Node refuses streams, and a few stalled ones reach its default of 10. */
 const maxSessionMemory = 2048;
 
+/** Time limit of a connection: an address that nobody has drops it silently. */
 const connectTimeoutMs = 10_000;
+/** Time limit of each answer of an agent, or of its relay: on a busy machine a handshake takes seconds. */
+const answerTimeoutMs = 30_000;
 
 /** Header of a `CONNECT` to the relay of calling agents: the agent's pin in hexadecimal. */
 export const agentPinHeader = "sockerless-agent-pin";
@@ -81,7 +84,7 @@ export async function dial(
 /** Resolves once the peer has sent its limit of concurrent streams, which is unknown before. */
 function settled(session: ClientHttp2Session, socket: Socket, target: DialTarget): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => session.destroy(silence()), connectTimeoutMs);
+    const timer = setTimeout(() => session.destroy(silence(answerTimeoutMs)), answerTimeoutMs);
     const fail = (error?: Error): void => {
       clearTimeout(timer);
       session.destroy();
@@ -101,8 +104,8 @@ function settled(session: ClientHttp2Session, socket: Socket, target: DialTarget
   });
 }
 
-function silence(): Error {
-  return new Error(`no answer within ${connectTimeoutMs / 1000} s`);
+function silence(limitMs: number): Error {
+  return new Error(`no answer within ${limitMs / 1000} s`);
 }
 
 async function connectSocket(target: DialTarget, link: Link | undefined): Promise<Socket> {
@@ -160,7 +163,7 @@ function connectThrough(target: DialTarget, { path, pin }: CalledAddress): Promi
       headers: { [agentPinHeader]: Buffer.from(pin).toString("hex") },
       agent: false,
     });
-    const timer = setTimeout(() => request.destroy(silence()), connectTimeoutMs);
+    const timer = setTimeout(() => request.destroy(silence(answerTimeoutMs)), answerTimeoutMs);
     request.once("error", (error) => {
       clearTimeout(timer);
       reject(unreachable(target, error));
@@ -190,9 +193,12 @@ async function connectSecurely(target: DialTarget, options: ConnectionOptions): 
 /** Resolves once the socket is connected; destroys it on timeout. */
 function connected(socket: Socket, event: "connect" | "secureConnect", target: DialTarget): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      socket.destroy(silence());
-    }, connectTimeoutMs);
+    const limit = (ms: number) => setTimeout(() => socket.destroy(silence(ms)), ms);
+    let timer = limit(target.address.kind === "called" ? answerTimeoutMs : connectTimeoutMs);
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      timer = limit(answerTimeoutMs);
+    });
     const fail = (error?: Error): void => {
       clearTimeout(timer);
       reject(unreachable(target, error ?? new Error("the connection was closed")));

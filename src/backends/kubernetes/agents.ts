@@ -41,7 +41,7 @@ export interface PodAgentsOptions {
 }
 
 /** A way into a pod is had in this time, or is asked for again. */
-const forwardLimitMs = 10_000;
+const forwardLimitMs = 30_000;
 const firstPauseMs = 50;
 const longestPauseMs = 1_000;
 
