@@ -23,6 +23,26 @@ test("a name is found in a text, and so is an expression", () => {
   assert.equal(matches("(", "(web"), false, "this is no expression");
 });
 
+test("an expression is bounded with its repetitions written out, alone and with others of its request", () => {
+  const address = "^[0-9]{1,3}([.][0-9]{1,3}){3}$";
+  const id = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+  assert.equal(matches(address, "10.0.0.17"), true);
+  assert.equal(matches(id, "/x-0a0a0a0a-0a0a-0a0a-0a0a-0a0a0a0a0a0a"), true);
+  for (const large of [
+    ".{0,1000}".repeat(455),
+    ".{1000}{1}".repeat(5),
+    `(${"a?".repeat(200)}){30}`,
+    "(((((.{5}){5}){5}){5})[)]){5}",
+    "(".repeat(9) + "w".repeat(100) + "){2}".repeat(9),
+  ]) {
+    assert.equal(matches(`w|${large}`, "w"), false, large.slice(0, 40));
+  }
+  const many = Array.from({ length: 2000 }, (_, n) => `^x${n}y.{0,90}$`);
+  const filters = new Filters({ name: create(StringListSchema, { values: many }) }, ["name"]);
+  assert.equal(filters.matches("name", "x1y-"), true);
+  assert.equal(filters.matches("name", "x1999y-"), false);
+});
+
 test("the engine of expressions is loaded for none but these", () => {
   const [, extension = ""] = /(\.[jt]s)$/.exec(import.meta.url) ?? [];
   const filters = JSON.stringify(new URL(`./filters${extension}`, import.meta.url));

@@ -3,10 +3,10 @@ import type { RE2JS } from "re2js";
 
 import { invalid } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { re2 } from "./re2.ts";
+import { compileExpression, writtenOutLength } from "./re2.ts";
 
-/** Limit for regular expressions from clients; longer ones are only compared as text. */
-const longestPattern = 4096;
+/** Limit for all regular expressions of a request, their repetitions written out; others are only compared as text. */
+const longestPatterns = 4096;
 
 /** A name without special characters, which needs no regular expression. */
 const plainName = /^[\w/:-]*$/;
@@ -16,6 +16,7 @@ export class Filters {
   readonly #values = new Map<string, ReadonlySet<string>>();
   /** Compiled values; undefined if invalid as a regular expression. */
   readonly #expressions = new Map<string, RE2JS | undefined>();
+  #patternsLength = 0;
 
   /**
    * @param accepted the keys that the listing supports
@@ -96,19 +97,16 @@ export class Filters {
 
   #expression(value: string): RE2JS | undefined {
     if (!this.#expressions.has(value)) {
-      this.#expressions.set(value, compiled(value));
+      this.#patternsLength += writtenOutLength(value);
+      this.#expressions.set(value, this.#patternsLength > longestPatterns ? undefined : compiled(value));
     }
     return this.#expressions.get(value);
   }
 }
 
 function compiled(pattern: string): RE2JS | undefined {
-  if (pattern.length > longestPattern) {
-    return undefined;
-  }
-  const engine = re2();
   try {
-    return engine.compile(pattern);
+    return compileExpression(pattern);
   } catch {
     return undefined; // Compared only as text, as in Docker.
   }
