@@ -65,3 +65,25 @@ it("reads the beginning of a line without an end, and no more", async () => {
     ["A".repeat(64 * 1024), "after"],
   );
 });
+
+it("takes a line whose message, level or error is no text", async () => {
+  const lines: string[] = [];
+  const log = new ProcessLog(
+    createLogger({
+      level: "info",
+      process: "supervisor",
+      destination: { write: (line) => void lines.push(line) },
+    }),
+    "builder",
+  );
+  const stderr = new PassThrough();
+  log.follow(stderr);
+  const noText = '{"toString":1,"valueOf":1}';
+  stderr.end(`{"msg":${noText}}\n{"msg":"here","level":${noText},"error":${noText}}\n`);
+  await once(stderr, "close");
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).msg),
+    [`{"msg":${noText}}`, "here"],
+  );
+  assert.equal(log.lastLines, `{"msg":${noText}}\nhere`);
+});

@@ -60,7 +60,7 @@ export class ProcessLog {
       return;
     }
     const { time: _, level, msg, ...values } = record;
-    this.#keep([msg, values["error"]].filter((part) => part !== undefined).join(": "));
+    this.#keep([msg, values["error"]].filter((part) => typeof part === "string").join(": "));
     this.#logger[levelOf(level)]({ component: this.#component, ...values }, String(msg));
   }
 
@@ -73,14 +73,16 @@ export class ProcessLog {
 function recordOf(line: string): Record<string, unknown> | undefined {
   try {
     const record: unknown = JSON.parse(line);
-    return typeof record === "object" && record !== null && "msg" in record ? { ...record } : undefined;
+    return typeof record === "object" && record !== null && "msg" in record && typeof record.msg === "string"
+      ? { ...record }
+      : undefined;
   } catch {
     return undefined;
   }
 }
 
 function levelOf(level: unknown): keyof LineLogger {
-  switch (String(level).toLowerCase()) {
+  switch (typeof level === "string" ? level.toLowerCase() : undefined) {
     case "debug":
       return "debug";
     case "info":
