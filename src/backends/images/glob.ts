@@ -1,46 +1,60 @@
 /** Shell patterns of the `reference` filter, like Go's `path.Match`: `*` and `?` do not match a slash. */
 import { invalid } from "../../common/errors.ts";
-
-/** Length limit for patterns, as no reference is longer. */
-const longestPattern = 1024;
+import { compileExpression } from "../model/re2.ts";
 
 /**
- * Compiles a pattern with `*`, `?`, `[class]` and backslash escapes.
+ * Compiles patterns with `*`, `?`, `[class]` and backslash escapes, as one expression: matching takes time by the text's
+ * length alone.
  *
- * @throws SockerlessError of kind `invalid`
+ * @returns whether a text matches one of them
+ * @throws SockerlessError of kind `invalid`; patterns that are too long together are, too
  */
-export function globMatcher(pattern: string): (text: string) => boolean {
-  const tokens = tokenize(pattern);
-  return (text) => matches(tokens, [...text]);
+export function globMatcher(patterns: readonly string[]): (text: string) => boolean {
+  const names = new Set(patterns.filter((pattern) => !/[*?[\\]/.test(pattern)));
+  const expressions = patterns.filter((pattern) => !names.has(pattern)).map(expressionOf);
+  if (expressions.length === 0) {
+    return (text) => names.has(text);
+  }
+  const expression = compiled(`^(?:${expressions.join("|")})$`);
+  return (text) => names.has(text) || expression(text);
 }
 
-type Token = "*" | ((character: string) => boolean);
-
-function tokenize(pattern: string): Token[] {
-  if (pattern.length > longestPattern) {
-    throw badPattern();
+function compiled(source: string): (text: string) => boolean {
+  try {
+    const expression = compileExpression(source);
+    return (text) => expression.test(text);
+  } catch (error) {
+    throw invalid("syntax error in pattern", error);
   }
+}
+
+/** The regular expression of a pattern. */
+function expressionOf(pattern: string): string {
   const characters = [...pattern];
-  const tokens: Token[] = [];
+  let expression = "";
   for (let at = 0; at < characters.length; at++) {
     const character = characters[at];
     if (character === "*") {
-      tokens.push("*");
+      expression += "[^/]*";
     } else if (character === "?") {
-      tokens.push((each) => each !== "/");
+      expression += "[^/]";
     } else if (character === "[") {
       const end = classEnd(characters, at);
-      tokens.push(characterClass(characters.slice(at + 1, end)));
+      expression += classExpression(characters.slice(at + 1, end));
       at = end;
     } else {
       const literal = character === "\\" ? characters[++at] : character;
       if (literal === undefined) {
         throw badPattern();
       }
-      tokens.push((each) => each === literal);
+      expression += escaped(literal);
     }
   }
-  return tokens;
+  return expression;
+}
+
+function escaped(character: string): string {
+  return /[!-/:-@[-`{-~]/.test(character) ? `\\${character}` : character;
 }
 
 function classEnd(characters: readonly string[], start: number): number {
@@ -54,7 +68,7 @@ function classEnd(characters: readonly string[], start: number): number {
   throw badPattern();
 }
 
-function characterClass(inside: readonly string[]): (character: string) => boolean {
+function classExpression(inside: readonly string[]): string {
   const negated = inside[0] === "^";
   const ranges: (readonly [from: string, to: string])[] = [];
   let at = negated ? 1 : 0;
@@ -78,32 +92,12 @@ function characterClass(inside: readonly string[]): (character: string) => boole
   if (ranges.length === 0) {
     throw badPattern();
   }
-  return (character) => ranges.some(([from, to]) => from <= character && character <= to) !== negated;
-}
-
-/** Backtracks only to the last star, so that time is bounded by pattern × text. */
-function matches(tokens: readonly Token[], text: readonly string[]): boolean {
-  let token = 0;
-  let at = 0;
-  let star = -1;
-  let starAt = 0;
-  while (at < text.length) {
-    const current = tokens[token];
-    const character = text[at] as string;
-    if (current === "*") {
-      star = token++;
-      starAt = at;
-    } else if (current?.(character)) {
-      token++;
-      at++;
-    } else if (star >= 0 && text[starAt] !== "/") {
-      token = star + 1;
-      at = ++starAt;
-    } else {
-      return false;
-    }
-  }
-  return tokens.slice(token).every((each) => each === "*");
+  const text = ranges
+    .filter(([from, to]) => from <= to)
+    .map(([from, to]) => `${escaped(from)}-${escaped(to)}`)
+    .join("");
+  // A class without characters has none, or all if it is negated.
+  return text === "" ? `[${negated ? "" : "^"}\\s\\S]` : `[${negated ? "^" : ""}${text}]`;
 }
 
 function badPattern(): Error {

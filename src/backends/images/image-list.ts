@@ -49,8 +49,9 @@ export function listImages(
   const filters = new Filters(request.filters, acceptedFilters);
   const dangling = filters.boolean("dangling");
   const isInTime = timeWindow(filters, context);
-  const patterns = filters.get("reference").map(globMatcher);
-  const references = (of: readonly string[]): string[] => matchingReferences(of, patterns);
+  const patterns = filters.get("reference");
+  const matches = patterns.length === 0 ? () => true : globMatcher(patterns);
+  const references = (of: readonly string[]): string[] => matchingReferences(of, matches);
   const sharing = request.sharedSize ? layerUses(images) : undefined;
 
   return images
@@ -87,17 +88,10 @@ export function listImages(
 }
 
 /** Familiar names that match one of the patterns, with or without the tag. */
-function matchingReferences(
-  references: readonly string[],
-  patterns: readonly ((text: string) => boolean)[],
-): string[] {
+function matchingReferences(references: readonly string[], matches: (text: string) => boolean): string[] {
   return references
     .map(parseNamed)
-    .filter(
-      (named) =>
-        patterns.length === 0 ||
-        patterns.some((matches) => matches(familiarString(named)) || matches(familiarName(named))),
-    )
+    .filter((named) => matches(familiarString(named)) || matches(familiarName(named)))
     .map(familiarString);
 }
 
