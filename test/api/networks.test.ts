@@ -256,6 +256,17 @@ describe("names", () => {
     assert.equal(text, "friend");
   });
 
+  test("of an extra host lead to the peer whose address inspect shows", async () => {
+    await ok("network", "create", "copied");
+    await serving("shown", "--network", "copied");
+    const address = await ok(
+      ...["inspect", "--format", "{{.NetworkSettings.Networks.copied.IPAddress}}", "shown"],
+    );
+    const flags = ["--network", "copied", "--add-host", `given:${address}`];
+    await ok("run", "-d", "--name", "copier", ...flags, "busybox", "sleep", "1000");
+    assert.equal(await reached("copier", "given", "shown"), "shown");
+  });
+
   test("are known again after a restart of the backend", async () => {
     await ok("network", "create", "lasting");
     await serving("stays", "--network", "lasting", "--network-alias", "kept");

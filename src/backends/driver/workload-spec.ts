@@ -73,6 +73,8 @@ export interface StartSecrets {
 export interface LinkedHost {
   readonly address: string;
   readonly names: readonly string[];
+  /** It stands for an extra host with this address, which inspect shows of a peer that is reached elsewhere. */
+  readonly shownAddress?: string;
 }
 
 /** IDs of running containers whose namespaces are joined. */

@@ -6,14 +6,21 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Tee } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerRecordSchema, ImageRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { capabilitiesByBit } from "../../security/linux-capabilities.ts";
+import { workloadSpec } from "../testing/workload-spec.ts";
 import { startDetails } from "./start-details.ts";
 
 const sealed = { specification: new Uint8Array([1]), seal: new Uint8Array([2]) };
+const settings = {
+  lingerMs: 60_000,
+  drainTimeoutMs: 20_000,
+  hasDockerSocket: false,
+  architecture: "amd64",
+} as const;
 const id = "a".repeat(64);
 
 function details(
   record: MessageInitShape<typeof ContainerRecordSchema>,
-  lingerMs = 60_000,
+  lingerMs: number = settings.lingerMs,
   owner?: MessageInitShape<typeof ContainerRecordSchema>,
 ) {
   const plan = { kind: "none" as const };
@@ -26,11 +33,7 @@ function details(
     network: plan,
     ...(owner && { joined: { network: { owner: create(ContainerRecordSchema, owner), plan } } }),
   };
-  return startDetails(
-    spec,
-    { lingerMs, drainTimeoutMs: 20_000, hasDockerSocket: false, architecture: "amd64" },
-    sealed,
-  );
+  return startDetails(spec, { ...settings, lingerMs }, sealed);
 }
 
 describe("what the agent of a cloud container is told with its start", () => {
@@ -88,6 +91,17 @@ describe("what the agent of a cloud container is told with its start", () => {
       { address: "172.17.0.1", names: ["gate"] },
     ]);
     assert.deepEqual(told.resolver, { servers: ["10.0.0.2"], search: ["a.b"], options: [] });
+  });
+
+  it("has the address at which a peer is reached where an extra host has the one that inspect shows", () => {
+    const spec = workloadSpec(
+      { hostConfig: { extraHosts: ["api:172.18.0.2", "other:172.18.0.3"] } },
+      { linkedHosts: [{ address: "10.0.0.9", names: ["api"], shownAddress: "172.18.0.2" }] },
+    );
+    assert.deepEqual(startDetails(spec, settings, sealed).extraHosts, [
+      { address: "172.18.0.3", names: ["other"] },
+      { address: "10.0.0.9", names: ["api"] },
+    ]);
   });
 
   it("is the names that it has and knows", () => {

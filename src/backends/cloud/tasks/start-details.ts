@@ -46,14 +46,20 @@ export function startDetails(
   const { record } = spec;
   const { config, hostConfig } = record;
   const named = spec.joined?.network?.owner ?? record; // Sharers of a network share its owner's names.
+  const linkedHosts = spec.linkedHosts ?? [];
+  const replaced = new Set(
+    linkedHosts.flatMap(({ names, shownAddress }) => names.map((name) => `${name}:${shownAddress}`)),
+  );
   const stopSignal = config?.stopSignal ?? "";
   const drainSeconds = Math.ceil(settings.drainTimeoutMs / 1000);
   return {
     process: processOf(spec, settings),
     hostname: ownNames(spec),
     extraHosts: [
-      ...(named.hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, named)),
-      ...(spec.linkedHosts ?? []).map(({ address, names }) => ({ address, names: [...names] })),
+      ...(named.hostConfig?.extraHosts ?? [])
+        .filter((entry) => !replaced.has(entry))
+        .map((entry) => hostsEntry(entry, named)),
+      ...linkedHosts.map(({ address, names }) => ({ address, names: [...names] })),
     ],
     resolver: {
       servers: named.hostConfig?.dns ?? [],

@@ -7,6 +7,7 @@ import { joinedContainers } from "../decisions/joined-containers.ts";
 import { linkedHosts, takenLinks } from "../decisions/links/links.ts";
 import { imageRecordOf } from "../decisions/mounts/image-mounts.ts";
 import { resolveMounts } from "../decisions/mounts/resolve-mounts.ts";
+import { peerHosts } from "../../networks/decisions/names.ts";
 import { networkPlanOf } from "../../networks/decisions/endpoints.ts";
 import { joinedNetworkOf } from "../../networks/decisions/shared-network.ts";
 import { configOf } from "../../../model/records.ts";
@@ -41,6 +42,9 @@ export function workloadOf(
           },
         }
       : {}),
-    linkedHosts: shared === undefined ? links.hosts : linkedHosts(context, shared.owner),
+    linkedHosts: [
+      ...(shared === undefined ? links.hosts : linkedHosts(context, shared.owner)),
+      ...(isStart ? peerHosts(context, shared?.owner ?? record) : []),
+    ],
   };
 }

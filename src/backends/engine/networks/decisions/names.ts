@@ -10,6 +10,7 @@ import {
   NamesRequestSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { LinkedHost } from "../../../driver/workload-spec.ts";
 import type { State } from "../../../state/state.ts";
 import { linkedHosts } from "../../containers/decisions/links/links.ts";
 import { hostConfigOf } from "../../../model/records.ts";
@@ -25,15 +26,35 @@ export function namedNetworks(endpoints: Endpoints): readonly string[] {
 }
 
 /**
- * All names that a container can resolve: its own, those of starting or running peers on its user-defined networks, and
- * those of linked containers on the default bridge.
+ * All names that a container can resolve: its own, those of starting or running peers on its user-defined networks,
+ * those of linked containers on the default bridge, and {@link peerHosts}.
  */
 export function namesFor(context: NamesContext, record: ContainerRecord): NamesRequest {
   return create(NamesRequestSchema, {
     networks: namedNetworks(record.endpoints).map((name) => namedNetwork(context, name, record)),
-    hosts: linkedHosts(context, record).map(({ address, names }) => ({ address, names: [...names] })),
+    hosts: [...linkedHosts(context, record), ...peerHosts(context, record)].map(({ address, names }) => ({
+      address,
+      names: [...names],
+    })),
     forward: defaultGatewayOf(record.endpoints) !== undefined,
     upstreams: hostConfigOf(record).dns,
+  });
+}
+
+/**
+ * Extra hosts of a container whose address is the one that inspect shows of a peer, as clients copy it, where peers are
+ * reached at another.
+ */
+export function peerHosts({ state, driver }: NamesContext, record: ContainerRecord): LinkedHost[] {
+  return hostConfigOf(record).extraHosts.flatMap((entry) => {
+    const at = entry.indexOf(":");
+    const shownAddress = entry.slice(at + 1);
+    const address = Object.keys(record.endpoints)
+      .flatMap((name) => state.containers.addressedOn(name).map(({ endpoints }) => ownValue(endpoints, name)))
+      .filter((endpoint) => endpoint?.ipAddress === shownAddress)
+      .map((endpoint) => peerAddressOf(endpoint, driver))
+      .find((reached) => reached !== "" && reached !== shownAddress);
+    return address === undefined ? [] : [{ address, names: [entry.slice(0, at)], shownAddress }];
   });
 }
 
