@@ -33,6 +33,8 @@ export interface Job {
   /** It is cancelled once its log has `start`: at once, or so that its after_script still runs. */
   readonly cancel?: "canceled" | "canceling";
   readonly expect: Expected;
+  /** Why it runs on this machine only. */
+  readonly onMachine?: string;
 }
 
 export interface Expected {
@@ -180,6 +182,7 @@ export const jobs: readonly Job[] = [
   {
     name: "volumes, tmpfs, hosts, limits",
     image: debian,
+    onMachine: "a task has no directories of the host",
     script: [
       "cat /host/hello; touch /host/x || echo read-only",
       "echo kept > /named/f",
@@ -192,12 +195,14 @@ export const jobs: readonly Job[] = [
   {
     name: "a named volume keeps what it has",
     image: debian,
+    onMachine: "a job that has directories of the host writes what is kept",
     script: ["cat /named/f"],
     expect: { has: ["kept"] },
   },
   {
     name: "the daemon's socket",
     image: debian,
+    onMachine: "a task has the socket only where inner_socket is set",
     script: [
       "curl -s --unix-socket /var/run/docker.sock http://x/containers/json | grep -c gitlab-runner.job.id",
     ],
@@ -275,3 +280,8 @@ export const jobs: readonly Job[] = [
   },
   { name: "one more", image: debian, script: ["echo fine"], expect: { has: ["fine"] } },
 ];
+
+/** Jobs, and those whose artifacts they need, in their order. */
+export function neededFor(chosen: readonly Job[]): readonly Job[] {
+  return jobs.filter((job) => chosen.includes(job) || chosen.some(({ needs }) => needs?.includes(job.name)));
+}

@@ -1,0 +1,8 @@
+/** GitLab Runner's own program on Container Apps. */
+import { testJobs } from "../conformance/gitlab/on-cloud.ts";
+import { AcaDaemon } from "../support/aca-daemon.ts";
+
+testJobs(async (resources) => {
+  const { azure, daemon } = resources.use(await AcaDaemon.start());
+  return { daemon, host: azure.hostAddress };
+});

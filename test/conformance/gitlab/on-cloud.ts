@@ -1,0 +1,62 @@
+/** GitLab Runner's jobs on a simulated cloud. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { runCommand } from "../../support/command.ts";
+import type { Daemon } from "../../support/daemon.ts";
+import { programLimitMs } from "../../support/foreign-programs.ts";
+import { gitlabImages } from "./images.ts";
+import { jobs } from "./jobs.ts";
+import { gitlabRunner } from "./runner.ts";
+import { RunnerSession } from "./runner-session.ts";
+
+/** A daemon, and the address at which its containers reach this machine. */
+export interface Cloud {
+  readonly daemon: Daemon;
+  readonly host: string;
+}
+
+/** Tests that each job that a cloud can run comes to what it comes to on dockerd. */
+export function testJobs(startCloud: (resources: AsyncDisposableStack) => Promise<Cloud>): void {
+  const resources = new AsyncDisposableStack();
+  let session: RunnerSession;
+
+  describe("a job of GitLab Runner", () => {
+    before(
+      async () => {
+        const programs = await gitlabRunner();
+        const images = await gitlabImages(programs);
+        const { daemon, host } = await startCloud(resources);
+        const archive = join(daemon.directory, "images.tar");
+        const packed = await runCommand("tar", [
+          "--create",
+          `--file=${archive}`,
+          `--directory=${images}`,
+          ".",
+        ]);
+        assert.equal(packed.code, 0, packed.errorText);
+        await daemon.ok("load", "--input", archive);
+        session = resources.use(
+          await RunnerSession.start({
+            programs,
+            host,
+            daemon: `unix://${daemon.socket}`,
+            jobs: jobs.filter(({ onMachine }) => onMachine === undefined),
+            settings: () => ['volumes = ["/cache", "named:/named"]', 'memory = "1g"', 'cpus = "0.5"'],
+            log: join(daemon.directory, "runner.log"),
+          }),
+        );
+      },
+      { timeout: programLimitMs },
+    );
+    after(() => resources.disposeAsync());
+
+    for (const job of jobs) {
+      test(job.name, { skip: job.onMachine ?? false }, async () => {
+        const { complaints, log } = await session.result(job);
+        assert.deepEqual(complaints, [], log);
+      });
+    }
+  });
+}
