@@ -15,44 +15,45 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// hangUp is how long a client that was answered may take to close its end.
+// hangUp limits how long a client that was answered may take to close its end.
 const hangUp = 10 * time.Second
 
 var errNotPassed = errors.New("nobody takes the connection")
 
-// client is one that is answered here.
+// client is a client that is answered by this process.
 type client struct {
 	handover.Chunks // of its answer's body
 
 	head string
-	// process is the client's; 0: it is not known.
+	// process is the client's PID; 0 if unknown.
 	process int32
 	gone    context.CancelFunc
 	isHeld  func()
-	// endWatch ends the watch for its leaving, in which nothing is read.
+	// endWatch ends the watch for the client's leaving, during which nothing is
+	// read.
 	endWatch func()
 	begun    bool
-	left     <-chan struct{} // once it is begun
-	passed   atomic.Bool     // it is an agent's
+	left     <-chan struct{} // set once the answer has begun
+	passed   atomic.Bool     // an agent has the connection
 }
 
-// newClient watches a client, whose answer has a header. gone is called when it
-// leaves, isHeld once it is not the frontend's any more.
+// newClient watches a client; its answer has a header. gone is called when the
+// client leaves, isHeld once the frontend no longer has it.
 func newClient(conn *net.UnixConn, head string, gone context.CancelFunc, isHeld func()) *client {
 	c := &client{Chunks: handover.Chunks{Conn: conn}, head: head, gone: gone, isHeld: isHeld}
 	c.endWatch = watch(conn, gone)
 	return c
 }
 
-// begin writes the header, once. It precedes everything that is written.
+// begin writes the header, once, before everything else.
 func (c *client) begin() {
 	if c.begun {
-		return // at another backend
+		return // already written, before another backend was called
 	}
 	c.begun = true
 	c.endWatch()
-	_, _ = io.WriteString(c.Conn, c.head) // a client that is gone is told of by what is read of it
-	c.isHeld()                            // a frontend that is gone needs no answer
+	_, _ = io.WriteString(c.Conn, c.head) // reads report a client that is gone
+	c.isHeld()                            // fails if the frontend is gone, which then needs no answer
 	c.left = handover.WatchLeave(c.Conn, c.leave)
 }
 
@@ -62,8 +63,8 @@ func (c *client) leave() {
 	}
 }
 
-// pass gives the connection to an agent, which writes the body. It is still ours
-// after errNotPassed.
+// pass passes the connection to an agent, which writes the body. After
+// errNotPassed it is still ours.
 func (c *client) pass(offer *agentv1.HandOverOffer) error {
 	raw, err := c.Conn.SyscallConn()
 	if err != nil {
@@ -76,10 +77,10 @@ func (c *client) pass(offer *agentv1.HandOverOffer) error {
 		c.passed.Store(false)
 		return fmt.Errorf("%w: %w", errNotPassed, err)
 	}
-	return c.Conn.Close() // where the agent dies its client is to hear
+	return c.Conn.Close() // kept open, so that the client gets an error if the agent dies
 }
 
-// end ends the answer, and in the end the connection.
+// end ends the answer, and then the connection.
 func (c *client) end() {
 	if c.passed.Load() {
 		return
@@ -90,8 +91,9 @@ func (c *client) end() {
 	<-c.left
 }
 
-// watch calls gone once a client has closed its end altogether, and reads nothing
-// of the connection, which may be the frontend's again. What it answers ends that.
+// watch calls gone once a client has closed both directions. It reads nothing
+// from the connection, which may go back to the frontend. The returned function
+// ends the watch.
 func watch(conn *net.UnixConn, gone func()) (end func()) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -100,7 +102,7 @@ func watch(conn *net.UnixConn, gone func()) (end func()) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		if raw.Read(isHungUp) == nil { // asks again at each event
+		if raw.Read(isHungUp) == nil { // called at each event
 			gone()
 		}
 	}()
@@ -111,7 +113,8 @@ func watch(conn *net.UnixConn, gone func()) (end func()) {
 	}
 }
 
-// isHungUp tells a client that is gone from one that sends no more, and may read.
+// isHungUp distinguishes a client that is gone from one that sends no more but
+// may read.
 func isHungUp(fd uintptr) bool {
 	polled := []unix.PollFd{{Fd: int32(fd)}}
 	_, err := unix.Poll(polled, 0)

@@ -1,11 +1,12 @@
-// Package forwarder is the process beside a frontend: it passes clients' connections
-// on to the agents of their containers, which a Node process cannot do itself, and
-// holds those whose answer is the end of a container, or a log that is followed, so
-// that they outlive the frontend. It also sees when a client has read what was
-// written to it. It listens nowhere and starts nothing.
+// Package forwarder is the process beside a frontend: it passes clients'
+// connections to the agents of their containers, which a Node process cannot do
+// itself, and holds those that wait for the end of a container or follow a log,
+// so that they outlive the frontend. It also detects when a client has read what
+// was written to it. It listens nowhere and starts nothing.
 //
-// The frontend talks to it over Node's IPC channel: lines of JSON, and a descriptor
-// with each message that has a handle (`child.send(message, handle)`).
+// The frontend communicates with it over Node's IPC channel: lines of JSON, with
+// a descriptor for each message that has a handle (`child.send(message,
+// handle)`).
 package forwarder
 
 import (
@@ -40,8 +41,8 @@ const (
 	acknowledged = "NODE_HANDLE_ACK"
 )
 
-// message is one line from the frontend: with a descriptor, or what becomes of a
-// guarded request.
+// message is one line from the frontend: with a descriptor, or with the state of
+// a guarded request.
 type message struct {
 	Command string   `json:"cmd"`
 	Handed  handedOn `json:"msg"`
@@ -49,43 +50,43 @@ type message struct {
 	State   string   `json:"state"`
 }
 
-// States of a guarded request, of which no other message tells.
+// States of a guarded request, reported without a descriptor.
 const (
 	begun   = "begun"
 	lost    = "lost"
 	settled = "settled"
 )
 
-// handedOn says where a connection goes, and what was read of it.
+// handedOn is the destination of a connection, and what was read from it.
 type handedOn struct {
 	ID     int    `json:"id"`
 	Socket string `json:"socket"`
 	Token  string `json:"token"`
 	Early  []byte `json:"early"` // base64
-	Tell   bool   `json:"tell"`  // say also that it was passed on
-	Held   *held  `json:"held"`  // it stays here
-	Read   bool   `json:"read"`  // it stays the frontend's, which waits until all was read
-	Guard  *guard `json:"guard"` // it stays the frontend's, which says what becomes of its request
+	Tell   bool   `json:"tell"`  // confirm also a successful hand-over
+	Held   *held  `json:"held"`  // this process keeps it
+	Read   bool   `json:"read"`  // the frontend keeps it, and waits until everything was read
+	Guard  *guard `json:"guard"` // the frontend keeps it, and reports the state of its request
 	// Guarded is the ID of a guarded request.
 	Guarded int `json:"guarded"`
 }
 
-// answer tells of a connection that was not passed on, or not with all that was
-// read of it. Sent says that somebody else has it, or may; else it is the
-// frontend's still. One without an error is of a connection that is held, that was
-// passed on where that is to be told, or whose client has been given time to read.
+// answer reports a connection that was not passed on, or not with everything read
+// from it. Sent: another process has it, or may have it; otherwise the frontend
+// still has it. Without an error the connection is held, was passed on with Tell,
+// or its client has had time to read.
 type answer struct {
 	ID    int    `json:"id"`
 	Error string `json:"error"`
 	Sent  bool   `json:"sent"`
 }
 
-// Main is `sockerless-agent forwarder`. It answers the process's exit code, once the
-// frontend is gone, what it has sent is passed on, and nobody waits any more.
+// Main is `sockerless-agent forwarder`. It returns the exit code once the
+// frontend is gone, its connections are passed on, and no client waits.
 func Main([]string) int {
 	memory.BeSmall()
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
-	// Signals of a terminal, and of a stop, are the frontend's to follow.
+	// The frontend handles signals of a terminal, and of a stop.
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	f, err := newForwarder()
 	if err == nil {
@@ -124,26 +125,26 @@ func newForwarder() (*forwarder, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, err
 	}
-	// The other half is for connections that are passed on, and for calls.
+	// The other half is for passing on connections, and for calls.
 	return &forwarder{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2), headerLead: handover.HeaderLead}, nil
 }
 
-// missing stands for a descriptor for which this process had no room.
+// missing stands for a descriptor that this process had no room for.
 const missing = -1
 
 // forwarder serves one frontend.
 type forwarder struct {
 	channel   *net.UnixConn
-	handles   []int // received, and not yet claimed by their messages: missing ones too
+	handles   []int // received, and not yet claimed by their messages, missing ones included
 	transport http.RoundTripper
 	writing   sync.Mutex
 	passing   sync.WaitGroup
 	mostHeld  int64
 	holding   atomic.Int64
 	guards    guards
-	// headerLead is how long a client is given to read the header of its answer.
+	// headerLead limits the wait until a client has read its answer's header.
 	headerLead time.Duration
-	// frontend ends once that is gone.
+	// frontend is done once the frontend is gone.
 	frontend context.Context
 }
 
@@ -152,7 +153,7 @@ func (f *forwarder) run() error {
 	frontend, leave := context.WithCancel(context.Background())
 	f.frontend = frontend
 	defer leave()
-	defer f.channel.Close() // a frontend that is still there starts another forwarder
+	defer f.channel.Close() // so that a frontend that still runs starts another forwarder
 	defer f.guards.leave()
 	lines := bufio.NewReader(readerWithHandles{f})
 	for {
@@ -181,7 +182,7 @@ func (f *forwarder) run() error {
 		}
 		fd := f.handles[0]
 		f.handles = f.handles[1:]
-		// Node sends the next one only then.
+		// Node sends the next handle only after this.
 		if err := f.tell(map[string]string{"cmd": acknowledged}); err != nil {
 			slog.Debug("the frontend is gone", "error", err)
 		}
@@ -209,7 +210,7 @@ func (f *forwarder) run() error {
 	}
 }
 
-// pass gives a connection to the agent that has offered to take it.
+// pass passes a connection to the agent that has offered to take it.
 func (f *forwarder) pass(fd int, to handedOn) {
 	sent, err := handover.Send(to.Socket, to.Token, fd, to.Early)
 	_ = unix.Close(fd)
@@ -222,7 +223,7 @@ func (f *forwarder) pass(fd int, to handedOn) {
 	}
 }
 
-// guard looks after a request, if there is room.
+// guard guards a request, if there is room.
 func (f *forwarder) guard(fd int, request handedOn) {
 	told := answer{ID: request.ID}
 	if !f.guards.add(request.Guarded, fd, request.Guard, f.mostHeld) {
@@ -232,14 +233,15 @@ func (f *forwarder) guard(fd int, request handedOn) {
 	_ = f.tell(told)
 }
 
-// awaitRead tells the frontend once a client has read the header of its answer.
+// awaitRead reports to the frontend once a client has read the header of its
+// answer.
 func (f *forwarder) awaitRead(fd, id int) {
 	told := answer{ID: id}
 	if conn, err := handover.ConnectionOf(fd); err != nil {
 		told.Error = err.Error()
 	} else {
 		handover.AwaitRead(conn, f.headerLead)
-		conn.Close() // ours alone: it is not shut down
+		conn.Close() // closes our copy only, without a shutdown
 	}
 	_ = f.tell(told)
 }
@@ -255,17 +257,16 @@ func (f *forwarder) tell(value any) error {
 	return err
 }
 
-// readerWithHandles reads the channel, and keeps the descriptors that come along in
-// their order.
+// readerWithHandles reads the channel, and stores received descriptors in order.
 type readerWithHandles struct{ *forwarder }
 
 func (r readerWithHandles) Read(p []byte) (int, error) {
 	control := make([]byte, handover.ControlSpace)
-	n, controlled, flags, _, err := r.channel.ReadMsgUnix(p, control) // closed at an execution
+	n, controlled, flags, _, err := r.channel.ReadMsgUnix(p, control) // has the close-on-exec flag
 	if err != nil {
 		return 0, err
 	}
-	isCut := flags&unix.MSG_CTRUNC != 0 // nothing is controlled then where there was one descriptor
+	isCut := flags&unix.MSG_CTRUNC != 0 // then the control data is empty although there was a descriptor
 	if controlled > 0 || isCut {
 		fd, err := handover.OneDescriptor(control[:controlled], flags)
 		if isCut {

@@ -10,36 +10,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rememberedLosses bounds the attachments whose clients have yet to wait.
+// rememberedLosses bounds the lost attachments whose clients have not waited yet.
 const rememberedLosses = 1000
 
-// idLength is that of a container's ID.
+// idLength is the length of a container's ID.
 const idLength = 64
 
-// errLost breaks a wait.
+// errLost ends a wait because of a loss.
 var errLost = errors.New("a request of its client for the same container was lost")
 
-// guard asks to look after a request that the frontend serves, an attachment or a
-// start: if it is lost, what its client waits for may never come, or without the
-// output that it has asked for.
+// guard requests to guard an attachment or a start that the frontend serves: if
+// it is lost, what its client waits for may never happen, or happen without the
+// requested output.
 type guard struct {
 	Container string `json:"container"` // as the client names it
-	// Attached says that a wait that comes after the loss breaks too.
+	// Attached: waits that begin after the loss end as well.
 	Attached bool `json:"attached"`
 	// Farewell is written if the request is lost before its stream has begun.
 	Farewell []byte `json:"farewell"` // base64
 }
 
-// guarded is a request, by a copy of its connection.
+// guarded is a guarded request, with a copy of its connection.
 type guarded struct {
 	guard
 	fd      int
 	process int32
-	// passing says that an agent is offered the connection: that settles it.
+	// passing means that an agent is offered the connection, which completes the
+	// request.
 	passing bool
 }
 
-// standing is a wait that is held.
+// standing is a held wait.
 type standing struct {
 	process int32
 	name    string // of the container, as the client names it
@@ -47,24 +48,23 @@ type standing struct {
 	end     context.CancelCauseFunc
 }
 
-// loss is an attachment that was lost.
+// loss is a lost attachment.
 type loss struct {
 	process   int32
 	container string // its ID
 }
 
-// guards has what the waits of clients depend on. A loss breaks those of the same
-// process (SO_PEERCRED) for the same container.
+// guards has the requests that clients' waits depend on. A loss ends the waits of
+// the same process (SO_PEERCRED) for the same container.
 type guards struct {
 	mu       sync.Mutex
-	isGone   bool // the frontend
+	isGone   bool // the frontend is gone
 	requests map[int]*guarded
 	waits    map[*standing]struct{}
-	lost     []loss // without a wait so far
+	lost     []loss // without a wait yet
 }
 
-// add looks after a request. Its descriptor is ours from here on, unless there are
-// as many as may be.
+// add guards a request, taking over its descriptor, unless there are too many.
 func (g *guards) add(id, fd int, of *guard, most int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -78,7 +78,8 @@ func (g *guards) add(id, fd int, of *guard, most int64) bool {
 	return true
 }
 
-// begin says that a request's stream has begun, or is to be an agent's.
+// begin records that a request's stream has begun, or is being passed to an
+// agent.
 func (g *guards) begin(id int, passing bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -87,7 +88,7 @@ func (g *guards) begin(id int, passing bool) {
 	}
 }
 
-// passed says what came of an offer.
+// passed records the result of an offer.
 func (g *guards) passed(id int, isAgents bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -103,7 +104,7 @@ func (g *guards) passed(id int, isAgents bool) {
 	}
 }
 
-// end settles a request, or says that it is lost.
+// end removes a request that was completed or lost.
 func (g *guards) end(id int, isLost bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -114,7 +115,7 @@ func (g *guards) end(id int, isLost bool) {
 	}
 }
 
-// leave loses the requests of a frontend that is gone.
+// leave marks the requests of a frontend that is gone as lost.
 func (g *guards) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -156,7 +157,7 @@ func (g *guards) lose(id int) {
 	g.settle(id)
 }
 
-// hold has a wait broken by a loss, until it is released.
+// hold registers a wait, so that a loss ends it, until it is released.
 func (g *guards) hold(process int32, container string, end context.CancelCauseFunc) *standing {
 	wait := &standing{process: process, name: container, end: end}
 	g.mu.Lock()
@@ -168,8 +169,8 @@ func (g *guards) hold(process int32, container string, end context.CancelCauseFu
 	return wait
 }
 
-// accepted says which container a wait is for, and breaks it for a loss that came
-// before it, once.
+// accepted sets the container of a wait, and ends it, once, because of an earlier
+// loss.
 func (g *guards) accepted(wait *standing, id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -189,18 +190,18 @@ func (g *guards) release(wait *standing) {
 	delete(g.waits, wait)
 }
 
-// dependsOn tells whether a wait is of that process, and for that container, which is
-// named as the wait names it, or by its ID or the beginning of that.
+// dependsOn reports whether a wait is of that process and for that container,
+// which is given as in the wait's request, or by its ID or a prefix of that.
 func (s *standing) dependsOn(process int32, container string) bool {
 	isSame := container == s.name || isBeginning(container, s.id) || isBeginning(container, s.name) || isBeginning(s.name, container)
 	return process > 0 && s.process == process && isSame
 }
 
-// isBeginning tells whether a text is one of a full ID.
+// isBeginning reports whether a text is a prefix of a full ID.
 func isBeginning(text, id string) bool { return len(id) == idLength && strings.HasPrefix(id, text) }
 
-// peerOf is the process at the other end of a connection. 0: it is not known, as in a
-// namespace that is not ours.
+// peerOf returns the PID of the process at the other end of a connection; 0 if
+// unknown, for instance in another PID namespace.
 func peerOf(fd int) int32 {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {

@@ -16,19 +16,20 @@ import (
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
-// window bounds what one client may leave unread here.
+// window bounds a client's unread bytes in this process.
 const window = 256 << 10
 
-// held is a request that is answered here, in chunks: one of the calls is set.
+// held is a request that this process answers, in chunks: one of the calls is
+// set.
 type held struct {
-	Head    string            `json:"head"`    // begins the answer
-	Headers map[string]string `json:"headers"` // of the call
+	Head    string            `json:"head"`    // the beginning of the answer
+	Headers map[string]string `json:"headers"` // headers of the call
 	Wait    *wait             `json:"wait"`
 	Log     *logCall          `json:"log"`
 }
 
-// hold answers a client, whatever becomes of the frontend meanwhile. That is told
-// once the client has the answer's header; until then the client is the frontend's.
+// hold answers a client, independently of the frontend. It confirms that once the
+// client has the answer's header; until then the frontend has the client.
 func (f *forwarder) hold(fd, id int, request *held) {
 	process := peerOf(fd)
 	conn, err := handover.ConnectionOf(fd)
@@ -50,7 +51,7 @@ func (f *forwarder) hold(fd, id int, request *held) {
 	err = f.answer(ctx, end, request, c)
 	switch {
 	case context.Cause(ctx) == errLost:
-		c.begin() // only an answer that is cut says so
+		c.begin() // an error can only be shown by an answer that is cut off
 		slog.Warn("an answer is cut", "error", errLost)
 	case !c.begun:
 		_ = f.tell(answer{ID: id, Error: err.Error()})
@@ -58,7 +59,7 @@ func (f *forwarder) hold(fd, id int, request *held) {
 		c.end()
 	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET): // the client has left
 	case ctx.Err() == nil && connect.CodeOf(err) != connect.CodeCanceled:
-		// Nobody takes it for the end of an answer without the last chunk.
+		// Without the last chunk the answer counts as cut off.
 		slog.Warn("an answer is cut", "error", err)
 	}
 }
@@ -83,17 +84,17 @@ func (f *forwarder) answer(ctx context.Context, end context.CancelCauseFunc, req
 	return err
 }
 
-// socketKey has the path of a socket in the context of a call.
+// socketKey is the context key of a call's socket path.
 type socketKey struct{}
 
-// at is the context of calls to who listens on a unix socket.
+// at returns a context for calls to a unix socket.
 func at(ctx context.Context, socket string) context.Context {
 	return context.WithValue(ctx, socketKey{}, socket)
 }
 
-// Do makes a call over HTTP/2 where its context says (at).
+// Do makes a call over HTTP/2 to the socket in its context (at).
 func (f *forwarder) Do(request *http.Request) (*http.Response, error) {
-	// Connections are kept by host: one for each socket.
+	// Connections are pooled by host, so each socket has its own.
 	request.URL.Host = fmt.Sprintf("%x", request.Context().Value(socketKey{}))
 	return f.transport.RoundTrip(request)
 }

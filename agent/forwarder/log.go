@@ -16,20 +16,21 @@ import (
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-// silence is when an agent that says nothing counts as lost; it says at least a
-// heartbeat every few seconds.
+// silence is the time after which a silent agent counts as lost; it sends
+// heartbeats every few seconds.
 const silence = 30 * time.Second
 
 var errMissing = errors.New("bytes of the log are missing")
 
 // logCall is a client that reads a log.
 type logCall struct {
-	Socket  string `json:"socket"`  // the agent's
+	Socket  string `json:"socket"`  // of the agent
 	Request []byte `json:"request"` // a LogsRequest, in base64
 	Frames  bool   `json:"frames"`  // output has Docker's headers
 }
 
-// readLog writes a log to its end, or has its agent do so, where that offers to.
+// readLog reads a log to its end, or passes the client to the log's agent if that
+// makes an offer.
 func (f *forwarder) readLog(ctx context.Context, headers map[string]string, l *logCall, to *client) error {
 	request := new(agentv1.LogsRequest)
 	if err := proto.Unmarshal(l.Request, request); err != nil {
@@ -62,7 +63,7 @@ func (f *forwarder) callLogs(ctx context.Context, headers map[string]string, l *
 	}
 	written := uint64(0)
 	for responses.Receive() {
-		lost.Stop() // the client takes its time
+		lost.Stop() // the client may be slow
 		to.begin()
 		switch message := responses.Msg().Message.(type) {
 		case *agentv1.LogsResponse_Offer:
@@ -91,7 +92,7 @@ func (f *forwarder) callLogs(ctx context.Context, headers map[string]string, l *
 	return io.ErrUnexpectedEOF
 }
 
-// write writes a chunk; the streams of an agent of this version come as frames.
+// write writes a chunk; agents of this version send frames.
 func (l *logCall) write(to io.Writer, stream byte, data []byte) error {
 	if l.Frames && stream != byte(agentv1.Stream_STREAM_FRAMES) {
 		data = handover.Framed(stream, data)

@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// patience is how long a wait that stands is kept while no backend answers:
-	// longer than it takes to start all of sockerless again on a busy machine.
+	// patience limits how long an accepted wait is kept while no backend answers:
+	// longer than a restart of all of sockerless takes on a busy machine.
 	patience = 3 * time.Minute
-	// acceptance is how long a backend may take that is to accept a wait.
+	// acceptance limits how long a backend may take to accept a wait.
 	acceptance = 10 * time.Second
-	// pause is between two attempts to find a backend.
+	// pause is the interval of attempts to reach a backend.
 	pause = 100 * time.Millisecond
 )
 
 // wait is a client that waits for the end of a container.
 type wait struct {
-	Backend string      `json:"backend"` // path of its socket
+	Backend string      `json:"backend"` // path of the backend's socket
 	Request waitRequest `json:"request"`
 }
 
@@ -44,11 +44,11 @@ type waitResponse struct {
 }
 
 type exited struct {
-	ExitCode *int64 `json:"exit_code,string"` // said also where it is 0
+	ExitCode *int64 `json:"exit_code,string"` // present even if it is 0
 	Error    string `json:"error"`
 }
 
-// text is the answer's body.
+// text returns the answer's body.
 func (e *exited) text() []byte {
 	type failure struct{ Message string }
 	text := new(bytes.Buffer)
@@ -62,16 +62,17 @@ func (e *exited) text() []byte {
 	if e.Error != "" {
 		told.Error = &failure{e.Error}
 	}
-	_ = encoder.Encode(told) // it ends the line
+	_ = encoder.Encode(told) // writes the line's end, too
 	return text.Bytes()
 }
 
-// end waits for the end of a container. accepted is called each time that a backend
-// has accepted the wait. A backend that ends is followed by the next one, which has
-// acceptance to accept the wait, or patience where one before it has.
+// end waits for the end of a container. accepted is called each time a backend
+// has accepted the wait. After the end of a backend the wait continues with the
+// next one, which must accept it within acceptance, or within patience if an
+// earlier one has.
 //
-// Once the frontend is gone, the container has to be started: the request of its client
-// for that may have gone with it, unread.
+// Once the frontend is gone, the container must be started: its client's request
+// for that may have been lost with the frontend, unread.
 func (f *forwarder) end(ctx context.Context, headers map[string]string, w *wait, accepted func(container string)) (*exited, error) {
 	ctx = at(ctx, w.Backend)
 	request := w.Request
@@ -104,8 +105,8 @@ func (f *forwarder) end(ctx context.Context, headers map[string]string, w *wait,
 	}
 }
 
-// withFrontend is a context that ends with the frontend as well: the same one if that
-// is gone already.
+// withFrontend returns a context that also ends with the frontend; the given one
+// if the frontend is already gone.
 func (f *forwarder) withFrontend(ctx context.Context) (context.Context, func()) {
 	if f.frontend.Err() != nil {
 		return ctx, func() {}
@@ -115,7 +116,7 @@ func (f *forwarder) withFrontend(ctx context.Context) (context.Context, func()) 
 	return with, func() { stop(); cancel() }
 }
 
-// ask makes one call. limit is how long its acceptance may take.
+// ask makes one call. limit bounds the time until it is accepted.
 func (f *forwarder) ask(ctx context.Context, headers map[string]string, request waitRequest, limit time.Time, accepted func(id, since string)) (*exited, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -146,7 +147,7 @@ func (f *forwarder) ask(ctx context.Context, headers map[string]string, request 
 	return nil, io.ErrUnexpectedEOF
 }
 
-// isRefusal tells a backend's own answer from the lack of one.
+// isRefusal distinguishes a backend's own answer from a missing one.
 func isRefusal(err error) bool {
 	if !connect.IsWireError(err) {
 		return false
@@ -159,8 +160,8 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// jsonCodec has Connect's messages as plain structures: the backend's generated
-// code would cost every shim its memory.
+// jsonCodec encodes Connect's messages as plain structures: the backend's
+// generated code would cost every shim memory.
 type jsonCodec struct{}
 
 func (jsonCodec) Name() string                             { return "json" }

@@ -32,11 +32,11 @@ func newStanding(containerID string, caPin []byte) (*standing, error) {
 	return &standing{certificate, &clientRule{pin: caPin, containerID: containerID, now: time.Now}}, nil
 }
 
-// standings has the agent's present standing. Connections that were admitted under
-// an earlier one are refused every call.
+// standings has the agent's current standing. Connections admitted under an earlier
+// one are refused every call.
 type standings struct{ atomic.Pointer[standing] }
 
-// tlsConfig is the present standing's, for each connection anew.
+// tlsConfig applies the current standing to each new connection.
 func (s *standings) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -47,8 +47,8 @@ func (s *standings) tlsConfig() *tls.Config {
 	}
 }
 
-// Claim makes a prepared agent a container's, once. All that it has of its own
-// name is the key, which is replaced.
+// Claim assigns a prepared agent to a container, once. Only its key belongs to the
+// earlier name, and is replaced.
 func (c *container) Claim(_ context.Context, request *agentv1.ClaimRequest) (*agentv1.ClaimResponse, error) {
 	if !containerIDForm().MatchString(request.ContainerId) {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("container ID %q: 64 hexadecimal digits are wanted", request.ContainerId))
@@ -66,7 +66,7 @@ func (c *container) Claim(_ context.Context, request *agentv1.ClaimRequest) (*ag
 		return nil, err
 	}
 	c.unclaimed = false
-	c.hello = proto.CloneOf(c.hello) // somebody may be answered with it
+	c.hello = proto.CloneOf(c.hello) // a pending answer may use the old one
 	c.hello.ContainerId = request.ContainerId
 	c.standings.Store(next)
 	if c.callAs != nil {

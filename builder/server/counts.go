@@ -59,8 +59,8 @@ func valueOf(attributes attribute.Set, key attribute.Key) string {
 	return value.AsString()
 }
 
-// tellCounts serves `GET /build/counts`.
-func (s *Server) tellCounts(w http.ResponseWriter, r *http.Request) {
+// serveCounts serves `GET /build/counts`.
+func (s *Server) serveCounts(w http.ResponseWriter, r *http.Request) {
 	if s.counts == nil {
 		writeError(w, http.StatusNotFound, "builds are not counted")
 		return

@@ -218,7 +218,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "POST /build/prune":
 		s.prune(w, r)
 	case "GET /build/counts":
-		s.tellCounts(w, r)
+		s.serveCounts(w, r)
 	case "GET /build/usage":
 		s.usage(w, r)
 	default:

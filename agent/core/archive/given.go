@@ -41,11 +41,11 @@ func LayOver(directory string, image []string) error {
 		return &os.PathError{Op: "open", Path: directory, Err: err}
 	}
 	defer unix.Close(top)
-	return layDirectory(top, root, "/")
+	return createGivenEntries(top, root, "/")
 }
 
-// layDirectory creates the given entries of one directory, and their content.
-func layDirectory(directory int, image level, name string) error {
+// createGivenEntries creates the given entries of one directory, and their content.
+func createGivenEntries(directory int, image level, name string) error {
 	for _, given := range givenDirectories {
 		if path.Dir(given) != name {
 			continue
@@ -61,7 +61,7 @@ func layDirectory(directory int, image level, name string) error {
 		var known unix.Stat_t
 		layer, err := image.find(path.Base(given), &known)
 		if err == nil && (layer < 0 || known.Mode&unix.S_IFMT != unix.S_IFDIR) {
-			err = layFile(directory, given)
+			err = createGivenFile(directory, given)
 		}
 		if err != nil {
 			return pathError("make", given, err)
@@ -91,7 +91,7 @@ func layBeneath(parent int, image level, name string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := layDirectory(fd, beneath, name); err != nil {
+	if err := createGivenEntries(fd, beneath, name); err != nil {
 		return err
 	}
 	if err := unix.Fchown(fd, int(st.Uid), int(st.Gid)); err != nil {
@@ -113,8 +113,8 @@ func makeDirectoryAt(parent int, name string) (int, error) {
 	return openDirectoryAt(parent, name)
 }
 
-// layFile creates an empty file, or the given link.
-func layFile(parent int, name string) error {
+// createGivenFile creates an empty file, or the given link.
+func createGivenFile(parent int, name string) error {
 	if name == mountTable {
 		if err := unix.Symlinkat(mountTableTarget, parent, path.Base(name)); err != nil && !errors.Is(err, unix.EEXIST) {
 			return err

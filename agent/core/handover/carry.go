@@ -14,20 +14,21 @@ import (
 )
 
 const (
-	// farewell is how long a client that does not read is given to take the last line.
+	// farewell limits how long a client that does not read may take for the last
+	// message.
 	farewell = 2 * time.Second
-	// hangUp is how long one may take to close its end. What it still sends is read:
-	// left unread it would turn the close into a reset.
+	// hangUp limits how long a client may take to close its end. What it still
+	// sends is read, as unread bytes would turn the close into a reset.
 	hangUp = 10 * time.Second
-	// HeaderLead is how long a client is given to read the header of its answer
-	// before output follows it. Clients in Python and Java read the header through a
-	// buffer, and drop what came along with it.
+	// HeaderLead limits the wait until a client has read the header of its
+	// answer, after which output follows. Clients in Python and Java read the
+	// header through a buffer, and drop what arrives with it.
 	HeaderLead = time.Second
-	// bufferSize is what is read of a client at once.
+	// bufferSize is the size of one read from a client.
 	bufferSize = 64 << 10
 )
 
-// recordLimit bounds the wait for the backend's record of an end; a variable, so
+// recordLimit bounds the wait for the backend to record an end; a variable, so
 // that tests need not wait as long.
 var recordLimit = 30 * time.Second
 
@@ -50,25 +51,26 @@ var (
 type Session interface {
 	Next(context.Context) (*agentv1.SessionResponse, error)
 	WriteStdin(context.Context, []byte) error
-	// SpliceStdin moves what a connection's descriptor holds without copying it. It
-	// answers how much that was, and whether more can be moved so; else it is
-	// WriteStdin's.
+	// SpliceStdin moves the content of a connection's descriptor without copying
+	// it. It returns the number of bytes, and whether more can be moved this way;
+	// otherwise WriteStdin must be used.
 	SpliceStdin(ctx context.Context, connection int) (moved int, able bool, err error)
 	CloseStdin()
 	Leave()
 	Close()
-	// AwaitRecord waits until the end of the session is on the backend's record,
-	// where clients ask for it next.
+	// AwaitRecord waits until the backend has recorded the end of the session,
+	// which clients query next.
 	AwaitRecord(context.Context) error
-	// TellDetached has the backend record that the client has left by its keys.
+	// TellDetached reports to the backend that the client has detached by its
+	// keys.
 	TellDetached(context.Context) error
 }
 
-// Way is how a session is shown to its client.
+// Way is how a session is presented to its client.
 type Way struct {
 	Multiplexed bool   // output has Docker's headers
-	DetachKeys  []byte // none: the client cannot detach
-	Stdin       bool   // what the client sends goes to the process; else it is dropped
+	DetachKeys  []byte // empty: the client cannot detach
+	Stdin       bool   // the client's input goes to the process; otherwise it is dropped
 }
 
 // FrameHeader is Docker's header of a frame.
@@ -87,8 +89,8 @@ type carrier struct {
 	cancel  context.CancelCauseFunc
 
 	header  [8]byte
-	wrote   func(int) // tells of progress
-	begun   bool      // the client has read its answer's header, or had time to
+	wrote   func(int) // reports progress
+	begun   bool      // the client has read its answer's header, or the wait for that is over
 	carried agentv1.SessionCarried
 
 	mu         sync.Mutex
@@ -97,7 +99,8 @@ type carrier struct {
 }
 
 // Carry carries a client's bytes until the session ends or the client leaves, and
-// closes the connection. It answers how much that was, and the last message.
+// closes the connection. It returns the number of bytes carried, and the last
+// message.
 func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *agentv1.SessionResponse) {
 	c := &carrier{client: client, session: session, way: way}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
@@ -113,23 +116,23 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 	go func() {
 		select {
 		case <-client.Leaving:
-			_ = takeMore(client.Conn) // else the client has to read while it is waited for
+			_ = takeMore(client.Conn) // otherwise the client must read during the wait below
 		case <-c.ctx.Done():
 		}
 	}()
 	last := c.output()
 	c.cancel(nil)
-	_ = client.Conn.SetReadDeadline(time.Unix(1, 0)) // a read that waits is over
+	_ = client.Conn.SetReadDeadline(time.Unix(1, 0)) // ends a pending read
 	<-received
 	last = c.end(last)
 	go drop(client.Conn)
 	return &c.carried, last
 }
 
-// output moves the process's output, and answers the last message. nil: the client
-// has typed its detach keys.
+// output moves the process's output, and returns the last message; nil if the
+// client has typed its detach keys.
 func (c *carrier) output() *agentv1.SessionResponse {
-	for c.ctx.Err() == nil { // a session that always has more does not look
+	for c.ctx.Err() == nil { // checked here, as a session with continuous output does not check
 		response, err := c.session.Next(c.ctx)
 		if err != nil {
 			return nil
@@ -146,8 +149,8 @@ func (c *carrier) output() *agentv1.SessionResponse {
 	return nil
 }
 
-// write gives output to the client, waiting as long as it does not read. A client
-// that takes no more may still have sent what is to be read.
+// write sends output to the client, waiting as long as it does not read. A client
+// that takes no more output may still have sent input to be read.
 func (c *carrier) write(stream byte, data []byte) {
 	if c.isDeaf() {
 		return
@@ -173,7 +176,8 @@ func (c *carrier) isDeaf() bool {
 	return c.deaf
 }
 
-// awaitHeader gives the client time to read the header of its answer, once.
+// awaitHeader waits, once, until the client has read the header of its answer, or
+// a time limit has passed.
 func (c *carrier) awaitHeader() {
 	if !c.begun {
 		c.begun = true
@@ -192,8 +196,8 @@ func (c *carrier) framed(stream byte, data []byte) (int64, error) {
 	return frame.WriteTo(c.client.Conn)
 }
 
-// end tells the client how the session ended, once the backend knows. It answers
-// the session's last message.
+// end reports to the client how the session ended, once the backend knows. It
+// returns the session's last message.
 func (c *carrier) end(last *agentv1.SessionResponse) *agentv1.SessionResponse {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), recordLimit,
 		errors.New("the backend has not recorded the end of the stream in time"))
@@ -211,7 +215,8 @@ func (c *carrier) end(last *agentv1.SessionResponse) *agentv1.SessionResponse {
 			return c.cut(err.Error())
 		}
 	case *agentv1.SessionResponse_Error:
-		// A start that failed is told to the client that asked for it.
+		// The error of a failed start is answered to the client that requested
+		// it.
 		if message.Error.Reason != agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED {
 			c.cut(message.Error.Message)
 			return last
@@ -221,8 +226,8 @@ func (c *carrier) end(last *agentv1.SessionResponse) *agentv1.SessionResponse {
 	return last
 }
 
-// cut says in the stream what went wrong, and closes it both ways at once: nobody
-// is to take that for the end.
+// cut writes the error into the stream, and closes both directions at once, so
+// that it is not taken for the end of the stream.
 func (c *carrier) cut(text string) *agentv1.SessionResponse {
 	c.awaitHeader()
 	_ = c.client.Conn.SetWriteDeadline(time.Now().Add(farewell))
@@ -234,7 +239,8 @@ func (c *carrier) cut(text string) *agentv1.SessionResponse {
 	}}}
 }
 
-// drop reads what a client still sends, until it closes its end, and closes ours.
+// drop reads what a client still sends until it closes its end, and then closes
+// ours.
 func drop(conn *net.UnixConn) {
 	defer conn.Close()
 	if conn.SetReadDeadline(time.Now().Add(hangUp)) == nil {

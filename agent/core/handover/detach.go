@@ -1,21 +1,21 @@
 package handover
 
-// Scanner looks for detach keys in terminal input, across the borders of what is
-// read. As in dockerd, bytes that may be the beginning of the keys are held back
-// until the next byte decides, and a byte that disappoints does not itself begin
-// the keys anew. The frontend has the same for the streams of its workers.
+// Scanner detects detach keys in terminal input, across the borders of reads. As
+// in dockerd, bytes that may begin the keys are held back until the next byte
+// decides, and a byte that breaks the match cannot begin a new one. The frontend
+// has the same for the streams of its workers.
 type Scanner struct {
 	keys    []byte
 	matched int
 	buffer  []byte
 }
 
-// NewScanner looks for keys; without any it finds nothing.
+// NewScanner returns a scanner for keys; without keys it detects nothing.
 func NewScanner(keys []byte) *Scanner { return &Scanner{keys: keys} }
 
-// Scan takes the next bytes of input. It answers those that go to the process,
-// valid until the next call, and whether the keys were typed: what came behind
-// them is dropped.
+// Scan takes the next bytes of input. It returns those for the process, valid
+// until the next call, and whether the keys were typed: input after them is
+// dropped.
 func (s *Scanner) Scan(input []byte) (pass []byte, detached bool) {
 	if len(s.keys) == 0 {
 		return input, false

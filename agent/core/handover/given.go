@@ -12,8 +12,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
-// grace is how long a client that sends no more is given to take its answer: it
-// looks the same as one that has closed its end altogether.
+// grace is the time for a client that sends no more to take its answer: it looks
+// the same as one that has closed both directions.
 const grace = time.Second
 
 var errLeft = errors.New("the client has left")
@@ -21,7 +21,7 @@ var errLeft = errors.New("the client has left")
 // Chunks writes the body of an answer as HTTP's chunks.
 type Chunks struct{ Conn *net.UnixConn }
 
-// lastChunk ends a body. Nobody takes an answer for whole without it.
+// lastChunk ends a body; an answer without it counts as cut off.
 const lastChunk = "0\r\n\r\n"
 
 func (c Chunks) Write(data []byte) (int, error) {
@@ -35,28 +35,28 @@ func (c Chunks) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// End says that the body is whole.
+// End marks the body as complete.
 func (c Chunks) End() error {
 	_, err := io.WriteString(c.Conn, lastChunk)
 	return err
 }
 
-// Given is a body that is written to a client whose answer has begun. End must be
-// called.
+// Given writes the body of an answer whose header was already written. End must
+// be called.
 type Given struct {
 	Written uint64
 
 	chunks Chunks
 	conn   *net.UnixConn
-	wrote  func(int) // tells of progress
-	done   func()    // and that there is no more
+	wrote  func(int) // reports progress
+	done   func()    // reports that nothing more is written
 	left   <-chan struct{}
 	over   chan struct{}
 	lost   atomic.Bool
 }
 
-// Give begins a body. A client that leaves cancels what is written for it. What one
-// has not read when this process leaves is given to the kernel.
+// Give begins a body. It is cancelled when the client leaves. What the client has
+// not read when this process leaves is put into the kernel's buffer.
 func Give(client Client, cancel context.CancelCauseFunc) *Given {
 	g := &Given{chunks: Chunks{client.Conn}, conn: client.Conn, over: make(chan struct{})}
 	g.wrote, g.done = client.begin()
@@ -69,15 +69,15 @@ func Give(client Client, cancel context.CancelCauseFunc) *Given {
 	go func() {
 		select {
 		case <-client.Leaving:
-			_ = takeMore(g.conn) // else a slow client is cut
+			_ = takeMore(g.conn) // otherwise a slow client is cut
 		case <-g.over:
 		}
 	}()
 	return g
 }
 
-// WatchLeave calls leave once a client has left that is being answered; what it
-// sends on nobody wants. left is closed when nothing can come any more.
+// WatchLeave calls leave once the client that is being answered has left; its
+// further input is dropped. left is closed when nothing can arrive any more.
 func WatchLeave(conn *net.UnixConn, leave func()) (left <-chan struct{}) {
 	over := make(chan struct{})
 	go func() {
@@ -102,14 +102,13 @@ func (g *Given) Write(data []byte) (int, error) {
 	return n, err
 }
 
-// Cut has writes end at once: those that wait, and all that follow.
+// Cut fails pending and further writes at once.
 func (g *Given) Cut() { _ = g.conn.SetWriteDeadline(time.Unix(1, 0)) }
 
-// Left says that the client has left before the body's end.
+// Left reports whether the client has left before the end of the body.
 func (g *Given) Left() bool { return g.lost.Load() }
 
-// End ends the body, which is cut where there was an error, and in the end the
-// connection.
+// End ends the body, as incomplete after an error, and then the connection.
 func (g *Given) End(err error) error {
 	close(g.over)
 	defer g.done()

@@ -1,9 +1,9 @@
 // Package handover moves a client's connection from the process that has answered
 // the client to the agent that has the bytes. The connection is a descriptor in a
-// message to a unix socket (SCM_RIGHTS): whoever sends it keeps a copy or closes
-// it, whoever receives it owns it, and each side demands that the other is its
-// own user. The frontend's forwarder sends (Send), a shim takes (Offers) and carries
-// the client's bytes from then on (Carry).
+// message to a unix socket (SCM_RIGHTS): the sender keeps a copy or closes it,
+// the receiver owns it, and each side requires the other to run as its own user.
+// The frontend's forwarder sends (Send); a shim receives (Offers) and carries the
+// client's bytes from then on (Carry).
 package handover
 
 import (
@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	// patience bounds one message from a peer that is on this machine.
+	// patience bounds one message from a peer on this machine.
 	patience = 30 * time.Second
-	// earlyLimit bounds what was read of a connection before it was handed on.
+	// earlyLimit bounds what was read from a connection before its hand-over.
 	earlyLimit = 4 << 20
 	// kernelRoom is what a client may leave unread when a shim leaves.
 	kernelRoom = 8 << 20
-	// headLimit bounds the line that comes with a descriptor.
+	// headLimit bounds the line sent with a descriptor.
 	headLimit = 1 << 10
 )
 
-// head is the line, JSON, that comes with a descriptor. Early bytes follow it.
+// head is the JSON line sent with a descriptor, before the early bytes.
 type head struct {
 	Token string `json:"token"`
 	Early int    `json:"early"`
@@ -38,16 +38,17 @@ type head struct {
 // Client is a client's connection.
 type Client struct {
 	Conn *net.UnixConn
-	// Early is what was read of it before.
+	// Early are the bytes already read from it.
 	Early []byte
-	// Leaving is closed once output has to be the kernel's soon.
+	// Leaving is closed when output must soon be in the kernel's buffer.
 	Leaving <-chan struct{}
-	offers  *Offers // which it has taken; nil: none
+	offers  *Offers // that have received it; nil: none
 }
 
-// Send gives a descriptor of a client's connection, and what was read of it
-// before, to whoever made an offer. The descriptor stays the caller's to close. An
-// error with sent says that the other may have it.
+// Send passes the descriptor of a client's connection, and the bytes already read
+// from it, to the process that made an offer. The caller still has to close its
+// descriptor. An error with sent means that the other process may have the
+// connection.
 func Send(socket, token string, fd int, early []byte) (sent bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -68,13 +69,13 @@ func Send(socket, token string, fd int, early []byte) (sent bool, err error) {
 	if _, _, err := conn.WriteMsgUnix(append(line, '\n'), unix.UnixRights(fd), nil); err != nil {
 		return false, err
 	}
-	if len(early) > 0 { // without any the receiver may have closed its end
+	if len(early) > 0 { // otherwise the receiver may have closed its end already
 		_, err = conn.Write(early)
 	}
 	return true, err
 }
 
-// demandOwnUser refuses a peer that is another user's process.
+// demandOwnUser refuses a peer that runs as another user.
 func demandOwnUser(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -96,8 +97,8 @@ func demandOwnUser(conn *net.UnixConn) error {
 	return nil
 }
 
-// OneDescriptor takes the descriptor out of a message's control data. One that has
-// more or fewer is refused, and nothing of it stays open.
+// OneDescriptor takes the descriptor from a message's control data. With more or
+// fewer it fails and closes all of them.
 func OneDescriptor(control []byte, flags int) (int, error) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
@@ -118,11 +119,12 @@ func OneDescriptor(control []byte, flags int) (int, error) {
 	return -1, errors.New("a message has one descriptor")
 }
 
-// ControlSpace is room for more descriptors than a message may have.
+// ControlSpace has room for more descriptors than a message may have, so that
+// surplus ones are noticed.
 var ControlSpace = unix.CmsgSpace(8 * 4)
 
-// takeMore makes room in the kernel for what a client has not read: it stays
-// readable when this process is gone. A write that waits goes on.
+// takeMore enlarges the kernel's buffer for what a client has not read, so that
+// it stays readable after this process has ended. Pending writes continue.
 func takeMore(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -140,17 +142,17 @@ func takeMore(conn *net.UnixConn) error {
 	return failure
 }
 
-// AwaitRead waits until the other end has read all that was written to it, or is
-// closed, at most for a time.
+// AwaitRead waits until the other end has read everything written to it, or is
+// closed, for a limited time.
 func AwaitRead(conn *net.UnixConn, limit time.Duration) {
-	// Nobody tells that it was read, and most have by now.
+	// Polled, as there is no notification; most clients have read by now.
 	pause := 50 * time.Microsecond
 	for end := time.Now().Add(limit); unread(conn) > 0 && time.Now().Before(end); pause = min(2*pause, time.Millisecond) {
 		time.Sleep(pause)
 	}
 }
 
-// ConnectionOf makes a descriptor a connection. It owns the descriptor.
+// ConnectionOf converts a descriptor, which it takes over, to a connection.
 func ConnectionOf(fd int) (*net.UnixConn, error) {
 	file := os.NewFile(uintptr(fd), "client")
 	defer file.Close()

@@ -11,11 +11,12 @@ import (
 	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
-// bulk is how much a connection has to hold to be spliced. A pipe has few places
-// for pieces, however small they are, and only what is written shares one; so of
-// small pieces a process that does not read would soon have taken all that it
-// takes. The kernel lets a connection hold this much only in pieces of 8 KiB and
-// more: each is charged for more than its bytes. The docker CLI sends 32 KiB at once.
+// bulk is the number of bytes that a connection must hold to be spliced. A pipe
+// has few slots, each for a piece of any size, and only written pieces can share
+// one: with small spliced pieces a process that does not read would soon fill the
+// pipe. A connection can hold this much only in pieces of 8 KiB and more, as the
+// kernel charges each piece more than its bytes. The docker CLI sends 32 KiB at
+// once.
 const bulk = 128 << 10
 
 // input moves the client's bytes to the process until the client closes its half,
@@ -36,7 +37,7 @@ func (c *carrier) input() {
 		}
 		if detached {
 			c.cancel(errDetached)
-			_ = c.client.Conn.SetWriteDeadline(time.Unix(1, 0)) // a write that waits is over
+			_ = c.client.Conn.SetWriteDeadline(time.Unix(1, 0)) // ends a pending write
 		}
 		return !detached
 	}
@@ -63,13 +64,13 @@ func (c *carrier) input() {
 	}
 }
 
-// splicing answers how to read a client's connection where bulk of it goes to the
-// process past this one. Nobody has to look at its bytes.
+// splicing returns how to read a client's connection by splicing large input to
+// the process, if its bytes need not be inspected.
 func (c *carrier) splicing(raw syscall.RawConn) func([]byte) (int, error) {
 	able := true
 	return func(buffer []byte) (n int, err error) {
-		// Go's poller tells of what comes, not of what is there: it is asked once the
-		// connection is empty.
+		// Go's poller reports new data, not present data: it is consulted once
+		// the connection is empty.
 		closed := raw.Read(func(fd uintptr) bool {
 			for able && c.ctx.Err() == nil {
 				held, failure := unix.IoctlGetInt(int(fd), unix.SIOCINQ)

@@ -7,11 +7,11 @@ import (
 	"connectrpc.com/connect"
 )
 
-// systemError is the stream of Docker's frames that has what went wrong.
+// systemError is the stream number of Docker's frames for error messages.
 const systemError byte = 3
 
-// LogFailure is what the client of a log that fails gets behind what there is of it.
-// framed says that its lines have Docker's headers.
+// LogFailure returns the error message that follows the output of a failed log.
+// framed: lines have Docker's frame headers.
 func LogFailure(err error, framed bool) []byte {
 	reason := err.Error()
 	if told := new(connect.Error); errors.As(err, &told) {
@@ -24,7 +24,7 @@ func LogFailure(err error, framed bool) []byte {
 	return text
 }
 
-// Framed is data with Docker's header.
+// Framed returns data as one of Docker's frames.
 func Framed(stream byte, data []byte) []byte {
 	header := FrameHeader(stream, len(data))
 	return append(header[:], data...)

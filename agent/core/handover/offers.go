@@ -17,8 +17,8 @@ import (
 	"github.com/sockerless/sockerless/agent/core/change"
 )
 
-// Offers takes connections of clients for streams that are open: each has a token
-// that is good for one. It listens from the first offer on.
+// Offers receives clients' connections for open streams: each has a token, valid
+// once. It listens from the first offer on.
 type Offers struct {
 	path   string
 	logger *slog.Logger
@@ -26,30 +26,30 @@ type Offers struct {
 	mu       sync.Mutex
 	listener *net.UnixListener
 	open     map[string]*Offer
-	carried  map[*progress]struct{} // of clients to whom output is written
+	carried  map[*progress]struct{} // by clients that receive output
 	closed   bool
-	changed  change.Signal // of open
+	changed  change.Signal // signals changes of open
 
 	leaving     chan struct{}
 	leavingOnce sync.Once
 }
 
-// NewOffers makes offers of connections at a unix socket, which nobody has made yet.
+// NewOffers prepares offers at a unix socket, which does not exist yet.
 func NewOffers(path string, logger *slog.Logger) *Offers {
 	return &Offers{
 		path: path, logger: logger, open: make(map[string]*Offer), carried: make(map[*progress]struct{}), leaving: make(chan struct{}),
 	}
 }
 
-// Offer is one stream's.
+// Offer is the offer of one stream.
 type Offer struct {
 	Socket, Token string
-	// Taken has the client's connection once it is there.
+	// Taken yields the client's connection once it has arrived.
 	Taken  chan Client
 	offers *Offers
 }
 
-// Make makes an offer, which Withdraw ends.
+// Make makes an offer, valid until Withdraw.
 func (o *Offers) Make() (*Offer, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -62,7 +62,8 @@ func (o *Offers) Make() (*Offer, error) {
 	return offer, nil
 }
 
-// Withdraw ends an offer. It answers the connection that came meanwhile, if any.
+// Withdraw ends an offer. It returns a connection that has arrived meanwhile, if
+// any.
 func (f *Offer) Withdraw() (Client, bool) {
 	f.offers.mu.Lock()
 	defer f.offers.mu.Unlock()
@@ -75,8 +76,8 @@ func (f *Offer) Withdraw() (Client, bool) {
 	}
 }
 
-// Leave says that this process leaves soon: what waits for clients that read slowly
-// is given to the kernel, from which they may read it later.
+// Leave announces that this process ends soon: output for slow clients is put
+// into the kernel's buffer, from which they may read it later.
 func (o *Offers) Leave() { o.leavingOnce.Do(func() { close(o.leaving) }) }
 
 // Close ends all offers. The socket's file stays, as it may be a successor's.
@@ -104,8 +105,8 @@ func (o *Offers) listen() error {
 	if err != nil {
 		return err
 	}
-	listener.SetUnlinkOnClose(false) // the path may be a successor's by then
-	// A peer that came before is told apart by its credentials.
+	listener.SetUnlinkOnClose(false) // the path may belong to a successor by then
+	// A peer that connects before this is checked by its credentials.
 	if err := os.Chmod(o.path, 0o600); err != nil {
 		listener.Close()
 		return err
@@ -135,14 +136,14 @@ func (o *Offers) serve(listener *net.UnixListener) {
 	}
 }
 
-// take receives one connection, and gives it to the stream that it is for.
+// take receives one connection, and passes it to its stream.
 func (o *Offers) take(conn *net.UnixConn) error {
 	if err := demandOwnUser(conn); err != nil {
 		return err
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	begin, control := make([]byte, headLimit), make([]byte, ControlSpace)
-	n, controlled, flags, _, err := conn.ReadMsgUnix(begin, control) // closed at an execution
+	n, controlled, flags, _, err := conn.ReadMsgUnix(begin, control) // has the close-on-exec flag
 	if err != nil {
 		return err
 	}
@@ -161,7 +162,8 @@ func (o *Offers) take(conn *net.UnixConn) error {
 	return nil
 }
 
-// give reads what comes with a connection: the beginning is read already.
+// give reads what follows a connection's descriptor; its beginning was already
+// read.
 func (o *Offers) give(client *net.UnixConn, begin []byte, rest io.Reader) error {
 	reader := bufio.NewReader(io.MultiReader(bytes.NewReader(begin), rest))
 	line, err := reader.ReadSlice('\n')

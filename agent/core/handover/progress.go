@@ -9,20 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// progress is how far a client has come with what is written to it.
+// progress tracks how much output a client has taken.
 type progress struct {
 	conn    *net.UnixConn
-	written atomic.Uint64 // bytes, of pieces that are the kernel's wholly
+	written atomic.Uint64 // bytes of pieces that are entirely in the kernel's buffer
 
-	// As they were when somebody looked last.
+	// The values at the last check.
 	lastWritten uint64
 	lastUnread  int
 	stall       Stall
 	cut         bool
 }
 
-// begin counts what is written to a client, until end is called. A client that came
-// another way than by an offer is nobody's.
+// begin tracks what is written to a client, until end is called. A client without
+// an offer is not tracked.
 func (c *Client) begin() (wrote func(int), end func()) {
 	if c.offers == nil {
 		return func(int) {}, func() {}
@@ -38,8 +38,8 @@ func (c *Client) begin() (wrote func(int), end func()) {
 	}
 }
 
-// CutSlow cuts the clients that have taken nothing of their output for a time, as far
-// as was seen by calls of CutSlow. It answers how many.
+// CutSlow cuts the clients that have taken none of their output for a time, as
+// seen by successive calls of CutSlow. It returns their number.
 func (o *Offers) CutSlow(now time.Time, limit time.Duration) (count int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -53,8 +53,8 @@ func (o *Offers) CutSlow(now time.Time, limit time.Duration) (count int) {
 	return count
 }
 
-// look asks the kernel, too: it may hold megabytes, of which a client that is slow
-// makes no room for another piece in minutes.
+// look also asks the kernel, whose buffer may hold megabytes: a slow client may
+// not make room for another piece within minutes.
 func (p *progress) look() (progressed bool) {
 	written, unread := p.written.Load(), unread(p.conn)
 	progressed = written > p.lastWritten || unread < p.lastUnread
@@ -62,8 +62,9 @@ func (p *progress) look() (progressed bool) {
 	return progressed
 }
 
-// unread is how much of what was written to a connection is the kernel's, which
-// counts whole pieces, and more than their bytes. 0: nothing, or it is closed.
+// unread returns how much of what was written to a connection is still in the
+// kernel's buffer, which counts whole pieces, and more than their bytes. 0:
+// nothing, or it is closed.
 func unread(conn *net.UnixConn) (held int) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -76,7 +77,8 @@ func unread(conn *net.UnixConn) (held int) {
 	return held
 }
 
-// WaitTaken waits until no offer is open: its client has come, or will not.
+// WaitTaken waits until no offer is open: the client's connection has arrived, or
+// will not.
 func (o *Offers) WaitTaken(ctx context.Context) error {
 	return o.changed.Wait(ctx, &o.mu, func() bool { return len(o.open) == 0 })
 }

@@ -2,12 +2,12 @@ package handover
 
 import "time"
 
-// Stall tells for how long nobody has seen progress. The zero value is ready.
+// Stall measures how long there was no progress. The zero value is ready.
 type Stall struct {
-	since time.Time // of the last progress; zero: nobody has looked
+	since time.Time // of the last progress; zero before the first check
 }
 
-// Look answers 0 where there is progress now, and for who looks first.
+// Look returns 0 if there is progress now, and at the first check.
 func (s *Stall) Look(now time.Time, progressed bool) time.Duration {
 	if progressed || s.since.IsZero() {
 		s.since = now

@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	// uploadBuffer is what is read of an upload at once.
+	// uploadBuffer is the size of one read of an upload.
 	uploadBuffer = 256 << 10
-	// trailerLimit bounds the lines behind a body, which mean nothing.
+	// trailerLimit bounds the lines after a body, which are ignored.
 	trailerLimit = 64 << 10
 )
 
-// Upload is the body of a client's request, which is read from its connection to its
+// Upload is the body of a client's request, read from its connection up to its
 // last byte. Close must be called.
 type Upload struct {
 	Received uint64
@@ -35,14 +35,14 @@ type Upload struct {
 	reader    *bufio.Reader
 	body      io.Reader
 	isChunked bool
-	left      uint64 // of a body whose length was told
-	continues bool   // the client waits for the word
+	left      uint64 // for a body with a length
+	continues bool   // the client waits for `100 Continue`
 	err       error
 	stopped   atomic.Bool
 }
 
-// Receive begins a body of a length, or in HTTP's chunks. expectsContinue says that
-// the client waits to be told that it may come.
+// Receive begins a body with a length, or in HTTP's chunks. expectsContinue: the
+// client waits for `100 Continue`.
 func Receive(client Client, length *uint64, expectsContinue bool) *Upload {
 	u := &Upload{conn: client.Conn, isChunked: length == nil, continues: expectsContinue && len(client.Early) == 0}
 	u.reader = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(client.Early), client.Conn), uploadBuffer)
@@ -55,8 +55,8 @@ func Receive(client Client, length *uint64, expectsContinue bool) *Upload {
 	return u
 }
 
-// Read answers io.EOF behind the body alone. Bodies that are cut or not framed as
-// HTTP says are INVALID_ARGUMENT.
+// Read returns io.EOF only after a complete body. Incomplete bodies, and bodies
+// with invalid framing, are INVALID_ARGUMENT.
 func (u *Upload) Read(p []byte) (int, error) {
 	if u.err != nil {
 		return 0, u.err
@@ -66,7 +66,7 @@ func (u *Upload) Read(p []byte) (int, error) {
 	}
 	if u.continues {
 		u.continues = false
-		_, _ = io.WriteString(u.conn, "HTTP/1.1 100 Continue\r\n\r\n") // a client that is gone is told of by the read
+		_, _ = io.WriteString(u.conn, "HTTP/1.1 100 Continue\r\n\r\n") // the read fails if the client is gone
 	}
 	n := 0
 	if !u.isChunked && u.left == 0 {
@@ -82,7 +82,7 @@ func (u *Upload) Read(p []byte) (int, error) {
 	switch {
 	case !u.isChunked && n > 0:
 		u.left -= uint64(n)
-		u.err = nil // the next read tells
+		u.err = nil // the next read reports it
 	case !u.isChunked && u.left > 0 && u.err == io.EOF:
 		u.err = io.ErrUnexpectedEOF
 	case u.isChunked && u.err == io.EOF:
@@ -94,14 +94,13 @@ func (u *Upload) Read(p []byte) (int, error) {
 	return n, u.err
 }
 
-// Stop ends a read that waits for the client, and those that follow: nobody wants
-// what still comes.
+// Stop fails pending and further reads: the rest of the body is not needed.
 func (u *Upload) Stop() {
 	u.stopped.Store(true)
 	_ = u.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
-// skipTrailer reads what stands behind the last chunk. It answers io.EOF at its end.
+// skipTrailer reads what follows the last chunk. It returns io.EOF at its end.
 func (u *Upload) skipTrailer() error {
 	for left := trailerLimit; ; {
 		line, err := u.reader.ReadSlice('\n')
@@ -117,14 +116,15 @@ func (u *Upload) skipTrailer() error {
 	}
 }
 
-// Answer answers the request, as its last one: with nothing, or with an error.
+// Answer answers the request as the last one of its connection, with an error or
+// without a body.
 func (u *Upload) Answer(head string, status int, message string) {
 	body := []byte{}
 	if status != http.StatusOK {
 		text := new(bytes.Buffer)
 		encoder := json.NewEncoder(text)
 		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(map[string]string{"message": message}) // it ends the line
+		_ = encoder.Encode(map[string]string{"message": message}) // writes the line's end, too
 		body = text.Bytes()
 		head += "Content-Type: application/json\r\n"
 	}
@@ -134,5 +134,5 @@ func (u *Upload) Answer(head string, status int, message string) {
 	_ = u.conn.CloseWrite()
 }
 
-// Close lets go of the connection, once the client has closed its end.
+// Close closes the connection, once the client has closed its end.
 func (u *Upload) Close() { go drop(u.conn) }

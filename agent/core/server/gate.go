@@ -22,9 +22,9 @@ var ErrLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the conta
 type Gate struct {
 	mu       sync.Mutex
 	underWay map[*gatedCall]struct{}
-	calls    int // under way, but for the others
-	outputs  int // that give what was recorded, and need nothing else: logs and sessions
-	open     int // without an end of their own: Watch, Tunnel and Listeners
+	calls    int // pending calls, except the following
+	outputs  int // calls that send recorded output and need nothing else: logs and sessions
+	open     int // calls without an end of their own: Watch, Tunnel and Listeners
 	closed   bool
 	changed  change.Signal
 	refuse   *connect.ErrorWriter

@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// offerLimit is how long a session waits for its client's connection.
+	// offerLimit limits how long a session waits for its client's connection.
 	offerLimit = 30 * time.Second
-	// orphanLimit is how long it does once its caller is gone, which may have sent
-	// it just before.
+	// orphanLimit is the same after the caller has left, which may have sent the
+	// connection just before.
 	orphanLimit = 3 * time.Second
 )
 
-// offering is a session whose client's connection may be handed on.
+// offering is a session whose client's connection may be handed over.
 type offering struct {
 	offers  *handover.Offers
 	session handover.Session
@@ -29,7 +29,7 @@ type offering struct {
 	out     *sender[agentv1.SessionResponse]
 }
 
-// offeringOf answers nil where all goes over the call.
+// offeringOf returns nil if everything is sent over the call.
 func offeringOf(container Container, session Session, first *agentv1.SessionRequest) *offering {
 	asked := first.GetOpenExec().GetHandOver()
 	stdin := first.GetOpenExec().GetAttachStdin()
@@ -47,9 +47,9 @@ func offeringOf(container Container, session Session, first *agentv1.SessionRequ
 	}
 }
 
-// run makes the offer and, where the connection comes, carries it to the end of the
-// session: also when the caller has gone meanwhile. It answers whether the session
-// is over; else it goes on over the call.
+// run makes the offer and, if the connection arrives, carries it to the end of
+// the session, even if the caller has left. It reports whether the session is
+// over; otherwise it continues over the call.
 func (o *offering) run(ctx context.Context, cancel context.CancelCauseFunc) (over bool, err error) {
 	first, err := o.session.Next(ctx)
 	if err != nil {
@@ -60,7 +60,7 @@ func (o *offering) run(ctx context.Context, cancel context.CancelCauseFunc) (ove
 	}
 	offer, err := o.offers.Make()
 	if err != nil {
-		return false, o.out.Send(first) // it is in the log
+		return false, o.out.Send(first) // already logged
 	}
 	defer offer.Withdraw()
 	first.GetStarted().Offer = &agentv1.HandOverOffer{Socket: offer.Socket, Token: offer.Token}
@@ -78,7 +78,7 @@ func (o *offering) run(ctx context.Context, cancel context.CancelCauseFunc) (ove
 		case err := <-answer:
 			if err != nil {
 				answer = nil
-				if !errors.Is(err, io.EOF) { // else it only listens
+				if !errors.Is(err, io.EOF) { // otherwise the caller only listens
 					limit.Reset(orphanLimit)
 				}
 				continue
@@ -96,8 +96,8 @@ func (o *offering) run(ctx context.Context, cancel context.CancelCauseFunc) (ove
 	}
 }
 
-// kept waits until the caller says that the session is to go on over the call. An
-// error is the call's end.
+// kept waits until the caller requests that the session continues over the call.
+// An error ends the call.
 func (o *offering) kept(cancel context.CancelCauseFunc) error {
 	for {
 		request, err := receiveAlive(cancel, o.stream.Receive)
@@ -115,7 +115,7 @@ func (o *offering) kept(cancel context.CancelCauseFunc) error {
 }
 
 func (o *offering) carry(client handover.Client) error {
-	// Errors mean that the caller is gone, which changes nothing.
+	// An error means that the caller is gone, which makes no difference.
 	_ = o.out.Send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Handed{Handed: &agentv1.SessionHanded{}}})
 	carried, last := handover.Carry(client, o.session, o.way)
 	_ = o.out.Send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Carried{Carried: carried}})

@@ -6,15 +6,15 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// archiveOut takes the bytes of an archive that a call asks for: into the call's
-// messages, or to the client's own connection.
+// archiveOut sends the bytes of a requested archive: as the call's messages, or
+// to the client's own connection.
 type archiveOut struct {
 	*bodyOut
 	chunks *chunkWriter
 }
 
-// newArchiveOut makes the way of an archive. asked says that the client's connection
-// may be handed on, tell sends the offer. end must be called.
+// newArchiveOut creates the output of an archive. asked: the client's connection
+// may be handed over; tell sends the offer. end must be called.
 func newArchiveOut(call context.Context, container Container, asked bool, chunks *chunkWriter, tell func(*agentv1.HandOverOffer) error) *archiveOut {
 	return &archiveOut{newBodyOut(call, offersOf(container, asked), tell), chunks}
 }
@@ -29,7 +29,7 @@ func (o *archiveOut) Write(data []byte) (int, error) {
 	return o.give(data)
 }
 
-// end ends the archive, which failed where there was an error. It answers its length.
+// end ends the archive, as failed if there is an error. It returns its length.
 func (o *archiveOut) end(err error) (uint64, error) {
 	defer o.cancel(nil)
 	if o.given != nil {

@@ -11,29 +11,30 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// bodyOut takes the bytes that a call asks for to the client's own connection, as
-// the body of its answer, where that is handed on.
+// bodyOut sends the bytes that a call requests to the client's own connection, as
+// the body of its answer, if that is handed over.
 type bodyOut struct {
-	ctx    context.Context // of what is read, which outlives the call where it is handed on
+	ctx    context.Context // of the files being read; after a hand-over it outlives the call
 	cancel context.CancelCauseFunc
 
 	call context.Context
-	// offers is nil where all goes over the call.
+	// offers is nil if everything is sent over the call.
 	offers *handover.Offers
 	tell   func(*agentv1.HandOverOffer) error
 	offer  *handover.Offer
 	given  *handover.Given
 }
 
-// newBodyOut makes the way of a body. tell sends the offer. cancel must be called.
+// newBodyOut creates the output of a body. tell sends the offer. cancel must be
+// called.
 func newBodyOut(call context.Context, offers *handover.Offers, tell func(*agentv1.HandOverOffer) error) *bodyOut {
 	o := &bodyOut{call: call, offers: offers, tell: tell}
 	o.ctx, o.cancel = outliving(call, offers)
 	return o
 }
 
-// offersOf returns nil where no client's connection is to be handed on, or the
-// container's agent takes none.
+// offersOf returns nil if the client's connection must not be handed over, or the
+// container's agent accepts none.
 func offersOf(container Container, asked bool) *handover.Offers {
 	if taker, takes := container.(HandOvers); asked && takes {
 		return taker.HandOvers()
@@ -41,8 +42,8 @@ func offersOf(container Container, asked bool) *handover.Offers {
 	return nil
 }
 
-// outliving is the context of a body, and of the files that it is of: one that may
-// be handed on goes on, and its mounts stay, though the caller is gone, until the
+// outliving returns the context of a body and its files: after a hand-over the
+// body continues, and its mounts stay, although the caller is gone, until the
 // call is cut.
 func outliving(call context.Context, offers *handover.Offers) (context.Context, context.CancelCauseFunc) {
 	if offers == nil {
@@ -59,21 +60,21 @@ func outliving(call context.Context, offers *handover.Offers) (context.Context, 
 	return ctx, cancel
 }
 
-// begin makes the offer, if there is to be one and there is none.
+// begin makes the offer, if one is wanted and was not made yet.
 func (o *bodyOut) begin() error {
 	if o.offers == nil || o.offer != nil {
 		return nil
 	}
 	offer, err := o.offers.Make()
 	if err != nil {
-		o.offers = nil // it is in the log
+		o.offers = nil // already logged
 		return nil
 	}
 	o.offer = offer
 	return o.tell(&agentv1.HandOverOffer{Socket: offer.Socket, Token: offer.Token})
 }
 
-// give writes to the client's connection, for which the first bytes wait.
+// give writes to the client's connection; the first bytes wait for it.
 func (o *bodyOut) give(data []byte) (int, error) {
 	if o.given == nil {
 		client, err := awaitClient(o.call, o.offer)
@@ -86,7 +87,7 @@ func (o *bodyOut) give(data []byte) (int, error) {
 	return o.given.Write(data)
 }
 
-// withdraw ends an offer for which no byte has waited.
+// withdraw ends an offer before the first byte.
 func (o *bodyOut) withdraw() {
 	if o.offer != nil {
 		if client, taken := o.offer.Withdraw(); taken {
@@ -95,8 +96,8 @@ func (o *bodyOut) withdraw() {
 	}
 }
 
-// awaitClient waits for the connection that an offer is for: it may come although
-// the caller is gone, which has sent it just before.
+// awaitClient waits for the offered connection, which may arrive after the caller
+// is gone, if sent just before.
 func awaitClient(call context.Context, offer *handover.Offer) (handover.Client, error) {
 	gone := call.Done()
 	limit := time.NewTimer(offerLimit)

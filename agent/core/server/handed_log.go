@@ -12,27 +12,27 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// LogHandOvers is a Container whose logs may go to clients' connections, though it
-// takes none for anything else.
+// LogHandOvers is a Container whose logs may be sent to clients' connections,
+// although it accepts these for nothing else.
 type LogHandOvers interface {
 	LogHandOvers() *handover.Offers
 }
 
-// smallLog is the size up to which a log goes over the call in any case, which takes
-// less time than to hand its client on.
+// smallLog is the size up to which a log is always sent over the call, which is
+// faster than a hand-over.
 const smallLog = 32 << 10
 
-// logOut takes a log's output: into the call's messages, or to the client's own
+// logOut sends a log's output: as the call's messages, or to the client's own
 // connection.
 type logOut struct {
 	*bodyOut
 	out    *sender[agentv1.LogsResponse]
 	frames bool
-	first  log.Chunk // that was kept
+	first  log.Chunk // the held back chunk
 	offset uint64    // bytes so far
 }
 
-// newLogOut makes the way of a log. end must be called.
+// newLogOut creates the output of a log. end must be called.
 func newLogOut(call context.Context, container Container, request *agentv1.LogsRequest, out *sender[agentv1.LogsResponse]) *logOut {
 	asked := request.HandOver && !request.Follow
 	offers := offersOf(container, asked)
@@ -45,7 +45,7 @@ func newLogOut(call context.Context, container Container, request *agentv1.LogsR
 	return &logOut{bodyOut: body, out: out, frames: request.Form == agentv1.LogForm_LOG_FORM_FRAMES}
 }
 
-// write keeps a first chunk that is small.
+// write holds back a small first chunk.
 func (o *logOut) write(chunk log.Chunk) error {
 	if o.offers != nil && o.offer == nil && len(o.first.Data) == 0 && len(chunk.Data) <= smallLog {
 		o.first = log.Chunk{Stream: chunk.Stream, Data: bytes.Clone(chunk.Data)}
@@ -61,7 +61,7 @@ func (o *logOut) write(chunk log.Chunk) error {
 	return err
 }
 
-// writeFirst writes what was kept.
+// writeFirst writes the chunk that was held back.
 func (o *logOut) writeFirst() error {
 	first := o.first
 	o.first = log.Chunk{}
@@ -82,7 +82,7 @@ func (o *logOut) put(chunk log.Chunk) error {
 	return o.out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: message}})
 }
 
-// end ends the log, which failed where there was an error.
+// end ends the log, as failed if there is an error.
 func (o *logOut) end(err error) error {
 	defer o.cancel(nil)
 	if o.given != nil {
@@ -103,10 +103,11 @@ func (o *logOut) end(err error) error {
 	return o.out.finish(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{TotalBytes: o.offset}}})
 }
 
-// endGiven ends what the client has got. One that has left is no failure.
+// endGiven ends the output to a client's connection. A client that has left is no
+// failure.
 func (o *logOut) endGiven(err error) error {
 	if err != nil && !o.given.Left() {
-		_, _ = o.given.Write(handover.LogFailure(err, o.frames)) // a client that leaves now is told nothing
+		_, _ = o.given.Write(handover.LogFailure(err, o.frames)) // a client that leaves now gets no message
 	}
 	failed := err != nil && !o.given.Left()
 	if err = o.given.End(err); err != nil && !failed {

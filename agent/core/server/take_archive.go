@@ -96,7 +96,7 @@ func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveT
 	}
 	select {
 	case <-overOf(ctx):
-		return ErrLeaving // which the caller hears, and answers
+		return ErrLeaving // the caller gets this, and answers the client
 	default:
 	}
 	if err == nil {
@@ -119,7 +119,7 @@ func failureOf(err error) *agentv1.ArchiveFailure {
 	return &agentv1.ArchiveFailure{Code: int32(connect.CodeOf(wireError(err))), Message: message}
 }
 
-// statusOf is HTTP's status for a failure, or for none, as the frontend has it.
+// statusOf returns the HTTP status of a result, the same as the frontend's.
 func statusOf(failure *agentv1.ArchiveFailure) int {
 	if failure == nil {
 		return 200

@@ -166,9 +166,10 @@ func (c *Sessions) WithdrawStart(generation uint64, failure *StartError) bool {
 }
 
 // awaitAttachments waits, for at most the request's time, until every reservation
-// has had its session, even if that has ended. Then it waits for one of both: the
-// sessions, or a caller. Without either, the backend that has asked for the start is
-// gone, and its client was told of a failure: the next one asks again, or withdraws it.
+// has had its session, even if that has ended. If some have not, it waits further for
+// the sessions or for a caller, whichever is first. Without a caller the backend that
+// requested the start is gone, and its client got an error: the next backend repeats
+// the request or withdraws it.
 func (c *Sessions) awaitAttachments(r *run, request *agentv1.StartRequest) {
 	timeout := time.Duration(request.AwaitAttachTimeoutMs) * time.Millisecond
 	if timeout == 0 {

@@ -142,7 +142,7 @@ func (w *walk) count(stat *unix.Stat_t) {
 	w.total += uint64(stat.Size)
 }
 
-// isGone reports whether a directory is none any more.
+// isGone reports whether a directory has vanished or was replaced.
 func isGone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }

@@ -76,8 +76,8 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(id)), nil
 }
 
-// durability is how a layer, or a directory on top of layers, stands a crash of
-// the machine.
+// durability is the state of a layer, or of a directory on top of layers, with regard
+// to crashes of the machine.
 type durability int
 
 const (

@@ -190,7 +190,7 @@ func limitResources(limits []Limit) error {
 	for _, limit := range limits {
 		err := unix.Setrlimit(limit.Resource, &unix.Rlimit{Cur: limit.Soft, Max: limit.Hard})
 		if errors.Is(err, unix.EPERM) && limit.Hard == unix.RLIM_INFINITY {
-			err = limitToMost(limit)
+			err = limitToMaximum(limit)
 		}
 		if err != nil {
 			return fmt.Errorf("set the limit %s to %d:%d: %w", limit.Name, int64(limit.Soft), int64(limit.Hard), err)
@@ -199,9 +199,9 @@ func limitResources(limits []Limit) error {
 	return nil
 }
 
-// limitToMost applies an unlimited limit if the platform lets nobody raise one:
+// limitToMaximum applies an unlimited limit if the platform lets nobody raise one:
 // it sets the container's maximum.
-func limitToMost(limit Limit) error {
+func limitToMaximum(limit Limit) error {
 	var given unix.Rlimit
 	if err := unix.Getrlimit(limit.Resource, &given); err != nil {
 		return err

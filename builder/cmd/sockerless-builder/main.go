@@ -165,15 +165,15 @@ func boundData(memoryBytes int64) error {
 // leave ends the process after it has exceeded its memory, once clients have been told. It serves nobody from now on:
 // the next build gets a new process.
 func leave(web *http.Server, serving *server.Server) {
-	ending, cancel := context.WithTimeout(context.Background(), tellingTimeout)
+	ending, cancel := context.WithTimeout(context.Background(), reportTimeout)
 	defer cancel()
 	_ = web.Shutdown(ending)
 	serving.WaitForClients(ending)
 	exitWith(context.Cause(serving.OutOfMemory()))
 }
 
-// tellingTimeout bounds the time for telling clients that the builder is out of memory, which keeps growing meanwhile.
-const tellingTimeout = 2 * time.Second
+// reportTimeout bounds the time for reporting to clients that the builder is out of memory, which keeps growing meanwhile.
+const reportTimeout = 2 * time.Second
 
 // lockTimeout bounds the wait for an orphaned builder's exit. The starter of a builder waits 30 seconds.
 const lockTimeout = shutdownTimeout + 15*time.Second
