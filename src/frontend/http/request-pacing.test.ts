@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { IncomingMessage, ServerResponse } from "node:http";
 import { Socket } from "node:net";
 import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import fc from "fast-check";
 
@@ -382,36 +383,53 @@ test("content that comes in chunks of a byte is handed on in few pieces", async 
   assert.ok(pieces < 1000, `${pieces} pieces`);
 });
 
+/** A connection in the middle of a chunked body, of which a fake of Node's parser counts what it is given. */
+function bodyUnderWay(isDropped: boolean): { readonly socket: Socket; readonly parsed: () => number } {
+  const parser = {
+    onIncoming: (_: IncomingMessage): undefined => {
+      const response = new ServerResponse(request);
+      pace.began(Object.defineProperty(response, "writableFinished", { value: isDropped }));
+    },
+  };
+  const socket = Object.assign(new Socket(), { parser });
+  const request = new IncomingMessage(socket);
+  request.headers = { "transfer-encoding": "chunked" };
+  let parsed = 0;
+  socket.on("data", (bytes: Buffer) => {
+    if (bytes.includes("PUT")) {
+      parser.onIncoming(request);
+      return;
+    }
+    parsed += bytes.length;
+    for (let n = 0; n < bytes.length && !isDropped; n += 6) {
+      request.push(Buffer.from(" "));
+    }
+  });
+  const pace = new RequestPace(socket, () => false, new UnfinishedHeaders(1024, () => {}));
+  socket.emit("data", Buffer.from(uploadHead("/upload")));
+  return { socket, parsed: () => parsed };
+}
+
 test("of a body in chunks of a byte little is parsed in a turn of the event loop, be it read or dropped", async () => {
   for (const isDropped of [false, true]) {
-    const parser = {
-      onIncoming: (_: IncomingMessage): undefined => {
-        const response = new ServerResponse(request);
-        pace.began(Object.defineProperty(response, "writableFinished", { value: isDropped }));
-      },
-    };
-    const socket = Object.assign(new Socket(), { parser });
-    const request = new IncomingMessage(socket);
-    request.headers = { "transfer-encoding": "chunked" };
-    let parsed = 0;
-    socket.on("data", (bytes: Buffer) => {
-      if (bytes.includes("PUT")) {
-        parser.onIncoming(request);
-        return;
-      }
-      parsed += bytes.length;
-      for (let n = 0; n < bytes.length && !isDropped; n += 6) {
-        request.push(Buffer.from(" "));
-      }
-    });
-    const pace = new RequestPace(socket, () => false, new UnfinishedHeaders(1024, () => {}));
-    socket.emit("data", Buffer.from(uploadHead("/upload")));
+    const { socket, parsed } = bodyUnderWay(isDropped);
     const body = Buffer.from(smallestChunks(10_000));
     socket.emit("data", body);
-    assert.ok(parsed <= 12_000, `${parsed} bytes in a turn`);
-    await until(() => parsed === body.length || undefined);
+    assert.ok(parsed() <= 12_000, `${parsed()} bytes in a turn`);
+    await until(() => parsed() === body.length || undefined);
     socket.destroy();
   }
+});
+
+test("of a connection that was closed amid a body nothing more is parsed", async () => {
+  const { socket, parsed } = bodyUnderWay(false);
+  socket.emit("data", Buffer.from(smallestChunks(10_000)));
+  const before = parsed();
+  socket.destroy();
+  for (let turn = 0; turn < 5; turn++) {
+    await nextTurn();
+  }
+  assert.equal(parsed(), before);
 });
 
 test("line ends without a request are not parsed", () => {

@@ -177,6 +177,9 @@ export class RequestPace {
     this.#awaitsTurn = true;
     bodyTurns.wait(() => {
       this.#awaitsTurn = false;
+      if (this.#socket.destroyed) {
+        return; // Node has given its parser to another connection, or will.
+      }
       const request = this.#request;
       if (request !== undefined && request.readableLength >= request.readableHighWaterMark) {
         this.#socket.unshift(rest); // Reading the request resumes the connection.
