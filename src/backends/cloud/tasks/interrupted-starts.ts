@@ -5,6 +5,8 @@ interface LostStart {
   readonly failure: Error;
   /** Whether its task has ended, so that another one is needed. */
   readonly hasEnded: boolean;
+  /** Whether only that agent may be told again, as it may have begun the command. */
+  readonly needsSameAgent: boolean;
 }
 
 /** The remaining limits of a start. */

@@ -404,9 +404,10 @@ describe("a start", () => {
       const left = () => unanswered.answerTo(container);
       const failure = new Error("the agent is away");
       const lose = (isTold: boolean) => mayLaunchAgain(context, container, { isTold, failure });
+      const end = () => context.book.note(container, { phase: TaskPhase.GONE });
       const started = (progress: Partial<LaunchProgress> = {}) =>
         passing(clock, start({ ...untroubled, ...progress }));
-      return { started, clock, asked, told, stopped, left, met, lose };
+      return { started, clock, asked, told, stopped, left, met, lose, end };
     }
 
     /** The record of a start that the backend's end has cut off before the cloud's answer. */
@@ -531,6 +532,17 @@ describe("a start", () => {
         }
       });
     }
+
+    it("fails where the task of an agent that may have been told is found to have ended before it is asked again", async () => {
+      const lost = new Map<string, "ends" | "answers again">();
+      const { started, asked, lose, end } = troubled([{ task: "1" }, { task: "2" }], {}, undefined, lost);
+      await started();
+      lost.set("1", "ends");
+      assert.equal(await lose(true), true);
+      await end();
+      await assert.rejects(started(), /the agent is away/);
+      assert.deepEqual(asked, ["gale"]);
+    });
 
     it("is not asked for again where it is taken up, since its command may have begun", async () => {
       const lost = new Map([["task/now", "ends"]] as const);

@@ -75,10 +75,13 @@ export async function launch(
     failures: before?.failures ?? 0,
   });
   if (before?.lost !== undefined) {
-    const { failure, hasEnded } = before.lost;
+    const { failure, hasEnded, needsSameAgent } = before.lost;
     await (hasEnded
       ? tries.pause("passes", messageOf(failure), failure, limit.signal)
       : pauseBeforeAsking(failure, limit, context, told));
+    if (needsSameAgent && context.book.of(id)?.phase !== TaskPhase.SERVING) {
+      throw failure; // Its task was found to have ended meanwhile.
+    }
     goesOn();
   }
   const found = await launchOnce(context, spec, { reached, waits, goesOn, phase }, { limit, tries, phase });

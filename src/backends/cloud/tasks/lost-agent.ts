@@ -40,7 +40,7 @@ export async function mayLaunchAgain(
       await leaveAgent(context, task);
     }
   }
-  start.lost = { failure, hasEnded };
+  start.lost = { failure, hasEnded, needsSameAgent: isTold && !hasEnded };
   const about = { container: containerId, task: task.task, err: failure };
   logger.warn(about, `the agent of a container was lost in its start: ${messageOf(failure)}`);
   return true;
