@@ -187,7 +187,7 @@ async function beginsTls(connection: Duplex, signal: AbortSignal): Promise<void>
   }
   const first = connection.read(1) as Buffer | null;
   if (first?.[0] !== tlsHandshake) {
-    throw new Error("the connection to another agent did not begin with TLS");
+    throw new Error("it speaks no TLS to another agent");
   }
   connection.unshift(first);
 }
