@@ -67,6 +67,21 @@ describe("the metrics address", () => {
     }
   }
 
+  it("answers a client that offers HTTP/2", async () => {
+    const listener = await serveMetrics(
+      { address: "tcp://127.0.0.1:0", tls: undefined },
+      { metrics: () => Promise.resolve("a 1\n"), parts: () => Promise.resolve([]) },
+    );
+    try {
+      const headers = { Connection: "Upgrade, HTTP2-Settings", Upgrade: "h2c", "HTTP2-Settings": "AAMAAABk" };
+      const options = { port: portOf(listener), host: "127.0.0.1", path: "/metrics", agent: false, headers };
+      const [answer] = await once(request(options).end(), "response");
+      assert.equal(await text(answer), "a 1\n");
+    } finally {
+      await listener.close();
+    }
+  });
+
   it("answers one request of a connection, and gathers metrics once at a time", async () => {
     let gathering = 0;
     let most = 0;

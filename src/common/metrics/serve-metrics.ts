@@ -51,7 +51,7 @@ const limits = {
   headersTimeout: patienceMs,
   requestTimeout: patienceMs,
   connectionsCheckingInterval: 1_000,
-  shouldUpgradeCallback: () => true, // Node cuts what nobody takes over: a request with a body.
+  shouldUpgradeCallback: hasBody, // Node cuts what nobody takes over.
 };
 
 /**
@@ -115,12 +115,15 @@ function boundConnections(server: Server): void {
   });
 }
 
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+}
+
 /** Cuts requests with a body before it is parsed: a body in tiny chunks would take much time and memory. */
 function refuseBodies(socket: Socket): void {
   const parse = interceptParser(socket, {
     data: (chunk) => parse?.(chunk),
-    header: ({ headers }) =>
-      headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0,
+    header: hasBody,
     dispatched: () => {},
   });
 }
