@@ -43,6 +43,14 @@ test("an expression is bounded with its repetitions written out, alone and with 
   assert.equal(filters.matches("name", "x1999y-"), false);
 });
 
+test("any number of whole names is found, without the engine of expressions", () => {
+  const values = Array.from({ length: 2000 }, (_, n) => `^/a-name-that-is-rather-long-${n}$`);
+  const filters = new Filters({ name: create(StringListSchema, { values }) }, ["name"]);
+  assert.equal(filters.matches("name", "/a-name-that-is-rather-long-1999"), true);
+  assert.equal(filters.matches("name", "/a-name-that-is-rather-long-19999"), false);
+  assert.equal(filters.matches("name", "x/a-name-that-is-rather-long-1"), false);
+});
+
 test("the engine of expressions is loaded for none but these", () => {
   const [, extension = ""] = /(\.[jt]s)$/.exec(import.meta.url) ?? [];
   const filters = JSON.stringify(new URL(`./filters${extension}`, import.meta.url));

@@ -10,6 +10,8 @@ const longestPatterns = 4096;
 
 /** A name without special characters, which needs no regular expression. */
 const plainName = /^[\w/:-]*$/;
+/** An expression that only such a name matches. */
+const wholeName = /^\^([\w/:-]*)\$$/;
 
 /** The filters of a request. */
 export class Filters {
@@ -54,8 +56,13 @@ export class Filters {
 
   /** Like {@link matchesExactly}, but also true if a value, as a regular expression, matches part of the text. */
   matches(key: string, text: string): boolean {
-    const isFound = (value: string): boolean | undefined =>
-      plainName.test(value) ? text.includes(value) : this.#expression(value)?.test(text);
+    const isFound = (value: string): boolean | undefined => {
+      if (plainName.test(value)) {
+        return text.includes(value);
+      }
+      const whole = wholeName.exec(value)?.[1];
+      return whole === undefined ? this.#expression(value)?.test(text) : text === whole;
+    };
     return this.matchesExactly(key, text) || this.get(key).some(isFound);
   }
 
