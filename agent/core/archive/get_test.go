@@ -226,6 +226,9 @@ func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
 	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) }()
 	r, dir, _ := newRoot(t)
 	makeDeep(t, dir, 100)
+	// More than is buffered: who writes it has all levels open.
+	bottom := filepath.Join(dir, strings.Repeat("d/", 100), "file")
+	must(t, os.WriteFile(bottom, make([]byte, 2*copyBuffer), 0o644))
 	errs := make(chan error)
 	reading, stop := io.Pipe()
 	for range 8 {
