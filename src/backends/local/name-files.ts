@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { ownValue } from "../../common/own-value.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { LinkedHost, NetworkPlan } from "../driver/workload-spec.ts";
+import { parseExtraHost } from "../model/extra-hosts.ts";
 
 /** The machine's own name files, from which those of containers are derived. */
 export interface MachineNames {
@@ -74,13 +75,9 @@ function hosts(
   return `${base.join("\n")}\n`;
 }
 
-/** `name:address`; the address may be IPv6 in brackets, or `host-gateway`. */
 function extraHost(entry: string, machine: MachineNames): string {
-  const at = entry.indexOf(":");
-  const name = entry.slice(0, at);
-  const address = entry.slice(at + 1);
-  const resolved = address === "host-gateway" ? machine.hostGateway : address.replace(/^\[(.*)\]$/, "$1");
-  return `${resolved}\t${name}`;
+  const { name, address } = parseExtraHost(entry);
+  return `${address === "host-gateway" ? machine.hostGateway : address}\t${name}`;
 }
 
 /** A container's own names in /etc/hosts: its full host name, and the part before the first dot. */

@@ -10,6 +10,7 @@ import {
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { dockerSocketsOf } from "../../model/docker-socket.ts";
+import { type ExtraHost, parseExtraHost } from "../../model/extra-hosts.ts";
 import { parseSignal, sigterm } from "../../model/signals.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
 import { agentSeccomp, asksForAll, boundingSet } from "./agent-seccomp.ts";
@@ -47,9 +48,8 @@ export function startDetails(
   const { config, hostConfig } = record;
   const named = spec.joined?.network?.owner ?? record; // Sharers of a network share its owner's names.
   const linkedHosts = spec.linkedHosts ?? [];
-  const replaced = new Set(
-    linkedHosts.flatMap(({ names, shownAddress }) => names.map((name) => `${name}:${shownAddress}`)),
-  );
+  const isReplaced = ({ name, address }: ExtraHost): boolean =>
+    linkedHosts.some(({ names, shownAddress }) => shownAddress === address && names.includes(name));
   const stopSignal = config?.stopSignal ?? "";
   const drainSeconds = Math.ceil(settings.drainTimeoutMs / 1000);
   return {
@@ -57,8 +57,9 @@ export function startDetails(
     hostname: ownNames(spec),
     extraHosts: [
       ...(named.hostConfig?.extraHosts ?? [])
-        .filter((entry) => !replaced.has(entry))
-        .map((entry) => hostsEntry(entry, named)),
+        .map(parseExtraHost)
+        .filter((host) => !isReplaced(host))
+        .map((host) => hostsEntry(host, named)),
       ...linkedHosts.map(({ address, names }) => ({ address, names: [...names] })),
     ],
     resolver: {
@@ -131,13 +132,11 @@ function ownNames({ record: { config } }: WorkloadSpec): string {
   return domainname === "" ? hostname : `${hostname}.${domainname}`;
 }
 
-/** `name:address`; the address may be IPv6 in brackets, or `host-gateway`: the gateway that inspect shows. */
-function hostsEntry(entry: string, record: ContainerRecord): MessageInitShape<typeof HostsEntrySchema> {
-  const at = entry.indexOf(":");
-  const address = entry.slice(at + 1);
+/** A line of `/etc/hosts`; `host-gateway` is the gateway that inspect shows. */
+function hostsEntry(
+  { name, address }: ExtraHost,
+  record: ContainerRecord,
+): MessageInitShape<typeof HostsEntrySchema> {
   const gateway = Object.values(record.endpoints).find((endpoint) => endpoint.gateway !== "")?.gateway;
-  return {
-    address: address === "host-gateway" ? (gateway ?? "127.0.0.1") : address.replace(/^\[(.*)\]$/, "$1"),
-    names: [entry.slice(0, at)],
-  };
+  return { address: address === "host-gateway" ? (gateway ?? "127.0.0.1") : address, names: [name] };
 }

@@ -19,6 +19,7 @@ import { withLinks } from "./endpoint-links.ts";
 import { type Endpoints, peerAddressOf } from "../../../model/endpoints.ts";
 import type { NamesContext } from "./names-context.ts";
 import { builtinNetworks } from "./networks.ts";
+import { parseExtraHost } from "../../../model/extra-hosts.ts";
 
 /** The user-defined networks of endpoints, by name: only there do names resolve. */
 export function namedNetworks(endpoints: Endpoints): readonly string[] {
@@ -47,14 +48,13 @@ export function namesFor(context: NamesContext, record: ContainerRecord): NamesR
  */
 export function peerHosts({ state, driver }: NamesContext, record: ContainerRecord): LinkedHost[] {
   return hostConfigOf(record).extraHosts.flatMap((entry) => {
-    const at = entry.indexOf(":");
-    const shownAddress = entry.slice(at + 1);
+    const { name: alias, address: shownAddress } = parseExtraHost(entry);
     const address = Object.keys(record.endpoints)
       .flatMap((name) => state.containers.addressedOn(name).map(({ endpoints }) => ownValue(endpoints, name)))
       .filter((endpoint) => endpoint?.ipAddress === shownAddress)
       .map((endpoint) => peerAddressOf(endpoint, driver))
       .find((reached) => reached !== "" && reached !== shownAddress);
-    return address === undefined ? [] : [{ address, names: [entry.slice(0, at)], shownAddress }];
+    return address === undefined ? [] : [{ address, names: [alias], shownAddress }];
   });
 }
 

@@ -14,6 +14,7 @@ import { containerOfMode, isContainerMode } from "../../../../model/container-mo
 import { validateMount } from "../mounts/validate-mount.ts";
 import { validatePortBindings } from "../../../../model/ports.ts";
 import { parseSignal } from "../../../../model/signals.ts";
+import { parseExtraHost } from "../../../../model/extra-hosts.ts";
 
 /** Refuses an invalid configuration. @throws invalid */
 export function validateConfig(config: ContainerConfig): void {
@@ -186,11 +187,10 @@ function isNone(policy: RestartPolicy | undefined): boolean {
 }
 
 function validateExtraHost(host: string): void {
-  const colon = host.indexOf(":");
-  if (colon <= 0) {
+  const { name, address } = parseExtraHost(host);
+  if (name === "") {
     throw invalid(`bad format for add-host: ${JSON.stringify(host)}`);
   }
-  const address = host.slice(colon + 1).replace(/^\[(.*)\]$/, "$1");
   if (address !== "host-gateway" && isIP(address) === 0) {
     throw invalid(`invalid IP address in add-host: ${JSON.stringify(address)}`);
   }
