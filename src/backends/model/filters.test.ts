@@ -23,10 +23,11 @@ test("a name is found in a text, and so is an expression", () => {
   assert.equal(matches("(", "(web"), false, "this is no expression");
 });
 
-test("an expression is bounded with its repetitions written out, alone and with others of its request", () => {
+test("an expression is bounded with all that it repeats or lists, alone and with others of its request", () => {
   const address = "^[0-9]{1,3}([.][0-9]{1,3}){3}$";
   const id = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}";
   assert.equal(matches(address, "10.0.0.17"), true);
+  assert.equal(matches(String.raw`(?i)^/[а-я]+\pL$`, "/ЩИБ"), true);
   assert.equal(matches(id, "/x-0a0a0a0a-0a0a-0a0a-0a0a-0a0a0a0a0a0a"), true);
   for (const large of [
     ".{0,1000}".repeat(455),
@@ -34,6 +35,9 @@ test("an expression is bounded with its repetitions written out, alone and with 
     `(${"a?".repeat(200)}){30}`,
     "(((((.{5}){5}){5}){5})[)]){5}",
     "(".repeat(9) + "w".repeat(100) + "){2}".repeat(9),
+    "[^\\pL]".repeat(60),
+    "(?i)[b-\u{1e943}]".repeat(2),
+    String.raw`(?s-U:(?mi:[b-\x{10FFFF}]))`,
   ]) {
     assert.equal(matches(`w|${large}`, "w"), false, large.slice(0, 40));
   }
