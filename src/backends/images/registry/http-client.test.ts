@@ -72,6 +72,39 @@ describe("a registry is connected to", () => {
   });
 });
 
+describe("an answer in chunks", () => {
+  /** The answer of a server that sends a number of chunks with the same content. */
+  async function get(t: TestContext, content: string, count: number): Promise<Buffer> {
+    const chunk = `${content.length.toString(16)}\r\n${content}\r\n`;
+    const server = createServer((request, response) => {
+      request.socket.on("error", () => {});
+      request.socket.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+      request.socket.end(`${chunk.repeat(count)}0\r\n\r\n`, () => response.destroy());
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 60_000 });
+    t.after(() => {
+      client.close();
+      server.closeAllConnections();
+      server.close();
+    });
+    const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    const answer = await client.send({ method: "GET", url, signal: AbortSignal.timeout(60_000) });
+    return answer.bytes(4 * 1024 * 1024);
+  }
+
+  it("is whole", async (t) => {
+    assert.equal(String(await get(t, "x", 1000)), "x".repeat(1000));
+    const line = "a line of an answer in many chunks\n";
+    assert.equal(String(await get(t, line, 100_000)), line.repeat(100_000));
+  });
+
+  it("ends if most of them are tiny", async (t) => {
+    await assert.rejects(get(t, "x", 1_000_000), /the answer's chunks are too small/);
+  });
+});
+
 describe("a chain of redirects", () => {
   interface Asked {
     readonly at: string;
