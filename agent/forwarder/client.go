@@ -77,7 +77,7 @@ func (c *client) pass(offer *agentv1.HandOverOffer) error {
 		c.passed.Store(false)
 		return fmt.Errorf("%w: %w", errNotPassed, err)
 	}
-	return c.Conn.Close() // kept open, so that the client gets an error if the agent dies
+	return c.Conn.Close() // only the agent holds it then: the client gets an error if the agent dies
 }
 
 // end ends the answer, and then the connection.

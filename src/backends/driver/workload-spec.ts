@@ -73,7 +73,7 @@ export interface StartSecrets {
 export interface LinkedHost {
   readonly address: string;
   readonly names: readonly string[];
-  /** It stands for an extra host with this address, which inspect shows of a peer that is reached elsewhere. */
+  /** The address of the extra host that this line replaces: a peer's as inspect shows it, which is reached at `address`. */
   readonly shownAddress?: string;
 }
 

@@ -159,7 +159,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       switch (plan.kind) {
         case "none":
           return await groupsOfNone();
-        case "networks": // The last container may have left one of them.
+        case "networks": // Possibly none: a container may be disconnected from all.
           return plan.networks.length === 0
             ? await groupsOfNone()
             : await groupsOfNetworks(plan.networks, mountsVolumes);

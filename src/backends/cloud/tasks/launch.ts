@@ -512,7 +512,7 @@ async function isRoomExpected({ book, cloud, logger }: TaskContext): Promise<boo
 /**
  * Has the agent prepare its start. When this returns or throws, none of the work continues.
  *
- * @returns undefined if the agent does not answer, or did not
+ * @returns undefined if the agent was unavailable, or no longer answers
  */
 async function made(
   context: TaskContext,

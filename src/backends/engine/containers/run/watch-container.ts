@@ -51,7 +51,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
       try {
         await followWatch(context, live, link, signal, () => {
           if (context.clock.nowMs() - begunMs >= longestDelayMs) {
-            failures = 0; // Pauses between watches of an agent that ends each after its first message.
+            failures = 0; // Not at its first message: an agent may end each watch right after it.
           }
           link.wasHeard = true;
         });

@@ -43,8 +43,8 @@ export function namesFor(context: NamesContext, record: ContainerRecord): NamesR
 }
 
 /**
- * Extra hosts of a container whose address is the one that inspect shows of a peer, as clients copy it, where peers are
- * reached at another.
+ * The extra hosts of a container that name a peer by the address that inspect shows, as clients copy it, with the address
+ * at which the peer is reached. Empty where the two are the same.
  */
 export function peerHosts({ state, driver }: NamesContext, record: ContainerRecord): LinkedHost[] {
   return hostConfigOf(record).extraHosts.flatMap((entry) => {
