@@ -19,6 +19,8 @@ const memoryPoll = 20 * time.Millisecond
 type memory struct {
 	limit int64
 	inUse func() int64
+	// Called before the builds are told: who is told and builds again must not come back to this process.
+	stopServing func()
 	// Ends, with the builds' error, once they exceed the limit.
 	exceeded context.Context
 	exceed   context.CancelCauseFunc
@@ -34,7 +36,7 @@ func newMemory(limit int64) *memory {
 		debug.SetMemoryLimit(limit / 10 * 9)
 	}
 	exceeded, exceed := context.WithCancelCause(context.Background())
-	return &memory{limit: limit, inUse: goMemory, exceeded: exceeded, exceed: exceed}
+	return &memory{limit: limit, inUse: goMemory, stopServing: func() {}, exceeded: exceeded, exceed: exceed}
 }
 
 // tooMuchMemory is the error of all builds running at that time.
@@ -61,10 +63,10 @@ func withinMemory[T any](ctx context.Context, m *memory, build func(context.Cont
 	ended := make(chan outcome, 1)
 	m.begin()
 	go func() {
-		defer m.end()
-		defer cancel(nil)
-		defer stop()
 		result, err := build(ctx)
+		stop()
+		cancel(nil)
+		m.end()
 		ended <- outcome{result, err}
 	}()
 	select {
@@ -106,6 +108,7 @@ func (m *memory) watch(stop <-chan struct{}) {
 		select {
 		case <-ticks.C:
 			if m.inUse() > m.limit {
+				m.stopServing()
 				m.exceed(&tooMuchMemory{m.limit})
 				return
 			}

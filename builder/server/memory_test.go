@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,6 +16,12 @@ func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
 	var inUse atomic.Int64
 	m := newMemory(0)
 	m.limit, m.inUse = 100, inUse.Load
+	var serves atomic.Bool
+	serves.Store(true)
+	m.stopServing = func() {
+		time.Sleep(10 * time.Millisecond)
+		serves.Store(false)
+	}
 	goOn := make(chan struct{})
 	defer close(goOn)
 	told := make(chan error, 2)
@@ -34,6 +41,9 @@ func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
 	inUse.Store(101)
 	for range 2 {
 		err := <-told
+		if serves.Load() {
+			t.Error("a build is told while the builder still takes others")
+		}
 		if limit := new(tooMuchMemory); !errors.As(err, &limit) || !strings.Contains(err.Error(), "more than 100 bytes of memory, the limit of builder.memory") {
 			t.Errorf("answered %v", err)
 		}

@@ -247,6 +247,10 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 // it may not check its context, and only ends with this process.
 func (s *Server) OutOfMemory() context.Context { return s.memory.exceeded }
 
+// StopServingBy sets what stops new connections before builds are told that they exceed their memory. It is for a server
+// that does not serve yet.
+func (s *Server) StopServingBy(stop func()) { s.memory.stopServing = stop }
+
 // WaitForClients waits until BuildKit's clients have received their builds' errors and left.
 func (s *Server) WaitForClients(ctx context.Context) {
 	left := make(chan struct{})

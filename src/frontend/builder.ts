@@ -18,7 +18,7 @@ export async function callBuilder(
   signal: AbortSignal,
 ): Promise<{ readonly status: number; readonly body: unknown }> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  httpRequest({ socketPath, method, path, signal }, resolve).once("error", reject).end();
+  httpRequest({ socketPath, method, path, signal, agent: false }, resolve).once("error", reject).end();
   const answer = await promise;
   const chunks: Buffer[] = [];
   for await (const chunk of answer) {
@@ -41,7 +41,9 @@ export async function forwardToBuilder(
   const headers = Object.fromEntries(
     Object.entries(request.headers).filter(([name]) => !hopHeaders.has(name)),
   );
-  const forwarded = httpRequest({ socketPath, method: request.method ?? "", path, headers, signal }, resolve);
+  const method = request.method ?? "";
+  // No connection is used again: it might be one of a builder that has ended since.
+  const forwarded = httpRequest({ socketPath, method, path, headers, signal, agent: false }, resolve);
   forwarded.once("error", reject);
   // The answer may precede the end of the body, which is then irrelevant.
   const sending = pipeline(request, forwarded).catch(() => undefined);

@@ -124,6 +124,7 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 		return err
 	}
 	defer os.Remove(listen)
+	serving.StopServingBy(func() { listener.Close() })
 	web := &http.Server{Handler: givingBack(serving, debug.FreeOSMemory), ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	ended := make(chan struct{})
 	go func() {
@@ -139,7 +140,7 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 			web.Close()
 		}
 	}()
-	if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	<-ended
