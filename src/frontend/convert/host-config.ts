@@ -147,7 +147,10 @@ function portBindingsToJson(bindings: readonly PortBinding[]): Record<string, un
   const ports = new Map<string, { HostIp: string; HostPort: string }[]>();
   for (const { containerPort, hostIp, hostPort, noHostBinding } of bindings) {
     const list = ports.get(containerPort) ?? [];
-    ports.set(containerPort, noHostBinding ? list : [...list, { HostIp: hostIp, HostPort: hostPort }]);
+    ports.set(containerPort, list);
+    if (!noHostBinding) {
+      list.push({ HostIp: hostIp, HostPort: hostPort });
+    }
   }
   return Object.fromEntries(ports);
 }
