@@ -70,7 +70,9 @@ export function portMapToJson(ports: readonly PortMapping[]): Record<string, unk
     if (publicPort === 0) {
       map[key] ??= null;
     } else {
-      map[key] = [...(map[key] ?? []), { HostIp: ip, HostPort: String(publicPort) }];
+      const list = map[key] ?? [];
+      list.push({ HostIp: ip, HostPort: String(publicPort) });
+      map[key] = list;
     }
   }
   return map;
