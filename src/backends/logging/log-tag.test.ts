@@ -43,3 +43,16 @@ test("an invalid template is refused in Go's words", () => {
     assert.throws(() => renderLogTag(template, fields), { message });
   }
 });
+
+test("neither a template nor a value of it is long: it would be written with every line", () => {
+  const env = { ...fields, ContainerEnv: ["x".repeat(40_000), "y".repeat(40_000)] };
+  for (const [template, message] of [
+    ["x".repeat(5_000), /more than 4096 characters/],
+    [`{{.Name${" | upper".repeat(200_000)}}}`, /more than 4096 characters/],
+    [`{{.Name${" | json".repeat(500)}}}`, /a value has more than 65536 characters/],
+    ["{{.ContainerEnv}}", /a value has more than 65536 characters/],
+    ["{{pad .Name 1000 1000}}".repeat(100), /a value has more than 65536 characters/],
+  ] as const) {
+    assert.throws(() => renderLogTag(template, env), { message });
+  }
+});

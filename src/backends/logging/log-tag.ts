@@ -6,6 +6,12 @@
 /** Values available in a tag, by field name. */
 export type TagFields = Readonly<Record<string, string | readonly string[]>>;
 
+/** The longest template, in characters. */
+const longestTemplate = 4_096;
+
+/** The longest value of a template's parts, and the longest tag, in characters: each is written with every line. */
+const longestValue = 65_536;
+
 /** The most spaces that `pad` adds on a side. */
 const widest = 1024;
 
@@ -17,6 +23,9 @@ type Value = string | number | readonly string[];
  * @throws Error in the words of Go's templates
  */
 export function renderLogTag(template: string, fields: TagFields): string {
+  if (template.length > longestTemplate) {
+    throw new Error(`template: log-tag:1: it has more than ${longestTemplate} characters`);
+  }
   let text = "";
   let trimNext = false;
   for (const { literal, action, trimsBefore, trimsAfter } of partsOf(template)) {
@@ -26,6 +35,7 @@ export function renderLogTag(template: string, fields: TagFields): string {
     if (action !== undefined) {
       text += show(evaluate(action, fields));
     }
+    refuseTooLong(text);
   }
   return text;
 }
@@ -100,7 +110,9 @@ function run(command: readonly string[], piped: Value | undefined, fields: TagFi
   const last = piped === undefined ? [] : [piped];
   const call = functions[first];
   if (call !== undefined) {
-    return call(...rest.map((token) => operand(token, fields)), ...last);
+    const value = call(...rest.map((token) => operand(token, fields)), ...last);
+    refuseTooLong(value);
+    return value;
   }
   if (rest.length > 0 || last.length > 0) {
     throw new Error(`template: log-tag:1: can't give argument to non-function ${first}`);
@@ -132,7 +144,18 @@ function operand(token: string, fields: TagFields): Value {
       `template: log-tag:1:2: executing "log-tag" at <${token}>: can't evaluate field ${name} in type *logger.Info`,
     );
   }
+  refuseTooLong(value);
   return value;
+}
+
+function refuseTooLong(value: Value): void {
+  let length = 0;
+  for (const text of Array.isArray(value) ? value : [String(value)]) {
+    length += text.length + 1;
+    if (length > longestValue) {
+      throw new Error(`template: log-tag:1: a value has more than ${longestValue} characters`);
+    }
+  }
 }
 
 const functions: Readonly<Record<string, (...values: Value[]) => Value>> = Object.assign(

@@ -21,7 +21,7 @@ export interface SecurityOptions {
  */
 export function parseSecurityOptions(options: readonly string[]): SecurityOptions {
   let noNewPrivileges = false;
-  let seccomp: SecurityOptions["seccomp"];
+  let seccomp: string | undefined;
   let appArmor: string | undefined;
   let systemPathsUnconfined = false;
   let writableCgroups: boolean | undefined;
@@ -46,7 +46,7 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
         writableCgroups = parseBoolean(option, value);
         break;
       case "seccomp":
-        seccomp = value === "unconfined" || value === "builtin" ? value : parseSeccompProfile(value);
+        seccomp = value;
         break;
       case "apparmor":
         appArmor = value;
@@ -60,7 +60,16 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
         throw invalid(`invalid --security-opt 2: "${option}"`);
     }
   }
-  return { noNewPrivileges, seccomp, appArmor, systemPathsUnconfined, writableCgroups };
+  return {
+    noNewPrivileges,
+    seccomp:
+      seccomp === undefined || seccomp === "unconfined" || seccomp === "builtin"
+        ? seccomp
+        : parseSeccompProfile(seccomp),
+    appArmor,
+    systemPathsUnconfined,
+    writableCgroups,
+  };
 }
 
 /** `key=value`, or the old `key:value`. */

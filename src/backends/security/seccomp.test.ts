@@ -87,3 +87,10 @@ test("an invalid profile is refused, not ignored", () => {
     assert.throws(() => parseSeccompProfile(text), { kind: "invalid", message: words }, text);
   }
 });
+
+test("a profile is refused unread where it is longer than any that is meant", () => {
+  assert.throws(() => parseSeccompProfile(`${" ".repeat(300_000)}{}`), {
+    kind: "invalid",
+    message: /more than 262144 characters/,
+  });
+});

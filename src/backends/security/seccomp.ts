@@ -110,12 +110,18 @@ const parseJson = JSON.parse as (
   reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
 ) => unknown;
 
+/** The longest profile, in characters; Docker's own has 15,000. */
+const longestProfile = 262_144;
+
 /**
  * Parses a profile from `--security-opt seccomp=` (the CLI sends the file's content).
  *
  * @throws SockerlessError `invalid` in dockerd's words
  */
 export function parseSeccompProfile(json: string): SeccompProfile {
+  if (json.length > longestProfile) {
+    throw invalid(`Decoding seccomp profile failed: it has more than ${longestProfile} characters`);
+  }
   let profile: SeccompProfile;
   try {
     const parsed = parseJson(json, (key, value, { source = "" }) =>

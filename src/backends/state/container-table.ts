@@ -13,6 +13,8 @@ export interface Containers extends Table<ContainerRecord> {
   linkedTo(containerId: string): readonly ContainerRecord[];
   /** Containers with a network mode (`container:web`), as written. */
   inMode(networkMode: string): readonly ContainerRecord[];
+  /** Containers that mount a volume, by its name. */
+  mounting(volume: string): readonly ContainerRecord[];
   /** Containers created by the request with a token (`client_token`). */
   madeWith(clientToken: string): readonly ContainerRecord[];
 }
@@ -25,7 +27,17 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
   readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
   readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
   readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
+  readonly #byVolume = new TableIndex(idOf, mountedVolumes);
   readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
+
+  readonly #indexes = [
+    this.#byName,
+    this.#byNetwork,
+    this.#byLink,
+    this.#byMode,
+    this.#byVolume,
+    this.#byToken,
+  ];
 
   constructor() {
     super("container", ContainerRecordSchema, idOf);
@@ -47,15 +59,23 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     return this.#byMode.get(networkMode);
   }
 
+  mounting(volume: string): readonly ContainerRecord[] {
+    return this.#byVolume.get(volume);
+  }
+
   madeWith(clientToken: string): readonly ContainerRecord[] {
     return this.#byToken.get(clientToken);
   }
 
   protected override replaced(before: ContainerRecord | undefined, after: ContainerRecord | undefined): void {
-    for (const index of [this.#byName, this.#byNetwork, this.#byLink, this.#byMode, this.#byToken]) {
+    for (const index of this.#indexes) {
       index.replace(before, after);
     }
   }
+}
+
+function mountedVolumes({ mounts }: ContainerRecord): string[] {
+  return mounts.filter(({ type }) => type === "volume").map(({ name }) => name);
 }
 
 function addressedNetworks({ endpoints }: ContainerRecord): string[] {

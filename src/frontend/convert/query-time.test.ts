@@ -23,3 +23,10 @@ test("what is no time is refused", () => {
     assert.throws(() => parseQueryTime(text), { kind: "invalid" }, text);
   }
 });
+
+test("a long text is refused unread, and not repeated whole", () => {
+  assert.throws(
+    () => parseQueryTime("9".repeat(1_000_000)),
+    ({ message }: Error) => message.length < 200 && message.endsWith("value out of range"),
+  );
+});

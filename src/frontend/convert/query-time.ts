@@ -3,6 +3,8 @@ import { invalid } from "../../common/errors.ts";
 
 const nsPerSecond = 1_000_000_000n;
 const unixTime = /^([+-]?\d+)(?:\.(\d+))?$/;
+/** The longest time, in characters: digits beyond cannot matter. */
+const longest = 64;
 const rfc3339Time = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)$/;
 
 /**
@@ -15,6 +17,11 @@ const rfc3339Time = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\
 export function parseQueryTime(text: string): bigint | undefined {
   if (text === "") {
     return undefined;
+  }
+  if (text.length > longest) {
+    throw invalid(
+      `strconv.ParseInt: parsing ${JSON.stringify(`${text.slice(0, longest)}…`)}: value out of range`,
+    );
   }
   const unix = unixTime.exec(text);
   if (unix !== null) {

@@ -9,7 +9,7 @@ import {
   type VolumeRecord,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
-import { subpathAt } from "../containers/decisions/mounts/plan-mounts.ts";
+import { mountSettingsOf } from "../containers/decisions/mounts/plan-mounts.ts";
 import { findVolume } from "./decisions/volumes.ts";
 
 /**
@@ -49,8 +49,9 @@ async function ensureEach(
   createPart: CreatePart,
   over: AbortSignal,
 ): Promise<void> {
+  const settings = mountSettingsOf(record);
   for (const { type, name, destination } of record.mounts) {
-    const subpath = type === "volume" ? subpathAt(record, destination) : "";
+    const subpath = type === "volume" ? settings.subpathAt(destination) : "";
     if (subpath !== "") {
       await context.volumeLocks.run(name, async () => {
         if (!over.aborted) {

@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path/posix";
 import type { DeviceMapping } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { errnoOf, invalid, systemError } from "../../../common/errors.ts";
+import { errnoOf, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import type { OciDevice, OciDeviceRule } from "./types.ts";
 
 const fileTypeMask = 0o170000;
@@ -26,16 +26,31 @@ export interface FoundDevice extends DeviceNumbers {
   readonly path: string;
 }
 
-/** Finds the device nodes in a directory and below; undefined if the path is not a directory. */
-export type DeviceSearch = (directory: string) => readonly FoundDevice[] | undefined;
+/** Counts files that are looked at for one container. */
+export interface SearchBudget {
+  left: number;
+}
+
+/** Finds the device nodes in a directory and below; undefined if the path is not a directory. @throws system: too many */
+export type DeviceSearch = (directory: string, budget: SearchBudget) => readonly FoundDevice[] | undefined;
+
+/** The most files that are looked at for the devices of a container: a /dev has some hundreds. */
+const mostFiles = 10_000;
+
+function spend(budget: SearchBudget): void {
+  if (budget.left === 0) {
+    throw systemError(`more than ${mostFiles} files`);
+  }
+  budget.left -= 1;
+}
 
 /** Looks up the machine's own device nodes. */
 export const machineDevices: DeviceLookup = (path) => deviceOf(statSync(path));
 
 /** Finds device nodes of the machine; skips links, and nodes that vanish meanwhile. */
-export const machineDevicesBelow: DeviceSearch = (directory) => {
+export const machineDevicesBelow: DeviceSearch = (directory, budget) => {
   try {
-    return nodesBelow(directory, "");
+    return nodesBelow(directory, "", budget);
   } catch (error) {
     if (errnoOf(error) === "ENOTDIR") {
       return undefined;
@@ -44,12 +59,13 @@ export const machineDevicesBelow: DeviceSearch = (directory) => {
   }
 };
 
-function nodesBelow(directory: string, below: string): FoundDevice[] {
+function nodesBelow(directory: string, below: string, budget: SearchBudget): FoundDevice[] {
   return readdirSync(join(directory, below), { withFileTypes: true }).flatMap((entry) => {
+    spend(budget);
     const path = join(below, entry.name);
     try {
       if (entry.isDirectory()) {
-        return nodesBelow(directory, path);
+        return nodesBelow(directory, path, budget);
       }
       const numbers = deviceOf(lstatSync(join(directory, path)));
       return numbers === undefined ? [] : [{ ...numbers, path }];
@@ -125,12 +141,13 @@ export function containerDevices(
   { mappings, cgroupRules, privileged }: DeviceRequest,
   source: DeviceSource,
 ): { devices: OciDevice[]; rules: OciDeviceRule[] } {
+  const budget = { left: mostFiles };
   const asked = mappings
     .map(({ pathInContainer, ...rest }) => ({ ...rest, pathInContainer: pathInContainer || rest.pathOnHost }))
     // A privileged container already has it there.
     .filter(({ pathOnHost, pathInContainer }) => !privileged || pathOnHost !== pathInContainer)
     .flatMap((mapping) =>
-      mappedDevices(mapping, source).map((device) => ({
+      mappedDevices(mapping, source, budget).map((device) => ({
         device,
         rule: {
           ...rule(true, device.type, device.major, device.minor),
@@ -140,7 +157,7 @@ export function containerDevices(
     );
   const devices = asked.map(({ device }) => device);
   return privileged
-    ? { devices: [...hostDevices(source.below), ...devices], rules: [{ allow: true, access: "rwm" }] }
+    ? { devices: [...hostDevices(source.below, budget), ...devices], rules: [{ allow: true, access: "rwm" }] }
     : {
         devices,
         rules: [
@@ -155,8 +172,8 @@ export function containerDevices(
 const ownDirectories = new Set(["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"]);
 
 /** The machine's devices, except its console. */
-function hostDevices(below: DeviceSearch): OciDevice[] {
-  return (below("/dev") ?? [])
+function hostDevices(below: DeviceSearch, budget: SearchBudget): OciDevice[] {
+  return (below("/dev", budget) ?? [])
     .filter(({ path }) => {
       const parts = path.split("/");
       return parts.at(-1) !== "console" && !parts.slice(0, -1).some((part) => ownDirectories.has(part));
@@ -165,21 +182,26 @@ function hostDevices(below: DeviceSearch): OciDevice[] {
 }
 
 /** A device, or all devices in a directory. */
-function mappedDevices(mapping: DeviceMapping, { lookUp, below }: DeviceSource): OciDevice[] {
+function mappedDevices(
+  mapping: DeviceMapping,
+  { lookUp, below }: DeviceSource,
+  budget: SearchBudget,
+): OciDevice[] {
   const { pathOnHost, pathInContainer } = mapping;
   let fault = "not a device node";
   let cause: unknown;
   try {
+    spend(budget);
     const found = lookUp(pathOnHost);
     const devices =
       found === undefined
-        ? (below(pathOnHost) ?? []).map((each) => deviceAt(join(pathInContainer, each.path), each))
+        ? (below(pathOnHost, budget) ?? []).map((each) => deviceAt(join(pathInContainer, each.path), each))
         : [deviceAt(pathInContainer, found)];
     if (devices.length > 0) {
       return devices;
     }
   } catch (error) {
-    fault = "no such file or directory";
+    fault = errnoOf(error) === undefined ? messageOf(error) : "no such file or directory";
     cause = error;
   }
   throw systemError(

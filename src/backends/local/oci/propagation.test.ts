@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
-import { mountOf, rootPropagation } from "./propagation.ts";
+import { mountOf, parseMountInfo, rootPropagation } from "./propagation.ts";
 
 const mountInfo = [
   "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw",
@@ -11,7 +11,7 @@ const mountInfo = [
   "32 22 0:7 / /covered rw shared:9 - tmpfs tmpfs rw",
   "33 32 0:8 / /covered rw - tmpfs tmpfs rw",
 ].join("\n");
-const lookUp = (path: string) => mountOf(path, mountInfo);
+const lookUp = (path: string) => mountOf(path, parseMountInfo(mountInfo));
 const mount = (propagation: string): ResolvedMount => ({
   type: "bind",
   destination: "/x",

@@ -13,9 +13,14 @@ export interface SourceMount {
   readonly propagation: readonly string[];
 }
 
-/** The mounts of this process, which are the machine's. */
-export const machineMounts: MountLookup = (path) =>
-  mountOf(withoutLinks(path), readFileSync("/proc/self/mountinfo", "utf8"));
+/** The mounts of this process, which are the machine's, read at the first lookup. */
+export function machineMounts(): MountLookup {
+  let mounts: readonly SourceMount[] | undefined;
+  return (path) => {
+    mounts ??= parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"));
+    return mountOf(withoutLinks(path), mounts);
+  };
+}
 
 /** A missing path is created at the launch. */
 function withoutLinks(path: string): string {
@@ -26,18 +31,25 @@ function withoutLinks(path: string): string {
   }
 }
 
-/** The mount that contains a path without links, according to proc(5)'s mountinfo. */
-export function mountOf(path: string, mountInfo: string): SourceMount {
-  let found: SourceMount = { mountPoint: "/", propagation: [] };
-  for (const line of mountInfo.split("\n")) {
+/** The mounts of proc(5)'s mountinfo, in its order. */
+export function parseMountInfo(text: string): SourceMount[] {
+  return text.split("\n").flatMap((line) => {
     // ID parent device root point options optional… - type source options
     const [before = ""] = line.split(" - ", 1);
     const [, , , , point, , ...propagation] = before.split(" ");
-    const mountPoint = point === undefined ? undefined : unescaped(point);
+    return point === undefined ? [] : [{ mountPoint: unescaped(point), propagation }];
+  });
+}
+
+/** The mount that contains a path without links. */
+export function mountOf(path: string, mounts: readonly SourceMount[]): SourceMount {
+  let found: SourceMount = { mountPoint: "/", propagation: [] };
+  for (const mount of mounts) {
+    const { mountPoint } = mount;
     const isAbove = mountPoint === path || path.startsWith(mountPoint === "/" ? "/" : `${mountPoint}/`);
     // The last of several mounts at one place is visible.
-    if (mountPoint !== undefined && isAbove && mountPoint.length >= found.mountPoint.length) {
-      found = { mountPoint, propagation };
+    if (isAbove && mountPoint.length >= found.mountPoint.length) {
+      found = mount;
     }
   }
   return found;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import path from "node:path";
 import { test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { HostConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
@@ -10,6 +11,7 @@ import {
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { capabilitiesOfMask } from "./capabilities.ts";
 import { encodeOciSpec } from "./encode.ts";
+import { machineDevicesBelow } from "./devices.ts";
 import { knowsRecursiveReadOnly, type MachineProfile, ociSpec } from "./spec.ts";
 
 const fuse = { kind: "c", major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0 } as const;
@@ -18,7 +20,7 @@ const machine: MachineProfile = {
   capabilities: capabilitiesOfMask("000001ffffffffff"),
   cgroupVersion: "1",
   recursiveReadOnly: true,
-  mountOf: () => ({ mountPoint: "/", propagation: ["shared:1"] }),
+  mounts: () => () => ({ mountPoint: "/", propagation: ["shared:1"] }),
   maskedPaths: ["/proc/kcore"],
   readonlyPaths: ["/proc/sys"],
   hasSysctl: () => true,
@@ -191,6 +193,18 @@ test("a directory of devices is made as a tree, and nothing else is a device", (
   assert.throws(() => given("/etc/passwd"), {
     message: 'error gathering device information while adding custom device "/etc/passwd": not a device node',
   });
+});
+
+test("files that are looked at for devices are counted, over all mappings of a container", () => {
+  const modules = path.resolve("node_modules");
+  const devices = { lookUp: machine.devices.lookUp, below: machineDevicesBelow };
+  const asked = (count: number, pathOnHost: string) =>
+    ociSpec(workload({ resources: { devices: Array(count).fill({ pathOnHost }) } }), { ...machine, devices });
+  assert.equal(asked(10_000, "/dev/fuse").linux.devices.length, 10_000);
+  const message = (path: string) =>
+    `error gathering device information while adding custom device "${path}": more than 10000 files`;
+  assert.throws(() => asked(10_001, "/dev/fuse"), { message: message("/dev/fuse") });
+  assert.throws(() => asked(1, modules), { message: message(modules) });
 });
 
 test("a privileged container has the machine's devices, except those of which it has its own", () => {

@@ -20,7 +20,8 @@ export interface MachineProfile {
   readonly cgroupVersion: string;
   /** Whether the runtime can make a mount recursively read-only. */
   readonly recursiveReadOnly: boolean;
-  readonly mountOf: MountLookup;
+  /** A lookup in the machine's mounts as they are now. */
+  mounts(): MountLookup;
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
   /** Whether a sysctl such as `net.ipv4.ping_group_range` exists. */
@@ -38,7 +39,7 @@ export function readMachineProfile(
     capabilities: availableCapabilities(),
     cgroupVersion: hello.cgroupVersion,
     recursiveReadOnly: knowsRecursiveReadOnly(hello.runtimeName, hello.runtimeVersion),
-    mountOf: machineMounts,
+    mounts: machineMounts,
     maskedPaths: [...maskedPaths, ...thermalThrottlePaths()],
     readonlyPaths: readonlyPaths,
     hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
@@ -93,7 +94,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
   const sysctl = sysctls(workload, machine);
   const propagation = rootPropagation(
     workload.mounts.map((mount) => [mount, sourceOf(mount)]),
-    machine.mountOf,
+    machine.mounts(),
   );
   return {
     ociVersion: "1.0.2",

@@ -47,13 +47,25 @@ export function namesFor(context: NamesContext, record: ContainerRecord): NamesR
  * at which the peer is reached. Empty where the two are the same.
  */
 export function peerHosts({ state, driver }: NamesContext, record: ContainerRecord): LinkedHost[] {
-  return hostConfigOf(record).extraHosts.flatMap((entry) => {
+  const { extraHosts } = hostConfigOf(record);
+  if (extraHosts.length === 0) {
+    return [];
+  }
+  /** Reached addresses, by the address that inspect shows. */
+  const reachedAt = new Map<string, string>();
+  for (const name of Object.keys(record.endpoints)) {
+    for (const { endpoints } of state.containers.addressedOn(name)) {
+      const endpoint = ownValue(endpoints, name);
+      const shown = endpoint?.ipAddress ?? "";
+      const reached = peerAddressOf(endpoint, driver);
+      if (reached !== "" && reached !== shown && !reachedAt.has(shown)) {
+        reachedAt.set(shown, reached);
+      }
+    }
+  }
+  return extraHosts.flatMap((entry) => {
     const { name: alias, address: shownAddress } = parseExtraHost(entry);
-    const address = Object.keys(record.endpoints)
-      .flatMap((name) => state.containers.addressedOn(name).map(({ endpoints }) => ownValue(endpoints, name)))
-      .filter((endpoint) => endpoint?.ipAddress === shownAddress)
-      .map((endpoint) => peerAddressOf(endpoint, driver))
-      .find((reached) => reached !== "" && reached !== shownAddress);
+    const address = reachedAt.get(shownAddress);
     return address === undefined ? [] : [{ address, names: [alias], shownAddress }];
   });
 }

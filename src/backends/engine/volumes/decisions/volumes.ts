@@ -115,10 +115,7 @@ export function usersOf(
 
 /** The containers that mount a volume, including those being created. */
 export function containersWith(state: State, name: string): readonly ContainerRecord[] {
-  return [...state.containers.values()].filter(
-    (record) =>
-      !isRemoved(record) && record.mounts.some((point) => point.type === "volume" && point.name === name),
-  );
+  return state.containers.mounting(name).filter((record) => !isRemoved(record));
 }
 
 /** Whether a volume is visible to clients: not while it is being created or removed. */

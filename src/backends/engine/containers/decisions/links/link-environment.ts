@@ -21,30 +21,36 @@ interface Port {
 const unrelated = new Set(["HOME", "PATH"]);
 
 /** The variables of one link, in Docker's order. */
-export function linkEnvironment({ alias, name, address, env, exposedPorts }: LinkedContainer): string[] {
+export function* linkEnvironment({
+  alias,
+  name,
+  address,
+  env,
+  exposedPorts,
+}: LinkedContainer): Generator<string> {
   const prefix = alias.toUpperCase().replaceAll("-", "_");
   const ports = exposedPorts.map(parsePort).sort(tcpFirst);
   const [first] = ports;
   const url = ({ protocol, number }: Port): string => `${protocol}://${address}:${number}`;
-  return [
-    ...(first === undefined ? [] : [`${prefix}_PORT=${url(first)}`]),
-    ...rangesOf(ports).flatMap((range) => [
-      ...range.flatMap((port) => {
-        const variable = `${prefix}_PORT_${port.number}_${port.protocol.toUpperCase()}`;
-        return [
-          `${variable}=${url(port)}`,
-          `${variable}_ADDR=${address}`,
-          `${variable}_PORT=${port.number}`,
-          `${variable}_PROTO=${port.protocol}`,
-        ];
-      }),
-      ...boundsOf(range, prefix, url),
-    ]),
-    `${prefix}_NAME=${name}`,
-    ...env
-      .filter((entry) => entry.includes("=") && !unrelated.has(entry.slice(0, entry.indexOf("="))))
-      .map((entry) => `${prefix}_ENV_${entry}`),
-  ];
+  if (first !== undefined) {
+    yield `${prefix}_PORT=${url(first)}`;
+  }
+  for (const range of rangesOf(ports)) {
+    for (const port of range) {
+      const variable = `${prefix}_PORT_${port.number}_${port.protocol.toUpperCase()}`;
+      yield `${variable}=${url(port)}`;
+      yield `${variable}_ADDR=${address}`;
+      yield `${variable}_PORT=${port.number}`;
+      yield `${variable}_PROTO=${port.protocol}`;
+    }
+    yield* boundsOf(range, prefix, url);
+  }
+  yield `${prefix}_NAME=${name}`;
+  for (const entry of env) {
+    if (entry.includes("=") && !unrelated.has(entry.slice(0, entry.indexOf("=")))) {
+      yield `${prefix}_ENV_${entry}`;
+    }
+  }
 }
 
 function parsePort(text: string): Port {

@@ -18,16 +18,20 @@ import { linkEnvironment } from "./link-environment.ts";
 import { linkName } from "./link-names.ts";
 import { peerAddressOf } from "../../../../model/endpoints.ts";
 import type { NamesContext } from "../../../networks/decisions/names-context.ts";
-import { parseLink } from "./parse-link.ts";
+import { parseLink, refuseTooManyLinks } from "./parse-link.ts";
 
 const bridge = "bridge";
+
+/** The most that links add to an environment, in characters: about what Linux starts a process with (2 MiB). */
+const longestEnvironment = 2_097_152;
 
 /**
  * The links of a new container. On a user-defined network links belong to the endpoint instead.
  *
- * @throws invalid: malformed, or to a missing container
+ * @throws invalid: malformed, too many, or to a missing container
  */
 export function planLinks(state: State, { links, networkMode }: HostConfig): Link[] {
+  refuseTooManyLinks(links);
   if (isUserDefined(networkMode)) {
     return [];
   }
@@ -45,8 +49,18 @@ export function planLinks(state: State, { links, networkMode }: HostConfig): Lin
 
 /** The container whose network a container shares (`--network container:…`), or itself. @throws invalid */
 function ownerOfNetwork(state: State, record: ContainerRecord): ContainerRecord {
-  const reference = containerOfMode(hostConfigOf(record).networkMode);
-  return reference === undefined ? record : ownerOfNetwork(state, linkedContainer(state, reference));
+  const passed = new Set<string>();
+  let owner = record;
+  let reference = containerOfMode(hostConfigOf(owner).networkMode);
+  while (reference !== undefined) {
+    if (passed.has(owner.id)) {
+      throw invalid(`cannot link to /${record.name}: it shares its network with itself, through others`);
+    }
+    passed.add(owner.id);
+    owner = linkedContainer(state, reference);
+    reference = containerOfMode(hostConfigOf(owner).networkMode);
+  }
+  return owner;
 }
 
 function linkedContainer(state: State, name: string): ContainerRecord {
@@ -71,7 +85,10 @@ export interface TakenLinks {
   readonly hosts: readonly LinkedHost[];
 }
 
-/** @throws system, as in Docker: a linked container does not run, or is not on the default bridge */
+/**
+ * @throws system, as in Docker: a linked container does not run, or is not on the default bridge; invalid: too many
+ *   variables
+ */
 export function takenLinks(context: NamesContext, record: ContainerRecord): TakenLinks {
   const { state } = context;
   const links = record.links.flatMap(({ containerId, alias }) => {
@@ -92,7 +109,7 @@ export function takenLinks(context: NamesContext, record: ContainerRecord): Take
     }
   }
   return {
-    env: links.flatMap(({ other, alias }) => environmentOfLink(context, record, other, alias)),
+    env: environmentOfLinks(context, record, links),
     hosts: links.map(({ other, alias }) => hostOfLink(context, other, alias)),
   };
 }
@@ -117,28 +134,36 @@ function hostOfLink(context: NamesContext, other: ContainerRecord, alias: string
   return { address: addressOf(context, other), names: [...names].filter((name) => name !== "") };
 }
 
-/** Variables of an exec for its container's links, without stopped containers. */
+/** Variables of an exec for its container's links, without stopped containers. @throws invalid: too long */
 export function linkedEnvironment(context: NamesContext, record: ContainerRecord): string[] {
-  return record.links.flatMap(({ containerId, alias }) => {
+  const links = record.links.flatMap(({ containerId, alias }) => {
     const other = context.state.containers.get(containerId);
-    return other === undefined || !hasProcess(other) ? [] : environmentOfLink(context, record, other, alias);
+    return other === undefined || !hasProcess(other) ? [] : [{ other, alias }];
   });
+  return environmentOfLinks(context, record, links);
 }
 
-function environmentOfLink(
+/** The variables of links. @throws invalid: no process could be started with them */
+function environmentOfLinks(
   context: NamesContext,
   record: ContainerRecord,
-  other: ContainerRecord,
-  alias: string,
+  links: readonly { readonly other: ContainerRecord; readonly alias: string }[],
 ): string[] {
-  const { env, exposedPorts } = configOf(other);
-  return linkEnvironment({
-    alias,
-    name: linkName(record, alias),
-    address: addressOf(context, other),
-    env,
-    exposedPorts,
-  });
+  const variables: string[] = [];
+  let length = 0;
+  for (const { other, alias } of links) {
+    const { env, exposedPorts } = configOf(other);
+    const name = linkName(record, alias);
+    const address = addressOf(context, other);
+    for (const variable of linkEnvironment({ alias, name, address, env, exposedPorts })) {
+      length += variable.length;
+      if (length > longestEnvironment) {
+        throw invalid(`the environment of the links is too long: more than ${longestEnvironment} characters`);
+      }
+      variables.push(variable);
+    }
+  }
+  return variables;
 }
 
 /** Its address on the default bridge; empty if it has none now. */

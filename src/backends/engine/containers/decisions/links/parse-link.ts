@@ -1,6 +1,16 @@
 /** Syntax of links (`--link`, `EndpointsConfig.*.Links`). Pure. */
 import { invalid } from "../../../../../common/errors.ts";
 
+/** The most links of a container, and of one of its endpoints: each is joined with all that it names. */
+const mostLinks = 256;
+
+/** @throws invalid */
+export function refuseTooManyLinks(links: readonly string[]): void {
+  if (links.length > mostLinks) {
+    throw invalid(`too many links: ${links.length}, at most ${mostLinks}`);
+  }
+}
+
 /** A parsed link. */
 export interface ParsedLink {
   /** Name or ID of the other container. */

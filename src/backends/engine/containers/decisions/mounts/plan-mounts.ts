@@ -39,12 +39,16 @@ export interface PlannedMount {
   readonly takenNonRecursive?: boolean;
 }
 
+/** The most mounts of a container, requested and from other containers: each costs time at every start. */
+const mostMounts = 4_096;
+
 /**
  * The mounts of a new container.
  *
  * @param findOther resolves an entry of `VolumesFrom`; throws if there is no such container
  * @param stateDirectory the backend's state directory; no bind may keep mounts in it alive
- * @throws invalid: a malformed entry, a duplicate destination, or a bind that would keep the backend's mounts alive
+ * @throws invalid: a malformed entry, a duplicate destination, too many mounts, or a bind that would keep the backend's
+ *   mounts alive
  */
 export function planMounts(
   config: ContainerConfig,
@@ -52,10 +56,16 @@ export function planMounts(
   findOther: (reference: string) => ContainerRecord,
   stateDirectory?: string,
 ): readonly PlannedMount[] {
+  const { volumesFrom, binds, mounts, tmpfs: temporary } = hostConfig;
+  let count = [volumesFrom, binds, mounts, config.volumes, Object.keys(temporary)].flat().length;
+  refuseTooMany(count);
   const planned = new Map<string, PlannedMount>();
-  for (const entry of hostConfig.volumesFrom) {
+  for (const entry of volumesFrom) {
     const { container, readOnly } = parseVolumesFrom(entry);
-    for (const mount of mountsFrom(findOther(container), readOnly)) {
+    const other = findOther(container);
+    count += other.mounts.length;
+    refuseTooMany(count);
+    for (const mount of mountsFrom(other, readOnly)) {
       planned.set(mount.point.destination, mount);
     }
   }
@@ -68,12 +78,12 @@ export function planMounts(
     own.add(destination);
     planned.set(destination, mount);
   };
-  const tmpfs = new Set(Object.keys(hostConfig.tmpfs).map(cleanPath));
-  for (const text of hostConfig.binds) {
+  const tmpfs = new Set(Object.keys(temporary).map(cleanPath));
+  for (const text of binds) {
     const { mount, mode } = parseBind(text, hostConfig.volumeDriver);
     addOwn(mountOf(mount, mode, stateDirectory), tmpfs.has(cleanPath(mount.target)));
   }
-  for (const mount of hostConfig.mounts) {
+  for (const mount of mounts) {
     addOwn(
       { ...mountOf(mount, "", stateDirectory), mustExist: mount.bindOptions?.createMountpoint !== true },
       false,
@@ -86,6 +96,12 @@ export function planMounts(
     }
   }
   return [...planned.values()];
+}
+
+function refuseTooMany(count: number): void {
+  if (count > mostMounts) {
+    throw invalid(`invalid mount config: a container has at most ${mostMounts} mounts`);
+  }
 }
 
 /** A path in moby's form: normalized, without trailing slash. */
@@ -163,27 +179,35 @@ function anonymousVolume(destination: string, driver: string): PlannedMount {
   };
 }
 
-/** The subpath of a volume that a container mounts at a destination, normalized; empty for the whole volume. */
-export function subpathAt(record: ContainerRecord, destination: string): string {
-  const own = hostConfigOf(record).mounts.find(({ target }) => cleanPath(target) === destination);
-  const subpath =
-    own === undefined ? ownValue(record.takenSubpaths, destination) : own.volumeOptions?.subpath;
-  return cleanPath(`/${subpath ?? ""}`).slice(1);
+/** Settings of a container's mounts that are not in their mount points. */
+export interface MountSettings {
+  /** The subpath of the volume at a destination, normalized; empty for the whole volume. */
+  subpathAt(destination: string): string;
+  /** Whether the bind at a destination is without the mounts beneath its source. */
+  isNonRecursiveAt(destination: string): boolean;
 }
 
-/** Whether a container's bind at a destination is without the mounts beneath its source. */
-export function isNonRecursiveAt(record: ContainerRecord, destination: string): boolean {
-  return (
-    record.takenNonRecursive.includes(destination) ||
-    hostConfigOf(record).mounts.some(
-      ({ target, bindOptions }) => bindOptions?.nonRecursive === true && cleanPath(target) === destination,
-    )
-  );
+/** Reads a container's mount settings: once for all its mounts. */
+export function mountSettingsOf(record: ContainerRecord): MountSettings {
+  const own = new Map(hostConfigOf(record).mounts.map((mount) => [cleanPath(mount.target), mount]));
+  const takenNonRecursive = new Set(record.takenNonRecursive);
+  return {
+    subpathAt: (destination) => {
+      const mount = own.get(destination);
+      const subpath =
+        mount === undefined ? ownValue(record.takenSubpaths, destination) : mount.volumeOptions?.subpath;
+      return cleanPath(`/${subpath ?? ""}`).slice(1);
+    },
+    isNonRecursiveAt: (destination) =>
+      takenNonRecursive.has(destination) || own.get(destination)?.bindOptions?.nonRecursive === true,
+  };
 }
 
 function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
   // Image mounts are not inherited by other containers.
   const shared = other.mounts.filter(({ type }) => type !== "image");
+  const settings = mountSettingsOf(other);
+  const anonymous = new Set(other.anonymousVolumes);
   return shared.map((point) => {
     const copy = create(MountPointSchema, { ...point, rw: point.rw && !readOnly });
     return point.type === "volume"
@@ -191,10 +215,10 @@ function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
           point: copy,
           volume: { name: point.name, driver: point.driver, options: {}, labels: {} },
           taken: {
-            subpath: subpathAt(other, point.destination),
-            isAnonymous: other.anonymousVolumes.includes(point.name),
+            subpath: settings.subpathAt(point.destination),
+            isAnonymous: anonymous.has(point.name),
           },
         }
-      : { point: copy, takenNonRecursive: isNonRecursiveAt(other, point.destination) };
+      : { point: copy, takenNonRecursive: settings.isNonRecursiveAt(point.destination) };
   });
 }

@@ -16,7 +16,7 @@ import { isOfBuild } from "../../../../model/build-label.ts";
 import { hostConfigOf } from "../../../../model/records.ts";
 import { imageRecordOf } from "./image-mounts.ts";
 import { parseBind } from "./parse-bind.ts";
-import { cleanPath, isNonRecursiveAt, subpathAt } from "./plan-mounts.ts";
+import { cleanPath, type MountSettings, mountSettingsOf } from "./plan-mounts.ts";
 
 /**
  * All mounts of a container, those nearer to the root first.
@@ -29,10 +29,11 @@ export function resolveMounts(
 ): readonly ResolvedMount[] {
   const hostConfig = hostConfigOf(record);
   const userMounts = userMountsOf(hostConfig);
+  const settings = mountSettingsOf(record);
   const resolved = record.mounts.map((point) =>
     point.type === "image"
       ? mountedImage(record, point, userMounts.get(point.destination), images)
-      : resolveMount(record, point, userMounts.get(point.destination), volumes),
+      : resolveMount(record, point, settings, userMounts.get(point.destination), volumes),
   );
   for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
     resolved.push({
@@ -89,6 +90,7 @@ function mountedImage(
 function resolveMount(
   record: ContainerRecord,
   point: MountPoint,
+  settings: MountSettings,
   userMount: UserMount | undefined,
   volumes: Table<VolumeRecord>,
 ): ResolvedMount {
@@ -100,7 +102,7 @@ function resolveMount(
       if (volume === undefined) {
         throw notFound(`get ${point.name}: no such volume`);
       }
-      const subpath = subpathAt(record, point.destination);
+      const subpath = settings.subpathAt(point.destination);
       // Volumes from another container are mounted as they are: nothing is copied into them.
       const isTaken = userMount === undefined && Object.hasOwn(record.takenSubpaths, point.destination);
       return {
@@ -126,7 +128,7 @@ function resolveMount(
         createSource: userMount?.inBinds !== false || userMount.mount.bindOptions?.createMountpoint === true,
         propagation: point.propagation,
         propagationAsked: (userMount?.mount.bindOptions?.propagation ?? "") !== "",
-        nonRecursive: isNonRecursiveAt(record, point.destination),
+        nonRecursive: settings.isNonRecursiveAt(point.destination),
         ...(userMount?.inBinds === true && !point.rw && hostConfigOf(record).bindsReadOnlyNonRecursive
           ? { readOnlyBeneath: "no" as const }
           : readOnlyBeneath(userMount?.mount)),

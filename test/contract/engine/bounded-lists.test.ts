@@ -1,0 +1,74 @@
+/** Requests whose lists cost with one another: what is joined with all of another list is bounded. */
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+const times = <T>(count: number, make: (index: number) => T): T[] =>
+  Array.from({ length: count }, (_, index) => make(index));
+
+const refused = (pattern: RegExp) => (error: unknown) => {
+  assert.ok(isErrorKind(error, "invalid"), messageOf(error));
+  assert.match(messageOf(error), pattern);
+  return true;
+};
+
+describe("a container's lists", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(() => bench.close());
+
+  const running = async (name: string, env: string[] = []) => {
+    const id = await bench.createScript("exec sleep 1000", { name, config: { env } });
+    await bench.containers.startContainer({ container: id });
+    return id;
+  };
+
+  it("of links are bounded, by their number and by the environment that they make", async () => {
+    await running(
+      "db",
+      times(10_000, (index) => `VARIABLE_${index}=${"x".repeat(100)}`),
+    );
+    const linked = (count: number) =>
+      bench.createScript("true", { hostConfig: { links: times(count, (index) => `db:alias-${index}`) } });
+    await assert.rejects(linked(257), refused(/^too many links: 257, at most 256$/));
+    const container = await linked(256);
+    await assert.rejects(
+      bench.containers.startContainer({ container }),
+      refused(/environment of the links is too long: more than 2097152 characters/),
+    );
+    await bench.containers.removeContainer({ container });
+  });
+
+  it("are refused where the networks of linked containers go in a circle", async () => {
+    await bench.createScript("true", { name: "first", hostConfig: { networkMode: "container:second" } });
+    await bench.createScript("true", { name: "second", hostConfig: { networkMode: "container:first" } });
+    await assert.rejects(
+      bench.createScript("true", { hostConfig: { links: ["first:alias"] } }),
+      refused(/^cannot link to \/first: it shares its network with itself, through others$/),
+    );
+  });
+
+  it("of mounts are bounded, those of other containers included", async () => {
+    const tooMany = refused(/a container has at most 4096 mounts$/);
+    const bound = (count: number, volumesFrom: string[] = []) =>
+      bench.createScript("true", {
+        name: `with-${count}`,
+        hostConfig: { binds: times(count, (index) => `/tmp:/mnt/${index}`), volumesFrom },
+      });
+    await assert.rejects(bound(4_097), tooMany);
+    await bound(4_096);
+    await assert.rejects(bound(1, ["with-4096"]), tooMany);
+    await bound(500);
+    await assert.rejects(
+      bound(
+        0,
+        times(40, () => "with-500"),
+      ),
+      tooMany,
+    );
+  });
+});
