@@ -16,10 +16,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
@@ -47,6 +49,11 @@ type refused struct {
 }
 
 func (r *refused) Error() string { return r.message }
+
+// wrong is the refusal of a value that cannot be what it is given for.
+func wrong(format string, values ...any) error {
+	return &refused{http.StatusBadRequest, fmt.Sprintf(format, values...)}
+}
 
 func unbuilt(what string) error {
 	return &refused{http.StatusNotImplemented, fmt.Sprintf("sockerless: docker build %s is not implemented by the builder", what)}
@@ -215,7 +222,7 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, a
 			return directory, release, nil
 		}
 		if !strings.HasPrefix(remote, "http://") && !strings.HasPrefix(remote, "https://") {
-			return "", nil, &refused{http.StatusBadRequest, "remote URL could not be parsed: " + urlutil.RedactCredentials(remote)}
+			return "", nil, wrong("remoteURL (%s) could not be recognized as URL", urlutil.RedactCredentials(remote))
 		}
 		downloaded, err := s.worker.Download(ctx, remote)
 		if err != nil {
@@ -262,12 +269,12 @@ func (s *Server) unpackFile(content io.Reader, directory string, attributes map[
 func (s *Server) unpackBody(body io.Reader, directory string) error {
 	content, err := worker.Decompress(body)
 	if err != nil {
-		return &refused{http.StatusBadRequest, err.Error()}
+		return wrong("%s", err)
 	}
 	// In the background, because a decompressing program only ends after the client's last byte.
 	defer func() { go content.Close() }()
 	if err := s.worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
-		return &refused{http.StatusBadRequest, fmt.Sprintf("Error processing tar file: %s", err)}
+		return wrong("%s", err)
 	}
 	return nil
 }
@@ -366,10 +373,13 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 		return nil, unbuilt("--squash")
 	}
 	if query.Has("securityopt") {
-		return nil, unbuilt("--security-opt")
+		return nil, wrong("security options are not supported on linux")
 	}
-	if text := query.Get("isolation"); text != "" && text != "default" {
-		return nil, unbuilt("with isolation")
+	if text := query.Get("isolation"); text != "" && !strings.EqualFold(text, "default") {
+		return nil, wrong("unsupported isolation: %q", text)
+	}
+	if text := query.Get("version"); text != "" && text != "1" && text != "2" {
+		return nil, wrong("invalid version %q", text)
 	}
 	attributes := map[string]string{"filename": defaultDockerfile}
 	for name, key := range map[string]string{"dockerfile": "filename", "target": "target", "platform": "platform"} {
@@ -379,7 +389,7 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	}
 	if text := attributes["platform"]; text != "" {
 		if _, err := platforms.Parse(text); err != nil {
-			return nil, &refused{http.StatusBadRequest, err.Error()}
+			return nil, wrong("%s", err)
 		}
 	}
 	var entitlements []string
@@ -410,12 +420,12 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 		name, told string
 		into       any
 	}{
-		{"buildargs", "build args", &arguments}, {"labels", "labels", &labels},
-		{"cachefrom", "cache-from", &images}, {"outputs", "outputs", &outputs},
+		{"buildargs", "error reading build args", &arguments}, {"labels", "error reading labels", &labels},
+		{"cachefrom", "error reading cache-from", &images}, {"outputs", "invalid outputs specified", &outputs},
 	} {
 		if text := query.Get(each.name); text != "" {
 			if err := json.Unmarshal([]byte(text), each.into); err != nil {
-				return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading %s: %s", each.told, err)}
+				return nil, wrong("%s: %s", each.told, err)
 			}
 		}
 	}
@@ -431,7 +441,7 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	for _, each := range query["extrahosts"] {
 		name, address, ok := strings.Cut(each, ":")
 		if !ok {
-			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("invalid extra host: %s", each)}
+			return nil, wrong("invalid extra host: %s", each)
 		}
 		if address == "host-gateway" {
 			address = worker.HostGateway
@@ -441,8 +451,14 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	if len(hosts) > 0 {
 		attributes["add-hosts"] = strings.Join(hosts, ",")
 	}
-	if text := query.Get("shmsize"); text != "" && text != "0" {
-		attributes["shm-size"] = text
+	if text := query.Get("shmsize"); text != "" {
+		size, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, wrong("%s", err)
+		}
+		if size != 0 {
+			attributes["shm-size"] = strconv.FormatInt(size, 10)
+		}
 	}
 	limits, err := limitsOf(query)
 	if err != nil {
@@ -467,6 +483,17 @@ func solveRequest(query url.Values) (*controlapi.SolveRequest, error) {
 	var exporters []*controlapi.Exporter
 	if exporter.Type != "cacheonly" {
 		exporters = append(exporters, exporter)
+	}
+	for _, each := range query["t"] {
+		named, err := reference.ParseNormalizedNamed(each)
+		if err == nil {
+			if _, isDigested := named.(reference.Digested); isDigested {
+				err = errors.New("build tag cannot contain a digest")
+			}
+		}
+		if err != nil && each != "" {
+			return nil, wrong("%s", err)
+		}
 	}
 	if names := query["t"]; len(names) > 0 && (exporter.Type == "moby" || exporter.Type == client.ExporterImage) {
 		exporter.Attrs["name"] = strings.Join(names, ",")
@@ -494,10 +521,13 @@ func limitsOf(query url.Values) (map[string]string, error) {
 	if text := query.Get("ulimits"); text != "" {
 		var ulimits []units.Ulimit
 		if err := json.Unmarshal([]byte(text), &ulimits); err != nil {
-			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("error reading ulimit settings: %s", err)}
+			return nil, wrong("error reading ulimit settings: %s", err)
 		}
 		var texts []string
 		for at := range ulimits {
+			if _, err := ulimits[at].GetRlimit(); err != nil {
+				return nil, wrong("%s", err)
+			}
 			texts = append(texts, ulimits[at].String())
 		}
 		limits["ulimit"] = strings.Join(texts, ",")
@@ -505,9 +535,9 @@ func limitsOf(query url.Values) (map[string]string, error) {
 	return limits, nil
 }
 
+// isSet is a boolean as dockerd reads it.
 func isSet(query url.Values, name string) bool {
-	set, err := strconv.ParseBool(query.Get(name))
-	return err == nil && set
+	return !slices.Contains([]string{"", "0", "no", "false", "none"}, strings.ToLower(strings.TrimSpace(query.Get(name))))
 }
 
 func (s *Server) cancel(w http.ResponseWriter, r *http.Request) {

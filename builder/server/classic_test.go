@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/base64"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -157,5 +158,45 @@ func TestLimitsAreThoseOfSteps(t *testing.T) {
 	}
 	if err != nil || !maps.Equal(got, wanted) {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestWrongParametersAreRefusedInDockerdsWords(t *testing.T) {
+	for query, message := range map[string]string{
+		"version=3":                             `invalid version "3"`,
+		"shmsize=x":                             `strconv.ParseInt: parsing "x": invalid syntax`,
+		"outputs=x":                             "invalid outputs specified: invalid character 'x' looking for beginning of value",
+		"securityopt=a":                         "security options are not supported on linux",
+		"isolation=hyperv":                      `unsupported isolation: "hyperv"`,
+		"t=good&t=BAD":                          "invalid reference format: repository name (library/BAD) must be lowercase",
+		"t=a,b":                                 "invalid reference format",
+		"t=a@sha256:" + strings.Repeat("0", 64): "build tag cannot contain a digest",
+		`ulimits=[{"Name":"x"}]`:                "invalid ulimit name x",
+	} {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = solveRequest(values)
+		if refusal := new(refused); !errors.As(err, &refusal) || *refusal != (refused{http.StatusBadRequest, message}) {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+	for _, query := range []string{"version=1", "version=2", "isolation=Default", "shmsize=0", "t=&t=a"} {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = solveRequest(values); err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
+
+func TestABooleanIsReadAsByDockerd(t *testing.T) {
+	for text, want := range map[string]bool{"yes": true, " X": true, "1": true, "": false, "No": false, "none": false, " FALSE ": false, "0": false} {
+		if isSet(url.Values{"q": {text}}, "q") != want {
+			t.Errorf("%q is not %v", text, want)
+		}
 	}
 }

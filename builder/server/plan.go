@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -66,6 +66,9 @@ const defaultDockerfile = "Dockerfile"
 // frontend.
 func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	filename, target := attributes["filename"], attributes["target"]
+	if !filepath.IsLocal(strings.TrimLeft(filename, "/")) {
+		return nil, wrong("forbidden path outside the build context: %s ()", filename)
+	}
 	root, err := os.OpenRoot(directory)
 	if err != nil {
 		return nil, err
@@ -80,7 +83,7 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("Cannot locate specified Dockerfile: %s", filename)
+		return nil, wrong("Cannot locate specified Dockerfile: %s", filename)
 	}
 	if err != nil {
 		return nil, err
@@ -88,14 +91,14 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	defer file.Close()
 	parsed, err := parser.Parse(file)
 	if err != nil {
-		if strings.Contains(err.Error(), "file with no instructions") {
-			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("the Dockerfile (%s) cannot be empty", filename)}
+		if info, failure := file.Stat(); failure == nil && info.Size() == 0 {
+			return nil, wrong("the Dockerfile (%s) cannot be empty", filename)
 		}
-		return nil, &refused{http.StatusBadRequest, err.Error()}
+		return nil, wrong("failed to parse %s: %s", filename, err)
 	}
 	stages, arguments, err := instructions.Parse(parsed.AST, nil)
 	if err != nil {
-		return nil, &refused{http.StatusBadRequest, err.Error()}
+		return nil, wrong("%s", err)
 	}
 	made := &plan{byPlace: map[place]*planned{}, byDigest: map[string]*planned{}, target: len(stages) - 1}
 	if target != "" {
@@ -106,7 +109,7 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 			}
 		}
 		if !ok {
-			return nil, &refused{http.StatusBadRequest, fmt.Sprintf("target stage %q could not be found", target)}
+			return nil, wrong("target stage %q could not be found", target)
 		}
 		made.target = at
 	}

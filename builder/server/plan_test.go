@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -128,5 +129,26 @@ func TestARemoteDockerfileIsTheBuildsWhateverItsName(t *testing.T) {
 	}
 	if _, err := readPlan(directory, attributes); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestADockerfileThatCannotBeReadIsToldInDockerdsWords(t *testing.T) {
+	directory := t.TempDir()
+	for name, content := range map[string]string{"empty": "", "comment": "# nothing\n"} {
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for filename, message := range map[string]string{
+		"../x":      "forbidden path outside the build context: ../x ()",
+		"/a/../../": "forbidden path outside the build context: /a/../../ ()",
+		"other":     "Cannot locate specified Dockerfile: other",
+		"empty":     "the Dockerfile (empty) cannot be empty",
+		"comment":   "failed to parse comment: file with no instructions",
+	} {
+		_, err := readPlan(directory, map[string]string{"filename": filename})
+		if refusal := new(refused); !errors.As(err, &refusal) || *refusal != (refused{http.StatusBadRequest, message}) {
+			t.Errorf("%s: %v", filename, err)
+		}
 	}
 }

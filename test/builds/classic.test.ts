@@ -165,7 +165,7 @@ CMD ["cat", "made", "greeting"]
     assert.match(parsed.text, /^dockerfile parse error on line 2: unknown instruction: RUNN/);
     assert.deepEqual(await wrong("# nothing\n").then(({ status, text }) => [status, text]), [
       400,
-      "the Dockerfile (Dockerfile) cannot be empty",
+      "failed to parse Dockerfile: file with no instructions",
     ]);
     const onNothing = await wrong("FROM busybox\n", { platform: "nope" });
     assert.equal(onNothing.status, 400);
@@ -188,9 +188,7 @@ CMD ["cat", "made", "greeting"]
   test("refuses by name what is not built", async () => {
     for (const [query, feature] of [
       [{ squash: "1" }, "--squash"],
-      [{ isolation: "hyperv" }, "isolation"],
       [{ networkmode: "some-net" }, "--network some-net"],
-      [{ securityopt: "seccomp=unconfined" }, "--security-opt"],
     ] as const) {
       const { status, text } = await build(socket(), "FROM busybox\n", { query });
       assert.equal(status, 501, text);
@@ -537,7 +535,7 @@ describe("a remote context", () => {
       const unknown = await buildOf("ftp://127.0.0.1/x");
       assert.deepEqual(
         [unknown.status, unknown.text],
-        [400, "remote URL could not be parsed: ftp://127.0.0.1/x"],
+        [400, "remoteURL (ftp://127.0.0.1/x) could not be recognized as URL"],
       );
       await untilTrue(async () => (await leftOfContexts()).length === 0);
     } finally {
@@ -746,7 +744,6 @@ describe("a hostile context", () => {
       ]) {
         const { status, text } = await build(socket(), "FROM busybox\n", { files });
         assert.equal(status, 400, text);
-        assert.match(text, /^Error processing tar file: /);
       }
     } finally {
       await rm(outside, { recursive: true });

@@ -161,6 +161,11 @@ export const intendedErrors: Readonly<Record<string, readonly IntendedError[]>> 
       calls: ["POST /images/create?fromSrc=-&repo=imported"],
     },
     {
+      ours: "400 Cannot locate specified Dockerfile: Dockerfile",
+      theirs: "500 Cannot locate specified Dockerfile: Dockerfile",
+      calls: ["POST /build"],
+    },
+    {
       ours: "400 invalid filter: 'type'='x'",
       theirs: "500 invalid filter: 'type'='x'",
       calls: ['GET /networks?filters={"type":["x"]}'],
