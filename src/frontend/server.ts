@@ -224,7 +224,9 @@ export class DockerApiServer {
       checkHost(request);
       checkTransferEncoding(request);
       const target = parseRequestTarget(request.url ?? "/");
-      line = { target, match: this.#router.match(request.method ?? "", target.path) };
+      const { path, canonical } = target;
+      const match = canonical === undefined ? this.#router.match(request.method ?? "", path) : undefined;
+      line = { target, match };
       this.#lines.set(request, line);
     }
     return line;
@@ -248,7 +250,12 @@ export class DockerApiServer {
     try {
       const match = this.#match(request);
       if (match === undefined) {
-        replyError(response, pageNotFound);
+        const { canonical } = this.#lineOf(request).target;
+        if (canonical === undefined) {
+          replyError(response, pageNotFound);
+        } else {
+          response.writeHead(301, { Location: canonical, "Content-Length": 0 }).end();
+        }
         return;
       }
       if (match.route.hijack === true) {

@@ -1,5 +1,6 @@
 /** The request target (path and query), the Host header and the transfer coding of a request. */
 import type { IncomingMessage } from "node:http";
+import { posix } from "node:path";
 
 import { invalid, SockerlessError } from "../../common/errors.ts";
 
@@ -13,11 +14,13 @@ const hostForm = /^[\w!$%&'()*+,\-.:;=[\]~]*$/;
 export interface RequestTarget {
   /** Decoded; begins with a slash. */
   readonly path: string;
+  /** The target with a path without `.`, `..` and empty parts; undefined if the path is such a one. */
+  readonly canonical: string | undefined;
   readonly query: URLSearchParams;
 }
 
 /**
- * Parses a request target. Nothing is normalised: `..` and double slashes are parts of names, which will not be found.
+ * Parses a request target.
  *
  * @param target as in the request line, `/v1.51/images/a%2Fb/json?x=1`; proxies add scheme and host
  * @throws SockerlessError of kind `invalid` where percent signs are misused; `query` throws it where it has more than
@@ -29,8 +32,14 @@ export function parseRequestTarget(target: string): RequestTarget {
   const rawPath = mark < 0 ? relative : relative.slice(0, mark);
   let query: URLSearchParams | undefined;
   try {
+    const path = decodeURIComponent(rawPath === "" ? "/" : rawPath);
+    const canonical = posix.normalize(path);
     return {
-      path: decodeURIComponent(rawPath === "" ? "/" : rawPath),
+      path,
+      canonical:
+        canonical === path
+          ? undefined
+          : encodeURI(canonical).replaceAll(/[?#]/g, encodeURIComponent) + relative.slice(rawPath.length),
       // The query is parsed lazily: it may have a mebibyte.
       get query() {
         query ??= queryOf(mark < 0 ? "" : relative.slice(mark + 1));
