@@ -162,3 +162,14 @@ test("an archive with any of its bytes changed, lost or doubled is loaded or ref
     { numRuns: 150 },
   );
 });
+
+test("an image has at most as many layers as in Docker, from wherever its configuration comes", () => {
+  const config = (layers: number): Uint8Array =>
+    new TextEncoder().encode(
+      JSON.stringify({
+        rootfs: { type: "layers", diff_ids: Array(layers).fill(`sha256:${"a".repeat(64)}`) },
+      }),
+    );
+  assert.equal(parseImageConfig(config(125)).diffIds.length, 125);
+  assert.throws(() => parseImageConfig(config(126)), { kind: "invalid", message: "max depth exceeded" });
+});

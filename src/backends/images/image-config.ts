@@ -112,15 +112,26 @@ function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
   return { ...json, rootfs };
 }
 
+/** The most layers of an image, as in dockerd. */
+const mostLayers = 125;
+
+/** Refuses more layers than an image may have. @throws invalid, in dockerd's words */
+export function refuseTooDeep(layers: number): void {
+  if (layers > mostLayers) {
+    throw invalid("max depth exceeded");
+  }
+}
+
 /**
  * Parses an image's configuration.
  *
- * @throws SockerlessError of kind `invalid`: malformed, or not for Linux
+ * @throws SockerlessError of kind `invalid`: malformed, too many layers, or not for Linux
  */
 export function parseImageConfig(bytes: Uint8Array): ImageConfig {
   const json = rootedJson(bytes);
   const image = check(imageSchema, json, "image configuration");
   const diffIds = image.rootfs.diff_ids ?? [];
+  refuseTooDeep(diffIds.length);
   if (image.history.filter((entry) => !entry.empty_layer).length > diffIds.length) {
     throw invalid("too many non-empty layers in History section");
   }

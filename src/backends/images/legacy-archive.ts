@@ -8,14 +8,12 @@ import { object, openMap } from "../../common/documents.ts";
 import { invalid, messageOf } from "../../common/errors.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
 import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
-import { parseImageConfig } from "./image-config.ts";
+import { parseImageConfig, refuseTooDeep } from "./image-config.ts";
 import { check, maxJsonBytes, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
 
 /** The most directories in an archive; a user's image has only a few. */
 const maxFolders = 4096;
-/** The most layers of an image, as in Docker. */
-const maxLayers = 125;
 /** Total size limit of all configurations in bytes: each repeats the contents of its parents'. */
 const maxConfigBytes = 64 * 1024 ** 2;
 
@@ -86,9 +84,7 @@ class LegacyReader {
       if (chain.has(next)) {
         throw invalid(`image ${next} is its own ancestor`);
       }
-      if (chain.size === maxLayers) {
-        throw tooDeep();
-      }
+      refuseTooDeep(chain.size + 1);
       chain.add(next);
       next = (await this.#step(next)).parent; // Keeps only the parent, as all of them together may be large.
     }
@@ -141,9 +137,7 @@ class LegacyReader {
     const beneath = this.#images.get(parent);
     const layer = this.#files.get(`${folder}/layer.tar`);
     const layers = [...(beneath?.image.layers ?? []), layer];
-    if (layers.length > maxLayers) {
-      throw tooDeep();
-    }
+    refuseTooDeep(layers.length);
     const steps = [...(beneath?.history ?? []), history];
     const { diffId } = await measure(layer);
     const configBytes = renderConfig(json, [...(beneath?.image.config.diffIds ?? []), diffId], steps);
@@ -160,10 +154,6 @@ class LegacyReader {
     };
     this.#images.set(folder, { image, history: steps });
   }
-}
-
-function tooDeep(): Error {
-  return invalid("max depth exceeded");
 }
 
 /** Converts a directory's `json` to a current configuration, formatted as by Go. */

@@ -8,14 +8,7 @@ import { isRemoved } from "./records.ts";
  * removal was already answered do not count.
  */
 export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
-  return [...state.containers.values()].filter(
-    (record) => imagesOf(record).includes(imageId) && !isRemoved(record),
-  );
-}
-
-/** The IDs of a container's image and of those that it mounts. */
-export function imagesOf({ imageId, imageMounts }: ContainerRecord): readonly string[] {
-  return [imageId, ...imageMounts.map((mount) => mount.imageId)];
+  return state.containers.withImage(imageId).filter((record) => !isRemoved(record));
 }
 
 /** The layers of a container and of its image mounts, by diff ID. */

@@ -1,9 +1,7 @@
 /** Docker's filters: values of one key are alternatives; all keys must match. */
-import type { RE2JS } from "re2js";
-
 import { invalid } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { compileExpression, writtenOutLength } from "./re2.ts";
+import { compileExpression, type Expression, MatchingTime, writtenOutLength } from "./re2.ts";
 
 /** Limit for all regular expressions of a request, their repetitions written out; others are only compared as text. */
 const longestPatterns = 4096;
@@ -16,8 +14,13 @@ const wholeName = /^\^([\w/:-]*)\$$/;
 /** The filters of a request. */
 export class Filters {
   readonly #values = new Map<string, ReadonlySet<string>>();
+  /** The values of a key as a list, each once. */
+  readonly #lists = new Map<string, readonly string[]>();
+  /** The lengths of a key's values, each once, without that of the empty one. */
+  readonly #lengths = new Map<string, readonly number[]>();
   /** Compiled values; undefined if invalid as a regular expression. */
-  readonly #expressions = new Map<string, RE2JS | undefined>();
+  readonly #expressions = new Map<string, Expression | undefined>();
+  readonly #time = new MatchingTime();
   #patternsLength = 0;
 
   /**
@@ -29,7 +32,13 @@ export class Filters {
       if (!accepted.includes(key)) {
         throw invalid(`invalid filter '${key}'`);
       }
-      this.#values.set(key, new Set(list.values));
+      const values = new Set(list.values);
+      this.#values.set(key, values);
+      this.#lists.set(key, [...values]);
+      this.#lengths.set(
+        key,
+        [...new Set(list.values.map(({ length }) => length))].filter((length) => length > 0),
+      );
     }
   }
 
@@ -40,7 +49,7 @@ export class Filters {
 
   /** The values of a key, each once. */
   get(key: string): readonly string[] {
-    return [...(this.#values.get(key) ?? [])];
+    return this.#lists.get(key) ?? [];
   }
 
   /** Whether the text is one of the key's values; true if there are none. */
@@ -49,12 +58,26 @@ export class Filters {
     return values === undefined || values.size === 0 || values.has(text);
   }
 
-  /** Like {@link matchesExactly}, but also true if the text starts with a value. */
-  matchesPrefix(key: string, text: string): boolean {
-    return this.matchesExactly(key, text) || this.get(key).some((value) => text.startsWith(value));
+  /** Whether the text is one of the key's values. */
+  hasValue(key: string, text: string): boolean {
+    return this.#values.get(key)?.has(text) === true;
   }
 
-  /** Like {@link matchesExactly}, but also true if a value, as a regular expression, matches part of the text. */
+  /** Whether the text starts with one of the key's values that are not empty. */
+  hasPrefix(key: string, text: string): boolean {
+    return (this.#lengths.get(key) ?? []).some((length) => this.hasValue(key, text.slice(0, length)));
+  }
+
+  /** Like {@link matchesExactly}, but also true if the text starts with a value. */
+  matchesPrefix(key: string, text: string): boolean {
+    return this.matchesExactly(key, text) || this.hasValue(key, "") || this.hasPrefix(key, text);
+  }
+
+  /**
+   * Like {@link matchesExactly}, but also true if a value, as a regular expression, matches part of the text.
+   *
+   * @throws invalid: the expressions take too long
+   */
   matches(key: string, text: string): boolean {
     const isFound = (value: string): boolean | undefined => {
       if (plainName.test(value)) {
@@ -102,19 +125,22 @@ export class Filters {
     return isTrue;
   }
 
-  #expression(value: string): RE2JS | undefined {
+  #expression(value: string): Expression | undefined {
     if (!this.#expressions.has(value)) {
       this.#patternsLength += writtenOutLength(value);
-      this.#expressions.set(value, this.#patternsLength > longestPatterns ? undefined : compiled(value));
+      this.#expressions.set(
+        value,
+        this.#patternsLength > longestPatterns ? undefined : this.#compiled(value),
+      );
     }
     return this.#expressions.get(value);
   }
-}
 
-function compiled(pattern: string): RE2JS | undefined {
-  try {
-    return compileExpression(pattern);
-  } catch {
-    return undefined; // Compared only as text, as in Docker.
+  #compiled(pattern: string): Expression | undefined {
+    try {
+      return compileExpression(pattern, this.#time);
+    } catch {
+      return undefined; // Compared only as text, as in Docker.
+    }
   }
 }

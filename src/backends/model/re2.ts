@@ -1,6 +1,9 @@
+/** Regular expressions of clients, in RE2's syntax and with bounds on their work. */
 import { createRequire } from "node:module";
 
 import type { RE2JS } from "re2js";
+
+import { invalid } from "../../common/errors.ts";
 
 const require = createRequire(import.meta.url);
 
@@ -16,19 +19,51 @@ const classLength = 64;
 /** In expressions that ignore case, so many characters of a range count as one: they are folded one by one. */
 const foldedPerCharacter = 32;
 
+/** The most characters of a text times those of an expression: on the worst of both a step takes 0.15 µs. */
+const mostSteps = 4_000_000;
+
+/** CPU time that the expressions of a request may take. */
+const mostMicroseconds = 500_000;
+
+/** The CPU time that is left to the expressions of one request. */
+export class MatchingTime {
+  #leftMicroseconds = mostMicroseconds;
+
+  /** Runs a match. @throws invalid: there is no time left, or the match may take more than there is */
+  run(steps: number, match: () => boolean): boolean {
+    if (steps > mostSteps || this.#leftMicroseconds < 0) {
+      throw invalid("invalid filter: its regular expressions take too long");
+    }
+    const before = process.threadCpuUsage();
+    const isMatch = match();
+    const { user, system } = process.threadCpuUsage(before);
+    this.#leftMicroseconds -= user + system;
+    return isMatch;
+  }
+}
+
+/** A compiled expression. */
+export interface Expression {
+  /** Whether it matches part of a text. @throws invalid: the request's expressions take too long */
+  test(text: string): boolean;
+}
+
 /**
  * Compiles an expression of RE2's syntax, as in Docker: JavaScript's own may take exponential time and block every client.
  * The library is loaded with the first expression: most daemons see none, and it takes more than 1 MB.
  *
+ * @param time of the request, for all its expressions
  * @throws Error: invalid or too long
  */
-export function compileExpression(pattern: string): RE2JS {
-  if (writtenOutLength(pattern) > longestExpression) {
+export function compileExpression(pattern: string, time: MatchingTime): Expression {
+  const length = writtenOutLength(pattern);
+  if (length > longestExpression) {
     throw new Error(
       `an expression has more than ${longestExpression} characters with its repetitions and classes written out`,
     );
   }
-  return (require("re2js") as typeof import("re2js")).RE2JS.compile(pattern);
+  const expression: RE2JS = (require("re2js") as typeof import("re2js")).RE2JS.compile(pattern);
+  return { test: (text) => time.run(text.length * length, () => expression.test(text)) };
 }
 
 /**

@@ -50,6 +50,9 @@ describe("filters", () => {
     assert.ok(filters({ name: ["a", "b"] }).matchesExactly("name", "b"));
     assert.ok(!filters({ name: ["a"] }).matchesExactly("name", "ab"));
     assert.ok(filters({ name: ["a"] }).matchesPrefix("name", "ab"));
+    assert.ok(filters({ name: ["b", ""] }).matchesPrefix("name", "ab"));
+    assert.ok(!filters({ name: ["b", "abc", ""] }).hasPrefix("name", "ab"));
+    assert.ok(filters({ name: ["b", "abc"] }).hasPrefix("name", "abcd"));
     assert.ok(filters({ name: ["^w.*b$"] }).matches("name", "web"));
     assert.ok(filters({ name: ["(?i)^WEB$"] }).matches("name", "web"));
     assert.ok(!filters({ name: ["("] }).matches("name", "web"));

@@ -13,6 +13,8 @@ export interface Containers extends Table<ContainerRecord> {
   linkedTo(containerId: string): readonly ContainerRecord[];
   /** Containers with a network mode (`container:web`), as written. */
   inMode(networkMode: string): readonly ContainerRecord[];
+  /** Containers of an image, and those that mount it, by its ID. */
+  withImage(imageId: string): readonly ContainerRecord[];
   /** Containers that mount a volume, by its name. */
   mounting(volume: string): readonly ContainerRecord[];
   /** Containers created by the request with a token (`client_token`). */
@@ -27,6 +29,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
   readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
   readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
   readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
+  readonly #byImage = new TableIndex(idOf, imagesOf);
   readonly #byVolume = new TableIndex(idOf, mountedVolumes);
   readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
 
@@ -35,6 +38,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     this.#byNetwork,
     this.#byLink,
     this.#byMode,
+    this.#byImage,
     this.#byVolume,
     this.#byToken,
   ];
@@ -59,6 +63,10 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     return this.#byMode.get(networkMode);
   }
 
+  withImage(imageId: string): readonly ContainerRecord[] {
+    return this.#byImage.get(imageId);
+  }
+
   mounting(volume: string): readonly ContainerRecord[] {
     return this.#byVolume.get(volume);
   }
@@ -72,6 +80,11 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
       index.replace(before, after);
     }
   }
+}
+
+/** The IDs of a container's image and of those that it mounts. */
+export function imagesOf({ imageId, imageMounts }: ContainerRecord): readonly string[] {
+  return [imageId, ...imageMounts.map((mount) => mount.imageId)];
 }
 
 function mountedVolumes({ mounts }: ContainerRecord): string[] {

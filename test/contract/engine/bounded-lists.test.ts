@@ -71,4 +71,25 @@ describe("a container's lists", () => {
       tooMany,
     );
   });
+
+  it("of mounted images are bounded, as the record has the layers of each", async () => {
+    const mounted = (count: number) =>
+      bench.createScript("true", {
+        hostConfig: {
+          mounts: times(count, (index) => ({ type: "image", source: "shell", target: `/mnt/${index}` })),
+        },
+      });
+    await assert.rejects(mounted(257), refused(/a container mounts at most 256 images$/));
+    await mounted(256);
+  });
+
+  it("of networks are bounded", async () => {
+    const endpoints = (count: number) =>
+      Object.fromEntries(times(count, (index) => [`network-${index}`, {}] as const));
+    await assert.rejects(
+      bench.createScript("true", { networking: { endpoints: endpoints(257) } }),
+      refused(/^too many networks: 257, at most 256$/),
+    );
+    await bench.createScript("true", { networking: { endpoints: endpoints(256) } });
+  });
 });

@@ -14,7 +14,7 @@ import type {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { familiarString, parseNamed, withDefaultTag } from "../../images/reference.ts";
 import { creatorLabel, creatorOf, keepLabel } from "../../model/inner-socket-labels.ts";
-import { imagesOf } from "../../model/container-images.ts";
+import { imagesOf } from "../../state/container-table.ts";
 import { configOf, isVisible } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
 import { isMade as isNetworkMade } from "../networks/decisions/networks.ts";

@@ -27,7 +27,7 @@ import { SystemService } from "../../../gen/sockerless/backend/v1/system_pb.ts";
 import { CreateVolumeRequestSchema, VolumeService } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
 import { creatorLabel, creatorOf } from "../../model/inner-socket-labels.ts";
 import { stateOf } from "../../model/records.ts";
-import { imagesOf } from "../../model/container-images.ts";
+import { imagesOf } from "../../state/container-table.ts";
 import { removeContainer } from "../containers/remove/remove-container.ts";
 import { countedAs } from "../services/info.ts";
 import { allowFields, notAllowed } from "./allow-fields.ts";

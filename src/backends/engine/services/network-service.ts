@@ -5,7 +5,7 @@ import type { NetworkService } from "../../../gen/sockerless/backend/v1/network_
 import { OneAtATime } from "../../concurrency/one-at-a-time.ts";
 import type { EngineContext } from "../context.ts";
 import { connectNetwork, disconnectNetwork } from "../networks/connect-network.ts";
-import { findNetwork, listNetworks, withMembers } from "../networks/decisions/networks.ts";
+import { findNetwork, listNetworks, membersByNetwork, withMembers } from "../networks/decisions/networks.ts";
 import { createNetwork, removeNetwork } from "../networks/network-lifecycle.ts";
 import { pruneNetworks } from "../networks/prune-networks.ts";
 
@@ -15,7 +15,9 @@ export function networkService(context: EngineContext): ServiceImpl<typeof Netwo
   const prunes = new OneAtATime();
   return {
     listNetworks: ({ filters }) => ({ networks: [...listNetworks(state, filters)] }),
-    inspectNetwork: ({ network }) => ({ network: withMembers(state, findNetwork(state, network)) }),
+    inspectNetwork: ({ network }) => ({
+      network: withMembers(findNetwork(state, network), membersByNetwork(state)),
+    }),
     createNetwork: (request) => createNetwork(context, request),
     removeNetwork: async ({ network }) => {
       await removeNetwork(context, network);

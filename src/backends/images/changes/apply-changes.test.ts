@@ -149,6 +149,8 @@ test("changes made to take long, or to become large, are refused", () => {
     lines((n) => `VOLUME /a${n}`, 50_000),
     lines(() => "EXPOSE 1-65535", 50_000),
     lines(() => "ONBUILD RUN x", 50_000),
+    lines(() => "WORKDIR a", 50_000),
+    [`ENV A="${"8080 ".repeat(60_000)}"\nEXPOSE 80 ${"$A".repeat(1500)}`],
   ]) {
     assert.throws(() => applyChanges(config, made), /changes are too/);
   }

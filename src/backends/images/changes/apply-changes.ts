@@ -58,7 +58,7 @@ const instructions: Readonly<Record<string, Apply>> = {
   env: (target, { rest }) => {
     const { config } = target;
     // All values of an instruction see the environment before it.
-    const variables = environmentOf(config);
+    const variables = environmentOf(target);
     for (const [name, value] of parsePairs(rest, "ENV")) {
       spend(target, config.env.length);
       setVariable(config, expand(target, name, variables), expand(target, value, variables));
@@ -66,7 +66,7 @@ const instructions: Readonly<Record<string, Apply>> = {
   },
   expose: (target, { rest }) => {
     const { config } = target;
-    const variables = environmentOf(config);
+    const variables = environmentOf(target);
     const written = atLeastOne("EXPOSE", rest.split(/\s+/).filter(Boolean));
     const ports: string[] = [];
     for (const word of written.flatMap((each) => expandWords(each, variables))) {
@@ -82,7 +82,7 @@ const instructions: Readonly<Record<string, Apply>> = {
   },
   label: (target, { rest }) => {
     const { config } = target;
-    const variables = environmentOf(config);
+    const variables = environmentOf(target);
     for (const [name, value] of parsePairs(rest, "LABEL")) {
       setOwnValue(config.labels, expand(target, name, variables), expand(target, value, variables));
     }
@@ -102,17 +102,17 @@ const instructions: Readonly<Record<string, Apply>> = {
   },
   stopsignal: (target, { rest }) => {
     const { config } = target;
-    const signal = expand(target, exactlyOne("STOPSIGNAL", rest), environmentOf(config));
+    const signal = expand(target, exactlyOne("STOPSIGNAL", rest), environmentOf(target));
     parseSignal(signal);
     config.stopSignal = signal;
   },
   user: (target, { rest }) => {
     const { config } = target;
-    config.user = expand(target, exactlyOne("USER", rest), environmentOf(config));
+    config.user = expand(target, exactlyOne("USER", rest), environmentOf(target));
   },
   volume: (target, { rest }) => {
     const { config } = target;
-    const variables = environmentOf(config);
+    const variables = environmentOf(target);
     const paths = atLeastOne("VOLUME", parseListArguments(rest)).map((word) =>
       expand(target, word, variables).trim(),
     );
@@ -124,10 +124,11 @@ const instructions: Readonly<Record<string, Apply>> = {
   },
   workdir: (target, { rest }) => {
     const { config } = target;
-    const requested = expand(target, exactlyOne("WORKDIR", rest), environmentOf(config));
+    const requested = expand(target, exactlyOne("WORKDIR", rest), environmentOf(target));
     if (requested === "") {
       throw invalid("cannot normalize nothing");
     }
+    spend(target, config.workingDir.length);
     config.workingDir = path.resolve("/", config.workingDir, requested);
   },
 };
@@ -187,19 +188,25 @@ function listOf(values: readonly string[]): StringList {
   return create(StringListSchema, { values: [...values] });
 }
 
-function environmentOf(config: ContainerConfig): Variables {
+/** The environment as variables; each use costs by the value's length. */
+function environmentOf(target: Target): Variables {
   const environment = new Map(
-    config.env.map((entry) => {
+    target.config.env.map((entry) => {
       const equals = entry.indexOf("=");
       return equals < 0 ? [entry, ""] : [entry.slice(0, equals), entry.slice(equals + 1)];
     }),
   );
-  return (name) => environment.get(name);
+  return (name) => {
+    const value = environment.get(name);
+    spend(target, value?.length ?? 0);
+    return value;
+  };
 }
 
 function setVariable(config: ContainerConfig, name: string, value: string): void {
-  const entry = `${name}=${value}`;
-  const at = config.env.findIndex((each) => each.startsWith(`${name}=`));
+  const prefix = `${name}=`;
+  const entry = prefix + value;
+  const at = config.env.findIndex((each) => each.startsWith(prefix));
   if (at < 0) {
     config.env.push(entry);
   } else {

@@ -1,5 +1,4 @@
 /** `docker ps`: selects the containers of a listing, newest first. */
-import { ownValue } from "../../../../common/own-value.ts";
 import { invalid, notFound } from "../../../../common/errors.ts";
 import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -136,8 +135,7 @@ class ListQuery {
       (this.#all || isActive(record)) &&
       !this.#isTask &&
       this.#includesName(record) &&
-      (filters.get("id").length === 0 ||
-        filters.get("id").some((id) => id !== "" && record.id.startsWith(id))) &&
+      (filters.get("id").length === 0 || filters.hasPrefix("id", record.id)) &&
       filters.matchesPairs("label", configOf(record).labels) &&
       filters.matchesExactly("isolation", "") &&
       this.#includesExit(record) &&
@@ -166,27 +164,24 @@ class ListQuery {
   }
 
   #includesMounts(record: ContainerRecord): boolean {
-    const wanted = this.#filters.get("volume");
+    const filters = this.#filters;
     return (
-      !this.#filters.has("volume") ||
+      !filters.has("volume") ||
       record.mounts.some(
-        (point) => wanted.includes(point.destination) || wanted.includes(point.name || point.source),
+        ({ destination, name, source }) =>
+          filters.hasValue("volume", destination) || filters.hasValue("volume", name || source),
       )
     );
   }
 
   #includesNetworks(record: ContainerRecord): boolean {
+    const filters = this.#filters;
     return (
-      !this.#filters.has("network") ||
-      this.#filters
-        .get("network")
-        .some(
-          (wanted) =>
-            ownValue(record.endpoints, wanted) !== undefined ||
-            Object.values(record.endpoints).some(
-              ({ networkId }) => wanted !== "" && networkId.startsWith(wanted),
-            ),
-        )
+      !filters.has("network") ||
+      Object.entries(record.endpoints).some(
+        ([name, { networkId }]) =>
+          filters.hasValue("network", name) || filters.hasPrefix("network", networkId),
+      )
     );
   }
 

@@ -30,9 +30,16 @@ const ownSubnetsOnly =
   "user specified IP address is supported only when connecting to networks with user configured subnets";
 const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 
-/** Refuses invalid endpoint settings. @throws invalid */
+/** The most networks that a container is created on. */
+const mostNetworks = 256;
+
+/** Refuses invalid endpoint settings, and too many. @throws invalid */
 export function validateNetworking(networking: NetworkingConfig): void {
-  for (const [network, endpoint] of Object.entries(networking.endpoints)) {
+  const requested = Object.entries(networking.endpoints);
+  if (requested.length > mostNetworks) {
+    throw invalid(`too many networks: ${requested.length}, at most ${mostNetworks}`);
+  }
+  for (const [network, endpoint] of requested) {
     const faults: string[] = [];
     if (isPredefined(network) && (endpoint.ipv4Address !== "" || endpoint.ipv6Address !== "")) {
       faults.push("user specified IP address is supported on user defined networks only");

@@ -1,7 +1,6 @@
 /** Existing networks: lookup, listing, and their form for clients. */
 import { create } from "@bufbuild/protobuf";
 
-import { ownValue } from "../../../../common/own-value.ts";
 import { invalid, notFound } from "../../../../common/errors.ts";
 import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
@@ -59,10 +58,11 @@ export function listNetworks(
     }
     return type;
   });
+  const members = membersByNetwork(state);
   return [...state.networks.values()]
     .filter(isMade)
     .sort((a, b) => createdNs(a.network) - createdNs(b.network))
-    .map((record) => withMembers(state, record))
+    .map((record) => withMembers(record, members))
     .filter((network) => {
       const isBuiltin = builtinNetworks.has(network.name);
       const isDangling = !isBuiltin && Object.keys(network.containers).length === 0;
@@ -78,22 +78,32 @@ export function listNetworks(
     });
 }
 
-/** A network with its current containers. */
-export function withMembers(state: State, record: NetworkRecord & { network: Network }): Network {
-  const { network } = record;
-  const containers: Record<string, NetworkMember> = {};
-  for (const container of state.containers.values()) {
-    const endpoint = ownValue(container.endpoints, network.name);
-    if (endpoint !== undefined && endpoint.endpointId !== "" && hasProcess(container)) {
-      containers[container.id] = create(NetworkMemberSchema, {
-        name: container.name,
-        endpointId: endpoint.endpointId,
-        macAddress: endpoint.macAddress,
-        ipv4Address: endpoint.ipAddress === "" ? "" : `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
-      });
+/** The running containers on each network, by container ID and network name. */
+type Members = ReadonlyMap<string, Record<string, NetworkMember>>;
+
+/** The running containers on all networks. */
+export function membersByNetwork(state: State): Members {
+  const members = new Map<string, Record<string, NetworkMember>>();
+  for (const container of [...state.containers.values()].filter(hasProcess)) {
+    for (const [network, endpoint] of Object.entries(container.endpoints)) {
+      if (endpoint.endpointId !== "") {
+        const containers = members.get(network) ?? {};
+        containers[container.id] = create(NetworkMemberSchema, {
+          name: container.name,
+          endpointId: endpoint.endpointId,
+          macAddress: endpoint.macAddress,
+          ipv4Address: endpoint.ipAddress === "" ? "" : `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
+        });
+        members.set(network, containers);
+      }
     }
   }
-  return { ...network, containers };
+  return members;
+}
+
+/** A network with its current containers. */
+export function withMembers({ network }: { readonly network: Network }, members: Members): Network {
+  return { ...network, containers: members.get(network.name) ?? {} };
 }
 
 function danglingOf(filters: Filters): boolean | undefined {

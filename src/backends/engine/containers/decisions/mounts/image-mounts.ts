@@ -1,6 +1,7 @@
 /** Images that a container mounts in addition to its own (`--mount type=image`). */
 import { create } from "@bufbuild/protobuf";
 
+import { invalid } from "../../../../../common/errors.ts";
 import type { Mount } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   type ContainerRecord,
@@ -13,6 +14,9 @@ import type { Table } from "../../../../state/table.ts";
 import type { ImageSource } from "../../../../driver/image-source.ts";
 import { cleanPath } from "./plan-mounts.ts";
 
+/** The most images that a container mounts: its record has the layers of each. */
+const mostImages = 256;
+
 /** Warning for a user who mounts an image. */
 export const imageMountWarning = "Image mount is an experimental feature";
 
@@ -22,14 +26,18 @@ export interface PlannedImageMounts {
   readonly images: readonly ImageRecord[];
 }
 
-/** Resolves the images of mounts. @throws not-found; invalid: not a reference */
+/** Resolves the images of mounts. @throws not-found; invalid: not a reference, or too many */
 export async function planImageMounts(
   images: ImageSource,
   mounts: readonly Mount[],
 ): Promise<PlannedImageMounts> {
   const planned: ImageMount[] = [];
   const records: ImageRecord[] = [];
-  for (const mount of mounts.filter(({ type }) => type === "image")) {
+  const mounted = mounts.filter(({ type }) => type === "image");
+  if (mounted.length > mostImages) {
+    throw invalid(`invalid mount config: a container mounts at most ${mostImages} images`);
+  }
+  for (const mount of mounted) {
     const { record } = await images.resolve(mount.source);
     records.push(record);
     planned.push(
