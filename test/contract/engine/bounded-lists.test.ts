@@ -83,7 +83,7 @@ describe("a container's lists", () => {
     await mounted(256);
   });
 
-  it("of networks are bounded", async () => {
+  it("of networks and of aliases on each are bounded", async () => {
     const endpoints = (count: number) =>
       Object.fromEntries(times(count, (index) => [`network-${index}`, {}] as const));
     await assert.rejects(
@@ -91,5 +91,10 @@ describe("a container's lists", () => {
       refused(/^too many networks: 257, at most 256$/),
     );
     await bench.createScript("true", { networking: { endpoints: endpoints(256) } });
+    const aliases = times(65, (index) => `alias-${index}`);
+    await assert.rejects(
+      bench.createScript("true", { networking: { endpoints: { own: { aliases } } } }),
+      refused(/too many aliases: 65, at most 64$/),
+    );
   });
 });

@@ -13,7 +13,7 @@ import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.
 import type { State } from "../../state/state.ts";
 import { type Endpoints, macOfAddress } from "../../model/endpoints.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
-import { parseLink, refuseTooManyLinks } from "../containers/decisions/links/parse-link.ts";
+import { parseLink } from "../containers/decisions/links/parse-link.ts";
 import type { AddressBook } from "./address-book.ts";
 import { dnsNamesOf, isPredefined, refuseForeignAddress } from "./decisions/endpoints.ts";
 import { findNetwork } from "./decisions/networks.ts";
@@ -53,7 +53,6 @@ export function connectedEndpoint(
     throw forbidden("cannot create endpoint on configuration-only network");
   }
   const config = endpoint.config ?? create(EndpointConfigSchema);
-  refuseTooManyLinks(config.links);
   config.links.forEach(parseLink); // Docker refuses malformed ones only now.
   refuseForeignAddress(state, name, config.ipv4Address);
   const held = addresses.take(network, config.ipv4Address);

@@ -195,6 +195,27 @@ test("a directory of devices is made as a tree, and nothing else is a device", (
   });
 });
 
+test("a text that the runtime would repeat in an error is bounded, others are not", () => {
+  const long = "a/".repeat(4_000);
+  const options = Array.from({ length: 1_000 }, (_, index) => `option-${index}`);
+  const mount = { type: "tmpfs", destination: "/t", readOnly: false, tmpfsOptions: options } as const;
+  for (const refused of [
+    workload({ resources: { cgroupParent: long } }),
+    workload({ sysctls: { [long]: "1" } }),
+    workload({ resources: { ulimits: [{ name: long }] } }),
+    workload({}, [mount]),
+    { ...workload(), args: [long] },
+  ]) {
+    assert.throws(() => ociSpec(refused, machine), {
+      kind: "invalid",
+      message: /more than 4096 characters: .{64}…$/,
+    });
+  }
+  const args = ["/bin/sh", "-c", long];
+  const taken = { ...workload({ annotations: { a: long } }), args, env: [`A=${long}`] };
+  assert.deepEqual(ociSpec(taken, machine).process.args, args);
+});
+
 test("files that are looked at for devices are counted, over all mappings of a container", () => {
   const modules = path.resolve("node_modules");
   const devices = { lookUp: machine.devices.lookUp, below: machineDevicesBelow };

@@ -11,6 +11,7 @@ import { machineMounts, type MountLookup, rootPropagation } from "./propagation.
 import { containerResources } from "./resources.ts";
 import { seccompFilter } from "./seccomp.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
+import { refuseLongTexts } from "./text-limits.ts";
 import type { OciSpec } from "./types.ts";
 
 /** Facts about the machine that containers' configurations depend on. */
@@ -69,7 +70,7 @@ function thermalThrottlePaths(): string[] {
  * The OCI runtime configuration of a container, except for what the host process fills in (root.path, process.user, the
  * network namespace, cgroup and managed files).
  *
- * @throws SockerlessError `invalid` for settings that contradict each other or the machine
+ * @throws SockerlessError `invalid` for settings that contradict each other or the machine, or are too long
  */
 export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpec {
   const { record } = workload;
@@ -96,7 +97,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
     workload.mounts.map((mount) => [mount, sourceOf(mount)]),
     machine.mounts(),
   );
-  return {
+  const spec: OciSpec = {
     ociVersion: "1.0.2",
     root: { path: "rootfs", readonly: given?.readonlyRootfs ?? false },
     ...(ownUts && { hostname: record.config?.hostname ?? "" }),
@@ -141,6 +142,8 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
       ...(propagation !== undefined && { rootfsPropagation: propagation }),
     },
   };
+  refuseLongTexts(spec);
+  return spec;
 }
 
 /** Allows ping and low ports without a capability in a container's own network namespace, as in dockerd. */

@@ -22,8 +22,10 @@ import { containerOfMode, isContainerMode } from "../../../model/container-mode.
 import { isWithoutNetwork } from "../../../model/endpoints.ts";
 import { findContainer } from "../../containers/decisions/lookup.ts";
 import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../../../model/records.ts";
+import { resolvable } from "../../../model/host-names.ts";
 import { sysctlFaults } from "../../../model/bridge-options.ts";
 import { overlaps, parseAddress, parseCidr } from "./cidr.ts";
+import { refuseTooManyLinks } from "../../containers/decisions/links/parse-link.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
 
 const ownSubnetsOnly =
@@ -33,6 +35,9 @@ const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 /** The most networks that a container is created on. */
 const mostNetworks = 256;
 
+/** The most aliases of a container on a network: at each change all its peers are sent all names. */
+const mostAliases = 64;
+
 /** Refuses invalid endpoint settings, and too many. @throws invalid */
 export function validateNetworking(networking: NetworkingConfig): void {
   const requested = Object.entries(networking.endpoints);
@@ -40,6 +45,12 @@ export function validateNetworking(networking: NetworkingConfig): void {
     throw invalid(`too many networks: ${requested.length}, at most ${mostNetworks}`);
   }
   for (const [network, endpoint] of requested) {
+    refuseTooManyLinks(endpoint.links);
+    if (endpoint.aliases.length > mostAliases) {
+      throw invalid(
+        `invalid config for network ${network}: too many aliases: ${endpoint.aliases.length}, at most ${mostAliases}`,
+      );
+    }
     const faults: string[] = [];
     if (isPredefined(network) && (endpoint.ipv4Address !== "" || endpoint.ipv6Address !== "")) {
       faults.push("user specified IP address is supported on user defined networks only");
@@ -192,8 +203,7 @@ export function refuseForeignAddress(state: State, name: string, address: string
 /** The container's names for peers on a user-defined network. */
 export function dnsNamesOf(record: ContainerRecord, aliases: readonly string[]): string[] {
   const { hostname } = configOf(record);
-  const names = [record.name, ...aliases, shortId(record.id), hostname];
-  return [...new Set(names.filter((name) => name !== ""))];
+  return resolvable([record.name, ...aliases, shortId(record.id), hostname]);
 }
 
 function nameOfNetwork(state: State, reference: string): string {

@@ -14,6 +14,7 @@ import { containerOfMode, isContainerMode } from "../../../../model/container-mo
 import { findContainer } from "../lookup.ts";
 import { builtinNetworks } from "../../../networks/decisions/networks.ts";
 import { configOf, hasProcess, hostConfigOf, isRemoved } from "../../../../model/records.ts";
+import { resolvable } from "../../../../model/host-names.ts";
 import { linkEnvironment } from "./link-environment.ts";
 import { linkName } from "./link-names.ts";
 import { peerAddressOf } from "../../../../model/endpoints.ts";
@@ -130,8 +131,8 @@ export function linkedFrom(state: State, containerId: string): string[] {
 }
 
 function hostOfLink(context: NamesContext, other: ContainerRecord, alias: string): LinkedHost {
-  const names = new Set([alias, configOf(other).hostname, other.name]);
-  return { address: addressOf(context, other), names: [...names].filter((name) => name !== "") };
+  const names = resolvable([alias, configOf(other).hostname, other.name]);
+  return { address: addressOf(context, other), names };
 }
 
 /** Variables of an exec for its container's links, without stopped containers. @throws invalid: too long */
