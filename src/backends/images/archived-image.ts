@@ -1,9 +1,16 @@
 /** Input and result of the readers for archive formats: Docker's two and OCI's. */
+import { invalid } from "../../common/errors.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import type { ImageConfig } from "./image-config.ts";
 import type { LayerBlob } from "./layer-blobs.ts";
 import type { LayerMeasure } from "./layer-content.ts";
+
+/** The most images of an archive; a user's has only a few. */
+const mostImages = 4_096;
+
+/** The size limit of an archive's manifests and configurations together, in bytes: each is parsed, and kept meanwhile. */
+export const mostDocumentBytes = 64 * 1024 ** 2;
 
 /** Dependencies of the readers. */
 export interface ArchiveContext {
@@ -11,6 +18,12 @@ export interface ArchiveContext {
   readonly lease: BlobLease;
   /** Platform to select images by; undefined: all images of a docker archive, the machine's of an index. */
   readonly platform: Platform | undefined;
+  /**
+   * Reads a manifest or a configuration.
+   *
+   * @throws invalid: it is too large, or all that were read are, together
+   */
+  readonly readDocument: (blob: StoredBlob) => Promise<Uint8Array>;
   /** Measures the uncompressed layer; reads each layer once. @throws as {@link measureLayer} */
   readonly measure: (layer: StoredBlob) => Promise<LayerMeasure>;
   /** Finds a layer that the archive omits among the existing images. */
@@ -29,4 +42,16 @@ export interface ArchivedImage {
   readonly parentId?: string;
   /** The archive's own manifest, if it has one. */
   readonly manifest?: { readonly manifestDigest: string; readonly manifestMediaType: string };
+}
+
+/** The refusal of an archive whose configurations are too large. */
+export function tooLarge(): Error {
+  return invalid("the configurations of the archive's images are too large");
+}
+
+/** @throws invalid: an archive has too many images */
+export function refuseTooManyImages(count: number): void {
+  if (count > mostImages) {
+    throw invalid(`archive has more than ${mostImages} images`);
+  }
 }

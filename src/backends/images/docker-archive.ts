@@ -7,10 +7,10 @@ import { object } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
+import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { type HistoryEntry, parseImageConfig } from "./image-config.ts";
-import { check, maxJsonBytes, parseJson } from "./manifest.ts";
+import { check, parseJson } from "./manifest.ts";
 import { platformDistance } from "./platform.ts";
 import { canonicalString, parseNamed } from "./reference.ts";
 
@@ -31,14 +31,16 @@ export async function readDockerArchive(
   manifest: StoredBlob,
   context: ArchiveContext,
 ): Promise<ArchivedImage[]> {
-  const json = parseJson(await context.store.read(manifest.digest, maxJsonBytes), "manifest");
+  const json = parseJson(await context.readDocument(manifest), "manifest");
   if (json === null) {
     throw invalid("invalid manifest, manifest cannot be null (but can be [])");
   }
+  const items = check(v.array(itemSchema), json, "manifest");
+  refuseTooManyImages(items.length);
   const images: ArchivedImage[] = [];
-  for (const item of check(v.array(itemSchema), json, "manifest")) {
+  for (const item of items) {
     const configBlob = files.get(item.Config);
-    const config = parseImageConfig(await context.store.read(configBlob.digest, maxJsonBytes));
+    const config = parseImageConfig(await context.readDocument(configBlob));
     if (!hasPlatform(config.platform, context.platform)) {
       continue;
     }
@@ -61,13 +63,14 @@ export async function readDockerArchive(
       ...(item.Parent ? { parentId: item.Parent } : {}),
     });
   }
-  return images.map((image) => withCheckedParent(image, images));
+  const byId = new Map(images.map((image) => [image.configBlob.digest, image]));
+  return images.map((image) => withCheckedParent(image, byId));
 }
 
 /** Drops a parent missing in the archive. @throws invalid if the archive has it, but the image is not based on it */
-function withCheckedParent(image: ArchivedImage, images: readonly ArchivedImage[]): ArchivedImage {
+function withCheckedParent(image: ArchivedImage, images: ReadonlyMap<string, ArchivedImage>): ArchivedImage {
   const { parentId, ...others } = image;
-  const parent = images.find(({ configBlob }) => configBlob.digest === parentId);
+  const parent = images.get(parentId ?? "");
   if (parent === undefined) {
     return others;
   }

@@ -7,15 +7,16 @@ import * as v from "valibot";
 import { object, openMap } from "../../common/documents.ts";
 import { invalid, messageOf } from "../../common/errors.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
+import {
+  type ArchiveContext,
+  type ArchivedImage,
+  mostDocumentBytes,
+  refuseTooManyImages,
+  tooLarge,
+} from "./archived-image.ts";
 import { parseImageConfig, refuseTooDeep } from "./image-config.ts";
 import { check, maxJsonBytes, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
-
-/** The most directories in an archive; a user's image has only a few. */
-const maxFolders = 4096;
-/** Total size limit of all configurations in bytes: each repeats the contents of its parents'. */
-const maxConfigBytes = 64 * 1024 ** 2;
 
 const text = v.nullish(v.string(), "");
 
@@ -47,9 +48,7 @@ export async function readLegacyArchive(
   files: ArchiveFiles,
   context: ArchiveContext,
 ): Promise<ArchivedImage[]> {
-  if (files.folders.size > maxFolders) {
-    throw invalid(`archive has more than ${maxFolders} folders`);
-  }
+  refuseTooManyImages(files.folders.size);
   const reader = new LegacyReader(files, context);
   for (const folder of [...files.folders].sort()) {
     await reader.read(folder);
@@ -57,7 +56,7 @@ export async function readLegacyArchive(
   const repositories = files.get("repositories");
   const tags = check(
     openMap(openMap(v.string())),
-    parseJson(await context.store.read(repositories.digest, maxJsonBytes), "repositories"),
+    parseJson(await context.readDocument(repositories), "repositories"),
     "repositories",
   );
   return reader.named(tags);
@@ -115,7 +114,7 @@ class LegacyReader {
       throw invalid(`open ${name}: no such file or directory`);
     }
     const blob = this.#files.get(name);
-    const json = parseJson(await this.#context.store.read(blob.digest, maxJsonBytes), "image configuration");
+    const json = parseJson(await this.#context.readDocument(blob), "image configuration");
     const { parent, created, author, comment, container_config } = check(
       stepSchema,
       json,
@@ -141,9 +140,9 @@ class LegacyReader {
     const steps = [...(beneath?.history ?? []), history];
     const { diffId } = await measure(layer);
     const configBytes = renderConfig(json, [...(beneath?.image.config.diffIds ?? []), diffId], steps);
-    this.#configBytes += configBytes.length;
-    if (configBytes.length > maxJsonBytes || this.#configBytes > maxConfigBytes) {
-      throw invalid("the configurations of the archive's images are too large");
+    this.#configBytes += configBytes.length; // Each repeats the contents of its parents'.
+    if (configBytes.length > maxJsonBytes || this.#configBytes > mostDocumentBytes) {
+      throw tooLarge();
     }
     const image = {
       config: parseImageConfig(configBytes),

@@ -470,6 +470,28 @@ describe("an archive that is broken", () => {
     ]);
     await assertRefused(context, archive, /^invalid diffID for layer 0/);
   });
+  it("is refused if it lists many images, or reads large configurations over and over", async (context) => {
+    const config = JSON.stringify({
+      config: { Labels: { a: "a".repeat(4_000_000) } },
+      rootfs: { type: "layers" },
+    });
+    const listing = (count: number, content: string) =>
+      tarOf([
+        { name: "c", content },
+        { name: "manifest.json", content: entryOf(Array(count).fill({ Config: "c", Parent: "x" })) },
+      ]);
+    const small = JSON.stringify({ rootfs: { type: "layers" } });
+    await assertRefused(context, await listing(4_097, small), "archive has more than 4096 images");
+    await assertRefused(
+      context,
+      await listing(20, config),
+      "the configurations of the archive's images are too large",
+    );
+    const store = await openImageStore(context);
+    await load(store, await listing(10, config));
+    assert.equal(store.state.images.size, 1);
+  });
+
   it("is refused if it is compressed with xz", async (context) => {
     await assertRefused(
       context,

@@ -6,7 +6,7 @@ import { invalid } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
+import { type ArchiveContext, type ArchivedImage, mostDocumentBytes, tooLarge } from "./archived-image.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
 import { imageEvent } from "./image-events.ts";
@@ -16,6 +16,7 @@ import type { LayerBlob } from "./layer-blobs.ts";
 import { type LayerMeasure, measureLayer } from "./layer-content.ts";
 import { readLegacyArchive } from "./legacy-archive.ts";
 import { readOciLayout } from "./oci-layout.ts";
+import { maxJsonBytes } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
 import { familiarString, type NamedReference, parseNamed } from "./reference.ts";
 
@@ -60,10 +61,18 @@ export async function loadArchive(
     report({ id: shortId(measure.diffId), status: "Loading layer", current: blob.size, total: blob.size });
     return measure;
   };
+  let documentBytes = 0;
   const context: ArchiveContext = {
     store,
     lease,
     platform,
+    readDocument: async (blob) => {
+      documentBytes += blob.size;
+      if (documentBytes > mostDocumentBytes) {
+        throw tooLarge();
+      }
+      return await store.read(blob.digest, maxJsonBytes);
+    },
     measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
     findLayer: (diffId) => request.findLayer(lease, diffId),
   };

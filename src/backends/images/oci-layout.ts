@@ -1,7 +1,7 @@
 /** The OCI image layout: `index.json` lists manifests; all blobs are under `blobs/sha256`. */
 import { invalid } from "../../common/errors.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
+import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { hexOf } from "./digest.ts";
 import { parseImageConfig } from "./image-config.ts";
@@ -9,7 +9,6 @@ import {
   checkImageMediaType,
   type Descriptor,
   type ImageManifest,
-  maxJsonBytes,
   type ManifestDocument,
   parseManifest,
 } from "./manifest.ts";
@@ -37,12 +36,14 @@ export async function readOciLayout(
   indexBlob: StoredBlob,
   context: ArchiveContext,
 ): Promise<ArchivedImage[]> {
-  const document = parseManifest(await context.store.read(indexBlob.digest, maxJsonBytes), "");
+  const document = parseManifest(await context.readDocument(indexBlob), "");
   if (document.kind !== "index") {
     throw invalid("invalid archive: index.json is not an image index");
   }
   const chosen = new Map<string, ChosenManifest>();
-  for (const descriptor of onePerName(document.index.manifests, context)) {
+  const descriptors = onePerName(document.index.manifests, context);
+  refuseTooManyImages(descriptors.length);
+  for (const descriptor of descriptors) {
     const found = await follow(files, descriptor, context, maxDepth);
     if (found !== undefined) {
       const name = nameOf(descriptor);
@@ -95,8 +96,7 @@ async function readDocument(
   context: ArchiveContext,
 ): Promise<{ readonly blob: StoredBlob; readonly document: ManifestDocument }> {
   const blob = blobOf(files, descriptor);
-  const bytes = await context.store.read(blob.digest, maxJsonBytes);
-  return { blob, document: parseManifest(bytes, descriptor.mediaType) };
+  return { blob, document: parseManifest(await context.readDocument(blob), descriptor.mediaType) };
 }
 
 async function readImage(
@@ -108,7 +108,7 @@ async function readImage(
     checkImageMediaType(descriptor.mediaType);
   }
   const configBlob = blobOf(files, manifest.config);
-  const config = parseImageConfig(await context.store.read(configBlob.digest, maxJsonBytes));
+  const config = parseImageConfig(await context.readDocument(configBlob));
   if (manifest.layers.length !== config.diffIds.length) {
     throw invalid(
       "invalid manifest, layers length mismatch: " +
