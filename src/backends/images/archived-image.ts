@@ -9,8 +9,11 @@ import type { LayerMeasure } from "./layer-content.ts";
 /** The most images of an archive; a user's has only a few. */
 const mostImages = 4_096;
 
-/** The size limit of an archive's manifests and configurations together, in bytes: each is parsed, and kept meanwhile. */
+/** The most bytes of an archive's manifests and configurations together, which are parsed and kept. */
 export const mostDocumentBytes = 64 * 1024 ** 2;
+
+/** The most values in them together: labels are in each list of images. */
+export const mostDocumentValues = 200_000;
 
 /** Dependencies of the readers. */
 export interface ArchiveContext {

@@ -173,3 +173,9 @@ test("an image has at most as many layers as in Docker, from wherever its config
   assert.equal(parseImageConfig(config(125)).diffIds.length, 125);
   assert.throws(() => parseImageConfig(config(126)), { kind: "invalid", message: "max depth exceeded" });
 });
+
+test("a configuration has a bounded number of values: labels are in each list of images", () => {
+  const labels = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`label-${index}`, ""]));
+  const bytes = new TextEncoder().encode(JSON.stringify({ config: { Labels: labels }, rootfs: {} }));
+  assert.throws(() => parseImageConfig(bytes), { kind: "invalid", message: /more than 20000 values$/ });
+});

@@ -3,10 +3,17 @@
  * is read and checked before the first image is installed; a stream that is cut or damaged leaves nothing.
  */
 import { invalid } from "../../common/errors.ts";
+import { countValues } from "../../common/json-values.ts";
 import { shortId } from "../../common/ids.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import { type ArchiveContext, type ArchivedImage, mostDocumentBytes, tooLarge } from "./archived-image.ts";
+import {
+  type ArchiveContext,
+  type ArchivedImage,
+  mostDocumentBytes,
+  mostDocumentValues,
+  tooLarge,
+} from "./archived-image.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
 import { imageEvent } from "./image-events.ts";
@@ -61,7 +68,7 @@ export async function loadArchive(
     report({ id: shortId(measure.diffId), status: "Loading layer", current: blob.size, total: blob.size });
     return measure;
   };
-  let documentBytes = 0;
+  let [documentBytes, documentValues] = [0, 0];
   const context: ArchiveContext = {
     store,
     lease,
@@ -71,7 +78,12 @@ export async function loadArchive(
       if (documentBytes > mostDocumentBytes) {
         throw tooLarge();
       }
-      return await store.read(blob.digest, maxJsonBytes);
+      const bytes = await store.read(blob.digest, maxJsonBytes);
+      documentValues += countValues(bytes);
+      if (documentValues > mostDocumentValues) {
+        throw tooLarge();
+      }
+      return bytes;
     },
     measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
     findLayer: (diffId) => request.findLayer(lease, diffId),
