@@ -1,4 +1,5 @@
 /** Events of images in Docker's form: their attributes are the image's labels and a name. */
+import { eventLabels } from "../model/event-labels.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { ImageConfig } from "./image-config.ts";
 
@@ -26,7 +27,7 @@ export function imageEvent(
   name: string,
   config: ImageConfig | undefined,
 ): NewEvent {
-  return { type: "image", action, actorId, attributes: { ...config?.config.labels, name } };
+  return { type: "image", action, actorId, attributes: { ...eventLabels(config?.config.labels), name } };
 }
 
 /** The event of a prune. */

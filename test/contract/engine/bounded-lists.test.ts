@@ -97,4 +97,13 @@ describe("a container's lists", () => {
       refused(/too many aliases: 65, at most 64$/),
     );
   });
+
+  it("are of names that are no longer than 255 characters", async () => {
+    const long = refused(/has more than 255 characters$/);
+    const name = "n".repeat(255);
+    await bench.createScript("true", { name });
+    await assert.rejects(bench.createScript("true", { name: `${name}n` }), long);
+    await assert.rejects(bench.containers.renameContainer({ container: name, name: `${name}n` }), long);
+    await assert.rejects(bench.networks.createNetwork({ name: `${name}n` }), long);
+  });
 });

@@ -7,6 +7,9 @@ import { holderOfName } from "./lookup.ts";
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 const pattern = new RegExp(`^${allowed}+$`);
 
+/** The longest name: it is in every list, and in the environment of containers that link to it. */
+const longestName = 255;
+
 /** Maximum number of generated names before the ID is used instead. */
 const attempts = 6;
 
@@ -14,7 +17,7 @@ const attempts = 6;
  * The name of a new container, without the slash.
  *
  * @param asked the user's name; empty to generate one
- * @throws invalid: characters; conflict: taken
+ * @throws invalid: characters, or too many; conflict: taken
  */
 export function nameFor(state: State, id: string, asked: string): string {
   if (asked === "") {
@@ -23,6 +26,11 @@ export function nameFor(state: State, id: string, asked: string): string {
   const name = asked.replace(/^\//, "");
   if (!pattern.test(name)) {
     throw invalid(`Invalid container name (${asked}), only ${allowed} are allowed`);
+  }
+  if (name.length > longestName) {
+    throw invalid(
+      `Invalid container name (${name.slice(0, 32)}…): it has more than ${longestName} characters`,
+    );
   }
   const holder = holderOfName(state, name);
   if (holder !== undefined) {

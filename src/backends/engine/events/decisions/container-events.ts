@@ -3,6 +3,7 @@ import type { MountPoint, NetworkEndpoint } from "../../../../gen/sockerless/bac
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../../../state/journal.ts";
 import { builtinNetworks } from "../../networks/decisions/networks.ts";
+import { eventLabels } from "../../../model/event-labels.ts";
 import { configOf } from "../../../model/records.ts";
 
 /**
@@ -21,7 +22,12 @@ export function containerEvent(
     type: "container",
     action,
     actorId: record.id,
-    attributes: { ...labels, ...attributes, ...(image === "" ? {} : { image }), name: record.name },
+    attributes: {
+      ...eventLabels(labels),
+      ...attributes,
+      ...(image === "" ? {} : { image }),
+      name: record.name,
+    },
     ...(timeUnixNs === undefined ? {} : { timeUnixNs }),
   };
 }

@@ -31,6 +31,9 @@ const knownDrivers: readonly (readonly string[])[] = [
   ["", "default"],
 ];
 
+/** The longest name: containers on the network are sent it with each change of their peers. */
+const longestName = 255;
+
 /** Refuses invalid names and address pools. @throws invalid; forbidden: predefined names */
 export function validateNameAndPools({ name, pools }: CreateNetworkRequest): void {
   if (builtinNetworks.has(name) || name === "default") {
@@ -42,6 +45,9 @@ export function validateNameAndPools({ name, pools }: CreateNetworkRequest): voi
   }
   if (name.trim() === "") {
     throw invalid("invalid name: name is empty");
+  }
+  if (name.length > longestName) {
+    throw invalid(`invalid name: it has more than ${longestName} characters`);
   }
 }
 

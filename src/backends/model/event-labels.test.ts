@@ -1,0 +1,11 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { eventLabels } from "./event-labels.ts";
+
+test("an event has all labels of its object, or none if they are long together", () => {
+  const labels = { a: "x".repeat(30_000), b: "y".repeat(30_000) };
+  assert.equal(eventLabels(labels), labels);
+  assert.deepEqual(eventLabels({ ...labels, c: "z".repeat(30_000) }), {});
+  assert.deepEqual(eventLabels(undefined), {});
+});
