@@ -47,7 +47,7 @@ export function logsQueryOf(query: URLSearchParams): LogsQuery {
 
 /** A number of lines; as in dockerd anything else, such as `all`, means all. */
 function tailOf(value: string): bigint | undefined {
-  if (!/^\+?\d+$/.test(value)) {
+  if (!/^\+?\d{1,32}$/.test(value)) {
     return undefined;
   }
   const lines = BigInt(value.replace("+", ""));

@@ -130,7 +130,7 @@ function exactInteger(_key: string, value: unknown, context?: { readonly source?
     typeof value === "number" &&
     !Number.isSafeInteger(value) &&
     source !== undefined &&
-    /^-?\d+$/.test(source)
+    /^-?\d{1,20}$/.test(source) // More digits are no 64-bit integer, and take long.
   ) {
     return BigInt(source);
   }
