@@ -226,7 +226,7 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, a
 		}
 		downloaded, err := s.worker.Download(ctx, remote)
 		if err != nil {
-			return "", nil, fmt.Errorf("error downloading remote context: %w", err)
+			return "", nil, fmt.Errorf("error downloading remote context %s: %w", urlutil.RedactCredentials(remote), err)
 		}
 		defer downloaded.Close()
 		body = downloaded

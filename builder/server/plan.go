@@ -66,9 +66,6 @@ const defaultDockerfile = "Dockerfile"
 // frontend.
 func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	filename, target := attributes["filename"], attributes["target"]
-	if !filepath.IsLocal(strings.TrimLeft(filename, "/")) {
-		return nil, wrong("forbidden path outside the build context: %s ()", filename)
-	}
 	root, err := os.OpenRoot(directory)
 	if err != nil {
 		return nil, err
@@ -76,7 +73,9 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	defer root.Close()
 	// A named pipe reads as empty, since it has no writer.
 	open := func(name string) (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
-	file, err := open(strings.TrimPrefix(filename, "/"))
+	path := filepath.Clean(strings.TrimLeft(filename, "/"))
+	attributes["filename"] = path
+	file, err := open(path)
 	if errors.Is(err, fs.ErrNotExist) && filename == defaultDockerfile {
 		if file, err = open(strings.ToLower(filename)); err == nil {
 			attributes["filename"] = strings.ToLower(filename)
@@ -86,7 +85,7 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 		return nil, wrong("Cannot locate specified Dockerfile: %s", filename)
 	}
 	if err != nil {
-		return nil, err
+		return nil, wrong("forbidden path outside the build context: %s ()", filename)
 	}
 	defer file.Close()
 	parsed, err := parser.Parse(file)
@@ -103,11 +102,6 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	made := &plan{byPlace: map[place]*planned{}, byDigest: map[string]*planned{}, target: len(stages) - 1}
 	if target != "" {
 		at, ok := instructions.HasStage(stages, target)
-		if !ok {
-			if number, err := strconv.Atoi(target); err == nil && number >= 0 && number < len(stages) {
-				at, ok = number, true
-			}
-		}
 		if !ok {
 			return nil, wrong("target stage %q could not be found", target)
 		}

@@ -134,14 +134,25 @@ func TestARemoteDockerfileIsTheBuildsWhateverItsName(t *testing.T) {
 
 func TestADockerfileThatCannotBeReadIsToldInDockerdsWords(t *testing.T) {
 	directory := t.TempDir()
-	for name, content := range map[string]string{"empty": "", "comment": "# nothing\n"} {
+	for name, content := range map[string]string{"empty": "", "comment": "# nothing\n", "Dockerfile": "FROM scratch\n"} {
 		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	for _, filename := range []string{"Dockerfile", "/Dockerfile", "a/../Dockerfile"} {
+		attributes := map[string]string{"filename": filename}
+		if _, err := readPlan(directory, attributes); err != nil || attributes["filename"] != "Dockerfile" {
+			t.Errorf("%s: %v, %v", filename, attributes, err)
+		}
+	}
+	attributes := map[string]string{"filename": "Dockerfile", "target": "0"}
+	if _, err := readPlan(directory, attributes); err == nil || err.Error() != `target stage "0" could not be found` {
+		t.Error(err)
+	}
 	for filename, message := range map[string]string{
 		"../x":      "forbidden path outside the build context: ../x ()",
 		"/a/../../": "forbidden path outside the build context: /a/../../ ()",
+		"\x00":      "forbidden path outside the build context: \x00 ()",
 		"other":     "Cannot locate specified Dockerfile: other",
 		"empty":     "the Dockerfile (empty) cannot be empty",
 		"comment":   "failed to parse comment: file with no instructions",
