@@ -1,6 +1,6 @@
 /** Images for users: by name, in listings, in detail, with their history. */
 import type { Clock } from "../../common/clock.ts";
-import { invalid, notFound } from "../../common/errors.ts";
+import { notFound } from "../../common/errors.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type {
   ImageDetail,
@@ -20,7 +20,7 @@ import type { ImageIndex } from "./image-index.ts";
 import { now } from "./image-installer.ts";
 import { type ListedImage, listImages } from "./image-list.ts";
 import { formatPlatform, platformDistance } from "./platform.ts";
-import { canonicalString, familiarName, familiarString, parseAny, parseTarget } from "./reference.ts";
+import { canonicalString, familiarString, parseAny, parseTarget } from "./reference.ts";
 
 /** Dependencies of the catalog. */
 export interface CatalogParts {
@@ -114,9 +114,6 @@ export class ImageCatalog {
   async tag(source: string, target: string): Promise<void> {
     const { index, configs, clock } = this.#parts;
     const name = parseTarget(target);
-    if (familiarName(name) === "sha256") {
-      throw invalid("refusing to create an ambiguous tag using digest algorithm as name");
-    }
     const record = index.find(source);
     const tagged = { ...record, lastTagged: now(clock), ofBuild: false };
     await index.commit({

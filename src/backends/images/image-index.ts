@@ -2,7 +2,7 @@
  * Finds images by name, digest or ID. The state owns the records; this index adds names and digests. A name belongs to
  * one image at a time. Only this class changes image records, so that checking and changing are one step.
  */
-import { invalid, notFound } from "../../common/errors.ts";
+import { notFound } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { State } from "../state/state.ts";
@@ -67,7 +67,7 @@ export class ImageIndex {
   /**
    * Finds an image by a name in any form, a digest reference, an ID or a prefix of one.
    *
-   * @throws not-found; invalid: not a reference, or an ambiguous prefix
+   * @throws not-found; invalid: not a reference
    */
   find(text: string): ImageRecord {
     const reference = parseAny(text);
@@ -144,10 +144,7 @@ export class ImageIndex {
       return undefined;
     }
     const found = this.records().filter((record) => hexOf(record.id).startsWith(prefix));
-    if (found.length > 1) {
-      throw invalid(`multiple IDs found with provided prefix: ${text}`);
-    }
-    return found[0];
+    return found.length === 1 ? found[0] : undefined;
   }
 
   #indexNames(record: ImageRecord): void {

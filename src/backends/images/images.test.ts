@@ -113,8 +113,8 @@ describe("an image is found", () => {
     const digits = [...store.state.images.keys()].map((each) => each.charAt("sha256:".length));
     const shared = digits.find((digit, index) => digits.indexOf(digit) < index) ?? "";
     await assert.rejects(images.containers.resolve(shared), {
-      kind: "invalid",
-      message: `multiple IDs found with provided prefix: ${shared}`,
+      kind: "not-found",
+      message: `No such image: ${shared}:latest`,
     });
   });
 

@@ -142,4 +142,11 @@ describe("the new name of an image", () => {
       message: "cannot import digest reference",
     });
   });
+
+  it("cannot be that of a digest's algorithm", () => {
+    assert.throws(() => parseTarget("sha256:00"), {
+      kind: "invalid",
+      message: "refusing to create an ambiguous tag using digest algorithm as name",
+    });
+  });
 });

@@ -92,6 +92,9 @@ export function parseTarget(text: string): NamedReference {
   if (named.digest !== undefined) {
     throw invalid("cannot import digest reference");
   }
+  if (familiarName(named) === "sha256") {
+    throw invalid("refusing to create an ambiguous tag using digest algorithm as name");
+  }
   return withDefaultTag(named);
 }
 
