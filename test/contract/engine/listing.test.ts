@@ -90,6 +90,7 @@ describe("listings of containers", () => {
       [{ ancestor: ["nothing"] }, ""],
       [{ network: ["none"] }, "three"],
       [{ network: ["bridge"] }, "two one"],
+      [{ isolation: ["hyperv"] }, "three two one"],
       [{ volume: ["data"] }, "two"],
       [{ volume: ["/data"] }, "two"],
       [{ before: ["two"] }, "one"],
@@ -112,6 +113,8 @@ describe("listings of containers", () => {
         /^invalid filter 'status=tired': invalid value for state \(tired\): must be one of/,
       ],
       [{ exited: ["x"] }, /^invalid filter 'exited=x'/],
+      [{ before: [""] }, /^No such container: $/],
+      [{ since: [""] }, /^No such container: $/],
       [{ publish: ["1:2"] }, /^filter for 'publish' should not contain ':': 1:2$/],
       [{ "is-task": ["maybe"] }, /^invalid filter 'is-task=\[maybe\]'$/],
     ];

@@ -137,7 +137,6 @@ class ListQuery {
       this.#includesName(record) &&
       (filters.get("id").length === 0 || filters.hasPrefix("id", record.id)) &&
       filters.matchesPairs("label", configOf(record).labels) &&
-      filters.matchesExactly("isolation", "") &&
       this.#includesExit(record) &&
       filters.matches("status", statusName(record)) &&
       filters.matchesExactly("health", healthName(state.health?.status)) &&
@@ -252,7 +251,7 @@ function refuseHealth(health: string): void {
 function idOf(containers: readonly ContainerRecord[], reference: string): string {
   const name = reference.replace(/^\//, "");
   const found = containers.find(
-    (record) => record.id === reference || record.name === name || record.id.startsWith(reference),
+    (record) => record.name === name || (reference !== "" && record.id.startsWith(reference)),
   );
   if (found === undefined) {
     throw notFound(`No such container: ${reference}`);
