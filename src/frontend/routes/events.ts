@@ -2,7 +2,8 @@
 import { once } from "node:events";
 
 import { invalid, systemError } from "../../common/errors.ts";
-import { eventToJson, unixNanoseconds } from "../convert/events.ts";
+import { eventToJson } from "../convert/events.ts";
+import { parseQueryTime } from "../convert/query-time.ts";
 import { readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
 import { stringifyJson } from "../http/reply.ts";
@@ -15,8 +16,8 @@ export const eventRoutes: readonly Route[] = [
 ];
 
 async function getEvents({ query, version, signal, services, response }: ReplyContext): Promise<void> {
-  const sinceUnixNs = unixNanoseconds(text(query, "since"));
-  const untilUnixNs = unixNanoseconds(text(query, "until"));
+  const sinceUnixNs = parseQueryTime(text(query, "since"));
+  const untilUnixNs = parseQueryTime(text(query, "until"));
   if (sinceUnixNs !== undefined && untilUnixNs !== undefined && untilUnixNs < sinceUnixNs) {
     throw invalid(
       `\`since\` time (${text(query, "since")}) cannot be after \`until\` time (${text(query, "until")})`,
