@@ -37,6 +37,7 @@ export const filterKeys = {
   imagesToPrune: ["dangling", "label", "label!", "until"],
   networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
   networksToPrune: ["label", "label!", "until"],
+  plugins: ["capability", "enabled"],
   search: ["is-automated", "is-official", "stars"],
   volumes: ["dangling", "driver", "label", "name"],
   volumesToPrune: ["all", "label", "label!"],
@@ -73,12 +74,13 @@ export function readFilters(
   if (typeof value !== "object" || Array.isArray(value)) {
     throw invalid(unreadable);
   }
-  const entries = Object.entries(value).map(([key, each]) => {
-    if (accepted !== undefined && !accepted.includes(key)) {
-      throw invalid(`invalid filter '${key}'`);
-    }
-    return [key, create(StringListSchema, { values: valuesOf(each, unreadable) })] as const;
-  });
+  const entries = Object.entries(value).map(
+    ([key, each]) => [key, create(StringListSchema, { values: valuesOf(each, unreadable) })] as const,
+  );
+  const unknown = entries.find(([key]) => accepted !== undefined && !accepted.includes(key));
+  if (unknown !== undefined) {
+    throw invalid(`invalid filter '${unknown[0]}'`);
+  }
   if (entries.reduce((sum, [, { values }]) => sum + values.length, 0) > maxFilterValues) {
     throw invalid(`invalid filter: more than ${maxFilterValues} values`);
   }

@@ -50,6 +50,10 @@ test("what is no platform is refused in Docker's words", () => {
   const cases: readonly (readonly [string, string])[] = [
     ["linux/amd64", "failed to parse platform: invalid character 'l' looking for beginning of value"],
     ['{"architecture"', "failed to parse platform: unexpected EOF"],
+    [
+      '{"os":1}',
+      "failed to parse platform: json: cannot unmarshal number into Go struct field Platform.os of type string",
+    ],
     ['{"architecture":"amd64","os":""}', "both OS and Architecture must be provided"],
     ['{"variant":"v7"}', "optional platform fields provided, but OS and Architecture are missing"],
   ];

@@ -90,17 +90,17 @@ export function platformFromJson(text: string): Platform | undefined {
   if (text === "") {
     return undefined;
   }
-  let fields: JsonFields;
+  let platform: Platform;
   try {
-    fields = new JsonFields(parseJson(text), "Platform");
+    const fields = new JsonFields(parseJson(text), "Platform");
+    platform = create(PlatformSchema, {
+      os: fields.string("os"),
+      architecture: fields.string("architecture"),
+      variant: fields.string("variant"),
+    });
   } catch (error) {
     throw invalid(`failed to parse platform: ${messageOf(error).replace(/^invalid JSON: /, "")}`, error);
   }
-  const platform = create(PlatformSchema, {
-    os: fields.string("os"),
-    architecture: fields.string("architecture"),
-    variant: fields.string("variant"),
-  });
   if (platform.os === "" && platform.architecture === "" && platform.variant !== "") {
     throw invalid("optional platform fields provided, but OS and Architecture are missing");
   }

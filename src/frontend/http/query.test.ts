@@ -18,10 +18,12 @@ test("a default counts only where the query does not name the switch", () => {
   assert.equal(flagOr(new URLSearchParams("a="), "a", true), false);
 });
 
-test("a number is whole and of 32 bits, or refused", () => {
+test("a number is whole and of 64 bits, or refused", () => {
   assert.equal(integer(new URLSearchParams("t=-1"), "t"), -1);
   assert.equal(integer(new URLSearchParams("t="), "t"), undefined);
-  for (const value of ["ten", "1.5", "0x10", "1e3", "99999999999"]) {
+  assert.equal(integer(new URLSearchParams("t=99999999999"), "t"), 0x7fff_ffff);
+  assert.equal(integer(new URLSearchParams("t=-99999999999"), "t"), -0x8000_0000);
+  for (const value of ["ten", "1.5", "0x10", "1e3", "99999999999999999999"]) {
     assert.throws(() => integer(new URLSearchParams({ t: value }), "t"), { kind: "invalid" }, value);
   }
 });

@@ -19,7 +19,7 @@ export function text(query: URLSearchParams, name: string): string {
 }
 
 /**
- * An integer of at most 32 bits.
+ * An integer; one of more than 32 bits counts as the nearest that has no more.
  *
  * @returns undefined if missing or empty
  * @throws SockerlessError of kind `invalid`
@@ -29,18 +29,22 @@ export function integer(query: URLSearchParams, name: string): number | undefine
   if (value === "") {
     return undefined;
   }
-  const number = Number(value);
-  if (!/^[+-]?\d+$/.test(value)) {
-    throw invalid(
-      `invalid value for ${name}: strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`,
-    );
+  return Math.max(-0x8000_0000, Math.min(0x7fff_ffff, atoi(value, `invalid value for ${name}`)));
+}
+
+/**
+ * Parses an integer of 64 bits; one beyond 2^53 is not exact.
+ *
+ * @param failure begins the error's message
+ * @throws SockerlessError of kind `invalid` in the words of Go's strconv.Atoi
+ */
+export function atoi(value: string, failure: string): number {
+  const isNumber = /^[+-]?\d+$/.test(value);
+  if (!isNumber || Math.abs(Number(value)) >= 2 ** 63) {
+    const reason = isNumber ? "value out of range" : "invalid syntax";
+    throw invalid(`${failure}: strconv.Atoi: parsing ${JSON.stringify(value)}: ${reason}`);
   }
-  if (number > 0x7fff_ffff || number < -0x8000_0000) {
-    throw invalid(
-      `invalid value for ${name}: strconv.Atoi: parsing ${JSON.stringify(value)}: value out of range`,
-    );
-  }
-  return number;
+  return Number(value);
 }
 
 /**

@@ -4,7 +4,7 @@ import { momentOf } from "../../common/moments.ts";
 import { callBuilder, forwardToBuilder, joinBuilder } from "../builder.ts";
 import { type FilterValues, readFilters } from "../filters.ts";
 import { refuse } from "../not-built.ts";
-import { text } from "../http/query.ts";
+import { atoi, text } from "../http/query.ts";
 import { replyJson } from "../http/reply.ts";
 import type { HijackContext, ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
@@ -129,11 +129,8 @@ async function postBuildPrune({
 
 function checkBytes(query: URLSearchParams, name: string): void {
   const value = text(query, name);
-  if (value !== "" && !/^[+-]?\d+$/.test(value)) {
-    throw invalid(
-      `${name} is in bytes and expects an integer, got ${value}: ` +
-        `strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`,
-    );
+  if (value !== "") {
+    atoi(value, `${name} is in bytes and expects an integer, got ${value}`);
   }
 }
 

@@ -5,7 +5,14 @@ import { create, toJson } from "@bufbuild/protobuf";
 import { createContextValues } from "@connectrpc/connect";
 
 import { ownValue } from "../../common/own-value.ts";
-import { fromUnknown, invalid, isErrorKind, SockerlessError, systemError } from "../../common/errors.ts";
+import {
+  forbidden,
+  fromUnknown,
+  invalid,
+  isErrorKind,
+  SockerlessError,
+  systemError,
+} from "../../common/errors.ts";
 import {
   WaitCondition,
   WaitContainerRequestSchema,
@@ -110,6 +117,9 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   }
   if (text(query, "checkpoint") !== "") {
     throw invalid("checkpoint is only supported in experimental mode");
+  }
+  if (text(query, "checkpoint-dir") !== "") {
+    throw forbidden("custom checkpointdir is not supported");
   }
   const container = nameOf(context);
   const clientToken = randomUUID();

@@ -160,6 +160,14 @@ test("a build says what to do instead", async (t) => {
 test("there are no plugins", async (t) => {
   const api = await serveApi(t, () => {});
   assert.deepEqual((await api.call("GET", "/plugins")).json(), []);
+  for (const [filters, message] of [
+    ["x", "invalid filter"],
+    ['{"nonsense":1}', "invalid filter"],
+    ['{"nonsense":["x"]}', "invalid filter 'nonsense'"],
+  ] as const) {
+    const refused = await api.call("GET", `/plugins?filters=${encodeURIComponent(filters)}`);
+    assert.deepEqual([refused.status, refused.json()], [400, { message }]);
+  }
 });
 
 test("info tells the insecure registries, and the commits that are known", async (t) => {

@@ -9,6 +9,7 @@ import { readBody } from "../bodies/read-body.ts";
 import { callBuilder } from "../builder.ts";
 import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
+import { filterKeys, readFilters } from "../filters.ts";
 import { notBuilt } from "../not-built.ts";
 import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -152,7 +153,8 @@ async function options({ response }: ReplyContext): Promise<void> {
   replyEmpty(response, 200);
 }
 
-async function getPlugins({ response }: ReplyContext): Promise<void> {
+async function getPlugins({ query, response }: ReplyContext): Promise<void> {
+  readFilters(query, filterKeys.plugins);
   replyJson(response, 200, []);
 }
 
