@@ -14,7 +14,7 @@ import {
   ContainerStatus,
   type CreateContainerRequestSchema,
 } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
-import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { type ContainerRecord, Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -43,12 +43,13 @@ for (const cloud of [false, true]) {
     /** A container whose start the backend's end has cut off, with the call's token `first`. */
     const interrupted = async (
       more: MessageInitShape<typeof CreateContainerRequestSchema> = {},
-      startAwaited = true,
+      fields: Partial<ContainerRecord> = {},
     ): Promise<string> => {
       const id = await bench.createScript("exec sleep 1000", more);
       const record = recordOf(id);
       assert.ok(record !== undefined);
-      const begun = { phase: Phase.STARTING, generation: 1n, startToken: "first", startAwaited };
+      const journalled = { phase: Phase.STARTING, generation: 1n, startToken: "first", startAwaited: true };
+      const begun = { ...journalled, ...fields };
       await bench.state.commit((change) => change.containers.put({ ...record, ...begun }));
       await bench.stopBackend();
       await bench.startBackend();
@@ -64,6 +65,18 @@ for (const cloud of [false, true]) {
       outcome.catch(() => undefined);
       return { call, outcome };
     };
+
+    it("is taken up five times: if it ends each backend, others go on", async () => {
+      const takenUp = await interrupted({}, { startAwaited: false, startResumes: 4 });
+      await untilTrue(isRunning(takenUp));
+      assert.equal(recordOf(takenUp)?.startResumes, 5);
+      const id = await interrupted({}, { startAwaited: false, startResumes: 5 });
+      await untilTrue(isAtRest(id));
+      assert.equal(statusOf(id), ContainerStatus.CREATED);
+      assert.match(recordOf(id)?.state?.error ?? "", /^the backend has ended 6 times while the container/);
+      await bench.containers.startContainer({ container: id });
+      assert.deepEqual([statusOf(id), recordOf(id)?.startResumes], [ContainerStatus.RUNNING, 0]);
+    });
 
     it("of its agent has begun a process, which runs once", async () => {
       bench.machine.losesStarts = true;
@@ -206,6 +219,7 @@ for (const cloud of [false, true]) {
 
     it("fails for a call that repeats it as it fails", async () => {
       bench.machine.busyLaunches = Promise.withResolvers();
+      bench.machine.busyLaunches.promise.catch(() => undefined); // It may be rejected before it is awaited.
       const id = await interrupted();
       const repeated = bench.containers.startContainer({ container: id, clientToken: "first" });
       bench.machine.busyLaunches.reject(new Error("no room"));
@@ -219,7 +233,7 @@ for (const cloud of [false, true]) {
     });
 
     it("goes on where its client had left: it was told of no failure", async () => {
-      const id = await interrupted({}, false);
+      const id = await interrupted({}, { startAwaited: false });
       await untilTrue(isRunning(id));
     });
 

@@ -1,9 +1,10 @@
 /** Continues a start that an earlier process of the backend has journalled. */
-import { messageOf } from "../../../../common/errors.ts";
+import { messageOf, systemError } from "../../../../common/errors.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { FoundWorkload } from "../../../driver/workloads.ts";
+import { withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { joinedBy } from "../../networks/decisions/shared-network.ts";
 import { StartPhases } from "../live/start-phases.ts";
@@ -16,6 +17,8 @@ import { performSteps } from "../../work/steps.ts";
 import { asStartUnderWay, endedStart } from "./start-under-way.ts";
 import { callerOf, isWantedByPolicy } from "./wanted-start.ts";
 
+/** The most backends that take up a start: one that ends each of them is not to keep others from theirs. */
+const mostResumes = 5;
 /** Polling interval for a start that another one waits for. */
 const donorPollMs = 50;
 /** Polling interval for a run that the driver does not know yet. */
@@ -23,15 +26,17 @@ const pollMs = 5_000;
 
 /**
  * Continues a start that was in progress when the backend ended. Undoes it if a user was ending it, or if its client
- * got an error, does not retry and no policy wants the start. The record is in the phase `starting`.
+ * got an error, does not retry and no policy wants the start, or if it has been taken up too often. The record is in the
+ * phase `starting`.
  *
  * @param mayHaveBegun whether its agent may have been told to run
  */
 export async function resumeStart(
   context: EngineContext,
-  record: ContainerRecord,
+  interrupted: ContainerRecord,
   mayHaveBegun: boolean,
 ): Promise<void> {
+  const record = withFields(interrupted, { startResumes: interrupted.startResumes + 1 });
   const live = context.live.of(record.id);
   const isWantedAnyway = !record.startAwaited || isWantedByPolicy(record);
   const caller = callerOf(context, live, { token: record.startToken, isWantedAnyway }, mayHaveBegun);
@@ -43,6 +48,11 @@ export async function resumeStart(
     if (isEnded) {
       throw await recordFailure(context, live, record, endedStart(record.id, "stopped"));
     }
+    if (!mayHaveBegun && record.startResumes > mostResumes) {
+      const reason = `the backend has ended ${record.startResumes} times while the container was being started`;
+      throw await recordFailure(context, live, record, systemError(reason));
+    }
+    await context.state.commit((change) => change.containers.put(record));
     const taken = {
       ...{ context, live, record, asked: undefined, ended, phases, mayHaveBegun },
       ...{ secrets: undefined, step: undefined },
