@@ -124,6 +124,7 @@ describe("a list of containers", () => {
     [{ ancestor: ["sockerless/hello"] }, ""],
     [{ network: ["lane"] }, "serving"],
     [{ network: [quickestNetwork()] }, "held resting ended"],
+    [{ network: [""] }, "held resting serving ended"],
     [{ volume: ["shelf"] }, "serving"],
     [{ volume: ["/shelf"] }, "serving"],
     [{ exited: ["3"] }, "ended"],

@@ -175,11 +175,12 @@ class ListQuery {
 
   #includesNetworks(record: ContainerRecord): boolean {
     const filters = this.#filters;
+    const isAny = filters.hasValue("network", ""); // A prefix of each ID.
     return (
       !filters.has("network") ||
       Object.entries(record.endpoints).some(
         ([name, { networkId }]) =>
-          filters.hasValue("network", name) || filters.hasPrefix("network", networkId),
+          isAny || filters.hasValue("network", name) || filters.hasPrefix("network", networkId),
       )
     );
   }
