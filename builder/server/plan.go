@@ -84,8 +84,12 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, wrong("Cannot locate specified Dockerfile: %s", filename)
 	}
-	if err != nil {
+	var system syscall.Errno
+	if err != nil && !errors.As(err, &system) { // it leads outside; dockerd's text has the empty name of a remote context
 		return nil, wrong("forbidden path outside the build context: %s ()", filename)
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer file.Close()
 	parsed, err := parser.Parse(file)

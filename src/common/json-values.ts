@@ -4,7 +4,7 @@ const quote = 0x22;
 const backslash = 0x5c;
 const comma = 0x2c;
 
-/** The number of values in a text that may be JSON, by its commas: it is not parsed. */
+/** The number of values in the lists and objects of a text that may be JSON, by its commas: it is not parsed. */
 export function countValues(bytes: Uint8Array): number {
   let commas = 0;
   let isInText = false;

@@ -12,6 +12,7 @@ test("names hold slashes in mid-path", () => {
     ["GET", "/v1.41/images/a@sha256:1/json", "/images/{name}/json", "a@sha256:1"],
     ["DELETE", "/images/a/json", "/images/{name}", "a/json"],
     ["POST", "/images/a/b/tag", "/images/{name}/tag", "a/b"],
+    ["GET", "/containers//web/json", "/containers/{name}/json", "/web"],
   ] as const;
   for (const [method, path, expected, name] of cases) {
     const match = router.match(method, path);

@@ -44,14 +44,14 @@ test("a version outside the range is refused in the words that clients negotiate
   assert.equal((await api.call("GET", "/v1.24/_ping")).status, 200);
 });
 
-test("a path with empty parts, `.` or `..` is redirected to the one that it leads to", async (t) => {
+test("a path with empty parts, `.` or `..` that is none of the API is redirected to the one that it leads to", async (t) => {
   const api = await serveApi(t, () => {});
   for (const [method, path, location] of [
     ["GET", "//_ping", "/_ping"],
-    ["GET", "/v1.51/containers//web/json?size=1", "/v1.51/containers/web/json?size=1"],
+    ["GET", "/v1.51//containers/web/json?size=1", "/v1.51/containers/web/json?size=1"],
     ["POST", "/containers/../_ping", "/_ping"],
     ["GET", "/a/./b/", "/a/b/"],
-    ["GET", "/images/..%2F%3Fa%20%23/json?x=%2f", "/%3Fa%20%23/json?x=%2f"],
+    ["GET", "/../%3Fa%20%23/json?x=%2f", "/%3Fa%20%23/json?x=%2f"],
     ["GET", "/v1.1/..", "/"],
   ] as const) {
     const response = await api.call(method, path);

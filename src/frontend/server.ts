@@ -224,9 +224,7 @@ export class DockerApiServer {
       checkHost(request);
       checkTransferEncoding(request);
       const target = parseRequestTarget(request.url ?? "/");
-      const { path, canonical } = target;
-      const match = canonical === undefined ? this.#router.match(request.method ?? "", path) : undefined;
-      line = { target, match };
+      line = { target, match: this.#router.match(request.method ?? "", target.path) };
       this.#lines.set(request, line);
     }
     return line;

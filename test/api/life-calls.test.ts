@@ -256,9 +256,9 @@ describe("a removal", () => {
   });
 });
 
-test("a container is found by its ID, any prefix that is its own, and its name", async () => {
+test("a container is found by its ID, any prefix that is its own, and its name with a slash or without", async () => {
   const id = await api.create({}, "findable");
-  for (const reference of [id, id.slice(0, 12), id.slice(0, 30), "findable"]) {
+  for (const reference of [id, id.slice(0, 12), id.slice(0, 30), "findable", "%2Ffindable", "/findable"]) {
     assert.equal((await api.inspect(reference)).Id, id, reference);
   }
   // A name goes before a prefix of an ID.

@@ -89,7 +89,7 @@ describe("a log", () => {
     await api.remove(id);
   });
 
-  test("begins and ends at times to the nanosecond, as Unix seconds", async () => {
+  test("begins and ends at times to the nanosecond, as Unix seconds or RFC 3339", async () => {
     // Each line is read before the next is written, so that no two have one time.
     const id = await api.script("while read line; do echo $line; done", { OpenStdin: true });
     const input = api.connect();
@@ -111,9 +111,11 @@ describe("a log", () => {
     const [, second = ""] = times;
     assert.match(second, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
     const seconds = `${Math.floor(Date.parse(second) / 1000)}.${second.slice(20, 29)}`;
-    assert.equal(await stdoutOf(id, `since=${seconds}`), "two\nthree\n");
-    assert.equal(await stdoutOf(id, `until=${seconds}`), "one\ntwo\n");
-    assert.equal(await stdoutOf(id, `since=${seconds}&until=${seconds}`), "two\n");
+    for (const time of [second, seconds]) {
+      assert.equal(await stdoutOf(id, `since=${time}`), "two\nthree\n", time);
+      assert.equal(await stdoutOf(id, `until=${time}`), "one\ntwo\n", time);
+      assert.equal(await stdoutOf(id, `since=${time}&until=${time}`), "two\n", time);
+    }
     await api.remove(id);
   });
 

@@ -47,9 +47,9 @@ export interface ArchivedImage {
   readonly manifest?: { readonly manifestDigest: string; readonly manifestMediaType: string };
 }
 
-/** The refusal of an archive whose configurations are too large. */
+/** The refusal of an archive whose documents are too large. */
 export function tooLarge(): Error {
-  return invalid("the configurations of the archive's images are too large");
+  return invalid("the archive's manifests and configurations are too large together");
 }
 
 /** @throws invalid: an archive has too many images */

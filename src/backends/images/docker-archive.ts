@@ -9,7 +9,7 @@ import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
 import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
-import { type HistoryEntry, parseImageConfig } from "./image-config.ts";
+import { type HistoryEntry, parseNewImageConfig } from "./image-config.ts";
 import { check, parseJson } from "./manifest.ts";
 import { platformDistance } from "./platform.ts";
 import { canonicalString, parseNamed } from "./reference.ts";
@@ -40,7 +40,7 @@ export async function readDockerArchive(
   const images: ArchivedImage[] = [];
   for (const item of items) {
     const configBlob = files.get(item.Config);
-    const config = parseImageConfig(await context.readDocument(configBlob));
+    const config = parseNewImageConfig(await context.readDocument(configBlob));
     if (!hasPlatform(config.platform, context.platform)) {
       continue;
     }

@@ -1,12 +1,12 @@
 /** Shell patterns of the `reference` filter, like Go's `path.Match`: `*` and `?` do not match a slash. */
 import { invalid } from "../../common/errors.ts";
-import { compileExpression, MatchingTime } from "../model/re2.ts";
+import { compileExpression } from "../model/re2.ts";
 
 /**
  * Compiles patterns with `*`, `?`, `[class]` and backslash escapes, as one expression: matching takes time by the text's
  * length alone.
  *
- * @returns whether a text matches one of them; throws invalid if all its calls take too long
+ * @returns whether a text matches one of them; throws as {@link compileExpression}'s test
  * @throws SockerlessError of kind `invalid`; patterns that are too long together are, too
  */
 export function globMatcher(patterns: readonly string[]): (text: string) => boolean {
@@ -21,7 +21,7 @@ export function globMatcher(patterns: readonly string[]): (text: string) => bool
 
 function compiled(source: string): (text: string) => boolean {
   try {
-    const expression = compileExpression(source, new MatchingTime());
+    const expression = compileExpression(source);
     return (text) => expression.test(text);
   } catch (error) {
     throw invalid("syntax error in pattern", error);

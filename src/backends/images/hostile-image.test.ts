@@ -16,7 +16,7 @@ import {
 import { replacedAt, strangeValue } from "../../../test/support/strange-json.ts";
 import { entriesOf, tarOf } from "../../../test/support/tar.ts";
 import { SockerlessError } from "../../common/errors.ts";
-import { parseImageConfig } from "./image-config.ts";
+import { parseImageConfig, parseNewImageConfig } from "./image-config.ts";
 import { parseManifest } from "./manifest.ts";
 
 const layer = await tarOf([{ name: "file", content: "content" }]);
@@ -170,12 +170,12 @@ test("an image has at most as many layers as in Docker, from wherever its config
         rootfs: { type: "layers", diff_ids: Array(layers).fill(`sha256:${"a".repeat(64)}`) },
       }),
     );
-  assert.equal(parseImageConfig(config(125)).diffIds.length, 125);
-  assert.throws(() => parseImageConfig(config(126)), { kind: "invalid", message: "max depth exceeded" });
+  assert.equal(parseNewImageConfig(config(125)).diffIds.length, 125);
+  assert.throws(() => parseNewImageConfig(config(126)), { kind: "invalid", message: "max depth exceeded" });
 });
 
 test("a configuration has a bounded number of values: labels are in each list of images", () => {
   const labels = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`label-${index}`, ""]));
   const bytes = new TextEncoder().encode(JSON.stringify({ config: { Labels: labels }, rootfs: {} }));
-  assert.throws(() => parseImageConfig(bytes), { kind: "invalid", message: /more than 20000 values$/ });
+  assert.throws(() => parseNewImageConfig(bytes), { kind: "invalid", message: /more than 20000 values$/ });
 });

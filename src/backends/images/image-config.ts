@@ -5,6 +5,7 @@ import * as v from "valibot";
 
 import { mustRead, object, openMap, wholeNumber } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
+import { countValues } from "../../common/json-values.ts";
 import {
   type ContainerConfig,
   ContainerConfigSchema,
@@ -112,6 +113,9 @@ function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
   return { ...json, rootfs };
 }
 
+/** The most values in a new image's configuration: labels are in each list of images. */
+const mostValues = 20_000;
+
 /** The most layers of an image, as in dockerd. */
 const mostLayers = 125;
 
@@ -123,15 +127,28 @@ export function refuseTooDeep(layers: number): void {
 }
 
 /**
+ * Parses the configuration of a new image.
+ *
+ * @throws SockerlessError of kind `invalid`: it has too many values or layers; as {@link parseImageConfig}
+ */
+export function parseNewImageConfig(bytes: Uint8Array): ImageConfig {
+  if (countValues(bytes) > mostValues) {
+    throw invalid(`invalid image configuration: more than ${mostValues} values`);
+  }
+  const config = parseImageConfig(bytes);
+  refuseTooDeep(config.diffIds.length);
+  return config;
+}
+
+/**
  * Parses an image's configuration.
  *
- * @throws SockerlessError of kind `invalid`: malformed, too many layers, or not for Linux
+ * @throws SockerlessError of kind `invalid`: malformed, or not for Linux
  */
 export function parseImageConfig(bytes: Uint8Array): ImageConfig {
   const json = rootedJson(bytes);
   const image = check(imageSchema, json, "image configuration");
   const diffIds = image.rootfs.diff_ids ?? [];
-  refuseTooDeep(diffIds.length);
   if (image.history.filter((entry) => !entry.empty_layer).length > diffIds.length) {
     throw invalid("too many non-empty layers in History section");
   }

@@ -1,7 +1,7 @@
 /** The last step of creating an image here, from a container or a tar: turns its content into the image. */
 import type { NewEvent } from "../state/journal.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
-import { type ImageConfig, parseImageConfig } from "./image-config.ts";
+import { type ImageConfig, parseNewImageConfig } from "./image-config.ts";
 import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
 import { canonicalString, type NamedReference } from "./reference.ts";
@@ -31,7 +31,7 @@ export async function installMadeImage(
   signal: AbortSignal,
 ): Promise<string> {
   const configBlob = await store.putBytes(lease, configBytes);
-  const config = parseImageConfig(configBytes);
+  const config = parseNewImageConfig(configBytes);
   const id = configBlob.digest;
   const image: ImageToInstall = {
     id,

@@ -245,7 +245,7 @@ describe("a legacy archive", () => {
     await assertRefused(
       context,
       [...loud, ...more],
-      "the configurations of the archive's images are too large",
+      "the archive's manifests and configurations are too large together",
     );
   });
 

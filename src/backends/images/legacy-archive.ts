@@ -14,7 +14,7 @@ import {
   refuseTooManyImages,
   tooLarge,
 } from "./archived-image.ts";
-import { parseImageConfig, refuseTooDeep } from "./image-config.ts";
+import { parseNewImageConfig, refuseTooDeep } from "./image-config.ts";
 import { check, maxJsonBytes, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
 
@@ -145,7 +145,7 @@ class LegacyReader {
       throw tooLarge();
     }
     const image = {
-      config: parseImageConfig(configBytes),
+      config: parseNewImageConfig(configBytes),
       configBlob: await store.putBytes(lease, configBytes),
       layers,
       names: [],

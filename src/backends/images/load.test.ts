@@ -485,14 +485,14 @@ describe("an archive that is broken", () => {
     await assertRefused(
       context,
       await listing(20, config),
-      "the configurations of the archive's images are too large",
+      "the archive's manifests and configurations are too large together",
     );
     const labels = Object.fromEntries(Array.from({ length: 15_000 }, (_, label) => [label, ""]));
     const many = JSON.stringify({ config: { Labels: labels }, rootfs: { type: "layers" } });
     await assertRefused(
       context,
       await listing(15, many),
-      "the configurations of the archive's images are too large",
+      "the archive's manifests and configurations are too large together",
     );
     const store = await openImageStore(context);
     await load(store, await listing(10, config));

@@ -4,7 +4,7 @@ import type { ArchiveFiles } from "./archive-reader.ts";
 import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { hexOf } from "./digest.ts";
-import { parseImageConfig } from "./image-config.ts";
+import { parseNewImageConfig } from "./image-config.ts";
 import {
   checkImageMediaType,
   type Descriptor,
@@ -108,7 +108,7 @@ async function readImage(
     checkImageMediaType(descriptor.mediaType);
   }
   const configBlob = blobOf(files, manifest.config);
-  const config = parseImageConfig(await context.readDocument(configBlob));
+  const config = parseNewImageConfig(await context.readDocument(configBlob));
   if (manifest.layers.length !== config.diffIds.length) {
     throw invalid(
       "invalid manifest, layers length mismatch: " +

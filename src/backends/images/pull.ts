@@ -7,7 +7,7 @@ import type { LayerUnpacking } from "../driver/images.ts";
 import { downloadBlob, type DownloadContext } from "./blob-download.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { isSha256Digest } from "./digest.ts";
-import { type ImageConfig, parseImageConfig } from "./image-config.ts";
+import { type ImageConfig, parseNewImageConfig } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { ImageInstaller } from "./image-installer.ts";
@@ -301,6 +301,6 @@ class Pull {
       this.#request.signal.throwIfAborted();
       throw invalid(`error pulling image configuration: ${messageOf(error)}`, error);
     }
-    return parseImageConfig(await store.read(descriptor.digest, maxJsonBytes));
+    return parseNewImageConfig(await store.read(descriptor.digest, maxJsonBytes));
   }
 }

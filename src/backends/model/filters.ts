@@ -1,7 +1,7 @@
 /** Docker's filters: values of one key are alternatives; all keys must match. */
 import { invalid } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { compileExpression, type Expression, MatchingTime, writtenOutLength } from "./re2.ts";
+import { compileExpression, type Expression, writtenOutLength } from "./re2.ts";
 
 /** Limit for all regular expressions of a request, their repetitions written out; others are only compared as text. */
 const longestPatterns = 4096;
@@ -20,7 +20,6 @@ export class Filters {
   readonly #lengths = new Map<string, readonly number[]>();
   /** Compiled values; undefined if invalid as a regular expression. */
   readonly #expressions = new Map<string, Expression | undefined>();
-  readonly #time = new MatchingTime();
   #patternsLength = 0;
 
   /**
@@ -76,7 +75,7 @@ export class Filters {
   /**
    * Like {@link matchesExactly}, but also true if a value, as a regular expression, matches part of the text.
    *
-   * @throws invalid: the expressions take too long
+   * @throws invalid, unavailable: the expressions take too long
    */
   matches(key: string, text: string): boolean {
     const isFound = (value: string): boolean | undefined => {
@@ -128,19 +127,16 @@ export class Filters {
   #expression(value: string): Expression | undefined {
     if (!this.#expressions.has(value)) {
       this.#patternsLength += writtenOutLength(value);
-      this.#expressions.set(
-        value,
-        this.#patternsLength > longestPatterns ? undefined : this.#compiled(value),
-      );
+      this.#expressions.set(value, this.#patternsLength > longestPatterns ? undefined : compiled(value));
     }
     return this.#expressions.get(value);
   }
+}
 
-  #compiled(pattern: string): Expression | undefined {
-    try {
-      return compileExpression(pattern, this.#time);
-    } catch {
-      return undefined; // Compared only as text, as in Docker.
-    }
+function compiled(pattern: string): Expression | undefined {
+  try {
+    return compileExpression(pattern);
+  } catch {
+    return undefined; // Compared only as text, as in Docker.
   }
 }

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 
 import type { RE2JS } from "re2js";
 
-import { invalid } from "../../common/errors.ts";
+import { invalid, unavailable } from "../../common/errors.ts";
 
 const require = createRequire(import.meta.url);
 
@@ -22,29 +22,43 @@ const foldedPerCharacter = 32;
 /** The most characters of a text times those of an expression: on the worst of both a step takes 0.15 µs. */
 const mostSteps = 4_000_000;
 
-/** CPU time that the expressions of a request may take. */
-const mostMicroseconds = 500_000;
+/** CPU time that matching may take at once, in milliseconds, and in each second after that. */
+const burstMs = 500;
+const perSecondMs = 100;
 
-/** The CPU time that is left to the expressions of one request. */
+/** The CPU time that is left to the expressions of all clients: a thread that matches answers nobody. */
 export class MatchingTime {
-  #leftMicroseconds = mostMicroseconds;
+  #leftMs = burstMs;
+  #atMs = performance.now();
 
-  /** Runs a match. @throws invalid: there is no time left, or the match may take more than there is */
+  /**
+   * Runs a match.
+   *
+   * @throws invalid: it may take more time than there ever is; unavailable: others have taken it
+   */
   run(steps: number, match: () => boolean): boolean {
-    if (steps > mostSteps || this.#leftMicroseconds < 0) {
-      throw invalid("invalid filter: its regular expressions take too long");
+    if (steps > mostSteps) {
+      throw invalid("the regular expression takes too long");
+    }
+    const nowMs = performance.now();
+    this.#leftMs = Math.min(burstMs, this.#leftMs + ((nowMs - this.#atMs) / 1_000) * perSecondMs);
+    this.#atMs = nowMs;
+    if (this.#leftMs < 0) {
+      throw unavailable("regular expressions have taken too long: try again in some seconds");
     }
     const before = process.threadCpuUsage();
     const isMatch = match();
     const { user, system } = process.threadCpuUsage(before);
-    this.#leftMicroseconds -= user + system;
+    this.#leftMs -= (user + system) / 1_000;
     return isMatch;
   }
 }
 
+const timeOfAll = new MatchingTime();
+
 /** A compiled expression. */
 export interface Expression {
-  /** Whether it matches part of a text. @throws invalid: the request's expressions take too long */
+  /** Whether it matches part of a text. @throws as {@link MatchingTime.run} */
   test(text: string): boolean;
 }
 
@@ -52,10 +66,9 @@ export interface Expression {
  * Compiles an expression of RE2's syntax, as in Docker: JavaScript's own may take exponential time and block every client.
  * The library is loaded with the first expression: most daemons see none, and it takes more than 1 MB.
  *
- * @param time of the request, for all its expressions
  * @throws Error: invalid or too long
  */
-export function compileExpression(pattern: string, time: MatchingTime): Expression {
+export function compileExpression(pattern: string, time = timeOfAll): Expression {
   const length = writtenOutLength(pattern);
   if (length > longestExpression) {
     throw new Error(

@@ -16,7 +16,7 @@ export interface Containers extends Table<ContainerRecord> {
   /** Containers of an image, and those that mount it, by its ID. */
   withImage(imageId: string): readonly ContainerRecord[];
   /** Containers that mount a volume, by its name. */
-  mounting(volume: string): readonly ContainerRecord[];
+  withVolume(volume: string): readonly ContainerRecord[];
   /** Containers created by the request with a token (`client_token`). */
   madeWith(clientToken: string): readonly ContainerRecord[];
 }
@@ -67,7 +67,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     return this.#byImage.get(imageId);
   }
 
-  mounting(volume: string): readonly ContainerRecord[] {
+  withVolume(volume: string): readonly ContainerRecord[] {
     return this.#byVolume.get(volume);
   }
 

@@ -40,11 +40,21 @@ export function integer(query: URLSearchParams, name: string): number | undefine
  */
 export function atoi(value: string, failure: string): number {
   const isNumber = /^[+-]?\d+$/.test(value);
-  if (!isNumber || Math.abs(Number(value)) >= 2 ** 63) {
+  if (!isNumber || !isInt64(value)) {
     const reason = isNumber ? "value out of range" : "invalid syntax";
-    throw invalid(`${failure}: strconv.Atoi: parsing ${JSON.stringify(value)}: ${reason}`);
+    const shown = value.length > longestShown ? `${value.slice(0, longestShown)}…` : value;
+    throw invalid(`${failure}: strconv.Atoi: parsing ${JSON.stringify(shown)}: ${reason}`);
   }
   return Number(value);
+}
+
+/** The most characters of a value in an error. */
+const longestShown = 64;
+
+/** Whether an integer has no more than 64 bits. */
+function isInt64(digits: string): boolean {
+  const short = digits.replace(/^\+/, "").replace(/^(-?)0+(?=\d)/, "$1");
+  return short.length <= longestShown && BigInt.asIntN(64, BigInt(short)) === BigInt(short);
 }
 
 /**

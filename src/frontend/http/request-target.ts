@@ -14,7 +14,7 @@ const hostForm = /^[\w!$%&'()*+,\-.:;=[\]~]*$/;
 export interface RequestTarget {
   /** Decoded; begins with a slash. */
   readonly path: string;
-  /** The target with a path without `.`, `..` and empty parts; undefined if the path is such a one. */
+  /** The target without `.`, `..` and empty parts in its path, still encoded; undefined if it is such a one. */
   readonly canonical: string | undefined;
   readonly query: URLSearchParams;
 }
@@ -33,13 +33,10 @@ export function parseRequestTarget(target: string): RequestTarget {
   let query: URLSearchParams | undefined;
   try {
     const path = decodeURIComponent(rawPath === "" ? "/" : rawPath);
-    const canonical = posix.normalize(path);
+    const canonical = posix.normalize(rawPath === "" ? "/" : rawPath);
     return {
       path,
-      canonical:
-        canonical === path
-          ? undefined
-          : encodeURI(canonical).replaceAll(/[?#]/g, encodeURIComponent) + relative.slice(rawPath.length),
+      canonical: canonical === rawPath ? undefined : canonical + relative.slice(rawPath.length),
       // The query is parsed lazily: it may have a mebibyte.
       get query() {
         query ??= queryOf(mark < 0 ? "" : relative.slice(mark + 1));

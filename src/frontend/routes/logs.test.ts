@@ -149,7 +149,8 @@ test("the query reaches the agent", async (t) => {
     },
     { details: { b: "2 3", a: "1" } },
   );
-  const query = "stdout=1&timestamps=true&details=1&tail=7&since=1700000000.5&until=1700000001.25";
+  const query =
+    "stdout=1&timestamps=true&details=1&tail=7&since=1700000000.5&until=2023-11-14T22:13:21.25%2B00:00";
   await api.call("GET", `/containers/c/logs?${query}`);
   await api.call("GET", "/containers/c/logs?stderr=1&tail=all&since=0&until=0");
   const [first, second] = requests;

@@ -27,7 +27,12 @@ import { throwIfShuttingDown } from "../work/shutting-down.ts";
 import { defaultGatewayOf } from "../../model/default-gateway.ts";
 import { awaitAddresses, connectedEndpoint, releaseAddresses } from "./endpoint-addresses.ts";
 import { placedEndpoint, reachableAddressOf, type Endpoints } from "../../model/endpoints.ts";
-import { plannedEndpoint, refuseForeignAddress, validateNetworking } from "./decisions/endpoints.ts";
+import {
+  plannedEndpoint,
+  refuseForeignAddress,
+  refuseTooManyNetworks,
+  validateNetworking,
+} from "./decisions/endpoints.ts";
 import { namedNetworks } from "./decisions/names.ts";
 import { announceChange, push, pushAddressToLinked, pushToNetworks } from "./name-pushes.ts";
 import { builtinNetworks, findNetwork } from "./decisions/networks.ts";
@@ -246,6 +251,7 @@ function refuseConnection(
     );
   }
   const others = Object.keys(record.endpoints).filter((name) => name !== network.name);
+  refuseTooManyNetworks(others.length + 1);
   if (others.some((name) => builtinNetworks.get(name) === "host") || network.driver === "host") {
     if (others.length > 0) {
       throw invalid(

@@ -1,4 +1,6 @@
 /** Sends the names of peers to containers' agents. */
+import { setImmediate as nextTurn } from "node:timers/promises";
+
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { messageOf } from "../../../common/errors.ts";
@@ -85,9 +87,12 @@ export function keepPeers(context: EngineContext): void {
 }
 
 async function pushEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
-  await Promise.all(
-    containerIds.map((id) => push(context, id).catch((error: unknown) => pushAgain(context, id, error))),
-  );
+  const pushes: Promise<void>[] = [];
+  for (const id of containerIds) {
+    pushes.push(push(context, id).catch((error: unknown) => pushAgain(context, id, error)));
+    await nextTurn(); // A table of many names takes milliseconds: other calls go on between two of them.
+  }
+  await Promise.all(pushes);
 }
 
 /** Resends a container its peers once, in the background; if that fails, at the next change. */

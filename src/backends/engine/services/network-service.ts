@@ -15,9 +15,10 @@ export function networkService(context: EngineContext): ServiceImpl<typeof Netwo
   const prunes = new OneAtATime();
   return {
     listNetworks: ({ filters }) => ({ networks: [...listNetworks(state, filters)] }),
-    inspectNetwork: ({ network }) => ({
-      network: withMembers(findNetwork(state, network), membersByNetwork(state)),
-    }),
+    inspectNetwork: ({ network }) => {
+      const found = findNetwork(state, network);
+      return { network: withMembers(found, membersByNetwork(state, found.network.name)) };
+    },
     createNetwork: (request) => createNetwork(context, request),
     removeNetwork: async ({ network }) => {
       await removeNetwork(context, network);

@@ -1,5 +1,5 @@
 import { lstatSync, readdirSync, type Stats, statSync } from "node:fs";
-import { join } from "node:path/posix";
+import { basename, join } from "node:path/posix";
 import type { DeviceMapping } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { errnoOf, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import type { OciDevice, OciDeviceRule } from "./types.ts";
@@ -31,8 +31,17 @@ export interface SearchBudget {
   left: number;
 }
 
-/** Finds the device nodes in a directory and below; undefined if the path is not a directory. @throws system: too many */
-export type DeviceSearch = (directory: string, budget: SearchBudget) => readonly FoundDevice[] | undefined;
+/**
+ * Finds the device nodes in a directory and below, but for directories of the skipped names; undefined if the path is not a
+ * directory.
+ *
+ * @throws system: too many files
+ */
+export type DeviceSearch = (
+  directory: string,
+  budget: SearchBudget,
+  skipped?: ReadonlySet<string>,
+) => readonly FoundDevice[] | undefined;
 
 /** The most files that are looked at for the devices of a container: a /dev has some hundreds. */
 const mostFiles = 10_000;
@@ -48,9 +57,9 @@ function spend(budget: SearchBudget): void {
 export const machineDevices: DeviceLookup = (path) => deviceOf(statSync(path));
 
 /** Finds device nodes of the machine; skips links, and nodes that vanish meanwhile. */
-export const machineDevicesBelow: DeviceSearch = (directory, budget) => {
+export const machineDevicesBelow: DeviceSearch = (directory, budget, skipped = new Set()) => {
   try {
-    return nodesBelow(directory, "", budget);
+    return nodesBelow(directory, "", budget, skipped);
   } catch (error) {
     if (errnoOf(error) === "ENOTDIR") {
       return undefined;
@@ -59,13 +68,18 @@ export const machineDevicesBelow: DeviceSearch = (directory, budget) => {
   }
 };
 
-function nodesBelow(directory: string, below: string, budget: SearchBudget): FoundDevice[] {
+function nodesBelow(
+  directory: string,
+  below: string,
+  budget: SearchBudget,
+  skipped: ReadonlySet<string>,
+): FoundDevice[] {
   return readdirSync(join(directory, below), { withFileTypes: true }).flatMap((entry) => {
     spend(budget);
     const path = join(below, entry.name);
     try {
       if (entry.isDirectory()) {
-        return nodesBelow(directory, path, budget);
+        return skipped.has(entry.name) ? [] : nodesBelow(directory, path, budget, skipped);
       }
       const numbers = deviceOf(lstatSync(join(directory, path)));
       return numbers === undefined ? [] : [{ ...numbers, path }];
@@ -173,11 +187,8 @@ const ownDirectories = new Set(["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-moun
 
 /** The machine's devices, except its console. */
 function hostDevices(below: DeviceSearch, budget: SearchBudget): OciDevice[] {
-  return (below("/dev", budget) ?? [])
-    .filter(({ path }) => {
-      const parts = path.split("/");
-      return parts.at(-1) !== "console" && !parts.slice(0, -1).some((part) => ownDirectories.has(part));
-    })
+  return (below("/dev", budget, ownDirectories) ?? [])
+    .filter(({ path }) => basename(path) !== "console")
     .map((found) => deviceAt(join("/dev", found.path), found));
 }
 

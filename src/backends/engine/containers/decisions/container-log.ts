@@ -3,7 +3,7 @@ import { systemError } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { logSettings } from "../../../logging/log-settings.ts";
 import { renderLogTag, type TagFields } from "../../../logging/log-tag.ts";
-import { compileExpression, MatchingTime } from "../../../model/re2.ts";
+import { compileExpression } from "../../../model/re2.ts";
 import { configOf, hostConfigOf } from "../../../model/records.ts";
 
 const shortIdLength = 12;
@@ -70,8 +70,7 @@ function chosen(
   pattern: string | undefined,
 ): Record<string, string> {
   const wanted = new Set(names?.split(","));
-  const expression =
-    pattern === undefined || pattern === "" ? undefined : compileExpression(pattern, new MatchingTime());
+  const expression = pattern === undefined || pattern === "" ? undefined : compileExpression(pattern);
   return Object.fromEntries(
     Object.entries(pairs).filter(([name]) => wanted.has(name) || expression?.test(name)),
   );

@@ -4,7 +4,7 @@ import { onAbort } from "../../../../common/on-abort.ts";
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { FoundWorkload } from "../../../driver/workloads.ts";
-import { withFields } from "../../../model/records.ts";
+import { millisecondsOf, timestampOfNs, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { joinedBy } from "../../networks/decisions/shared-network.ts";
 import { StartPhases } from "../live/start-phases.ts";
@@ -17,8 +17,10 @@ import { performSteps } from "../../work/steps.ts";
 import { asStartUnderWay, endedStart } from "./start-under-way.ts";
 import { callerOf, isWantedByPolicy } from "./wanted-start.ts";
 
-/** The most backends that take up a start: one that ends each of them is not to keep others from theirs. */
+/** The most backends that take up a start in turn: if it ends each of them, all other containers wait for it. */
 const mostResumes = 5;
+/** A backend that takes it up later than this after the one before is not ended by it. */
+const soonMs = 60_000;
 /** Polling interval for a start that another one waits for. */
 const donorPollMs = 50;
 /** Polling interval for a run that the driver does not know yet. */
@@ -36,7 +38,7 @@ export async function resumeStart(
   interrupted: ContainerRecord,
   mayHaveBegun: boolean,
 ): Promise<void> {
-  const record = withFields(interrupted, { startResumes: interrupted.startResumes + 1 });
+  const record = resumed(interrupted, context.clock.nowNs());
   const live = context.live.of(record.id);
   const isWantedAnyway = !record.startAwaited || isWantedByPolicy(record);
   const caller = callerOf(context, live, { token: record.startToken, isWantedAnyway }, mayHaveBegun);
@@ -49,7 +51,7 @@ export async function resumeStart(
       throw await recordFailure(context, live, record, endedStart(record.id, "stopped"));
     }
     if (!mayHaveBegun && record.startResumes > mostResumes) {
-      const reason = `the backend has ended ${record.startResumes} times while the container was being started`;
+      const reason = `the backend has ended ${mostResumes} times in turn, soon after it had taken up this start`;
       throw await recordFailure(context, live, record, systemError(reason));
     }
     await context.state.commit((change) => change.containers.put(record));
@@ -78,6 +80,13 @@ export async function resumeStart(
   if (past !== undefined) {
     await containerExited(context, live, record.generation, exitOfWorkload(context, past), past.execExits);
   }
+}
+
+function resumed(record: ContainerRecord, nowNs: bigint): ContainerRecord {
+  const now = timestampOfNs(nowNs);
+  const last = record.startResumed;
+  const isSoon = last !== undefined && millisecondsOf(now) - millisecondsOf(last) < soonMs;
+  return withFields(record, { startResumes: isSoon ? record.startResumes + 1 : 1, startResumed: now });
 }
 
 /**

@@ -3,6 +3,9 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import type { NewEvent } from "../../../state/journal.ts";
 import { containerEvent } from "./container-events.ts";
 
+/** The most characters of a command in an event: thousands of events are kept. */
+const mostCharacters = 16_384;
+
 /** `exec_create: CMD`, `exec_start: CMD`. */
 export function commandEvent(
   container: ContainerRecord,
@@ -13,7 +16,8 @@ export function commandEvent(
 ): NewEvent {
   // Docker appends a space to a command without arguments.
   const [path = "", ...args] = command;
-  return containerEvent(container, `${action}: ${path} ${args.join(" ")}`, { execID }, timeUnixNs);
+  const text = `${path} ${args.join(" ")}`.slice(0, mostCharacters);
+  return containerEvent(container, `${action}: ${text}`, { execID }, timeUnixNs);
 }
 
 /** `exec_die`. */

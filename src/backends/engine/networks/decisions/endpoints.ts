@@ -32,25 +32,21 @@ const ownSubnetsOnly =
   "user specified IP address is supported only when connecting to networks with user configured subnets";
 const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 
-/** The most networks that a container is created on. */
+/** The most networks of a container. */
 const mostNetworks = 256;
 
 /** The most aliases of a container on a network: at each change all its peers are sent all names. */
-const mostAliases = 64;
+const mostAliases = 128;
+/** The most characters of them together. */
+const mostAliasCharacters = 4_096;
 
 /** Refuses invalid endpoint settings, and too many. @throws invalid */
 export function validateNetworking(networking: NetworkingConfig): void {
   const requested = Object.entries(networking.endpoints);
-  if (requested.length > mostNetworks) {
-    throw invalid(`too many networks: ${requested.length}, at most ${mostNetworks}`);
-  }
+  refuseTooManyNetworks(requested.length);
   for (const [network, endpoint] of requested) {
     refuseTooManyLinks(endpoint.links);
-    if (endpoint.aliases.length > mostAliases) {
-      throw invalid(
-        `invalid config for network ${network}: too many aliases: ${endpoint.aliases.length}, at most ${mostAliases}`,
-      );
-    }
+    refuseTooManyAliases(endpoint.aliases);
     const faults: string[] = [];
     if (isPredefined(network) && (endpoint.ipv4Address !== "" || endpoint.ipv6Address !== "")) {
       faults.push("user specified IP address is supported on user defined networks only");
@@ -77,6 +73,19 @@ export function validateNetworking(networking: NetworkingConfig): void {
     if (faults.length > 0) {
       throw invalid(`invalid config for network ${network}: invalid endpoint settings:\n${joined(faults)}`);
     }
+  }
+}
+
+function refuseTooManyAliases(aliases: readonly string[]): void {
+  if (aliases.length > mostAliases || aliases.join("").length > mostAliasCharacters) {
+    throw invalid(`too many aliases: at most ${mostAliases}, of ${mostAliasCharacters} characters together`);
+  }
+}
+
+/** @throws invalid */
+export function refuseTooManyNetworks(count: number): void {
+  if (count > mostNetworks) {
+    throw invalid(`too many networks: ${count}, at most ${mostNetworks}`);
   }
 }
 

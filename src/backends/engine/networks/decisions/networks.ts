@@ -81,12 +81,12 @@ export function listNetworks(
 /** The running containers on each network, by container ID and network name. */
 type Members = ReadonlyMap<string, Record<string, NetworkMember>>;
 
-/** The running containers on all networks. */
-export function membersByNetwork(state: State): Members {
+/** The running containers on networks. @param only the name of one; undefined: all */
+export function membersByNetwork(state: State, only?: string): Members {
   const members = new Map<string, Record<string, NetworkMember>>();
   for (const container of [...state.containers.values()].filter(hasProcess)) {
     for (const [network, endpoint] of Object.entries(container.endpoints)) {
-      if (endpoint.endpointId !== "") {
+      if (endpoint.endpointId !== "" && (only === undefined || network === only)) {
         const containers = members.get(network) ?? {};
         containers[container.id] = create(NetworkMemberSchema, {
           name: container.name,

@@ -115,7 +115,7 @@ export function usersOf(
 
 /** The containers that mount a volume, including those being created. */
 export function containersWith(state: State, name: string): readonly ContainerRecord[] {
-  return state.containers.mounting(name).filter((record) => !isRemoved(record));
+  return state.containers.withVolume(name).filter((record) => !isRemoved(record));
 }
 
 /** Whether a volume is visible to clients: not while it is being created or removed. */

@@ -55,7 +55,7 @@ function ownerOfNetwork(state: State, record: ContainerRecord): ContainerRecord 
   let reference = containerOfMode(hostConfigOf(owner).networkMode);
   while (reference !== undefined) {
     if (passed.has(owner.id)) {
-      throw invalid(`cannot link to /${record.name}: it shares its network with itself, through others`);
+      throw invalid(`cannot link to /${record.name}: the network modes of containers form a cycle`);
     }
     passed.add(owner.id);
     owner = linkedContainer(state, reference);

@@ -1,4 +1,4 @@
-/** Syntax of links (`--link`, `EndpointsConfig.*.Links`). Pure. */
+/** Syntax and number of links (`--link`, `EndpointsConfig.*.Links`). Pure. */
 import { invalid } from "../../../../../common/errors.ts";
 
 /** The most links of a container, and of one of its endpoints: each is joined with all that it names. */

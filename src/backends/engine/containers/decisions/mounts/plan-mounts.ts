@@ -57,7 +57,8 @@ export function planMounts(
   stateDirectory?: string,
 ): readonly PlannedMount[] {
   const { volumesFrom, binds, mounts, tmpfs: temporary } = hostConfig;
-  let count = [volumesFrom, binds, mounts, config.volumes, Object.keys(temporary)].flat().length;
+  let count = [binds, mounts, config.volumes, Object.keys(temporary)].flat().length;
+  refuseTooMany(volumesFrom.length);
   refuseTooMany(count);
   const planned = new Map<string, PlannedMount>();
   for (const entry of volumesFrom) {
