@@ -27,7 +27,7 @@ import { watchClient } from "./http/client-presence.ts";
 import { type Exchange, Exchanges } from "./http/exchanges.ts";
 import { errorReply } from "./http-status.ts";
 import { refusePlainHttp } from "./http/plain-http.ts";
-import { replyError } from "./http/reply.ts";
+import { replyError, replyRedirect } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
 import {
@@ -252,7 +252,7 @@ export class DockerApiServer {
         if (canonical === undefined) {
           replyError(response, pageNotFound);
         } else {
-          response.writeHead(301, { Location: canonical, "Content-Length": 0 }).end();
+          replyRedirect(response, canonical);
         }
         return;
       }

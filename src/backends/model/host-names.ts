@@ -4,6 +4,6 @@
 const longestName = 253;
 
 /** The names that a resolver can be asked for, each once. */
-export function resolvable(names: readonly string[]): string[] {
+export function resolvableNames(names: readonly string[]): string[] {
   return [...new Set(names)].filter((name) => name !== "" && name.length <= longestName);
 }

@@ -19,7 +19,7 @@ export function text(query: URLSearchParams, name: string): string {
 }
 
 /**
- * An integer; one of more than 32 bits counts as the nearest that has no more.
+ * An integer, clamped to 32 bits.
  *
  * @returns undefined if missing or empty
  * @throws SockerlessError of kind `invalid`

@@ -58,3 +58,8 @@ export function stringifyJson(value: unknown): string {
     typeof each === "bigint" ? rawJson(each.toString()) : each,
   );
 }
+
+/** Answers that a request's target is elsewhere: 301. */
+export function replyRedirect(response: ServerResponse, target: string): void {
+  response.writeHead(301, { Location: target, "Content-Length": 0 }).end();
+}

@@ -14,7 +14,7 @@ const hostForm = /^[\w!$%&'()*+,\-.:;=[\]~]*$/;
 export interface RequestTarget {
   /** Decoded; begins with a slash. */
   readonly path: string;
-  /** The target without `.`, `..` and empty parts in its path, still encoded; undefined if it is such a one. */
+  /** The redirect's target if the path is not clean (`//`, `.`, `..`); otherwise undefined. */
   readonly canonical: string | undefined;
   readonly query: URLSearchParams;
 }

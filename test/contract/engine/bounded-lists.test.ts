@@ -14,7 +14,7 @@ const refused = (pattern: RegExp) => (error: unknown) => {
   return true;
 };
 
-describe("a container's lists", () => {
+describe("a container", () => {
   let bench: EngineBench;
   beforeEach(async () => {
     bench = await EngineBench.start();
@@ -27,7 +27,7 @@ describe("a container's lists", () => {
     return id;
   };
 
-  it("of links are bounded, by their number and by the environment that they make", async () => {
+  it("has a bounded number of links, with a bounded environment", async () => {
     await running(
       "db",
       times(10_000, (index) => `VARIABLE_${index}=${"x".repeat(100)}`),
@@ -43,7 +43,7 @@ describe("a container's lists", () => {
     await bench.containers.removeContainer({ container });
   });
 
-  it("are refused where the networks of linked containers go in a circle", async () => {
+  it("cannot link to containers whose network modes form a cycle", async () => {
     await bench.createScript("true", { name: "first", hostConfig: { networkMode: "container:second" } });
     await bench.createScript("true", { name: "second", hostConfig: { networkMode: "container:first" } });
     await assert.rejects(
@@ -52,7 +52,7 @@ describe("a container's lists", () => {
     );
   });
 
-  it("of mounts are bounded, those of other containers included", async () => {
+  it("has a bounded number of mounts, those of other containers included", async () => {
     const tooMany = refused(/a container has at most 4096 mounts$/);
     const bound = (count: number, volumesFrom: string[] = []) =>
       bench.createScript("true", {
@@ -72,7 +72,7 @@ describe("a container's lists", () => {
     );
   });
 
-  it("of mounted images are bounded, as the record has the layers of each", async () => {
+  it("has a bounded number of mounted images, as its record has the layers of each", async () => {
     const mounted = (count: number) =>
       bench.createScript("true", {
         hostConfig: {
@@ -83,7 +83,7 @@ describe("a container's lists", () => {
     await mounted(256);
   });
 
-  it("of networks and of aliases on each are bounded", async () => {
+  it("has a bounded number of networks, and of aliases on each", async () => {
     const endpoints = (count: number) =>
       Object.fromEntries(times(count, (index) => [`network-${index}`, {}] as const));
     await assert.rejects(
@@ -99,7 +99,7 @@ describe("a container's lists", () => {
     }
   });
 
-  it("are of names that are no longer than 255 characters", async () => {
+  it("has a name of at most 255 characters, as a network has", async () => {
     const long = refused(/has more than 255 characters$/);
     const name = "n".repeat(255);
     await bench.createScript("true", { name });

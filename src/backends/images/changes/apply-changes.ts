@@ -188,7 +188,7 @@ function listOf(values: readonly string[]): StringList {
   return create(StringListSchema, { values: [...values] });
 }
 
-/** The environment as variables; each use costs by the value's length. */
+/** The environment as variables; each lookup is charged the value's length. */
 function environmentOf(target: Target): Variables {
   const environment = new Map(
     target.config.env.map((entry) => {

@@ -76,11 +76,11 @@ export async function journalStart(start: Start): Promise<void> {
     throw await recordFailure(context, live, record, error);
   }
   const startAwaited = live.run.start?.caller?.left.aborted === false;
-  const fresh = { startAwaited, startResumes: 0 };
+  const reset = { startAwaited, startResumes: 0 };
   const begun =
     asked === undefined
-      ? withFields(joined, fresh)
-      : withFields(joined, { ...fresh, restartCount: 0, startToken: asked.clientToken });
+      ? withFields(joined, reset)
+      : withFields(joined, { ...reset, restartCount: 0, startToken: asked.clientToken });
   await context.state.commit((change) => change.containers.put(begun));
   start.record = begun;
 }

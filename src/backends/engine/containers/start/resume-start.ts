@@ -17,9 +17,9 @@ import { performSteps } from "../../work/steps.ts";
 import { asStartUnderWay, endedStart } from "./start-under-way.ts";
 import { callerOf, isWantedByPolicy } from "./wanted-start.ts";
 
-/** The most backends that take up a start in turn: if it ends each of them, all other containers wait for it. */
+/** The most backends that take up a start in turn: one that crashes the backend must not do so for ever. */
 const mostResumes = 5;
-/** A backend that takes it up later than this after the one before is not ended by it. */
+/** After this time a start is not taken for the cause of a backend's end. */
 const soonMs = 60_000;
 /** Polling interval for a start that another one waits for. */
 const donorPollMs = 50;

@@ -22,7 +22,7 @@ import { containerOfMode, isContainerMode } from "../../../model/container-mode.
 import { isWithoutNetwork } from "../../../model/endpoints.ts";
 import { findContainer } from "../../containers/decisions/lookup.ts";
 import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../../../model/records.ts";
-import { resolvable } from "../../../model/host-names.ts";
+import { resolvableNames } from "../../../model/host-names.ts";
 import { sysctlFaults } from "../../../model/bridge-options.ts";
 import { overlaps, parseAddress, parseCidr } from "./cidr.ts";
 import { refuseTooManyLinks } from "../../containers/decisions/links/parse-link.ts";
@@ -212,7 +212,7 @@ export function refuseForeignAddress(state: State, name: string, address: string
 /** The container's names for peers on a user-defined network. */
 export function dnsNamesOf(record: ContainerRecord, aliases: readonly string[]): string[] {
   const { hostname } = configOf(record);
-  return resolvable([record.name, ...aliases, shortId(record.id), hostname]);
+  return resolvableNames([record.name, ...aliases, shortId(record.id), hostname]);
 }
 
 function nameOfNetwork(state: State, reference: string): string {

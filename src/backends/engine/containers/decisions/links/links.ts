@@ -14,7 +14,7 @@ import { containerOfMode, isContainerMode } from "../../../../model/container-mo
 import { findContainer } from "../lookup.ts";
 import { builtinNetworks } from "../../../networks/decisions/networks.ts";
 import { configOf, hasProcess, hostConfigOf, isRemoved } from "../../../../model/records.ts";
-import { resolvable } from "../../../../model/host-names.ts";
+import { resolvableNames } from "../../../../model/host-names.ts";
 import { linkEnvironment } from "./link-environment.ts";
 import { linkName } from "./link-names.ts";
 import { peerAddressOf } from "../../../../model/endpoints.ts";
@@ -131,7 +131,7 @@ export function linkedFrom(state: State, containerId: string): string[] {
 }
 
 function hostOfLink(context: NamesContext, other: ContainerRecord, alias: string): LinkedHost {
-  const names = resolvable([alias, configOf(other).hostname, other.name]);
+  const names = resolvableNames([alias, configOf(other).hostname, other.name]);
   return { address: addressOf(context, other), names };
 }
 
