@@ -84,12 +84,11 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, wrong("Cannot locate specified Dockerfile: %s", filename)
 	}
-	var system syscall.Errno
-	if err != nil && !errors.As(err, &system) { // it leads outside; dockerd's text has the empty name of a remote context
-		return nil, wrong("forbidden path outside the build context: %s ()", filename)
-	}
-	if err != nil {
+	if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		return nil, err
+	}
+	if err != nil { // dockerd's text ends with the name of a remote context, which is empty here
+		return nil, wrong("forbidden path outside the build context: %s ()", filename)
 	}
 	defer file.Close()
 	parsed, err := parser.Parse(file)

@@ -14,8 +14,8 @@ import type { Table } from "../../../../state/table.ts";
 import type { ImageSource } from "../../../../driver/image-source.ts";
 import { cleanPath } from "./plan-mounts.ts";
 
-/** The most images that a container mounts: its record has the layers of each. */
-const mostImages = 256;
+/** The most layers of the images that a container mounts, and of them: its record names the layers of each. */
+const mostLayers = 1_000;
 
 /** Warning for a user who mounts an image. */
 export const imageMountWarning = "Image mount is an experimental feature";
@@ -33,12 +33,13 @@ export async function planImageMounts(
 ): Promise<PlannedImageMounts> {
   const planned: ImageMount[] = [];
   const records: ImageRecord[] = [];
-  const mounted = mounts.filter(({ type }) => type === "image");
-  if (mounted.length > mostImages) {
-    throw invalid(`invalid mount config: a container mounts at most ${mostImages} images`);
-  }
-  for (const mount of mounted) {
+  let layers = 0;
+  for (const mount of mounts.filter(({ type }) => type === "image")) {
     const { record } = await images.resolve(mount.source);
+    layers += Math.max(1, record.diffIds.length);
+    if (layers > mostLayers) {
+      throw invalid(`invalid mount config: the mounted images have at most ${mostLayers} layers together`);
+    }
     records.push(record);
     planned.push(
       create(ImageMountSchema, {
