@@ -10,8 +10,8 @@ import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { createHostClient, fromHostError, type HostClient } from "./host-client.ts";
 import { isAway } from "./repeated-calls.ts";
 
-/** Time for the host process to answer its first call. */
-const readyTimeoutMs = 10_000;
+/** Time limit for its first answer. This process may read a large state meanwhile, and hears nothing for seconds. */
+const readyTimeoutMs = 60_000;
 /** Delays between restarts of a host process that keeps dying. */
 const restartDelaysMs = [0, 100, 500, 2_000, 5_000];
 /** A host process that lived this long resets the back-off. */
