@@ -8,18 +8,12 @@ import {
   type ContainerDetail,
   ContainerDetailSchema,
   ContainerStatus,
-  ContainerSummarySchema,
   HealthStatus,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 import { ApiVersion } from "../api-version.ts";
 import { stringifyJson } from "../http/reply.ts";
-import {
-  containerDetailToJson,
-  containerListText,
-  containerSummaryToJson,
-  containerSummaryToText,
-} from "./containers.ts";
+import { containerDetailToJson } from "./containers.ts";
 
 const id = "ab".repeat(32);
 
@@ -92,27 +86,6 @@ test("a time has as many decimals as it needs", () => {
   assert.equal(created(0), "2023-11-14T22:13:20Z");
   assert.equal(created(120_000_000), "2023-11-14T22:13:20.12Z");
   assert.equal(created(1), "2023-11-14T22:13:20.000000001Z");
-});
-
-test("a list is the same from texts that were made before, and its status is of now", () => {
-  const startedAt = { seconds: 1_700_000_000n, nanos: 0 };
-  const summaries = [
-    { id, state: { status: ContainerStatus.RUNNING, startedAt }, labels: { quoted: '"}]' } },
-    { id: "cd", state: { status: ContainerStatus.RUNNING, startedAt, waitsFor: 'a "quota"' } },
-    { id: "ef", state: { status: ContainerStatus.EXITED, exitCode: 3, finishedAt: startedAt } },
-    { id: "01", sizeRw: 2n ** 60n, sizeRootFs: 1n },
-  ].map((each) => create(ContainerSummarySchema, each));
-  for (const version of ["1.41", "1.51"].map((text) => new ApiVersion(text))) {
-    const texts = summaries.map((each) => containerSummaryToText(each, version));
-    for (const seconds of [5, 3600]) {
-      const now = (1_700_000_000 + seconds) * 1000;
-      const json = stringifyJson(summaries.map((each) => containerSummaryToJson(each, version, now)));
-      assert.deepEqual(JSON.parse(containerListText(texts, now)), JSON.parse(json));
-    }
-    const [first] = JSON.parse(containerListText(texts, 1_700_000_005_000)) as { readonly Status: string }[];
-    assert.equal(first?.Status, "Up 5 seconds");
-  }
-  assert.equal(containerListText([], 0), "[]");
 });
 
 function inspected(detail: ContainerDetail, version: string): Record<string, unknown> {

@@ -13,7 +13,6 @@ import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts
 import type { ContainerConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { shortId } from "../../common/ids.ts";
 import type { ApiVersion } from "../api-version.ts";
-import { stringifyJson } from "../http/reply.ts";
 import { containerConfigToJson } from "./container-config.ts";
 import {
   endpointsToJson,
@@ -67,31 +66,6 @@ export function containerSummaryToJson(
     NetworkSettings: { Networks: endpointSummariesToJson(summary.networks) },
     Mounts: summary.mounts.map(mountPointToJson),
   };
-}
-
-/** One element of `GET /containers/json` as JSON text, without its `Status`, which depends on the current time. */
-export interface SummaryText {
-  /** JSON object without its closing brace. */
-  readonly text: string;
-  readonly state: ContainerState | undefined;
-}
-
-/** Creates it, as {@link containerSummaryToJson} does. */
-export function containerSummaryToText(summary: ContainerSummary, version: ApiVersion): SummaryText {
-  const { Status: _, ...others } = containerSummaryToJson(summary, version, 0);
-  return { text: stringifyJson(others).slice(0, -1), state: summary.state };
-}
-
-/**
- * The body of `GET /containers/json`.
- *
- * @param nowMs milliseconds since the epoch, to which the status texts are relative
- */
-export function containerListText(summaries: readonly SummaryText[], nowMs: number): string {
-  const elements = summaries.map(
-    ({ text, state }) => `${text},"Status":${JSON.stringify(shownStatus(state, nowMs))}}`,
-  );
-  return `[${elements.join(",")}]`;
 }
 
 function shownStatus(state: ContainerState | undefined, nowMs: number): string {

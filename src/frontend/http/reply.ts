@@ -2,6 +2,7 @@
 import type { ServerResponse } from "node:http";
 import { finished } from "node:stream";
 
+import { Turns } from "../../common/turns.ts";
 import { errorBody, type ErrorReply } from "../http-status.ts";
 import { lingerMs } from "./raw-response.ts";
 
@@ -10,8 +11,48 @@ export function replyJson(response: ServerResponse, status: number, value: unkno
   replyJsonText(response, status, stringifyJson(value));
 }
 
+/** Characters of JSON that are made in one turn of the event loop. */
+const charactersPerTurn = 262_144;
+
+/** One part of all long answers is made in a turn. */
+const turns = new Turns(1);
+
+/**
+ * Writes 200 with a list, or an object of lists, that may be long: other requests are answered between its parts.
+ */
+export async function replyLongJson(response: ServerResponse, value: object): Promise<void> {
+  replyJsonText(response, 200, Array.isArray(value) ? await listText(value) : await objectText(value));
+}
+
+async function listText(values: readonly unknown[]): Promise<string> {
+  const texts: string[] = [];
+  let length = 0;
+  for (const value of values) {
+    if (length > charactersPerTurn) {
+      length = 0;
+      await turns.next();
+    }
+    const text = stringifyJson(value);
+    length += text.length;
+    texts.push(text);
+  }
+  return `[${texts.join(",")}]`;
+}
+
+async function objectText(value: object): Promise<string> {
+  const texts: string[] = [];
+  for (const [key, member] of Object.entries(value)) {
+    if (member !== undefined) {
+      texts.push(
+        `${JSON.stringify(key)}:${Array.isArray(member) ? await listText(member) : stringifyJson(member)}`,
+      );
+    }
+  }
+  return `{${texts.join(",")}}`;
+}
+
 /** Writes JSON text as {@link replyJson} does. */
-export function replyJsonText(response: ServerResponse, status: number, text: string): void {
+function replyJsonText(response: ServerResponse, status: number, text: string): void {
   const body = `${text}\n`;
   response.writeHead(status, {
     "Content-Type": "application/json",

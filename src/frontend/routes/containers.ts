@@ -20,12 +20,12 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { mayRetry } from "../backend/repeated-calls.ts";
 import { readBody } from "../bodies/read-body.ts";
-import { containerDetailToJson, containerListText, containerSummaryToText } from "../convert/containers.ts";
+import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import type { Listening } from "../port-forwarding/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
-import { replyEmpty, replyJson, replyJsonText, stringifyJson } from "../http/reply.ts";
+import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import type { HeldCall } from "../streams/hand-over.ts";
@@ -77,8 +77,11 @@ async function getContainersJson(context: ReplyContext): Promise<void> {
     },
     { signal },
   );
-  const summaries = containers.map((each) => containerSummaryToText(each, version));
-  replyJsonText(response, 200, containerListText(summaries, Date.now()));
+  const now = Date.now();
+  await replyLongJson(
+    response,
+    containers.map((each) => containerSummaryToJson(each, version, now)),
+  );
 }
 
 async function postContainersCreate(context: ReplyContext): Promise<void> {
@@ -103,7 +106,7 @@ async function getContainersByName(context: ReplyContext): Promise<void> {
   if (container === undefined) {
     throw systemError("the backend answered an inspect without a container");
   }
-  replyJsonText(response, 200, stringifyJson(containerDetailToJson(container, version)));
+  replyJson(response, 200, containerDetailToJson(container, version));
 }
 
 async function postContainersStart(context: ReplyContext): Promise<void> {

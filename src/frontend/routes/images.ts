@@ -16,7 +16,7 @@ import { filterKeys, readFilters } from "../filters.ts";
 import { notBuilt, refuse } from "../not-built.ts";
 import { flag, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
-import { replyEmpty, replyJson } from "../http/reply.ts";
+import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
@@ -49,9 +49,8 @@ async function getImagesJson(context: ReplyContext): Promise<void> {
     },
     { signal },
   );
-  replyJson(
+  await replyLongJson(
     response,
-    200,
     images.map((each) => imageSummaryToJson(each, version)),
   );
 }

@@ -6,7 +6,7 @@ import { listOrNull } from "../convert/json-values.ts";
 import { networkToJson } from "../convert/networks.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
-import { replyEmpty, replyJson } from "../http/reply.ts";
+import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
@@ -32,9 +32,8 @@ const truthTexts: ReadonlySet<string> = new Set(["1", "t", "true", "0", "f", "fa
 async function getNetworksList({ query, version, signal, services, response }: ReplyContext): Promise<void> {
   const filters = readFilters(query, filterKeys.networks);
   const { networks } = await services.backend.networks.listNetworks({ filters }, { signal });
-  replyJson(
+  await replyLongJson(
     response,
-    200,
     networks.map((each) => networkToJson(each, version.before("1.28"))),
   );
 }

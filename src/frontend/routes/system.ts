@@ -11,7 +11,7 @@ import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { notBuilt } from "../not-built.ts";
-import { replyEmpty, replyJson } from "../http/reply.ts";
+import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type HttpMethod, type Route } from "../router.ts";
 
@@ -126,7 +126,7 @@ async function getSystemDf({ query, version, signal, services, response }: Reply
       : create(GetDiskUsageResponseSchema);
   const wants = (type: string): boolean => isAll || types.includes(type);
   const buildCache = wants("build-cache") ? await buildCacheOf(services, signal) : [];
-  replyJson(response, 200, diskUsageToJson(usage, buildCache, wants, version));
+  await replyLongJson(response, diskUsageToJson(usage, buildCache, wants, version));
 }
 
 /** The records of the build cache. Does not start a builder that was never used. */

@@ -8,7 +8,7 @@ import { readBody } from "../bodies/read-body.ts";
 import { volumeToJson } from "../convert/volumes.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { flag } from "../http/query.ts";
-import { replyEmpty, replyJson } from "../http/reply.ts";
+import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
@@ -32,7 +32,7 @@ export const volumeRoutes: readonly Route[] = [
 async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {
   const filters = readFilters(query, filterKeys.volumes, "error reading volume filters: invalid filter");
   const { volumes, warnings } = await services.backend.volumes.listVolumes({ filters }, { signal });
-  replyJson(response, 200, { Volumes: volumes.map(volumeToJson), Warnings: warnings });
+  await replyLongJson(response, { Volumes: volumes.map(volumeToJson), Warnings: warnings });
 }
 
 async function getVolumesByName({ parameters, signal, services, response }: ReplyContext): Promise<void> {
