@@ -12,6 +12,9 @@ import { type EventJournal, eventText, eventTextLimit } from "../../state/journa
  */
 const deliveries = new Turns(64);
 
+/** Characters of an event that count as one delivery. */
+const charactersPerDelivery = 4_096;
+
 /** Maximum backlog of events, unwanted ones included; a subscriber beyond it, or twice the journal's text, is disconnected. */
 const longestBacklog = 16_384;
 
@@ -86,7 +89,12 @@ export function subscribe(
         }
         queuedText = 0;
         for (const event of queue.splice(0)) {
-          await deliveries.next();
+          for (let characters = eventText(event); characters >= 0; characters -= charactersPerDelivery) {
+            await deliveries.next();
+          }
+          if (signal.aborted) {
+            return;
+          }
           if (wants(event)) {
             yield event;
           }
