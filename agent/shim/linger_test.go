@@ -125,6 +125,8 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 	stream, err := c.client.Logs(ctx, connect.NewRequest(&agentv1.LogsRequest{Stdout: true, Form: agentv1.LogForm_LOG_FORM_LINES}))
 	must(t, err)
 	stopped := c.attach(&agentv1.OpenAttach{AttachId: "a", ReplayLog: true, HandOver: &agentv1.HandOver{}}).handed(nil)
+	_, err = io.ReadFull(stopped, make([]byte, 2)) // it has begun: one that has nothing yet is cut with nothing
+	must(t, err)
 	c.release()
 	<-c.dead
 	if _, err := io.ReadAll(body); !errors.Is(err, io.ErrUnexpectedEOF) {
