@@ -15,6 +15,8 @@ import { RunnerSession } from "./runner-session.ts";
 export interface Cloud {
   readonly daemon: Daemon;
   readonly host: string;
+  /** Processors of each container; unless said, 0.5. */
+  readonly cpus?: string;
 }
 
 /**
@@ -34,7 +36,7 @@ export function testJobs(
       async () => {
         const programs = await gitlabRunner();
         const images = await gitlabImages(programs);
-        const { daemon, host } = await startCloud(resources);
+        const { daemon, host, cpus = "0.5" } = await startCloud(resources);
         const archive = join(daemon.directory, "images.tar");
         const packed = await runCommand("tar", [
           "--create",
@@ -50,7 +52,7 @@ export function testJobs(
             host,
             daemon: `unix://${daemon.socket}`,
             jobs: jobs.filter(({ onMachine }) => onMachine === undefined),
-            settings: () => ['volumes = ["/cache", "named:/named"]', 'memory = "1g"', 'cpus = "0.5"'],
+            settings: () => ['volumes = ["/cache", "named:/named"]', 'memory = "1g"', `cpus = "${cpus}"`],
             log: join(daemon.directory, "runner.log"),
           }),
         );
