@@ -1,19 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { EndpointConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   type ContainerDetail,
   ContainerDetailSchema,
+  type ContainerStateSchema,
   ContainerStatus,
+  ContainerSummarySchema,
   HealthStatus,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 import { ApiVersion } from "../api-version.ts";
 import { stringifyJson } from "../http/reply.ts";
-import { containerDetailToJson } from "./containers.ts";
+import { containerDetailToJson, containerSummaryToJson } from "./containers.ts";
 
 const id = "ab".repeat(32);
 
@@ -86,6 +88,24 @@ test("a time has as many decimals as it needs", () => {
   assert.equal(created(0), "2023-11-14T22:13:20Z");
   assert.equal(created(120_000_000), "2023-11-14T22:13:20.12Z");
   assert.equal(created(1), "2023-11-14T22:13:20.000000001Z");
+});
+
+test("an element of a list tells its status as of now, and numbers of 64 bits digit for digit", () => {
+  const startedAt = { seconds: 1_700_000_000n, nanos: 0 };
+  const statusAt = (seconds: number, state: MessageInitShape<typeof ContainerStateSchema>): unknown =>
+    containerSummaryToJson(
+      create(ContainerSummarySchema, { id, state }),
+      new ApiVersion("1.51"),
+      (1_700_000_000 + seconds) * 1000,
+    )["Status"];
+  const running = { status: ContainerStatus.RUNNING, startedAt };
+  assert.deepEqual([statusAt(5, running), statusAt(7200, running)], ["Up 5 seconds", "Up 2 hours"]);
+  const ended = { status: ContainerStatus.EXITED, exitCode: 3, finishedAt: startedAt };
+  assert.equal(statusAt(5, ended), "Exited (3) 5 seconds ago");
+  const large = create(ContainerSummarySchema, { id, sizeRw: 2n ** 60n, labels: { quoted: '"}]' } });
+  const text = stringifyJson(containerSummaryToJson(large, new ApiVersion("1.41"), 0));
+  assert.match(text, /"SizeRw":1152921504606846976,/);
+  assert.deepEqual((JSON.parse(text) as { Labels: unknown }).Labels, { quoted: '"}]' });
 });
 
 function inspected(detail: ContainerDetail, version: string): Record<string, unknown> {

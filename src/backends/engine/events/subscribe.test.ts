@@ -1,19 +1,82 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { create } from "@bufbuild/protobuf";
-
-import { systemClock } from "../../../common/clock.ts";
-import { EventSchema } from "../../../gen/sockerless/backend/v1/events_pb.ts";
-import type { EventJournal } from "../../state/journal.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { Journal } from "../../state/journal.ts";
 import { subscribe } from "./subscribe.ts";
 
-const past = Array.from({ length: 100 }, (_, index) =>
-  create(EventSchema, { timeUnixNs: BigInt(index + 1), attributes: { label: "x".repeat(60_000) } }),
-);
-const journal: EventJournal = { past: () => past, listen: () => () => {}, listeners: 0 };
+test("a subscriber who has left before the subscription leaves no listener, though nobody reads", () => {
+  const clock = new ManualClock();
+  const journal = new Journal(clock);
+  const wanted = { sinceNs: undefined, untilNs: undefined, wants: () => true };
+  subscribe(journal, clock, wanted, AbortSignal.abort());
+  assert.equal(journal.listeners, 0);
+});
+
+test("events of a crowd leave turns of the event loop to others, and reach each subscriber in order", async () => {
+  const clock = new ManualClock();
+  const journal = new Journal(clock);
+  const wanted = { sinceNs: undefined, untilNs: undefined, wants: () => true };
+  const leave = new AbortController();
+  const actions = ["create", "start", "die"];
+  let delivered = 0;
+  const subscribers = Array.from({ length: 500 }, async () => {
+    const received: string[] = [];
+    for await (const { action } of subscribe(journal, clock, wanted, leave.signal)) {
+      delivered += 1;
+      received.push(action);
+      if (received.length === actions.length) {
+        break;
+      }
+    }
+    return received;
+  });
+  for (const action of actions) {
+    journal.announce(journal.append({ type: "container", action, actorId: "one" }, []));
+  }
+  const counts = [0];
+  while (delivered < subscribers.length * actions.length) {
+    await nextTurn();
+    counts.push(delivered);
+  }
+  const most = Math.max(...counts.slice(1).map((count, n) => count - (counts[n] ?? 0)));
+  assert.ok(most <= 2 * 64, `${most} in a turn`); // A turn of the test may lie before or after that of the deliveries.
+  assert.deepEqual(
+    await Promise.all(subscribers),
+    subscribers.map(() => actions),
+  );
+  assert.equal(journal.listeners, 0);
+});
+
+for (const [what, events, text] of [
+  ["many events", 20_000, "pull"],
+  ["long events", 40, "x".repeat(2 ** 22)],
+] as const) {
+  test(`a subscriber that does not read ${what} is no longer listened for, and is told so`, async () => {
+    const clock = new ManualClock();
+    const journal = new Journal(clock);
+    const wanted = { sinceNs: undefined, untilNs: undefined, wants: () => true };
+    const stream = subscribe(journal, clock, wanted, new AbortController().signal)[Symbol.asyncIterator]();
+    const append = (action: string): void =>
+      journal.announce(journal.append({ type: "image", action, actorId: "one" }, []));
+    append("first");
+    assert.equal((await stream.next()).value?.action, "first");
+    for (let n = 0; n < events; n++) {
+      append(text);
+    }
+    assert.equal(journal.listeners, 0);
+    await assert.rejects(stream.next(), /too slow/);
+  });
+}
 
 test("long past events are read in many turns of the event loop, and no further once their reader has left", async () => {
+  const clock = new ManualClock(1_700_000_000_000);
+  const journal = new Journal(clock);
+  for (let number = 0; number < 100; number++) {
+    const attributes = { label: "x".repeat(60_000) };
+    journal.append({ type: "container", action: "create", actorId: String(number), attributes }, []);
+  }
   let turns = 0;
   const left = new AbortController();
   const other = (): void => {
@@ -25,7 +88,7 @@ test("long past events are read in many turns of the event loop, and no further 
   other();
   const wanted = { sinceNs: 0n, untilNs: undefined, wants: () => true };
   let read = 0;
-  for await (const _event of subscribe(journal, systemClock, wanted, left.signal)) {
+  for await (const _event of subscribe(journal, clock, wanted, left.signal)) {
     read += 1;
     if (read === 80) {
       assert.ok(turns > 15, `${turns} turns`);
