@@ -1,6 +1,7 @@
 package sockerless.tour;
 
 import org.testcontainers.containers.GenericContainer;
+import org.testcontainers.containers.wait.strategy.Wait;
 import org.testcontainers.utility.DockerImageName;
 
 /** Images of the tour, and containers of them. */
@@ -15,10 +16,18 @@ final class Images {
 
   /** A container that runs a script, and goes on. */
   static GenericContainer<?> shell(String script) {
-    return new GenericContainer<>(SHELL).withCommand("sh", "-c", script + "; exec sleep 600");
+    return container(SHELL).withCommand("sh", "-c", script + "; exec sleep 600");
   }
 
   static GenericContainer<?> web() {
-    return new GenericContainer<>(WEB).withExposedPorts(80);
+    return container(WEB).withExposedPorts(80);
+  }
+
+  /**
+   * A container with a wait strategy of its own. The default one is a single object for all containers and remembers
+   * the container that it waits for, so containers that start at once wait for each other's ports.
+   */
+  private static GenericContainer<?> container(DockerImageName image) {
+    return new GenericContainer<>(image).waitingFor(Wait.defaultWaitStrategy());
   }
 }
