@@ -14,6 +14,7 @@ import { toConnectError } from "../../common/connect-error.ts";
 import { conflict, fromUnknown } from "../../common/errors.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { ExecService } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { type BackendTransport, createBackendTransport } from "./transport.ts";
@@ -128,20 +129,43 @@ test("a call with a token is not made again where its caller does not want it an
   assert.deepEqual(tokens, ["lost"]);
 });
 
-test("a call that changes nothing is made again, whichever of several backends dies", async (t) => {
-  let left = 3;
-  const library = fromLibrary((router) =>
-    router.service(SystemService, { getInfo: () => ({ name: "there" }) }),
-  );
-  const clients = await clientsOf(t, (request, response) => {
+/** A backend that ends with its answer to the first calls of any kind. */
+function endingWhateverIsCalled(endings: number, routes: (router: ConnectRouter) => void): Handler {
+  const library = fromLibrary(routes);
+  let left = endings;
+  return (request, response) => {
     if (left > 0) {
       left -= 1;
       request.stream.session?.destroy();
     } else {
       library(request, response);
     }
-  });
+  };
+}
+
+test("a call that changes nothing is made again, whichever of several backends dies", async (t) => {
+  const handler = endingWhateverIsCalled(3, (router) =>
+    router.service(SystemService, { getInfo: () => ({ name: "there" }) }),
+  );
+  const clients = await clientsOf(t, handler);
   assert.equal((await clients.system.getInfo({})).name, "there");
+});
+
+test("a terminal's size, which a client tells once, is told again", async (t) => {
+  const sizes: number[] = [];
+  const resize = ({ height }: { readonly height: number }) => {
+    sizes.push(height);
+    return {};
+  };
+  const handler = endingWhateverIsCalled(2, (router) => {
+    router
+      .service(ContainerService, { resizeContainer: resize })
+      .service(ExecService, { resizeExec: resize });
+  });
+  const clients = await clientsOf(t, handler);
+  await clients.containers.resizeContainer({ height: 40 });
+  await clients.execs.resizeExec({ height: 41 });
+  assert.deepEqual(sizes, [40, 41]);
 });
 
 test("a call without a token is not made again", async (t) => {

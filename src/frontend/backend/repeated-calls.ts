@@ -1,8 +1,8 @@
 /**
  * Retries of calls whose backend died before it answered, as a killed backend is restarted: for ten seconds, whichever
- * backend dies. Read-only calls are retried at once, and calls with an idempotency token once a backend answers.
- * Whether any other call took effect is unknown, so it fails, unless its connection was still being established: then
- * nothing was sent.
+ * backend dies. Calls that their proto marks as idempotent or without side effects are retried at once, and calls with
+ * an idempotency token once a backend answers. Whether any other call took effect is unknown, so it fails, unless its
+ * connection was still being established: then nothing was sent.
  */
 import { setTimeout } from "node:timers/promises";
 
@@ -38,8 +38,8 @@ export function repeating(backend: Repeats): Interceptor {
       if (request.stream || !mayRepeat(backend, error, request.signal)) {
         throw error;
       }
-      if (request.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
-        return await readAgain(backend, request.signal, () => next(request) as Promise<UnaryResponse>);
+      if (request.method.idempotency !== MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN) {
+        return await callAgain(backend, request.signal, () => next(request) as Promise<UnaryResponse>);
       }
       if (!hasToken(request.message)) {
         throw error;
@@ -55,8 +55,8 @@ function mayRepeat(backend: Repeats, error: unknown, signal: AbortSignal): boole
   return isLost(error) && !signal.aborted && !backend.isClosed();
 }
 
-/** Retries a read-only call at once, and with a pause before each further attempt. @throws the last error */
-async function readAgain(
+/** Retries an idempotent call at once, and with a pause before each further attempt. @throws the last error */
+async function callAgain(
   backend: Repeats,
   signal: AbortSignal,
   ask: () => Promise<UnaryResponse>,

@@ -5158,7 +5158,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x16STREAM_USE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13STREAM_USE_DETACHED\x10\x01\x12\x1b\n" +
 	"\x17STREAM_USE_ARCHIVE_READ\x10\x02\x12\x1e\n" +
-	"\x1aSTREAM_USE_ARCHIVE_WRITTEN\x10\x032\xdd\x15\n" +
+	"\x1aSTREAM_USE_ARCHIVE_WRITTEN\x10\x032\xe2\x15\n" +
 	"\x10ContainerService\x12p\n" +
 	"\x0fCreateContainer\x12-.sockerless.backend.v1.CreateContainerRequest\x1a..sockerless.backend.v1.CreateContainerResponse\x12m\n" +
 	"\x0eStartContainer\x12,.sockerless.backend.v1.StartContainerRequest\x1a-.sockerless.backend.v1.StartContainerResponse\x12j\n" +
@@ -5172,8 +5172,8 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x0fAttachContainer\x12-.sockerless.backend.v1.AttachContainerRequest\x1a..sockerless.backend.v1.AttachContainerResponse0\x01\x12o\n" +
 	"\rDescribePorts\x12+.sockerless.backend.v1.DescribePortsRequest\x1a,.sockerless.backend.v1.DescribePortsResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\n" +
-	"OpenTunnel\x12(.sockerless.backend.v1.OpenTunnelRequest\x1a).sockerless.backend.v1.OpenTunnelResponse\x12p\n" +
-	"\x0fResizeContainer\x12-.sockerless.backend.v1.ResizeContainerRequest\x1a..sockerless.backend.v1.ResizeContainerResponse\x12[\n" +
+	"OpenTunnel\x12(.sockerless.backend.v1.OpenTunnelRequest\x1a).sockerless.backend.v1.OpenTunnelResponse\x12u\n" +
+	"\x0fResizeContainer\x12-.sockerless.backend.v1.ResizeContainerRequest\x1a..sockerless.backend.v1.ResizeContainerResponse\"\x03\x90\x02\x02\x12[\n" +
 	"\bOpenLogs\x12&.sockerless.backend.v1.OpenLogsRequest\x1a'.sockerless.backend.v1.OpenLogsResponse\x12d\n" +
 	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponse\x12p\n" +
 	"\x0fRecordStreamUse\x12-.sockerless.backend.v1.RecordStreamUseRequest\x1a..sockerless.backend.v1.RecordStreamUseResponse\x12m\n" +

@@ -841,15 +841,15 @@ const file_sockerless_backend_v1_exec_proto_rawDesc = "" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\rR\x06height\x12\x14\n" +
 	"\x05width\x18\x03 \x01(\rR\x05width\"\x14\n" +
-	"\x12ResizeExecResponse2\xfe\x03\n" +
+	"\x12ResizeExecResponse2\x83\x04\n" +
 	"\vExecService\x12a\n" +
 	"\n" +
 	"CreateExec\x12(.sockerless.backend.v1.CreateExecRequest\x1a).sockerless.backend.v1.CreateExecResponse\x12^\n" +
 	"\tStartExec\x12'.sockerless.backend.v1.StartExecRequest\x1a(.sockerless.backend.v1.StartExecResponse\x12^\n" +
 	"\tAwaitExec\x12'.sockerless.backend.v1.AwaitExecRequest\x1a(.sockerless.backend.v1.AwaitExecResponse\x12i\n" +
-	"\vInspectExec\x12).sockerless.backend.v1.InspectExecRequest\x1a*.sockerless.backend.v1.InspectExecResponse\"\x03\x90\x02\x01\x12a\n" +
+	"\vInspectExec\x12).sockerless.backend.v1.InspectExecRequest\x1a*.sockerless.backend.v1.InspectExecResponse\"\x03\x90\x02\x01\x12f\n" +
 	"\n" +
-	"ResizeExec\x12(.sockerless.backend.v1.ResizeExecRequest\x1a).sockerless.backend.v1.ResizeExecResponseB\xe8\x01\n" +
+	"ResizeExec\x12(.sockerless.backend.v1.ResizeExecRequest\x1a).sockerless.backend.v1.ResizeExecResponse\"\x03\x90\x02\x02B\xe8\x01\n" +
 	"\x19com.sockerless.backend.v1B\tExecProtoP\x01ZJgithub.com/sockerless/sockerless/proto/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
 
 var (

@@ -275,6 +275,7 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			httpClient,
 			baseURL+ContainerServiceResizeContainerProcedure,
 			connect.WithSchema(containerServiceMethods.ByName("ResizeContainer")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		openLogs: connect.NewClient[v1.OpenLogsRequest, v1.OpenLogsResponse](
@@ -657,6 +658,7 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		ContainerServiceResizeContainerProcedure,
 		svc.ResizeContainer,
 		connect.WithSchema(containerServiceMethods.ByName("ResizeContainer")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	containerServiceOpenLogsHandler := connect.NewUnaryHandler(

@@ -107,6 +107,7 @@ func NewExecServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+ExecServiceResizeExecProcedure,
 			connect.WithSchema(execServiceMethods.ByName("ResizeExec")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -201,6 +202,7 @@ func NewExecServiceHandler(svc ExecServiceHandler, opts ...connect.HandlerOption
 		ExecServiceResizeExecProcedure,
 		svc.ResizeExec,
 		connect.WithSchema(execServiceMethods.ByName("ResizeExec")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/sockerless.backend.v1.ExecService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
