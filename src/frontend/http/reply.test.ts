@@ -36,6 +36,9 @@ test("a long answer is the same as a short one, and others are served between it
     text: "x".repeat(30_000),
   }));
   const object = { list, none: undefined, nothing: null, empty: [], text: "a" };
+  const written = await answered({ list: list.values() });
+  assert.equal(written.text, `${stringifyJson({ list })}\n`);
+  assert.ok(written.turns > 5);
   for (const value of [list, object, [], {}]) {
     assert.equal((await answered(value)).text, `${stringifyJson(value)}\n`);
   }

@@ -18,13 +18,18 @@ const charactersPerTurn = 262_144;
 const turns = new Turns(1);
 
 /**
- * Writes 200 with a list, or an object of lists, that may be long: other requests are answered between its parts.
+ * Writes 200 with a list, or an object of lists, that may be long: other requests are answered between its parts. A list
+ * may be an iterator, which makes a value when it is written.
  */
 export async function replyLongJson(response: ServerResponse, value: object): Promise<void> {
-  replyJsonText(response, 200, Array.isArray(value) ? await listText(value) : await objectText(value));
+  replyJsonText(response, 200, isList(value) ? await listText(value) : await objectText(value));
 }
 
-async function listText(values: readonly unknown[]): Promise<string> {
+function isList(value: unknown): value is Iterable<unknown> {
+  return typeof value === "object" && value !== null && Symbol.iterator in value;
+}
+
+async function listText(values: Iterable<unknown>): Promise<string> {
   const texts: string[] = [];
   let length = 0;
   for (const value of values) {
@@ -43,9 +48,7 @@ async function objectText(value: object): Promise<string> {
   const texts: string[] = [];
   for (const [key, member] of Object.entries(value)) {
     if (member !== undefined) {
-      texts.push(
-        `${JSON.stringify(key)}:${Array.isArray(member) ? await listText(member) : stringifyJson(member)}`,
-      );
+      texts.push(`${JSON.stringify(key)}:${isList(member) ? await listText(member) : stringifyJson(member)}`);
     }
   }
   return `{${texts.join(",")}}`;

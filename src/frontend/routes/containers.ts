@@ -80,7 +80,7 @@ async function getContainersJson(context: ReplyContext): Promise<void> {
   const now = Date.now();
   await replyLongJson(
     response,
-    containers.map((each) => containerSummaryToJson(each, version, now)),
+    containers.values().map((each) => containerSummaryToJson(each, version, now)),
   );
 }
 

@@ -32,7 +32,7 @@ export const volumeRoutes: readonly Route[] = [
 async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {
   const filters = readFilters(query, filterKeys.volumes, "error reading volume filters: invalid filter");
   const { volumes, warnings } = await services.backend.volumes.listVolumes({ filters }, { signal });
-  await replyLongJson(response, { Volumes: volumes.map(volumeToJson), Warnings: warnings });
+  await replyLongJson(response, { Volumes: volumes.values().map(volumeToJson), Warnings: warnings });
 }
 
 async function getVolumesByName({ parameters, signal, services, response }: ReplyContext): Promise<void> {

@@ -72,6 +72,23 @@ describe("a container", () => {
     );
   });
 
+  it("has a bounded number of anonymous volumes, its image's included, and makes none beyond", async () => {
+    const tooMany = refused(
+      /a container has at most 256 anonymous volumes of its own, its image's included$/,
+    );
+    const paths = times(256, (index) => `/v/${index}`);
+    const mounts = [{ type: "volume", target: "/own" }];
+    await assert.rejects(
+      bench.createScript("true", { config: { volumes: paths }, hostConfig: { mounts } }),
+      tooMany,
+    );
+    assert.equal((await bench.volumes.listVolumes({})).volumes.length, 0);
+    const donor = await bench.createScript("true", { config: { volumes: paths } });
+    const hostConfig = { volumesFrom: [donor], mounts };
+    await bench.createScript("true", { config: { volumes: paths }, hostConfig });
+    assert.equal((await bench.volumes.listVolumes({})).volumes.length, 257);
+  });
+
   it("mounts images with a bounded number of layers, which its record names", async () => {
     const mounted = (count: number) =>
       bench.createScript("true", {

@@ -17,7 +17,12 @@ import {
 import type { EngineContext } from "../../context.ts";
 import { discardMissingLimits } from "../decisions/config/discarded-limits.ts";
 import { withHostDefaults, withRestartPolicy } from "../decisions/config/host-defaults.ts";
-import { commandOf, mergeConfig, requireCommand } from "../decisions/config/merge-config.ts";
+import {
+  commandOf,
+  mergeConfig,
+  refuseLargeImage,
+  requireCommand,
+} from "../decisions/config/merge-config.ts";
 import { validateConfig, validateHostConfig, validateTogether } from "../decisions/config/validate-config.ts";
 import { validateResources } from "../decisions/config/validate-resources.ts";
 import { warningsOf } from "../decisions/config/warnings.ts";
@@ -57,6 +62,7 @@ export async function planContainer(context: EngineContext, request: CreateConta
     (reference) => idOfContainer(context, reference),
   );
   requireDonors(state, hostConfig);
+  refuseLargeImage(image.config);
   const config = mergeConfig(said, image.config);
   const mounts = planMounts(
     config,

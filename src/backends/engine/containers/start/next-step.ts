@@ -5,7 +5,7 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import { isOfBuild } from "../../../model/build-label.ts";
 import { configOf, isNew, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
-import { commandOf, mergeConfig } from "../decisions/config/merge-config.ts";
+import { commandOf, mergeConfig, refuseLargeImage } from "../decisions/config/merge-config.ts";
 
 /** A container's next step. */
 export interface Continued {
@@ -35,6 +35,7 @@ export async function withNextStep(
   }
   const { cmd, entrypoint, env, user, workingDir } = config;
   const resolved = await images.resolve(image);
+  refuseLargeImage(resolved.config);
   const merged = mergeConfig({ ...own, cmd, entrypoint, env, user, workingDir }, resolved.config);
   const { path, args } = commandOf(merged);
   const { id, diffIds } = resolved.record;

@@ -7,7 +7,7 @@ import { messageOf } from "../../../../../common/errors.ts";
 import { ContainerConfigSchema } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import { environmentOf } from "./environment.ts";
-import { commandOf, mergeConfig } from "./merge-config.ts";
+import { commandOf, mergeConfig, refuseLargeImage } from "./merge-config.ts";
 
 const config = (fields: MessageInitShape<typeof ContainerConfigSchema>) =>
   create(ContainerConfigSchema, fields);
@@ -72,6 +72,23 @@ describe("a container's configuration", () => {
     assert.deepEqual(merged.exposedPorts, ["80/tcp", "443/tcp"]);
     assert.deepEqual(merged.volumes, ["/u", "/i"]);
     assert.deepEqual([merged.user, merged.workingDir, merged.stopSignal], ["1", "/w", "SIGINT"]);
+  });
+
+  it("is not made of an image whose own is large", () => {
+    const tooLarge = /the image's configuration is too large for a container: at most 2000 labels, /;
+    const labels = (count: number, length: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, index) => [`l${index}`, "x".repeat(length)]));
+    const env = (count: number) => Array.from({ length: count }, (_, index) => `V${index}=`);
+    const ports = (count: number) => Array.from({ length: count }, (_, index) => `${index}/udp`);
+    refuseLargeImage(config({ labels: labels(1_000, 10), env: env(1_000), exposedPorts: ports(16_384) }));
+    for (const large of [
+      { labels: labels(1_000, 0), env: env(1_001) },
+      { labels: labels(100, 3_000) },
+      { exposedPorts: ports(20_001) },
+      { healthcheck: { test: env(2_001) } },
+    ]) {
+      assert.throws(() => refuseLargeImage(config(large)), tooLarge);
+    }
   });
 
   it("has a working directory without detours", () => {

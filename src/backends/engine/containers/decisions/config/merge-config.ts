@@ -1,9 +1,10 @@
 /** A container's configuration: the user's settings over the image's, by Docker's rules. */
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 
 import { invalid } from "../../../../../common/errors.ts";
 import {
   type ContainerConfig,
+  ContainerConfigSchema,
   type HealthConfig,
   HealthConfigSchema,
   type StringList,
@@ -32,6 +33,39 @@ export function mergeConfig(user: ContainerConfig, image: ContainerConfig): Cont
   };
   requireCommand(merged);
   return merged;
+}
+
+/** The most that an image's configuration may hold for it to have containers: each holds and lists a copy. */
+const most = { values: 2_000, ports: 20_000, bytes: 262_144 } as const;
+
+/**
+ * Refuses an image with a large configuration, which a request of a few bytes would copy into one more container. A
+ * client that sends its own has a bound in the size of a request.
+ *
+ * @throws invalid
+ */
+export function refuseLargeImage(config: ContainerConfig): void {
+  const { labels, env, exposedPorts, volumes, entrypoint, cmd, shell, onBuild, healthcheck } = config;
+  const lists = [
+    env,
+    volumes,
+    entrypoint?.values,
+    cmd?.values,
+    shell?.values,
+    onBuild?.values,
+    healthcheck?.test,
+  ];
+  const values = lists.reduce((sum, list) => sum + (list?.length ?? 0), Object.keys(labels).length);
+  if (
+    values > most.values ||
+    exposedPorts.length > most.ports ||
+    toBinary(ContainerConfigSchema, config).length > most.bytes
+  ) {
+    throw invalid(
+      `the image's configuration is too large for a container: at most ${most.values} labels, variables, volumes and ` +
+        `arguments, ${most.ports} ports, and ${most.bytes} bytes`,
+    );
+  }
 }
 
 /** @throws invalid: the configuration has no command */

@@ -42,13 +42,16 @@ export interface PlannedMount {
 /** The most mounts of a container, requested and from other containers: each costs time at every start. */
 const mostMounts = 4_096;
 
+/** The most new anonymous volumes of a container, its image's included: each is made for a few bytes of a request. */
+const mostAnonymousVolumes = 256;
+
 /**
  * The mounts of a new container.
  *
  * @param findOther resolves an entry of `VolumesFrom`; throws if there is no such container
  * @param stateDirectory the backend's state directory; no bind may keep mounts in it alive
- * @throws invalid: a malformed entry, a duplicate destination, too many mounts, or a bind that would keep the backend's
- *   mounts alive
+ * @throws invalid: a malformed entry, a duplicate destination, too many mounts or anonymous volumes, or a bind that
+ *   would keep the backend's mounts alive
  */
 export function planMounts(
   config: ContainerConfig,
@@ -96,7 +99,13 @@ export function planMounts(
       planned.set(destination, anonymousVolume(destination, hostConfig.volumeDriver));
     }
   }
-  return [...planned.values()];
+  const all = [...planned.values()];
+  if (all.filter(({ volume }) => volume?.name === "").length > mostAnonymousVolumes) {
+    throw invalid(
+      `invalid mount config: a container has at most ${mostAnonymousVolumes} anonymous volumes of its own, its image's included`,
+    );
+  }
+  return all;
 }
 
 function refuseTooMany(count: number): void {
