@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import { describe, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
+import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -145,6 +146,20 @@ describe("a request that is wrong", () => {
     const answer = await call("GET", `/v1.51/containers/${clash()?.[0]}/json`);
     assert.equal(answer.status, 400);
     await setting.daemon.ok("rm", ...ids);
+  });
+
+  test("a container of an image with a large configuration is refused, and is not there", async () => {
+    const Labels = Object.fromEntries(Array.from({ length: 2_001 }, (_, index) => [`l${index}`, ""]));
+    const image = await busyboxImage({ Labels });
+    const { socket } = setting.daemon;
+    const body = await dockerArchive([{ image, tags: ["large:1"] }]);
+    const loaded = await callApi(socket, "POST", "/v1.51/images/load", { body });
+    assert.equal(loaded.status, 200);
+    const answer = await call("POST", "/v1.51/containers/create?name=large", { Image: "large:1" });
+    assert.equal(answer.status, 400);
+    assert.match(await message(answer), /^the image's configuration is too large for a container: /);
+    assert.equal((await call("GET", "/v1.51/containers/large/json")).status, 404);
+    await setting.daemon.ok("rmi", "large:1");
   });
 
   test("bytes that are no HTTP end the connection and nothing else", async () => {
