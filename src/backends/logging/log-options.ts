@@ -1,7 +1,7 @@
 /** Validation of log configurations at a container's creation, as in moby's `ValidateLogOpts`. */
 import { invalid } from "../../common/errors.ts";
 import type { LogConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { parseBinarySize, parseBoolean } from "./go-values.ts";
+import { parseBinarySize, parseBoolean } from "../../common/go-values.ts";
 
 /** The supported log drivers. */
 export const logDrivers = ["json-file", "local", "none"] as const;

@@ -1,5 +1,5 @@
 import type { LogConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { parseBinarySize, parseBoolean, parseDecimalSize, parseInteger } from "./go-values.ts";
+import { parseBinarySize, parseBoolean, parseDecimalSize, parseInteger } from "../../common/go-values.ts";
 
 /** An agent's settings for recording a container's output. */
 export interface LogSettings {

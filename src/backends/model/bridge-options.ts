@@ -2,7 +2,7 @@
 import { isIPv4 } from "node:net";
 
 import { invalid, messageOf, systemError } from "../../common/errors.ts";
-import { parseBoolean, parseInteger } from "../logging/go-values.ts";
+import { parseBoolean, parseInteger } from "../../common/go-values.ts";
 
 /** A bridge network's options. */
 export interface BridgeOptions {

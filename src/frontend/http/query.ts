@@ -1,5 +1,6 @@
 /** Values of a query string, read as dockerd reads them. */
-import { invalid } from "../../common/errors.ts";
+import { invalid, messageOf } from "../../common/errors.ts";
+import { parseInteger } from "../../common/go-values.ts";
 
 const falseTexts: ReadonlySet<string> = new Set(["", "0", "no", "false", "none"]);
 
@@ -39,22 +40,11 @@ export function integer(query: URLSearchParams, name: string): number | undefine
  * @throws SockerlessError of kind `invalid` in the words of Go's strconv.Atoi
  */
 export function atoi(value: string, failure: string): number {
-  const isNumber = /^[+-]?\d+$/.test(value);
-  if (!isNumber || !isInt64(value)) {
-    const reason = isNumber ? "value out of range" : "invalid syntax";
-    const shown = value.length > longestShown ? `${value.slice(0, longestShown)}…` : value;
-    throw invalid(`${failure}: strconv.Atoi: parsing ${JSON.stringify(shown)}: ${reason}`);
+  try {
+    return parseInteger(value);
+  } catch (error) {
+    throw invalid(`${failure}: ${messageOf(error)}`, error);
   }
-  return Number(value);
-}
-
-/** The most characters of a value in an error. */
-const longestShown = 64;
-
-/** Whether an integer has no more than 64 bits. */
-function isInt64(digits: string): boolean {
-  const short = digits.replace(/^\+/, "").replace(/^(-?)0+(?=\d)/, "$1");
-  return short.length <= longestShown && BigInt.asIntN(64, BigInt(short)) === BigInt(short);
 }
 
 /**

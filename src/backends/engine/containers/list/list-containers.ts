@@ -1,5 +1,6 @@
 /** `docker ps`: selects the containers of a listing, newest first. */
-import { invalid, notFound } from "../../../../common/errors.ts";
+import { invalid, messageOf, notFound } from "../../../../common/errors.ts";
+import { parseInteger } from "../../../../common/go-values.ts";
 import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
@@ -222,12 +223,11 @@ function portRangeOf(filter: string, text: string): ProtocolPorts {
 }
 
 function exitCodeOf(text: string): number {
-  if (!/^[+-]?\d+$/.test(text)) {
-    throw invalid(
-      `invalid filter 'exited=${text}': strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`,
-    );
+  try {
+    return parseInteger(text);
+  } catch (error) {
+    throw invalid(`invalid filter 'exited=${text}': ${messageOf(error)}`, error);
   }
-  return Number(text);
 }
 
 function refuseStatus(status: string): void {

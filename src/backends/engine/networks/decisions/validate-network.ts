@@ -2,7 +2,7 @@
 import { forbidden, invalid, notFound, notImplemented, SockerlessError } from "../../../../common/errors.ts";
 import type { CreateNetworkRequest, IpamPool } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkFabric } from "../../../driver/networks.ts";
-import { parseBoolean } from "../../../logging/go-values.ts";
+import { parseBoolean } from "../../../../common/go-values.ts";
 import { bridgeOptionsOf, isBridgeOption } from "../../../model/bridge-options.ts";
 import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
 import { builtinNetworks } from "./networks.ts";

@@ -1,4 +1,4 @@
-/** Values of log options, with Go's syntax and error messages, which dockerd shows to users. */
+/** Values in texts, with the syntax and the error messages of Go, which dockerd shows to users. */
 
 const decimal = 1000;
 const binary = 1024;
@@ -41,16 +41,23 @@ function parseSize(text: string, base: number): bigint {
   return BigInt(Math.floor(Math.min(size * base ** power, largest)));
 }
 
-/** Parses an integer like Go's `strconv.Atoi`. @throws Error in Go's words */
+/** The most characters of a value in an error. */
+const longestShown = 64;
+
+/** Parses an integer of 64 bits like Go's `strconv.Atoi`; one beyond 2^53 is not exact. @throws Error in Go's words */
 export function parseInteger(text: string): number {
-  if (!/^[+-]?[0-9]+$/.test(text)) {
-    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  const isNumber = /^[+-]?[0-9]+$/.test(text);
+  if (!isNumber || !isInt64(text)) {
+    const shown = text.length > longestShown ? `${text.slice(0, longestShown)}…` : text;
+    const reason = isNumber ? "value out of range" : "invalid syntax";
+    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(shown)}: ${reason}`);
   }
-  const value = Number(text);
-  if (!Number.isSafeInteger(value)) {
-    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(text)}: value out of range`);
-  }
-  return value;
+  return Number(text);
+}
+
+function isInt64(digits: string): boolean {
+  const short = digits.replace(/^\+/, "").replace(/^(-?)0+(?=\d)/, "$1");
+  return short.length <= longestShown && BigInt.asIntN(64, BigInt(short)) === BigInt(short);
 }
 
 /** Parses a boolean like Go's `strconv.ParseBool`. @throws Error in Go's words */
