@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,12 +17,29 @@ import (
 // xattrPrefix is the prefix of PAX records with extended attributes.
 const xattrPrefix = "SCHILY.xattr."
 
+// directoryTimes are the times of placed directories by name, which filling them changes.
+type directoryTimes map[string]time.Time
+
+// restore restores the times of what is still a directory.
+func (t directoryTimes) restore(root *os.Root) error {
+	for name, at := range t {
+		if info, err := root.Lstat(name); err != nil || !info.IsDir() {
+			continue
+		}
+		if err := root.Chtimes(name, at, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // placeEntry creates a tar entry beneath a root that has its parents. Nothing is followed out of the root, and devices
-// are skipped.
-func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reader) error {
+// are skipped. It notes a directory's time, to be restored once it is filled.
+func placeEntry(root *os.Root, times directoryTimes, name string, header *tar.Header, content io.Reader) error {
 	mode := header.FileInfo().Mode()
 	switch header.Typeflag {
 	case tar.TypeDir:
+		times[name] = header.ModTime
 		if info, err := root.Lstat(name); err != nil || !info.IsDir() {
 			if err := replace(root, name, func() error { return root.Mkdir(name, 0o755) }); err != nil {
 				return err
@@ -35,7 +53,10 @@ func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reade
 		if err := replace(root, name, func() error { return root.Symlink(header.Linkname, name) }); err != nil {
 			return err
 		}
-		return root.Lchown(name, header.Uid, header.Gid)
+		if err := root.Lchown(name, header.Uid, header.Gid); err != nil {
+			return err
+		}
+		return setLinkTime(root, name, header.ModTime)
 	case tar.TypeLink:
 		return replace(root, name, func() error { return root.Link(relative(header.Linkname), name) })
 	case tar.TypeXGlobalHeader:
@@ -64,14 +85,32 @@ func placeEntry(root *os.Root, name string, header *tar.Header, content io.Reade
 	return root.Chtimes(name, header.ModTime, header.ModTime)
 }
 
-// makePipe creates a named pipe. It opens nothing but directories on the way.
+// makePipe creates a named pipe.
 func makePipe(root *os.Root, name string) error {
+	return inParent(root, name, func(parent int, base string) error {
+		return unix.Mknodat(parent, base, unix.S_IFIFO|0o600, 0)
+	})
+}
+
+// setLinkTime sets the times of a symbolic link itself.
+func setLinkTime(root *os.Root, name string, at time.Time) error {
+	stamp, err := unix.TimeToTimespec(at)
+	if err != nil {
+		return err
+	}
+	return inParent(root, name, func(parent int, base string) error {
+		return unix.UtimesNanoAt(parent, base, []unix.Timespec{stamp, stamp}, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+// inParent calls a function with the opened parent of a name. It opens nothing but directories on the way.
+func inParent(root *os.Root, name string, call func(parent int, base string) error) error {
 	parent, err := root.OpenFile(path.Dir(name), os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
 	defer parent.Close()
-	return unix.Mknodat(int(parent.Fd()), path.Base(name), unix.S_IFIFO|0o600, 0)
+	return call(int(parent.Fd()), path.Base(name))
 }
 
 // replace creates an entry, replacing an existing one.
@@ -136,10 +175,11 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 	}
 	defer root.Close()
 	count := &unpacking{limits: limits, what: theContext}
+	times := directoryTimes{}
 	for {
 		header, err := archive.Next()
 		if err == io.EOF {
-			return nil
+			return times.restore(root)
 		}
 		if err != nil {
 			return err
@@ -162,7 +202,7 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 		if err := makeParents(root, path.Dir(name), count); err != nil {
 			return err
 		}
-		if err := placeEntry(root, name, header, archive); err != nil {
+		if err := placeEntry(root, times, name, header, archive); err != nil {
 			return err
 		}
 	}

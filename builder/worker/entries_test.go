@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -141,6 +142,37 @@ func TestAnEntryOfManyDirectoriesIsRefused(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("left %v, %v", entries, err)
+	}
+}
+
+func TestAContextKeepsTheTimesOfDirectoriesAndLinks(t *testing.T) {
+	then := time.Unix(1_610_612_736, 0)
+	headers := []*tar.Header{
+		{Typeflag: tar.TypeDir, Name: "d/", Mode: 0o755},
+		file("d/f", 1),
+		{Typeflag: tar.TypeDir, Name: "d/sub/", Mode: 0o755},
+		file("d/sub/f", 1),
+		{Typeflag: tar.TypeSymlink, Name: "d/link", Linkname: "f"},
+		{Typeflag: tar.TypeSymlink, Name: "d/dangling", Linkname: "/nowhere"},
+	}
+	for i, header := range headers {
+		header.ModTime = then.Add(time.Duration(i) * time.Second)
+	}
+	replaced := []*tar.Header{
+		{Typeflag: tar.TypeDir, Name: "was", Mode: 0o755}, {Typeflag: tar.TypeDir, Name: "was/d", Mode: 0o755}, file("was", 1),
+	}
+	dir := t.TempDir()
+	if err := unpackContext(dir, tarOf(t, append(headers, replaced...)...), wide); err != nil {
+		t.Fatal(err)
+	}
+	for _, header := range headers {
+		info, err := os.Lstat(filepath.Join(dir, header.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !info.ModTime().Equal(header.ModTime) {
+			t.Errorf("%s: %v instead of %v", header.Name, info.ModTime(), header.ModTime)
+		}
 	}
 }
 

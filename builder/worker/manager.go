@@ -132,7 +132,7 @@ func (g *growing) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := g.skeleton.restoreTimes(); err != nil {
+	if err := g.skeleton.times.restore(g.skeleton.root); err != nil {
 		return err
 	}
 	before, err := marksOf(g.skeleton.dir)

@@ -44,14 +44,13 @@ type tree struct {
 	// Known paths, including those that do not exist; `whole` ones are complete with everything beneath.
 	known map[string]bool
 	whole map[string]bool
-	// Directories' original times, which filling them changes.
-	times map[string]*tar.Header
+	times directoryTimes
 }
 
 func newTree(w *Worker, image string, isSkeleton bool) *tree {
 	return &tree{
 		worker: w, image: image, isSkeleton: isSkeleton,
-		builds: map[string]struct{}{}, known: map[string]bool{}, whole: map[string]bool{}, times: map[string]*tar.Header{},
+		builds: map[string]struct{}{}, known: map[string]bool{}, whole: map[string]bool{}, times: directoryTimes{},
 	}
 }
 
@@ -261,7 +260,7 @@ func (t *tree) fetchWhole(ctx context.Context, at string) error {
 		return backend.Plain(err)
 	}
 	t.whole[at] = true
-	return t.restoreTimes()
+	return t.times.restore(t.root)
 }
 
 // errListedEnough ends the listing of a directory that is too large.
@@ -362,26 +361,12 @@ func inTree(at, name string) string {
 // place creates an entry. Without content a file stays empty.
 func (t *tree) place(at string, header *tar.Header, content io.Reader) error {
 	name := relative(at)
-	if header.Typeflag == tar.TypeDir {
-		copied := *header
-		t.times[at] = &copied
-	}
 	if t.isSkeleton && header.Typeflag != tar.TypeDir && header.Typeflag != tar.TypeSymlink {
 		copied := *header
 		copied.Typeflag, copied.Size = tar.TypeReg, 0
-		return placeEntry(t.root, name, &copied, nil)
+		return placeEntry(t.root, t.times, name, &copied, nil)
 	}
-	return placeEntry(t.root, name, header, content)
-}
-
-// restoreTimes restores the directories' times, which filling them has changed.
-func (t *tree) restoreTimes() error {
-	for at, header := range t.times {
-		if err := t.root.Chtimes(relative(at), header.ModTime, header.ModTime); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return placeEntry(t.root, t.times, name, header, content)
 }
 
 // relative converts a path of a state to a name beneath an os.Root.
