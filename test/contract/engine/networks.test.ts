@@ -154,6 +154,20 @@ describe("user-defined networks", () => {
     await bench.containers.startContainer({ container: id });
   });
 
+  it("show the MAC address that was asked for as sent, and while the container runs as its interface does", async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const id = await bench.createScript("exec sleep 1000");
+    const shown = () => bench.state.containers.get(id)?.endpoints["net"]?.macAddress;
+    const endpoint = { macAddress: "02-42-AC-11-00-0A" };
+    await bench.networks.connectNetwork({ network: "net", container: id, endpoint });
+    assert.equal(shown(), "02-42-AC-11-00-0A");
+    await bench.containers.startContainer({ container: id });
+    assert.equal(shown(), "02:42:ac:11:00:0a");
+    await bench.networks.disconnectNetwork({ network: "net", container: id });
+    await bench.networks.connectNetwork({ network: "net", container: id, endpoint });
+    assert.equal(shown(), "02:42:ac:11:00:0a");
+  });
+
   it("that hold settings for others are joined by nobody, and stay while one was made from them", async () => {
     const { id: source } = await bench.networks.createNetwork({
       name: "settings",

@@ -66,10 +66,15 @@ export function connectedEndpoint(
           ipAddress: held.address,
           ipPrefixLen: held.prefixLength,
           gateway: held.gateway,
-          macAddress: config.macAddress === "" ? macOfAddress(held.address) : config.macAddress,
+          macAddress: canonicalMac(config.macAddress) || macOfAddress(held.address),
         }),
     dnsNames: isPredefined(name) ? [] : dnsNamesOf(record, config.aliases),
   });
+}
+
+/** A valid MAC address in the form in which interfaces show it; an empty one stays so. */
+function canonicalMac(address: string): string {
+  return address.toLowerCase().replaceAll("-", ":");
 }
 
 /**
