@@ -52,7 +52,7 @@ describe("on Container Apps", () => {
     );
     await assert.rejects(
       bench.networks.createNetwork({ name: "more" }),
-      inWords("unavailable", "all predefined address pools have been fully subnetted"),
+      inWords("invalid", "all predefined address pools have been fully subnetted"),
     );
     await bench.networks.removeNetwork({ network: "net7" });
     await bench.networks.createNetwork({ name: "more" });

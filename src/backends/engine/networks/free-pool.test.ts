@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { conflict, systemError, unavailable } from "../../../common/errors.ts";
+import { conflict, invalid, systemError } from "../../../common/errors.ts";
 import { IpamPoolSchema } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import { type NetworkRecord, NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { makeInFreePool, withPool } from "./free-pool.ts";
@@ -49,7 +49,7 @@ test("when no pool is left, that is what is said", async () => {
     throw conflict(`${subnet} is taken`);
   });
   const made = makeInFreePool(taken, planned("p0"), async () => {
-    throw unavailable("no more pools");
+    throw invalid("no more pools");
   });
   await assert.rejects(made, /no more pools/);
 });

@@ -313,7 +313,7 @@ function poolFor(
   });
 }
 
-/** The next pool without overlap. @throws unavailable: all are in use */
+/** The next pool without overlap. @throws invalid: all are in use */
 function freePool({ driver }: EngineContext, used: readonly string[]): IpamPool {
   const subnet = choosePool([bridgePool, ...used], driver.networks.addressPools);
   return create(IpamPoolSchema, { subnet: formatCidr(subnet), gateway: formatAddress(subnet.base + 1) });

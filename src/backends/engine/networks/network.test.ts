@@ -44,7 +44,7 @@ describe("the pool of a new network", () => {
   it("is refused when all are taken", () => {
     assert.throws(
       () => choosePool(["172.16.0.0/12", "192.168.0.0/16"]),
-      (error) => isErrorKind(error, "unavailable"),
+      (error) => isErrorKind(error, "invalid"),
     );
   });
 });

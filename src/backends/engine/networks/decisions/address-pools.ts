@@ -1,5 +1,5 @@
 /** Chooses the addresses of a new network. */
-import { unavailable } from "../../../../common/errors.ts";
+import { invalid } from "../../../../common/errors.ts";
 import type { AddressPool } from "../../../driver/networks.ts";
 import { type Cidr, overlaps, parseCidr, sizeOf } from "./cidr.ts";
 
@@ -27,7 +27,7 @@ export function shownPools(pools: readonly AddressPool[] | undefined): readonly 
  *
  * @param used CIDR destinations: the host's routes and other networks' subnets; anything but IPv4 is ignored
  * @param pools the driver's; undefined: Docker's
- * @throws unavailable: all are in use
+ * @throws invalid: all are in use
  */
 export function choosePool(used: readonly string[], pools: readonly AddressPool[] = dockersPools): Cidr {
   const taken = used.map(parseCidr).filter((cidr) => cidr !== undefined && cidr.prefix > 0) as Cidr[];
@@ -36,7 +36,7 @@ export function choosePool(used: readonly string[], pools: readonly AddressPool[
       return slice;
     }
   }
-  throw unavailable("all predefined address pools have been fully subnetted");
+  throw invalid("all predefined address pools have been fully subnetted");
 }
 
 function* slicesOf(pools: readonly AddressPool[]): Generator<Cidr> {
