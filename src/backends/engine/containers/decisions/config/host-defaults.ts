@@ -29,7 +29,7 @@ export function withRestartPolicy(said: HostConfig): HostConfig {
  */
 export function withHostDefaults(
   said: HostConfig,
-  facts: MachineFacts,
+  facts: Pick<MachineFacts, "cgroupVersion" | "runtimes" | "maskedPaths" | "readonlyPaths">,
   resolveContainer: (reference: string) => string,
 ): HostConfig {
   const resources = resourcesOf(said);
@@ -44,6 +44,7 @@ export function withHostDefaults(
     pidMode: sharedMode(said.pidMode, resolveContainer),
     cgroupnsMode: said.cgroupnsMode || (facts.cgroupVersion === "2" ? "private" : "host"),
     logConfig: withLogDefaults(said.logConfig),
+    securityOpt: securityOptionsOf(said),
     shmSize: said.shmSize === 0n ? defaultShmSize : said.shmSize,
     runtime: said.runtime || (facts.runtimes[0]?.name ?? "runc"),
     maskedPaths: said.maskedPaths ?? (said.privileged ? undefined : list(facts.maskedPaths)),
@@ -57,6 +58,16 @@ export function withHostDefaults(
       pidsLimit: pidsLimit !== undefined && pidsLimit <= 0n ? undefined : pidsLimit,
     },
   };
+}
+
+/**
+ * The security options of a new container: with the host's privileges or one of its namespaces it has no SELinux label,
+ * unless one is asked for.
+ */
+function securityOptionsOf({ securityOpt, privileged, ipcMode, pidMode }: HostConfig): string[] {
+  const isHosts = privileged || ipcMode === "host" || pidMode === "host";
+  const hasLabel = securityOpt.some((option) => option.split("=")[0] === "label");
+  return isHosts && !hasLabel ? [...securityOpt, "label=disable"] : securityOpt;
 }
 
 function withLogDefaults(said: LogConfig | undefined): LogConfig {
