@@ -48,11 +48,15 @@ const longestShown = 64;
 export function parseInteger(text: string): number {
   const isNumber = /^[+-]?[0-9]+$/.test(text);
   if (!isNumber || !isInt64(text)) {
-    const shown = text.length > longestShown ? `${text.slice(0, longestShown)}…` : text;
     const reason = isNumber ? "value out of range" : "invalid syntax";
-    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(shown)}: ${reason}`);
+    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(beginOf(text))}: ${reason}`);
   }
   return Number(text);
+}
+
+/** A value in an error: of a long one the first characters. */
+export function beginOf(text: string): string {
+  return text.length > longestShown ? `${text.slice(0, longestShown)}…` : text;
 }
 
 function isInt64(digits: string): boolean {

@@ -10,6 +10,7 @@ import { stringifyJson } from "../http/reply.ts";
 import { containerConfigFromJson, containerConfigToJson } from "./container-config.ts";
 import { createRequestFromJson } from "./create-request.ts";
 import { hostConfigFromJson, hostConfigToJson } from "./host-config.ts";
+import { parseJson } from "../http/json-body.ts";
 import { JsonFields } from "./json-fields.ts";
 
 const newest = new ApiVersion(maximumApiVersion);
@@ -78,6 +79,16 @@ test("a value of the wrong type is refused with the field's path", () => {
       { Image: "x", HostConfig: { Memory: 1.5 } },
       "number 1.5 into Go struct field CreateRequest.HostConfig.Memory of type int64",
     ],
+    [
+      parseJson('{ "Image": "x", "HostConfig": { "Memory": 1000.0 } }'),
+      "number 1000.0 into Go struct field CreateRequest.HostConfig.Memory of type int64",
+    ],
+    [
+      parseJson('{ "Image": "x", "HostConfig": { "Memory": 1e3 } }'),
+      "number 1e3 into Go struct field CreateRequest.HostConfig.Memory of type int64",
+    ],
+    [parseJson('{ "Image": 1.0 }'), "number into Go struct field CreateRequest.Config.Image of type string"],
+    [parseJson("1.0"), "number into Go value of type CreateRequest"],
     [
       { Image: "x", HostConfig: { PortBindings: { "80/tcp": [{ HostPort: 80 }] } } },
       "number into Go struct field CreateRequest.HostConfig.PortBindings.80/tcp.HostPort of type string",

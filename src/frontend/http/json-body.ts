@@ -16,6 +16,16 @@ export const smallBodyBytes = 64 * 1024;
  */
 const maxDroppedBytes = 16 * maxJsonBodyBytes;
 
+/** A number that is not written as an integer of at most 20 digits: Go takes it for no integer, whatever its value. */
+export class OtherNumber {
+  /** The number as written. */
+  readonly source: string;
+
+  constructor(source: string) {
+    this.source = source;
+  }
+}
+
 /** Exceptions to the rule that a body is required and has the content type JSON. */
 export interface JsonBodyOptions {
   /** True if a missing body counts as an empty object. */
@@ -27,7 +37,8 @@ export interface JsonBodyOptions {
 /**
  * Parses a body that was read already.
  *
- * @returns the parsed value; undefined for an empty body where that is allowed. Whole numbers beyond 2^53 are `bigint`s.
+ * @returns the parsed value; undefined for an empty body where that is allowed. Integers beyond 2^53 are `bigint`s, and
+ *   numbers that are written as no integer {@link OtherNumber}s.
  * @throws SockerlessError of kind `invalid`
  */
 export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions = {}): unknown {
@@ -48,7 +59,7 @@ export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions = {}): unk
  */
 export function parseJson(source: string): unknown {
   try {
-    return JSON.parse(source, exactInteger) as unknown;
+    return JSON.parse(source, asWritten) as unknown;
   } catch (error) {
     if (error instanceof RangeError) {
       throw invalid("invalid JSON: exceeded max depth", error);
@@ -123,16 +134,14 @@ function tooLarge(): Error {
   return invalid(`invalid JSON: http: request body too large (more than ${maxJsonBodyBytes} bytes)`);
 }
 
-/** Keeps integers exact that a `number` would round. */
-function exactInteger(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
+/** Keeps integers exact that a `number` would round, and numbers that are written as no integer apart. */
+function asWritten(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
   const source = context?.source;
-  if (
-    typeof value === "number" &&
-    !Number.isSafeInteger(value) &&
-    source !== undefined &&
-    /^-?\d{1,20}$/.test(source) // More digits are no 64-bit integer, and take long.
-  ) {
-    return BigInt(source);
+  if (typeof value !== "number" || source === undefined) {
+    return value;
   }
-  return value;
+  if (!/^-?\d{1,20}$/.test(source)) {
+    return new OtherNumber(source); // More digits are no 64-bit integer, and take long.
+  }
+  return Number.isSafeInteger(value) ? value : BigInt(source);
 }
