@@ -5,6 +5,7 @@ import { finished } from "node:stream";
 import { Turns } from "../../common/turns.ts";
 import { errorBody, type ErrorReply } from "../http-status.ts";
 import { lingerMs } from "./raw-response.ts";
+import { UnreadAnswers } from "./unread-answers.ts";
 
 /** Writes a value as dockerd does: one line, no HTML escapes. */
 export function replyJson(response: ServerResponse, status: number, value: unknown): void {
@@ -54,6 +55,11 @@ async function objectText(value: object): Promise<string> {
   return `{${texts.join(",")}}`;
 }
 
+/** The longest answer that costs no memory worth counting, in characters. */
+const longest = 65_536;
+
+const unread = new UnreadAnswers(128 * 1024 * 1024);
+
 /** Writes JSON text as {@link replyJson} does. */
 function replyJsonText(response: ServerResponse, status: number, text: string): void {
   const body = `${text}\n`;
@@ -61,6 +67,9 @@ function replyJsonText(response: ServerResponse, status: number, text: string): 
     "Content-Type": "application/json",
     "Content-Length": Buffer.byteLength(body),
   });
+  if (body.length > longest) {
+    unread.add(response, body.length);
+  }
   response.end(body);
 }
 

@@ -25,6 +25,7 @@ import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import type { Listening } from "../port-forwarding/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
+import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
@@ -32,7 +33,7 @@ import type { HeldCall } from "../streams/hand-over.ts";
 
 /** The routes of containers, in the order in which they are tried. */
 export const containerRoutes: readonly Route[] = [
-  { method: "GET", path: "/containers/json", answeredBy: builtBackends, handler: getContainersJson },
+  { method: "GET", path: "/containers/json", answeredBy: builtBackends, handler: inTurn(getContainersJson) },
   { method: "POST", path: "/containers/create", answeredBy: builtBackends, handler: postContainersCreate },
   { method: "GET", path: "/containers/{name}/json", answeredBy: builtBackends, handler: getContainersByName },
   {

@@ -16,13 +16,14 @@ import { filterKeys, readFilters } from "../filters.ts";
 import { notBuilt, refuse } from "../not-built.ts";
 import { flag, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
+import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of images, in the order in which they are tried. */
 export const imageRoutes: readonly Route[] = [
-  { method: "GET", path: "/images/json", answeredBy: builtBackends, handler: getImagesJson },
+  { method: "GET", path: "/images/json", answeredBy: builtBackends, handler: inTurn(getImagesJson) },
   { ...notBuilt("GET", "/images/search", "docker search"), handler: getImagesSearch },
   { method: "GET", path: "/images/{name}/history", answeredBy: builtBackends, handler: getImagesHistory },
   { method: "GET", path: "/images/{name}/json", answeredBy: builtBackends, handler: getImagesByName },

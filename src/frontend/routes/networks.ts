@@ -6,14 +6,15 @@ import { listOrNull } from "../convert/json-values.ts";
 import { networkToJson } from "../convert/networks.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
+import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of networks, in the order in which they are tried. */
 export const networkRoutes: readonly Route[] = [
-  { method: "GET", path: "/networks", answeredBy: builtBackends, handler: getNetworksList },
-  { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: getNetworksList },
+  { method: "GET", path: "/networks", answeredBy: builtBackends, handler: inTurn(getNetworksList) },
+  { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: inTurn(getNetworksList) },
   { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: getNetworksById },
   { method: "POST", path: "/networks/create", answeredBy: builtBackends, handler: postNetworksCreate },
   { method: "POST", path: "/networks/prune", answeredBy: builtBackends, handler: postNetworksPrune },

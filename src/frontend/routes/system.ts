@@ -11,6 +11,7 @@ import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { notBuilt } from "../not-built.ts";
+import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type HttpMethod, type Route } from "../router.ts";
@@ -22,7 +23,7 @@ export const systemRoutes: readonly Route[] = [
   { method: "GET", path: "/version", answeredBy: builtBackends, handler: getVersion },
   { method: "GET", path: "/info", answeredBy: builtBackends, handler: getInfo },
   { method: "POST", path: "/auth", answeredBy: builtBackends, handler: postAuth },
-  { method: "GET", path: "/system/df", answeredBy: builtBackends, handler: getSystemDf },
+  { method: "GET", path: "/system/df", answeredBy: builtBackends, handler: inTurn(getSystemDf) },
   { method: "OPTIONS", path: "/{path}", answeredBy: "frontend", handler: options },
 
   {

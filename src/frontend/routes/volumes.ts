@@ -8,13 +8,14 @@ import { readBody } from "../bodies/read-body.ts";
 import { volumeToJson } from "../convert/volumes.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { flag } from "../http/query.ts";
+import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of volumes, in the order in which they are tried. */
 export const volumeRoutes: readonly Route[] = [
-  { method: "GET", path: "/volumes", answeredBy: builtBackends, handler: getVolumesList },
+  { method: "GET", path: "/volumes", answeredBy: builtBackends, handler: inTurn(getVolumesList) },
   { method: "GET", path: "/volumes/{name}", answeredBy: builtBackends, handler: getVolumesByName },
   { method: "POST", path: "/volumes/create", answeredBy: builtBackends, handler: postVolumesCreate },
   { method: "POST", path: "/volumes/prune", answeredBy: builtBackends, handler: postVolumesPrune },

@@ -1,32 +1,13 @@
 /** RPC implementation of VolumeService. */
 import type { ServiceImpl } from "@connectrpc/connect";
 
-import type { Volume, VolumeService } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
-import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { Turns } from "../../../common/turns.ts";
+import type { VolumeService } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
 import { OneAtATime } from "../../concurrency/one-at-a-time.ts";
 import type { EngineContext } from "../context.ts";
 import { inspectedVolume } from "../volumes/decisions/exclusive-volumes.ts";
 import { findVolume, listVolumes, volumeOf } from "../volumes/decisions/volumes.ts";
 import { pruneVolumes } from "../volumes/prune-volumes.ts";
 import { ensureVolume, removeVolume } from "../volumes/volumes.ts";
-
-/** Volumes that are made ready for clients in one turn of the event loop. */
-const volumesPerTurn = 256;
-
-/** One part of all long lists is made in a turn. */
-const turns = new Turns(1);
-
-async function volumesOf(records: readonly VolumeRecord[]): Promise<Volume[]> {
-  const volumes: Volume[] = [];
-  for (const record of records) {
-    if (volumes.length % volumesPerTurn === volumesPerTurn - 1) {
-      await turns.next();
-    }
-    volumes.push(volumeOf(record));
-  }
-  return volumes;
-}
 
 /** Implements the service for an engine. */
 export function volumeService(context: EngineContext): ServiceImpl<typeof VolumeService> {
@@ -37,7 +18,7 @@ export function volumeService(context: EngineContext): ServiceImpl<typeof Volume
       const wanted = { name, driver, options: driverOpts, labels };
       return { volume: volumeOf(await ensureVolume(context, wanted)) };
     },
-    listVolumes: async ({ filters }) => ({ volumes: await volumesOf(listVolumes(state, filters)) }),
+    listVolumes: ({ filters }) => ({ volumes: listVolumes(state, filters).map(volumeOf) }),
     inspectVolume: ({ name }) => ({
       volume: inspectedVolume(state, context.driver.volumes.rules, findVolume(state, name)),
     }),
