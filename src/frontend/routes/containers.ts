@@ -35,7 +35,12 @@ import type { HeldCall } from "../streams/hand-over.ts";
 export const containerRoutes: readonly Route[] = [
   { method: "GET", path: "/containers/json", answeredBy: builtBackends, handler: inTurn(getContainersJson) },
   { method: "POST", path: "/containers/create", answeredBy: builtBackends, handler: postContainersCreate },
-  { method: "GET", path: "/containers/{name}/json", answeredBy: builtBackends, handler: getContainersByName },
+  {
+    method: "GET",
+    path: "/containers/{name}/json",
+    answeredBy: builtBackends,
+    handler: inTurn(getContainersByName),
+  },
   {
     method: "POST",
     path: "/containers/{name}/start",

@@ -25,8 +25,13 @@ import { builtBackends, type Route } from "../router.ts";
 export const imageRoutes: readonly Route[] = [
   { method: "GET", path: "/images/json", answeredBy: builtBackends, handler: inTurn(getImagesJson) },
   { ...notBuilt("GET", "/images/search", "docker search"), handler: getImagesSearch },
-  { method: "GET", path: "/images/{name}/history", answeredBy: builtBackends, handler: getImagesHistory },
-  { method: "GET", path: "/images/{name}/json", answeredBy: builtBackends, handler: getImagesByName },
+  {
+    method: "GET",
+    path: "/images/{name}/history",
+    answeredBy: builtBackends,
+    handler: inTurn(getImagesHistory),
+  },
+  { method: "GET", path: "/images/{name}/json", answeredBy: builtBackends, handler: inTurn(getImagesByName) },
   { method: "POST", path: "/images/prune", answeredBy: builtBackends, handler: postImagesPrune },
   { method: "POST", path: "/images/{name}/tag", answeredBy: builtBackends, handler: postImagesTag },
   { method: "DELETE", path: "/images/{name}", answeredBy: builtBackends, handler: deleteImages },

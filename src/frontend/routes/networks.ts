@@ -15,7 +15,7 @@ import { builtBackends, type Route } from "../router.ts";
 export const networkRoutes: readonly Route[] = [
   { method: "GET", path: "/networks", answeredBy: builtBackends, handler: inTurn(getNetworksList) },
   { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: inTurn(getNetworksList) },
-  { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: getNetworksById },
+  { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: inTurn(getNetworksById) },
   { method: "POST", path: "/networks/create", answeredBy: builtBackends, handler: postNetworksCreate },
   { method: "POST", path: "/networks/prune", answeredBy: builtBackends, handler: postNetworksPrune },
   { method: "POST", path: "/networks/{id}/connect", answeredBy: builtBackends, handler: postNetworksConnect },

@@ -16,7 +16,7 @@ import { builtBackends, type Route } from "../router.ts";
 /** The routes of volumes, in the order in which they are tried. */
 export const volumeRoutes: readonly Route[] = [
   { method: "GET", path: "/volumes", answeredBy: builtBackends, handler: inTurn(getVolumesList) },
-  { method: "GET", path: "/volumes/{name}", answeredBy: builtBackends, handler: getVolumesByName },
+  { method: "GET", path: "/volumes/{name}", answeredBy: builtBackends, handler: inTurn(getVolumesByName) },
   { method: "POST", path: "/volumes/create", answeredBy: builtBackends, handler: postVolumesCreate },
   { method: "POST", path: "/volumes/prune", answeredBy: builtBackends, handler: postVolumesPrune },
   {
