@@ -17,7 +17,7 @@ import (
 // xattrPrefix is the prefix of PAX records with extended attributes.
 const xattrPrefix = "SCHILY.xattr."
 
-// directoryTimes are the times of placed directories by name, which filling them changes.
+// directoryTimes has the times of placed directories, by name; filling a directory changes them.
 type directoryTimes map[string]time.Time
 
 // restore restores the times of what is still a directory.

@@ -116,6 +116,15 @@ function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
 /** The most values in a new image's configuration: labels are in each list of images. */
 const mostValues = 20_000;
 
+/** The most bytes of a new image's configuration: it is kept, is listed, and goes into images made from its containers. */
+const mostBytes = 524_288;
+
+function refuseLong(configBytes: Uint8Array): void {
+  if (configBytes.length > mostBytes) {
+    throw invalid(`invalid image configuration: more than ${mostBytes} bytes`);
+  }
+}
+
 /** The most layers of an image, as in dockerd. */
 const mostLayers = 125;
 
@@ -129,9 +138,10 @@ export function refuseTooDeep(layers: number): void {
 /**
  * Parses the configuration of a new image.
  *
- * @throws SockerlessError of kind `invalid`: it has too many values or layers; as {@link parseImageConfig}
+ * @throws SockerlessError of kind `invalid`: it has too many bytes, values or layers; as {@link parseImageConfig}
  */
 export function parseNewImageConfig(bytes: Uint8Array): ImageConfig {
+  refuseLong(bytes);
   if (countValues(bytes) > mostValues) {
     throw invalid(`invalid image configuration: more than ${mostValues} values`);
   }
@@ -255,7 +265,9 @@ export function renderImageConfig(image: NewImageConfig): Uint8Array {
     rootfs: { type: "layers", diff_ids: image.diffIds },
     ...(variant === "" ? {} : { variant }),
   };
-  return new TextEncoder().encode(JSON.stringify(document));
+  const bytes = new TextEncoder().encode(JSON.stringify(document));
+  refuseLong(bytes);
+  return bytes;
 }
 
 /**

@@ -183,7 +183,7 @@ describe("a legacy archive", () => {
   });
 
   it("is read at once, however long a time in it is", async (context) => {
-    const endless = `2015-11-03T20:15:39.${"0".repeat(1_000_000)}1Z`;
+    const endless = `2015-11-03T20:15:39.${"0".repeat(500_000)}1Z`;
     const folder = legacyFolder(await step("a", undefined, { created: endless }));
     await assertRefused(context, [...folder, legacyTags({})], /^invalid image configuration at created/);
   });
@@ -201,7 +201,7 @@ describe("a legacy archive", () => {
     const store = await openImageStore(context);
     const digits = Array.from("fedcba987654321"); // The first by name is the last of the chain.
     const nested: unknown = JSON.parse("[".repeat(60) + "]".repeat(60));
-    const large = { x: Array.from({ length: 5_000 }, () => nested) };
+    const large = { x: Array.from({ length: 4_000 }, () => nested) };
     const steps = await Promise.all(digits.map((digit, at) => step(digit, digits[at - 1], large)));
     const archive = await legacyArchive(steps, {});
     const before = heapUsed();
@@ -209,7 +209,7 @@ describe("a legacy archive", () => {
     await load(store, archive, () => {
       atFirst ??= heapUsed() - before;
     });
-    assert.ok(atFirst !== undefined && atFirst < 40_000_000, `${atFirst} bytes, of 15 images' 9 MB`);
+    assert.ok(atFirst !== undefined && atFirst < 40_000_000, `${atFirst} bytes, of 15 images' 7 MB`);
   });
 
   it("is refused if images are each other's parents", async (context) => {

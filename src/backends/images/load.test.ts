@@ -472,7 +472,7 @@ describe("an archive that is broken", () => {
   });
   it("is refused if it lists many images, or reads large configurations over and over", async (context) => {
     const config = JSON.stringify({
-      config: { Labels: { a: "a".repeat(4_000_000) } },
+      config: { Labels: { a: "a".repeat(500_000) } },
       rootfs: { type: "layers" },
     });
     const listing = (count: number, content: string) =>
@@ -484,7 +484,7 @@ describe("an archive that is broken", () => {
     await assertRefused(context, await listing(4_097, small), "archive has more than 4096 images");
     await assertRefused(
       context,
-      await listing(20, config),
+      await listing(150, config),
       "the archive's manifests and configurations are too large together",
     );
     const labels = Object.fromEntries(Array.from({ length: 15_000 }, (_, label) => [label, ""]));
@@ -497,6 +497,12 @@ describe("an archive that is broken", () => {
     const store = await openImageStore(context);
     await load(store, await listing(10, config));
     assert.equal(store.state.images.size, 1);
+    const long = JSON.stringify({ comment: "c".repeat(524_288), rootfs: { type: "layers" } });
+    await assertRefused(
+      context,
+      await listing(1, long),
+      "invalid image configuration: more than 524288 bytes",
+    );
   });
 
   it("is refused if it is compressed with xz", async (context) => {

@@ -2,15 +2,15 @@
 import type { ReplyContext } from "../request-context.ts";
 import { Slots } from "./slots.ts";
 
-/** Answers of one endpoint that are made at once, here and in the backend. */
+/** Number of answers of one endpoint that are made at once, here and in the backend. */
 const atOnce = 2;
 
-/** Milliseconds for which an answer counts as being made; a longer one waits for something external, as a backend's restart. */
+/** Milliseconds after which an answer counts no more: it waits for something external, such as a backend's restart. */
 const makingMs = 1_000;
 
 /**
- * Makes few answers of an endpoint at once, so that other endpoints are answered between those of a crowd; others wait
- * in order of arrival.
+ * Makes at most two answers of an endpoint at once, in order of arrival, so that a crowd of requests does not hold up
+ * other endpoints.
  */
 export function inTurn(handler: (context: ReplyContext) => Promise<void>): typeof handler {
   const slots = new Slots(atOnce);

@@ -9,7 +9,7 @@ import { UnreadAnswers } from "./unread-answers.ts";
 
 /** Writes a value as dockerd does: one line, no HTML escapes. */
 export function replyJson(response: ServerResponse, status: number, value: unknown): void {
-  replyJsonText(response, status, stringifyJson(value));
+  replyJsonText(response, status, [stringifyJson(value)]);
 }
 
 /** Characters of JSON that are made in one turn of the event loop. */
@@ -23,54 +23,75 @@ const turns = new Turns(1);
  * may be an iterator, which makes a value when it is written.
  */
 export async function replyLongJson(response: ServerResponse, value: object): Promise<void> {
-  replyJsonText(response, 200, isList(value) ? await listText(value) : await objectText(value));
+  const parts = new JsonParts();
+  await (isList(value) ? parts.addList(value) : parts.addObject(value));
+  replyJsonText(response, 200, parts.all());
 }
 
 function isList(value: unknown): value is Iterable<unknown> {
   return typeof value === "object" && value !== null && Symbol.iterator in value;
 }
 
-async function listText(values: Iterable<unknown>): Promise<string> {
-  const texts: string[] = [];
-  let length = 0;
-  for (const value of values) {
-    if (length > charactersPerTurn) {
-      length = 0;
+/** JSON text in parts, since together they may be longer than a string can be. */
+class JsonParts {
+  readonly #parts: string[] = [];
+  #texts: string[] = [];
+  #length = 0;
+
+  async addList(values: Iterable<unknown>): Promise<void> {
+    await this.#add("[");
+    let separator = "";
+    for (const value of values) {
+      await this.#add(`${separator}${stringifyJson(value)}`);
+      separator = ",";
+    }
+    await this.#add("]");
+  }
+
+  async addObject(value: object): Promise<void> {
+    let separator = "{";
+    for (const [key, member] of Object.entries(value)) {
+      if (member !== undefined) {
+        await this.#add(`${separator}${JSON.stringify(key)}:`);
+        await (isList(member) ? this.addList(member) : this.#add(stringifyJson(member)));
+        separator = ",";
+      }
+    }
+    await this.#add(separator === "{" ? "{}" : "}");
+  }
+
+  all(): readonly string[] {
+    return [...this.#parts, this.#texts.join("")];
+  }
+
+  async #add(text: string): Promise<void> {
+    if (this.#length > charactersPerTurn) {
+      this.#parts.push(this.#texts.join(""));
+      this.#texts = [];
+      this.#length = 0;
       await turns.next();
     }
-    const text = stringifyJson(value);
-    length += text.length;
-    texts.push(text);
+    this.#texts.push(text);
+    this.#length += text.length;
   }
-  return `[${texts.join(",")}]`;
 }
 
-async function objectText(value: object): Promise<string> {
-  const texts: string[] = [];
-  for (const [key, member] of Object.entries(value)) {
-    if (member !== undefined) {
-      texts.push(`${JSON.stringify(key)}:${isList(member) ? await listText(member) : stringifyJson(member)}`);
-    }
-  }
-  return `{${texts.join(",")}}`;
-}
-
-/** The longest answer that costs no memory worth counting, in characters. */
-const longest = 65_536;
+/** Bytes of an answer that are not worth counting while it is unread. */
+const uncounted = 65_536;
 
 const unread = new UnreadAnswers(128 * 1024 * 1024);
 
-/** Writes JSON text as {@link replyJson} does. */
-function replyJsonText(response: ServerResponse, status: number, text: string): void {
-  const body = `${text}\n`;
-  response.writeHead(status, {
-    "Content-Type": "application/json",
-    "Content-Length": Buffer.byteLength(body),
-  });
-  if (body.length > longest) {
-    unread.add(response, body.length);
+/** Writes JSON text, which may come in parts, as {@link replyJson} does. */
+function replyJsonText(response: ServerResponse, status: number, parts: readonly string[]): void {
+  const length = parts.reduce((sum, part) => sum + Buffer.byteLength(part), 1);
+  response.writeHead(status, { "Content-Type": "application/json", "Content-Length": length });
+  if (length > uncounted) {
+    unread.add(response, length);
   }
-  response.end(body);
+  for (const part of parts.slice(0, -1)) {
+    response.write(part);
+  }
+  response.end(`${parts.at(-1) ?? ""}\n`);
 }
 
 /** Writes a status without a body: 204, or 200 and 201 where dockerd answers them empty. */

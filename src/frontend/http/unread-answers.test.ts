@@ -13,6 +13,16 @@ class Answer extends EventEmitter {
   }
 }
 
+test("an answer whose client has left already is not counted", () => {
+  const unread = new UnreadAnswers(10);
+  const [left, kept, next] = [new Answer(), new Answer(), new Answer()];
+  left.destroy();
+  for (const answer of [left, kept, next]) {
+    unread.add(answer as unknown as ServerResponse, 5);
+  }
+  assert.equal(kept.destroyed, false);
+});
+
 test("the answers that wait longest are cut for a new one, and none that was sent", () => {
   const unread = new UnreadAnswers(10);
   const answers = Array.from({ length: 6 }, () => new Answer());

@@ -1,19 +1,22 @@
 /** Bounds the memory of long answers that their clients do not read. */
 import type { ServerResponse } from "node:http";
 
-/** Answers under way, of which the oldest is cut where all together are too long. */
+/** Answers that are not yet wholly sent; the oldest is cut where all together are too long. */
 export class UnreadAnswers {
   readonly #most: number;
   readonly #lengths = new Map<ServerResponse, number>();
   #total = 0;
 
-  /** @param most characters of all answers; a single one may be longer */
+  /** @param most bytes of all answers; a single one may be longer */
   constructor(most: number) {
     this.#most = most;
   }
 
-  /** Counts an answer of so many characters until it is sent; others may be cut for it. */
+  /** Counts an answer of so many bytes until it is sent or its client has left; others may be cut for it. */
   add(response: ServerResponse, length: number): void {
+    if (response.destroyed) {
+      return; // It closes no more.
+    }
     for (const oldest of this.#lengths.keys()) {
       if (this.#total + length <= this.#most) {
         break;

@@ -200,12 +200,13 @@ async function deleteContainers(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersResize(context: ReplyContext): Promise<void> {
-  const { query, services, response } = context;
-  await services.backend.containers.resizeContainer({
-    container: nameOf(context),
-    height: terminalSize(query, "h", "height"),
-    width: terminalSize(query, "w", "width"),
-  });
+  const { query, services, signal, response } = context;
+  const height = terminalSize(query, "h", "height");
+  const width = terminalSize(query, "w", "width");
+  await services.backend.containers.resizeContainer(
+    { container: nameOf(context), height, width },
+    { signal },
+  );
   replyEmpty(response, 200);
 }
 

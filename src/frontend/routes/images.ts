@@ -57,7 +57,7 @@ async function getImagesJson(context: ReplyContext): Promise<void> {
   );
   await replyLongJson(
     response,
-    images.map((each) => imageSummaryToJson(each, version)),
+    images.values().map((each) => imageSummaryToJson(each, version)),
   );
 }
 

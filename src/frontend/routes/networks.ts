@@ -11,10 +11,13 @@ import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
+/** One crowd, whichever path it takes. */
+const getNetworks = inTurn(getNetworksList);
+
 /** The routes of networks, in the order in which they are tried. */
 export const networkRoutes: readonly Route[] = [
-  { method: "GET", path: "/networks", answeredBy: builtBackends, handler: inTurn(getNetworksList) },
-  { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: inTurn(getNetworksList) },
+  { method: "GET", path: "/networks", answeredBy: builtBackends, handler: getNetworks },
+  { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: getNetworks },
   { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: inTurn(getNetworksById) },
   { method: "POST", path: "/networks/create", answeredBy: builtBackends, handler: postNetworksCreate },
   { method: "POST", path: "/networks/prune", answeredBy: builtBackends, handler: postNetworksPrune },
@@ -35,7 +38,7 @@ async function getNetworksList({ query, version, signal, services, response }: R
   const { networks } = await services.backend.networks.listNetworks({ filters }, { signal });
   await replyLongJson(
     response,
-    networks.map((each) => networkToJson(each, version.before("1.28"))),
+    networks.values().map((each) => networkToJson(each, version.before("1.28"))),
   );
 }
 
