@@ -5,14 +5,15 @@ import { test } from "node:test";
 import type { ReplyContext } from "../request-context.ts";
 import { inTurn } from "./in-turn.ts";
 
-test("two answers of an endpoint are made at once, or more where they take over a second", async (t) => {
+test("two answers of an endpoint are made at once, or more where they take over a second or have sizes", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const begun: PromiseWithResolvers<void>[] = [];
   const handle = inTurn(async () => {
     begun.push(Promise.withResolvers());
     await begun.at(-1)?.promise;
   });
-  const answers = Array.from({ length: 6 }, () => handle({} as ReplyContext));
+  const ask = (query = "") => handle({ query: new URLSearchParams(query) } as ReplyContext);
+  const answers = Array.from({ length: 6 }, () => ask());
   const isBegun = async (count: number) => {
     await turn();
     assert.equal(begun.length, count);
@@ -27,6 +28,8 @@ test("two answers of an endpoint are made at once, or more where they take over 
   await isBegun(6);
   begun[2]?.resolve();
   await isBegun(6);
+  answers.push(ask("size=1"));
+  await isBegun(7); // All turns are taken.
   for (const each of begun) {
     each.resolve();
   }

@@ -1,5 +1,6 @@
 /** Endpoints whose answers may be long. */
 import type { ReplyContext } from "../request-context.ts";
+import { flag } from "./query.ts";
 import { Slots } from "./slots.ts";
 
 /** Number of answers of one endpoint that are made at once, here and in the backend. */
@@ -10,11 +11,15 @@ const makingMs = 1_000;
 
 /**
  * Makes at most two answers of an endpoint at once, in order of arrival, so that a crowd of requests does not hold up
- * other endpoints.
+ * other endpoints. One with sizes begins at once: it waits for agents, and would have others wait with it.
  */
 export function inTurn(handler: (context: ReplyContext) => Promise<void>): typeof handler {
   const slots = new Slots(atOnce);
   return async (context) => {
+    if (flag(context.query, "size")) {
+      await handler(context);
+      return;
+    }
     using slot = await slots.enter();
     const limit = setTimeout(() => slot[Symbol.dispose](), makingMs);
     try {
