@@ -117,20 +117,15 @@ export class ImageIndex {
    * them.
    */
   withNames(record: ImageRecord, names: readonly string[], digests: readonly string[]): ImageRecord[] {
-    const changed = new Map<string, ImageRecord>();
-    for (const key of [...names, ...digests]) {
-      const holderId = this.#ids.get(key);
-      const holder = holderId === undefined ? undefined : (changed.get(holderId) ?? this.get(holderId));
-      if (holder !== undefined && holder.id !== record.id) {
-        changed.set(holder.id, withoutReferences(holder, [key]));
-      }
-    }
-    changed.set(record.id, {
-      ...record,
-      names: union(record.names, names),
-      digests: union(record.digests, digests),
+    const moved = Map.groupBy([...names, ...digests], (key) => this.#ids.get(key));
+    const losing = [...moved].flatMap(([holderId, keys]) => {
+      const holder = holderId === undefined || holderId === record.id ? undefined : this.get(holderId);
+      return holder === undefined ? [] : [withoutReferences(holder, keys)];
     });
-    return [...changed.values()];
+    return [
+      ...losing,
+      { ...record, names: union(record.names, names), digests: union(record.digests, digests) },
+    ];
   }
 
   /** Digests of the blobs that images refer to. */
@@ -170,10 +165,11 @@ export function blobsOf({ id, manifestDigest, layerDigests }: ImageRecord): stri
 
 /** A copy of a record without some names and digest references. */
 export function withoutReferences(record: ImageRecord, removed: readonly string[]): ImageRecord {
+  const lost = new Set(removed);
   return {
     ...record,
-    names: record.names.filter((name) => !removed.includes(name)),
-    digests: record.digests.filter((digest) => !removed.includes(digest)),
+    names: record.names.filter((name) => !lost.has(name)),
+    digests: record.digests.filter((digest) => !lost.has(digest)),
   };
 }
 
