@@ -1,5 +1,7 @@
 /** Values in texts, with the syntax and the error messages of Go, which dockerd shows to users. */
 
+import { invalid, messageOf } from "./errors.ts";
+
 const decimal = 1000;
 const binary = 1024;
 const units = "bkmgtp";
@@ -62,6 +64,20 @@ export function beginOf(text: string): string {
 function isInt64(digits: string): boolean {
   const short = digits.replace(/^\+/, "").replace(/^(-?)0+(?=\d)/, "$1");
   return short.length <= longestShown && BigInt.asIntN(64, BigInt(short)) === BigInt(short);
+}
+
+/**
+ * Parses an integer of 64 bits; one beyond 2^53 is not exact.
+ *
+ * @param failure begins the error's message
+ * @throws SockerlessError of kind `invalid` in the words of Go's strconv.Atoi
+ */
+export function atoi(value: string, failure: string): number {
+  try {
+    return parseInteger(value);
+  } catch (error) {
+    throw invalid(`${failure}: ${messageOf(error)}`, error);
+  }
 }
 
 /** Parses a boolean like Go's `strconv.ParseBool`. @throws Error in Go's words */

@@ -1,6 +1,6 @@
 /** Values of a query string, read as dockerd reads them. */
-import { invalid, messageOf } from "../../common/errors.ts";
-import { parseInteger } from "../../common/go-values.ts";
+import { invalid } from "../../common/errors.ts";
+import { atoi } from "../../common/go-values.ts";
 
 const falseTexts: ReadonlySet<string> = new Set(["", "0", "no", "false", "none"]);
 
@@ -31,20 +31,6 @@ export function integer(query: URLSearchParams, name: string): number | undefine
     return undefined;
   }
   return Math.max(-0x8000_0000, Math.min(0x7fff_ffff, atoi(value, `invalid value for ${name}`)));
-}
-
-/**
- * Parses an integer of 64 bits; one beyond 2^53 is not exact.
- *
- * @param failure begins the error's message
- * @throws SockerlessError of kind `invalid` in the words of Go's strconv.Atoi
- */
-export function atoi(value: string, failure: string): number {
-  try {
-    return parseInteger(value);
-  } catch (error) {
-    throw invalid(`${failure}: ${messageOf(error)}`, error);
-  }
 }
 
 /**

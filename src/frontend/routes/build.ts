@@ -1,10 +1,11 @@
 /** `/build` and the endpoints of BuildKit's clients, served by the builder if there is one. */
+import { atoi } from "../../common/go-values.ts";
 import { invalid } from "../../common/errors.ts";
 import { momentOf } from "../../common/moments.ts";
 import { callBuilder, forwardToBuilder, joinBuilder } from "../builder.ts";
 import { type FilterValues, readFilters } from "../filters.ts";
 import { refuse } from "../not-built.ts";
-import { atoi, text } from "../http/query.ts";
+import { text } from "../http/query.ts";
 import { replyJson } from "../http/reply.ts";
 import type { HijackContext, ReplyContext, RequestContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";

@@ -1,6 +1,6 @@
 /** `docker ps`: selects the containers of a listing, newest first. */
-import { invalid, messageOf, notFound } from "../../../../common/errors.ts";
-import { parseInteger } from "../../../../common/go-values.ts";
+import { invalid, notFound } from "../../../../common/errors.ts";
+import { atoi } from "../../../../common/go-values.ts";
 import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
@@ -88,7 +88,7 @@ class ListQuery {
     this.#state = context.state;
     this.#filters = filters;
     this.#limit = request.limit;
-    this.#exitCodes = filters.get("exited").map(exitCodeOf);
+    this.#exitCodes = filters.get("exited").map((text) => atoi(text, `invalid filter 'exited=${text}'`));
     for (const status of filters.get("status")) {
       refuseStatus(status);
     }
@@ -220,14 +220,6 @@ function portRangeOf(filter: string, text: string): ProtocolPorts {
     throw invalid(`error while looking up for ${filter} ${text}: invalid port range: ${ports}`);
   }
   return { ...range, protocol: protocol.toLowerCase() };
-}
-
-function exitCodeOf(text: string): number {
-  try {
-    return parseInteger(text);
-  } catch (error) {
-    throw invalid(`invalid filter 'exited=${text}': ${messageOf(error)}`, error);
-  }
 }
 
 function refuseStatus(status: string): void {
