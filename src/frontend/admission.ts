@@ -110,14 +110,12 @@ export class Admission {
     } else {
       this.arrived();
     }
-    const place = await this.#slots.enter();
-    const answers = (): void => place[Symbol.dispose]();
-    const limit = setTimeout(answers, this.#limits.workingMs);
+    const slot = await this.#slots.enter(this.#limits.workingMs);
+    const answers = (): void => slot[Symbol.dispose]();
     let isUnderWay = true;
     return {
       answers,
       [Symbol.dispose]: () => {
-        clearTimeout(limit);
         answers();
         this.#underWay[kind] -= Number(isUnderWay);
         isUnderWay = false;

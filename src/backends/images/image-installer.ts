@@ -75,10 +75,11 @@ export class ImageInstaller {
   /**
    * Makes the driver prepare the images and commits them, all or none. The caller's lease holds their blobs.
    *
-   * @throws the driver's error; the signal's reason
+   * @throws the driver's error; the signal's reason; system: images' configurations hold too much
    */
   async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
-    const { durability, prepared } = this.#parts;
+    const { index, configs, durability, prepared } = this.#parts;
+    configs.requireRoom(images.map(({ id }) => id));
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
     const references = new Map<string, string>();
     await this.withLayers(diffIds, async () => {
@@ -105,6 +106,9 @@ export class ImageInstaller {
     }).catch((error: unknown) => {
       for (const { id } of images) {
         prepared.delete(id);
+        if (index.get(id) === undefined) {
+          configs.delete(id);
+        }
       }
       throw error;
     });

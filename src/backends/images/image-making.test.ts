@@ -167,6 +167,28 @@ describe("a commit", () => {
     assert.deepEqual([await store.blobs(), await store.ingests()], [before, []]);
   });
 
+  it("is refused while images' configurations hold 64 MiB together", async (context) => {
+    const { store, id } = await storeOf(context);
+    const layer = await tarOf([]);
+    const large = (label: string): Promise<string> =>
+      commit(store, id, {
+        config: create(ContainerConfigSchema, { labels: { label, large: "x".repeat(500_000) } }),
+        layer: streamOf(layer),
+        reference: "",
+      });
+    const first = await large("0");
+    let made = 1;
+    await assert.rejects(async () => {
+      for (; ; made += 1) {
+        await large(`${made}`);
+      }
+    }, /images' configurations may hold at most 64 MiB together/);
+    assert.ok(made > 130, `${made} images`);
+    assert.equal(store.state.images.size, 1 + made);
+    await store.images.removal.remove(first, false);
+    await large("more");
+  });
+
   it("is refused if the container's image is gone", async (context) => {
     const { store } = await storeOf(context);
     await assert.rejects(commit(store, `sha256:${"0".repeat(64)}`), { kind: "not-found" });

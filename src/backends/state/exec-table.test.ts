@@ -8,7 +8,7 @@ import { ExecTable } from "./exec-table.ts";
 
 it("execs are found by container and phase, those first that came into it first", () => {
   const table = new ExecTable();
-  const change = table.changeInto({ operations: [], undo: [], grows: new Set() });
+  const change = table.changeInto({ operations: [], undo: [], grows: new Set(), overfills: new Set() });
   const exec = (id: string, containerId: string, phase: ExecPhase): ExecRecord =>
     create(ExecRecordSchema, { id, containerId, phase });
   const ended = (containerId: string) => table.inPhase(containerId, ExecPhase.ENDED).map(({ id }) => id);

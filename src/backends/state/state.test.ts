@@ -61,6 +61,36 @@ describe("the state of a backend", () => {
     );
   });
 
+  it("takes no more records of a kind than 64 MiB of them, and changes and removals of those", async () => {
+    const first = await open();
+    const labels = { large: "x".repeat(8 * 2 ** 20) };
+    const volume = (name: string) => create(VolumeRecordSchema, { name, labels });
+    const put = (name: string): Promise<void> =>
+      first.commit((change) => {
+        change.volumes.put(volume(name));
+        change.event({ type: "volume", action: "create", actorId: name });
+      });
+    await Promise.all(Array.from({ length: 7 }, (_, at) => put(`v${at}`)));
+    const refused = /^SockerlessError: the volumes may hold at most 64 MiB together: remove some first$/;
+    await assert.rejects(put("more"), refused);
+    assert.equal(first.volumes.has("more"), false);
+    assert.equal(first.events.past().length, 7);
+    await first.commit((change) => change.volumes.put({ ...volume("v0"), mountpoint: "/v0" }));
+    const longer = { ...volume("v0"), status: { more: labels.large } };
+    await assert.rejects(
+      first.commit((change) => change.volumes.put(longer)),
+      refused,
+    );
+    await first.commit((change) =>
+      change.networks.put(create(NetworkRecordSchema, { network: { id: newId() } })),
+    );
+    const second = await reopen();
+    assert.deepEqual([second.volumes.size, second.volumes.get("v0")?.mountpoint], [7, "/v0"]);
+    await second.commit((change) => change.volumes.put(volume("fact")), "happened");
+    await second.commit((change) => ["fact", "v0", "v1"].forEach(change.volumes.delete));
+    await second.commit((change) => change.volumes.put(volume("again")));
+  });
+
   it("makes its directory for its owner's eyes only", async () => {
     const above = directory;
     directory = path.join(above, "made");

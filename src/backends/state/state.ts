@@ -38,6 +38,7 @@ import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
 import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
 import { upgrade } from "./upgrade.ts";
+import { overfull } from "./weights.ts";
 
 /** A change: everything in it becomes durable together, or not at all. */
 export interface Change {
@@ -80,7 +81,8 @@ export interface State {
    * Applies a change; resolves when it is durable. `describe` must not throw half-way.
    *
    * @param kind default: asked
-   * @throws system if it cannot be written; the change is then undone
+   * @throws system if it cannot be written, or was asked for and adds to a kind of records that holds too much
+   *   (weights.ts); the change is then undone
    */
   commit(describe: (change: Change) => void, kind?: ChangeKind): Promise<void>;
   /**
@@ -220,6 +222,7 @@ class LevelState implements State {
       operations: [],
       undo: [],
       grows: new Set(),
+      overfills: new Set(),
       events: [],
       done: Promise.withResolvers(),
     };
@@ -235,6 +238,11 @@ class LevelState implements State {
       event: (event) => commit.events.push(this.events.append(event, commit.operations)),
       passingEvent: (event) => commit.events.push(this.events.dated(event)),
     });
+    const [overfilled] = commit.overfills;
+    if (kind === "asked" && overfilled !== undefined) {
+      this.#refuse([commit], overfull(`${overfilled}s`));
+      return commit.done.promise;
+    }
     if (kind === "reported-again" && this.#pending === undefined) {
       this.#reportedAgain.push(commit);
       return Promise.resolve();
@@ -301,7 +309,7 @@ class LevelState implements State {
     const isRefused = ({ grows }: Commit): boolean =>
       roomyTables.some((table) => grows.has(table)) || (grows.has("exec") && this.#storage.isScarce);
     const kept = commits.filter((commit) => !isRefused(commit));
-    const undone = this.#refuse(commits.filter(isRefused));
+    const undone = this.#refuse(commits.filter(isRefused), this.#writeError);
     const operations = [...kept.flatMap((commit) => commit.operations), ...undone];
     try {
       await this.#storage.writeToSpare(operations);
@@ -309,7 +317,10 @@ class LevelState implements State {
     } catch {
       const isKept = ({ kind }: Commit): boolean => kind !== "asked" || this.#storage.refusal === "full";
       const happened = kept.filter(isKept);
-      const alsoUndone = this.#refuse(kept.filter((commit) => !isKept(commit)));
+      const alsoUndone = this.#refuse(
+        kept.filter((commit) => !isKept(commit)),
+        this.#writeError,
+      );
       const held = happened.flatMap((commit) => commit.operations);
       this.#storage.hold([...held, ...undone, ...alsoUndone]);
       this.#settle(happened);
@@ -325,13 +336,17 @@ class LevelState implements State {
     }
   }
 
+  get #writeError(): Error {
+    return this.#storage.failure ?? systemError("the state cannot be written");
+  }
+
   /**
    * Undoes commits and rejects them.
    *
    * @returns operations for the database that undo them there: a failed database may have applied the batch all the
    *   same
    */
-  #refuse(commits: readonly Commit[]): Operation[] {
+  #refuse(commits: readonly Commit[], reason: Error): Operation[] {
     const operations: Operation[] = [];
     for (const { undo, events, done } of commits.toReversed()) {
       for (const step of undo.toReversed()) {
@@ -341,7 +356,7 @@ class LevelState implements State {
         }
       }
       operations.push(...events.map((event) => this.events.retract(event)));
-      done.reject(this.#storage.failure ?? systemError("the state cannot be written"));
+      done.reject(reason);
     }
     return operations;
   }

@@ -4,6 +4,7 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 
 import type { Operation } from "./database.ts";
 import { recordKey, type TableName } from "./keys.ts";
+import { weighedTables, Weights } from "./weights.ts";
 
 /** The committed records of one kind. Records are shared with all readers: to change one, commit a copy. */
 export interface Table<T> {
@@ -35,6 +36,8 @@ export interface Steps {
   readonly undo: Undo[];
   /** Tables with new records. */
   readonly grows: Set<TableName>;
+  /** Tables that hold too much for what the change adds. */
+  readonly overfills: Set<TableName>;
 }
 
 /** A table that turns changes into operations on the database. */
@@ -44,6 +47,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   readonly #schema: Desc;
   readonly #idOf: (record: MessageShape<Desc>) => string;
   readonly #order: "made" | "changed";
+  readonly #weights: Weights | undefined;
 
   /** @param order of the records: by creation, or by last change; loaded records have no order */
   constructor(
@@ -56,6 +60,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     this.#schema = schema;
     this.#idOf = idOf;
     this.#order = order;
+    this.#weights = weighedTables.includes(name) ? new Weights() : undefined;
   }
 
   get size(): number {
@@ -88,7 +93,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   }
 
   /** Changes the records for readers, and adds the operations that make the change durable. */
-  changeInto({ operations, undo, grows }: Steps): TableChange<MessageShape<Desc>> {
+  changeInto({ operations, undo, grows, overfills }: Steps): TableChange<MessageShape<Desc>> {
     return {
       put: (record) => {
         const id = this.#idOf(record);
@@ -98,7 +103,9 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
           grows.add(this.name);
         }
         undo.push(() => (this.#records.get(id) === record ? this.#restore(id, before) : undefined));
-        this.#set(id, record);
+        if (this.#set(id, record)) {
+          overfills.add(this.name);
+        }
       },
       delete: (id) => {
         const before = this.#records.get(id);
@@ -113,17 +120,20 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   /** Called for every change once readers see it; for indexes. */
   protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
 
-  #set(id: string, record: MessageShape<Desc>): void {
+  /** @returns whether the table holds too much for it */
+  #set(id: string, record: MessageShape<Desc>): boolean {
     const before = this.#records.get(id);
     if (this.#order === "changed") {
       this.#records.delete(id);
     }
     this.#records.set(id, record);
     this.replaced(before, record);
+    return this.#weights?.set(id, record) === true;
   }
 
   #remove(id: string, before: MessageShape<Desc>): Operation {
     this.#records.delete(id);
+    this.#weights?.delete(id);
     this.replaced(before, undefined);
     return { type: "del", key: recordKey(this.name, id) };
   }

@@ -7,7 +7,7 @@ import { Slots } from "./slots.ts";
 const atOnce = 2;
 
 /** Milliseconds after which an answer counts no more: it waits for something external, such as a backend's restart. */
-const makingMs = 1_000;
+const slotLimitMs = 1_000;
 
 /**
  * Makes at most two answers of an endpoint at once, in order of arrival, so that a crowd of requests does not hold up
@@ -20,12 +20,7 @@ export function inTurn(handler: (context: ReplyContext) => Promise<void>): typeo
       await handler(context);
       return;
     }
-    using slot = await slots.enter();
-    const limit = setTimeout(() => slot[Symbol.dispose](), makingMs);
-    try {
-      await handler(context);
-    } finally {
-      clearTimeout(limit);
-    }
+    using _slot = await slots.enter(slotLimitMs);
+    await handler(context);
   };
 }

@@ -8,22 +8,27 @@ export class Slots {
     this.#free = count;
   }
 
-  /** Waits for a slot; disposing releases it, once. */
-  async enter(): Promise<Disposable> {
+  /**
+   * Waits for a slot; disposing releases it, once.
+   *
+   * @param limitMs milliseconds after which it is released by itself; default: never
+   */
+  async enter(limitMs?: number): Promise<Disposable> {
     if (this.#free === 0) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     } else {
       this.#free -= 1;
     }
     let isHeld = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (isHeld) {
-          isHeld = false;
-          this.#leave();
-        }
-      },
+    const release = (): void => {
+      clearTimeout(limit);
+      if (isHeld) {
+        isHeld = false;
+        this.#leave();
+      }
     };
+    const limit = limitMs === undefined ? undefined : setTimeout(release, limitMs);
+    return { [Symbol.dispose]: release };
   }
 
   /** A released slot passes directly to the longest waiter. */

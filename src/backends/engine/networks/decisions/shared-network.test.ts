@@ -29,7 +29,9 @@ const all = [owner, joiner, next, stopped, orphan, alone, sibling];
 
 function sharing(kind: NetworkSharing["kind"] = "agents", records = all): SharingContext {
   const containers = new ContainerTable();
-  records.forEach(containers.changeInto({ operations: [], undo: [], grows: new Set() }).put);
+  records.forEach(
+    containers.changeInto({ operations: [], undo: [], grows: new Set(), overfills: new Set() }).put,
+  );
   return { driver: { sharing: { kind } }, state: { containers } as unknown as State };
 }
 
