@@ -50,8 +50,6 @@ const rules: VolumeRules = {
   forceOnUsed: "refuse",
 };
 
-const pageSize = 500;
-
 /** The volumes of this backend. Failures keep Kubernetes' words. */
 export function kubernetesVolumes(
   client: KubernetesClient,
@@ -138,20 +136,17 @@ export function kubernetesVolumes(
     async found(): Promise<readonly VolumeRecord[]> {
       const ours = new Map<string, VolumeRecord>();
       const labelSelector = `${instanceLabel}=${instanceValue(instance)}`;
-      let _continue: string | undefined;
-      do {
-        const page = { namespace, labelSelector, limit: pageSize, ...(_continue && { _continue }) };
-        const { items, metadata } = await client.call("list persistentvolumeclaims", (options) =>
-          core.listNamespacedPersistentVolumeClaim(page, options),
-        );
+      const pages = client.pages("list persistentvolumeclaims", (page, options) =>
+        core.listNamespacedPersistentVolumeClaim({ ...page, labelSelector }, options),
+      );
+      for await (const { items } of pages) {
         for (const claim of items.filter((each) => each.metadata?.deletionTimestamp === undefined)) {
           const record = claims.volumeOf(claim, settings);
           if (record !== undefined && !ours.has(record.name)) {
             ours.set(record.name, record);
           }
         }
-        _continue = metadata?._continue || undefined;
-      } while (_continue !== undefined);
+      }
       return [...ours.values()];
     },
 

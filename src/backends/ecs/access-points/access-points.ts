@@ -7,11 +7,11 @@ import {
   type CreateAccessPointCommandInput,
   DeleteAccessPointCommand,
   DescribeAccessPointsCommand,
-  type DescribeAccessPointsCommandOutput,
   type EFSClient,
   LifeCycleState,
 } from "@aws-sdk/client-efs";
 
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { fromUnknown, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -114,14 +114,14 @@ export class AccessPoints {
   /** Lists all access points of the file system, including others'. @throws AwsError */
   async list(): Promise<AccessPointDescription[]> {
     const found: AccessPointDescription[] = [];
-    let token: string | undefined;
-    do {
-      const page: DescribeAccessPointsCommandOutput = await this.#options.efs.send(
-        new DescribeAccessPointsCommand({ FileSystemId: this.#options.fileSystemId, NextToken: token }),
-      );
-      found.push(...(page.AccessPoints ?? []));
-      token = page.NextToken;
-    } while (token !== undefined);
+    const { efs, fileSystemId } = this.#options;
+    const pages = pagesOf(
+      (NextToken) => efs.send(new DescribeAccessPointsCommand({ FileSystemId: fileSystemId, NextToken })),
+      (page) => page.NextToken,
+    );
+    for await (const { AccessPoints = [] } of pages) {
+      found.push(...AccessPoints);
+    }
     return found;
   }
 

@@ -1,12 +1,12 @@
 /** The services of sockerless in a Cloud Map namespace. All functions throw AwsError. */
 import {
   ListInstancesCommand,
-  type ListInstancesCommandOutput,
   ListServicesCommand,
-  type ListServicesCommandOutput,
   type ServiceDiscoveryClient,
+  type ServiceFilter,
 } from "@aws-sdk/client-servicediscovery";
 
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import type { AwsService } from "../aws/clients.ts";
 
 /** A service created by an instance of sockerless. */
@@ -35,23 +35,19 @@ export async function servicesOf(
 ): Promise<NamedService[]> {
   const found: NamedService[] = [];
   const options = signal === undefined ? {} : { abortSignal: signal };
-  let token: string | undefined;
-  do {
-    const page: ListServicesCommandOutput = await client.send(
-      new ListServicesCommand({
-        Filters: [{ Name: "NAMESPACE_ID", Values: [namespaceId], Condition: "EQ" }],
-        NextToken: token,
-      }),
-      options,
-    );
-    for (const { Id, Name, Description } of page.Services ?? []) {
+  const inNamespace: ServiceFilter = { Name: "NAMESPACE_ID", Values: [namespaceId], Condition: "EQ" };
+  const pages = pagesOf(
+    (NextToken) => client.send(new ListServicesCommand({ Filters: [inNamespace], NextToken }), options),
+    (page) => page.NextToken,
+  );
+  for await (const { Services = [] } of pages) {
+    for (const { Id, Name, Description } of Services) {
       const instance = describedAs.exec(Description ?? "")?.[1];
       if (Id !== undefined && Name !== undefined && instance !== undefined) {
         found.push({ id: Id, name: Name, instance });
       }
     }
-    token = page.NextToken;
-  } while (token !== undefined);
+  }
   return found;
 }
 
@@ -63,16 +59,14 @@ export async function instancesOf(
 ): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   const options = signal === undefined ? {} : { abortSignal: signal };
-  let token: string | undefined;
-  do {
-    const page: ListInstancesCommandOutput = await client.send(
-      new ListInstancesCommand({ ServiceId: serviceId, NextToken: token }),
-      options,
-    );
-    for (const { Id, Attributes } of page.Instances ?? []) {
+  const pages = pagesOf(
+    (NextToken) => client.send(new ListInstancesCommand({ ServiceId: serviceId, NextToken }), options),
+    (page) => page.NextToken,
+  );
+  for await (const { Instances = [] } of pages) {
+    for (const { Id, Attributes } of Instances) {
       found.set(Id ?? "", Attributes?.[ipv4Attribute] ?? Attributes?.[ipv6Attribute] ?? "");
     }
-    token = page.NextToken;
-  } while (token !== undefined);
+  }
   return found;
 }

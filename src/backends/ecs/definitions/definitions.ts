@@ -12,6 +12,7 @@ import {
 import { create } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -180,24 +181,20 @@ export class Definitions {
   async #inactive(signal: AbortSignal): Promise<string[]> {
     const { ecs, instance } = this.#options;
     const found: string[] = [];
-    let nextToken: string | undefined;
-    do {
-      const page = await ecs.send(
-        new ListTaskDefinitionFamiliesCommand({
-          familyPrefix: familyPrefixOf(instance),
-          status: "INACTIVE",
-          maxResults: pageSize,
-          ...(nextToken === undefined ? {} : { nextToken }),
-        }),
-        { abortSignal: signal },
-      );
-      for (const familyPrefix of page.families ?? []) {
+    const prefix = familyPrefixOf(instance);
+    const input = { familyPrefix: prefix, status: "INACTIVE", maxResults: pageSize } as const;
+    const pages = pagesOf(
+      (nextToken) =>
+        ecs.send(new ListTaskDefinitionFamiliesCommand({ ...input, nextToken }), { abortSignal: signal }),
+      (page) => page.nextToken,
+    );
+    for await (const { families = [] } of pages) {
+      for (const familyPrefix of families) {
         for await (const arn of this.#arnsOf({ status: "INACTIVE", familyPrefix }, signal)) {
           found.push(arn);
         }
       }
-      nextToken = page.nextToken;
-    } while (nextToken !== undefined);
+    }
     return found;
   }
 
@@ -206,19 +203,17 @@ export class Definitions {
     input: Pick<ListTaskDefinitionsCommandInput, "status" | "familyPrefix">,
     signal: AbortSignal,
   ): AsyncGenerator<string> {
-    let nextToken: string | undefined;
-    do {
-      const page = await this.#options.ecs.send(
-        new ListTaskDefinitionsCommand({
-          ...input,
-          maxResults: pageSize,
-          ...(nextToken === undefined ? {} : { nextToken }),
+    const { ecs } = this.#options;
+    const pages = pagesOf(
+      (nextToken) =>
+        ecs.send(new ListTaskDefinitionsCommand({ ...input, maxResults: pageSize, nextToken }), {
+          abortSignal: signal,
         }),
-        { abortSignal: signal },
-      );
-      yield* page.taskDefinitionArns ?? [];
-      nextToken = page.nextToken;
-    } while (nextToken !== undefined);
+      (page) => page.nextToken,
+    );
+    for await (const { taskDefinitionArns = [] } of pages) {
+      yield* taskDefinitionArns;
+    }
   }
 
   /** The ARNs of this instance's definitions by family, beginning with the one known here, or else the newest. */

@@ -1,11 +1,7 @@
 /** The configured ECR repository. */
-import {
-  BatchDeleteImageCommand,
-  type ECRClient,
-  ListImagesCommand,
-  type ListImagesCommandOutput,
-} from "@aws-sdk/client-ecr";
+import { BatchDeleteImageCommand, type ECRClient, ListImagesCommand } from "@aws-sdk/client-ecr";
 
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import {
   OwnRepository,
   type OwnRepositoryOptions,
@@ -40,14 +36,14 @@ function ecrTags(ecr: AwsService<ECRClient>): RepositoryTags {
   return {
     async list(repositoryName) {
       const found: string[] = [];
-      let nextToken: string | undefined;
-      do {
-        const page: ListImagesCommandOutput = await ecr.send(
-          new ListImagesCommand({ repositoryName, filter: { tagStatus: "TAGGED" }, nextToken }),
-        );
-        found.push(...(page.imageIds ?? []).map(({ imageTag = "" }) => imageTag));
-        nextToken = page.nextToken;
-      } while (nextToken !== undefined);
+      const input = { repositoryName, filter: { tagStatus: "TAGGED" } } as const;
+      const pages = pagesOf(
+        (nextToken) => ecr.send(new ListImagesCommand({ ...input, nextToken })),
+        (page) => page.nextToken,
+      );
+      for await (const { imageIds = [] } of pages) {
+        found.push(...imageIds.map(({ imageTag = "" }) => imageTag));
+      }
       return found;
     },
     async remove(repositoryName, imageTag) {

@@ -6,7 +6,6 @@ import {
   DeleteSecurityGroupCommand,
   DescribeSecurityGroupsCommand,
   type DescribeSecurityGroupsCommandInput,
-  type DescribeSecurityGroupsCommandOutput,
   DescribeSubnetsCommand,
   type EC2Client,
   type IpPermission,
@@ -15,6 +14,7 @@ import {
   type SecurityGroup,
 } from "@aws-sdk/client-ec2";
 
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { AwsService } from "../aws/clients.ts";
@@ -195,15 +195,15 @@ export class SecurityGroups {
 
   async #describe(input: DescribeSecurityGroupsCommandInput): Promise<SecurityGroup[]> {
     const found: SecurityGroup[] = [];
-    const page = input.GroupIds === undefined ? { MaxResults: 1000 } : {};
-    let token: string | undefined;
-    do {
-      const answer: DescribeSecurityGroupsCommandOutput = await this.#options.ec2.send(
-        new DescribeSecurityGroupsCommand({ ...input, ...page, NextToken: token }),
-      );
-      found.push(...(answer.SecurityGroups ?? []));
-      token = answer.NextToken;
-    } while (token !== undefined && token !== "");
+    const size = input.GroupIds === undefined ? { MaxResults: 1000 } : {};
+    const { ec2 } = this.#options;
+    const pages = pagesOf(
+      (NextToken) => ec2.send(new DescribeSecurityGroupsCommand({ ...input, ...size, NextToken })),
+      (page) => page.NextToken,
+    );
+    for await (const { SecurityGroups = [] } of pages) {
+      found.push(...SecurityGroups);
+    }
     return found;
   }
 

@@ -12,6 +12,7 @@ import {
   StopTaskCommand,
 } from "@aws-sdk/client-ecs";
 
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import {
   type CloudTasks,
   RequestStale,
@@ -46,13 +47,13 @@ const grantDelayMs = 10_000;
 export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTasks {
   const list = async (filter: Omit<ListTasksCommandInput, "cluster">): Promise<readonly string[]> => {
     const found: string[] = [];
-    let nextToken: string | undefined;
-    do {
-      const page = { cluster, maxResults: pageSize, ...filter, ...(nextToken && { nextToken }) };
-      const answer = await ecs.send(new ListTasksCommand(page));
-      found.push(...(answer.taskArns ?? []));
-      nextToken = answer.nextToken;
-    } while (nextToken !== undefined);
+    const pages = pagesOf(
+      (nextToken) => ecs.send(new ListTasksCommand({ cluster, maxResults: pageSize, ...filter, nextToken })),
+      (page) => page.nextToken,
+    );
+    for await (const { taskArns = [] } of pages) {
+      found.push(...taskArns);
+    }
     return found;
   };
 

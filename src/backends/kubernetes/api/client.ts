@@ -5,6 +5,8 @@ import {
   CoreV1Api,
   createConfiguration,
   KubeConfig,
+  type KubernetesListObject,
+  type KubernetesObject,
   NetworkingV1Api,
   type RequestContext,
   type ResponseContext,
@@ -17,6 +19,7 @@ import type { Clock } from "../../../common/clock.ts";
 import type { KubernetesSection } from "../../../common/config/load.ts";
 import { invalid, messageOf, unavailable } from "../../../common/errors.ts";
 import { cloudCalled } from "../../../common/metrics/measure.ts";
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
 import { KubernetesError } from "./errors.ts";
 
@@ -26,6 +29,15 @@ export type ClusterSettings = Pick<KubernetesSection, "kubeconfig" | "context" |
 /** Options of one call of the client's. */
 export type CallOptions = NonNullable<Parameters<CoreV1Api["listNode"]>[1]>;
 
+/** Arguments of a call for a page of the namespace's objects. */
+export interface ListPage {
+  readonly namespace: string;
+  readonly limit: number;
+  readonly _continue?: string;
+}
+
+/** Objects of a page of a list. */
+const pageSize = 500;
 /** A call that has no answer by then has failed. */
 const callLimitMs = 30_000;
 /** Calls that the server asks to be made later are made again so often. */
@@ -87,6 +99,21 @@ export class KubernetesClient {
       this.#call(name, make, signal),
     (name) => `kubernetes.${name}`,
   ) as <T>(name: string, make: (options: CallOptions) => Promise<T>, signal?: AbortSignal) => Promise<T>;
+
+  /** The pages of a list of the namespace's objects. @throws as {@link call} */
+  pages<Page extends KubernetesListObject<KubernetesObject>>(
+    name: string,
+    make: (page: ListPage, options: CallOptions) => Promise<Page>,
+  ): AsyncGenerator<Page> {
+    const { namespace } = this;
+    return pagesOf(
+      (_continue) => {
+        const page = { namespace, limit: pageSize, ...(_continue === undefined ? {} : { _continue }) };
+        return this.call(name, (options) => make(page, options));
+      },
+      ({ metadata }) => metadata?._continue,
+    );
+  }
 
   async #call<T>(name: string, make: (options: CallOptions) => Promise<T>, signal?: AbortSignal): Promise<T> {
     for (let tries = 0; ; tries++) {

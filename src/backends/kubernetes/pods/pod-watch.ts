@@ -32,7 +32,6 @@ export interface SeenPod {
 }
 
 const pauses = { firstMs: 100, longestMs: 5_000 };
-const pageSize = 500;
 /** The last of a pod that is gone is kept so long: whoever waits for an end has heard of it. */
 const rememberedMs = 10 * 60_000;
 /** The watch has lost its place. */
@@ -144,21 +143,17 @@ export class PodWatch {
   /** Lists all pods. @returns the version that the list is of */
   async #list(): Promise<string> {
     const { client, selector: labelSelector } = this.#options;
-    const { namespace } = client;
     const found = new Set<string>();
-    let _continue: string | undefined;
     let version = "";
-    do {
-      const page = { namespace, labelSelector, limit: pageSize, ...(_continue && { _continue }) };
-      const { items, metadata } = await client.call("list pods", (options) =>
-        client.core.listNamespacedPod(page, options),
-      );
+    const pages = client.pages("list pods", (page, options) =>
+      client.core.listNamespacedPod({ ...page, labelSelector }, options),
+    );
+    for await (const { items, metadata } of pages) {
       for (const pod of items.filter(isOurs)) {
         found.add(this.#put(pod, false));
       }
-      _continue = metadata?._continue || undefined;
       version = metadata?.resourceVersion ?? "";
-    } while (_continue !== undefined);
+    }
     for (const [task, { pod, deleted }] of this.#pods) {
       if (!deleted && !found.has(task)) {
         this.#put(pod, true);
