@@ -13,6 +13,11 @@ import { root } from "./program.ts";
 const version = "1.34.4";
 const programs = join(homedir(), ".cache/sockerless/kubernetes", version);
 
+/** Whether a cluster can be started at once: Kubernetes has been built, and Debian's CNI plugins are installed. */
+export function isKubernetesReady(): boolean {
+  return existsSync(programs) && existsSync("/usr/lib/cni/bridge");
+}
+
 /**
  * Runs Node in the namespaces, where test/support/kubernetes-cluster.ts can start a cluster.
  *

@@ -18,5 +18,6 @@ await main(async () => {
       return checked;
     }
   }
-  return runScript("integration", chosen);
+  const ran = await runScript("integration", chosen);
+  return ran !== 0 || chosen.length > 0 ? ran : runScript("kubernetes", ["--sample"]);
 });

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 
+import { runActAction, runActJob } from "../support/act.ts";
 import { compileBuilder } from "../support/builds.ts";
 import { addPlugin, findPlugin } from "../support/cli-plugins.ts";
 import { buildLimitMs, type CommandResult, runCommand } from "../support/command.ts";
@@ -143,41 +144,13 @@ describe("testcontainers", () => {
   });
 });
 
-test("act builds an action of a Dockerfile and runs it in its job", inSoak, async (t) => {
+test("act runs a job in a container with a service, and an action of a Dockerfile", inSoak, async (t) => {
   const [act] = (await pathsOf(t, buildForeignProgram("act"))) ?? [];
-  if (act === undefined) {
-    return;
+  if (act !== undefined) {
+    const client = { act, directory: join(directory, "act"), daemon: setting.daemon };
+    await runActJob(client);
+    await runActAction(client);
   }
-  const repository = await write("act", {
-    ".github/workflows/build.yml": `
-on: push
-jobs:
-  job:
-    runs-on: ubuntu-latest
-    steps:
-      - uses: actions/checkout@v4
-      - uses: ./greet
-        id: greet
-        with: { who: act }
-      - run: echo "it said \${{ steps.greet.outputs.said }}"; cat made
-        shell: sh
-`,
-    "greet/action.yml": `
-name: greet
-inputs: { who: { required: true } }
-outputs: { said: { description: What it says } }
-runs: { using: docker, image: Dockerfile, args: ["\${{ inputs.who }}"] }
-`,
-    "greet/Dockerfile": 'FROM busybox\nCOPY --chmod=755 greet.sh /\nENTRYPOINT ["/greet.sh"]\n',
-    "greet/greet.sh":
-      '#!/bin/sh -e\necho "made for $INPUT_WHO" > made\necho "said=hello $1" >> $GITHUB_OUTPUT\n',
-  });
-  await succeeds("git", ["init", "--quiet", repository]);
-  const jobs = ["--directory", repository, "--platform", "ubuntu-latest=busybox", "--pull=false"];
-  const output = await succeeds(act, ["push", ...jobs]);
-  assert.match(output, /\| it said hello act\n.*\| made for act\n/);
-  assert.match(output, /Job succeeded/);
-  assert.equal(await ok("ps", "--all", "--quiet"), "");
 });
 
 test(

@@ -8,12 +8,13 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
 import { buildImage, image } from "../image/built-image.ts";
-import { openWay, wayWithin } from "../image/loopback-ways.ts";
+import { wayWithin } from "../image/loopback-ways.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { Cluster, node, withoutCluster } from "../support/kubernetes-cluster.ts";
+import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { node } from "../support/kubernetes-node.ts";
 import { until, untilTrue } from "../support/until.ts";
 
 const namespace = "sockerless";
@@ -30,9 +31,6 @@ suite("what deploy/kubernetes has", { skip: withoutCluster }, () => {
     resources.defer(() => rm(directory, { recursive: true, force: true }));
     certificates = await makeCertificates(directory);
     cluster = resources.use(await Cluster.start());
-    // The registry is on the node's loopback interface, which no pod reaches.
-    const [host = "", port = ""] = cluster.registry.host.split(":");
-    resources.use(await openWay(node, Number(port), { host, port: Number(port) }));
     await pushImage();
     await apply();
   });
@@ -195,6 +193,22 @@ suite("what deploy/kubernetes has", { skip: withoutCluster }, () => {
     assert.equal(await ok("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "stays"), before);
     assert.equal(await ok("exec", "stays", "cat", "/data/file"), "in");
     assert.equal(await ok("run", "--rm", busybox(), "echo", "goes on"), "goes on");
+  });
+
+  test("goes on on another node when its own is drained, with its claim", async () => {
+    const before = await ok("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "stays");
+    await cluster.addNode();
+    await cluster.kubectl("cordon", "node1");
+    const backend = "app.kubernetes.io/name=sockerless";
+    const drain = ["drain", "node1", "--force", "--delete-emptydir-data", `--pod-selector=${backend}`];
+    await cluster.kubectl(...drain);
+    await ready();
+    const field = "--output=jsonpath={.items[*].spec.nodeName}";
+    assert.equal(await kubectl("get", "pods", "--selector", backend, field), "node2");
+    assert.equal(await ok("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "stays"), before);
+    assert.equal(await ok("exec", "stays", "cat", "/data/file"), "in");
+    assert.equal(await ok("run", "--rm", busybox(), "echo", "from node2"), "from node2");
+    await cluster.kubectl("uncordon", "node1");
     await ok("rm", "--force", "stays", "own");
     await ok("volume", "rm", "kept");
   });

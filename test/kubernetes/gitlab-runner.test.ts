@@ -1,6 +1,6 @@
 /** GitLab Runner's own program on a real Kubernetes. */
 import { testJobs } from "../conformance/gitlab/on-cloud.ts";
-import { node } from "../support/kubernetes-cluster.ts";
+import { node } from "../support/kubernetes-node.ts";
 import { KubernetesDaemon, sharedCluster } from "../support/kubernetes-daemon.ts";
 
 testJobs(async (resources) => {

@@ -216,11 +216,11 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     const script = "until [ -e /go ]; do sleep 0.1; done; exit 6";
     await daemon.ok("run", "--detach", "--name", "meanwhile", "busybox", "sh", "-c", script);
     await daemon.ok("exec", "--detach", "meanwhile", "sh", "-c", "sleep 2; touch /go");
-    await cluster.killKubelet();
+    await cluster.node.killKubelet();
     const late = daemon.docker("run", "--rm", "busybox", "echo", "next");
     assert.match(await stateOf("outlives"), /^running/);
     await delay(10_000); // One container ends meanwhile.
-    cluster.startKubelet();
+    cluster.node.startKubelet();
     await streams.finish();
     assert.equal(await daemon.ok("wait", "meanwhile"), "6");
     assert.equal((await late).text, "next");

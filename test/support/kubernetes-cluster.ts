@@ -1,18 +1,21 @@
 /**
- * A real Kubernetes of one node, in the namespaces that scripts/kubernetes.ts has made for the tests: etcd, API server,
- * controller manager, scheduler and kubelet, over the machine's containerd, runc and CNI plugins.
+ * A real Kubernetes in the namespaces that scripts/kubernetes.ts has made for the tests: etcd, API server, controller
+ * manager, scheduler and a kubelet or two, over the machine's containerd, runc and CNI plugins.
  */
+import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { openSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { openWay } from "../image/loopback-ways.ts";
 import { runCommand, type CommandResult } from "./command.ts";
 import { busyboxImage } from "./images.ts";
+import { ClusterNode, type ClusterNodeOptions, node, prepareNetwork } from "./kubernetes-node.ts";
 import { TestRegistry } from "./registry.ts";
-import { until, untilTrue } from "./until.ts";
+import { until } from "./until.ts";
 
 /** Why no test can have a cluster here; false: it can. */
 export const withoutCluster: string | false =
@@ -20,18 +23,17 @@ export const withoutCluster: string | false =
     ? "on a real Kubernetes: npm run soak -- kubernetes"
     : false;
 
-/** Address of the node, which pods reach. */
-export const node = "10.99.0.1";
 const apiServer = `https://${node}:26443`;
 const etcd = "http://127.0.0.1:22379";
 const token = "token-of-the-tests";
 
-/** A cluster of one node, which pulls from a registry that anybody may use: it has `busybox:latest`. */
+/** A cluster of one node or two, which pull from a registry that anybody may use: it has `busybox:latest`. */
 export class Cluster implements AsyncDisposable {
   readonly registry: TestRegistry;
   readonly #directory: string;
   readonly #programs = process.env["SOCKERLESS_TEST_KUBERNETES"] ?? "";
   readonly #processes: ChildProcess[] = [];
+  readonly #nodes: ClusterNode[] = [];
 
   private constructor(directory: string, registry: TestRegistry) {
     this.#directory = directory;
@@ -47,6 +49,9 @@ export class Cluster implements AsyncDisposable {
     await mountOwnDirectories();
     resources.defer(unmountOwnDirectories);
     const registry = resources.use(await TestRegistry.start());
+    // It is on the node's loopback interface, which neither pods nor other nodes reach.
+    const [host = "", port = ""] = registry.host.split(":");
+    resources.use(await openWay(node, Number(port), { host, port: Number(port) }));
     await registry.push("busybox", "latest", await busyboxImage());
     await registry.push(
       "pause",
@@ -115,36 +120,44 @@ export class Cluster implements AsyncDisposable {
       ...["--root-ca-file", "pki/apiserver.crt"],
     ]);
     this.#run("kube-scheduler", [...admin, leads]);
-    this.#run("containerd", ["-c", "containerd.toml"], "");
-    await untilTrue(() => existsSync(join(this.#directory, "containerd.sock")));
-    this.startKubelet();
-    await until(async () => {
-      const { text } = await this.#kubectl(["get", "nodes,serviceaccounts"]);
-      return (/ Ready/.test(text) && /serviceaccount\/default/.test(text)) || undefined;
-    });
+    await this.#startNode({ name: "node1", address: node, pods: "10.98.0.0/24" });
     await this.apply(
       storageClass("standard", "Immediate", { "storageclass.kubernetes.io/is-default-class": "true" }),
       storageClass("at-first-use", "WaitForFirstConsumer"),
     );
   }
 
-  #kubelet: ChildProcess | undefined;
-
-  /** Starts the kubelet; containers go on beside it. */
-  startKubelet(): void {
-    this.#kubelet = this.#run("kubelet", [
-      ...["--config", "kubelet.yaml", "--kubeconfig", "admin.conf"],
-      ...["--root-dir", join(this.#directory, "kubelet"), "--hostname-override", "node1", "--node-ip", node],
-    ]);
+  /** Its first node. */
+  get node(): ClusterNode {
+    const [first] = this.#nodes;
+    assert.ok(first !== undefined);
+    return first;
   }
 
-  /** Kills the kubelet. */
-  async killKubelet(): Promise<void> {
-    if (this.#kubelet !== undefined) {
-      const ended = once(this.#kubelet, "exit");
-      this.#kubelet.kill("SIGKILL");
-      await ended;
-    }
+  /** Adds a second node. */
+  async addNode(): Promise<ClusterNode> {
+    return await this.#startNode({
+      ...{ name: "node2", network: "node2", address: "10.99.0.2", pods: "10.98.1.0/24" },
+    });
+  }
+
+  async #startNode(
+    own: Pick<ClusterNodeOptions, "name" | "network" | "address" | "pods">,
+  ): Promise<ClusterNode> {
+    const started = await ClusterNode.start({
+      ...own,
+      directory: this.#directory,
+      kubeconfig: this.kubeconfig,
+      programs: this.#programs,
+      registry: this.registry.host,
+    });
+    this.#nodes.push(started);
+    await until(async () => {
+      const { text } = await this.#kubectl(["get", "nodes,serviceaccounts"]);
+      const isReady = new RegExp(`/${own.name} +Ready`).test(text);
+      return (isReady && /serviceaccount\/default/.test(text)) || undefined;
+    });
+    return started;
   }
 
   #apiServer: ChildProcess | undefined;
@@ -172,9 +185,12 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  #run(program: string, args: readonly string[], folder = this.#programs): ChildProcess {
+  #run(program: string, args: readonly string[]): ChildProcess {
     const log = openSync(join(this.#directory, `${program}.log`), "a");
-    const child = spawn(join(folder, program), args, { cwd: this.#directory, stdio: ["ignore", log, log] });
+    const child = spawn(join(this.#programs, program), args, {
+      cwd: this.#directory,
+      stdio: ["ignore", log, log],
+    });
     this.#processes.push(child);
     return child;
   }
@@ -182,7 +198,6 @@ export class Cluster implements AsyncDisposable {
   async #configure(): Promise<void> {
     const at = (name: string): string => join(this.#directory, name);
     await mkdir(at("pki"));
-    await mkdir(at("cni"));
     spawnSync("openssl", ["genrsa", "-out", at("pki/sa.key"), "2048"], { stdio: "ignore" });
     await writeFile(at("pki/tokens.csv"), `${token},admin,admin,"system:masters"\n`);
     await writeFile(
@@ -195,49 +210,7 @@ export class Cluster implements AsyncDisposable {
         contexts: [{ name: "tests", context: { cluster: "tests", user: "admin" } }],
       }),
     );
-    await writeFile(
-      at("cni/10-bridge.conf"),
-      JSON.stringify({
-        ...{ cniVersion: "0.4.0", name: "bridge", type: "bridge", bridge: "cni0", isGateway: true },
-        ipam: {
-          type: "host-local",
-          subnet: "10.98.0.0/24",
-          routes: [{ dst: "0.0.0.0/0" }],
-          dataDir: at("ipam"),
-        },
-      }),
-    );
     await writeFile(at("audit.yaml"), JSON.stringify(auditPolicy));
-    const cri = `plugins."io.containerd.grpc.v1.cri"`;
-    await writeFile(
-      at("containerd.toml"),
-      `version = 2
-root = "${at("containerd-root")}"
-state = "${at("containerd-state")}"
-[grpc]
-  address = "${at("containerd.sock")}"
-[${cri}]
-  restrict_oom_score_adj = true # Without CAP_SYS_RESOURCE no sandbox starts otherwise.
-  sandbox_image = "${this.registry.host}/pause:latest"
-  [${cri}.cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "${at("cni")}"
-  [${cri}.containerd]
-    snapshotter = "native"
-`,
-    );
-    await writeFile(
-      at("kubelet.yaml"),
-      JSON.stringify({
-        ...{ apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration" },
-        authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
-        authorization: { mode: "AlwaysAllow" },
-        containerRuntimeEndpoint: `unix://${at("containerd.sock")}`,
-        ...{ cgroupDriver: "cgroupfs", cgroupRoot: `/${process.env["SOCKERLESS_TEST_CONTROL_GROUP"] ?? ""}` },
-        ...{ failSwapOn: false, evictionHard: {}, imageGCHighThresholdPercent: 100, maxPods: 250 },
-        ...{ localStorageCapacityIsolation: false, enforceNodeAllocatable: [] },
-      }),
-    );
   }
 
   /** Calls about pods, claims and policies of a namespace, but those of Kubernetes itself and of kubectl. */
@@ -257,6 +230,9 @@ state = "${at("containerd-state")}"
 
   /** Ends all processes, those of containers included: there are no others in this namespace but the tests'. */
   async #end(): Promise<void> {
+    for (const each of this.#nodes) {
+      await each.lose();
+    }
     for (const child of this.#processes.reverse()) {
       if (child.exitCode === null && child.signalCode === null) {
         const ended = once(child, "exit");
@@ -264,17 +240,6 @@ state = "${at("containerd-state")}"
         await ended;
       }
     }
-    await untilTrue(() => {
-      const left = processesOf(this.#directory);
-      for (const pid of left) {
-        process.kill(pid, "SIGKILL");
-      }
-      return left.length === 0;
-    });
-    for (const mount of mountsBelow(this.#directory)) {
-      spawnSync("umount", ["--lazy", mount]);
-    }
-    spawnSync("ip", ["link", "delete", "cni0"], { stdio: "ignore" });
   }
 }
 
@@ -344,32 +309,6 @@ export class ClusterCalls {
   }
 }
 
-/** Gives the namespace an interface with a default route, which the API server and the kubelet want to have. */
-function prepareNetwork(): void {
-  const peer = ["type", "veth", "peer", "name", "node0peer"];
-  for (const command of [
-    ["link", "set", "lo", "up"],
-    ["link", "add", "node0", ...peer],
-    ["link", "set", "node0peer", "up"],
-    ["address", "add", `${node}/24`, "dev", "node0"],
-    ["link", "set", "node0", "up"],
-    ["route", "add", "default", "via", "10.99.0.254", "dev", "node0"],
-  ]) {
-    spawnSync("ip", command, { stdio: "ignore" }); // A cluster before this one has made it.
-  }
-  // There is no kube-proxy: pods need the Service of the API server alone.
-  const input = `table ip sockerless-tests {}
-flush table ip sockerless-tests
-table ip sockerless-tests {
-  chain prerouting {
-    type nat hook prerouting priority dstnat
-    ip daddr 10.96.0.1 tcp dport 443 dnat to ${node}:26443
-  }
-}
-`;
-  spawnSync("nft", ["--file", "-"], { input, stdio: ["pipe", "inherit", "inherit"] });
-}
-
 /** The controller manager's directory of volumes, which is its own choice. */
 const volumes = "/tmp/hostpath_pv";
 /** Directories of the machine that programs of the cluster write to; in this mount namespace they are memory. */
@@ -397,27 +336,6 @@ function storageClass(name: string, volumeBindingMode: string, annotations: obje
     provisioner: "kubernetes.io/host-path",
     volumeBindingMode,
   };
-}
-
-/** Processes of containers, which are in the cluster's control group, and their shims, which know its directory. */
-function processesOf(directory: string): number[] {
-  const group = process.env["SOCKERLESS_TEST_CONTROL_GROUP"] ?? "";
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .filter((pid) => {
-      const commandLine = read(`/proc/${pid}/cmdline`);
-      const isShim = commandLine.includes("containerd-shim") && commandLine.includes(directory);
-      return isShim || (commandLine !== "" && read(`/proc/${pid}/cgroup`).includes(`/${group}/`));
-    })
-    .map(Number);
-}
-
-function mountsBelow(directory: string): string[] {
-  return read("/proc/self/mounts")
-    .split("\n")
-    .map((line) => line.split(" ")[1] ?? "")
-    .filter((path) => path.startsWith(`${directory}/`))
-    .reverse();
 }
 
 function read(path: string): string {

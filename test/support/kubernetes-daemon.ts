@@ -5,7 +5,8 @@ import { join } from "node:path";
 
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
-import { Cluster, node } from "./kubernetes-cluster.ts";
+import { Cluster } from "./kubernetes-cluster.ts";
+import { node } from "./kubernetes-node.ts";
 
 /** How agents of pods are reached. */
 export const agentWays = ["api-server", "direct", "callback"] as const;

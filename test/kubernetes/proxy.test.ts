@@ -1,0 +1,64 @@
+/** A real Kubernetes behind the proxy that its kubeconfig names. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { connect, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+
+import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+
+suite("a Kubernetes behind a proxy", { skip: withoutCluster }, () => {
+  const resources = new AsyncDisposableStack();
+  let cluster: Cluster;
+
+  before(async () => {
+    cluster = resources.use(await Cluster.start());
+  });
+  after(() => resources.disposeAsync());
+
+  /** A proxy that tunnels (`CONNECT`). @returns its address, and where it was asked to go */
+  const startProxy = async (): Promise<{ readonly url: string; readonly asked: readonly string[] }> => {
+    const asked: string[] = [];
+    const server = createServer().on("connect", ({ url = "" }, client) => {
+      asked.push(url);
+      const [host, port] = url.split(":");
+      const target = connect({ host, port: Number(port) }, () => {
+        client.write("HTTP/1.1 200 Connection Established\r\n\r\n");
+        client.pipe(target).pipe(client);
+      });
+      target.on("error", () => client.destroy());
+      client.on("error", () => target.destroy());
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    resources.defer(() => void server.close());
+    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
+  };
+
+  test("has containers, execs and logs, all of whose calls the proxy sees", async () => {
+    const proxy = await startProxy();
+    await using kubernetes = await KubernetesDaemon.start(cluster, {
+      async prepare() {
+        const config = JSON.parse(await readFile(cluster.kubeconfig, "utf8"));
+        config.clusters[0].cluster["proxy-url"] = proxy.url;
+        const file = join(cluster.directory, "proxied.conf");
+        await writeFile(file, JSON.stringify(config));
+        return file;
+      },
+    });
+    const { daemon } = kubernetes;
+    await daemon.ok("run", "--detach", "--name", "web", "busybox", "sh", "-c", "echo up; sleep 1d");
+    const before = proxy.asked.length;
+    assert.equal(await daemon.ok("exec", "web", "echo", "within"), "within");
+    assert.equal(await daemon.ok("logs", "web"), "up");
+    await daemon.ok("rm", "--force", "web");
+    const { host } = new URL(
+      JSON.parse(await readFile(cluster.kubeconfig, "utf8")).clusters[0].cluster.server,
+    );
+    assert.ok(before > 0);
+    assert.deepEqual([...new Set(proxy.asked)], [host]);
+  });
+});
