@@ -114,12 +114,15 @@ export interface StreamRequest {
   readonly first: Uint8Array;
   /** True if input will be sent. */
   readonly carriesInput: boolean;
+  /** True if the agent was asked to offer to take the client's connection; default: false. */
+  readonly handOver?: boolean;
 }
 
 /** A stream in progress. Once it has ended, methods have no effect. */
 export class AgentStream {
   readonly #kind: StreamKind;
   readonly #listener: StreamListener;
+  readonly #mayOffer: boolean;
   #stream: BulkStream | undefined;
   #received = 0;
   #inputEnded: boolean = false;
@@ -128,6 +131,8 @@ export class AgentStream {
   #openedByDefault: boolean = false;
   /** True if data may bypass this stream after a hand-over. */
   #isOffered: boolean = false;
+  /** Signals that have come: none but heartbeats comes twice. */
+  readonly #said = new Set<StreamSignal["type"]>();
 
   /**
    * Opens a stream. The agent's failures are reported to the listener.
@@ -140,8 +145,8 @@ export class AgentStream {
     request: StreamRequest,
     listener: StreamListener,
   ): Promise<AgentStream> {
-    const { containerId, first, carriesInput } = request;
-    const stream = new AgentStream(kind, listener);
+    const { containerId, first, carriesInput, handOver } = request;
+    const stream = new AgentStream(kind, listener, handOver === true);
     stream.#stream = await BulkStream.open(connection, { ...kind, containerId, carriesInput }, first, {
       data: (channel, source, start, end) => {
         if (!stream.#over) {
@@ -162,9 +167,10 @@ export class AgentStream {
     return stream;
   }
 
-  private constructor(kind: StreamKind, listener: StreamListener) {
+  private constructor(kind: StreamKind, listener: StreamListener, mayOffer: boolean) {
     this.#kind = kind;
     this.#listener = listener;
+    this.#mayOffer = mayOffer;
   }
 
   /**
@@ -256,6 +262,13 @@ export class AgentStream {
       return;
     }
     const signal = this.#kind.decode(bytes);
+    if (!this.#mayBeSaid(signal)) {
+      this.#finish();
+      this.#stream?.cancel();
+      const message = "the agent said what it was not asked, or the same twice";
+      this.#listener.failed({ kind: "system", message, exitCode: 0 });
+      return;
+    }
     if ("offer" in signal && signal.offer !== undefined) {
       this.#isOffered = true;
       this.#listener.offered?.(signal.offer);
@@ -286,6 +299,15 @@ export class AgentStream {
         this.#listener.failed(signal.failure);
         break;
     }
+  }
+
+  /** Refuses what a lying agent could say without end, or have this process connect to. */
+  #mayBeSaid(signal: StreamSignal): boolean {
+    const isRepeated = signal.type !== "heartbeat" && this.#said.has(signal.type);
+    this.#said.add(signal.type);
+    const isOffer = "offer" in signal && signal.offer !== undefined;
+    const isOfTaken = signal.type === "handed" || signal.type === "carried";
+    return !isRepeated && !(isOffer && !this.#mayOffer) && !(isOfTaken && !this.#isOffered);
   }
 
   #endOutput(totalBytes: number): void {

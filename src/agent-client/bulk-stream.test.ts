@@ -117,6 +117,28 @@ test("a stream that just stops is a failure, at a message's border and within on
   }
 });
 
+test("an agent that says a thing twice, or what it was not asked, is cut", async (t) => {
+  const offer = { socket: "/run/other.sock", token: "t" };
+  const offering = response({ case: "started", value: { pid: 1n, offer } });
+  const carried = response({ case: "carried", value: {} });
+  const logsOffer = toBinary(
+    LogsResponseSchema,
+    create(LogsResponseSchema, { message: { case: "offer", value: offer } }),
+  );
+  for (const [frames, opened, kind] of [
+    [[started, started, exit], 1, sessionStream],
+    [[offering, exit], 0, sessionStream],
+    [[started, response({ case: "handed", value: {} }), exit], 1, sessionStream],
+    [[started, carried, exit], 1, sessionStream],
+    [[framed(logsOffer)], 0, logsStream],
+  ] as const) {
+    const behave = (stream: ServerHttp2Stream): void => finish(stream, { "grpc-status": "0" }, ...frames);
+    const { failure, ...end } = await endOf(t, behave, kind);
+    assert.match(failure?.message ?? "", /^the agent said what it was not asked, or the same twice$/);
+    assert.deepEqual(end, { output: "", opened });
+  }
+});
+
 test("a reset is a failure", async (t) => {
   const { failure } = await endOf(t, (stream) => {
     stream.respond(grpc);

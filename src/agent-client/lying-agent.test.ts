@@ -59,10 +59,13 @@ function tell(pieces: readonly Piece[]): {
   let offset = 0;
   let honest: { code: number; received: number } | undefined;
   let isBroken = false;
+  let isStarted = false;
   for (const each of pieces) {
     switch (each.kind) {
       case "started":
         parts.push(framed({ message: { case: "started", value: { pid: 1n } } }));
+        isBroken ||= isStarted;
+        isStarted = true;
         break;
       case "beat":
         parts.push(framed({ message: { case: "heartbeat", value: {} } }));

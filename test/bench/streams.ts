@@ -30,7 +30,8 @@ const keystrokes = 2000;
 const withoutWorker: Pick<StreamPool, "open"> = {
   open: (target, operation, framing) => {
     const { port1, port2 } = new MessageChannel();
-    void runStream({ target, operation, framing, requestId: undefined, port: port2 }, resources);
+    const task = { target, operation, framing, handOver: false, requestId: undefined, port: port2 };
+    void runStream(task, resources);
     return new StreamLink(port1, new Promise(() => {}), budget());
   },
 };

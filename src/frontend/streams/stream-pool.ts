@@ -71,9 +71,8 @@ export class StreamPool {
    *   archive everything, if its agent makes no offer
    */
   open(target: DialTarget, operation: StreamOperation, framing: Framing, handOver = false): StreamLink {
-    return handOver && operation.kind === "session"
-      ? this.#openHere(target, operation, framing)
-      : this.#openInWorker(target, operation, framing);
+    const task = { target, operation, framing, handOver, requestId: currentRequestId() };
+    return handOver && operation.kind === "session" ? this.#openHere(task) : this.#openInWorker(task);
   }
 
   #started(): Piscina<StreamTask, void> {
@@ -95,18 +94,18 @@ export class StreamPool {
     return this.#pool;
   }
 
-  #openHere(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
+  #openHere(task: Omit<StreamTask, "port">): StreamLink {
     const { port1, port2 } = portsInThread<FromWorker, ToWorker>();
     const link = this.#linkTo(port1, new Promise<never>(() => {}));
-    void runStream({ target, operation, framing, requestId: currentRequestId(), port: port2 }, this.#here);
+    void runStream({ ...task, port: port2 }, this.#here);
     return link;
   }
 
-  #openInWorker(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
+  #openInWorker(task: Omit<StreamTask, "port">): StreamLink {
     const { port1, port2 } = new MessageChannel();
     // Never with an AbortSignal: it would reserve a whole thread, and an abort would end it with all its streams.
     const run = this.#started().run(
-      { target, operation, framing, requestId: currentRequestId(), port: port2 },
+      { ...task, port: port2 },
       // Piscina derives its type from the wrong overload of postMessage.
       { transferList: [port2] as unknown as TransferList },
     );

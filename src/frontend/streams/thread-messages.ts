@@ -67,6 +67,8 @@ export interface StreamTask {
   readonly target: DialTarget;
   readonly operation: StreamOperation;
   readonly framing: Framing;
+  /** True if the agent is asked to take over the client's connection. */
+  readonly handOver: boolean;
   /** ID of the client's request. */
   readonly requestId: string | undefined;
   readonly port: StreamPort<ToWorker>;

@@ -77,7 +77,7 @@ class WorkerStream {
   }
 
   async #dial(): Promise<void> {
-    const { target, operation } = this.#task;
+    const { target, operation, handOver } = this.#task;
     const listener: StreamListener = {
       opened: (opened) => this.#post({ type: "opened", opened }),
       offered: ({ socket, token }) => this.#post({ type: "offered", offer: { socket, token } }),
@@ -95,6 +95,7 @@ class WorkerStream {
       containerId: target.containerId,
       first: "open" in operation ? operation.open : operation.request,
       carriesInput: carriesInput(operation),
+      handOver,
     };
     const connection = this.#resources.connections.connectionTo(target);
     const agent = await AgentStream.open(connection, kinds[operation.kind], request, listener);
