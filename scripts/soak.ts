@@ -44,7 +44,8 @@ const stormOfACloud = { SOCKERLESS_STORM_RUNS: "40" };
 
 const named: readonly Step[] = [
   integration("tests", [
-    ...["test/fault/!(builds|storm).test.ts", "test/load", "test/differential", "test/api/storm.test.ts"],
+    ...["test/fault/!(builds|storm).test.ts", "test/load", "test/differential"],
+    ...["test/api/storm.test.ts", "test/api/act.test.ts"],
     ...[
       "test/builds/programs.test.ts",
       "test/builds/damaged-cache.soak.test.ts",

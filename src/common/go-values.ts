@@ -51,13 +51,13 @@ export function parseInteger(text: string): number {
   const isNumber = /^[+-]?[0-9]+$/.test(text);
   if (!isNumber || !isInt64(text)) {
     const reason = isNumber ? "value out of range" : "invalid syntax";
-    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(beginOf(text))}: ${reason}`);
+    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(shortened(text))}: ${reason}`);
   }
   return Number(text);
 }
 
 /** A value in an error: of a long one the first characters. */
-export function beginOf(text: string): string {
+export function shortened(text: string): string {
   return text.length > longestShown ? `${text.slice(0, longestShown)}…` : text;
 }
 

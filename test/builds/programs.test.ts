@@ -8,7 +8,6 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 
-import { runActAction, runActJob } from "../support/act.ts";
 import { compileBuilder } from "../support/builds.ts";
 import { addPlugin, findPlugin } from "../support/cli-plugins.ts";
 import { buildLimitMs, type CommandResult, runCommand } from "../support/command.ts";
@@ -142,15 +141,6 @@ describe("testcontainers", () => {
     assert.equal(await ok("images", "--quiet"), before);
     await isReaped("none");
   });
-});
-
-test("act runs a job in a container with a service, and an action of a Dockerfile", inSoak, async (t) => {
-  const [act] = (await pathsOf(t, buildForeignProgram("act"))) ?? [];
-  if (act !== undefined) {
-    const client = { act, directory: join(directory, "act"), daemon: setting.daemon };
-    await runActJob(client);
-    await runActAction(client);
-  }
 });
 
 test(

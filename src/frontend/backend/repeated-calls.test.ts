@@ -130,7 +130,7 @@ test("a call with a token is not made again where its caller does not want it an
 });
 
 /** A backend that ends with its answer to the first calls of any kind. */
-function endingWhateverIsCalled(endings: number, routes: (router: ConnectRouter) => void): Handler {
+function endingAtFirstCalls(endings: number, routes: (router: ConnectRouter) => void): Handler {
   const library = fromLibrary(routes);
   let left = endings;
   return (request, response) => {
@@ -144,7 +144,7 @@ function endingWhateverIsCalled(endings: number, routes: (router: ConnectRouter)
 }
 
 test("a call that changes nothing is made again, whichever of several backends dies", async (t) => {
-  const handler = endingWhateverIsCalled(3, (router) =>
+  const handler = endingAtFirstCalls(3, (router) =>
     router.service(SystemService, { getInfo: () => ({ name: "there" }) }),
   );
   const clients = await clientsOf(t, handler);
@@ -157,7 +157,7 @@ test("a terminal's size, which a client tells once, is told again", async (t) =>
     sizes.push(height);
     return {};
   };
-  const handler = endingWhateverIsCalled(2, (router) => {
+  const handler = endingAtFirstCalls(2, (router) => {
     router
       .service(ContainerService, { resizeContainer: resize })
       .service(ExecService, { resizeExec: resize });

@@ -4,8 +4,8 @@
  * refused with the path of the field.
  */
 import { invalid, type SockerlessError } from "../../common/errors.ts";
-import { beginOf } from "../../common/go-values.ts";
-import { OtherNumber } from "../http/json-body.ts";
+import { shortened } from "../../common/go-values.ts";
+import { NonInteger } from "../http/json-body.ts";
 
 const int32 = { min: -(2n ** 31n), max: 2n ** 31n - 1n, type: "int" } as const;
 const int64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n, type: "int64" } as const;
@@ -219,7 +219,7 @@ function integerOf(value: unknown, path: string, range: IntegerRange): bigint {
 }
 
 function objectOf(value: unknown, path: string, type: string): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof OtherNumber) {
+  if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof NonInteger) {
     throw wrongType(value, path, type);
   }
   return value as Record<string, unknown>;
@@ -233,8 +233,8 @@ function wrongType(value: unknown, path: string, type: string): SockerlessError 
 
 /** The name of a value's type in errors of Go's decoder; a number that is no integer of the type is shown as written. */
 function kindOf(value: unknown, wantsNumber: boolean): string {
-  if (value instanceof OtherNumber) {
-    return wantsNumber ? `number ${beginOf(value.source)}` : "number";
+  if (value instanceof NonInteger) {
+    return wantsNumber ? `number ${shortened(value.source)}` : "number";
   }
   switch (typeof value) {
     case "string":

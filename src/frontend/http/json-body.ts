@@ -17,7 +17,7 @@ export const smallBodyBytes = 64 * 1024;
 const maxDroppedBytes = 16 * maxJsonBodyBytes;
 
 /** A number that is not written as an integer of at most 20 digits: Go takes it for no integer, whatever its value. */
-export class OtherNumber {
+export class NonInteger {
   /** The number as written. */
   readonly source: string;
 
@@ -38,7 +38,7 @@ export interface JsonBodyOptions {
  * Parses a body that was read already.
  *
  * @returns the parsed value; undefined for an empty body where that is allowed. Integers beyond 2^53 are `bigint`s, and
- *   numbers that are written as no integer {@link OtherNumber}s.
+ *   numbers that are written as no integer {@link NonInteger}s.
  * @throws SockerlessError of kind `invalid`
  */
 export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions = {}): unknown {
@@ -141,7 +141,7 @@ function asWritten(_key: string, value: unknown, context?: { readonly source?: s
     return value;
   }
   if (!/^-?\d{1,20}$/.test(source)) {
-    return new OtherNumber(source); // More digits are no 64-bit integer, and take long.
+    return new NonInteger(source); // More digits are no 64-bit integer, and take long.
   }
   return Number.isSafeInteger(value) ? value : BigInt(source);
 }

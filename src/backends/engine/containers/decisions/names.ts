@@ -1,14 +1,12 @@
 /** Names of containers. */
 import { conflict, invalid } from "../../../../common/errors.ts";
 import { randomName, shortId } from "../../../../common/ids.ts";
+import { longestName } from "../../../model/names.ts";
 import type { State } from "../../../state/state.ts";
 import { holderOfName } from "./lookup.ts";
 
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 const pattern = new RegExp(`^${allowed}+$`);
-
-/** The longest name: it is in every list, and in the environment of containers that link to it. */
-const longestName = 255;
 
 /** Maximum number of generated names before the ID is used instead. */
 const attempts = 6;

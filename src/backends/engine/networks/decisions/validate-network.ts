@@ -3,6 +3,7 @@ import { forbidden, invalid, notFound, notImplemented, SockerlessError } from ".
 import type { CreateNetworkRequest, IpamPool } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkFabric } from "../../../driver/networks.ts";
 import { parseBoolean } from "../../../../common/go-values.ts";
+import { longestName } from "../../../model/names.ts";
 import { bridgeOptionsOf, isBridgeOption } from "../../../model/bridge-options.ts";
 import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
 import { builtinNetworks } from "./networks.ts";
@@ -30,9 +31,6 @@ const knownDrivers: readonly (readonly string[])[] = [
   ["", "bridge"],
   ["", "default"],
 ];
-
-/** The longest name: containers on the network are sent it with each change of their peers. */
-const longestName = 255;
 
 /** Refuses invalid names and address pools. @throws invalid; forbidden: predefined names */
 export function validateNameAndPools({ name, pools }: CreateNetworkRequest): void {

@@ -11,13 +11,13 @@ import {
   type VolumeRecord,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { VolumeRules } from "../../../driver/volumes.ts";
+import { longestName } from "../../../model/names.ts";
 import { Filters } from "../../../model/filters.ts";
 import { isRemoved } from "../../../model/records.ts";
 import type { State } from "../../../state/state.ts";
 
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 const pattern = new RegExp(`^${allowed}+$`);
-const longestName = 255;
 
 /** Docker marks anonymous volumes with this label. */
 export const anonymousLabel = "com.docker.volume.anonymous";

@@ -65,9 +65,9 @@ export function withHostDefaults(
  * unless one is asked for.
  */
 function securityOptionsOf({ securityOpt, privileged, ipcMode, pidMode }: HostConfig): string[] {
-  const isHosts = privileged || ipcMode === "host" || pidMode === "host";
+  const sharesWithHost = privileged || ipcMode === "host" || pidMode === "host";
   const hasLabel = securityOpt.some((option) => option.split("=")[0] === "label");
-  return isHosts && !hasLabel ? [...securityOpt, "label=disable"] : securityOpt;
+  return sharesWithHost && !hasLabel ? [...securityOpt, "label=disable"] : securityOpt;
 }
 
 function withLogDefaults(said: LogConfig | undefined): LogConfig {
