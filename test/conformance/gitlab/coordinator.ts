@@ -1,6 +1,6 @@
 /**
  * The coordinator of GitLab Runner: what GitLab's API has for runners (jobs, their logs, artifacts) and Git's protocol for
- * the sources of one project. Jobs are given out one after the other.
+ * the sources of one project. Jobs are given out one after the other, or so many at once.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -51,9 +51,11 @@ export class Coordinator implements AsyncDisposable {
   readonly #host: string;
   readonly #sources: Sources;
   readonly #states: readonly JobState[];
+  readonly #atOnce: number;
 
-  private constructor(host: string, sources: Sources, jobs: readonly Job[]) {
+  private constructor(host: string, sources: Sources, jobs: readonly Job[], atOnce: number) {
     this.#host = host;
+    this.#atOnce = atOnce;
     this.#sources = sources;
     this.#states = jobs.map((job, at) => ({
       id: 100 + at,
@@ -74,8 +76,13 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /** Serves at an address that containers reach. */
-  static async start(host: string, sources: Sources, jobs: readonly Job[]): Promise<Coordinator> {
-    const coordinator = new Coordinator(host, sources, jobs);
+  static async start(
+    host: string,
+    sources: Sources,
+    jobs: readonly Job[],
+    atOnce: number,
+  ): Promise<Coordinator> {
+    const coordinator = new Coordinator(host, sources, jobs, atOnce);
     coordinator.#server.listen(0, host);
     await once(coordinator.#server, "listening");
     return coordinator;
@@ -125,8 +132,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   #giveJob(response: ServerResponse): void {
-    const isBusy = this.#states.some(({ isGiven, isOver }) => isGiven && !isOver);
-    const next = isBusy ? undefined : this.#states.find(({ isGiven }) => !isGiven);
+    const underWay = this.#states.filter(({ isGiven, isOver }) => isGiven && !isOver).length;
+    const next = underWay >= this.#atOnce ? undefined : this.#states.find(({ isGiven }) => !isGiven);
     if (next === undefined) {
       response.writeHead(204).end();
       return;

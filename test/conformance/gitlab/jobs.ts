@@ -50,6 +50,19 @@ export interface Expected {
 const debian = "debian:job";
 const networkPerBuild = { FF_NETWORK_PER_BUILD: "1" };
 
+/** So many jobs alike, each with a service in a network of its own. */
+export function alike(count: number): readonly Job[] {
+  return Array.from({ length: count }, (_, at) => ({
+    name: `one of ${count}, ${at}`,
+    image: debian,
+    variables: networkPerBuild,
+    services: [{ name: "web:job", alias: "api" }],
+    script: ["curl -sf --retry 20 --retry-connrefused --retry-delay 1 http://api:8080/", "echo $CI_JOB_NAME"],
+    timeout: 300,
+    expect: { has: [`one of ${count}, ${at}\n`, "Job succeeded"] },
+  }));
+}
+
 export const jobs: readonly Job[] = [
   {
     name: "simple",
@@ -283,5 +296,6 @@ export const jobs: readonly Job[] = [
 
 /** Jobs, and those whose artifacts they need, in their order. */
 export function neededFor(chosen: readonly Job[]): readonly Job[] {
-  return jobs.filter((job) => chosen.includes(job) || chosen.some(({ needs }) => needs?.includes(job.name)));
+  const needed = new Set(chosen.flatMap(({ needs = [] }) => needs));
+  return [...jobs.filter((job) => !chosen.includes(job) && needed.has(job.name)), ...chosen];
 }

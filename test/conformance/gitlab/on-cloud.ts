@@ -7,9 +7,9 @@ import { runCommand } from "../../support/command.ts";
 import type { Daemon } from "../../support/daemon.ts";
 import { programLimitMs } from "../../support/foreign-programs.ts";
 import { gitlabImages } from "./images.ts";
-import { jobs } from "./jobs.ts";
+import { alike, jobs } from "./jobs.ts";
 import { gitlabRunner } from "./runner.ts";
-import { RunnerSession } from "./runner-session.ts";
+import { RunnerSession, type SessionOptions } from "./runner-session.ts";
 
 /** A daemon, and the address at which its containers reach this machine. */
 export interface Cloud {
@@ -30,6 +30,7 @@ export function testJobs(
 ): void {
   const resources = new AsyncDisposableStack();
   let session: RunnerSession;
+  let startSession: (options: Pick<SessionOptions, "jobs" | "atOnce" | "settings">) => Promise<RunnerSession>;
 
   describe("a job of GitLab Runner", () => {
     before(
@@ -46,16 +47,18 @@ export function testJobs(
         ]);
         assert.equal(packed.code, 0, packed.errorText);
         await daemon.ok("load", "--input", archive);
-        session = resources.use(
-          await RunnerSession.start({
-            programs,
-            host,
-            daemon: `unix://${daemon.socket}`,
-            jobs: jobs.filter(({ onMachine }) => onMachine === undefined),
-            settings: () => ['volumes = ["/cache", "named:/named"]', 'memory = "1g"', `cpus = "${cpus}"`],
-            log: join(daemon.directory, "runner.log"),
-          }),
-        );
+        startSession = async (options) =>
+          resources.use(
+            await RunnerSession.start({
+              ...{ programs, host, daemon: `unix://${daemon.socket}` },
+              log: join(daemon.directory, "runner.log"),
+              ...options,
+            }),
+          );
+        session = await startSession({
+          jobs: jobs.filter(({ onMachine }) => onMachine === undefined),
+          settings: () => ['volumes = ["/cache", "named:/named"]', 'memory = "1g"', `cpus = "${cpus}"`],
+        });
       },
       { timeout: programLimitMs },
     );
@@ -71,5 +74,14 @@ export function testJobs(
         );
       });
     }
+
+    test("ten at once", { timeout: programLimitMs }, async () => {
+      const ten = alike(10);
+      const small = ['memory = "256m"', 'cpus = "0.05"', 'service_memory = "256m"', 'service_cpus = "0.05"'];
+      const together = await startSession({ jobs: ten, atOnce: 10, settings: () => small });
+      for (const { complaints, log } of await Promise.all(ten.map((job) => together.result(job)))) {
+        assert.deepEqual(complaints, [], log);
+      }
+    });
   });
 }

@@ -21,6 +21,8 @@ export interface SessionOptions {
   /** `DOCKER_HOST`. */
   readonly daemon: string;
   readonly jobs: readonly Job[];
+  /** How many run at once; unless said, 1. */
+  readonly atOnce?: number;
   /** Lines of `[runners.docker]` besides those that every daemon gets. */
   readonly settings?: (directory: string) => readonly string[];
   /** File that the runner's own log is appended to. */
@@ -58,7 +60,8 @@ export class RunnerSession implements AsyncDisposable {
   static async start(options: SessionOptions): Promise<RunnerSession> {
     const directory = await mkdtemp(join(tmpdir(), "skl-gitlab-"));
     const jobs = neededFor(options.jobs);
-    const coordinator = await Coordinator.start(options.host, await makeSources(directory), jobs);
+    const { host, atOnce = 1 } = options;
+    const coordinator = await Coordinator.start(host, await makeSources(directory), jobs, atOnce);
     const config = join(directory, "config.toml");
     await writeFile(config, configuration(coordinator.url, options, options.settings?.(directory) ?? []));
     await mkdir(join(directory, "shared"));
@@ -131,8 +134,12 @@ async function makeSources(directory: string): Promise<Sources> {
   return { root, commit: git("rev-parse", "HEAD") };
 }
 
-function configuration(url: string, { daemon }: SessionOptions, settings: readonly string[]): string {
-  return `concurrent = 1
+function configuration(
+  url: string,
+  { daemon, atOnce = 1 }: SessionOptions,
+  settings: readonly string[],
+): string {
+  return `concurrent = ${atOnce}
 check_interval = 1
 shutdown_timeout = 5
 
