@@ -110,12 +110,12 @@ export class KillSweep implements AsyncDisposable {
       await startAnew(daemon);
     }
     await live(() => writeFile(this.#armed, step));
+    await settle(); // It records steps as well.
     const isTaken = !existsSync(this.#armed);
     await rm(this.#armed, { force: true });
     if (!isTaken) {
       this.#kills = 0; // This backend remembers the life.
     }
-    await settle();
     assert.ok(isTaken || !this.#options.least.includes(step), "the step was taken");
     if (!isTaken) {
       t.skip("this life did not come to it, or not as often");
