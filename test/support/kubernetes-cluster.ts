@@ -4,8 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
-import { openSync, readFileSync } from "node:fs";
+import { openSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +12,8 @@ import { join } from "node:path";
 import { openWay } from "../image/loopback-ways.ts";
 import { runCommand, type CommandResult } from "./command.ts";
 import { busyboxImage } from "./images.ts";
-import { ClusterNode, type ClusterNodeOptions, node, prepareNetwork } from "./kubernetes-node.ts";
+import { ClusterNode, type ClusterNodeOptions, killed, node, prepareNetwork } from "./kubernetes-node.ts";
+import { readOrNothing } from "./processes.ts";
 import { TestRegistry } from "./registry.ts";
 import { until } from "./until.ts";
 
@@ -179,9 +179,7 @@ export class Cluster implements AsyncDisposable {
   /** Kills the API server. */
   async killApiServer(): Promise<void> {
     if (this.#apiServer !== undefined) {
-      const ended = once(this.#apiServer, "exit");
-      this.#apiServer.kill("SIGKILL");
-      await ended;
+      await killed(this.#apiServer);
     }
   }
 
@@ -234,11 +232,7 @@ export class Cluster implements AsyncDisposable {
       await each.lose();
     }
     for (const child of this.#processes.reverse()) {
-      if (child.exitCode === null && child.signalCode === null) {
-        const ended = once(child, "exit");
-        child.kill("SIGKILL");
-        await ended;
-      }
+      await killed(child);
     }
   }
 }
@@ -305,7 +299,7 @@ export class ClusterCalls {
   }
 
   #lines(): string[] {
-    return read(this.#file).split("\n").slice(0, -1); // The last is not whole yet.
+    return readOrNothing(this.#file).split("\n").slice(0, -1); // The last is not whole yet.
   }
 }
 
@@ -336,12 +330,4 @@ function storageClass(name: string, volumeBindingMode: string, annotations: obje
     provisioner: "kubernetes.io/host-path",
     volumeBindingMode,
   };
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return ""; // The process is gone.
-  }
 }

@@ -1,10 +1,11 @@
 /** Nodes of the tests' cluster: a kubelet over a containerd of its own; the second in a network namespace of its own. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, globSync, mkdirSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, globSync, mkdirSync, openSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { commandLineOf, processIds, readOrNothing } from "./processes.ts";
 import { untilTrue } from "./until.ts";
 
 /** Address of the API server and of the first node. */
@@ -223,7 +224,8 @@ function ip(args: string, within: readonly string[] = []): void {
   spawnSync(command, rest, { stdio: "ignore" });
 }
 
-async function killed(child: ChildProcess): Promise<void> {
+/** Kills a process, and waits for its end. */
+export async function killed(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) {
     const ended = once(child, "exit");
     child.kill("SIGKILL");
@@ -233,28 +235,19 @@ async function killed(child: ChildProcess): Promise<void> {
 
 /** Processes of a node's containers, which are in its control group, and their shims, which know its directory. */
 function processesOf(directory: string, group: string): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+  return processIds()
+    .filter((pid) => pid !== process.pid)
     .filter((pid) => {
-      const commandLine = read(`/proc/${pid}/cmdline`);
+      const commandLine = commandLineOf(pid);
       const isShim = commandLine.includes("containerd-shim") && commandLine.includes(`${directory}/`);
-      return isShim || (commandLine !== "" && read(`/proc/${pid}/cgroup`).includes(`/${group}/`));
-    })
-    .map(Number);
+      return isShim || (commandLine !== "" && readOrNothing(`/proc/${pid}/cgroup`).includes(`/${group}/`));
+    });
 }
 
 function mountsBelow(directory: string): string[] {
-  return read("/proc/self/mounts")
+  return readOrNothing("/proc/self/mounts")
     .split("\n")
     .map((line) => line.split(" ")[1] ?? "")
     .filter((path) => path.startsWith(`${directory}/`))
     .reverse();
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return ""; // The process is gone.
-  }
 }

@@ -11,7 +11,6 @@ import {
   LifeCycleState,
 } from "@aws-sdk/client-efs";
 
-import { pagesOf } from "../../cloud/calls/pages.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { fromUnknown, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
@@ -25,6 +24,7 @@ import type { VolumeDirectory } from "./parts.ts";
 import { accessPointPath } from "./path.ts";
 import { partTags, volumeTags } from "./volume-tags.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
+import { pagesOf } from "../../cloud/calls/pages.ts";
 
 /** Settings and dependencies of {@link AccessPoints}. */
 export interface AccessPointsOptions {

@@ -14,9 +14,9 @@ import {
   type SecurityGroup,
 } from "@aws-sdk/client-ec2";
 
-import { pagesOf } from "../../cloud/calls/pages.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
+import { pagesOf } from "../../cloud/calls/pages.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 import type { WrittenTag } from "../tags.ts";
