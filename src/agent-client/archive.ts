@@ -1,5 +1,6 @@
 /** `AgentService.ArchiveGet` and `ArchivePut`: a container's files as tar streams. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 
 import {
   ArchiveGetRequestSchema,
@@ -73,8 +74,18 @@ export function encodeArchivePut(open: MessageInitShape<typeof ArchivePutOpenSch
   );
 }
 
-/** A path's metadata as plain data. */
+/** Size limit in characters for a name or a link's target, which are answered in a header. Linux resolves paths of 4,096. */
+const maxNameLength = 8_192;
+
+/**
+ * A path's metadata as plain data.
+ *
+ * @throws ConnectError `DataLoss` for a name or a target that no file has
+ */
 export function archivedPath(stat: PathStat): ArchivedPath {
+  if (Math.max(stat.name.length, stat.linkTarget.length) > maxNameLength) {
+    throw new ConnectError(`the agent named a file in more than ${maxNameLength} characters`, Code.DataLoss);
+  }
   return {
     name: stat.name,
     size: Number(stat.size),

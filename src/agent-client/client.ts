@@ -12,7 +12,10 @@ import { grpcTransport } from "./grpc-transport.ts";
 import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** Size limit for a message, as an agent is not trusted; the largest is a state with many ended execs. */
-const readMaxBytes = 4 * 1024 * 1024;
+const maxMessageBytes = 4 * 1024 * 1024;
+
+/** Size limit in bytes for a message that is one reading of a container's usage, or one changed path. */
+export const smallMessageBytes = 65_536;
 
 /** Settings of a client besides the address. */
 export interface AgentClientOptions {
@@ -20,6 +23,8 @@ export interface AgentClientOptions {
   readonly credentials?: ClientCredentials | CredentialsProvider | undefined;
   /** Full ID; required if the address serves several containers (the relay, the server of stopped containers). */
   readonly containerId?: string | undefined;
+  /** Size limit in bytes for a message; default: 4 MiB. A larger one fails the call with `ResourceExhausted`. */
+  readonly readMaxBytes?: number;
 }
 
 /** A typed client and its own connection. */
@@ -35,7 +40,7 @@ export interface AgentClient {
  */
 export function createAgentClient(address: AgentWay, options: AgentClientOptions = {}): AgentClient {
   const connection = new AgentConnection({ address, ...options });
-  const { containerId } = options;
+  const { containerId, readMaxBytes = maxMessageBytes } = options;
   const interceptors = containerId === undefined ? [] : [nameContainer(containerId)];
   const transport = grpcTransport(connection, {
     peer: connection.peer,

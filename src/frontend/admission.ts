@@ -110,7 +110,7 @@ export class Admission {
     } else {
       this.arrived();
     }
-    const slot = await this.#slots.enter(this.#limits.workingMs);
+    const slot = await this.#slots.enter({ limitMs: this.#limits.workingMs });
     const answers = (): void => slot[Symbol.dispose]();
     let isUnderWay = true;
     return {

@@ -1,7 +1,7 @@
 /** Metrics of single containers, read from their agents like those of `docker stats`. */
 import { Counter, Gauge, type Registry } from "prom-client";
 
-import { createAgentClient } from "../agent-client/client.ts";
+import { createAgentClient, smallMessageBytes } from "../agent-client/client.ts";
 import type { Logger } from "../common/logger.ts";
 import { ContainerStatus } from "../gen/sockerless/backend/v1/container_pb.ts";
 import type { StatsResponse } from "../gen/sockerless/agent/v1/agent_pb.ts";
@@ -160,7 +160,7 @@ async function read(
     return undefined;
   }
   const { address, ...options } = agents.targetOf(endpoint);
-  const agent = createAgentClient(address, options);
+  const agent = createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
   try {
     for await (const stats of agent.client.stats({ oneShot: true }, { signal })) {
       return { id, name: name.replace(/^\//, ""), stats };

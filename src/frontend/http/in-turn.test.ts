@@ -8,11 +8,13 @@ import { inTurn } from "./in-turn.ts";
 test("two answers of an endpoint are made at once, or more where they take over a second or have sizes", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const begun: PromiseWithResolvers<void>[] = [];
+  const left = new AbortController();
   const handle = inTurn(async () => {
     begun.push(Promise.withResolvers());
     await begun.at(-1)?.promise;
   });
-  const ask = (query = "") => handle({ query: new URLSearchParams(query) } as ReplyContext);
+  const ask = (query = "") =>
+    handle({ query: new URLSearchParams(query), signal: left.signal } as ReplyContext);
   const answers = Array.from({ length: 6 }, () => ask());
   const isBegun = async (count: number) => {
     await turn();
@@ -34,4 +36,30 @@ test("two answers of an endpoint are made at once, or more where they take over 
     each.resolve();
   }
   await Promise.allSettled(answers);
+});
+
+test("a client that leaves gives its turn to the next", async () => {
+  const clients = Array.from({ length: 5 }, () => new AbortController());
+  const over = Promise.withResolvers<void>();
+  const begun: AbortSignal[] = [];
+  const handle = inTurn(async ({ signal }) => {
+    begun.push(signal);
+    await over.promise;
+  });
+  const answers = clients.map(({ signal }) =>
+    handle({ query: new URLSearchParams(), signal } as ReplyContext),
+  );
+  for (const waiting of clients.slice(2, 4)) {
+    waiting.abort(new Error("left"));
+  }
+  over.resolve();
+  const outcomes = await Promise.allSettled(answers);
+  assert.deepEqual(
+    outcomes.map(({ status }) => status),
+    ["fulfilled", "fulfilled", "rejected", "rejected", "fulfilled"],
+  );
+  assert.deepEqual(
+    begun,
+    [0, 1, 4].map((index) => clients[index]?.signal),
+  );
 });

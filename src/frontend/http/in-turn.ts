@@ -13,14 +13,13 @@ const slotLimitMs = 1_000;
  * Makes at most two answers of an endpoint at once, in order of arrival, so that a crowd of requests does not hold up
  * other endpoints. One with sizes begins at once: it waits for agents, and would have others wait with it.
  */
-export function inTurn(handler: (context: ReplyContext) => Promise<void>): typeof handler {
+export function inTurn<Result>(handler: (context: ReplyContext) => Promise<Result>): typeof handler {
   const slots = new Slots(atOnce);
   return async (context) => {
     if (flag(context.query, "size")) {
-      await handler(context);
-      return;
+      return await handler(context);
     }
-    using _slot = await slots.enter(slotLimitMs);
-    await handler(context);
+    using _slot = await slots.enter({ limitMs: slotLimitMs, signal: context.signal });
+    return await handler(context);
   };
 }

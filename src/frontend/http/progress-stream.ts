@@ -1,10 +1,9 @@
 /** Docker's progress stream: one JSON object per line, errors in band once the first line has been sent. */
-import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 
 import { systemError } from "../../common/errors.ts";
 import { errorReply } from "../http-status.ts";
-import { stringifyJson } from "./reply.ts";
+import { replyPart, stringifyJson } from "./reply.ts";
 
 /** Writes lines to a client at the client's pace. */
 export class ProgressStream {
@@ -27,9 +26,7 @@ export class ProgressStream {
     if (!this.#begun) {
       this.#response.writeHead(200, { "Content-Type": "application/json" });
     }
-    if (!this.#response.write(`${stringifyJson(line)}\r\n`)) {
-      await once(this.#response, "drain", { signal: this.#signal });
-    }
+    await replyPart(this.#response, `${stringifyJson(line)}\r\n`, this.#signal);
   }
 
   /**

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect } from "node:net";
 import { test } from "node:test";
 
-import { replyLongJson, stringifyJson } from "./reply.ts";
+import { untilTrue } from "../../../test/support/until.ts";
+import { replyLongJson, replyPart, stringifyJson } from "./reply.ts";
 
 /** The answer with a value, and how often other work was done before it. */
 async function answered(value: object): Promise<{ readonly text: string; readonly turns: number }> {
@@ -43,4 +44,37 @@ test("a long answer is the same as a short one, and others are served between it
     assert.equal((await answered(value)).text, `${stringifyJson(value)}\n`);
   }
   assert.ok((await answered(list)).turns > 5);
+});
+
+test("parts that clients do not read are bounded: who has waited longest is cut, and who reads is not", async () => {
+  const part = Buffer.alloc(1024 ** 2);
+  const signal = new AbortController().signal;
+  const waiting: string[] = [];
+  const server = createServer(async (request, response) => {
+    response.on("close", () => waiting.splice(waiting.indexOf(request.url ?? ""), 1));
+    waiting.push(request.url ?? "");
+    for (let parts = 0; request.url !== "/read" || parts < 200; parts += 1) {
+      await replyPart(response, part, signal);
+    }
+    response.end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const reading = await fetch(`http://127.0.0.1:${port}/read`);
+  const clients = Array.from({ length: 150 }, (_, index) =>
+    connect(port, "127.0.0.1")
+      .on("error", () => {})
+      .pause()
+      .end(`GET /${index} HTTP/1.1\r\nHost: a\r\n\r\n`),
+  );
+  try {
+    assert.equal((await reading.bytes()).length, 200 * part.length);
+    await untilTrue(() => waiting.includes("/149") && !waiting.includes("/0") && waiting.length < 128);
+    assert.ok(waiting.length > 30, `${waiting.length} are left`);
+  } finally {
+    for (const each of clients) {
+      each.destroy();
+    }
+    server.close();
+  }
 });

@@ -1,4 +1,5 @@
 /** Writing ordinary responses. */
+import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { finished } from "node:stream";
 
@@ -92,6 +93,22 @@ function replyJsonText(response: ServerResponse, status: number, parts: readonly
     response.write(part);
   }
   response.end(`${parts.at(-1) ?? ""}\n`);
+}
+
+/**
+ * Writes a part of an answer, at the client's pace.
+ *
+ * @param signal ends the wait for a client that does not read
+ */
+export async function replyPart(
+  response: ServerResponse,
+  part: string | Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!response.write(part)) {
+    using _unread = unread.hold(response, response.writableLength);
+    await once(response, "drain", { signal });
+  }
 }
 
 /** Writes a status without a body: 204, or 200 and 201 where dockerd answers them empty. */

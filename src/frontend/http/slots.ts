@@ -1,7 +1,16 @@
+import { onAbort } from "../../common/on-abort.ts";
+
+export interface SlotOptions {
+  /** Milliseconds after which a slot is released by itself; default: never. */
+  readonly limitMs?: number;
+  /** Ends the wait for a slot. */
+  readonly signal?: AbortSignal;
+}
+
 /** A counting semaphore that serves waiters in order of arrival. */
 export class Slots {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   /** @param count number of slots */
   constructor(count: number) {
@@ -11,11 +20,18 @@ export class Slots {
   /**
    * Waits for a slot; disposing releases it, once.
    *
-   * @param limitMs milliseconds after which it is released by itself; default: never
+   * @throws the signal's reason
    */
-  async enter(limitMs?: number): Promise<Disposable> {
+  async enter({ limitMs, signal }: SlotOptions = {}): Promise<Disposable> {
+    signal?.throwIfAborted();
     if (this.#free === 0) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      const turn = Promise.withResolvers<void>();
+      this.#waiting.add(turn.resolve);
+      using _leaving = onAbort(signal, () => {
+        this.#waiting.delete(turn.resolve);
+        turn.reject(signal?.reason);
+      });
+      await turn.promise;
     } else {
       this.#free -= 1;
     }
@@ -33,10 +49,11 @@ export class Slots {
 
   /** A released slot passes directly to the longest waiter. */
   #leave(): void {
-    const next = this.#waiting.shift();
+    const [next] = this.#waiting;
     if (next === undefined) {
       this.#free += 1;
     } else {
+      this.#waiting.delete(next);
       next();
     }
   }

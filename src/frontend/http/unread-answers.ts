@@ -14,9 +14,14 @@ export class UnreadAnswers {
 
   /** Counts an answer of so many bytes until it is sent or its client has left; others may be cut for it. */
   add(response: ServerResponse, length: number): void {
-    if (response.destroyed) {
-      return; // It closes no more.
+    if (!response.destroyed) {
+      const held = this.hold(response, length);
+      response.once("close", () => held[Symbol.dispose]());
     }
+  }
+
+  /** Counts so many bytes of an answer until they are disposed of; others may be cut for it. */
+  hold(response: ServerResponse, length: number): Disposable {
     for (const oldest of this.#lengths.keys()) {
       if (this.#total + length <= this.#most) {
         break;
@@ -26,7 +31,7 @@ export class UnreadAnswers {
     }
     this.#lengths.set(response, length);
     this.#total += length;
-    response.once("close", () => this.#sent(response));
+    return { [Symbol.dispose]: () => this.#sent(response) };
   }
 
   #sent(response: ServerResponse): void {

@@ -1,16 +1,15 @@
 /** A container's changed files: `/containers/{name}/changes`, `/containers/{name}/export`, `/commit`. */
-import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
-import { createAgentClient } from "../../agent-client/client.ts";
+import { createAgentClient, smallMessageBytes } from "../../agent-client/client.ts";
 import { systemError } from "../../common/errors.ts";
 import type { ChangesResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenChangesResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { namedReference } from "../convert/image-references.ts";
 import { flagOr, text } from "../http/query.ts";
-import { replyJson, stringifyJson } from "../http/reply.ts";
+import { replyJson, replyPart, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
@@ -42,7 +41,7 @@ async function getContainersChanges(context: ReplyContext): Promise<void> {
     (access) => openChanges(context, access, false),
     async ({ endpoint }) => {
       const { address, ...options } = services.agents.targetOf(endpoint);
-      const agent = createAgentClient(address, options);
+      const agent = createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
       try {
         const rest = agent.client.changes({}, { signal })[Symbol.asyncIterator]();
         return { agent, first: await rest.next(), rest };
@@ -74,9 +73,7 @@ async function writeChanges(
         response.writeHead(200, { "Content-Type": "application/json" });
       }
       const { path, kind } = message.value;
-      if (!response.write(separator + stringifyJson({ Path: path, Kind: kind - 1 }))) {
-        await once(response, "drain", { signal });
-      }
+      await replyPart(response, separator + stringifyJson({ Path: path, Kind: kind - 1 }), signal);
       separator = ",";
     } else if (message.case === "end") {
       if (separator === "[") {

@@ -275,3 +275,27 @@ test("of a start, a stop and a restart the backend is told when the client has l
     });
   }
 });
+
+test("containers are inspected while others start, however many clients wait for these", async (t) => {
+  const started = Promise.withResolvers<void>();
+  let isStarting = true;
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      inspectContainer: ({ container }) =>
+        container === "starting" && isStarting ? {} : { container: { id, name: `/${container}` } },
+      awaitStart: async () => {
+        await started.promise;
+        return {};
+      },
+    }),
+  );
+  const inspect = async (name: string) =>
+    (await api.call("GET", `/containers/${name}/json`)).json() as { readonly Name?: string };
+  const waiting = Array.from({ length: 10 }, () => inspect("starting"));
+  assert.equal((await inspect("web")).Name, "/web");
+  isStarting = false;
+  started.resolve();
+  for (const { Name } of await Promise.all(waiting)) {
+    assert.equal(Name, "/starting");
+  }
+});

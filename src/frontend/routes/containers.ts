@@ -39,7 +39,7 @@ export const containerRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{name}/json",
     answeredBy: builtBackends,
-    handler: inTurn(getContainersByName),
+    handler: getContainersByName,
   },
   {
     method: "POST",
@@ -103,16 +103,24 @@ async function postContainersCreate(context: ReplyContext): Promise<void> {
   replyJson(response, 201, { Id: created.id, Warnings: [...created.warnings, ...warnings] });
 }
 
-async function getContainersByName(context: ReplyContext): Promise<void> {
-  const { query, version, signal, services, response } = context;
+const inspect = inTurn(async (context: ReplyContext) => {
+  const { query, signal, services } = context;
   const { container } = await services.backend.containers.inspectContainer(
-    { container: nameOf(context), size: flag(query, "size"), afterStart: true },
+    { container: nameOf(context), size: flag(query, "size"), afterStart: true, unlessStarting: true },
     { signal },
   );
-  if (container === undefined) {
-    throw systemError("the backend answered an inspect without a container");
+  if (container !== undefined) {
+    replyJson(context.response, 200, containerDetailToJson(container, context.version));
   }
-  replyJson(response, 200, containerDetailToJson(container, version));
+  return container !== undefined;
+});
+
+/** Waits for a start out of turn: others inspect other containers meanwhile. */
+async function getContainersByName(context: ReplyContext): Promise<void> {
+  const { signal, services } = context;
+  while (!(await inspect(context))) {
+    await services.backend.containers.awaitStart({ container: nameOf(context) }, { signal });
+  }
 }
 
 async function postContainersStart(context: ReplyContext): Promise<void> {

@@ -1,12 +1,11 @@
 /** `/events`. */
-import { once } from "node:events";
 
 import { invalid, systemError } from "../../common/errors.ts";
 import { eventToJson } from "../convert/events.ts";
 import { parseQueryTime } from "../convert/query-time.ts";
 import { readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
-import { stringifyJson } from "../http/reply.ts";
+import { replyPart, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
@@ -43,9 +42,7 @@ async function getEvents({ query, version, signal, services, response }: ReplyCo
         if (event.type === "image" && event.action === "create" && version.before("1.46")) {
           break;
         }
-        if (!response.write(`${stringifyJson(eventToJson(event))}\n`)) {
-          await once(response, "drain", { signal });
-        }
+        await replyPart(response, `${stringifyJson(eventToJson(event))}\n`, signal);
         break;
       }
       case "end":

@@ -1,5 +1,4 @@
 /** Transfers of images: `docker pull`, `import` and `load`, `docker push` and `save`. */
-import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 
@@ -22,6 +21,7 @@ import { progressToJson } from "../convert/images.ts";
 import { platformFromJson, platformFromText } from "../convert/platforms.ts";
 import { ProgressStream } from "../http/progress-stream.ts";
 import { flagOr, text } from "../http/query.ts";
+import { replyPart } from "../http/reply.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
@@ -340,9 +340,7 @@ async function getImagesGet(context: ReplyContext): Promise<void> {
       if (!response.headersSent) {
         response.writeHead(200, { "Content-Type": "application/x-tar" });
       }
-      if (!response.write(message.value)) {
-        await once(response, "drain", { signal });
-      }
+      await replyPart(response, message.value, signal);
     } else if (message.case === "end") {
       response.end();
       return;

@@ -1,13 +1,12 @@
 /** `/containers/{name}/stats`: a container's resource usage. */
-import { once } from "node:events";
 
-import { createAgentClient } from "../../agent-client/client.ts";
+import { createAgentClient, smallMessageBytes } from "../../agent-client/client.ts";
 import { fromUnknown, invalid } from "../../common/errors.ts";
 import type { StatsResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenStatsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { statsToJson } from "../convert/stats.ts";
 import { flag, flagOr } from "../http/query.ts";
-import { replyJson, stringifyJson } from "../http/reply.ts";
+import { replyJson, replyPart, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type Route } from "../router.ts";
 
@@ -66,9 +65,7 @@ async function writeLine(
   { id, name }: OpenStatsResponse,
   reading: StatsResponse | undefined,
 ): Promise<void> {
-  if (!response.write(`${stringifyJson(statsToJson(id, name, reading))}\n`)) {
-    await once(response, "drain", { signal });
-  }
+  await replyPart(response, `${stringifyJson(statsToJson(id, name, reading))}\n`, signal);
 }
 
 /** Yields the readings of a container's agent; ends if the container does not run. */
@@ -81,7 +78,7 @@ async function* readingsAt(
     return;
   }
   const { address, ...options } = services.agents.targetOf(endpoint);
-  const agent = createAgentClient(address, options);
+  const agent = createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
   try {
     yield* agent.client.stats(request, { signal });
   } catch (error) {

@@ -171,6 +171,14 @@ describe("while a container starts", () => {
     assert.deepEqual([state?.status, state?.exitCode], [ContainerStatus.CREATED, 128]);
   });
 
+  it("an inspect that is not to wait has no container while it starts, and the wait for its start ends with it", async () => {
+    const { id } = await starting();
+    const inspect = () => bench.containers.inspectContainer({ container: id, unlessStarting: true });
+    assert.equal((await inspect()).container, undefined);
+    await during(() => bench.containers.awaitStart({ container: id }));
+    assert.equal((await inspect()).container?.state?.status, ContainerStatus.RUNNING);
+  });
+
   it("a list shows it as it was, as does who only looks", async () => {
     const { id, started } = await starting();
     const { containers } = await bench.containers.listContainers({ all: true });

@@ -68,7 +68,14 @@ function row<Method extends DescMethod>(
 const ofContainer = (
   [
     ...(["stopContainer", "killContainer", "restartContainer", "waitContainer"] as const),
-    ...(["inspectContainer", "attachContainer", "describePorts", "resizeContainer", "openLogs"] as const),
+    ...([
+      "inspectContainer",
+      "awaitStart",
+      "attachContainer",
+      "describePorts",
+      "resizeContainer",
+      "openLogs",
+    ] as const),
     ...(["openArchive", "recordStreamUse", "pauseContainer", "unpauseContainer"] as const),
     ...(["topContainer", "openStats", "openChanges"] as const),
   ] as const

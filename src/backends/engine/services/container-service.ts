@@ -28,7 +28,7 @@ import { removeContainer } from "../containers/remove/remove-container.ts";
 import { resizeContainer } from "../containers/streams/resize-container.ts";
 import { describePorts, openTunnel } from "../containers/streams/open-ports.ts";
 import { startContainer } from "../containers/start/start-container.ts";
-import { shortStartSettled } from "../containers/start/start-under-way.ts";
+import { isStartingShortly, shortStartSettled } from "../containers/start/start-under-way.ts";
 import { signalContainer } from "../containers/run/signal-container.ts";
 import { restartContainer } from "../containers/run/restart-container.ts";
 import { stopContainer } from "../containers/run/stop-container.ts";
@@ -86,14 +86,23 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
         containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })),
       };
     },
-    inspectContainer: async ({ container, size, afterStart }, call) => {
+    inspectContainer: async ({ container, size, afterStart, unlessStarting }, call) => {
       let record = findContainer(context.state, container);
+      const live = context.live.of(record.id);
+      if (unlessStarting && isStartingShortly(context, live)) {
+        return {};
+      }
       if (afterStart) {
-        await shortStartSettled(context, context.live.of(record.id), call.signal);
+        await shortStartSettled(context, live, call.signal);
         record = containerOfId(context.state, record.id, container);
       }
       const sizes = size ? await sizesOf(context, [record], call.signal) : noSizes;
       return { container: { ...detailOf(context, record), ...sizes.get(record.id) } };
+    },
+    awaitStart: async ({ container }, call) => {
+      const { id } = findContainer(context.state, container);
+      await shortStartSettled(context, context.live.of(id), call.signal);
+      return {};
     },
     attachContainer: (request, call) => attach(context, request, call),
     describePorts: ({ container }) => describePorts(context, container),

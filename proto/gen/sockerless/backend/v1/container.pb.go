@@ -2043,9 +2043,11 @@ type InspectContainerRequest struct {
 	Container string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	Size      bool                   `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	// Waits for a start that is under way, where starts take moments: answers what came of it.
-	AfterStart    bool `protobuf:"varint,3,opt,name=after_start,json=afterStart,proto3" json:"after_start,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AfterStart bool `protobuf:"varint,3,opt,name=after_start,json=afterStart,proto3" json:"after_start,omitempty"`
+	// Does not wait, but answers without the container while such a start is under way.
+	UnlessStarting bool `protobuf:"varint,4,opt,name=unless_starting,json=unlessStarting,proto3" json:"unless_starting,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InspectContainerRequest) Reset() {
@@ -2099,9 +2101,97 @@ func (x *InspectContainerRequest) GetAfterStart() bool {
 	return false
 }
 
+func (x *InspectContainerRequest) GetUnlessStarting() bool {
+	if x != nil {
+		return x.UnlessStarting
+	}
+	return false
+}
+
+type AwaitStartRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitStartRequest) Reset() {
+	*x = AwaitStartRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitStartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitStartRequest) ProtoMessage() {}
+
+func (x *AwaitStartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitStartRequest.ProtoReflect.Descriptor instead.
+func (*AwaitStartRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AwaitStartRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+type AwaitStartResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitStartResponse) Reset() {
+	*x = AwaitStartResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitStartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitStartResponse) ProtoMessage() {}
+
+func (x *AwaitStartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitStartResponse.ProtoReflect.Descriptor instead.
+func (*AwaitStartResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
+}
+
 type InspectContainerResponse struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Container *ContainerDetail       `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset: it is starting.
+	Container *ContainerDetail `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	// Always 0: frontends of former versions ask each time then.
 	//
 	// Deprecated: Marked as deprecated in sockerless/backend/v1/container.proto.
@@ -2112,7 +2202,7 @@ type InspectContainerResponse struct {
 
 func (x *InspectContainerResponse) Reset() {
 	*x = InspectContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2214,7 @@ func (x *InspectContainerResponse) String() string {
 func (*InspectContainerResponse) ProtoMessage() {}
 
 func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2227,7 @@ func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerResponse.ProtoReflect.Descriptor instead.
 func (*InspectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InspectContainerResponse) GetContainer() *ContainerDetail {
@@ -2187,7 +2277,7 @@ type ContainerDetail struct {
 
 func (x *ContainerDetail) Reset() {
 	*x = ContainerDetail{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2289,7 @@ func (x *ContainerDetail) String() string {
 func (*ContainerDetail) ProtoMessage() {}
 
 func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2302,7 @@ func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerDetail.ProtoReflect.Descriptor instead.
 func (*ContainerDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ContainerDetail) GetId() string {
@@ -2402,7 +2492,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2504,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2517,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ContainerState) GetStatus() ContainerStatus {
@@ -2508,7 +2598,7 @@ type StartPhase struct {
 
 func (x *StartPhase) Reset() {
 	*x = StartPhase{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2610,7 @@ func (x *StartPhase) String() string {
 func (*StartPhase) ProtoMessage() {}
 
 func (x *StartPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2623,7 @@ func (x *StartPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPhase.ProtoReflect.Descriptor instead.
 func (*StartPhase) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StartPhase) GetName() string {
@@ -2582,7 +2672,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2684,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2697,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Health) GetStatus() HealthStatus {
@@ -2643,7 +2733,7 @@ type HealthLogEntry struct {
 
 func (x *HealthLogEntry) Reset() {
 	*x = HealthLogEntry{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2745,7 @@ func (x *HealthLogEntry) String() string {
 func (*HealthLogEntry) ProtoMessage() {}
 
 func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2758,7 @@ func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthLogEntry.ProtoReflect.Descriptor instead.
 func (*HealthLogEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HealthLogEntry) GetStart() *timestamppb.Timestamp {
@@ -2712,7 +2802,7 @@ type PortMapping struct {
 
 func (x *PortMapping) Reset() {
 	*x = PortMapping{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +2814,7 @@ func (x *PortMapping) String() string {
 func (*PortMapping) ProtoMessage() {}
 
 func (x *PortMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +2827,7 @@ func (x *PortMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
 func (*PortMapping) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PortMapping) GetIp() string {
@@ -2784,7 +2874,7 @@ type MountPoint struct {
 
 func (x *MountPoint) Reset() {
 	*x = MountPoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2886,7 @@ func (x *MountPoint) String() string {
 func (*MountPoint) ProtoMessage() {}
 
 func (x *MountPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2899,7 @@ func (x *MountPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountPoint.ProtoReflect.Descriptor instead.
 func (*MountPoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MountPoint) GetType() string {
@@ -2880,7 +2970,7 @@ type NetworkSettings struct {
 
 func (x *NetworkSettings) Reset() {
 	*x = NetworkSettings{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2892,7 +2982,7 @@ func (x *NetworkSettings) String() string {
 func (*NetworkSettings) ProtoMessage() {}
 
 func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +2995,7 @@ func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSettings.ProtoReflect.Descriptor instead.
 func (*NetworkSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NetworkSettings) GetSandboxId() string {
@@ -2956,7 +3046,7 @@ type NetworkEndpoint struct {
 
 func (x *NetworkEndpoint) Reset() {
 	*x = NetworkEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3058,7 @@ func (x *NetworkEndpoint) String() string {
 func (*NetworkEndpoint) ProtoMessage() {}
 
 func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3071,7 @@ func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkEndpoint.ProtoReflect.Descriptor instead.
 func (*NetworkEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NetworkEndpoint) GetConfig() *EndpointConfig {
@@ -3083,7 +3173,7 @@ type AttachContainerRequest struct {
 
 func (x *AttachContainerRequest) Reset() {
 	*x = AttachContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3095,7 +3185,7 @@ func (x *AttachContainerRequest) String() string {
 func (*AttachContainerRequest) ProtoMessage() {}
 
 func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3108,7 +3198,7 @@ func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerRequest.ProtoReflect.Descriptor instead.
 func (*AttachContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AttachContainerRequest) GetContainer() string {
@@ -3174,7 +3264,7 @@ type AttachContainerResponse struct {
 
 func (x *AttachContainerResponse) Reset() {
 	*x = AttachContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3276,7 @@ func (x *AttachContainerResponse) String() string {
 func (*AttachContainerResponse) ProtoMessage() {}
 
 func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3289,7 @@ func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerResponse.ProtoReflect.Descriptor instead.
 func (*AttachContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AttachContainerResponse) GetMessage() isAttachContainerResponse_Message {
@@ -3270,7 +3360,7 @@ type AttachAccepted struct {
 
 func (x *AttachAccepted) Reset() {
 	*x = AttachAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3372,7 @@ func (x *AttachAccepted) String() string {
 func (*AttachAccepted) ProtoMessage() {}
 
 func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3385,7 @@ func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachAccepted.ProtoReflect.Descriptor instead.
 func (*AttachAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AttachAccepted) GetId() string {
@@ -3336,7 +3426,7 @@ type AttachEndpoint struct {
 
 func (x *AttachEndpoint) Reset() {
 	*x = AttachEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3438,7 @@ func (x *AttachEndpoint) String() string {
 func (*AttachEndpoint) ProtoMessage() {}
 
 func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3451,7 @@ func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachEndpoint.ProtoReflect.Descriptor instead.
 func (*AttachEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AttachEndpoint) GetEndpoint() *AgentEndpoint {
@@ -3389,7 +3479,7 @@ type ResizeContainerRequest struct {
 
 func (x *ResizeContainerRequest) Reset() {
 	*x = ResizeContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3491,7 @@ func (x *ResizeContainerRequest) String() string {
 func (*ResizeContainerRequest) ProtoMessage() {}
 
 func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3504,7 @@ func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerRequest.ProtoReflect.Descriptor instead.
 func (*ResizeContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ResizeContainerRequest) GetContainer() string {
@@ -3446,7 +3536,7 @@ type ResizeContainerResponse struct {
 
 func (x *ResizeContainerResponse) Reset() {
 	*x = ResizeContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3548,7 @@ func (x *ResizeContainerResponse) String() string {
 func (*ResizeContainerResponse) ProtoMessage() {}
 
 func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3561,7 @@ func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerResponse.ProtoReflect.Descriptor instead.
 func (*ResizeContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
 }
 
 type OpenLogsRequest struct {
@@ -3484,7 +3574,7 @@ type OpenLogsRequest struct {
 
 func (x *OpenLogsRequest) Reset() {
 	*x = OpenLogsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +3586,7 @@ func (x *OpenLogsRequest) String() string {
 func (*OpenLogsRequest) ProtoMessage() {}
 
 func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +3599,7 @@ func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsRequest.ProtoReflect.Descriptor instead.
 func (*OpenLogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *OpenLogsRequest) GetContainer() string {
@@ -3540,7 +3630,7 @@ type OpenLogsResponse struct {
 
 func (x *OpenLogsResponse) Reset() {
 	*x = OpenLogsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +3642,7 @@ func (x *OpenLogsResponse) String() string {
 func (*OpenLogsResponse) ProtoMessage() {}
 
 func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +3655,7 @@ func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsResponse.ProtoReflect.Descriptor instead.
 func (*OpenLogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OpenLogsResponse) GetEndpoint() *AgentEndpoint {
@@ -3608,7 +3698,7 @@ type RecordStreamUseRequest struct {
 
 func (x *RecordStreamUseRequest) Reset() {
 	*x = RecordStreamUseRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3620,7 +3710,7 @@ func (x *RecordStreamUseRequest) String() string {
 func (*RecordStreamUseRequest) ProtoMessage() {}
 
 func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3633,7 +3723,7 @@ func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseRequest.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RecordStreamUseRequest) GetContainer() string {
@@ -3665,7 +3755,7 @@ type RecordStreamUseResponse struct {
 
 func (x *RecordStreamUseResponse) Reset() {
 	*x = RecordStreamUseResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3677,7 +3767,7 @@ func (x *RecordStreamUseResponse) String() string {
 func (*RecordStreamUseResponse) ProtoMessage() {}
 
 func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3690,7 +3780,7 @@ func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStreamUseResponse.ProtoReflect.Descriptor instead.
 func (*RecordStreamUseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
 }
 
 type OpenArchiveRequest struct {
@@ -3704,7 +3794,7 @@ type OpenArchiveRequest struct {
 
 func (x *OpenArchiveRequest) Reset() {
 	*x = OpenArchiveRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3716,7 +3806,7 @@ func (x *OpenArchiveRequest) String() string {
 func (*OpenArchiveRequest) ProtoMessage() {}
 
 func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3729,7 +3819,7 @@ func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OpenArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *OpenArchiveRequest) GetContainer() string {
@@ -3763,7 +3853,7 @@ type OpenArchiveResponse struct {
 
 func (x *OpenArchiveResponse) Reset() {
 	*x = OpenArchiveResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3775,7 +3865,7 @@ func (x *OpenArchiveResponse) String() string {
 func (*OpenArchiveResponse) ProtoMessage() {}
 
 func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3788,7 +3878,7 @@ func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OpenArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *OpenArchiveResponse) GetEndpoint() *AgentEndpoint {
@@ -3814,7 +3904,7 @@ type PauseContainerRequest struct {
 
 func (x *PauseContainerRequest) Reset() {
 	*x = PauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +3916,7 @@ func (x *PauseContainerRequest) String() string {
 func (*PauseContainerRequest) ProtoMessage() {}
 
 func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3839,7 +3929,7 @@ func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*PauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PauseContainerRequest) GetContainer() string {
@@ -3857,7 +3947,7 @@ type PauseContainerResponse struct {
 
 func (x *PauseContainerResponse) Reset() {
 	*x = PauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3869,7 +3959,7 @@ func (x *PauseContainerResponse) String() string {
 func (*PauseContainerResponse) ProtoMessage() {}
 
 func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +3972,7 @@ func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*PauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
 }
 
 type UnpauseContainerRequest struct {
@@ -3894,7 +3984,7 @@ type UnpauseContainerRequest struct {
 
 func (x *UnpauseContainerRequest) Reset() {
 	*x = UnpauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3906,7 +3996,7 @@ func (x *UnpauseContainerRequest) String() string {
 func (*UnpauseContainerRequest) ProtoMessage() {}
 
 func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3919,7 +4009,7 @@ func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *UnpauseContainerRequest) GetContainer() string {
@@ -3937,7 +4027,7 @@ type UnpauseContainerResponse struct {
 
 func (x *UnpauseContainerResponse) Reset() {
 	*x = UnpauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4039,7 @@ func (x *UnpauseContainerResponse) String() string {
 func (*UnpauseContainerResponse) ProtoMessage() {}
 
 func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4052,7 @@ func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
 }
 
 type RenameContainerRequest struct {
@@ -3975,7 +4065,7 @@ type RenameContainerRequest struct {
 
 func (x *RenameContainerRequest) Reset() {
 	*x = RenameContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4077,7 @@ func (x *RenameContainerRequest) String() string {
 func (*RenameContainerRequest) ProtoMessage() {}
 
 func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4090,7 @@ func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerRequest.ProtoReflect.Descriptor instead.
 func (*RenameContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RenameContainerRequest) GetContainer() string {
@@ -4025,7 +4115,7 @@ type RenameContainerResponse struct {
 
 func (x *RenameContainerResponse) Reset() {
 	*x = RenameContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4127,7 @@ func (x *RenameContainerResponse) String() string {
 func (*RenameContainerResponse) ProtoMessage() {}
 
 func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4140,7 @@ func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerResponse.ProtoReflect.Descriptor instead.
 func (*RenameContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
 }
 
 type UpdateContainerRequest struct {
@@ -4064,7 +4154,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4076,7 +4166,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,7 +4179,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *UpdateContainerRequest) GetContainer() string {
@@ -4122,7 +4212,7 @@ type UpdateContainerResponse struct {
 
 func (x *UpdateContainerResponse) Reset() {
 	*x = UpdateContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4134,7 +4224,7 @@ func (x *UpdateContainerResponse) String() string {
 func (*UpdateContainerResponse) ProtoMessage() {}
 
 func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4147,7 +4237,7 @@ func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *UpdateContainerResponse) GetWarnings() []string {
@@ -4167,7 +4257,7 @@ type TopContainerRequest struct {
 
 func (x *TopContainerRequest) Reset() {
 	*x = TopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +4269,7 @@ func (x *TopContainerRequest) String() string {
 func (*TopContainerRequest) ProtoMessage() {}
 
 func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +4282,7 @@ func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerRequest.ProtoReflect.Descriptor instead.
 func (*TopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TopContainerRequest) GetContainer() string {
@@ -4219,7 +4309,7 @@ type TopContainerResponse struct {
 
 func (x *TopContainerResponse) Reset() {
 	*x = TopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4231,7 +4321,7 @@ func (x *TopContainerResponse) String() string {
 func (*TopContainerResponse) ProtoMessage() {}
 
 func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4244,7 +4334,7 @@ func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerResponse.ProtoReflect.Descriptor instead.
 func (*TopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TopContainerResponse) GetTitles() []string {
@@ -4271,7 +4361,7 @@ type OpenStatsRequest struct {
 
 func (x *OpenStatsRequest) Reset() {
 	*x = OpenStatsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4283,7 +4373,7 @@ func (x *OpenStatsRequest) String() string {
 func (*OpenStatsRequest) ProtoMessage() {}
 
 func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4296,7 +4386,7 @@ func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsRequest.ProtoReflect.Descriptor instead.
 func (*OpenStatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *OpenStatsRequest) GetContainer() string {
@@ -4324,7 +4414,7 @@ type OpenStatsResponse struct {
 
 func (x *OpenStatsResponse) Reset() {
 	*x = OpenStatsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4426,7 @@ func (x *OpenStatsResponse) String() string {
 func (*OpenStatsResponse) ProtoMessage() {}
 
 func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4439,7 @@ func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsResponse.ProtoReflect.Descriptor instead.
 func (*OpenStatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *OpenStatsResponse) GetEndpoint() *AgentEndpoint {
@@ -4384,7 +4474,7 @@ type OpenChangesRequest struct {
 
 func (x *OpenChangesRequest) Reset() {
 	*x = OpenChangesRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4486,7 @@ func (x *OpenChangesRequest) String() string {
 func (*OpenChangesRequest) ProtoMessage() {}
 
 func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4499,7 @@ func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesRequest.ProtoReflect.Descriptor instead.
 func (*OpenChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *OpenChangesRequest) GetContainer() string {
@@ -4442,7 +4532,7 @@ type OpenChangesResponse struct {
 
 func (x *OpenChangesResponse) Reset() {
 	*x = OpenChangesResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4454,7 +4544,7 @@ func (x *OpenChangesResponse) String() string {
 func (*OpenChangesResponse) ProtoMessage() {}
 
 func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4467,7 +4557,7 @@ func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesResponse.ProtoReflect.Descriptor instead.
 func (*OpenChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
@@ -4504,7 +4594,7 @@ type CommitContainerRequest struct {
 
 func (x *CommitContainerRequest) Reset() {
 	*x = CommitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4516,7 +4606,7 @@ func (x *CommitContainerRequest) String() string {
 func (*CommitContainerRequest) ProtoMessage() {}
 
 func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[64]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4529,7 +4619,7 @@ func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerRequest.ProtoReflect.Descriptor instead.
 func (*CommitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CommitContainerRequest) GetContainer() string {
@@ -4606,7 +4696,7 @@ type CommitContainerResponse struct {
 
 func (x *CommitContainerResponse) Reset() {
 	*x = CommitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4618,7 +4708,7 @@ func (x *CommitContainerResponse) String() string {
 func (*CommitContainerResponse) ProtoMessage() {}
 
 func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[65]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4631,7 +4721,7 @@ func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerResponse.ProtoReflect.Descriptor instead.
 func (*CommitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CommitContainerResponse) GetImageId() string {
@@ -4664,7 +4754,7 @@ type PruneContainersRequest struct {
 
 func (x *PruneContainersRequest) Reset() {
 	*x = PruneContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4676,7 +4766,7 @@ func (x *PruneContainersRequest) String() string {
 func (*PruneContainersRequest) ProtoMessage() {}
 
 func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[66]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4689,7 +4779,7 @@ func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersRequest.ProtoReflect.Descriptor instead.
 func (*PruneContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PruneContainersRequest) GetFilters() map[string]*StringList {
@@ -4709,7 +4799,7 @@ type PruneContainersResponse struct {
 
 func (x *PruneContainersResponse) Reset() {
 	*x = PruneContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[67]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4721,7 +4811,7 @@ func (x *PruneContainersResponse) String() string {
 func (*PruneContainersResponse) ProtoMessage() {}
 
 func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[67]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4734,7 +4824,7 @@ func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersResponse.ProtoReflect.Descriptor instead.
 func (*PruneContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PruneContainersResponse) GetRemoved() []string {
@@ -4907,12 +4997,16 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_size_rwB\x0f\n" +
-	"\r_size_root_fs\"l\n" +
+	"\r_size_root_fs\"\x95\x01\n" +
 	"\x17InspectContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\bR\x04size\x12\x1f\n" +
 	"\vafter_start\x18\x03 \x01(\bR\n" +
-	"afterStart\"\x84\x01\n" +
+	"afterStart\x12'\n" +
+	"\x0funless_starting\x18\x04 \x01(\bR\x0eunlessStarting\"1\n" +
+	"\x11AwaitStartRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x14\n" +
+	"\x12AwaitStartResponse\"\x84\x01\n" +
 	"\x18InspectContainerResponse\x12D\n" +
 	"\tcontainer\x18\x01 \x01(\v2&.sockerless.backend.v1.ContainerDetailR\tcontainer\x12\"\n" +
 	"\n" +
@@ -5158,7 +5252,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x16STREAM_USE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13STREAM_USE_DETACHED\x10\x01\x12\x1b\n" +
 	"\x17STREAM_USE_ARCHIVE_READ\x10\x02\x12\x1e\n" +
-	"\x1aSTREAM_USE_ARCHIVE_WRITTEN\x10\x032\xe2\x15\n" +
+	"\x1aSTREAM_USE_ARCHIVE_WRITTEN\x10\x032\xca\x16\n" +
 	"\x10ContainerService\x12p\n" +
 	"\x0fCreateContainer\x12-.sockerless.backend.v1.CreateContainerRequest\x1a..sockerless.backend.v1.CreateContainerResponse\x12m\n" +
 	"\x0eStartContainer\x12,.sockerless.backend.v1.StartContainerRequest\x1a-.sockerless.backend.v1.StartContainerResponse\x12j\n" +
@@ -5168,7 +5262,9 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x0fRemoveContainer\x12-.sockerless.backend.v1.RemoveContainerRequest\x1a..sockerless.backend.v1.RemoveContainerResponse\x12l\n" +
 	"\rWaitContainer\x12+.sockerless.backend.v1.WaitContainerRequest\x1a,.sockerless.backend.v1.WaitContainerResponse0\x01\x12r\n" +
 	"\x0eListContainers\x12,.sockerless.backend.v1.ListContainersRequest\x1a-.sockerless.backend.v1.ListContainersResponse\"\x03\x90\x02\x01\x12x\n" +
-	"\x10InspectContainer\x12..sockerless.backend.v1.InspectContainerRequest\x1a/.sockerless.backend.v1.InspectContainerResponse\"\x03\x90\x02\x01\x12r\n" +
+	"\x10InspectContainer\x12..sockerless.backend.v1.InspectContainerRequest\x1a/.sockerless.backend.v1.InspectContainerResponse\"\x03\x90\x02\x01\x12f\n" +
+	"\n" +
+	"AwaitStart\x12(.sockerless.backend.v1.AwaitStartRequest\x1a).sockerless.backend.v1.AwaitStartResponse\"\x03\x90\x02\x01\x12r\n" +
 	"\x0fAttachContainer\x12-.sockerless.backend.v1.AttachContainerRequest\x1a..sockerless.backend.v1.AttachContainerResponse0\x01\x12o\n" +
 	"\rDescribePorts\x12+.sockerless.backend.v1.DescribePortsRequest\x1a,.sockerless.backend.v1.DescribePortsResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\n" +
@@ -5201,7 +5297,7 @@ func file_sockerless_backend_v1_container_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(WaitCondition)(0),               // 0: sockerless.backend.v1.WaitCondition
 	(ContainerStatus)(0),             // 1: sockerless.backend.v1.ContainerStatus
@@ -5235,197 +5331,201 @@ var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(*ListContainersResponse)(nil),   // 29: sockerless.backend.v1.ListContainersResponse
 	(*ContainerSummary)(nil),         // 30: sockerless.backend.v1.ContainerSummary
 	(*InspectContainerRequest)(nil),  // 31: sockerless.backend.v1.InspectContainerRequest
-	(*InspectContainerResponse)(nil), // 32: sockerless.backend.v1.InspectContainerResponse
-	(*ContainerDetail)(nil),          // 33: sockerless.backend.v1.ContainerDetail
-	(*ContainerState)(nil),           // 34: sockerless.backend.v1.ContainerState
-	(*StartPhase)(nil),               // 35: sockerless.backend.v1.StartPhase
-	(*Health)(nil),                   // 36: sockerless.backend.v1.Health
-	(*HealthLogEntry)(nil),           // 37: sockerless.backend.v1.HealthLogEntry
-	(*PortMapping)(nil),              // 38: sockerless.backend.v1.PortMapping
-	(*MountPoint)(nil),               // 39: sockerless.backend.v1.MountPoint
-	(*NetworkSettings)(nil),          // 40: sockerless.backend.v1.NetworkSettings
-	(*NetworkEndpoint)(nil),          // 41: sockerless.backend.v1.NetworkEndpoint
-	(*AttachContainerRequest)(nil),   // 42: sockerless.backend.v1.AttachContainerRequest
-	(*AttachContainerResponse)(nil),  // 43: sockerless.backend.v1.AttachContainerResponse
-	(*AttachAccepted)(nil),           // 44: sockerless.backend.v1.AttachAccepted
-	(*AttachEndpoint)(nil),           // 45: sockerless.backend.v1.AttachEndpoint
-	(*ResizeContainerRequest)(nil),   // 46: sockerless.backend.v1.ResizeContainerRequest
-	(*ResizeContainerResponse)(nil),  // 47: sockerless.backend.v1.ResizeContainerResponse
-	(*OpenLogsRequest)(nil),          // 48: sockerless.backend.v1.OpenLogsRequest
-	(*OpenLogsResponse)(nil),         // 49: sockerless.backend.v1.OpenLogsResponse
-	(*RecordStreamUseRequest)(nil),   // 50: sockerless.backend.v1.RecordStreamUseRequest
-	(*RecordStreamUseResponse)(nil),  // 51: sockerless.backend.v1.RecordStreamUseResponse
-	(*OpenArchiveRequest)(nil),       // 52: sockerless.backend.v1.OpenArchiveRequest
-	(*OpenArchiveResponse)(nil),      // 53: sockerless.backend.v1.OpenArchiveResponse
-	(*PauseContainerRequest)(nil),    // 54: sockerless.backend.v1.PauseContainerRequest
-	(*PauseContainerResponse)(nil),   // 55: sockerless.backend.v1.PauseContainerResponse
-	(*UnpauseContainerRequest)(nil),  // 56: sockerless.backend.v1.UnpauseContainerRequest
-	(*UnpauseContainerResponse)(nil), // 57: sockerless.backend.v1.UnpauseContainerResponse
-	(*RenameContainerRequest)(nil),   // 58: sockerless.backend.v1.RenameContainerRequest
-	(*RenameContainerResponse)(nil),  // 59: sockerless.backend.v1.RenameContainerResponse
-	(*UpdateContainerRequest)(nil),   // 60: sockerless.backend.v1.UpdateContainerRequest
-	(*UpdateContainerResponse)(nil),  // 61: sockerless.backend.v1.UpdateContainerResponse
-	(*TopContainerRequest)(nil),      // 62: sockerless.backend.v1.TopContainerRequest
-	(*TopContainerResponse)(nil),     // 63: sockerless.backend.v1.TopContainerResponse
-	(*OpenStatsRequest)(nil),         // 64: sockerless.backend.v1.OpenStatsRequest
-	(*OpenStatsResponse)(nil),        // 65: sockerless.backend.v1.OpenStatsResponse
-	(*OpenChangesRequest)(nil),       // 66: sockerless.backend.v1.OpenChangesRequest
-	(*OpenChangesResponse)(nil),      // 67: sockerless.backend.v1.OpenChangesResponse
-	(*CommitContainerRequest)(nil),   // 68: sockerless.backend.v1.CommitContainerRequest
-	(*CommitContainerResponse)(nil),  // 69: sockerless.backend.v1.CommitContainerResponse
-	(*PruneContainersRequest)(nil),   // 70: sockerless.backend.v1.PruneContainersRequest
-	(*PruneContainersResponse)(nil),  // 71: sockerless.backend.v1.PruneContainersResponse
-	nil,                              // 72: sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	nil,                              // 73: sockerless.backend.v1.ContainerSummary.LabelsEntry
-	nil,                              // 74: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	nil,                              // 75: sockerless.backend.v1.ContainerSummary.NetworksEntry
-	nil,                              // 76: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	nil,                              // 77: sockerless.backend.v1.NetworkSettings.NetworksEntry
-	nil,                              // 78: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	nil,                              // 79: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	(*ContainerConfig)(nil),          // 80: sockerless.backend.v1.ContainerConfig
-	(*HostConfig)(nil),               // 81: sockerless.backend.v1.HostConfig
-	(*NetworkingConfig)(nil),         // 82: sockerless.backend.v1.NetworkingConfig
-	(*Platform)(nil),                 // 83: sockerless.backend.v1.Platform
-	(*AgentAccess)(nil),              // 84: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),            // 85: sockerless.backend.v1.AgentEndpoint
-	(*Heartbeat)(nil),                // 86: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),    // 87: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),           // 88: sockerless.backend.v1.EndpointConfig
-	(*Resources)(nil),                // 89: sockerless.backend.v1.Resources
-	(*RestartPolicy)(nil),            // 90: sockerless.backend.v1.RestartPolicy
-	(*StringList)(nil),               // 91: sockerless.backend.v1.StringList
+	(*AwaitStartRequest)(nil),        // 32: sockerless.backend.v1.AwaitStartRequest
+	(*AwaitStartResponse)(nil),       // 33: sockerless.backend.v1.AwaitStartResponse
+	(*InspectContainerResponse)(nil), // 34: sockerless.backend.v1.InspectContainerResponse
+	(*ContainerDetail)(nil),          // 35: sockerless.backend.v1.ContainerDetail
+	(*ContainerState)(nil),           // 36: sockerless.backend.v1.ContainerState
+	(*StartPhase)(nil),               // 37: sockerless.backend.v1.StartPhase
+	(*Health)(nil),                   // 38: sockerless.backend.v1.Health
+	(*HealthLogEntry)(nil),           // 39: sockerless.backend.v1.HealthLogEntry
+	(*PortMapping)(nil),              // 40: sockerless.backend.v1.PortMapping
+	(*MountPoint)(nil),               // 41: sockerless.backend.v1.MountPoint
+	(*NetworkSettings)(nil),          // 42: sockerless.backend.v1.NetworkSettings
+	(*NetworkEndpoint)(nil),          // 43: sockerless.backend.v1.NetworkEndpoint
+	(*AttachContainerRequest)(nil),   // 44: sockerless.backend.v1.AttachContainerRequest
+	(*AttachContainerResponse)(nil),  // 45: sockerless.backend.v1.AttachContainerResponse
+	(*AttachAccepted)(nil),           // 46: sockerless.backend.v1.AttachAccepted
+	(*AttachEndpoint)(nil),           // 47: sockerless.backend.v1.AttachEndpoint
+	(*ResizeContainerRequest)(nil),   // 48: sockerless.backend.v1.ResizeContainerRequest
+	(*ResizeContainerResponse)(nil),  // 49: sockerless.backend.v1.ResizeContainerResponse
+	(*OpenLogsRequest)(nil),          // 50: sockerless.backend.v1.OpenLogsRequest
+	(*OpenLogsResponse)(nil),         // 51: sockerless.backend.v1.OpenLogsResponse
+	(*RecordStreamUseRequest)(nil),   // 52: sockerless.backend.v1.RecordStreamUseRequest
+	(*RecordStreamUseResponse)(nil),  // 53: sockerless.backend.v1.RecordStreamUseResponse
+	(*OpenArchiveRequest)(nil),       // 54: sockerless.backend.v1.OpenArchiveRequest
+	(*OpenArchiveResponse)(nil),      // 55: sockerless.backend.v1.OpenArchiveResponse
+	(*PauseContainerRequest)(nil),    // 56: sockerless.backend.v1.PauseContainerRequest
+	(*PauseContainerResponse)(nil),   // 57: sockerless.backend.v1.PauseContainerResponse
+	(*UnpauseContainerRequest)(nil),  // 58: sockerless.backend.v1.UnpauseContainerRequest
+	(*UnpauseContainerResponse)(nil), // 59: sockerless.backend.v1.UnpauseContainerResponse
+	(*RenameContainerRequest)(nil),   // 60: sockerless.backend.v1.RenameContainerRequest
+	(*RenameContainerResponse)(nil),  // 61: sockerless.backend.v1.RenameContainerResponse
+	(*UpdateContainerRequest)(nil),   // 62: sockerless.backend.v1.UpdateContainerRequest
+	(*UpdateContainerResponse)(nil),  // 63: sockerless.backend.v1.UpdateContainerResponse
+	(*TopContainerRequest)(nil),      // 64: sockerless.backend.v1.TopContainerRequest
+	(*TopContainerResponse)(nil),     // 65: sockerless.backend.v1.TopContainerResponse
+	(*OpenStatsRequest)(nil),         // 66: sockerless.backend.v1.OpenStatsRequest
+	(*OpenStatsResponse)(nil),        // 67: sockerless.backend.v1.OpenStatsResponse
+	(*OpenChangesRequest)(nil),       // 68: sockerless.backend.v1.OpenChangesRequest
+	(*OpenChangesResponse)(nil),      // 69: sockerless.backend.v1.OpenChangesResponse
+	(*CommitContainerRequest)(nil),   // 70: sockerless.backend.v1.CommitContainerRequest
+	(*CommitContainerResponse)(nil),  // 71: sockerless.backend.v1.CommitContainerResponse
+	(*PruneContainersRequest)(nil),   // 72: sockerless.backend.v1.PruneContainersRequest
+	(*PruneContainersResponse)(nil),  // 73: sockerless.backend.v1.PruneContainersResponse
+	nil,                              // 74: sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	nil,                              // 75: sockerless.backend.v1.ContainerSummary.LabelsEntry
+	nil,                              // 76: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	nil,                              // 77: sockerless.backend.v1.ContainerSummary.NetworksEntry
+	nil,                              // 78: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	nil,                              // 79: sockerless.backend.v1.NetworkSettings.NetworksEntry
+	nil,                              // 80: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	nil,                              // 81: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	(*ContainerConfig)(nil),          // 82: sockerless.backend.v1.ContainerConfig
+	(*HostConfig)(nil),               // 83: sockerless.backend.v1.HostConfig
+	(*NetworkingConfig)(nil),         // 84: sockerless.backend.v1.NetworkingConfig
+	(*Platform)(nil),                 // 85: sockerless.backend.v1.Platform
+	(*AgentAccess)(nil),              // 86: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),            // 87: sockerless.backend.v1.AgentEndpoint
+	(*Heartbeat)(nil),                // 88: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),    // 89: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),           // 90: sockerless.backend.v1.EndpointConfig
+	(*Resources)(nil),                // 91: sockerless.backend.v1.Resources
+	(*RestartPolicy)(nil),            // 92: sockerless.backend.v1.RestartPolicy
+	(*StringList)(nil),               // 93: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
-	80, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	81, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
-	82, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	83, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
-	38, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	8,  // 5: sockerless.backend.v1.StartContainerRequest.secrets:type_name -> sockerless.backend.v1.SecretFile
-	7,  // 6: sockerless.backend.v1.StartContainerRequest.next_step:type_name -> sockerless.backend.v1.NextStep
-	80, // 7: sockerless.backend.v1.NextStep.config:type_name -> sockerless.backend.v1.ContainerConfig
-	13, // 8: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
-	38, // 9: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
-	12, // 10: sockerless.backend.v1.DescribePortsResponse.sockets:type_name -> sockerless.backend.v1.InnerSocket
-	84, // 11: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	85, // 12: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	38, // 13: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	0,  // 14: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
-	26, // 15: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
-	27, // 16: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	86, // 17: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	72, // 18: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	30, // 19: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	87, // 20: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
-	38, // 21: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	73, // 22: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
-	34, // 23: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	74, // 24: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	75, // 25: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
-	39, // 26: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
-	33, // 27: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	87, // 28: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
-	34, // 29: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	83, // 30: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	80, // 31: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	81, // 32: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	76, // 33: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	39, // 34: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
-	40, // 35: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
-	35, // 36: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
-	1,  // 37: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	87, // 38: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	87, // 39: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
-	36, // 40: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
-	87, // 41: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
-	87, // 42: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
-	2,  // 43: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
-	37, // 44: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	87, // 45: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	87, // 46: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
-	38, // 47: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	77, // 48: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	88, // 49: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	84, // 50: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	44, // 51: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
-	45, // 52: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	86, // 53: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	85, // 54: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	84, // 55: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	85, // 56: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	78, // 57: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	3,  // 58: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
-	84, // 59: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	85, // 60: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	89, // 61: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
-	90, // 62: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
-	91, // 63: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
-	84, // 64: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	85, // 65: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	84, // 66: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	85, // 67: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	80, // 68: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	79, // 69: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	91, // 70: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	41, // 71: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	41, // 72: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	91, // 73: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	4,  // 74: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	6,  // 75: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	16, // 76: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	18, // 77: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	20, // 78: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	22, // 79: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	24, // 80: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	28, // 81: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	31, // 82: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	42, // 83: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	10, // 84: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
-	14, // 85: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
-	46, // 86: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	48, // 87: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	52, // 88: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	50, // 89: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
-	54, // 90: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
-	56, // 91: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
-	58, // 92: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
-	60, // 93: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
-	62, // 94: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
-	64, // 95: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
-	66, // 96: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
-	68, // 97: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
-	70, // 98: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
-	5,  // 99: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	9,  // 100: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	17, // 101: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	19, // 102: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	21, // 103: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	23, // 104: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	25, // 105: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	29, // 106: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	32, // 107: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	43, // 108: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	11, // 109: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
-	15, // 110: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
-	47, // 111: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	49, // 112: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	53, // 113: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	51, // 114: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
-	55, // 115: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
-	57, // 116: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
-	59, // 117: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
-	61, // 118: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
-	63, // 119: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
-	65, // 120: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
-	67, // 121: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
-	69, // 122: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
-	71, // 123: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
-	99, // [99:124] is the sub-list for method output_type
-	74, // [74:99] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	82,  // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	83,  // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
+	84,  // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	85,  // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
+	40,  // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	8,   // 5: sockerless.backend.v1.StartContainerRequest.secrets:type_name -> sockerless.backend.v1.SecretFile
+	7,   // 6: sockerless.backend.v1.StartContainerRequest.next_step:type_name -> sockerless.backend.v1.NextStep
+	82,  // 7: sockerless.backend.v1.NextStep.config:type_name -> sockerless.backend.v1.ContainerConfig
+	13,  // 8: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
+	40,  // 9: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
+	12,  // 10: sockerless.backend.v1.DescribePortsResponse.sockets:type_name -> sockerless.backend.v1.InnerSocket
+	86,  // 11: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	87,  // 12: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	40,  // 13: sockerless.backend.v1.RestartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	0,   // 14: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
+	26,  // 15: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
+	27,  // 16: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
+	88,  // 17: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	74,  // 18: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	30,  // 19: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	89,  // 20: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	40,  // 21: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
+	75,  // 22: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	36,  // 23: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
+	76,  // 24: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	77,  // 25: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	41,  // 26: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
+	35,  // 27: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
+	89,  // 28: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	36,  // 29: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
+	85,  // 30: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	82,  // 31: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	83,  // 32: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	78,  // 33: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	41,  // 34: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
+	42,  // 35: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
+	37,  // 36: sockerless.backend.v1.ContainerDetail.start_phases:type_name -> sockerless.backend.v1.StartPhase
+	1,   // 37: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
+	89,  // 38: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	89,  // 39: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	38,  // 40: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
+	89,  // 41: sockerless.backend.v1.StartPhase.from:type_name -> google.protobuf.Timestamp
+	89,  // 42: sockerless.backend.v1.StartPhase.until:type_name -> google.protobuf.Timestamp
+	2,   // 43: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
+	39,  // 44: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
+	89,  // 45: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	89,  // 46: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	40,  // 47: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
+	79,  // 48: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	90,  // 49: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	86,  // 50: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	46,  // 51: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
+	47,  // 52: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
+	88,  // 53: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	87,  // 54: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	86,  // 55: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	87,  // 56: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	80,  // 57: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	3,   // 58: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
+	86,  // 59: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	87,  // 60: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	91,  // 61: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	92,  // 62: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	93,  // 63: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	86,  // 64: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	87,  // 65: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	86,  // 66: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	87,  // 67: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	82,  // 68: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	81,  // 69: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	93,  // 70: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	43,  // 71: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	43,  // 72: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	93,  // 73: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	4,   // 74: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	6,   // 75: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	16,  // 76: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	18,  // 77: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	20,  // 78: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	22,  // 79: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	24,  // 80: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	28,  // 81: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	31,  // 82: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	32,  // 83: sockerless.backend.v1.ContainerService.AwaitStart:input_type -> sockerless.backend.v1.AwaitStartRequest
+	44,  // 84: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	10,  // 85: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
+	14,  // 86: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
+	48,  // 87: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	50,  // 88: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	54,  // 89: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	52,  // 90: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
+	56,  // 91: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	58,  // 92: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	60,  // 93: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	62,  // 94: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	64,  // 95: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	66,  // 96: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	68,  // 97: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	70,  // 98: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	72,  // 99: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	5,   // 100: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	9,   // 101: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	17,  // 102: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	19,  // 103: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	21,  // 104: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	23,  // 105: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	25,  // 106: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	29,  // 107: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	34,  // 108: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	33,  // 109: sockerless.backend.v1.ContainerService.AwaitStart:output_type -> sockerless.backend.v1.AwaitStartResponse
+	45,  // 110: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	11,  // 111: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
+	15,  // 112: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
+	49,  // 113: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	51,  // 114: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	55,  // 115: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	53,  // 116: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
+	57,  // 117: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	59,  // 118: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	61,  // 119: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	63,  // 120: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	65,  // 121: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	67,  // 122: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	69,  // 123: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	71,  // 124: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	73,  // 125: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	100, // [100:126] is the sub-list for method output_type
+	74,  // [74:100] is the sub-list for method input_type
+	74,  // [74:74] is the sub-list for extension type_name
+	74,  // [74:74] is the sub-list for extension extendee
+	0,   // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }
@@ -5444,8 +5544,8 @@ func file_sockerless_backend_v1_container_proto_init() {
 		(*WaitContainerResponse_Heartbeat)(nil),
 	}
 	file_sockerless_backend_v1_container_proto_msgTypes[26].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[29].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[39].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[31].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[41].OneofWrappers = []any{
 		(*AttachContainerResponse_Accepted)(nil),
 		(*AttachContainerResponse_Endpoint)(nil),
 		(*AttachContainerResponse_Heartbeat)(nil),
@@ -5456,7 +5556,7 @@ func file_sockerless_backend_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_container_proto_rawDesc), len(file_sockerless_backend_v1_container_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   76,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

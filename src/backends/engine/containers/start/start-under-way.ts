@@ -115,6 +115,11 @@ export async function shortStartSettled(
   }
 }
 
+/** True while a start is in progress that {@link shortStartSettled} waits for. */
+export function isStartingShortly(context: EngineContext, live: LiveContainer): boolean {
+  return live.run.start !== undefined && !mayBeLong(context, live);
+}
+
 function mayBeLong({ driver }: EngineContext, { run: { start } }: LiveContainer): boolean {
   const isWaiting = start !== undefined && (start.waitsFor !== "" || start.caller?.isLost === true);
   return driver.launches.stopDuringLaunch === "end" || isWaiting;

@@ -72,6 +72,9 @@ const (
 	// ContainerServiceInspectContainerProcedure is the fully-qualified name of the ContainerService's
 	// InspectContainer RPC.
 	ContainerServiceInspectContainerProcedure = "/sockerless.backend.v1.ContainerService/InspectContainer"
+	// ContainerServiceAwaitStartProcedure is the fully-qualified name of the ContainerService's
+	// AwaitStart RPC.
+	ContainerServiceAwaitStartProcedure = "/sockerless.backend.v1.ContainerService/AwaitStart"
 	// ContainerServiceAttachContainerProcedure is the fully-qualified name of the ContainerService's
 	// AttachContainer RPC.
 	ContainerServiceAttachContainerProcedure = "/sockerless.backend.v1.ContainerService/AttachContainer"
@@ -143,6 +146,8 @@ type ContainerServiceClient interface {
 	WaitContainer(context.Context, *connect.Request[v1.WaitContainerRequest]) (*connect.ServerStreamForClient[v1.WaitContainerResponse], error)
 	ListContainers(context.Context, *connect.Request[v1.ListContainersRequest]) (*connect.Response[v1.ListContainersResponse], error)
 	InspectContainer(context.Context, *connect.Request[v1.InspectContainerRequest]) (*connect.Response[v1.InspectContainerResponse], error)
+	// Answers once no start of the container is under way, or at once where starts may take long.
+	AwaitStart(context.Context, *connect.Request[v1.AwaitStartRequest]) (*connect.Response[v1.AwaitStartResponse], error)
 	// Reserves an attachment and says where it is served. First message
 	// `accepted`; then `endpoint` — at once for a running container, at its start
 	// for one that does not run. Closing the stream before the endpoint came
@@ -249,6 +254,13 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			httpClient,
 			baseURL+ContainerServiceInspectContainerProcedure,
 			connect.WithSchema(containerServiceMethods.ByName("InspectContainer")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		awaitStart: connect.NewClient[v1.AwaitStartRequest, v1.AwaitStartResponse](
+			httpClient,
+			baseURL+ContainerServiceAwaitStartProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("AwaitStart")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
@@ -365,6 +377,7 @@ type containerServiceClient struct {
 	waitContainer    *connect.Client[v1.WaitContainerRequest, v1.WaitContainerResponse]
 	listContainers   *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
 	inspectContainer *connect.Client[v1.InspectContainerRequest, v1.InspectContainerResponse]
+	awaitStart       *connect.Client[v1.AwaitStartRequest, v1.AwaitStartResponse]
 	attachContainer  *connect.Client[v1.AttachContainerRequest, v1.AttachContainerResponse]
 	describePorts    *connect.Client[v1.DescribePortsRequest, v1.DescribePortsResponse]
 	openTunnel       *connect.Client[v1.OpenTunnelRequest, v1.OpenTunnelResponse]
@@ -426,6 +439,11 @@ func (c *containerServiceClient) ListContainers(ctx context.Context, req *connec
 // InspectContainer calls sockerless.backend.v1.ContainerService.InspectContainer.
 func (c *containerServiceClient) InspectContainer(ctx context.Context, req *connect.Request[v1.InspectContainerRequest]) (*connect.Response[v1.InspectContainerResponse], error) {
 	return c.inspectContainer.CallUnary(ctx, req)
+}
+
+// AwaitStart calls sockerless.backend.v1.ContainerService.AwaitStart.
+func (c *containerServiceClient) AwaitStart(ctx context.Context, req *connect.Request[v1.AwaitStartRequest]) (*connect.Response[v1.AwaitStartResponse], error) {
+	return c.awaitStart.CallUnary(ctx, req)
 }
 
 // AttachContainer calls sockerless.backend.v1.ContainerService.AttachContainer.
@@ -530,6 +548,8 @@ type ContainerServiceHandler interface {
 	WaitContainer(context.Context, *connect.Request[v1.WaitContainerRequest], *connect.ServerStream[v1.WaitContainerResponse]) error
 	ListContainers(context.Context, *connect.Request[v1.ListContainersRequest]) (*connect.Response[v1.ListContainersResponse], error)
 	InspectContainer(context.Context, *connect.Request[v1.InspectContainerRequest]) (*connect.Response[v1.InspectContainerResponse], error)
+	// Answers once no start of the container is under way, or at once where starts may take long.
+	AwaitStart(context.Context, *connect.Request[v1.AwaitStartRequest]) (*connect.Response[v1.AwaitStartResponse], error)
 	// Reserves an attachment and says where it is served. First message
 	// `accepted`; then `endpoint` — at once for a running container, at its start
 	// for one that does not run. Closing the stream before the endpoint came
@@ -632,6 +652,13 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		ContainerServiceInspectContainerProcedure,
 		svc.InspectContainer,
 		connect.WithSchema(containerServiceMethods.ByName("InspectContainer")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceAwaitStartHandler := connect.NewUnaryHandler(
+		ContainerServiceAwaitStartProcedure,
+		svc.AwaitStart,
+		connect.WithSchema(containerServiceMethods.ByName("AwaitStart")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -754,6 +781,8 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 			containerServiceListContainersHandler.ServeHTTP(w, r)
 		case ContainerServiceInspectContainerProcedure:
 			containerServiceInspectContainerHandler.ServeHTTP(w, r)
+		case ContainerServiceAwaitStartProcedure:
+			containerServiceAwaitStartHandler.ServeHTTP(w, r)
 		case ContainerServiceAttachContainerProcedure:
 			containerServiceAttachContainerHandler.ServeHTTP(w, r)
 		case ContainerServiceDescribePortsProcedure:
@@ -829,6 +858,10 @@ func (UnimplementedContainerServiceHandler) ListContainers(context.Context, *con
 
 func (UnimplementedContainerServiceHandler) InspectContainer(context.Context, *connect.Request[v1.InspectContainerRequest]) (*connect.Response[v1.InspectContainerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.InspectContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) AwaitStart(context.Context, *connect.Request[v1.AwaitStartRequest]) (*connect.Response[v1.AwaitStartResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.AwaitStart is not implemented"))
 }
 
 func (UnimplementedContainerServiceHandler) AttachContainer(context.Context, *connect.Request[v1.AttachContainerRequest], *connect.ServerStream[v1.AttachContainerResponse]) error {
