@@ -1,6 +1,4 @@
-/** The worker thread that parses, converts and encodes one large body, and then exits. */
-import { parentPort, workerData } from "node:worker_threads";
-
+/** The worker thread that parses, converts and encodes large bodies. */
 import { create, type DescMessage, toBinary } from "@bufbuild/protobuf";
 
 import { toErrorData } from "../../common/errors.ts";
@@ -10,11 +8,8 @@ import { checkComplexity } from "./complexity.ts";
 import { type Conversion, conversions } from "./conversions.ts";
 import type { ConversionOutcome, ConversionTask } from "./large-bodies.ts";
 
-const { name, bytes, version, isOptional } = workerData as ConversionTask;
-
-parentPort?.postMessage(outcome());
-
-function outcome(): ConversionOutcome {
+/** Converts one body. */
+export function convertBody({ name, bytes, version, isOptional }: ConversionTask): ConversionOutcome {
   try {
     const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     checkComplexity(body);

@@ -11,7 +11,7 @@ import { CreateContainerRequestSchema } from "../../gen/sockerless/backend/v1/co
 import { ApiVersion } from "../api-version.ts";
 import { conversions } from "./conversions.ts";
 import { fieldsFromBytes, requestOf } from "./encoded-fields.ts";
-import { convertInThread } from "./large-bodies.ts";
+import { convertInThread, LargeBodies } from "./large-bodies.ts";
 import { Slots } from "../http/slots.ts";
 
 const mebibyte = 1024 ** 2;
@@ -96,4 +96,44 @@ test("places are given in the order in which they are asked for", async () => {
   });
   await Promise.all(users);
   assert.deepEqual(order, [1, 1, 2, 2, 3, 3]);
+});
+
+test("where large bodies are too long together, the oldest incomplete one is cut, and no complete one", async () => {
+  const bodies = new LargeBodies(100);
+  const cut: string[] = [];
+  const begin = (name: string) => bodies.begin(() => cut.push(name));
+  const [complete, slow, slower, other] = ["complete", "slow", "slower", "other"].map(begin);
+  assert.ok(complete !== undefined && slow !== undefined && slower !== undefined && other !== undefined);
+  await complete.grow(40);
+  complete.complete();
+  await slow.grow(20);
+  await slower.grow(20);
+  await other.grow(30);
+  assert.deepEqual(cut, ["slow"]);
+  await other.grow(30);
+  assert.deepEqual(cut, ["slow", "slower"]);
+  let hasRoom = false;
+  const waits = other.grow(10).then(() => (hasRoom = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(hasRoom, false);
+  complete[Symbol.dispose]();
+  await waits;
+  assert.deepEqual(cut, ["slow", "slower"]);
+  other[Symbol.dispose]();
+});
+
+test("a large body is answered beside any number of those that come slowly", async (t) => {
+  const api = await serveApi(t, () => {});
+  const post = "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n";
+  const slow = Array.from({ length: 100 }, () =>
+    new RawClient(api.socket).send(`${post}Content-Length: 70000\r\n\r\n{`),
+  );
+  for (let n = 0; n < 100; n += 1) {
+    await api.call("GET", "/_ping"); // Meanwhile their beginnings are read.
+  }
+  const { status } = await api.call("POST", "/containers/create", { body: { Image: "x".repeat(100_000) } });
+  assert.equal(status, 501); // By the backend, which makes no containers.
+  for (const each of slow) {
+    each.close();
+  }
 });

@@ -1,15 +1,21 @@
 /**
  * Conversion of large bodies in a worker thread: a hostile body of 4 MB would block the event loop for a second. One is
- * converted at a time, and few are held in memory.
+ * converted at a time, and all that are in memory together are bounded.
  */
-import { Worker } from "node:worker_threads";
+import { createRequire } from "node:module";
+
+import type { Piscina } from "piscina";
 
 import { type ErrorData, SockerlessError, systemError } from "../../common/errors.ts";
 import type { ConversionName } from "./conversions.ts";
-import { Slots } from "../http/slots.ts";
 
-/** Milliseconds after which an incomplete body loses its slot for large ones. */
+const require = createRequire(import.meta.url);
+
+/** Milliseconds after which an incomplete body is cut. */
 const bodyLimitMs = 60_000;
+
+/** Milliseconds for which the thread waits for another body. */
+const idleMs = 10_000;
 
 /** Converted, a body of 4 MB takes at most some hundred bytes per value. */
 const resourceLimits = { maxOldGenerationSizeMb: 512, stackSizeMb: 4 } as const;
@@ -27,24 +33,82 @@ export type ConversionOutcome =
   | { readonly fields: Uint8Array; readonly warnings: readonly string[] }
   | { readonly error: ErrorData };
 
-/** Slots for large bodies in memory. */
-const places = new Slots(32);
-/** Slots for converting threads. */
-const threads = new Slots(1);
+/** Large bodies in memory: the incomplete ones, and those that wait for their conversion. */
+export class LargeBodies {
+  readonly #most: number;
+  #total = 0;
+  readonly #incomplete = new Set<LargeBody>();
+  #freed = Promise.withResolvers<void>();
 
-/**
- * Reads a large body once there is a free slot.
- *
- * @param cut disconnects a client that does not send its body
- */
-export async function withLargeBody<Result>(cut: () => void, read: () => Promise<Result>): Promise<Result> {
-  using _place = await places.enter();
-  const limit = setTimeout(cut, bodyLimitMs);
-  try {
-    return await read();
-  } finally {
-    clearTimeout(limit);
+  /** @param most bytes of all bodies together, more than one may have */
+  constructor(most: number) {
+    this.#most = most;
   }
+
+  /** @param cut disconnects the client that sends the body */
+  begin(cut: () => void): LargeBody {
+    let length = 0;
+    const body: LargeBody = {
+      grow: async (bytes) => {
+        while (this.#incomplete.has(body) && this.#total + bytes > this.#most) {
+          const oldest = this.#incomplete.values().find((each) => each !== body);
+          if (oldest === undefined) {
+            await this.#freed.promise;
+          } else {
+            oldest.cut();
+          }
+        }
+        if (this.#incomplete.has(body)) {
+          length += bytes;
+          this.#total += bytes;
+        }
+      },
+      complete: () => {
+        clearTimeout(limit);
+        this.#incomplete.delete(body);
+      },
+      cut: () => {
+        body[Symbol.dispose]();
+        cut();
+      },
+      [Symbol.dispose]: () => {
+        body.complete();
+        this.#total -= length;
+        length = 0;
+        this.#freed.resolve();
+        this.#freed = Promise.withResolvers();
+      },
+    };
+    this.#incomplete.add(body);
+    const limit = setTimeout(() => body.cut(), bodyLimitMs);
+    return body;
+  }
+}
+
+/** One of {@link LargeBodies}. Disposed of once it is converted. */
+export interface LargeBody extends Disposable {
+  /**
+   * Counts bytes that have come. Where all bodies together are too long, the oldest incomplete one is cut; without one,
+   * this waits until a complete one is disposed of. So nobody holds up others by sending slowly.
+   */
+  grow(bytes: number): Promise<void>;
+  /** Nothing more comes; the body is not cut from now on. */
+  complete(): void;
+  cut(): void;
+}
+
+/** The thread, which starts with the first large body. */
+let thread: Piscina<ConversionTask, ConversionOutcome> | undefined;
+
+function startedThread(): Piscina<ConversionTask, ConversionOutcome> {
+  if (thread === undefined) {
+    const { Piscina } = require("piscina") as typeof import("piscina");
+    const filename = new URL("./conversion-thread.js", import.meta.url).href;
+    const options = { filename, name: "convertBody", idleTimeout: idleMs, resourceLimits };
+    thread = new Piscina({ ...options, minThreads: 0, maxThreads: 1 });
+    thread.on("error", () => {}); // The next task replaces a thread that ended idle.
+  }
+  return thread;
 }
 
 /**
@@ -55,20 +119,13 @@ export async function withLargeBody<Result>(cut: () => void, read: () => Promise
 export async function convertInThread(
   task: ConversionTask,
 ): Promise<Exclude<ConversionOutcome, { readonly error: ErrorData }>> {
-  using _thread = await threads.enter();
-  const outcome = await outcomeOf(
-    new Worker(new URL("./conversion-thread.js", import.meta.url), { workerData: task, resourceLimits }),
-  );
+  const outcome = await startedThread()
+    .run(task)
+    .catch((error: unknown) => {
+      throw systemError("a body could not be converted", error);
+    });
   if ("error" in outcome) {
     throw new SockerlessError(outcome.error.kind, outcome.error.message);
   }
   return outcome;
-}
-
-function outcomeOf(worker: Worker): Promise<ConversionOutcome> {
-  return new Promise((resolve, reject) => {
-    worker.once("message", resolve);
-    worker.once("error", (error) => reject(systemError("a body could not be converted", error)));
-    worker.once("exit", () => reject(systemError("a body could not be converted"))); // No effect after a message.
-  });
 }

@@ -16,7 +16,9 @@ import {
   conversions,
 } from "./conversions.ts";
 import { fieldsFromBytes } from "./encoded-fields.ts";
-import { convertInThread, withLargeBody } from "./large-bodies.ts";
+import { convertInThread, LargeBodies } from "./large-bodies.ts";
+
+const largeBodies = new LargeBodies(128 * 1024 * 1024);
 
 /**
  * Reads and converts the body: a small one here, a large one in a worker thread that returns encoded fields.
@@ -31,20 +33,15 @@ export async function readBody<Name extends ConversionName>(
   if (options.anyContentType !== true) {
     checkJsonContentType(request);
   }
-  const body = readBoundedBody(request);
-  const small = await body.next();
-  if (small.done === true) {
-    const { convert } = conversions[name] as unknown as Conversion<ConvertedSchema<Name>>;
-    return convert(parseJsonBody(small.value, options), version);
-  }
-  return await withLargeBody(
-    () => request.socket.destroy(),
-    async () => {
-      const { value } = (await body.next()) as { readonly value: Buffer };
-      const isOptional = options.optional === true;
-      const task = { name, bytes: value, version: version.text, isOptional };
-      const { fields, warnings } = await convertInThread(task);
-      return { fields: fieldsFromBytes(fields), warnings };
-    },
+  using held = new DisposableStack();
+  const { bytes, isLarge } = await readBoundedBody(request, () =>
+    held.use(largeBodies.begin(() => request.socket.destroy())),
   );
+  if (!isLarge) {
+    const { convert } = conversions[name] as unknown as Conversion<ConvertedSchema<Name>>;
+    return convert(parseJsonBody(bytes, options), version);
+  }
+  const isOptional = options.optional === true;
+  const { fields, warnings } = await convertInThread({ name, bytes, version: version.text, isOptional });
+  return { fields: fieldsFromBytes(fields), warnings };
 }

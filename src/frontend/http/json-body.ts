@@ -101,24 +101,36 @@ function hasBody(request: IncomingMessage): boolean {
   return request.headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
 }
 
+/** The memory of a large body. */
+export interface BodyMemory {
+  /** Counts bytes that have come; may wait until others have less. */
+  grow(bytes: number): Promise<void>;
+  /** Nothing more comes. */
+  complete(): void;
+}
+
 /**
- * Reads a small body in one step. For a large one it yields once, and reads the rest only when resumed.
+ * Reads a body.
  *
+ * @param hold called for a large body
  * @throws SockerlessError of kind `invalid` if it is too large
  */
-export async function* readBoundedBody(request: IncomingMessage): AsyncGenerator<undefined, Buffer, void> {
+export async function readBoundedBody(
+  request: IncomingMessage,
+  hold: () => BodyMemory,
+): Promise<{ readonly bytes: Buffer; readonly isLarge: boolean }> {
   const announced = Number(request.headers["content-length"] ?? 0);
   const chunks: Buffer[] = [];
   let length = 0;
-  let isLarge = false;
+  let memory: BodyMemory | undefined;
   // Leaving the loop early must not destroy the request: the refusal must still be written to its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (!isLarge && Math.max(length, announced) > smallBodyBytes) {
-      isLarge = true;
-      yield;
+    if (Math.max(length, announced) > smallBodyBytes) {
+      memory ??= hold();
     }
     if (Math.max(length, announced) <= maxJsonBodyBytes) {
+      await memory?.grow(chunk.length);
       chunks.push(chunk);
     } else if (length > maxDroppedBytes) {
       break;
@@ -127,7 +139,8 @@ export async function* readBoundedBody(request: IncomingMessage): AsyncGenerator
   if (Math.max(length, announced) > maxJsonBodyBytes) {
     throw tooLarge();
   }
-  return Buffer.concat(chunks, length);
+  memory?.complete();
+  return { bytes: Buffer.concat(chunks, length), isLarge: memory !== undefined };
 }
 
 function tooLarge(): Error {
