@@ -13,9 +13,16 @@ import { root } from "./program.ts";
 const version = "1.34.4";
 const programs = join(homedir(), ".cache/sockerless/kubernetes", version);
 
-/** Whether a cluster can be started at once: Kubernetes has been built, and Debian's CNI plugins are installed. */
-export function isKubernetesReady(): boolean {
-  return existsSync(programs) && existsSync("/usr/lib/cni/bridge");
+/**
+ * Makes sure that a cluster can be started: builds Kubernetes where it is not there yet.
+ *
+ * @returns why none can be started here
+ */
+export function prepareKubernetes(): string | undefined {
+  if (!existsSync("/usr/lib/cni/bridge")) {
+    return "there are no CNI plugins (Debian's containernetworking-plugins)";
+  }
+  return existsSync(programs) || build() ? undefined : `Kubernetes ${version} cannot be built`;
 }
 
 /**
@@ -24,8 +31,10 @@ export function isKubernetesReady(): boolean {
  * @returns the exit code
  */
 export async function runBesideKubernetes(args: readonly string[]): Promise<number> {
-  if (!existsSync(programs)) {
-    build();
+  const missing = prepareKubernetes();
+  if (missing !== undefined) {
+    console.error(missing);
+    return 1;
   }
   const controlGroup = `skl-kubernetes-${process.pid}`;
   const controllers = existsSync("/sys/fs/cgroup/cgroup.controllers")
@@ -74,8 +83,8 @@ function removeGroups(group: string): void {
   spawnSync("find", [group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"], { stdio: "inherit" });
 }
 
-/** Builds Kubernetes and etcd beside whatever else the machine does. @throws where that fails */
-function build(): void {
+/** Builds Kubernetes and etcd beside whatever else the machine does. @returns false where that fails, as without a network */
+function build(): boolean {
   console.log(`building Kubernetes ${version}, once: ten minutes on two cores that do nothing else`);
   mkdirSync(join(programs, ".."), { recursive: true });
   const directory = mkdtempSync(join(programs, "../build-"));
@@ -84,10 +93,10 @@ function build(): void {
     const { status: built } = spawnSync("nice", ["-n", "19", "bash", script, directory, version], {
       stdio: "inherit",
     });
-    if (built !== 0) {
-      throw new Error(`Kubernetes ${version} was not built`);
+    if (built === 0) {
+      renameSync(join(directory, "bin"), programs);
     }
-    renameSync(join(directory, "bin"), programs);
+    return built === 0;
   } finally {
     spawnSync("chmod", ["-R", "u+w", directory]); // Go's modules are read-only.
     rmSync(directory, { recursive: true, force: true });

@@ -1,9 +1,9 @@
 /**
  * The tests of the Kubernetes backend on a real Kubernetes. Arguments are those of the integration tests; without a file all of
- * test/kubernetes run, and the client tests of test/api. With `--sample`, for `npm test`, it is one file, where Kubernetes has
- * been built before.
+ * test/kubernetes run, and the client tests of test/api. With `--sample`, for `npm test`, it is one file, where a cluster can be
+ * started.
  */
-import { isKubernetesReady, runBesideKubernetes } from "./kubernetes-cluster.ts";
+import { prepareKubernetes, runBesideKubernetes } from "./kubernetes-cluster.ts";
 
 const given = process.argv.slice(2);
 const isSample = given.includes("--sample");
@@ -13,10 +13,9 @@ const files = given.filter((each) => !each.startsWith("-"));
 const whole = ["test/kubernetes", "test/api/!(network-options).test.ts"];
 const sample = ["test/kubernetes/docker-cli.test.ts"];
 
-if (isSample && !isKubernetesReady()) {
-  console.log(
-    "no test ran on a real Kubernetes: `npm run soak -- kubernetes` builds it, once, and runs them all",
-  );
+const missing = isSample ? prepareKubernetes() : undefined;
+if (missing !== undefined) {
+  console.log(`no test ran on a real Kubernetes: ${missing}`);
 } else {
   const chosen = files.length > 0 ? files : isSample ? sample : whole;
   process.exitCode = await runBesideKubernetes([
