@@ -47,8 +47,8 @@ for (const [what, body] of Object.entries(made)) {
       await api.call("GET", "/_ping");
     }
     assert.match(client.header, /^HTTP\/1\.1 400 /);
-    // Pings come in between only if the thread that answers them does not parse the body too.
-    assert.ok(pings >= 10, `${pings} pings were answered before`);
+    // More than one ping comes in between only if the thread that answers them does not parse the body too.
+    assert.ok(pings > 2, `${pings} pings were answered before`);
   });
 }
 
@@ -98,26 +98,27 @@ test("places are given in the order in which they are asked for", async () => {
   assert.deepEqual(order, [1, 1, 2, 2, 3, 3]);
 });
 
-test("where large bodies are too long together, the oldest incomplete one is cut, and no complete one", async () => {
+test("where large bodies are too long together, one waits for complete ones, else the oldest incomplete is cut", async () => {
   const bodies = new LargeBodies(100);
   const cut: string[] = [];
   const begin = (name: string) => bodies.begin(() => cut.push(name));
-  const [complete, slow, slower, other] = ["complete", "slow", "slower", "other"].map(begin);
-  assert.ok(complete !== undefined && slow !== undefined && slower !== undefined && other !== undefined);
-  await complete.grow(40);
-  complete.complete();
+  const [slow, slower, complete, other] = [begin("slow"), begin("slower"), begin("complete"), begin("other")];
   await slow.grow(20);
   await slower.grow(20);
-  await other.grow(30);
-  assert.deepEqual(cut, ["slow"]);
-  await other.grow(30);
-  assert.deepEqual(cut, ["slow", "slower"]);
+  await complete.grow(40);
+  complete.complete();
   let hasRoom = false;
-  const waits = other.grow(10).then(() => (hasRoom = true));
+  const waits = other.grow(50).then(() => {
+    hasRoom = true;
+  });
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(hasRoom, false);
   complete[Symbol.dispose]();
   await waits;
+  assert.deepEqual(cut, []);
+  await other.grow(20);
+  assert.deepEqual(cut, ["slow"]);
+  await other.grow(30);
   assert.deepEqual(cut, ["slow", "slower"]);
   other[Symbol.dispose]();
 });

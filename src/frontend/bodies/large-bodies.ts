@@ -37,7 +37,9 @@ export type ConversionOutcome =
 export class LargeBodies {
   readonly #most: number;
   #total = 0;
+  /** Oldest first. */
   readonly #incomplete = new Set<LargeBody>();
+  readonly #complete = new Set<LargeBody>();
   #freed = Promise.withResolvers<void>();
 
   /** @param most bytes of all bodies together, more than one may have */
@@ -51,11 +53,13 @@ export class LargeBodies {
     const body: LargeBody = {
       grow: async (bytes) => {
         while (this.#incomplete.has(body) && this.#total + bytes > this.#most) {
-          const oldest = this.#incomplete.values().find((each) => each !== body);
-          if (oldest === undefined) {
+          if (this.#complete.size > 0) {
             await this.#freed.promise;
           } else {
-            oldest.cut();
+            this.#incomplete
+              .values()
+              .find((each) => each !== body)
+              ?.cut();
           }
         }
         if (this.#incomplete.has(body)) {
@@ -66,6 +70,7 @@ export class LargeBodies {
       complete: () => {
         clearTimeout(limit);
         this.#incomplete.delete(body);
+        this.#complete.add(body);
       },
       cut: () => {
         body[Symbol.dispose]();
@@ -73,6 +78,7 @@ export class LargeBodies {
       },
       [Symbol.dispose]: () => {
         body.complete();
+        this.#complete.delete(body);
         this.#total -= length;
         length = 0;
         this.#freed.resolve();
@@ -88,8 +94,8 @@ export class LargeBodies {
 /** One of {@link LargeBodies}. Disposed of once it is converted. */
 export interface LargeBody extends Disposable {
   /**
-   * Counts bytes that have come. Where all bodies together are too long, the oldest incomplete one is cut; without one,
-   * this waits until a complete one is disposed of. So nobody holds up others by sending slowly.
+   * Counts bytes that have come. Where all bodies together are too long, this waits until a complete one is disposed of;
+   * if there is none, the oldest incomplete one is cut. So nobody holds up others by sending slowly.
    */
   grow(bytes: number): Promise<void>;
   /** Nothing more comes; the body is not cut from now on. */
