@@ -6,6 +6,7 @@ import { componentLogger } from "../../common/logger.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { callbackPortOf } from "../cloud/callback/backend-relay.ts";
+import { innerSocketOff } from "../cloud/ready-made/asked-settings.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
 import { registryOptions } from "../server/serve-engine.ts";
@@ -94,7 +95,12 @@ export async function kubernetesPlatform(
     name: "kubernetes",
     capabilities: kubernetesCapabilities,
     settings: kubernetesSettings(
-      policies ? [] : [internalNetworks((name) => state.networks.named(name)?.network?.internal === true)],
+      [
+        ...(kubernetes.innerSocket === "off" ? [innerSocketOff("kubernetes")] : []),
+        ...(policies
+          ? []
+          : [internalNetworks((name) => state.networks.named(name)?.network?.internal === true)]),
+      ],
       kubernetes.architecture,
     ),
     tasks,

@@ -74,7 +74,7 @@ const notApplied: readonly CloudSetting[] = [
   {
     name: "host paths in --volume and --mount",
     why: "a pod is on any node; the path is what the image has there",
-    isSet: asks.hostPaths,
+    isSet: asks.otherHostPaths,
   },
   {
     name: "options of --tmpfs (all but size)",

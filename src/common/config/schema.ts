@@ -385,6 +385,7 @@ export const kubernetesSchema = object({
     withDefault(duration(), 60 * 60_000),
     "How long a start waits at most while a quota of the namespace is used up. This is not counted as `start_timeout`, but for the time in which nothing runs there whose end would make room.",
   ),
+  ...innerSocketShape,
   ...cloudAgentShape,
 });
 

@@ -46,11 +46,6 @@ export function cgroupParent({ resources }: HostConfig): boolean {
   return (resources?.cgroupParent ?? "") !== "";
 }
 
-/** `--volume` and `--mount` of host paths. */
-export function hostPaths(_host: HostConfig, { mounts }: ContainerRecord): boolean {
-  return mounts.some(({ type }) => type === "bind");
-}
-
 /** `--volume` and `--mount` of host paths other than a Docker socket. */
 export function otherHostPaths(_host: HostConfig, { mounts }: ContainerRecord): boolean {
   return mounts.some(({ type, source }) => type === "bind" && !isWellKnownSocket(source));
