@@ -3,10 +3,21 @@
 const quote = 0x22;
 const backslash = 0x5c;
 const comma = 0x2c;
+const list = 0x5b;
+const object = 0x7b;
 
-/** The number of values in the lists and objects of a text that may be JSON, by its commas: it is not parsed. */
-export function countValues(bytes: Uint8Array): number {
+/** Sizes of a JSON document. */
+export interface JsonSize {
+  /** Values in its lists and objects. */
+  readonly values: number;
+  /** Lists and objects, which may be nested to any depth without another value. */
+  readonly containers: number;
+}
+
+/** Counts what a text that may be JSON has, by its commas and brackets: it is not parsed. */
+export function sizeOfJson(bytes: Uint8Array): JsonSize {
   let commas = 0;
+  let containers = 0;
   let isInText = false;
   for (let at = 0; at < bytes.length; at += 1) {
     const byte = bytes[at];
@@ -20,7 +31,9 @@ export function countValues(bytes: Uint8Array): number {
       isInText = true;
     } else if (byte === comma) {
       commas += 1;
+    } else if (byte === list || byte === object) {
+      containers += 1;
     }
   }
-  return commas + 1;
+  return { values: commas + 1, containers };
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { Agent, get } from "node:http";
 import { connect, type Socket } from "node:net";
@@ -11,7 +12,7 @@ import { serveApi } from "../../test/support/docker-api.ts";
 import { until, untilTrue } from "../../test/support/until.ts";
 import { replyEmpty } from "./http/reply.ts";
 import type { ReplyContext } from "./request-context.ts";
-import type { HijackRoute, ReplyRoute } from "./router.ts";
+import { builtBackends, type HijackRoute, type ReplyRoute } from "./router.ts";
 
 test("an unknown path and a wrong method are both not found", async (t) => {
   const api = await serveApi(t, () => {});
@@ -383,3 +384,22 @@ test("a client of a raw answer that does not leave is left, once it has all of i
 function route(path: string, handler: (context: ReplyContext) => Promise<void>): ReplyRoute {
   return { method: "GET", path, answeredBy: "frontend", handler };
 }
+
+test("nothing is done for clients that have left before their requests are read", async (t) => {
+  const handled: string[] = [];
+  const work = route("/work", async ({ response, query }) => {
+    handled.push(String(query));
+    replyEmpty(response, 204);
+  });
+  const api = await serveApi(t, () => {}, [{ ...work, answeredBy: builtBackends }]);
+  // This process reads nothing until these clients have left.
+  const leave = (index: number): string =>
+    `connect(${JSON.stringify(api.socket)}, function () { this.end("GET /work?${index} HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", () => this.destroy()); });`;
+  const script = `const { connect } = require("node:net"); ${[1, 2, 3].map(leave).join(" ")}`;
+  assert.equal(spawnSync(process.execPath, ["-e", script]).status, 0);
+  const half = connect({ path: api.socket, allowHalfOpen: true });
+  half.end("GET /work?half HTTP/1.1\r\nHost: a\r\n\r\n");
+  assert.match(String((await once(half, "data"))[0]), /^HTTP\/1\.1 204 /);
+  half.destroy();
+  assert.deepEqual(handled, ["half="]);
+});

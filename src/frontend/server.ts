@@ -355,7 +355,13 @@ export class DockerApiServer {
 
   /** Admits a request by its kind; a call whose body is still incomplete counts as a transfer. */
   async #enter({ kind = "call" }: Route, request: IncomingMessage, signal: AbortSignal): Promise<Admitted> {
-    if (kind !== "call" || (await hasArrivedWhole(request))) {
+    await nextTurn(); // Lets the parser read on in the header's packet.
+    await nextTurn(); // A client that has left is known by now, and nothing is done for it.
+    signal.throwIfAborted();
+    if (request.socket.destroyed) {
+      throw new Error("the client is gone"); // The signal is about to say so.
+    }
+    if (kind !== "call" || hasArrivedWhole(request)) {
       return await this.#admission.enter(kind);
     }
     try {
@@ -424,13 +430,9 @@ export class DockerApiServer {
 }
 
 /** Whether a request's body arrived with its header. */
-async function hasArrivedWhole(request: IncomingMessage): Promise<boolean> {
+function hasArrivedWhole(request: IncomingMessage): boolean {
   const { "transfer-encoding": coding, "content-length": length } = request.headers;
-  if (coding === undefined && length === undefined) {
-    return true; // There is none.
-  }
-  await nextTurn(); // Lets the parser read on in the header's packet.
-  return request.complete;
+  return request.complete || (coding === undefined && length === undefined);
 }
 
 /** Why a request failed: our abort's reason says more than the "cancelled" that it caused. */

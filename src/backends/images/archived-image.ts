@@ -12,7 +12,7 @@ const mostImages = 4_096;
 /** The most bytes of an archive's manifests and configurations together, which are parsed and kept. */
 export const mostDocumentBytes = 64 * 1024 ** 2;
 
-/** The most values in them together: labels are in each list of images. */
+/** The most values, lists and objects in them together: labels are in each list of images. */
 export const mostDocumentValues = 200_000;
 
 /** Dependencies of the readers. */

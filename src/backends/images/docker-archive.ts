@@ -7,7 +7,12 @@ import { object } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
+import {
+  type ArchiveContext,
+  type ArchivedImage,
+  mostDocumentValues,
+  refuseTooManyImages,
+} from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { type HistoryEntry, parseNewImageConfig } from "./image-config.ts";
 import { check, parseJson } from "./manifest.ts";
@@ -31,7 +36,7 @@ export async function readDockerArchive(
   manifest: StoredBlob,
   context: ArchiveContext,
 ): Promise<ArchivedImage[]> {
-  const json = parseJson(await context.readDocument(manifest), "manifest");
+  const json = parseJson(await context.readDocument(manifest), "manifest", mostDocumentValues);
   if (json === null) {
     throw invalid("invalid manifest, manifest cannot be null (but can be [])");
   }

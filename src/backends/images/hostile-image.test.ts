@@ -179,3 +179,10 @@ test("a configuration has a bounded number of values: labels are in each list of
   const bytes = new TextEncoder().encode(JSON.stringify({ config: { Labels: labels }, rootfs: {} }));
   assert.throws(() => parseNewImageConfig(bytes), { kind: "invalid", message: /more than 20000 values$/ });
 });
+
+test("documents of lists in lists without end are refused before they are parsed", () => {
+  const bytes = new TextEncoder().encode(`${"[".repeat(2_000_000)}${"]".repeat(2_000_000)}`);
+  const refusal = { kind: "invalid", message: /more than 20000 values$/ };
+  assert.throws(() => parseManifest(bytes, ""), refusal);
+  assert.throws(() => parseImageConfig(bytes), refusal);
+});

@@ -5,7 +5,6 @@ import * as v from "valibot";
 
 import { mustRead, object, openMap, wholeNumber } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
-import { countValues } from "../../common/json-values.ts";
 import {
   type ContainerConfig,
   ContainerConfigSchema,
@@ -101,8 +100,8 @@ const imageSchema = object({
 });
 
 /** Parses the document, keeping the order of properties. @throws invalid */
-function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
-  const json = parseJson(bytes, "image configuration");
+function rootedJson(bytes: Uint8Array, most: number | undefined): { readonly rootfs: object } {
+  const json = parseJson(bytes, "image configuration", most);
   if (typeof json !== "object" || json === null || !("rootfs" in json) || json.rootfs === null) {
     throw invalid("invalid image JSON, no RootFS key");
   }
@@ -112,9 +111,6 @@ function rootedJson(bytes: Uint8Array): { readonly rootfs: object } {
   }
   return { ...json, rootfs };
 }
-
-/** The most values in a new image's configuration: labels are in each list of images. */
-const mostValues = 20_000;
 
 /** The most bytes of a new image's configuration: it is kept, is listed, and goes into images made from its containers. */
 const mostBytes = 524_288;
@@ -142,9 +138,6 @@ export function refuseTooDeep(layers: number): void {
  */
 export function parseNewImageConfig(bytes: Uint8Array): ImageConfig {
   refuseLong(bytes);
-  if (countValues(bytes) > mostValues) {
-    throw invalid(`invalid image configuration: more than ${mostValues} values`);
-  }
   const config = parseImageConfig(bytes);
   refuseTooDeep(config.diffIds.length);
   return config;
@@ -153,10 +146,11 @@ export function parseNewImageConfig(bytes: Uint8Array): ImageConfig {
 /**
  * Parses an image's configuration.
  *
+ * @param most values, lists and objects in it; default: as many as a new image's may have
  * @throws SockerlessError of kind `invalid`: malformed, or not for Linux
  */
-export function parseImageConfig(bytes: Uint8Array): ImageConfig {
-  const json = rootedJson(bytes);
+export function parseImageConfig(bytes: Uint8Array, most?: number): ImageConfig {
+  const json = rootedJson(bytes, most);
   const image = check(imageSchema, json, "image configuration");
   const diffIds = image.rootfs.diff_ids ?? [];
   if (image.history.filter((entry) => !entry.empty_layer).length > diffIds.length) {
@@ -277,7 +271,7 @@ export function renderImageConfig(image: NewImageConfig): Uint8Array {
  * @throws invalid if it is not a JSON object with layers
  */
 export function withLayers(configBytes: Uint8Array, diffIds: readonly string[]): Uint8Array {
-  const json = rootedJson(configBytes);
+  const json = rootedJson(configBytes, Number.POSITIVE_INFINITY);
   const rootfs = { ...json.rootfs, diff_ids: diffIds };
   return new TextEncoder().encode(JSON.stringify({ ...json, rootfs }));
 }

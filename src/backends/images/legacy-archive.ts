@@ -11,6 +11,7 @@ import {
   type ArchiveContext,
   type ArchivedImage,
   mostDocumentBytes,
+  mostDocumentValues,
   refuseTooManyImages,
   tooLarge,
 } from "./archived-image.ts";
@@ -56,7 +57,7 @@ export async function readLegacyArchive(
   const repositories = files.get("repositories");
   const tags = check(
     openMap(openMap(v.string())),
-    parseJson(await context.readDocument(repositories), "repositories"),
+    parseJson(await context.readDocument(repositories), "repositories", mostDocumentValues),
     "repositories",
   );
   return reader.named(tags);

@@ -3,7 +3,7 @@
  * is read and checked before the first image is installed; a stream that is cut or damaged leaves nothing.
  */
 import { invalid } from "../../common/errors.ts";
-import { countValues } from "../../common/json-values.ts";
+import { sizeOfJson } from "../../common/json-values.ts";
 import { shortId } from "../../common/ids.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
@@ -79,7 +79,8 @@ export async function loadArchive(
         throw tooLarge();
       }
       const bytes = await store.read(blob.digest, maxJsonBytes);
-      documentValues += countValues(bytes);
+      const { values, containers } = sizeOfJson(bytes);
+      documentValues += values + containers;
       if (documentValues > mostDocumentValues) {
         throw tooLarge();
       }

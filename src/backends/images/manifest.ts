@@ -3,6 +3,7 @@ import * as v from "valibot";
 
 import { listOfAtMost, object, openMap, read, type Schema, size } from "../../common/documents.ts";
 import { invalid, messageOf } from "../../common/errors.ts";
+import { sizeOfJson } from "../../common/json-values.ts";
 import { isSha256Digest } from "./digest.ts";
 
 /** Size limit for a manifest, index or image configuration, in bytes. */
@@ -156,8 +157,20 @@ export function checkImageMediaType(mediaType: string): void {
   }
 }
 
-/** Parses JSON from untrusted bytes; the error calls the document `what`. */
-export function parseJson(bytes: Uint8Array, what: string): unknown {
+/** The most values, lists and objects in a document: labels are in each list of images. */
+const mostValues = 20_000;
+
+/**
+ * Parses JSON from untrusted bytes; the error calls the document `what`.
+ *
+ * @param most values, lists and objects in it
+ * @throws SockerlessError of kind `invalid`
+ */
+export function parseJson(bytes: Uint8Array, what: string, most = mostValues): unknown {
+  const { values, containers } = sizeOfJson(bytes);
+  if (values + containers > most) {
+    throw invalid(`invalid ${what}: more than ${most} values`);
+  }
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {

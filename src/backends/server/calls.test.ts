@@ -237,3 +237,12 @@ test("a call with a time limit has it", async () => {
   };
   await assert.rejects(client.getInfo({}, { timeoutMs: 20 }), { code: Code.DeadlineExceeded });
 });
+
+test("answers of the largest lists that are not read leave the connection to other calls", async () => {
+  info = (_, headers) => Promise.resolve({ name: headers.has("x-long") ? "x".repeat(60_000_000) : "short" });
+  const path = "/sockerless.backend.v1.SystemService/GetInfo";
+  const header = { "content-type": "application/proto", "connect-protocol-version": "1", "x-long": "1" };
+  const lists = await Promise.all([1, 2, 3, 4].map(() => session.request("POST", path, header, {})));
+  await Promise.all(lists.map((each) => once(each.on("error", () => {}).end(), "response")));
+  assert.equal((await client.getInfo({})).name, "short");
+});

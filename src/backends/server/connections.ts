@@ -13,11 +13,12 @@ const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
 /**
  * Frame and window sizes for bulk streams. Callers are authenticated, and those of a frontend share a connection: Node
- * would otherwise take a thousand clients disconnecting at once for an attack and cut all calls.
+ * would otherwise take a thousand clients disconnecting at once, or a few of the longest lists, for an attack and cut all
+ * calls.
  */
 export const http2Settings = {
   settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
-  maxSessionMemory: 64,
+  maxSessionMemory: 1024,
   streamResetBurst: 1_000_000,
   streamResetRate: 1_000_000,
 } as const;

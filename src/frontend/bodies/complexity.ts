@@ -1,13 +1,20 @@
-/** Bound on the number of values in a large body: the backend's cost of decoding and storing grows with it. */
+/** Bounds on the numbers of values in a large body: the cost of decoding and storing it grows with them. */
 import { invalid } from "../../common/errors.ts";
-import { countValues } from "../../common/json-values.ts";
+import { sizeOfJson } from "../../common/json-values.ts";
 
 /** Maximum number of values: enough for 25,000 ports, exposed and bound. */
 const maxValues = 50_000;
 
-/** @throws SockerlessError of kind `invalid`: a text that may be JSON has too many values */
+/** Maximum number of lists and objects: those ports have three each. */
+const maxContainers = 2 * maxValues;
+
+/** @throws SockerlessError of kind `invalid`: a text that may be JSON has too many values, lists or objects */
 export function checkComplexity(bytes: Uint8Array): void {
-  if (countValues(bytes) > maxValues) {
+  const { values, containers } = sizeOfJson(bytes);
+  if (values > maxValues) {
     throw invalid(`invalid JSON: more than ${maxValues} values`);
+  }
+  if (containers > maxContainers) {
+    throw invalid(`invalid JSON: more than ${maxContainers} lists and objects`);
   }
 }

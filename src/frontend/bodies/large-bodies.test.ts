@@ -71,6 +71,12 @@ test("a large body becomes the request that it would be in this thread", async (
   assert.deepEqual(fromBinary(schema, toBinary(schema, encoded)), expected);
 });
 
+test("lists in lists without end are refused before they are parsed", async () => {
+  const bytes = Buffer.from(`${"[".repeat(2_000_000)}${"]".repeat(2_000_000)}`);
+  const task = { name: "createContainer", bytes, version: "1.51", isOptional: false } as const;
+  await assert.rejects(convertInThread(task), /more than 100000 lists and objects/);
+});
+
 test("a query or a filter of more parts than anybody has is refused", async (t) => {
   const api = await serveApi(t, () => {});
   const values = Array.from({ length: 5000 }, (_, n) => `k${n}`);
@@ -85,26 +91,26 @@ test("a query or a filter of more parts than anybody has is refused", async (t) 
   }
 });
 
-test("places are given in the order in which they are asked for", async () => {
+test("slots are given by order, then as they were asked for", async () => {
   const slots = new Slots(1);
   const order: number[] = [];
-  const users = [1, 2, 3].map(async (user) => {
-    using _place = await slots.enter();
+  const users = [1, 2, 3, 4].map(async (user) => {
+    using _slot = await slots.enter({ order: user === 4 ? 0 : 1 });
     order.push(user);
     await new Promise((resolve) => setImmediate(resolve));
     order.push(user);
   });
   await Promise.all(users);
-  assert.deepEqual(order, [1, 1, 2, 2, 3, 3]);
+  assert.deepEqual(order, [1, 1, 4, 4, 2, 2, 3, 3]);
 });
 
-test("where large bodies are too long together, one waits for complete ones, else the oldest incomplete is cut", async () => {
+test("where large bodies are too long together, one waits for complete ones, else the longest incomplete is cut", async () => {
   const bodies = new LargeBodies(100);
   const cut: string[] = [];
   const begin = (name: string) => bodies.begin(() => cut.push(name));
   const [slow, slower, complete, other] = [begin("slow"), begin("slower"), begin("complete"), begin("other")];
-  await slow.grow(20);
-  await slower.grow(20);
+  await slow.grow(30);
+  await slower.grow(10);
   await complete.grow(40);
   complete.complete();
   let hasRoom = false;
@@ -116,10 +122,10 @@ test("where large bodies are too long together, one waits for complete ones, els
   complete[Symbol.dispose]();
   await waits;
   assert.deepEqual(cut, []);
-  await other.grow(20);
-  assert.deepEqual(cut, ["slow"]);
-  await other.grow(30);
-  assert.deepEqual(cut, ["slow", "slower"]);
+  await slower.grow(30);
+  assert.deepEqual(cut, ["other"]);
+  await slower.grow(30);
+  assert.deepEqual(cut, ["other"]);
   other[Symbol.dispose]();
 });
 

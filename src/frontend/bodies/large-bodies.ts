@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import type { Piscina } from "piscina";
 
 import { type ErrorData, SockerlessError, systemError } from "../../common/errors.ts";
+import { Slots } from "../http/slots.ts";
 import type { ConversionName } from "./conversions.ts";
 
 const require = createRequire(import.meta.url);
@@ -37,8 +38,8 @@ export type ConversionOutcome =
 export class LargeBodies {
   readonly #most: number;
   #total = 0;
-  /** Oldest first. */
-  readonly #incomplete = new Set<LargeBody>();
+  /** The bytes of each that have come. */
+  readonly #incomplete = new Map<LargeBody, number>();
   readonly #complete = new Set<LargeBody>();
   #freed = Promise.withResolvers<void>();
 
@@ -56,15 +57,13 @@ export class LargeBodies {
           if (this.#complete.size > 0) {
             await this.#freed.promise;
           } else {
-            this.#incomplete
-              .values()
-              .find((each) => each !== body)
-              ?.cut();
+            this.#longest().cut();
           }
         }
         if (this.#incomplete.has(body)) {
           length += bytes;
           this.#total += bytes;
+          this.#incomplete.set(body, length);
         }
       },
       complete: () => {
@@ -85,9 +84,13 @@ export class LargeBodies {
         this.#freed = Promise.withResolvers();
       },
     };
-    this.#incomplete.add(body);
+    this.#incomplete.set(body, 0);
     const limit = setTimeout(() => body.cut(), bodyLimitMs);
     return body;
+  }
+
+  #longest(): LargeBody {
+    return [...this.#incomplete].reduce((longest, each) => (each[1] > longest[1] ? each : longest))[0];
   }
 }
 
@@ -95,7 +98,7 @@ export class LargeBodies {
 export interface LargeBody extends Disposable {
   /**
    * Counts bytes that have come. Where all bodies together are too long, this waits until a complete one is disposed of;
-   * if there is none, the oldest incomplete one is cut. So nobody holds up others by sending slowly.
+   * if there is none, the longest incomplete one is cut. So nobody holds up others by sending slowly.
    */
   grow(bytes: number): Promise<void>;
   /** Nothing more comes; the body is not cut from now on. */
@@ -103,15 +106,23 @@ export interface LargeBody extends Disposable {
   cut(): void;
 }
 
+/** Turns at the thread. */
+const turns = new Slots(1);
+
 /** The thread, which starts with the first large body. */
 let thread: Piscina<ConversionTask, ConversionOutcome> | undefined;
 
 function startedThread(): Piscina<ConversionTask, ConversionOutcome> {
   if (thread === undefined) {
     const { Piscina } = require("piscina") as typeof import("piscina");
-    const filename = new URL("./conversion-thread.js", import.meta.url).href;
-    const options = { filename, name: "convertBody", idleTimeout: idleMs, resourceLimits };
-    thread = new Piscina({ ...options, minThreads: 0, maxThreads: 1 });
+    thread = new Piscina({
+      filename: new URL("./conversion-thread.js", import.meta.url).href,
+      name: "convertBody",
+      minThreads: 0,
+      maxThreads: 1,
+      idleTimeout: idleMs,
+      resourceLimits,
+    });
     thread.on("error", () => {}); // The next task replaces a thread that ended idle.
   }
   return thread;
@@ -125,6 +136,8 @@ function startedThread(): Piscina<ConversionTask, ConversionOutcome> {
 export async function convertInThread(
   task: ConversionTask,
 ): Promise<Exclude<ConversionOutcome, { readonly error: ErrorData }>> {
+  // The shortest first: a crowd of long ones does not hold up others.
+  using _turn = await turns.enter({ order: task.bytes.length });
   const outcome = await startedThread()
     .run(task)
     .catch((error: unknown) => {

@@ -1,5 +1,6 @@
 /** Detection of a client that leaves an ordinary request. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { TLSSocket } from "node:tls";
 
 import type { Clock } from "../../common/clock.ts";
 import { after } from "../../common/timers.ts";
@@ -9,8 +10,9 @@ import type { Exchange } from "./exchanges.ts";
 const halfCloseGraceMs = 1000;
 
 /**
- * Aborts the exchange when the client is gone. A half-close looks the same as a full close, so a half-closed client
- * gets a moment to read an answer that is on its way, but not long enough to wait for an exit or an event.
+ * Aborts the exchange when the client is gone. A half-close looks the same as a full close, but on a unix socket a write of
+ * nothing fails after the latter. Elsewhere a half-closed client gets a moment to read an answer that is on its way, but not
+ * long enough to wait for an exit or an event.
  *
  * @returns a function that stops watching, to be called once the request is answered
  */
@@ -24,6 +26,9 @@ export function watchClient(
   let leaving: Disposable | undefined;
   const leave = (): void => end.abort(new Error("the client is gone"));
   const leaveSoon = (): void => {
+    if (!(socket instanceof TLSSocket)) {
+      socket.write("");
+    }
     leaving = after(clock, halfCloseGraceMs, leave);
   };
   socket.once("end", leaveSoon);

@@ -6,8 +6,8 @@ import { Slots } from "./slots.ts";
 /** Number of answers of one endpoint that are made at once, here and in the backend. */
 const atOnce = 2;
 
-/** Milliseconds after which an answer counts no more: it waits for something external, such as a backend's restart. */
-const slotLimitMs = 1_000;
+/** Milliseconds after which an answer counts no more: the longest are made in less, even on a busy machine. */
+const slotLimitMs = 10_000;
 
 /**
  * Makes at most two answers of an endpoint at once, in order of arrival, so that a crowd of requests does not hold up

@@ -5,12 +5,14 @@ export interface SlotOptions {
   readonly limitMs?: number;
   /** Ends the wait for a slot. */
   readonly signal?: AbortSignal;
+  /** Waiters with a smaller one are served before; default: 0. */
+  readonly order?: number;
 }
 
-/** A counting semaphore that serves waiters in order of arrival. */
+/** A counting semaphore that serves waiters of the same order as they arrive. */
 export class Slots {
   #free: number;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Map<() => void, number>();
 
   /** @param count number of slots */
   constructor(count: number) {
@@ -22,11 +24,11 @@ export class Slots {
    *
    * @throws the signal's reason
    */
-  async enter({ limitMs, signal }: SlotOptions = {}): Promise<Disposable> {
+  async enter({ limitMs, signal, order = 0 }: SlotOptions = {}): Promise<Disposable> {
     signal?.throwIfAborted();
     if (this.#free === 0) {
       const turn = Promise.withResolvers<void>();
-      this.#waiting.add(turn.resolve);
+      this.#waiting.set(turn.resolve, order);
       using _leaving = onAbort(signal, () => {
         this.#waiting.delete(turn.resolve);
         turn.reject(signal?.reason);
@@ -47,14 +49,14 @@ export class Slots {
     return { [Symbol.dispose]: release };
   }
 
-  /** A released slot passes directly to the longest waiter. */
+  /** A released slot passes directly to the next waiter. */
   #leave(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) {
+    if (this.#waiting.size === 0) {
       this.#free += 1;
-    } else {
-      this.#waiting.delete(next);
-      next();
+      return;
     }
+    const [next] = [...this.#waiting].reduce((first, each) => (each[1] < first[1] ? each : first));
+    this.#waiting.delete(next);
+    next();
   }
 }

@@ -6,6 +6,7 @@ import * as v from "valibot";
 
 import { object, read } from "../../../common/documents.ts";
 import { systemError } from "../../../common/errors.ts";
+import { parseJson } from "../manifest.ts";
 import { type AuthChallenge, parseChallenges } from "./auth-challenge.ts";
 import { basicHeader, type Credentials } from "./credentials.ts";
 import type { HttpClient, HttpResponse } from "./http-client.ts";
@@ -108,7 +109,7 @@ export class Authorizer {
     if (response.status < 200 || response.status >= 300) {
       throw await refusalOfResponse(response);
     }
-    const { value: answer } = read(tokenSchema, parseJson(await response.bytes(maxTokenBytes)));
+    const { value: answer } = read(tokenSchema, tokenIn(await response.bytes(maxTokenBytes)));
     const token = answer?.token || answer?.access_token;
     if (token === undefined || token === null || token === "") {
       throw new RegistryUnreachable("authorization server did not include a token in the response");
@@ -183,9 +184,9 @@ export async function refusalOfResponse(response: HttpResponse): Promise<Registr
   });
 }
 
-function parseJson(bytes: Uint8Array): unknown {
+function tokenIn(bytes: Uint8Array): unknown {
   try {
-    return JSON.parse(Buffer.from(bytes).toString("utf8"));
+    return parseJson(bytes, "token response");
   } catch (error) {
     throw systemError("unable to decode token response", error);
   }

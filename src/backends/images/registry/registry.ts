@@ -15,6 +15,7 @@ import { RegistryRefusal, RegistryUnreachable, statusLine } from "./registry-err
 /** Limits of a list of tags, as a registry could return pages endlessly. */
 const maxTagPages = 10_000;
 const maxTagBytes = 16 * 1024 ** 2;
+const mostTagsOfPage = 200_000;
 
 const tagListSchema = object({ tags: v.nullish(v.array(v.string())) });
 
@@ -374,7 +375,7 @@ export class Registry implements Disposable {
 
 function tagsOfPage(bytes: Buffer): readonly string[] {
   try {
-    return mustRead(tagListSchema, JSON.parse(bytes.toString("utf8"))).tags ?? [];
+    return mustRead(tagListSchema, parseJson(bytes, "list of tags", mostTagsOfPage)).tags ?? [];
   } catch (error) {
     throw invalid("the registry's list of tags is none", error);
   }
