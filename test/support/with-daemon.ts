@@ -1,3 +1,4 @@
+import { networkInterfaces } from "node:os";
 import { after, before } from "node:test";
 
 import type { Azure } from "../simulators/azure/azure.ts";
@@ -6,22 +7,28 @@ import { Daemon, type DaemonOptions } from "./daemon.ts";
 import { busyboxArchiveFile } from "./images.ts";
 
 /** Gives the tests of a file one daemon with the image `busybox`, on the backend under test. */
-export function withDaemon(options: DaemonOptions = {}): { readonly daemon: Daemon } {
+export function withDaemon(options: DaemonOptions = {}): Setting {
   const resources = new AsyncDisposableStack();
-  let started: Daemon | undefined;
+  let started: Setting | undefined;
   before(async () => {
-    started = await startDaemon(resources, options);
-    await started.ok("load", "--input", await busyboxArchiveFile());
+    started = await startSetting(resources, options);
+    await started.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
     await resources.disposeAsync();
   });
+  const setting = (): Setting => {
+    if (started === undefined) {
+      throw new Error("the daemon is there once a test runs");
+    }
+    return started;
+  };
   return {
     get daemon() {
-      if (started === undefined) {
-        throw new Error("the daemon is there once a test runs");
-      }
-      return started;
+      return setting().daemon;
+    },
+    get host() {
+      return setting().host;
     },
   };
 }
@@ -31,8 +38,19 @@ export async function startDaemon(
   resources: AsyncDisposableStack,
   options: DaemonOptions = {},
 ): Promise<Daemon> {
+  return (await startSetting(resources, options)).daemon;
+}
+
+/** A daemon, and where it is. */
+export interface Setting {
+  readonly daemon: Daemon;
+  /** Address at which its containers reach this machine. */
+  readonly host: string;
+}
+
+async function startSetting(resources: AsyncDisposableStack, options: DaemonOptions): Promise<Setting> {
   const account = await openAccount(resources);
-  return resources.use(
+  const daemon = resources.use(
     await Daemon.start({
       ...options,
       args: [
@@ -42,6 +60,13 @@ export async function startDaemon(
       env: { ...account?.env, ...options.env },
     }),
   );
+  return { daemon, host: account?.host ?? ownAddress() };
+}
+
+/** An address of this machine; the one of its loopback interface where it has no other. */
+function ownAddress(): string {
+  const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+  return addresses.find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "127.0.0.1";
 }
 
 /** Arguments and environment of `sockerless backend` on the backend under test, its name included. */
@@ -52,10 +77,15 @@ export async function backendProgram(
   return { args: [backendUnderTest(), ...(account?.args ?? [])], env: { ...process.env, ...account?.env } };
 }
 
+/** Parts of an account that a backend is started with, and the address at which its containers reach this machine. */
+interface Account {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly host: string;
+}
+
 /** A simulated account of the cloud under test, and what a backend that uses it is started with. */
-async function openAccount(
-  resources: AsyncDisposableStack,
-): Promise<{ readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> } | undefined> {
+async function openAccount(resources: AsyncDisposableStack): Promise<Account | undefined> {
   const linger = "20m"; // Files of what has ended are there as long as a test takes.
   // Only where it is wanted: a simulated cloud is much to load.
   switch (backendUnderTest()) {
@@ -63,16 +93,22 @@ async function openAccount(
       return undefined;
     case "ecs": {
       const { EcsAccount } = await import("./ecs-daemon.ts");
-      return resources.use(await EcsAccount.open({ ecs: { linger } }));
+      const account = resources.use(await EcsAccount.open({ ecs: { linger } }));
+      return { ...partsOf(account), host: account.aws.services.network.subnets()[0]?.routerAddress ?? "" };
     }
     case "aca": {
       const { AcaAccount } = await import("./aca-daemon.ts");
       const aca = async ({ endpoint }: Azure) => ({ linger, logs_endpoint: endpoint });
-      return resources.use(await AcaAccount.open({ aca }));
+      const account = resources.use(await AcaAccount.open({ aca }));
+      return { ...partsOf(account), host: account.azure.hostAddress };
     }
     case "kubernetes": {
       const { KubernetesAccount, sharedCluster } = await import("./kubernetes-daemon.ts");
-      return resources.use(await KubernetesAccount.open(await sharedCluster(resources)));
+      const { node } = await import("./kubernetes-node.ts");
+      const account = resources.use(await KubernetesAccount.open(await sharedCluster(resources)));
+      return { ...partsOf(account), host: node };
     }
   }
 }
+
+const partsOf = ({ args, env }: Omit<Account, "host">): Omit<Account, "host"> => ({ args, env });

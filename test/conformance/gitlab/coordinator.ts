@@ -22,6 +22,7 @@ export interface JobEnd {
 interface JobState {
   readonly id: number;
   readonly job: Job;
+  readonly begun: PromiseWithResolvers<void>;
   readonly ended: PromiseWithResolvers<JobEnd>;
   log: Buffer;
   startedAt: number;
@@ -60,6 +61,7 @@ export class Coordinator implements AsyncDisposable {
     this.#states = jobs.map((job, at) => ({
       id: 100 + at,
       job,
+      begun: Promise.withResolvers<void>(),
       ended: Promise.withResolvers<JobEnd>(),
       log: Buffer.alloc(0),
       startedAt: 0,
@@ -95,6 +97,23 @@ export class Coordinator implements AsyncDisposable {
   /** Resolves once the job has ended, whose turn comes after those before it. */
   async end(job: Job): Promise<JobEnd> {
     return await this.#stateOf((state) => state.job === job).ended.promise;
+  }
+
+  /** ID of a job. */
+  idOf(job: Job): number {
+    return this.#stateOf((state) => state.job === job).id;
+  }
+
+  /** Resolves once a job's log has `start`. */
+  async begun(job: Job): Promise<void> {
+    await this.#stateOf((state) => state.job === job).begun.promise;
+  }
+
+  /** Ends a job whose runner is no more, as GitLab does after an hour; the next one's turn comes. */
+  giveUp(job: Job, note: string): void {
+    const state = this.#stateOf((each) => each.job === job);
+    state.log = Buffer.concat([state.log, Buffer.from(`\n${note}`)]);
+    this.#end(state, { state: "failed", failure_reason: "stuck_or_timeout_failure" });
   }
 
   /** Log of a job, as far as it has come. */
@@ -218,7 +237,8 @@ export class Coordinator implements AsyncDisposable {
   #appendLog(state: JobState, request: IncomingMessage, body: Buffer, response: ServerResponse): void {
     const from = Number((request.headers["content-range"] ?? "0").split("-")[0]);
     state.log = Buffer.concat([state.log.subarray(0, from), body]);
-    if (state.job.cancel !== undefined && /^start$/m.test(plainLog(state.log))) {
+    if (/^start$/m.test(plainLog(state.log))) {
+      state.begun.resolve();
       state.cancelled = state.job.cancel;
     }
     response
@@ -231,13 +251,16 @@ export class Coordinator implements AsyncDisposable {
   }
 
   #update(state: JobState, update: Update, response: ServerResponse): void {
-    const { state: status, failure_reason: reason, exit_code: exitCode } = update;
-    if (status === undefined || status === "running") {
+    if (update.state === undefined || update.state === "running") {
       response.writeHead(200, { "Job-Status": state.cancelled ?? "running" }).end();
       return;
     }
-    state.isOver = true;
     response.writeHead(200).end();
+    this.#end(state, update);
+  }
+
+  #end(state: JobState, { state: status = "", failure_reason: reason, exit_code: exitCode }: Update): void {
+    state.isOver = true;
     state.ended.resolve({
       status: state.cancelled === undefined ? status : "canceled",
       reason,

@@ -1,8 +1,10 @@
 /** Images of the jobs, their services and GitLab Runner's helper. */
+import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { checkout } from "../../support/daemon.ts";
+import { runCommand } from "../../support/command.ts";
+import { checkout, type Daemon } from "../../support/daemon.ts";
 import type { FixtureImage, Tagged } from "../../support/images.ts";
 import { type TarEntry, tarOf } from "../../support/tar.ts";
 import { debianRoot } from "../debian-root.ts";
@@ -16,6 +18,14 @@ export async function gitlabImages(programs: string): Promise<string> {
   const helper = await readFile(join(programs, "gitlab-runner-helper"));
   const inputs = [helper, await readFile(new URL(import.meta.url))];
   return await unpackedImages("gitlab-images", inputs, () => images(helper));
+}
+
+/** Loads the images of such a directory. */
+export async function loadImages(daemon: Daemon, directory: string): Promise<void> {
+  const archive = join(daemon.directory, "images.tar");
+  const packed = await runCommand("tar", ["--create", `--file=${archive}`, `--directory=${directory}`, "."]);
+  assert.equal(packed.code, 0, packed.errorText);
+  await daemon.ok("load", "--input", archive);
 }
 
 async function images(helper: Buffer): Promise<Tagged[]> {

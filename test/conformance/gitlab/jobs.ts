@@ -32,6 +32,8 @@ export interface Job {
   readonly timeout?: number;
   /** It is cancelled once its log has `start`: at once, or so that its after_script still runs. */
   readonly cancel?: "canceled" | "canceling";
+  /** Meets it once its log has `start`; after the runner was killed, another one runs the jobs that follow. */
+  readonly mishap?: "its container is killed" | "the runner is killed";
   readonly expect: Expected;
   /** Why it runs on this machine only. */
   readonly onMachine?: string;
@@ -290,6 +292,36 @@ export const jobs: readonly Job[] = [
     afterScript: ["echo after cancel"],
     cancel: "canceling",
     expect: { status: "canceled", has: ["after cancel"], hasNot: ["\nnever"] },
+  },
+  {
+    name: "container that is killed",
+    image: debian,
+    script: ["echo start; sleep 100; echo never"],
+    afterScript: ["echo after kill"],
+    mishap: "its container is killed",
+    expect: {
+      status: "failed",
+      exitCode: 137,
+      reason: "script_failure",
+      has: ["after kill", "exit code 137"],
+      hasNot: ["\nnever"],
+    },
+  },
+  {
+    name: "runner that is killed",
+    image: debian,
+    variables: networkPerBuild,
+    services: [{ name: "web:job", alias: "api" }],
+    script: ["echo start; sleep 100; echo never"],
+    mishap: "the runner is killed",
+    expect: {
+      status: "failed",
+      has: [
+        ...["left: build running\n", "left: predefined exited\n", "left: web-0 running\n"],
+        ...["left: network\n", "cleared: nothing is left\n"],
+      ],
+      hasNot: ["\nnever"],
+    },
   },
   { name: "one more", image: debian, script: ["echo fine"], expect: { has: ["fine"] } },
 ];

@@ -3,10 +3,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { runCommand } from "../../support/command.ts";
 import type { Daemon } from "../../support/daemon.ts";
 import { programLimitMs } from "../../support/foreign-programs.ts";
-import { gitlabImages } from "./images.ts";
+import { gitlabImages, loadImages } from "./images.ts";
 import { alike, jobs } from "./jobs.ts";
 import { gitlabRunner } from "./runner.ts";
 import { RunnerSession, type SessionOptions } from "./runner-session.ts";
@@ -38,15 +37,7 @@ export function testJobs(
         const programs = await gitlabRunner();
         const images = await gitlabImages(programs);
         const { daemon, host, cpus = "0.5" } = await startCloud(resources);
-        const archive = join(daemon.directory, "images.tar");
-        const packed = await runCommand("tar", [
-          "--create",
-          `--file=${archive}`,
-          `--directory=${images}`,
-          ".",
-        ]);
-        assert.equal(packed.code, 0, packed.errorText);
-        await daemon.ok("load", "--input", archive);
+        await loadImages(daemon, images);
         startSession = async (options) =>
           resources.use(
             await RunnerSession.start({

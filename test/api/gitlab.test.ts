@@ -1,0 +1,70 @@
+/**
+ * GitLab Runner's own program, by the configuration and the jobs of docs/ci/gitlab.md. Compiling it takes minutes: with
+ * SOCKERLESS_SOAK=1 alone.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { gitlabImages, helperImage, loadImages } from "../conformance/gitlab/images.ts";
+import type { Job } from "../conformance/gitlab/jobs.ts";
+import { Recipe } from "../conformance/gitlab/recipe.ts";
+import { gitlabRunner } from "../conformance/gitlab/runner.ts";
+import { RunnerSession } from "../conformance/gitlab/runner-session.ts";
+import { programLimitMs } from "../support/foreign-programs.ts";
+import { busyboxRootfsFile } from "../support/images.ts";
+import { inSoak } from "../support/soak.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+
+describe("GitLab Runner by its recipe", inSoak, () => {
+  const resources = new AsyncDisposableStack();
+  let session: RunnerSession;
+  let jobs: readonly Job[];
+
+  before(
+    async () => {
+      const { daemon, host } = setting;
+      const recipe = await Recipe.read();
+      jobs = [
+        recipe.job("build", ["Created cache", "Uploading artifacts"]),
+        recipe.job("test", ["Downloading artifacts", "first\n", "served\n", "Job succeeded"]),
+        recipe.job("build", ["Successfully extracted cache"], "build once more"),
+      ];
+      const programs = await gitlabRunner();
+      await loadImages(daemon, await gitlabImages(programs));
+      await daemon.ok("tag", helperImage, recipe.helperImage);
+      await daemon.ok("tag", "debian:job", "node:22");
+      const serve = "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w";
+      const change = ["--change", `CMD ["sh", "-c", "${serve}"]`];
+      await daemon.ok("import", ...change, await busyboxRootfsFile(), "nginx:1");
+      session = resources.use(
+        await RunnerSession.start({
+          ...{ programs, host, daemon: daemon.host, jobs },
+          configuration: (url) => recipe.configuration(url, daemon.host),
+          log: join(daemon.directory, "runner.log"),
+        }),
+      );
+    },
+    { timeout: programLimitMs },
+  );
+  after(() => resources.disposeAsync());
+
+  test("it runs a job with a cache and artifacts, one with a service, and finds the cache again", async (t) => {
+    for (const job of jobs) {
+      const { complaints, log, seconds } = await session.result(job);
+      assert.deepEqual(complaints, [], log);
+      t.diagnostic(`${job.name}: ${seconds?.toFixed(0)} s`);
+    }
+    assert.equal(await setting.daemon.ok("ps", "--all", "--quiet"), "");
+    const until = ["--since", "0", "--until", `${Date.now() / 1000}`];
+    const filters = ["--filter", "type=container", "--filter", "event=create"];
+    const format = ["--format", "{{.Actor.Attributes.name}}"];
+    const made = await setting.daemon.ok("events", ...until, ...filters, ...format);
+    assert.deepEqual(
+      made.split("\n").map((name) => name.replace(/^runner-.*-concurrent-0-[0-9a-f]+-/, "")),
+      ["predefined", "build", "nginx-0", "predefined", "build", "predefined", "build"],
+    );
+  });
+});
