@@ -1,6 +1,7 @@
 import { networkInterfaces } from "node:os";
 import { after, before } from "node:test";
 
+import type { Aws } from "../simulators/aws/aws.ts";
 import type { Azure } from "../simulators/azure/azure.ts";
 import { backendUnderTest } from "./backend-under-test.ts";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
@@ -48,8 +49,13 @@ export interface Setting {
   readonly host: string;
 }
 
-async function startSetting(resources: AsyncDisposableStack, options: DaemonOptions): Promise<Setting> {
-  const account = await openAccount(resources);
+/** Starts a daemon on the backend under test, as {@link startDaemon}. @param ecs settings on that backend */
+export async function startSetting(
+  resources: AsyncDisposableStack,
+  options: DaemonOptions = {},
+  ecs?: (aws: Aws) => Readonly<Record<string, unknown>>,
+): Promise<Setting> {
+  const account = await openAccount(resources, ecs);
   const daemon = resources.use(
     await Daemon.start({
       ...options,
@@ -85,7 +91,10 @@ interface Account {
 }
 
 /** A simulated account of the cloud under test, and what a backend that uses it is started with. */
-async function openAccount(resources: AsyncDisposableStack): Promise<Account | undefined> {
+async function openAccount(
+  resources: AsyncDisposableStack,
+  ecs?: (aws: Aws) => Readonly<Record<string, unknown>>,
+): Promise<Account | undefined> {
   const linger = "20m"; // Files of what has ended are there as long as a test takes.
   // Only where it is wanted: a simulated cloud is much to load.
   switch (backendUnderTest()) {
@@ -93,7 +102,9 @@ async function openAccount(resources: AsyncDisposableStack): Promise<Account | u
       return undefined;
     case "ecs": {
       const { EcsAccount } = await import("./ecs-daemon.ts");
-      const account = resources.use(await EcsAccount.open({ ecs: { linger } }));
+      const account = resources.use(
+        await EcsAccount.open({ ecs: async (aws) => ({ linger, ...ecs?.(aws) }) }),
+      );
       return { ...partsOf(account), host: account.aws.services.network.subnets()[0]?.routerAddress ?? "" };
     }
     case "aca": {

@@ -228,7 +228,7 @@ export class Coordinator implements AsyncDisposable {
         trace_sections: true,
         failure_reasons: [
           ...["unknown_failure", "script_failure", "runner_system_failure", "job_execution_timeout"],
-          "image_pull_failure",
+          ...["image_pull_failure", "runner_configuration_error"],
         ],
       },
     };

@@ -8,6 +8,8 @@ export type JobImage =
       readonly alias?: string;
       readonly entrypoint?: readonly string[];
       readonly command?: readonly string[];
+      /** Policies, of those that the runner's configuration allows. */
+      readonly pull_policy?: readonly string[];
       readonly variables?: readonly {
         readonly key: string;
         readonly value: string;
