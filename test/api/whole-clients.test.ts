@@ -1,6 +1,6 @@
 /**
- * Calls of whole clients from the first to the last, in their order: GitLab Runner's docker executor,
- * GitHub's runner, act, testcontainers, devcontainers. (docker compose is in compose.test.ts.)
+ * Calls of whole clients from the first to the last, in their order: GitLab Runner's docker executor, act,
+ * testcontainers, devcontainers. (docker compose is in compose.test.ts, GitHub's runner in github.test.ts.)
  */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -13,10 +13,9 @@ import Docker from "dockerode";
 import { backendUnderTest } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
-import { busyboxImage, busyboxArchiveFile } from "../support/images.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
 import { runGoTests } from "../support/programs.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
-import { TestRegistry } from "../support/registry.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -201,55 +200,6 @@ describe("GitLab Runner's docker executor", () => {
     await api.expect(204, "DELETE", `/networks/${network}`);
     await api.expect(204, "DELETE", "/volumes/runner-cache");
     await api.expect(204, "DELETE", "/volumes/runner-builds");
-  });
-});
-
-describe("GitHub's runner", () => {
-  test("keeps a job's container alive and executes its steps", async () => {
-    const versions = await ok("version", "--format", "{{.Server.APIVersion}} {{.Client.APIVersion}}");
-    assert.ok(
-      versions.split(" ").every((version) => Number(version.split(".")[1]) >= 35),
-      versions,
-    );
-    await using registry = await TestRegistry.start();
-    const image = `${registry.host}/job:1`;
-    await registry.push("job", "1", await busyboxImage());
-    await ok("network", "prune", "--force", "--filter", "label=abcdef");
-    await ok("network", "create", "--label", "abcdef", "github_network_1");
-    await ok("pull", image);
-    const work = setting.daemon.directory;
-    const id = await ok(
-      ..."create --name job_1 --label abcdef --workdir /__w/repo --network github_network_1".split(" "),
-      ...["--network-alias", "job", "-e", "HOME=/github/home", "-e", "GITHUB_ACTIONS=true", "-e", "CI=true"],
-      ...["-v", "/var/run/docker.sock:/var/run/docker.sock", "-v", `${work}:/__w`, "--entrypoint", "tail"],
-      ...[image, "-f", "/dev/null"],
-    );
-    await ok("start", id);
-    const listed = ["ps", "--all", "--filter", `id=${id}`, "--filter", "status=running", "--no-trunc"];
-    assert.match(await ok(...listed, "--format", "{{.ID}} {{.Status}}"), new RegExp(`^${id} Up `));
-    const env = await ok("inspect", "--format", "{{range .Config.Env}}{{println .}}{{end}}", id);
-    assert.match(env, /^PATH=\/usr\/local\/sbin:/m);
-
-    const check = ["--health-cmd", "nc -w 1 127.0.0.1 80 < /dev/null", "--health-interval", "50ms"];
-    const published = ["-p", "127.0.0.1::80", "--network", "github_network_1", "--network-alias", "redis"];
-    const service = await ok("run", "-d", "--label", "abcdef", ...check, ...published, image, ...server);
-    const health = ["inspect", "--format", "{{if .Config.Healthcheck}}{{print .State.Health.Status}}{{end}}"];
-    await until(async () => ((await ok(...health, service)) === "healthy" ? true : undefined));
-    assert.match(await ok("port", service), /^80\/tcp -> 127\.0\.0\.1:\d+$/);
-
-    const step = (script: string) =>
-      setting.daemon.dockerWith(
-        { input: "" },
-        ...["exec", "-i", "--workdir", "/__w", "-e", "STEP=one", "-e", "GITHUB_JOB=test", id],
-        ...["sh", "-e", "-c", script],
-      );
-    const first = await step("echo $STEP $GITHUB_JOB $CI; pwd; nc -w 60 redis 80 < /dev/null; ls -d /__w");
-    assert.deepEqual([first.code, first.text], [0, "one test true\n/__w\nserved\n/__w"]);
-    assert.equal((await step("false; echo never")).code, 1);
-    await ok("rm", "--force", id);
-    await ok("rm", "--force", service);
-    await ok("network", "rm", "github_network_1");
-    await ok("network", "prune", "--force", "--filter", "label=abcdef");
   });
 });
 

@@ -1,0 +1,84 @@
+/**
+ * GitHub's runner, and container hooks of one, by the commands of docs/ci/github.md. Those of the runner are played on this
+ * machine, whose directories they mount.
+ */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { onlyOn } from "../support/backend-under-test.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
+import { busyboxImage } from "../support/images.ts";
+import { TestRegistry } from "../support/registry.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+import { writeFiles } from "../support/write-files.ts";
+
+const setting = withDaemon();
+
+/** A step of a job: it reaches the service, and leaves a file for the one after it. */
+const step = 'echo "$GITHUB_JOB in $(pwd)"; wget -qO- http://web/; echo greeted > made\n';
+
+describe("the commands of GitHub's runner", () => {
+  let guide: string;
+  let registry: TestRegistry;
+  let directory: string;
+
+  before(async () => {
+    guide = await readFile(join(checkout, "docs/ci/github.md"), "utf8");
+    directory = await mkdtemp(join(tmpdir(), "skl-github-"));
+    registry = await TestRegistry.start();
+    const serve = "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w";
+    await registry.push("node", "22", await busyboxImage());
+    await registry.push("nginx", "1", await busyboxImage({ Cmd: ["sh", "-c", serve] }));
+  });
+  after(async () => {
+    await registry[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  /** Runs the guide's block that begins so, with the images of the registry. @returns its output */
+  async function play(beginning: string): Promise<string> {
+    const { daemon } = setting;
+    const block =
+      [...guide.matchAll(/^```sh\n(.*?)^```$/gms)]
+        .map(([, each = ""]) => each)
+        .find((each) => each.startsWith(`# ${beginning}\n`)) ??
+      assert.fail(`no block begins so: ${beginning}`);
+    const commands = block.replaceAll(/ (node:22|nginx:1)\b/g, ` ${registry.host}/$1`);
+    const { code, text, errorText } = await runCommand("sh", ["-ec", commands], {
+      env: { ...daemon.clientEnv, RUNNER: directory, GITHUB_JOB: "test" },
+    });
+    assert.equal(code, 0, `${text}\n${errorText}`);
+    assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
+    assert.equal(await daemon.ok("network", "ls", "--quiet", "--filter", "label=f00f1e"), "");
+    return text;
+  }
+
+  test("run a job with a service and an action of an image", {
+    skip: onlyOn("local", "they mount the runner's own directories"),
+  }, async () => {
+    for (const made of ["_work/app/app", "_work/_actions", "_work/_tool", "_work/_temp/_github_home"]) {
+      await mkdir(join(directory, made), { recursive: true });
+    }
+    await mkdir(join(directory, "_work/_temp/_github_workflow"));
+    await writeFiles(directory, { "externals/node": "", "_work/_temp/step.sh": step });
+    const output = await play("the runner");
+    assert.match(output, /^[0-9a-f]{64} Up /m);
+    assert.match(output, /^PATH=\/usr\/local\/sbin:/m);
+    assert.match(output, /^80\/tcp -> 0\.0\.0\.0:\d+$/m);
+    assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted$/m);
+  });
+
+  test("of container hooks run a job with a service and an action of an image", async () => {
+    const runner = ["run", "--rm", "--volume", "github-work:/home/runner/_work", "busybox", "sh", "-ec"];
+    const folders = 'cd /home/runner/_work; mkdir -p app/app _temp; echo "$0" > _temp/step.sh';
+    await setting.daemon.ok(...runner, folders, step);
+    const output = await play("prepare_job");
+    assert.match(output, /^not Alpine\n80\/tcp -> 0\.0\.0\.0:\d+$/m);
+    assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted$/m);
+    await setting.daemon.ok("volume", "rm", "github-work");
+  });
+});
