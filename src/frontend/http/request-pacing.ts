@@ -12,6 +12,7 @@ import { Readable } from "node:stream";
 
 import { BodyTurns } from "./body-turns.ts";
 import { interceptParser } from "../../common/request-parser.ts";
+import { LineFeeds } from "./line-feeds.ts";
 import type { UnfinishedHeaders } from "./unfinished-headers.ts";
 
 /** The end of a request's header, and of a chunked body. */
@@ -50,6 +51,7 @@ export class RequestPace {
   #awaitsTurn = false;
   /** Bytes of the header that has begun. */
   #headerBytes = 0;
+  readonly #lines = new LineFeeds();
   #isOver = false;
   #cut: NodeJS.Timeout | undefined;
 
@@ -71,6 +73,7 @@ export class RequestPace {
         this.#request = request;
         this.#response = undefined;
         this.#headerBytes = 0;
+        this.#lines.reset();
         unfinished.delete(socket);
         const length = request.headers["content-length"];
         const isChunked = request.headers["transfer-encoding"] !== undefined;
@@ -138,8 +141,9 @@ export class RequestPace {
         this.#awaitTurn(rest);
         return;
       }
-      const end = this.#sliceLength(isChunked ? rest.subarray(0, stepBytes) : rest);
-      const slice = rest.subarray(0, end);
+      const lines = this.#isInBody() ? undefined : this.#lines.take(rest);
+      const end = lines?.length ?? this.#sliceLength(isChunked ? rest.subarray(0, stepBytes) : rest);
+      const slice = lines?.whole ?? rest.subarray(0, end);
       this.#rest = rest.subarray(end);
       if (!this.#isInBody()) {
         this.#headerBytes += slice.length;

@@ -154,14 +154,15 @@ const request = fc
     const framing = isChunked
       ? fc.tuple(line("transfer-encoding", inAnyCase("chunked")), chunked(bytes))
       : fc.tuple(line("content-length", String(bytes.length)), fc.constant(bytes));
+    const lineEnd = fc.constantFrom("\r\n", "\n"); // Go's server takes both, and Jenkins' docker plugin sends the second.
     return fc
-      .tuple(framing, line("content-type", "application/json"), line("host", "docker"), fc.nat())
-      .map(([[length, framed], type, host, order]) => {
+      .tuple(framing, line("content-type", "application/json"), line("host", "docker"), fc.nat(), lineEnd)
+      .map(([[length, framed], type, host, order, end]) => {
         const fields = [...headers];
         for (const field of [length, type, host]) {
           fields.splice(order % (fields.length + 1), 0, field);
         }
-        return { head: `POST /raw HTTP/1.1\r\n${fields.join("\r\n")}\r\n\r\n`, framed, rest, body };
+        return { head: ["POST /raw HTTP/1.1", ...fields, "", ""].join(end), framed, rest, body };
       });
   });
 
@@ -218,6 +219,7 @@ test("what is not quite HTTP is refused, and no byte of it reaches a process", a
     ["chunks without a size", `${post("Transfer-Encoding: chunked")}\r\n{}\r\n0\r\n\r\n`, 400],
     ["a size that is negative", `${post("Transfer-Encoding: chunked")}-2\r\n{}\r\n0\r\n\r\n`, 400],
     ["a blank before a colon", `${post("Content-Length : 2")}{}`, 400],
+    ["a line feed in a header", `${post("Upgrade: t\nContent-Length: 2")}{}`, 400],
     ["a NUL in a header", `${post("Upgrade: t\0cp", "Content-Length: 2")}{}`, 400],
     ["two bodies", `${post("Content-Length: 4")}{}{}`, 400],
     [
@@ -266,6 +268,15 @@ test("arbitrary bytes are refused or wait for more, and the server goes on", asy
   );
   assert.match(await exchange("POST /raw HTTP/1.1\r\nHost: d\r\n\r\nfine"), /bye$/);
   assert.deepEqual(taken, [{ body: undefined, rest: "fine" }]);
+});
+
+test("a request whose lines end with a line feed alone is read, and so is the one behind it", async (t) => {
+  const { taken, exchange } = await serve(t);
+  const first = "GET /nothing HTTP/1.1\nHost: d\n\r\n";
+  const second = "POST /raw HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
+  const answer = await exchange(`${first}${second}stdin\n`);
+  assert.match(answer, /^HTTP\/1\.1 404 Not Found\r\n[\s\S]*HTTP\/1\.1 101 UPGRADED\r\n[\s\S]*bye$/);
+  assert.deepEqual(taken, [{ body: undefined, rest: "stdin\n" }]);
 });
 
 test("a hijack behind a request that is not answered yet waits until that was answered", async (t) => {
