@@ -51,6 +51,11 @@ export async function javaCommand(
   ];
 }
 
+/** A directory with docker-java and what it needs. */
+export async function javaLibraries(): Promise<string> {
+  return join(await javaProgram(), "libraries");
+}
+
 /** A directory with the classes, docker-java's tests and the libraries of both. */
 async function javaProgram(): Promise<string> {
   const files = (await readdir(source, { recursive: true, withFileTypes: true }))

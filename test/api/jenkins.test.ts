@@ -1,0 +1,153 @@
+/**
+ * Jenkins: the commands of docs/ci/jenkins.md, and an agent of its docker plugin by docker-java, whose libraries Maven
+ * brings: that one with SOCKERLESS_SOAK=1 alone.
+ */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { javaLibraries, javaPrograms } from "../conformance/java.ts";
+import { missingPrograms } from "../conformance/machine.ts";
+import { backendUnderTest, notOn, onlyOn } from "../support/backend-under-test.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
+import { programLimitMs } from "../support/foreign-programs.ts";
+import { busyboxImage } from "../support/images.ts";
+import { TestRegistry } from "../support/registry.ts";
+import { inSoak } from "../support/soak.ts";
+import { tarOf } from "../support/tar.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+import { writeFiles } from "../support/write-files.ts";
+
+const setting = withDaemon();
+
+/** A step of a job. */
+const script = "cat pom.xml; echo number $BUILD_NUMBER; echo tested > report\n";
+/** The lines of a job, out of a block's output. */
+const seen = /^sources\nnumber 8$/m;
+
+describe("Jenkins", () => {
+  let guide: string;
+  let registry: TestRegistry;
+  let directory: string;
+
+  before(async () => {
+    guide = await readFile(join(checkout, "docs/ci/jenkins.md"), "utf8");
+    directory = await mkdtemp(join(tmpdir(), "skl-jenkins-"));
+    registry = await TestRegistry.start();
+    const busybox = await busyboxImage();
+    const home = await tarOf([
+      { name: "home/", type: "directory" },
+      { name: "home/jenkins/", type: "directory" },
+    ]);
+    await registry.push("maven", "3", { ...busybox, layers: [...busybox.layers, home] });
+  });
+  after(async () => {
+    await registry[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  /** Runs the guide's block that begins so, with the image of the registry. @returns its output */
+  async function play(beginning: string): Promise<string> {
+    const block =
+      [...guide.matchAll(/^```sh\n(.*?)^```$/gms)]
+        .map(([, each = ""]) => each)
+        .find((each) => each.startsWith(`# ${beginning}\n`)) ??
+      assert.fail(`no block begins so: ${beginning}`);
+    const commands = block.replaceAll(/ (maven:3)\b/g, ` ${registry.host}/$1`);
+    const { code, text, errorText } = await runCommand("sh", ["-ec", commands], {
+      env: { ...setting.daemon.clientEnv, WORKSPACE: join(directory, "app") },
+    });
+    assert.equal(code, 0, `${text}\n${errorText}`);
+    assert.match(text, /^ *\d+ +cat$/m);
+    return text;
+  }
+
+  /** Puts a workspace into the volume of Jenkins' container. */
+  async function fillVolume(): Promise<void> {
+    const fill = `cd /var/jenkins_home/workspace; mkdir -p app app@tmp; echo sources > app/pom.xml; echo "$0" > app@tmp/script.sh`;
+    const volume = ["--volume", "jenkins_home:/var/jenkins_home"];
+    await setting.daemon.ok(
+      ...[
+        "run",
+        "--rm",
+        ...volume,
+        "busybox",
+        "sh",
+        "-ec",
+        `mkdir -p /var/jenkins_home/workspace; ${fill}`,
+        script,
+      ],
+    );
+  }
+
+  test("runs a Pipeline's steps in a container with its workspace", {
+    skip: onlyOn("local", "a task has no directory of this machine"),
+  }, async () => {
+    await writeFiles(directory, { "app/pom.xml": "sources\n", "app@tmp/script.sh": script });
+    assert.match(await play("bound"), seen);
+    assert.equal(await readFile(join(directory, "app/report"), "utf8"), "tested\n");
+    assert.equal(await setting.daemon.ok("ps", "--all", "--quiet"), "");
+  });
+
+  test("that is a container runs a Pipeline's steps in one with its own volumes", async () => {
+    const { daemon } = setting;
+    await fillVolume();
+    const volume = ["--volume", "jenkins_home:/var/jenkins_home"];
+    const own = ["--name", "jenkins", "--cgroupns", "host", ...volume];
+    const id = await daemon.ok("run", "--detach", ...own, "busybox", "sleep", "1000");
+    if (backendUnderTest() === "local") {
+      // By the plugin's pattern.
+      const found = (await daemon.ok("exec", "jenkins", "cat", "/proc/self/cgroup")).match(/[a-z0-9]{64}/g);
+      assert.deepEqual(new Set(found), new Set([id]));
+    }
+    assert.match(await play("of its container"), seen);
+    assert.equal(
+      await daemon.ok("exec", "jenkins", "cat", "/var/jenkins_home/workspace/app/report"),
+      "tested",
+    );
+    await daemon.ok("rm", "--force", "jenkins");
+    await daemon.ok("volume", "rm", "jenkins_home");
+  });
+
+  test("that is a task runs a Pipeline's steps in another with its volume", {
+    skip: notOn("local", "the workspace that is bound hides the volume's"),
+  }, async () => {
+    await fillVolume();
+    assert.match(await play("on a cloud"), seen);
+    await setting.daemon.ok("volume", "rm", "jenkins_home");
+  });
+
+  test("has an agent of its docker plugin from its pull to its removal", {
+    ...inSoak,
+    timeout: programLimitMs,
+  }, async (t) => {
+    const missing = missingPrograms(javaPrograms);
+    if (missing.length > 0) {
+      t.skip(missing.join("; "));
+      return;
+    }
+    await mkdir(join(directory, "jar"), { recursive: true });
+    const greeting =
+      'echo "<===[JENKINS REMOTING CAPACITY]===>$MADE $(sed -n "s/[[:space:]].*jenkins.example.*//p" /etc/hosts)"';
+    const agent = join(directory, "jar/remoting.jar");
+    // As remoting does, it looks for a beginning: the plugin sends a line end after the request's body.
+    await writeFiles(join(directory, "jar"), {
+      "remoting.jar": `echo agent began >&2\n${greeting}\nuntil read -r line && [ "$line" = begin ]; do :; done\nexec cat\n`,
+    });
+    const program = join(checkout, "test/programs/jenkins/AgentLife.java");
+    const libraries = await javaLibraries();
+    const args = [`${registry.host}/maven:3`, "agent_cache", agent];
+    const { code, text, errorText } = await runCommand(
+      "java",
+      ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-classpath", `${libraries}/*`, program, ...args],
+      { env: setting.daemon.clientEnv, timeout: 100_000 },
+    );
+    assert.equal(code, 0, `${text}\n${errorText}`);
+    assert.equal(text, "the agent has lived");
+    assert.equal(await setting.daemon.ok("ps", "--all", "--quiet"), "");
+    await setting.daemon.ok("volume", "rm", "agent_cache");
+  });
+});
