@@ -1,0 +1,67 @@
+/** Buildkite's docker plugin, by the commands of docs/ci/buildkite.md, on a terminal. */
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { onlyOn } from "../support/backend-under-test.ts";
+import { checkout } from "../support/daemon.ts";
+import { busyboxImage } from "../support/images.ts";
+import { TestRegistry } from "../support/registry.ts";
+import { Terminal } from "../support/terminal.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+import { writeFiles } from "../support/write-files.ts";
+
+const setting = withDaemon();
+
+describe("a step of Buildkite's docker plugin", () => {
+  let guide: string;
+  let registry: TestRegistry;
+  let directory: string;
+
+  before(async () => {
+    guide = await readFile(join(checkout, "docs/ci/buildkite.md"), "utf8");
+    directory = await mkdtemp(join(tmpdir(), "skl-buildkite-"));
+    await writeFiles(directory, { "README.md": "read by the step\n" });
+    registry = await TestRegistry.start();
+    await registry.push("node", "22", await busyboxImage());
+  });
+  after(async () => {
+    await registry[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  /** Runs the guide's block that begins so, with the image of the registry. */
+  async function play(beginning: string): Promise<void> {
+    const { daemon } = setting;
+    const block =
+      [...guide.matchAll(/^```sh\n(.*?)^```$/gms)]
+        .map(([, each = ""]) => each)
+        .find((each) => each.startsWith(`# ${beginning}\n`)) ??
+      assert.fail(`no block begins so: ${beginning}`);
+    const commands = `cd ${directory}\n${block.replaceAll(/ (node:22)\b/g, ` ${registry.host}/$1`)}`;
+    const variables = { BUILDKITE_JOB_ID: "0190-job", BUILDKITE_BRANCH: "main" };
+    const terminal = await Terminal.run("sh", ["-ec", commands], { ...daemon.clientEnv, ...variables });
+    await terminal.see("read by the step\r\n");
+    assert.equal(await terminal.exitCode(), 0, terminal.screen);
+    assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
+  }
+
+  test("has the checkout", {
+    skip: onlyOn("local", "a task has no directory of this machine"),
+  }, async () => {
+    await play("a step");
+    await setting.daemon.ok("network", "rm", "ci");
+  });
+
+  test("has the checkout in the agent's volume", async () => {
+    const { daemon } = setting;
+    await daemon.ok("pull", "--quiet", `${registry.host}/node:22`);
+    const fill = "mkdir -p agent-1/acme/app; echo read by the step > agent-1/acme/app/README.md";
+    const place = ["--volume", "builds:/buildkite/builds", "--workdir", "/buildkite/builds"];
+    await daemon.ok("run", "--rm", ...place, "busybox", "sh", "-ec", fill);
+    await play("a step with a volume");
+    await daemon.ok("volume", "rm", "builds");
+  });
+});
