@@ -17,6 +17,7 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
@@ -98,7 +99,15 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 		}
 		return nil, wrong("failed to parse %s: %s", filename, err)
 	}
-	stages, arguments, err := instructions.Parse(parsed.AST, nil)
+	stages, arguments, err := instructions.Parse(parsed.AST, linter.New(&linter.Config{}))
+	if err != nil {
+		return nil, wrong("%s", err)
+	}
+	// The arguments before the stages are expanded below.
+	bounds, err := readExpansions(parsed, attributes)
+	if err == nil {
+		err = bounds.check()
+	}
 	if err != nil {
 		return nil, wrong("%s", err)
 	}

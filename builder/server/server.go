@@ -19,7 +19,6 @@ import (
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/frontend"
-	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/frontend/gateway"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
 	"github.com/moby/buildkit/session"
@@ -102,7 +101,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
-	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), builder.Build)
+	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), buildBounded)
 	containers, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
 	if err != nil {
 		return nil, err

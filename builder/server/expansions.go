@@ -1,0 +1,766 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	digest "github.com/opencontainers/go-digest"
+	csvvalue "github.com/tonistiigi/go-csvvalue"
+)
+
+const (
+	// maxVariable bounds a variable of a Dockerfile.
+	maxVariable = 1 << 20
+	// maxExpanded bounds a Dockerfile's instructions with expanded variables, for all platforms together.
+	maxExpanded = 64 << 20
+	// maxNesting bounds how deep `${a:-${b:-…}}` nests. shell.Lex recurses for each level, and a goroutine's stack is limited.
+	maxNesting = 100
+
+	// Rough sizes of what BuildKit allocates besides the text.
+	instructionBytes = 1 << 10
+	variableBytes    = 64
+	historyBytes     = 128 // an instruction of a stage's base
+	patternBytes     = 128 // a byte of a pattern, which becomes a regular expression
+
+	// unsetBytes bounds what BuildKit displays for an unset variable: a secret's variable is displayed as asterisks.
+	unsetBytes = 16
+	// predefinedBytes bounds platform values.
+	predefinedBytes = 128
+	// saturated is larger than each limit, and the product of a few bounds fits.
+	saturated = 1 << 40
+)
+
+// predefined lists BuildKit's global arguments.
+var predefined = []string{
+	"BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+	"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
+}
+
+// expansions bounds what a Dockerfile becomes when its variables are expanded. BuildKit expands them without a limit in
+// code that cannot be interrupted. Bounds only grow: a variable counts with the longest value that it may have.
+type expansions struct {
+	escape       rune
+	words        *shell.Lex
+	instructions []instruction
+	options      map[string]string
+
+	mu sync.Mutex
+	// What the base images known so far may give a stage.
+	images *stageBound
+	// The text of their triggers.
+	triggers map[string]bool
+}
+
+type instruction struct {
+	node   *parser.Node
+	parsed any
+	// For ONBUILD; nil: BuildKit refuses the trigger.
+	trigger *instruction
+}
+
+// readExpansions parses a Dockerfile's instructions. It reports an error where BuildKit does.
+func readExpansions(dockerfile *parser.Result, options map[string]string) (*expansions, error) {
+	made := &expansions{
+		escape: dockerfile.EscapeToken, words: shell.NewLex(dockerfile.EscapeToken), options: options,
+		images: newStageBound(), triggers: map[string]bool{},
+	}
+	for _, node := range dockerfile.AST.Children {
+		each, err := readInstruction(node)
+		if err != nil {
+			return nil, err
+		}
+		made.instructions = append(made.instructions, each)
+	}
+	return made, nil
+}
+
+func readInstruction(node *parser.Node) (instruction, error) {
+	parsed, err := instructions.ParseInstructionWithLinter(node, linter.New(&linter.Config{}))
+	if err != nil {
+		return instruction{}, err
+	}
+	made := instruction{node: node, parsed: parsed}
+	if onbuild, ok := parsed.(*instructions.OnbuildCommand); ok {
+		made.trigger = readTrigger(onbuild.Expression)
+	}
+	return made, nil
+}
+
+// readTrigger returns nil for what BuildKit refuses as a trigger.
+func readTrigger(expression string) *instruction {
+	parsed, err := parser.Parse(strings.NewReader(expression))
+	if err != nil || len(parsed.AST.Children) != 1 {
+		return nil
+	}
+	made, err := readInstruction(parsed.AST.Children[0])
+	if err != nil {
+		return nil
+	}
+	return &made
+}
+
+// addImage adds a base image's configuration, and checks the Dockerfile with it.
+func (e *expansions) addImage(config []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.addConfig(config); err != nil {
+		return err
+	}
+	return e.bound()
+}
+
+// addConfig adds a base image's configuration. BuildKit reports an invalid one.
+func (e *expansions) addConfig(config []byte) error {
+	var image dockerspec.DockerOCIImage
+	if json.Unmarshal(config, &image) != nil {
+		return nil
+	}
+	for _, variable := range image.Config.Env {
+		name, value, _ := strings.Cut(variable, "=")
+		if err := e.images.set(name, int64(len(value))); err != nil {
+			return err
+		}
+	}
+	for name, value := range map[string]string{workdir: image.Config.WorkingDir, user: image.Config.User, shellWords: strings.Join(image.Config.Shell, " ")} {
+		if err := e.images.set(name, int64(len(value))); err != nil {
+			return err
+		}
+	}
+	for _, expression := range image.Config.OnBuild {
+		if e.triggers[expression] {
+			continue
+		}
+		e.triggers[expression] = true
+		if trigger := readTrigger(expression); trigger != nil {
+			if trigger.node.PrevComment != nil { // BuildKit panics for some
+				return fmt.Errorf("a trigger of a base image has a comment: %q", expression)
+			}
+			e.images.triggers = append(e.images.triggers, trigger)
+		}
+	}
+	return nil
+}
+
+// check returns an error for a Dockerfile that may exceed a limit. Named contexts' configurations come with the options.
+func (e *expansions) check() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, value := range e.options {
+		metadata := map[string][]byte{}
+		if strings.HasPrefix(name, "input-metadata:") && json.Unmarshal([]byte(value), &metadata) == nil {
+			if err := e.addConfig(metadata[exptypes.ExporterImageConfigKey]); err != nil {
+				return err
+			}
+		}
+	}
+	return e.bound()
+}
+
+// The parts of a stage that its instructions contain as they do its variables; no variable has such a name.
+const (
+	workdir    = " WORKDIR"
+	user       = " USER"
+	shellWords = " SHELL"
+)
+
+// stageBound bounds what an instruction finds in its stage.
+type stageBound struct {
+	variables map[string]int64
+	// Bound of each variable, since the names of some are themselves expanded.
+	unnamed int64
+	// Bound of all variables with their names.
+	sum      int64
+	triggers []*instruction
+	history  int64
+}
+
+func newStageBound() *stageBound { return &stageBound{variables: map[string]int64{}} }
+
+// set bounds a variable by its longest value.
+func (s *stageBound) set(name string, value int64) error {
+	if value > maxVariable {
+		if part, ok := strings.CutPrefix(name, " "); ok {
+			return fmt.Errorf("the Dockerfile's %s may have %d bytes, more than the %d that it may have", part, value, maxVariable)
+		}
+		return fmt.Errorf("the Dockerfile's variable %q may have %d bytes, more than the %d that one may have", name, value, maxVariable)
+	}
+	known, ok := s.variables[name]
+	if !ok {
+		s.sum = plus(s.sum, int64(len(name))+variableBytes)
+	}
+	if !ok || value > known {
+		s.sum = plus(s.sum, value-known)
+		s.variables[name] = value
+	}
+	return nil
+}
+
+// setUnnamed bounds a variable whose name is itself expanded.
+func (s *stageBound) setUnnamed(name string, length, value int64) error {
+	if err := newStageBound().set(name, value); err != nil {
+		return err
+	}
+	s.unnamed = max(s.unnamed, value)
+	s.sum = plus(s.sum, plus(length, value)+variableBytes)
+	return nil
+}
+
+func (s *stageBound) value(name string) int64 {
+	value, ok := s.variables[name]
+	if !ok {
+		value = unsetBytes
+	}
+	return max(value, s.unnamed)
+}
+
+// add adds what a base may give. Its bounds are within the limits.
+func (s *stageBound) add(base *stageBound) {
+	for name, value := range base.variables {
+		_ = s.set(name, value)
+	}
+	if base.unnamed > 0 {
+		s.unnamed = max(s.unnamed, base.unnamed)
+		s.sum = max(s.sum, base.sum)
+	}
+	s.triggers = append(s.triggers, base.triggers...)
+	s.history = max(s.history, base.history)
+}
+
+// estimate is a pass over a Dockerfile.
+type estimate struct {
+	*expansions
+	platforms int64
+	// Bound of the options that each step contains.
+	shared int64
+	sum    int64
+}
+
+// bound does not tell stages on images from those on stages, nor the images: a named context may replace either, and
+// platforms may differ in their bases.
+func (e *expansions) bound() error {
+	pass := &estimate{expansions: e, platforms: int64(1 + strings.Count(e.options["platform"], ",")), shared: stepOptions(e.options)}
+	global := newStageBound()
+	target := int64(len(e.options["target"]))
+	for _, each := range e.instructions {
+		if stage, ok := each.parsed.(*instructions.Stage); ok {
+			target = max(target, int64(len(stage.Name)))
+		}
+	}
+	for _, name := range predefined {
+		if err := global.set(name, max(predefinedBytes, target, int64(len(e.options["build-arg:"+name])))); err != nil {
+			return err
+		}
+	}
+	// Stages by name, and all of them together for a FROM with variables.
+	named, all := map[string]*stageBound{}, newStageBound()
+	var current *stageBound
+	var name string
+	end := func() {
+		if current != nil {
+			all.add(current)
+		}
+		if name != "" {
+			named[strings.ToLower(name)] = current
+		}
+	}
+	for at := range e.instructions {
+		each := &e.instructions[at]
+		stage, ok := each.parsed.(*instructions.Stage)
+		if !ok {
+			within := current
+			if within == nil {
+				within = global
+			}
+			if err := pass.run(each, within); err != nil {
+				return err
+			}
+			continue
+		}
+		end()
+		current, name = newStageBound(), stage.Name
+		current.add(global)
+		current.add(e.images)
+		if err := current.set("PATH", predefinedBytes); err != nil {
+			return err
+		}
+		if strings.Contains(stage.BaseName, "$") {
+			current.add(all)
+		} else if base, _, err := e.words.ProcessWord(stage.BaseName, shell.EnvsFromSlice(nil)); err == nil && named[strings.ToLower(base)] != nil {
+			current.add(named[strings.ToLower(base)])
+		}
+		if err := pass.begin(each, stage, global, current); err != nil {
+			return err
+		}
+		triggers := current.triggers
+		current.triggers = nil
+		for _, trigger := range triggers {
+			if err := pass.run(trigger, current); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// begin adds a FROM, whose stage has copies of what its base has.
+func (e *estimate) begin(from *instruction, stage *instructions.Stage, global, current *stageBound) error {
+	if err := e.addText(from); err != nil {
+		return err
+	}
+	for _, word := range []string{stage.BaseName, stage.Platform} {
+		if _, err := e.word(word, global, e.escape, false); err != nil {
+			return err
+		}
+	}
+	return e.add(plus(current.sum, current.history*historyBytes))
+}
+
+// run adds an instruction, in the words that BuildKit expands of it.
+func (e *estimate) run(each *instruction, stage *stageBound) error {
+	if err := e.addText(each); err != nil {
+		return err
+	}
+	stage.history++
+	switch command := each.parsed.(type) {
+	case *instructions.ArgCommand:
+		for _, argument := range command.Args {
+			// BuildKit's linter expands the default of a given argument as well.
+			given, value := int64(len(e.options["build-arg:"+argument.Key])), int64(0)
+			if argument.Value != nil {
+				var err error
+				if value, err = e.word(*argument.Value, stage, e.escape, false); err != nil {
+					return err
+				}
+			}
+			if err := stage.set(argument.Key, max(given, value)); err != nil {
+				return err
+			}
+		}
+		return nil
+	case *instructions.EnvCommand:
+		return e.runEnv(command, stage)
+	case *instructions.LabelCommand:
+		return e.expand(command, stage)
+	case *instructions.OnbuildCommand:
+		if each.trigger != nil {
+			stage.triggers = append(stage.triggers, each.trigger)
+		}
+		return nil
+	case *instructions.RunCommand:
+		if err := e.runMounts(each.node, stage); err != nil {
+			return err
+		}
+		for _, file := range command.Files { // displayed with its first line
+			first, _, _ := strings.Cut(strings.TrimSpace(file.Data), "\n")
+			if _, err := e.word(command.String()+" ("+first+")", stage, e.escape, false); err != nil {
+				return err
+			}
+		}
+	case *instructions.ExposeCommand:
+		for _, port := range command.Ports {
+			if _, err := e.word(port, stage, e.escape, false); err != nil {
+				return err
+			}
+		}
+	case *instructions.WorkdirCommand:
+		path, err := e.word(command.Path, stage, e.escape, false)
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(command.Path, "/") {
+			path = plus(path, stage.variables[workdir]+1)
+		}
+		if err := stage.set(workdir, path); err != nil {
+			return err
+		}
+	case *instructions.UserCommand:
+		name, err := e.word(command.User, stage, e.escape, false)
+		if err != nil {
+			return err
+		}
+		if err := stage.set(user, name); err != nil {
+			return err
+		}
+	case *instructions.ShellCommand:
+		if err := stage.set(shellWords, int64(len(strings.Join(command.Shell, " ")))); err != nil {
+			return err
+		}
+	default:
+		if err := e.expand(command, stage); err != nil {
+			return err
+		}
+	}
+	// A step is displayed with its expanded text, and contains what its stage has.
+	if _, err := e.word(each.node.Original, stage, e.escape, false); err != nil {
+		return err
+	}
+	return e.add(plus(stage.sum, e.shared))
+}
+
+func (e *estimate) runEnv(command *instructions.EnvCommand, stage *stageBound) error {
+	type variable struct{ name, value int64 }
+	bounds := make([]variable, 0, len(command.Env))
+	for _, each := range command.Env {
+		name, err := e.word(each.Key, stage, e.escape, false)
+		if err != nil {
+			return err
+		}
+		value, err := e.word(each.Value, stage, e.escape, false)
+		if err != nil {
+			return err
+		}
+		bounds = append(bounds, variable{name, value})
+	}
+	for at, each := range command.Env {
+		name, _, err := e.words.ProcessWord(each.Key, shell.EnvsFromSlice(nil))
+		if err != nil || strings.Contains(each.Key, "$") {
+			err = stage.setUnnamed(each.Key, bounds[at].name, bounds[at].value)
+		} else {
+			err = stage.set(name, bounds[at].value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runMounts adds the values of a RUN's flags, which BuildKit splits before it expands them.
+func (e *estimate) runMounts(node *parser.Node, stage *stageBound) error {
+	for _, flag := range node.Flags {
+		_, value, _ := strings.Cut(flag, "=")
+		fields, err := csvvalue.Fields(value, nil)
+		if err != nil {
+			continue
+		}
+		for _, field := range fields {
+			_, value, _ := strings.Cut(field, "=")
+			if _, err := e.word(value, stage, e.escape, false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// expand adds the words of an instruction that expands them itself.
+func (e *estimate) expand(command any, stage *stageBound) error {
+	word := func(escape rune, raw bool) instructions.SingleWordExpander {
+		return func(word string) (string, error) {
+			_, err := e.word(word, stage, escape, raw)
+			return word, err
+		}
+	}
+	if command, ok := command.(instructions.SupportsSingleWordExpansion); ok {
+		if err := command.Expand(word(e.escape, false)); err != nil {
+			return err
+		}
+	}
+	if command, ok := command.(instructions.SupportsSingleWordExpansionRaw); ok {
+		return command.ExpandRaw(word('\\', true))
+	}
+	return nil
+}
+
+// stepOptions bounds the options that each step contains.
+func stepOptions(options map[string]string) (sum int64) {
+	for name, value := range options {
+		switch strings.ToLower(name) {
+		case "build-arg:http_proxy", "build-arg:https_proxy", "build-arg:ftp_proxy", "build-arg:no_proxy", "build-arg:all_proxy",
+			"add-hosts", "ulimit", "cgroup-parent", "hostname":
+			sum = plus(sum, int64(len(value)))
+		}
+	}
+	return sum
+}
+
+// word adds a word and returns its bound.
+func (e *estimate) word(text string, stage *stageBound, escape rune, raw bool) (int64, error) {
+	word := &wordBound{text: []rune(text), escape: escape, raw: raw, value: stage.value}
+	length, _ := word.until(-1)
+	if word.tooDeep {
+		return 0, fmt.Errorf("the Dockerfile nests variables in each other, more than %d deep", maxNesting)
+	}
+	return length, e.add(plus(length, times(word.patterns, patternBytes)))
+}
+
+// addText adds an instruction's own text and its here-documents.
+func (e *estimate) addText(each *instruction) error {
+	length := int64(instructionBytes + len(each.node.Original))
+	for _, document := range each.node.Heredocs {
+		length += int64(len(document.Content))
+	}
+	return e.add(length)
+}
+
+func (e *estimate) add(length int64) error {
+	e.sum = plus(e.sum, length)
+	if sum := times(e.sum, e.platforms); sum > maxExpanded {
+		return fmt.Errorf("the Dockerfile's instructions may have %d bytes or more, once their variables are expanded, more than the %d that they may have", sum, maxExpanded)
+	}
+	return nil
+}
+
+func plus(a, b int64) int64 { return min(a+b, saturated) }
+
+func times(a, b int64) int64 {
+	if a > 0 && b > saturated/a {
+		return saturated
+	}
+	return a * b
+}
+
+// wordBound reads a word as shell.Lex does, to bound what the word becomes, also with quotes left and unset variables
+// unexpanded.
+type wordBound struct {
+	text   []rune
+	at     int
+	escape rune
+	// Whether quotes are ordinary characters.
+	raw   bool
+	value func(name string) int64
+	// Bound of all patterns.
+	patterns int64
+	nesting  int
+	tooDeep  bool
+}
+
+// peek returns a negative number at the end.
+func (w *wordBound) peek() rune {
+	if w.at < len(w.text) {
+		return w.text[w.at]
+	}
+	return -1
+}
+
+func (w *wordBound) next() rune {
+	each := w.peek()
+	w.at = min(w.at+1, len(w.text))
+	return each
+}
+
+func size(text ...rune) (length int64) {
+	for _, each := range text {
+		if each >= 0 {
+			length += int64(utf8.RuneLen(each))
+		}
+	}
+	return length
+}
+
+// until reads up to stop and returns a bound of the text before it, and whether that, as a pattern, matches no empty text.
+func (w *wordBound) until(stop rune) (length int64, isSome bool) {
+	for w.at < len(w.text) && !w.tooDeep {
+		switch each := w.peek(); {
+		case each == stop:
+			w.at++
+			return length, isSome
+		case each == '$':
+			length = plus(length, w.variable())
+		case each == '\'' && !w.raw:
+			length += w.singleQuoted()
+		case each == '"' && !w.raw:
+			length = plus(length, w.doubleQuoted())
+		default:
+			w.at++
+			length += size(each)
+			if each == w.escape {
+				length += size(w.next())
+			}
+			isSome = isSome || each != '*'
+		}
+	}
+	return length, isSome
+}
+
+func (w *wordBound) singleQuoted() int64 {
+	start := w.at
+	w.at++
+	for w.at < len(w.text) && w.next() != '\'' {
+	}
+	return size(w.text[start:w.at]...)
+}
+
+func (w *wordBound) doubleQuoted() (length int64) {
+	length = size(w.next())
+	for w.at < len(w.text) && !w.tooDeep {
+		if w.peek() == '$' {
+			length = plus(length, w.variable())
+			continue
+		}
+		each := w.next()
+		length += size(each)
+		if each == '"' {
+			break
+		}
+		if each == w.escape && slices.Contains([]rune{'"', '$', w.escape}, w.peek()) {
+			length += size(w.next())
+		}
+	}
+	return length
+}
+
+// variable reads from a dollar sign on. An unset variable may be left as it is.
+func (w *wordBound) variable() int64 {
+	start := w.at
+	w.at++
+	if w.peek() != '{' {
+		name := w.name()
+		if name == "" {
+			return 1
+		}
+		return max(w.value(name), size(w.text[start:w.at]...))
+	}
+	if w.nesting++; w.nesting > maxNesting {
+		w.tooDeep = true
+		return 0
+	}
+	defer func() { w.nesting-- }()
+	w.at++
+	if slices.Contains([]rune{-1, '{', '}', ':'}, w.peek()) {
+		return w.invalid()
+	}
+	name := w.name()
+	value := w.value(name)
+	operator := w.next()
+	syntax := size(w.text[start:w.at]...)
+	switch operator {
+	case '}':
+		return max(value, syntax)
+	case ':', '+', '-', '?', '#', '%':
+		if operator == ':' {
+			operator = w.next()
+			syntax += size(operator)
+		}
+		word, _ := w.until('}')
+		if operator == '#' || operator == '%' {
+			w.patterns = plus(w.patterns, word)
+		}
+		if operator == '+' {
+			value = 0
+		}
+		return max(value, plus(word, syntax+1))
+	case '/':
+		isAll := w.peek() == '/'
+		if isAll {
+			w.at++
+		}
+		pattern, isSome := w.until('/')
+		replacement, _ := w.until('}')
+		w.patterns = plus(w.patterns, pattern)
+		replaced := plus(value, replacement)
+		switch {
+		case isAll && isSome: // each match has a byte at least, of which `$0` in the replacement has copies
+			replaced = times(value, max(1, replacement))
+		case isAll:
+			replaced = times(value+1, replacement+1)
+		}
+		return max(replaced, plus(plus(pattern, replacement), syntax+3))
+	}
+	return w.invalid()
+}
+
+// invalid ends a word that shell.Lex refuses.
+func (w *wordBound) invalid() int64 {
+	rest := w.text[w.at:]
+	w.at = len(w.text)
+	return size(rest...)
+}
+
+func (w *wordBound) name() string {
+	start := w.at
+	switch first := w.peek(); {
+	case unicode.IsDigit(first):
+		for unicode.IsDigit(w.peek()) {
+			w.at++
+		}
+	case strings.ContainsRune("@*#?-$!0", first):
+		w.at++
+	default:
+		for each := w.peek(); unicode.IsLetter(each) || unicode.IsDigit(each) || each == '_'; each = w.peek() {
+			w.at++
+		}
+	}
+	return string(w.text[start:w.at])
+}
+
+// buildBounded is BuildKit's Dockerfile frontend for Dockerfiles within the limits. BuildKit panics where it lists the
+// targets of a Dockerfile with a comment such as `# check=skip=all`.
+func buildBounded(ctx context.Context, c client.Client) (_ *client.Result, err error) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			err = fmt.Errorf("the Dockerfile frontend failed: %v", failure)
+		}
+	}()
+	bounds := readFrontendExpansions(ctx, c)
+	if bounds == nil {
+		return builder.Build(ctx, c)
+	}
+	if err := bounds.check(); err != nil {
+		return nil, err
+	}
+	return builder.Build(ctx, &boundedClient{c, bounds})
+}
+
+// readFrontendExpansions reads a build's Dockerfile. It returns nil where BuildKit reports an error or another frontend is
+// called.
+func readFrontendExpansions(ctx context.Context, c client.Client) *expansions {
+	dockerfiles, err := dockerui.NewClient(c)
+	if err != nil {
+		return nil
+	}
+	source, err := dockerfiles.ReadEntrypoint(ctx, "Dockerfile")
+	if err != nil {
+		return nil
+	}
+	options := maps.Clone(c.BuildOpts().Opts)
+	if _, isCalled := options["cmdline"]; !isCalled {
+		_, isChosen := options["build-arg:BUILDKIT_SYNTAX"]
+		if _, _, _, ok := parser.DetectSyntax(source.Data); ok || isChosen {
+			return nil
+		}
+	}
+	parsed, err := parser.Parse(strings.NewReader(string(source.Data)))
+	if err != nil {
+		return nil
+	}
+	bounds, err := readExpansions(parsed, options)
+	if err != nil {
+		return nil
+	}
+	return bounds
+}
+
+// boundedClient checks the Dockerfile again with each base image's variables and triggers.
+type boundedClient struct {
+	client.Client
+	bounds *expansions
+}
+
+func (c *boundedClient) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	resolved, found, config, err := c.Client.ResolveImageConfig(ctx, ref, opt)
+	if err == nil {
+		err = c.bounds.addImage(config)
+	}
+	if err != nil {
+		return "", "", nil, err
+	}
+	return resolved, found, config, nil
+}
