@@ -1,13 +1,17 @@
-/** A Dockerfile that takes the builder's memory: its build is told so, as are those beside it, and the next one works. */
+/**
+ * Dockerfiles that would take the builder's memory: those whose variables expand too far are refused alone. Where memory is taken
+ * in another way, the build is told so, as are those beside it, and the next one works.
+ */
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
 
-import { build, built, compileBuilder } from "../support/builds.ts";
+import { build, type BuildAnswer, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs } from "../support/command.ts";
+import type { Daemon } from "../support/daemon.ts";
 import { hijackRequest, RawClient } from "../support/raw-client.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -15,39 +19,60 @@ import { writeFiles } from "../support/write-files.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon({ args: ["--builder-memory", "128MiB"] });
-const refused = /need more than 134217728 bytes of memory, the limit of builder\.memory/;
+const exceeded = /need more than 134217728 bytes of memory, the limit of builder\.memory/;
+const refused =
+  /the Dockerfile's variable "A19" may have 2097152 bytes, more than the 1048576 that one may have/;
 
-/** Each variable has the last one twice: the last of them would have 2^40 characters. */
-const doubling = (instruction: "ARG" | "ENV"): string[] => [
-  `${instruction} A0=x`,
-  ...Array.from({ length: 40 }, (_, index) => `${instruction} A${index + 1}=$A${index}$A${index}`),
+/** Each variable has the last one twice. */
+const doubling = (instruction: "ARG" | "ENV", count: number): string[] => [
+  `${instruction} A0=xxxx`,
+  ...Array.from({ length: count }, (_, index) => `${instruction} A${index + 1}=$A${index}$A${index}`),
 ];
-const doublingInAStage = ["FROM busybox", ...doubling("ENV"), ""].join("\n");
-const doublingBeforeIt = [...doubling("ARG"), "FROM busybox", ""].join("\n");
+/** The last of them would have 2^42 characters. */
+const doublingInAStage = ["FROM busybox", ...doubling("ENV", 40), ""].join("\n");
+const doublingBeforeIt = [...doubling("ARG", 40), "FROM busybox", ""].join("\n");
+/** Within the limits of a Dockerfile: each step has the variables, of 1 MiB together. */
+const manySteps = ["FROM busybox", ...doubling("ENV", 17), ...Array<string>(45).fill("RUN true"), ""].join(
+  "\n",
+);
 
-test("a build that needs more memory than the builder has is told so, and so is the one beside it", async () => {
-  const { daemon } = setting;
-  const staying = new RawClient(daemon.socket).send(hijackRequest("/grpc"));
-  assert.match(await staying.answered(), /^HTTP\/1\.1 101 /);
-  const beside = build(daemon.socket, "FROM busybox\nRUN sleep 1000\n");
+/** Begins a build that takes a while, and waits for its step. */
+async function buildingBeside(
+  daemon: Daemon,
+  seconds: number,
+): Promise<{ readonly beside: Promise<BuildAnswer> }> {
+  const beside = build(daemon.socket, `FROM busybox\nRUN sleep ${seconds}\n`);
   await until(
     async () => (await daemon.ok("ps", "--quiet", "--filter", "label=sockerless.build")) || undefined,
   );
-  const { error } = await build(daemon.socket, doublingInAStage);
-  assert.match(error?.message ?? "", refused);
-  assert.match((await beside).error?.message ?? "", refused);
-  // Even while a client of the builder before has not left.
-  await built(daemon.socket, "FROM busybox\nRUN true\n");
-  staying.close();
-  await untilTrue(() => refused.test(daemon.output));
-  await untilTrue(
-    async () => (await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build")) === "",
-  );
+  return { beside };
+}
+
+test("a Dockerfile whose variables double each other is refused, and the build beside it goes on", async () => {
+  const { daemon } = setting;
+  const { beside } = await buildingBeside(daemon, 5);
+  for (const dockerfile of [doublingInAStage, doublingBeforeIt]) {
+    const { error } = await build(daemon.socket, dockerfile);
+    assert.match(error?.message ?? "", refused);
+  }
+  assert.equal((await beside).error, undefined);
 });
 
-test("a build is told so too where it is the arguments before its stages that need more", async () => {
-  const { error } = await build(setting.daemon.socket, doublingBeforeIt);
+test("so is one whose base image's variables or triggers do", async () => {
+  const { daemon } = setting;
+  const triggers = doubling("ENV", 40).map((line) => `ONBUILD ${line}`);
+  await built(daemon.socket, ["FROM busybox", ...triggers, ""].join("\n"), { query: { t: "triggers" } });
+  const { error } = await build(daemon.socket, "FROM triggers\n");
   assert.match(error?.message ?? "", refused);
+  const variables = doubling("ENV", 40);
+  await built(daemon.socket, ["FROM busybox", ...variables.slice(0, 11), ""].join("\n"), {
+    query: { t: "variables" },
+  });
+  const { error: doubled } = await build(
+    daemon.socket,
+    ["FROM variables", ...variables.slice(11, 23), ""].join("\n"),
+  );
+  assert.match(doubled?.message ?? "", refused);
 });
 
 test("buildx is told so too", { timeout: pluginLimitMs }, async (t) => {
@@ -60,8 +85,36 @@ test("buildx is told so too", { timeout: pluginLimitMs }, async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "skl-memory-"));
   t.after(() => rm(directory, { recursive: true }));
   await installPlugin(daemon, plugin.path);
+  const { beside } = await buildingBeside(daemon, 6);
   const context = await writeFiles(directory, { Dockerfile: doublingInAStage });
-  const { code, errorText } = await daemon.docker("buildx", "build", "--progress", "plain", context);
-  assert.notEqual(code, 0);
-  assert.match(errorText, refused);
+  for (const options of [[], ["--call", "outline"], ["--check"]]) {
+    const { code, errorText } = await daemon.docker(
+      "buildx",
+      "build",
+      "--progress",
+      "plain",
+      ...options,
+      context,
+    );
+    assert.notEqual(code, 0);
+    assert.match(errorText, refused);
+  }
+  assert.equal((await beside).error, undefined);
+});
+
+test("a build that needs more memory than the builder has is told so, and so is the one beside it", async () => {
+  const { daemon } = setting;
+  const staying = new RawClient(daemon.socket).send(hijackRequest("/grpc"));
+  assert.match(await staying.answered(), /^HTTP\/1\.1 101 /);
+  const { beside } = await buildingBeside(daemon, 1000);
+  const { error } = await build(daemon.socket, manySteps);
+  assert.match(error?.message ?? "", exceeded);
+  assert.match((await beside).error?.message ?? "", exceeded);
+  // Even while a client of the builder before has not left.
+  await built(daemon.socket, "FROM busybox\nRUN true\n");
+  staying.close();
+  await untilTrue(() => exceeded.test(daemon.output));
+  await untilTrue(
+    async () => (await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build")) === "",
+  );
 });
