@@ -55,7 +55,7 @@ type expansions struct {
 	options      map[string]string
 
 	mu sync.Mutex
-	// What the base images known so far may give a stage.
+	// Bounds of what the base images known so far give a stage.
 	images *stageBound
 	// The text of their triggers.
 	triggers map[string]bool
