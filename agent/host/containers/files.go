@@ -64,9 +64,28 @@ func (l *launch) writeManagedFiles() ([]ociMount, error) {
 		if err := os.Chmod(name, mode); err != nil { // an earlier launch or our umask may have set another mode
 			return nil, fmt.Errorf("write managed file: %w", err)
 		}
+		if base == "hostname" {
+			var err error
+			if name, err = l.linkHostname(name); err != nil {
+				return nil, err
+			}
+		}
 		added = append(added, ociMount{file.ContainerPath, "bind", name, options})
 	}
 	return added, nil
+}
+
+// linkHostname answers a path of the file that a container finds its ID by, in
+// its mountinfo: /containers/<ID>/hostname, as Docker's. Jenkins looks for it.
+func (l *launch) linkHostname(name string) (string, error) {
+	link := filepath.Join(l.paths.Dir, "hostname")
+	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("link the hostname's file: %w", err)
+	}
+	if err := os.Link(name, link); err != nil {
+		return "", fmt.Errorf("link the hostname's file: %w", err)
+	}
+	return link, nil
 }
 
 // sharedNameFiles mounts the name files of the container whose network this one
