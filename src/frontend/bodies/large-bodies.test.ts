@@ -104,29 +104,37 @@ test("slots are given by order, then as they were asked for", async () => {
   assert.deepEqual(order, [1, 1, 4, 4, 2, 2, 3, 3]);
 });
 
-test("where large bodies are too long together, one waits for complete ones, else the longest incomplete is cut", async () => {
-  const bodies = new LargeBodies(100);
+test("where large bodies have no room together they wait, the shortest first, and slow ones are cut", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval", "Date"] });
+  const bodies = new LargeBodies(1_000_000);
   const cut: string[] = [];
-  const begin = (name: string) => bodies.begin(() => cut.push(name));
-  const [slow, slower, complete, other] = [begin("slow"), begin("slower"), begin("complete"), begin("other")];
-  await slow.grow(30);
-  await slower.grow(10);
-  await complete.grow(40);
+  const entered: string[] = [];
+  const enter = async (name: string, length: number) => {
+    const body = await bodies.enter(length, () => cut.push(name));
+    entered.push(name);
+    return body;
+  };
+  const slow = await enter("slow", 400_000);
+  const fast = await enter("fast", 400_000);
+  const complete = await enter("complete", 200_000);
   complete.complete();
-  let hasRoom = false;
-  const waits = other.grow(50).then(() => {
-    hasRoom = true;
-  });
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.equal(hasRoom, false);
+  const waiting = [enter("long", 300_000), enter("short", 150_000)];
+  for (let seconds = 1; seconds <= 3; seconds += 1) {
+    slow.received(1);
+    fast.received(80_000);
+    t.mock.timers.tick(1_000);
+  }
+  assert.deepEqual([...new Set(cut)], ["slow"]);
   complete[Symbol.dispose]();
-  await waits;
-  assert.deepEqual(cut, []);
-  await slower.grow(30);
-  assert.deepEqual(cut, ["other"]);
-  await slower.grow(30);
-  assert.deepEqual(cut, ["other"]);
-  other[Symbol.dispose]();
+  await waiting[1];
+  assert.deepEqual(entered, ["slow", "fast", "complete", "short"]);
+  slow[Symbol.dispose]();
+  await waiting[0];
+  fast[Symbol.dispose]();
+  for (const each of await Promise.all(waiting)) {
+    each[Symbol.dispose]();
+  }
+  await bodies.enter(1_000_000, () => {});
 });
 
 test("a large body is answered beside any number of those that come slowly", async (t) => {

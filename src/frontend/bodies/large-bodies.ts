@@ -12,9 +12,6 @@ import type { ConversionName } from "./conversions.ts";
 
 const require = createRequire(import.meta.url);
 
-/** Milliseconds after which an incomplete body is cut. */
-const bodyLimitMs = 60_000;
-
 /** Milliseconds for which the thread waits for another body. */
 const idleMs = 10_000;
 
@@ -34,76 +31,100 @@ export type ConversionOutcome =
   | { readonly fields: Uint8Array; readonly warnings: readonly string[] }
   | { readonly error: ErrorData };
 
-/** Large bodies in memory: the incomplete ones, and those that wait for their conversion. */
+/** Milliseconds for which a body may be slow while others wait. */
+const patienceMs = 2_000;
+
+/** Bytes per millisecond below which a body is slow. */
+const slowRate = 64;
+
+/** Interval in milliseconds of looking for slow ones while others wait. */
+const lookEveryMs = 500;
+
+/** A large body in memory. Disposed of once it is converted. */
+export interface LargeBody extends Disposable {
+  /** Counts bytes that have come. */
+  received(bytes: number): void;
+  /** Nothing more comes. */
+  complete(): void;
+}
+
+/**
+ * Large bodies in memory. Those that have no room beside others wait, and slow ones are cut meanwhile: so nobody holds up
+ * others by sending slowly.
+ */
 export class LargeBodies {
-  readonly #most: number;
-  #total = 0;
-  /** The bytes of each that have come. */
-  readonly #incomplete = new Map<LargeBody, number>();
-  readonly #complete = new Set<LargeBody>();
-  #freed = Promise.withResolvers<void>();
+  #free: number;
+  readonly #waiting = new Map<() => void, { readonly length: number; readonly order: number }>();
+  readonly #incomplete = new Set<{ readonly cut: () => void; readonly begun: number; bytes: number }>();
+  #looks: NodeJS.Timeout | undefined;
 
   /** @param most bytes of all bodies together, more than one may have */
   constructor(most: number) {
-    this.#most = most;
+    this.#free = most;
   }
 
-  /** @param cut disconnects the client that sends the body */
-  begin(cut: () => void): LargeBody {
-    let length = 0;
-    const body: LargeBody = {
-      grow: async (bytes) => {
-        while (this.#incomplete.has(body) && this.#total + bytes > this.#most) {
-          if (this.#complete.size > 0) {
-            await this.#freed.promise;
-          } else {
-            this.#longest().cut();
-          }
-        }
-        if (this.#incomplete.has(body)) {
-          length += bytes;
-          this.#total += bytes;
-          this.#incomplete.set(body, length);
-        }
+  /**
+   * Waits until there is room for a body.
+   *
+   * @param length its bytes, or as many as it may have
+   * @param cut disconnects its client
+   */
+  async enter(length: number, cut: () => void): Promise<LargeBody> {
+    const room = Promise.withResolvers<void>();
+    this.#waiting.set(room.resolve, { length, order: orderOf(length) });
+    this.#giveRoom();
+    await room.promise;
+    const body = { cut, begun: Date.now(), bytes: 0 };
+    this.#incomplete.add(body);
+    const complete = (): void => void this.#incomplete.delete(body);
+    const leave = new DisposableStack();
+    leave.defer(() => {
+      complete();
+      this.#free += length;
+      this.#giveRoom();
+    });
+    return {
+      received: (bytes) => {
+        body.bytes += bytes;
       },
-      complete: () => {
-        clearTimeout(limit);
-        this.#incomplete.delete(body);
-        this.#complete.add(body);
-      },
-      cut: () => {
-        body[Symbol.dispose]();
-        cut();
-      },
-      [Symbol.dispose]: () => {
-        body.complete();
-        this.#complete.delete(body);
-        this.#total -= length;
-        length = 0;
-        this.#freed.resolve();
-        this.#freed = Promise.withResolvers();
-      },
+      complete,
+      [Symbol.dispose]: () => leave.dispose(),
     };
-    this.#incomplete.set(body, 0);
-    const limit = setTimeout(() => body.cut(), bodyLimitMs);
-    return body;
   }
 
-  #longest(): LargeBody {
-    return [...this.#incomplete].reduce((longest, each) => (each[1] > longest[1] ? each : longest))[0];
+  #giveRoom(): void {
+    for (const [enter, { length }] of [...this.#waiting].sort(([, a], [, b]) => a.order - b.order)) {
+      if (length > this.#free) {
+        break;
+      }
+      this.#free -= length;
+      this.#waiting.delete(enter);
+      enter();
+    }
+    if (this.#waiting.size > 0) {
+      this.#looks ??= setInterval(() => this.#cutSlow(), lookEveryMs).unref();
+    } else {
+      clearInterval(this.#looks);
+      this.#looks = undefined;
+    }
+  }
+
+  #cutSlow(): void {
+    for (const { cut, begun, bytes } of this.#incomplete) {
+      const age = Date.now() - begun;
+      if (age > patienceMs && bytes < slowRate * age) {
+        cut();
+      }
+    }
   }
 }
 
-/** One of {@link LargeBodies}. Disposed of once it is converted. */
-export interface LargeBody extends Disposable {
-  /**
-   * Counts bytes that have come. Where all bodies together are too long, this waits until a complete one is disposed of;
-   * if there is none, the longest incomplete one is cut. So nobody holds up others by sending slowly.
-   */
-  grow(bytes: number): Promise<void>;
-  /** Nothing more comes; the body is not cut from now on. */
-  complete(): void;
-  cut(): void;
+/** Delay of a body behind shorter ones that come later, in milliseconds per byte: four seconds for the longest. */
+const delayPerByte = 0.001;
+
+/** The order of a body that comes now: a crowd of long ones does not hold up others. */
+function orderOf(length: number): number {
+  return Date.now() + length * delayPerByte;
 }
 
 /** Turns at the thread. */
@@ -136,8 +157,7 @@ function startedThread(): Piscina<ConversionTask, ConversionOutcome> {
 export async function convertInThread(
   task: ConversionTask,
 ): Promise<Exclude<ConversionOutcome, { readonly error: ErrorData }>> {
-  // The shortest first: a crowd of long ones does not hold up others.
-  using _turn = await turns.enter({ order: task.bytes.length });
+  using _turn = await turns.enter({ order: orderOf(task.bytes.length) });
   const outcome = await startedThread()
     .run(task)
     .catch((error: unknown) => {

@@ -34,8 +34,8 @@ export async function readBody<Name extends ConversionName>(
     checkJsonContentType(request);
   }
   using held = new DisposableStack();
-  const { bytes, isLarge } = await readBoundedBody(request, () =>
-    held.use(largeBodies.begin(() => request.socket.destroy())),
+  const { bytes, isLarge } = await readBoundedBody(request, async (length) =>
+    held.use(await largeBodies.enter(length, () => request.socket.destroy())),
   );
   if (!isLarge) {
     const { convert } = conversions[name] as unknown as Conversion<ConvertedSchema<Name>>;

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
-import { setImmediate as turn } from "node:timers/promises";
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
 
 import type { ReplyContext } from "../request-context.ts";
 import { inTurn } from "./in-turn.ts";
+
+const contextOf = (url: string, query: string, signal: AbortSignal): ReplyContext =>
+  ({ request: { url }, query: new URLSearchParams(query), signal }) as ReplyContext;
 
 test("two answers of an endpoint are made at once, or more where they take over ten seconds or have sizes", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
@@ -13,8 +16,7 @@ test("two answers of an endpoint are made at once, or more where they take over 
     begun.push(Promise.withResolvers());
     await begun.at(-1)?.promise;
   });
-  const ask = (query = "") =>
-    handle({ query: new URLSearchParams(query), signal: left.signal } as ReplyContext);
+  const ask = (query = "") => handle(contextOf("/list", query, left.signal));
   const answers = Array.from({ length: 6 }, () => ask());
   const isBegun = async (count: number) => {
     await turn();
@@ -46,9 +48,7 @@ test("a client that leaves gives its turn to the next", async () => {
     begun.push(signal);
     await over.promise;
   });
-  const answers = clients.map(({ signal }) =>
-    handle({ query: new URLSearchParams(), signal } as ReplyContext),
-  );
+  const answers = clients.map(({ signal }) => handle(contextOf("/list", "", signal)));
   for (const waiting of clients.slice(2, 4)) {
     waiting.abort(new Error("left"));
   }
@@ -62,4 +62,19 @@ test("a client that leaves gives its turn to the next", async () => {
     begun,
     [0, 1, 4].map((index) => clients[index]?.signal),
   );
+});
+
+test("answers that took long let others go before them, for a while", async () => {
+  const { signal } = new AbortController();
+  const made: string[] = [];
+  const handle = inTurn(async ({ request }) => {
+    made.push(String(request.url));
+    await sleep(request.url === "/long" ? 50 : 0);
+  });
+  const ask = (url: string) => handle(contextOf(url, "", signal));
+  await ask("/long");
+  await ask("/short");
+  made.length = 0;
+  await Promise.all(["/long", "/long", "/long", "/long", "/short"].map(ask));
+  assert.deepEqual(made, ["/long", "/long", "/short", "/long", "/long"]);
 });

@@ -9,17 +9,57 @@ const atOnce = 2;
 /** Milliseconds after which an answer counts no more: the longest are made in less, even on a busy machine. */
 const slotLimitMs = 10_000;
 
+/** Requests of an endpoint whose times are remembered. */
+const mostRemembered = 1_000;
+
+/** How many times as long as it takes to make an answer, others that arrive later may go before it. */
+const precedence = 100;
+
+/** Weight of the last answer in the mean. */
+const lastWeight = 0.1;
+
+/** Milliseconds that answers took, by their requests. */
+class Times {
+  readonly #times = new Map<string, number>();
+  #mean = 0;
+
+  /** The time of the last answer to this request; of a request that is not known, that of answers on average. */
+  expected(request: string): number {
+    return this.#times.get(request) ?? this.#mean;
+  }
+
+  add(request: string, time: number): void {
+    this.#mean += lastWeight * (time - this.#mean);
+    this.#times.delete(request);
+    this.#times.set(request, time);
+    const [oldest] = this.#times.keys();
+    if (this.#times.size > mostRemembered && oldest !== undefined) {
+      this.#times.delete(oldest);
+    }
+  }
+}
+
 /**
- * Makes at most two answers of an endpoint at once, in order of arrival, so that a crowd of requests does not hold up
- * other endpoints. One with sizes begins at once: it waits for agents, and would have others wait with it.
+ * Makes at most two answers of an endpoint at once, so that a crowd of requests does not hold up other endpoints. They are
+ * made in order of arrival, but for those that take long, which let others go before them for a while. One with sizes begins
+ * at once: it waits for agents, and would have others wait with it.
  */
 export function inTurn<Result>(handler: (context: ReplyContext) => Promise<Result>): typeof handler {
   const slots = new Slots(atOnce);
+  const times = new Times();
   return async (context) => {
     if (flag(context.query, "size")) {
       return await handler(context);
     }
-    using _slot = await slots.enter({ limitMs: slotLimitMs, signal: context.signal });
-    return await handler(context);
+    const { signal, request } = context;
+    const key = request.url?.slice(0, 1_000) ?? "";
+    const order = performance.now() + precedence * times.expected(key);
+    using _slot = await slots.enter({ limitMs: slotLimitMs, signal, order });
+    const begun = performance.now();
+    try {
+      return await handler(context);
+    } finally {
+      times.add(key, performance.now() - begun);
+    }
   };
 }

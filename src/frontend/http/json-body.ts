@@ -103,8 +103,8 @@ function hasBody(request: IncomingMessage): boolean {
 
 /** The memory of a large body. */
 export interface BodyMemory {
-  /** Counts bytes that have come; may wait until others have less. */
-  grow(bytes: number): Promise<void>;
+  /** Counts bytes that have come. */
+  received(bytes: number): void;
   /** Nothing more comes. */
   complete(): void;
 }
@@ -112,12 +112,12 @@ export interface BodyMemory {
 /**
  * Reads a body.
  *
- * @param hold called for a large body
+ * @param enter waits until there is room for a large body of at most so many bytes
  * @throws SockerlessError of kind `invalid` if it is too large
  */
 export async function readBoundedBody(
   request: IncomingMessage,
-  hold: () => BodyMemory,
+  enter: (length: number) => Promise<BodyMemory>,
 ): Promise<{ readonly bytes: Buffer; readonly isLarge: boolean }> {
   const announced = Number(request.headers["content-length"] ?? 0);
   const chunks: Buffer[] = [];
@@ -127,10 +127,10 @@ export async function readBoundedBody(
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
     if (Math.max(length, announced) > smallBodyBytes) {
-      memory ??= hold();
+      memory ??= await enter(announced > 0 ? Math.min(announced, maxJsonBodyBytes) : maxJsonBodyBytes);
+      memory.received(chunk.length);
     }
     if (Math.max(length, announced) <= maxJsonBodyBytes) {
-      await memory?.grow(chunk.length);
       chunks.push(chunk);
     } else if (length > maxDroppedBytes) {
       break;
