@@ -95,7 +95,7 @@ test("slots are given by order, then as they were asked for", async () => {
   const slots = new Slots(1);
   const order: number[] = [];
   const users = [1, 2, 3, 4].map(async (user) => {
-    using _slot = await slots.enter({ order: user === 4 ? 0 : 1 });
+    using _slot = await slots.enter({ order: () => (user === 4 ? 0 : 1) });
     order.push(user);
     await new Promise((resolve) => setImmediate(resolve));
     order.push(user);

@@ -157,7 +157,8 @@ function startedThread(): Piscina<ConversionTask, ConversionOutcome> {
 export async function convertInThread(
   task: ConversionTask,
 ): Promise<Exclude<ConversionOutcome, { readonly error: ErrorData }>> {
-  using _turn = await turns.enter({ order: orderOf(task.bytes.length) });
+  const order = orderOf(task.bytes.length);
+  using _turn = await turns.enter({ order: () => order });
   const outcome = await startedThread()
     .run(task)
     .catch((error: unknown) => {

@@ -53,7 +53,8 @@ export function inTurn<Result>(handler: (context: ReplyContext) => Promise<Resul
     }
     const { signal, request } = context;
     const key = request.url?.slice(0, 1_000) ?? "";
-    const order = performance.now() + precedence * times.expected(key);
+    const arrived = performance.now();
+    const order = (): number => arrived + precedence * times.expected(key);
     using _slot = await slots.enter({ limitMs: slotLimitMs, signal, order });
     const begun = performance.now();
     try {

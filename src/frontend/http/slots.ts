@@ -5,14 +5,14 @@ export interface SlotOptions {
   readonly limitMs?: number;
   /** Ends the wait for a slot. */
   readonly signal?: AbortSignal;
-  /** Waiters with a smaller one are served before; default: 0. */
-  readonly order?: number;
+  /** Asked whenever a slot is free: the waiter with the smallest is served. Default: 0. */
+  readonly order?: () => number;
 }
 
 /** A counting semaphore that serves waiters of the same order as they arrive. */
 export class Slots {
   #free: number;
-  readonly #waiting = new Map<() => void, number>();
+  readonly #waiting = new Map<() => void, () => number>();
 
   /** @param count number of slots */
   constructor(count: number) {
@@ -24,7 +24,7 @@ export class Slots {
    *
    * @throws the signal's reason
    */
-  async enter({ limitMs, signal, order = 0 }: SlotOptions = {}): Promise<Disposable> {
+  async enter({ limitMs, signal, order = () => 0 }: SlotOptions = {}): Promise<Disposable> {
     signal?.throwIfAborted();
     if (this.#free === 0) {
       const turn = Promise.withResolvers<void>();
@@ -55,7 +55,9 @@ export class Slots {
       this.#free += 1;
       return;
     }
-    const [next] = [...this.#waiting].reduce((first, each) => (each[1] < first[1] ? each : first));
+    const [next] = [...this.#waiting]
+      .map(([enter, order]) => [enter, order()] as const)
+      .reduce((first, each) => (each[1] < first[1] ? each : first));
     this.#waiting.delete(next);
     next();
   }
