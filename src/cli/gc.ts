@@ -8,6 +8,10 @@ import { openState } from "../backends/state/state.ts";
 import { systemClock } from "../common/clock.ts";
 import type { Config } from "../common/config/load.ts";
 import { conflict, invalid, isErrorKind, messageOf } from "../common/errors.ts";
+import { refuseForeignFiles } from "./state-tree.ts";
+
+/** Entries of a state directory that are opened, or have remnants. */
+const examined = ["db", "spare", "set-aside", "damaged", "before-upgrade"];
 
 /** Options of a collection. */
 export interface GarbageRequest {
@@ -23,7 +27,8 @@ export interface GarbageRequest {
 /**
  * Shows, and on request removes, what a state directory and its cloud have that no container needs.
  *
- * @throws SockerlessError `conflict`: the daemon runs, or has never run on the state
+ * @throws SockerlessError `conflict`: the daemon runs, or has never run on the state; `invalid`: there is a link, or the like,
+ *   where the daemon has files and directories
  */
 export async function collectGarbage(config: Config, request: GarbageRequest): Promise<void> {
   const { remove, instance, format, print } = request;
@@ -35,6 +40,7 @@ export async function collectGarbage(config: Config, request: GarbageRequest): P
       `no backend has run on the state in ${config.stateDir}: name the daemon's with --state-dir`,
     );
   }
+  await refuseForeignFiles(config.stateDir, examined);
   const remnants: Remnant[] = [];
   const report = (remnant: Remnant): void => {
     remnants.push(remnant);

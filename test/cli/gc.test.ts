@@ -1,6 +1,6 @@
 /** `sockerless gc` on this machine: what upgrades, repairs, backups and restores have left. */
 import assert from "node:assert/strict";
-import { access, mkdir, mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readdir, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -38,6 +38,19 @@ describe("gc", () => {
     assert.equal(running.code, 1);
     assert.match(running.errorText, /in use by another sockerless backend: stop it first/);
     assert.deepEqual([(await gc()).text, (await gc()).code], ["", 0]);
+  });
+
+  it("is refused where the database is a link, behind which nothing is made", async () => {
+    const [linked, elsewhere] = [join(directory, "linked"), join(directory, "elsewhere")];
+    await mkdir(linked);
+    await mkdir(elsewhere);
+    await symlink(elsewhere, join(linked, "db"));
+    const { code, errorText } = await gc("--state-dir", linked);
+    assert.equal(code, 1);
+    assert.match(errorText, /db in .* is a symbolic link: no daemon has written it, and nothing was changed/);
+    assert.deepEqual([await readdir(linked), await readdir(elsewhere)], [["db"], []]);
+    await rm(linked, { recursive: true });
+    await rm(elsewhere, { recursive: true });
   });
 
   it("shows what is left, and removes it where that is asked for", async () => {

@@ -21,7 +21,17 @@ describe("a point in time", () => {
     });
   }
 
-  for (const text of ["", "yesterday", "10", "2025-13-01", "2025-01-01 00:00", "1d"]) {
+  for (const text of [
+    "",
+    "yesterday",
+    "10",
+    "2025-13-01",
+    "2025-01-01 00:00",
+    "1d",
+    "9".repeat(400),
+    `${"9".repeat(400)}h`,
+    "3000000h",
+  ]) {
     it(`${JSON.stringify(text)} is ${text === "10" ? "a time of 1970" : "refused"}`, () => {
       if (text === "10") {
         assert.equal(parsePointInTimeMs(text, now), 10_000);

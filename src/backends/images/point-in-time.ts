@@ -17,6 +17,9 @@ const dateTime =
   /^(\d{4}-\d{2}-\d{2})(?:T(\d{2})(?::(\d{2})(?::(\d{2})(\.\d{1,9})?)?)?)?(Z|[+-]\d{2}:\d{2})?$/;
 const unixSeconds = /^-?\d+(?:\.\d+)?$/;
 
+/** As long as a duration may be, and a time after 1970: nanoseconds are 64 bits. */
+const longestMs = Number(2n ** 63n / 1_000_000n);
+
 /** Parses a Go duration (`1h30m`, `1.5s`) to milliseconds; undefined for anything else. */
 export function parseDurationMs(text: string): number | undefined {
   const sign = text.startsWith("-") ? -1 : 1;
@@ -31,7 +34,7 @@ export function parseDurationMs(text: string): number | undefined {
   for (const [, number, unit] of unsigned.matchAll(durationPart)) {
     total += Number(number) * (unitMs[unit ?? ""] ?? Number.NaN);
   }
-  return sign * total;
+  return total < longestMs ? sign * total : undefined;
 }
 
 /**
@@ -44,7 +47,7 @@ export function parsePointInTimeMs(text: string, nowMs: number): number {
   if (ago !== undefined && text !== "0") {
     return nowMs - ago;
   }
-  if (unixSeconds.test(text)) {
+  if (unixSeconds.test(text) && Math.abs(Number(text)) * 1000 < longestMs) {
     return Number(text) * 1000;
   }
   const parts = dateTime.exec(text);

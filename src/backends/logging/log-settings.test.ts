@@ -17,6 +17,10 @@ test("json-file keeps everything unless it has a size", () => {
   });
 });
 
+test("more files than a log's host counts are as many as it counts", () => {
+  assert.equal(settings("json-file", { "max-size": "1k", "max-file": "99999999999" }).maxFiles, 0xffff_ffff);
+});
+
 test("local is bounded by itself, none records nothing", () => {
   assert.deepEqual(settings("local"), { disabled: false, maxSize: 20n * 1024n * 1024n, maxFiles: 5 });
   assert.equal(settings("none").disabled, true);

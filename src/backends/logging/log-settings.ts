@@ -25,14 +25,19 @@ export function logSettings(config: LogConfig | undefined): LogSettings {
   if (config?.type === "none") {
     return { disabled: true, maxSize: 0n, maxFiles: 1 };
   }
+  const { maxSize, maxFiles } = config?.type === "local" ? localFiles(options) : jsonFiles(options);
   return {
     disabled: false,
-    ...(config?.type === "local" ? localFiles(options) : jsonFiles(options)),
+    maxSize,
+    maxFiles: Math.min(maxFiles, mostFiles),
     ...(options["mode"] === "non-blocking" && {
       bufferSize: parsed(options["max-buffer-size"], parseBinarySize) ?? defaultBufferSize,
     }),
   };
 }
+
+/** As many files as a log's host counts (32 bits). */
+const mostFiles = 0xffff_ffff;
 
 type Options = Readonly<Record<string, string>>;
 type Files = Pick<LogSettings, "maxSize" | "maxFiles">;

@@ -152,3 +152,27 @@ test("a large body is answered beside any number of those that come slowly", asy
     each.close();
   }
 });
+
+test("others are answered between the bodies of a crowd, which are parsed one in a turn", async (t) => {
+  const api = await serveApi(t, () => {});
+  const body = "[".repeat(64_000);
+  const head = `POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+  const crowd = Array.from({ length: 60 }, () => new RawClient(api.socket));
+  for (const each of crowd) {
+    each.send(head + body.slice(0, -1));
+  }
+  await until(() => crowd.every(({ socket }) => socket.writableLength === 0) || undefined);
+  for (let n = 0; n < 20; n += 1) {
+    await api.call("GET", "/_ping"); // Meanwhile the rest is read.
+  }
+  for (const each of crowd) {
+    each.send("[");
+  }
+  await api.call("GET", "/_ping");
+  const answered = crowd.filter(({ bytes }) => bytes.length > 0).length;
+  assert.ok(answered < crowd.length / 2, `${answered} bodies were answered before`);
+  for (const each of crowd) {
+    assert.match(await each.answered(), /^HTTP\/1\.1 400 /);
+    each.close();
+  }
+});

@@ -5,7 +5,7 @@ import type { ApiVersion } from "../api-version.ts";
 import {
   checkJsonContentType,
   type JsonBodyOptions,
-  parseJsonBody,
+  parseJsonBodyInTurn,
   readBoundedBody,
 } from "../http/json-body.ts";
 import {
@@ -39,7 +39,7 @@ export async function readBody<Name extends ConversionName>(
   );
   if (!isLarge) {
     const { convert } = conversions[name] as unknown as Conversion<ConvertedSchema<Name>>;
-    return convert(parseJsonBody(bytes, options), version);
+    return convert(await parseJsonBodyInTurn(bytes, options), version);
   }
   const isOptional = options.optional === true;
   const { fields, warnings } = await convertInThread({ name, bytes, version: version.text, isOptional });

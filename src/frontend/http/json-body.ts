@@ -2,6 +2,7 @@
 import type { IncomingMessage } from "node:http";
 
 import { invalid } from "../../common/errors.ts";
+import { Turns } from "../../common/turns.ts";
 import { describeSyntaxError } from "./json-syntax.ts";
 
 /** Maximum size in bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
@@ -32,6 +33,24 @@ export interface JsonBodyOptions {
   readonly optional?: boolean;
   /** True if the content type is ignored, as by dockerd's `/auth`. */
   readonly anyContentType?: boolean;
+}
+
+/** Bodies up to this size in bytes are parsed as they come, larger ones one in a turn of the event loop. */
+const tinyBodyBytes = 4 * 1024;
+
+const turns = new Turns(1);
+
+/**
+ * Parses a body that was read already, so that others are answered beside a crowd of them.
+ *
+ * @returns as {@link parseJsonBody}
+ * @throws SockerlessError of kind `invalid`
+ */
+export async function parseJsonBodyInTurn(bytes: Buffer, options: JsonBodyOptions = {}): Promise<unknown> {
+  if (bytes.length > tinyBodyBytes) {
+    await turns.next();
+  }
+  return parseJsonBody(bytes, options);
 }
 
 /**

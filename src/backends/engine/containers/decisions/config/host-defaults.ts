@@ -52,7 +52,9 @@ export function withHostDefaults(
     resources: {
       ...resources,
       memorySwap:
-        resources.memory > 0n && resources.memorySwap === 0n ? resources.memory * 2n : resources.memorySwap,
+        resources.memory > 0n && resources.memorySwap === 0n
+          ? BigInt.asIntN(64, resources.memory * 2n) // It overflows as in dockerd.
+          : resources.memorySwap,
       memorySwappiness: memorySwappiness === -1n ? undefined : memorySwappiness,
       oomKillDisable: resources.oomKillDisable ?? false,
       pidsLimit: pidsLimit !== undefined && pidsLimit <= 0n ? undefined : pidsLimit,
