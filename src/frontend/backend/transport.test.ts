@@ -8,17 +8,21 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
 
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { makeCertificates } from "../../../test/support/certificates.ts";
 import { fromUnknown } from "../../common/errors.ts";
-import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  ContainerService,
+  CreateContainerRequestSchema,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
 import {
   EventsService,
   type SubscribeEventsResponseSchema,
 } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { fieldsFromBytes } from "../bodies/encoded-fields.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { type BackendTransport, createBackendTransport, readBackendReach } from "./transport.ts";
 
@@ -203,6 +207,7 @@ async function startBackend(socket: string, name: string): Promise<TestBackend> 
   const handler = connectNodeAdapter({
     routes: (router) => {
       router.service(SystemService, { getInfo: () => ({ name }) });
+      router.service(ContainerService, { createContainer: () => ({ id: name }) });
       router.service(EventsService, {
         async *subscribeEvents(
           _request,
@@ -251,5 +256,27 @@ test("hundreds of followers of events share a connection, which no other call wa
   assert.equal((await clients.system.getInfo({})).name, "one");
   assert.equal(backend.sessions.size, 2);
   leave.abort();
+  await backend.stop();
+});
+
+test("large requests share a connection, which no other call waits behind", async (t) => {
+  const { clients, socket } = await dialled(t);
+  const backend = await startBackend(socket, "one");
+  const fields = toBinary(
+    CreateContainerRequestSchema,
+    create(CreateContainerRequestSchema, { config: { image: "x".repeat(4_000_000) } }),
+  );
+  const large = (): Promise<{ readonly id: string }> =>
+    clients.containers.createContainer({
+      name: "a",
+      ...fieldsFromBytes<typeof CreateContainerRequestSchema>(fields),
+    });
+  for (const { id } of await Promise.all(Array.from({ length: 30 }, large))) {
+    assert.equal(id, "one");
+  }
+  assert.equal(backend.sessions.size, 1);
+  assert.equal((await clients.containers.createContainer({ name: "a" })).id, "one");
+  assert.equal((await clients.system.getInfo({})).name, "one");
+  assert.equal(backend.sessions.size, 2);
   await backend.stop();
 });

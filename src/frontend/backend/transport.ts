@@ -14,13 +14,14 @@ import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport, type Sessions } from "../../agent-client/grpc-transport.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { EventsService } from "../../gen/sockerless/backend/v1/events_pb.ts";
-import { requestOf } from "../bodies/encoded-fields.ts";
+import { hasEncodedFields, requestOf } from "../bodies/encoded-fields.ts";
 import { dialTls } from "./dial.ts";
 import { awayLimitMs, awayPauseMs, repeating } from "./repeated-calls.ts";
 
 /**
- * Connections to the backend: one for subscribers of events and one for all other calls, which would otherwise queue
- * behind each event to a thousand subscribers. Each is opened by the first call, and by the first call after a loss.
+ * Connections to the backend: one for subscribers of events, one for large requests, and one for all other calls, which
+ * would otherwise queue behind each event to a thousand subscribers, and behind megabytes. Each is opened by the first call,
+ * and by the first call after a loss.
  */
 export interface BackendTransport {
   readonly transport: Transport;
@@ -30,6 +31,9 @@ export interface BackendTransport {
 
 /** A backend across a network may vanish without closing its connections. */
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 20_000 } as const;
+
+/** Mebibytes; Node would reset calls, answered ones too, while megabytes of others' requests are on their way. */
+const maxSessionMemory = 1024;
 
 /** Longer than the supervisor's longest back-off plus a backend's start. */
 const restartLimitMs = 30_000;
@@ -76,7 +80,8 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
   let isClosed: boolean = false;
   const sessions: Http2SessionManager[] = [];
   const connection = (): Transport => {
-    const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, { createConnection });
+    const options = { createConnection, maxSessionMemory };
+    const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, options);
     sessions.push(session);
     const transport: Transport = grpcTransport(
       retryingConnections(session, () => isClosed),
@@ -93,13 +98,14 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
     );
     return transport;
   };
-  const [calls, events] = [connection(), connection()];
+  const [calls, events, large] = [connection(), connection(), connection()];
   return {
     transport: {
       stream: (method, ...call) => (method.parent === EventsService ? events : calls).stream(method, ...call),
       unary: (method, signal, timeoutMs, header, input, contextValues) => {
         const request = requestOf(method.input, input) as typeof input;
-        return calls.unary(method, signal, timeoutMs, header, request, contextValues);
+        const { unary } = hasEncodedFields(input) ? large : calls;
+        return unary(method, signal, timeoutMs, header, request, contextValues);
       },
     },
     close() {

@@ -20,6 +20,11 @@ export function fieldsFromBytes<Desc extends DescMessage>(bytes: Uint8Array): Me
   return { $unknown } as unknown as MessageInitShape<Desc>;
 }
 
+/** True if some fields are encoded, as those of large bodies are. */
+export function hasEncodedFields(fields: object): boolean {
+  return "$unknown" in fields && fields.$unknown !== undefined;
+}
+
 /** Creates a request whose fields may partly be encoded: the encoder appends those as they are. */
 export function requestOf<Desc extends DescMessage>(
   schema: Desc,

@@ -1,7 +1,6 @@
 /** From a request's JSON body to the fields of the backend's request. */
-import type { IncomingMessage } from "node:http";
+import { finished } from "node:stream";
 
-import type { ApiVersion } from "../api-version.ts";
 import {
   checkJsonContentType,
   type JsonBodyOptions,
@@ -15,6 +14,7 @@ import {
   type ConvertedSchema,
   conversions,
 } from "./conversions.ts";
+import type { ReplyContext } from "../request-context.ts";
 import { fieldsFromBytes } from "./encoded-fields.ts";
 import { convertInThread, LargeBodies } from "./large-bodies.ts";
 
@@ -26,7 +26,7 @@ const largeBodies = new LargeBodies(128 * 1024 * 1024);
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */
 export async function readBody<Name extends ConversionName>(
-  { request, version }: { readonly request: IncomingMessage; readonly version: ApiVersion },
+  { request, response, version }: Pick<ReplyContext, "request" | "response" | "version">,
   name: Name,
   options: JsonBodyOptions = {},
 ): Promise<Converted<ConvertedSchema<Name>>> {
@@ -43,5 +43,8 @@ export async function readBody<Name extends ConversionName>(
   }
   const isOptional = options.optional === true;
   const { fields, warnings } = await convertInThread({ name, bytes, version: version.text, isOptional });
+  // It takes memory until the backend has it, and has answered.
+  const answered = held.move();
+  finished(response, () => answered.dispose());
   return { fields: fieldsFromBytes(fields), warnings };
 }
