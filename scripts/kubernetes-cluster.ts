@@ -16,7 +16,7 @@ const programs = join(homedir(), ".cache/sockerless/kubernetes", version);
 /**
  * Makes sure that a cluster can be started: builds Kubernetes where it is not there yet.
  *
- * @returns why none can be started here
+ * @returns the reason that no cluster can be started here; undefined: one can
  */
 export function prepareKubernetes(): string | undefined {
   if (!existsSync("/usr/lib/cni/bridge")) {

@@ -166,7 +166,7 @@ func (e *expansions) check() error {
 	return e.bound()
 }
 
-// The parts of a stage that its instructions contain as they do its variables; no variable has such a name.
+// Pseudo-variables for a stage's other state, which each step contains too. The leading blank keeps them apart from variables.
 const (
 	workdir    = " WORKDIR"
 	user       = " USER"
@@ -176,7 +176,7 @@ const (
 // stageBound bounds what an instruction finds in its stage.
 type stageBound struct {
 	variables map[string]int64
-	// Bound of each variable, since the names of some are themselves expanded.
+	// Longest value of the variables whose names are expanded: any name may be one of them.
 	unnamed int64
 	// Bound of all variables with their names.
 	sum      int64

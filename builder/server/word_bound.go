@@ -39,6 +39,7 @@ func (w *wordBound) next() rune {
 	return each
 }
 
+// size is the length of text in UTF-8 bytes; negative runes, which stand for the text's end, have none.
 func size(text ...rune) (length int64) {
 	for _, each := range text {
 		if each >= 0 {

@@ -11,13 +11,15 @@ export interface JsonSize {
   /** Values in its lists and objects. */
   readonly values: number;
   /** Lists and objects, which may be nested to any depth without another value. */
-  readonly containers: number;
+  readonly structures: number;
+  /** Both together. */
+  readonly total: number;
 }
 
 /** Counts what a text that may be JSON has, by its commas and brackets: it is not parsed. */
 export function sizeOfJson(bytes: Uint8Array): JsonSize {
   let commas = 0;
-  let containers = 0;
+  let structures = 0;
   let isInText = false;
   for (let at = 0; at < bytes.length; at += 1) {
     const byte = bytes[at];
@@ -32,8 +34,9 @@ export function sizeOfJson(bytes: Uint8Array): JsonSize {
     } else if (byte === comma) {
       commas += 1;
     } else if (byte === list || byte === object) {
-      containers += 1;
+      structures += 1;
     }
   }
-  return { values: commas + 1, containers };
+  const values = commas + 1;
+  return { values, structures, total: values + structures };
 }

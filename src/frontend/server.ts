@@ -336,16 +336,13 @@ export class DockerApiServer {
     }
   }
 
-  async #turnOf(
-    { route }: RouteMatch,
-    request: IncomingMessage,
-    { end: { signal } }: Exchange,
-  ): Promise<Admitted> {
+  async #turnOf({ route }: RouteMatch, request: IncomingMessage, { end }: Exchange): Promise<Admitted> {
+    const { signal } = end;
     if (route.answeredBy === "frontend") {
       this.#admission.arrived();
       return admittedAtOnce;
     }
-    const turn = await this.#enter(route, request, signal);
+    const turn = await this.#enter(route, request, end);
     if (signal.aborted) {
       turn[Symbol.dispose](); // Its client left while it waited.
       signal.throwIfAborted();
@@ -354,13 +351,14 @@ export class DockerApiServer {
   }
 
   /** Admits a request by its kind; a call whose body is still incomplete counts as a transfer. */
-  async #enter({ kind = "call" }: Route, request: IncomingMessage, signal: AbortSignal): Promise<Admitted> {
+  async #enter({ kind = "call" }: Route, request: IncomingMessage, end: AbortController): Promise<Admitted> {
+    const { signal } = end;
     await nextTurn(); // Lets the parser read on in the header's packet.
     await nextTurn(); // A client that has left is known by now, and nothing is done for it.
-    signal.throwIfAborted();
     if (request.socket.destroyed) {
-      throw new Error("the client is gone"); // The signal is about to say so.
+      end.abort(new Error("the client is gone"));
     }
+    signal.throwIfAborted();
     if (kind !== "call" || hasArrivedWhole(request)) {
       return await this.#admission.enter(kind);
     }

@@ -21,7 +21,7 @@ const setting = withDaemon();
 /** A step of a job: it reaches the service, and leaves a file for the one after it. */
 const step = 'echo "$GITHUB_JOB in $(pwd)"; wget -qO- http://web/; echo greeted > made\n';
 
-describe("the commands of GitHub's runner", () => {
+describe("GitHub's runner", () => {
   let guide: string;
   let registry: TestRegistry;
   let directory: string;
@@ -57,7 +57,7 @@ describe("the commands of GitHub's runner", () => {
     return text;
   }
 
-  test("run a job with a service and an action of an image", {
+  test("runs a job with a service and an action of an image", {
     skip: onlyOn("local", "they mount the runner's own directories"),
   }, async () => {
     for (const made of ["_work/app/app", "_work/_actions", "_work/_tool", "_work/_temp/_github_home"]) {
@@ -72,7 +72,7 @@ describe("the commands of GitHub's runner", () => {
     assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted$/m);
   });
 
-  test("of container hooks run a job with a service and an action of an image", async () => {
+  test("with container hooks runs a job with a service and an action of an image", async () => {
     const runner = ["run", "--rm", "--volume", "github-work:/home/runner/_work", "busybox", "sh", "-ec"];
     const folders = 'cd /home/runner/_work; mkdir -p app/app _temp; echo "$0" > _temp/step.sh';
     await setting.daemon.ok(...runner, folders, step);

@@ -51,6 +51,13 @@ const programs = {
     version: /nektos\/act (v\S+)/,
     stamp: "main.Version",
   },
+  drone: {
+    module: "drone",
+    file: "drone-runner-docker",
+    package: "github.com/drone-runners/drone-runner-docker",
+    version: /drone-runner-docker (v\S+)/,
+    stamp: "main.Version",
+  },
   compose: {
     module: "compose",
     file: "docker-compose",

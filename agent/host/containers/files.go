@@ -75,8 +75,9 @@ func (l *launch) writeManagedFiles() ([]ociMount, error) {
 	return added, nil
 }
 
-// linkHostname answers a path of the file that a container finds its ID by, in
-// its mountinfo: /containers/<ID>/hostname, as Docker's. Jenkins looks for it.
+// linkHostname links the hostname's file to /containers/<ID>/hostname, Docker's
+// path, and returns that: programs such as Jenkins read their container's ID from
+// it in mountinfo.
 func (l *launch) linkHostname(name string) (string, error) {
 	link := filepath.Join(l.paths.Dir, "hostname")
 	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -5,7 +5,7 @@ import { forbidden, invalid, notFound, systemError, unauthorized } from "../../c
 import { type Platform, PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { sha256Of } from "./digest.ts";
 import { parseImageConfig } from "./image-config.ts";
-import { type Descriptor, maxJsonBytes, parseManifest } from "./manifest.ts";
+import { type Descriptor, maxJsonBytes, mostValues, parseManifest } from "./manifest.ts";
 import { type NamedReference, parseNamed, withDefaultTag } from "./reference.ts";
 import type { Credentials } from "./registry/credentials.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
@@ -102,7 +102,7 @@ async function platformOfConfig(
   if (length > size || sha256Of(bytes) !== digest) {
     throw invalid(`the image's configuration is not what its digest says: ${digest}`);
   }
-  return parseImageConfig(bytes).platform;
+  return parseImageConfig(bytes, mostValues).platform;
 }
 
 /** Converts errors as moby does, which assigns an HTTP status to each code of the Distribution specification. */

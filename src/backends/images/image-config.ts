@@ -15,7 +15,7 @@ import {
   StringListSchema,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { isSha256Digest } from "./digest.ts";
-import { check, parseJson } from "./manifest.ts";
+import { check, mostValues, parseJson } from "./manifest.ts";
 
 /** A step in the creation of an image. */
 export interface HistoryEntry {
@@ -100,7 +100,7 @@ const imageSchema = object({
 });
 
 /** Parses the document, keeping the order of properties. @throws invalid */
-function rootedJson(bytes: Uint8Array, most: number | undefined): { readonly rootfs: object } {
+function rootedJson(bytes: Uint8Array, most = Number.POSITIVE_INFINITY): { readonly rootfs: object } {
   const json = parseJson(bytes, "image configuration", most);
   if (typeof json !== "object" || json === null || !("rootfs" in json) || json.rootfs === null) {
     throw invalid("invalid image JSON, no RootFS key");
@@ -138,7 +138,7 @@ export function refuseTooDeep(layers: number): void {
  */
 export function parseNewImageConfig(bytes: Uint8Array): ImageConfig {
   refuseLong(bytes);
-  const config = parseImageConfig(bytes);
+  const config = parseImageConfig(bytes, mostValues);
   refuseTooDeep(config.diffIds.length);
   return config;
 }
@@ -146,7 +146,7 @@ export function parseNewImageConfig(bytes: Uint8Array): ImageConfig {
 /**
  * Parses an image's configuration.
  *
- * @param most values, lists and objects in it; default: as many as a new image's may have
+ * @param most values, lists and objects in it; default: any number, as in an image that is here already
  * @throws SockerlessError of kind `invalid`: malformed, or not for Linux
  */
 export function parseImageConfig(bytes: Uint8Array, most?: number): ImageConfig {
@@ -271,7 +271,7 @@ export function renderImageConfig(image: NewImageConfig): Uint8Array {
  * @throws invalid if it is not a JSON object with layers
  */
 export function withLayers(configBytes: Uint8Array, diffIds: readonly string[]): Uint8Array {
-  const json = rootedJson(configBytes, Number.POSITIVE_INFINITY);
+  const json = rootedJson(configBytes);
   const rootfs = { ...json.rootfs, diff_ids: diffIds };
   return new TextEncoder().encode(JSON.stringify({ ...json, rootfs }));
 }

@@ -16,7 +16,7 @@ export class ImageConfigs {
   async load(store: ContentStore, records: readonly ImageRecord[], logger: Logger): Promise<void> {
     for (const { id } of records) {
       try {
-        this.add(id, parseImageConfig(await store.read(id, maxJsonBytes), Number.POSITIVE_INFINITY));
+        this.add(id, parseImageConfig(await store.read(id, maxJsonBytes)));
       } catch (error) {
         logger.error({ err: error, image: id }, "the configuration of an image cannot be read");
       }

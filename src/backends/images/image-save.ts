@@ -123,7 +123,7 @@ export async function* archiveParts(
   yield part(directoryHeader(blobDirectory));
   for (const { image, layers } of prepared) {
     const config = await store.read(image.record.id, maxJsonBytes);
-    const created = Number(parseImageConfig(config, Number.POSITIVE_INFINITY).created?.seconds ?? 0n);
+    const created = Number(parseImageConfig(config).created?.seconds ?? 0n);
     for (const layer of layers) {
       if (!written.has(layer.diffId)) {
         written.add(layer.diffId);

@@ -79,8 +79,7 @@ export async function loadArchive(
         throw tooLarge();
       }
       const bytes = await store.read(blob.digest, maxJsonBytes);
-      const { values, containers } = sizeOfJson(bytes);
-      documentValues += values + containers;
+      documentValues += sizeOfJson(bytes).total;
       if (documentValues > mostDocumentValues) {
         throw tooLarge();
       }

@@ -89,10 +89,11 @@ const kindByType: ReadonlyMap<string, ManifestDocument["kind"]> = new Map([
  * identify two images.
  *
  * @param claimedType media type from the server or descriptor; the document's own takes precedence
+ * @param most values, lists and objects in it; default: {@link mostValues}
  * @throws SockerlessError of kind `invalid`: malformed, or not an image
  */
-export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestDocument {
-  const json = parseJson(bytes, "manifest");
+export function parseManifest(bytes: Uint8Array, claimedType: string, most?: number): ManifestDocument {
+  const json = parseJson(bytes, "manifest", most);
   const { value: head } = read(headSchema, json);
   if (head === undefined) {
     throw invalid("unsupported manifest format");
@@ -157,8 +158,8 @@ export function checkImageMediaType(mediaType: string): void {
   }
 }
 
-/** The most values, lists and objects in a document: labels are in each list of images. */
-const mostValues = 20_000;
+/** The most values, lists and objects in a document of a registry: labels are in each list of images. */
+export const mostValues = 20_000;
 
 /**
  * Parses JSON from untrusted bytes; the error calls the document `what`.
@@ -167,9 +168,8 @@ const mostValues = 20_000;
  * @throws SockerlessError of kind `invalid`
  */
 export function parseJson(bytes: Uint8Array, what: string, most = mostValues): unknown {
-  const { values, containers } = sizeOfJson(bytes);
-  if (values + containers > most) {
-    throw invalid(`invalid ${what}: more than ${most} values`);
+  if (sizeOfJson(bytes).total > most) {
+    throw invalid(`invalid ${what}: more than ${most} values, lists and objects`);
   }
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));

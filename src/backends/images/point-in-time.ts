@@ -17,7 +17,7 @@ const dateTime =
   /^(\d{4}-\d{2}-\d{2})(?:T(\d{2})(?::(\d{2})(?::(\d{2})(\.\d{1,9})?)?)?)?(Z|[+-]\d{2}:\d{2})?$/;
 const unixSeconds = /^-?\d+(?:\.\d+)?$/;
 
-/** As long as a duration may be, and a time after 1970: nanoseconds are 64 bits. */
+/** Exclusive upper bound in milliseconds of a duration, and of a time's distance from 1970: nanoseconds have 64 bits. */
 const longestMs = Number(2n ** 63n / 1_000_000n);
 
 /** Parses a Go duration (`1h30m`, `1.5s`) to milliseconds; undefined for anything else. */

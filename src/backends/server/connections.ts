@@ -8,6 +8,8 @@ import {
 } from "node:http2";
 import { createServer as createSocketServer, type Server, type Socket } from "node:net";
 
+import { maxSessionMemory } from "../../common/session-memory.ts";
+
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
@@ -18,7 +20,7 @@ const http2Preface = Buffer.from("PRI * HTTP/2.0");
  */
 export const http2Settings = {
   settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
-  maxSessionMemory: 1024,
+  maxSessionMemory,
   streamResetBurst: 1_000_000,
   streamResetRate: 1_000_000,
 } as const;

@@ -10,6 +10,7 @@ import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
 import { checkOwnCertificate } from "../../common/own-certificate.ts";
+import { maxSessionMemory } from "../../common/session-memory.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport, type Sessions } from "../../agent-client/grpc-transport.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
@@ -31,9 +32,6 @@ export interface BackendTransport {
 
 /** A backend across a network may vanish without closing its connections. */
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 20_000 } as const;
-
-/** Mebibytes; Node would reset calls, answered ones too, while megabytes of others' requests are on their way. */
-const maxSessionMemory = 1024;
 
 /** Longer than the supervisor's longest back-off plus a backend's start. */
 const restartLimitMs = 30_000;

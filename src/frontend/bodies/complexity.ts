@@ -6,15 +6,15 @@ import { sizeOfJson } from "../../common/json-values.ts";
 const maxValues = 50_000;
 
 /** Maximum number of lists and objects: those ports have three each. */
-const maxContainers = 2 * maxValues;
+const maxStructures = 2 * maxValues;
 
 /** @throws SockerlessError of kind `invalid`: a text that may be JSON has too many values, lists or objects */
 export function checkComplexity(bytes: Uint8Array): void {
-  const { values, containers } = sizeOfJson(bytes);
+  const { values, structures } = sizeOfJson(bytes);
   if (values > maxValues) {
     throw invalid(`invalid JSON: more than ${maxValues} values`);
   }
-  if (containers > maxContainers) {
-    throw invalid(`invalid JSON: more than ${maxContainers} lists and objects`);
+  if (structures > maxStructures) {
+    throw invalid(`invalid JSON: more than ${maxStructures} lists and objects`);
   }
 }

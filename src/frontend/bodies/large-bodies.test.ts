@@ -106,7 +106,7 @@ test("slots are given by order, then as they were asked for", async () => {
 
 test("where large bodies have no room together they wait, the shortest first, and slow ones are cut", async (t) => {
   t.mock.timers.enable({ apis: ["setInterval", "Date"] });
-  const bodies = new LargeBodies(1_000_000);
+  const bodies = new LargeBodies(1_000_000, () => Date.now());
   const cut: string[] = [];
   const entered: string[] = [];
   const enter = async (name: string, length: number) => {
@@ -117,11 +117,11 @@ test("where large bodies have no room together they wait, the shortest first, an
   const slow = await enter("slow", 400_000);
   const fast = await enter("fast", 400_000);
   const complete = await enter("complete", 200_000);
-  complete.complete();
+  complete.complete(200_000);
   const waiting = [enter("long", 300_000), enter("short", 150_000)];
   for (let seconds = 1; seconds <= 3; seconds += 1) {
     slow.received(1);
-    fast.received(80_000);
+    fast.received(1_100_000);
     t.mock.timers.tick(1_000);
   }
   assert.deepEqual([...new Set(cut)], ["slow"]);

@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import type { Piscina } from "piscina";
 
 import { type ErrorData, SockerlessError, systemError } from "../../common/errors.ts";
+import type { BodyMemory } from "../http/json-body.ts";
 import { Slots } from "../http/slots.ts";
 import type { ConversionName } from "./conversions.ts";
 
@@ -34,19 +35,14 @@ export type ConversionOutcome =
 /** Milliseconds for which a body may be slow while others wait. */
 const patienceMs = 2_000;
 
-/** Bytes per millisecond below which a body is slow. */
-const slowRate = 64;
+/** Bytes per millisecond below which a body is slow: the longest takes four seconds. */
+const slowRate = 1_024;
 
 /** Interval in milliseconds of looking for slow ones while others wait. */
 const lookEveryMs = 500;
 
-/** A large body in memory. Disposed of once it is converted. */
-export interface LargeBody extends Disposable {
-  /** Counts bytes that have come. */
-  received(bytes: number): void;
-  /** Nothing more comes. */
-  complete(): void;
-}
+/** A large body in memory. Disposed of once its request is answered, or has failed. */
+export interface LargeBody extends BodyMemory, Disposable {}
 
 /**
  * Large bodies in memory. Those that have no room beside others wait, and slow ones are cut meanwhile: so nobody holds up
@@ -58,9 +54,15 @@ export class LargeBodies {
   readonly #incomplete = new Set<{ readonly cut: () => void; readonly begun: number; bytes: number }>();
   #looks: NodeJS.Timeout | undefined;
 
-  /** @param most bytes of all bodies together, more than one may have */
-  constructor(most: number) {
+  readonly #now: () => number;
+
+  /**
+   * @param most bytes of all bodies together, more than one may have
+   * @param now milliseconds of a clock that nobody sets
+   */
+  constructor(most: number, now = (): number => performance.now()) {
     this.#free = most;
+    this.#now = now;
   }
 
   /**
@@ -71,24 +73,24 @@ export class LargeBodies {
    */
   async enter(length: number, cut: () => void): Promise<LargeBody> {
     const room = Promise.withResolvers<void>();
-    this.#waiting.set(room.resolve, { length, order: orderOf(length) });
+    this.#waiting.set(room.resolve, { length, order: orderOf(length, this.#now()) });
     this.#giveRoom();
     await room.promise;
-    const body = { cut, begun: Date.now(), bytes: 0 };
+    const body = { cut, begun: this.#now(), bytes: 0 };
     this.#incomplete.add(body);
-    const complete = (): void => void this.#incomplete.delete(body);
-    const leave = new DisposableStack();
-    leave.defer(() => {
-      complete();
-      this.#free += length;
+    let reserved = length;
+    const complete = (bytes: number): void => {
+      this.#incomplete.delete(body);
+      this.#free += reserved - bytes;
+      reserved = bytes;
       this.#giveRoom();
-    });
+    };
     return {
       received: (bytes) => {
         body.bytes += bytes;
       },
       complete,
-      [Symbol.dispose]: () => leave.dispose(),
+      [Symbol.dispose]: () => complete(0),
     };
   }
 
@@ -111,7 +113,7 @@ export class LargeBodies {
 
   #cutSlow(): void {
     for (const { cut, begun, bytes } of this.#incomplete) {
-      const age = Date.now() - begun;
+      const age = this.#now() - begun;
       if (age > patienceMs && bytes < slowRate * age) {
         cut();
       }
@@ -123,8 +125,8 @@ export class LargeBodies {
 const delayPerByte = 0.001;
 
 /** The order of a body that comes now: a crowd of long ones does not hold up others. */
-function orderOf(length: number): number {
-  return Date.now() + length * delayPerByte;
+function orderOf(length: number, now: number): number {
+  return now + length * delayPerByte;
 }
 
 /** Turns at the thread. */
@@ -157,7 +159,7 @@ function startedThread(): Piscina<ConversionTask, ConversionOutcome> {
 export async function convertInThread(
   task: ConversionTask,
 ): Promise<Exclude<ConversionOutcome, { readonly error: ErrorData }>> {
-  const order = orderOf(task.bytes.length);
+  const order = orderOf(task.bytes.length, performance.now());
   using _turn = await turns.enter({ order: () => order });
   const outcome = await startedThread()
     .run(task)

@@ -6,13 +6,16 @@ import { Slots } from "./slots.ts";
 /** Number of answers of one endpoint that are made at once, here and in the backend. */
 const atOnce = 2;
 
-/** Milliseconds after which an answer counts no more: the longest are made in less, even on a busy machine. */
+/** Number of those with sizes: these wait for agents. */
+const sizedAtOnce = 8;
+
+/** Milliseconds after which an answer no longer holds its slot; the longest take less, even on a busy machine. */
 const slotLimitMs = 10_000;
 
 /** Requests of an endpoint whose times are remembered. */
 const mostRemembered = 1_000;
 
-/** How many times as long as it takes to make an answer, others that arrive later may go before it. */
+/** Factor: a request queues as if it had arrived this many times its expected duration later. */
 const precedence = 100;
 
 /** Weight of the last answer in the mean. */
@@ -41,26 +44,31 @@ class Times {
 
 /**
  * Makes at most two answers of an endpoint at once, so that a crowd of requests does not hold up other endpoints. They are
- * made in order of arrival, but for those that take long, which let others go before them for a while. One with sizes begins
- * at once: it waits for agents, and would have others wait with it.
+ * made in order of arrival, but for those that take long, which let others go before them for a while. Those with sizes have
+ * slots of their own: they wait for agents, and would have others wait with them.
  */
-export function inTurn<Result>(handler: (context: ReplyContext) => Promise<Result>): typeof handler {
+export function inTurn<Rest extends readonly unknown[], Result>(
+  handler: (context: ReplyContext, ...rest: Rest) => Promise<Result>,
+): typeof handler {
   const slots = new Slots(atOnce);
+  const sizedSlots = new Slots(sizedAtOnce);
   const times = new Times();
-  return async (context) => {
-    if (flag(context.query, "size")) {
-      return await handler(context);
-    }
+  return async (context, ...rest) => {
     const { signal, request } = context;
+    if (flag(context.query, "size")) {
+      using _slot = await sizedSlots.enter({ signal });
+      return await handler(context, ...rest);
+    }
     const key = request.url?.slice(0, 1_000) ?? "";
     const arrived = performance.now();
     const order = (): number => arrived + precedence * times.expected(key);
     using _slot = await slots.enter({ limitMs: slotLimitMs, signal, order });
     const begun = performance.now();
     try {
-      return await handler(context);
+      return await handler(context, ...rest);
     } finally {
-      times.add(key, performance.now() - begun);
+      const time = Math.min(performance.now() - begun, slotLimitMs);
+      times.add(key, signal.aborted ? Math.max(time, times.expected(key)) : time);
     }
   };
 }

@@ -124,8 +124,8 @@ function hasBody(request: IncomingMessage): boolean {
 export interface BodyMemory {
   /** Counts bytes that have come. */
   received(bytes: number): void;
-  /** Nothing more comes. */
-  complete(): void;
+  /** Nothing more comes: of the body are kept so many bytes. */
+  complete(bytes: number): void;
 }
 
 /**
@@ -145,20 +145,25 @@ export async function readBoundedBody(
   // Leaving the loop early must not destroy the request: the refusal must still be written to its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (Math.max(length, announced) > smallBodyBytes) {
-      memory ??= await enter(announced > 0 ? Math.min(announced, maxJsonBodyBytes) : maxJsonBodyBytes);
+    const size = Math.max(length, announced);
+    if (size > maxJsonBodyBytes) {
+      chunks.length = 0;
+      memory?.complete(0);
+      if (length > maxDroppedBytes) {
+        break;
+      }
+      continue;
+    }
+    if (size > smallBodyBytes) {
+      memory ??= await enter(announced > 0 ? announced : maxJsonBodyBytes);
       memory.received(chunk.length);
     }
-    if (Math.max(length, announced) <= maxJsonBodyBytes) {
-      chunks.push(chunk);
-    } else if (length > maxDroppedBytes) {
-      break;
-    }
+    chunks.push(chunk);
   }
   if (Math.max(length, announced) > maxJsonBodyBytes) {
     throw tooLarge();
   }
-  memory?.complete();
+  memory?.complete(length);
   return { bytes: Buffer.concat(chunks, length), isLarge: memory !== undefined };
 }
 

@@ -5,6 +5,7 @@
  */
 
 const [lineFeed, carriageReturn] = [0x0a, 0x0d];
+const lineEnd = Buffer.from("\r\n");
 
 /** The lines of one connection's headers. */
 export class LineFeeds {
@@ -43,7 +44,7 @@ export class LineFeeds {
     for (const [at, byte] of bytes.entries()) {
       const isEnd = byte === lineFeed;
       if (isEnd && this.#last !== carriageReturn) {
-        pieces.push(bytes.subarray(start, at), Buffer.from("\r\n"));
+        pieces.push(bytes.subarray(start, at), lineEnd);
         start = at + 1;
       }
       this.#last = byte;

@@ -1,18 +1,20 @@
+/** A counting semaphore whose waiters may have an order. */
 import { onAbort } from "../../common/on-abort.ts";
 
+/** Options of {@link Slots.enter}. */
 export interface SlotOptions {
   /** Milliseconds after which a slot is released by itself; default: never. */
   readonly limitMs?: number;
   /** Ends the wait for a slot. */
   readonly signal?: AbortSignal;
-  /** Asked whenever a slot is free: the waiter with the smallest is served. Default: 0. */
+  /** Rank, evaluated whenever a slot is free; the lowest is served. Unless all waiters have one, in order of arrival. */
   readonly order?: () => number;
 }
 
 /** A counting semaphore that serves waiters of the same order as they arrive. */
 export class Slots {
   #free: number;
-  readonly #waiting = new Map<() => void, () => number>();
+  readonly #waiting = new Map<() => void, (() => number) | undefined>();
 
   /** @param count number of slots */
   constructor(count: number) {
@@ -24,7 +26,7 @@ export class Slots {
    *
    * @throws the signal's reason
    */
-  async enter({ limitMs, signal, order = () => 0 }: SlotOptions = {}): Promise<Disposable> {
+  async enter({ limitMs, signal, order }: SlotOptions = {}): Promise<Disposable> {
     signal?.throwIfAborted();
     if (this.#free === 0) {
       const turn = Promise.withResolvers<void>();
@@ -51,14 +53,27 @@ export class Slots {
 
   /** A released slot passes directly to the next waiter. */
   #leave(): void {
-    if (this.#waiting.size === 0) {
+    const next = this.#next();
+    if (next === undefined) {
       this.#free += 1;
-      return;
+    } else {
+      this.#waiting.delete(next);
+      next();
     }
-    const [next] = [...this.#waiting]
-      .map(([enter, order]) => [enter, order()] as const)
-      .reduce((first, each) => (each[1] < first[1] ? each : first));
-    this.#waiting.delete(next);
-    next();
+  }
+
+  #next(): (() => void) | undefined {
+    let lowest = Number.POSITIVE_INFINITY;
+    let next: (() => void) | undefined;
+    for (const [enter, order] of this.#waiting) {
+      if (order === undefined) {
+        return enter;
+      }
+      const rank = order();
+      if (rank < lowest) {
+        [lowest, next] = [rank, enter];
+      }
+    }
+    return next;
   }
 }

@@ -22,6 +22,7 @@ export class UnreadAnswers {
 
   /** Counts so many bytes of an answer until they are disposed of; others may be cut for it. */
   hold(response: ServerResponse, length: number): Disposable {
+    this.#sent(response);
     for (const oldest of this.#lengths.keys()) {
       if (this.#total + length <= this.#most) {
         break;

@@ -103,10 +103,11 @@ async function postContainersCreate(context: ReplyContext): Promise<void> {
   replyJson(response, 201, { Id: created.id, Warnings: [...created.warnings, ...warnings] });
 }
 
-const inspect = inTurn(async (context: ReplyContext) => {
+const inspect = inTurn(async (context: ReplyContext, unlessStarting: boolean) => {
   const { query, signal, services } = context;
   const { container } = await services.backend.containers.inspectContainer(
-    { container: nameOf(context), size: flag(query, "size"), afterStart: true, unlessStarting: true },
+    // Backends of earlier versions wait for a start themselves.
+    { container: nameOf(context), size: flag(query, "size"), afterStart: unlessStarting, unlessStarting },
     { signal },
   );
   if (container !== undefined) {
@@ -118,8 +119,9 @@ const inspect = inTurn(async (context: ReplyContext) => {
 /** Waits for a start out of turn: others inspect other containers meanwhile. */
 async function getContainersByName(context: ReplyContext): Promise<void> {
   const { signal, services } = context;
-  while (!(await inspect(context))) {
+  if (!(await inspect(context, true))) {
     await services.backend.containers.awaitStart({ container: nameOf(context) }, { signal });
+    await inspect(context, false);
   }
 }
 

@@ -84,6 +84,7 @@ describe("a client at a container's Docker socket", () => {
       RemoveContainer: { ...container, force: true },
       WaitContainer: container,
       InspectContainer: container,
+      AwaitStart: { container: secret },
       AttachContainer: { ...container, stdout: true, stream: true },
       DescribePorts: container,
       ResizeContainer: { ...container, height: 1, width: 1 },

@@ -2044,7 +2044,7 @@ type InspectContainerRequest struct {
 	Size      bool                   `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	// Waits for a start that is under way, where starts take moments: answers what came of it.
 	AfterStart bool `protobuf:"varint,3,opt,name=after_start,json=afterStart,proto3" json:"after_start,omitempty"`
-	// Does not wait, but answers without the container while such a start is under way.
+	// Answers at once, without the container, while a start is under way that after_start would wait for.
 	UnlessStarting bool `protobuf:"varint,4,opt,name=unless_starting,json=unlessStarting,proto3" json:"unless_starting,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -2190,7 +2190,7 @@ func (*AwaitStartResponse) Descriptor() ([]byte, []int) {
 
 type InspectContainerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset: it is starting.
+	// Unset only with unless_starting: a start is under way, which AwaitStart waits for.
 	Container *ContainerDetail `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	// Always 0: frontends of former versions ask each time then.
 	//

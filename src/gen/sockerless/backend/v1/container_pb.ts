@@ -965,7 +965,7 @@ export type InspectContainerRequest = Message<"sockerless.backend.v1.InspectCont
   afterStart: boolean;
 
   /**
-   * Does not wait, but answers without the container while such a start is under way.
+   * Answers at once, without the container, while a start is under way that after_start would wait for.
    *
    * @generated from field: bool unless_starting = 4;
    */
@@ -1014,7 +1014,7 @@ export const AwaitStartResponseSchema: GenMessage<AwaitStartResponse> = /*@__PUR
  */
 export type InspectContainerResponse = Message<"sockerless.backend.v1.InspectContainerResponse"> & {
   /**
-   * Unset: it is starting.
+   * Unset only with unless_starting: a start is under way, which AwaitStart waits for.
    *
    * @generated from field: sockerless.backend.v1.ContainerDetail container = 1;
    */
