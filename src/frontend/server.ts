@@ -353,13 +353,16 @@ export class DockerApiServer {
   /** Admits a request by its kind; a call whose body is still incomplete counts as a transfer. */
   async #enter({ kind = "call" }: Route, request: IncomingMessage, end: AbortController): Promise<Admitted> {
     const { signal } = end;
+    if (kind !== "call") {
+      return await this.#admission.enter(kind);
+    }
     await nextTurn(); // Lets the parser read on in the header's packet.
     await nextTurn(); // A client that has left is known by now, and nothing is done for it.
     if (request.socket.destroyed) {
       end.abort(new Error("the client is gone"));
     }
     signal.throwIfAborted();
-    if (kind !== "call" || hasArrivedWhole(request)) {
+    if (hasArrivedWhole(request)) {
       return await this.#admission.enter(kind);
     }
     try {
