@@ -14,9 +14,6 @@ import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 /** Size limit for a message, as an agent is not trusted; the largest is a state with many ended execs. */
 const maxMessageBytes = 4 * 1024 * 1024;
 
-/** Size limit in bytes for a message that is one reading of a container's usage, one changed path or a path's metadata. */
-export const smallMessageBytes = 65_536;
-
 /** Settings of a client besides the address. */
 export interface AgentClientOptions {
   /** Required for `tcp` addresses. */

@@ -1,7 +1,6 @@
 /** Metrics of single containers, read from their agents like those of `docker stats`. */
 import { Counter, Gauge, type Registry } from "prom-client";
 
-import { createAgentClient, smallMessageBytes } from "../agent-client/client.ts";
 import type { Logger } from "../common/logger.ts";
 import { ContainerStatus } from "../gen/sockerless/backend/v1/container_pb.ts";
 import type { StatsResponse } from "../gen/sockerless/agent/v1/agent_pb.ts";
@@ -19,7 +18,7 @@ const nanosecond = 1e-9;
 /** Parts of the frontend that find and reach agents. */
 export interface AgentServices {
   readonly backend: Pick<BackendClients, "containers">;
-  readonly agents: Pick<AgentTargets, "access" | "targetOf">;
+  readonly agents: Pick<AgentTargets, "access" | "clientOf">;
   readonly logger: Logger;
 }
 
@@ -159,8 +158,7 @@ async function read(
   if (endpoint === undefined) {
     return undefined;
   }
-  const { address, ...options } = agents.targetOf(endpoint);
-  const agent = createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
+  const agent = agents.clientOf(endpoint);
   try {
     for await (const stats of agent.client.stats({ oneShot: true }, { signal })) {
       return { id, name: name.replace(/^\//, ""), stats };

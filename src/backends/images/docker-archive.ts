@@ -7,15 +7,10 @@ import { object } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import {
-  type ArchiveContext,
-  type ArchivedImage,
-  mostDocumentValues,
-  refuseTooManyImages,
-} from "./archived-image.ts";
+import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { type HistoryEntry, parseNewImageConfig } from "./image-config.ts";
-import { check, parseJson } from "./manifest.ts";
+import { anyValues, check, parseJson } from "./manifest.ts";
 import { platformDistance } from "./platform.ts";
 import { canonicalString, parseNamed } from "./reference.ts";
 
@@ -36,7 +31,7 @@ export async function readDockerArchive(
   manifest: StoredBlob,
   context: ArchiveContext,
 ): Promise<ArchivedImage[]> {
-  const json = parseJson(await context.readDocument(manifest), "manifest", mostDocumentValues);
+  const json = parseJson(await context.readDocument(manifest), "manifest", anyValues);
   if (json === null) {
     throw invalid("invalid manifest, manifest cannot be null (but can be [])");
   }

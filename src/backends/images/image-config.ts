@@ -15,7 +15,7 @@ import {
   StringListSchema,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { isSha256Digest } from "./digest.ts";
-import { check, mostValues, parseJson } from "./manifest.ts";
+import { anyValues, check, mostValues, parseJson } from "./manifest.ts";
 
 /** A step in the creation of an image. */
 export interface HistoryEntry {
@@ -100,7 +100,7 @@ const imageSchema = object({
 });
 
 /** Parses the document, keeping the order of properties. @throws invalid */
-function rootedJson(bytes: Uint8Array, most = Number.POSITIVE_INFINITY): { readonly rootfs: object } {
+function rootedJson(bytes: Uint8Array, most = anyValues): { readonly rootfs: object } {
   const json = parseJson(bytes, "image configuration", most);
   if (typeof json !== "object" || json === null || !("rootfs" in json) || json.rootfs === null) {
     throw invalid("invalid image JSON, no RootFS key");

@@ -11,12 +11,11 @@ import {
   type ArchiveContext,
   type ArchivedImage,
   mostDocumentBytes,
-  mostDocumentValues,
   refuseTooManyImages,
   tooLarge,
 } from "./archived-image.ts";
 import { parseNewImageConfig, refuseTooDeep } from "./image-config.ts";
-import { check, maxJsonBytes, parseJson } from "./manifest.ts";
+import { anyValues, check, maxJsonBytes, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
 
 const text = v.nullish(v.string(), "");
@@ -57,7 +56,7 @@ export async function readLegacyArchive(
   const repositories = files.get("repositories");
   const tags = check(
     openMap(openMap(v.string())),
-    parseJson(await context.readDocument(repositories), "repositories", mostDocumentValues),
+    parseJson(await context.readDocument(repositories), "repositories", anyValues),
     "repositories",
   );
   return reader.named(tags);

@@ -1,16 +1,12 @@
 /** The OCI image layout: `index.json` lists manifests; all blobs are under `blobs/sha256`. */
 import { invalid } from "../../common/errors.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import {
-  type ArchiveContext,
-  type ArchivedImage,
-  mostDocumentValues,
-  refuseTooManyImages,
-} from "./archived-image.ts";
+import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { hexOf } from "./digest.ts";
 import { parseNewImageConfig } from "./image-config.ts";
 import {
+  anyValues,
   checkImageMediaType,
   type Descriptor,
   type ImageManifest,
@@ -41,7 +37,7 @@ export async function readOciLayout(
   indexBlob: StoredBlob,
   context: ArchiveContext,
 ): Promise<ArchivedImage[]> {
-  const document = parseManifest(await context.readDocument(indexBlob), "", mostDocumentValues);
+  const document = parseManifest(await context.readDocument(indexBlob), "", anyValues);
   if (document.kind !== "index") {
     throw invalid("invalid archive: index.json is not an image index");
   }

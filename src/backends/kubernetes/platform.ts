@@ -6,9 +6,9 @@ import { componentLogger } from "../../common/logger.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { callbackPortOf } from "../cloud/callback/backend-relay.ts";
-import { innerSocketOff } from "../cloud/ready-made/asked-settings.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
+import { innerSocketOff } from "../cloud/ready-made/asked-settings.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { callingPods, dialledPods, podAgents } from "./agents.ts";
 import { KubernetesClient } from "./api/client.ts";
@@ -87,6 +87,7 @@ export async function kubernetesPlatform(
     : callbackUrl === undefined
       ? await podAgents(ways)
       : await callingPods({ ...ways, url: callbackUrl, listen: kubernetes.callbackListen, instance });
+  const isInternal = (name: string): boolean => state.networks.named(name)?.network?.internal === true;
   const recordOf = (containerId: string) => state.containers.get(containerId);
   const discovery = services
     ? kubernetesServices({ client, watch, instance, recordOf, clock, logger })
@@ -97,9 +98,7 @@ export async function kubernetesPlatform(
     settings: kubernetesSettings(
       [
         ...(kubernetes.innerSocket === "off" ? [innerSocketOff("kubernetes")] : []),
-        ...(policies
-          ? []
-          : [internalNetworks((name) => state.networks.named(name)?.network?.internal === true)]),
+        ...(policies ? [] : [internalNetworks(isInternal)]),
       ],
       kubernetes.architecture,
     ),

@@ -52,9 +52,8 @@ export class LargeBodies {
   #free: number;
   readonly #waiting = new Map<() => void, { readonly length: number; readonly order: number }>();
   readonly #incomplete = new Set<{ readonly cut: () => void; readonly begun: number; bytes: number }>();
-  #looks: NodeJS.Timeout | undefined;
-
   readonly #now: () => number;
+  #looks: NodeJS.Timeout | undefined;
 
   /**
    * @param most bytes of all bodies together, more than one may have

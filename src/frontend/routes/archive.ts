@@ -2,7 +2,6 @@
 import type { Socket } from "node:net";
 
 import { archivedPath, encodeArchiveGet, encodeArchivePut } from "../../agent-client/archive.ts";
-import { createAgentClient, smallMessageBytes } from "../../agent-client/client.ts";
 import { fromUnknown, invalid, notFound } from "../../common/errors.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import { type OpenArchiveResponse, StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -53,8 +52,7 @@ async function headContainersArchive(context: ReplyContext): Promise<void> {
   const { response, services, signal } = context;
   const path = pathOf(context);
   const stat = await atAgent(context, opener(context, false), async ({ endpoint }) => {
-    const { address, ...options } = services.agents.targetOf(endpoint);
-    const agent = createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
+    const agent = services.agents.clientOf(endpoint);
     try {
       return (await agent.client.archiveStat({ path }, { signal })).stat;
     } catch (error) {

@@ -2,7 +2,6 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
-import { createAgentClient, smallMessageBytes } from "../../agent-client/client.ts";
 import { systemError } from "../../common/errors.ts";
 import type { ChangesResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenChangesResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -40,8 +39,7 @@ async function getContainersChanges(context: ReplyContext): Promise<void> {
     context,
     (access) => openChanges(context, access, false),
     async ({ endpoint }) => {
-      const { address, ...options } = services.agents.targetOf(endpoint);
-      const agent = createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
+      const agent = services.agents.clientOf(endpoint);
       try {
         const rest = agent.client.changes({}, { signal })[Symbol.asyncIterator]();
         return { agent, first: await rest.next(), rest };

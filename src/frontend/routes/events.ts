@@ -1,5 +1,4 @@
 /** `/events`. */
-
 import { invalid, systemError } from "../../common/errors.ts";
 import { eventToJson } from "../convert/events.ts";
 import { parseQueryTime } from "../convert/query-time.ts";

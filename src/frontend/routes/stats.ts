@@ -1,6 +1,4 @@
 /** `/containers/{name}/stats`: a container's resource usage. */
-
-import { createAgentClient, smallMessageBytes } from "../../agent-client/client.ts";
 import { fromUnknown, invalid } from "../../common/errors.ts";
 import type { StatsResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenStatsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -77,8 +75,7 @@ async function* readingsAt(
   if (endpoint === undefined) {
     return;
   }
-  const { address, ...options } = services.agents.targetOf(endpoint);
-  const agent = createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
+  const agent = services.agents.clientOf(endpoint);
   try {
     yield* agent.client.stats(request, { signal });
   } catch (error) {

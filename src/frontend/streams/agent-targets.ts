@@ -4,6 +4,7 @@ import { generateKeyPairSync, X509Certificate } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { ClientCredentials, DialTarget } from "../../agent-client/address.ts";
+import { type AgentClient, createAgentClient } from "../../agent-client/client.ts";
 import { wayTo } from "../../agent-client/endpoint.ts";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { systemError } from "../../common/errors.ts";
@@ -12,6 +13,9 @@ import {
   type AgentEndpoint,
   AgentReach,
 } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+
+/** Size limit in bytes for a message that is one reading of a container's usage, one changed path or a path's metadata. */
+const smallMessageBytes = 65_536;
 
 /** How the frontend reaches its backend. */
 export interface BackendReach {
@@ -60,6 +64,16 @@ export class AgentTargets {
       default:
         return { address, containerId };
     }
+  }
+
+  /**
+   * Creates a client for calls whose answers are small messages; the caller closes it.
+   *
+   * @throws as {@link targetOf}
+   */
+  clientOf(endpoint: AgentEndpoint | undefined): AgentClient {
+    const { address, ...options } = this.targetOf(endpoint);
+    return createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
   }
 
   #credentials(certificates: readonly Uint8Array[]): ClientCredentials {

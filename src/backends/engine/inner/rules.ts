@@ -68,16 +68,9 @@ function row<Method extends DescMethod>(
 const ofContainer = (
   [
     ...(["stopContainer", "killContainer", "restartContainer", "waitContainer"] as const),
-    ...([
-      "inspectContainer",
-      "awaitStart",
-      "attachContainer",
-      "describePorts",
-      "resizeContainer",
-      "openLogs",
-    ] as const),
+    ...(["inspectContainer", "attachContainer", "describePorts", "resizeContainer", "openLogs"] as const),
     ...(["openArchive", "recordStreamUse", "pauseContainer", "unpauseContainer"] as const),
-    ...(["topContainer", "openStats", "openChanges"] as const),
+    ...(["topContainer", "openStats", "openChanges", "awaitStart"] as const),
   ] as const
 ).map((name) =>
   row(ContainerService.method[name], (realm, request) => {
