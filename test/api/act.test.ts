@@ -1,6 +1,6 @@
 /** act, by the files and commands of docs/ci/act.md. Compiling it takes minutes: with SOCKERLESS_SOAK=1 alone. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
@@ -8,9 +8,8 @@ import { after, before, test } from "node:test";
 import { onlyOn } from "../support/backend-under-test.ts";
 import { compileBuilder } from "../support/builds.ts";
 import { buildLimitMs, runCommand } from "../support/command.ts";
-import { checkout } from "../support/daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
-import { busyboxRootfsFile } from "../support/images.ts";
+import { importAs, readRecipe, servingCommand } from "../support/recipes.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
@@ -31,7 +30,7 @@ before(
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), "skl-act-"));
   repository = join(directory, "repository");
-  guide = await readFile(join(checkout, "docs/ci/act.md"), "utf8");
+  guide = await readRecipe("act");
   const files = [...guide.matchAll(/^```yaml\n# (\S+)\n(.*?)^```$/gms)].map(
     ([, file = "", content = ""]) => [file, content] as const,
   );
@@ -67,17 +66,11 @@ async function push(skip: (reason: string) => void, workflow: string): Promise<s
   return text;
 }
 
-/** Gives busybox another name, and a command. */
-async function importAs(name: string, command: string): Promise<void> {
-  const change = `CMD ["sh", "-c", "${command}"]`;
-  await setting.daemon.ok("import", "--change", change, await busyboxRootfsFile(), name);
-}
-
 const limits = { ...inSoak, timeout: 2 * programLimitMs };
 
 test("act runs a job in a container with a service", limits, async (t) => {
-  await importAs("node:22", "true");
-  await importAs("nginx:1", "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w");
+  await importAs(setting.daemon, "node:22", "true");
+  await importAs(setting.daemon, "nginx:1", servingCommand);
   const output = await push((reason) => t.skip(reason), ".github/workflows/test.yml");
   if (output !== undefined) {
     assert.match(output, /\| read by the job\n/);
@@ -90,7 +83,7 @@ test("act runs an action of a Dockerfile", {
   ...limits,
   skip: inSoak.skip === false ? onLocal : inSoak.skip,
 }, async (t) => {
-  await importAs("catthehacker/ubuntu:act-latest", "true");
+  await importAs(setting.daemon, "catthehacker/ubuntu:act-latest", "true");
   const output = await push((reason) => t.skip(reason), ".github/workflows/greet.yml");
   if (output !== undefined) {
     assert.match(output, /\| it said hello act\n/);

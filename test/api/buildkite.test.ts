@@ -1,13 +1,13 @@
 /** Buildkite's docker plugin, by the commands of docs/ci/buildkite.md, on a terminal. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
-import { checkout } from "../support/daemon.ts";
 import { busyboxImage } from "../support/images.ts";
+import { commandsOf, readRecipe } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { Terminal } from "../support/terminal.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -21,7 +21,7 @@ describe("a step of Buildkite's docker plugin", () => {
   let directory: string;
 
   before(async () => {
-    guide = await readFile(join(checkout, "docs/ci/buildkite.md"), "utf8");
+    guide = await readRecipe("buildkite");
     directory = await mkdtemp(join(tmpdir(), "skl-buildkite-"));
     await writeFiles(directory, { "README.md": "read by the step\n" });
     registry = await TestRegistry.start();
@@ -35,12 +35,7 @@ describe("a step of Buildkite's docker plugin", () => {
   /** Runs the guide's block that begins so, with the image of the registry. */
   async function play(beginning: string): Promise<void> {
     const { daemon } = setting;
-    const block =
-      [...guide.matchAll(/^```sh\n(.*?)^```$/gms)]
-        .map(([, each = ""]) => each)
-        .find((each) => each.startsWith(`# ${beginning}\n`)) ??
-      assert.fail(`no block begins so: ${beginning}`);
-    const commands = `cd ${directory}\n${block.replaceAll(/ (node:22)\b/g, ` ${registry.host}/$1`)}`;
+    const commands = `cd ${directory}\n${commandsOf(guide, beginning, registry.host)}`;
     const variables = { BUILDKITE_JOB_ID: "0190-job", BUILDKITE_BRANCH: "main" };
     const terminal = await Terminal.run("sh", ["-ec", commands], { ...daemon.clientEnv, ...variables });
     await terminal.see("read by the step\r\n");

@@ -1,14 +1,13 @@
 /** Drone's docker runner, by the pipeline and command of docs/ci/drone.md. Compiling it takes a minute: with SOCKERLESS_SOAK=1 alone. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 
 import { runCommand } from "../support/command.ts";
-import { checkout } from "../support/daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
-import { busyboxRootfsFile } from "../support/images.ts";
+import { importAs, readRecipe, servingCommand } from "../support/recipes.ts";
 import { inSoak } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -24,15 +23,9 @@ test("Drone runs a pipeline of two steps that share a workspace, beside a servic
     return;
   }
   const { daemon } = setting;
-  const serve = "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w";
-  for (const [name, command] of [
-    ["node:22", "true"],
-    ["nginx:1", serve],
-  ] as const) {
-    const change = `CMD ["sh", "-c", "${command}"]`;
-    await daemon.ok("import", "--change", change, await busyboxRootfsFile(), name);
-  }
-  const guide = await readFile(join(checkout, "docs/ci/drone.md"), "utf8");
+  await importAs(daemon, "node:22", "true");
+  await importAs(daemon, "nginx:1", servingCommand);
+  const guide = await readRecipe("drone");
   const pipeline = /^```yaml\n(.*?)^```$/ms.exec(guide)?.[1] ?? "";
   const command = /^drone-runner-docker exec .*$/m.exec(guide)?.[0] ?? "";
   const directory = await mkdtemp(join(tmpdir(), "skl-drone-"));

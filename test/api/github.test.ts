@@ -3,15 +3,15 @@
  * machine, whose directories they mount.
  */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
-import { checkout } from "../support/daemon.ts";
 import { busyboxImage } from "../support/images.ts";
+import { commandsOf, readRecipe, servingCommand } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
@@ -27,12 +27,11 @@ describe("GitHub's runner", () => {
   let directory: string;
 
   before(async () => {
-    guide = await readFile(join(checkout, "docs/ci/github.md"), "utf8");
+    guide = await readRecipe("github");
     directory = await mkdtemp(join(tmpdir(), "skl-github-"));
     registry = await TestRegistry.start();
-    const serve = "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w";
     await registry.push("node", "22", await busyboxImage());
-    await registry.push("nginx", "1", await busyboxImage({ Cmd: ["sh", "-c", serve] }));
+    await registry.push("nginx", "1", await busyboxImage({ Cmd: ["sh", "-c", servingCommand] }));
   });
   after(async () => {
     await registry[Symbol.asyncDispose]();
@@ -42,12 +41,7 @@ describe("GitHub's runner", () => {
   /** Runs the guide's block that begins so, with the images of the registry. @returns its output */
   async function play(beginning: string): Promise<string> {
     const { daemon } = setting;
-    const block =
-      [...guide.matchAll(/^```sh\n(.*?)^```$/gms)]
-        .map(([, each = ""]) => each)
-        .find((each) => each.startsWith(`# ${beginning}\n`)) ??
-      assert.fail(`no block begins so: ${beginning}`);
-    const commands = block.replaceAll(/ (node:22|nginx:1)\b/g, ` ${registry.host}/$1`);
+    const commands = commandsOf(guide, beginning, registry.host);
     const { code, text, errorText } = await runCommand("sh", ["-ec", commands], {
       env: { ...daemon.clientEnv, RUNNER: directory, GITHUB_JOB: "test" },
     });

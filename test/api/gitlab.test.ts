@@ -12,7 +12,7 @@ import { Recipe } from "../conformance/gitlab/recipe.ts";
 import { gitlabRunner } from "../conformance/gitlab/runner.ts";
 import { RunnerSession } from "../conformance/gitlab/runner-session.ts";
 import { programLimitMs } from "../support/foreign-programs.ts";
-import { busyboxRootfsFile } from "../support/images.ts";
+import { importAs, servingCommand } from "../support/recipes.ts";
 import { inSoak } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -36,9 +36,7 @@ describe("GitLab Runner by its recipe", inSoak, () => {
       await loadImages(daemon, await gitlabImages(programs));
       await daemon.ok("tag", helperImage, recipe.helperImage);
       await daemon.ok("tag", "debian:job", "node:22");
-      const serve = "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w";
-      const change = ["--change", `CMD ["sh", "-c", "${serve}"]`];
-      await daemon.ok("import", ...change, await busyboxRootfsFile(), "nginx:1");
+      await importAs(daemon, "nginx:1", servingCommand);
       session = resources.use(
         await RunnerSession.start({
           ...{ programs, host, daemon: daemon.host, jobs },

@@ -15,6 +15,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxImage } from "../support/images.ts";
+import { commandsOf, readRecipe } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { inSoak } from "../support/soak.ts";
 import { tarOf } from "../support/tar.ts";
@@ -34,7 +35,7 @@ describe("Jenkins", () => {
   let directory: string;
 
   before(async () => {
-    guide = await readFile(join(checkout, "docs/ci/jenkins.md"), "utf8");
+    guide = await readRecipe("jenkins");
     directory = await mkdtemp(join(tmpdir(), "skl-jenkins-"));
     registry = await TestRegistry.start();
     const busybox = await busyboxImage();
@@ -51,12 +52,7 @@ describe("Jenkins", () => {
 
   /** Runs the guide's block that begins so, with the image of the registry. @returns its output */
   async function play(beginning: string): Promise<string> {
-    const block =
-      [...guide.matchAll(/^```sh\n(.*?)^```$/gms)]
-        .map(([, each = ""]) => each)
-        .find((each) => each.startsWith(`# ${beginning}\n`)) ??
-      assert.fail(`no block begins so: ${beginning}`);
-    const commands = block.replaceAll(/ (maven:3)\b/g, ` ${registry.host}/$1`);
+    const commands = commandsOf(guide, beginning, registry.host);
     const { code, text, errorText } = await runCommand("sh", ["-ec", commands], {
       env: { ...setting.daemon.clientEnv, WORKSPACE: join(directory, "app") },
     });
@@ -67,20 +63,10 @@ describe("Jenkins", () => {
 
   /** Puts a workspace into the volume of Jenkins' container. */
   async function fillVolume(): Promise<void> {
-    const fill = `cd /var/jenkins_home/workspace; mkdir -p app app@tmp; echo sources > app/pom.xml; echo "$0" > app@tmp/script.sh`;
-    const volume = ["--volume", "jenkins_home:/var/jenkins_home"];
-    await setting.daemon.ok(
-      ...[
-        "run",
-        "--rm",
-        ...volume,
-        "busybox",
-        "sh",
-        "-ec",
-        `mkdir -p /var/jenkins_home/workspace; ${fill}`,
-        script,
-      ],
-    );
+    const workspace = "/var/jenkins_home/workspace";
+    const fill = `mkdir -p ${workspace}; cd ${workspace}; mkdir -p app app@tmp; echo sources > app/pom.xml; echo "$0" > app@tmp/script.sh`;
+    const run = ["run", "--rm", "--volume", "jenkins_home:/var/jenkins_home", "busybox", "sh", "-ec"];
+    await setting.daemon.ok(...run, fill, script);
   }
 
   test("runs a Pipeline's steps in a container with its workspace", {

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
+import v8 from "node:v8";
+import { runInNewContext } from "node:vm";
 import { gzipSync } from "node:zlib";
 
 import { openImageStore, streamOf, type TestImageStore } from "../../../test/support/image-store.ts";
@@ -11,6 +13,7 @@ import {
   legacyTags,
 } from "../../../test/support/images.ts";
 import { type TarEntry, tarOf } from "../../../test/support/tar.ts";
+import type { ReportProgress } from "./progress.ts";
 
 const signal = new AbortController().signal;
 
@@ -21,11 +24,11 @@ async function step(digit: string, parent?: string, json: LegacyStep["json"] = {
   return { id: idOf(digit), layer, json, ...(parent === undefined ? {} : { parent: idOf(parent) }) };
 }
 
-async function load(store: TestImageStore, archive: Uint8Array) {
+async function load(store: TestImageStore, archive: Uint8Array, report: ReportProgress = () => {}) {
   return await store.images.archives.load({
     archive: streamOf(archive),
     platform: undefined,
-    report: () => {},
+    report,
     signal,
   });
 }
@@ -37,6 +40,13 @@ async function assertRefused(context: TestContext, entries: readonly TarEntry[],
   assert.deepEqual(await store.ingests(), []);
   assert.deepEqual([...store.preparer.layers], []);
   assert.equal(store.state.images.size, 0);
+}
+
+/** Bytes that are really in use. */
+function heapUsed(): number {
+  v8.setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+  return process.memoryUsage().heapUsed;
 }
 
 describe("a legacy archive", () => {
@@ -185,6 +195,24 @@ describe("a legacy archive", () => {
     const short = { ...(await step("a")), id: "a" };
     await load(store, await legacyArchive([short], { many: Object.fromEntries(tags) }));
     assert.equal((await store.images.containers.resolve("many:0")).record.names.length, names);
+  });
+
+  it("is not held in memory while its images are made", async (context) => {
+    const store = await openImageStore(context);
+    const { layer } = await step("a");
+    const idAt = (at: number): string => String(999 - at).padStart(64, "0"); // The first by name is the last of the chain.
+    const large = { x: `${"x".repeat(480_000)}…` }; // Two bytes a character in memory.
+    const steps = Array.from({ length: 60 }, (_, at) => ({
+      ...{ id: idAt(at), layer, json: large },
+      ...(at > 0 && { parent: idAt(at - 1) }),
+    }));
+    const archive = await legacyArchive(steps, {});
+    const before = heapUsed();
+    let atFirst: number | undefined;
+    await load(store, archive, () => {
+      atFirst ??= heapUsed() - before;
+    });
+    assert.ok(atFirst !== undefined && atFirst < 40_000_000, `${atFirst} bytes, of 60 images' 58 MB`);
   });
 
   it("is refused if its configurations have too many lists in lists", async (context) => {

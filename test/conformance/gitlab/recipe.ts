@@ -1,11 +1,9 @@
 /** The configuration and the jobs of docs/ci/gitlab.md. */
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 
 import { parse } from "yaml";
 
-import { checkout } from "../../support/daemon.ts";
+import { readRecipe } from "../../support/recipes.ts";
 import type { Job } from "./jobs.ts";
 
 /** A job as `.gitlab-ci.yml` has it. */
@@ -31,7 +29,7 @@ export class Recipe {
   }
 
   static async read(): Promise<Recipe> {
-    const page = await readFile(join(checkout, "docs/ci/gitlab.md"), "utf8");
+    const page = await readRecipe("gitlab");
     const block = (beginning: string): string =>
       new RegExp(`^\`\`\`${beginning}\\n(.*?)^\`\`\`$`, "ms").exec(page)?.[1] ??
       assert.fail(`the page has no ${beginning}`);
