@@ -49,8 +49,8 @@ export interface LargeBody extends BodyMemory, Disposable {}
  * others by sending slowly.
  */
 export class LargeBodies {
-  #free: number;
-  readonly #waiting = new Map<() => void, { readonly length: number; readonly order: number }>();
+  readonly #memory: Slots;
+  #waiting = 0;
   readonly #incomplete = new Set<{ readonly cut: () => void; readonly begun: number; bytes: number }>();
   readonly #now: () => number;
   #looks: NodeJS.Timeout | undefined;
@@ -60,7 +60,7 @@ export class LargeBodies {
    * @param now milliseconds of a clock that nobody sets
    */
   constructor(most: number, now = (): number => performance.now()) {
-    this.#free = most;
+    this.#memory = new Slots(most);
     this.#now = now;
   }
 
@@ -71,18 +71,20 @@ export class LargeBodies {
    * @param cut disconnects its client
    */
   async enter(length: number, cut: () => void): Promise<LargeBody> {
-    const room = Promise.withResolvers<void>();
-    this.#waiting.set(room.resolve, { length, order: orderOf(length, this.#now()) });
-    this.#giveRoom();
-    await room.promise;
+    const order = orderOf(length, this.#now());
+    this.#waiting += 1;
+    this.#looks ??= setInterval(() => this.#cutSlow(), lookEveryMs).unref();
+    const room = await this.#memory.enter({ weight: length, order: () => order });
+    this.#waiting -= 1;
+    if (this.#waiting === 0) {
+      clearInterval(this.#looks);
+      this.#looks = undefined;
+    }
     const body = { cut, begun: this.#now(), bytes: 0 };
     this.#incomplete.add(body);
-    let reserved = length;
     const complete = (bytes: number): void => {
       this.#incomplete.delete(body);
-      this.#free += reserved - bytes;
-      reserved = bytes;
-      this.#giveRoom();
+      room.reduceTo(bytes);
     };
     return {
       received: (bytes) => {
@@ -91,23 +93,6 @@ export class LargeBodies {
       complete,
       [Symbol.dispose]: () => complete(0),
     };
-  }
-
-  #giveRoom(): void {
-    for (const [enter, { length }] of [...this.#waiting].sort(([, a], [, b]) => a.order - b.order)) {
-      if (length > this.#free) {
-        break;
-      }
-      this.#free -= length;
-      this.#waiting.delete(enter);
-      enter();
-    }
-    if (this.#waiting.size > 0) {
-      this.#looks ??= setInterval(() => this.#cutSlow(), lookEveryMs).unref();
-    } else {
-      clearInterval(this.#looks);
-      this.#looks = undefined;
-    }
   }
 
   #cutSlow(): void {

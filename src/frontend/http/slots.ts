@@ -1,77 +1,91 @@
-/** A counting semaphore whose waiters may have an order. */
+/** A weighted semaphore whose waiters may have an order. */
 import { onAbort } from "../../common/on-abort.ts";
 
 /** Options of {@link Slots.enter}. */
 export interface SlotOptions {
+  /** Units that are taken, at most all; default: 1. */
+  readonly weight?: number;
   /** Milliseconds after which a slot is released by itself; default: never. */
   readonly limitMs?: number;
   /** Ends the wait for a slot. */
   readonly signal?: AbortSignal;
-  /** Rank, evaluated whenever a slot is free; the lowest is served. Unless all waiters have one, in order of arrival. */
+  /** Rank, evaluated whenever units are free; the lowest is served. Unless all waiters have one, in order of arrival. */
   readonly order?: () => number;
 }
 
-/** A counting semaphore that serves waiters of the same order as they arrive. */
+/** Units that are taken. Disposing returns them, once. */
+export interface Slot extends Disposable {
+  /** Returns the units above `weight`. */
+  reduceTo(weight: number): void;
+}
+
+interface Waiter {
+  readonly weight: number;
+  readonly order: (() => number) | undefined;
+  readonly enter: () => void;
+}
+
+/** A weighted semaphore that serves waiters of the same order as they arrive. Whoever is next keeps others waiting. */
 export class Slots {
   #free: number;
-  readonly #waiting = new Map<() => void, (() => number) | undefined>();
+  readonly #waiting = new Set<Waiter>();
 
-  /** @param count number of slots */
+  /** @param count number of units */
   constructor(count: number) {
     this.#free = count;
   }
 
   /**
-   * Waits for a slot; disposing releases it, once.
+   * Waits for units.
    *
    * @throws the signal's reason
    */
-  async enter({ limitMs, signal, order }: SlotOptions = {}): Promise<Disposable> {
+  async enter({ weight = 1, limitMs, signal, order }: SlotOptions = {}): Promise<Slot> {
     signal?.throwIfAborted();
-    if (this.#free === 0) {
-      const turn = Promise.withResolvers<void>();
-      this.#waiting.set(turn.resolve, order);
-      using _leaving = onAbort(signal, () => {
-        this.#waiting.delete(turn.resolve);
+    const turn = Promise.withResolvers<void>();
+    const waiter = { weight, order, enter: turn.resolve };
+    this.#waiting.add(waiter);
+    this.#serve();
+    using _leaving = onAbort(signal, () => {
+      if (this.#waiting.delete(waiter)) {
         turn.reject(signal?.reason);
-      });
-      await turn.promise;
-    } else {
-      this.#free -= 1;
-    }
-    let isHeld = true;
+        this.#serve();
+      }
+    });
+    await turn.promise;
+    let held = weight;
+    const reduceTo = (kept: number): void => {
+      const returned = held - Math.min(held, kept);
+      held -= returned;
+      this.#free += returned;
+      this.#serve();
+    };
     const release = (): void => {
       clearTimeout(limit);
-      if (isHeld) {
-        isHeld = false;
-        this.#leave();
-      }
+      reduceTo(0);
     };
     const limit = limitMs === undefined ? undefined : setTimeout(release, limitMs);
-    return { [Symbol.dispose]: release };
+    return { reduceTo, [Symbol.dispose]: release };
   }
 
-  /** A released slot passes directly to the next waiter. */
-  #leave(): void {
-    const next = this.#next();
-    if (next === undefined) {
-      this.#free += 1;
-    } else {
+  #serve(): void {
+    for (let next = this.#next(); next !== undefined && next.weight <= this.#free; next = this.#next()) {
+      this.#free -= next.weight;
       this.#waiting.delete(next);
-      next();
+      next.enter();
     }
   }
 
-  #next(): (() => void) | undefined {
+  #next(): Waiter | undefined {
     let lowest = Number.POSITIVE_INFINITY;
-    let next: (() => void) | undefined;
-    for (const [enter, order] of this.#waiting) {
-      if (order === undefined) {
-        return enter;
+    let next: Waiter | undefined;
+    for (const waiter of this.#waiting) {
+      if (waiter.order === undefined) {
+        return waiter;
       }
-      const rank = order();
+      const rank = waiter.order();
       if (rank < lowest) {
-        [lowest, next] = [rank, enter];
+        [lowest, next] = [rank, waiter];
       }
     }
     return next;
