@@ -6,14 +6,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // binaryName is the agent's file name when it is copied into a directory.
 const binaryName = "sockerless-agent"
 
 // Copy is `sockerless-agent cp DEST`: it copies the running binary to DEST (into
-// DEST, if that is a directory), with mode 0755, atomically. It returns the
-// process's exit code.
+// DEST, if that is a directory), with mode 0755, atomically. Its directory is
+// writable by its owner alone from then on, as the agent's files are in there too.
+// It returns the process's exit code.
 func Copy(arguments []string) int {
 	if len(arguments) != 1 || arguments[0] == "" {
 		fmt.Fprintln(os.Stderr, "usage: sockerless-agent cp DEST")
@@ -29,6 +31,9 @@ func Copy(arguments []string) int {
 func copyTo(dest string) (err error) {
 	if info, err := os.Stat(dest); err == nil && info.IsDir() {
 		dest = filepath.Join(dest, binaryName)
+	}
+	if err := keepOthersOut(filepath.Dir(dest)); err != nil {
+		return fmt.Errorf("keep others out of the agent's directory: %w", err)
 	}
 	source, err := os.Open(ownBinary)
 	if err != nil {
@@ -57,4 +62,19 @@ func copyTo(dest string) (err error) {
 		return fmt.Errorf("put the copy in place: %w", err)
 	}
 	return temporary.Close()
+}
+
+// keepOthersOut takes from others the right to write into a directory that all may
+// write to, where its owner asks.
+func keepOthersOut(directory string) error {
+	info, err := os.Stat(directory)
+	if err != nil {
+		return err
+	}
+	const others, ofAll = 0o022, 0o002
+	isOpen := info.Mode()&ofAll != 0 && info.Mode()&os.ModeSticky == 0
+	if !isOpen || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+		return nil
+	}
+	return os.Chmod(directory, info.Mode()&^others)
 }

@@ -180,6 +180,7 @@ func TestTheAgentCopiesItselfWhole(t *testing.T) {
 	want, err := os.ReadFile(agent)
 	must(t, err)
 	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o777)) // as a pod's emptyDir
 	for _, dest := range []string{dir, filepath.Join(dir, "named"), filepath.Join(dir, "named")} {
 		if output, err := exec.Command(agent, "cp", dest).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, output)
@@ -196,6 +197,11 @@ func TestTheAgentCopiesItselfWhole(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
 		t.Errorf("left behind: %v", entries)
+	}
+	info, err := os.Stat(dir)
+	must(t, err)
+	if info.Mode().Perm() != 0o755 {
+		t.Errorf("others may write beside the copy: %v", info.Mode())
 	}
 	if err := exec.Command(agent, "cp", filepath.Join(dir, "none", "x")).Run(); err == nil {
 		t.Error("a copy into nowhere succeeded")

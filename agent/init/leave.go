@@ -36,7 +36,8 @@ func stopSignals(own unix.Signal) []os.Signal {
 //   - While the main process runs; a stop signal is forwarded as the container's
 //     own, and followed by SIGKILL after its stop timeout.
 //   - Then for the linger: files and log are available, and a new start runs in
-//     this container. A stop signal ends it.
+//     this container. A stop signal ends it, unless it has ended the main process:
+//     then the drain timeout is left of it.
 //   - And while somebody watches, at most for the drain timeout: a backend
 //     closes its watch when it needs nothing more. If nobody has watched since
 //     the end, the agent waits as long for a watcher.
@@ -124,6 +125,7 @@ func (c *container) lingerOut() bool {
 	c.watched = c.watchers > 0
 	generation, linger := c.generation, c.terms.linger
 	c.mu.Unlock()
+	isStopping := false
 	for {
 		c.mu.Lock()
 		if c.released {
@@ -136,7 +138,8 @@ func (c *container) lingerOut() bool {
 		}
 		select {
 		case <-c.stopped:
-			linger = 0
+			isStopping = true
+			linger = c.lingerOfStopped(linger)
 		default:
 		}
 		waiting := linger
@@ -151,7 +154,7 @@ func (c *container) lingerOut() bool {
 		}
 		changed, noMoreLinger := c.changed.Next(), c.stopped
 		c.mu.Unlock()
-		if linger == 0 {
+		if isStopping {
 			noMoreLinger = nil
 		}
 		timer := time.NewTimer(max(left, time.Millisecond))
@@ -162,6 +165,15 @@ func (c *container) lingerOut() bool {
 		}
 		timer.Stop()
 	}
+}
+
+// lingerOfStopped is how much of the linger a stop by the platform leaves: the log
+// of a main process that it has ended is still to be taken.
+func (c *container) lingerOfStopped(linger time.Duration) time.Duration {
+	if !c.platformStop {
+		return 0
+	}
+	return min(linger, c.terms.drain)
 }
 
 // exitCode is the user's process's. A platform that reports only success or

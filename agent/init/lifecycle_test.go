@@ -131,6 +131,32 @@ func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
 	}
 }
 
+func TestALogIsThereWhenThePlatformHasEndedItsProcess(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "30s"}})
+	client := k.client()
+	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
+	must(t, err)
+	c := attach(t, client, "a")
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "traps"), AwaitAttachIds: []string{"a"}})
+	c.until("ready\n")
+	k.signal(syscall.SIGTERM)
+	_, err = client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
+	must(t, err)
+	c.exit()
+	for watch.Receive() && watch.Msg().GetExited() == nil {
+	}
+	watch.Close()
+	time.Sleep(500 * time.Millisecond) // Nobody watches: without the linger the agent would leave.
+	if stdout, _ := logs(t, client, &agentv1.LogsRequest{Stdout: true}); !strings.HasPrefix(stdout, "ready\n") {
+		t.Errorf("the log is %q", stdout)
+	}
+	must(t, release(t, client, 1))
+	if code := k.exitCode(); code != 42 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
 func TestAProcessThatEndsWellAtThePlatformsStopIsNoSuccessThere(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/bin/busybox"); err != nil {

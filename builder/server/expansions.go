@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -32,7 +33,13 @@ const (
 	instructionBytes = 1 << 10
 	variableBytes    = 64
 	historyBytes     = 128 // an instruction of a stage's base
+	portBytes        = 8   // a port of an EXPOSE, which has each of a range
 	patternBytes     = 128 // a byte of a pattern, which becomes a regular expression
+
+	maxPorts = 1<<16 - 1
+	// maxFileOperations bounds a Dockerfile's operations on files, for all platforms together. BuildKit begins all that do
+	// not wait for each other at once.
+	maxFileOperations = 1024
 
 	// unsetBytes bounds what BuildKit displays for an unset variable: a secret's variable is displayed as asterisks.
 	unsetBytes = 16
@@ -241,8 +248,9 @@ type estimate struct {
 	*expansions
 	platforms int64
 	// Bound of the options that each step contains.
-	shared int64
-	sum    int64
+	shared         int64
+	sum            int64
+	fileOperations int64
 }
 
 // bound does not tell stages on images from those on stages, nor the images: a named context may replace either, and
@@ -368,7 +376,11 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 		}
 	case *instructions.ExposeCommand:
 		for _, port := range command.Ports {
-			if _, err := e.word(port, stage, e.escape, false); err != nil {
+			length, err := e.word(port, stage, e.escape, false)
+			if err != nil {
+				return err
+			}
+			if err := e.add(times(portsOf(port, length), portBytes)); err != nil {
 				return err
 			}
 		}
@@ -494,8 +506,38 @@ func (e *estimate) word(text string, stage *stageBound, escape rune, raw bool) (
 	return length, e.add(plus(length, times(word.patterns, patternBytes)))
 }
 
-// addText adds an instruction's own text and its here-documents.
+// portsOf bounds the ports of a word of an EXPOSE, which may be a range once it is expanded to so many characters.
+func portsOf(word string, length int64) int64 {
+	numbers, protocol, hasProtocol := strings.Cut(word, "/")
+	if hasProtocol {
+		length -= int64(len("/" + protocol))
+	}
+	first, last, isRange := strings.Cut(numbers, "-")
+	if !isRange && !strings.Contains(word, "$") {
+		return 1
+	}
+	begin, beginErr := strconv.ParseUint(first, 10, 16)
+	end, endErr := strconv.ParseUint(last, 10, 16)
+	if beginErr == nil && endErr == nil {
+		return max(int64(end)-int64(begin)+1, 1)
+	}
+	ports := int64(1)
+	for digits := length - int64(len("1-")); digits > 0 && ports < maxPorts; digits-- {
+		ports *= 10
+	}
+	return min(ports, maxPorts)
+}
+
+// addText adds an instruction's own text, its here-documents, and the operations on files that they are.
 func (e *estimate) addText(each *instruction) error {
+	e.fileOperations += 2 * int64(len(each.node.Heredocs)) // made, and copied
+	switch each.parsed.(type) {
+	case *instructions.CopyCommand, *instructions.AddCommand:
+		e.fileOperations++
+	}
+	if sum := times(e.fileOperations, e.platforms); sum > maxFileOperations {
+		return fmt.Errorf("the Dockerfile has %d operations on files or more, more than the %d that it may have for all platforms together: each COPY and ADD is one, each here-document two", sum, maxFileOperations)
+	}
 	length := int64(instructionBytes + len(each.node.Original))
 	for _, document := range each.node.Heredocs {
 		length += int64(len(document.Content))
@@ -506,7 +548,7 @@ func (e *estimate) addText(each *instruction) error {
 func (e *estimate) add(length int64) error {
 	e.sum = plus(e.sum, length)
 	if sum := times(e.sum, e.platforms); sum > maxExpanded {
-		return fmt.Errorf("the Dockerfile's instructions may have %d bytes or more, once their variables are expanded, more than the %d that they may have", sum, maxExpanded)
+		return fmt.Errorf("the Dockerfile's instructions may have %d bytes or more, with what becomes of them, more than the %d that they may have", sum, maxExpanded)
 	}
 	return nil
 }

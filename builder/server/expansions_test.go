@@ -89,6 +89,9 @@ func TestDockerfilesThatMayExceedALimitAreRefused(t *testing.T) {
 		"steps that display a large variable":  {"FROM busybox\nARG y\n" + repeated("RUN \\$y $y$y$y$y$y$y$y$y", 10), options{"build-arg:y": strings.Repeat("x", 1<<20)}, instructions},
 		"mounts":                               {"FROM busybox\nARG y\n" + repeated(`RUN --mount='type=tmpfs,target=$y$y$y$y$y$y$y$y' true`, 10), options{"build-arg:y": strings.Repeat("x", 1<<20)}, instructions},
 		"ports":                                {"FROM busybox\nARG y\n" + repeated("EXPOSE $y $y $y", 20), options{"build-arg:y": strings.Repeat("x", 1<<20)}, instructions},
+		"operations on files":                  {"FROM scratch\n" + repeated("COPY <<EOF /\nx\nEOF", 342), nil, "1026 operations on files"},
+		"ranges of ports":                      {"FROM scratch\nEXPOSE " + strings.Repeat("1-65535 ", 200), nil, instructions},
+		"ranges that variables are":            {"FROM scratch\nARG p=1-65535\nEXPOSE " + strings.Repeat("$p ", 200), nil, instructions},
 		"directories in each other":            {"FROM busybox\nARG y\n" + repeated("WORKDIR $y", 4), options{"build-arg:y": strings.Repeat("x", 1<<19)}, "WORKDIR may have"},
 		"steps with a large shell":             {"FROM busybox\nSHELL [\"" + strings.Repeat("x", 60000) + "\"]\n" + repeated("RUN true", 1200), nil, instructions},
 		"many platforms":                       {"FROM busybox\nARG y\n" + repeated("RUN true", 10), options{"build-arg:y": strings.Repeat("x", 1<<20), "platform": "linux/1,linux/2,linux/3,linux/4,linux/5,linux/6,linux/7"}, instructions},
@@ -153,6 +156,7 @@ func TestHonestDockerfilesAreTaken(t *testing.T) {
 		"long scripts":                 {"FROM busybox\nENV b=c z=d\n" + repeated("RUN "+script.String()+"true", 20), nil},
 		"many steps":                   {"FROM busybox\n" + repeated("RUN make", 2000), options{"platform": "linux/amd64,linux/arm64"}},
 		"many triggers":                {"FROM busybox AS base\n" + repeated("ONBUILD ENV PATH=$PATH:/x", 100) + "\n" + strings.Repeat("FROM base\nRUN make\n", 20), nil},
+		"ports":                        {"FROM busybox\nARG PORT=8080 PORTS=8000-8010\nEXPOSE $PORT $PORTS 30000-30100/udp\n" + repeated("EXPOSE ${PORT}/tcp", 20), options{"platform": "linux/amd64,linux/arm64,linux/arm/v7"}},
 		"comments for the linter":      {"# check=skip=all\nFROM busybox\n# check=skip=all\nRUN make\n", nil},
 		"proxies":                      {"FROM busybox\n" + repeated("RUN make", 500), options{"build-arg:http_proxy": strings.Repeat("x", 100), "build-arg:no_proxy": strings.Repeat("x", 2000)}},
 	} {

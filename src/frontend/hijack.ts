@@ -6,7 +6,7 @@ import { availableParallelism, loadavg } from "node:os";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { checkJsonContentType, parseJsonBodyInTurn, smallBodyBytes } from "./http/json-body.ts";
+import { checkJsonContentType, parseJsonBody, smallBodyBytes } from "./http/json-body.ts";
 import { readRawBody } from "./http/raw-body.ts";
 import type { HijackContext } from "./request-context.ts";
 import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
@@ -60,7 +60,7 @@ export class HijackedConnection {
     const { request } = this.#context;
     checkJsonContentType(request);
     const bytes = await this.#readBody();
-    return await parseJsonBodyInTurn(bytes, { optional: true });
+    return parseJsonBody(bytes, { optional: true });
   }
 
   /** Reads and discards the body, which attach does not use but which is not stdin. */

@@ -27,8 +27,8 @@ export interface AgentProcess extends AsyncDisposable {
 
 /** Runs an agent with these variables. */
 export function spawnInitAgent(env: Readonly<Record<string, string>>): AgentProcess {
-  const agent = spawn(agentProgram, ["init"], {
-    env: { SOCKERLESS_LOG_DIR: "", ...env },
+  const agent = spawn(agentProgram, ["init", "--log-dir", ""], {
+    env,
     stdio: ["ignore", "ignore", "pipe"],
   });
   let said = "";

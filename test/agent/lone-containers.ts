@@ -59,7 +59,6 @@ export class LoneContainer implements AsyncDisposable {
     const unshare = spawn("unshare", [...flags, "sh", "-c", script, "sh", directory], {
       env: {
         PATH: process.env["PATH"],
-        SOCKERLESS_LOG_DIR: "",
         SOCKERLESS_CALLBACK_URL: `https://127.0.0.1:${gatePort}`,
         ...env,
       },

@@ -39,12 +39,11 @@ describe("the agent of a cloud container", () => {
     directory = await mkdtemp(join(tmpdir(), "sockerless-access-"));
     const key = await readAuthority(join(directory, "ca.pem"));
     authority = await createAuthority(key, systemClock);
-    agent = spawn(agentProgram, ["init"], {
+    agent = spawn(agentProgram, ["init", "--log-dir", ""], {
       env: {
         SOCKERLESS_CONTAINER_ID: containerId,
         SOCKERLESS_CLIENT_CA_PIN: `sha256/${Buffer.from(authority.pin).toString("base64")}`,
         SOCKERLESS_LISTEN: `${host}:${port}`,
-        SOCKERLESS_LOG_DIR: "",
       },
       stdio: "ignore",
     });

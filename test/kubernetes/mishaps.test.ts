@@ -8,6 +8,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout, type Daemon } from "../support/daemon.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
@@ -84,23 +85,23 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     assert.equal(started.text, "started late", started.errorText);
   });
 
-  test("a pod that somebody deletes ends its container, and who has done it is told", async () => {
-    await daemon.ok(
-      "run",
-      "--detach",
-      "--name",
-      "deleted",
-      "busybox",
-      "sh",
-      "-c",
-      "trap 'exit 0' TERM; while :; do sleep 0.1; done",
-    );
+  test("a backend that is killed ends neither exec nor logs", async () => {
+    const streams = await beginStreams("stays");
+    process.kill(await processOf(daemon, "backend"), "SIGKILL");
+    await streams.finish();
+  });
+
+  test("a pod that somebody deletes ends its container, who has done it is told, and its log is whole", async () => {
+    const script = "trap 'echo ends; exit 0' TERM; echo runs; while :; do sleep 0.1; done";
+    await daemon.ok("run", "--detach", "--name", "deleted", "busybox", "sh", "-c", script);
+    await until(async () => (await daemon.ok("logs", "deleted")) === "runs" || undefined);
     await kubernetes.kubectl("delete", await podOf("deleted"), "--wait=false");
     assert.equal(await daemon.ok("wait", "deleted"), "255");
     // The agent tells of the end first, Kubernetes a moment later of its cause.
     await until(
       async () => /^exited 255 .*deleted in Kubernetes/.test(await stateOf("deleted")) || undefined,
     );
+    assert.equal(await daemon.ok("logs", "deleted"), "runs\nends");
   });
 
   test("a backend that was away finds its containers, and how they have ended meanwhile", async () => {

@@ -9,6 +9,9 @@ import type { LayerMeasure } from "./layer-content.ts";
 /** The most images of an archive; a user's has only a few. */
 const mostImages = 4_096;
 
+/** The most names of all images of an archive. */
+const mostArchiveNames = 2 * mostImages;
+
 /** The most bytes of an archive's manifests and configurations together, which are parsed and kept. */
 export const mostDocumentBytes = 64 * 1024 ** 2;
 
@@ -56,5 +59,12 @@ export function tooLarge(): Error {
 export function refuseTooManyImages(count: number): void {
   if (count > mostImages) {
     throw invalid(`archive has more than ${mostImages} images`);
+  }
+}
+
+/** @throws invalid: an archive gives its images too many names */
+export function refuseTooManyNames(images: readonly ArchivedImage[]): void {
+  if (images.reduce((sum, { names }) => sum + names.length, 0) > mostArchiveNames) {
+    throw invalid(`archive has more than ${mostArchiveNames} names of images`);
   }
 }

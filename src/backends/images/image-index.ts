@@ -2,7 +2,7 @@
  * Finds images by name, digest or ID. The state owns the records; this index adds names and digests. A name belongs to
  * one image at a time. Only this class changes image records, so that checking and changing are one step.
  */
-import { notFound } from "../../common/errors.ts";
+import { invalid, notFound } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { State } from "../state/state.ts";
@@ -18,6 +18,9 @@ import {
   withDefaultTag,
   withDigest,
 } from "./reference.ts";
+
+/** The most names of an image: each answer with the image has all of them. */
+const mostNames = 1_024;
 
 /** A batch of records to put, IDs to remove, and events to journal. */
 export interface IndexChange {
@@ -115,17 +118,20 @@ export class ImageIndex {
   /**
    * The records that change when an image gets names and digest references: its own, and those of the images that lose
    * them.
+   *
+   * @throws invalid: it would have too many names
    */
   withNames(record: ImageRecord, names: readonly string[], digests: readonly string[]): ImageRecord[] {
+    const allNames = union(record.names, names);
+    if (allNames.length > mostNames) {
+      throw invalid(`an image may have at most ${mostNames} names`);
+    }
     const moved = Map.groupBy([...names, ...digests], (key) => this.#ids.get(key));
     const losing = [...moved].flatMap(([holderId, keys]) => {
       const holder = holderId === undefined || holderId === record.id ? undefined : this.get(holderId);
       return holder === undefined ? [] : [withoutReferences(holder, keys)];
     });
-    return [
-      ...losing,
-      { ...record, names: union(record.names, names), digests: union(record.digests, digests) },
-    ];
+    return [...losing, { ...record, names: allNames, digests: union(record.digests, digests) }];
   }
 
   /** Digests of the blobs that images refer to. */

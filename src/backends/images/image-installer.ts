@@ -160,10 +160,11 @@ export class ImageInstaller {
   #commit(image: ImageToInstall, driverReference: string, unsyncedBoot: string): Promise<void> {
     const { index, configs, clock } = this.#parts;
     const record = { ...this.#recordFor(image), driverReference, unsyncedBoot };
-    configs.add(image.id, image.config);
     const isTagged = image.isTagged === true && image.names.length > 0;
     const tagged = isTagged ? { ...record, lastTagged: now(clock) } : record;
-    return index.commit({ put: index.withNames(tagged, image.names, image.digests), events: image.events });
+    const put = index.withNames(tagged, image.names, image.digests);
+    configs.add(image.id, image.config);
+    return index.commit({ put, events: image.events });
   }
 
   /**

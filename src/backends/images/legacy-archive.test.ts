@@ -188,13 +188,27 @@ describe("a legacy archive", () => {
     await assertRefused(context, [...folder, legacyTags({})], /^invalid image configuration at created/);
   });
 
-  it("is read at once, however many names it gives an image", { timeout: 120_000 }, async (context) => {
+  it("is refused at once if it gives its images too many names", { timeout: 120_000 }, async (context) => {
+    const tags = Array.from({ length: 80_000 }, (_, tag) => [tag, "a"]);
+    const folder = legacyFolder({ ...(await step("a")), id: "a" });
+    const entries = [...folder, legacyTags({ many: Object.fromEntries(tags) })];
+    await assertRefused(context, entries, "archive has more than 8192 names of images");
+  });
+
+  it("gives an image at most 1024 names, those that it has included", async (context) => {
     const store = await openImageStore(context);
-    const names = 80_000;
-    const tags = Array.from({ length: names }, (_, tag) => [tag, "a"]);
     const short = { ...(await step("a")), id: "a" };
-    await load(store, await legacyArchive([short], { many: Object.fromEntries(tags) }));
-    assert.equal((await store.images.containers.resolve("many:0")).record.names.length, names);
+    const tagged = (count: number, name: string) =>
+      legacyArchive([short], {
+        [name]: Object.fromEntries(Array.from({ length: count }, (_, tag) => [tag, "a"])),
+      });
+    await load(store, await tagged(1_024, "many"));
+    await load(store, await tagged(1_024, "many"));
+    await assert.rejects(
+      load(store, await tagged(1, "more")),
+      /^SockerlessError: an image may have at most 1024 names$/,
+    );
+    assert.equal((await store.images.containers.resolve("many:0")).record.names.length, 1_024);
   });
 
   it("is not held in memory while its images are made", async (context) => {

@@ -45,11 +45,41 @@ const forwardLimitMs = 30_000;
 const firstPauseMs = 50;
 const longestPauseMs = 1_000;
 
+/** Keys that are remembered once their agents are gone; later ones take the place of the oldest. */
+const maxForgotten = 10_000;
+
+/** Pods by the keys of their agents, hexadecimal. A backend that has begun anew comes to know those that run. */
+class PodKeys {
+  readonly #pods = new Map<string, string>();
+  readonly #forgotten = new Set<string>();
+
+  add(key: string, pod: string): void {
+    this.#pods.set(key, pod);
+    this.#forgotten.delete(key);
+  }
+
+  of(key: string): string | undefined {
+    return this.#pods.get(key);
+  }
+
+  forget(key: string): void {
+    this.#pods.delete(key);
+    this.#forgotten.add(key);
+    const [oldest] = this.#forgotten;
+    if (this.#forgotten.size > maxForgotten && oldest !== undefined) {
+      this.#forgotten.delete(oldest);
+    }
+  }
+
+  isForgotten(key: string): boolean {
+    return this.#forgotten.has(key);
+  }
+}
+
 /** Opens the gate. @throws system: its socket cannot be had */
 export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
   const { client, authority, path, clock } = options;
-  /** Pods by the keys of their agents, hexadecimal. */
-  const pods = new Map<string, string>();
+  const pods = new PodKeys();
   const gate = await openGate(options, pods);
 
   const { await: awaitPod, meet } = forwardedAgents({ client, authority, clock });
@@ -59,13 +89,13 @@ export async function podAgents(options: PodAgentsOptions): Promise<PodAgents> {
       traffic: directTraffic,
       agentReach: agentsDialled,
       addressOf({ address, pin }) {
-        pods.set(hexOf(pin), parseAddress(address).pod);
+        pods.add(hexOf(pin), parseAddress(address).pod);
         return { kind: "called", path, pin };
       },
       containerAddressOf: ({ address }) => parseAddress(address).ip,
       await: awaitPod,
       meet,
-      forget: (_containerId, { pin }) => void pods.delete(hexOf(pin)),
+      forget: (_containerId, { pin }) => pods.forget(hexOf(pin)),
       describeSilence: (address) =>
         `its agent does not answer in pod ${parseAddress(address).pod} (may this backend get and create pods/portforward?)`,
     },
@@ -170,7 +200,7 @@ export function dialledPods(options: Omit<DialOptions, "hint">): PodAgents {
   };
 }
 
-async function openGate(options: PodAgentsOptions, pods: ReadonlyMap<string, string>): Promise<Server> {
+async function openGate(options: PodAgentsOptions, pods: PodKeys): Promise<Server> {
   const { path } = options;
   await rm(path, { force: true });
   const gate = createServer((_request, response) => {
@@ -189,7 +219,7 @@ async function openGate(options: PodAgentsOptions, pods: ReadonlyMap<string, str
 
 async function join(
   { client, logger }: PodAgentsOptions,
-  pods: ReadonlyMap<string, string>,
+  pods: PodKeys,
   request: IncomingMessage,
   socket: Duplex,
   head: Buffer,
@@ -197,10 +227,12 @@ async function join(
   const gone = new AbortController();
   socket.on("error", () => {});
   socket.once("close", () => gone.abort());
-  const pod = pods.get(String(request.headers[agentPinHeader]));
+  const key = String(request.headers[agentPinHeader]);
+  const pod = pods.of(key);
   try {
     if (pod === undefined) {
-      socket.end("HTTP/1.1 410 the agent is gone\r\n\r\n");
+      const status = pods.isForgotten(key) ? "410 the agent is gone" : "503 the agent is not known yet";
+      socket.end(`HTTP/1.1 ${status}\r\n\r\n`);
       return;
     }
     const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(forwardLimitMs)]);

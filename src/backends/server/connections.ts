@@ -8,7 +8,7 @@ import {
 } from "node:http2";
 import { createServer as createSocketServer, type Server, type Socket } from "node:net";
 
-import { maxSessionMemory } from "../../common/session-memory.ts";
+import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
@@ -34,9 +34,10 @@ export type Handler = (
 /** Time for current calls to finish after the listener was closed. */
 const drainMs = 5_000;
 
-/** Keeps a session in a set while it is open. */
+/** Widens a session's window, and keeps it in a set while it is open. */
 export function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Session>): void {
   sessions.add(session);
+  session.setLocalWindowSize(sessionWindow);
   session.on("error", () => {}); // Its streams report the error to their callers.
   session.once("close", () => sessions.delete(session));
 }

@@ -10,7 +10,7 @@ import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
 import { checkOwnCertificate } from "../../common/own-certificate.ts";
-import { maxSessionMemory } from "../../common/session-memory.ts";
+import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport, type Sessions } from "../../agent-client/grpc-transport.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
@@ -130,7 +130,7 @@ function retryingConnections(session: Http2SessionManager, isClosed: () => boole
       const from = performance.now();
       for (;;) {
         try {
-          return withErrorListener(await session.request(...request));
+          return prepared(await session.request(...request));
         } catch (error) {
           if (!cut.has(firstErrno(error) ?? "") || performance.now() - from >= awayLimitMs) {
             throw error;
@@ -146,19 +146,20 @@ function retryingConnections(session: Http2SessionManager, isClosed: () => boole
 }
 
 /**
- * Listens for errors of a stream's session for the session's lifetime. The library's manager removes its own listener
- * when it opens another session, even before a destroyed one emits its error, which would end the process without a
- * listener.
+ * Widens the window of a stream's session, and listens for its errors for its lifetime. The library's manager removes its
+ * own listener when it opens another session, even before a destroyed one emits its error, which would end the process
+ * without a listener.
  */
-function withErrorListener(stream: ClientHttp2Stream): ClientHttp2Stream {
+function prepared(stream: ClientHttp2Stream): ClientHttp2Stream {
   const { session } = stream;
-  if (session !== undefined && !outliving.has(session)) {
-    outliving.add(session.on("error", () => {}));
+  if (session !== undefined && !preparedSessions.has(session)) {
+    preparedSessions.add(session.on("error", () => {}));
+    session.setLocalWindowSize(sessionWindow);
   }
   return stream;
 }
 
-const outliving = new WeakSet<Http2Session>();
+const preparedSessions = new WeakSet<Http2Session>();
 
 /** Connects to a socket that the supervisor may hold for a restarting backend; the wait is bounded. */
 function connectToHeldSocket(path: string): Socket {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
 
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -8,6 +9,7 @@ import { serveApi } from "../../../test/support/docker-api.ts";
 import { RawClient } from "../../../test/support/raw-client.ts";
 import { until } from "../../../test/support/until.ts";
 import { CreateContainerRequestSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { ApiVersion } from "../api-version.ts";
 import { conversions } from "./conversions.ts";
 import { fieldsFromBytes, requestOf } from "./encoded-fields.ts";
@@ -153,7 +155,7 @@ test("a large body is answered beside any number of those that come slowly", asy
   }
 });
 
-test("others are answered between the bodies of a crowd, which are parsed one in a turn", async (t) => {
+test("others are answered beside the bodies of a crowd", async (t) => {
   const api = await serveApi(t, () => {});
   const body = "[".repeat(64_000);
   const head = `POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
@@ -175,4 +177,43 @@ test("others are answered between the bodies of a crowd, which are parsed one in
     assert.match(await each.answered(), /^HTTP\/1\.1 400 /);
     each.close();
   }
+});
+
+test("large bodies whose calls wait for something hold up neither each other nor those of other calls", async (t) => {
+  const logins = 12;
+  let waiting = 0;
+  const left = new AbortController();
+  const api = await serveApi(t, ({ service }) =>
+    service(SystemService, {
+      authenticate: async (_request, { signal }) => {
+        waiting += 1;
+        await once(AbortSignal.any([signal, left.signal]), "abort");
+        return {};
+      },
+    }),
+  );
+  t.after(() => left.abort());
+  // More than all the memory for bodies of a kind, but for the few bytes that are left of them.
+  const body = `{"serveraddress":"registry.example"${" ".repeat(4 * mebibyte - 100)}}`;
+  const head = `POST /auth HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+  const clients = Array.from({ length: logins }, () => new RawClient(api.socket).send(head + body));
+  await until(() => waiting === logins || undefined);
+  const { status } = await api.call("POST", "/containers/create", { body: { Image: "x".repeat(100_000) } });
+  assert.equal(status, 501);
+  for (const each of clients) {
+    each.close();
+  }
+});
+
+test("a body lets shorter ones go before it for a while, the longer it is", async () => {
+  const bodies = new LargeBodies(64 * 1024, () => 0);
+  const first = await bodies.enter(64 * 1024, () => {});
+  const entered: number[] = [];
+  const waiting = [64, 16, 32].map(async (kilobytes) => {
+    using _body = await bodies.enter(kilobytes * 1024, () => {});
+    entered.push(kilobytes);
+  });
+  first[Symbol.dispose]();
+  await Promise.all(waiting);
+  assert.deepEqual(entered, [16, 32, 64]);
 });

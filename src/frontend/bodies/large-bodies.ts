@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import type { Piscina } from "piscina";
 
 import { type ErrorData, SockerlessError, systemError } from "../../common/errors.ts";
-import type { BodyMemory } from "../http/json-body.ts";
+import { type BodyMemory, smallBodyBytes } from "../http/json-body.ts";
 import { Slots } from "../http/slots.ts";
 import type { ConversionName } from "./conversions.ts";
 
@@ -33,13 +33,13 @@ export type ConversionOutcome =
   | { readonly error: ErrorData };
 
 /** Milliseconds for which a body may be slow while others wait. */
-const patienceMs = 2_000;
+const patienceMs = 500;
 
 /** Bytes per millisecond below which a body is slow: the longest takes four seconds. */
 const slowRate = 1_024;
 
 /** Interval in milliseconds of looking for slow ones while others wait. */
-const lookEveryMs = 500;
+const lookEveryMs = 100;
 
 /** A large body in memory. Disposed of once its request is answered, or has failed. */
 export interface LargeBody extends BodyMemory, Disposable {}
@@ -105,12 +105,12 @@ export class LargeBodies {
   }
 }
 
-/** Delay of a body behind shorter ones that come later, in milliseconds per byte: four seconds for the longest. */
-const delayPerByte = 0.001;
+/** Milliseconds for which a body lets those of half its length go before it: nine times as long for the longest. */
+const delayOfDoubling = 700;
 
 /** The order of a body that comes now: a crowd of long ones does not hold up others. */
 function orderOf(length: number, now: number): number {
-  return now + length * delayPerByte;
+  return now + delayOfDoubling * Math.log2(length / smallBodyBytes);
 }
 
 /** Turns at the thread. */

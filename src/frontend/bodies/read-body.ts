@@ -4,7 +4,7 @@ import { finished } from "node:stream";
 import {
   checkJsonContentType,
   type JsonBodyOptions,
-  parseJsonBodyInTurn,
+  parseJsonBody,
   readBoundedBody,
 } from "../http/json-body.ts";
 import {
@@ -18,7 +18,10 @@ import type { ReplyContext } from "../request-context.ts";
 import { fieldsFromBytes } from "./encoded-fields.ts";
 import { convertInThread, LargeBodies } from "./large-bodies.ts";
 
-const largeBodies = new LargeBodies(128 * 1024 * 1024);
+/** Bytes of all large bodies of one kind, so that slow answers to some hold up no others. */
+const bytesOfKind = 32 * 1024 * 1024;
+
+const largeBodies = new Map<ConversionName, LargeBodies>();
 
 /**
  * Reads and converts the body: a small one here, a large one in a worker thread that returns encoded fields.
@@ -34,17 +37,24 @@ export async function readBody<Name extends ConversionName>(
     checkJsonContentType(request);
   }
   using held = new DisposableStack();
-  const { bytes, isLarge } = await readBoundedBody(request, async (length) =>
-    held.use(await largeBodies.enter(length, () => request.socket.destroy())),
+  const { bytes, memory } = await readBoundedBody(request, async (length) =>
+    held.use(await largeBodiesOf(name).enter(length, () => request.socket.destroy())),
   );
-  if (!isLarge) {
+  if (memory === undefined) {
     const { convert } = conversions[name] as unknown as Conversion<ConvertedSchema<Name>>;
-    return convert(await parseJsonBodyInTurn(bytes, options), version);
+    return convert(parseJsonBody(bytes, options), version);
   }
   const isOptional = options.optional === true;
   const { fields, warnings } = await convertInThread({ name, bytes, version: version.text, isOptional });
-  // It takes memory until the backend has it, and has answered.
+  // They take memory until the backend has them, and has answered.
+  memory.complete(fields.length);
   const answered = held.move();
   finished(response, () => answered.dispose());
   return { fields: fieldsFromBytes(fields), warnings };
+}
+
+function largeBodiesOf(name: ConversionName): LargeBodies {
+  const bodies = largeBodies.get(name) ?? new LargeBodies(bytesOfKind);
+  largeBodies.set(name, bodies);
+  return bodies;
 }

@@ -2,14 +2,13 @@
 import type { IncomingMessage } from "node:http";
 
 import { invalid } from "../../common/errors.ts";
-import { Turns } from "../../common/turns.ts";
 import { describeSyntaxError } from "./json-syntax.ts";
 
 /** Maximum size in bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
 const maxJsonBodyBytes = 4 * 1024 ** 2;
 
 /** Bodies up to this size in bytes are parsed in this thread, larger ones in a worker thread. */
-export const smallBodyBytes = 64 * 1024;
+export const smallBodyBytes = 8 * 1024;
 
 /**
  * Bytes of an oversized body that are read and dropped before the refusal: a client that still writes when its
@@ -33,24 +32,6 @@ export interface JsonBodyOptions {
   readonly optional?: boolean;
   /** True if the content type is ignored, as by dockerd's `/auth`. */
   readonly anyContentType?: boolean;
-}
-
-/** Bodies up to this size in bytes are parsed as they come, larger ones one in a turn of the event loop. */
-const tinyBodyBytes = 4 * 1024;
-
-const turns = new Turns(1);
-
-/**
- * Parses a body that was read already, so that others are answered beside a crowd of them.
- *
- * @returns as {@link parseJsonBody}
- * @throws SockerlessError of kind `invalid`
- */
-export async function parseJsonBodyInTurn(bytes: Buffer, options: JsonBodyOptions = {}): Promise<unknown> {
-  if (bytes.length > tinyBodyBytes) {
-    await turns.next();
-  }
-  return parseJsonBody(bytes, options);
 }
 
 /**
@@ -124,20 +105,21 @@ function hasBody(request: IncomingMessage): boolean {
 export interface BodyMemory {
   /** Counts bytes that have come. */
   received(bytes: number): void;
-  /** Nothing more comes: of the body are kept so many bytes. */
+  /** Nothing more comes: so many bytes are kept, now or from now on. */
   complete(bytes: number): void;
 }
 
 /**
  * Reads a body.
  *
+ * @returns the memory of a large one
  * @param enter waits until there is room for a large body of at most so many bytes
  * @throws SockerlessError of kind `invalid` if it is too large
  */
 export async function readBoundedBody(
   request: IncomingMessage,
   enter: (length: number) => Promise<BodyMemory>,
-): Promise<{ readonly bytes: Buffer; readonly isLarge: boolean }> {
+): Promise<{ readonly bytes: Buffer; readonly memory: BodyMemory | undefined }> {
   const announced = Number(request.headers["content-length"] ?? 0);
   const chunks: Buffer[] = [];
   let length = 0;
@@ -164,7 +146,7 @@ export async function readBoundedBody(
     throw tooLarge();
   }
   memory?.complete(length);
-  return { bytes: Buffer.concat(chunks, length), isLarge: memory !== undefined };
+  return { bytes: Buffer.concat(chunks, length), memory };
 }
 
 function tooLarge(): Error {

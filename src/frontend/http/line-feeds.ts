@@ -4,23 +4,25 @@
  * stays an error, since what stands between us and a client may take it for part of a value.
  */
 
-const [lineFeed, carriageReturn] = [0x0a, 0x0d];
-const lineEnd = Buffer.from("\r\n");
+/** Bytes of such a header whose line ends are mended; the parser refuses what comes after them. */
+const maxBytes = 16 * 1024;
+
+/** Bytes that may belong to a line's end, or to a blank line, and come before the next ones. */
+const endBytes = 2;
 
 /** The lines of one connection's headers. */
 export class LineFeeds {
   /** Undefined: the request line has not ended. */
   #isAlone: boolean | undefined;
-  /** The byte before the next one. */
-  #last = 0;
-  /** Whether the line that has begun has no byte so far. */
-  #isLineEmpty = false;
+  /** The last characters of those that were taken. */
+  #before = "";
+  #length = 0;
 
   /** Another header begins. */
   reset(): void {
     this.#isAlone = undefined;
-    this.#last = 0;
-    this.#isLineEmpty = false;
+    this.#before = "";
+    this.#length = 0;
   }
 
   /**
@@ -29,30 +31,30 @@ export class LineFeeds {
    * @returns those up to the header's end, with whole line ends, and how many they were; undefined: they are whole already
    */
   take(bytes: Buffer): { readonly whole: Buffer; readonly length: number } | undefined {
-    if (this.#isAlone === undefined) {
-      const end = bytes.indexOf(lineFeed);
-      if (end >= 0) {
-        this.#isAlone = (end === 0 ? this.#last : bytes[end - 1]) !== carriageReturn;
-      }
-    }
-    if (this.#isAlone !== true) {
-      this.#last = bytes.at(-1) ?? this.#last;
+    if (this.#isAlone === false) {
       return undefined;
     }
-    const pieces: Buffer[] = [];
-    let start = 0;
-    for (const [at, byte] of bytes.entries()) {
-      const isEnd = byte === lineFeed;
-      if (isEnd && this.#last !== carriageReturn) {
-        pieces.push(bytes.subarray(start, at), lineEnd);
-        start = at + 1;
-      }
-      this.#last = byte;
-      if (isEnd && this.#isLineEmpty) {
-        return { whole: Buffer.concat([...pieces, bytes.subarray(start, at + 1)]), length: at + 1 };
-      }
-      this.#isLineEmpty = isEnd || (this.#isLineEmpty && byte === carriageReturn);
+    const before = this.#before;
+    const taken = bytes.toString("latin1", 0, maxBytes - this.#length);
+    this.#isAlone ??= isAlone(before + taken);
+    if (this.#isAlone !== true || taken === "") {
+      this.#before = (before + bytes.toString("latin1")).slice(-endBytes);
+      return undefined;
     }
-    return { whole: Buffer.concat([...pieces, bytes.subarray(start)]), length: bytes.length };
+    const text = before + taken;
+    const blankLine = /\n\r?\n/.exec(text);
+    const end = blankLine === null ? text.length : blankLine.index + blankLine[0].length;
+    const lines = text.slice(before.length, end);
+    const isWithinEnd = before.endsWith("\r") && lines.startsWith("\n");
+    const whole = lines.replaceAll(/(?<!\r)\n/g, "\r\n").slice(isWithinEnd ? 1 : 0);
+    this.#before = blankLine === null ? text.slice(-endBytes) : "";
+    this.#length += lines.length;
+    return { whole: Buffer.from(whole, "latin1"), length: lines.length };
   }
+}
+
+/** Whether the first line ends with a line feed alone; undefined: it does not end. */
+function isAlone(text: string): boolean | undefined {
+  const end = text.indexOf("\n");
+  return end < 0 ? undefined : text[end - 1] !== "\r";
 }

@@ -262,6 +262,9 @@ export class RequestPace {
 
 /** Without the line ends at the beginning, which some clients send after a body. */
 function withoutLineEnds(bytes: Buffer): Buffer {
-  const start = bytes.findIndex((byte) => byte !== 0x0d && byte !== 0x0a);
-  return start < 0 ? Buffer.alloc(0) : bytes.subarray(start);
+  let start = 0;
+  while (bytes[start] === 0x0d || bytes[start] === 0x0a) {
+    start += 1;
+  }
+  return bytes.subarray(start);
 }

@@ -279,6 +279,17 @@ test("a request whose lines end with a line feed alone is read, and so is the on
   assert.deepEqual(taken, [{ body: undefined, rest: "stdin\n" }]);
 });
 
+test("a header whose lines end with a line feed alone may come in any pieces, but not without end", async (t) => {
+  const { exchange } = await serve(t);
+  const header = "GET /nothing HTTP/1.1\nHost: d\r\nA: b\n\n";
+  for (let cut = 1; cut < header.length; cut += 1) {
+    const answer = await exchange(header.slice(0, cut), header.slice(cut));
+    assert.match(answer, /^HTTP\/1\.1 404 Not Found\r\n/, JSON.stringify(header.slice(0, cut)));
+  }
+  const long = `GET /nothing HTTP/1.1\nHost: d\nA: ${"a".repeat(16 * 1024)}\n\n`;
+  assert.match(await exchange(long), /^HTTP\/1\.1 400 /);
+});
+
 test("a hijack behind a request that is not answered yet waits until that was answered", async (t) => {
   const { taken, exchange, slow } = await serve(t);
   const answered = exchange(

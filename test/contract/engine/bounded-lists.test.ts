@@ -43,6 +43,15 @@ describe("a container", () => {
     await bench.containers.removeContainer({ container });
   });
 
+  it("shows of the commands of its execs no more than 64 KiB, and not their variables", async () => {
+    const container = await running("runs");
+    const config = { cmd: ["echo", "", "x".repeat(100_000), "y"], env: ["A=b"] };
+    const { id: execId } = await bench.execs.createExec({ container, config });
+    const { config: shown } = await bench.execs.inspectExec({ execId });
+    assert.deepEqual(shown?.cmd, ["echo", "", "x".repeat(64 * 1024 - "echo".length - 2)]);
+    assert.deepEqual(shown?.env, []);
+  });
+
   it("cannot link to containers whose network modes form a cycle", async () => {
     await bench.createScript("true", { name: "first", hostConfig: { networkMode: "container:second" } });
     await bench.createScript("true", { name: "second", hostConfig: { networkMode: "container:first" } });

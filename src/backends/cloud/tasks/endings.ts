@@ -196,9 +196,11 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
         `the log of a container could not be taken from its agent, and ${shown}: ${messageOf(error)}`,
       );
     });
-  if (error === undefined) {
+  if (exit.platformStop) {
     await seeOut(context, task);
-    await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
+    if (error === undefined) {
+      await book.note(task.containerId, { endReason: await interruptionAtEnd(context, task) });
+    }
     return;
   }
   if (context.startSettings.lingerMs === 0) {

@@ -31,7 +31,7 @@ export function execService(context: EngineContext): ServiceImpl<typeof ExecServ
         running: isExecOpen(exec),
         ...(exec.exitCode === undefined ? {} : { exitCode: exec.exitCode }),
         pid: exec.pid,
-        config,
+        config: { ...config, env: [], cmd: shownCommand(config.cmd) },
         canRemove: exec.phase === ExecPhase.ENDED,
         openStdin: config.attachStdin,
         openStdout: config.attachStdout,
@@ -43,4 +43,21 @@ export function execService(context: EngineContext): ServiceImpl<typeof ExecServ
       return {};
     },
   };
+}
+
+/** Characters of a command that an inspect shows: one of megabytes, asked for by a crowd, would hold up others. */
+const shownCharacters = 64 * 1024;
+
+/** The arguments that an inspect shows; an empty one counts too. */
+function shownCommand(cmd: readonly string[]): string[] {
+  const shown: string[] = [];
+  let left = shownCharacters;
+  for (const argument of cmd) {
+    if (left <= 0) {
+      break;
+    }
+    shown.push(argument.slice(0, left));
+    left -= argument.length + 1;
+  }
+  return shown;
 }
