@@ -213,6 +213,9 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
     await daemon.ok("network", "disconnect", "closed", "member");
     assert.equal(await podsOf(closed), "");
     await daemon.ok("rm", "--force", "member");
+    await kubernetes.kubectl("delete", "networkpolicy", `sockerless-${closed}`);
+    await daemon.ok("run", "--rm", "--network", "closed", "busybox", "true");
+    assert.equal((await specOf(closed)).egress.length, 1, "a start makes again what somebody has deleted");
     await daemon.ok("network", "rm", "open", "closed");
     const left = await kubernetes.kubectl("get", "networkpolicies", "--output", "name");
     assert.ok(!left.includes(open) && !left.includes(closed), left);

@@ -15,6 +15,9 @@ func (c *Sessions) Attach(open *agentv1.OpenAttach) *Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.run
+	if r.attached[open.AttachId] && r.process != nil {
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, "the attachment was opened before, and what it has got is lost", 0)
+	}
 	if r.over() && open.AttachId != "" && c.options.Restartable {
 		r = c.nextRun()
 	}

@@ -301,7 +301,17 @@ func TestAStartThatNobodyWaitsForIsMadeOnceItsAttachmentIsThere(t *testing.T) {
 	open := attachAll()
 	open.AttachId = "a"
 	attached := c.Attach(open)
-	(<-runtime.launched).exit(3)
+	process := <-runtime.launched
+	refusesAnother := func() {
+		again := collect(t, c.Attach(open))
+		if reason := again.last.GetError().GetReason(); reason != agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL {
+			t.Fatal(again.last)
+		}
+	}
+	refusesAnother()
+	process.exit(3)
+	must(t, c.WaitEnded(contextFor(t)))
+	refusesAnother()
 	if all := collect(t, attached); all.last.GetExit().GetCode() != 3 {
 		t.Fatal(all.last)
 	}

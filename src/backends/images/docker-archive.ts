@@ -7,7 +7,12 @@ import { object } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchiveFiles } from "./archive-reader.ts";
-import { type ArchiveContext, type ArchivedImage, refuseTooManyImages } from "./archived-image.ts";
+import {
+  type ArchiveContext,
+  type ArchivedImage,
+  refuseTooManyImages,
+  refuseTooManyNames,
+} from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { type HistoryEntry, parseNewImageConfig } from "./image-config.ts";
 import { anyValues, check, parseJson } from "./manifest.ts";
@@ -37,6 +42,7 @@ export async function readDockerArchive(
   }
   const items = check(v.array(itemSchema), json, "manifest");
   refuseTooManyImages(items.length);
+  refuseTooManyNames(items.reduce((sum, { RepoTags }) => sum + (RepoTags?.length ?? 0), 0));
   const images: ArchivedImage[] = [];
   for (const item of items) {
     const configBlob = files.get(item.Config);

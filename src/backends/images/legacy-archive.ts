@@ -12,6 +12,7 @@ import {
   type ArchivedImage,
   mostDocumentBytes,
   refuseTooManyImages,
+  refuseTooManyNames,
   tooLarge,
 } from "./archived-image.ts";
 import { parseNewImageConfig, refuseTooDeep } from "./image-config.ts";
@@ -96,6 +97,7 @@ class LegacyReader {
   named(tags: Readonly<Record<string, Readonly<Record<string, string>>>>): ArchivedImage[] {
     const images = new Map([...this.#images.values()].map(({ image }) => [image.configBlob.digest, image]));
     const names = new Map<string, string[]>([...images.keys()].map((digest) => [digest, []]));
+    refuseTooManyNames(Object.values(tags).reduce((sum, folders) => sum + Object.keys(folders).length, 0));
     for (const [name, folders] of Object.entries(tags)) {
       for (const [tag, folder] of Object.entries(folders)) {
         const ofImage = names.get(this.#images.get(folder)?.image.configBlob.digest ?? "");

@@ -12,7 +12,6 @@ import {
   type ArchivedImage,
   mostDocumentBytes,
   mostDocumentValues,
-  refuseTooManyNames,
   tooLarge,
 } from "./archived-image.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
@@ -100,7 +99,6 @@ export async function loadArchive(
   } else {
     archived = await readLegacyArchive(files, context);
   }
-  refuseTooManyNames(archived);
   const images: ImageToInstall[] = [];
   for (const image of archived) {
     const toInstall = await checked(context, image, request.ofBuild === true);

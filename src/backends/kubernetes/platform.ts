@@ -18,6 +18,7 @@ import { noLog } from "./log.ts";
 import { kubernetesMachine } from "./machine.ts";
 import { instanceLabel, instanceValue } from "./names.ts";
 import { internalNetworks, kubernetesNetworks } from "./networks.ts";
+import { networkLabel } from "./networks/policy.ts";
 import { EndedPods } from "./pods/ended-pods.ts";
 import { podRequests } from "./pods/pod-requests.ts";
 import type { PodSettings } from "./pods/pod-spec.ts";
@@ -54,7 +55,17 @@ export async function kubernetesPlatform(
     clock,
     logger: componentLogger(logger, "pods"),
   });
-  const tasks = podTasks({ client, watch });
+  const callbackPort = callbackUrl === undefined ? undefined : callbackPortOf(callbackUrl);
+  const networks = kubernetesNetworks({ client, instance, policies, isDirect, callbackPort });
+  const tasks = podTasks({
+    ...{ client, watch },
+    async ensurePolicies(labels) {
+      const own = [...state.networks.values()].filter(
+        ({ network }) => networkLabel(network?.id ?? "") in labels,
+      );
+      await Promise.all(own.map((network) => networks.ensure(network)));
+    },
+  });
   const endedPods = new EndedPods({
     remove: (task) => tasks.stop(task, "it has ended"),
     recordOf: (containerId, task) =>
@@ -76,7 +87,6 @@ export async function kubernetesPlatform(
     authorityPin: authority.pin,
     startTimeoutMs: kubernetes.startTimeout,
   };
-  const callbackPort = callbackUrl === undefined ? undefined : callbackPortOf(callbackUrl);
   const ways = {
     ...{ client, authority, clock },
     path: join(runDir, "agents.sock"),
@@ -109,7 +119,7 @@ export async function kubernetesPlatform(
     log: noLog,
     discovery,
     images,
-    networks: kubernetesNetworks({ client, instance, policies, isDirect, callbackPort }),
+    networks,
     volumes,
     machine: kubernetesMachine(client, kubernetes),
     checks: [

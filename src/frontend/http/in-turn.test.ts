@@ -64,16 +64,37 @@ test("a client that leaves gives its turn to the next", async () => {
   );
 });
 
-test("answers that took long let others go before them, for a while", async () => {
+test("one answer is made in order of arrival, and one of those that take the shortest", async () => {
   const { signal } = new AbortController();
   const made: string[] = [];
+  const under: PromiseWithResolvers<void>[] = [];
   const handle = inTurn(async ({ request }) => {
     made.push(String(request.url));
-    await sleep(request.url === "/long" ? 50 : 0);
+    if (made.length <= 4) {
+      await sleep(request.url === "/long" ? 50 : 0);
+      return;
+    }
+    under.push(Promise.withResolvers());
+    await under.at(-1)?.promise;
   });
   const ask = (url: string) => handle(contextOf(url, "", signal));
-  await ask("/short");
-  made.length = 0;
-  await Promise.all(["/long", "/long", "/long", "/long", "/short"].map(ask));
-  assert.deepEqual(made, ["/long", "/long", "/short", "/long", "/long"]);
+  for (const url of ["/long", "/short?a", "/short?b", "/short?b"]) {
+    await ask(url);
+  }
+  made.length = 4;
+  const urls = ["/long", "/long?other", "/long", "/short?a", "/unknown", "/long", "/short?b"];
+  const answers = urls.map(ask);
+  const next = async (slot: number) => {
+    under[slot]?.resolve();
+    await turn();
+    return made.at(-1);
+  };
+  assert.deepEqual(await next(-1), "/long?other");
+  assert.deepEqual(await next(1), "/unknown");
+  assert.deepEqual([await next(2), await next(3)].sort(), ["/short?a", "/short?b"]);
+  assert.deepEqual([await next(0), await next(5)], ["/long", "/long"]);
+  for (const each of under) {
+    each.resolve();
+  }
+  await Promise.all(answers);
 });

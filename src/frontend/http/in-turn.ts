@@ -12,40 +12,47 @@ const sizedAtOnce = 8;
 /** Milliseconds after which an answer no longer holds its slot; the longest take less, even on a busy machine. */
 const slotLimitMs = 10_000;
 
-/** Requests of an endpoint whose times are remembered. */
+/** Requests and paths of an endpoint whose times are remembered. */
 const mostRemembered = 1_000;
 
-/** Factor: a request queues as if it had arrived this many times its expected duration later. */
-const precedence = 100;
-
-/** Weight of the last answer in the mean. */
+/** Weight of the last answer in a mean. */
 const lastWeight = 0.1;
 
-/** Milliseconds that answers took, by their requests. */
+/** Milliseconds that answers took, by their requests and by the paths of these. */
 class Times {
-  readonly #times = new Map<string, number>();
-  #mean = 0;
+  readonly #last = new Map<string, number>();
+  readonly #means = new Map<string, number>();
 
-  /** The time of the last answer to this request; of a request that is not known, that of answers on average. */
+  /** The time of the last answer to this request; else that of answers to its path on average, or none. */
   expected(request: string): number {
-    return this.#times.get(request) ?? this.#mean;
+    return this.#last.get(request) ?? this.#means.get(pathOf(request)) ?? 0;
   }
 
   add(request: string, time: number): void {
-    this.#mean += lastWeight * (time - this.#mean);
-    this.#times.delete(request);
-    this.#times.set(request, time);
-    const [oldest] = this.#times.keys();
-    if (this.#times.size > mostRemembered && oldest !== undefined) {
-      this.#times.delete(oldest);
-    }
+    const path = pathOf(request);
+    const mean = this.#means.get(path) ?? time;
+    remember(this.#means, path, mean + lastWeight * (time - mean));
+    remember(this.#last, request, time);
+  }
+}
+
+function pathOf(request: string): string {
+  return request.split("?", 1)[0] ?? "";
+}
+
+function remember(times: Map<string, number>, key: string, time: number): void {
+  times.delete(key);
+  times.set(key, time);
+  const [oldest] = times.keys();
+  if (times.size > mostRemembered && oldest !== undefined) {
+    times.delete(oldest);
   }
 }
 
 /**
- * Makes at most two answers of an endpoint at once, so that a crowd of requests does not hold up other endpoints. They are
- * made in order of arrival, but for those that take long, which let others go before them for a while. Those with sizes have
- * slots of their own: they wait for agents, and would have others wait with them.
+ * Makes at most two answers of an endpoint at once, so that a crowd of requests does not hold up other endpoints: one in
+ * order of arrival, and one of those that take the shortest, so that neither a crowd of long ones nor one of short ones
+ * holds up others. Those with sizes have slots of their own: they wait for agents, and would have others wait with them.
  */
 export function inTurn<Rest extends readonly unknown[], Result>(
   handler: (context: ReplyContext, ...rest: Rest) => Promise<Result>,
@@ -53,6 +60,7 @@ export function inTurn<Rest extends readonly unknown[], Result>(
   const slots = new Slots(atOnce);
   const sizedSlots = new Slots(sizedAtOnce);
   const times = new Times();
+  let isOldestServed = false;
   return async (context, ...rest) => {
     const { signal, request } = context;
     if (flag(context.query, "size")) {
@@ -61,12 +69,15 @@ export function inTurn<Rest extends readonly unknown[], Result>(
     }
     const key = request.url?.slice(0, 1_000) ?? "";
     const arrived = performance.now();
-    const order = (): number => arrived + precedence * times.expected(key);
+    const order = (): number => (isOldestServed ? times.expected(key) : arrived);
     using _slot = await slots.enter({ limitMs: slotLimitMs, signal, order });
+    const isOldest = !isOldestServed;
+    isOldestServed = true;
     const begun = performance.now();
     try {
       return await handler(context, ...rest);
     } finally {
+      isOldestServed &&= !isOldest;
       const time = Math.min(performance.now() - begun, slotLimitMs);
       times.add(key, signal.aborted ? Math.max(time, times.expected(key)) : time);
     }

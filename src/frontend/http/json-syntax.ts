@@ -167,7 +167,14 @@ function take(scan: Scan, pattern: RegExp): boolean {
 }
 
 function skipSpace(scan: Scan): void {
-  take(scan, /[ \t\r\n]*/y);
+  // An expression would take most of the time of a text of brackets.
+  while (isSpace(scan.source[scan.at])) {
+    scan.at += 1;
+  }
+}
+
+function isSpace(char: string | undefined): boolean {
+  return char === " " || char === "\t" || char === "\r" || char === "\n";
 }
 
 function unexpected(scan: Scan, place: string): string {

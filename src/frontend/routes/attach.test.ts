@@ -18,6 +18,7 @@ import {
   ContainerService,
   ContainerStatus,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { callApi } from "../../../test/support/call-api.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
 import { channelText, hijackRequest, RawClient } from "../../../test/support/raw-client.ts";
 import {
@@ -54,6 +55,7 @@ interface Container {
   readonly status?: ContainerStatus;
   /** It has ended by the time when it is asked for again, and is not started. */
   readonly ends?: boolean;
+  readonly startContainer?: () => Promise<void>;
 }
 
 async function serveAttach(
@@ -66,6 +68,7 @@ async function serveAttach(
     accepting = Promise.resolve(),
     status = ContainerStatus.RUNNING,
     ends = false,
+    startContainer = () => Promise.resolve(),
   }: Container = {},
 ): Promise<AttachUnderTest> {
   const agent = await serveAgent(t, { session });
@@ -93,6 +96,10 @@ async function serveAttach(
         }
       },
       inspectContainer: () => ({ container: { id, state: { status } } }),
+      startContainer: async () => {
+        await startContainer();
+        return {};
+      },
     }),
   );
   const under: AttachUnderTest = {
@@ -203,11 +210,56 @@ test("an agent that left between the answers is the end of the stream when the c
     async function* () {
       throw new ConnectError("leaving", Code.Unavailable);
     },
-    { status: ContainerStatus.EXITED },
+    { running: true, status: ContainerStatus.EXITED },
   );
   const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
   await client.end();
   assert.equal(client.body.length, 0);
+});
+
+test("an attachment whose start is pending is opened at the start's agent until that answers", async (t) => {
+  const calls: string[] = [];
+  const asked = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const startContainer = async () => {
+    asked.resolve();
+    await begun.promise;
+  };
+  const { connect, api, requests } = await serveAttach(
+    t,
+    async function* (messages) {
+      calls.push("session");
+      if (calls.length < 3) {
+        throw new ConnectError("the way is cut", Code.Unavailable);
+      }
+      begun.resolve();
+      yield* cat(messages);
+    },
+    { status: ContainerStatus.CREATED, startContainer },
+  );
+  const start = callApi(api.socket, "POST", "/containers/web/start");
+  await asked.promise;
+  const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
+  await client.answered();
+  client.socket.end("first");
+  await client.end();
+  assert.equal(channelText(client.body, 1), "first");
+  assert.equal((await start).status, 204);
+  assert.deepEqual([calls.length, requests.length], [3, 1]);
+});
+
+test("an attachment that no start waits for any more ends with an error: its first output is lost", async (t) => {
+  const { connect } = await serveAttach(
+    t,
+    // biome-ignore lint/correctness/useYield: it refuses instead
+    async function* () {
+      throw new ConnectError("the way is cut", Code.Unavailable);
+    },
+    { status: ContainerStatus.CREATED },
+  );
+  const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
+  await client.end();
+  assert.match(client.body.toString(), /Error attaching: .*the way is cut/);
 });
 
 test("an agent that left while the container runs is asked for again", async (t) => {

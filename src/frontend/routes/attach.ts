@@ -49,7 +49,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const { tty, openStdin } = attachment.accepted;
   const multiplexed = !tty;
   const framing = multiplexed ? "multiplexed" : "raw";
-  const request = { wanted, detachKeys, framing, client: connection.socket } as const;
+  const request = { name, wanted, detachKeys, framing, client: connection.socket } as const;
   const farewell = lostAttachment("the frontend was lost", multiplexed);
   const guard = { container: attachment.accepted.id, attached: true, farewell };
   using guarded = wanted.stream
@@ -63,7 +63,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   socket.read(0);
   onOutputLoss(socket, () => attachment.cancel());
   const headerLead = () => connection.headerLead();
-  const link = await openInBand({ name, socket, headerLead, guarded }, opened, context, attachment, request);
+  const link = await openInBand({ socket, headerLead, guarded }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
     if (link.offer === undefined) {
@@ -85,7 +85,7 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
   const wanted = wantedStreams(context, context.version.before("1.42"));
   const name = context.parameters["id"] ?? "";
   const attachment = await Attachment.reserve(context, name, wanted);
-  const request = { wanted, detachKeys, framing: "raw" } as const;
+  const request = { name, wanted, detachKeys, framing: "raw" } as const;
   // A connection without its closing handshake says enough to its client: no farewell.
   const guard = { container: attachment.accepted.id, attached: true };
   using guarded = wanted.stream ? await context.services.handOver?.guard(context.socket, guard) : undefined;
@@ -94,7 +94,7 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
     opened?.link?.cancel();
     throw error;
   });
-  const link = await openInBand({ name, socket: stream, guarded }, opened, context, attachment, request);
+  const link = await openInBand({ socket: stream, guarded }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
@@ -134,8 +134,6 @@ interface OpenedAtOnce {
 
 /** A client that has been answered. */
 interface AnsweredClient {
-  /** The container's name in its request. */
-  readonly name: string;
   readonly socket: Duplex;
   /** Resolves once output may follow the answer's header. */
   readonly headerLead?: () => Promise<void>;
@@ -144,11 +142,11 @@ interface AnsweredClient {
 
 /** Runs the stream of a client that has been answered; without a stream, closes its connection. */
 async function openInBand(
-  { name, socket, headerLead, guarded }: AnsweredClient,
+  { socket, headerLead, guarded }: AnsweredClient,
   opened: OpenedAtOnce | undefined,
   ...opening: Opening
 ): Promise<StreamLink | undefined> {
-  const [context, attachment, { framing }] = opening;
+  const [context, attachment, { name, framing }] = opening;
   try {
     const link = opened === undefined ? await openAttachment(...opening) : opened.link;
     if (link === undefined) {

@@ -1,5 +1,6 @@
 /** The stream of an attachment, which may begin long after its client was answered. */
 import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { encodeOpenAttach } from "../../agent-client/session.ts";
@@ -15,10 +16,15 @@ import type { Framing, StreamOperation } from "./thread-messages.ts";
 /** Maximum retries of an attachment that its agent refused while the container runs. */
 const maxAttempts = 4;
 
+/** Milliseconds between attempts to reach the agent of a start that waits for the attachment. */
+const retryMs = 250;
+
 type AttachContext = Pick<RequestContext, "services" | "signal" | "logger">;
 
 /** An attachment's settings, once the backend has taken it. */
 export interface AttachRequest {
+  /** The container's name in the client's request. */
+  readonly name: string;
   readonly wanted: WantedStreams;
   readonly detachKeys: Uint8Array;
   readonly framing: Framing;
@@ -44,12 +50,9 @@ export async function openAttachment(
   }
   const { id, tty, openStdin } = attachment.accepted;
   const stdin = wanted.stdin && openStdin;
-  let current = attachment;
-  for (let attempt = 1; ; attempt++) {
-    const place = await current.endpoint();
-    if (place === undefined) {
-      return undefined;
-    }
+  const { pendingStarts } = context.services;
+  let place = await attachment.endpoint();
+  for (let attempt = 1; place !== undefined; ) {
     const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
     const open = {
       attachId: place.attachId,
@@ -72,6 +75,14 @@ export async function openAttachment(
       if (!left || context.signal.aborted) {
         throw error;
       }
+      if (!attachment.accepted.running && isErrorKind(error, "unavailable")) {
+        // The start waits for this attachment at that agent; without it the first output is lost.
+        if (!pendingStarts.isPending(id, request.name)) {
+          throw error;
+        }
+        await delay(retryMs, undefined, { signal: context.signal });
+        continue;
+      }
       // The process ended between the backend's answer and our call: the stream is at its end, not in error.
       if (!(await isContainerUp(context, id))) {
         return undefined;
@@ -79,13 +90,16 @@ export async function openAttachment(
       if (attempt === maxAttempts) {
         throw error;
       }
+      attempt += 1;
     }
-    current = await Attachment.reserve(context, id, wanted);
-    if (!current.accepted.running) {
-      current.cancel(); // It has ended since, and the client did not attach to its next run.
+    const again = await Attachment.reserve(context, id, wanted);
+    if (!again.accepted.running) {
+      again.cancel(); // It has ended since, and the client did not attach to its next run.
       return undefined;
     }
+    place = await again.endpoint();
   }
+  return undefined;
 }
 
 /** Opens the recorded output without waiting for more: the container's log. */

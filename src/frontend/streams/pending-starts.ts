@@ -25,10 +25,19 @@ export class PendingStarts {
     return start;
   }
 
-  /** Reports a lost attachment. @param names the container's ID, and its name in the client's request */
-  loseOutput(...[id, name]: readonly [id: string, name: string]): void {
-    for (const start of this.#starts) {
-      start.hasLostOutput ||= start.container === name || id.startsWith(start.container);
+  /** Whether a start of a container is pending. @param name the container's name in an attachment's request */
+  isPending(id: string, name: string): boolean {
+    return this.#of(id, name).length > 0;
+  }
+
+  /** Reports a lost attachment. @param name the container's name in its request */
+  loseOutput(id: string, name: string): void {
+    for (const start of this.#of(id, name)) {
+      start.hasLostOutput = true;
     }
+  }
+
+  #of(id: string, name: string) {
+    return [...this.#starts].filter(({ container }) => container === name || id.startsWith(container));
   }
 }

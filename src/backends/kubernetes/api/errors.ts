@@ -24,7 +24,11 @@ export class KubernetesError extends CloudError {
     const reason = told.reason || (status > 0 ? `HTTP ${status}` : errnoIn(error));
     const words = told.message || (error instanceof ApiException ? reason : messageOf(causeOf(error)));
     super(
-      status === tooMany || status === 503 || status === 0 ? "unavailable" : "system",
+      status === tooMany || status === 503 || status === 0
+        ? "unavailable"
+        : status === 422
+          ? "invalid"
+          : "system",
       `${call}: ${words}`,
       error,
     );

@@ -1,6 +1,7 @@
 /** Requests to the API server for the start of a container: the pod to be made. */
 import type { V1Pod } from "@kubernetes/client-node";
 
+import { invalid } from "../../../common/errors.ts";
 import { generationVariable } from "../../cloud/agents/agent-environment.ts";
 import type { TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
@@ -21,7 +22,9 @@ export function podRequests({ settings, largest, volumes }: PodRequestsOptions):
   return {
     async make(spec, step) {
       await volumes.refuseLost(spec, step);
-      return JSON.stringify(podOf(spec, settings));
+      const pod = podOf(spec, settings);
+      refuseTooManyVolumes(pod);
+      return JSON.stringify(pod);
     },
     async renew(request, spec) {
       return JSON.stringify(renamed(podOf(spec, settings), nameIn(request)));
@@ -44,6 +47,18 @@ export function podRequests({ settings, largest, volumes }: PodRequestsOptions):
     unmountedVolumes,
     explainFailure: (error) => withMissingAgent(error, settings.agentImage, "kubernetes"),
   };
+}
+
+/** The most volumes of a pod: while its node sets up thousands, other pods there begin half a minute later. */
+const maxVolumes = 256;
+
+/** @throws invalid */
+function refuseTooManyVolumes({ spec }: V1Pod): void {
+  if ((spec?.volumes?.length ?? 0) > maxVolumes) {
+    throw invalid(
+      `too many mounts: a pod may have ${maxVolumes} volumes, and each tmpfs, claim and image is one`,
+    );
+  }
 }
 
 /** Reads a request. */

@@ -229,6 +229,27 @@ describe("requests for pods", () => {
   const step = <T>(_stillTo: string, work: () => Promise<T>): Promise<T> => work();
   const make = (generation: bigint) => requests.make(workloadSpec({ generation }, { image }), step);
 
+  it("have a bounded number of volumes", async () => {
+    const mounted = (count: number) =>
+      requests.make(
+        workloadSpec(
+          {},
+          {
+            image,
+            mounts: Array.from({ length: count }, (_, at) => ({
+              ...{ type: "tmpfs" as const, destination: `/scratch-${at}`, readOnly: false },
+            })),
+          },
+        ),
+        step,
+      );
+    await mounted(250);
+    await assert.rejects(mounted(256), {
+      kind: "invalid",
+      message: /^too many mounts: a pod may have 256 volumes/,
+    });
+  });
+
   it("are the same for the same start, and alike for the next", async () => {
     assert.equal(await make(1n), await make(1n));
     assert.equal(requests.isAlike(await make(1n), await make(2n)), true);

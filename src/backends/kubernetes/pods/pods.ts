@@ -19,13 +19,15 @@ import type { PodWatch } from "./pod-watch.ts";
 export interface PodTasksOptions {
   readonly client: KubernetesClient;
   readonly watch: PodWatch;
+  /** Makes the policies of a pod's networks again where somebody has deleted them; for who runs pods. */
+  readonly ensurePolicies?: (labels: Readonly<Record<string, string>>) => Promise<void>;
 }
 
 /** How many tasks one look tells of: it makes no call. */
 const describedAtOnce = 10_000;
 
 /** The pods of a namespace. Every call throws KubernetesError. */
-export function podTasks({ client, watch }: PodTasksOptions): CloudTasks {
+export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): CloudTasks {
   const { core, namespace } = client;
   const find = async (name: string): Promise<V1Pod> =>
     await client.call("get pods", (options) => core.readNamespacedPod({ name, namespace }, options));
@@ -44,6 +46,7 @@ export function podTasks({ client, watch }: PodTasksOptions): CloudTasks {
     async run(request): Promise<TaskAnswer> {
       const body = parseRequest(request);
       try {
+        await ensurePolicies?.(body.metadata?.labels ?? {});
         const pod = await client
           .call("create pods", (options) =>
             core.createNamespacedPod({ namespace, body }, withBody(options, body)),
