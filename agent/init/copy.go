@@ -13,9 +13,9 @@ import (
 const binaryName = "sockerless-agent"
 
 // Copy is `sockerless-agent cp DEST`: it copies the running binary to DEST (into
-// DEST, if that is a directory), with mode 0755, atomically. Its directory is
-// writable by its owner alone from then on, as the agent's files are in there too.
-// It returns the process's exit code.
+// DEST, if that is a directory), with mode 0755, atomically. A directory of the
+// caller's that all may write to is writable by its owner alone from then on, as the
+// agent's files are in there too. It returns the process's exit code.
 func Copy(arguments []string) int {
 	if len(arguments) != 1 || arguments[0] == "" {
 		fmt.Fprintln(os.Stderr, "usage: sockerless-agent cp DEST")
@@ -64,17 +64,17 @@ func copyTo(dest string) (err error) {
 	return temporary.Close()
 }
 
-// keepOthersOut takes from others the right to write into a directory that all may
-// write to, where its owner asks.
+// keepOthersOut takes the right to write from group and others, where all have it, in
+// a directory that the caller owns and that is not sticky.
 func keepOthersOut(directory string) error {
 	info, err := os.Stat(directory)
 	if err != nil {
 		return err
 	}
-	const others, ofAll = 0o022, 0o002
-	isOpen := info.Mode()&ofAll != 0 && info.Mode()&os.ModeSticky == 0
+	const groupAndOthers, others = 0o022, 0o002
+	isOpen := info.Mode()&others != 0 && info.Mode()&os.ModeSticky == 0
 	if !isOpen || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
 		return nil
 	}
-	return os.Chmod(directory, info.Mode()&^others)
+	return os.Chmod(directory, info.Mode()&^groupAndOthers)
 }

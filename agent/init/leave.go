@@ -36,8 +36,8 @@ func stopSignals(own unix.Signal) []os.Signal {
 //   - While the main process runs; a stop signal is forwarded as the container's
 //     own, and followed by SIGKILL after its stop timeout.
 //   - Then for the linger: files and log are available, and a new start runs in
-//     this container. A stop signal ends it, unless it has ended the main process:
-//     then the drain timeout is left of it.
+//     this container. A stop signal ends it, or, if it has ended the main process,
+//     shortens it to the drain timeout.
 //   - And while somebody watches, at most for the drain timeout: a backend
 //     closes its watch when it needs nothing more. If nobody has watched since
 //     the end, the agent waits as long for a watcher.

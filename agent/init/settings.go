@@ -77,7 +77,7 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	linger := text("linger", "SOCKERLESS_LINGER", defaultLinger.String(), "how long to stay after the main process has exited")
 	drain := text("drain-timeout", "SOCKERLESS_DRAIN_TIMEOUT", defaultDrain.String(), "how long to wait at most for who has not read everything")
 	await := text("start-timeout", "SOCKERLESS_START_TIMEOUT", "0", "how long to wait for the first start; 0: as long as it takes")
-	// No variable: that could be the image's.
+	// No variable: an image must not choose where root writes.
 	logDir := flags.String("log-dir", defaultLogDir, "directory of the output's record; empty or not writable: memory")
 	logSize := text("log-max-size", "SOCKERLESS_LOG_MAX_SIZE", strconv.Itoa(defaultLogSize), "bytes of one file of the record")
 	logFiles := text("log-max-files", "SOCKERLESS_LOG_MAX_FILES", strconv.Itoa(defaultLogs), "files of the record")

@@ -39,7 +39,11 @@ const (
 	maxPorts = 1<<16 - 1
 	// maxFileOperations bounds a Dockerfile's operations on files, for all platforms together. BuildKit begins all that do
 	// not wait for each other at once.
-	maxFileOperations = 1024
+	maxFileOperations = 512
+	// fetchOperations is how many operations more a source is that is fetched: by several processes of git, perhaps.
+	fetchOperations = 7
+	// sourcesOfOperation is how many sources of a COPY take as long as an operation.
+	sourcesOfOperation = 16
 
 	// unsetBytes bounds what BuildKit displays for an unset variable: a secret's variable is displayed as asterisks.
 	unsetBytes = 16
@@ -508,10 +512,12 @@ func (e *estimate) word(text string, stage *stageBound, escape rune, raw bool) (
 
 // portsOf bounds the ports of a word of an EXPOSE, which may be a range once it is expanded to so many characters.
 func portsOf(word string, length int64) int64 {
-	numbers, protocol, hasProtocol := strings.Cut(word, "/")
-	if hasProtocol {
-		length -= int64(len("/" + protocol))
+	for _, protocol := range []string{"/tcp", "/udp", "/sctp"} {
+		if strings.HasSuffix(word, protocol) {
+			length -= int64(len(protocol))
+		}
 	}
+	numbers, _, _ := strings.Cut(word, "/")
 	first, last, isRange := strings.Cut(numbers, "-")
 	if !isRange && !strings.Contains(word, "$") {
 		return 1
@@ -531,12 +537,19 @@ func portsOf(word string, length int64) int64 {
 // addText adds an instruction's own text, its here-documents, and the operations on files that they are.
 func (e *estimate) addText(each *instruction) error {
 	e.fileOperations += 2 * int64(len(each.node.Heredocs)) // made, and copied
-	switch each.parsed.(type) {
-	case *instructions.CopyCommand, *instructions.AddCommand:
-		e.fileOperations++
+	switch command := each.parsed.(type) {
+	case *instructions.CopyCommand:
+		e.fileOperations += 1 + int64(len(command.SourcePaths))/sourcesOfOperation
+	case *instructions.AddCommand:
+		for _, source := range command.SourcePaths {
+			e.fileOperations++
+			if strings.ContainsAny(source, ":@$") { // a URL, a repository, or a variable that may be one
+				e.fileOperations += fetchOperations
+			}
+		}
 	}
 	if sum := times(e.fileOperations, e.platforms); sum > maxFileOperations {
-		return fmt.Errorf("the Dockerfile has %d operations on files or more, more than the %d that it may have for all platforms together: each COPY and ADD is one, each here-document two", sum, maxFileOperations)
+		return fmt.Errorf("the Dockerfile has %d operations on files or more, more than the %d that it may have for all platforms together: a COPY and each source of an ADD is one, one that is fetched %d, a here-document two", sum, maxFileOperations, 1+fetchOperations)
 	}
 	length := int64(instructionBytes + len(each.node.Original))
 	for _, document := range each.node.Heredocs {
@@ -548,7 +561,7 @@ func (e *estimate) addText(each *instruction) error {
 func (e *estimate) add(length int64) error {
 	e.sum = plus(e.sum, length)
 	if sum := times(e.sum, e.platforms); sum > maxExpanded {
-		return fmt.Errorf("the Dockerfile's instructions may have %d bytes or more, with what becomes of them, more than the %d that they may have", sum, maxExpanded)
+		return fmt.Errorf("the Dockerfile's instructions may have %d bytes or more, once expanded, with their ports and history, more than the %d that they may have", sum, maxExpanded)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
   });
 
   test("a backend that is killed ends neither exec nor logs", async () => {
-    const streams = await beginStreams("stays");
+    const streams = await beginStreams("unharmed");
     process.kill(await processOf(daemon, "backend"), "SIGKILL");
     await streams.finish();
   });

@@ -15,7 +15,7 @@ import {
 } from "./archived-image.ts";
 import type { StoredBlob } from "./content-store.ts";
 import { type HistoryEntry, parseNewImageConfig } from "./image-config.ts";
-import { anyValues, check, parseJson } from "./manifest.ts";
+import { check, mostListValues, parseJson } from "./manifest.ts";
 import { platformDistance } from "./platform.ts";
 import { canonicalString, parseNamed } from "./reference.ts";
 
@@ -36,7 +36,7 @@ export async function readDockerArchive(
   manifest: StoredBlob,
   context: ArchiveContext,
 ): Promise<ArchivedImage[]> {
-  const json = parseJson(await context.readDocument(manifest), "manifest", anyValues);
+  const json = parseJson(await context.readDocument(manifest), "manifest", mostListValues);
   if (json === null) {
     throw invalid("invalid manifest, manifest cannot be null (but can be [])");
   }

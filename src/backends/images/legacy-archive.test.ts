@@ -189,7 +189,7 @@ describe("a legacy archive", () => {
   });
 
   it("is refused at once if it gives its images too many names", { timeout: 120_000 }, async (context) => {
-    const tags = Array.from({ length: 80_000 }, (_, tag) => [tag, "a"]);
+    const tags = Array.from({ length: 10_000 }, (_, tag) => [tag, "a"]);
     const folder = legacyFolder({ ...(await step("a")), id: "a" });
     const entries = [...folder, legacyTags({ many: Object.fromEntries(tags) })];
     await assertRefused(context, entries, "archive has more than 8192 names of images");

@@ -16,7 +16,7 @@ import {
   tooLarge,
 } from "./archived-image.ts";
 import { parseNewImageConfig, refuseTooDeep } from "./image-config.ts";
-import { anyValues, check, maxJsonBytes, parseJson } from "./manifest.ts";
+import { check, maxJsonBytes, mostListValues, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
 
 const text = v.nullish(v.string(), "");
@@ -57,7 +57,7 @@ export async function readLegacyArchive(
   const repositories = files.get("repositories");
   const tags = check(
     openMap(openMap(v.string())),
-    parseJson(await context.readDocument(repositories), "repositories", anyValues),
+    parseJson(await context.readDocument(repositories), "repositories", mostListValues),
     "repositories",
   );
   return reader.named(tags);

@@ -161,6 +161,9 @@ export function checkImageMediaType(mediaType: string): void {
 /** The most values, lists and objects in a document of a registry: labels are in each list of images. */
 export const mostValues = 20_000;
 
+/** The most in a list of an archive's images. */
+export const mostListValues = 50_000;
+
 /** No limit: for documents whose values were counted before, as those of an archive and of images that are here. */
 export const anyValues = Number.POSITIVE_INFINITY;
 

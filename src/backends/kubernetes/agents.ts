@@ -48,7 +48,7 @@ const longestPauseMs = 1_000;
 /** Keys that are remembered once their agents are gone; later ones take the place of the oldest. */
 const maxForgotten = 10_000;
 
-/** Pods by the keys of their agents, hexadecimal. A backend that has begun anew comes to know those that run. */
+/** Pods by the keys of their agents, hexadecimal. After a restart they are unknown until the backend looks for their agents. */
 class PodKeys {
   readonly #pods = new Map<string, string>();
   readonly #forgotten = new Set<string>();

@@ -8,13 +8,19 @@ const maxValues = 50_000;
 /** Maximum number of lists and objects: those ports have three each. */
 const maxStructures = 2 * maxValues;
 
+/** Maximum number of lists and objects in each other, as in Go's decoder. */
+const maxDepth = 10_000;
+
 /** @throws SockerlessError of kind `invalid`: a text that may be JSON has too many values, lists or objects */
 export function checkComplexity(bytes: Uint8Array): void {
-  const { values, structures } = sizeOfJson(bytes);
+  const { values, structures, depth } = sizeOfJson(bytes);
   if (values > maxValues) {
     throw invalid(`invalid JSON: more than ${maxValues} values`);
   }
   if (structures > maxStructures) {
     throw invalid(`invalid JSON: more than ${maxStructures} lists and objects`);
+  }
+  if (depth > maxDepth) {
+    throw invalid("invalid JSON: exceeded max depth");
   }
 }

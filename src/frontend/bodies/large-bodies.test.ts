@@ -73,6 +73,12 @@ test("a large body becomes the request that it would be in this thread", async (
   assert.deepEqual(fromBinary(schema, toBinary(schema, encoded)), expected);
 });
 
+test("lists in lists as deep as Go refuses them are refused in its words", async () => {
+  const bytes = Buffer.from(`{"Unknown":${"[".repeat(10_000)}${"]".repeat(10_000)}}`);
+  const task = { name: "createContainer", bytes, version: "1.51", isOptional: false } as const;
+  await assert.rejects(convertInThread(task), /^SockerlessError: invalid JSON: exceeded max depth$/);
+});
+
 test("lists in lists without end are refused before they are parsed", async () => {
   const bytes = Buffer.from(`${"[".repeat(2_000_000)}${"]".repeat(2_000_000)}`);
   const task = { name: "createContainer", bytes, version: "1.51", isOptional: false } as const;
@@ -125,6 +131,7 @@ test("where large bodies have no room together they wait, the shortest first, an
     slow.received(1);
     fast.received(1_100_000);
     t.mock.timers.tick(1_000);
+    await new Promise((resolve) => setImmediate(resolve));
   }
   assert.deepEqual([...new Set(cut)], ["slow"]);
   complete[Symbol.dispose]();

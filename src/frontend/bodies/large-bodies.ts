@@ -73,7 +73,8 @@ export class LargeBodies {
   async enter(length: number, cut: () => void): Promise<LargeBody> {
     const order = orderOf(length, this.#now());
     this.#waiting += 1;
-    this.#looks ??= setInterval(() => this.#cutSlow(), lookEveryMs).unref();
+    // After a stall, what has come meanwhile is read first.
+    this.#looks ??= setInterval(() => setImmediate(() => this.#cutSlow()), lookEveryMs).unref();
     const room = await this.#memory.enter({ weight: length, order: () => order });
     this.#waiting -= 1;
     if (this.#waiting === 0) {
@@ -105,12 +106,12 @@ export class LargeBodies {
   }
 }
 
-/** Milliseconds for which a body lets those of half its length go before it: nine times as long for the longest. */
-const delayOfDoubling = 700;
+/** Milliseconds of queueing that each doubling above 8 KiB adds: 6.3 s for a body of 4 MiB. */
+const delayPerDoublingMs = 700;
 
 /** The order of a body that comes now: a crowd of long ones does not hold up others. */
 function orderOf(length: number, now: number): number {
-  return now + delayOfDoubling * Math.log2(length / smallBodyBytes);
+  return now + delayPerDoublingMs * Math.log2(length / smallBodyBytes);
 }
 
 /** Turns at the thread. */

@@ -6,7 +6,12 @@ import type { ReplyContext } from "../request-context.ts";
 import { inTurn } from "./in-turn.ts";
 
 const contextOf = (url: string, query: string, signal: AbortSignal): ReplyContext =>
-  ({ request: { url }, query: new URLSearchParams(query), signal }) as ReplyContext;
+  ({
+    request: { url },
+    parameters: { id: decodeURIComponent(url.split(/[/?]/)[1] ?? "") },
+    query: new URLSearchParams(query),
+    signal,
+  }) as unknown as ReplyContext;
 
 test("two answers of an endpoint are made at once, or more where they take over ten seconds or have sizes", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });

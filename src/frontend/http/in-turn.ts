@@ -12,32 +12,51 @@ const sizedAtOnce = 8;
 /** Milliseconds after which an answer no longer holds its slot; the longest take less, even on a busy machine. */
 const slotLimitMs = 10_000;
 
-/** Requests and paths of an endpoint whose times are remembered. */
+/** Requests, and objects, of an endpoint whose times are remembered. */
 const mostRemembered = 1_000;
 
 /** Weight of the last answer in a mean. */
 const lastWeight = 0.1;
 
-/** Milliseconds that answers took, by their requests and by the paths of these. */
+/** A request, as far as its time depends on it. */
+interface Asked {
+  /** The objects in its path; the same for all ways to write them but names, and empty for a list. */
+  readonly objects: string;
+  readonly query: string;
+}
+
+/** Milliseconds that answers took, by their requests and by the objects of these. */
 class Times {
   readonly #last = new Map<string, number>();
   readonly #means = new Map<string, number>();
 
-  /** The time of the last answer to this request; else that of answers to its path on average, or none. */
-  expected(request: string): number {
-    return this.#last.get(request) ?? this.#means.get(pathOf(request)) ?? 0;
+  /** The time of the last answer to this request; else that of answers with its objects on average, or 0. */
+  expected({ objects, query }: Asked): number {
+    return this.#last.get(`${objects}?${query}`) ?? this.#means.get(objects) ?? 0;
   }
 
-  add(request: string, time: number): void {
-    const path = pathOf(request);
-    const mean = this.#means.get(path) ?? time;
-    remember(this.#means, path, mean + lastWeight * (time - mean));
-    remember(this.#last, request, time);
+  add({ objects, query }: Asked, time: number): void {
+    const mean = this.#means.get(objects) ?? time;
+    remember(this.#means, objects, mean + lastWeight * (time - mean));
+    remember(this.#last, `${objects}?${query}`, time);
   }
 }
 
-function pathOf(request: string): string {
-  return request.split("?", 1)[0] ?? "";
+/** Longest part of a query that tells requests apart. */
+const queryCharacters = 1_000;
+
+/** Digits of an ID that tell it apart: a container is named by any beginning of its ID. */
+const idDigits = 12;
+
+function askedOf({ parameters, request }: ReplyContext): Asked {
+  const url = request.url ?? "";
+  const queryStart = url.indexOf("?") + 1;
+  return {
+    objects: Object.values(parameters)
+      .map((name) => (/^[0-9a-f]{12,64}$/.test(name) ? name.slice(0, idDigits) : name))
+      .join("/"),
+    query: queryStart === 0 ? "" : url.slice(queryStart, queryStart + queryCharacters),
+  };
 }
 
 function remember(times: Map<string, number>, key: string, time: number): void {
@@ -62,24 +81,31 @@ export function inTurn<Rest extends readonly unknown[], Result>(
   const times = new Times();
   let isOldestServed = false;
   return async (context, ...rest) => {
-    const { signal, request } = context;
+    const { signal } = context;
     if (flag(context.query, "size")) {
       using _slot = await sizedSlots.enter({ signal });
       return await handler(context, ...rest);
     }
-    const key = request.url?.slice(0, 1_000) ?? "";
+    const asked = askedOf(context);
     const arrived = performance.now();
-    const order = (): number => (isOldestServed ? times.expected(key) : arrived);
-    using _slot = await slots.enter({ limitMs: slotLimitMs, signal, order });
-    const isOldest = !isOldestServed;
+    const order = (): number => (isOldestServed ? times.expected(asked) : arrived);
+    const slot = await slots.enter({ signal, order });
+    let isOldest = !isOldestServed;
     isOldestServed = true;
+    const leave = (): void => {
+      isOldestServed &&= !isOldest;
+      isOldest = false;
+      slot[Symbol.dispose]();
+    };
+    const limit = setTimeout(leave, slotLimitMs);
     const begun = performance.now();
     try {
       return await handler(context, ...rest);
     } finally {
-      isOldestServed &&= !isOldest;
+      clearTimeout(limit);
+      leave();
       const time = Math.min(performance.now() - begun, slotLimitMs);
-      times.add(key, signal.aborted ? Math.max(time, times.expected(key)) : time);
+      times.add(asked, signal.aborted ? Math.max(time, times.expected(asked)) : time);
     }
   };
 }

@@ -105,7 +105,7 @@ function hasBody(request: IncomingMessage): boolean {
 export interface BodyMemory {
   /** Counts bytes that have come. */
   received(bytes: number): void;
-  /** Nothing more comes: so many bytes are kept, now or from now on. */
+  /** All has come, and so many bytes are kept; called again where fewer are. */
   complete(bytes: number): void;
 }
 

@@ -36,7 +36,7 @@ export class LineFeeds {
     }
     const before = this.#before;
     const taken = bytes.toString("latin1", 0, maxBytes - this.#length);
-    this.#isAlone ??= isAlone(before + taken);
+    this.#isAlone ??= isAlone(before + bytes.toString("latin1"));
     if (this.#isAlone !== true || taken === "") {
       this.#before = (before + bytes.toString("latin1")).slice(-endBytes);
       return undefined;

@@ -290,6 +290,12 @@ test("a header whose lines end with a line feed alone may come in any pieces, bu
   assert.match(await exchange(long), /^HTTP\/1\.1 400 /);
 });
 
+test("a line feed alone stays an error in a header whose request line ends whole, however long that is", async (t) => {
+  const { exchange } = await serve(t);
+  const header = `GET /nothing?${"a".repeat(17_000)} HTTP/1.1\r\nHost: d\r\nX: a`;
+  assert.match(await exchange(header, "\nTransfer-Encoding: chunked\r\n\r\n"), /^HTTP\/1\.1 400 /);
+});
+
 test("a hijack behind a request that is not answered yet waits until that was answered", async (t) => {
   const { taken, exchange, slow } = await serve(t);
   const answered = exchange(

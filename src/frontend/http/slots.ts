@@ -69,7 +69,11 @@ export class Slots {
   }
 
   #serve(): void {
-    for (let next = this.#next(); next !== undefined && next.weight <= this.#free; next = this.#next()) {
+    while (this.#free > 0) {
+      const next = this.#next();
+      if (next === undefined || next.weight > this.#free) {
+        return;
+      }
       this.#free -= next.weight;
       this.#waiting.delete(next);
       next.enter();

@@ -51,6 +51,7 @@ export async function openAttachment(
   const { id, tty, openStdin } = attachment.accepted;
   const stdin = wanted.stdin && openStdin;
   const { pendingStarts } = context.services;
+  let isReserved = !attachment.accepted.running;
   let place = await attachment.endpoint();
   for (let attempt = 1; place !== undefined; ) {
     const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
@@ -75,7 +76,7 @@ export async function openAttachment(
       if (!left || context.signal.aborted) {
         throw error;
       }
-      if (!attachment.accepted.running && isErrorKind(error, "unavailable")) {
+      if (isReserved && isErrorKind(error, "unavailable")) {
         // The start waits for this attachment at that agent; without it the first output is lost.
         if (!pendingStarts.isPending(id, request.name)) {
           throw error;
@@ -97,6 +98,7 @@ export async function openAttachment(
       again.cancel(); // It has ended since, and the client did not attach to its next run.
       return undefined;
     }
+    isReserved = false;
     place = await again.endpoint();
   }
   return undefined;

@@ -43,7 +43,7 @@ describe("a container", () => {
     await bench.containers.removeContainer({ container });
   });
 
-  it("shows of the commands of its execs no more than 64 KiB, and not their variables", async () => {
+  it("shows of the commands of its execs no more than 65,536 characters, and not their variables", async () => {
     const container = await running("runs");
     const config = { cmd: ["echo", "", "x".repeat(100_000), "y"], env: ["A=b"] };
     const { id: execId } = await bench.execs.createExec({ container, config });

@@ -45,7 +45,7 @@ export function execService(context: EngineContext): ServiceImpl<typeof ExecServ
   };
 }
 
-/** Characters of a command that an inspect shows: one of megabytes, asked for by a crowd, would hold up others. */
+/** UTF-16 code units of a command that an inspect shows: one of megabytes, asked for by a crowd, would hold up others. */
 const shownCharacters = 64 * 1024;
 
 /** The arguments that an inspect shows; an empty one counts too. */

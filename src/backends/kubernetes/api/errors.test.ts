@@ -26,6 +26,7 @@ describe("an error of the API server", () => {
     assert.equal(isMissing(refused(404, "NotFound", "no")), true);
     assert.equal(isConflict(refused(409, "AlreadyExists", "there")), true);
     assert.equal(refused(422, "Invalid", "no").prospect, "lasts");
+    assert.equal(refused(422, "Invalid", "no").kind, "invalid");
   });
 
   it("asks for fewer calls, and says when", () => {

@@ -1,7 +1,7 @@
 /** Errors of the API server, converted once, where a call's answer comes in. */
 import { ApiException } from "@kubernetes/client-node";
 
-import { errnoOf, messageOf } from "../../../common/errors.ts";
+import { type ErrorKind, errnoOf, messageOf } from "../../../common/errors.ts";
 import { type CallOutcome, CloudError } from "../../cloud/contract/cloud-error.ts";
 import type { Prospect } from "../../cloud/contract/start-prospect.ts";
 
@@ -23,15 +23,7 @@ export class KubernetesError extends CloudError {
     const told = error instanceof ApiException ? statusIn(error.body) : {};
     const reason = told.reason || (status > 0 ? `HTTP ${status}` : errnoIn(error));
     const words = told.message || (error instanceof ApiException ? reason : messageOf(causeOf(error)));
-    super(
-      status === tooMany || status === 503 || status === 0
-        ? "unavailable"
-        : status === 422
-          ? "invalid"
-          : "system",
-      `${call}: ${words}`,
-      error,
-    );
+    super(kindOf(status), `${call}: ${words}`, error);
     this.status = status;
     this.reason = reason;
     this.outcome = outcomeOf(status);
@@ -71,6 +63,13 @@ export function isConflict(error: unknown): error is KubernetesError {
 }
 
 const tooMany = 429;
+
+function kindOf(status: number): ErrorKind {
+  if (status === tooMany || status === 503 || status === 0) {
+    return "unavailable";
+  }
+  return status === 422 ? "invalid" : "system";
+}
 
 function outcomeOf(status: number): CallOutcome {
   if (status === tooMany) {

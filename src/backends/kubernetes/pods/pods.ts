@@ -19,7 +19,7 @@ import type { PodWatch } from "./pod-watch.ts";
 export interface PodTasksOptions {
   readonly client: KubernetesClient;
   readonly watch: PodWatch;
-  /** Makes the policies of a pod's networks again where somebody has deleted them; for who runs pods. */
+  /** Makes deleted policies of a pod's networks again before it is made. */
   readonly ensurePolicies?: (labels: Readonly<Record<string, string>>) => Promise<void>;
 }
 
