@@ -112,6 +112,22 @@ test("slots are given by order, then as they were asked for", async () => {
   assert.deepEqual(order, [1, 1, 4, 4, 2, 2, 3, 3]);
 });
 
+test("a slot that is returned goes to none of those who leave in the same turn", async () => {
+  const slots = new Slots(1);
+  const slot = await slots.enter();
+  const clients = Array.from({ length: 3 }, () => new AbortController());
+  const waits = clients.map(({ signal }) => slots.enter({ signal }));
+  const last = slots.enter();
+  slot[Symbol.dispose]();
+  for (const client of clients) {
+    await Promise.resolve();
+    client.abort(new Error("left"));
+  }
+  const outcomes = await Promise.allSettled(waits);
+  assert.deepEqual(new Set(outcomes.map(({ status }) => status)), new Set(["rejected"]));
+  (await last)[Symbol.dispose]();
+});
+
 test("where large bodies have no room together they wait, the shortest first, and slow ones are cut", async (t) => {
   t.mock.timers.enable({ apis: ["setInterval", "Date"] });
   const bodies = new LargeBodies(1_000_000, () => Date.now());

@@ -29,6 +29,7 @@ interface Waiter {
 export class Slots {
   #free: number;
   readonly #waiting = new Set<Waiter>();
+  #isServing = false;
 
   /** @param count number of units */
   constructor(count: number) {
@@ -49,7 +50,7 @@ export class Slots {
     using _leaving = onAbort(signal, () => {
       if (this.#waiting.delete(waiter)) {
         turn.reject(signal?.reason);
-        this.#serve();
+        this.#serveLater();
       }
     });
     await turn.promise;
@@ -58,7 +59,7 @@ export class Slots {
       const returned = held - Math.min(held, kept);
       held -= returned;
       this.#free += returned;
-      this.#serve();
+      this.#serveLater();
     };
     const release = (): void => {
       clearTimeout(limit);
@@ -66,6 +67,17 @@ export class Slots {
     };
     const limit = limitMs === undefined ? undefined : setTimeout(release, limitMs);
     return { reduceTo, [Symbol.dispose]: release };
+  }
+
+  /** In a later turn of the event loop: of a crowd that leaves together each is heard of by itself. */
+  #serveLater(): void {
+    if (this.#waiting.size > 0 && !this.#isServing) {
+      this.#isServing = true;
+      setImmediate(() => {
+        this.#isServing = false;
+        this.#serve();
+      });
+    }
   }
 
   #serve(): void {
