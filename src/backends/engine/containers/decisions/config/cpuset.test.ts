@@ -10,6 +10,8 @@ test("a list of processors is numbers and ranges", () => {
   for (const list of ["x", "0,", "2-1", "1-", "-1", "0 ", "1-2-3"]) {
     assert.equal(cpusetFault(list), `invalid format: ${list}`, list);
   }
+  assert.equal(cpusetFault("0,".repeat(2_048)), `invalid format: ${"0,".repeat(2_048)}`);
+  assert.equal(cpusetFault("0,".repeat(2_049)), "more than 4096 characters");
   assert.equal(cpusetFault("0-99999"), "value of out range, maximum is 8192");
 });
 

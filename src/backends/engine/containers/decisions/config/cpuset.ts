@@ -3,6 +3,9 @@
 /** The largest number in a list, as in Docker. */
 const largest = 8192;
 
+/** Characters of the longest list: each range is compared with the machine's. */
+export const mostCharacters = 4_096;
+
 /**
  * Whether a machine has all processors or nodes of a list.
  *
@@ -30,6 +33,9 @@ function rangesOf(list: string): (readonly [first: number, last: number])[] {
 
 /** @returns the error in a list, in Docker's words; undefined if it is valid. */
 export function cpusetFault(list: string): string | undefined {
+  if (list.length > mostCharacters) {
+    return `more than ${mostCharacters} characters`;
+  }
   for (const range of list === "" ? [] : list.split(",")) {
     const [, first, last = first] = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(range) ?? [];
     if (first === undefined || Number(last) < Number(first)) {

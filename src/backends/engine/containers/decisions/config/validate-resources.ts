@@ -2,7 +2,7 @@
 import { invalid } from "../../../../../common/errors.ts";
 import type { Resources } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MachineFacts } from "../../../../driver/machine.ts";
-import { cpusetFault, isAvailable } from "./cpuset.ts";
+import { cpusetFault, isAvailable, mostCharacters } from "./cpuset.ts";
 
 const smallestMemory = 6n * 1024n * 1024n;
 const nsPerCpu = 1_000_000_000n;
@@ -30,7 +30,7 @@ export function validateResources(
   ] as const) {
     const fault = cpusetFault(list);
     if (fault !== undefined) {
-      throw invalid(`Invalid value ${list} for cpuset ${what}: ${fault}`);
+      throw invalid(`Invalid value ${list.slice(0, mostCharacters)} for cpuset ${what}: ${fault}`);
     }
   }
   const { cpusetCpus, cpusetMems } = resources;
