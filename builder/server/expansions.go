@@ -255,12 +255,14 @@ type estimate struct {
 	shared         int64
 	sum            int64
 	fileOperations int64
+	// Names of the stages so far, and of the images that may be pulled.
+	stages, pulled map[string]bool
 }
 
 // bound does not tell stages on images from those on stages, nor the images: a named context may replace either, and
 // platforms may differ in their bases.
 func (e *expansions) bound() error {
-	pass := &estimate{expansions: e, platforms: int64(1 + strings.Count(e.options["platform"], ",")), shared: stepOptions(e.options)}
+	pass := &estimate{expansions: e, platforms: int64(1 + strings.Count(e.options["platform"], ",")), shared: stepOptions(e.options), stages: map[string]bool{"scratch": true}, pulled: map[string]bool{}}
 	global := newStageBound()
 	target := int64(len(e.options["target"]))
 	for _, each := range e.instructions {
@@ -283,6 +285,7 @@ func (e *expansions) bound() error {
 		}
 		if name != "" {
 			named[strings.ToLower(name)] = current
+			pass.stages[strings.ToLower(name)] = true
 		}
 	}
 	for at := range e.instructions {
@@ -326,6 +329,7 @@ func (e *expansions) bound() error {
 
 // begin adds a FROM, whose stage has copies of what its base has.
 func (e *estimate) begin(from *instruction, stage *instructions.Stage, global, current *stageBound) error {
+	e.addImage(stage.BaseName)
 	if err := e.addText(from); err != nil {
 		return err
 	}
@@ -537,6 +541,13 @@ func portsOf(word string, length int64) int64 {
 // addText adds an instruction's own text, its here-documents, and the operations on files that they are.
 func (e *estimate) addText(each *instruction) error {
 	e.fileOperations += 2 * int64(len(each.node.Heredocs)) // made, and copied
+	for _, flag := range each.node.Flags {
+		for field := range strings.SplitSeq(strings.TrimLeft(flag, "-"), ",") {
+			if from, found := strings.CutPrefix(strings.TrimPrefix(field, "mount="), "from="); found {
+				e.addImage(from)
+			}
+		}
+	}
 	switch command := each.parsed.(type) {
 	case *instructions.CopyCommand:
 		e.fileOperations += 1 + int64(len(command.SourcePaths))/sourcesOfOperation
@@ -549,13 +560,23 @@ func (e *estimate) addText(each *instruction) error {
 		}
 	}
 	if sum := times(e.fileOperations, e.platforms); sum > maxFileOperations {
-		return fmt.Errorf("the Dockerfile has %d operations on files or more, more than the %d that it may have for all platforms together: a COPY and each source of an ADD is one, one that is fetched %d, a here-document two", sum, maxFileOperations, 1+fetchOperations)
+		return fmt.Errorf("the Dockerfile has %d operations on files or more, more than the %d that it may have for all platforms together: a COPY and each source of an ADD is one, an image or a source that is fetched %d, a here-document two", sum, maxFileOperations, 1+fetchOperations)
 	}
 	length := int64(instructionBytes + len(each.node.Original))
 	for _, document := range each.node.Heredocs {
 		length += int64(len(document.Content))
 	}
 	return e.add(length)
+}
+
+// addImage counts what a FROM, a COPY or a mount names, unless that is a stage or was counted: it may be pulled.
+func (e *estimate) addImage(name string) {
+	name = strings.ToLower(name)
+	if _, err := strconv.Atoi(name); err == nil || e.stages[name] || e.pulled[name] {
+		return
+	}
+	e.pulled[name] = true
+	e.fileOperations += 1 + fetchOperations
 }
 
 func (e *estimate) add(length int64) error {

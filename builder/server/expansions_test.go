@@ -91,6 +91,8 @@ func TestDockerfilesThatMayExceedALimitAreRefused(t *testing.T) {
 		"ports":                                   {"FROM busybox\nARG y\n" + repeated("EXPOSE $y $y $y", 20), options{"build-arg:y": strings.Repeat("x", 1<<20)}, instructions},
 		"operations on files":                     {"FROM scratch\n" + repeated("COPY <<EOF /\nx\nEOF", 171), nil, "513 operations on files"},
 		"sources that are fetched":                {"FROM scratch\nADD " + strings.Repeat("https://example.com/x ", 65) + "/x/\n", nil, "520 operations on files"},
+		"images":                                  {manyImages(64), nil, "520 operations on files"},
+		"images that are copied or mounted":       {"FROM scratch\n" + many64("COPY --from=image-%d /a /") + many64("RUN --mount=type=bind,from=mount-%d,target=/m true"), nil, "operations on files"},
 		"sources of a copy":                       {"FROM scratch\nCOPY " + strings.Repeat("a ", 8192) + "/x/\n", nil, "513 operations on files"},
 		"ranges of ports":                         {"FROM scratch\nEXPOSE " + strings.Repeat("1-65535 ", 200), nil, instructions},
 		"ranges of a protocol that a variable is": {"FROM scratch\nARG p=1-65535 averylongname=\nEXPOSE " + strings.Repeat("$p/$averylongname ", 200), nil, instructions},
@@ -99,7 +101,7 @@ func TestDockerfilesThatMayExceedALimitAreRefused(t *testing.T) {
 		"directories in each other":               {"FROM busybox\nARG y\n" + repeated("WORKDIR $y", 4), options{"build-arg:y": strings.Repeat("x", 1<<19)}, "WORKDIR may have"},
 		"steps with a large shell":                {"FROM busybox\nSHELL [\"" + strings.Repeat("x", 60000) + "\"]\n" + repeated("RUN true", 1200), nil, instructions},
 		"many platforms":                          {"FROM busybox\nARG y\n" + repeated("RUN true", 10), options{"build-arg:y": strings.Repeat("x", 1<<20), "platform": "linux/1,linux/2,linux/3,linux/4,linux/5,linux/6,linux/7"}, instructions},
-		"many platforms of small instructions":    {"FROM busybox\n" + repeated("RUN true", 100), options{"platform": strings.Repeat("linux/1,", 1000)}, instructions},
+		"many platforms of small instructions":    {"FROM busybox\n" + repeated("RUN true", 100), options{"platform": strings.Repeat("linux/1,", 1000)}, "8008 operations on files"},
 		"many stages of many variables":           {"FROM busybox AS s0\n" + many(2000) + chain(500, "RUN true"), nil, instructions},
 		"deep nesting":                            {"FROM busybox\nLABEL y=" + strings.Repeat("${y:-", 1000) + strings.Repeat("}", 1000), nil, "more than 100 deep"},
 		"a named context's variables":             {"FROM busybox\n" + repeated("ENV a=$a$a", 12), options{"input-metadata:1": metadataOf(t, []string{"a=" + large}, nil)}, `"a"`},
@@ -126,6 +128,22 @@ func chain(count int, instruction string) string {
 	var text strings.Builder
 	for at := range count {
 		fmt.Fprintf(&text, "\nFROM s%d AS s%d\n%s", at, at+1, instruction)
+	}
+	return text.String()
+}
+
+func manyImages(count int) string {
+	var text strings.Builder
+	for at := range count + 1 {
+		fmt.Fprintf(&text, "FROM image-%d\n", at)
+	}
+	return text.String()
+}
+
+func many64(line string) string {
+	var text strings.Builder
+	for at := range 64 {
+		fmt.Fprintf(&text, line+"\n", at)
 	}
 	return text.String()
 }

@@ -99,13 +99,19 @@ export function inTurn<Rest extends readonly unknown[], Result>(
     };
     const limit = setTimeout(leave, slotLimitMs);
     const begun = performance.now();
+    const took = (): number => Math.min(performance.now() - begun, slotLimitMs);
     try {
-      return await handler(context, ...rest);
+      const result = await handler(context, ...rest);
+      times.add(asked, took());
+      return result;
+    } catch (error) {
+      if (signal.aborted) {
+        times.add(asked, Math.max(took(), times.expected(asked)));
+      } // Else its object may be none of those that are there: names without end.
+      throw error;
     } finally {
       clearTimeout(limit);
       leave();
-      const time = Math.min(performance.now() - begun, slotLimitMs);
-      times.add(asked, signal.aborted ? Math.max(time, times.expected(asked)) : time);
     }
   };
 }
