@@ -199,8 +199,7 @@ func TestWantOfMemoryTakesTheProcessAndNotTheAgent(t *testing.T) {
 	if response := start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "say", "fine", "0")}); response.GetStarted() == nil {
 		t.Errorf("the next start answered %v", response)
 	}
-	for watch.Receive() && watch.Msg().GetExited() == nil {
-	}
+	awaitExited(watch)
 	if exit := watch.Msg().GetExited(); exit.GetCode() != 0 || exit.GetOomKilled() {
 		t.Errorf("the next exit: %v, %v", exit, watch.Err())
 	}

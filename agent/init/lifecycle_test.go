@@ -102,26 +102,40 @@ func TestTheAgentExitsAsTheProcessDid(t *testing.T) {
 	}
 }
 
-func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
-	t.Parallel()
-	k := startTask(t, taskOptions{arguments: append([]string{"--stop-signal", "SIGINT"}, none...)})
+type watching = connect.ServerStreamForClient[agentv1.WatchResponse]
+
+// startTraps starts a main process that traps signals, watched and attached to.
+func startTraps(t *testing.T, k *task) (agentv1connect.AgentServiceClient, *watching, *conversation) {
+	t.Helper()
 	client := k.client()
 	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
 	must(t, err)
 	c := attach(t, client, "a")
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "traps"), AwaitAttachIds: []string{"a"}})
 	c.until("ready\n")
+	return client, watch, c
+}
+
+// awaitExited receives until the watch's message is the main process's exit.
+func awaitExited(watch *watching) {
+	for watch.Receive() && watch.Msg().GetExited() == nil {
+	}
+}
+
+func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: append([]string{"--stop-signal", "SIGINT"}, none...)})
+	client, watch, c := startTraps(t, k)
 	k.signal(syscall.SIGTERM)
 	c.until("got interrupt\n")
 	k.signal(syscall.SIGQUIT)
 	c.until("got interrupt\ngot interrupt\n")
-	_, err = client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
+	_, err := client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
 	must(t, err)
 	if code := c.exit(); code != 42 {
 		t.Errorf("exit code %d", code)
 	}
-	for watch.Receive() && watch.Msg().GetExited() == nil {
-	}
+	awaitExited(watch)
 	if !watch.Msg().GetExited().GetPlatformStop() {
 		t.Errorf("the watch does not tell who ended the process: %v, %v", watch.Msg(), watch.Err())
 	}
@@ -134,18 +148,12 @@ func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
 func TestALogIsThereWhenThePlatformHasEndedItsProcess(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "30s"}})
-	client := k.client()
-	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
-	must(t, err)
-	c := attach(t, client, "a")
-	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "traps"), AwaitAttachIds: []string{"a"}})
-	c.until("ready\n")
+	client, watch, c := startTraps(t, k)
 	k.signal(syscall.SIGTERM)
-	_, err = client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
+	_, err := client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
 	must(t, err)
 	c.exit()
-	for watch.Receive() && watch.Msg().GetExited() == nil {
-	}
+	awaitExited(watch)
 	watch.Close()
 	time.Sleep(500 * time.Millisecond) // Nobody watches: without the linger the agent would leave.
 	if stdout, _ := logs(t, client, &agentv1.LogsRequest{Stdout: true}); !strings.HasPrefix(stdout, "ready\n") {
@@ -343,8 +351,7 @@ func TestTheAgentStaysForAWatcherUntilItLeaves(t *testing.T) {
 	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
 	must(t, err)
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "flood", "3000000", "5")})
-	for watch.Receive() && watch.Msg().GetExited() == nil {
-	}
+	awaitExited(watch)
 	if exited := watch.Msg().GetExited(); exited.GetCode() != 5 || exited.GetPlatformStop() {
 		t.Fatalf("the watch says %v, %v", watch.Msg(), watch.Err())
 	}
