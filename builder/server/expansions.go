@@ -255,14 +255,16 @@ type estimate struct {
 	shared         int64
 	sum            int64
 	fileOperations int64
-	// Names of the stages so far, and of the images that may be pulled.
-	stages, pulled map[string]bool
+	// The stages so far by name.
+	named map[string]*stageBound
+	// Names of images that may be pulled.
+	pulled map[string]bool
 }
 
 // bound does not tell stages on images from those on stages, nor the images: a named context may replace either, and
 // platforms may differ in their bases.
 func (e *expansions) bound() error {
-	pass := &estimate{expansions: e, platforms: int64(1 + strings.Count(e.options["platform"], ",")), shared: stepOptions(e.options), stages: map[string]bool{"scratch": true}, pulled: map[string]bool{}}
+	pass := &estimate{expansions: e, platforms: int64(1 + strings.Count(e.options["platform"], ",")), shared: stepOptions(e.options), named: map[string]*stageBound{}, pulled: map[string]bool{}}
 	global := newStageBound()
 	target := int64(len(e.options["target"]))
 	for _, each := range e.instructions {
@@ -275,8 +277,7 @@ func (e *expansions) bound() error {
 			return err
 		}
 	}
-	// Stages by name, and all of them together for a FROM with variables.
-	named, all := map[string]*stageBound{}, newStageBound()
+	all := newStageBound() // All stages together, for a FROM with variables.
 	var current *stageBound
 	var name string
 	end := func() {
@@ -284,8 +285,7 @@ func (e *expansions) bound() error {
 			all.add(current)
 		}
 		if name != "" {
-			named[strings.ToLower(name)] = current
-			pass.stages[strings.ToLower(name)] = true
+			pass.named[strings.ToLower(name)] = current
 		}
 	}
 	for at := range e.instructions {
@@ -310,8 +310,8 @@ func (e *expansions) bound() error {
 		}
 		if strings.Contains(stage.BaseName, "$") {
 			current.add(all)
-		} else if base, _, err := e.words.ProcessWord(stage.BaseName, shell.EnvsFromSlice(nil)); err == nil && named[strings.ToLower(base)] != nil {
-			current.add(named[strings.ToLower(base)])
+		} else if base, _, err := e.words.ProcessWord(stage.BaseName, shell.EnvsFromSlice(nil)); err == nil && pass.named[strings.ToLower(base)] != nil {
+			current.add(pass.named[strings.ToLower(base)])
 		}
 		if err := pass.begin(each, stage, global, current); err != nil {
 			return err
@@ -538,8 +538,19 @@ func portsOf(word string, length int64) int64 {
 	return min(ports, maxPorts)
 }
 
-// addText adds an instruction's own text, its here-documents, and the operations on files that they are.
+// addText adds an instruction's own text, and its here-documents.
 func (e *estimate) addText(each *instruction) error {
+	if err := e.addFileOperations(each); err != nil {
+		return err
+	}
+	length := int64(instructionBytes + len(each.node.Original))
+	for _, document := range each.node.Heredocs {
+		length += int64(len(document.Content))
+	}
+	return e.add(length)
+}
+
+func (e *estimate) addFileOperations(each *instruction) error {
 	e.fileOperations += 2 * int64(len(each.node.Heredocs)) // made, and copied
 	for _, flag := range each.node.Flags {
 		for field := range strings.SplitSeq(strings.TrimLeft(flag, "-"), ",") {
@@ -562,17 +573,13 @@ func (e *estimate) addText(each *instruction) error {
 	if sum := times(e.fileOperations, e.platforms); sum > maxFileOperations {
 		return fmt.Errorf("the Dockerfile has %d operations on files or more, more than the %d that it may have for all platforms together: a COPY and each source of an ADD is one, an image or a source that is fetched %d, a here-document two", sum, maxFileOperations, 1+fetchOperations)
 	}
-	length := int64(instructionBytes + len(each.node.Original))
-	for _, document := range each.node.Heredocs {
-		length += int64(len(document.Content))
-	}
-	return e.add(length)
+	return nil
 }
 
 // addImage counts what a FROM, a COPY or a mount names, unless that is a stage or was counted: it may be pulled.
 func (e *estimate) addImage(name string) {
 	name = strings.ToLower(name)
-	if _, err := strconv.Atoi(name); err == nil || e.stages[name] || e.pulled[name] {
+	if _, err := strconv.Atoi(name); err == nil || name == "scratch" || e.named[name] != nil || e.pulled[name] {
 		return
 	}
 	e.pulled[name] = true

@@ -11,6 +11,7 @@ import { type Duplex, pipeline } from "node:stream";
 import { agentPinHeader } from "../../agent-client/dial.ts";
 import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
+import { forgetOldest } from "../../common/forget-oldest.ts";
 import type { Logger } from "../../common/logger.ts";
 import { agentPort } from "../cloud/agents/agent-port.ts";
 import { type DialOptions, dialledAgents } from "../cloud/agents/dialled-agents.ts";
@@ -65,10 +66,7 @@ class PodKeys {
   forget(key: string): void {
     this.#pods.delete(key);
     this.#forgotten.add(key);
-    const [oldest] = this.#forgotten;
-    if (this.#forgotten.size > maxForgotten && oldest !== undefined) {
-      this.#forgotten.delete(oldest);
-    }
+    forgetOldest(this.#forgotten, maxForgotten);
   }
 
   isForgotten(key: string): boolean {

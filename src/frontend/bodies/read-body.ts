@@ -54,7 +54,5 @@ export async function readBody<Name extends ConversionName>(
 }
 
 function largeBodiesOf(name: ConversionName): LargeBodies {
-  const bodies = largeBodies.get(name) ?? new LargeBodies(bytesOfKind);
-  largeBodies.set(name, bodies);
-  return bodies;
+  return largeBodies.getOrInsertComputed(name, () => new LargeBodies(bytesOfKind));
 }

@@ -1,4 +1,5 @@
 /** Endpoints whose answers may be long. */
+import { forgetOldest } from "../../common/forget-oldest.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { flag } from "./query.ts";
 import { Slots } from "./slots.ts";
@@ -62,10 +63,7 @@ function askedOf({ parameters, request }: ReplyContext): Asked {
 function remember(times: Map<string, number>, key: string, time: number): void {
   times.delete(key);
   times.set(key, time);
-  const [oldest] = times.keys();
-  if (times.size > mostRemembered && oldest !== undefined) {
-    times.delete(oldest);
-  }
+  forgetOldest(times, mostRemembered);
 }
 
 /**
@@ -89,15 +87,13 @@ export function inTurn<Rest extends readonly unknown[], Result>(
     const asked = askedOf(context);
     const arrived = performance.now();
     const order = (): number => (isOldestServed ? times.expected(asked) : arrived);
-    const slot = await slots.enter({ signal, order });
-    let isOldest = !isOldestServed;
-    isOldestServed = true;
-    const leave = (): void => {
+    let isOldest = false;
+    const returned = (): void => {
       isOldestServed &&= !isOldest;
-      isOldest = false;
-      slot[Symbol.dispose]();
     };
-    const limit = setTimeout(leave, slotLimitMs);
+    using _slot = await slots.enter({ limitMs: slotLimitMs, signal, order, returned });
+    isOldest = !isOldestServed;
+    isOldestServed = true;
     const begun = performance.now();
     const took = (): number => Math.min(performance.now() - begun, slotLimitMs);
     try {
@@ -109,9 +105,6 @@ export function inTurn<Rest extends readonly unknown[], Result>(
         times.add(asked, Math.max(took(), times.expected(asked)));
       } // Else its object may be none of those that are there: names without end.
       throw error;
-    } finally {
-      clearTimeout(limit);
-      leave();
     }
   };
 }

@@ -35,12 +35,18 @@ export class LineFeeds {
       return undefined;
     }
     const before = this.#before;
-    const taken = bytes.toString("latin1", 0, maxBytes - this.#length);
-    this.#isAlone ??= isAlone(before + bytes.toString("latin1"));
-    if (this.#isAlone !== true || taken === "") {
-      this.#before = (before + bytes.toString("latin1")).slice(-endBytes);
+    const lineEnd = this.#isAlone === undefined ? bytes.indexOf("\n") : -1;
+    if (lineEnd >= 0) {
+      this.#isAlone = !(before + bytes.toString("latin1", 0, lineEnd)).endsWith("\r");
+    }
+    const mended = this.#isAlone === true ? maxBytes - this.#length : 0;
+    if (mended === 0) {
+      this.#before = (before + bytes.toString("latin1", Math.max(0, bytes.length - endBytes))).slice(
+        -endBytes,
+      );
       return undefined;
     }
+    const taken = bytes.toString("latin1", 0, mended);
     const text = before + taken;
     const blankLine = /\n\r?\n/.exec(text);
     const end = blankLine === null ? text.length : blankLine.index + blankLine[0].length;
@@ -51,10 +57,4 @@ export class LineFeeds {
     this.#length += lines.length;
     return { whole: Buffer.from(whole, "latin1"), length: lines.length };
   }
-}
-
-/** Whether the first line ends with a line feed alone; undefined: it does not end. */
-function isAlone(text: string): boolean | undefined {
-  const end = text.indexOf("\n");
-  return end < 0 ? undefined : text[end - 1] !== "\r";
 }

@@ -11,6 +11,8 @@ export interface SlotOptions {
   readonly signal?: AbortSignal;
   /** Rank, evaluated whenever units are free; the lowest is served. Unless all waiters have one, in order of arrival. */
   readonly order?: () => number;
+  /** Called once, when the slot is released, before it is given on. */
+  readonly returned?: () => void;
 }
 
 /** Units that are taken. Disposing returns them, once. */
@@ -41,7 +43,7 @@ export class Slots {
    *
    * @throws the signal's reason
    */
-  async enter({ weight = 1, limitMs, signal, order }: SlotOptions = {}): Promise<Slot> {
+  async enter({ weight = 1, limitMs, signal, order, returned }: SlotOptions = {}): Promise<Slot> {
     signal?.throwIfAborted();
     const turn = Promise.withResolvers<void>();
     const waiter = { weight, order, enter: turn.resolve };
@@ -56,13 +58,16 @@ export class Slots {
     await turn.promise;
     let held = weight;
     const reduceTo = (kept: number): void => {
-      const returned = held - Math.min(held, kept);
-      held -= returned;
-      this.#free += returned;
+      const rest = Math.min(held, kept);
+      this.#free += held - rest;
+      held = rest;
       this.#serveLater();
     };
     const release = (): void => {
       clearTimeout(limit);
+      if (held > 0) {
+        returned?.();
+      }
       reduceTo(0);
     };
     const limit = limitMs === undefined ? undefined : setTimeout(release, limitMs);

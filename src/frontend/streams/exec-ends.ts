@@ -6,6 +6,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../common/errors.ts";
+import { forgetOldest } from "../../common/forget-oldest.ts";
 import type { Supervision } from "../../common/held-sockets.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
@@ -123,9 +124,8 @@ export class ExecEnds {
     const isLong = toBinary(InspectExecResponseSchema, exec).length > maxBytes;
     this.#remembered.delete(exec.id);
     this.#remembered.set(exec.id, isLong ? end : exec);
-    const [oldest] = this.#remembered.keys();
-    if (this.#remembered.size > maxRemembered && oldest !== undefined) {
-      this.#remembered.delete(oldest);
+    const oldest = forgetOldest(this.#remembered, maxRemembered);
+    if (oldest !== undefined) {
       this.#forgetNote(oldest);
     }
   }

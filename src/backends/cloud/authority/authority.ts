@@ -21,6 +21,7 @@ import {
 import type { ClientCredentials } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { invalid } from "../../../common/errors.ts";
+import { forgetOldest } from "../../../common/forget-oldest.ts";
 import type { AgentAuthority } from "../../driver/agents.ts";
 import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
 import { randomSerial } from "./serial-number.ts";
@@ -139,10 +140,7 @@ class Kept<Issued> {
       goodUntilMs: this.#clock.nowMs() + this.#term.validMs - this.#term.renewedMs,
     });
     issued.catch(() => this.#issued.delete(holder));
-    const [oldest] = this.#issued.keys();
-    if (this.#issued.size > maxKept && oldest !== undefined) {
-      this.#issued.delete(oldest);
-    }
+    forgetOldest(this.#issued, maxKept);
     return issued;
   }
 }

@@ -1,6 +1,7 @@
 /** Matches agents' connections with clients that want one, by container and key. */
 import type { Duplex } from "node:stream";
 
+import { forgetOldest } from "../../../common/forget-oldest.ts";
 import type { Caller } from "./relay-messages.ts";
 
 /** Maximum waiting connections of one agent: it offers one, and another while that is being taken. */
@@ -121,11 +122,8 @@ export class Meetings {
   /** Refuses an agent with a wrong identity. */
   refuse(caller: Caller): void {
     const key = keyOf(caller);
-    const [oldest] = this.#refused;
-    if (this.#refused.size >= maxUnwanted && oldest !== undefined) {
-      this.#refused.delete(oldest);
-    }
     this.#refused.add(key);
+    forgetOldest(this.#refused, maxUnwanted);
     const meeting = this.#meetings.get(key);
     for (const offer of meeting?.offers ?? []) {
       offer.destroy();

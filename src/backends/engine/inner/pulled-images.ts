@@ -1,5 +1,7 @@
 /** Images that were pulled through containers' Docker sockets; in memory only: after a restart they are pulled again. */
 
+import { forgetOldest } from "../../../common/forget-oldest.ts";
+
 /** Maximum number of images remembered per container; the oldest are dropped first. */
 const mostImages = 1_000;
 
@@ -23,10 +25,7 @@ export class PulledImages {
     const names = images.get(imageId) ?? new Set();
     images.delete(imageId);
     images.set(imageId, name === undefined ? names : names.add(name));
-    const [oldest] = images.keys();
-    if (images.size > mostImages && oldest !== undefined) {
-      images.delete(oldest);
-    }
+    forgetOldest(images, mostImages);
   }
 
   has(containerId: string, imageId: string): boolean {
