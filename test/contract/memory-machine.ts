@@ -1,4 +1,5 @@
 /** A driver for tests whose machine is this process: containers are child processes behind {@link ProcessAgent}s. */
+import { EventEmitter } from "node:events";
 import { existsSync, rmSync } from "node:fs";
 import { rename } from "node:fs/promises";
 import path from "node:path";
@@ -123,6 +124,8 @@ export class MemoryMachine {
   /** How often the driver was asked for a workload. */
   finds: number = 0;
 
+  /** Events: IDs of containers whose ends the platform reports by itself. */
+  readonly ends = new EventEmitter();
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
@@ -298,6 +301,10 @@ export class MemoryMachine {
           return isOver ? { ...workload, begunAt: workload.exit.finishedAt } : workload;
         },
         nameFilePaths: noNameFiles,
+        onEnd: (id, ended) => {
+          this.ends.once(id, ended);
+          return () => this.ends.off(id, ended);
+        },
         interruptionOf: () => "",
         wholeLog: () => undefined,
         stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),

@@ -7,7 +7,7 @@ import { after, before, suite, test } from "node:test";
 import { runCommand } from "../support/command.ts";
 import { checkout, type Daemon } from "../support/daemon.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { agentWays, KubernetesDaemon, settingsOf } from "../support/kubernetes-daemon.ts";
 import { processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
@@ -180,6 +180,24 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
     });
     await daemon.ok("rm", "--force", "again");
   });
+
+  for (const way of agentWays) {
+    test(`a pod that is evicted ends its container as soon as Kubernetes tells it: agents by ${way}`, async (t) => {
+      await using own = await KubernetesDaemon.start(cluster, { kubernetes: settingsOf(way) });
+      const fills = "trap '' TERM; dd if=/dev/zero bs=1M count=50 2>/dev/null; sleep 1d";
+      const limit = ["--storage-opt", "size=30m"];
+      await own.daemon.ok("run", "--detach", "--name", "fills", ...limit, "busybox", "sh", "-c", fills);
+      const ended = own.daemon.ok("wait", "fills").then((code) => ({ code, atMs: Date.now() }));
+      const pods = ["get", "pods", "--output", "jsonpath={.items[*].status.phase}"] as const;
+      await until(async () => (await own.kubectl(...pods)) === "Failed" || undefined);
+      const knownMs = Date.now();
+      const { code, atMs } = await ended;
+      t.diagnostic(`told ${atMs - knownMs} ms after a client of Kubernetes knew`);
+      const state = await own.daemon.ok("inspect", "--format", "{{.State.Status}} {{.State.Error}}", "fills");
+      assert.equal(code, "137");
+      assert.match(state, /^exited .*Evicted: .*ephemeral/);
+    });
+  }
 
   test("a pod that gives way to another of more priority says so", async () => {
     const priority = (name: string, value: number) => ({

@@ -164,7 +164,7 @@ state = "${this.#at("containerd-state")}"
         containerRuntimeEndpoint: `unix://${this.#at("containerd.sock")}`,
         ...{ cgroupDriver: "cgroupfs", cgroupRoot: `/${controlGroup}/${name}` },
         ...{ failSwapOn: false, evictionHard: {}, imageGCHighThresholdPercent: 100, maxPods: 250 },
-        ...{ localStorageCapacityIsolation: false, enforceNodeAllocatable: [] },
+        ...{ enforceNodeAllocatable: [] },
       }),
     );
   }

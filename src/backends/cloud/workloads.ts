@@ -65,6 +65,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
       const record = state.containers.get(containerId);
       await release(context, containerId, record !== undefined && goesWithItsEnd(record));
     },
+    onEnd: (containerId, ended) => context.cloud.onEnd(context.book.of(containerId)?.task ?? "", ended),
     interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
     remove: (containerId) => remove(context, containerId),
     list: listAll,

@@ -97,6 +97,11 @@ export function noNameFiles(): NameFilePaths {
   return { hostnamePath: "", hostsPath: "", resolvConfPath: "" };
 }
 
+/** The platform reports no end by itself: agents do. */
+export function endsUnreported(): () => void {
+  return () => {};
+}
+
 /** No quota is known that containers take from. */
 export function quotasUnknown(): Promise<readonly []> {
   return Promise.resolve([]);

@@ -83,6 +83,14 @@ export interface Workloads {
   /** Releases the container, and removes its files and log. */
   remove(containerId: string): Promise<void>;
 
+  /**
+   * Calls back once the platform reports, unasked, that a workload's run has ended; at once if it already has. Platforms
+   * that report nothing by themselves never call.
+   *
+   * @returns ends the listening
+   */
+  onEnd(containerId: string, ended: () => void): () => void;
+
   /** The external cause that ended a released run, as its exit code does not show it; empty if unknown. */
   interruptionOf(containerId: string): string;
 

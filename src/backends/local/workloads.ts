@@ -15,6 +15,7 @@ import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts"
 import { isOfBuild } from "../model/build-label.ts";
 import { defaultGatewayOf } from "../model/default-gateway.ts";
 import type { BoundPort, StepsOfStages } from "../driver/launches.ts";
+import { endsUnreported } from "../driver/ready-made-roles.ts";
 import type { ResolvedMount, WorkloadSpec } from "../driver/workload-spec.ts";
 import type { FoundWorkload, Workloads } from "../driver/workloads.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
@@ -75,6 +76,7 @@ export function localWorkloads(parts: LocalMachineParts): Workloads {
     },
     list,
     find: async (id) => (await list()).find(({ containerId }) => containerId === id),
+    onEnd: endsUnreported,
     interruptionOf: () => "",
     wholeLog: () => undefined,
     stored: () => ({ kind: "unix", path: parts.storedSocket }),

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
+import { ExitStatusSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { removed } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
@@ -292,6 +293,30 @@ describe("a container whose agent dies", () => {
       await bench.close();
     }
   });
+
+  for (const last of ["nothing", "its end"] as const) {
+    it(`is concluded as soon as its platform reports its end, and tells ${last} by then`, async () => {
+      const bench = await EngineBench.start({ cloud: true });
+      try {
+        const id = await bench.runScript("exec sleep 600");
+        const agent = bench.machine.agentOf(id);
+        await untilTrue(() => bench.engine.context.live.of(id).link?.wasHeard === true);
+        const ended = bench.wait(id);
+        const workload = bench.machine.workloads.get(id);
+        assert.ok(workload !== undefined);
+        workload.agent = undefined; // Its connection stays open.
+        workload.exit = { code: 137, oomKilled: false, finishedAt: new Date() };
+        bench.machine.ends.emit(id);
+        if (last === "its end") {
+          agent.tell({ case: "exited", value: create(ExitStatusSchema, { code: 7 }) });
+        }
+        assert.equal(await ended, last === "its end" ? 7 : 137);
+        await agent.stop();
+      } finally {
+        await bench.close();
+      }
+    });
+  }
 
   it("is stopped by a stop all the same, with 255 as nobody knows better", async () => {
     const bench = await EngineBench.start();

@@ -7,6 +7,7 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { isUndone } from "../../cloud/contract/cloud-error.ts";
 import type { CloudTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import type { Claimant } from "../../cloud/contract/prepared-tasks.ts";
+import { endsUnreported } from "../../driver/ready-made-roles.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { AzureError, isMissing, isUntold, UntoldOutcome } from "../arm/errors.ts";
 import { containerTag, formatTask, generationTag, instanceTag, parseTask, type TaskName } from "../tags.ts";
@@ -67,6 +68,7 @@ export class ContainerJobs implements CloudTasks {
   };
   readonly describedAtOnce = 1;
   readonly tellsPhases = false;
+  readonly onEnd = endsUnreported;
   readonly grantDelayMs = grantDelayMs;
   readonly #options: ContainerJobsOptions;
   readonly #logger: Logger;

@@ -124,6 +124,13 @@ export interface CloudTasks {
    * @param reason shown in the cloud; a stop with it does not count as an interruption
    */
   stop(task: string, reason: string): Promise<void>;
+  /**
+   * Calls back once the cloud reports, unasked, that a task's container has ended; at once if it already has. Clouds that
+   * report nothing by themselves never call.
+   *
+   * @returns ends the listening
+   */
+  onEnd(task: string, ended: () => void): () => void;
   /** Describes tasks, at most {@link describedAtOnce}. */
   describe(tasks: readonly string[], signal: AbortSignal): Promise<DescribedTasks>;
   /** The names of this instance's tasks that should be running; may include ended ones. */

@@ -2,6 +2,7 @@
 import { type CallOutcome, CloudError } from "../contract/cloud-error.ts";
 import type { CloudTasks, TaskRefusal, TaskView } from "../contract/cloud-tasks.ts";
 import type { Prospect } from "../contract/start-prospect.ts";
+import { endsUnreported } from "../../driver/ready-made-roles.ts";
 
 /** The answer of a cloud that refuses a task. */
 export function refusal(reason: string, prospect: Prospect = "passes", outcome?: CallOutcome): TaskRefusal {
@@ -21,6 +22,7 @@ export function testCloud(calls: Partial<CloudTasks> = {}): CloudTasks {
     tellsPhases: true,
     run: unexpected("run"),
     stop: unexpected("stop"),
+    onEnd: endsUnreported,
     describe: unexpected("describe"),
     listOwn: unexpected("listOwn"),
     isAnyRunning: unexpected("isAnyRunning"),

@@ -21,6 +21,7 @@ import {
 } from "../../cloud/contract/cloud-tasks.ts";
 import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import type { Prospect } from "../../cloud/contract/start-prospect.ts";
+import { endsUnreported } from "../../driver/ready-made-roles.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";
@@ -119,6 +120,8 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
         }
       }
     },
+
+    onEnd: endsUnreported,
 
     async describe(asked, abortSignal) {
       const command = new DescribeTasksCommand({ cluster, tasks: [...asked], include: ["TAGS"] });

@@ -2,6 +2,8 @@
  * The pods of this instance, as a watch of the API server tells of them: listed once, and again where the watch has lost its
  * place. A watch that ends or breaks is made again; until it is, nobody knows how pods stand.
  */
+import { EventEmitter } from "node:events";
+
 import { type V1ObjectMeta, type V1Pod, Watch } from "@kubernetes/client-node";
 
 import type { Clock } from "../../../common/clock.ts";
@@ -12,6 +14,7 @@ import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { KubernetesError } from "../api/errors.ts";
 import { formatTask, isContainersPod } from "../names.ts";
+import { isOver } from "./pod-view.ts";
 
 /** Parts and settings of a {@link PodWatch}. */
 export interface PodWatchOptions {
@@ -41,6 +44,8 @@ const goneStatus = 410;
 export class PodWatch {
   readonly #options: PodWatchOptions;
   readonly #pods = new Map<string, SeenPod>();
+  /** Events: the tasks of pods that have ended. */
+  readonly #ends = new EventEmitter().setMaxListeners(0);
   readonly #closed = new AbortController();
   #running: Promise<void> | undefined;
   #inSync = Promise.withResolvers<void>();
@@ -63,6 +68,17 @@ export class PodWatch {
     }
     await unlessAborted(signal, this.#inSync.promise);
     return this.#pods;
+  }
+
+  /** Calls back once a pod has ended, at once if it already has. @returns ends the listening */
+  onEnd(task: string, ended: () => void): () => void {
+    const seen = this.#pods.get(task);
+    if (seen !== undefined && isOver(seen.pod)) {
+      queueMicrotask(ended);
+      return () => {};
+    }
+    this.#ends.once(task, ended);
+    return () => this.#ends.off(task, ended);
   }
 
   /** Takes in what a call has answered of a pod, which the watch may not have told yet. */
@@ -214,6 +230,9 @@ export class PodWatch {
         setTimeout(() => this.#pods.delete(task), rememberedMs).unref();
       }
       this.#options.changed(pod);
+      if (isOver(pod)) {
+        this.#ends.emit(task);
+      }
     }
     return task;
   }

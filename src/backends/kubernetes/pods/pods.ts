@@ -85,6 +85,8 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
       }
     },
 
+    onEnd: (task, ended) => watch.onEnd(task, ended),
+
     async describe(tasks, signal): Promise<DescribedTasks> {
       const pods = await watch.pods(signal);
       const views: TaskView[] = [];

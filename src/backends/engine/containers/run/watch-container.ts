@@ -36,8 +36,11 @@ const unfinishedCode = 255;
 const copiesPerResult = 4;
 /** Pauses between attempts to reconnect to an agent. */
 const retryDelaysMs = [0, 50, 200] as const;
-/** Reason for a watch that was silent for {@link silenceMs}: the driver is queried at once. */
+/** Time for an agent's last messages after the platform has reported the workload's end. */
+const lastMessagesMs = 200;
+/** Reasons for a cut after which the driver is queried at once. */
 const silent = new Error("the agent is silent");
+const hasEnded = new Error("the platform reports the workload's end");
 /** Pause between attempts to reach an agent that is probably alive. */
 const longestDelayMs = 5_000;
 
@@ -60,7 +63,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
           return;
         }
         context.logger.debug({ err: error, container: live.id }, "the watch was cut");
-        failures = error === silent ? retryDelaysMs.length : failures;
+        failures = error === silent || error === hasEnded ? retryDelaysMs.length : failures;
       }
       const delay = retryDelaysMs[failures];
       failures += 1;
@@ -80,16 +83,22 @@ async function followWatch(
   signal: AbortSignal,
   heard: () => void,
 ): Promise<void> {
-  const silence = new AbortController();
+  const cut = new AbortController();
   let timer: NodeJS.Timeout | undefined;
+  const unlisten = context.driver.workloads.onEnd(live.id, () => {
+    void context.clock.sleep(lastMessagesMs, cut.signal).then(
+      () => cut.abort(hasEnded),
+      () => {},
+    );
+  });
   const restartTimer = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => silence.abort(silent), silenceMs).unref();
+    timer = setTimeout(() => cut.abort(silent), silenceMs).unref();
   };
   restartTimer();
-  const records = new Records(link, (error) => silence.abort(error));
+  const records = new Records(link, (error) => cut.abort(error));
   try {
-    const messages = link.agent.client.watch({}, { signal: AbortSignal.any([signal, silence.signal]) });
+    const messages = link.agent.client.watch({}, { signal: AbortSignal.any([signal, cut.signal]) });
     for await (const message of messages) {
       restartTimer();
       heard();
@@ -99,10 +108,11 @@ async function followWatch(
     }
     await records.written;
   } catch (error) {
-    throw silence.signal.reason ?? error;
+    throw cut.signal.reason ?? error;
   } finally {
+    unlisten();
     clearTimeout(timer);
-    silence.abort(); // Removes the call's listeners from the signals.
+    cut.abort(); // Removes the call's listeners from the signals.
     // The next watch gets unacknowledged messages again, finds them in the state, and acknowledges them at once.
     await records.written.catch(() => undefined);
   }
