@@ -49,27 +49,14 @@ export async function openAttachment(
     return wanted.logs ? await openRecorded(context, attachment.accepted.id, wanted, framing) : undefined;
   }
   const { id, tty, openStdin } = attachment.accepted;
-  const stdin = wanted.stdin && openStdin;
   const { pendingStarts } = context.services;
+  const operationOf = operationsOf(request, { tty, stdin: wanted.stdin && openStdin });
   let isReserved = !attachment.accepted.running;
   let place = await attachment.endpoint();
   for (let attempt = 1; place !== undefined; ) {
-    const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
-    const open = {
-      attachId: place.attachId,
-      stdin,
-      stdout: wanted.stdout,
-      stderr: wanted.stderr,
-      replayLog: wanted.logs,
-      stream: true,
-    };
-    const handOver = { multiplexed: framing === "multiplexed", detachKeys };
-    const operation = (isHanded: boolean): StreamOperation => ({
-      ...{ kind: "session", carriesInput: stdin, detachKeys },
-      open: encodeOpenAttach({ ...open, ...(isHanded && { handOver }) }),
-    });
+    const { client } = request;
+    const operation = operationOf(place.attachId);
     try {
-      const { client } = request;
       return (await openStreamAt(context, place.endpoint, { operation, framing, client })).link;
     } catch (error) {
       const left = isErrorKind(error, "unavailable") || isErrorKind(error, "conflict");
@@ -102,6 +89,21 @@ export async function openAttachment(
     place = await again.endpoint();
   }
   return undefined;
+}
+
+/** Requests to an agent for an attachment, by the attachment's ID, with or without the client's connection. */
+function operationsOf(
+  { wanted, framing, detachKeys: givenKeys }: AttachRequest,
+  { tty, stdin }: { readonly tty: boolean; readonly stdin: boolean },
+): (attachId: string) => (isHanded: boolean) => StreamOperation {
+  const detachKeys = tty && stdin ? givenKeys : new Uint8Array();
+  const { stdout, stderr, logs: replayLog } = wanted;
+  const open = { stdin, stdout, stderr, replayLog, stream: true };
+  const handOver = { multiplexed: framing === "multiplexed", detachKeys };
+  return (attachId) => (isHanded) => ({
+    ...{ kind: "session", carriesInput: stdin, detachKeys },
+    open: encodeOpenAttach({ ...open, attachId, ...(isHanded && { handOver }) }),
+  });
 }
 
 /** Opens the recorded output without waiting for more: the container's log. */
