@@ -123,9 +123,9 @@ export class MemoryMachine {
   readonly unanswered = new Set<string>();
   /** How often the driver was asked for a workload. */
   finds: number = 0;
-
   /** Events: IDs of containers whose ends the platform reports by itself. */
   readonly ends = new EventEmitter();
+
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */

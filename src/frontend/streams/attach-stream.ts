@@ -43,7 +43,7 @@ export async function openAttachment(
   attachment: Attachment,
   request: AttachRequest,
 ): Promise<StreamLink | undefined> {
-  const { wanted, framing } = request;
+  const { wanted, framing, client } = request;
   if (!wanted.stream) {
     attachment.cancel();
     return wanted.logs ? await openRecorded(context, attachment.accepted.id, wanted, framing) : undefined;
@@ -54,7 +54,6 @@ export async function openAttachment(
   let isReserved = !attachment.accepted.running;
   let place = await attachment.endpoint();
   for (let attempt = 1; place !== undefined; ) {
-    const { client } = request;
     const operation = operationOf(place.attachId);
     try {
       return (await openStreamAt(context, place.endpoint, { operation, framing, client })).link;

@@ -40,7 +40,7 @@ const retryDelaysMs = [0, 50, 200] as const;
 const lastMessagesMs = 200;
 /** Reasons for a cut after which the driver is queried at once. */
 const silent = new Error("the agent is silent");
-const hasEnded = new Error("the platform reports the workload's end");
+const workloadEnded = new Error("the platform reports the workload's end");
 /** Pause between attempts to reach an agent that is probably alive. */
 const longestDelayMs = 5_000;
 
@@ -63,7 +63,7 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
           return;
         }
         context.logger.debug({ err: error, container: live.id }, "the watch was cut");
-        failures = error === silent || error === hasEnded ? retryDelaysMs.length : failures;
+        failures = error === silent || error === workloadEnded ? retryDelaysMs.length : failures;
       }
       const delay = retryDelaysMs[failures];
       failures += 1;
@@ -87,7 +87,7 @@ async function followWatch(
   let timer: NodeJS.Timeout | undefined;
   const unlisten = context.driver.workloads.onEnd(live.id, () => {
     void context.clock.sleep(lastMessagesMs, cut.signal).then(
-      () => cut.abort(hasEnded),
+      () => cut.abort(workloadEnded),
       () => {},
     );
   });
