@@ -70,6 +70,21 @@ suite("containers on two nodes", { skip: withoutCluster }, () => {
     await daemon.ok("rm", "--force", "again");
   });
 
+  test("of a node that lives, and is deleted in Kubernetes, end with their processes", async () => {
+    const slow = "trap 'sleep 1; exit 3' TERM; while :; do sleep 0.1; done";
+    await runOn("node2", "--name", "slow", "busybox", "sh", "-c", slow);
+    const [code] = await Promise.all([
+      daemon.ok("wait", "slow"),
+      cluster.kubectl("delete", "node", "node2"), // A minute later its pods are marked as failed, and deleted.
+    ]);
+    assert.equal(code, "3");
+    await daemon.ok("rm", "slow");
+    await second.killKubelet();
+    second.startKubelet(); // It registers the node again.
+    await cluster.kubectl("wait", "--for", "create", "node/node2", "--timeout", "60s");
+    await cluster.kubectl("wait", "--for", "condition=Ready", "node/node2", "--timeout", "60s");
+  });
+
   test("of a lost node end in Kubernetes' words, and restart policies bring them back on the other", async () => {
     await runOn("node2", "--name", "lost", "busybox", "sleep", "1d");
     await runOn("node2", "--name", "again", "--restart", "always", "busybox", "sleep", "1d");

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 
 import { callApi } from "../../../test/support/call-api.ts";
-import { serveApi } from "../../../test/support/docker-api.ts";
+import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
 import { RawClient } from "../../../test/support/raw-client.ts";
 import { until } from "../../../test/support/until.ts";
 import { CreateContainerRequestSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -29,28 +29,37 @@ const made: Readonly<Record<string, string>> = {
   "an error at the end": `{"a":[${'"",'.repeat(100_000)}${" ".repeat(3 * mebibyte)}x]}`,
 };
 
+/** Sends a body that is refused. @returns the number of pings that were answered since its last byte was sent */
+async function pingsBeside(t: TestContext, api: ApiUnderTest, body: string): Promise<number> {
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  const type = "Content-Type: application/json";
+  client.send(
+    `POST /containers/create HTTP/1.1\r\nHost: d\r\n${type}\r\nContent-Length: ${body.length}\r\n\r\n`,
+  );
+  client.send(body.slice(0, -1));
+  await until(() => client.socket.writableLength === 0 || undefined);
+  for (let n = 0; n < 20; n += 1) {
+    await api.call("GET", "/_ping"); // Meanwhile the rest is read.
+  }
+  client.send(body.slice(-1));
+  let pings = 0;
+  for (; client.bytes.length === 0; pings += 1) {
+    await api.call("GET", "/_ping");
+  }
+  assert.match(client.header, /^HTTP\/1\.1 400 /);
+  return pings;
+}
+
 for (const [what, body] of Object.entries(made)) {
   test(`others are answered while a body of ${what} is read`, async (t) => {
     const api = await serveApi(t, () => {});
-    const client = new RawClient(api.socket);
-    t.after(() => client.close());
-    const type = "Content-Type: application/json";
-    client.send(
-      `POST /containers/create HTTP/1.1\r\nHost: d\r\n${type}\r\nContent-Length: ${body.length}\r\n\r\n`,
-    );
-    client.send(body.slice(0, -1));
-    await until(() => client.socket.writableLength === 0 || undefined);
-    for (let n = 0; n < 20; n += 1) {
-      await api.call("GET", "/_ping"); // Meanwhile the rest is read.
+    let most = 0;
+    for (let tries = 0; most <= 2 && tries < 5; tries += 1) {
+      most = Math.max(most, await pingsBeside(t, api, body)); // A busy machine may not run both threads at once.
     }
-    client.send(body.slice(-1));
-    let pings = 0;
-    for (; client.bytes.length === 0; pings += 1) {
-      await api.call("GET", "/_ping");
-    }
-    assert.match(client.header, /^HTTP\/1\.1 400 /);
     // More than one ping comes in between only if the thread that answers them does not parse the body too.
-    assert.ok(pings > 2, `${pings} pings were answered before`);
+    assert.ok(most > 2, `${most} pings were answered before`);
   });
 }
 

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
-import { ExitStatusSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { ExitStatusSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { removed } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
@@ -294,7 +295,7 @@ describe("a container whose agent dies", () => {
     }
   });
 
-  for (const last of ["nothing", "its end"] as const) {
+  for (const last of ["nothing", "its end", "its end behind what waits for the disk"] as const) {
     it(`is concluded as soon as its platform reports its end, and tells ${last} by then`, async () => {
       const bench = await EngineBench.start({ cloud: true });
       try {
@@ -307,10 +308,14 @@ describe("a container whose agent dies", () => {
         workload.agent = undefined; // Its connection stays open.
         workload.exit = { code: 137, oomKilled: false, finishedAt: new Date() };
         bench.machine.ends.emit(id);
-        if (last === "its end") {
+        if (last === "its end behind what waits for the disk") {
+          void bench.engine.context.live.of(id).lock.run(() => sleep(500));
+          agent.tell({ case: "oom", value: create(OutOfMemorySchema) });
+        }
+        if (last !== "nothing") {
           agent.tell({ case: "exited", value: create(ExitStatusSchema, { code: 7 }) });
         }
-        assert.equal(await ended, last === "its end" ? 7 : 137);
+        assert.equal(await ended, last === "nothing" ? 137 : 7);
         await agent.stop();
       } finally {
         await bench.close();

@@ -35,11 +35,16 @@ export function isOver({ status }: V1Pod): boolean {
   return status?.phase === "Succeeded" || status?.phase === "Failed";
 }
 
+/** Whether a pod's node has told that it ended: one that Kubernetes has given up may still run. */
+export function hasStopped(pod: V1Pod): boolean {
+  return isOver(pod) && mainOf(pod)?.state?.terminated !== undefined;
+}
+
 /** Reads Kubernetes' description of a pod. */
 export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): TaskView {
   const { metadata, status, spec } = pod;
   const { name = "", uid = "", labels = {}, annotations = {} } = metadata ?? {};
-  const main = status?.containerStatuses?.find((each) => each.name === mainContainerName);
+  const main = mainOf(pod);
   const ended = main?.state?.terminated;
   const over = deleted || isOver(pod);
   const leaving = over || metadata?.deletionTimestamp !== undefined;
@@ -75,6 +80,10 @@ export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): 
     stoppedAt: ended?.finishedAt,
     times: { created: metadata?.creationTimestamp, started: main?.state?.running?.startedAt },
   };
+}
+
+function mainOf({ status }: V1Pod): V1ContainerStatus | undefined {
+  return status?.containerStatuses?.find((each) => each.name === mainContainerName);
 }
 
 /** How a start goes on whose pod has ended, or cannot begin: the reason of an agent that has ended by itself lasts. */

@@ -36,7 +36,7 @@ const unfinishedCode = 255;
 const copiesPerResult = 4;
 /** Pauses between attempts to reconnect to an agent. */
 const retryDelaysMs = [0, 50, 200] as const;
-/** Time for an agent's last messages after the platform has reported the workload's end. */
+/** Milliseconds without a message after which the stream counts as cut once the platform has reported the workload's end. */
 const lastMessagesMs = 200;
 /** Reasons for a cut after which the driver is queried at once. */
 const silent = new Error("the agent is silent");
@@ -84,34 +84,40 @@ async function followWatch(
   heard: () => void,
 ): Promise<void> {
   const cut = new AbortController();
+  let quiet = { limitMs: silenceMs, reason: silent };
   let timer: NodeJS.Timeout | undefined;
-  const unlisten = context.driver.workloads.onEnd(live.id, () => {
-    void context.clock.sleep(lastMessagesMs, cut.signal).then(
-      () => cut.abort(workloadEnded),
-      () => {},
-    );
-  });
-  const restartTimer = (): void => {
+  const awaitMessage = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => cut.abort(silent), silenceMs).unref();
+    timer = setTimeout(() => cut.abort(quiet.reason), quiet.limitMs).unref();
   };
-  restartTimer();
+  const stopTimer = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+  };
+  awaitMessage();
+  const unlisten = context.driver.workloads.onEnd(live.id, () => {
+    quiet = { limitMs: lastMessagesMs, reason: workloadEnded };
+    if (timer !== undefined) {
+      awaitMessage();
+    }
+  });
   const records = new Records(link, (error) => cut.abort(error));
   try {
     const messages = link.agent.client.watch({}, { signal: AbortSignal.any([signal, cut.signal]) });
     for await (const message of messages) {
-      restartTimer();
+      stopTimer(); // The message may wait for the disk.
       heard();
       if (!isOfEarlierRun(message, link)) {
         await records.add(message, handleMessage(context, live, link, message));
       }
+      awaitMessage();
     }
     await records.written;
   } catch (error) {
     throw cut.signal.reason ?? error;
   } finally {
     unlisten();
-    clearTimeout(timer);
+    stopTimer();
     cut.abort(); // Removes the call's listeners from the signals.
     // The next watch gets unacknowledged messages again, finds them in the state, and acknowledges them at once.
     await records.written.catch(() => undefined);
