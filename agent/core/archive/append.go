@@ -23,6 +23,9 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); ret
 // sent once for each name.
 const maxLinked = 1 << 20
 
+// maxLinkedText bounds the bytes of their names, which deep directories lengthen.
+const maxLinkedText = 64 << 20
+
 // inode identifies a file that may have several names.
 type inode struct{ dev, ino uint64 }
 
@@ -31,6 +34,8 @@ type appender struct {
 	ctx  context.Context
 	out  *tar.Writer
 	seen map[inode]string // files with several links → the name written first
+	// seenText is the bytes of these names.
+	seenText int
 	// bounds limits what is written; the zero Bounds limit nothing.
 	bounds Bounds
 	// devices is the file system that the runtime has mounted at /dev; 0: none.
@@ -154,8 +159,9 @@ func (a *appender) linked(st *unix.Stat_t, header *tar.Header) bool {
 	id := inode{st.Dev, st.Ino}
 	first, seen := a.seen[id]
 	if !seen {
-		if len(a.seen) < maxLinked {
+		if len(a.seen) < maxLinked && a.seenText+len(header.Name) <= maxLinkedText {
 			a.seen[id] = header.Name
+			a.seenText += len(header.Name)
 		}
 		return false
 	}

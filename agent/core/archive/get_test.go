@@ -255,3 +255,18 @@ func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRemembersNamesOfHardLinksOnlyToABound(t *testing.T) {
+	a := &appender{seen: map[inode]string{}}
+	const names = 100
+	name := strings.Repeat("n", 2*maxLinkedText/names)
+	for i := range uint64(names) {
+		a.linked(&unix.Stat_t{Nlink: 2, Ino: i}, &tar.Header{Name: name})
+	}
+	if len(a.seen) != names/2 {
+		t.Errorf("%d names are remembered", len(a.seen))
+	}
+	if !a.linked(&unix.Stat_t{Nlink: 2, Ino: 0}, &tar.Header{Name: "again"}) {
+		t.Error("a remembered file is not a link")
+	}
+}

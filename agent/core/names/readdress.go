@@ -2,6 +2,7 @@ package names
 
 import (
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -31,20 +32,38 @@ func Readdress(content string, entries []*agentv1.HostsEntry) string {
 	return strings.Join(lines, "")
 }
 
-// maxHosts bounds how much is read of a file that the container can write.
-const maxHosts = 1 << 20
+// maxNameFile bounds how much is read of a file that the container can write.
+const maxNameFile = 1 << 20
+
+// ReadNameFile reads a name file, which the container may change at any moment.
+// It returns nil if the file is missing, too long, or replaced by something else.
+func ReadNameFile(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if os.IsNotExist(err) || errors.Is(err, unix.ELOOP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, maxNameFile+1))
+	if err != nil || len(content) > maxNameFile {
+		return nil, err
+	}
+	return content, nil
+}
 
 // ReaddressFile applies Readdress in place, since the file is mounted. A missing
 // file, or one replaced by something else, is left alone.
 func ReaddressFile(path string, entries []*agentv1.HostsEntry) error {
-	info, err := os.Lstat(path)
-	if len(entries) == 0 || os.IsNotExist(err) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxHosts) {
+	if len(entries) == 0 {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	before, err := os.ReadFile(path)
+	before, err := ReadNameFile(path)
 	if err != nil {
 		return err
 	}

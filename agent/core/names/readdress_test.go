@@ -85,3 +85,14 @@ func TestAFileThatFindsNoRoomForItsNewContentKeepsTheOldOne(t *testing.T) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 }
+
+func TestReadsNoMoreOfANameFileThanItsBound(t *testing.T) {
+	// A size of 0 and more content, as of a file that grows while it is read.
+	if _, err := os.Stat("/proc/kallsyms"); err != nil {
+		t.Skip("no /proc/kallsyms")
+	}
+	content, err := ReadNameFile("/proc/kallsyms")
+	if err != nil || content != nil {
+		t.Fatalf("got %d bytes, %v", len(content), err)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -82,19 +81,9 @@ func changeNameFiles(paths shimspec.ContainerPaths, change *hostv1.NameFileChang
 	})
 }
 
-// maxNameFile bounds how much is read of a file that the container can write.
-const maxNameFile = 1 << 20
-
 func editFile(path string, change func(content []byte) []byte) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxNameFile) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
+	content, err := names.ReadNameFile(path)
+	if err != nil || content == nil {
 		return err
 	}
 	changed := change(content)

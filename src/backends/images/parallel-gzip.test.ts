@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { stat } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -85,4 +86,18 @@ test("a block that cannot be compressed is the reader's failure, also while the 
       assert.ok(part.length > 0);
     }
   }, /out of memory/);
+});
+
+test("files are read beside any number of compressions", async () => {
+  let isOver = false;
+  const compressed = Promise.all(Array.from({ length: 8 }, () => gzipped(text))).finally(() => {
+    isOver = true;
+  });
+  let asked = 0;
+  for (; !isOver; asked += 1) {
+    await stat(".");
+  }
+  await compressed;
+  // Behind the blocks of all of them it would be some five.
+  assert.ok(asked > 30, `${asked} files were asked for meanwhile`);
 });
