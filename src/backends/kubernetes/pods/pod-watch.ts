@@ -159,6 +159,7 @@ export class PodWatch {
   /** Lists all pods. @returns the version that the list is of */
   async #list(): Promise<string> {
     const { client, selector: labelSelector } = this.#options;
+    const known = [...this.#pods.keys()]; // A pod that is noted meanwhile may be newer than the list.
     const found = new Set<string>();
     let version = "";
     const pages = client.pages("list pods", (page, options) =>
@@ -170,9 +171,10 @@ export class PodWatch {
       }
       version = metadata?.resourceVersion ?? "";
     }
-    for (const [task, { pod, deleted }] of this.#pods) {
-      if (!deleted && !found.has(task)) {
-        this.#put(pod, true);
+    for (const task of known) {
+      const seen = this.#pods.get(task);
+      if (seen !== undefined && !seen.deleted && !found.has(task)) {
+        this.#put(seen.pod, true);
       }
     }
     return version;
