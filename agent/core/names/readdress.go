@@ -38,19 +38,19 @@ const maxNameFile = 1 << 20
 // ReadNameFile reads a name file, which the container may change at any moment.
 // It returns nil if the file is missing, too long, or replaced by something else.
 func ReadNameFile(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if os.IsNotExist(err) || errors.Is(err, unix.ELOOP) {
+	info, err := os.Lstat(path) // before opening it: a device may act on that
+	if os.IsNotExist(err) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxNameFile) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
 		return nil, err
 	}
-	content, err := io.ReadAll(io.LimitReader(file, maxNameFile+1))
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxNameFile+1)) // it may have grown
 	if err != nil || len(content) > maxNameFile {
 		return nil, err
 	}

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 
 import type { V1ContainerState, V1Pod, V1PodStatus } from "@kubernetes/client-node";
 
-import { hasStopped, viewOf } from "./pod-view.ts";
+import { isEndReported, viewOf } from "./pod-view.ts";
 
 const running: V1ContainerState = { running: { startedAt: new Date(5_000) } };
 
@@ -53,11 +53,11 @@ describe("a pod as Kubernetes tells of it", () => {
     assert.equal(view.prospect, "lasts");
   });
 
-  it("has stopped once its node tells so, not once Kubernetes gives it up", () => {
+  it("has its end reported by its node, not where Kubernetes gives it up", () => {
     const ended: V1ContainerState = { terminated: { exitCode: 3 } };
-    assert.equal(hasStopped(podWith({ ...mainIs(ended), phase: "Failed" })), true);
-    assert.equal(hasStopped(podWith({ ...mainIs(running), phase: "Failed" })), false);
-    assert.equal(hasStopped(podWith({ ...mainIs(ended), phase: "Running" })), false);
+    assert.equal(isEndReported(podWith({ ...mainIs(ended), phase: "Failed" })), true);
+    assert.equal(isEndReported(podWith({ ...mainIs(running), phase: "Failed" })), false);
+    assert.equal(isEndReported(podWith({ ...mainIs(ended), phase: "Running" })), false);
   });
 
   it("was killed for lack of memory", () => {

@@ -35,8 +35,8 @@ export function isOver({ status }: V1Pod): boolean {
   return status?.phase === "Succeeded" || status?.phase === "Failed";
 }
 
-/** Whether a pod's node has told that it ended: one that Kubernetes has given up may still run. */
-export function hasStopped(pod: V1Pod): boolean {
+/** Whether a pod's node has reported its end: one that Kubernetes has given up may still run. */
+export function isEndReported(pod: V1Pod): boolean {
   return isOver(pod) && mainOf(pod)?.state?.terminated !== undefined;
 }
 

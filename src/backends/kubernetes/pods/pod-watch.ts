@@ -14,7 +14,7 @@ import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { KubernetesError } from "../api/errors.ts";
 import { formatTask, isContainersPod } from "../names.ts";
-import { hasStopped } from "./pod-view.ts";
+import { isEndReported } from "./pod-view.ts";
 
 /** Parts and settings of a {@link PodWatch}. */
 export interface PodWatchOptions {
@@ -44,7 +44,7 @@ const goneStatus = 410;
 export class PodWatch {
   readonly #options: PodWatchOptions;
   readonly #pods = new Map<string, SeenPod>();
-  /** Events: the tasks of pods that have stopped. */
+  /** Events: the tasks of pods whose nodes have reported their end. */
   readonly #ends = new EventEmitter().setMaxListeners(0);
   readonly #closed = new AbortController();
   #running: Promise<void> | undefined;
@@ -70,10 +70,10 @@ export class PodWatch {
     return this.#pods;
   }
 
-  /** Calls back once a pod has stopped, at once if it already has. @returns ends the listening */
+  /** Calls back once a pod's node has reported its end, at once if it already has. @returns ends the listening */
   onEnd(task: string, ended: () => void): () => void {
     const seen = this.#pods.get(task);
-    if (seen !== undefined && hasStopped(seen.pod)) {
+    if (seen !== undefined && isEndReported(seen.pod)) {
       queueMicrotask(ended);
       return () => {};
     }
@@ -232,7 +232,7 @@ export class PodWatch {
         setTimeout(() => this.#pods.delete(task), rememberedMs).unref();
       }
       this.#options.changed(pod);
-      if (hasStopped(pod)) {
+      if (isEndReported(pod)) {
         this.#ends.emit(task);
       }
     }
