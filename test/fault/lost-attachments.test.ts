@@ -138,6 +138,26 @@ describe("kill -9 between a client's attach and its start", () => {
     await daemon.ok("rm", "--force", id);
   });
 
+  test("of the forwarder, as it is given the stream: the output comes, or an error", async () => {
+    const { daemon } = setting;
+    const id = await daemon.ok("create", "busybox", "sh", "-c", "echo said; exit 42");
+    const client = await attach(id);
+    const forwarder = await processOf(daemon, "forwarder");
+    process.kill(forwarder, "SIGSTOP");
+    try {
+      await start(id);
+      await sleep(500);
+    } finally {
+      process.kill(forwarder, "SIGKILL");
+    }
+    await client.end();
+    client.close();
+    const [first] = framesOf(client.body);
+    const isWhole = first?.channel === 1 && String(first.data) === "said\n";
+    assert.ok(isWhole || first?.channel === 3, `${first?.channel}: ${String(first?.data)}`);
+    await daemon.ok("rm", "--force", id);
+  });
+
   test("an attachment that its client has left breaks no wait of it", async () => {
     const { daemon } = setting;
     const id = await daemon.ok("create", "busybox", "true");

@@ -367,7 +367,7 @@ describe("a stream that goes through a worker", () => {
     await Promise.all(clients.map((client) => client.end()));
     for (const client of clients) {
       client.close();
-      assert.equal(channelText(client.body, 2), "the Docker API is shutting down\r\n");
+      assert.equal(channelText(client.body, 3), "the Docker API is shutting down\r\n");
     }
     await untilTrue(async () => (await daemon.docker("version")).code === 0); // It had taken its socket along.
     await daemon.ok("rm", "-f", "many");

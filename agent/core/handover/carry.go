@@ -37,8 +37,9 @@ var headerLead = HeaderLead
 
 // Streams of Docker's frames.
 const (
-	stdout byte = 1
-	stderr byte = 2
+	stdout      byte = 1
+	stderr      byte = 2
+	systemError byte = 3 // clients take it for an error
 )
 
 var (
@@ -231,7 +232,7 @@ func (c *carrier) end(last *agentv1.SessionResponse) *agentv1.SessionResponse {
 func (c *carrier) cut(text string) *agentv1.SessionResponse {
 	c.awaitHeader()
 	_ = c.client.Conn.SetWriteDeadline(time.Now().Add(farewell))
-	_, _ = c.framed(stderr, []byte(text+"\r\n"))
+	_, _ = c.framed(systemError, []byte(text+"\r\n"))
 	_ = c.client.Conn.CloseWrite()
 	_ = c.client.Conn.CloseRead()
 	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Error{Error: &agentv1.SessionError{

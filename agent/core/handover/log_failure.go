@@ -7,9 +7,6 @@ import (
 	"connectrpc.com/connect"
 )
 
-// systemError is the stream number of Docker's frames for error messages.
-const systemError byte = 3
-
 // LogFailure returns the error message that follows the output of a failed log.
 // framed: lines have Docker's frame headers.
 func LogFailure(err error, framed bool) []byte {

@@ -75,6 +75,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
       headerLead,
       isReportedElsewhere: isStartFailure,
       onDetach: detached(context, attachment),
+      onCut: () => loseOutput(context, attachment, name, guarded),
     });
   }
 }
@@ -103,6 +104,7 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
       multiplexed: false,
       isReportedElsewhere: isStartFailure,
       onDetach,
+      onCut: () => loseOutput(context, attachment, name, guarded),
     });
   }
 }
@@ -160,13 +162,23 @@ async function openInBand(
       return undefined;
     }
     if (!hasLeft(context)) {
-      context.services.pendingStarts.loseOutput(attachment.accepted.id, name);
-      guarded?.lost();
+      loseOutput(context, attachment, name, guarded);
     }
     await headerLead?.();
     refuseInBand(context, socket, error, framing === "multiplexed");
     return undefined;
   }
+}
+
+/** Breaks the client's waits, and lets no start be repeated whose output nobody would get. */
+function loseOutput(
+  { services }: Pick<HijackContext, "services">,
+  { accepted }: Attachment,
+  name: string,
+  guarded: GuardedRequest | undefined,
+): void {
+  services.pendingStarts.loseOutput(accepted.id, name);
+  guarded?.lost();
 }
 
 /** True if the client has left by itself. */

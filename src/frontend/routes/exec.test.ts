@@ -180,7 +180,7 @@ test("a cut stream is told in the stream and never ends as a success", async (t)
   await client.says("half");
   agent.cut();
   await client.end();
-  assert.match(channelText(client.body, 2), /agent/);
+  assert.match(channelText(client.body, 3), /agent/);
   assert.deepEqual(awaited, [id], "what the client asks next is known first");
 });
 
@@ -283,7 +283,7 @@ test("a stream that closes without an exit is an error although gRPC says OK", a
   });
   const client = connect().send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
   await client.end();
-  assert.match(channelText(client.body, 2), /ended before its last message/);
+  assert.match(channelText(client.body, 3), /ended before its last message/);
   assert.deepEqual(awaited, [id], "what the client asks next is known first");
 });
 

@@ -124,7 +124,8 @@ async function postExecStart(context: HijackContext): Promise<void> {
     multiplexed,
     headerLead: () => connection.headerLead(),
     onDetach: () => recordStreamUse(context, place.containerId, StreamUse.DETACHED, execId),
-    processEnd,
+    onExit: (exitCode) => processEnd.exited(exitCode),
+    onCut: () => processEnd.cut(), // Its client asks for the exit code next, and takes a missing one for 0.
   });
 }
 

@@ -82,13 +82,13 @@ async function handed(t: TestContext) {
   await link.opened;
   agent.once("connection", () => tell(worker, { type: "handed" }));
   const told: string[] = [];
-  const processEnd = {
-    exited: (code: number) => Promise.resolve(void told.push(`exit ${code}`)),
-    cut: () => Promise.resolve(void told.push("cut")),
+  const ends = {
+    onExit: (code: number) => Promise.resolve(void told.push(`exit ${code}`)),
+    onCut: () => void told.push("cut"),
   };
   const context = { logger, signal: new AbortController().signal, services: { handOver } };
   const onDetach = (): Promise<void> => Promise.resolve();
-  await streamToClient(context, socket, link, { stdin: true, multiplexed: false, processEnd, onDetach });
+  await streamToClient(context, socket, link, { stdin: true, multiplexed: false, ...ends, onDetach });
   return { agent, client, server, worker, told };
 }
 

@@ -5,7 +5,6 @@ import type { Outcome } from "../../agent-client/agent-stream.ts";
 import { isErrorKind, messageOf } from "../../common/errors.ts";
 import type { FrontendServices, HijackContext } from "../request-context.ts";
 import { abortClient, inBandText, joinClient } from "./client-socket.ts";
-import type { ExecEnd } from "./exec-ends.ts";
 import { endOfHanded, OutOfSight } from "./handed-on.ts";
 import type { StreamLink } from "./stream-link.ts";
 
@@ -16,8 +15,10 @@ export interface StreamToClient {
   readonly multiplexed: boolean;
   /** Resolves once output may follow the answer's header; an agent that takes the connection waits by itself. */
   readonly headerLead?: () => Promise<void>;
-  /** The process, if another answer reports its end. */
-  readonly processEnd?: Pick<ExecEnd, "exited" | "cut">;
+  /** Called with the process's exit code before the stream ends. */
+  readonly onExit?: (exitCode: number) => Promise<void>;
+  /** Called before a client sees the stream cut: its next request shall not report success. */
+  readonly onCut?: () => Promise<void> | void;
   /** True if another answer reports a failure to the client; its stream then ends silently. */
   readonly isReportedElsewhere?: (error: unknown) => boolean;
   /** Called before a client that has typed its detach keys sees the stream end. */
@@ -37,7 +38,7 @@ export async function streamToClient(
   link: StreamLink,
   shown: StreamToClient,
 ): Promise<void> {
-  const { stdin, processEnd, onDetach } = shown;
+  const { stdin, onExit, onDetach } = shown;
   const { signal } = context;
   const { handOver } = context.services;
   let outcome: Outcome;
@@ -59,7 +60,7 @@ export async function streamToClient(
     return;
   }
   if (outcome.kind === "exit") {
-    await processEnd?.exited(outcome.exitCode);
+    await onExit?.(outcome.exitCode);
   }
   if (outcome.kind === "detached") {
     await onDetach();
@@ -71,16 +72,15 @@ async function cut(
   { logger }: Pick<HijackContext, "logger">,
   socket: Duplex,
   error: unknown,
-  { multiplexed, headerLead, processEnd, isReportedElsewhere }: StreamToClient,
+  { multiplexed, headerLead, onCut, isReportedElsewhere }: StreamToClient,
 ): Promise<void> {
   if (isReportedElsewhere?.(error) === true) {
     socket.end();
   } else if (!socket.destroyed) {
     logger.warn({ err: error }, "a stream was cut");
-    // The client asks for the exit code next, and takes a missing one for 0.
-    await processEnd?.cut();
+    await onCut?.();
     await headerLead?.();
-    abortClient(socket, inBandText(`${messageOf(error)}\r\n`, multiplexed, "stderr"));
+    abortClient(socket, inBandText(`${messageOf(error)}\r\n`, multiplexed, "systemError"));
   }
 }
 
@@ -100,7 +100,7 @@ async function followHanded(
     const ended = link.ended.then((outcome) => ({ ...outcome, ...link.carried }));
     const outcome = await endOfHanded(context.logger, "a stream", offeredAt, ended);
     if (outcome.kind === "exit") {
-      await shown.processEnd?.exited(outcome.exitCode);
+      await shown.onExit?.(outcome.exitCode);
     }
   } catch (error) {
     if (!(error instanceof OutOfSight)) {
@@ -108,7 +108,7 @@ async function followHanded(
       return;
     }
     if (!isErrorKind(error.cause, "unavailable")) {
-      await shown.processEnd?.cut(); // The agent has reported this, to the client as well.
+      await shown.onCut?.(); // The agent has reported this, to the client as well.
     }
   }
   socket.destroy(); // The agent still reads the client's input, which a shutdown would cut off.
