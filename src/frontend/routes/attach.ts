@@ -2,7 +2,7 @@
 import type { Duplex } from "node:stream";
 
 import { SockerlessError } from "../../common/errors.ts";
-import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { StreamUse, WaitCondition } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { HijackedConnection } from "../hijack.ts";
 import { flag, text } from "../http/query.ts";
 import type { HijackContext } from "../request-context.ts";
@@ -17,6 +17,9 @@ import { StreamError, type StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 import { acceptWebSocket } from "../streams/web-socket.ts";
+
+/** Milliseconds in which a container whose agent has died is known to have ended. */
+const lossLimitMs = 5_000;
 
 /** The endpoints of attaching. */
 export const attachRoutes: readonly Route[] = [
@@ -75,7 +78,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
       headerLead,
       isReportedElsewhere: isStartFailure,
       onDetach: detached(context, attachment),
-      onCut: () => loseOutput(context, attachment, name, guarded),
+      onCut: () => tellLoss(context, attachment, name, guarded),
     });
   }
 }
@@ -104,7 +107,7 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
       multiplexed: false,
       isReportedElsewhere: isStartFailure,
       onDetach,
-      onCut: () => loseOutput(context, attachment, name, guarded),
+      onCut: () => tellLoss(context, attachment, name, guarded),
     });
   }
 }
@@ -168,6 +171,43 @@ async function openInBand(
     refuseInBand(context, socket, error, framing === "multiplexed");
     return undefined;
   }
+}
+
+/**
+ * Has the client learn that output is lost by its wait: that ends with the reason if the container has ended for the same
+ * one, and breaks otherwise.
+ *
+ * @returns whether it ends with the reason
+ */
+async function tellLoss(
+  context: HijackContext,
+  attachment: Attachment,
+  ...client: [name: string, guarded: GuardedRequest | undefined]
+): Promise<boolean> {
+  const isTold = await endsInError(context, attachment.accepted.id);
+  if (!isTold) {
+    loseOutput(context, attachment, ...client);
+  }
+  return isTold;
+}
+
+/** Whether a container has ended with an error, as one whose agent has died, or does so within a time. */
+async function endsInError({ services, signal }: HijackContext, container: string): Promise<boolean> {
+  const inTime = AbortSignal.any([signal, AbortSignal.timeout(lossLimitMs)]);
+  try {
+    const messages = services.backend.containers.waitContainer(
+      { container, condition: WaitCondition.NOT_RUNNING },
+      { signal: inTime },
+    );
+    for await (const { message } of messages) {
+      if (message.case === "exited") {
+        return message.value.error !== "";
+      }
+    }
+  } catch {
+    // Nobody can know.
+  }
+  return false;
 }
 
 /** Breaks the client's waits, and lets no start be repeated whose output nobody would get. */

@@ -125,7 +125,10 @@ async function postExecStart(context: HijackContext): Promise<void> {
     headerLead: () => connection.headerLead(),
     onDetach: () => recordStreamUse(context, place.containerId, StreamUse.DETACHED, execId),
     onExit: (exitCode) => processEnd.exited(exitCode),
-    onCut: () => processEnd.cut(), // Its client asks for the exit code next, and takes a missing one for 0.
+    async onCut() {
+      await processEnd.cut(); // The client asks for the exit code next, and takes a missing one for 0.
+      return false;
+    },
   });
 }
 

@@ -84,7 +84,7 @@ async function handed(t: TestContext) {
   const told: string[] = [];
   const ends = {
     onExit: (code: number) => Promise.resolve(void told.push(`exit ${code}`)),
-    onCut: () => void told.push("cut"),
+    onCut: () => Promise.resolve(told.push("cut") === 0),
   };
   const context = { logger, signal: new AbortController().signal, services: { handOver } };
   const onDetach = (): Promise<void> => Promise.resolve();

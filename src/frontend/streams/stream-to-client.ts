@@ -17,8 +17,8 @@ export interface StreamToClient {
   readonly headerLead?: () => Promise<void>;
   /** Called with the process's exit code before the stream ends. */
   readonly onExit?: (exitCode: number) => Promise<void>;
-  /** Called before a client sees the stream cut: its next request shall not report success. */
-  readonly onCut?: () => Promise<void> | void;
+  /** Called before a client sees the stream cut. @returns whether its next answer tells why; otherwise the stream does */
+  readonly onCut?: () => Promise<boolean>;
   /** True if another answer reports a failure to the client; its stream then ends silently. */
   readonly isReportedElsewhere?: (error: unknown) => boolean;
   /** Called before a client that has typed its detach keys sees the stream end. */
@@ -78,9 +78,9 @@ async function cut(
     socket.end();
   } else if (!socket.destroyed) {
     logger.warn({ err: error }, "a stream was cut");
-    await onCut?.();
+    const channel = (await onCut?.()) === true ? "stderr" : "systemError";
     await headerLead?.();
-    abortClient(socket, inBandText(`${messageOf(error)}\r\n`, multiplexed, "systemError"));
+    abortClient(socket, inBandText(`${messageOf(error)}\r\n`, multiplexed, channel));
   }
 }
 
