@@ -27,6 +27,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/network"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes"
 	"github.com/sockerless/sockerless/agent/host/volumes/block"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
@@ -98,6 +99,7 @@ type instance struct {
 
 func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*instance, error) {
 	i := &instance{}
+	i.paths = userpaths.New()
 	i.storedSocket = layout.StoredSocket()
 	var err error
 	if i.network, err = network.NewInstance(layout.Tag(), layout.NetworkNamespaces()); err != nil {
@@ -120,7 +122,7 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*in
 	}); err == nil {
 		i.containers, err = containers.New(containers.Options{
 			Layout: layout, Layers: i.layers, Network: i.network, Trash: i.trash, Volumes: i.volumes,
-			AgentPath: options.AgentPath, Runtime: i.runtime.runtime,
+			UserPaths: i.paths, AgentPath: options.AgentPath, Runtime: i.runtime.runtime,
 		})
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/network"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/host/v1/hostv1connect"
@@ -26,6 +27,7 @@ type service struct {
 	layers       *layers.Store
 	volumes      *volumes.Store
 	network      *network.Instance
+	paths        *userpaths.Looks
 	runtime      *probe
 	storedSocket string
 }
@@ -192,6 +194,10 @@ func (s *service) InspectMachine(context.Context, *connect.Request[hostv1.Inspec
 	}
 	resolver, err := machine.ResolvConf()
 	return answer(&hostv1.InspectMachineResponse{Routes: routes, ResolvConf: resolver, Now: timestamppb.Now()}, err)
+}
+
+func (s *service) LookUpPaths(ctx context.Context, r *connect.Request[hostv1.LookUpPathsRequest]) (*connect.Response[hostv1.LookUpPathsResponse], error) {
+	return answer(s.paths.At(ctx, r.Msg))
 }
 
 func (s *service) CreateVolume(ctx context.Context, r *connect.Request[hostv1.CreateVolumeRequest]) (*connect.Response[hostv1.CreateVolumeResponse], error) {

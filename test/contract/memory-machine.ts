@@ -238,7 +238,7 @@ export class MemoryMachine {
       ports: this.cloud ? portsOfFrontend : portsOfDriver,
       hostPaths:
         this.dockerSocket === undefined
-          ? { kind: "mounted", isSupplied: () => false }
+          ? { kind: "mounted", exists: async (path) => existsSync(path) }
           : { kind: "ignored", dockerSocket: this.dockerSocket },
       sharing: this.cloud ? agentsJoin : namespacesShared,
       traffic: directTraffic,

@@ -18,6 +18,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/network"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
@@ -30,6 +31,7 @@ type Containers struct {
 	network   *network.Instance
 	trash     *trash.Can
 	volumes   *volumes.Store
+	userPaths *userpaths.Looks
 	agentPath string
 	runtime   func(context.Context) (ociruntime.Runtime, error)
 
@@ -45,6 +47,8 @@ type Options struct {
 	Network *network.Instance
 	Trash   *trash.Can
 	Volumes *volumes.Store
+	// UserPaths looks at the sources of binds.
+	UserPaths *userpaths.Looks
 	// AgentPath is the executable of shims.
 	AgentPath string
 	// Runtime returns the OCI runtime once it has been probed.
@@ -64,7 +68,7 @@ func New(options Options) (*Containers, error) {
 	}
 	return &Containers{
 		layout: options.Layout, layers: options.Layers, network: options.Network, trash: options.Trash, volumes: options.Volumes,
-		agentPath: options.AgentPath, runtime: options.Runtime,
+		userPaths: options.UserPaths, agentPath: options.AgentPath, runtime: options.Runtime,
 	}, nil
 }
 

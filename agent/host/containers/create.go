@@ -41,7 +41,7 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 		}
 	}
 	for _, source := range request.BindSources {
-		if err := c.volumes.RefuseBind(source); err != nil {
+		if err := c.userPaths.Do(ctx, source, func() error { return c.volumes.RefuseBind(source) }); err != nil {
 			return err
 		}
 	}

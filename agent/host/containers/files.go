@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,24 +19,28 @@ import (
 // ensureBindSources creates missing directories where the request says so.
 // NOT_FOUND names the first other missing source. INVALID_ARGUMENT: a source lies
 // in a volume that must not be bound.
-func (l *launch) ensureBindSources() error {
+func (l *launch) ensureBindSources(ctx context.Context) error {
 	for _, source := range l.request.BindSources {
-		if err := l.volumes.RefuseBind(source.Path); err != nil {
+		if err := l.userPaths.Do(ctx, source.Path, func() error { return l.ensureBindSource(source) }); err != nil {
 			return err
 		}
-		_, err := os.Stat(source.Path)
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		if !source.Create {
-			return connect.NewError(connect.CodeNotFound, fmt.Errorf("bind source path does not exist: %s", source.Path))
-		}
-		if err := os.MkdirAll(source.Path, 0o755); err != nil {
-			return fmt.Errorf("create bind source: %w", err)
-		}
+	}
+	return nil
+}
+
+func (l *launch) ensureBindSource(source *hostv1.BindSource) error {
+	if err := l.volumes.RefuseBind(source.Path); err != nil {
+		return err
+	}
+	_, err := os.Stat(source.Path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if !source.Create {
+		return connect.NewError(connect.CodeNotFound, fmt.Errorf("bind source path does not exist: %s", source.Path))
+	}
+	if err := os.MkdirAll(source.Path, 0o755); err != nil {
+		return fmt.Errorf("create bind source: %w", err)
 	}
 	return nil
 }

@@ -167,7 +167,7 @@ func (l *launch) prepareConfig(ctx context.Context) (config []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.ensureBindSources(); err != nil {
+	if err := l.ensureBindSources(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.openVolumes(ctx); err != nil {

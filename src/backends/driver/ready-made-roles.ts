@@ -45,9 +45,10 @@ export const nothingSealed: Seals = { seal: () => Promise.resolve(undefined) };
 /** The limits of running containers cannot be changed. @param backend its name, for the error */
 export function fixedLimits(backend: string): LimitChanges {
   return {
-    encode() {
-      throw notImplemented(`the ${backend} backend cannot change the limits of a running container`);
-    },
+    encode: () =>
+      Promise.reject(
+        notImplemented(`the ${backend} backend cannot change the limits of a running container`),
+      ),
   };
 }
 

@@ -35,7 +35,7 @@ export interface LimitChanges {
    * @param limits those to change; zero or unset ones stay
    * @throws not-implemented if limits of running containers cannot be changed here
    */
-  encode(limits: Resources): Uint8Array;
+  encode(limits: Resources): Promise<Uint8Array>;
 }
 
 /**
@@ -52,6 +52,10 @@ export type HostPaths =
       readonly kind: "mounted";
       /** The backend's state directory; absent if it is not on the containers' machine. */
       readonly stateDirectory?: string;
-      /** Whether the driver provides the content of a host path in a bind mount, so that the path need not exist. */
-      isSupplied(hostPath: string): boolean;
+      /**
+       * Whether a bind mount's source exists.
+       *
+       * @throws invalid, in Docker's words; system: its file system does not answer
+       */
+      exists(hostPath: string): Promise<boolean>;
     };

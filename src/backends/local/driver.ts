@@ -21,7 +21,7 @@ import { localNetworks } from "./networks.ts";
 import { readMachineProfile } from "./oci/spec.ts";
 import { localSettings } from "./settings.ts";
 import { encodeOciLimits } from "./oci/limits.ts";
-import { isWellKnownSocket } from "../model/docker-socket.ts";
+import { bindSourceExists, pathsOfLimits } from "./paths.ts";
 import { localVolumes } from "./volumes.ts";
 import { localSteps, localWorkloads } from "./workloads.ts";
 
@@ -53,9 +53,17 @@ export function localDriver(
     silentAgents: silentAgentsAreGone,
     authority: agentsOnSockets,
     seals: nothingSealed,
-    limits: { encode: encodeOciLimits },
+    limits: {
+      async encode(limits) {
+        return encodeOciLimits(limits, await pathsOfLimits(host.client, limits));
+      },
+    },
     ports: portsOfDriver,
-    hostPaths: { kind: "mounted", stateDirectory: host.stateDir, isSupplied: isWellKnownSocket },
+    hostPaths: {
+      kind: "mounted",
+      stateDirectory: host.stateDir,
+      exists: (path) => bindSourceExists(host.client, path),
+    },
     sharing: namespacesShared,
     traffic: directTraffic,
     agentReach: agentsDialled,

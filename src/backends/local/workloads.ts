@@ -27,6 +27,7 @@ import { type MachineNames, nameFiles, readOrEmpty } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
 import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
+import { pathsOfWorkload } from "./paths.ts";
 import { publishedPorts } from "./ports.ts";
 import { hostSecrets } from "./secrets.ts";
 
@@ -55,7 +56,7 @@ export function localWorkloads(parts: LocalMachineParts): Workloads {
     },
     async launch(spec, signal, progress) {
       const from = new Date();
-      const request = launchRequest(spec, parts);
+      const request = await launchRequest(spec, parts);
       const launched = await host.launchContainer(request, { signal }).catch((error: unknown) => {
         throw launchError(error, spec);
       });
@@ -137,14 +138,15 @@ function createRequest(
 }
 
 /** The request for a start. */
-function launchRequest(
+async function launchRequest(
   workload: WorkloadSpec,
   parts: LocalMachineParts,
-): MessageInitShape<typeof LaunchContainerRequestSchema> {
+): Promise<MessageInitShape<typeof LaunchContainerRequestSchema>> {
   const { record } = workload;
   const sockets = dockerSocketMounts(workload.mounts, parts.frontendSocket);
   const withoutSockets = { ...workload, mounts: sockets.rest };
-  const spec = ociSpec(withoutSockets, parts.profile);
+  const paths = await pathsOfWorkload(parts.host, withoutSockets);
+  const spec = ociSpec(withoutSockets, parts.profile, paths);
   const ociConfig = encodeOciSpec(spec);
   const secrets = workload.secrets ?? { files: [], env: [] };
   const size = spec.process.consoleSize;

@@ -1,5 +1,5 @@
 /** Mount propagation: a container can only take part in it if the machine's mount propagates. */
-import { readFileSync, realpathSync } from "node:fs";
+import { readFileSync } from "node:fs";
 
 import { systemError } from "../../../common/errors.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
@@ -13,22 +13,13 @@ export interface SourceMount {
   readonly propagation: readonly string[];
 }
 
-/** The mounts of this process, which are the machine's, read at the first lookup. */
+/** The mounts of this process, which are the machine's, read at the first lookup. @param path without links */
 export function machineMounts(): MountLookup {
   let mounts: readonly SourceMount[] | undefined;
   return (path) => {
     mounts ??= parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"));
-    return mountOf(withoutLinks(path), mounts);
+    return mountOf(path, mounts);
   };
-}
-
-/** A missing path is created at the launch. */
-function withoutLinks(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
-  }
 }
 
 /** The mounts of proc(5)'s mountinfo, in its order. */
@@ -62,6 +53,14 @@ function unescaped(text: string): string {
   );
 }
 
+/** True if mounts are to appear in the container, or those of the container outside: that depends on the source's mount. */
+export function propagates({ propagation = "" }: ResolvedMount): boolean {
+  return shared.has(propagation) || slave.has(propagation);
+}
+
+const shared: ReadonlySet<string> = new Set(["shared", "rshared"]);
+const slave: ReadonlySet<string> = new Set(["slave", "rslave"]);
+
 /**
  * The propagation that a container's root needs for that of its mounts.
  *
@@ -74,10 +73,10 @@ export function rootPropagation(
 ): "shared" | "rslave" | undefined {
   let wanted: "shared" | "rslave" | undefined;
   for (const [{ propagation = "", propagationAsked }, source] of mounts) {
-    if (propagation === "shared" || propagation === "rshared") {
+    if (shared.has(propagation)) {
       requireOption(source, lookUp, ["shared:"], "a shared");
       wanted = "shared";
-    } else if (propagation === "slave" || propagation === "rslave") {
+    } else if (slave.has(propagation)) {
       if (propagationAsked === false && !hasOption(lookUp(source), slaveOptions)) {
         continue; // The default for the backend's own directories, only applied if the source propagates.
       }

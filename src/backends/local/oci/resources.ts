@@ -1,6 +1,6 @@
 import type { Resources, ThrottleDevice } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { invalid } from "../../../common/errors.ts";
-import type { DeviceLookup } from "./devices.ts";
+import type { LookedUpPaths } from "./looked-up-paths.ts";
 import type { OciDeviceRule, OciResources, OciThrottle } from "./types.ts";
 
 /** µs; the kernel's default, on which `--cpus` is based. */
@@ -10,14 +10,14 @@ const defaultCpuPeriod = 100_000;
 export function containerResources(
   given: Resources | undefined,
   deviceRules: OciDeviceRule[],
-  lookup: DeviceLookup,
+  paths: Pick<LookedUpPaths, "devices">,
 ): OciResources {
   if (given === undefined) {
     return { devices: deviceRules };
   }
   const memory = memoryLimits(given);
   const cpu = cpuLimits(given);
-  const blockIO = blockIoLimits(given, lookup);
+  const blockIO = blockIoLimits(given, paths);
   return {
     devices: deviceRules,
     ...(Object.keys(memory).length > 0 && { memory }),
@@ -69,14 +69,28 @@ function cpuLimits(given: Resources): NonNullable<OciResources["cpu"]> {
   };
 }
 
-function blockIoLimits(given: Resources, lookup: DeviceLookup): NonNullable<OciResources["blockIO"]> {
+/** Devices that have limits of their own. */
+export function limitedDevices(given: Resources): { readonly path: string }[] {
+  return [
+    ...given.blkioWeightDevice,
+    ...given.blkioDeviceReadBps,
+    ...given.blkioDeviceWriteBps,
+    ...given.blkioDeviceReadIops,
+    ...given.blkioDeviceWriteIops,
+  ];
+}
+
+function blockIoLimits(
+  given: Resources,
+  paths: Pick<LookedUpPaths, "devices">,
+): NonNullable<OciResources["blockIO"]> {
   const throttles = (devices: readonly ThrottleDevice[]): OciThrottle[] =>
-    devices.map(({ path, rate }) => ({ ...numbersOf(path, lookup), rate: Number(rate) }));
+    devices.map(({ path, rate }) => ({ ...numbersOf(path, paths), rate: Number(rate) }));
   return {
     ...(given.blkioWeight !== 0 && { weight: given.blkioWeight }),
     ...(given.blkioWeightDevice.length > 0 && {
       weightDevice: given.blkioWeightDevice.map(({ path, weight }) => ({
-        ...numbersOf(path, lookup),
+        ...numbersOf(path, paths),
         weight,
       })),
     }),
@@ -95,15 +109,14 @@ function blockIoLimits(given: Resources, lookup: DeviceLookup): NonNullable<OciR
   };
 }
 
-function numbersOf(path: string, lookup: DeviceLookup): { major: number; minor: number } {
-  let found: ReturnType<DeviceLookup>;
-  try {
-    found = lookup(path);
-  } catch (cause) {
-    throw invalid(`no such device: ${path}`, cause);
+function numbersOf(path: string, paths: Pick<LookedUpPaths, "devices">): { major: number; minor: number } {
+  const { nodes, failure } = paths.devices(path);
+  if (failure !== "") {
+    throw invalid(`no such device: ${path}`);
   }
-  if (found === undefined) {
+  const device = nodes.find((node) => node.path === "");
+  if (device === undefined) {
     throw invalid(`not a device node: ${path}`);
   }
-  return { major: found.major, minor: found.minor };
+  return { major: device.major, minor: device.minor };
 }

@@ -4,7 +4,8 @@ import type { HelloResponse } from "../../../gen/sockerless/host/v1/host_pb.ts";
 import { maskedPaths, readonlyPaths } from "../../security/default-paths.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
-import { containerDevices, type DeviceSource, machineDevices, machineDevicesBelow } from "./devices.ts";
+import { containerDevices } from "./devices.ts";
+import type { LookedUpPaths } from "./looked-up-paths.ts";
 import { containerMounts, sourceOf } from "./mounts.ts";
 import { containerNamespaces } from "./namespaces.ts";
 import { machineMounts, type MountLookup, rootPropagation } from "./propagation.ts";
@@ -27,7 +28,6 @@ export interface MachineProfile {
   readonly readonlyPaths: readonly string[];
   /** Whether a sysctl such as `net.ipv4.ping_group_range` exists. */
   hasSysctl(name: string): boolean;
-  readonly devices: DeviceSource;
   /** Whether the kernel confines processes by AppArmor profiles. */
   readonly appArmor: boolean;
 }
@@ -44,7 +44,6 @@ export function readMachineProfile(
     maskedPaths: [...maskedPaths, ...thermalThrottlePaths()],
     readonlyPaths: readonlyPaths,
     hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
-    devices: { lookUp: machineDevices, below: machineDevicesBelow },
     appArmor: hello.apparmor,
   };
 }
@@ -70,9 +69,10 @@ function thermalThrottlePaths(): string[] {
  * The OCI runtime configuration of a container, except for what the host process fills in (root.path, process.user, the
  * network namespace, cgroup and managed files).
  *
+ * @param paths found for the workload
  * @throws SockerlessError `invalid` for settings that contradict each other or the machine, or are too long
  */
-export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpec {
+export function ociSpec(workload: WorkloadSpec, machine: MachineProfile, paths: LookedUpPaths): OciSpec {
   const { record } = workload;
   const given = record.hostConfig;
   const privileged = given?.privileged ?? false;
@@ -88,14 +88,15 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
       cgroupRules: given?.resources?.deviceCgroupRules ?? [],
       privileged,
     },
-    machine.devices,
+    paths,
   );
   const openPaths = privileged || security.systemPathsUnconfined;
   const ownUts = given?.utsMode !== "host";
   const sysctl = sysctls(workload, machine);
+  const mountOf = machine.mounts();
   const propagation = rootPropagation(
     workload.mounts.map((mount) => [mount, sourceOf(mount)]),
-    machine.mounts(),
+    (path) => mountOf(paths.realPath(path)),
   );
   const spec: OciSpec = {
     ociVersion: "1.0.2",
@@ -136,7 +137,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
       maskedPaths: given?.maskedPaths?.values ?? (openPaths ? [] : machine.maskedPaths),
       readonlyPaths: given?.readonlyPaths?.values ?? (openPaths ? [] : machine.readonlyPaths),
       devices,
-      resources: containerResources(given?.resources, rules, machine.devices.lookUp),
+      resources: containerResources(given?.resources, rules, paths),
       ...(Object.keys(sysctl).length > 0 && { sysctl }),
       ...(seccomp !== undefined && { seccomp }),
       ...(propagation !== undefined && { rootfsPropagation: propagation }),

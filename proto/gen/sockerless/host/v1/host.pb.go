@@ -3940,6 +3940,331 @@ func (x *InspectMachineResponse) GetNow() *timestamppb.Timestamp {
 	return nil
 }
 
+type LookUpPathsRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Paths          []string               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`     // absolute
+	Devices        []string               `protobuf:"bytes,2,rep,name=devices,proto3" json:"devices,omitempty"` // absolute paths of devices, or of directories of them
+	MachineDevices bool                   `protobuf:"varint,3,opt,name=machine_devices,json=machineDevices,proto3" json:"machine_devices,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *LookUpPathsRequest) Reset() {
+	*x = LookUpPathsRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookUpPathsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookUpPathsRequest) ProtoMessage() {}
+
+func (x *LookUpPathsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookUpPathsRequest.ProtoReflect.Descriptor instead.
+func (*LookUpPathsRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *LookUpPathsRequest) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *LookUpPathsRequest) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *LookUpPathsRequest) GetMachineDevices() bool {
+	if x != nil {
+		return x.MachineDevices
+	}
+	return false
+}
+
+type LookUpPathsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Paths   []*FoundPath           `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`     // as many as asked for, in their order
+	Devices []*FoundDevices        `protobuf:"bytes,2,rep,name=devices,proto3" json:"devices,omitempty"` // the same
+	// All in /dev, but the console and those that each container has its own of.
+	MachineDevices []*DeviceNode `protobuf:"bytes,3,rep,name=machine_devices,json=machineDevices,proto3" json:"machine_devices,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *LookUpPathsResponse) Reset() {
+	*x = LookUpPathsResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookUpPathsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookUpPathsResponse) ProtoMessage() {}
+
+func (x *LookUpPathsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookUpPathsResponse.ProtoReflect.Descriptor instead.
+func (*LookUpPathsResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *LookUpPathsResponse) GetPaths() []*FoundPath {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *LookUpPathsResponse) GetDevices() []*FoundDevices {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *LookUpPathsResponse) GetMachineDevices() []*DeviceNode {
+	if x != nil {
+		return x.MachineDevices
+	}
+	return nil
+}
+
+type FoundPath struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RealPath      string                 `protobuf:"bytes,1,opt,name=real_path,json=realPath,proto3" json:"real_path,omitempty"` // without links
+	Failure       string                 `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`                   // reason why nothing was found; empty if something was
+	Missing       bool                   `protobuf:"varint,3,opt,name=missing,proto3" json:"missing,omitempty"`                  // nothing is there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FoundPath) Reset() {
+	*x = FoundPath{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FoundPath) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FoundPath) ProtoMessage() {}
+
+func (x *FoundPath) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FoundPath.ProtoReflect.Descriptor instead.
+func (*FoundPath) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *FoundPath) GetRealPath() string {
+	if x != nil {
+		return x.RealPath
+	}
+	return ""
+}
+
+func (x *FoundPath) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *FoundPath) GetMissing() bool {
+	if x != nil {
+		return x.Missing
+	}
+	return false
+}
+
+type FoundDevices struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*DeviceNode          `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`     // none for another file
+	Failure       string                 `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"` // as of FoundPath; also that there are too many files
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FoundDevices) Reset() {
+	*x = FoundDevices{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FoundDevices) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FoundDevices) ProtoMessage() {}
+
+func (x *FoundDevices) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FoundDevices.ProtoReflect.Descriptor instead.
+func (*FoundDevices) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *FoundDevices) GetNodes() []*DeviceNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *FoundDevices) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+type DeviceNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // relative to the directory; empty if the path is a device
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"` // "c" or "b"
+	Major         uint32                 `protobuf:"varint,3,opt,name=major,proto3" json:"major,omitempty"`
+	Minor         uint32                 `protobuf:"varint,4,opt,name=minor,proto3" json:"minor,omitempty"`
+	Mode          uint32                 `protobuf:"varint,5,opt,name=mode,proto3" json:"mode,omitempty"` // permissions
+	Uid           uint32                 `protobuf:"varint,6,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,7,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceNode) Reset() {
+	*x = DeviceNode{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceNode) ProtoMessage() {}
+
+func (x *DeviceNode) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceNode.ProtoReflect.Descriptor instead.
+func (*DeviceNode) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *DeviceNode) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DeviceNode) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DeviceNode) GetMajor() uint32 {
+	if x != nil {
+		return x.Major
+	}
+	return 0
+}
+
+func (x *DeviceNode) GetMinor() uint32 {
+	if x != nil {
+		return x.Minor
+	}
+	return 0
+}
+
+func (x *DeviceNode) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *DeviceNode) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *DeviceNode) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
 type CreateVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3951,7 +4276,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4288,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[58]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4301,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -4011,7 +4336,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4023,7 +4348,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[59]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4036,7 +4361,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -4069,7 +4394,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4081,7 +4406,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[60]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4094,7 +4419,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -4112,7 +4437,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4449,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[61]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4137,7 +4462,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{66}
 }
 
 type ListVolumesRequest struct {
@@ -4148,7 +4473,7 @@ type ListVolumesRequest struct {
 
 func (x *ListVolumesRequest) Reset() {
 	*x = ListVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +4485,7 @@ func (x *ListVolumesRequest) String() string {
 func (*ListVolumesRequest) ProtoMessage() {}
 
 func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[62]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +4498,7 @@ func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesRequest.ProtoReflect.Descriptor instead.
 func (*ListVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{67}
 }
 
 type ListVolumesResponse struct {
@@ -4185,7 +4510,7 @@ type ListVolumesResponse struct {
 
 func (x *ListVolumesResponse) Reset() {
 	*x = ListVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4197,7 +4522,7 @@ func (x *ListVolumesResponse) String() string {
 func (*ListVolumesResponse) ProtoMessage() {}
 
 func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[63]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4210,7 +4535,7 @@ func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesResponse.ProtoReflect.Descriptor instead.
 func (*ListVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListVolumesResponse) GetVolumes() []*VolumeOnDisk {
@@ -4232,7 +4557,7 @@ type VolumeOnDisk struct {
 
 func (x *VolumeOnDisk) Reset() {
 	*x = VolumeOnDisk{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4244,7 +4569,7 @@ func (x *VolumeOnDisk) String() string {
 func (*VolumeOnDisk) ProtoMessage() {}
 
 func (x *VolumeOnDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[64]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4257,7 +4582,7 @@ func (x *VolumeOnDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnDisk.ProtoReflect.Descriptor instead.
 func (*VolumeOnDisk) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *VolumeOnDisk) GetName() string {
@@ -4296,7 +4621,7 @@ type WatchVolumesRequest struct {
 
 func (x *WatchVolumesRequest) Reset() {
 	*x = WatchVolumesRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4308,7 +4633,7 @@ func (x *WatchVolumesRequest) String() string {
 func (*WatchVolumesRequest) ProtoMessage() {}
 
 func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[65]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4321,7 +4646,7 @@ func (x *WatchVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesRequest.ProtoReflect.Descriptor instead.
 func (*WatchVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{70}
 }
 
 // A volume whose disk has too little room.
@@ -4336,7 +4661,7 @@ type WatchVolumesResponse struct {
 
 func (x *WatchVolumesResponse) Reset() {
 	*x = WatchVolumesResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4673,7 @@ func (x *WatchVolumesResponse) String() string {
 func (*WatchVolumesResponse) ProtoMessage() {}
 
 func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[66]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4686,7 @@ func (x *WatchVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchVolumesResponse.ProtoReflect.Descriptor instead.
 func (*WatchVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WatchVolumesResponse) GetName() string {
@@ -4395,7 +4720,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4407,7 +4732,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[67]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4420,7 +4745,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -4447,7 +4772,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4459,7 +4784,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[68]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4472,7 +4797,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -4777,7 +5102,31 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x06routes\x18\x01 \x03(\tR\x06routes\x12\x1f\n" +
 	"\vresolv_conf\x18\x02 \x01(\fR\n" +
 	"resolvConf\x12,\n" +
-	"\x03now\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xcd\x01\n" +
+	"\x03now\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"m\n" +
+	"\x12LookUpPathsRequest\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x18\n" +
+	"\adevices\x18\x02 \x03(\tR\adevices\x12'\n" +
+	"\x0fmachine_devices\x18\x03 \x01(\bR\x0emachineDevices\"\xcf\x01\n" +
+	"\x13LookUpPathsResponse\x123\n" +
+	"\x05paths\x18\x01 \x03(\v2\x1d.sockerless.host.v1.FoundPathR\x05paths\x12:\n" +
+	"\adevices\x18\x02 \x03(\v2 .sockerless.host.v1.FoundDevicesR\adevices\x12G\n" +
+	"\x0fmachine_devices\x18\x03 \x03(\v2\x1e.sockerless.host.v1.DeviceNodeR\x0emachineDevices\"\\\n" +
+	"\tFoundPath\x12\x1b\n" +
+	"\treal_path\x18\x01 \x01(\tR\brealPath\x12\x18\n" +
+	"\afailure\x18\x02 \x01(\tR\afailure\x12\x18\n" +
+	"\amissing\x18\x03 \x01(\bR\amissing\"^\n" +
+	"\fFoundDevices\x124\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1e.sockerless.host.v1.DeviceNodeR\x05nodes\x12\x18\n" +
+	"\afailure\x18\x02 \x01(\tR\afailure\"\x98\x01\n" +
+	"\n" +
+	"DeviceNode\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
+	"\x05major\x18\x03 \x01(\rR\x05major\x12\x14\n" +
+	"\x05minor\x18\x04 \x01(\rR\x05minor\x12\x12\n" +
+	"\x04mode\x18\x05 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\a \x01(\rR\x03gid\"\xcd\x01\n" +
 	"\x13CreateVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x12N\n" +
@@ -4834,7 +5183,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rVolumeContent\x12\x1e\n" +
 	"\x1aVOLUME_CONTENT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13VOLUME_CONTENT_HERE\x10\x01\x12'\n" +
-	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xdf\x11\n" +
+	"#VOLUME_CONTENT_HERE_WITHOUT_OPTIONS\x10\x022\xc4\x12\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -4854,7 +5203,8 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rRemoveNetwork\x12(.sockerless.host.v1.RemoveNetworkRequest\x1a).sockerless.host.v1.RemoveNetworkResponse\x12m\n" +
 	"\x10ConnectContainer\x12+.sockerless.host.v1.ConnectContainerRequest\x1a,.sockerless.host.v1.ConnectContainerResponse\x12v\n" +
 	"\x13DisconnectContainer\x12..sockerless.host.v1.DisconnectContainerRequest\x1a/.sockerless.host.v1.DisconnectContainerResponse\x12l\n" +
-	"\x0eInspectMachine\x12).sockerless.host.v1.InspectMachineRequest\x1a*.sockerless.host.v1.InspectMachineResponse\"\x03\x90\x02\x01\x12a\n" +
+	"\x0eInspectMachine\x12).sockerless.host.v1.InspectMachineRequest\x1a*.sockerless.host.v1.InspectMachineResponse\"\x03\x90\x02\x01\x12c\n" +
+	"\vLookUpPaths\x12&.sockerless.host.v1.LookUpPathsRequest\x1a'.sockerless.host.v1.LookUpPathsResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\fCreateVolume\x12'.sockerless.host.v1.CreateVolumeRequest\x1a(.sockerless.host.v1.CreateVolumeResponse\x12a\n" +
 	"\fRemoveVolume\x12'.sockerless.host.v1.RemoveVolumeRequest\x1a(.sockerless.host.v1.RemoveVolumeResponse\x12c\n" +
 	"\vListVolumes\x12&.sockerless.host.v1.ListVolumesRequest\x1a'.sockerless.host.v1.ListVolumesResponse\"\x03\x90\x02\x01\x12c\n" +
@@ -4875,7 +5225,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(VolumeSharing)(0),                  // 0: sockerless.host.v1.VolumeSharing
 	(VolumeContent)(0),                  // 1: sockerless.host.v1.VolumeContent
@@ -4937,25 +5287,30 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*NameFileChange)(nil),              // 57: sockerless.host.v1.NameFileChange
 	(*InspectMachineRequest)(nil),       // 58: sockerless.host.v1.InspectMachineRequest
 	(*InspectMachineResponse)(nil),      // 59: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),         // 60: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),        // 61: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),         // 62: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),        // 63: sockerless.host.v1.RemoveVolumeResponse
-	(*ListVolumesRequest)(nil),          // 64: sockerless.host.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),         // 65: sockerless.host.v1.ListVolumesResponse
-	(*VolumeOnDisk)(nil),                // 66: sockerless.host.v1.VolumeOnDisk
-	(*WatchVolumesRequest)(nil),         // 67: sockerless.host.v1.WatchVolumesRequest
-	(*WatchVolumesResponse)(nil),        // 68: sockerless.host.v1.WatchVolumesResponse
-	(*MeasureDiskRequest)(nil),          // 69: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),         // 70: sockerless.host.v1.MeasureDiskResponse
-	nil,                                 // 71: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	nil,                                 // 72: sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	nil,                                 // 73: sockerless.host.v1.VolumeOnDisk.OptionsEntry
-	nil,                                 // 74: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                                 // 75: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),              // 76: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),           // 77: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),       // 78: google.protobuf.Timestamp
+	(*LookUpPathsRequest)(nil),          // 60: sockerless.host.v1.LookUpPathsRequest
+	(*LookUpPathsResponse)(nil),         // 61: sockerless.host.v1.LookUpPathsResponse
+	(*FoundPath)(nil),                   // 62: sockerless.host.v1.FoundPath
+	(*FoundDevices)(nil),                // 63: sockerless.host.v1.FoundDevices
+	(*DeviceNode)(nil),                  // 64: sockerless.host.v1.DeviceNode
+	(*CreateVolumeRequest)(nil),         // 65: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),        // 66: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),         // 67: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),        // 68: sockerless.host.v1.RemoveVolumeResponse
+	(*ListVolumesRequest)(nil),          // 69: sockerless.host.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),         // 70: sockerless.host.v1.ListVolumesResponse
+	(*VolumeOnDisk)(nil),                // 71: sockerless.host.v1.VolumeOnDisk
+	(*WatchVolumesRequest)(nil),         // 72: sockerless.host.v1.WatchVolumesRequest
+	(*WatchVolumesResponse)(nil),        // 73: sockerless.host.v1.WatchVolumesResponse
+	(*MeasureDiskRequest)(nil),          // 74: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 75: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 76: sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	nil,                                 // 77: sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	nil,                                 // 78: sockerless.host.v1.VolumeOnDisk.OptionsEntry
+	nil,                                 // 79: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 80: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 81: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 82: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 83: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.HelloResponse.volume_drivers:type_name -> sockerless.host.v1.VolumeDriver
@@ -4966,7 +5321,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	13, // 5: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	17, // 6: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	19, // 7: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	76, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	81, // 8: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	20, // 9: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	12, // 10: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	11, // 11: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -4977,9 +5332,9 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	16, // 16: sockerless.host.v1.Interface.sysctls:type_name -> sockerless.host.v1.InterfaceSysctl
 	18, // 17: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	28, // 18: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	77, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	82, // 19: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	18, // 20: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	78, // 21: sockerless.host.v1.ContainerOnDisk.begun_at:type_name -> google.protobuf.Timestamp
+	83, // 21: sockerless.host.v1.ContainerOnDisk.begun_at:type_name -> google.protobuf.Timestamp
 	33, // 22: sockerless.host.v1.TakeUploadResponse.ready:type_name -> sockerless.host.v1.UploadReady
 	34, // 23: sockerless.host.v1.TakeUploadResponse.taken:type_name -> sockerless.host.v1.UploadTaken
 	33, // 24: sockerless.host.v1.TakeArchiveResponse.ready:type_name -> sockerless.host.v1.UploadReady
@@ -4992,63 +5347,69 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	15, // 31: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
 	57, // 32: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
 	57, // 33: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	78, // 34: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	71, // 35: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
-	72, // 36: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
-	66, // 37: sockerless.host.v1.ListVolumesResponse.volumes:type_name -> sockerless.host.v1.VolumeOnDisk
-	73, // 38: sockerless.host.v1.VolumeOnDisk.options:type_name -> sockerless.host.v1.VolumeOnDisk.OptionsEntry
-	78, // 39: sockerless.host.v1.VolumeOnDisk.created:type_name -> google.protobuf.Timestamp
-	74, // 40: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	75, // 41: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	2,  // 42: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	5,  // 43: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	9,  // 44: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	22, // 45: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	24, // 46: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	26, // 47: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	29, // 48: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	31, // 49: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
-	35, // 50: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
-	41, // 51: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
-	45, // 52: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	47, // 53: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	49, // 54: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	51, // 55: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	53, // 56: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	55, // 57: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	58, // 58: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	60, // 59: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	62, // 60: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	64, // 61: sockerless.host.v1.HostService.ListVolumes:input_type -> sockerless.host.v1.ListVolumesRequest
-	67, // 62: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
-	69, // 63: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	3,  // 64: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	8,  // 65: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	21, // 66: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	23, // 67: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	25, // 68: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	27, // 69: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	30, // 70: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	32, // 71: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
-	36, // 72: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
-	44, // 73: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
-	46, // 74: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	48, // 75: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	50, // 76: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	52, // 77: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	54, // 78: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	56, // 79: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	59, // 80: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	61, // 81: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	63, // 82: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	65, // 83: sockerless.host.v1.HostService.ListVolumes:output_type -> sockerless.host.v1.ListVolumesResponse
-	68, // 84: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
-	70, // 85: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	64, // [64:86] is the sub-list for method output_type
-	42, // [42:64] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	83, // 34: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	62, // 35: sockerless.host.v1.LookUpPathsResponse.paths:type_name -> sockerless.host.v1.FoundPath
+	63, // 36: sockerless.host.v1.LookUpPathsResponse.devices:type_name -> sockerless.host.v1.FoundDevices
+	64, // 37: sockerless.host.v1.LookUpPathsResponse.machine_devices:type_name -> sockerless.host.v1.DeviceNode
+	64, // 38: sockerless.host.v1.FoundDevices.nodes:type_name -> sockerless.host.v1.DeviceNode
+	76, // 39: sockerless.host.v1.CreateVolumeRequest.options:type_name -> sockerless.host.v1.CreateVolumeRequest.OptionsEntry
+	77, // 40: sockerless.host.v1.CreateVolumeResponse.status:type_name -> sockerless.host.v1.CreateVolumeResponse.StatusEntry
+	71, // 41: sockerless.host.v1.ListVolumesResponse.volumes:type_name -> sockerless.host.v1.VolumeOnDisk
+	78, // 42: sockerless.host.v1.VolumeOnDisk.options:type_name -> sockerless.host.v1.VolumeOnDisk.OptionsEntry
+	83, // 43: sockerless.host.v1.VolumeOnDisk.created:type_name -> google.protobuf.Timestamp
+	79, // 44: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	80, // 45: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	2,  // 46: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	5,  // 47: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	9,  // 48: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	22, // 49: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	24, // 50: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	26, // 51: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	29, // 52: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	31, // 53: sockerless.host.v1.HostService.TakeUpload:input_type -> sockerless.host.v1.TakeUploadRequest
+	35, // 54: sockerless.host.v1.HostService.TakeArchive:input_type -> sockerless.host.v1.TakeArchiveRequest
+	41, // 55: sockerless.host.v1.HostService.OfferArchive:input_type -> sockerless.host.v1.OfferArchiveRequest
+	45, // 56: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	47, // 57: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	49, // 58: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	51, // 59: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	53, // 60: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	55, // 61: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	58, // 62: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	60, // 63: sockerless.host.v1.HostService.LookUpPaths:input_type -> sockerless.host.v1.LookUpPathsRequest
+	65, // 64: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	67, // 65: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	69, // 66: sockerless.host.v1.HostService.ListVolumes:input_type -> sockerless.host.v1.ListVolumesRequest
+	72, // 67: sockerless.host.v1.HostService.WatchVolumes:input_type -> sockerless.host.v1.WatchVolumesRequest
+	74, // 68: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	3,  // 69: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	8,  // 70: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	21, // 71: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	23, // 72: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	25, // 73: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	27, // 74: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	30, // 75: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	32, // 76: sockerless.host.v1.HostService.TakeUpload:output_type -> sockerless.host.v1.TakeUploadResponse
+	36, // 77: sockerless.host.v1.HostService.TakeArchive:output_type -> sockerless.host.v1.TakeArchiveResponse
+	44, // 78: sockerless.host.v1.HostService.OfferArchive:output_type -> sockerless.host.v1.OfferArchiveResponse
+	46, // 79: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	48, // 80: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	50, // 81: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	52, // 82: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	54, // 83: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	56, // 84: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	59, // 85: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	61, // 86: sockerless.host.v1.HostService.LookUpPaths:output_type -> sockerless.host.v1.LookUpPathsResponse
+	66, // 87: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	68, // 88: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	70, // 89: sockerless.host.v1.HostService.ListVolumes:output_type -> sockerless.host.v1.ListVolumesResponse
+	73, // 90: sockerless.host.v1.HostService.WatchVolumes:output_type -> sockerless.host.v1.WatchVolumesResponse
+	75, // 91: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	69, // [69:92] is the sub-list for method output_type
+	46, // [46:69] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -5088,7 +5449,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   74,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

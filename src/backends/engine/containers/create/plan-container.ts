@@ -1,8 +1,7 @@
 /** Plans a container from a request: validates everything and creates nothing. */
-import { stat } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 
-import { errnoOf, invalid, isErrorKind, messageOf, notImplemented } from "../../../../common/errors.ts";
+import { invalid, isErrorKind, messageOf, notImplemented } from "../../../../common/errors.ts";
 import { HostConfigSchema, NetworkingConfigSchema } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   ContainerStateSchema,
@@ -133,16 +132,8 @@ async function refuseMissingSources(context: EngineContext, mounts: readonly Pla
     return;
   }
   for (const { point, mustExist } of mounts) {
-    if (point.type !== "bind" || mustExist !== true || hostPaths.isSupplied(point.source)) {
-      continue;
-    }
-    try {
-      await stat(point.source);
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") {
-        throw bindSourceMissing(point.source);
-      }
-      throw error;
+    if (point.type === "bind" && mustExist === true && !(await hostPaths.exists(point.source))) {
+      throw bindSourceMissing(point.source);
     }
   }
 }

@@ -53,7 +53,9 @@ export async function updateContainer(
       const hostConfig = updatedHostConfig(hostConfigOf(record), changes, restartPolicy);
       const changed = givenSettings(changes);
       if (hasProcess(record) && Object.keys(changed).length > 0) {
-        const ociResources = context.driver.limits.encode(create(ResourcesSchema, changed as Resources));
+        const ociResources = await context.driver.limits.encode(
+          create(ResourcesSchema, changed as Resources),
+        );
         await callAgent(live, (agent, options) => agent.update({ ociResources }, options));
       }
       await context.state.commit((change) => {

@@ -93,6 +93,8 @@ const (
 	// HostServiceInspectMachineProcedure is the fully-qualified name of the HostService's
 	// InspectMachine RPC.
 	HostServiceInspectMachineProcedure = "/sockerless.host.v1.HostService/InspectMachine"
+	// HostServiceLookUpPathsProcedure is the fully-qualified name of the HostService's LookUpPaths RPC.
+	HostServiceLookUpPathsProcedure = "/sockerless.host.v1.HostService/LookUpPaths"
 	// HostServiceCreateVolumeProcedure is the fully-qualified name of the HostService's CreateVolume
 	// RPC.
 	HostServiceCreateVolumeProcedure = "/sockerless.host.v1.HostService/CreateVolume"
@@ -169,6 +171,9 @@ type HostServiceClient interface {
 	// Routes of the machine (for picking address pools that collide with none)
 	// and its resolver configuration.
 	InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error)
+	// Looks at paths that users name. Nobody else waits for a file system that
+	// does not answer: after a time the call fails with DEADLINE_EXCEEDED.
+	LookUpPaths(context.Context, *connect.Request[v1.LookUpPathsRequest]) (*connect.Response[v1.LookUpPathsResponse], error)
 	// Makes what outlives containers, in the way of a driver. May be repeated.
 	// INVALID_ARGUMENT: options, before anything is made. ALREADY_EXISTS: the
 	// volume is there, and other than the options ask.
@@ -304,6 +309,13 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		lookUpPaths: connect.NewClient[v1.LookUpPathsRequest, v1.LookUpPathsResponse](
+			httpClient,
+			baseURL+HostServiceLookUpPathsProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("LookUpPaths")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		createVolume: connect.NewClient[v1.CreateVolumeRequest, v1.CreateVolumeResponse](
 			httpClient,
 			baseURL+HostServiceCreateVolumeProcedure,
@@ -358,6 +370,7 @@ type hostServiceClient struct {
 	connectContainer    *connect.Client[v1.ConnectContainerRequest, v1.ConnectContainerResponse]
 	disconnectContainer *connect.Client[v1.DisconnectContainerRequest, v1.DisconnectContainerResponse]
 	inspectMachine      *connect.Client[v1.InspectMachineRequest, v1.InspectMachineResponse]
+	lookUpPaths         *connect.Client[v1.LookUpPathsRequest, v1.LookUpPathsResponse]
 	createVolume        *connect.Client[v1.CreateVolumeRequest, v1.CreateVolumeResponse]
 	removeVolume        *connect.Client[v1.RemoveVolumeRequest, v1.RemoveVolumeResponse]
 	listVolumes         *connect.Client[v1.ListVolumesRequest, v1.ListVolumesResponse]
@@ -450,6 +463,11 @@ func (c *hostServiceClient) InspectMachine(ctx context.Context, req *connect.Req
 	return c.inspectMachine.CallUnary(ctx, req)
 }
 
+// LookUpPaths calls sockerless.host.v1.HostService.LookUpPaths.
+func (c *hostServiceClient) LookUpPaths(ctx context.Context, req *connect.Request[v1.LookUpPathsRequest]) (*connect.Response[v1.LookUpPathsResponse], error) {
+	return c.lookUpPaths.CallUnary(ctx, req)
+}
+
 // CreateVolume calls sockerless.host.v1.HostService.CreateVolume.
 func (c *hostServiceClient) CreateVolume(ctx context.Context, req *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error) {
 	return c.createVolume.CallUnary(ctx, req)
@@ -536,6 +554,9 @@ type HostServiceHandler interface {
 	// Routes of the machine (for picking address pools that collide with none)
 	// and its resolver configuration.
 	InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error)
+	// Looks at paths that users name. Nobody else waits for a file system that
+	// does not answer: after a time the call fails with DEADLINE_EXCEEDED.
+	LookUpPaths(context.Context, *connect.Request[v1.LookUpPathsRequest]) (*connect.Response[v1.LookUpPathsResponse], error)
 	// Makes what outlives containers, in the way of a driver. May be repeated.
 	// INVALID_ARGUMENT: options, before anything is made. ALREADY_EXISTS: the
 	// volume is there, and other than the options ask.
@@ -667,6 +688,13 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceLookUpPathsHandler := connect.NewUnaryHandler(
+		HostServiceLookUpPathsProcedure,
+		svc.LookUpPaths,
+		connect.WithSchema(hostServiceMethods.ByName("LookUpPaths")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceCreateVolumeHandler := connect.NewUnaryHandler(
 		HostServiceCreateVolumeProcedure,
 		svc.CreateVolume,
@@ -735,6 +763,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceDisconnectContainerHandler.ServeHTTP(w, r)
 		case HostServiceInspectMachineProcedure:
 			hostServiceInspectMachineHandler.ServeHTTP(w, r)
+		case HostServiceLookUpPathsProcedure:
+			hostServiceLookUpPathsHandler.ServeHTTP(w, r)
 		case HostServiceCreateVolumeProcedure:
 			hostServiceCreateVolumeHandler.ServeHTTP(w, r)
 		case HostServiceRemoveVolumeProcedure:
@@ -820,6 +850,10 @@ func (UnimplementedHostServiceHandler) DisconnectContainer(context.Context, *con
 
 func (UnimplementedHostServiceHandler) InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.InspectMachine is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) LookUpPaths(context.Context, *connect.Request[v1.LookUpPathsRequest]) (*connect.Response[v1.LookUpPathsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.LookUpPaths is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error) {

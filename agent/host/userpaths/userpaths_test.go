@@ -1,0 +1,111 @@
+package userpaths
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
+)
+
+func at(t *testing.T, request *hostv1.LookUpPathsRequest) *hostv1.LookUpPathsResponse {
+	t.Helper()
+	found, err := New().At(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestPathsAreFoundWithoutLinks(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("/etc", link); err != nil {
+		t.Fatal(err)
+	}
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	found := at(t, &hostv1.LookUpPathsRequest{Paths: []string{link, filepath.Join(dir, "none"), "/etc/passwd/x", loop}}).Paths
+	if found[0].RealPath != "/etc" || found[0].Failure != "" {
+		t.Error(found[0])
+	}
+	for _, missing := range found[1:3] {
+		if !missing.Missing || missing.Failure == "" {
+			t.Error(missing)
+		}
+	}
+	if found[3].Missing || found[3].Failure == "" {
+		t.Error(found[3])
+	}
+}
+
+func TestDevices(t *testing.T) {
+	found := at(t, &hostv1.LookUpPathsRequest{Devices: []string{"/dev/null", "/dev", "/etc/passwd", "/none"}, MachineDevices: true})
+	null := found.Devices[0].Nodes
+	if len(null) != 1 || null[0].Path != "" || null[0].Type != "c" || null[0].Major != 1 || null[0].Minor != 3 || null[0].Mode != 0o666 {
+		t.Error(null)
+	}
+	names := func(nodes []*hostv1.DeviceNode) (all []string) {
+		for _, node := range nodes {
+			all = append(all, node.Path)
+		}
+		return all
+	}
+	if all := names(found.Devices[1].Nodes); !slices.Contains(all, "null") || !slices.Contains(all, "pts/ptmx") {
+		t.Error(all)
+	}
+	for _, name := range names(found.MachineDevices) {
+		if strings.HasPrefix(name, "pts/") || name == "console" {
+			t.Error(name)
+		}
+	}
+	if none := found.Devices[2]; len(none.Nodes) > 0 || none.Failure != "" {
+		t.Error(none)
+	}
+	if failure := found.Devices[3].Failure; failure != "no such file or directory" {
+		t.Error(failure)
+	}
+}
+
+func TestFilesAreCountedOverAllDevices(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 10 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := at(t, &hostv1.LookUpPathsRequest{Devices: slices.Repeat([]string{dir}, mostFiles/11+1)}).Devices
+	for i, each := range found {
+		if isOver := i == len(found)-1; (each.Failure == "more than 10000 files") != isOver {
+			t.Fatal(i, each.Failure)
+		}
+	}
+}
+
+func TestAFileSystemThatDoesNotAnswerHoldsUpItsOwnRequestOnly(t *testing.T) {
+	hung := make(chan struct{})
+	defer close(hung)
+	l := &Looks{limit: 50 * time.Millisecond, room: make(chan struct{}, 2)}
+	look := func(path string) error {
+		return l.Do(t.Context(), path, func() error { <-hung; return nil })
+	}
+	err := look("/hung")
+	if connect.CodeOf(err) != connect.CodeDeadlineExceeded || !strings.Contains(err.Error(), "the file system of /hung does not answer") {
+		t.Error(err)
+	}
+	if err := l.Do(t.Context(), "/", func() error { return nil }); err != nil {
+		t.Error(err)
+	}
+	_ = look("/hung/too")
+	if err := l.Do(t.Context(), "/", func() error { return nil }); connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+		t.Error("there is room for two that are stuck:", err)
+	}
+}
