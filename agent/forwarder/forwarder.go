@@ -53,6 +53,7 @@ type message struct {
 // States of a guarded request, reported without a descriptor.
 const (
 	begun   = "begun"
+	doubted = "doubted"
 	lost    = "lost"
 	settled = "settled"
 )
@@ -171,6 +172,8 @@ func (f *forwarder) run() error {
 		switch {
 		case m.State == begun:
 			f.guards.begin(m.ID, false)
+		case m.State == doubted:
+			f.guards.doubt(m.ID)
 		case m.State == lost, m.State == settled:
 			f.guards.end(m.ID, m.State == lost)
 		}

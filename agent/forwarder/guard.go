@@ -38,6 +38,8 @@ type guarded struct {
 	// passing means that an agent is offered the connection, which completes the
 	// request.
 	passing bool
+	// doubted means that output is lost: waits may only report an error.
+	doubted bool
 }
 
 // standing is a held wait.
@@ -102,6 +104,28 @@ func (g *guards) passed(id int, isAgents bool) {
 	} else if g.isGone {
 		g.lose(id)
 	}
+}
+
+// doubt keeps waits from reporting an end without an error, until the request is
+// settled or lost.
+func (g *guards) doubt(id int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if request := g.requests[id]; request != nil {
+		request.doubted = true
+	}
+}
+
+// isDoubted reports whether a wait depends on a doubted request.
+func (g *guards) isDoubted(wait *standing) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, request := range g.requests {
+		if request.doubted && wait.dependsOn(request.process, request.Container) {
+			return true
+		}
+	}
+	return false
 }
 
 // end removes a request that was completed or lost.

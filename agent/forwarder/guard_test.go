@@ -63,6 +63,23 @@ func TestARequestThatIsAnsweredOrAnAgentsBreaksNoWait(t *testing.T) {
 	}
 }
 
+func TestADoubtedRequestLastsUntilItIsSettled(t *testing.T) {
+	g, _, _ := scene(t, guard{Container: "c0c0"})
+	process := g.requests[1].process
+	isDoubted := func(process int32) bool { return g.isDoubted(&standing{process: process, name: containerID}) }
+	if isDoubted(process) {
+		t.Error("not yet")
+	}
+	g.doubt(1)
+	if !isDoubted(process) || isDoubted(process+1) {
+		t.Error("waits of that process are meant")
+	}
+	g.end(1, false)
+	if isDoubted(process) {
+		t.Error("it is settled")
+	}
+}
+
 func TestALostAttachmentBreaksTheNextWaitOnce(t *testing.T) {
 	g := new(guards)
 	fd, client := ends(t)

@@ -80,6 +80,10 @@ func (f *forwarder) answer(ctx context.Context, end context.CancelCauseFunc, req
 	if err = cmp.Or(context.Cause(ctx), err); err != nil {
 		return err
 	}
+	if exit.Error == "" && f.guards.isDoubted(wait) {
+		end(errLost)
+		return errLost
+	}
 	_, err = to.Write(exit.text())
 	return err
 }

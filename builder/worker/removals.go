@@ -77,8 +77,9 @@ func (r *removals) begin(builds []string, container string) bool {
 func (r *removals) end(container string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	close(r.underWay[container].gone)
+	gone := r.underWay[container].gone
 	delete(r.underWay, container)
+	close(gone)
 }
 
 func (r *removals) of(isWanted func(builds []string) bool) (wanted []chan struct{}) {

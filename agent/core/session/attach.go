@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 
 	"github.com/sockerless/sockerless/agent/core/log"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -17,6 +18,9 @@ func (c *Sessions) Attach(open *agentv1.OpenAttach) *Session {
 	r := c.run
 	if r.attached[open.AttachId] && r.process != nil {
 		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, "the attachment was opened before, and what it has got is lost", 0)
+	}
+	if slices.Contains(r.missed, open.AttachId) {
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, "the container was started without the attachment, and output is lost", 0)
 	}
 	if r.over() && open.AttachId != "" && c.options.Restartable {
 		r = c.nextRun()

@@ -317,6 +317,24 @@ func TestAStartThatNobodyWaitsForIsMadeOnceItsAttachmentIsThere(t *testing.T) {
 	}
 }
 
+func TestAnAttachmentThatComesAfterTheStartIsRefused(t *testing.T) {
+	c, runtime, request := waitingAlone(t)
+	_, err := c.Start(contextFor(t), request)
+	must(t, err)
+	late := attachAll()
+	late.AttachId = "a"
+	refused := func() {
+		t.Helper()
+		if reason := collect(t, c.Attach(late)).last.GetError().GetReason(); reason != agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL {
+			t.Fatal(reason)
+		}
+	}
+	refused()
+	(<-runtime.launched).exit(42)
+	must(t, c.WaitEnded(contextFor(t)))
+	refused()
+}
+
 // A watcher of a run's end may request the next run while that already runs.
 func TestARunThatGoesOnIsNotTheLast(t *testing.T) {
 	c, runtime, first := running(t, session.Options{Restartable: true, Log: memoryLog(t)})

@@ -67,6 +67,7 @@ type run struct {
 	callers    []context.Context // of Start, until the process is launched
 	attached   map[string]bool   // reservations with an opened session
 	launching  bool              // no longer waiting for them
+	missed     []string          // reservations that it no longer waited for
 
 	response *agentv1.StartResponse // of Start, once it is known
 	process  Process                // once started

@@ -111,7 +111,7 @@ func (c *Sessions) refuseStart(r *run, generation uint64) {
 
 func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartRequest) {
 	c.awaitAttachments(r, request)
-	if !c.beginLaunch(r) {
+	if !c.beginLaunch(r, request.AwaitAttachIds) {
 		return
 	}
 	process, stdio, err := c.options.Runtime.Launch(ctx, request)
@@ -144,10 +144,12 @@ func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartR
 }
 
 // beginLaunch reports whether the process is to be launched: not after the start
-// has failed. From then on it cannot be withdrawn.
-func (c *Sessions) beginLaunch(r *run) bool {
+// has failed. From then on it cannot be withdrawn, and awaited attachments that have
+// not come are refused.
+func (c *Sessions) beginLaunch(r *run, awaited []string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r.missed = slices.DeleteFunc(slices.Clone(awaited), func(id string) bool { return r.attached[id] })
 	r.launching, r.callers = r.response == nil, nil
 	return r.launching
 }

@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -25,8 +27,14 @@ import (
 const (
 	// answerLimit is how long a file system has to answer.
 	answerLimit = 10 * time.Second
-	// mostStuck bounds the looks, each of which holds a thread while it is stuck.
-	mostStuck = 1000
+	// freely is how many looks there may be at once before those at one file system
+	// are counted: finding it takes longer than a look.
+	freely = 64
+	// mostOfOne bounds the looks at one file system then, each of which holds a
+	// thread while it is stuck.
+	mostOfOne = 16
+	// retryPause is the interval of attempts to begin a look.
+	retryPause = 20 * time.Millisecond
 	// mostFiles bounds the files that are looked at for one request: a /dev has
 	// some hundreds.
 	mostFiles = 10_000
@@ -36,30 +44,36 @@ var errTooManyFiles = fmt.Errorf("more than %d files", mostFiles)
 
 // Looks looks at paths.
 type Looks struct {
-	limit time.Duration
-	room  chan struct{}
+	limit   time.Duration
+	mu      sync.Mutex
+	running map[*look]struct{}
+}
+
+// look is a look at a path.
+type look struct {
+	path  string
+	mount string // mount point of its file system; empty if it has not been needed yet
 }
 
 // New creates Looks.
 func New() *Looks {
-	return &Looks{limit: answerLimit, room: make(chan struct{}, mostStuck)}
+	return &Looks{limit: answerLimit, running: map[*look]struct{}{}}
 }
 
 // Do runs what looks at a path, or makes it. If the file system does not answer
 // in time, Do fails with DEADLINE_EXCEEDED and leaves it to itself.
-func (l *Looks) Do(ctx context.Context, path string, look func() error) error {
+func (l *Looks) Do(ctx context.Context, path string, run func() error) error {
 	late := connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("the file system of %s does not answer", path))
 	ctx, cancel := context.WithTimeoutCause(ctx, l.limit, late)
 	defer cancel()
-	select {
-	case l.room <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	own := &look{path: path}
+	if err := l.begin(ctx, own); err != nil {
+		return err
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer func() { <-l.room }()
-		done <- look()
+		defer l.end(own)
+		done <- run()
 	}()
 	select {
 	case err := <-done:
@@ -67,6 +81,86 @@ func (l *Looks) Do(ctx context.Context, path string, look func() error) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// begin waits until there is room for a look.
+func (l *Looks) begin(ctx context.Context, own *look) error {
+	if l.beginFreely(own) {
+		return nil
+	}
+	points, err := mountPoints()
+	if err != nil {
+		return err
+	}
+	own.mount = mountOf(points, own.path)
+	for !l.beginBeside(own, points) {
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (l *Looks) beginFreely(own *look) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.running) >= freely {
+		return false
+	}
+	l.running[own] = struct{}{}
+	return true
+}
+
+// beginBeside begins a look unless there are enough at the same file system.
+func (l *Looks) beginBeside(own *look, points []string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	same := 0
+	for other := range l.running {
+		if other.mount == "" {
+			other.mount = mountOf(points, other.path)
+		}
+		if other.mount == own.mount {
+			same++
+		}
+	}
+	if same >= mostOfOne {
+		return false
+	}
+	l.running[own] = struct{}{}
+	return true
+}
+
+func (l *Looks) end(own *look) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.running, own)
+}
+
+// mountPoints lists the machine's mount points.
+func mountPoints() (points []string, err error) {
+	_, err = mountinfo.GetMounts(func(mount *mountinfo.Info) (skip, stop bool) {
+		points = append(points, mount.Mountpoint)
+		return true, false
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the machine's mounts: %w", err)
+	}
+	return points, nil
+}
+
+// mountOf finds a path's mount point without asking the file system: links are
+// not followed.
+func mountOf(points []string, path string) string {
+	path, longest := filepath.Clean(path)+"/", "/"
+	for _, point := range points {
+		if len(point) > len(longest) && strings.HasPrefix(path, point+"/") {
+			longest = point
+		}
+	}
+	return longest
 }
 
 // At looks at a request's paths.
@@ -98,9 +192,12 @@ func (l *Looks) At(ctx context.Context, request *hostv1.LookUpPathsRequest) (*ho
 }
 
 func lookAt(path string) *hostv1.FoundPath {
+	if _, err := os.Stat(path); err != nil {
+		return &hostv1.FoundPath{Failure: reasonOf(err), Missing: errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)}
+	}
 	realPath, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return &hostv1.FoundPath{Failure: reasonOf(err), Missing: errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)}
+		realPath = path // a link in /proc may lead to what has no path
 	}
 	return &hostv1.FoundPath{RealPath: realPath}
 }

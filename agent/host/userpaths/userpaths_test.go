@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,22 +91,45 @@ func TestFilesAreCountedOverAllDevices(t *testing.T) {
 	}
 }
 
-func TestAFileSystemThatDoesNotAnswerHoldsUpItsOwnRequestOnly(t *testing.T) {
+func TestAFileSystemThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 	hung := make(chan struct{})
 	defer close(hung)
-	l := &Looks{limit: 50 * time.Millisecond, room: make(chan struct{}, 2)}
-	look := func(path string) error {
-		return l.Do(t.Context(), path, func() error { <-hung; return nil })
+	l := New()
+	l.limit = 50 * time.Millisecond
+	look := func(path string) error { return l.Do(t.Context(), path, func() error { <-hung; return nil }) }
+	var looking sync.WaitGroup
+	for range freely + mostOfOne {
+		looking.Add(1)
+		go func() {
+			defer looking.Done()
+			err := look("/proc/self")
+			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || !strings.Contains(err.Error(), "the file system of /proc/self does not answer") {
+				t.Error(err)
+			}
+		}()
 	}
-	err := look("/hung")
-	if connect.CodeOf(err) != connect.CodeDeadlineExceeded || !strings.Contains(err.Error(), "the file system of /hung does not answer") {
+	looking.Wait()
+	if len(l.running) != freely {
+		t.Error("more looks are stuck than may be:", len(l.running))
+	}
+	l.limit = time.Minute
+	if err := l.Do(t.Context(), "/dev/null", func() error { return nil }); err != nil {
 		t.Error(err)
 	}
-	if err := l.Do(t.Context(), "/", func() error { return nil }); err != nil {
-		t.Error(err)
+}
+
+func TestAFileSystemIsThatOfTheNearestMountPoint(t *testing.T) {
+	points := []string{"/", "/srv", "/srv/a", "/srv"}
+	for path, want := range map[string]string{"/srvother": "/", "/srv": "/srv", "/srv/b": "/srv", "/srv/./a/x": "/srv/a", "/": "/"} {
+		if got := mountOf(points, path); got != want {
+			t.Error(path, got)
+		}
 	}
-	_ = look("/hung/too")
-	if err := l.Do(t.Context(), "/", func() error { return nil }); connect.CodeOf(err) != connect.CodeDeadlineExceeded {
-		t.Error("there is room for two that are stuck:", err)
+}
+
+func TestWhatALinkOfProcLeadsToIsThere(t *testing.T) {
+	found := at(t, &hostv1.LookUpPathsRequest{Paths: []string{"/proc/self/ns/net"}}).Paths
+	if found[0].Failure != "" || found[0].RealPath != "/proc/self/ns/net" {
+		t.Error(found[0])
 	}
 }

@@ -141,7 +141,9 @@ func (s *Store) refuseSameFiles(source, real string) error {
 		if len(passed) > 0 && passed[0].Mode().IsRegular() {
 			inside, _ := os.ReadDir(directory)
 			for _, each := range inside {
-				files = append(files, filepath.Join(directory, each.Name()))
+				if each.Type().IsRegular() { // anything else may be a file system that does not answer
+					files = append(files, filepath.Join(directory, each.Name()))
+				}
 			}
 		}
 		isOneOf := func(file string) bool {

@@ -174,16 +174,18 @@ async function openInBand(
 }
 
 /**
- * Has the client learn that output is lost by its wait: that ends with the reason if the container has ended for the same
- * one, and breaks otherwise.
+ * Makes the client's wait report the lost output: it ends with the reason if the container has ended with one, and breaks
+ * otherwise.
  *
- * @returns whether it ends with the reason
+ * @returns true if the wait gives the reason
  */
 async function tellLoss(
   context: HijackContext,
   attachment: Attachment,
   ...client: [name: string, guarded: GuardedRequest | undefined]
 ): Promise<boolean> {
+  const [, guarded] = client;
+  guarded?.doubted();
   const isTold = await endsInError(context, attachment.accepted.id);
   if (!isTold) {
     loseOutput(context, attachment, ...client);
@@ -191,7 +193,7 @@ async function tellLoss(
   return isTold;
 }
 
-/** Whether a container has ended with an error, as one whose agent has died, or does so within a time. */
+/** Whether a container has ended with an error (its agent died), or does so within 5 s. */
 async function endsInError({ services, signal }: HijackContext, container: string): Promise<boolean> {
   const inTime = AbortSignal.any([signal, AbortSignal.timeout(lossLimitMs)]);
   try {

@@ -91,7 +91,9 @@ export interface Guard {
 export interface GuardedRequest extends Disposable {
   /** Its stream is served by this process. */
   begun(): void;
-  /** Breaks the waits of its client's process for the same container. */
+  /** From now on waits of its client's process for the same container may only report an error. */
+  doubted(): void;
+  /** Breaks those waits. */
   lost(): void;
 }
 
@@ -220,7 +222,7 @@ export class HandOver {
       this.#guarded.set(client, request);
       await this.#lookAfter(client, request);
     }
-    const tell = (state: "begun" | "lost" | "settled"): void => {
+    const tell = (state: "begun" | "doubted" | "lost" | "settled"): void => {
       if (this.#guarded.get(client) === request && this.#isReady) {
         this.#forwarder?.send({ guarded: request.guarded, state }, () => {}); // Also sent to the next forwarder.
       }
@@ -234,6 +236,7 @@ export class HandOver {
         request.guard = { ...guard, farewell: "" };
         tell("begun");
       },
+      doubted: () => tell("doubted"),
       lost: () => end("lost"),
       [Symbol.dispose]: () => end("settled"),
     };

@@ -17,7 +17,7 @@ export interface StreamToClient {
   readonly headerLead?: () => Promise<void>;
   /** Called with the process's exit code before the stream ends. */
   readonly onExit?: (exitCode: number) => Promise<void>;
-  /** Called before a client sees the stream cut. @returns whether its next answer tells why; otherwise the stream does */
+  /** Called before a client sees the stream cut. @returns true if its wait gives the reason */
   readonly onCut?: () => Promise<boolean>;
   /** True if another answer reports a failure to the client; its stream then ends silently. */
   readonly isReportedElsewhere?: (error: unknown) => boolean;

@@ -35,8 +35,11 @@ describe("a wait that outlives its backend", () => {
   }
 
   /** Goes on with a wait at whichever backend there is. @returns what it is told */
-  async function endOf(container: string, condition: WaitCondition, sinceUnixNs: bigint) {
-    for await (const { message } of bench.containers.waitContainer({ container, condition, sinceUnixNs })) {
+  async function endOf(container: string, condition: WaitCondition, sinceUnixNs?: bigint) {
+    for await (const { message } of bench.containers.waitContainer({
+      ...{ container, condition },
+      ...(sinceUnixNs !== undefined && { sinceUnixNs }),
+    })) {
       if (message.case === "exited") {
         return { code: Number(message.value.exitCode), error: message.value.error };
       }
@@ -137,6 +140,7 @@ describe("a wait that outlives its backend", () => {
       if (condition !== WaitCondition.REMOVED) {
         assert.deepEqual(await endOf(id, condition, since), lost);
       }
+      assert.deepEqual(await endOf(id, WaitCondition.NOT_RUNNING), lost, "as dockerd tells who asks later");
       await bench.containers.removeContainer({ container: id });
       assert.deepEqual(await endOf(id, condition, since), lost);
     });

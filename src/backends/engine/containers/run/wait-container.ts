@@ -156,5 +156,6 @@ async function endAfterStart(
 }
 
 function lastEnd(record: ContainerRecord): WaitResult {
-  return { exitCode: stateOf(record).exitCode, error: "" };
+  const { exitCode, error } = stateOf(record);
+  return { exitCode, error };
 }
