@@ -271,8 +271,14 @@ func (s *Server) unpackBody(body io.Reader, directory string) error {
 	if err != nil {
 		return wrong("%s", err)
 	}
-	// In the background, because a decompressing program only ends after the client's last byte.
-	defer func() { go content.Close() }()
+	// In the background, because a decompressing program only ends after the client's last byte. An archive may end before
+	// that, which has to be read: only then net/http notices that the client leaves.
+	defer func() {
+		go func() {
+			_ = content.Close()
+			_, _ = io.Copy(io.Discard, body)
+		}()
+	}()
 	if err := s.worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
 		return wrong("%s", err)
 	}

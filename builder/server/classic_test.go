@@ -1,14 +1,17 @@
 package server
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/moby/buildkit/session/auth"
@@ -93,6 +97,42 @@ func TestAContextMayBeCompressedAsDockerdTakesIt(t *testing.T) {
 		if content, err := os.ReadFile(filepath.Join(dir, "file")); string(content) != "content" {
 			t.Errorf("%s: %q, %v", name, content, err)
 		}
+	}
+}
+
+func TestAClientThatLeavesBehindItsContextIsNoticed(t *testing.T) {
+	s, _ := serverOf(t)
+	var archive bytes.Buffer
+	if err := tar.NewWriter(&archive).Close(); err != nil {
+		t.Fatal(err)
+	}
+	unpacked, left, over := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		unpacked <- s.unpackBody(r.Body, t.TempDir())
+		select {
+		case <-r.Context().Done():
+			close(left)
+		case <-over:
+		}
+	}))
+	defer server.Close()
+	defer close(over)
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(conn, "POST /build HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", archive.Len(), archive.Bytes())
+	if err := errors.Join(err, <-unpacked); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	select {
+	case <-left:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the build goes on")
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 
 	// Rough sizes of what BuildKit allocates besides the text.
 	instructionBytes = 1 << 10
+	lineBytes        = 1 << 9 // a line of an instruction, which each of its operations has the place of
 	variableBytes    = 64
 	historyBytes     = 128 // an instruction of a stage's base
 	portBytes        = 8   // a port of an EXPOSE, which has each of a range
@@ -543,7 +544,8 @@ func (e *estimate) addText(each *instruction) error {
 	if err := e.addFileOperations(each); err != nil {
 		return err
 	}
-	length := int64(instructionBytes + len(each.node.Original))
+	lines := each.node.EndLine - each.node.StartLine
+	length := int64(instructionBytes + lines*lineBytes + len(each.node.Original))
 	for _, document := range each.node.Heredocs {
 		length += int64(len(document.Content))
 	}

@@ -125,7 +125,7 @@ func TestARepositoryIsCheckedOutWithinTheLimitsOfContexts(t *testing.T) {
 		nothingLeft(t, w)
 	}
 	for refusal, limits := range map[string]ContextLimits{
-		"the git repository is larger than 1000 bytes": {Bytes: 1000, Entries: 10},
+		"the git repository is larger than 1000 bytes": {Bytes: 1000, Entries: 1000},
 		"the git repository has more than 3 entries":   {Bytes: 1 << 20, Entries: 3},
 	} {
 		w := workerOfGit(t, limits)

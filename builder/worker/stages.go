@@ -10,6 +10,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// mostWaiting bounds the containers that wait for a next step, of each build.
+const mostWaiting = 16
+
 // stages are the containers of committed steps, each of which may run the following step: a container that is a cloud
 // task starts slowly. Builds do not share them.
 type stages struct {
@@ -65,7 +68,9 @@ func (s *step) leave(state record, container string) bool {
 		return false
 	}
 	all, builds := &s.worker.stages, sessionsOf(s.job.Session())
-	all.leave(waiting{container, at, state})
+	if surplus := all.leave(waiting{container, at, state}); surplus != "" {
+		s.worker.removeBehind(builds, surplus)
+	}
 	err := s.job.Cleanup(func() error {
 		all.drop(container)
 		s.worker.removeBehind(builds, container)
@@ -84,11 +89,23 @@ func Warn(what string, err error) {
 	}
 }
 
-// leave keeps a container for the next step of its stage.
-func (s *stages) leave(left waiting) {
+// leave keeps a container for the next step of its stage. It returns the one of its build that has waited for longest if
+// there are too many.
+func (s *stages) leave(left waiting) (surplus string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting = append(s.waiting, left)
+	count := 0
+	for _, each := range slices.Backward(s.waiting) {
+		if each.at.build != left.at.build {
+			continue
+		}
+		if count++; count > mostWaiting {
+			surplus = each.container
+		}
+	}
+	s.forget(surplus)
+	return surplus
 }
 
 // take returns, and hands over, the container of a stage whose layers match the most of these, and contain no others.

@@ -37,6 +37,27 @@ func stepOf(w *Worker, build *job, network string, mounts ...*backendv1.Mount) *
 	}
 }
 
+func TestOfABuildOnlySoManyContainersWait(t *testing.T) {
+	w, server := workerOf(t)
+	w.continuesRuns = true
+	var ids []string
+	for range mostWaiting + 1 {
+		id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
+		must(t, err)
+		ids = append(ids, id)
+		stepOf(w, &job{session: "many"}, "").leave(record{ID: "state"}, id)
+		stepOf(w, &job{session: "few " + id}, "").leave(record{ID: "state"}, "other "+id)
+	}
+	w.WaitForRemovals(context.Background(), "many")
+	left := server.Containers()
+	if len(left) != mostWaiting || slices.Contains(left, ids[0]) {
+		t.Error(left)
+	}
+	if len(w.stages.waiting) != 2*mostWaiting+1 {
+		t.Error(w.stages.waiting)
+	}
+}
+
 func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 	w, _ := workerOf(t)
 	w.continuesRuns = true

@@ -60,6 +60,7 @@ function setUp(
   const seenOff: string[] = [];
   const stops: string[] = [];
   const failures = new Map<string, Error>();
+  const answering = new Set<string>();
   const context = {
     ...{ cloud, book, clock, logger, instance: "one" },
     poller: {
@@ -85,6 +86,7 @@ function setUp(
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       targetOf: () => ({}),
       forget: () => {},
+      answers: async ({ task }: TaskRecord) => answering.has(task),
     },
     stored: { leaveToCloud: async (id: string) => void leftToCloud.push(id) },
     ends: new ReportedEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
@@ -94,7 +96,7 @@ function setUp(
     const found = await list(context, records);
     return new Map(found.map((workload) => [workload.containerId, workload]));
   };
-  return { listed, told, book, warnings, clock, context, leftToCloud, seenOff, stops, failures };
+  return { listed, told, book, warnings, clock, context, leftToCloud, seenOff, stops, failures, answering };
 }
 
 /** A task that is about to end. */
@@ -136,6 +138,22 @@ describe("a listing of tasks", () => {
       assert.ok(!leftToCloud.includes(unreadable), "its agent may still be there");
       assert.equal((await listed()).get(unreadable)?.exit?.code, 3);
       assert.ok(leftToCloud.includes(unreadable), "nobody has taken its log");
+    });
+  }
+
+  for (const [what, views] of [
+    ["has given up", [stopped(readable, "task/1")]],
+    ["has forgotten", []],
+  ] as const) {
+    it(`has a task run that the cloud ${what} for as long as its agent answers`, async () => {
+      const { listed, context, told, answering } = setUp({ [readable]: serving("task/1") }, [...views]);
+      answering.add("task/1");
+      const running = { kind: "unix", path: "task/1" };
+      assert.deepEqual((await listed()).get(readable)?.agent, running);
+      assert.deepEqual((await find(context, readable))?.agent, running);
+      answering.clear();
+      told.set(readable, async () => [endLine(readable)]);
+      assert.equal((await listed()).get(readable)?.exit?.code, 3);
     });
   }
 

@@ -45,7 +45,7 @@ export async function list(
   const found = await Promise.all([
     ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
     // The end is in the agent's last log line, or unknown.
-    ...forgotten.map((task) => bury(context, task, () => endOfForgotten(context, task))),
+    ...forgotten.map((task) => bury(context, task, undefined)),
   ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
   const unseen = [...failed].map(([task, failure]) => unseenWorkload(context, task, failure));
@@ -72,7 +72,7 @@ export async function find(context: TaskContext, containerId: string): Promise<F
   } else if (view !== "missing") {
     found = await knownWorkload(context, task, view);
   } else if (task.phase === TaskPhase.SERVING) {
-    found = await bury(context, task, () => endOfForgotten(context, task));
+    found = await bury(context, task, undefined);
   }
   const now = book.of(containerId);
   return found ?? (now?.phase === TaskPhase.SERVING ? undefined : now && workloadOf(now));
@@ -181,18 +181,11 @@ async function knownWorkload(
   view: TaskView,
 ): Promise<FoundWorkload | undefined> {
   const isOver = hasEnded(view);
+  if (task.phase === TaskPhase.SERVING && isOver) {
+    return await bury(context, task, view);
+  }
   if (isOver) {
     context.agents.forget(task);
-  }
-  if (task.phase === TaskPhase.SERVING && isOver) {
-    return await bury(context, task, async () => {
-      const now = new Date(context.clock.nowMs());
-      if (view.exitCode !== undefined) {
-        return exitOfTask(view, now);
-      }
-      const { exit, untold } = await context.ends.of(task);
-      return exit ?? withUntold(context, exitOfTask(view, now), untold);
-    });
   }
   if (task.phase === TaskPhase.LINGERING && isOver) {
     await context.book.note(task.containerId, { phase: TaskPhase.GONE });
@@ -201,12 +194,23 @@ async function knownWorkload(
   return knownOf(context, task);
 }
 
-/** The end of a run whose task the cloud no longer knows; undefined if unknown. */
-async function endOfForgotten(context: TaskContext, task: TaskRecord): Promise<FoundExit | undefined> {
+/** The end of a run; undefined if unknown. @param view undefined: the cloud no longer knows its task */
+async function readEnd(
+  context: TaskContext,
+  task: TaskRecord,
+  view: TaskView | undefined,
+): Promise<FoundExit | undefined> {
+  const now = new Date(context.clock.nowMs());
+  if (view?.exitCode !== undefined) {
+    return exitOfTask(view, now);
+  }
   const { exit, untold } = await context.ends.of(task);
+  const isUnknown = view === undefined && untold === "";
   return (
     exit ??
-    (untold === "" ? undefined : withUntold(context, lostExit(new Date(context.clock.nowMs())), untold))
+    (isUnknown
+      ? undefined
+      : withUntold(context, view === undefined ? lostExit(now) : exitOfTask(view, now), untold))
   );
 }
 
@@ -220,21 +224,26 @@ function withUntold({ cloud }: TaskContext, exit: FoundExit, untold: string): Fo
 }
 
 /**
- * Records the end of a run.
+ * Records the end of a run, unless its agent still answers: a platform gives up a task that it has lost sight of, and says
+ * no exit code then.
  *
- * @param read resolves to undefined if the end is unknown
+ * @param view undefined: the cloud no longer knows the task
  * @returns undefined if the container is gone
  */
 async function bury(
   context: TaskContext,
   task: TaskRecord,
-  read: () => Promise<FoundExit | undefined>,
+  view: TaskView | undefined,
 ): Promise<FoundWorkload | undefined> {
-  const { book, logger, abandoned } = context;
+  const { agents, book, logger, abandoned } = context;
   const { containerId } = task;
+  if (view?.exitCode === undefined && (await agents.answers(task))) {
+    return presentOf(context, containerId);
+  }
+  agents.forget(task);
   let exit: FoundExit | undefined;
   try {
-    exit = await read();
+    exit = await readEnd(context, task, view);
   } catch (error) {
     abandoned.throwIfAborted();
     logger.warn(

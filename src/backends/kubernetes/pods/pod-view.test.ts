@@ -57,7 +57,11 @@ describe("a pod as Kubernetes tells of it", () => {
     const ended: V1ContainerState = { terminated: { exitCode: 3 } };
     assert.equal(isEndReported(podWith({ ...mainIs(ended), phase: "Failed" })), true);
     assert.equal(isEndReported(podWith({ ...mainIs(running), phase: "Failed" })), false);
-    assert.equal(isEndReported(podWith({ ...mainIs(ended), phase: "Running" })), false);
+  });
+
+  it("has ended although the container of another in it runs on", () => {
+    const view = viewOf(podWith({ ...mainIs({ terminated: { exitCode: 137 } }), phase: "Running" }), alone);
+    assert.deepEqual([view.stopping, view.stopped, view.exitCode], [true, true, 137]);
   });
 
   it("was killed for lack of memory", () => {

@@ -31,13 +31,16 @@ const passingEnds =
   /^(Evicted|Preempting|NodeLost|NodeShutdown|Shutdown|Terminated|OutOf\w+|UnexpectedAdmissionError|NodeAffinity)$/;
 
 /** Whether a pod has ended, for whatever reason. */
-export function isOver({ status }: V1Pod): boolean {
-  return status?.phase === "Succeeded" || status?.phase === "Failed";
+export function isOver(pod: V1Pod): boolean {
+  return pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed" || isEndReported(pod);
 }
 
-/** Whether a pod's node has reported its end: one that Kubernetes has given up may still run. */
+/**
+ * Whether a pod's node has reported its end: that of main, which is never started again, whatever sidecars do. A pod that
+ * Kubernetes has given up may still run.
+ */
 export function isEndReported(pod: V1Pod): boolean {
-  return isOver(pod) && mainOf(pod)?.state?.terminated !== undefined;
+  return mainOf(pod)?.state?.terminated !== undefined;
 }
 
 /** Reads Kubernetes' description of a pod. */
@@ -137,7 +140,8 @@ function disruption(status: V1Pod["status"]) {
 }
 
 /** Words for what Kubernetes, or somebody in it, has done to a pod; empty: its container has ended by itself. */
-function interruptionOf({ metadata, status }: V1Pod): string {
+function interruptionOf(pod: V1Pod): string {
+  const { metadata, status } = pod;
   const disrupted = disruption(status);
   const told = [
     status?.reason ?? disrupted?.reason ?? "",
@@ -146,9 +150,7 @@ function interruptionOf({ metadata, status }: V1Pod): string {
   if (told.length > 0) {
     return `the pod was ended by Kubernetes: ${told.join(": ")}`;
   }
-  return metadata?.deletionTimestamp === undefined || isOver({ status } as V1Pod)
-    ? ""
-    : "the pod was deleted in Kubernetes";
+  return metadata?.deletionTimestamp === undefined || isOver(pod) ? "" : "the pod was deleted in Kubernetes";
 }
 
 /** Everything that Kubernetes says of a pod's end. */
