@@ -116,16 +116,17 @@ func (g *guards) doubt(id int) {
 	}
 }
 
-// isDoubted reports whether a wait depends on a doubted request.
-func (g *guards) isDoubted(wait *standing) bool {
+// breaks reports whether a doubted request breaks a wait that would report an end
+// without an error. The loss is known to its client then.
+func (g *guards) breaks(wait *standing) (isDoubted bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, request := range g.requests {
 		if request.doubted && wait.dependsOn(request.process, request.Container) {
-			return true
+			request.Attached, isDoubted = false, true
 		}
 	}
-	return false
+	return isDoubted
 }
 
 // end removes a request that was completed or lost.

@@ -63,20 +63,42 @@ func TestARequestThatIsAnsweredOrAnAgentsBreaksNoWait(t *testing.T) {
 	}
 }
 
-func TestADoubtedRequestLastsUntilItIsSettled(t *testing.T) {
+func TestADoubtedRequestBreaksAnEndWithoutAnErrorUntilItIsSettled(t *testing.T) {
 	g, _, _ := scene(t, guard{Container: "c0c0"})
 	process := g.requests[1].process
-	isDoubted := func(process int32) bool { return g.isDoubted(&standing{process: process, name: containerID}) }
-	if isDoubted(process) {
+	breaks := func(process int32) bool { return g.breaks(&standing{process: process, name: containerID}) }
+	if breaks(process) {
 		t.Error("not yet")
 	}
 	g.doubt(1)
-	if !isDoubted(process) || isDoubted(process+1) {
+	if !breaks(process) || breaks(process+1) {
 		t.Error("waits of that process are meant")
 	}
 	g.end(1, false)
-	if isDoubted(process) {
+	if breaks(process) {
 		t.Error("it is settled")
+	}
+}
+
+func TestALossThatHasBrokenAWaitBreaksNoOther(t *testing.T) {
+	g := new(guards)
+	fd, _ := ends(t)
+	if !g.add(1, fd, &guard{Container: containerID, Attached: true}, 1) {
+		t.Fatal("no room")
+	}
+	process := peerOf(fd)
+	_, end := context.WithCancelCause(t.Context())
+	wait := g.hold(process, containerID, end)
+	g.doubt(1)
+	if !g.breaks(wait) {
+		t.Fatal("it reports success")
+	}
+	g.release(wait)
+	g.end(1, true)
+	ctx, end := context.WithCancelCause(t.Context())
+	g.accepted(g.hold(process, "name", end), containerID)
+	if context.Cause(ctx) != nil {
+		t.Error(context.Cause(ctx))
 	}
 }
 

@@ -80,7 +80,7 @@ func (f *forwarder) answer(ctx context.Context, end context.CancelCauseFunc, req
 	if err = cmp.Or(context.Cause(ctx), err); err != nil {
 		return err
 	}
-	if exit.Error == "" && f.guards.isDoubted(wait) {
+	if exit.Error == "" && f.guards.breaks(wait) {
 		end(errLost)
 		return errLost
 	}

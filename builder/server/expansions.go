@@ -31,7 +31,7 @@ const (
 
 	// Rough sizes of what BuildKit allocates besides the text.
 	instructionBytes = 1 << 10
-	lineBytes        = 1 << 9 // a line of an instruction, which each of its operations has the place of
+	lineBytes        = 1 << 9 // a line of an instruction, whose position each of its operations records
 	variableBytes    = 64
 	historyBytes     = 128 // an instruction of a stage's base
 	portBytes        = 8   // a port of an EXPOSE, which has each of a range

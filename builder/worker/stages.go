@@ -89,8 +89,8 @@ func Warn(what string, err error) {
 	}
 }
 
-// leave keeps a container for the next step of its stage. It returns the one of its build that has waited for longest if
-// there are too many.
+// leave keeps a container for the next step of its stage. It returns its build's longest-waiting one if there are too
+// many.
 func (s *stages) leave(left waiting) (surplus string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

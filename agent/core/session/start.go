@@ -149,8 +149,10 @@ func (c *Sessions) startRun(ctx context.Context, r *run, request *agentv1.StartR
 func (c *Sessions) beginLaunch(r *run, awaited []string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r.missed = slices.DeleteFunc(slices.Clone(awaited), func(id string) bool { return r.attached[id] })
 	r.launching, r.callers = r.response == nil, nil
+	if r.launching {
+		r.missed = slices.DeleteFunc(slices.Clone(awaited), func(id string) bool { return r.attached[id] })
+	}
 	return r.launching
 }
 

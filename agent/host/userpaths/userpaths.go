@@ -27,14 +27,16 @@ import (
 const (
 	// answerLimit is how long a file system has to answer.
 	answerLimit = 10 * time.Second
-	// freely is how many looks there may be at once before those at one file system
-	// are counted: finding it takes longer than a look.
-	freely = 64
+	// uncounted is how many looks there may be at once before those at one file
+	// system are counted: finding the file system takes longer than a look.
+	uncounted = 64
 	// mostOfOne bounds the looks at one file system then, each of which holds a
 	// thread while it is stuck.
 	mostOfOne = 16
-	// retryPause is the interval of attempts to begin a look.
+	// retryPause is the interval of attempts to go on with a look.
 	retryPause = 20 * time.Millisecond
+	// mostLinks bounds the links that are followed; the kernel follows 40.
+	mostLinks = 40
 	// mostFiles bounds the files that are looked at for one request: a /dev has
 	// some hundreds.
 	mostFiles = 10_000
@@ -51,8 +53,9 @@ type Looks struct {
 
 // look is a look at a path.
 type look struct {
-	path  string
-	mount string // mount point of its file system; empty if it has not been needed yet
+	at     string   // the part of the path that is looked at now; empty: none
+	mount  string   // mount point of its file system; empty if it has not been needed yet
+	points []string // mount points of the machine, once they have been needed
 }
 
 // New creates Looks.
@@ -66,14 +69,16 @@ func (l *Looks) Do(ctx context.Context, path string, run func() error) error {
 	late := connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("the file system of %s does not answer", path))
 	ctx, cancel := context.WithTimeoutCause(ctx, l.limit, late)
 	defer cancel()
-	own := &look{path: path}
-	if err := l.begin(ctx, own); err != nil {
-		return err
-	}
+	own := &look{}
+	l.begin(own)
 	done := make(chan error, 1)
 	go func() {
 		defer l.end(own)
-		done <- run()
+		err := l.walk(ctx, own, path)
+		if err == nil {
+			err = run()
+		}
+		done <- err
 	}()
 	select {
 	case err := <-done:
@@ -83,60 +88,89 @@ func (l *Looks) Do(ctx context.Context, path string, run func() error) error {
 	}
 }
 
-// begin waits until there is room for a look.
-func (l *Looks) begin(ctx context.Context, own *look) error {
-	if l.beginFreely(own) {
-		return nil
-	}
-	points, err := mountPoints()
-	if err != nil {
-		return err
-	}
-	own.mount = mountOf(points, own.path)
-	for !l.beginBeside(own, points) {
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
-}
-
-func (l *Looks) beginFreely(own *look) bool {
+func (l *Looks) begin(own *look) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.running) >= freely {
-		return false
-	}
 	l.running[own] = struct{}{}
-	return true
-}
-
-// beginBeside begins a look unless there are enough at the same file system.
-func (l *Looks) beginBeside(own *look, points []string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	same := 0
-	for other := range l.running {
-		if other.mount == "" {
-			other.mount = mountOf(points, other.path)
-		}
-		if other.mount == own.mount {
-			same++
-		}
-	}
-	if same >= mostOfOne {
-		return false
-	}
-	l.running[own] = struct{}{}
-	return true
 }
 
 func (l *Looks) end(own *look) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.running, own)
+}
+
+// walk follows a path and its links, with each part known before it is touched:
+// one of them may lead to a file system that does not answer.
+func (l *Looks) walk(ctx context.Context, own *look, path string) error {
+	at, rest, links := "/", strings.Split(path, "/"), 0
+	for len(rest) > 0 && links <= mostLinks {
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		if next == at {
+			continue
+		}
+		if err := l.reach(ctx, own, next); err != nil {
+			return err
+		}
+		target, err := os.Readlink(next)
+		if err != nil { // no link, or nothing, which whoever runs next reports
+			at = next
+			continue
+		}
+		links++
+		rest = append(strings.Split(target, "/"), rest...)
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+	}
+	return nil
+}
+
+// reach waits until there is room for a look at a part of its path.
+func (l *Looks) reach(ctx context.Context, own *look, at string) error {
+	for {
+		isThere, err := l.tryReach(own, at)
+		if isThere || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (l *Looks) tryReach(own *look, at string) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own.at, own.mount = at, ""
+	if len(l.running) <= uncounted {
+		return true, nil
+	}
+	if own.points == nil {
+		points, err := mountPoints()
+		if err != nil {
+			return false, err
+		}
+		own.points = points
+	}
+	own.mount = mountOf(own.points, at)
+	same := 0
+	for other := range l.running {
+		if other.at != "" && other.mount == "" {
+			other.mount = mountOf(own.points, other.at)
+		}
+		if other != own && other.mount == own.mount {
+			same++
+		}
+	}
+	if same < mostOfOne {
+		return true, nil
+	}
+	own.at, own.mount = "", ""
+	return false, nil
 }
 
 // mountPoints lists the machine's mount points.
@@ -151,8 +185,7 @@ func mountPoints() (points []string, err error) {
 	return points, nil
 }
 
-// mountOf finds a path's mount point without asking the file system: links are
-// not followed.
+// mountOf finds a path's mount point without asking the file system.
 func mountOf(points []string, path string) string {
 	path, longest := filepath.Clean(path)+"/", "/"
 	for _, point := range points {

@@ -174,7 +174,7 @@ async function openInBand(
 }
 
 /**
- * Makes the client's wait report the lost output: it ends with the reason if the container has ended with one, and breaks
+ * Makes the client's wait report the lost output: the wait ends with the reason if the container has ended with one, and breaks
  * otherwise.
  *
  * @returns true if the wait gives the reason
