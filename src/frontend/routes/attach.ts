@@ -174,21 +174,21 @@ async function openInBand(
 }
 
 /**
- * Makes the client's wait report the lost output: the wait ends with the reason if the container has ended with one, and breaks
- * otherwise.
+ * Makes the client's wait report the lost output: the wait ends with the reason if the container has ended with one,
+ * and breaks otherwise.
  *
  * @returns true if the wait gives the reason
  */
 async function tellLoss(
   context: HijackContext,
   attachment: Attachment,
-  ...client: [name: string, guarded: GuardedRequest | undefined]
+  name: string,
+  guarded: GuardedRequest | undefined,
 ): Promise<boolean> {
-  const [, guarded] = client;
   guarded?.doubted();
   const isTold = await endsInError(context, attachment.accepted.id);
   if (!isTold) {
-    loseOutput(context, attachment, ...client);
+    loseOutput(context, attachment, name, guarded);
   }
   return isTold;
 }

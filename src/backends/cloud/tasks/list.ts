@@ -205,13 +205,10 @@ async function readEnd(
     return exitOfTask(view, now);
   }
   const { exit, untold } = await context.ends.of(task);
-  const isUnknown = view === undefined && untold === "";
-  return (
-    exit ??
-    (isUnknown
-      ? undefined
-      : withUntold(context, view === undefined ? lostExit(now) : exitOfTask(view, now), untold))
-  );
+  if (exit !== undefined || (view === undefined && untold === "")) {
+    return exit;
+  }
+  return withUntold(context, view === undefined ? lostExit(now) : exitOfTask(view, now), untold);
 }
 
 /** An end according to the cloud, with the reason why the agent's report is missing. */
