@@ -28,6 +28,8 @@ type guard struct {
 	Attached bool `json:"attached"`
 	// Farewell is written if the request is lost before its stream has begun.
 	Farewell []byte `json:"farewell"` // base64
+	// Doubted means that output is lost: waits may only report an error.
+	Doubted bool `json:"doubted"`
 }
 
 // guarded is a guarded request, with a copy of its connection.
@@ -38,8 +40,6 @@ type guarded struct {
 	// passing means that an agent is offered the connection, which completes the
 	// request.
 	passing bool
-	// doubted means that output is lost: waits may only report an error.
-	doubted bool
 }
 
 // standing is a held wait.
@@ -112,7 +112,7 @@ func (g *guards) doubt(id int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if request := g.requests[id]; request != nil {
-		request.doubted = true
+		request.Doubted = true
 	}
 }
 
@@ -122,7 +122,7 @@ func (g *guards) breaks(wait *standing) (isDoubted bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, request := range g.requests {
-		if request.doubted && wait.dependsOn(request.process, request.Container) {
+		if request.Doubted && wait.dependsOn(request.process, request.Container) {
 			request.Attached, isDoubted = false, true
 		}
 	}

@@ -30,7 +30,7 @@ func TestAProcessThatDoesNotReadTakesSmallPiecesOfAnySize(t *testing.T) {
 				}
 			}
 		}()
-		must(t, client.SetWriteDeadline(time.Now().Add(4*time.Second)))
+		must(t, client.SetWriteDeadline(time.Now().Add(30*time.Second)))
 		// The client stalls once the socket is full; then its connection is
 		// handed over.
 		for before := -1; ; time.Sleep(20 * time.Millisecond) {

@@ -197,6 +197,23 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
       assert.equal(code, "137");
       assert.match(state, /^exited .*Evicted: .*ephemeral/);
     });
+
+    test(`a pod that is deleted by force ends its container once it is killed: agents by ${way}`, async (t) => {
+      await using own = await KubernetesDaemon.start(cluster, { kubernetes: settingsOf(way) });
+      const stays = "trap '' TERM; while :; do sleep 1; done";
+      await own.daemon.ok("run", "--detach", "--name", "forced", "busybox", "sh", "-c", stays);
+      await own.kubectl("delete", "pods", "--all", "--force");
+      const deletedMs = Date.now();
+      assert.equal(await own.daemon.ok("wait", "forced"), "255");
+      t.diagnostic(`told ${Date.now() - deletedMs} ms after the pod was gone`);
+      const state = await own.daemon.ok(
+        "inspect",
+        "--format",
+        "{{.State.Status}} {{.State.Error}}",
+        "forced",
+      );
+      assert.match(state, /^exited .*deleted in Kubernetes/);
+    });
   }
 
   test("a pod that gives way to another of more priority says so", async () => {

@@ -82,9 +82,7 @@ export class ClusterNode {
     const group = join(controlGroup, this.name);
     await untilTrue(() => {
       const left = processesOf(this.#directory, group);
-      for (const pid of left) {
-        process.kill(pid, "SIGKILL");
-      }
+      spawnSync("kill", ["-KILL", ...left.map(String)], { stdio: "ignore" }); // Some may have ended by now.
       return left.length === 0;
     });
     for (const mount of mountsBelow(this.#directory)) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -179,6 +179,33 @@ exec ${builtPrograms.agent} "$@"
   await until(() => existsSync(join(directory, "second")) || undefined);
   process.kill(Number(await readFile(pidFile, "utf8")));
   assert.ok(handOver.mayTake(socket, endpoint));
+});
+
+test("a request whose output is lost is told to the next forwarder as such", async (t) => {
+  const directory = await temporaryDirectory(t);
+  const [pidFile, told, program] = [
+    join(directory, "pid"),
+    join(directory, "told"),
+    join(directory, "program"),
+  ];
+  const noteFirst = `process.once("message", (m) => fs.writeFileSync("${told}", JSON.stringify(m)))`;
+  const script = `#!/bin/sh
+if mkdir ${directory}/first; then
+  echo $$ > ${pidFile}
+  exec ${builtPrograms.agent} "$@"
+fi
+exec ${process.execPath} -e '${noteFirst}'
+`;
+  await writeFile(program, script, { mode: 0o700 });
+  const handOver = forwarderOf(t, program);
+  const { socket } = await connected(t, join(directory, "client"));
+  const request = await handOver.guard(socket, { container: "name", farewell: Buffer.from("lost") });
+  request.begun();
+  request.doubted();
+  process.kill(Number(await readFile(pidFile, "utf8")), "SIGKILL");
+  const message = await until(() => (existsSync(told) && readFileSync(told, "utf8")) || undefined);
+  const { guard } = JSON.parse(message) as { readonly guard: object };
+  assert.deepEqual(guard, { container: "name", attached: false, farewell: "", doubted: true });
 });
 
 test("a forwarder that fails says why, in an object a line", async () => {

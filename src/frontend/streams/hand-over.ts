@@ -100,7 +100,12 @@ export interface GuardedRequest extends Disposable {
 /** A guarded request, as sent to the forwarder. */
 interface Guarded {
   readonly guarded: number;
-  guard: { readonly container: string; readonly attached: boolean; readonly farewell: string };
+  guard: {
+    readonly container: string;
+    readonly attached: boolean;
+    readonly farewell: string;
+    readonly doubted: boolean;
+  };
 }
 
 /** The handle beneath a socket. */
@@ -216,7 +221,7 @@ export class HandOver {
    * @returns once it is guarded; at once if the client can have no wait
    */
   async guard(client: Duplex, { container, attached = false, farewell }: Guard): Promise<GuardedRequest> {
-    const guard = { container, attached, farewell: farewell?.toString("base64") ?? "" };
+    const guard = { container, attached, farewell: farewell?.toString("base64") ?? "", doubted: false };
     const request: Guarded = { guarded: ++this.#lastId, guard };
     if (this.#backend !== undefined && isOnUnixSocket(client)) {
       this.#guarded.set(client, request);
@@ -233,10 +238,13 @@ export class HandOver {
     };
     return {
       begun: () => {
-        request.guard = { ...guard, farewell: "" };
+        request.guard = { ...request.guard, farewell: "" };
         tell("begun");
       },
-      doubted: () => tell("doubted"),
+      doubted: () => {
+        request.guard = { ...request.guard, doubted: true };
+        tell("doubted");
+      },
       lost: () => end("lost"),
       [Symbol.dispose]: () => end("settled"),
     };

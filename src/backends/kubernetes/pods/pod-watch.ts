@@ -44,7 +44,7 @@ const goneStatus = 410;
 export class PodWatch {
   readonly #options: PodWatchOptions;
   readonly #pods = new Map<string, SeenPod>();
-  /** Events: the tasks of pods whose nodes have reported their end. */
+  /** Events: the tasks of pods whose ends were reported. */
   readonly #ends = new EventEmitter().setMaxListeners(0);
   readonly #closed = new AbortController();
   #running: Promise<void> | undefined;
@@ -70,10 +70,14 @@ export class PodWatch {
     return this.#pods;
   }
 
-  /** Calls back once a pod's node has reported its end, at once if it already has. @returns ends the listening */
+  /**
+   * Calls back once a pod's node has reported its end or the pod is gone, at once if that was before.
+   *
+   * @returns ends the listening
+   */
   onEnd(task: string, ended: () => void): () => void {
     const seen = this.#pods.get(task);
-    if (seen !== undefined && isEndReported(seen.pod)) {
+    if (seen !== undefined && (seen.deleted || isEndReported(seen.pod))) {
       queueMicrotask(ended);
       return () => {};
     }
@@ -232,7 +236,7 @@ export class PodWatch {
         setTimeout(() => this.#pods.delete(task), rememberedMs).unref();
       }
       this.#options.changed(pod);
-      if (isEndReported(pod)) {
+      if (deleted || isEndReported(pod)) {
         this.#ends.emit(task);
       }
     }
