@@ -236,9 +236,9 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, a
 	}
 	release = func() error { return os.RemoveAll(directory) }
 	if remote != "" {
-		err = s.unpackFile(body, directory, attributes)
+		err = s.unpackFile(ctx, body, directory, attributes)
 	} else {
-		err = s.unpackBody(body, directory)
+		err = s.unpackBody(ctx, body, directory)
 	}
 	if err != nil {
 		return "", nil, errors.Join(err, release())
@@ -247,14 +247,14 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, a
 }
 
 // unpackFile unpacks an archive, or stores text as the Dockerfile, as dockerd does.
-func (s *Server) unpackFile(content io.Reader, directory string, attributes map[string]string) error {
+func (s *Server) unpackFile(ctx context.Context, content io.Reader, directory string, attributes map[string]string) error {
 	buffered := bufio.NewReaderSize(content, 512)
 	begin, err := buffered.Peek(512)
 	if err != nil && err != io.EOF {
 		return err
 	}
 	if !strings.HasPrefix(http.DetectContentType(begin), "text/plain") {
-		return s.unpackBody(buffered, directory)
+		return s.unpackBody(ctx, buffered, directory)
 	}
 	attributes["filename"] = defaultDockerfile
 	file, err := os.Create(filepath.Join(directory, defaultDockerfile))
@@ -266,18 +266,16 @@ func (s *Server) unpackFile(content io.Reader, directory string, attributes map[
 }
 
 // unpackBody unpacks a context with the compressions that dockerd supports. A broken one gives dockerd's error.
-func (s *Server) unpackBody(body io.Reader, directory string) error {
-	content, err := worker.Decompress(body)
+func (s *Server) unpackBody(ctx context.Context, body io.Reader, directory string) error {
+	content, err := worker.Decompress(ctx, body)
 	if err != nil {
 		return wrong("%s", err)
 	}
-	// In the background, because a decompressing program only ends after the client's last byte. An archive may end before
-	// that, which has to be read: only then net/http notices that the client leaves.
 	defer func() {
-		go func() {
-			_ = content.Close()
-			_, _ = io.Copy(io.Discard, body)
-		}()
+		_ = content.Close()
+		// An archive may end before the client's last byte, which has to be read: only then net/http notices that the client
+		// leaves.
+		go func() { _, _ = io.Copy(io.Discard, body) }()
 	}()
 	if err := s.worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
 		return wrong("%s", err)

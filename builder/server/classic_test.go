@@ -91,7 +91,7 @@ func TestAContextMayBeCompressedAsDockerdTakesIt(t *testing.T) {
 		}),
 	} {
 		dir := t.TempDir()
-		if err := s.unpackBody(bytes.NewReader(body), dir); err != nil {
+		if err := s.unpackBody(t.Context(), bytes.NewReader(body), dir); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if content, err := os.ReadFile(filepath.Join(dir, "file")); string(content) != "content" {
@@ -108,7 +108,7 @@ func TestAClientThatLeavesBehindItsContextIsNoticed(t *testing.T) {
 	}
 	unpacked, left, over := make(chan error, 1), make(chan struct{}), make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		unpacked <- s.unpackBody(r.Body, t.TempDir())
+		unpacked <- s.unpackBody(r.Context(), r.Body, t.TempDir())
 		select {
 		case <-r.Context().Done():
 			close(left)
@@ -138,12 +138,14 @@ func TestAClientThatLeavesBehindItsContextIsNoticed(t *testing.T) {
 
 func TestAContextDemandsNoLargeWindow(t *testing.T) {
 	s, _ := serverOf(t)
+	inXz := decoded(t, strings.Replace(tarOfXz, "ARYAAAB0L+Wj", "ASQAAABeH8f5", 1))
 	for name, start := range map[string][]byte{
+		"1 GiB in xz":               inXz,
 		"256 MiB":                   {0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3},
 		"256 MiB behind a skipped":  {0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 0, 0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3},
 		"a whole content of 16 GiB": {0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 4, 0, 0, 0},
 	} {
-		err := s.unpackBody(bytes.NewReader(append(start, 3, 0, 16, 0)), t.TempDir())
+		err := s.unpackBody(t.Context(), bytes.NewReader(append(start, 3, 0, 16, 0)), t.TempDir())
 		if err == nil || !strings.Contains(err.Error(), "exceed") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,6 +29,10 @@ const (
 	maxVariable = 1 << 20
 	// maxExpanded bounds a Dockerfile's instructions with expanded variables, for all platforms together.
 	maxExpanded = 64 << 20
+
+	// maxDockerfile bounds a Dockerfile's bytes, and maxLines its lines: the parser keeps words and comments.
+	maxDockerfile = 1 << 20
+	maxLines      = maxExpanded / lineBytes
 
 	// Rough sizes of what BuildKit allocates besides the text.
 	instructionBytes = 1 << 10
@@ -78,6 +83,17 @@ type instruction struct {
 	parsed any
 	// For ONBUILD; nil: BuildKit refuses the trigger.
 	trigger *instruction
+}
+
+// refuseLarge refuses a Dockerfile that takes too much memory to parse.
+func refuseLarge(dockerfile []byte) error {
+	if len(dockerfile) > maxDockerfile {
+		return fmt.Errorf("the Dockerfile has more than the %d bytes that it may have", maxDockerfile)
+	}
+	if lines := bytes.Count(dockerfile, []byte("\n")); lines > maxLines {
+		return fmt.Errorf("the Dockerfile has %d lines, more than the %d that it may have", lines, maxLines)
+	}
+	return nil
 }
 
 // readExpansions parses a Dockerfile's instructions. It reports an error where BuildKit does.
@@ -604,7 +620,10 @@ func buildBounded(ctx context.Context, c client.Client) (_ *client.Result, err e
 			err = fmt.Errorf("the Dockerfile frontend failed: %v", failure)
 		}
 	}()
-	bounds := readFrontendExpansions(ctx, c)
+	bounds, err := readFrontendExpansions(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	if bounds == nil {
 		return builder.Build(ctx, c)
 	}
@@ -615,32 +634,35 @@ func buildBounded(ctx context.Context, c client.Client) (_ *client.Result, err e
 }
 
 // readFrontendExpansions reads a build's Dockerfile. It returns nil where BuildKit reports an error or another frontend is
-// called.
-func readFrontendExpansions(ctx context.Context, c client.Client) *expansions {
+// called, and an error for a Dockerfile that is too large.
+func readFrontendExpansions(ctx context.Context, c client.Client) (*expansions, error) {
 	dockerfiles, err := dockerui.NewClient(c)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	source, err := dockerfiles.ReadEntrypoint(ctx, "Dockerfile")
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	options := maps.Clone(c.BuildOpts().Opts)
 	if _, isCalled := options["cmdline"]; !isCalled {
 		_, isChosen := options["build-arg:BUILDKIT_SYNTAX"]
 		if _, _, _, ok := parser.DetectSyntax(source.Data); ok || isChosen {
-			return nil
+			return nil, nil
 		}
 	}
-	parsed, err := parser.Parse(strings.NewReader(string(source.Data)))
+	if err := refuseLarge(source.Data); err != nil {
+		return nil, err
+	}
+	parsed, err := parser.Parse(bytes.NewReader(source.Data))
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	bounds, err := readExpansions(parsed, options)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	return bounds
+	return bounds, nil
 }
 
 // boundedClient checks the Dockerfile again with each base image's variables and triggers.

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -92,11 +94,18 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 		return nil, wrong("forbidden path outside the build context: %s ()", filename)
 	}
 	defer file.Close()
-	parsed, err := parser.Parse(file)
+	dockerfile, err := io.ReadAll(io.LimitReader(file, maxDockerfile+1))
 	if err != nil {
-		if info, failure := file.Stat(); failure == nil && info.Size() == 0 {
-			return nil, wrong("the Dockerfile (%s) cannot be empty", filename)
-		}
+		return nil, wrong("failed to parse %s: %s", filename, err)
+	}
+	if err := refuseLarge(dockerfile); err != nil {
+		return nil, wrong("%s", err)
+	}
+	if len(dockerfile) == 0 {
+		return nil, wrong("the Dockerfile (%s) cannot be empty", filename)
+	}
+	parsed, err := parser.Parse(bytes.NewReader(dockerfile))
+	if err != nil {
 		return nil, wrong("failed to parse %s: %s", filename, err)
 	}
 	stages, arguments, err := instructions.Parse(parsed.AST, linter.New(&linter.Config{}))

@@ -124,7 +124,7 @@ func TestADockerfileInSmallLettersIsTheDefaultToo(t *testing.T) {
 
 func TestARemoteDockerfileIsTheBuildsWhateverItsName(t *testing.T) {
 	directory, attributes := t.TempDir(), map[string]string{"filename": "baz"}
-	if err := (&Server{}).unpackFile(strings.NewReader("FROM busybox\n"), directory, attributes); err != nil {
+	if err := (&Server{}).unpackFile(t.Context(), strings.NewReader("FROM busybox\n"), directory, attributes); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readPlan(directory, attributes); err != nil {

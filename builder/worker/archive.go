@@ -2,6 +2,7 @@ package worker
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -14,6 +15,7 @@ import (
 
 // showArchive fills a skeleton with the existing files at the paths of an archive that an ADD unpacks. It refuses an
 // archive that exceeds the limits before anything is unpacked, and returns false for a file that is not an archive.
+// Whoever calls it bounds how many archives with windows are read at once.
 func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, dest string) (bool, error) {
 	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
 		return false, nil
@@ -23,9 +25,8 @@ func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, de
 		return false, err
 	}
 	defer packed.Close()
-	content, err := Decompress(packed)
+	content, err := decompress(bufio.NewReader(packed))
 	if err != nil {
-		// BuildKit's own reading reports a missing decompression program.
 		return false, nil
 	}
 	defer content.Close()

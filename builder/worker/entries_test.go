@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -132,6 +133,38 @@ func TestAnArchiveThatIsAddedDemandsNoLargeWindow(t *testing.T) {
 	if isArchive, err := w.showArchive(context.Background(), skeleton, packed, "a.tar.zst", "/to"); !isArchive || !demandsTooMuch(err) {
 		t.Errorf("%v, %v", isArchive, err)
 	}
+}
+
+func TestArchivesWithWindowsWaitForOthers(t *testing.T) {
+	var packed bytes.Buffer
+	if encoder, err := zstd.NewWriter(&packed); err != nil || encoder.Close() != nil {
+		t.Fatal(err)
+	}
+	// An empty skippable frame: nothing precedes an archive's content.
+	archive := append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, packed.Bytes()...)
+	var open []io.Closer
+	for range maxWindowed {
+		content, err := Decompress(t.Context(), bytes.NewReader(archive))
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, content)
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := Decompress(impatient, bytes.NewReader(archive)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one more: %v", err)
+	}
+	if _, err := Decompress(impatient, bytes.NewReader(compressed(t))); err != nil {
+		t.Errorf("gzip: %v", err)
+	}
+	for _, each := range open {
+		_, _ = each.Close(), each.Close()
+	}
+	if !windowed.TryAcquire(maxWindowed) {
+		t.Error("some still count")
+	}
+	windowed.Release(maxWindowed)
 }
 
 func TestAnEntryOfManyDirectoriesIsRefused(t *testing.T) {

@@ -32,6 +32,8 @@ type fileOp struct {
 	actions    []*pb.FileAction
 	manager    *manager
 	references *fileops.RefManager
+	// Whether it counts among those that read an archive with a window.
+	isWindowed bool
 }
 
 func (w *Worker) newFileOp(v solver.Vertex, op *pb.Op_File) (solver.Op, error) {
@@ -150,6 +152,7 @@ func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 			return nil, err
 		}
 	}
+	defer o.leaveWindowed()
 	o.manager.prepare = func(ctx context.Context, skeleton *tree) error { return o.show(ctx, skeleton, scoped) }
 	if mayLink(o.actions) {
 		outputs, err = o.execLinking(ctx, job.Session(), scoped)
@@ -157,6 +160,26 @@ func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 		outputs, err = o.Op.Exec(ctx, job, scoped)
 	}
 	return unlessCancelled(ctx, outputs, err)
+}
+
+// enterWindowed waits while too many archives with windows are read, if a file is one: until the operation ends, BuildKit
+// may unpack it.
+func (o *fileOp) enterWindowed(ctx context.Context, file string) error {
+	if o.isWindowed || !fileHasWindow(file) {
+		return nil
+	}
+	if err := windowed.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	o.isWindowed = true
+	return nil
+}
+
+func (o *fileOp) leaveWindowed() {
+	if o.isWindowed {
+		o.isWindowed = false
+		windowed.Release(1)
+	}
 }
 
 // show fills a skeleton with everything that the actions may find.
@@ -212,6 +235,9 @@ func (o *fileOp) showCopy(ctx context.Context, skeleton *tree, action *pb.FileAc
 			return err
 		}
 		if action.AttemptUnpackDockerCompatibility {
+			if err := o.enterWindowed(ctx, file); err != nil {
+				return err
+			}
 			isArchive, err := o.worker.showArchive(ctx, skeleton, file, source, action.Dest)
 			if err != nil {
 				return err

@@ -66,7 +66,10 @@ describe("a pod as Kubernetes tells of it", () => {
 
   it("was killed for lack of memory", () => {
     const killed = { terminated: { exitCode: 137, reason: "OOMKilled" } };
-    assert.match(viewOf(podWith({ ...mainIs(killed), phase: "Failed" }), alone).outOfMemory, /OOMKilled/);
+    const pod = podWith({ ...mainIs(killed), phase: "Failed" });
+    const containers = ["sidecar", "main"].map((name) => ({ name, resources: { limits: { memory: name } } }));
+    const view = viewOf({ ...pod, spec: { containers } }, alone);
+    assert.match(view.outOfMemory, /OOMKilled, its limit is main/);
   });
 
   const ends: readonly (readonly [string, V1PodStatus, RegExp])[] = [
@@ -106,6 +109,26 @@ describe("a pod as Kubernetes tells of it", () => {
     assert.equal(view.interruption, "the pod was deleted in Kubernetes");
     assert.equal(viewOf(leaving, ours).interruption, "");
     assert.equal(viewOf(leaving, { ...ours, deleted: true }).stopped, true);
+  });
+
+  for (const [endedMs, interruption] of [
+    [31_000, "the pod was deleted in Kubernetes"],
+    [30_000, ""],
+  ] as const) {
+    it(`had its deletion requested at 30 s, and ended at ${endedMs / 1000} s`, () => {
+      const ended = mainIs({ terminated: { exitCode: 137, finishedAt: new Date(endedMs) } });
+      const deletion = { deletionTimestamp: new Date(60_000), deletionGracePeriodSeconds: 30 };
+      const view = viewOf(podWith({ ...ended, phase: "Failed" }, deletion), alone);
+      assert.equal(view.interruption, interruption);
+    });
+  }
+
+  it("runs on beside a sidecar that fails", () => {
+    const status = mainIs(running);
+    const waiting = { reason: "CrashLoopBackOff", message: "back-off" };
+    const sidecar = { name: "sidecar", image: "", imageID: "", ready: false, restartCount: 3 };
+    status.initContainerStatuses = [{ ...sidecar, state: { waiting } }];
+    assert.equal(viewOf(podWith({ ...status, phase: "Running" }), alone).stopping, false);
   });
 
   const waits: readonly (readonly [string, string, string])[] = [

@@ -1,5 +1,5 @@
 /** Pods as Kubernetes tells of them. Pure. */
-import type { V1ContainerStatus, V1Pod } from "@kubernetes/client-node";
+import type { V1ContainerStatus, V1Pod, V1PodSpec } from "@kubernetes/client-node";
 
 import type { TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { type Prospect, quotesRefusal } from "../../cloud/contract/start-prospect.ts";
@@ -51,7 +51,8 @@ export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): 
   const ended = main?.state?.terminated;
   const over = deleted || isOver(pod);
   const leaving = over || metadata?.deletionTimestamp !== undefined;
-  const failed = over ? undefined : failedWait(pod);
+  const isUp = main?.state?.running !== undefined; // A sidecar that fails then does not end it.
+  const failed = over || isUp ? undefined : failedWait(pod);
   const interruption = isOurs || !leaving ? "" : interruptionOf(pod);
   const reason = failed ?? reasonOf(pod, over, interruption);
   return {
@@ -75,7 +76,7 @@ export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): 
     exitCode: ended?.exitCode,
     outOfMemory:
       ended?.reason === "OOMKilled"
-        ? `the container was killed for lack of memory (OOMKilled${limitOf(spec?.containers?.[0]?.resources?.limits)})`
+        ? `the container was killed for lack of memory (OOMKilled${limitOf(spec)})`
         : "",
     interruption,
     reason,
@@ -150,7 +151,18 @@ function interruptionOf(pod: V1Pod): string {
   if (told.length > 0) {
     return `the pod was ended by Kubernetes: ${told.join(": ")}`;
   }
-  return metadata?.deletionTimestamp === undefined || isOver(pod) ? "" : "the pod was deleted in Kubernetes";
+  const isCut = metadata?.deletionTimestamp !== undefined && !hasEndedBeforeDeletion(pod);
+  return isCut ? "the pod was deleted in Kubernetes" : "";
+}
+
+/** Whether a pod had ended when its deletion was requested, as far as the times, in whole seconds, tell. */
+function hasEndedBeforeDeletion(pod: V1Pod): boolean {
+  const { deletionTimestamp, deletionGracePeriodSeconds = 0 } = pod.metadata ?? {};
+  const endedMs = mainOf(pod)?.state?.terminated?.finishedAt?.getTime();
+  if (deletionTimestamp === undefined || endedMs === undefined) {
+    return isOver(pod);
+  }
+  return endedMs <= deletionTimestamp.getTime() - deletionGracePeriodSeconds * 1000;
 }
 
 /** Everything that Kubernetes says of a pod's end. */
@@ -171,6 +183,7 @@ function reasonOf({ status }: V1Pod, over: boolean, interruption: string): strin
   return all.length > 0 ? all.join("; ") : `the pod has ended (${status?.phase ?? "deleted"})`;
 }
 
-function limitOf(limits: Readonly<Record<string, string>> | undefined): string {
+function limitOf(spec: V1PodSpec | undefined): string {
+  const limits = spec?.containers.find(({ name }) => name === mainContainerName)?.resources?.limits;
   return limits?.["memory"] === undefined ? "" : `, its limit is ${limits["memory"]}`;
 }

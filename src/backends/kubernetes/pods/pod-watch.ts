@@ -103,10 +103,10 @@ export class PodWatch {
     }
   }
 
-  /** Notes that a pod is deleted by this backend. @returns false: it is already */
+  /** Notes that a pod is deleted by this backend. @returns false: it is already, or is gone */
   noteStop(task: string): boolean {
     const seen = this.#pods.get(task);
-    if (seen === undefined || seen.stopped) {
+    if (seen === undefined || seen.stopped || seen.deleted) {
       return seen === undefined;
     }
     this.#pods.set(task, { ...seen, stopped: true });
