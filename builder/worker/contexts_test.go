@@ -170,6 +170,52 @@ func TestASessionDoesNotReplaceItsDirectory(t *testing.T) {
 	}
 }
 
+func TestASessionDoesNotWriteThroughALinkThatItSentBefore(t *testing.T) {
+	for name, entry := range map[string]*types.Stat{
+		"a directory that is a device": {Path: "d", Mode: uint32(fs.ModeDir | fs.ModeDevice | 0o755)},
+		"a directory that is a link":   {Path: "d", Mode: uint32(fs.ModeDir | fs.ModeSymlink | 0o755)},
+		"the link":                     {Path: "d", Mode: uint32(fs.ModeSymlink | 0o777)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outside := t.TempDir()
+			w := workerOfContexts(t, wide)
+			link := &types.Stat{Path: "d", Mode: uint32(fs.ModeSymlink | 0o777), Linkname: outside}
+			received, err := sentFiles(t, w, claimed{link}, "mine")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := received.Release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if entry.Mode == link.Mode {
+				entry = link
+			}
+			if _, err := sentFiles(t, w, claimed{entry, {Path: "d/written", Mode: 0o644, Size: 4}}, "mine"); err == nil {
+				t.Error("it is taken")
+			}
+			if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
+				t.Errorf("left %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestATransferEntersDirectoriesAlone(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(directory, "d", "e"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("d", filepath.Join(directory, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for path, isAdmitted := range map[string]bool{"f": true, "d/e/f": true, "link/f": false, "link/e/f": false, "missing/f": false} {
+		_, transfer := wide.bound(t.Context(), directory)
+		if transfer.admits(path, &types.Stat{Path: path, Mode: 0o644}) != isAdmitted {
+			t.Error(path)
+		}
+	}
+}
+
 func TestASessionsFilesCountOnce(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "a", strings.Repeat("a", 2000))

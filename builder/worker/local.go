@@ -3,8 +3,11 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -96,7 +99,7 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	origin := i.worker.originOf(dir)
 	sums, err := contenthash.GetCacheContext(ctx, origin)
 	if err == nil {
-		bounded, count := i.worker.limits.Context.bound(ctx)
+		bounded, count := i.worker.limits.Context.bound(ctx, dir.path)
 		defer count.cut(nil)
 		err = filesync.FSSync(bounded, caller, filesync.FSSendRequestOpt{
 			Name: i.id.Name, IncludePatterns: i.id.IncludePatterns, ExcludePatterns: i.id.ExcludePatterns, FollowPaths: i.id.FollowPaths,
@@ -119,23 +122,27 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	return i.worker.contextRef("context:"+identity.NewID(), dir), nil
 }
 
-// transfer counts what a client's session sends, and cuts it when a limit is exceeded.
+// transfer counts what a client's session sends into a directory, and cuts it when a limit is exceeded or an entry is not
+// what it seems.
 type transfer struct {
-	limits ContextLimits
-	cut    context.CancelCauseFunc
+	limits    ContextLimits
+	directory string
+	cut       context.CancelCauseFunc
 
 	mu      sync.Mutex
 	bytes   int64
 	entries int
 	// The last path counted.
 	last string
-	err  error
+	// The last directory known to be one, without links on the way.
+	parent string
+	err    error
 }
 
-// bound returns a context that ends when the transfer exceeds the limits, and the transfer that counts.
-func (l ContextLimits) bound(ctx context.Context) (context.Context, *transfer) {
+// bound returns a context that ends when the transfer fails, and the transfer, which counts.
+func (l ContextLimits) bound(ctx context.Context, directory string) (context.Context, *transfer) {
 	ctx, cut := context.WithCancelCause(ctx)
-	return ctx, &transfer{limits: l, cut: cut}
+	return ctx, &transfer{limits: l, directory: directory, parent: ".", cut: cut}
 }
 
 // admits filters out files that a remote client must not create here. It is called repeatedly for one path, and in
@@ -148,13 +155,48 @@ func (t *transfer) admits(path string, stat *fstypes.Stat) bool {
 		t.fail(errors.New("the client's session sent an entry for the directory itself"))
 		return false
 	}
+	mode := os.FileMode(stat.Mode)
 	if stat.Path != "" && path != t.last {
 		t.last = path
 		t.entries++
 		t.bytes += max(0, stat.Size)
 		t.check(t.bytes)
+		t.look(path, mode)
 	}
-	return os.FileMode(stat.Mode)&os.ModeDevice == 0 && t.err == nil
+	return mode&os.ModeDevice == 0 && t.err == nil
+}
+
+// look fails the transfer for an entry that fsutil would put elsewhere. One of two types is a directory to its order of
+// entries, which need not become one here.
+func (t *transfer) look(path string, mode os.FileMode) {
+	if !slices.Contains(typesOfFiles, mode.Type()) {
+		t.fail(fmt.Errorf("the client's session sent %q with the mode %s", path, mode))
+	} else if err := t.enter(filepath.Dir(path)); err != nil {
+		t.fail(err)
+	}
+}
+
+// typesOfFiles are the types that a client's files may have. Those of devices are left out of the transfer.
+var typesOfFiles = []os.FileMode{0, os.ModeDir, os.ModeSymlink, os.ModeNamedPipe, os.ModeDevice, os.ModeDevice | os.ModeCharDevice}
+
+// enter fails unless a directory of the transfer is reached without links, which fsutil would follow.
+func (t *transfer) enter(directory string) error {
+	if directory == t.parent {
+		return nil
+	}
+	at := t.directory
+	for part := range strings.SplitSeq(directory, "/") {
+		at = filepath.Join(at, part)
+		info, err := os.Lstat(at)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("the client's session sent files of %q, which is no directory", directory)
+		}
+	}
+	t.parent = directory
+	return nil
 }
 
 // received also counts bytes, since more may arrive than announced.

@@ -103,8 +103,14 @@ func (l *Looks) end(own *look) {
 // walk follows a path and its links, with each part known before it is touched:
 // one of them may lead to a file system that does not answer.
 func (l *Looks) walk(ctx context.Context, own *look, path string) error {
+	if len(path) >= unix.PathMax {
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("a path of %d bytes: %w", len(path), unix.ENAMETOOLONG))
+	}
 	at, rest, links := "/", strings.Split(path, "/"), 0
 	for len(rest) > 0 && links <= mostLinks {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		next := filepath.Join(at, rest[0])
 		rest = rest[1:]
 		if next == at {
@@ -114,9 +120,12 @@ func (l *Looks) walk(ctx context.Context, own *look, path string) error {
 			return err
 		}
 		target, err := os.Readlink(next)
-		if err != nil { // no link, or nothing, which whoever runs next reports
+		if errors.Is(err, unix.EINVAL) { // no link
 			at = next
 			continue
+		}
+		if err != nil {
+			return nil // whoever runs next reports it
 		}
 		links++
 		rest = append(strings.Split(target, "/"), rest...)

@@ -1,6 +1,8 @@
 package userpaths
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -136,5 +139,25 @@ func TestWhatALinkOfProcLeadsToIsThere(t *testing.T) {
 	found := at(t, &hostv1.LookUpPathsRequest{Paths: []string{"/proc/self/ns/net"}}).Paths
 	if found[0].Failure != "" || found[0].RealPath != "/proc/self/ns/net" {
 		t.Error(found[0])
+	}
+}
+
+func TestAPathThatIsTooLongIsRefusedUnseen(t *testing.T) {
+	err := New().Do(t.Context(), strings.Repeat("/a", unix.PathMax/2), func() error { return nil })
+	if !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Error(err)
+	}
+}
+
+func TestAWalkEndsWhereNothingIs(t *testing.T) {
+	looks, ended := New(), false
+	path := filepath.Join(t.TempDir(), "missing", "further")
+	if err := looks.Do(t.Context(), path, func() error { ended = true; return nil }); err != nil || !ended {
+		t.Error(err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := looks.walk(cancelled, &look{}, "/"+path); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

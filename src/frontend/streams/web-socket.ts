@@ -22,6 +22,7 @@ export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
     clientTracking: false,
     maxPayload: maxMessageBytes,
     perMessageDeflate: false,
+    allowSynchronousEvents: false, // Each message waits for a turn of the event loop: they may be small and many.
   });
   // The library answers an invalid handshake.
   context.takeOver();

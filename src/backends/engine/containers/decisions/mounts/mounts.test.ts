@@ -51,6 +51,7 @@ describe("an entry of Binds", () => {
       "/a:/b:rw:x": "invalid volume specification: '/a:/b:rw:x'",
       "/a:/b:rw,ro": "invalid mode: rw,ro",
       "/a:/b:bogus": "invalid mode: bogus",
+      [`${"/a".repeat(7_000)}:/b`]: "invalid volume specification: it has 14003 characters",
       "/a:/":
         "invalid volume specification: '/a:/': invalid mount config for type \"bind\": " +
         "invalid specification: destination can't be '/'",
@@ -92,6 +93,7 @@ describe("an entry of Mounts", () => {
         "invalid propagation mode: x",
       ],
       [{ type: "cube", target: "/t" }, "mount type unknown"],
+      [{ type: "bind", source: "/a".repeat(2_048), target: "/t" }, "invalid mount path: file name too long"],
     ];
     for (const [mount, fault] of refusals) {
       assert.equal(

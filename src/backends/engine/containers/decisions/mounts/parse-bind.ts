@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { invalid, messageOf } from "../../../../../common/errors.ts";
 import { type Mount, MountSchema } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
-import { propagations, validateMount } from "./validate-mount.ts";
+import { pathMax, propagations, validateMount } from "./validate-mount.ts";
 
 /** A parsed entry of `Binds`. */
 export interface ParsedBind {
@@ -20,6 +20,9 @@ export interface ParsedBind {
  * @throws invalid, Docker's texts
  */
 export function parseBind(text: string, volumeDriver: string): ParsedBind {
+  if (text.length > 3 * pathMax) {
+    throw invalid(`invalid volume specification: it has ${text.length} characters`);
+  }
   const parts = text.split(":");
   const [first = "", second, mode = ""] = parts;
   if (first === "" || parts.length > 3 || (parts.length === 2 && isMode(second ?? ""))) {

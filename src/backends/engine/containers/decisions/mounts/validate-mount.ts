@@ -14,13 +14,16 @@ export const propagations: ReadonlySet<string> = new Set([
   "rshared",
 ]);
 
+/** Limit of a path's length; the kernel's, which counts bytes and a final zero. */
+export const pathMax = 4096;
+
 /**
  * Refuses an invalid mount.
  *
  * @throws invalid, `invalid mount config for type "…": …`
  */
 export function validateMount(mount: Mount): void {
-  const fault = faultOfTarget(mount) ?? faultOfType(mount);
+  const fault = faultOfLength(mount) ?? faultOfTarget(mount) ?? faultOfType(mount);
   if (fault !== undefined) {
     throw invalid(`invalid mount config for type ${JSON.stringify(mount.type)}: ${fault}`);
   }
@@ -29,6 +32,12 @@ export function validateMount(mount: Mount): void {
 /** The error of a bind mount whose source does not exist; thrown where the machine's files are accessible. */
 export function bindSourceMissing(source: string): Error {
   return invalid(`invalid mount config for type "bind": bind source path does not exist: ${source}`);
+}
+
+function faultOfLength({ source, target }: Mount): string | undefined {
+  return source.length < pathMax && target.length < pathMax
+    ? undefined
+    : "invalid mount path: file name too long";
 }
 
 function faultOfTarget(mount: Mount): string | undefined {
