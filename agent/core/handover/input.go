@@ -3,6 +3,7 @@ package handover
 import (
 	"errors"
 	"io"
+	"net"
 	"syscall"
 	"time"
 
@@ -19,9 +20,22 @@ import (
 // once.
 const bulk = 128 << 10
 
-// input moves the client's bytes to the process until the client closes its half,
-// detaches or leaves, or the session ends.
+// hangUpPoll is the interval of checks whether a client that has closed its half
+// has hung up.
+const hangUpPoll = 2 * time.Second
+
+// input moves the client's bytes to the process until the client detaches or
+// leaves, or the session ends.
 func (c *carrier) input() {
+	if err := c.readInput(); err != nil {
+		c.endInput(err)
+	}
+}
+
+// readInput moves the client's bytes to the process. It returns the error that
+// ends them, io.EOF if the client has closed its half; nil if nothing more is to be
+// read.
+func (c *carrier) readInput() error {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 	keys := NewScanner(c.way.DetachKeys)
@@ -42,7 +56,7 @@ func (c *carrier) input() {
 		return !detached
 	}
 	if len(c.client.Early) > 0 && !take(c.client.Early) {
-		return
+		return nil
 	}
 	c.client.Early = nil
 	read := c.client.Conn.Read
@@ -52,14 +66,13 @@ func (c *carrier) input() {
 	for {
 		n, err := read(buffer[:])
 		if n > 0 && !take(buffer[:n]) {
-			return
+			return nil
 		}
 		if c.ctx.Err() != nil {
-			return
+			return nil
 		}
 		if err != nil {
-			c.endInput(err)
-			return
+			return err
 		}
 	}
 }
@@ -113,7 +126,28 @@ func (c *carrier) endInput(err error) {
 	if c.way.Stdin {
 		c.session.CloseStdin()
 	}
-	if gone {
-		c.session.Leave()
+	for !gone && !hasHungUp(c.client.Conn) {
+		select {
+		case <-time.After(hangUpPoll):
+		case <-c.ctx.Done():
+			return
+		}
 	}
+	c.session.Leave()
+}
+
+// hasHungUp reports whether a client has closed its connection; one that has only
+// closed its half still reads.
+func hasHungUp(conn *net.UnixConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var events int16
+	failure := raw.Control(func(fd uintptr) {
+		state := []unix.PollFd{{Fd: int32(fd)}}
+		_, err = ignoringEINTR(func() (int, error) { return unix.Poll(state, 0) })
+		events = state[0].Revents
+	})
+	return failure != nil || err == nil && events&unix.POLLHUP != 0
 }

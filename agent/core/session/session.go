@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sockerless/sockerless/agent/core/log"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -29,7 +30,8 @@ type Session struct {
 	execID string
 	end    uint64
 
-	leave     func() // removes the session from its sources
+	left      atomic.Bool // the client has gone
+	leave     func()      // removes the session from its sources
 	leaveOnce sync.Once
 }
 
@@ -58,7 +60,7 @@ func (s *Session) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
 			s.queue.finish(failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, err.Error(), 0))
 		}
 	}
-	for s.replay != nil {
+	for s.replay != nil && !s.left.Load() {
 		chunk, err := s.replay.Next(ctx)
 		if err == nil {
 			return s.queue.output(streamOf(chunk.Stream), chunk.Data), nil
@@ -106,8 +108,12 @@ func (s *Session) CloseStdin() {
 	}
 }
 
-// Leave ends the session of a client that has gone, after what it wrote.
-func (s *Session) Leave() { s.queue.finish(detached()) }
+// Leave ends the session of a client that has gone, after what it wrote. It takes
+// no more output.
+func (s *Session) Leave() {
+	s.left.Store(true)
+	s.queue.finish(detached())
+}
 
 // Close ends the session: the client has left or has received its last message.
 // The process runs on.

@@ -63,6 +63,20 @@ func TestAProcessWaitsForItsSlowestReaderAndForNoneThatLeft(t *testing.T) {
 	}
 }
 
+func TestAClientThatHasGoneIsReplayedNoLog(t *testing.T) {
+	c, _, main := running(t, session.Options{Log: memoryLog(t)})
+	write(t, main, []byte("recorded"))
+	open := attachAll()
+	open.ReplayLog = true
+	s := c.Attach(open)
+	defer s.Close()
+	s.Leave()
+	all := collect(t, s)
+	if len(all.stdout) != 0 || all.last.GetDetached() == nil {
+		t.Fatalf("%q, %v", all.stdout, all.last)
+	}
+}
+
 func TestASignalIsSentOnceForAToken(t *testing.T) {
 	c, _, main := running(t, session.Options{})
 	defer main.exit(0)

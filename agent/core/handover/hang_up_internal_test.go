@@ -1,0 +1,65 @@
+package handover
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+)
+
+// quiet is a session without output, which ends when its client leaves.
+type quiet struct {
+	Session
+	left chan struct{}
+}
+
+func (q *quiet) CloseStdin() {}
+func (q *quiet) Leave()      { close(q.left) }
+
+func (q *quiet) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
+	select {
+	case <-q.left:
+		return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Detached{Detached: &agentv1.SessionDetached{}}}, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func TestAClientThatHangsUpLeavesAQuietSession(t *testing.T) {
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	dialled, err := net.Dial("unix", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := &quiet{left: make(chan struct{})}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		Carry(Client{Conn: accepted.(*net.UnixConn)}, session, Way{Stdin: true})
+	}()
+	if err := dialled.(*net.UnixConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-session.left:
+		t.Fatal("it has closed its half only")
+	case <-time.After(hangUpPoll / 4):
+	}
+	dialled.Close()
+	select {
+	case <-over:
+	case <-time.After(time.Minute):
+		t.Fatal("the session goes on")
+	}
+}
