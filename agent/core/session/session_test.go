@@ -65,7 +65,14 @@ func TestAProcessWaitsForItsSlowestReaderAndForNoneThatLeft(t *testing.T) {
 
 func TestAClientThatHasGoneIsReplayedNoLog(t *testing.T) {
 	c, _, main := running(t, session.Options{Log: memoryLog(t)})
+	live := c.Attach(attachAll())
+	defer live.Close()
 	write(t, main, []byte("recorded"))
+	for recorded := false; !recorded; {
+		response, err := live.Next(contextFor(t))
+		must(t, err)
+		recorded = response.GetStdout() != nil
+	}
 	open := attachAll()
 	open.ReplayLog = true
 	s := c.Attach(open)
