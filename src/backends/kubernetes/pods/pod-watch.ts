@@ -44,7 +44,7 @@ const goneStatus = 410;
 export class PodWatch {
   readonly #options: PodWatchOptions;
   readonly #pods = new Map<string, SeenPod>();
-  /** Events: the tasks of pods whose ends were reported. */
+  /** Events: the tasks of pods whose nodes have reported their end. */
   readonly #ends = new EventEmitter().setMaxListeners(0);
   readonly #closed = new AbortController();
   #running: Promise<void> | undefined;
@@ -71,13 +71,14 @@ export class PodWatch {
   }
 
   /**
-   * Calls back once a pod's node has reported its end or the pod is gone, at once if that was before.
+   * Calls back once a pod's node has reported its end, at once if it already has. The process of a pod that is gone without
+   * may run for some seconds, and its agent tell its end.
    *
    * @returns ends the listening
    */
   onEnd(task: string, ended: () => void): () => void {
     const seen = this.#pods.get(task);
-    if (seen !== undefined && (seen.deleted || isEndReported(seen.pod))) {
+    if (seen !== undefined && isEndReported(seen.pod)) {
       queueMicrotask(ended);
       return () => {};
     }
@@ -236,7 +237,7 @@ export class PodWatch {
         setTimeout(() => this.#pods.delete(task), rememberedMs).unref();
       }
       this.#options.changed(pod);
-      if (deleted || isEndReported(pod)) {
+      if (isEndReported(pod)) {
         this.#ends.emit(task);
       }
     }
