@@ -15,6 +15,7 @@ import (
 	"github.com/moby/buildkit/session/sshforward"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
@@ -71,6 +72,11 @@ type sshAgent struct {
 
 // maxSSHConnections bounds a step's concurrent connections to one agent.
 const maxSSHConnections = 64
+
+// maxAgentConnections bounds those at sockets of this machine for all steps, which leaves most of its 20,000 descriptors.
+const maxAgentConnections = 2048
+
+var agentConnections = semaphore.NewWeighted(maxAgentConnections)
 
 // acceptPause is the pause after a failed accept.
 const acceptPause = 200 * time.Millisecond
@@ -147,14 +153,30 @@ func (w *Worker) forwardSSH(ctx context.Context, client session.Caller, id strin
 	return made, nil
 }
 
+// serve accepts connections until the listener is closed. Excess ones wait in its queue, without a descriptor here.
 func (a *agentSocket) serve(ctx context.Context, client session.Caller, id string) {
 	defer close(a.ended)
-	for {
+	free := semaphore.NewWeighted(maxSSHConnections)
+	for free.Acquire(ctx, 1) == nil {
 		conn, err := a.listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // perhaps for want of descriptors
+			free.Release(1)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if agentConnections.Acquire(ctx, 1) != nil {
+			conn.Close()
 			return
 		}
 		go func() {
+			defer free.Release(1)
+			defer agentConnections.Release(1)
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			forwardConnection(ctx, client, id, conn)
 		}()
