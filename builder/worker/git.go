@@ -23,12 +23,15 @@ import (
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/git"
 	"github.com/moby/buildkit/util/sshutil"
+	"golang.org/x/sync/semaphore"
 )
 
 // gitSource is BuildKit's own, using this machine's git. A checkout becomes a context, with the same limits.
 type gitSource struct {
 	*git.Source
-	limits ContextLimits
+	limits  ContextLimits
+	silence time.Duration
+	turns   *gitTurns
 }
 
 func newGitSource(w *Worker) (*gitSource, error) {
@@ -36,25 +39,103 @@ func newGitSource(w *Worker) (*gitSource, error) {
 		return nil, err
 	}
 	real, err := git.NewSource(git.Opt{CacheAccessor: &checkouts{&manager{Worker: w}}})
-	return &gitSource{real, w.limits.Context}, err
+	turns := &gitTurns{remotes: slots{size: 1}, clients: slots{size: maxClientGits}, all: semaphore.NewWeighted(maxGits)}
+	return &gitSource{real, w.limits.Context, gitSilence, turns}, err
 }
 
 func (s *gitSource) Resolve(ctx context.Context, id source.Identifier, sessions *session.Manager, v solver.Vertex) (source.SourceInstance, error) {
-	if from, ok := id.(*git.GitIdentifier); ok {
-		if err := allowGit(from); err != nil {
-			return nil, err
-		}
+	from, ok := id.(*git.GitIdentifier)
+	if !ok {
+		return nil, fmt.Errorf("invalid git identifier %T", id)
+	}
+	if err := allowGit(from); err != nil {
+		return nil, err
 	}
 	made, err := s.Source.Resolve(ctx, id, sessions, v)
 	if err != nil {
 		return nil, err
 	}
-	return &gitInstance{made, s.limits}, nil
+	return &gitInstance{made, s, from.Remote}, nil
 }
 
-// maxGitMemory bounds, in KiB, the memory of a git that prints a commit, a tag or a list of references: BuildKit reads
-// all of it, and the server decides how much there is.
-const maxGitMemory = 64 << 10
+const (
+	// maxGits bounds how many repositories are fetched at once, and maxClientGits those of a client's builds.
+	maxGits       = 3
+	maxClientGits = 2
+	// gitSilence bounds the time in which nothing comes of a repository. A server counts a large one's objects for minutes.
+	gitSilence = 5 * time.Minute
+)
+
+// gitTurns bound how many repositories are fetched at once.
+type gitTurns struct {
+	// BuildKit fetches a remote for one build at a time. Others wait here, where they may be cancelled and take no turn.
+	remotes slots
+	clients slots
+	all     *semaphore.Weighted
+}
+
+// take waits for a turn, and returns a function that gives it back.
+func (t *gitTurns) take(ctx context.Context, remote string, job solver.JobContext) (func(), error) {
+	leaveRemote, err := t.remotes.take(ctx, remote)
+	if err != nil {
+		return nil, err
+	}
+	leaveClient := func() {}
+	if job != nil {
+		if leaveClient, err = t.clients.take(ctx, sessionsOf(job.Session())[0]); err != nil {
+			leaveRemote()
+			return nil, err
+		}
+	}
+	if t.all.Acquire(ctx, 1) != nil {
+		leaveClient()
+		leaveRemote()
+		return nil, context.Cause(ctx)
+	}
+	return func() {
+		t.all.Release(1)
+		leaveClient()
+		leaveRemote()
+	}, nil
+}
+
+// begin waits for a turn, and returns a context that ends when git must be stopped, with a function that ends the turn
+// and replaces the resulting error by the reason.
+func (s *gitSource) begin(ctx context.Context, remote string, job solver.JobContext) (context.Context, func(error) error, error) {
+	leave, err := s.turns.take(ctx, remote, job)
+	if err != nil {
+		return nil, nil, err
+	}
+	watched, end := watchCheckouts(ctx, s.limits, s.silence)
+	return watched, func(err error) error {
+		defer leave()
+		return end(err)
+	}, nil
+}
+
+const (
+	// maxPrintingGit bounds, in KiB, the memory of a git that prints a commit, a tag or a list of references: BuildKit reads
+	// all of it, and the server decides how much there is.
+	maxPrintingGit = 64 << 10
+	// maxGitMemory bounds, in KiB, the memory of any git: 200 bytes for each object of a history of 1,500,000.
+	maxGitMemory = 384 << 10
+)
+
+// gitConfig makes git stream large files, and not begin what outlives it. Its other limits are for each thread.
+const gitConfig = `[core]
+	bigFileThreshold = 1m
+	deltaBaseCacheLimit = 16m
+[pack]
+	threads = 2
+	windowMemory = 32m
+	deltaCacheSize = 32m
+[fetch]
+	unpackLimit = 1
+[gc]
+	auto = 0
+[maintenance]
+	auto = false
+`
 
 // maxGitStderr bounds, in bytes, how much of git's standard error BuildKit keeps: a server can make git print anything.
 const maxGitStderr = 256 << 10
@@ -64,12 +145,13 @@ const maxGitStderr = 256 << 10
 var gitScript = fmt.Sprintf(`#!/bin/sh
 said=${0%%/*}/$$
 PATH=${PATH#*:}
-case " $* " in *' cat-file '* | *' ls-remote '*) ulimit -d %d ;; esac
+case " $* " in *' cat-file '* | *' ls-remote '*) ulimit -d %d ;; *) ulimit -d %d ;; esac
+export GIT_CONFIG_GLOBAL="${0%%/*}/config"
 rm -f "$said" && mkfifo -m 600 "$said" && exec 3<>"$said" 4<"$said" 5>"$said" 3>&- || exit 1
 rm -f "$said"
 { head -c %d; cat >/dev/null; } <&4 4<&- 5>&- >&2 &
 exec git "$@" 2>&5 4<&- 5>&-
-`, maxGitMemory, maxGitStderr)
+`, maxPrintingGit, maxGitMemory, maxGitStderr)
 
 // wrapGit puts gitScript first in this process's PATH, where BuildKit finds git.
 func (w *Worker) wrapGit() error {
@@ -80,7 +162,11 @@ func (w *Worker) wrapGit() error {
 	if err := errors.Join(os.RemoveAll(w.programs), os.MkdirAll(w.programs, 0o700)); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(w.programs, "git"), []byte(gitScript), 0o700); err != nil {
+	err := errors.Join(
+		os.WriteFile(filepath.Join(w.programs, "config"), []byte(gitConfig), 0o600),
+		os.WriteFile(filepath.Join(w.programs, "git"), []byte(gitScript), 0o700),
+	)
+	if err != nil {
 		return err
 	}
 	return os.Setenv("PATH", w.programs+string(filepath.ListSeparator)+os.Getenv("PATH"))
@@ -91,25 +177,35 @@ func (s *gitSource) ResolveMetadata(ctx context.Context, id *git.GitIdentifier, 
 	if err := allowGit(id); err != nil {
 		return nil, err
 	}
-	ctx, end := watchCheckouts(ctx, s.limits)
+	ctx, end, err := s.begin(ctx, id.Remote, job)
+	if err != nil {
+		return nil, err
+	}
 	defer func() { err = end(err) }()
 	return s.Source.ResolveMetadata(ctx, id, sessions, job, wanted)
 }
 
-// gitInstance stops git when its output exceeds the limits.
+// gitInstance waits for a turn of git, and stops it when its output exceeds the limits or does not come.
 type gitInstance struct {
 	source.SourceInstance
-	limits ContextLimits
+	source *gitSource
+	remote string
 }
 
 func (i *gitInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (key, pin string, options solver.CacheOpts, isDone bool, err error) {
-	ctx, end := watchCheckouts(ctx, i.limits)
+	ctx, end, err := i.source.begin(ctx, i.remote, job)
+	if err != nil {
+		return "", "", nil, false, err
+	}
 	defer func() { err = end(err) }()
 	return i.SourceInstance.CacheKey(ctx, job, index)
 }
 
 func (i *gitInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ cache.ImmutableRef, err error) {
-	ctx, end := watchCheckouts(ctx, i.limits)
+	ctx, end, err := i.source.begin(ctx, i.remote, job)
+	if err != nil {
+		return nil, err
+	}
 	defer func() { err = end(err) }()
 	return i.SourceInstance.Snapshot(ctx, job)
 }
@@ -119,17 +215,22 @@ const watchPoll = 500 * time.Millisecond
 
 // watch checks the directories created for a context.
 type watch struct {
-	limits ContextLimits
-	mu     sync.Mutex
-	paths  []string
+	limits  ContextLimits
+	silence time.Duration
+	mu      sync.Mutex
+	paths   []string
+	// The size of all directories when it changed last.
+	bytes   int64
+	entries int
+	changed time.Time
 }
 
 type watchOfContext struct{}
 
-// watchCheckouts returns a context that is cancelled when a directory created for it exceeds the limits, and a function
-// that stops the check and replaces the resulting error by that reason.
-func watchCheckouts(parent context.Context, limits ContextLimits) (context.Context, func(error) error) {
-	of := &watch{limits: limits}
+// watchCheckouts returns a context that is cancelled when a directory created for it exceeds the limits or nothing is
+// written in time, and a function that stops the check and replaces the resulting error by that reason.
+func watchCheckouts(parent context.Context, limits ContextLimits, silence time.Duration) (context.Context, func(error) error) {
+	of := &watch{limits: limits, silence: silence, changed: time.Now()}
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, watchOfContext{}, of))
 	ended := make(chan struct{})
 	go func() {
@@ -167,19 +268,30 @@ func (w *watch) look() error {
 	w.mu.Lock()
 	paths := slices.Clone(w.paths)
 	w.mu.Unlock()
+	var bytes int64
+	entries := 0
 	for _, each := range paths {
 		// Files that vanish meanwhile are not counted.
-		if err := w.limits.measure(each, func(error) error { return nil }); err != nil {
+		found, err := w.limits.measure(each, func(error) error { return nil })
+		if err != nil {
 			return err
 		}
+		bytes += found.bytes
+		entries += found.entries
+	}
+	if bytes != w.bytes || entries != w.entries {
+		w.bytes, w.entries, w.changed = bytes, entries, time.Now()
+	}
+	if time.Since(w.changed) > w.silence {
+		return fmt.Errorf("nothing has come of the git repository for %s", w.silence)
 	}
 	return nil
 }
 
 // measure refuses a directory of git's that exceeds the limits.
-func (l ContextLimits) measure(path string, failed func(error) error) error {
+func (l ContextLimits) measure(path string, failed func(error) error) (*unpacking, error) {
 	count := &unpacking{limits: l, what: "the git repository"}
-	return filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
+	return count, filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return failed(err)
 		}
@@ -278,7 +390,7 @@ func (c *checkout) Release(context.Context) error { return c.context.remove() }
 
 // Commit turns the directory into a context, if it keeps the limits.
 func (c *checkout) Commit(context.Context) (cache.ImmutableRef, error) {
-	err := c.worker.limits.Context.measure(c.context.path, func(err error) error { return err })
+	_, err := c.worker.limits.Context.measure(c.context.path, func(err error) error { return err })
 	if err != nil {
 		return nil, errors.Join(err, c.context.remove())
 	}

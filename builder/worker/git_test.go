@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	nethttp "net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -41,6 +42,9 @@ func workerOfGit(t *testing.T, limits ContextLimits) *Worker {
 	return w
 }
 
+// machinesGit is git without a builder's limits.
+var machinesGit, _ = exec.LookPath("git")
+
 // repository is a git repository of files by name, with its server.
 func repository(t *testing.T, files map[string]string) (address string) {
 	t.Helper()
@@ -52,7 +56,7 @@ func repositoryOf(t *testing.T, files map[string]string, message string) (addres
 	t.Helper()
 	dir := t.TempDir()
 	run := func(args ...string) string {
-		command := exec.Command("git", args...)
+		command := exec.Command(machinesGit, args...)
 		command.Dir = dir
 		command.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
 		output, err := command.CombinedOutput()
@@ -173,7 +177,7 @@ func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
 		"the git repository has more than 3 entries":   {"a": "", "b": "", "c": "", "d": ""},
 	} {
 		w, _ := workerOf(t)
-		ctx, end := watchCheckouts(context.Background(), ContextLimits{Bytes: 1000, Entries: 3})
+		ctx, end := watchCheckouts(context.Background(), ContextLimits{Bytes: 1000, Entries: 3}, gitSilence)
 		made, err := (&checkouts{&manager{Worker: w}}).New(ctx, nil, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -189,7 +193,7 @@ func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	ctx, end := watchCheckouts(context.Background(), wide)
+	ctx, end := watchCheckouts(context.Background(), wide, gitSilence)
 	if err := end(nil); err != nil || ctx.Err() == nil {
 		t.Errorf("answered %v", err)
 	}
@@ -211,7 +215,7 @@ func TestTheObjectsOfARepositoryAreAnsweredUpToABound(t *testing.T) {
 	if object, err := objectOf("small"); err != nil || !strings.HasSuffix(object, "\n\nsmall") {
 		t.Errorf("%q, %v", object, err)
 	}
-	if object, err := objectOf(strings.Repeat("x", maxGitMemory<<10)); err == nil || !strings.Contains(err.Error(), "ut of memory") {
+	if object, err := objectOf(strings.Repeat("x", maxPrintingGit<<10)); err == nil || !strings.Contains(err.Error(), "ut of memory") {
 		t.Errorf("%d bytes, %v", len(object), err)
 	}
 	nothingLeft(t, w)
@@ -224,7 +228,7 @@ func TestWhatAServerHasGitSayIsKeptUpToABound(t *testing.T) {
 		t.Errorf("%d bytes: %.200v", len(fmt.Sprint(err)), err)
 	}
 	nothingLeft(t, w)
-	if left, err := os.ReadDir(w.programs); err != nil || len(left) != 1 {
+	if left, err := os.ReadDir(w.programs); err != nil || len(left) != 2 {
 		t.Errorf("left %v, %v", left, err)
 	}
 }
@@ -339,4 +343,137 @@ func TestBundlesOfRepositoriesAreRefused(t *testing.T) {
 	if err := allowGit(&git.GitIdentifier{Remote: "https://files.example/a.git", Bundle: "oci-layout+blob://x"}); err == nil {
 		t.Error("allowed")
 	}
+}
+
+func TestALargeFileOfARepositoryIsStreamed(t *testing.T) {
+	const size = maxGitMemory << 10 / 10 * 11
+	address := repository(t, map[string]string{"large": strings.Repeat("\x00", size)})
+	w := workerOfGit(t, ContextLimits{Bytes: 4 * size, Entries: 1000})
+	dir, done, err := w.CheckOut(t.Context(), address+"/repository.git")
+	must(t, err)
+	if info, err := os.Stat(filepath.Join(dir, "large")); err != nil || info.Size() != size {
+		t.Errorf("%v, %v", info, err)
+	}
+	must(t, done())
+	nothingLeft(t, w)
+}
+
+func TestAnyGitHasABoundOfItsMemory(t *testing.T) {
+	workerOfGit(t, wide)
+	config := exec.Command("git", "config", "--global", "--list")
+	listed, err := config.Output()
+	if err != nil || !strings.Contains(string(listed), "core.bigfilethreshold=1m\n") {
+		t.Errorf("%s, %v", listed, err)
+	}
+	shown, err := exec.Command("git", "-c", "alias.limit=!ulimit -d", "limit").Output()
+	if bound := fmt.Sprintf("%d\n", maxGitMemory); err != nil || string(shown) != bound {
+		t.Errorf("%s, %v", shown, err)
+	}
+}
+
+// stallingServer accepts connections and never answers. It tells of each, and ends them when the test does.
+func stallingServer(t *testing.T) (address string, asked chan net.Conn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	asked = make(chan net.Conn, 100)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { conn.Close() })
+			asked <- conn
+		}
+	}()
+	return "git://" + listener.Addr().String(), asked
+}
+
+func TestAServerThatStallsIsNotWaitedForForLong(t *testing.T) {
+	address, _ := stallingServer(t)
+	w := workerOfGit(t, wide)
+	w.git.silence = 100 * time.Millisecond
+	_, _, err := w.CheckOut(t.Context(), address+"/a.git")
+	if err == nil || !strings.Contains(err.Error(), "nothing has come of the git repository for 100ms") {
+		t.Errorf("%v", err)
+	}
+	nothingLeft(t, w)
+}
+
+func TestSoManyRepositoriesAreFetchedAtOnce(t *testing.T) {
+	address, asked := stallingServer(t)
+	w := workerOfGit(t, wide)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error)
+	fetch := func(ctx context.Context, name string) {
+		_, _, err := w.CheckOut(ctx, fmt.Sprintf("%s/%s.git", address, name))
+		ended <- err
+	}
+	for at := range maxGits {
+		go fetch(ctx, fmt.Sprintf("of-%d", at))
+	}
+	var conns []net.Conn
+	for range maxGits {
+		conns = append(conns, <-asked)
+	}
+	// Those who wait leave with their builds, whether for a turn or for the remote.
+	leaving, leave := context.WithCancelCause(t.Context())
+	for _, name := range []string{"other", "of-0"} {
+		go fetch(leaving, name)
+	}
+	left := errors.New("the build is cancelled")
+	leave(left)
+	for range 2 {
+		if err := <-ended; !errors.Is(err, left) {
+			t.Errorf("answered %v", err)
+		}
+	}
+	// One that ends lets the next begin.
+	go fetch(ctx, "last")
+	select {
+	case <-asked:
+		t.Fatal("more are fetched")
+	case <-time.After(300 * time.Millisecond):
+	}
+	must(t, conns[0].Close())
+	if err := <-ended; err == nil {
+		t.Error("a server that hangs up answered")
+	}
+	select {
+	case <-asked:
+	case <-time.After(time.Minute):
+		t.Error("the next has not begun")
+	}
+	cancel(left)
+	for range maxGits {
+		if err := <-ended; !errors.Is(err, left) {
+			t.Errorf("answered %v", err)
+		}
+	}
+	if len(asked) != 0 {
+		t.Errorf("%d more were asked", len(asked))
+	}
+	nothingLeft(t, w)
+}
+
+func TestAClientHasNotAllTurnsOfGit(t *testing.T) {
+	w := workerOfGit(t, wide)
+	take := func(ctx context.Context, remote, client string) (func(), error) {
+		return w.git.turns.take(ctx, remote, &job{session: client})
+	}
+	for at := range maxClientGits {
+		leave, err := take(t.Context(), fmt.Sprint(at), "one")
+		must(t, err)
+		defer leave()
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := take(soon, "more", "one"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("answered %v", err)
+	}
+	leave, err := take(t.Context(), "other", "two")
+	must(t, err)
+	leave()
 }
