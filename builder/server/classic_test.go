@@ -242,3 +242,47 @@ func TestABooleanIsReadAsByDockerd(t *testing.T) {
 		}
 	}
 }
+
+// built is what a classic build of these files answers.
+func built(t *testing.T, s *Server, files map[string]string) string {
+	t.Helper()
+	var archive bytes.Buffer
+	writer := tar.NewWriter(&archive)
+	for name, content := range files {
+		err := writer.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))})
+		if _, writeErr := io.WriteString(writer, content); errors.Join(err, writeErr) != nil {
+			t.Fatal(err, writeErr)
+		}
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	s.build(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/build", &archive))
+	return answer.Body.String()
+}
+
+func TestPatternsThatTakeTooLongAreRefusedBeforeAnythingIsMatched(t *testing.T) {
+	s, _ := serverOf(t)
+	for name, each := range map[string]struct {
+		files   map[string]string
+		refusal string
+	}{
+		"of .dockerignore": {map[string]string{
+			"Dockerfile": "FROM scratch\nCOPY . /\n", ".dockerignore": "a" + strings.Repeat("**/", 20_000) + "z\n",
+		}, ".dockerignore: the patterns of files have 160000 wildcards"},
+		"of one for the Dockerfile": {map[string]string{
+			"Dockerfile": "FROM scratch\nCOPY . /\n", "Dockerfile.dockerignore": "a" + strings.Repeat("**/", 20_000) + "z\n",
+		}, ".dockerignore: the patterns of files have 160000 wildcards"},
+		"of a COPY": {map[string]string{
+			"Dockerfile": "FROM scratch\nCOPY --exclude=a" + strings.Repeat("**/", 20_000) + "z . /\n", "file": "",
+		}, "the patterns of files have 160000 wildcards"},
+		"for a source of many directories": {map[string]string{
+			"Dockerfile": "FROM scratch\nCOPY " + strings.Repeat("a/", 20_000) + "b /\n", ".dockerignore": "a**/**/z\n",
+		}, "take too long to match with the 16 wildcards of .dockerignore"},
+	} {
+		if answer := built(t, s, each.files); !strings.Contains(answer, each.refusal) {
+			t.Errorf("%s: %.2000s", name, answer)
+		}
+	}
+}

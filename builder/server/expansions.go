@@ -22,6 +22,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	digest "github.com/opencontainers/go-digest"
 	csvvalue "github.com/tonistiigi/go-csvvalue"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 const (
@@ -50,6 +52,9 @@ const (
 	fetchOperations = 7
 	// sourcesOfOperation is how many sources of a COPY take as long as an operation.
 	sourcesOfOperation = 16
+	// maxMatching bounds how the linter matches sources of COPY and ADD with patterns of .dockerignore: for each directory
+	// of a source and each wildcard, the bytes of the source.
+	maxMatching = 1 << 30
 
 	// unsetBytes bounds what BuildKit displays for an unset variable: a secret's variable is displayed as asterisks.
 	unsetBytes = 16
@@ -70,6 +75,8 @@ type expansions struct {
 	words        *shell.Lex
 	instructions []instruction
 	options      map[string]string
+	// The wildcards of .dockerignore.
+	wildcards int64
 
 	mu sync.Mutex
 	// Bounds of what the base images known so far give a stage.
@@ -272,6 +279,8 @@ type estimate struct {
 	shared         int64
 	sum            int64
 	fileOperations int64
+	// The bytes of sources of COPY and ADD, for each of their directories.
+	matched int64
 	// The stages so far by name.
 	named map[string]*stageBound
 	// Names of images that may be pulled.
@@ -340,6 +349,9 @@ func (e *expansions) bound() error {
 				return err
 			}
 		}
+	}
+	if sum := times(times(pass.matched, e.wildcards), pass.platforms); sum > maxMatching {
+		return fmt.Errorf("the sources of COPY and ADD take too long to match with the %d wildcards of .dockerignore, of which a ** counts as several", e.wildcards)
 	}
 	return nil
 }
@@ -432,6 +444,16 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 		if err := stage.set(shellWords, int64(len(strings.Join(command.Shell, " ")))); err != nil {
 			return err
 		}
+	case *instructions.CopyCommand:
+		e.addSources(command.SourcePaths, stage)
+		if err := e.expand(command, stage); err != nil {
+			return err
+		}
+	case *instructions.AddCommand:
+		e.addSources(command.SourcePaths, stage)
+		if err := e.expand(command, stage); err != nil {
+			return err
+		}
 	default:
 		if err := e.expand(command, stage); err != nil {
 			return err
@@ -442,6 +464,18 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 		return err
 	}
 	return e.add(plus(stage.sum, e.shared))
+}
+
+func (e *estimate) addSources(paths []string, stage *stageBound) {
+	for _, path := range paths {
+		word := &wordBound{text: []rune(path), escape: e.escape, value: stage.value}
+		length, _ := word.until(-1)
+		directories := int64(strings.Count(path, "/")) + 1
+		if strings.Contains(path, "$") {
+			directories = length/2 + 1
+		}
+		e.matched = plus(e.matched, times(length, directories))
+	}
 }
 
 func (e *estimate) runEnv(command *instructions.EnvCommand, stage *stageBound) error {
@@ -661,6 +695,13 @@ func readFrontendExpansions(ctx context.Context, c client.Client) (*expansions, 
 	bounds, err := readExpansions(parsed, options)
 	if err != nil {
 		return nil, nil
+	}
+	ignored, err := dockerfiles.DockerIgnorePatterns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if bounds.wildcards, err = worker.RefusePatterns(ignored); err != nil {
+		return nil, fmt.Errorf(".dockerignore: %w", err)
 	}
 	return bounds, nil
 }

@@ -37,6 +37,9 @@ type fileOp struct {
 }
 
 func (w *Worker) newFileOp(v solver.Vertex, op *pb.Op_File) (solver.Op, error) {
+	if err := refuseCopies(op.File.Actions); err != nil {
+		return nil, err
+	}
 	made := &fileOp{worker: w, actions: op.File.Actions, manager: &manager{Worker: w, description: v.Name()}}
 	made.references = fileops.NewRefManager(made.manager, v.Name())
 	real, err := ops.NewFileOp(v, op, made.manager, nil, w)

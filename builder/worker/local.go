@@ -42,7 +42,11 @@ func (s *localSource) Resolve(ctx context.Context, id source.Identifier, session
 	if err != nil {
 		return nil, err
 	}
-	return &localInstance{real, s.worker, id.(*local.LocalIdentifier), sessions}, nil
+	from := id.(*local.LocalIdentifier)
+	if _, err := RefusePatterns(from.IncludePatterns, from.ExcludePatterns, from.FollowPaths); err != nil {
+		return nil, err
+	}
+	return &localInstance{real, s.worker, from, sessions}, nil
 }
 
 type localInstance struct {
