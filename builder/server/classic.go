@@ -267,12 +267,12 @@ func (s *Server) unpackFile(ctx context.Context, content io.Reader, directory st
 
 // unpackBody unpacks a context with the compressions that dockerd supports. A broken one gives dockerd's error.
 func (s *Server) unpackBody(ctx context.Context, body io.Reader, directory string) error {
-	content, err := worker.Decompress(ctx, body)
+	content, err := s.worker.Decompress(ctx, body)
 	if err != nil {
 		return wrong("%s", err)
 	}
 	defer func() {
-		_ = content.Close()
+		_ = content.Close() // No program decompresses, which would wait for the client's last byte.
 		// An archive may end before the client's last byte, which has to be read: only then net/http notices that the client
 		// leaves.
 		go func() { _, _ = io.Copy(io.Discard, body) }()

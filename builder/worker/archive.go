@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io"
 	"io/fs"
@@ -15,7 +16,7 @@ import (
 
 // showArchive fills a skeleton with the existing files at the paths of an archive that an ADD unpacks. It refuses an
 // archive that exceeds the limits before anything is unpacked, and returns false for a file that is not an archive.
-// Whoever calls it bounds how many archives with windows are read at once.
+// The caller has a slot for what is in xz or zstd.
 func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, dest string) (bool, error) {
 	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
 		return false, nil
@@ -53,8 +54,17 @@ func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, de
 	if err != io.EOF {
 		return true, err
 	}
+	// BuildKit reads on behind the end, where the next stream of a compression may demand more.
+	if _, err := io.CopyN(io.Discard, content, maxTrailer+1); err == nil {
+		return true, fmt.Errorf("the archive %s goes on for more than %d bytes behind its end", strings.TrimPrefix(name, "/"), maxTrailer)
+	} else if err != io.EOF {
+		return true, err
+	}
 	return true, nil
 }
+
+// maxTrailer bounds what follows an archive's end, which is padding.
+const maxTrailer = 1 << 20
 
 // meeting matches the entries of an archive with a skeleton.
 type meeting struct {

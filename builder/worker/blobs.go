@@ -437,7 +437,7 @@ func (w *Worker) inflate(ctx context.Context, provider ctdcontent.Provider, desc
 		return 0, err
 	}
 	defer source.Close()
-	unpacked, err := Decompress(ctx, ctdcontent.NewReader(source))
+	unpacked, err := w.Decompress(ctx, ctdcontent.NewReader(source))
 	if err != nil {
 		return 0, err
 	}

@@ -19,6 +19,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
+	"golang.org/x/sys/unix"
 )
 
 func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
@@ -200,6 +201,41 @@ func TestASessionDoesNotWriteThroughALinkThatItSentBefore(t *testing.T) {
 	}
 }
 
+func TestASessionChangesNoFileThroughALink(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unchanged := func() {
+		t.Helper()
+		info, err := os.Stat(outside)
+		if err != nil || info.Mode() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+		if size, err := unix.Listxattr(outside, nil); err != nil || size != 0 {
+			t.Errorf("%d bytes of attributes, %v", size, err)
+		}
+	}
+	link := &types.Stat{Path: "d", Mode: uint32(fs.ModeSymlink | 0o777), Linkname: outside}
+	withAttribute := link.Clone()
+	withAttribute.Xattrs = map[string][]byte{"user.x": []byte("x")}
+	w := workerOfContexts(t, wide)
+	received, err := sentFiles(t, w, claimed{withAttribute}, "mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := received.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unchanged()
+	device := &types.Stat{Path: "d", Mode: uint32(fs.ModeDevice)}
+	through := &types.Stat{Path: "e", Mode: uint32(fs.ModeSetuid | 0o777), Linkname: "d"}
+	if _, err := sentFiles(t, w, claimed{device, through}, "mine"); err == nil {
+		t.Error("a hard link to a device is taken")
+	}
+	unchanged()
+}
+
 func TestATransferEntersDirectoriesAlone(t *testing.T) {
 	directory := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(directory, "d", "e"), 0o700); err != nil {
@@ -212,6 +248,13 @@ func TestATransferEntersDirectoriesAlone(t *testing.T) {
 		_, transfer := wide.bound(t.Context(), directory)
 		if transfer.admits(path, &types.Stat{Path: path, Mode: 0o644}) != isAdmitted {
 			t.Error(path)
+		}
+	}
+	write(t, directory, "file", "")
+	for name, isAdmitted := range map[string]bool{"file": true, "link": false, "d": false, "link/e": false, "missing": false} {
+		_, transfer := wide.bound(t.Context(), directory)
+		if transfer.admits("hard", &types.Stat{Path: "hard", Mode: 0o644, Linkname: name}) != isAdmitted {
+			t.Errorf("a hard link to %s", name)
 		}
 	}
 }

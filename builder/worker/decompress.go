@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/moby/go-archive/compression"
@@ -18,40 +20,67 @@ const (
 	// largestWindow is that of `zstd --ultra --long`, and twice that of `xz -9`. The decoders' own limits are larger: 64 GiB
 	// for a zstd frame that announces its content's size.
 	largestWindow = 128 << 20
-	// maxWindowed bounds the memory that archives with windows take together.
+	// maxWindowed is how many archives in xz or zstd, whose decoders keep a window as large as the archive says, are
+	// decompressed at once. With largestWindow it bounds their memory.
 	maxWindowed = 8
 )
 
-// windowed bounds how many archives with windows are decompressed at once.
-var windowed = semaphore.NewWeighted(maxWindowed)
+var decompressionSlots = semaphore.NewWeighted(maxWindowed)
 
-// Decompress is dockerd's DecompressStream with bounded windows. It waits while too many archives with windows are
-// decompressed.
-func Decompress(ctx context.Context, archive io.Reader) (io.ReadCloser, error) {
+// Decompress is dockerd's DecompressStream with bounded windows. An archive in xz or zstd is received whole before it takes
+// one of the slots, which it keeps until it is closed. Must not be called with a slot.
+func (w *Worker) Decompress(ctx context.Context, archive io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(archive, 32<<10)
 	if start, _ := buffered.Peek(headerBytes); !hasWindow(start) {
 		return decompress(buffered)
 	}
-	if err := windowed.Acquire(ctx, 1); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	content, err := decompress(buffered)
+	packed, err := w.received(buffered)
 	if err != nil {
-		windowed.Release(1)
 		return nil, err
 	}
-	return &windowedReader{content, sync.OnceFunc(func() { windowed.Release(1) })}, nil
+	if decompressionSlots.Acquire(ctx, 1) != nil {
+		return nil, errors.Join(context.Cause(ctx), packed.Close())
+	}
+	content, err := decompress(bufio.NewReader(packed))
+	if err != nil {
+		decompressionSlots.Release(1)
+		return nil, errors.Join(err, packed.Close())
+	}
+	return &slotReader{content, packed, sync.OnceFunc(func() { decompressionSlots.Release(1) })}, nil
 }
 
-// windowedReader lets the next archive with a window be decompressed once it is closed.
-type windowedReader struct {
+// received stores an archive in a file without a name.
+func (w *Worker) received(archive io.Reader) (*os.File, error) {
+	file, err := os.CreateTemp(w.scratch, "packed-")
+	if err != nil {
+		return nil, err
+	}
+	limit := w.limits.Context
+	size, err := io.Copy(file, io.LimitReader(archive, min(limit.Bytes, math.MaxInt64-1)+1))
+	if err == nil {
+		err = limit.exceeded("the archive", size, 0)
+	}
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err = errors.Join(err, os.Remove(file.Name())); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// slotReader gives its slot back once it is closed.
+type slotReader struct {
 	io.ReadCloser
+	packed  *os.File
 	release func()
 }
 
-func (r *windowedReader) Close() error {
+func (r *slotReader) Close() error {
 	defer r.release()
-	return r.ReadCloser.Close()
+	err := r.ReadCloser.Close()
+	_ = r.packed.Close()
+	return err
 }
 
 // headerBytes are enough of an archive to detect its compression.
@@ -63,13 +92,16 @@ func hasWindow(start []byte) bool {
 	return kind == compression.Xz || kind == compression.Zstd
 }
 
-// fileHasWindow is hasWindow for a file's content.
+// fileHasWindow is hasWindow for the content of a regular file; false for any other.
 func fileHasWindow(path string) bool {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return false // reported by whoever reads it
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
 	start := make([]byte, headerBytes)
 	count, _ := io.ReadFull(file, start)
 	return hasWindow(start[:count])

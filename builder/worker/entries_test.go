@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,9 +143,10 @@ func TestArchivesWithWindowsWaitForOthers(t *testing.T) {
 	}
 	// An empty skippable frame: nothing precedes an archive's content.
 	archive := append([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, packed.Bytes()...)
+	w := &Worker{limits: Limits{Context: wide}, scratch: t.TempDir()}
 	var open []io.Closer
 	for range maxWindowed {
-		content, err := Decompress(t.Context(), bytes.NewReader(archive))
+		content, err := w.Decompress(t.Context(), bytes.NewReader(archive))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,19 +154,87 @@ func TestArchivesWithWindowsWaitForOthers(t *testing.T) {
 	}
 	impatient, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := Decompress(impatient, bytes.NewReader(archive)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := w.Decompress(impatient, bytes.NewReader(archive)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one more: %v", err)
 	}
-	if _, err := Decompress(impatient, bytes.NewReader(compressed(t))); err != nil {
+	if _, err := w.Decompress(impatient, bytes.NewReader(compressed(t))); err != nil {
 		t.Errorf("gzip: %v", err)
 	}
 	for _, each := range open {
 		_, _ = each.Close(), each.Close()
 	}
-	if !windowed.TryAcquire(maxWindowed) {
-		t.Error("some still count")
+	everySlotIsFree(t)
+	if left, err := os.ReadDir(w.scratch); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
-	windowed.Release(maxWindowed)
+}
+
+func everySlotIsFree(t *testing.T) {
+	t.Helper()
+	if !decompressionSlots.TryAcquire(maxWindowed) {
+		t.Fatal("a slot is taken")
+	}
+	decompressionSlots.Release(maxWindowed)
+}
+
+// zstdFile makes a file in zstd.
+func zstdFile(t *testing.T, content []byte) string {
+	t.Helper()
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "a.tar.zst")
+	if err := os.WriteFile(path, encoder.EncodeAll(content, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestAnOperationTakesOneSlotForAllItsOutputs(t *testing.T) {
+	o, packed := &fileOp{}, zstdFile(t, []byte("content"))
+	var all sync.WaitGroup
+	for range 2 * maxWindowed {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			if err := o.acquireSlot(t.Context(), packed); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	all.Wait()
+	if !decompressionSlots.TryAcquire(maxWindowed - 1) {
+		t.Fatal("it takes several")
+	}
+	decompressionSlots.Release(maxWindowed - 1)
+	o.releaseSlot()
+	everySlotIsFree(t)
+}
+
+func TestOnlyARegularFileIsOpenedForASlot(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if fileHasWindow(pipe) {
+		t.Error("a pipe")
+	}
+}
+
+func TestAnArchiveThatIsAddedEndsBehindItsTar(t *testing.T) {
+	w := &Worker{limits: Limits{Context: wide}, scratch: t.TempDir()}
+	skeleton := newTree(w, "", true)
+	defer skeleton.close()
+	var tarball bytes.Buffer
+	writeEntries(t, &tarball, &tar.Header{Typeflag: tar.TypeDir, Name: "d/", Mode: 0o755})
+	for trailer, refusal := range map[int]string{maxTrailer / 2: "", 2 * maxTrailer: "behind its end"} {
+		packed := zstdFile(t, append(bytes.Clone(tarball.Bytes()), make([]byte, trailer)...))
+		isArchive, err := w.showArchive(t.Context(), skeleton, packed, "a.tar.zst", "/to")
+		if !isArchive || (err == nil) != (refusal == "") || err != nil && !strings.Contains(err.Error(), refusal) {
+			t.Errorf("%d bytes: %v, %v", trailer, isArchive, err)
+		}
+	}
 }
 
 func TestAnEntryOfManyDirectoriesIsRefused(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	continuity "github.com/containerd/continuity/fs"
 	"github.com/moby/buildkit/cache"
@@ -32,8 +33,10 @@ type fileOp struct {
 	actions    []*pb.FileAction
 	manager    *manager
 	references *fileops.RefManager
-	// Whether it counts among those that read an archive with a window.
-	isWindowed bool
+
+	mu sync.Mutex
+	// Whether it has a slot for decompression.
+	hasSlot bool
 }
 
 func (w *Worker) newFileOp(v solver.Vertex, op *pb.Op_File) (solver.Op, error) {
@@ -155,7 +158,7 @@ func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 			return nil, err
 		}
 	}
-	defer o.leaveWindowed()
+	defer o.releaseSlot()
 	o.manager.prepare = func(ctx context.Context, skeleton *tree) error { return o.show(ctx, skeleton, scoped) }
 	if mayLink(o.actions) {
 		outputs, err = o.execLinking(ctx, job.Session(), scoped)
@@ -165,23 +168,30 @@ func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 	return unlessCancelled(ctx, outputs, err)
 }
 
-// enterWindowed waits while too many archives with windows are read, if a file is one: until the operation ends, BuildKit
-// may unpack it.
-func (o *fileOp) enterWindowed(ctx context.Context, file string) error {
-	if o.isWindowed || !fileHasWindow(file) {
+// acquireSlot waits for a slot if a file is in xz or zstd. The operation keeps it to its end, because BuildKit unpacks the
+// file later. BuildKit prepares an operation's outputs at once, which share the slot.
+func (o *fileOp) acquireSlot(ctx context.Context, file string) error {
+	if !fileHasWindow(file) {
 		return nil
 	}
-	if err := windowed.Acquire(ctx, 1); err != nil {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.hasSlot {
+		return nil
+	}
+	if decompressionSlots.Acquire(ctx, 1) != nil {
 		return context.Cause(ctx)
 	}
-	o.isWindowed = true
+	o.hasSlot = true
 	return nil
 }
 
-func (o *fileOp) leaveWindowed() {
-	if o.isWindowed {
-		o.isWindowed = false
-		windowed.Release(1)
+func (o *fileOp) releaseSlot() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.hasSlot {
+		o.hasSlot = false
+		decompressionSlots.Release(1)
 	}
 }
 
@@ -238,7 +248,7 @@ func (o *fileOp) showCopy(ctx context.Context, skeleton *tree, action *pb.FileAc
 			return err
 		}
 		if action.AttemptUnpackDockerCompatibility {
-			if err := o.enterWindowed(ctx, file); err != nil {
+			if err := o.acquireSlot(ctx, file); err != nil {
 				return err
 			}
 			isArchive, err := o.worker.showArchive(ctx, skeleton, file, source, action.Dest)

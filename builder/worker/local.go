@@ -110,8 +110,8 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 			DestDir: dir.path, CacheUpdater: &updater{sums}, ProgressCb: count.received(transferring(ctx, i.id.Name)), Differ: i.id.Differ,
 			MetadataOnly: i.id.MetadataOnly, Filter: count.admits,
 		})
-		if count.exceeded() != nil {
-			err = count.exceeded()
+		if count.failure() != nil {
+			err = count.failure()
 		}
 	}
 	if err == nil {
@@ -126,8 +126,8 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	return i.worker.contextRef("context:"+identity.NewID(), dir), nil
 }
 
-// transfer counts what a client's session sends into a directory, and cuts it when a limit is exceeded or an entry is not
-// what it seems.
+// transfer counts what a client's session sends into a directory, and cuts it when a limit is exceeded or an entry could be
+// written outside the directory.
 type transfer struct {
 	limits    ContextLimits
 	directory string
@@ -143,7 +143,7 @@ type transfer struct {
 	err    error
 }
 
-// bound returns a context that ends when the transfer fails, and the transfer, which counts.
+// bound returns a context that ends when the transfer fails, and a transfer that enforces the limits.
 func (l ContextLimits) bound(ctx context.Context, directory string) (context.Context, *transfer) {
 	ctx, cut := context.WithCancelCause(ctx)
 	return ctx, &transfer{limits: l, directory: directory, parent: ".", cut: cut}
@@ -165,22 +165,44 @@ func (t *transfer) admits(path string, stat *fstypes.Stat) bool {
 		t.entries++
 		t.bytes += max(0, stat.Size)
 		t.check(t.bytes)
-		t.look(path, mode)
+		if err := t.look(path, stat); err != nil {
+			t.fail(err)
+		}
+	}
+	if mode&os.ModeSymlink != 0 {
+		stat.Xattrs = nil // fsutil would set them on the link's target.
 	}
 	return mode&os.ModeDevice == 0 && t.err == nil
 }
 
-// look fails the transfer for an entry that fsutil would put elsewhere. One of two types is a directory to its order of
-// entries, which need not become one here.
-func (t *transfer) look(path string, mode os.FileMode) {
+// look returns an error for an entry that fsutil would write outside the directory.
+func (t *transfer) look(path string, stat *fstypes.Stat) error {
+	mode := os.FileMode(stat.Mode)
+	// fsutil's order check takes an entry with ModeDir and another type for a directory, but its writer creates something
+	// else.
 	if !slices.Contains(typesOfFiles, mode.Type()) {
-		t.fail(fmt.Errorf("the client's session sent %q with the mode %s", path, mode))
-	} else if err := t.enter(filepath.Dir(path)); err != nil {
-		t.fail(err)
+		return fmt.Errorf("the client's session sent %q with the mode %s", path, mode)
 	}
+	if err := t.enter(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if mode&os.ModeDevice != 0 {
+		return os.RemoveAll(filepath.Join(t.directory, path)) // An entry of an earlier transfer would stay in its place.
+	}
+	if stat.Linkname == "" || mode&os.ModeSymlink != 0 {
+		return nil
+	}
+	if err := t.enter(filepath.Dir(stat.Linkname)); err != nil {
+		return err
+	}
+	target, err := os.Lstat(filepath.Join(t.directory, stat.Linkname))
+	if err == nil && !target.Mode().IsRegular() {
+		err = fmt.Errorf("the client's session sent a hard link %q to %q, which is no regular file", path, stat.Linkname)
+	}
+	return err
 }
 
-// typesOfFiles are the types that a client's files may have. Those of devices are left out of the transfer.
+// typesOfFiles are the types that a client's files may have. Devices are not created.
 var typesOfFiles = []os.FileMode{0, os.ModeDir, os.ModeSymlink, os.ModeNamedPipe, os.ModeDevice, os.ModeDevice | os.ModeCharDevice}
 
 // enter fails unless a directory of the transfer is reached without links, which fsutil would follow.
@@ -227,7 +249,7 @@ func (t *transfer) fail(err error) {
 	}
 }
 
-func (t *transfer) exceeded() error {
+func (t *transfer) failure() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err

@@ -20,10 +20,6 @@ import (
 // once.
 const bulk = 128 << 10
 
-// hangUpPoll is the interval of checks whether a client that has closed its half
-// has hung up.
-const hangUpPoll = 2 * time.Second
-
 // input moves the client's bytes to the process until the client detaches or
 // leaves, or the session ends.
 func (c *carrier) input() {
@@ -126,28 +122,23 @@ func (c *carrier) endInput(err error) {
 	if c.way.Stdin {
 		c.session.CloseStdin()
 	}
-	for !gone && !hasHungUp(c.client.Conn) {
-		select {
-		case <-time.After(hangUpPoll):
-		case <-c.ctx.Done():
-			return
-		}
+	if gone || awaitHangUp(c.client.Conn) {
+		c.session.Leave()
 	}
-	c.session.Leave()
 }
 
-// hasHungUp reports whether a client has closed its connection; one that has only
-// closed its half still reads.
-func hasHungUp(conn *net.UnixConn) bool {
+// awaitHangUp waits until a client that has shut down its sending side closes its
+// connection. It returns false if a deadline ends the wait.
+func awaitHangUp(conn *net.UnixConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return true
 	}
-	var events int16
-	failure := raw.Control(func(fd uintptr) {
+	// Go's poller reports each change of a connection's state.
+	err = raw.Read(func(fd uintptr) bool {
 		state := []unix.PollFd{{Fd: int32(fd)}}
-		_, err = ignoringEINTR(func() (int, error) { return unix.Poll(state, 0) })
-		events = state[0].Revents
+		_, err := ignoringEINTR(func() (int, error) { return unix.Poll(state, 0) })
+		return err == nil && state[0].Revents&unix.POLLHUP != 0
 	})
-	return failure != nil || err == nil && events&unix.POLLHUP != 0
+	return err == nil
 }

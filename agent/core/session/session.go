@@ -50,7 +50,7 @@ func (s *Session) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
 		s.opening = nil
 		return opening, nil
 	}
-	if s.openReplay != nil {
+	if s.openReplay != nil && !s.left.Load() {
 		replay, err := s.openReplay(ctx)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -108,8 +108,8 @@ func (s *Session) CloseStdin() {
 	}
 }
 
-// Leave ends the session of a client that has gone, after what it wrote. It takes
-// no more output.
+// Leave ends the session of a client that has gone, once its input is delivered.
+// Replayed output is dropped.
 func (s *Session) Leave() {
 	s.left.Store(true)
 	s.queue.finish(detached())

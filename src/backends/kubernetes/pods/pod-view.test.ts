@@ -112,8 +112,8 @@ describe("a pod as Kubernetes tells of it", () => {
   });
 
   for (const [endedMs, interruption] of [
-    [31_000, "the pod was deleted in Kubernetes"],
-    [30_000, ""],
+    [30_000, "the pod was deleted in Kubernetes"],
+    [29_000, ""],
   ] as const) {
     it(`had its deletion requested at 30 s, and ended at ${endedMs / 1000} s`, () => {
       const ended = mainIs({ terminated: { exitCode: 137, finishedAt: new Date(endedMs) } });

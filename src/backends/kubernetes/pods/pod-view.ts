@@ -51,7 +51,7 @@ export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): 
   const ended = main?.state?.terminated;
   const over = deleted || isOver(pod);
   const leaving = over || metadata?.deletionTimestamp !== undefined;
-  const isUp = main?.state?.running !== undefined; // A sidecar that fails then does not end it.
+  const isUp = main?.state?.running !== undefined; // Then a failing sidecar does not end the pod.
   const failed = over || isUp ? undefined : failedWait(pod);
   const interruption = isOurs || !leaving ? "" : interruptionOf(pod);
   const reason = failed ?? reasonOf(pod, over, interruption);
@@ -151,18 +151,21 @@ function interruptionOf(pod: V1Pod): string {
   if (told.length > 0) {
     return `the pod was ended by Kubernetes: ${told.join(": ")}`;
   }
-  const isCut = metadata?.deletionTimestamp !== undefined && !hasEndedBeforeDeletion(pod);
-  return isCut ? "the pod was deleted in Kubernetes" : "";
+  const wasDeletedBefore = metadata?.deletionTimestamp !== undefined && !hasEndedBeforeDeletion(pod);
+  return wasDeletedBefore ? "the pod was deleted in Kubernetes" : "";
 }
 
-/** Whether a pod had ended when its deletion was requested, as far as the times, in whole seconds, tell. */
+/**
+ * Whether a pod had ended when its deletion was requested. The times are in whole seconds, of the node's clock and the API
+ * server's: an end in the same second counts as one by the deletion.
+ */
 function hasEndedBeforeDeletion(pod: V1Pod): boolean {
   const { deletionTimestamp, deletionGracePeriodSeconds = 0 } = pod.metadata ?? {};
   const endedMs = mainOf(pod)?.state?.terminated?.finishedAt?.getTime();
   if (deletionTimestamp === undefined || endedMs === undefined) {
     return isOver(pod);
   }
-  return endedMs <= deletionTimestamp.getTime() - deletionGracePeriodSeconds * 1000;
+  return endedMs < deletionTimestamp.getTime() - deletionGracePeriodSeconds * 1000;
 }
 
 /** Everything that Kubernetes says of a pod's end. */

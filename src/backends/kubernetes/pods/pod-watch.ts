@@ -71,8 +71,8 @@ export class PodWatch {
   }
 
   /**
-   * Calls back once a pod's node has reported its end, at once if it already has. The process of a pod that is gone without
-   * may run for some seconds, and its agent tell its end.
+   * Calls back once a pod's node has reported its end, at once if it already has. The process of a pod that was deleted
+   * before that may run for some seconds, and its agent reports its end.
    *
    * @returns ends the listening
    */
@@ -104,7 +104,7 @@ export class PodWatch {
     }
   }
 
-  /** Notes that a pod is deleted by this backend. @returns false: it is already, or is gone */
+  /** Notes that a pod is deleted by this backend. @returns false: it was before, or no longer exists */
   noteStop(task: string): boolean {
     const seen = this.#pods.get(task);
     if (seen === undefined || seen.stopped || seen.deleted) {
