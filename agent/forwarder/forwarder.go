@@ -4,50 +4,33 @@
 // so that they outlive the frontend. It also detects when a client has read what
 // was written to it. It listens nowhere and starts nothing.
 //
-// The frontend communicates with it over Node's IPC channel: lines of JSON, with
-// a descriptor for each message that has a handle (`child.send(message,
-// handle)`).
+// The frontend communicates with it over Node's IPC channel.
 package forwarder
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockerless/sockerless/agent/core/descriptors"
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/memory"
+	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
-// channelVariable names the descriptor of the IPC channel.
-const channelVariable = "NODE_CHANNEL_FD"
-
-// Messages of Node's own on the channel (lib/internal/child_process.js).
-const (
-	withHandle   = "NODE_HANDLE"
-	acknowledged = "NODE_HANDLE_ACK"
-)
-
-// message is one line from the frontend: with a descriptor, or with the state of
-// a guarded request.
-type message struct {
-	Command string   `json:"cmd"`
-	Handed  handedOn `json:"msg"`
-	ID      int      `json:"guarded"`
-	State   string   `json:"state"`
+// state is the state of a guarded request, as the frontend reports it.
+type state struct {
+	ID    int    `json:"guarded"`
+	State string `json:"state"`
 }
 
 // States of a guarded request, reported without a descriptor.
@@ -105,22 +88,9 @@ func Main([]string) int {
 }
 
 func newForwarder() (*forwarder, error) {
-	fd, err := strconv.Atoi(os.Getenv(channelVariable))
+	channel, err := nodechannel.Open()
 	if err != nil {
 		return nil, err
-	}
-	if err := descriptors.CloseInherited(fd); err != nil {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), "channel")
-	conn, err := net.FileConn(file)
-	file.Close()
-	if err != nil {
-		return nil, err
-	}
-	channel, isUnix := conn.(*net.UnixConn)
-	if !isUnix {
-		return nil, errors.New("the channel is no unix socket")
 	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
@@ -130,15 +100,10 @@ func newForwarder() (*forwarder, error) {
 	return &forwarder{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2), headerLead: handover.HeaderLead}, nil
 }
 
-// missing stands for a descriptor that this process had no room for.
-const missing = -1
-
 // forwarder serves one frontend.
 type forwarder struct {
-	channel   *net.UnixConn
-	handles   []int // received, and not yet claimed by their messages, missing ones included
+	channel   *nodechannel.Channel
 	transport http.RoundTripper
-	writing   sync.Mutex
 	passing   sync.WaitGroup
 	mostHeld  int64
 	holding   atomic.Int64
@@ -156,61 +121,64 @@ func (f *forwarder) run() error {
 	defer leave()
 	defer f.channel.Close() // so that a frontend that still runs starts another forwarder
 	defer f.guards.leave()
-	lines := bufio.NewReader(readerWithHandles{f})
 	for {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		received, err := f.channel.Next()
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		var m message
-		if err := json.Unmarshal(line, &m); err != nil {
+		if !received.HasFD {
+			if err := f.note(received.Message); err != nil {
+				return err
+			}
+			continue
+		}
+		fd := received.FD
+		var handed handedOn
+		if err := json.Unmarshal(received.Message, &handed); err != nil {
 			return err
 		}
-		switch {
-		case m.State == begun:
-			f.guards.begin(m.ID, false)
-		case m.State == doubted:
-			f.guards.doubt(m.ID)
-		case m.State == lost, m.State == settled:
-			f.guards.end(m.ID, m.State == lost)
-		}
-		if m.Command != withHandle {
+		if fd == nodechannel.Missing {
+			_ = f.channel.Tell(answer{ID: handed.ID, Error: "the forwarder has too many open files"})
 			continue
 		}
-		if len(f.handles) == 0 {
-			return errors.New("a message came without its descriptor")
-		}
-		fd := f.handles[0]
-		f.handles = f.handles[1:]
-		// Node sends the next handle only after this.
-		if err := f.tell(map[string]string{"cmd": acknowledged}); err != nil {
-			slog.Debug("the frontend is gone", "error", err)
-		}
-		if fd == missing {
-			_ = f.tell(answer{ID: m.Handed.ID, Error: "the forwarder has too many open files"})
+		if handed.Guard != nil {
+			f.guard(fd, handed)
 			continue
 		}
-		if m.Handed.Guard != nil {
-			f.guard(fd, m.Handed)
-			continue
-		}
-		f.guards.begin(m.Handed.Guarded, true)
+		f.guards.begin(handed.Guarded, true)
 		f.passing.Add(1)
 		go func() {
 			defer f.passing.Done()
 			switch {
-			case m.Handed.Read:
-				f.awaitRead(fd, m.Handed.ID)
-			case m.Handed.Held != nil:
-				f.hold(fd, m.Handed.ID, m.Handed.Held)
+			case handed.Read:
+				f.awaitRead(fd, handed.ID)
+			case handed.Held != nil:
+				f.hold(fd, handed.ID, handed.Held)
 			default:
-				f.pass(fd, m.Handed)
+				f.pass(fd, handed)
 			}
 		}()
 	}
+}
+
+// note follows the state of a guarded request.
+func (f *forwarder) note(message json.RawMessage) error {
+	var m state
+	if err := json.Unmarshal(message, &m); err != nil {
+		return err
+	}
+	switch m.State {
+	case begun:
+		f.guards.begin(m.ID, false)
+	case doubted:
+		f.guards.doubt(m.ID)
+	case lost, settled:
+		f.guards.end(m.ID, m.State == lost)
+	}
+	return nil
 }
 
 // pass passes a connection to the agent that has offered to take it.
@@ -220,9 +188,9 @@ func (f *forwarder) pass(fd int, to handedOn) {
 	f.guards.passed(to.Guarded, sent)
 	// A frontend that is gone needs no answer.
 	if err != nil {
-		_ = f.tell(answer{ID: to.ID, Error: err.Error(), Sent: sent})
+		_ = f.channel.Tell(answer{ID: to.ID, Error: err.Error(), Sent: sent})
 	} else if to.Tell {
-		_ = f.tell(answer{ID: to.ID, Sent: true})
+		_ = f.channel.Tell(answer{ID: to.ID, Sent: true})
 	}
 }
 
@@ -233,7 +201,7 @@ func (f *forwarder) guard(fd int, request handedOn) {
 		_ = unix.Close(fd)
 		told.Error = "the forwarder holds too many clients"
 	}
-	_ = f.tell(told)
+	_ = f.channel.Tell(told)
 }
 
 // awaitRead reports to the frontend once a client has read the header of its
@@ -246,41 +214,5 @@ func (f *forwarder) awaitRead(fd, id int) {
 		handover.AwaitRead(conn, f.headerLead)
 		conn.Close() // closes our copy only, without a shutdown
 	}
-	_ = f.tell(told)
-}
-
-func (f *forwarder) tell(value any) error {
-	line, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	f.writing.Lock()
-	defer f.writing.Unlock()
-	_, err = f.channel.Write(append(line, '\n'))
-	return err
-}
-
-// readerWithHandles reads the channel, and stores received descriptors in order.
-type readerWithHandles struct{ *forwarder }
-
-func (r readerWithHandles) Read(p []byte) (int, error) {
-	control := make([]byte, handover.ControlSpace)
-	n, controlled, flags, _, err := r.channel.ReadMsgUnix(p, control) // has the close-on-exec flag
-	if err != nil {
-		return 0, err
-	}
-	isCut := flags&unix.MSG_CTRUNC != 0 // then the control data is empty although there was a descriptor
-	if controlled > 0 || isCut {
-		fd, err := handover.OneDescriptor(control[:controlled], flags)
-		if isCut {
-			fd = missing
-		} else if err != nil {
-			return 0, err
-		}
-		r.handles = append(r.handles, fd)
-	}
-	if n == 0 {
-		return 0, io.EOF
-	}
-	return n, nil
+	_ = f.channel.Tell(told)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
 // ends answers both ends of a connection. The first is a descriptor.
@@ -40,7 +42,7 @@ func started(t *testing.T, f *forwarder) (*net.UnixConn, *bufio.Reader) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.channel, f.transport = conn.(*net.UnixConn), newTransport()
+	f.channel, f.transport = nodechannel.New(conn.(*net.UnixConn)), newTransport()
 	go func() { _ = f.run() }()
 	return frontend, bufio.NewReader(frontend)
 }
@@ -52,7 +54,11 @@ func send(t *testing.T, frontend *net.UnixConn, id, fd int) {
 
 func sendTo(t *testing.T, frontend *net.UnixConn, fd int, to handedOn) {
 	t.Helper()
-	line, err := json.Marshal(message{Command: withHandle, Handed: to})
+	message, err := json.Marshal(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := json.Marshal(nodechannel.Envelope{Command: nodechannel.WithHandle, Message: message})
 	if err == nil {
 		_, _, err = frontend.WriteMsgUnix(append(line, '\n'), unix.UnixRights(fd), nil)
 	}
@@ -71,8 +77,8 @@ func told(t *testing.T, lines *bufio.Reader) (a answer) {
 
 func acknowledge(t *testing.T, lines *bufio.Reader) {
 	t.Helper()
-	var m message
-	if next(t, lines, &m); m.Command != acknowledged {
+	var m nodechannel.Envelope
+	if next(t, lines, &m); m.Command != nodechannel.Acknowledged {
 		t.Fatalf("%+v", m)
 	}
 }

@@ -34,19 +34,19 @@ func (f *forwarder) hold(fd, id int, request *held) {
 	process := peerOf(fd)
 	conn, err := handover.ConnectionOf(fd)
 	if err != nil {
-		_ = f.tell(answer{ID: id, Error: err.Error()})
+		_ = f.channel.Tell(answer{ID: id, Error: err.Error()})
 		return
 	}
 	defer conn.Close()
 	defer f.holding.Add(-1)
 	if f.holding.Add(1) > f.mostHeld {
-		_ = f.tell(answer{ID: id, Error: "the forwarder holds too many clients"})
+		_ = f.channel.Tell(answer{ID: id, Error: "the forwarder holds too many clients"})
 		return
 	}
 	ctx, end := context.WithCancelCause(context.Background())
 	cancel := func() { end(nil) }
 	defer cancel()
-	c := newClient(conn, request.Head, cancel, func() { _ = f.tell(answer{ID: id, Sent: true}) })
+	c := newClient(conn, request.Head, cancel, func() { _ = f.channel.Tell(answer{ID: id, Sent: true}) })
 	c.process = process
 	err = f.answer(ctx, end, request, c)
 	switch {
@@ -54,7 +54,7 @@ func (f *forwarder) hold(fd, id int, request *held) {
 		c.begin() // an error can only be shown by an answer that is cut off
 		slog.Warn("an answer is cut", "error", errLost)
 	case !c.begun:
-		_ = f.tell(answer{ID: id, Error: err.Error()})
+		_ = f.channel.Tell(answer{ID: id, Error: err.Error()})
 	case err == nil:
 		c.end()
 	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET): // the client has left

@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 
+import { pino } from "pino";
+
 import { type Part, serveMetrics } from "../common/metrics/serve-metrics.ts";
 import { askReadiness, type Readiness } from "./healthcheck.ts";
 
@@ -13,7 +15,7 @@ after(() => rmSync(directory, { recursive: true }));
 /** Asks a daemon whose parts are these. */
 async function asked(address: string, parts: readonly Part[]): Promise<Readiness> {
   const listener = await serveMetrics(
-    { address, tls: undefined },
+    { address, tls: undefined, logger: pino({ level: "silent" }) },
     { metrics: async () => "", parts: async () => parts },
   );
   try {

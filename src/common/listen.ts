@@ -1,10 +1,8 @@
 /** Listening on the addresses that users configure. */
-import { constants } from "node:crypto";
 import { readFileSync, unlinkSync } from "node:fs";
 import { chmod, chown, lstat, readFile, unlink } from "node:fs/promises";
 import { type AddressInfo, connect, type Server } from "node:net";
 import { dirname } from "node:path";
-import { createSecureContext, type TlsOptions } from "node:tls";
 
 import type { TlsFiles } from "./config/load.ts";
 import { type HeldSockets, type InheritedSocket, socketFileOf } from "./held-sockets.ts";
@@ -60,33 +58,24 @@ export async function listen(
   return address;
 }
 
-/** TLS options of a listener that requires client certificates, in PEM. Plain data, to be sent to other threads. */
-export type MutualTls = Readonly<
-  Record<"ca" | "cert" | "key", string> &
-    Required<Pick<TlsOptions, "requestCert" | "rejectUnauthorized" | "minVersion" | "secureOptions">>
->;
+/** Certificates of a listener that requires client certificates, in PEM. Plain data, to be sent to other threads. */
+export type MutualTls = Readonly<Record<"ca" | "cert" | "key", string>>;
 
 /**
- * Reads the TLS options of a TCP listener for mutual TLS: a client needs a certificate that the authority signed.
- * Session resumption is off: OpenSSL would not check the certificate again, which may have expired.
+ * Reads the certificates of a TCP listener for mutual TLS: a client needs one that the authority signed.
  *
  * @throws SockerlessError that names the file which cannot be read or used
  */
-export async function mutualTlsOptions(files: TlsFiles): Promise<MutualTls> {
+export async function readMutualTls(files: TlsFiles): Promise<MutualTls> {
   const [ca, cert, key] = await Promise.all([read(files.ca), read(files.cert), read(files.key)]);
   checkOwnCertificate({ ca, cert, key }, files, "serverAuth");
-  return {
-    ...{ ca, cert, key },
-    requestCert: true,
-    rejectUnauthorized: true,
-    minVersion: "TLSv1.2",
-    secureOptions: constants.SSL_OP_NO_TICKET,
-  };
+  return { ca, cert, key };
 }
 
-/** A listener with mutual TLS for HTTP/1.1 or HTTP/2, in this thread or another. */
+/** The TLS of one or more listeners, in this thread or another. */
 export interface TlsListener {
-  setSecureContext(options: MutualTls): void;
+  /** @throws SockerlessError if they cannot be used; those before stay */
+  setCertificates(tls: MutualTls): Promise<void>;
 }
 
 /**
@@ -102,10 +91,9 @@ export async function reloadCertificates(
   if (files === undefined) {
     throw systemError("a listener of TLS without certificates");
   }
-  const options = await mutualTlsOptions(files);
-  createSecureContext(options); // Fails for an invalid certificate before anything is changed.
+  const tls = await readMutualTls(files);
   for (const listener of listeners) {
-    listener.setSecureContext(options);
+    await listener.setCertificates(tls);
   }
   return `the certificates of ${listeners.length} TCP listener(s) were read again`;
 }

@@ -10,7 +10,7 @@ test("a stranger who stays is cut after fifteen seconds, whatever he sends meanw
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const listener = createServer();
   t.after(() => listener.close());
-  new Strangers(() => {}).guard(listener, "a certificate");
+  new Strangers(() => {}).guard(listener);
   await once(listener.listen(0, "127.0.0.1"), "listening");
   const { port } = listener.address() as AddressInfo;
   const connected = once(listener, "connection");

@@ -50,21 +50,19 @@ export class Strangers {
   }
 
   /**
-   * Limits the connections of a TCP listener without `allowHalfOpen`: a stranger that ends its sending side is
-   * disconnected. To be called after everything else that must see connections before TLS does.
-   *
-   * @param shown what a connection must show: a certificate, which the listener demands, or a key, which the listener's
-   *   owner checks and confirms with {@link proven}
+   * Limits the connections of a TCP listener without `allowHalfOpen` that have to show a key, which the listener's owner
+   * checks and confirms with {@link proven}. A stranger that ends its sending side is disconnected.
    */
-  guard(listener: Server, shown: "a certificate" | "a key"): void {
-    listener.on("connection", (socket) => this.#add(socket, shown));
-    listener.on("tlsClientError", (error, socket) => {
-      this.#fail(error, socket);
+  guard(listener: Server): void {
+    listener.on("connection", (socket) => this.#add(socket));
+    listener.on("tlsClientError", (error: NodeJS.ErrnoException, socket) => {
+      if (error.code === "ECONNRESET") {
+        this.hungUp();
+      } else {
+        this.turnAway(remoteOf(carrierOf(socket)), messageOf(error));
+      }
       socket.destroy();
     });
-    if (shown === "a certificate") {
-      listener.on("secureConnection", (socket) => this.proven(remoteOf(socket)));
-    }
   }
 
   /** The connection has authenticated, or closed. @param remote from {@link remoteOf} */
@@ -85,7 +83,7 @@ export class Strangers {
     this.#report({ kind: "turned-away", remote, reason });
   }
 
-  #add(socket: Socket, shown: string): void {
+  #add(socket: Socket): void {
     const remote = remoteOf(socket);
     const limit = setTimeout(() => socket.destroy(), authenticateWithinMs);
     this.#connections.set(remote, { socket, limit });
@@ -93,27 +91,14 @@ export class Strangers {
     const [oldest] = this.#connections;
     if (this.#connections.size > maxStrangers && oldest !== undefined) {
       // A legitimate caller takes only a moment: in a flood, the oldest belong to the flood.
-      this.turnAway(oldest[0], `${maxStrangers} connections have not shown ${shown} yet`);
+      this.turnAway(oldest[0], `${maxStrangers} connections have not shown a key yet`);
       oldest[1].socket.destroy();
       this.proven(oldest[0]);
     }
   }
 
-  /** Reports a failed handshake. Node reports a caller with a refused certificate as one that hung up. */
-  #fail(error: NodeJS.ErrnoException, socket: TLSSocket): void {
-    const { authorizationError } = socket;
-    const remote = remoteOf(carrierOf(socket));
-    if (authorizationError) {
-      this.turnAway(remote, `its certificate is refused: ${String(authorizationError)}`);
-    } else if (error.code === "ECONNRESET") {
-      this.#noteHangUp();
-    } else {
-      this.turnAway(remote, messageOf(error));
-    }
-  }
-
   /** Counts callers that hung up; reports them once a second, even in a flood. */
-  #noteHangUp(): void {
+  hungUp(): void {
     this.#hungUp += 1;
     if (this.#hungUp === 1) {
       setTimeout(() => {

@@ -5,11 +5,13 @@ import { builtPrograms } from "../common/built-programs.ts";
 import { systemClock } from "../common/clock.ts";
 import type { Config } from "../common/config/load.ts";
 import type { Supervision } from "../common/held-sockets.ts";
-import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../common/listen.ts";
-import { processLogger } from "../common/logger.ts";
+import { listen, readMutualTls, reloadCertificates } from "../common/listen.ts";
+import { type Logger, processLogger } from "../common/logger.ts";
 import type { MetricsListener } from "../common/metrics/serve-metrics.ts";
 import { builderSocketOf } from "../common/port-socket.ts";
 import type { RunningService } from "../common/running-service.ts";
+import { logStrangers } from "../common/strangers.ts";
+import { TlsTerminator } from "../common/tls-terminator.ts";
 import { version } from "../common/version.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { createBackendClients } from "./backend/clients.ts";
@@ -89,10 +91,13 @@ export async function startFrontend(
   };
   const server = new DockerApiServer({ routes, services, version, logger });
   const innerSockets = new InnerSockets({ transport: backend.transport, services, routes, version, ...own });
+  let terminator: TlsTerminator | undefined;
   const close = async (): Promise<void> => {
     await metrics?.close();
+    void terminator?.stopListening();
     // The backend counts callers whose connection ends as lost, not as having left.
     await server.close(() => backend.close());
+    await terminator?.close();
     handOver?.close();
     await publisher?.close();
     await innerSockets.close();
@@ -102,14 +107,12 @@ export async function startFrontend(
   };
   try {
     const addresses: string[] = [];
-    const tlsListeners: TlsListener[] = [];
+    if (!config.hosts.every(isUnix)) {
+      terminator = await startTerminator(config, server, logger);
+    }
     for (const host of config.hosts) {
-      const tls = host.startsWith("tcp://") ? await tlsOf(config) : undefined;
-      const listener = server.createListener(tls);
-      const address = await listen(listener, host, socketAccess, supervision);
-      if (tls !== undefined) {
-        tlsListeners.push(listener as unknown as TlsListener);
-      }
+      const listener = isUnix(host) ? undefined : terminator?.createListener();
+      const address = await listen(listener ?? server.createListener(), host, socketAccess, supervision);
       logger.info({ address }, "the Docker API is served");
       addresses.push(address);
     }
@@ -117,7 +120,7 @@ export async function startFrontend(
     publisher?.watch((containerId, sockets) => innerSockets.settle(containerId, sockets));
     metrics = await openMetrics(config, { ...ways, presence, logger }, supervision);
     const reloads = [
-      ...(tlsListeners.length === 0 ? [] : [() => reloadCertificates(tlsListeners, config.tls)]),
+      ...(terminator === undefined ? [] : [reloadOf(terminator, config)]),
       ...(metrics?.reload === undefined ? [] : [metrics.reload]),
     ];
     const reload = async (): Promise<string> => (await Promise.all(reloads.map((each) => each()))).join("; ");
@@ -143,7 +146,7 @@ async function openMetrics(
   ]);
   const supervisorPid = supervision === undefined ? undefined : process.ppid;
   const listener = await serveMetrics(
-    { address: metricsAddr, tls, held: supervision },
+    { address: metricsAddr, tls, held: supervision, logger: parts.logger },
     measureFrontend({
       ...parts,
       ...{ containers: metricsContainers, supervisorPid },
@@ -154,9 +157,29 @@ async function openMetrics(
   return listener;
 }
 
-async function tlsOf({ tls }: Config): ReturnType<typeof mutualTlsOptions> {
+/** Starts what speaks TLS on the TCP addresses; its clients are served as those of unix sockets are. */
+async function startTerminator(
+  { tls }: Config,
+  server: DockerApiServer,
+  logger: Logger,
+): Promise<TlsTerminator> {
   if (tls === undefined) {
     throw new Error("a TCP address without certificates passed the check of the configuration");
   }
-  return mutualTlsOptions(tls);
+  const clients = server.createListener();
+  clients.emit("listening"); // Node looks after the time of headers from then on.
+  return await TlsTerminator.start({
+    tls: await readMutualTls(tls),
+    protocols: ["http/1.1"],
+    serve: (socket) => {
+      socket.allowHalfOpen = true;
+      clients.emit("connection", socket);
+    },
+    report: (news) => logStrangers(logger, news),
+    logger,
+  });
+}
+
+function reloadOf(terminator: TlsTerminator, { tls }: Config): () => Promise<string> {
+  return () => reloadCertificates([terminator], tls);
 }

@@ -1,16 +1,13 @@
 /** The Docker API on HTTP: from a request to its route's handler, and from whatever the handler threw to an answer. */
 import { createServer, type IncomingMessage, type Server, type ServerOptions } from "node:http";
-import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { TlsOptions } from "node:tls";
 
 import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { requestAnswered } from "../common/metrics/measure.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
-import { logStrangers, Strangers } from "../common/strangers.ts";
 import { beginSpan } from "../common/tracing.ts";
 import {
   Admission,
@@ -26,7 +23,6 @@ import { ApiResponse } from "./http/api-response.ts";
 import { watchClient } from "./http/client-presence.ts";
 import { type Exchange, Exchanges } from "./http/exchanges.ts";
 import { errorReply } from "./http-status.ts";
-import { refusePlainHttp } from "./http/plain-http.ts";
 import { replyError, replyRedirect } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
@@ -79,7 +75,6 @@ export class DockerApiServer {
   readonly #listeners = new Set<ApiServer>();
   readonly #exchanges: Exchanges;
   readonly #admission: Admission;
-  readonly #strangers = new Strangers((news) => logStrangers(this.#logger, news));
   readonly #paces = new WeakMap<Socket, RequestPace>();
   readonly #unfinished = new UnfinishedHeaders(unfinishedHeadersBytes, (reason) => this.#noteTooMany(reason));
   readonly #handed: HandedRequests;
@@ -113,12 +108,8 @@ export class DockerApiServer {
     });
   }
 
-  /**
-   * Creates a listener that the caller binds.
-   *
-   * @param tls certificates; undefined means plain HTTP, for unix sockets only
-   */
-  createListener(tls?: TlsOptions): ApiServer {
+  /** Creates a listener of plain HTTP that the caller binds, or passes connections to. */
+  createListener(): ApiServer {
     const options: ApiServerOptions = {
       ServerResponse: ApiResponse,
       maxHeaderSize: maxHeaderBytes,
@@ -129,14 +120,12 @@ export class DockerApiServer {
       requestTimeout: 0,
       shouldUpgradeCallback: (request) => this.#mayHijack(request),
     };
-    const listener = tls === undefined ? createServer(options) : this.#tlsListener({ ...options, ...tls });
+    const listener = createServer(options);
     // As in Go's server: a client may half-close and still read its answer (`printf … | nc -NU`).
     (listener as ApiServer & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => {
       this.#admission.arrived();
       this.#exchanges.track(socket);
-    });
-    listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
       this.#exchanges.serve(socket);
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
       this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#unfinished));
@@ -166,18 +155,6 @@ export class DockerApiServer {
     });
     listener.on("close", () => this.#listeners.delete(listener));
     this.#listeners.add(listener);
-    return listener;
-  }
-
-  #tlsListener(options: ApiServerOptions & TlsOptions): ApiServer {
-    const listener = createTlsServer(options);
-    refusePlainHttp(listener);
-    this.#strangers.guard(listener, "a certificate");
-    // node:http keeps half-open connections by itself, node:https does not: a client that closes its stdin would lose
-    // the remaining output.
-    listener.on("secureConnection", (socket) => {
-      socket.allowHalfOpen = true;
-    });
     return listener;
   }
 

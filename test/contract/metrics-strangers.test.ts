@@ -11,11 +11,13 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
+import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
 import { type MetricsListener, serveMetrics } from "../../src/common/metrics/serve-metrics.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { openConnections } from "../support/open-connections.ts";
 import { untilTrue } from "../support/until.ts";
 
+const { logger } = capturedLogger();
 const most = 64;
 const floodSize = 100;
 const longAnswer = "x".repeat(1024 * 1024);
@@ -41,7 +43,7 @@ describe("the metrics address", () => {
       it(`${kind} has few connections of those that ${name}, and answers`, { timeout: 120_000 }, async () => {
         const isPlain = kind === "of this machine";
         const listener = await serveMetrics(
-          { address: isPlain ? "tcp://127.0.0.1:0" : "tcp://0.0.0.0:0", tls: certificates.server },
+          { address: isPlain ? "tcp://127.0.0.1:0" : "tcp://0.0.0.0:0", tls: certificates.server, logger },
           { metrics: () => Promise.resolve(longAnswer), parts: () => Promise.resolve([]) },
         );
         const port = portOf(listener);
@@ -69,7 +71,7 @@ describe("the metrics address", () => {
 
   it("answers a client that offers HTTP/2", async () => {
     const listener = await serveMetrics(
-      { address: "tcp://127.0.0.1:0", tls: undefined },
+      { address: "tcp://127.0.0.1:0", tls: undefined, logger },
       { metrics: () => Promise.resolve("a 1\n"), parts: () => Promise.resolve([]) },
     );
     try {
@@ -93,7 +95,7 @@ describe("the metrics address", () => {
       return "a 1\n";
     };
     const listener = await serveMetrics(
-      { address: "tcp://127.0.0.1:0", tls: undefined },
+      { address: "tcp://127.0.0.1:0", tls: undefined, logger },
       { metrics, parts: () => Promise.resolve([]) },
     );
     const ask = async (requests: number): Promise<string> => {
@@ -119,7 +121,7 @@ describe("the metrics address", () => {
       return "a 1\n";
     };
     const listener = await serveMetrics(
-      { address: "tcp://127.0.0.1:0", tls: undefined },
+      { address: "tcp://127.0.0.1:0", tls: undefined, logger },
       { metrics, parts: () => Promise.resolve([]) },
     );
     try {

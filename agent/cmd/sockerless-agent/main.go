@@ -16,6 +16,7 @@ import (
 	"github.com/sockerless/sockerless/agent/notify"
 	"github.com/sockerless/sockerless/agent/reaper"
 	"github.com/sockerless/sockerless/agent/shim"
+	"github.com/sockerless/sockerless/agent/tlsport"
 )
 
 // initName is the name under which the binary is the init of `docker run
@@ -25,18 +26,19 @@ const initName = "docker-init"
 // modes are the subcommands. Each gets the arguments after its name and returns
 // the exit code.
 var modes = map[string]func(arguments []string) int{
-	"host":       host.Main,
-	"shim":       shim.Main,
-	"init":       containerinit.Main,
-	"forwarder":  forwarder.Main,
-	"call":       containerinit.Call,
-	"cp":         containerinit.Copy,
-	"copy-image": containerinit.CopyImage,
-	"reach":      containerinit.Reach,
-	"notify":     notify.Main,
-	"version":    printVersion,
-	setpriv.Name: setpriv.Main,
-	nested.Name:  nested.Main,
+	"host":           host.Main,
+	"shim":           shim.Main,
+	"init":           containerinit.Main,
+	"forwarder":      forwarder.Main,
+	"tls-terminator": tlsport.Main,
+	"call":           containerinit.Call,
+	"cp":             containerinit.Copy,
+	"copy-image":     containerinit.CopyImage,
+	"reach":          containerinit.Reach,
+	"notify":         notify.Main,
+	"version":        printVersion,
+	setpriv.Name:     setpriv.Main,
+	nested.Name:      nested.Main,
 }
 
 func main() {
@@ -48,7 +50,7 @@ func main() {
 			os.Exit(mode(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|init|call|reach|cp|copy-image|notify|version …")
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|tls-terminator|init|call|reach|cp|copy-image|notify|version …")
 	os.Exit(2)
 }
 

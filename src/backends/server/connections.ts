@@ -53,19 +53,27 @@ export function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>)
   http1.maxRequestsPerSocket = 1;
   const http2 = createHttp2Server(http2Settings, handler);
   http2.on("session", (session) => track(session, sessions));
-  return createSocketServer((socket) => {
-    socket.on("error", () => socket.destroy());
-    socket.once("readable", () => {
-      const head = socket.read() as Buffer | null;
-      if (head === null) {
-        socket.destroy(); // Closed before it sent anything.
-        return;
-      }
-      // A client may split the preface over packets; no HTTP/1.1 method starts with "PRI".
-      const isHttp2 = http2Preface.subarray(0, head.length).equals(head.subarray(0, http2Preface.length));
-      socket.unshift(head);
-      (isHttp2 ? http2 : http1).emit("connection", socket);
-    });
+  return createSocketServer((socket) =>
+    byProtocol(socket, {
+      http2: () => http2.emit("connection", socket),
+      http1: () => http1.emit("connection", socket),
+    }),
+  );
+}
+
+/** Passes a connection on by the protocol of its first bytes, which are still to be read. */
+export function byProtocol(socket: Socket, to: Readonly<Record<"http2" | "http1", () => void>>): void {
+  socket.on("error", () => socket.destroy());
+  socket.once("readable", () => {
+    const head = socket.read() as Buffer | null;
+    if (head === null) {
+      socket.destroy(); // Closed before it sent anything.
+      return;
+    }
+    // A client may split the preface over packets; no HTTP/1.1 method starts with "PRI".
+    const isHttp2 = http2Preface.subarray(0, head.length).equals(head.subarray(0, http2Preface.length));
+    socket.unshift(head);
+    to[isHttp2 ? "http2" : "http1"]();
   });
 }
 
@@ -81,7 +89,7 @@ export function connectionsOf(server: Server): ReadonlySet<Socket> {
 
 /** Stops accepting, lets current calls finish for a bounded time, then cuts them. */
 export async function closeServer(
-  server: Server,
+  server: { close(closed: () => void): unknown },
   sessions: ReadonlySet<ServerHttp2Session>,
   connections: ReadonlySet<Socket>,
 ): Promise<void> {

@@ -96,7 +96,7 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
     // In `serve` the frontend serves the metrics of all processes.
     const { serveMetrics } = await import("../../common/metrics/serve-metrics.ts");
     const listener = await serveMetrics(
-      { address: metricsAddr, tls: config.tls },
+      { address: metricsAddr, tls: config.tls, logger },
       { metrics, parts: () => partsOf(engine.context) },
     );
     resources.defer(() => listener.close());

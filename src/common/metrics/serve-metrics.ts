@@ -1,14 +1,21 @@
 /** The listener of `--metrics-addr`: metrics, and whether the program lives and is ready. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createTlsServer, Server as TlsServer } from "node:https";
+import {
+  createServer,
+  type IncomingMessage,
+  type Server as HttpServer,
+  type ServerResponse,
+} from "node:http";
 import type { Socket } from "node:net";
 
 import type { TlsFiles } from "../config/load.ts";
 import { isLoopback } from "../config/loopback.ts";
 import { messageOf } from "../errors.ts";
 import type { HeldSockets } from "../held-sockets.ts";
-import { listen, mutualTlsOptions, reloadCertificates, type TlsListener } from "../listen.ts";
+import { listen, readMutualTls, reloadCertificates } from "../listen.ts";
+import type { Logger } from "../logger.ts";
 import { interceptParser } from "../request-parser.ts";
+import { logStrangers } from "../strangers.ts";
+import { TlsTerminator } from "../tls-terminator.ts";
 
 /** A part of the program that is ready or not. */
 export interface Part {
@@ -41,6 +48,7 @@ export interface MetricsAddress {
   /** Demanded of addresses that others than this machine reach. */
   readonly tls: TlsFiles | undefined;
   readonly held?: HeldSockets | undefined;
+  readonly logger: Logger;
 }
 
 /** Most connections at a time, of whoever reaches the address; in a flood, the oldest belong to the flood. */
@@ -60,7 +68,7 @@ const limits = {
  * @throws SockerlessError where the address cannot be listened on or a certificate cannot be read
  */
 export async function serveMetrics(
-  { address, tls, held }: MetricsAddress,
+  { address, tls, held, logger }: MetricsAddress,
   source: MetricsSource,
 ): Promise<MetricsListener> {
   const shared: MetricsSource = { metrics: oneAtATime(source.metrics), parts: oneAtATime(source.parts) };
@@ -80,30 +88,45 @@ export async function serveMetrics(
       "an address beyond this machine without certificates passed the check of the configuration",
     );
   }
-  const server: Server =
-    isPlain || tls === undefined
-      ? createServer(limits, answer)
-      : createTlsServer(
-          { ...limits, ...(await mutualTlsOptions(tls)), handshakeTimeout: patienceMs },
-          answer,
-        );
+  const server = createServer(limits, answer);
   server.timeout = patienceMs;
   boundConnections(server);
-  server.on(server instanceof TlsServer ? "secureConnection" : "connection", refuseBodies);
-  const bound = await listen(server, address, { mode: 0o660, serves: "metrics" }, held);
-  return {
-    address: bound,
-    ...(isPlain ? {} : { reload: () => reloadCertificates([server as unknown as TlsListener], tls) }),
-    async close() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
-      await closed;
-    },
+  server.on("connection", refuseBodies);
+  const access = { mode: 0o660, serves: "metrics" } as const;
+  if (isPlain || tls === undefined) {
+    const bound = await listen(server, address, access, held);
+    return { address: bound, close: () => closeAll(server) };
+  }
+  const terminator = await TlsTerminator.start({
+    tls: await readMutualTls(tls),
+    protocols: ["http/1.1"],
+    strangers: maxConnections,
+    serve: (socket) => void server.emit("connection", socket),
+    report: (news) => logStrangers(logger, news),
+    logger,
+  });
+  server.emit("listening"); // Node looks after the time of headers from then on.
+  const close = async (): Promise<void> => {
+    await closeAll(server);
+    await terminator.close();
   };
+  try {
+    const bound = await listen(terminator.createListener(), address, access, held);
+    return { address: bound, reload: () => reloadCertificates([terminator], tls), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function closeAll(server: HttpServer): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeAllConnections();
+  await closed;
 }
 
 /** The process behind the listener serves an API as well: strangers must not take its descriptors. */
-function boundConnections(server: Server): void {
+function boundConnections(server: HttpServer): void {
   const connections = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
     connections.add(socket);

@@ -1,6 +1,5 @@
 /** Detection of a client that leaves an ordinary request. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { TLSSocket } from "node:tls";
 
 import type { Clock } from "../../common/clock.ts";
 import { after } from "../../common/timers.ts";
@@ -10,7 +9,7 @@ import type { Exchange } from "./exchanges.ts";
 const halfCloseGraceMs = 1000;
 
 /**
- * Aborts the exchange when the client is gone. A half-close looks the same as a full close, but on a unix socket an empty write
+ * Aborts the exchange when the client is gone. A half-close looks the same as a full close, but on a unix socket, as all connections end in one here, an empty write
  * fails after a full one, which ends the exchange at once. A half-closed client has a moment to read an answer that is on its
  * way, not long enough to wait for an exit or an event.
  *
@@ -26,9 +25,7 @@ export function watchClient(
   let leaving: Disposable | undefined;
   const leave = (): void => end.abort(new Error("the client is gone"));
   const leaveSoon = (): void => {
-    if (!(socket instanceof TLSSocket)) {
-      socket.write("");
-    }
+    socket.write("");
     leaving = after(clock, halfCloseGraceMs, leave);
   };
   socket.once("end", leaveSoon);

@@ -5,25 +5,19 @@
  * location of the bytes ({@link HandOver.mayTake}); all others go through the workers. For those the forwarder detects
  * when the answer's header was read ({@link HandOver.isRead}).
  */
-import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
 import type { IncomingMessage } from "node:http";
 import { connect, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { TLSSocket } from "node:tls";
 
 import type { JsonValue } from "@bufbuild/protobuf";
 
 import { containerIdHeader } from "../../agent-client/address.ts";
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
-import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
+import { ChannelProcess, type SocketHandle, socketHandleOf } from "../../common/channel-process.ts";
+import { errnoOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
-import { pauseAfter } from "../../common/pauses.ts";
-import { ProcessLog } from "../../common/process-log.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
-
-/** A forwarder that has run this long resets the count of earlier crashes. */
-const stableAfterMs = 60_000;
 
 /** The forwarder gives a client a second to read; without a reply within this time it counts as stuck. */
 const replyLimitMs = 3_000;
@@ -108,28 +102,16 @@ interface Guarded {
   };
 }
 
-/** The handle beneath a socket. */
-interface Handle {
-  readStop(): void;
-  readStart(): void;
-}
-
 /**
  * The forwarder beside this frontend; it outlives the frontend while it has connections to pass on or clients that
  * wait.
  */
 export class HandOver {
-  readonly #program: string;
   readonly #backend: string | undefined;
   readonly #logger: Logger;
-  readonly #log: ProcessLog;
   readonly #pending = new Map<number, PromiseWithResolvers<Answer>>();
   readonly #guarded = new Map<Duplex, Guarded>();
-  #forwarder: ChildProcess | undefined;
-  #startedAt = 0;
-  #ends = 0;
-  #restarting: NodeJS.Timeout | undefined;
-  #isClosed = false;
+  readonly #forwarder: ChannelProcess<Answer>;
   #lastId = 0;
 
   /**
@@ -137,11 +119,22 @@ export class HandOver {
    * @param backend path of the backend's socket; undefined: nothing is handed over
    */
   constructor(program: string, backend: string | undefined, logger: Logger) {
-    this.#program = program;
     this.#backend = backend;
     this.#logger = logger;
-    this.#log = new ProcessLog(logger, "forwarder");
-    this.#start();
+    this.#forwarder = new ChannelProcess({ program, mode: "forwarder", name: "forwarder" }, logger, {
+      started: () => {
+        for (const [client, request] of this.#guarded) {
+          void this.#lookAfter(client, request);
+        }
+      },
+      told: (answer) => this.#pending.get(answer.id)?.resolve(answer),
+      ended: (reason) => {
+        for (const { reject } of this.#pending.values()) {
+          reject(systemError(`the forwarder has ended (${reason})`));
+        }
+      },
+    });
+    this.#forwarder.start();
   }
 
   /**
@@ -228,8 +221,8 @@ export class HandOver {
       await this.#lookAfter(client, request);
     }
     const tell = (state: "begun" | "doubted" | "lost" | "settled"): void => {
-      if (this.#guarded.get(client) === request && this.#isReady) {
-        this.#forwarder?.send({ guarded: request.guarded, state }, () => {}); // Also sent to the next forwarder.
+      if (this.#guarded.get(client) === request && this.#forwarder.isReady) {
+        this.#forwarder.send({ guarded: request.guarded, state }); // Also sent to the next forwarder.
       }
     };
     const end = (state: "lost" | "settled"): void => {
@@ -251,7 +244,7 @@ export class HandOver {
   }
 
   async #lookAfter(client: Duplex, request: Guarded): Promise<void> {
-    const handle = this.#isReady ? handleOf(client) : undefined;
+    const handle = this.#forwarder.isReady ? socketHandleOf(client) : undefined;
     if (handle !== undefined && !(await this.#isDone(handle, request))) {
       this.#logger.warn({ container: request.guard.container }, "a request is not looked after");
     }
@@ -265,7 +258,7 @@ export class HandOver {
    */
   async isRead(client: Duplex): Promise<boolean> {
     await written(client);
-    const handle = this.#reaches(client) ? handleOf(client) : undefined;
+    const handle = this.#reaches(client) ? socketHandleOf(client) : undefined;
     if (handle === undefined) {
       return false;
     }
@@ -275,7 +268,7 @@ export class HandOver {
   /**
    * Whether the forwarder performs an operation on a connection that stays ours; false if it fails or does not reply.
    */
-  async #isDone(handle: Handle, message: object): Promise<boolean> {
+  async #isDone(handle: SocketHandle, message: object): Promise<boolean> {
     const told = new AbortController();
     try {
       const late = sleep(replyLimitMs, undefined, { signal: told.signal });
@@ -299,7 +292,7 @@ export class HandOver {
   async #pass(client: Duplex, message: object): Promise<Passed>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined> {
-    const handle = client.destroyed || !this.#isReady ? undefined : handleOf(client);
+    const handle = client.destroyed || !this.#forwarder.isReady ? undefined : socketHandleOf(client);
     if (handle === undefined) {
       return { sent: false, error: "the client is gone, or the forwarder", early: Buffer.alloc(0) };
     }
@@ -324,14 +317,18 @@ export class HandOver {
    * @param handed as of {@link #pass}
    * @throws SockerlessError if the forwarder has died with it
    */
-  async #ask(handle: Handle, message: object): Promise<Answer>;
-  async #ask(handle: Handle, message: object, handed: Promise<void> | undefined): Promise<Answer | undefined>;
-  async #ask(handle: Handle, message: object, handed?: Promise<void>): Promise<Answer | undefined> {
+  async #ask(handle: SocketHandle, message: object): Promise<Answer>;
+  async #ask(
+    handle: SocketHandle,
+    message: object,
+    handed: Promise<void> | undefined,
+  ): Promise<Answer | undefined>;
+  async #ask(handle: SocketHandle, message: object, handed?: Promise<void>): Promise<Answer | undefined> {
     const id = ++this.#lastId;
     const told = Promise.withResolvers<Answer>();
     this.#pending.set(id, told);
     try {
-      this.#forwarder?.send({ id, ...message }, handle as unknown as SendHandle, undefined, (error) => {
+      this.#forwarder.send({ id, ...message }, handle, (error) => {
         if (error !== null) {
           told.reject(error);
         }
@@ -347,11 +344,7 @@ export class HandOver {
 
   /** Lets the forwarder end. Streams that were handed over continue, and so do waits. */
   close(): void {
-    this.#isClosed = true;
-    clearTimeout(this.#restarting);
-    if (this.#forwarder?.connected === true) {
-      this.#forwarder.disconnect();
-    }
+    this.#forwarder.close();
   }
 
   #mayHandOn(client: Duplex): boolean {
@@ -360,77 +353,7 @@ export class HandOver {
 
   /** True for a client on a plain unix socket. */
   #reaches(client: Duplex): client is Socket {
-    return this.#isReady && isOnUnixSocket(client);
-  }
-
-  get #isReady(): boolean {
-    return this.#forwarder?.connected === true && !this.#isClosed;
-  }
-
-  #start(): void {
-    this.#startedAt = performance.now();
-    // In a session of its own: it may have connections to pass on when a terminal's Ctrl-C ends this process.
-    let forwarder: ChildProcess;
-    try {
-      forwarder = spawn(this.#program, ["forwarder"], {
-        stdio: ["ignore", "ignore", "pipe", "ipc"],
-        detached: true,
-      });
-    } catch (error) {
-      this.#ended(messageOf(error)); // Node throws some errors and emits others as an event.
-      return;
-    }
-    forwarder.on("error", (error) => {
-      this.#logger.debug({ err: error }, "forwarder");
-      if (forwarder.pid === undefined) {
-        this.#ended(messageOf(error));
-      }
-    });
-    if (forwarder.pid === undefined) {
-      return;
-    }
-    this.#forwarder = forwarder;
-    for (const [client, request] of this.#guarded) {
-      void this.#lookAfter(client, request);
-    }
-    forwarder.unref();
-    forwarder.channel?.unref();
-    if (forwarder.stderr instanceof Socket) {
-      forwarder.stderr.unref();
-      this.#log.follow(forwarder.stderr);
-    }
-    forwarder.on("message", (answer: Answer) => this.#pending.get(answer.id)?.resolve(answer));
-    // It may hold clients for long without reading our messages.
-    forwarder.once("disconnect", () => {
-      if (!this.#isClosed) {
-        this.#lost(forwarder, "it has left its channel");
-      }
-    });
-    forwarder.once("close", (code, signal) => this.#lost(forwarder, signal ?? `exit code ${code}`));
-  }
-
-  #lost(forwarder: ChildProcess, reason: string): void {
-    if (this.#forwarder === forwarder) {
-      this.#ended(reason);
-    } else {
-      this.#logger.debug({ reason }, "a former forwarder has ended");
-    }
-  }
-
-  #ended(reason: string): void {
-    this.#forwarder = undefined;
-    for (const { reject } of this.#pending.values()) {
-      reject(systemError(`the forwarder has ended (${reason})`));
-    }
-    if (this.#isClosed) {
-      return;
-    }
-    this.#ends = performance.now() - this.#startedAt > stableAfterMs ? 1 : this.#ends + 1;
-    this.#logger.warn({ reason }, "the forwarder has ended: starting it again");
-    this.#restarting = setTimeout(
-      () => this.#start(),
-      pauseAfter(this.#ends, { firstMs: 100, longestMs: 60_000 }),
-    ).unref();
+    return this.#forwarder.isReady && isOnUnixSocket(client);
   }
 }
 
@@ -454,12 +377,7 @@ export async function hasDied(socket: string): Promise<boolean> {
 }
 
 function isOnUnixSocket(client: Duplex): client is Socket {
-  return (
-    client instanceof Socket &&
-    !(client instanceof TLSSocket) &&
-    !client.destroyed &&
-    client.remoteAddress === undefined
-  );
+  return client instanceof Socket && !client.destroyed && client.remoteAddress === undefined;
 }
 
 /** Waits until everything written to a socket has reached the kernel. */
@@ -471,15 +389,11 @@ async function written(client: Duplex): Promise<void> {
   }
 }
 
-function handleOf(client: Duplex): Handle | undefined {
-  return (client as unknown as { readonly _handle?: Handle | null })._handle ?? undefined;
-}
-
 /**
  * Takes the bytes read from a socket and stops reading, in one step, as the kernel is read between steps only. Requests
  * no more bytes than are buffered: reading on could also report the client's end, and nothing could be put back.
  */
-function takeRead(client: Duplex, handle: Handle): Buffer {
+function takeRead(client: Duplex, handle: SocketHandle): Buffer {
   client.pause();
   const { readableLength: length } = client;
   const early: unknown = length > 0 ? client.read(length) : undefined;

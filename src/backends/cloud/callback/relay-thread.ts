@@ -54,7 +54,7 @@ const agents = createHttps({ key, cert: certificate }, (_request, response) => {
   response.writeHead(426, { connection: "close" }).end();
 });
 const strangers = new Strangers(tell);
-strangers.guard(agents, "a key");
+strangers.guard(agents);
 
 const webSockets = new WebSocketServer({
   WebSocket: AgentSocket,

@@ -3,6 +3,7 @@ import type { DialTarget } from "../../../agent-client/address.ts";
 import type { ErrorData } from "../../../common/errors.ts";
 import type { HeldSocket, InheritedSocket } from "../../../common/held-sockets.ts";
 import type { MutualTls } from "../../../common/listen.ts";
+import type { LineLogger } from "../../../common/process-log.ts";
 import type { StrangerNews } from "../../../common/strangers.ts";
 
 /** Settings of the thread. Plain data. */
@@ -25,8 +26,8 @@ export type ToPort =
       readonly target?: DialTarget | undefined;
       readonly error?: ErrorData;
     }
-  /** New certificates; open connections keep theirs. */
-  | { readonly kind: "tls"; readonly tls: MutualTls }
+  /** New certificates; open connections keep theirs. Answered by `tls-set`. */
+  | { readonly kind: "tls"; readonly id: number; readonly tls: MutualTls }
   /** Ends the thread once current calls have finished or their time is over. */
   | { readonly kind: "close" };
 
@@ -39,4 +40,12 @@ export type FromPort =
   | { readonly kind: "failed"; readonly error: ErrorData }
   /** Asks for the address of a container's agent. */
   | { readonly kind: "resolve"; readonly id: number; readonly containerId: string }
+  | { readonly kind: "tls-set"; readonly id: number; readonly error?: ErrorData }
+  /** A line for the log. */
+  | {
+      readonly kind: "log";
+      readonly level: keyof LineLogger;
+      readonly values: object;
+      readonly message: string;
+    }
   | StrangerNews;

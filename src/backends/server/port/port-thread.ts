@@ -1,5 +1,5 @@
 /**
- * The thread of the backend's TCP port, which terminates TLS. It relays calls to agents itself, so that bulk streams do
+ * The thread of the backend's TCP port, beside a process that terminates its TLS. It relays calls to agents itself, so that bulk streams do
  * not block the thread that owns the state (docs/adr/0109-a-thread-has-the-tcp-port.md); that thread resolves agents'
  * addresses, and receives all other calls over a unix socket.
  */
@@ -11,16 +11,16 @@ import {
 } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { pipeline } from "node:stream";
-import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { parentPort, workerData } from "node:worker_threads";
 
 import type { DialTarget } from "../../../agent-client/address.ts";
 import { ConnectionPool } from "../../../agent-client/connection-pool.ts";
 import { SockerlessError, toErrorData } from "../../../common/errors.ts";
-import { listen } from "../../../common/listen.ts";
+import { listen, type MutualTls } from "../../../common/listen.ts";
 import { handleOf } from "../../../common/socket-handle.ts";
-import { Strangers } from "../../../common/strangers.ts";
-import { closeServer, http2Settings, track } from "../connections.ts";
+import type { LineLogger, WriteLine } from "../../../common/process-log.ts";
+import { TlsTerminator } from "../../../common/tls-terminator.ts";
+import { byProtocol, closeServer, http2Settings, track } from "../connections.ts";
 import { forwardCall, relayAgentCall, relayedPrefix } from "../relay.ts";
 import type { FromPort, PortSettings, ToPort } from "./port-messages.ts";
 
@@ -58,30 +58,53 @@ const calls = createHttp2Server(
 );
 calls.on("session", (session) => track(session, sessions));
 
+const writeAs =
+  (level: keyof LineLogger): WriteLine =>
+  (values, message) =>
+    post({ kind: "log", level, values, message });
+const logger: LineLogger = {
+  debug: writeAs("debug"),
+  info: writeAs("info"),
+  warn: writeAs("warn"),
+  error: writeAs("error"),
+};
+
 const connections = new Set<Socket>();
-const server = createTlsServer({
-  ...tls,
-  ALPNProtocols: ["h2", "http/1.1"],
-  noDelay: true,
-});
-new Strangers(post).guard(server, "a certificate");
-server.on("connection", (socket: Socket) => {
-  connections.add(socket);
-  socket.once("close", () => connections.delete(socket));
-});
-server.on("secureConnection", (socket) => {
-  if (socket.alpnProtocol === "h2") {
-    calls.emit("connection", socket);
-  } else {
-    passOn(socket);
-  }
+const terminated = TlsTerminator.start({
+  tls,
+  protocols: ["h2", "http/1.1"],
+  serve: (socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+    byProtocol(socket, { http2: () => calls.emit("connection", socket), http1: () => passOn(socket) });
+  },
+  report: post,
+  logger,
 });
 
 /** Passes a connection on to the main thread: Connect over HTTP/1.1, which never goes to agents. */
-function passOn(socket: TLSSocket): void {
+function passOn(socket: Socket): void {
   const passed = connect(path);
   pipeline(socket, passed, () => {});
   pipeline(passed, socket, () => {});
+}
+
+async function setCertificates(id: number, certificates: MutualTls): Promise<void> {
+  try {
+    await (await terminated).setCertificates(certificates);
+    post({ kind: "tls-set", id });
+  } catch (error) {
+    post({ kind: "tls-set", id, error: toErrorData(error) });
+  }
+}
+
+/** Closes the port, and ends the thread alone. */
+async function close(): Promise<void> {
+  const terminator = await terminated;
+  const clients = { close: (closed: () => void) => void terminator.stopListening().then(closed) };
+  await closeServer(clients, sessions, connections);
+  await terminator.close();
+  process.exit();
 }
 
 port.on("message", (message: ToPort) => {
@@ -97,19 +120,28 @@ port.on("message", (message: ToPort) => {
       break;
     }
     case "tls":
-      server.setSecureContext(message.tls);
+      void setCertificates(message.id, message.tls);
       break;
     case "close":
-      void closeServer(server, sessions, connections).then(() => process.exit()); // Ends only the thread.
+      void close();
       break;
   }
 });
 
 const unixAccess = { mode: 0o600, serves: "a backend" } as const;
-listen(server, address, unixAccess, {
-  inherited,
-  hold: (socket, listener) => post({ kind: "listens", socket, descriptor: handleOf(listener).fd }),
-}).then(
+async function open(): Promise<string> {
+  const terminator = await terminated;
+  try {
+    return await listen(terminator.createListener(), address, unixAccess, {
+      inherited,
+      hold: (socket, listener) => post({ kind: "listens", socket, descriptor: handleOf(listener).fd }),
+    });
+  } catch (error) {
+    await terminator.close();
+    throw error;
+  }
+}
+open().then(
   (bound) => post({ kind: "listening", address: bound }),
   (error: unknown) => {
     post({ kind: "failed", error: toErrorData(error) });

@@ -6,7 +6,7 @@ import type { DialTarget } from "../../../agent-client/address.ts";
 import type { TlsFiles } from "../../../common/config/load.ts";
 import { SockerlessError, toErrorData } from "../../../common/errors.ts";
 import type { HeldSockets } from "../../../common/held-sockets.ts";
-import { mutualTlsOptions, reloadCertificates, type TlsListener } from "../../../common/listen.ts";
+import { type MutualTls, readMutualTls, reloadCertificates } from "../../../common/listen.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { logStrangers } from "../../../common/strangers.ts";
 import type { AgentResolver } from "../relay.ts";
@@ -31,6 +31,7 @@ export class TcpPort {
   readonly address: string;
   readonly #thread: Worker;
   readonly #files: TlsFiles;
+  #lastId = 0;
 
   /**
    * Starts listening.
@@ -40,7 +41,7 @@ export class TcpPort {
   static async open(options: TcpPortOptions): Promise<TcpPort> {
     const settings: PortSettings = {
       listen: options.address,
-      tls: await mutualTlsOptions(options.files),
+      tls: await readMutualTls(options.files),
       path: options.path,
       inherited: options.sockets?.inherited ?? [],
     };
@@ -61,8 +62,29 @@ export class TcpPort {
 
   /** As {@link RunningService.reload}. */
   reload(): Promise<string> {
-    const port: TlsListener = { setSecureContext: (tls) => this.#post({ kind: "tls", tls }) };
-    return reloadCertificates([port], this.#files);
+    return reloadCertificates([{ setCertificates: (tls) => this.#setCertificates(tls) }], this.#files);
+  }
+
+  async #setCertificates(tls: MutualTls): Promise<void> {
+    const id = ++this.#lastId;
+    const set = Promise.withResolvers<void>();
+    const take = (message: FromPort): void => {
+      if (message.kind === "tls-set" && message.id === id) {
+        const { error } = message;
+        if (error === undefined) {
+          set.resolve();
+        } else {
+          set.reject(new SockerlessError(error.kind, error.message));
+        }
+      }
+    };
+    this.#thread.on("message", take);
+    this.#post({ kind: "tls", id, tls });
+    try {
+      await set.promise;
+    } finally {
+      this.#thread.off("message", take);
+    }
   }
 
   /** Stops accepting, lets current calls finish for a bounded time, then cuts them. */
@@ -103,6 +125,11 @@ async function handleMessage(
     case "resolve":
       thread.postMessage(await answerOf(message.id, () => targetOf(message.containerId, resolveAgent)));
       break;
+    case "log":
+      logger[message.level](message.values, message.message);
+      break;
+    case "tls-set":
+      break; // For who has sent the certificates.
     case "turned-away":
     case "hung-up":
       logStrangers(logger, message);

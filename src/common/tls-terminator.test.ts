@@ -5,10 +5,13 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { connect, createServer, type SecureVersion } from "node:tls";
+import { connect, type SecureVersion } from "node:tls";
+
+import { pino } from "pino";
 
 import { makeCertificates } from "../../test/support/certificates.ts";
-import { mutualTlsOptions, reloadCertificates } from "./listen.ts";
+import { readMutualTls, reloadCertificates } from "./listen.ts";
+import { TlsTerminator } from "./tls-terminator.ts";
 
 test("a client shows its certificate in each connection: a session that outlives it is not taken up", async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-listen-"));
@@ -17,8 +20,15 @@ test("a client shows its certificate in each connection: a session that outlives
   const [ca, cert, key] = await Promise.all(
     [client.ca, client.cert, client.key].map((path) => readFile(path)),
   );
-  const listener = createServer(await mutualTlsOptions(server), (socket) => socket.end("hello"));
-  t.after(() => listener.close());
+  const terminator = await TlsTerminator.start({
+    tls: await readMutualTls(server),
+    protocols: [],
+    serve: (socket) => socket.end("hello"),
+    report: () => {},
+    logger: pino({ level: "silent" }),
+  });
+  t.after(() => terminator.close());
+  const listener = terminator.createListener();
   await once(listener.listen(0, "127.0.0.1"), "listening");
   const { port } = listener.address() as AddressInfo;
   const visit = async (version: SecureVersion, session?: Buffer) => {
@@ -36,7 +46,7 @@ test("a client shows its certificate in each connection: a session that outlives
   };
   for (const reloads of [false, true]) {
     if (reloads) {
-      await reloadCertificates([listener], server);
+      await reloadCertificates([terminator], server);
     }
     for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
       const { kept } = await visit(version);

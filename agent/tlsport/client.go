@@ -1,0 +1,174 @@
+package tlsport
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// copied is how many bytes of a direction are held here.
+	copied = 32 << 10
+	// progressWithin limits a write to a client that Node has left.
+	progressWithin = time.Minute
+	// lingering limits how long a client that was answered may take to close its end.
+	lingering = 2 * time.Second
+)
+
+// client is a client that has shown its certificate.
+type client struct {
+	port *port
+	id   int
+	tcp  *net.TCPConn
+	tls  *tls.Conn
+	up   *net.UnixConn // its other end is Node's
+
+	mu    sync.Mutex
+	state string        // Node's, as it says
+	noted chan struct{} // closed at the next change of the state
+}
+
+func newClient(p *port, tcp *net.TCPConn, conn *tls.Conn, up *net.UnixConn) *client {
+	return &client{port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{})}
+}
+
+// note takes what Node says of its side.
+func (c *client) note(state string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = state
+	close(c.noted)
+	c.noted = make(chan struct{})
+	if state != ended {
+		// Node's last output still goes to a client that reads.
+		_ = c.tcp.SetWriteDeadline(time.Now().Add(progressWithin))
+	}
+}
+
+// await waits until Node's state is one of these, and returns it; cut if the Node
+// process is gone.
+func (c *client) await(states ...string) string {
+	for {
+		c.mu.Lock()
+		state, noted := c.state, c.noted
+		c.mu.Unlock()
+		if slices.Contains(states, state) {
+			return state
+		}
+		select {
+		case <-noted:
+		case <-c.port.node:
+			return reset
+		}
+	}
+}
+
+// serve copies both ways until both sides have ended, or one is gone.
+func (c *client) serve() {
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		c.fromClient()
+	}()
+	if c.toClient() {
+		select {
+		case <-heard: // Both have ended.
+		case <-c.closed():
+			_ = c.tcp.CloseWrite()
+			_ = c.tcp.SetReadDeadline(time.Now().Add(lingering))
+			<-heard
+		}
+	}
+	c.tcp.Close()
+	<-heard
+}
+
+// closed is closed once Node reads no more.
+func (c *client) closed() <-chan struct{} {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		c.await(closed, cut, reset)
+	}()
+	return over
+}
+
+// fromClient copies what the client says, and its end.
+func (c *client) fromClient() {
+	buffer := make([]byte, copied)
+	isRead := true
+	for {
+		n, err := c.tls.Read(buffer)
+		if n > 0 && isRead {
+			_, failure := c.up.Write(buffer[:n])
+			isRead = failure == nil // The rest is read for the client to get its answer.
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			_ = c.port.channel.Tell(state{ID: c.id, State: ended})
+			_ = c.up.CloseWrite()
+			return
+		default:
+			c.gone()
+			return
+		}
+	}
+}
+
+// toClient copies what Node says, and its end, which counts only by Node's word.
+// It returns true if the end was in order.
+func (c *client) toClient() bool {
+	buffer := make([]byte, copied)
+	for {
+		n, err := c.up.Read(buffer)
+		if n > 0 {
+			if c.isLeft() {
+				_ = c.tcp.SetWriteDeadline(time.Now().Add(progressWithin))
+			}
+			if _, failure := c.tls.Write(buffer[:n]); failure != nil {
+				c.gone()
+				return false
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	switch c.await(ended, closed, cut, reset) {
+	case ended, closed:
+		_ = c.tls.CloseWrite()
+		return true
+	case cut:
+		c.cut(false)
+	default:
+		c.cut(true)
+	}
+	return false
+}
+
+func (c *client) isLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state != "" && c.state != ended
+}
+
+// gone tells Node that the client has left without an end.
+func (c *client) gone() {
+	_ = c.port.channel.Tell(state{ID: c.id, State: cut})
+	c.cut(false)
+}
+
+// cut closes both connections with no word of an end: the client's TLS is not
+// closed in order.
+func (c *client) cut(isReset bool) {
+	if isReset {
+		_ = c.tcp.SetLinger(0)
+	}
+	c.tcp.Close()
+	c.up.Close()
+}

@@ -1,0 +1,65 @@
+package tlsport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+)
+
+// Bounds of a client's certificates.
+const (
+	mostCertificates = 10
+	mostBytes        = 64 << 10
+)
+
+// refusal is why a certificate is refused.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// verify checks a client's certificate, which comes first. The bounds come before
+// the first signature is looked at.
+func verify(shown []*x509.Certificate, roots *x509.CertPool) error {
+	if len(shown) > mostCertificates {
+		return refusal{fmt.Errorf("it comes with %d others, %d at most are looked at", len(shown)-1, mostCertificates-1)}
+	}
+	bytes, between := 0, x509.NewCertPool()
+	for n, each := range shown {
+		bytes += len(each.Raw)
+		if n > 0 {
+			between.AddCert(each)
+		}
+	}
+	if bytes > mostBytes {
+		return refusal{fmt.Errorf("it has %d bytes with its chain, %d at most are looked at", bytes, mostBytes)}
+	}
+	_, err := shown[0].Verify(x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: between,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return refusal{err}
+	}
+	return nil
+}
+
+// plainAnswer are the words of Go's server.
+const plainAnswer = "HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+// answerPlainHTTP tells a client that speaks HTTP so. It stays a stranger until
+// it leaves.
+func answerPlainHTTP(conn *net.TCPConn, err error) bool {
+	var failure tls.RecordHeaderError
+	// A method begins with a capital letter, no record of TLS does.
+	if !errors.As(err, &failure) || failure.RecordHeader[0] < 'A' || failure.RecordHeader[0] > 'Z' {
+		return false
+	}
+	_, _ = io.WriteString(conn, plainAnswer)
+	_ = conn.CloseWrite()
+	_, _ = io.Copy(io.Discard, conn)
+	return true
+}
