@@ -1,0 +1,334 @@
+package tlsport
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/nodechannel"
+)
+
+const patience = time.Minute
+
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  string
+}
+
+func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage) ([]byte, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		DNSNames:     []string{"localhost"},
+		ExtKeyUsage:  []x509.ExtKeyUsage{usage},
+	}
+	parent, signer := template, key
+	if by == nil {
+		template.IsCA, template.BasicConstraintsValid, template.ExtKeyUsage = true, true, nil
+	} else {
+		parent, signer = by.cert, by.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der, key
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	der, key := signed(t, nil, "authority", 0)
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+}
+
+func (a *authority) settings(t *testing.T, seq int) *settings {
+	t.Helper()
+	der, key := signed(t, a, "server", x509.ExtKeyUsageServerAuth)
+	encoded, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &settings{
+		Seq:       seq,
+		CA:        a.pem,
+		Cert:      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		Key:       string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})),
+		Strangers: 4,
+	}
+}
+
+// client returns how a client of the authority speaks TLS.
+func (a *authority) client(t *testing.T, usage x509.ExtKeyUsage, more ...[]byte) *tls.Config {
+	t.Helper()
+	der, key := signed(t, a, "client", usage)
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	return &tls.Config{
+		RootCAs:      roots,
+		ServerName:   "localhost",
+		Certificates: []tls.Certificate{{Certificate: append([][]byte{der}, more...), PrivateKey: key}},
+	}
+}
+
+// node is the Node process' end of a channel.
+type node struct {
+	t        *testing.T
+	channel  *nodechannel.Channel
+	listener net.Listener
+	told     chan map[string]any
+	given    chan *net.UnixConn
+	close    func()
+}
+
+func started(t *testing.T, s *settings) *node {
+	t.Helper()
+	theirs, fd, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "channel")
+	conn, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = newPort(nodechannel.New(theirs)).run() }()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{
+		t: t, channel: nodechannel.New(conn.(*net.UnixConn)), listener: listener,
+		told: make(chan map[string]any, 100), given: make(chan *net.UnixConn, 100),
+		close: func() { conn.Close() },
+	}
+	t.Cleanup(func() { listener.Close(); conn.Close() })
+	go n.receive()
+	n.configure(s)
+	go n.accept()
+	return n
+}
+
+func (n *node) receive() {
+	for {
+		received, err := n.channel.Next()
+		if err != nil {
+			close(n.told)
+			return
+		}
+		var m map[string]any
+		_ = json.Unmarshal(received.Message, &m)
+		if received.HasFD {
+			file := os.NewFile(uintptr(received.FD), "client")
+			conn, _ := net.FileConn(file)
+			file.Close()
+			_ = conn.SetDeadline(time.Now().Add(patience))
+			n.given <- conn.(*net.UnixConn)
+		}
+		n.told <- m
+	}
+}
+
+func (n *node) accept() {
+	for {
+		conn, err := n.listener.Accept()
+		if err != nil {
+			return
+		}
+		file, _ := conn.(*net.TCPConn).File()
+		_ = n.channel.Give(fromNode{Remote: conn.RemoteAddr().String()}, int(file.Fd()))
+		file.Close()
+		conn.Close()
+	}
+}
+
+func (n *node) configure(s *settings) {
+	n.t.Helper()
+	if err := n.channel.Tell(fromNode{TLS: s}); err != nil {
+		n.t.Fatal(err)
+	}
+	if m := n.next(); m["error"] != "" {
+		n.t.Fatal(m)
+	}
+}
+
+func (n *node) next() map[string]any {
+	n.t.Helper()
+	select {
+	case m := <-n.told:
+		return m
+	case <-time.After(patience):
+		n.t.Fatal("nothing is told")
+		return nil
+	}
+}
+
+func (n *node) connect(config *tls.Config) *tls.Conn {
+	n.t.Helper()
+	tcp, err := net.Dial("tcp", n.listener.Addr().String())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { tcp.Close() })
+	_ = tcp.SetDeadline(time.Now().Add(patience))
+	return tls.Client(tcp, config)
+}
+
+// served returns both ends of a client's connection, and its ID.
+func (n *node) served(config *tls.Config) (*tls.Conn, *net.UnixConn, int) {
+	n.t.Helper()
+	client := n.connect(config)
+	if err := client.Handshake(); err != nil {
+		n.t.Fatal(err)
+	}
+	m := n.next()
+	id, isThere := m["id"].(float64)
+	if !isThere {
+		n.t.Fatal(m)
+	}
+	return client, <-n.given, int(id)
+}
+
+func TestEachSideLearnsOfTheOthersEndAndGoesOn(t *testing.T) {
+	a := newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+	_, _ = io.WriteString(client, "question")
+	_ = client.CloseWrite()
+	if said, err := io.ReadAll(up); err != nil || string(said) != "question" {
+		t.Fatalf("%q %v", said, err)
+	}
+	if m := n.next(); m["state"] != ended {
+		t.Fatal(m)
+	}
+	long := bytes.Repeat([]byte("answer"), 1<<20)
+	go func() {
+		_, _ = up.Write(long)
+		_ = up.CloseWrite()
+		_ = n.channel.Tell(fromNode{ID: id, State: ended})
+	}()
+	if said, err := io.ReadAll(client); err != nil || !bytes.Equal(said, long) {
+		t.Fatalf("%d bytes, %v", len(said), err)
+	}
+}
+
+func TestAClientIsCutWithNodeAndWhereNodeHasNotEnded(t *testing.T) {
+	a := newAuthority(t)
+	for name, leave := range map[string]func(*node, *net.UnixConn, int){
+		"killed":    func(n *node, up *net.UnixConn, _ int) { up.Close(); n.close() },
+		"destroyed": func(n *node, up *net.UnixConn, id int) { up.Close(); _ = n.channel.Tell(fromNode{ID: id, State: cut}) },
+		"reset": func(n *node, up *net.UnixConn, id int) {
+			up.Close()
+			_ = n.channel.Tell(fromNode{ID: id, State: reset})
+		},
+	} {
+		n := started(t, a.settings(t, 1))
+		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+		_, _ = io.WriteString(up, "half an answer")
+		begun := make([]byte, 14)
+		if _, err := io.ReadFull(client, begun); err != nil {
+			t.Fatal(err)
+		}
+		leave(n, up, id)
+		rest, err := io.ReadAll(client.NetConn()) // a close_notify would be bytes
+		if len(rest) > 0 || (name != "destroyed" && !errors.Is(err, unix.ECONNRESET)) {
+			t.Fatalf("%s: %d bytes, %v", name, len(rest), err)
+		}
+	}
+}
+
+func TestAStrangersChainIsRefusedByItsLength(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	var chain [][]byte
+	for range mostCertificates {
+		chain = append(chain, a.cert.Raw)
+	}
+	for reason, config := range map[string]*tls.Config{
+		"its certificate is refused: it comes with 10 others":                       a.client(t, x509.ExtKeyUsageClientAuth, chain...),
+		"its certificate is refused: x509: certificate signed by unknown authority": other.client(t, x509.ExtKeyUsageClientAuth),
+		"its certificate is refused: x509: certificate specifies an incompatible":   a.client(t, x509.ExtKeyUsageServerAuth),
+		"the peer did not return a certificate":                                     {},
+	} {
+		config.InsecureSkipVerify = true
+		client := n.connect(config)
+		if err := client.Handshake(); err == nil {
+			if _, err = client.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+				t.Fatalf("%s: %v", reason, err)
+			}
+		}
+		if m := n.next(); !strings.HasPrefix(m["reason"].(string), reason) {
+			t.Fatal(m)
+		}
+	}
+}
+
+func TestTheOldestStrangerGoes(t *testing.T) {
+	a := newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	var all []net.Conn
+	for range 5 {
+		tcp, err := net.Dial("tcp", n.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tcp.Close()
+		all = append(all, tcp)
+	}
+	if m := n.next(); m["reason"] != "4 connections have not shown a certificate yet" || m["turnedAway"] != all[0].LocalAddr().String() {
+		t.Fatal(m)
+	}
+	_ = all[0].SetDeadline(time.Now().Add(patience))
+	if _, err := all[0].Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Fatal(err)
+	}
+}
+
+func TestOtherCertificatesHoldForTheNextClients(t *testing.T) {
+	a, b := newAuthority(t), newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	before, up, _ := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+	bad := b.settings(t, 2)
+	bad.Key = "none"
+	_ = n.channel.Tell(fromNode{TLS: bad})
+	if m := n.next(); m["error"] == "" {
+		t.Fatal(m)
+	}
+	n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+	n.configure(b.settings(t, 3))
+	n.served(b.client(t, x509.ExtKeyUsageClientAuth))
+	_, _ = io.WriteString(before, "still here\n")
+	if line, err := bufio.NewReader(up).ReadString('\n'); err != nil || line != "still here\n" {
+		t.Fatal(line, err)
+	}
+}
