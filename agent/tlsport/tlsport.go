@@ -197,6 +197,7 @@ func configOf(s *settings) (*tls.Config, error) {
 	if !roots.AppendCertsFromPEM([]byte(s.CA)) {
 		return nil, errors.New("the authority has no certificate")
 	}
+	completeChain(&own, s.CA)
 	return &tls.Config{
 		Certificates: []tls.Certificate{own},
 		MinVersion:   tls.VersionTLS12,

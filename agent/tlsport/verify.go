@@ -1,12 +1,15 @@
 package tlsport
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 )
 
 // Bounds of a client's certificates.
@@ -26,15 +29,15 @@ func verify(shown []*x509.Certificate, roots *x509.CertPool) error {
 	if len(shown) > mostCertificates {
 		return refusal{fmt.Errorf("it comes with %d others, %d at most are looked at", len(shown)-1, mostCertificates-1)}
 	}
-	bytes, between := 0, x509.NewCertPool()
+	size, between := 0, x509.NewCertPool()
 	for n, each := range shown {
-		bytes += len(each.Raw)
+		size += len(each.Raw)
 		if n > 0 {
 			between.AddCert(each)
 		}
 	}
-	if bytes > mostBytes {
-		return refusal{fmt.Errorf("it has %d bytes with its chain, %d at most are looked at", bytes, mostBytes)}
+	if size > mostBytes {
+		return refusal{fmt.Errorf("it has %d bytes with its chain, %d at most are looked at", size, mostBytes)}
 	}
 	_, err := shown[0].Verify(x509.VerifyOptions{
 		Roots:         roots,
@@ -45,6 +48,30 @@ func verify(shown []*x509.Certificate, roots *x509.CertPool) error {
 		return refusal{err}
 	}
 	return nil
+}
+
+// completeChain adds the issuers of a certificate that comes with none, as OpenSSL
+// does: the authority's file may hold those between.
+func completeChain(own *tls.Certificate, ca string) {
+	if len(own.Certificate) > 1 {
+		return
+	}
+	var issuers []*x509.Certificate
+	for block, rest := pem.Decode([]byte(ca)); block != nil; block, rest = pem.Decode(rest) {
+		if issuer, err := x509.ParseCertificate(block.Bytes); err == nil {
+			issuers = append(issuers, issuer)
+		}
+	}
+	for last := own.Leaf; !bytes.Equal(last.RawSubject, last.RawIssuer) && len(own.Certificate) < mostCertificates; {
+		n := slices.IndexFunc(issuers, func(issuer *x509.Certificate) bool {
+			return bytes.Equal(issuer.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(issuer) == nil
+		})
+		if n < 0 {
+			return
+		}
+		last = issuers[n]
+		own.Certificate = append(own.Certificate, last.Raw)
+	}
 }
 
 // plainAnswer are the words of Go's server.
