@@ -30,10 +30,11 @@ type client struct {
 	mu    sync.Mutex
 	state string        // Node's, as it says
 	noted chan struct{} // closed at the next change of the state
+	over  chan struct{} // closed once nothing is copied any more
 }
 
 func newClient(p *port, tcp *net.TCPConn, conn *tls.Conn, up *net.UnixConn) *client {
-	return &client{port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{})}
+	return &client{port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{}), over: make(chan struct{})}
 }
 
 // note takes what Node says of its side.
@@ -63,12 +64,15 @@ func (c *client) await(states ...string) string {
 		case <-noted:
 		case <-c.port.node:
 			return reset
+		case <-c.over:
+			return cut
 		}
 	}
 }
 
 // serve copies both ways until both sides have ended, or one is gone.
 func (c *client) serve() {
+	defer close(c.over)
 	heard := make(chan struct{})
 	go func() {
 		defer close(heard)

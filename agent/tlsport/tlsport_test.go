@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,25 @@ func TestEachSideLearnsOfTheOthersEndAndGoesOn(t *testing.T) {
 	}()
 	if said, err := io.ReadAll(client); err != nil || !bytes.Equal(said, long) {
 		t.Fatalf("%d bytes, %v", len(said), err)
+	}
+}
+
+func TestNothingIsLeftOfClientsThatHaveEnded(t *testing.T) {
+	a := newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	before := runtime.NumGoroutine()
+	for range 20 {
+		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+		client.Close()
+		_, _ = io.ReadAll(up)
+		n.next() // that it has ended
+		up.Close()
+		_ = n.channel.Tell(fromNode{ID: id, State: ended})
+	}
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, before %d", runtime.NumGoroutine(), before)
+		}
 	}
 }
 
