@@ -33,7 +33,10 @@ type client struct {
 	over  chan struct{} // closed once nothing is copied any more
 }
 
+// newClient makes the death of this process a reset: some clients take an end
+// without close_notify for one in order.
 func newClient(p *port, tcp *net.TCPConn, conn *tls.Conn, up *net.UnixConn) *client {
+	_ = tcp.SetLinger(0)
 	return &client{port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{}), over: make(chan struct{})}
 }
 
@@ -87,7 +90,7 @@ func (c *client) serve() {
 			<-heard
 		}
 	}
-	c.tcp.Close()
+	c.closeTCP(false)
 	<-heard
 }
 
@@ -170,9 +173,13 @@ func (c *client) gone() {
 // cut closes both connections with no word of an end: the client's TLS is not
 // closed in order.
 func (c *client) cut(isReset bool) {
-	if isReset {
-		_ = c.tcp.SetLinger(0)
+	c.closeTCP(isReset)
+	c.up.Close()
+}
+
+func (c *client) closeTCP(isReset bool) {
+	if !isReset {
+		_ = c.tcp.SetLinger(-1)
 	}
 	c.tcp.Close()
-	c.up.Close()
 }

@@ -12,7 +12,8 @@ import { makeCertificates, type TestCertificates } from "../support/certificates
 import type { CommandOptions } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { until } from "../support/until.ts";
+import { processOf } from "../support/processes.ts";
+import { until, untilTrue } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
 
 const resources = new AsyncDisposableStack();
@@ -44,7 +45,43 @@ const overTls = (options: CommandOptions, ...args: string[]) => {
   );
 };
 
+/** Kills what ends the TLS, or the frontend behind it, once a file is in a container. */
+async function killOnce(victim: "terminator" | "frontend", container: string, file: string): Promise<void> {
+  await untilTrue(async () => (await daemon.docker("exec", container, "test", "-e", file)).code === 0);
+  const pid = await processOf(daemon, victim);
+  process.kill(pid, "SIGKILL");
+  await processOf(daemon, victim, pid);
+}
+
 describe("over mutual TLS", () => {
+  for (const victim of ["terminator", "frontend"] as const) {
+    for (const tty of [[], ["--tty"]]) {
+      const how = [...tty, ""].join(" ");
+      test(`a command ${how}whose stream is cut by the death of the ${victim} is told with an error`, async () => {
+        const id = await daemon.ok("run", "--detach", "busybox", "sleep", "1d");
+        const script = "echo begun; touch /begun; sleep 4; echo lost; exit 0";
+        const exec = overTls({}, "exec", ...tty, id, "sh", "-c", script);
+        await killOnce(victim, id, "/begun");
+        const told = await exec;
+        assert.notEqual(told.code, 0, told.text);
+        assert.doesNotMatch(told.text, /lost/);
+        await untilTrue(async () => (await overTls({}, "exec", id, "true")).code === 0);
+        await daemon.ok("rm", "--force", id);
+      });
+
+      test(`a container ${how}whose attached client is cut by the death of the ${victim} is told with an error`, async () => {
+        const name = `cut-${victim}-${tty.length}`;
+        const script = "echo begun; touch /begun; sleep 4; echo lost; exit 0";
+        const run = overTls({}, "run", ...tty, "--name", name, "busybox", "sh", "-c", script);
+        await killOnce(victim, name, "/begun");
+        const told = await run;
+        assert.notEqual(told.code, 0, told.text);
+        assert.doesNotMatch(told.text, /lost/);
+        await daemon.ok("rm", "--force", name);
+      });
+    }
+  }
+
   test("an attached run shows everything, what comes late too", async () => {
     const script = "echo early; sleep 0.7; echo late; exit 6";
     const result = await overTls({}, "run", "--rm", "busybox", "sh", "-c", script);

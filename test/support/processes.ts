@@ -4,7 +4,7 @@ import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
 /** A process of a daemon other than a shim. */
-export type DaemonRole = "backend" | "builder" | "frontend" | "host" | "forwarder";
+export type DaemonRole = "backend" | "builder" | "frontend" | "host" | "forwarder" | "terminator";
 
 const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
   backend: /^sockerless-backend\b/,
@@ -12,10 +12,15 @@ const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
   frontend: /^sockerless-frontend\b/,
   host: /^\S*sockerless-agent host /,
   forwarder: /^\S*sockerless-agent forwarder$/,
+  terminator: /^\S*sockerless-agent tls-terminator$/,
 };
 
 /** The roles whose processes are another's. */
-const parentRole: Partial<Record<DaemonRole, DaemonRole>> = { host: "backend", forwarder: "frontend" };
+const parentRole: Partial<Record<DaemonRole, DaemonRole>> = {
+  host: "backend",
+  forwarder: "frontend",
+  terminator: "frontend",
+};
 
 /** Process ID of one of the daemon's processes; undefined while it does not run. */
 export function findProcess(daemon: Daemon, role: DaemonRole): number | undefined {
