@@ -312,7 +312,7 @@ func (p *port) join(tcp *net.TCPConn, conn *tls.Conn, remote string) {
 
 // socketPair returns an end for this process, and a descriptor for the other.
 func socketPair() (*net.UnixConn, int, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
 	}
