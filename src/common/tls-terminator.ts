@@ -28,6 +28,13 @@ type Told =
   | { readonly id: number; readonly remote: string }
   | { readonly id: number; readonly state: "ended" | "cut" };
 
+/** A client's connection was cut by the death of the TLS terminator: the client has not left. */
+export class TerminatorLost extends Error {
+  constructor(reason: string) {
+    super(`the TLS terminator has ended (${reason})`);
+  }
+}
+
 /** Settings of a {@link TlsTerminator}. */
 export interface TerminatorOptions {
   readonly tls: MutualTls;
@@ -88,7 +95,7 @@ export class TlsTerminator implements TlsListener {
           reject(systemError(`the TLS terminator has ended (${reason})`));
         }
         for (const client of this.#clients.values()) {
-          client.cut();
+          client.cut(new TerminatorLost(reason));
         }
         this.#clients.clear();
         this.#onceAlone?.();
@@ -277,8 +284,8 @@ class Client {
   }
 
   /** The client is gone, or nobody knows. */
-  cut(): void {
-    this.socket.destroy(new Error("the client's TLS connection was cut"));
+  cut(reason = new Error("the client's TLS connection was cut")): void {
+    this.socket.destroy(reason);
   }
 
   /** Tells, once the socket is closed, how the client's connection is to be. */

@@ -1,5 +1,6 @@
 /** The docker CLI over TCP with mutual TLS: the same bytes and exit codes as over the unix socket. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { get } from "node:https";
@@ -8,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
+import { callApi } from "../support/call-api.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import type { CommandOptions } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
@@ -65,6 +67,9 @@ describe("over mutual TLS", () => {
         const told = await exec;
         assert.notEqual(told.code, 0, told.text);
         assert.doesNotMatch(told.text, /lost/);
+        const execs = JSON.parse(await daemon.ok("inspect", "--format", "{{json .ExecIDs}}", id)) as string[];
+        const inspected = await callApi(daemon.socket, "GET", `/v1.51/exec/${execs[0]}/json`);
+        assert.equal((inspected.json() as { readonly ExitCode: number }).ExitCode, 255, inspected.text);
         await untilTrue(async () => (await overTls({}, "exec", id, "true")).code === 0);
         await daemon.ok("rm", "--force", id);
       });
@@ -81,6 +86,20 @@ describe("over mutual TLS", () => {
       });
     }
   }
+
+  test("a client that does not read keeps nobody waiting", { timeout: 60_000 }, async (t) => {
+    const id = await daemon.ok("run", "--detach", "busybox", "sleep", "1d");
+    const { ca, cert, key } = certificates.client;
+    const flags = ["--host", address, "--tlsverify", "--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
+    const unread = spawn("docker", [...flags, "exec", id, "cat", "/dev/zero"], { env: daemon.clientEnv });
+    t.after(() => unread.kill());
+    await once(unread.stdout, "readable");
+    for (let n = 0; n < 10; n++) {
+      await daemon.ok("exec", id, "true");
+      assert.equal((await overTls({}, "exec", id, "true")).code, 0);
+    }
+    await daemon.ok("rm", "--force", id);
+  });
 
   test("an attached run shows everything, what comes late too", async () => {
     const script = "echo early; sleep 0.7; echo late; exit 6";

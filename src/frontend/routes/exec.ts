@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { encodeOpenExec } from "../../agent-client/session.ts";
 import { isErrorKind, messageOf, SockerlessError } from "../../common/errors.ts";
+import { TerminatorLost } from "../../common/tls-terminator.ts";
 import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import {
@@ -110,6 +111,11 @@ async function postExecStart(context: HijackContext): Promise<void> {
   }
   const exec = startedExec(execId, place);
   const processEnd = services.execEnds.of(exec, context);
+  socket.once("close", () => {
+    if (socket.errored instanceof TerminatorLost) {
+      void processEnd.cut(); // Its client may take the reset for the stream's end, and asks for the exit code next.
+    }
+  });
   let stream: OpenStream;
   try {
     stream = await openExec(context, execId, start, place);
