@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
@@ -268,20 +269,31 @@ func (s *Server) unpackFile(ctx context.Context, content io.Reader, directory st
 // unpackBody unpacks a context with the compressions that dockerd supports. A broken one gives dockerd's error.
 func (s *Server) unpackBody(ctx context.Context, body io.Reader, directory string) error {
 	content, err := s.worker.Decompress(ctx, body)
-	if err != nil {
-		return wrong("%s", err)
-	}
-	defer func() {
+	if err == nil {
+		err = s.worker.UnpackContext(directory, tar.NewReader(content))
 		_ = content.Close() // No program decompresses, which would wait for the client's last byte.
-		// An archive may end before the client's last byte, which has to be read: only then net/http notices that the client
-		// leaves.
-		go func() { _, _ = io.Copy(io.Discard, body) }()
-	}()
-	if err := s.worker.UnpackContext(directory, tar.NewReader(content)); err != nil {
-		return wrong("%s", err)
 	}
-	return nil
+	// An archive may end before the client's last byte, which has to be read: only then net/http notices that the client
+	// leaves.
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(io.Discard, body)
+	}()
+	if err == nil {
+		return nil
+	}
+	// A client that still sends may not get an answer.
+	select {
+	case <-read:
+	case <-ctx.Done():
+	case <-time.After(restLimit):
+	}
+	return wrong("%s", err)
 }
+
+// restLimit bounds the wait for the rest of a context that cannot be unpacked.
+const restLimit = 30 * time.Second
 
 // serveFiles offers a directory and the request's credentials to the build, through a session within this process.
 func (s *Server) serveFiles(ctx context.Context, request *controlapi.SolveRequest, directory, registries string) (func(), error) {
