@@ -444,17 +444,8 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 		if err := stage.set(shellWords, int64(len(strings.Join(command.Shell, " ")))); err != nil {
 			return err
 		}
-	case *instructions.CopyCommand:
-		e.addSources(command.SourcePaths, stage)
-		if err := e.expand(command, stage); err != nil {
-			return err
-		}
-	case *instructions.AddCommand:
-		e.addSources(command.SourcePaths, stage)
-		if err := e.expand(command, stage); err != nil {
-			return err
-		}
 	default:
+		e.addSources(command, stage)
 		if err := e.expand(command, stage); err != nil {
 			return err
 		}
@@ -466,7 +457,15 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 	return e.add(plus(stage.sum, e.shared))
 }
 
-func (e *estimate) addSources(paths []string, stage *stageBound) {
+// addSources adds what the linter matches of a COPY or an ADD; other instructions have no sources.
+func (e *estimate) addSources(command any, stage *stageBound) {
+	var paths []string
+	switch command := command.(type) {
+	case *instructions.CopyCommand:
+		paths = command.SourcePaths
+	case *instructions.AddCommand:
+		paths = command.SourcePaths
+	}
 	for _, path := range paths {
 		word := &wordBound{text: []rune(path), escape: e.escape, value: stage.value}
 		length, _ := word.until(-1)
@@ -668,7 +667,7 @@ func buildBounded(ctx context.Context, c client.Client) (_ *client.Result, err e
 }
 
 // readFrontendExpansions reads a build's Dockerfile. It returns nil where BuildKit reports an error or another frontend is
-// called, and an error for a Dockerfile that is too large.
+// called, and an error for a Dockerfile or .dockerignore beyond the limits.
 func readFrontendExpansions(ctx context.Context, c client.Client) (*expansions, error) {
 	dockerfiles, err := dockerui.NewClient(c)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -442,10 +441,5 @@ func (w *Worker) inflate(ctx context.Context, provider ctdcontent.Provider, desc
 		return 0, err
 	}
 	defer unpacked.Close()
-	limit := w.limits.Context
-	size, err := io.Copy(to, io.LimitReader(unpacked, min(limit.Bytes, math.MaxInt64-1)+1))
-	if err != nil {
-		return 0, err
-	}
-	return size, limit.exceeded("the layer, unpacked,", size, 0)
+	return w.limits.Context.copy("the layer, unpacked,", to, unpacked)
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"sync"
@@ -30,6 +31,15 @@ func (l ContextLimits) exceeded(what string, bytes int64, entries int) error {
 		return fmt.Errorf("%s has more than %d entries", what, l.Entries)
 	}
 	return nil
+}
+
+// copy copies no more than the limit and a byte, and fails if the limit is exceeded.
+func (l ContextLimits) copy(what string, to io.Writer, from io.Reader) (int64, error) {
+	size, err := io.Copy(to, io.LimitReader(from, min(l.Bytes, math.MaxInt64-1)+1))
+	if err != nil {
+		return 0, err
+	}
+	return size, l.exceeded(what, size, 0)
 }
 
 // unpacking counts an archive's content while it is unpacked.

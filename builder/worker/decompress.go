@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"os"
 	"sync"
 	"syscall"
@@ -55,12 +54,7 @@ func (w *Worker) received(archive io.Reader) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := w.limits.Context
-	size, err := io.Copy(file, io.LimitReader(archive, min(limit.Bytes, math.MaxInt64-1)+1))
-	if err == nil {
-		err = limit.exceeded("the archive", size, 0)
-	}
-	if err == nil {
+	if _, err = w.limits.Context.copy("the archive", file, archive); err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
 	if err = errors.Join(err, os.Remove(file.Name())); err != nil {

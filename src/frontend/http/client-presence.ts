@@ -9,9 +9,9 @@ import type { Exchange } from "./exchanges.ts";
 const halfCloseGraceMs = 1000;
 
 /**
- * Aborts the exchange when the client is gone. A half-close looks the same as a full close, but on a unix socket, as all connections end in one here, an empty write
- * fails after a full one, which ends the exchange at once. A half-closed client has a moment to read an answer that is on its
- * way, not long enough to wait for an exit or an event.
+ * Aborts the exchange when the client is gone. A half-close looks the same as a full close, but all connections here are
+ * unix sockets, where an empty write fails after a full one, which ends the exchange at once. A half-closed client has a
+ * moment to read an answer that is on its way, not long enough to wait for an exit or an event.
  *
  * @returns a function that stops watching, to be called once the request is answered
  */

@@ -1,7 +1,7 @@
 /**
- * The thread of the backend's TCP port, beside a process that terminates its TLS. It relays calls to agents itself, so that bulk streams do
- * not block the thread that owns the state (docs/adr/0109-a-thread-has-the-tcp-port.md); that thread resolves agents'
- * addresses, and receives all other calls over a unix socket.
+ * The thread of the backend's TCP port, whose TLS a process beside it terminates. It relays calls to agents itself, so
+ * that bulk streams do not block the thread that owns the state (docs/adr/0109-a-thread-has-the-tcp-port.md); that thread
+ * resolves agents' addresses, and receives all other calls over a unix socket.
  */
 import {
   createServer as createHttp2Server,
