@@ -164,10 +164,11 @@ func (c *client) isLeft() bool {
 	return c.state != "" && c.state != ended
 }
 
-// gone tells Node that the client has left without an end.
+// gone tells Node that the client has left without an end. One that only does not
+// read gets a reset: Node has written more than it will get.
 func (c *client) gone() {
 	_ = c.port.channel.Tell(state{ID: c.id, State: cut})
-	c.cut(false)
+	c.cut(true)
 }
 
 // cut closes both connections with no word of an end: the client's TLS is not

@@ -35,6 +35,7 @@ const (
 	authenticateWithin = 15 * time.Second
 	// hangUpWithin limits how long who was refused may take to read why.
 	hangUpWithin = time.Second
+	mostReason   = 512
 )
 
 // States of a side of a connection.
@@ -273,8 +274,13 @@ func (p *port) handshake(tcp *net.TCPConn, config *tls.Config, remote string) (*
 	return nil, err
 }
 
+// reasonOf tells why a handshake failed, in mostReason bytes: the peer's own names
+// may be in it.
 func reasonOf(err error) string {
 	text := strings.TrimPrefix(err.Error(), "tls: ")
+	if len(text) > mostReason {
+		text = strings.ToValidUTF8(text[:mostReason], "") + "…"
+	}
 	switch {
 	case errors.As(err, new(refusal)), strings.Contains(text, "parse client certificate"):
 		return "its certificate is refused: " + text

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -288,14 +289,17 @@ func TestAClientIsCutWithNodeAndWhereNodeHasNotEnded(t *testing.T) {
 }
 
 func TestAStrangersChainIsRefusedByItsLength(t *testing.T) {
-	a, other := newAuthority(t), newAuthority(t)
-	n := started(t, a.settings(t, 1))
+	a, other, third := newAuthority(t), newAuthority(t), newAuthority(t)
+	room := a.settings(t, 1)
+	room.Strangers = 8 // who is refused stays a moment to read why
+	n := started(t, room)
 	var chain [][]byte
 	for range mostCertificates {
 		chain = append(chain, a.cert.Raw)
 	}
 	for reason, config := range map[string]*tls.Config{
 		"its certificate is refused: it comes with 10 others":                       a.client(t, x509.ExtKeyUsageClientAuth, chain...),
+		"its certificate is refused: it comes with several certificates of one":     a.client(t, x509.ExtKeyUsageClientAuth, a.cert.Raw, other.cert.Raw, third.cert.Raw),
 		"its certificate is refused: x509: certificate signed by unknown authority": other.client(t, x509.ExtKeyUsageClientAuth),
 		"its certificate is refused: x509: certificate specifies an incompatible":   a.client(t, x509.ExtKeyUsageServerAuth),
 		"the peer did not return a certificate":                                     {},
@@ -309,6 +313,15 @@ func TestAStrangersChainIsRefusedByItsLength(t *testing.T) {
 		}
 		if m := n.next(); !strings.HasPrefix(m["reason"].(string), reason) {
 			t.Fatal(m)
+		}
+	}
+}
+
+func TestAReasonIsNoLongerThanALine(t *testing.T) {
+	for _, each := range []string{"é", "\xff"} {
+		reason := reasonOf(errors.New(strings.Repeat(each, 10*mostReason)))
+		if len(reason) > mostReason+len("…") || !utf8.ValidString(reason) {
+			t.Errorf("%d bytes: %q", len(reason), reason)
 		}
 	}
 }

@@ -30,14 +30,20 @@ func verify(shown []*x509.Certificate, roots *x509.CertPool) error {
 		return refusal{fmt.Errorf("it comes with %d others, %d at most are looked at", len(shown)-1, mostCertificates-1)}
 	}
 	size, between := 0, x509.NewCertPool()
+	names := map[string]bool{}
 	for n, each := range shown {
 		size += len(each.Raw)
+		names[string(each.RawSubject)] = true
 		if n > 0 {
 			between.AddCert(each)
 		}
 	}
 	if size > mostBytes {
 		return refusal{fmt.Errorf("it has %d bytes with its chain, %d at most are looked at", size, mostBytes)}
+	}
+	// x509 tries every chain that names allow: this many names leave two at most.
+	if len(names) < len(shown)-1 {
+		return refusal{errors.New("it comes with several certificates of one name")}
 	}
 	_, err := shown[0].Verify(x509.VerifyOptions{
 		Roots:         roots,

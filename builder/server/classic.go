@@ -97,7 +97,8 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 		}
 	}()
 	// The end of another build does not remove this one's context.
-	defer s.beginBuild()()
+	ctx, end := s.beginBuild(ctx)
+	defer end()
 	isQuiet := isSet(query, "q")
 	isTraced := query.Get("version") == "2" && !isQuiet
 	var plan *plan
@@ -165,7 +166,8 @@ func (s *Server) planOf(ctx context.Context, directory string, attributes map[st
 
 // solve runs a build and returns the image's ID.
 func (s *Server) solve(ctx context.Context, request *controlapi.SolveRequest, show func(*controlapi.StatusResponse) error) (string, error) {
-	defer s.beginBuild()()
+	ctx, end := s.beginBuild(ctx)
+	defer end()
 	defer s.sessionNames.hide(request.FrontendAttrs, request.Session)()
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()

@@ -142,19 +142,21 @@ func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryS
 			// BuildKit has released its containers by then.
 			defer s.worker.WaitForRemovals(ctx, solve.Session)
 		}
-		defer s.beginBuild()()
+		ctx, end := s.beginBuild(ctx)
+		defer end()
 		return handle(ctx, request)
 	})
 }
 
-// beginBuild counts a build until the returned function is called. The last running build's end also removes leftovers
-// of cancelled ones, and then prunes the cache: BuildKit checks its size at most once a minute, and only after builds.
-func (s *Server) beginBuild() func() {
+// beginBuild returns the context of a build and counts it until the returned function is called. The last running
+// build's end also removes leftovers of cancelled ones, and then prunes the cache: BuildKit checks its size at most once
+// a minute, and only after builds.
+func (s *Server) beginBuild(ctx context.Context) (context.Context, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.building++
-	endBuild := s.worker.BeginBuild()
-	return func() {
+	ctx, endBuild := s.worker.BeginBuild(ctx)
+	return ctx, func() {
 		worker.Warn("remove exported layers", endBuild())
 		worker.Warn("bound the history of builds", s.boundHistory(context.Background()))
 		s.mu.Lock()

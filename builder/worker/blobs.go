@@ -33,14 +33,27 @@ const (
 )
 
 // blobs are layers in the compressed form of exported images and caches, in files that running builds share. A file is
-// removed once all builds have ended that were running when it was last requested.
+// removed once all builds that requested it have ended.
 type blobs struct {
 	mu       sync.Mutex
 	made     map[blobKey]*blob
 	byDigest map[digest.Digest]string
-	// The running builds, numbered in the order of their starts, and the last number.
-	builds map[int]struct{}
-	last   int
+}
+
+// build is a running build, in the contexts of its calls.
+type build struct {
+	requested map[blobKey]*blob
+	hasEnded  bool
+}
+
+type buildOfContext struct{}
+
+// runningBuild returns a context's build, nil if there is none or it has ended; the caller has locked the blobs.
+func runningBuild(ctx context.Context) *build {
+	if by, ok := ctx.Value(buildOfContext{}).(*build); ok && !by.hasEnded {
+		return by
+	}
+	return nil
 }
 
 type blobKey struct {
@@ -61,8 +74,8 @@ func keyOf(diffID digest.Digest, config bkcompression.Config) blobKey {
 type blob struct {
 	mu   sync.Mutex
 	desc *ocispecs.Descriptor
-	// The last build that had started at the time of the last request.
-	asked int
+	// The number of running builds that requested it.
+	builds int
 }
 
 var _ ctdcontent.InfoReaderProvider = (*blobs)(nil)
@@ -75,39 +88,48 @@ func (b *blobs) begin() {
 	}
 }
 
-// has reports whether all these layers have been created.
-func (b *blobs) has(diffIDs []digest.Digest, config bkcompression.Config) bool {
+// has reports whether all these layers have been created and the context's build may request them.
+func (b *blobs) has(ctx context.Context, diffIDs []digest.Digest, config bkcompression.Config) bool {
 	b.begin()
 	defer b.mu.Unlock()
-	return !slices.ContainsFunc(diffIDs, func(diffID digest.Digest) bool { return b.made[keyOf(diffID, config)] == nil })
+	return runningBuild(ctx) != nil &&
+		!slices.ContainsFunc(diffIDs, func(diffID digest.Digest) bool { return b.made[keyOf(diffID, config)] == nil })
 }
 
-// addBuild numbers a build.
-func (b *blobs) addBuild() int {
-	b.mu.Lock()
+// request returns a layer, which may have to be created yet, and keeps it until the context's build ends.
+func (b *blobs) request(ctx context.Context, key blobKey) (*blob, error) {
+	b.begin()
 	defer b.mu.Unlock()
-	if b.builds == nil {
-		b.builds = map[int]struct{}{}
+	by := runningBuild(ctx)
+	if by == nil {
+		return nil, errors.New("a layer is exported only by a running build")
 	}
-	b.last++
-	b.builds[b.last] = struct{}{}
-	return b.last
+	requested, ok := by.requested[key]
+	if ok {
+		return requested, nil
+	}
+	if requested = b.made[key]; requested == nil {
+		requested = &blob{}
+		b.made[key] = requested
+	}
+	requested.builds++
+	by.requested[key] = requested
+	return requested, nil
 }
 
-// endBuild returns the files that no running build has requested; the caller removes them.
-func (b *blobs) endBuild(build int) (files []string) {
-	b.mu.Lock()
+// end returns the files that only this build had requested; the caller removes them.
+func (b *blobs) end(by *build) (files []string) {
+	b.begin()
 	defer b.mu.Unlock()
-	delete(b.builds, build)
-	oldest := b.last + 1
-	for each := range b.builds {
-		oldest = min(oldest, each)
+	by.hasEnded = true
+	for key, each := range by.requested {
+		if each.builds--; each.builds == 0 {
+			delete(b.made, key)
+		}
 	}
 	wanted := map[digest.Digest]bool{}
-	for key, each := range b.made {
-		if each.asked < oldest {
-			delete(b.made, key)
-		} else if each.desc != nil {
+	for _, each := range b.made {
+		if each.desc != nil {
 			wanted[each.desc.Digest] = true
 		}
 	}
@@ -120,12 +142,12 @@ func (b *blobs) endBuild(build int) (files []string) {
 	return files
 }
 
-// BeginBuild counts a build until the returned function is called, which removes exported layers that are no longer
-// needed.
-func (w *Worker) BeginBuild() (end func() error) {
-	build := w.blobs.addBuild()
-	return func() (err error) {
-		for _, file := range w.blobs.endBuild(build) {
+// BeginBuild returns the context of a build, and a function for its end, which removes exported layers that only this
+// build had requested.
+func (w *Worker) BeginBuild(ctx context.Context) (_ context.Context, end func() error) {
+	by := &build{requested: map[blobKey]*blob{}}
+	return context.WithValue(ctx, buildOfContext{}, by), func() (err error) {
+		for _, file := range w.blobs.end(by) {
 			err = errors.Join(err, os.Remove(file))
 		}
 		return err
@@ -180,36 +202,29 @@ func (b *blobs) find(dgst digest.Digest) (string, error) {
 
 // blob returns a layer of the backend, compressed.
 func (w *Worker) blob(ctx context.Context, diffID digest.Digest, config bkcompression.Config) (ocispecs.Descriptor, error) {
-	key := keyOf(diffID, config)
 	b := &w.blobs
-	b.begin()
-	known, ok := b.made[key]
-	if !ok {
-		known = &blob{}
-		b.made[key] = known
+	requested, err := b.request(ctx, keyOf(diffID, config))
+	if err != nil {
+		return ocispecs.Descriptor{}, err
 	}
-	known.asked = b.last
-	b.mu.Unlock()
-	known.mu.Lock()
-	defer known.mu.Unlock()
-	if known.desc != nil {
-		return *known.desc, nil
+	requested.mu.Lock()
+	defer requested.mu.Unlock()
+	if requested.desc != nil {
+		return *requested.desc, nil
 	}
 	desc, file, err := w.makeBlob(ctx, diffID, config)
 	if err != nil {
 		return ocispecs.Descriptor{}, err
 	}
-	b.begin()
+	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, ok := b.byDigest[desc.Digest]; ok {
-		err = os.Remove(file)
-	} else {
-		b.byDigest[desc.Digest] = file
+	requested.desc = &desc
+	// Nobody would remove the file of a build that has ended meanwhile.
+	if _, isKnown := b.byDigest[desc.Digest]; isKnown || requested.builds == 0 {
+		return desc, os.Remove(file)
 	}
-	known.desc = &desc
-	// The build that requested it first may have ended meanwhile.
-	b.made[key], known.asked = known, b.last
-	return desc, err
+	b.byDigest[desc.Digest] = file
+	return desc, nil
 }
 
 func (w *Worker) makeBlob(ctx context.Context, diffID digest.Digest, config bkcompression.Config) (_ ocispecs.Descriptor, name string, err error) {
@@ -281,7 +296,7 @@ type ofInlineCache struct{}
 // GetRemotes returns the layers of a state for an exported image or cache; none if they do not exist yet and must not
 // be created. A build's own files are in no cache.
 func (c *content) GetRemotes(ctx context.Context, createIfNeeded bool, config cacheconfig.RefConfig, _ bool, _ session.Group) ([]*solver.Remote, error) {
-	if len(c.diffIDs) == 0 || (!createIfNeeded && !c.worker.blobs.has(c.diffIDs, config.Compression)) {
+	if len(c.diffIDs) == 0 || (!createIfNeeded && !c.worker.blobs.has(ctx, c.diffIDs, config.Compression)) {
 		return nil, nil
 	}
 	times, err := c.worker.states.madeAt(c.diffIDs)

@@ -18,20 +18,26 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-func TestAnExportedLayerGoesWithTheBuildsThatAskedForIt(t *testing.T) {
+func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
 	w := &Worker{scratch: t.TempDir()}
 	config := compression.New(compression.Default)
-	ask := func(name string) {
-		t.Helper()
+	request := func(ctx context.Context, name string) error {
 		key := keyOf(digest.FromString(name), config)
-		w.blobs.begin()
-		if w.blobs.made[key] == nil {
+		made, err := w.blobs.request(ctx, key)
+		if err != nil {
+			return err
+		}
+		if made.desc == nil {
 			write(t, w.scratch, name, "")
-			w.blobs.made[key] = &blob{desc: &ocispecs.Descriptor{Digest: key.diffID}}
+			made.desc = &ocispecs.Descriptor{Digest: key.diffID}
 			w.blobs.byDigest[key.diffID] = filepath.Join(w.scratch, name)
 		}
-		w.blobs.mu.Unlock()
-		if _, err := w.blob(context.Background(), key.diffID, config); err != nil {
+		_, err = w.blob(ctx, key.diffID, config)
+		return err
+	}
+	ask := func(ctx context.Context, name string) {
+		t.Helper()
+		if err := request(ctx, name); err != nil {
 			t.Error(err)
 		}
 	}
@@ -53,27 +59,30 @@ func TestAnExportedLayerGoesWithTheBuildsThatAskedForIt(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	first := w.BeginBuild()
-	ask("a")
-	ask("b")
-	second := w.BeginBuild()
-	ask("b")
-	end(first)
+	_, endIdle := w.BeginBuild(t.Context())
+	first, endFirst := w.BeginBuild(t.Context())
+	ask(first, "a")
+	ask(first, "b")
+	ask(first, "b")
+	second, endSecond := w.BeginBuild(t.Context())
+	ask(second, "b")
+	end(endFirst)
 	left("b")
-	third := w.BeginBuild()
-	end(second)
+	end(endSecond)
 	left()
-	ask("c")
-	fourth := w.BeginBuild()
-	end(fourth)
-	left("c")
-	end(third)
+	for _, ctx := range []context.Context{first, t.Context()} {
+		if err := request(ctx, "c"); err == nil || w.blobs.has(ctx, nil, config) {
+			t.Error("a layer is exported without a running build")
+		}
+	}
 	left()
+	end(endIdle)
 }
 
 func TestALayerThatIsOnlyHalfMadeByItsCompressionIsRefused(t *testing.T) {
 	w, _ := workerOf(t)
-	_, err := w.blob(context.Background(), digest.FromString("a"), compression.New(compression.EStargz))
+	ctx, _ := w.BeginBuild(t.Context())
+	_, err := w.blob(ctx, digest.FromString("a"), compression.New(compression.EStargz))
 	if err == nil || !strings.Contains(err.Error(), "compression=estargz is not implemented") {
 		t.Errorf("answered %v", err)
 	}

@@ -22,8 +22,6 @@ type cacheVolumes struct {
 	mu sync.Mutex
 	// Those that a step uses exclusively, closed when it returns them.
 	busy map[string]chan struct{}
-
-	filling sync.Mutex
 }
 
 func newCacheVolumes() *cacheVolumes {
@@ -128,8 +126,11 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 // fillCache creates a volume with a directory of a state as its content, as a container's new volume gets its image's
 // content. An existing volume is unchanged.
 func (w *Worker) fillCache(ctx context.Context, volume, image, directory string) error {
-	w.caches.filling.Lock()
-	defer w.caches.filling.Unlock()
+	_, filled, err := w.caches.takeAlone(ctx, volume+" being filled", false)
+	if err != nil {
+		return err
+	}
+	defer filled()
 	exists, err := w.backend.HasVolume(ctx, volume)
 	if err != nil || exists {
 		return backend.Plain(err)

@@ -10,6 +10,7 @@ import (
 	nethttp "net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -251,17 +252,21 @@ func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, e
 	return response.Body, nil
 }
 
-var (
-	metadataOfEC2 = netip.MustParsePrefix("fd00:ec2::/32")
-	// platformOfAzure serves a machine's agent, on 80 and 32526 (Microsoft Learn, "What is IP address 168.63.129.16").
-	platformOfAzure = netip.MustParseAddr("168.63.129.16")
-)
+// metadataServices are those beside the link-local addresses.
+var metadataServices = []netip.Prefix{
+	netip.MustParsePrefix("fd00:ec2::/32"),
+	netip.MustParsePrefix("fd20:ce::/32"),       // Google Cloud
+	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba Cloud
+	// Azure: the machine agent, on ports 80 and 32526 (Microsoft Learn, "What is IP address 168.63.129.16").
+	netip.MustParsePrefix("168.63.129.16/32"),
+}
 
 // refuseMetadata refuses addresses at which clouds serve a machine's credentials, so that builds cannot get the
 // backend's own.
 func refuseMetadata(address netip.Addr) error {
 	plain := address.Unmap().WithZone("")
-	if plain.IsLinkLocalUnicast() || metadataOfEC2.Contains(plain) || plain == platformOfAzure {
+	isService := slices.ContainsFunc(metadataServices, func(each netip.Prefix) bool { return each.Contains(plain) })
+	if plain.IsLinkLocalUnicast() || isService {
 		return fmt.Errorf("%s is the address of a metadata service, which no build may ask", address)
 	}
 	return nil

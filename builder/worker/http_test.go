@@ -37,7 +37,7 @@ func refused(t *testing.T, transport nethttp.RoundTripper, address string) {
 }
 
 var metadataHosts = []string{
-	"169.254.169.254", "169.254.170.2:80", "168.63.129.16", "[::ffff:168.63.129.16]:32526", "[::ffff:169.254.169.254]", "[fe80::1]", "[fe80::1%25lo]", "[fd00:ec2::254]", "[fd00:ec2::23]:80",
+	"169.254.169.254", "169.254.170.2:80", "168.63.129.16", "[::ffff:168.63.129.16]:32526", "[::ffff:169.254.169.254]", "[fe80::1]", "[fe80::1%25lo]", "[fd00:ec2::254]", "[fd00:ec2::23]:80", "[fd20:ce::254]", "100.100.100.200",
 }
 
 func TestADownloadAsksNoMetadataService(t *testing.T) {

@@ -7,7 +7,15 @@ import { until } from "../../test/support/until.ts";
 import { systemClock } from "../common/clock.ts";
 import { createLogger } from "../common/logger.ts";
 import { ManualClock } from "../common/manual-clock.ts";
-import { Admission, type Admitted, type RequestKind, TooManyRequests } from "./admission.ts";
+import { openFilesLimit } from "../common/open-files.ts";
+import {
+  Admission,
+  type Admitted,
+  mostConnections,
+  type RequestKind,
+  TooManyRequests,
+  usualLimits,
+} from "./admission.ts";
 import { routes as allRoutes } from "./route-table.ts";
 import { builtBackends, type ReplyRoute } from "./router.ts";
 import type { HandOver } from "./streams/hand-over.ts";
@@ -30,6 +38,10 @@ function asking(admission: Admission) {
 }
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test("the TLS terminator has descriptors for both ends of all connections", () => {
+  assert.ok(2 * mostConnections(usualLimits()) < openFilesLimit());
+});
 
 test("as many requests as there are places are worked on; the others follow in their order", async () => {
   const { admitted, ask, names } = asking(

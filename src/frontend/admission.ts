@@ -63,6 +63,11 @@ export function usualLimits(): AdmissionLimits {
   return { working: 256, workingMs: 250, descriptors };
 }
 
+/** Most connections of clients: the TLS terminator has two descriptors for each, and needs some for strangers. */
+export function mostConnections({ descriptors }: AdmissionLimits): number {
+  return Math.min(descriptors, Math.floor(openFilesLimit() * 0.45));
+}
+
 /** An admitted request. */
 export interface Admitted extends Disposable {
   /** Marks that its answer has begun; it no longer counts as in progress. */

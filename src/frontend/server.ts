@@ -14,6 +14,7 @@ import {
   type AdmissionLimits,
   type Admitted,
   admittedAtOnce,
+  mostConnections,
   TooManyRequests,
   usualLimits,
 } from "./admission.ts";
@@ -88,7 +89,7 @@ export class DockerApiServer {
     this.#logger = options.logger;
     const { limits = usualLimits() } = options;
     this.#admission = new Admission(limits);
-    this.#exchanges = new Exchanges(limits.descriptors);
+    this.#exchanges = new Exchanges(mostConnections(limits));
     const headers = {
       "Api-Version": maximumApiVersion,
       "Docker-Experimental": "false",

@@ -7,12 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -108,6 +109,7 @@ func (s *Store) makeGiven(given string, names, lower []string) error {
 		}
 		return errors.Join(err, removeErr)
 	}
+	s.given.add(given, names)
 	s.flusher.Add(given)
 	return nil
 }
@@ -139,20 +141,28 @@ func (s *Store) reviewGiven(dir string) {
 		switch {
 		case strings.HasPrefix(entry.Name(), givenUnfinished):
 			err = errors.Join(err, confined.RemovePath(path))
-		case !strings.HasPrefix(entry.Name(), givenPrefix):
-		case !s.isWhole(path) || !s.hasImage(path):
-			err = errors.Join(err, removeGiven(path))
-		case s.durabilityOf(path, givenRecordName) == unsynced:
-			s.flusher.Add(path)
+		case strings.HasPrefix(entry.Name(), givenPrefix):
+			err = errors.Join(err, s.reviewOneGiven(path))
 		}
 	}
 	warnGivenStays(dir, err)
 }
 
-// hasImage reports whether all layers beneath it exist, as far as is known.
-func (s *Store) hasImage(given string) bool {
-	record, err := readGiven(given)
-	return !errors.Is(err, os.ErrNotExist) && !slices.ContainsFunc(record.Lower, func(name string) bool {
+func (s *Store) reviewOneGiven(given string) error {
+	record, unread := readGiven(given)
+	if !s.isWhole(given) || errors.Is(unread, os.ErrNotExist) || !s.hasLayers(record.Lower) {
+		return removeGiven(given)
+	}
+	s.given.add(given, record.Lower)
+	if s.durabilityOf(given, givenRecordName) == unsynced {
+		s.flusher.Add(given)
+	}
+	return nil
+}
+
+// hasLayers reports whether all of these exist, as far as is known.
+func (s *Store) hasLayers(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
 		_, err := os.Lstat(filepath.Join(s.dir, name))
 		return errors.Is(err, os.ErrNotExist)
 	})
@@ -160,14 +170,50 @@ func (s *Store) hasImage(given string) bool {
 
 // dropGiven deletes the directories of images that had the layer.
 func (s *Store) dropGiven(layer string) {
-	found, err := fs.Glob(os.DirFS(s.dir), "*/"+givenPrefix+"*")
-	for _, name := range found {
-		given := filepath.Join(s.dir, name)
-		if record, unread := readGiven(given); unread == nil && slices.Contains(record.Lower, layer) {
-			err = errors.Join(err, removeGiven(given))
+	var err error
+	for _, given := range s.given.take(layer) {
+		if failure := removeGiven(given); !errors.Is(failure, os.ErrNotExist) { // else it lay beside the layer
+			err = errors.Join(err, failure)
 		}
 	}
 	warnGivenStays(layer, err)
+}
+
+// givenIndex finds directories by any layer of their images: a removal reads no
+// others.
+type givenIndex struct {
+	mu   sync.Mutex
+	over map[string]map[string][]string // by layer and directory: the image's layers
+}
+
+func (g *givenIndex) add(given string, layers []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, layer := range layers {
+		if g.over[layer] == nil {
+			g.over[layer] = map[string][]string{}
+		}
+		g.over[layer][given] = layers
+	}
+}
+
+// take returns and forgets the directories over a layer.
+func (g *givenIndex) take(layer string) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	found := g.over[layer]
+	for given, layers := range found {
+		for _, each := range layers {
+			if each != layer {
+				delete(g.over[each], given)
+			}
+			if len(g.over[each]) == 0 {
+				delete(g.over, each)
+			}
+		}
+	}
+	delete(g.over, layer)
+	return slices.Collect(maps.Keys(found))
 }
 
 // removeGiven renames it first, so that an interrupted removal does not look

@@ -152,6 +152,12 @@ func TestWhatLiesOverAnImageThatIsGoneIsDeletedAtTheStart(t *testing.T) {
 	if left := givenIn(t, again); len(left) != 1 || left[0] != alone {
 		t.Errorf("left are %q, not %s", left, alone)
 	}
+	if err := again.Remove(context.Background(), top); err != nil {
+		t.Fatal(err)
+	}
+	if len(givenIn(t, again)) > 0 || len(again.given.over) > 0 {
+		t.Errorf("left are %q of %v", givenIn(t, again), again.given.over)
+	}
 }
 
 func TestWhatCannotBeGivenIsAnError(t *testing.T) {

@@ -44,6 +44,7 @@ type Store struct {
 	trash   *trash.Can
 	locks   keylock.Locks
 	flusher *batch.Queue
+	given   givenIndex
 
 	uploadsLock sync.Mutex
 	uploads     map[string]*Upload // by ID
@@ -91,7 +92,7 @@ func Open(dir string, can *trash.Can) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
+	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), given: givenIndex{over: map[string]map[string][]string{}}, uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

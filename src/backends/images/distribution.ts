@@ -96,6 +96,7 @@ async function platformOfConfig(
     if (length > size) {
       break;
     }
+    registry.documents.take(chunk.length);
     chunks.push(chunk);
   }
   const bytes = Buffer.concat(chunks);

@@ -9,6 +9,7 @@ import type { ImagePreparer } from "../driver/images.ts";
 import { abortable } from "./abortable-stream.ts";
 import { type ArchiveFiles, readArchive, takeEntries } from "./archive-reader.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
+import { HeldDocuments } from "./held-documents.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import { imageEvent } from "./image-events.ts";
@@ -89,7 +90,8 @@ export class ImageArchives {
     }
     await using held = work.hold(signal);
     const { prepared, events } = await this.#prepareSave(references, platform, held);
-    const parts = await offerable(archiveParts(content, prepared));
+    using documents = new HeldDocuments();
+    const parts = await offerable(archiveParts(content, prepared), documents);
     if (parts === undefined) {
       return;
     }
@@ -210,14 +212,19 @@ export class ImageArchives {
 }
 
 /** The parts of an archive; undefined if too many bytes are not layers. */
-async function offerable(parts: AsyncIterable<ArchivePart>): Promise<ArchivePart[] | undefined> {
+async function offerable(
+  parts: AsyncIterable<ArchivePart>,
+  documents: HeldDocuments,
+): Promise<ArchivePart[] | undefined> {
   const few: ArchivePart[] = [];
   let bytes = 0;
   for await (const part of parts) {
-    bytes += part.kind === "bytes" ? part.bytes.length : 0;
+    const length = part.kind === "bytes" ? part.bytes.length : 0;
+    bytes += length;
     if (bytes > offeredBytes) {
       return undefined;
     }
+    documents.take(length);
     few.push(part);
   }
   return few;

@@ -16,6 +16,7 @@ import {
 } from "./archived-image.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
+import { HeldDocuments } from "./held-documents.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
@@ -61,6 +62,7 @@ export async function loadArchive(
 ): Promise<LoadedImageName[]> {
   const files = await request.read(lease);
   const { platform, report, signal } = request;
+  using documents = new HeldDocuments();
   const measures = new Map<string, Promise<LayerMeasure>>();
   const measureOnce = async (blob: StoredBlob): Promise<LayerMeasure> => {
     signal.throwIfAborted();
@@ -78,6 +80,7 @@ export async function loadArchive(
       if (documentBytes > mostDocumentBytes) {
         throw tooLarge();
       }
+      documents.take(Math.min(blob.size, maxJsonBytes));
       const bytes = await store.read(blob.digest, maxJsonBytes);
       documentValues += sizeOfJson(bytes).total;
       if (documentValues > mostDocumentValues) {

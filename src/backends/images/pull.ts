@@ -287,7 +287,8 @@ class Pull {
   }
 
   async #config(descriptor: Descriptor): Promise<ImageConfig> {
-    const { store, lease } = this.#download;
+    const { registry, store, lease } = this.#download;
+    registry.documents.take(Math.min(descriptor.size, maxJsonBytes));
     try {
       if (descriptor.size > maxJsonBytes) {
         throw invalid(`it has ${descriptor.size} bytes, at most ${maxJsonBytes} are allowed`);

@@ -36,8 +36,13 @@ export interface HttpResponse {
   /** URL of the response, after redirects. */
   readonly url: URL;
   readonly body: AsyncIterable<Uint8Array>;
-  /** Reads the whole body. @throws invalid if it is larger than `maxBytes` */
-  bytes(maxBytes: number): Promise<Buffer>;
+  /**
+   * Reads the whole body.
+   *
+   * @param take called with the bytes of each part that was read; what it throws ends the answer
+   * @throws invalid if it is larger than `maxBytes`
+   */
+  bytes(maxBytes: number, take?: (bytes: number) => void): Promise<Buffer>;
   /** Discards the body, and the connection if the body is long. */
   discard(): void;
 }
@@ -211,7 +216,7 @@ class NodeResponse implements HttpResponse {
     return this.#read();
   }
 
-  async bytes(maxBytes: number): Promise<Buffer> {
+  async bytes(maxBytes: number, take: (bytes: number) => void = () => {}): Promise<Buffer> {
     const chunks: Uint8Array[] = [];
     let size = 0;
     for await (const chunk of this.#read()) {
@@ -219,6 +224,7 @@ class NodeResponse implements HttpResponse {
       if (size > maxBytes) {
         throw invalid(`the answer of ${this.url.host} is larger than ${maxBytes} bytes`);
       }
+      take(chunk.length);
       chunks.push(chunk);
     }
     return Buffer.concat(chunks);

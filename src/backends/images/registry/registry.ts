@@ -5,6 +5,7 @@ import { mustRead, object } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { LayerCompression } from "../compressed-layer.ts";
 import { isSha256Digest, sha256Of } from "../digest.ts";
+import { HeldDocuments } from "../held-documents.ts";
 import { acceptedManifests, maxJsonBytes, parseJson } from "../manifest.ts";
 import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
 import type { Credentials } from "./credentials.ts";
@@ -59,6 +60,8 @@ export interface BlobPart {
 /** A registry that has answered, and its authorization. */
 export class Registry implements Disposable {
   readonly url: URL;
+  /** Its documents that this request keeps. */
+  readonly documents = new HeldDocuments();
   readonly #http: HttpClient;
   readonly #authorizer: Authorizer;
 
@@ -112,6 +115,7 @@ export class Registry implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.documents[Symbol.dispose]();
     this.#http.close();
   }
 
@@ -145,7 +149,7 @@ export class Registry implements Disposable {
       { accept: acceptedManifests.join(", ") },
       signal,
     );
-    const bytes = await response.bytes(maxJsonBytes);
+    const bytes = await this.#document(response);
     const actual = sha256Of(bytes);
     if (digest !== undefined && digest !== actual) {
       throw invalid(`manifest verification failed for digest ${digest}`);
@@ -164,7 +168,7 @@ export class Registry implements Disposable {
     let bytes = 0;
     for (let read = 0; read < maxTagPages && bytes < maxTagBytes; read++) {
       const response = await this.#get(page, path, {}, signal);
-      const content = await response.bytes(maxJsonBytes);
+      const content = await this.#document(response);
       bytes += content.length;
       for (const tag of tagsOfPage(content)) {
         tags.push(tag); // No spread: a page may exceed the limit of arguments.
@@ -286,7 +290,12 @@ export class Registry implements Disposable {
     if (response.status !== 200) {
       throw await refusalOfResponse(response);
     }
-    return parseJson(await response.bytes(maxJsonBytes), target);
+    return parseJson(await this.#document(response), target);
+  }
+
+  /** @throws unavailable: documents of other requests take too much memory */
+  #document(response: HttpResponse): Promise<Buffer> {
+    return response.bytes(maxJsonBytes, (bytes) => this.documents.take(bytes));
   }
 
   async #created(request: HttpRequest, scope: string): Promise<void> {

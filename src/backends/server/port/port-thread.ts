@@ -70,6 +70,10 @@ const logger: LineLogger = {
 };
 
 const connections = new Set<Socket>();
+/** Those over HTTP/1.1. */
+const passedOn = new Set<Socket>();
+/** Each takes three descriptors of this process. */
+const mostPassedOn = 1024;
 const terminated = TlsTerminator.start({
   tls,
   protocols: ["h2", "http/1.1"],
@@ -84,6 +88,12 @@ const terminated = TlsTerminator.start({
 
 /** Passes a connection on to the main thread: Connect over HTTP/1.1, which never goes to agents. */
 function passOn(socket: Socket): void {
+  if (passedOn.size === mostPassedOn) {
+    socket.destroy();
+    return;
+  }
+  passedOn.add(socket);
+  socket.once("close", () => passedOn.delete(socket));
   const passed = connect(path);
   pipeline(socket, passed, () => {});
   pipeline(passed, socket, () => {});

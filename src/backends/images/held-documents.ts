@@ -1,0 +1,34 @@
+/**
+ * Memory for manifests and configurations that pulls, loads and saves keep while they run: a registry or a client may make
+ * each of them last.
+ */
+import { ByteBudget } from "../../common/byte-budget.ts";
+import { unavailable } from "../../common/errors.ts";
+
+/** One request may have an eighth of the rest. */
+const allBytes = 640 * 1024 ** 2;
+/** Any request may have this much. */
+const leastBytes = 256 * 1024;
+
+const budget = new ByteBudget(allBytes);
+
+/** The documents of one request, until it is disposed. */
+export class HeldDocuments implements Disposable {
+  #bytes = 0;
+
+  /** Counts bytes of a document. @throws unavailable: the other requests leave too little for them */
+  take(bytes: number): void {
+    this.#bytes += bytes;
+    budget.take(bytes);
+    if (this.#bytes > budget.share(leastBytes, allBytes)) {
+      throw unavailable(
+        "manifests and configurations of other requests take too much memory: try again later",
+      );
+    }
+  }
+
+  [Symbol.dispose](): void {
+    budget.give(this.#bytes);
+    this.#bytes = 0;
+  }
+}
