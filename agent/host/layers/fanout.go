@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+
+	"github.com/sockerless/sockerless/agent/core/background"
 )
 
 const (
@@ -15,7 +17,8 @@ const (
 
 // fanOut copies a source to concurrent readers. The slowest sets the pace; the
 // first failure ends all, and none is running when fanOut returns. A reader may
-// return before the end without failing.
+// return before the end without failing. All run in the background: a few
+// kilobytes may unpack for minutes.
 func fanOut(ctx context.Context, source io.Reader, uses ...func(io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -27,18 +30,21 @@ func fanOut(ctx context.Context, source io.Reader, uses ...func(io.Reader) error
 	done := make(chan struct{})
 	for i, use := range uses {
 		readers[i] = &blockReader{ctx: ctx, blocks: make(chan *block, blocksAhead), free: free}
-		go func() {
+		background.Go(func() {
 			if err := use(readers[i]); err != nil {
 				cancel(err)
 			}
 			_, _ = io.Copy(io.Discard, readers[i])
 			done <- struct{}{}
-		}()
+		})
 	}
-	if err := deliver(ctx, source, free, readers); err != nil {
-		cancel(err)
-	}
-	for range readers {
+	background.Go(func() {
+		if err := deliver(ctx, source, free, readers); err != nil {
+			cancel(err)
+		}
+		done <- struct{}{}
+	})
+	for range len(readers) + 1 {
 		<-done
 	}
 	return context.Cause(ctx)

@@ -20,6 +20,7 @@ import (
 	"sync"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/sockerless/sockerless/agent/host/batch"
 	"github.com/sockerless/sockerless/agent/host/confined"
@@ -35,6 +36,9 @@ const (
 	// suffice, since the whole diff ID in layer.json is compared too.
 	nameLength = 24
 	version    = 1
+	// mostUnpacks bounds the memory of layers that are being unpacked, of which each
+	// has 4 MiB of blocks.
+	mostUnpacks = 64
 )
 
 // Store holds the unpacked layers of one instance.
@@ -45,6 +49,8 @@ type Store struct {
 	locks   keylock.Locks
 	flusher *batch.Queue
 	given   givenIndex
+	// unpacking has a turn for each of mostUnpacks.
+	unpacking *semaphore.Weighted
 
 	uploadsLock sync.Mutex
 	uploads     map[string]*Upload // by ID
@@ -92,7 +98,7 @@ func Open(dir string, can *trash.Can) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), given: givenIndex{over: map[string]map[string][]string{}}, uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
+	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), unpacking: semaphore.NewWeighted(mostUnpacks), given: givenIndex{over: map[string]map[string][]string{}}, uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

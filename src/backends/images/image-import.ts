@@ -163,7 +163,7 @@ async function takeStream(
   const { start, whole } = await peeked(archive);
   if (compressionOf(start) !== undefined) {
     const blob = await store.put(lease, whole);
-    return { blob, ...(await measureLayer(blob, store.stream(blob.digest, signal), new TarCheck())) };
+    return { blob, ...(await measureLayer(blob, store.stream(blob.digest, signal), signal, new TarCheck())) };
   }
   const blob = await store.put(lease, checkedTar(whole));
   return { blob, diffId: blob.digest, size: blob.size, compression: undefined };

@@ -8,9 +8,9 @@ import { decompressed, measureLayer } from "./layer-content.ts";
 
 const content = Buffer.from("a layer's tar ".repeat(10_000));
 
-function measure(bytes: Buffer) {
+function measure(bytes: Buffer, signal = new AbortController().signal) {
   const { digest } = blobOf(bytes);
-  return measureLayer({ digest, size: bytes.length }, streamOf(bytes, 777));
+  return measureLayer({ digest, size: bytes.length }, streamOf(bytes, 777), signal);
 }
 
 describe("a layer", () => {
@@ -59,9 +59,18 @@ describe("a layer", () => {
       yield gzipSync(content).subarray(0, 50);
       throw new Error("the disk is gone");
     }
-    await assert.rejects(measureLayer({ digest: diffId, size: 0 }, broken()), {
+    const { signal } = new AbortController();
+    await assert.rejects(measureLayer({ digest: diffId, size: 0 }, broken(), signal), {
       message: "the disk is gone",
     });
+  });
+
+  it("is read no further once nobody wants it, though it still unpacks", async () => {
+    const unwanted = new AbortController();
+    const source = gzipSync(Buffer.alloc(64 * 1024 ** 2));
+    const measured = measure(source, unwanted.signal);
+    unwanted.abort(new Error("the client has left"));
+    await assert.rejects(measured, { message: "the client has left" });
   });
 });
 

@@ -59,12 +59,14 @@ export interface LayerMeasure {
  * Reads a layer's blob to its end and measures its uncompressed content. An uncompressed blob is its own content, and
  * is only read if there is a check.
  *
+ * @param signal ends the reading: a few kilobytes may unpack for minutes
  * @param check receives the content
- * @throws invalid: damaged, too large, or an unsupported compression; the check's error
+ * @throws invalid: damaged, too large, or an unsupported compression; the check's error; the signal's reason
  */
 export async function measureLayer(
   blob: StoredBlob,
   source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
   check?: TarCheck,
 ): Promise<LayerMeasure> {
   const { compression, content, abandon } = await decompressed(source);
@@ -73,6 +75,7 @@ export async function measureLayer(
       await abandon();
     } else {
       for await (const chunk of content) {
+        signal.throwIfAborted();
         check.write(chunk);
       }
       check.end();
@@ -82,6 +85,7 @@ export async function measureLayer(
   const hash = createHash("sha256");
   let size = 0;
   for await (const chunk of content) {
+    signal.throwIfAborted();
     size += chunk.length;
     if (size > maxUnpackedBytes) {
       throw invalid(`layer unpacks to more than ${maxUnpackedBytes} bytes`);

@@ -7,9 +7,12 @@ import type { ImageConfig } from "./image-config.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { InstalledLayer } from "./image-installer.ts";
 import { measureLayer } from "./layer-content.ts";
-import type { Limiter } from "./limiter.ts";
+import { Limiter } from "./limiter.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
+
+/** Layers of a pull that are unpacked or read at a time. */
+const parallelMeasures = 3;
 
 /** Unpacks a layer with a diff ID and digest for the driver, as {@link ImageInstaller.unpack}. */
 export type UnpackLayer = (
@@ -24,6 +27,8 @@ export class LayerFetch {
   readonly #download: DownloadContext;
   readonly #index: ImageIndex;
   readonly #downloads: Limiter;
+  /** Of this pull, which may have many layers: others' turns for a processor come no later for that. */
+  readonly #measures = new Limiter(parallelMeasures);
   readonly #unpack: UnpackLayer | undefined;
 
   /** @param unpack absent: layers are measured by reading them */
@@ -93,6 +98,7 @@ export class LayerFetch {
     report: ReportProgress,
     signal: AbortSignal,
   ): Promise<InstalledLayer> {
+    using _turn = await this.#measures.acquire("", signal, () => {});
     const { store } = this.#download;
     const id = shortId(blob.digest);
     if (expected !== undefined && this.#unpack !== undefined) {
@@ -111,7 +117,7 @@ export class LayerFetch {
         yield chunk;
       }
     }
-    const { diffId, size } = await measureLayer(blob, counted());
+    const { diffId, size } = await measureLayer(blob, counted(), signal);
     return { diffId, digest: blob.digest, size };
   }
 

@@ -66,7 +66,7 @@ export async function loadArchive(
   const measures = new Map<string, Promise<LayerMeasure>>();
   const measureOnce = async (blob: StoredBlob): Promise<LayerMeasure> => {
     signal.throwIfAborted();
-    const measure = await measureLayer(blob, store.stream(blob.digest, signal));
+    const measure = await measureLayer(blob, store.stream(blob.digest, signal), signal);
     report({ id: shortId(measure.diffId), status: "Loading layer", current: blob.size, total: blob.size });
     return measure;
   };
