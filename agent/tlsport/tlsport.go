@@ -1,11 +1,15 @@
-// Package tlsport ends the TLS of a Node process' TCP listeners, which demand
-// certificates of their clients: what a certificate may cost is bounded here, and
-// a handshake keeps nobody else waiting.
+// Package tlsport speaks the TLS of a Node process: what a certificate may cost is
+// bounded here, and a handshake keeps nobody else waiting.
 //
-// Node accepts connections and passes them over its IPC channel. A client that
-// has shown its certificate is joined with a socket pair, whose other end Node
+// Its terminator ends the TLS of TCP listeners, which demand certificates of their
+// clients. Node accepts connections and passes them over its IPC channel. A client
+// that has shown its certificate is joined with a socket pair, whose other end Node
 // gets. How one side ends is told to the other over the channel: the end of a
 // socket alone may be the death of a process.
+//
+// Its dialer connects Node with registries: it looks names up, asks proxies, and
+// does the handshakes. Node gets a connection without TLS as it is, and of another
+// one end of a socket pair.
 package tlsport
 
 import (
@@ -89,13 +93,17 @@ type turnedAway struct {
 // Main is `sockerless-agent tls-terminator`. It returns the exit code once the
 // Node process is gone, or has no connections and wants no more.
 func Main([]string) int {
+	return run(func(channel *nodechannel.Channel) error { return newPort(channel).run() })
+}
+
+func run(serve func(*nodechannel.Channel) error) int {
 	memory.BeSmall()
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
 	// The Node process handles signals of a terminal, and of a stop.
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	channel, err := nodechannel.Open()
 	if err == nil {
-		err = newPort(channel).run()
+		err = serve(channel)
 	}
 	if err != nil {
 		slog.Error("no TLS is spoken", "error", err)

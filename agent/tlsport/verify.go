@@ -12,7 +12,7 @@ import (
 	"slices"
 )
 
-// Bounds of a client's certificates.
+// Bounds of a certificate with its chain.
 const (
 	mostCertificates = 10
 	mostBytes        = 64 << 10
@@ -23,37 +23,51 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// verify checks a client's certificate, which comes first. The bounds come before
-// the first signature is looked at.
+// verify checks a client's certificate, which comes first.
 func verify(shown []*x509.Certificate, roots *x509.CertPool) error {
-	if len(shown) > mostCertificates {
-		return refusal{fmt.Errorf("it comes with %d others, %d at most are looked at", len(shown)-1, mostCertificates-1)}
-	}
-	size, between := 0, x509.NewCertPool()
-	names := map[string]bool{}
-	for n, each := range shown {
-		size += len(each.Raw)
-		names[string(each.RawSubject)] = true
-		if n > 0 {
-			between.AddCert(each)
-		}
-	}
-	if size > mostBytes {
-		return refusal{fmt.Errorf("it has %d bytes with its chain, %d at most are looked at", size, mostBytes)}
-	}
-	// x509 tries every chain that names allow: this many names leave two at most.
-	if len(names) < len(shown)-1 {
-		return refusal{errors.New("it comes with several certificates of one name")}
-	}
-	_, err := shown[0].Verify(x509.VerifyOptions{
-		Roots:         roots,
-		Intermediates: between,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	err := verifyChain(shown, x509.VerifyOptions{
+		Roots:     roots,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		return refusal{err}
 	}
 	return nil
+}
+
+// verifyServer checks a server's certificate, which comes first; its errors are as
+// Go's.
+func verifyServer(shown []*x509.Certificate, name string, roots *x509.CertPool) error {
+	if err := verifyChain(shown, x509.VerifyOptions{Roots: roots, DNSName: name}); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: shown, Err: err}
+	}
+	return nil
+}
+
+// verifyChain has bounds that come before the first signature is looked at.
+func verifyChain(shown []*x509.Certificate, options x509.VerifyOptions) error {
+	if len(shown) > mostCertificates {
+		return fmt.Errorf("it comes with %d others, %d at most are looked at", len(shown)-1, mostCertificates-1)
+	}
+	size := 0
+	names, distinct := map[string]bool{}, map[string]bool{}
+	options.Intermediates = x509.NewCertPool()
+	for n, each := range shown {
+		size += len(each.Raw)
+		names[string(each.RawSubject)], distinct[string(each.Raw)] = true, true
+		if n > 0 {
+			options.Intermediates.AddCert(each)
+		}
+	}
+	if size > mostBytes {
+		return fmt.Errorf("it has %d bytes with its chain, %d at most are looked at", size, mostBytes)
+	}
+	// x509 tries every chain that names allow: this many names leave two at most.
+	if len(names) < len(distinct)-1 {
+		return errors.New("it comes with several certificates of one name")
+	}
+	_, err := shown[0].Verify(options)
+	return err
 }
 
 // completeChain adds the issuers of a certificate that comes with none, as OpenSSL

@@ -9,6 +9,7 @@ import { createServer, type Server, Socket } from "node:net";
 import { builtPrograms } from "./built-programs.ts";
 import { ChannelProcess, type SocketHandle, socketHandleOf } from "./channel-process.ts";
 import { systemError } from "./errors.ts";
+import { holdEnd } from "./held-end.ts";
 import type { MutualTls, TlsListener } from "./listen.ts";
 import type { LineLogger } from "./process-log.ts";
 import { maxStrangers, type StrangerNews, Strangers } from "./strangers.ts";
@@ -247,9 +248,8 @@ export class TlsTerminator implements TlsListener {
 class Client {
   /** Has the client's address, as a connection over TCP has. */
   readonly socket: Socket;
-  #hasEnded = false;
+  readonly #sayEnd: () => void;
   #isReset = false;
-  #end: (() => void) | undefined;
 
   constructor(remote: string, handle: SocketHandle) {
     const socket = new Socket({ handle } as object);
@@ -265,22 +265,13 @@ class Client {
       },
     });
     socket.on("error", () => {});
-    const push = socket.push.bind(socket);
-    // An end counts once the other process has said that it is the client's.
-    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-      if (chunk !== null || this.#hasEnded) {
-        return push(chunk, encoding);
-      }
-      this.#end = () => void push(null);
-      return false;
-    };
+    this.#sayEnd = holdEnd(socket);
     this.socket = socket;
   }
 
   /** The client sends no more. */
   ended(): void {
-    this.#hasEnded = true;
-    this.#end?.();
+    this.#sayEnd();
   }
 
   /** The client is gone, or nobody knows. */

@@ -54,9 +54,12 @@ const { signal } = new AbortController();
 
 describe("a registry's certificate", () => {
   it("that no authority signed is refused", async (context) => {
-    await assert.rejects(client(context, false).send({ method: "GET", url, signal }), {
-      message: `Get "${url.href}": tls: failed to verify certificate: x509: certificate signed by unknown authority`,
-    });
+    const unknown = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+    await assert.rejects(
+      client(context, false).send({ method: "GET", url, signal }),
+      // Go may add which authority of that name it knows.
+      ({ message }: Error) => message.startsWith(`Get "${url.href}": ${unknown}`),
+    );
   });
 
   it("is not looked at where the registry is insecure", async (context) => {

@@ -31,6 +31,7 @@ var modes = map[string]func(arguments []string) int{
 	"init":           containerinit.Main,
 	"forwarder":      forwarder.Main,
 	"tls-terminator": tlsport.Main,
+	"tls-dialer":     tlsport.DialerMain,
 	"call":           containerinit.Call,
 	"cp":             containerinit.Copy,
 	"copy-image":     containerinit.CopyImage,
@@ -50,7 +51,7 @@ func main() {
 			os.Exit(mode(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|tls-terminator|init|call|reach|cp|copy-image|notify|version …")
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|forwarder|tls-terminator|tls-dialer|init|call|reach|cp|copy-image|notify|version …")
 	os.Exit(2)
 }
 

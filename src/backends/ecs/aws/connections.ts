@@ -2,7 +2,7 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 
-import { trustedAuthorities } from "../../images/registry/http-client.ts";
+import { trustedAuthorities } from "../../images/registry/authorities.ts";
 import { isLoopback } from "../../images/registry/endpoints.ts";
 
 /** A call without an answer within this time is retried. */

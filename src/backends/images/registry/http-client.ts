@@ -4,15 +4,15 @@
  * named by a user, a redirect, or a registry's token server.
  */
 import { once } from "node:events";
-import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { type IncomingMessage, request as httpRequest, type RequestOptions } from "node:http";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
+import { urlToHttpOptions } from "node:url";
 
 import { errnoOf, invalid } from "../../../common/errors.ts";
+import { Dialer } from "./dialer.ts";
+import { DialingAgent, type DialOptions } from "./dialing-agent.ts";
 import { unreachable } from "./http-failures.ts";
-import { metadataServices } from "./metadata-services.ts";
 
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
@@ -56,7 +56,12 @@ export interface HttpClientOptions {
   readonly userAgent: string;
   /** Milliseconds without a byte after which a connection counts as lost. */
   readonly silenceMs: number;
+  /** Default: {@link registryDialer}. */
+  readonly dialer?: Dialer;
 }
+
+/** Dials for this process; proxies are those of its environment at the first dial. */
+export const registryDialer = new Dialer();
 
 const maxRedirects = 10;
 
@@ -75,31 +80,24 @@ const smallestAverage = 32;
 
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
-let trusted: SecureContext | undefined;
-
-/** Node's certificate authorities and the system's, where companies install their own. Reading them takes a while. */
-export function trustedAuthorities(): SecureContext {
-  trusted ??= createSecureContext({
-    ca: [...new Set([...getCACertificates("default"), ...getCACertificates("system")])],
-  });
-  return trusted;
-}
-
 /** An HTTP client; close it after use. */
 export class HttpClient {
   readonly #options: HttpClientOptions;
-  readonly #http: HttpAgent;
-  readonly #https: HttpsAgent;
+  readonly #dialer: Dialer;
+  readonly #http: DialingAgent;
+  readonly #https: DialingAgent;
+  readonly #closing = new AbortController();
 
   constructor(options: HttpClientOptions) {
     this.#options = options;
-    const proxy = options.proxied ? { proxyEnv: process.env } : {};
-    this.#http = new HttpAgent({ keepAlive: true, ...proxy });
-    this.#https = new HttpsAgent({ keepAlive: true, ...proxy });
+    this.#dialer = options.dialer ?? registryDialer;
+    this.#http = new DialingAgent(this.#dialer, "http:");
+    this.#https = new DialingAgent(this.#dialer, "https:");
   }
 
   /** Closes idle connections and aborts current requests. */
   close(): void {
+    this.#closing.abort(new Error("the client was closed"));
     this.#http.destroy();
     this.#https.destroy();
   }
@@ -147,20 +145,18 @@ export class HttpClient {
     const { method, url, headers, body, signal } = request;
     signal.throwIfAborted();
     const length = body === undefined ? {} : { "content-length": lengthOf(body) };
-    const options = {
+    const way = await this.#wayTo(request);
+    const outgoing = httpRequest({
+      ...urlToHttpOptions(url),
+      ...way.options,
       method,
       signal,
-      headers: { "user-agent": this.#options.userAgent, ...length, ...headers },
+      headers: { "user-agent": this.#options.userAgent, ...length, ...headers, ...way.headers },
       timeout: this.#options.silenceMs,
-    };
-    // Node's types lack this option of `net.connect` for requests.
-    const plain = { ...options, agent: this.#http, blockList: metadataServices };
-    const outgoing =
-      url.protocol === "https:"
-        ? httpsRequest(url, { ...options, agent: this.#https, ...this.#verification() })
-        : httpRequest(url, plain);
+      agent: url.protocol === "https:" ? this.#https : this.#http,
+    });
+    outgoing.on("error", () => {}); // After the response has begun, its reader gets the error.
     let answer: IncomingMessage | undefined;
-    // After the response has begun, its reader gets the error.
     outgoing.on("timeout", () => (answer ?? outgoing).destroy(timeoutError()));
     let sourceError: unknown;
     if (body === undefined || typeof body === "string" || body instanceof Uint8Array) {
@@ -190,9 +186,39 @@ export class HttpClient {
     }
   }
 
-  #verification(): object {
-    return this.#options.insecure ? { rejectUnauthorized: false } : { secureContext: trustedAuthorities() };
+  /** The way to a request's server; without TLS a proxy is sent the request itself. */
+  async #wayTo({ method, url, signal: wanted }: HttpRequest): Promise<Way> {
+    const signal = AbortSignal.any([wanted, this.#closing.signal]);
+    const { insecure, proxied } = this.#options;
+    if (url.protocol === "https:") {
+      return { options: { dial: { tls: { insecure }, proxied, signal } } };
+    }
+    const proxy = proxied
+      ? await this.#dialer.proxyOf(url, signal).catch((error: unknown) => {
+          wanted.throwIfAborted();
+          throw unreachable(method, url, error);
+        })
+      : undefined;
+    if (proxy === undefined) {
+      return { options: { dial: { tls: undefined, signal } } };
+    }
+    const isTls = proxy.protocol === "https:";
+    const { hostname, port, auth } = urlToHttpOptions(proxy);
+    const options = {
+      hostname,
+      port: port || (isTls ? 443 : 80),
+      path: `${url.origin}${url.pathname}${url.search}`,
+      dial: { tls: isTls ? { insecure: false } : undefined, proxy: true, signal },
+    };
+    const login = auth ? { "proxy-authorization": `Basic ${Buffer.from(auth).toString("base64")}` } : {};
+    return { options, headers: { host: url.host, ...login } };
   }
+}
+
+/** Options and headers of a request that name its way. */
+interface Way {
+  readonly options: RequestOptions & DialOptions;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 class NodeResponse implements HttpResponse {

@@ -1,0 +1,40 @@
+/** Node's pool of kept-alive connections over those of the {@link Dialer}, for `http:` and `https:` alike. */
+import { Agent, type AgentOptions, type ClientRequestArgs } from "node:http";
+import type { Duplex } from "node:stream";
+
+import type { Dialer, DialTarget } from "./dialer.ts";
+
+/** The way to a request's server, as option of the request. */
+export interface DialOptions {
+  readonly dial: Omit<DialTarget, "host" | "port"> & { readonly signal: AbortSignal };
+}
+
+/** The agent of a scheme. Requests say that TLS is spoken; they send over it what they would send without. */
+export class DialingAgent extends Agent {
+  readonly #dialer: Dialer;
+
+  constructor(dialer: Dialer, protocol: "http:" | "https:") {
+    const options: AgentOptions & { readonly protocol: string } = {
+      keepAlive: true,
+      protocol,
+      defaultPort: protocol === "https:" ? 443 : 80,
+    };
+    super(options);
+    this.#dialer = dialer;
+  }
+
+  override createConnection(
+    options: ClientRequestArgs & Partial<DialOptions>,
+    callback?: (error: Error | null, connection: Duplex) => void,
+  ): undefined {
+    const { host, port, dial } = options;
+    if (dial === undefined || callback === undefined) {
+      throw new Error("the request lacks its way");
+    }
+    const { signal, ...way } = dial;
+    this.#dialer.dial({ host: host ?? "", port: Number(port), ...way }, signal).then(
+      (socket) => callback(null, socket),
+      (error: Error) => (callback as (error: Error) => void)(error),
+    );
+  }
+}
