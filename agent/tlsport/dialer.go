@@ -52,17 +52,20 @@ type dialSettings struct {
 
 // target is a server to connect to.
 type target struct {
-	ID   int    `json:"id"`
-	Host string `json:"host"`
-	Port int    `json:"port"`
-	// TLS is spoken if it is there.
-	TLS *struct {
-		Insecure bool `json:"insecure"`
-	} `json:"tls"`
+	ID   int     `json:"id"`
+	Host string  `json:"host"`
+	Port int     `json:"port"`
+	TLS  *spoken `json:"tls"` // nil: none
 	// Proxied has the environment's proxy asked for it, by CONNECT.
 	Proxied bool `json:"proxied"`
 	// Proxy is true of a proxy itself, whose address is never refused.
 	Proxy bool `json:"proxy"`
+}
+
+// spoken is how TLS is spoken.
+type spoken struct {
+	// Insecure lets the server have any certificate.
+	Insecure bool `json:"insecure"`
 }
 
 // question asks for the proxy of a URL.
@@ -295,10 +298,10 @@ func (d *dialer) handshake(ctx context.Context, conn net.Conn, name string, isIn
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, answerWithin, errTooLate)
 	defer cancel()
-	spoken := tls.Client(conn, config)
-	err := spoken.HandshakeContext(limited)
+	secure := tls.Client(conn, config)
+	err := secure.HandshakeContext(limited)
 	if err == nil {
-		return spoken, nil
+		return secure, nil
 	}
 	conn.Close()
 	var header tls.RecordHeaderError

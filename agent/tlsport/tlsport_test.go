@@ -36,7 +36,7 @@ type authority struct {
 	pem  string
 }
 
-func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage) ([]byte, *ecdsa.PrivateKey) {
+func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage, until ...time.Time) ([]byte, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -49,6 +49,9 @@ func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage) ([
 		NotAfter:     time.Now().Add(time.Hour),
 		DNSNames:     []string{"localhost"},
 		ExtKeyUsage:  []x509.ExtKeyUsage{usage},
+	}
+	if len(until) > 0 {
+		template.NotAfter = until[0]
 	}
 	parent, signer := template, key
 	if by == nil {
@@ -108,11 +111,26 @@ type node struct {
 	channel  *nodechannel.Channel
 	listener net.Listener
 	told     chan map[string]any
-	given    chan *net.UnixConn
+	given    chan net.Conn
 	close    func()
 }
 
 func started(t *testing.T, s *settings) *node {
+	t.Helper()
+	n := attached(t, func(channel *nodechannel.Channel) error { return newPort(channel).run() })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	n.listener = listener
+	n.configure(s)
+	go n.accept()
+	return n
+}
+
+// attached returns Node's end of a channel whose other end is served.
+func attached(t *testing.T, serve func(*nodechannel.Channel) error) *node {
 	t.Helper()
 	theirs, fd, err := socketPair()
 	if err != nil {
@@ -124,20 +142,14 @@ func started(t *testing.T, s *settings) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = newPort(nodechannel.New(theirs)).run() }()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	go func() { _ = serve(nodechannel.New(theirs)) }()
 	n := &node{
-		t: t, channel: nodechannel.New(conn.(*net.UnixConn)), listener: listener,
-		told: make(chan map[string]any, 100), given: make(chan *net.UnixConn, 100),
+		t: t, channel: nodechannel.New(conn.(*net.UnixConn)),
+		told: make(chan map[string]any, 100), given: make(chan net.Conn, 100),
 		close: func() { conn.Close() },
 	}
-	t.Cleanup(func() { listener.Close(); conn.Close() })
+	t.Cleanup(func() { conn.Close() })
 	go n.receive()
-	n.configure(s)
-	go n.accept()
 	return n
 }
 
@@ -155,7 +167,7 @@ func (n *node) receive() {
 			conn, _ := net.FileConn(file)
 			file.Close()
 			_ = conn.SetDeadline(time.Now().Add(patience))
-			n.given <- conn.(*net.UnixConn)
+			n.given <- conn
 		}
 		n.told <- m
 	}
@@ -218,7 +230,7 @@ func (n *node) served(config *tls.Config) (*tls.Conn, *net.UnixConn, int) {
 	if !isThere {
 		n.t.Fatal(m)
 	}
-	return client, <-n.given, int(id)
+	return client, (<-n.given).(*net.UnixConn), int(id)
 }
 
 func TestEachSideLearnsOfTheOthersEndAndGoesOn(t *testing.T) {
