@@ -1,5 +1,8 @@
 /** Pulls from Debian's `docker-registry` over loopback. */
 import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
@@ -8,6 +11,7 @@ import { invalid, systemError } from "../../src/common/errors.ts";
 import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import type { PullRequest } from "../../src/backends/images/pull.ts";
 import { login } from "../../src/backends/images/registry-login.ts";
+import { makeCertificates } from "../support/certificates.ts";
 import { openImageStore, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import {
   blobOf,
@@ -20,6 +24,7 @@ import {
   manifestBlob,
   manifestType,
 } from "../support/images.ts";
+import { childrenOf, commandLineOf, Life } from "../support/processes.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { forward, RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
@@ -584,6 +589,34 @@ describe("a connection that is cut", () => {
     assert.equal(pulled, imageId(wanted));
     // A loaded machine may be silent for so long again.
     assert.deepEqual(ranges.slice(0, 2), [undefined, "bytes=1000-"]);
+  });
+
+  it("by the death of the process that speaks TLS is resumed too", async (context) => {
+    const store = await openImageStore(context);
+    const directory = await mkdtemp(join(tmpdir(), "skl-pull-"));
+    context.after(() => rm(directory, { recursive: true }));
+    const { server } = await makeCertificates(directory);
+    const tls = { cert: await readFile(server.cert), key: await readFile(server.key) };
+    const proxy = await RegistryProxy.start(open.host, tls);
+    context.after(() => proxy[Symbol.asyncDispose]());
+    const wanted = await image("killed", 100_000);
+    await open.push("killed", "1", wanted);
+    const layer = wanted.layers[0] as Buffer;
+    const ranges: (string | undefined)[] = [];
+    const dialers = () => childrenOf(process.pid).filter((pid) => commandLineOf(pid).endsWith(" tls-dialer"));
+    proxy.intercept = (request, response) => {
+      const isFirst =
+        request.url?.endsWith(blobOf(layer).digest) === true && ranges.push(request.headers.range) === 1;
+      if (isFirst) {
+        response.writeHead(200, { "content-length": layer.length });
+        response.write(layer.subarray(0, 1000), () => dialers().map((pid) => new Life(pid).kill()));
+      }
+      return isFirst;
+    };
+    const { imageId: pulled } = await passingTime(store, pull(store, `${proxy.host}/killed:1`));
+    assert.equal(pulled, imageId(wanted));
+    assert.ok(ranges.length > 1);
+    assert.equal(dialers().length, 1);
   });
 
   it("is given up after the fifth time", async (context) => {

@@ -4,7 +4,7 @@ import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
 /** A process of a daemon other than a shim. */
-export type DaemonRole = "backend" | "builder" | "frontend" | "host" | "forwarder" | "terminator";
+export type DaemonRole = "backend" | "builder" | "frontend" | "host" | "forwarder" | "terminator" | "dialer";
 
 const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
   backend: /^sockerless-backend\b/,
@@ -13,6 +13,7 @@ const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
   host: /^\S*sockerless-agent host /,
   forwarder: /^\S*sockerless-agent forwarder$/,
   terminator: /^\S*sockerless-agent tls-terminator$/,
+  dialer: /^\S*sockerless-agent tls-dialer$/,
 };
 
 /** The roles whose processes are another's. */
@@ -20,6 +21,7 @@ const parentRole: Partial<Record<DaemonRole, DaemonRole>> = {
   host: "backend",
   forwarder: "frontend",
   terminator: "frontend",
+  dialer: "backend",
 };
 
 /** Process ID of one of the daemon's processes; undefined while it does not run. */

@@ -7,7 +7,9 @@ import {
   type Server,
   type ServerResponse,
 } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import type { SecureContextOptions } from "node:tls";
 
 /** Answers a request itself (true), or lets it through (false). */
 export type Intercept = (request: IncomingMessage, response: ServerResponse) => boolean | Promise<boolean>;
@@ -28,9 +30,9 @@ export class RegistryProxy implements AsyncDisposable {
     this.host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
 
-  /** Starts a proxy for a registry at `host:port`. */
-  static async start(upstream: string): Promise<RegistryProxy> {
-    const server = createServer();
+  /** Starts a proxy for a registry at `host:port`. @param tls its certificate, if it is to speak TLS */
+  static async start(upstream: string, tls?: SecureContextOptions): Promise<RegistryProxy> {
+    const server = tls === undefined ? createServer() : createTlsServer(tls);
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     const proxy = new RegistryProxy(server);

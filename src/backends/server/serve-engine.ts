@@ -17,6 +17,7 @@ import { partsOf } from "../engine/services/readiness.ts";
 import { registerServices } from "../engine/services/register.ts";
 import { registerImageService } from "../images/image-service.ts";
 import type { Credentials } from "../images/registry/credentials.ts";
+import { registryDialer } from "../images/registry/http-client.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import { createImages, type Images } from "../images/images.ts";
 import { login } from "../images/registry-login.ts";
@@ -59,6 +60,7 @@ const registrySilenceMs = 30_000;
 
 /** Opens the images of a state. */
 export function openImages({ config, ...parts }: ImageParts): Promise<Images> {
+  registryDialer.logTo(parts.logger);
   return createImages({
     ...parts,
     stateDirectory: config.stateDir,
